@@ -1,0 +1,56 @@
+"""Command line: python -m lib study|why|report|imports."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lib import files, params
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; a fault that the user can mend is printed without a traceback, with status 2."""
+    parser = argparse.ArgumentParser(prog="python -m lib", description="Studies of fetal ultrasound and brain MRI.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    study = commands.add_parser("study", help="run what a study needs, from raw data to its PDF")
+    study.add_argument("name", help="of a file in params/, without .yaml")
+    study.add_argument("--cores", type=int, default=2)
+    study.add_argument("--data", type=Path, help="raw folder, linked once as data/raw/<dataset>")
+    why = commands.add_parser("why", help="what would run, and why")
+    why.add_argument("name")
+    report = commands.add_parser("report", help="build a study's PDF from its files")
+    report.add_argument("name")
+    commands.add_parser("imports", help="who imports whom in lib, floor by floor")
+    given = parser.parse_args(arguments)
+    try:
+        return run(given)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def run(given: argparse.Namespace) -> int:
+    """Runs one parsed command; imports only what it needs, so that the short ones are short."""
+    if given.command == "imports":
+        from lib import floors
+
+        print(floors.drawing())
+        return 0
+    study = params.read_study(files.study_file(given.name))
+    if given.command == "report":
+        from lib import report
+
+        report.build(study)
+        return 0
+    from lib import graph
+
+    if given.command == "why":
+        print(graph.explain(study))
+        return 0
+    status = graph.run(study, given.cores, given.data)
+    if status == 0:
+        print(files.study_folder(study.study) / "report.pdf")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""From a head mask to millimetres: edge, ellipse, BPD, OFD, HC."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """An ellipse by full axes.
+
+    Attributes:
+        centre: (row, col).
+        major: long full axis.
+        minor: short full axis.
+        angle_deg: of the long axis against the column axis, from column towards row, 0 to 180.
+    """
+
+    centre: tuple[float, float]
+    major: float
+    minor: float
+    angle_deg: float
+
+
+def ellipse_perimeter_mm(major_mm: float, minor_mm: float) -> float:
+    """Perimeter of an ellipse (HC) from its full axes.
+
+    Args:
+        major_mm: long axis (OFD), mm.
+        minor_mm: short axis (BPD), mm; 0 < minor_mm <= major_mm.
+
+    Returns:
+        Perimeter in mm; relative error below 1e-9 up to an axis ratio of 2.
+
+    Raises:
+        ValueError: an axis is not finite and positive, or the short one is the longer.
+
+    Source: Ramanujan 1914, second approximation.
+    """
+    if not 0 < minor_mm <= major_mm < np.inf:
+        raise ValueError(f"axes (major, minor) = ({major_mm}, {minor_mm}) mm; expected 0 < minor <= major")
+    h = ((major_mm - minor_mm) / (major_mm + minor_mm)) ** 2
+    return float(np.pi / 2 * (major_mm + minor_mm) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h))))
+
+
+def fit_ellipse(points: np.ndarray) -> Ellipse:
+    """Least-squares ellipse through points.
+
+    Args:
+        points: (N, 2) of (row, col), N >= 6, in any one unit.
+
+    Returns:
+        The ellipse in that unit.
+
+    Raises:
+        ValueError: too few points, or they lie on no ellipse.
+
+    Source: Fitzgibbon, Pilu, Fisher 1999 (cv2.fitEllipseDirect; full axes, angle of the first one).
+    """
+    if len(points) < 6:
+        raise ValueError(f"{len(points)} points; an ellipse needs at least 6")
+    xy = np.ascontiguousarray(np.asarray(points, np.float64)[:, ::-1])
+    middle = xy.mean(axis=0)  # centred, so that float32 inside OpenCV keeps its digits
+    (x, y), (first, second), angle = cv2.fitEllipseDirect((xy - middle).astype(np.float32))
+    if not (0 < first < np.inf and 0 < second < np.inf):
+        raise ValueError(f"{len(points)} points lie on no ellipse (axes {first}, {second})")
+    long_angle = angle if first >= second else angle + 90
+    centre = (float(y + middle[1]), float(x + middle[0]))
+    return Ellipse(centre, float(max(first, second)), float(min(first, second)), float(long_angle % 180))
+
+
+def fill_ellipse(ellipse: Ellipse, shape: tuple[int, int]) -> np.ndarray:
+    """All pixels whose centre lies inside an ellipse: (H, W) bool."""
+    angle = np.deg2rad(ellipse.angle_deg)
+    rows = (np.arange(shape[0], dtype=np.float32) - ellipse.centre[0])[:, None]
+    cols = (np.arange(shape[1], dtype=np.float32) - ellipse.centre[1])[None]
+    along = (cols * np.cos(angle) + rows * np.sin(angle)) / (ellipse.major / 2)
+    across = (rows * np.cos(angle) - cols * np.sin(angle)) / (ellipse.minor / 2)
+    return along**2 + across**2 <= 1
+
+
+def ellipse_points(ellipse: Ellipse, count: int) -> np.ndarray:
+    """Points on an ellipse at even steps of its parameter: (count, 2) of (row, col)."""
+    step = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    angle = np.deg2rad(ellipse.angle_deg)
+    along, across = ellipse.major / 2 * np.cos(step), ellipse.minor / 2 * np.sin(step)
+    rows = ellipse.centre[0] + along * np.sin(angle) + across * np.cos(angle)
+    cols = ellipse.centre[1] + along * np.cos(angle) - across * np.sin(angle)
+    return np.column_stack([rows, cols])
+
+
+def largest_component(region: np.ndarray) -> np.ndarray:
+    """The largest 8-connected part of a (H, W) bool region; all False where it is empty."""
+    count, parts, statistics, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return region.astype(bool)
+    return parts == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+
+
+def fill_holes(region: np.ndarray) -> np.ndarray:
+    """A (H, W) bool region with everything that it encloses."""
+    outside = np.pad(region, 1).astype(np.uint8)
+    cv2.floodFill(outside, None, (0, 0), 2)
+    return outside[1:-1, 1:-1] != 2
+
+
+def edge_points(region: np.ndarray) -> np.ndarray:
+    """Where the outer edge of a region crosses the grid lines between pixel centres.
+
+    Each crossing lies midway between a pixel inside and its neighbour outside, so the edge is not half a pixel too
+    small as a contour through pixel centres is. The image's frame is no edge: a head cut by it is fitted by what
+    is seen.
+
+    Args:
+        region: (H, W) bool; its largest component counts, holes do not.
+
+    Returns:
+        (N, 2) of (row, col).
+    """
+    solid = fill_holes(largest_component(region))
+    row_down, col_down = np.nonzero(solid[1:] != solid[:-1])
+    row_right, col_right = np.nonzero(solid[:, 1:] != solid[:, :-1])
+    down = np.column_stack([row_down + 0.5, col_down])
+    right = np.column_stack([row_right, col_right + 0.5])
+    return np.concatenate([down, right])
+
+
+def measure_head(region: np.ndarray, spacing_mm: tuple[float, float]) -> dict[str, float]:
+    """BPD, OFD and HC of a head mask, outer to outer, in mm.
+
+    Args:
+        region: (H, W) bool, the head out to the skull's outer border.
+        spacing_mm: (row, col) pixel size; the axes may differ.
+
+    Returns:
+        {"bpd": short axis, "ofd": long axis, "hc": perimeter} of the fitted ellipse, mm.
+
+    Raises:
+        ValueError: no ellipse can be fitted (empty, or too small), or the spacing is not positive.
+    """
+    if not (spacing_mm[0] > 0 and spacing_mm[1] > 0):
+        raise ValueError(f"spacing {spacing_mm} mm; expected two positive numbers: no millimetres without a pixel size")
+    ellipse = fit_ellipse(edge_points(region) * np.asarray(spacing_mm))
+    return {
+        "bpd": ellipse.minor,
+        "ofd": ellipse.major,
+        "hc": ellipse_perimeter_mm(ellipse.major, ellipse.minor),
+    }

@@ -1,0 +1,54 @@
+"""Where tensors live and how precise the arithmetic is."""
+
+import platform
+
+import torch
+
+
+def choose(device: str) -> torch.device:
+    """The device that a study file names; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: the device is named but not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        device = next(name for name, present in there.items() if present)
+    if not there[device]:
+        raise ValueError(f"device = {device!r}   not on this machine; there is {[n for n, p in there.items() if p]}")
+    return torch.device(device)
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The type that convolutions run in; weights and losses stay float32.
+
+    `auto`: bfloat16 where the processor computes in it (CPU with AVX-512 BF16 or AMX, CUDA from Ampere on),
+    float16 on older CUDA devices, float32 elsewhere. Measured on a CPU with AVX-512 BF16: about twice the
+    images per second of float32, repeatable to the byte.
+    """
+    if precision == "float16" and device.type != "cuda":
+        raise ValueError(f"precision = 'float16'   needs CUDA; the device is {device.type}; nearest: bfloat16")
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    capable = device.type == "cpu" and torch.cpu.get_capabilities()
+    if capable and (capable.get("avx512_bf16") or capable.get("amx_bf16")):
+        return torch.bfloat16
+    return torch.float32
+
+
+def describe(device: str) -> str:
+    """The device in words, for the record."""
+    chosen = choose(device)
+    if chosen.type == "cuda":
+        return torch.cuda.get_device_name(chosen)
+    return f"{chosen.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits for queued work, so that clocks tell the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

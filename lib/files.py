@@ -1,0 +1,121 @@
+"""Where a study's files lie, and how they are written: whole or not at all."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "pyproject.toml").is_file():
+    raise ImportError(f"{ROOT} holds no pyproject.toml: install the project with 'pip install --editable .'")
+
+
+def reports_root() -> Path:
+    """`reports/`, or the folder that REPORTS_ROOT names (tests write to one of their own)."""
+    return Path(os.environ.get("REPORTS_ROOT", ROOT / "reports")).resolve()
+
+
+def study_file(study: str) -> Path:
+    """The parameter file of a study."""
+    return ROOT / "params" / f"{study}.yaml"
+
+
+def study_folder(study: str) -> Path:
+    """Where everything that a study generates lies."""
+    return reports_root() / study
+
+
+def run_name(fold: int, seed: int) -> str:
+    """Name of one training run."""
+    return f"fold{fold}-seed{seed}"
+
+
+def raw_folder(dataset: str) -> Path:
+    """Where a data set lies as published; never written by a notebook."""
+    return ROOT / "data" / "raw" / dataset
+
+
+def processed_folder(fingerprint: str) -> Path:
+    """Arrays made by preprocessing; can be deleted."""
+    return ROOT / "data" / "processed" / fingerprint
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder that replaces `path` when the block ends well.
+
+    A kill or a full disk leaves the old file, or none; never half a new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text as UTF-8 with Unix line ends, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON with sorted keys, so that equal values are equal bytes."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON; the error of a broken file names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: no JSON: {error}") from error
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table without its index; floats with the digits that give them back exactly."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Reads a table that must have some columns.
+
+    Raises:
+        ValueError: the file is missing or a column is.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: missing; run the notebook that writes it first")
+    table = pd.read_csv(path, dtype={"case": str, "subject": str}, keep_default_na=True)
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise ValueError(f"{path}: columns {absent} are missing; found {list(table.columns)}")
+    return table
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value, in hex; key order does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

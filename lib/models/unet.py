@@ -1,0 +1,72 @@
+"""U-Net: an encoder and a decoder of double convolutions, joined at each level by a skip.
+
+Source: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597; here with padding, so that sizes stay, and optional
+batch normalisation.
+"""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+def double_convolution(in_channels: int, out_channels: int, normalisation: Literal["batch", "none"]) -> nn.Sequential:
+    """Two 3x3 convolutions, each followed by ReLU."""
+    layers: list[nn.Module] = []
+    for channels in (in_channels, out_channels):
+        layers.append(nn.Conv2d(channels, out_channels, 3, padding=1, bias=normalisation == "none"))
+        if normalisation == "batch":
+            layers.append(nn.BatchNorm2d(out_channels))
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class UNet(nn.Module):
+    """U-Net with width and depth as arguments; outputs logits.
+
+    Args:
+        in_channels: of the image.
+        out_channels: logits a pixel.
+        base_channels: channels of the first level; doubled at each pooling.
+        depth: number of poolings; input sides must be multiples of 2 ** depth.
+        normalisation: "batch", or "none" as in 2015.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        base_channels: int,
+        depth: int,
+        normalisation: Literal["batch", "none"],
+    ) -> None:
+        super().__init__()
+        widths = [base_channels * 2**level for level in range(depth + 1)]
+        self.encoder = nn.ModuleList(
+            double_convolution(before, after, normalisation)
+            for before, after in zip([in_channels, *widths[:-1]], widths)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1])
+        self.decoder = nn.ModuleList(double_convolution(2 * width, width, normalisation) for width in widths[-2::-1])
+        self.head = nn.Conv2d(base_channels, out_channels, 1)
+        self.apply(initialise)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
+        skips = []
+        features = images
+        for level, block in enumerate(self.encoder):
+            features = block(features if level == 0 else self.pool(features))
+            skips.append(features)  # (N, base * 2^level, H / 2^level, W / 2^level)
+        for up, block, skip in zip(self.up, self.decoder, skips[-2::-1]):
+            features = block(torch.cat([skip, up(features)], dim=1))
+        return self.head(features)
+
+
+def initialise(module: nn.Module) -> None:
+    """He initialisation of convolutions (He et al. 2015)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,334 @@
+"""What a study file may say: every key, its type, range and unit, once and without defaults.
+
+One strict, frozen model a notebook; `Study` is their union. A key's description is the sentence that an
+error prints as "allowed".
+"""
+
+import difflib
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+
+
+class Params(BaseModel):
+    """Base of the parameter models: no coercion, no unknown key, no change after reading."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class SharedParams(Params):
+    """Keys that every notebook reads."""
+
+    study: Name = Field(description="the study file's name without .yaml: a-z, 0-9, _")
+    dataset: Name = Field(description="a data set of lib.datasets; read from data/raw/<dataset>")
+    classes: list[Name] = Field(
+        min_length=2, max_length=32, description="class names in index order, the first is background"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        description="auto (CUDA, then MPS, then CPU), cpu, cuda or mps"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        description="auto (what is fast on the device), float32, bfloat16 or float16 (CUDA only)"
+    )
+
+
+class VerificationParams(SharedParams):
+    """Keys of 01_data_verification."""
+
+    fold_count: int = Field(ge=3, le=50, description="a whole number from 3 to 50: train, validation, test")
+    split_seed: int = Field(ge=0, description="a whole number from 0")
+    exclude: list[str] = Field(description="names of cases to leave out; each is listed in the report")
+    near_duplicate_correlation: float = Field(
+        ge=0.5, le=1, description="correlation of 32x32 thumbnails from which images are near-duplicates, 0.5 to 1"
+    )
+
+
+class PreprocessingParams(SharedParams):
+    """Keys of 02_preprocessing."""
+
+    image_size: list[Annotated[int, Field(ge=32, le=2048)]] = Field(
+        min_length=2, max_length=2, description="[rows, columns] of the network's input, 32 to 2048 each"
+    )
+
+
+class ModelParams(SharedParams):
+    """Keys of 03_model."""
+
+    model: Literal["unet"] = Field(description="unet")
+    base_channels: int = Field(ge=4, le=128, description="channels of the first level, 4 to 128")
+    depth: int = Field(ge=1, le=6, description="number of poolings, 1 to 6")
+    normalisation: Literal["batch", "none"] = Field(description="batch or none (none is U-Net 2015)")
+
+
+class TrainingParams(SharedParams):
+    """Keys of 04_training."""
+
+    fold: int = Field(ge=0, description="the fold that is tested, from 0; the graph sets it")
+    seed: int = Field(ge=0, description="a whole number from 0; the graph sets it")
+    epochs: int = Field(ge=1, le=5000, description="a whole number from 1 to 5000")
+    batch_size: int = Field(ge=1, le=1024, description="images a step, 1 to 1024")
+    optimizer: Literal["adam", "adamw"] = Field(description="adam or adamw")
+    learning_rate: float = Field(gt=0, le=1, description="above 0, at most 1 (such as 1.0e-3)")
+    weight_decay: float = Field(ge=0, le=1, description="0 to 1")
+    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
+        description="constant, cosine, one_cycle or plateau"
+    )
+    plateau_factor: float = Field(gt=0, lt=1, description="between 0 and 1; used by plateau")
+    plateau_patience: int = Field(ge=0, description="epochs without improvement, from 0; used by plateau")
+    early_stopping_patience: int | None = Field(
+        ge=1, description="epochs without improvement before training stops, or null"
+    )
+    gradient_clip: float | None = Field(gt=0, description="largest norm of the gradient, or null")
+    cross_entropy_weight: float = Field(ge=0, description="weight of cross-entropy in the loss, from 0")
+    dice_weight: float = Field(ge=0, description="weight of soft Dice in the loss, from 0")
+    dice_class_weights: list[Annotated[float, Field(ge=0)]] = Field(
+        description="a weight for each class in the soft Dice loss, background included"
+    )
+    selection_class_weights: list[Annotated[float, Field(ge=0)]] = Field(
+        description="a weight for each class in the validation Dice that chooses the checkpoint"
+    )
+    oversample_classes: list[Name] = Field(description="images that show one of these are drawn more often")
+    oversample_factor: float = Field(ge=1, le=100, description="how much more often, 1 to 100")
+    horizontal_flip: Fraction = Field(description="probability, 0 to 1")
+    vertical_flip: Fraction = Field(description="probability, 0 to 1")
+    affine_probability: Fraction = Field(description="probability of shift, scale and rotation, 0 to 1")
+    shift_fraction: float = Field(ge=0, le=0.5, description="largest shift as a share of the image, 0 to 0.5")
+    scale_fraction: float = Field(ge=0, le=0.5, description="largest change of scale, 0 to 0.5")
+    rotation_deg: float = Field(ge=0, le=180, description="largest rotation in degrees, 0 to 180")
+    brightness_contrast: float = Field(ge=0, le=1, description="largest relative change, 0 to 1")
+    workers: int = Field(ge=0, le=64, description="loader processes, 0 to 64; the result does not depend on it")
+
+
+class EvaluationParams(SharedParams):
+    """Keys of 05_evaluation."""
+
+    folds: list[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, description="folds that are tested, one training each"
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, description="seeds, one training each per fold")
+    flip_average: bool = Field(description="true: average with the prediction of the mirrored image; or false")
+    threshold_candidates: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        description="foreground probabilities between 0 and 1 to choose from on validation; [] with over two classes"
+    )
+    postprocessing: list[Literal["largest_component", "fill_holes"]] = Field(
+        description="steps in order: largest_component, fill_holes; [] for none"
+    )
+
+
+class BiometryParams(SharedParams):
+    """Keys of 06_biometry."""
+
+    head_classes: list[Name] = Field(
+        min_length=1, description="classes whose union is the head out to the skull's outer border"
+    )
+    max_axis_ratio: float = Field(gt=1, le=3, description="OFD/BPD above which a mask is flagged, 1 to 3")
+    hc_range_mm: list[Annotated[float, Field(gt=0)]] = Field(
+        min_length=2, max_length=2, description="[least, largest] plausible HC in mm; outside is flagged, kept"
+    )
+
+
+class ReportParams(SharedParams):
+    """Keys of the PDF report."""
+
+    title: str = Field(min_length=1, description="the report's title, as text")
+    author: str = Field(description="name or names on the title page, may be empty")
+
+
+STEPS: dict[str, type[SharedParams]] = {
+    "01_data_verification": VerificationParams,
+    "02_preprocessing": PreprocessingParams,
+    "03_model": ModelParams,
+    "04_training": TrainingParams,
+    "05_evaluation": EvaluationParams,
+    "06_biometry": BiometryParams,
+    "report": ReportParams,
+}
+
+
+class Study(
+    VerificationParams,
+    PreprocessingParams,
+    ModelParams,
+    TrainingParams,
+    EvaluationParams,
+    BiometryParams,
+    ReportParams,
+):
+    """A whole study file."""
+
+
+# Rules between keys: (keys that must be sound, key that is blamed, holds, what is allowed).
+RULES: list[tuple[tuple[str, ...], str, Callable[..., bool], str | Callable[..., str]]] = [
+    (("classes",), "classes", lambda c: c[0] == "background", "the first class is background"),
+    (("classes",), "classes", lambda c: len(set(c)) == len(c), "no class twice"),
+    (
+        ("image_size", "depth"),
+        "image_size",
+        lambda size, depth: all(side % 2**depth == 0 for side in size),
+        lambda size, depth: f"multiples of {2**depth}; nearest: {[round(s / 2**depth) * 2**depth for s in size]}",
+    ),
+    (("dice_class_weights", "classes"), "dice_class_weights", lambda w, c: len(w) == len(c), "one for each class"),
+    (
+        ("selection_class_weights", "classes"),
+        "selection_class_weights",
+        lambda w, c: len(w) == len(c) and sum(w) > 0,
+        "one for each class, not all 0",
+    ),
+    (
+        ("cross_entropy_weight", "dice_weight"),
+        "dice_weight",
+        lambda a, b: a + b > 0,
+        "cross_entropy_weight and dice_weight not both 0",
+    ),
+    (
+        ("oversample_classes", "classes"),
+        "oversample_classes",
+        lambda names, c: set(names) <= set(c[1:]),
+        "classes other than background",
+    ),
+    (
+        ("head_classes", "classes"),
+        "head_classes",
+        lambda names, c: set(names) <= set(c[1:]),
+        "classes other than background",
+    ),
+    (
+        ("folds", "fold_count"),
+        "folds",
+        lambda f, n: max(f) < n and len(set(f)) == len(f),
+        "0 to fold_count - 1, once each",
+    ),
+    (("seeds",), "seeds", lambda s: len(set(s)) == len(s), "no seed twice"),
+    (
+        ("threshold_candidates", "classes"),
+        "threshold_candidates",
+        lambda t, c: bool(t) == (len(c) == 2),
+        "at least one with two classes, [] with more (the most probable class wins)",
+    ),
+    (("hc_range_mm",), "hc_range_mm", lambda r: r[0] < r[1], "least before largest"),
+]
+
+
+def read_study(path: Path) -> Study:
+    """A study file, checked whole.
+
+    Raises:
+        ValueError: the file is missing, is no YAML mapping, or has faults; all of them are named at once.
+    """
+    if not path.is_file():
+        studies = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise ValueError(
+            f"{path}: no such study file; there are: {', '.join(studies) or 'none'}{nearest(path.stem, studies)}"
+        )
+    values = read_yaml(path)
+    faults = find_faults(values, Study) + find_name_fault(values, path.stem)
+    if faults:
+        raise ValueError(format_faults(str(path), faults))
+    return Study.model_validate(values)
+
+
+def find_name_fault(values: dict[str, Any], stem: str) -> list[str]:
+    """A study is named as its file."""
+    if values.get("study") in (stem, None):
+        return []
+    return [f"study = {values['study']!r}   the file is named {stem}.yaml; expected {stem!r}"]
+
+
+def step_params(study: Study, step: str) -> SharedParams:
+    """The keys of one step, out of a whole study."""
+    model = STEPS[step]
+    return model.model_validate({name: getattr(study, name) for name in model.model_fields})
+
+
+def find_faults(values: dict[str, Any], model: type[Params], partial: bool = False) -> list[str]:
+    """Every fault of some values, a line each: key, value, what is wrong, what is allowed, nearest key.
+
+    Args:
+        values: keys and values as read.
+        model: the model they must fit.
+        partial: missing keys are no fault.
+    """
+    wrong: dict[str, str] = {}
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        for fault in error.errors():
+            key = str(fault["loc"][0])
+            if partial and fault["type"] == "missing":
+                continue
+            wrong.setdefault(key, describe_fault(key, fault, values, model))
+    for keys, blamed, holds, allowed in RULES:
+        if all(k in values and k not in wrong for k in keys) and not holds(*(values[k] for k in keys)):
+            said = allowed if isinstance(allowed, str) else allowed(*(values[k] for k in keys))
+            wrong[blamed] = f"{blamed} = {values[blamed]!r}   not allowed; {said}"
+    return list(wrong.values())
+
+
+def describe_fault(key: str, fault: dict[str, Any], values: dict[str, Any], model: type[Params]) -> str:
+    """One line for one fault that pydantic found."""
+    if fault["type"] == "extra_forbidden":
+        return f"{key} = {values[key]!r}   no such key{nearest(key, model.model_fields)}"
+    description = model.model_fields[key].description
+    if fault["type"] == "missing":
+        return f"{key}   missing; {description}"
+    return f"{key} = {values[key]!r}   not allowed; {description}{nearest_value(values[key], model, key)}"
+
+
+def nearest(name: str, known: Any) -> str:
+    """'; nearest: x' where a known name is alike, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; nearest: {close[0]}" if close else ""
+
+
+def nearest_value(value: Any, model: type[Params], key: str) -> str:
+    """A hint on a wrong value: the nearest allowed word, or how YAML wants numbers written."""
+    if not isinstance(value, str):
+        return ""
+    annotation = model.model_fields[key].annotation
+    try:
+        number = float(value)
+    except ValueError:
+        words = [word for word in get_args(annotation) if isinstance(word, str)]
+        return nearest(value, words)
+    if annotation in (float, int) or isinstance(annotation, types.UnionType):
+        return f"; this is text to YAML: write {number!r} without quotes, with a point (1.0e-4, not 1e-4)"
+    return ""
+
+
+def format_faults(where: str, faults: list[str]) -> str:
+    """The message of an error: where, how many, a line each."""
+    count = f"{len(faults)} fault" + ("s" if len(faults) > 1 else "")
+    return "\n".join([f"{where}: {count}", *(f"  {fault}" for fault in faults)])
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key given twice (plain YAML keeps the last, silently)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        twice = sorted({str(k) for k in keys if keys.count(k) > 1})
+        if twice:
+            raise ValueError(f"line {node.start_mark.line + 1}: given twice: {', '.join(twice)}")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A flat YAML mapping.
+
+    Raises:
+        ValueError: no YAML, no mapping, or a key given twice.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: holds {type(values).__name__}; expected keys and values, one a line")
+    return values

@@ -1,0 +1,148 @@
+"""What a result was made by: code reachable from a notebook, versions, commit, device."""
+
+import ast
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import nbformat
+
+from lib import files
+
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "opencv-python-headless", "albumentations", "matplotlib", "typst")
+NOT_HASHED = {"lib.params", "lib.notebook"}  # reached by every notebook; what they decide is in the record
+
+
+@cache
+def module_file(module: str) -> Path | None:
+    """File of a module of this project, None for anything else."""
+    path = files.ROOT.joinpath(*module.split("."))
+    if not module.startswith("lib"):
+        return None
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """Modules of this project that some code imports, by name."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in inner if module_file(name)}
+            names |= modules if modules and len(modules) == len(inner) else modules | {node.module}
+    return {name for name in names if module_file(name) and name != "lib"}
+
+
+@cache
+def direct_imports(module: str) -> frozenset[str]:
+    """Modules of this project that a module imports itself."""
+    path = module_file(module)
+    if path is None:
+        raise ValueError(f"{module}: no module of this project")
+    return frozenset(imported_modules(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def reachable(modules: set[str]) -> set[str]:
+    """Modules of this project that some modules can reach, themselves included."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting.extend(direct_imports(module))
+    return found
+
+
+def syntax(text: str) -> str:
+    """The syntax tree of some code without docstrings: comments and layout leave it unchanged."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def module_hashes(modules: set[str]) -> dict[str, str]:
+    """Hash of each module that some modules can reach, themselves included.
+
+    Comments, layout and docstrings leave a hash unchanged; `params` and `notebook` do not count.
+    """
+    return {module: module_hash(module) for module in sorted(reachable(modules) - NOT_HASHED)}
+
+
+@cache
+def module_hash(module: str) -> str:
+    """Hash of one module's syntax tree."""
+    path = module_file(module)
+    if path is None:
+        raise ValueError(f"{module}: no module of this project")
+    return hashlib.sha256(syntax(path.read_text(encoding="utf-8")).encode()).hexdigest()
+
+
+def notebook_code(path: Path) -> list[str]:
+    """Sources of a notebook's code cells, without the cell of parameters."""
+    book = nbformat.read(path, as_version=4)
+    return [
+        cell.source
+        for cell in book.cells
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+    ]
+
+
+def notebook_hashes(path: Path) -> dict[str, str]:
+    """Hash of a notebook's own code, and of each module that it can reach."""
+    sources = notebook_code(path)
+    modules = set().union(*(imported_modules(ast.parse(source)) for source in sources))
+    own = hashlib.sha256("\n".join(syntax(source) for source in sources).encode()).hexdigest()
+    return {path.name: own} | module_hashes(modules)
+
+
+def commit() -> str:
+    """The commit that is checked out, with '+' where tracked files differ from it; '' outside a repository."""
+    try:
+        named = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return named + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(files.ROOT), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def assigned_names(source: str) -> set[str]:
+    """Names that a cell assigns, if it holds nothing but plain assignments; else none."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return set()
+    targets = [t for node in body if isinstance(node, ast.Assign) for t in node.targets]
+    targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
+    plain = all(isinstance(node, ast.Assign | ast.AnnAssign) for node in body)
+    return (
+        {t.id for t in targets if isinstance(t, ast.Name)}
+        if plain and all(isinstance(t, ast.Name) for t in targets)
+        else set()
+    )

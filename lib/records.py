@@ -1,0 +1,200 @@
+"""Steps of a study and their records: what was run, by what code, from what, into what.
+
+A record is written last, so its presence says that the step ended well; whether it still holds is decided by
+comparing it with today's keys, code, inputs and files.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib import files, params, provenance
+
+NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
+SET_BY_GRAPH = {"fold", "seed"}  # given for each run; a difference from the study file says nothing
+
+
+@dataclass(frozen=True)
+class Step:
+    """One executed notebook, or the report.
+
+    Attributes:
+        name: of the notebook, without .ipynb; or "report".
+        run: (fold, seed) of a training run, else None.
+    """
+
+    name: str
+    run: tuple[int, int] | None = None
+
+    @property
+    def label(self) -> str:
+        """Its folder below the study's."""
+        return f"{self.name}/{files.run_name(*self.run)}" if self.run else self.name
+
+    def folder(self, study: str) -> Path:
+        """Where its files lie."""
+        return files.study_folder(study) / self.label
+
+    def record_file(self, study: str) -> Path:
+        """Its record, written last."""
+        return self.folder(study) / "record.json"
+
+
+def training_steps(study: params.Study) -> list[Step]:
+    """One run a pair of fold and seed."""
+    return [Step("04_training", (fold, seed)) for fold in study.folds for seed in study.seeds]
+
+
+def study_steps(study: params.Study) -> list[Step]:
+    """All steps of a study in an order in which they can run."""
+    first = [Step(name) for name in ("01_data_verification", "02_preprocessing", "03_model")]
+    return [*first, *training_steps(study), Step("05_evaluation"), Step("06_biometry"), Step("report")]
+
+
+def step_inputs(step: Step, study: params.Study) -> list[Step]:
+    """The steps whose files a step reads."""
+    verification, preprocessing, model = (Step(n) for n in ("01_data_verification", "02_preprocessing", "03_model"))
+    return {
+        "01_data_verification": [],
+        "02_preprocessing": [verification],
+        "03_model": [verification, preprocessing],
+        "04_training": [verification, preprocessing, model],
+        "05_evaluation": [verification, preprocessing, *training_steps(study)],
+        "06_biometry": [verification, Step("05_evaluation")],
+        "report": [s for s in study_steps(study) if s.name != "report"],
+    }[step.name]
+
+
+def own_values(step: Step, study: params.Study) -> dict[str, Any]:
+    """A step's own keys and their values in the study file; fold and seed as the graph sets them."""
+    values = params.step_params(study, step.name).model_dump()
+    if step.run:
+        values |= {"fold": step.run[0], "seed": step.run[1]}
+    return values
+
+
+def code_hashes(step_name: str) -> dict[str, str]:
+    """Hash of a notebook's own code and of each module that it reaches; of the template for the report."""
+    if step_name == "report":
+        template = files.ROOT / "reports" / "template"
+        own = {path.name: files.sha256(path) for path in sorted(template.iterdir())}
+        return own | provenance.module_hashes({"lib.report"})
+    return provenance.notebook_hashes(files.ROOT / "notebooks" / f"{step_name}.ipynb")
+
+
+def data_listing(dataset: str) -> str:
+    """Digest of a raw folder's file names, sizes and times: cheap, and it changes whenever a file does."""
+    folder = files.raw_folder(dataset)
+    entries = sorted(
+        (path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and (status := path.stat())
+    )
+    return files.digest(entries)
+
+
+def output_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that a step made, by its path in the step's folder."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_apart(p.relative_to(folder)))
+    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
+
+
+def _is_apart(path: Path) -> bool:
+    return path.name in NOT_OUTPUTS or any(part.startswith(".") for part in path.parts)
+
+
+def input_digests(step: Step, study: params.Study) -> dict[str, str]:
+    """Digest of what each input step put out.
+
+    Raises:
+        ValueError: an input has not been run.
+    """
+    digests = {}
+    for source in step_inputs(step, study):
+        record = source.record_file(study.study)
+        if not record.is_file():
+            raise ValueError(f"{record}: missing; run {source.label} first")
+        digests[source.label] = files.digest(files.read_json(record)["outputs"])
+    return digests
+
+
+def write_record(
+    step: Step,
+    study: params.Study,
+    own: dict[str, Any],
+    differs: list[str],
+    checks: list[dict[str, Any]],
+    device: str,
+) -> None:
+    """Writes a step's record, last of all: keys, code, inputs, outputs, checks, commit, versions, device.
+
+    Args:
+        step: that has ended well.
+        study: that it belongs to.
+        own: its keys and values.
+        differs: keys whose values are not the study file's.
+        checks: {"claim": text, "holds": bool} each.
+        device: in words, "" for a step that computes nothing.
+    """
+    record = {
+        "step": step.label,
+        "own": own,
+        "differs": sorted(differs),
+        "code": code_hashes(step.name),
+        "inputs": input_digests(step, study),
+        "outputs": output_hashes(step.folder(study.study)),
+        "checks": checks,
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "device": device,
+    }
+    if step.name == "01_data_verification":
+        record["data"] = data_listing(study.dataset)
+    files.write_json(step.record_file(study.study), record)
+
+
+def stale_reasons(step: Step, study: params.Study) -> list[str]:
+    """Why a step must run; empty where its record still holds."""
+    path = step.record_file(study.study)
+    if not path.is_file():
+        return ["it has not run to its end"]
+    try:
+        record = files.read_json(path)
+    except ValueError as error:
+        return [str(error)]
+    return [
+        *_differences("key", record["own"], own_values(step, study)),
+        *_differences("code", record["code"], code_hashes(step.name), show_values=False),
+        *_input_reasons(record["inputs"], step, study),
+        *_data_reasons(record.get("data"), step, study),
+        *_output_reasons(record["outputs"], step.folder(study.study)),
+    ]
+
+
+def _differences(what: str, before: dict, now: dict, show_values: bool = True) -> Iterator[str]:
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            yield f"{what} {name}" + (f": {before.get(name)!r} -> {now.get(name)!r}" if show_values else " changed")
+
+
+def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
+    for source in step_inputs(step, study):
+        path = source.record_file(study.study)
+        if not path.is_file():
+            yield f"input {source.label} is to be made"
+        elif before.get(source.label) != files.digest(files.read_json(path)["outputs"]):
+            yield f"input {source.label} is another"
+
+
+def _data_reasons(before: str | None, step: Step, study: params.Study) -> Iterator[str]:
+    if step.name == "01_data_verification" and before != data_listing(study.dataset):
+        yield f"files in data/raw/{study.dataset} changed"
+
+
+def _output_reasons(before: dict[str, str], folder: Path) -> Iterator[str]:
+    now = output_hashes(folder)
+    changed = [name for name, value in before.items() if now.get(name) != value]
+    if changed:
+        listed = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")
+        yield f"{len(changed)} of its files changed or are gone: {listed}"

@@ -1,0 +1,26 @@
+"""Which cases an epoch shows, in which order: a function of seed and epoch alone."""
+
+import numpy as np
+
+
+def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> np.ndarray:
+    """How often each case is drawn, relative to the others.
+
+    Args:
+        masks: (N, H, W) class indices.
+        class_indices: cases that show one of these weigh `factor`, the others 1.
+        factor: at least 1.
+    """
+    shows = np.array([bool(np.isin(class_indices, np.unique(mask)).any()) for mask in masks])
+    return np.where(shows, factor, 1.0)
+
+
+def epoch_rows(rows: np.ndarray, weights: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Array rows in the order in which an epoch shows them.
+
+    Equal weights give every case once; otherwise as many draws with replacement, by weight.
+    """
+    draw = np.random.default_rng([seed, epoch])
+    if np.all(weights == weights[0]):
+        return rows[draw.permutation(len(rows))]
+    return rows[draw.choice(len(rows), size=len(rows), p=weights / weights.sum())]

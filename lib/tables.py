@@ -1,0 +1,208 @@
+"""A table to CSV and Typst, and the two tables that a report turns on: Dice by class, agreement in millimetres."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import files, statistics
+
+DIGITS = {"mm": 2, "percent": 1, "deg": 1, "seconds": 1}  # by the last word of a column's name
+UNITS = {"mm": "mm", "percent": "%", "deg": "°", "seconds": "s"}
+WORDS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "mae": "Mean abs. error",
+    "hc": "HC",
+    "bpd": "BPD",
+    "ofd": "OFD",
+    "csp": "CSP",
+    "lv": "LV",
+    "n": "n",
+    "tp": "TP",
+    "fp": "FP",
+    "fn": "FN",
+    "tn": "TN",
+    "sha256": "SHA-256",
+}
+NAMED = ("class", "quantity")  # columns whose values are names in WORDS
+DASH = "–"
+
+
+def save(table: pd.DataFrame, path_without_suffix: Path) -> None:
+    """Writes <path>.csv with every digit and <path>.typ rounded for reading."""
+    folder, name = path_without_suffix.parent, path_without_suffix.name
+    files.write_csv(folder / f"{name}.csv", table)
+    files.write_text(folder / f"{name}.typ", to_typst(table))
+
+
+def to_typst(table: pd.DataFrame) -> str:
+    """A table as Typst markup with horizontal rules only; a value and its interval share a column."""
+    intervals = find_intervals(list(table.columns))
+    hidden = {end for ends in intervals.values() for end in ends}
+    shown = [name for name in table.columns if name not in hidden]
+    columns = {name: column_cells(table, name, intervals.get(name)) for name in shown}
+    titles = [title(name) + (" [95 % interval]" if name in intervals else "") for name in shown]
+    aligned = ", ".join("right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in shown)
+    rows = [", ".join(quoted(columns[name][row]) for name in shown) for row in range(len(table))]
+    lines = [
+        "#table(",
+        f"  columns: {len(shown)}, align: ({aligned},), stroke: none,",
+        f"  table.header(table.hline(stroke: 0.8pt), {', '.join(map(quoted, titles))}, table.hline(stroke: 0.5pt)),",
+        *(f"  {row}," for row in rows),
+        "  table.hline(stroke: 0.8pt),",
+        ")",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def find_intervals(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Columns that have a low and a high end beside them: dice -> (dice_low, dice_high), mae_mm -> (mae_low, …)."""
+    found = {}
+    for name in names:
+        for stem in (name, name.rpartition("_")[0]):
+            ends = (f"{stem}_low", f"{stem}_high")
+            if stem and ends[0] in names and ends[1] in names and name not in ends:
+                found.setdefault(name, ends)
+    taken = set()
+    return {name: ends for name, ends in found.items() if ends not in taken and not taken.add(ends)}
+
+
+def column_cells(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> list[str]:
+    """A column's cells as text for reading."""
+    cells = [format_cell(value, name) for value in table[name]]
+    if ends is None:
+        return cells
+    lows, highs = ([format_cell(value, name) for value in table[end]] for end in ends)
+    return [f"{cell} [{low}, {high}]" if low != DASH else cell for cell, low, high in zip(cells, lows, highs)]
+
+
+def format_cell(value: object, name: str) -> str:
+    """One value, rounded by its column's unit; a missing one is a dash."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return DASH
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}".replace(",", " ").replace("-", "−")
+    if isinstance(value, float | np.floating):
+        return format_float(float(value), name)
+    return WORDS.get(str(value), str(value)) if name in NAMED else str(value)
+
+
+def format_float(value: float, name: str) -> str:
+    """A number with the digits of its unit; a dimensionless one too small for three digits keeps three that count.
+
+    A column called "value" holds facts of any unit: whole numbers stay whole, others have three digits that count.
+    """
+    if name == "value":
+        return format_cell(int(value), name) if value.is_integer() else f"{value:.3g}".replace("-", "−")
+    unit = name.rpartition("_")[2]
+    digits = 3 if name.startswith("spacing") else DIGITS.get(unit, 3)
+    if unit not in DIGITS and 0 < abs(value) < 0.0005:
+        return f"{value:.3g}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    return (text[1:] if float(text) == 0 and text.startswith("-") else text).replace("-", "−")
+
+
+def title(name: str) -> str:
+    """A column's name for reading, its unit in brackets."""
+    words = str(name).split("_")
+    unit = UNITS.get(words[-1]) if len(words) > 1 else None
+    text = " ".join(WORDS.get(word, word) for word in (words[:-1] if unit else words))
+    if words[0] not in WORDS:
+        text = text[:1].upper() + text[1:]
+    return f"{text} ({unit})" if unit else text
+
+
+def quoted(text: str) -> str:
+    """Text as a Typst string, in which nothing but quote and backslash means anything."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ") + '"'
+
+
+def per_class(cases: pd.DataFrame) -> pd.DataFrame:
+    """Dice and IoU by class and stage, with what the mean leaves out beside it.
+
+    A mean is over the cases whose reference shows the class, a miss counting 0. Absent (in neither mask), missed
+    (shown, nothing predicted) and invented (predicted, not shown) cases are counted. With several seeds, each has
+    its rows too; n of the rows "all" counts a case once, their other counts are of predictions.
+
+    Args:
+        cases: the long table of 05_evaluation, one row a case x class x stage.
+
+    Returns:
+        One row a class x stage (x seed); intervals are 95 % from resampling subjects.
+    """
+    seeds = list(dict.fromkeys(cases["seed"]))
+    rows = []
+    for (name, stage), group in cases.groupby(["class", "stage"], sort=False):
+        rows.append({"class": name, "stage": stage, "seed": "all"} | describe_class(group))
+        for seed in seeds if len(seeds) > 1 else []:
+            own = describe_class(group[group["seed"] == seed])
+            rows.append({"class": name, "stage": stage, "seed": str(seed)} | own)
+    table = pd.DataFrame(rows)
+    return table if len(seeds) > 1 else table.drop(columns="seed", errors="ignore")
+
+
+def describe_class(group: pd.DataFrame) -> dict[str, object]:
+    """One row of `per_class`."""
+    in_reference, in_prediction = group["tp"] + group["fn"] > 0, group["tp"] + group["fp"] > 0
+    shown = group[in_reference]
+    subjects = shown["subject"].to_numpy()
+    dice = statistics.bootstrap(shown["dice"].to_numpy(float), subjects)
+    iou = statistics.bootstrap(shown["iou"].to_numpy(float), subjects)
+    tp, fp, fn = (int(group[name].sum()) for name in ("tp", "fp", "fn"))
+    return {
+        "n": int(shown["case"].nunique()),
+        "dice": dice.value,
+        "dice_low": dice.low,
+        "dice_high": dice.high,
+        "dice_median": float(shown["dice"].median()),
+        "dice_min": float(shown["dice"].min()),
+        "iou": iou.value,
+        "iou_low": iou.low,
+        "iou_high": iou.high,
+        "pooled_dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else float("nan"),
+        "absent": int((~in_reference & ~in_prediction).sum()),
+        "missed": int((in_reference & ~in_prediction).sum()),
+        "invented": int((~in_reference & in_prediction).sum()),
+    }
+
+
+def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Error in millimetres by quantity, route and stage, over cases whose reference is known.
+
+    Args:
+        measurements: the long table of 06_biometry, one row a case x quantity x route x stage.
+
+    Returns:
+        One row a quantity x route x stage; the baseline, which knows no stage, has one of post alone. `not_measured`
+        cases have a reference but no prediction. The interval is of the mean absolute error (95 %, resampling
+        subjects), the limits are those of agreement (95 % of cases).
+    """
+    repeated = (measurements["route"] == "baseline") & (measurements["stage"] == "raw")
+    groups = measurements[~repeated].groupby(["quantity", "route", "stage"], sort=False)
+    rows = [{"quantity": q, "route": r, "stage": s} | describe_agreement(group) for (q, r, s), group in groups]
+    return pd.DataFrame(rows)
+
+
+def describe_agreement(group: pd.DataFrame) -> dict[str, object]:
+    """One row of `agreement`."""
+    known = group[group["reference_mm"].notna()]
+    measured = known[known["predicted_mm"].notna()]
+    difference = (measured["predicted_mm"] - measured["reference_mm"]).to_numpy(float)
+    error = statistics.bootstrap(np.abs(difference), measured["subject"].to_numpy())
+    enough = len(difference) >= 2
+    bias, lower, upper = statistics.limits_of_agreement(difference) if enough else (float("nan"),) * 3
+    return {
+        "n": len(measured),
+        "not_measured": len(known) - len(measured),
+        "mae_mm": error.value,
+        "mae_low": error.low,
+        "mae_high": error.high,
+        "mae_percent": float(np.mean(np.abs(difference) / measured["reference_mm"]) * 100),
+        "bias_mm": bias,
+        "lower_limit_mm": lower,
+        "upper_limit_mm": upper,
+        "flagged": int(group["flags"].fillna("").astype(str).ne("").sum()),
+    }

@@ -1,0 +1,68 @@
+"""Before the long run: can the network learn one batch by heart, and how fast is it here."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib import devices, losses, models, prediction
+from lib.arrays import Arrays
+from lib.params import ModelParams
+
+STEPS = 60
+BATCH = 8
+SEED = 0
+
+
+def overfit(
+    chosen: ModelParams, arguments: dict, prepared: Arrays, rows: np.ndarray
+) -> tuple[list[float], pd.DataFrame]:
+    """Trains a fresh network on one batch without any change of the images.
+
+    A network, loss and data that fit together bring the loss close to 0; if they do not, no long run will.
+
+    Args:
+        chosen: the keys of 03_model.
+        arguments: constructor arguments of the network.
+        prepared: preprocessed cases.
+        rows: of the batch.
+
+    Returns:
+        Cross-entropy plus soft Dice at each step, and images per second of training and of prediction (one row).
+    """
+    device = devices.choose(chosen.device)
+    precision = devices.choose_precision(chosen.precision, device)
+    torch.manual_seed(SEED)
+    network = models.build(chosen.model, arguments).to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    inputs = prediction.to_input(np.ascontiguousarray(prepared.images[rows]), device)
+    reference = torch.as_tensor(prepared.masks[rows]).to(device).long()
+    weights = [0.0] + [1.0] * (len(chosen.classes) - 1)
+    values, started = [], time.perf_counter()
+    for _ in range(STEPS):
+        loss = losses.combined(prediction.forward(network, inputs, precision), reference, 1.0, 1.0, weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        values.append(float(loss.detach()))
+    trained = time.perf_counter() - started
+    predicted = predict_seconds(network, prepared.images[rows], device, precision)
+    speed = {
+        "training_images_per_second": STEPS * len(rows) / trained,
+        "prediction_images_per_second": len(rows) / predicted,
+    }
+    return values, pd.DataFrame([speed])
+
+
+def predict_seconds(
+    network: torch.nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype
+) -> float:
+    """Seconds to predict one batch, after one to warm up."""
+    network.eval()
+    prediction.predict(network, images, device, precision, flip_average=False)
+    devices.synchronise(device)
+    started = time.perf_counter()
+    prediction.predict(network, images, device, precision, flip_average=False)
+    devices.synchronise(device)
+    return time.perf_counter() - started

@@ -1,0 +1,398 @@
+"""Simulated ultrasound of a fetal head: tissues seen by a curved array, speckle, shadow, log compression.
+
+Everything is computed on the beam grid (sample along the beam, beam), where attenuation and shadow are a running sum
+and the point spread is a product of two one-dimensional curves, and turned into pixels at the end. Lengths are
+millimetres; frame coordinates are (row, col) from the centre of the first pixel; head coordinates are (u, v) along the
+long axis (forehead positive) and across it.
+
+Source: fully developed speckle as complex Gaussian scatterers seen through a point spread, Wagner et al. 1983, IEEE
+Trans. Sonics Ultrason. 30:156-163. Attenuations are of the order of Szabo 2014, Diagnostic Ultrasound Imaging.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+FWHM = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a Gaussian, in standard deviations
+BEAMS = 256
+TISSUE_LOSS_DB_MM = 0.22  # both ways at about 3 MHz; the machine's time-gain compensation assumes it everywhere
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A curved array over the frame, and the machine's settings.
+
+    Attributes:
+        shape: (rows, cols) of the frame.
+        spacing_mm: pixel size, equal along both axes.
+        apex_mm: (row, col) of the point where all beams meet, above the frame.
+        range_mm: distance from the apex of the probe's surface and of the last sample.
+        half_angle_deg: of the sector.
+        axial_mm: pulse length, full width at half maximum of the amplitude.
+        lateral_mm: beam width at the focus, likewise.
+        focus_mm: depth of the focus below the probe's surface.
+        dynamic_range_db: what is shown between black and white.
+        gain_db: lifts everything before compression.
+        gain_slope_db_mm: error of the time-gain compensation.
+        noise_db: electronic noise at the surface, before compression; white is 0.
+        noise_slope_db_mm: its growth with depth, because the compensation lifts it.
+        grey_exponent: of the grey map; above 1 darkens the middle.
+        smoothing: of the grey values on the beam grid, samples (1 SD); without it frames look like sand.
+    """
+
+    shape: tuple[int, int]
+    spacing_mm: float
+    apex_mm: tuple[float, float]
+    range_mm: tuple[float, float]
+    half_angle_deg: float
+    axial_mm: float
+    lateral_mm: float
+    focus_mm: float
+    dynamic_range_db: float
+    gain_db: float
+    gain_slope_db_mm: float
+    noise_db: float
+    noise_slope_db_mm: float
+    grey_exponent: float
+    smoothing: float
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(samples, beams); one sample a pixel's length."""
+        return int(np.ceil((self.range_mm[1] - self.range_mm[0]) / self.spacing_mm)), BEAMS
+
+    @property
+    def distance_mm(self) -> np.ndarray:
+        """(samples, 1) distances from the apex."""
+        return (self.range_mm[0] + self.spacing_mm * np.arange(self.grid[0], dtype=np.float32))[:, None]
+
+    @property
+    def depth_mm(self) -> np.ndarray:
+        """(samples, 1) depths below the probe's surface."""
+        return self.distance_mm - np.float32(self.range_mm[0])
+
+    @property
+    def angle_rad(self) -> np.ndarray:
+        """(1, beams) angles of the beams against the row axis."""
+        half = np.deg2rad(self.half_angle_deg)
+        return np.linspace(-half, half, BEAMS, dtype=np.float32)[None]
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """What the beam meets, on the beam grid.
+
+    Attributes:
+        scatter_db: (samples, beams) float32, power of the diffuse scatterers against white.
+        reflection: (samples, beams) float32, amplitude of smooth interfaces; 1 is white.
+        loss_db_mm: (samples, beams) float32, attenuation both ways.
+    """
+
+    scatter_db: np.ndarray
+    reflection: np.ndarray
+    loss_db_mm: np.ndarray
+
+
+def grid_points_mm(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
+    """Frame coordinates (rows, cols) of the beam grid, each (samples, beams)."""
+    distance, angle = scan.distance_mm, scan.angle_rad
+    return scan.apex_mm[0] + distance * np.cos(angle), scan.apex_mm[1] + distance * np.sin(angle)
+
+
+def beam_width_mm(scan: Scan, depth_mm: np.ndarray) -> np.ndarray:
+    """Lateral full width at half maximum: the focus is as deep as sharp, and the beam widens away from it."""
+    away = (depth_mm - scan.focus_mm) / np.float32(0.7 * max(scan.focus_mm, 10.0))
+    return np.float32(scan.lateral_mm) * np.sqrt(1 + away**2)
+
+
+def gaussian(sigma: float) -> np.ndarray:
+    """A sampled Gaussian whose squares sum to 1, so that white noise keeps its power."""
+    reach = max(1, int(np.ceil(3 * sigma)))
+    curve = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
+    return (curve / np.sqrt(np.sum(curve**2))).astype(np.float32)
+
+
+def point_spread(scan: Scan, field: np.ndarray) -> np.ndarray:
+    """A demodulated echo field after the probe has blurred it; white noise keeps its power.
+
+    The carrier only turns the phase along the beam. Scatterers finer than a wavelength have random phases anyway, so
+    the field is complex at base band and the carrier needs no samples.
+
+    Args:
+        scan: geometry and widths.
+        field: (samples, beams, 2) float32, real and imaginary part.
+
+    Returns:
+        The same shape.
+    """
+    step = np.deg2rad(2 * scan.half_angle_deg) / (BEAMS - 1)
+    sigma = beam_width_mm(scan, scan.depth_mm) / (FWHM * scan.distance_mm * step)  # in beams
+    spread = np.empty_like(field)
+    for start in range(0, len(field), 16):  # sigma changes by a few percent within 16 samples
+        band = slice(start, start + 16)
+        kernel = gaussian(float(sigma[band].mean()))
+        spread[band] = cv2.sepFilter2D(field[band], -1, kernel, np.ones(1, np.float32))
+    return cv2.sepFilter2D(spread, -1, np.ones(1, np.float32), gaussian(scan.axial_mm / FWHM / scan.spacing_mm))
+
+
+def transmission_db(scan: Scan, loss_db_mm: np.ndarray) -> np.ndarray:
+    """What is left on the way to each sample and back, after the machine's compensation; shadows are negative."""
+    spent = np.cumsum(loss_db_mm - np.float32(TISSUE_LOSS_DB_MM - scan.gain_slope_db_mm), axis=0)
+    return -np.float32(scan.spacing_mm) * spent
+
+
+def envelope(scan: Scan, tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
+    """Echo amplitude on the beam grid, 1 for white: speckle, interfaces, shadow and noise.
+
+    Returns:
+        (samples, beams) float32. In even tissue without noise it is Rayleigh distributed with mean square equal to
+        the scatterers' power.
+    """
+    gain = transmission_db(scan, tissue.loss_db_mm)
+    field = rng.standard_normal((*scan.grid, 2), dtype=np.float32)
+    field *= (amplitude(tissue.scatter_db + gain) * np.float32(np.sqrt(0.5)))[..., None]
+    one = np.zeros((*scan.grid, 2), np.float32)
+    one[..., 0] = amplitude(gain) * tissue.reflection
+    even = point_spread(scan, np.ones((scan.grid[0], 3, 2), np.float32))[:, 1:2]  # what a wide interface gains
+    field = point_spread(scan, field + one / even)
+    noise = amplitude(scan.noise_db + scan.noise_slope_db_mm * scan.depth_mm) * np.float32(np.sqrt(0.5))
+    field += noise[..., None] * rng.standard_normal(field.shape, dtype=np.float32)
+    return np.sqrt(field[..., 0] ** 2 + field[..., 1] ** 2)
+
+
+def amplitude(power_db: np.ndarray) -> np.ndarray:
+    """Amplitude of a power in decibels: 20 dB are a factor of 10."""
+    return np.exp(np.asarray(power_db, np.float32) * np.float32(np.log(10) / 20))
+
+
+def compress(envelope: np.ndarray, dynamic_range_db: float, grey_exponent: float = 1.0) -> np.ndarray:
+    """Log compression: 1 becomes white (1), 1 less the dynamic range becomes black (0).
+
+    Returns:
+        Grey values 0 to 1, float32, raised to the grey map's exponent.
+    """
+    floor = np.float32(10 ** (-dynamic_range_db / 20))
+    level = 1 + np.float32(20 / dynamic_range_db) * np.log10(np.maximum(envelope, floor).astype(np.float32))
+    return np.clip(level, 0, 1) ** np.float32(grey_exponent)
+
+
+def to_frame(scan: Scan, polar: np.ndarray) -> np.ndarray:
+    """Scan conversion: an image on the beam grid as a frame of `scan.shape`, black outside the sector."""
+    rows = np.arange(scan.shape[0], dtype=np.float32) * np.float32(scan.spacing_mm) - np.float32(scan.apex_mm[0])
+    cols = np.arange(scan.shape[1], dtype=np.float32) * np.float32(scan.spacing_mm) - np.float32(scan.apex_mm[1])
+    down, right = np.meshgrid(rows, cols, indexing="ij")
+    sample = (np.hypot(down, right) - np.float32(scan.range_mm[0])) / np.float32(scan.spacing_mm)
+    half = np.deg2rad(scan.half_angle_deg)
+    beam = (np.arctan2(right, down) + np.float32(half)) * np.float32((BEAMS - 1) / (2 * half))
+    return cv2.remap(polar, beam, sample, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+
+
+def render(scan: Scan, tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
+    """A frame as the machine shows it: `scan.shape`, uint8."""
+    gained = envelope(scan, tissue, rng) * np.float32(10 ** (scan.gain_db / 20))
+    grey = compress(gained, scan.dynamic_range_db, scan.grey_exponent)
+    grey = cv2.GaussianBlur(grey, (0, 0), scan.smoothing)
+    return np.rint(255 * to_frame(scan, grey)).astype(np.uint8)
+
+
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
+    """Random field of about unit deviation, (rows, cols) float32, even within about one cell."""
+    count = (shape[0] // cell[0] + 2, shape[1] // cell[1] + 2)
+    knots = rng.standard_normal(count, dtype=np.float32)
+    return cv2.resize(knots, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+
+
+@dataclass(frozen=True)
+class Chamber:
+    """A fluid-filled structure of the brain with bright walls, in head coordinates.
+
+    Attributes:
+        centre_mm: (u, v).
+        half_mm: half length and half width.
+        tilt_deg: of the long axis against u, towards v.
+        bend: how far the ends leave the axis, in half widths, towards v where positive.
+        taper: widening towards the end of larger u (negative: the other one).
+        boxy: corners nearly square (CSP) rather than an ellipse (ventricle).
+        wall_db: brightness of the walls.
+        fluid_db: scatter of the content.
+        plexus: share of the half width that echogenic choroid plexus fills; 0 for none.
+    """
+
+    centre_mm: tuple[float, float]
+    half_mm: tuple[float, float]
+    tilt_deg: float
+    bend: float
+    taper: float
+    boxy: bool
+    wall_db: float
+    fluid_db: float
+    plexus: float
+
+    def place(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Own coordinates along and across, -1 to 1 within, and the radius: 0 in the middle, 1 on the border."""
+        cos, sin = (float(turn(np.deg2rad(self.tilt_deg))) for turn in (np.cos, np.sin))
+        u, v = u - self.centre_mm[0], v - self.centre_mm[1]
+        along = (u * cos + v * sin) / self.half_mm[0]
+        across = (v * cos - u * sin) / self.half_mm[1] - self.bend * along**2
+        across = across / np.clip(1 + self.taper * along, 0.3, 2)
+        p, q = along**2, across**2
+        return along, across, np.sqrt(np.sqrt(p * p + q * q)) if self.boxy else np.sqrt(p + q)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head and where it lies in a frame.
+
+    Attributes:
+        axes_mm: OFD and BPD, outer to outer.
+        centre_mm: (row, col) in the frame.
+        angle_deg: of the long axis against the column axis, from column towards row.
+        forehead_left: u points to smaller columns.
+        skull_mm: thickness of the bone.
+        skull_db: brightness of the bone where the beam meets it at right angles.
+        brain_db: scatter of the parenchyma.
+        folding: 0 (smooth, early) to 1 (sulci, late).
+        midline_bend_mm: how far the falx leaves the long axis in the middle.
+        csp: the cavum, None where the plane misses it (the falx then runs through).
+        ventricles: those that the plane shows.
+        texture: (k, k, 4) float32 random fields fixed to the head: regions, sulci, gaps in bone and walls, patches.
+    """
+
+    axes_mm: tuple[float, float]
+    centre_mm: tuple[float, float]
+    angle_deg: float
+    forehead_left: bool
+    skull_mm: float
+    skull_db: float
+    brain_db: float
+    folding: float
+    midline_bend_mm: float
+    csp: Chamber | None
+    ventricles: tuple[Chamber, ...]
+    texture: np.ndarray
+
+    def coordinates_mm(self, rows_mm: np.ndarray, cols_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Head coordinates (u, v) of points of the frame."""
+        cos, sin = (float(turn(np.deg2rad(self.angle_deg))) for turn in (np.cos, np.sin))
+        down, right = rows_mm - self.centre_mm[0], cols_mm - self.centre_mm[1]
+        along = right * cos + down * sin
+        return (-along if self.forehead_left else along), down * cos - right * sin
+
+    def midline_mm(self, u: np.ndarray) -> np.ndarray:
+        """v of the falx."""
+        return self.midline_bend_mm * (1 - (2 * u / self.axes_mm[0]) ** 2)
+
+
+def reference_mask(head: Head, shape: tuple[int, int], spacing_mm: float) -> np.ndarray:
+    """Classes at pixel centres, (rows, cols) uint8: 0 outside, 1 inside the bone's outer border, 2 CSP, 3 ventricle."""
+    rows, cols = np.ogrid[: shape[0], : shape[1]]
+    u, v = head.coordinates_mm(rows * spacing_mm, cols * spacing_mm)
+    mask = ((2 * u / head.axes_mm[0]) ** 2 + (2 * v / head.axes_mm[1]) ** 2 <= 1).astype(np.uint8)
+    for chamber, index in [(head.csp, 2), *((ventricle, 3) for ventricle in head.ventricles)]:
+        if chamber is not None:
+            mask[(chamber.place(u, v)[2] <= 1) & (mask == 1)] = index
+    return mask
+
+
+def scene(scan: Scan, head: Head, rng: np.random.Generator) -> Tissue:
+    """Tissue maps on the beam grid: the head, and around it a uterus drawn from `rng`."""
+    u, v = head.coordinates_mm(*grid_points_mm(scan))
+    scatter, reflection, loss = _uterus(scan, head, u, v, rng)
+    pull_u, pull_v = u / (head.axes_mm[0] / 2) ** 2, v / (head.axes_mm[1] / 2) ** 2
+    steep = np.sqrt(pull_u**2 + pull_v**2) + np.float32(1e-6)
+    inward = (1 - u * pull_u - v * pull_v) / (2 * steep)  # mm below the outer border, exact to first order
+    turned = scan.angle_rad + np.float32(np.deg2rad(head.angle_deg))
+    facing = np.abs(np.sin(turned) * pull_u * (-1 if head.forehead_left else 1) + np.cos(turned) * pull_v) / steep
+    texture = _texture(head, u, v)
+    brain, echoes = _brain(head, u, v, inward, np.abs(np.cos(turned)), texture)
+    bone = np.clip(np.minimum(inward, head.skull_mm - inward) / (0.35 * head.skull_mm), 0, 1)
+    bright = bone * amplitude(head.skull_db + 5 * texture[..., 2] + 70 * np.log10(np.maximum(facing, 0.1)))
+    inside = inward > 0
+    scatter = np.where(inside, brain, scatter)
+    scatter = np.where(bone > 0.3, np.maximum(scatter, head.skull_db - 30 + 4 * texture[..., 2]), scatter)
+    scatter = _add_haze(scan, scatter, np.where(v < 0, bright, 0), float(rng.uniform(-30, -18)))
+    loss = np.where(inside, np.float32(0.8 * TISSUE_LOSS_DB_MM), loss)
+    loss += (4.5 / head.skull_mm) * bone  # about 3 dB a crossing at right angles; far more where the beam grazes
+    contact = 5 * np.maximum(smooth_noise(rng, (1, BEAMS), (1, 22)) - 0.4, 0)  # dB lost at the skin
+    loss[:1] += contact / np.float32(scan.spacing_mm)
+    return Tissue(scatter, np.where(inside, np.maximum(bright, echoes), reflection), loss)
+
+
+def _uterus(
+    scan: Scan, head: Head, u: np.ndarray, v: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scatter, reflection and loss of the mother's tissues, the amniotic fluid and the fetal scalp."""
+    tissue_db, fluid_db, wall_mm = (float(rng.uniform(*ends)) for ends in ((-42, -24), (-74, -56), (0, 14)))
+    half, shift = rng.uniform(0.45, 0.8, 2), rng.normal(0, 0.15, 2)
+    across = v / (head.axes_mm[1] * float(half[0])) - float(shift[0])
+    along = u / (head.axes_mm[0] * float(half[1])) - float(shift[1])
+    sac = np.hypot(across, along) + 0.16 * smooth_noise(rng, scan.grid, (110, 70))  # 1 on the wall of the cavity
+    muscle = scan.depth_mm < wall_mm + 1.5 * smooth_noise(rng, (1, BEAMS), (1, 60))
+    fluid = (sac < 1) & ~muscle
+    streaks = np.exp(-((smooth_noise(rng, scan.grid, (12, 60)) / np.float32(0.15)) ** 2))
+    db = tissue_db + 3 * smooth_noise(rng, scan.grid, (26, 30)) + 3 * smooth_noise(rng, scan.grid, (4, 10))
+    db += 9 * streaks * np.clip(smooth_noise(rng, scan.grid, (40, 30)), 0, 1)
+    db = np.where(muscle, db + 5 + 5 * smooth_noise(rng, scan.grid, (6, 110)), np.where(fluid, fluid_db, db))
+    skin_mm, skin_db = float(rng.uniform(0.3, 2.5)), tissue_db - float(rng.uniform(2, 14))
+    scalp = (u / (head.axes_mm[0] / 2 + skin_mm)) ** 2 + (v / (head.axes_mm[1] / 2 + skin_mm)) ** 2 < 1
+    db = np.where(scalp & fluid, skin_db, db)
+    slope = np.diff(sac, axis=0, append=sac[-1:]) / np.float32(scan.spacing_mm) * (head.axes_mm[1] * float(half[0]))
+    rim = np.float32(0.1) * np.exp(-(((sac - 1) / np.float32(0.03)) ** 2)) * np.clip(np.abs(slope), 0, 1) ** 4
+    return db, rim * ~muscle, np.where(fluid, np.float32(0), np.float32(TISSUE_LOSS_DB_MM))
+
+
+def _texture(head: Head, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The head's random fields at some points: (samples, beams, 4)."""
+    last = head.texture.shape[0] - 1
+    x, y = (u / head.axes_mm[0] + 0.5) * last, (v / head.axes_mm[1] + 0.5) * last
+    return cv2.remap(head.texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def _brain(
+    head: Head, u: np.ndarray, v: np.ndarray, inward: np.ndarray, facing: np.ndarray, texture: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scatter and reflection of parenchyma, falx, thalami, CSP and ventricles."""
+    ofd, bpd = head.axes_mm
+    regions, sulci, gaps, patches = np.moveaxis(texture, -1, 0)
+    db = head.brain_db + 3.5 * regions + 3 * patches
+    db -= 6 * (inward < head.skull_mm + 0.03 * bpd)  # subarachnoid fluid
+    beside = v - head.midline_mm(u) - 0.006 * bpd * (regions + patches)  # no membrane is straight
+    thalami = ((u + 0.06 * ofd) / (0.11 * ofd)) ** 2 + ((np.abs(beside) - 0.075 * bpd) / (0.06 * bpd)) ** 2
+    db -= 5 * np.clip(2 * (1.3 - thalami), 0, 1)
+    within = np.clip((inward - head.skull_mm) / 2, 0, 1)
+    lines = np.exp(-((sulci / np.float32(0.13)) ** 2)) * np.clip(patches + 0.3 * regions, 0, 1)
+    db += (8 + 8 * head.folding) * lines
+    shown = np.clip(0.35 + 0.5 * gaps + 0.2 * patches, 0.03, 1) * within
+    if head.csp is not None:
+        shown *= np.clip((np.abs(u - head.csp.centre_mm[0]) - head.csp.half_mm[0]) / 0.5, 0, 1)
+    echoes = np.float32(0.3) * np.exp(-((beside / (0.002 * bpd + 0.12)) ** 2)) * shown
+    echoes = np.maximum(echoes, (0.03 + 0.08 * head.folding) * lines * within)
+    for chamber in (head.csp, *head.ventricles):
+        if chamber is not None:
+            db, echoes = _add_chamber(chamber, u, v, db, echoes, texture)
+    return db, echoes * facing**8  # interfaces along the midline shine only at right angles to the beam
+
+
+def _add_chamber(
+    chamber: Chamber, u: np.ndarray, v: np.ndarray, db: np.ndarray, echoes: np.ndarray, texture: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scatter and reflection with a chamber in them."""
+    along, across, radius = chamber.place(u, v)
+    flat = np.clip(np.abs(across) / (radius + np.float32(1e-3)), 0, 1) ** 3  # 1 where the wall runs along the chamber
+    gaps = np.clip(0.7 + 0.4 * texture[..., 2], 0.25, 1)
+    wall = amplitude(chamber.wall_db) * flat * gaps * np.exp(-(((radius - 1) * chamber.half_mm[1] / 0.4) ** 2))
+    db = np.where(radius < 1, chamber.fluid_db + 1.5 * texture[..., 3], db)
+    if chamber.plexus > 0:
+        blob = ((along - 0.2) / 0.5) ** 2 + (across / chamber.plexus) ** 2 + 0.3 * texture[..., 3]
+        db = np.where((blob < 1) & (radius < 0.9), chamber.fluid_db + 26, db)
+    return db, np.where(radius < 1, wall, np.maximum(echoes, wall))
+
+
+def _add_haze(scan: Scan, scatter_db: np.ndarray, near: np.ndarray, haze_db: float) -> np.ndarray:
+    """Repeats the near bone at even distances behind itself, as sound that bounces between bone and probe does."""
+    power = amplitude(scatter_db) ** 2
+    step = round(2.2 / scan.spacing_mm)
+    for echo in range(1, 6):
+        power[echo * step :] += (amplitude(haze_db - 3.0 * echo) * near[: -echo * step]) ** 2
+    return 10 * np.log10(power)
