@@ -46,6 +46,6 @@ bench: $(READY)
 
 clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
-	rm -rf data/processed .snakemake .locks .venv
+	rm -rf data/processed .snakemake .venv
 
 .PHONY: help demo study why test lab lint bench clean

@@ -73,6 +73,7 @@ def save(figure: Figure, path_without_suffix: Path) -> Path:
     holds_images = any(axes.images for axes in figure.axes)
     suffix, metadata = (".png", {}) if holds_images else (".svg", {"Date": None})
     path = path_without_suffix.with_name(path_without_suffix.name + suffix)
+    figure.draw_without_rendering()  # once is not enough for the layout: tick labels would be cut off
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, metadata=metadata)
     return path
@@ -231,18 +232,19 @@ def augmentations(images: np.ndarray, masks: np.ndarray, classes: list[str]) -> 
 @styled
 def feature_sizes(shapes: pd.DataFrame) -> Figure:
     """What each layer puts out and holds; columns layer, channels, rows, cols, parameters."""
-    figure, axes = panels(14 + 5.5 * len(shapes), 2, sharey=True)
+    figure, axes = panels(14 + 4 * len(shapes), 2, sharey=True)
     at = np.arange(len(shapes))
     values = shapes[["channels", "rows", "cols"]].prod(axis=1)
     outputs = [f"{s.channels} × {s.rows} × {s.cols}" for s in shapes.itertuples()]
     counts = [f"{count:,}" for count in shapes["parameters"]]
     for each, widths, texts in zip(axes[0], (values, shapes["parameters"]), (outputs, counts)):
         each.bar_label(each.barh(at, widths, color=OTHER_COLOURS[2]), texts, padding=3, fontsize=7)
-        each.margins(x=0.35)
+        each.margins(x=0.35, y=0.01)
         each.xaxis.set_major_formatter("{x:,.0f}")
         each.locator_params(axis="x", nbins=4)
-    axes[0, 0].set(yticks=at, yticklabels=list(shapes["layer"]), xlabel="Values put out (channels × rows × columns)")
-    axes[0, 1].set(xlabel=f"Parameters, {shapes['parameters'].sum():,} in all")
+    axes[0, 0].set_yticks(at, list(shapes["layer"]), fontsize=7)
+    axes[0, 0].set(xlabel="Values put out (channels × rows × columns)")
+    axes[0, 1].set(xlabel=f"Parameters ({shapes['parameters'].sum():,} in these layers)")
     axes[0, 0].invert_yaxis()
     return figure
 
@@ -336,7 +338,7 @@ def probability(image: np.ndarray, probability: np.ndarray, name: str) -> Figure
     draw_image(axes[0], image, name)
     shown = axes[1].imshow(probability, cmap="cividis", vmin=0, vmax=1, interpolation="antialiased")
     axes[1].set_title("probability", fontsize=7, pad=2)
-    figure.colorbar(shown, ax=axes[1], shrink=0.85, label="Probability")
+    figure.colorbar(shown, ax=axes[1], shrink=0.65, label="Probability")
     return figure
 
 
@@ -357,7 +359,7 @@ def measured_rows(measurements: pd.DataFrame, baseline: bool) -> pd.DataFrame:
 @styled
 def agreement_scatter(measurements: pd.DataFrame) -> Figure:
     """Predicted against reference with the line of identity; the baseline as faint crosses."""
-    figure, axes = quantity_panels(measurements, 68)
+    figure, axes = quantity_panels(measurements, 62)
     routes = (("x", FAINT, "baseline"), ("o", OTHER_COLOURS[2], "measured"))
     tables = {label: measured_rows(measurements, label == "baseline") for _, _, label in routes}
     for quantity, each in axes.items():
@@ -396,4 +398,5 @@ def draw_limits(axes: Axes, limits: tuple[float, float, float]) -> None:
     """Bias and limits of agreement as lines with their values."""
     for value, line in zip(limits, ("-", "--", "--")):
         axes.axhline(value, color=OTHER_COLOURS[3], linewidth=0.9, linestyle=line)
-        axes.text(1.02, value, f"{value:+.2f}", transform=axes.get_yaxis_transform(), va="center", fontsize=7)
+        text = f"{value:+.2f}".replace("-", "−")
+        axes.text(1.02, value, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)

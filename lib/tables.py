@@ -27,6 +27,7 @@ WORDS = {
 }
 NAMED = ("class", "quantity")  # columns whose values are names in WORDS
 DASH = "–"
+KEEP = "\u00a0"  # a space at which no line is broken
 
 
 def save(table: pd.DataFrame, path_without_suffix: Path) -> None:
@@ -43,11 +44,12 @@ def to_typst(table: pd.DataFrame) -> str:
     shown = [name for name in table.columns if name not in hidden]
     columns = {name: column_cells(table, name, intervals.get(name)) for name in shown}
     titles = [title(name) + (" [95 % interval]" if name in intervals else "") for name in shown]
-    aligned = ", ".join("right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in shown)
+    sides = ", ".join("right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in shown)
     rows = [", ".join(quoted(columns[name][row]) for name in shown) for row in range(len(table))]
     lines = [
         "#table(",
-        f"  columns: {len(shown)}, align: ({aligned},), stroke: none,",
+        f"  columns: {len(shown)}, stroke: none,",
+        f"  align: (x, y) => ({sides},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
         f"  table.header(table.hline(stroke: 0.8pt), {', '.join(map(quoted, titles))}, table.hline(stroke: 0.5pt)),",
         *(f"  {row}," for row in rows),
         "  table.hline(stroke: 0.8pt),",
@@ -74,7 +76,7 @@ def column_cells(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -
     if ends is None:
         return cells
     lows, highs = ([format_cell(value, name) for value in table[end]] for end in ends)
-    return [f"{cell} [{low}, {high}]" if low != DASH else cell for cell, low, high in zip(cells, lows, highs)]
+    return [f"{cell}{KEEP}[{low},{KEEP}{high}]" if low != DASH else cell for cell, low, high in zip(cells, lows, highs)]
 
 
 def format_cell(value: object, name: str) -> str:
@@ -181,8 +183,10 @@ def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
         subjects), the limits are those of agreement (95 % of cases).
     """
     repeated = (measurements["route"] == "baseline") & (measurements["stage"] == "raw")
-    groups = measurements[~repeated].groupby(["quantity", "route", "stage"], sort=False)
-    rows = [{"quantity": q, "route": r, "stage": s} | describe_agreement(group) for (q, r, s), group in groups]
+    groups = dict(list(measurements[~repeated].groupby(["quantity", "route", "stage"], sort=False)))
+    quantities = list(dict.fromkeys(quantity for quantity, _, _ in groups))
+    ordered = sorted(groups, key=lambda key: quantities.index(key[0]))  # stable: routes, stages as they come
+    rows = [dict(zip(("quantity", "route", "stage"), key)) | describe_agreement(groups[key]) for key in ordered]
     return pd.DataFrame(rows)
 
 

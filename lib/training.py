@@ -146,7 +146,7 @@ def _train(
         started = time.perf_counter()
         order = sampling.epoch_rows(train_rows, weights, chosen.seed, epoch)
         rate = optimizer.param_groups[0]["lr"]
-        train_loss, train_counts = train_epoch(moving, _batches(cases, order, epoch, chosen), chosen, device, precision)
+        train_loss, train_counts = train_epoch(moving, batches(cases, order, epoch, chosen), chosen, device, precision)
         train_seconds = time.perf_counter() - started
 
         validation_loss, dice = validate(model, arrays, validation_rows, chosen, device, precision)
@@ -236,7 +236,7 @@ def _schedule(chosen: TrainingParams, optimizer: torch.optim.Optimizer, steps: i
     return rates.ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
-def _batches(
+def batches(
     cases: AugmentedCases, order: np.ndarray, epoch: int, chosen: TrainingParams
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of images (N, 1, H, W) and masks (N, H, W), uint8."""

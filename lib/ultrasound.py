@@ -304,16 +304,20 @@ def scene(scan: Scan, head: Head, rng: np.random.Generator) -> Tissue:
     inward = (1 - u * pull_u - v * pull_v) / (2 * steep)  # mm below the outer border, exact to first order
     turned = scan.angle_rad + np.float32(np.deg2rad(head.angle_deg))
     facing = np.abs(np.sin(turned) * pull_u * (-1 if head.forehead_left else 1) + np.cos(turned) * pull_v) / steep
-    texture = _texture(head, u, v)
+    x, y = ((place / axis + 0.5) * (head.texture.shape[0] - 1) for place, axis in zip((u, v), head.axes_mm))
+    texture = cv2.remap(head.texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     brain, echoes = _brain(head, u, v, inward, np.abs(np.cos(turned)), texture)
-    bone = np.clip(np.minimum(inward, head.skull_mm - inward) / (0.35 * head.skull_mm), 0, 1)
-    bright = bone * amplitude(head.skull_db + 5 * texture[..., 2] + 70 * np.log10(np.maximum(facing, 0.1)))
+    uneven = texture[..., 2] + 0.6 * texture[..., 3]
+    skull_mm = head.skull_mm * (1 + 0.15 * np.clip(uneven, -2, 2))  # the inner border; the outer one stays the ellipse
+    bone = np.clip(np.minimum(inward, skull_mm - inward) / (0.35 * skull_mm), 0, 1)
+    bright = head.skull_db + 4 * uneven - 14 * np.clip(-uneven - 1, 0, 1)  # thin bone and sutures let sound through
+    bright = bone * amplitude(bright + 70 * np.log10(np.maximum(facing, 0.1)))
     inside = inward > 0
     scatter = np.where(inside, brain, scatter)
     scatter = np.where(bone > 0.3, np.maximum(scatter, head.skull_db - 30 + 4 * texture[..., 2]), scatter)
     scatter = _add_haze(scan, scatter, np.where(v < 0, bright, 0), float(rng.uniform(-30, -18)))
     loss = np.where(inside, np.float32(0.8 * TISSUE_LOSS_DB_MM), loss)
-    loss += (4.5 / head.skull_mm) * bone  # about 3 dB a crossing at right angles; far more where the beam grazes
+    loss += (6.0 / head.skull_mm) * bone  # about 4 dB a crossing at right angles; far more where the beam grazes
     contact = 5 * np.maximum(smooth_noise(rng, (1, BEAMS), (1, 22)) - 0.4, 0)  # dB lost at the skin
     loss[:1] += contact / np.float32(scan.spacing_mm)
     return Tissue(scatter, np.where(inside, np.maximum(bright, echoes), reflection), loss)
@@ -323,7 +327,7 @@ def _uterus(
     scan: Scan, head: Head, u: np.ndarray, v: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scatter, reflection and loss of the mother's tissues, the amniotic fluid and the fetal scalp."""
-    tissue_db, fluid_db, wall_mm = (float(rng.uniform(*ends)) for ends in ((-42, -24), (-74, -56), (0, 14)))
+    tissue_db, fluid_db, wall_mm = (float(rng.uniform(*ends)) for ends in ((-46, -26), (-74, -56), (0, 14)))
     half, shift = rng.uniform(0.45, 0.8, 2), rng.normal(0, 0.15, 2)
     across = v / (head.axes_mm[1] * float(half[0])) - float(shift[0])
     along = u / (head.axes_mm[0] * float(half[1])) - float(shift[1])
@@ -331,7 +335,7 @@ def _uterus(
     muscle = scan.depth_mm < wall_mm + 1.5 * smooth_noise(rng, (1, BEAMS), (1, 60))
     fluid = (sac < 1) & ~muscle
     streaks = np.exp(-((smooth_noise(rng, scan.grid, (12, 60)) / np.float32(0.15)) ** 2))
-    db = tissue_db + 3 * smooth_noise(rng, scan.grid, (26, 30)) + 3 * smooth_noise(rng, scan.grid, (4, 10))
+    db = tissue_db + 5 * smooth_noise(rng, scan.grid, (60, 50)) + 3 * smooth_noise(rng, scan.grid, (4, 10))
     db += 9 * streaks * np.clip(smooth_noise(rng, scan.grid, (40, 30)), 0, 1)
     db = np.where(muscle, db + 5 + 5 * smooth_noise(rng, scan.grid, (6, 110)), np.where(fluid, fluid_db, db))
     skin_mm, skin_db = float(rng.uniform(0.3, 2.5)), tissue_db - float(rng.uniform(2, 14))
@@ -340,13 +344,6 @@ def _uterus(
     slope = np.diff(sac, axis=0, append=sac[-1:]) / np.float32(scan.spacing_mm) * (head.axes_mm[1] * float(half[0]))
     rim = np.float32(0.1) * np.exp(-(((sac - 1) / np.float32(0.03)) ** 2)) * np.clip(np.abs(slope), 0, 1) ** 4
     return db, rim * ~muscle, np.where(fluid, np.float32(0), np.float32(TISSUE_LOSS_DB_MM))
-
-
-def _texture(head: Head, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The head's random fields at some points: (samples, beams, 4)."""
-    last = head.texture.shape[0] - 1
-    x, y = (u / head.axes_mm[0] + 0.5) * last, (v / head.axes_mm[1] + 0.5) * last
-    return cv2.remap(head.texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
 def _brain(
@@ -381,7 +378,8 @@ def _add_chamber(
     along, across, radius = chamber.place(u, v)
     flat = np.clip(np.abs(across) / (radius + np.float32(1e-3)), 0, 1) ** 3  # 1 where the wall runs along the chamber
     gaps = np.clip(0.7 + 0.4 * texture[..., 2], 0.25, 1)
-    wall = amplitude(chamber.wall_db) * flat * gaps * np.exp(-(((radius - 1) * chamber.half_mm[1] / 0.4) ** 2))
+    thick = min(0.4, 0.15 * chamber.half_mm[1])
+    wall = amplitude(chamber.wall_db) * flat * gaps * np.exp(-(((radius - 1) * chamber.half_mm[1] / thick) ** 2))
     db = np.where(radius < 1, chamber.fluid_db + 1.5 * texture[..., 3], db)
     if chamber.plexus > 0:
         blob = ((along - 0.2) / 0.5) ** 2 + (across / chamber.plexus) ** 2 + 0.3 * texture[..., 3]

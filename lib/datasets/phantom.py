@@ -1,8 +1,7 @@
 """Fetal heads with exactly known truth, in the layout of Alzubaidi et al. 2023 (one group, Trans-thalamic).
 
-`<folder>/Trans-thalamic/Trans-thalamic/*.png` and `…/Trans-thalamic-Segmentation/SegmentationClass/*.png` of the same
-names, pixel sizes in one CSV; beside them, as no published data set has, `truth.csv` with the quantities from the
-continuous ellipse. `phantom.json` says what wrote the folder.
+Images, masks of the same names and one CSV of pixel sizes as published; beside them, as no published data set has,
+`truth.csv` with the quantities from the continuous ellipse. `phantom.json` says what wrote the folder.
 
 Source of the layout: doi:10.1016/j.dib.2023.109708; of the head sizes: `lib.growth`.
 """
@@ -93,7 +92,7 @@ def draw_frame(seed: int, subject: int, frame: int) -> tuple[np.ndarray, np.ndar
     Returns:
         Image and mask, (H, W) uint8, and ga_weeks, bpd_mm, ofd_mm, hc_mm, csp_mm2, lv_mm2 (0 if absent), spacing_mm.
     """
-    anatomy = np.random.default_rng([seed, subject])
+    anatomy = np.random.default_rng([seed, subject, 0])  # frame 0: what all frames of a subject share
     ga = float(anatomy.uniform(15, 36))
     ofd, bpd = _draw_axes(ga, anatomy)
     texture = _draw_texture(ga, anatomy)
@@ -112,7 +111,7 @@ def draw_frame(seed: int, subject: int, frame: int) -> tuple[np.ndarray, np.ndar
         folding=(ga - 15) / 21,
         midline_bend_mm=bend,
         csp=_draw_csp(ofd, bend, brain_db, rng),
-        ventricles=_draw_ventricles(ofd, bpd, brain_db, rng),
+        ventricles=_draw_lv(ofd, bpd, brain_db, rng),
         texture=texture,
     )
     scan = _draw_scan(head, spacing, rng)
@@ -161,7 +160,7 @@ def _draw_csp(ofd: float, bend: float, brain_db: float, rng: np.random.Generator
     u = float(rng.uniform(0.20, 0.26) * ofd)
     chamber = ultrasound.Chamber(
         centre_mm=(u, bend * (1 - (2 * u / ofd) ** 2)),
-        half_mm=(float(rng.uniform(0.072, 0.10) * ofd), float(rng.uniform(0.030, 0.042) * ofd)),
+        half_mm=(float(rng.uniform(0.08, 0.11) * ofd), float(rng.uniform(0.036, 0.048) * ofd)),
         tilt_deg=float(rng.normal(0, 1.5)),
         bend=0.0,
         taper=float(rng.uniform(-0.15, 0.25)),
@@ -173,13 +172,11 @@ def _draw_csp(ofd: float, bend: float, brain_db: float, rng: np.random.Generator
     return None if absent else chamber
 
 
-def _draw_ventricles(
-    ofd: float, bpd: float, brain_db: float, rng: np.random.Generator
-) -> tuple[ultrasound.Chamber, ...]:
+def _draw_lv(ofd: float, bpd: float, brain_db: float, rng: np.random.Generator) -> tuple[ultrasound.Chamber, ...]:
     """The far ventricle, in some planes also the near one, fainter; a third of planes show none."""
     shown = (2 if rng.random() < 0.3 else 1) if rng.random() >= 0.35 else 0
     u, v = float(rng.uniform(-0.17, -0.11) * ofd), float(rng.uniform(0.19, 0.225) * bpd)
-    half = (float(rng.uniform(0.13, 0.17) * ofd), float(rng.uniform(0.042, 0.055) * ofd))
+    half = (float(rng.uniform(0.13, 0.17) * ofd), float(rng.uniform(0.047, 0.062) * ofd))
     tilt, bend, taper = (float(rng.uniform(*ends)) for ends in ((3, 9), (0.1, 0.5), (-0.4, -0.1)))
     wall, fluid = float(rng.uniform(-22, -10)), float(brain_db - rng.uniform(10, 17))
     plexus = float(rng.uniform(0.4, 0.65))
@@ -214,14 +211,15 @@ def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) 
     far = np.hypot(rows - apex[0], cols - apex[1]).max()
     corner = np.hypot(SHAPE[0] * spacing - apex[0], SHAPE[1] / 2 * spacing)
     depth = head.centre_mm[0] - surface
+    fine = float(np.clip(head.axes_mm[0] / 70, 0.6, 1))  # small heads are scanned at a higher frequency
     return ultrasound.Scan(
         shape=SHAPE,
         spacing_mm=spacing,
         apex_mm=apex,
         range_mm=(radius, float(max(far + rng.uniform(1, 4), min(corner, rng.uniform(0.88, 1.1) * corner)))),
         half_angle_deg=float(max(rng.uniform(26, 38), needed + margin)),
-        axial_mm=float(rng.uniform(0.45, 0.75)),
-        lateral_mm=float(rng.uniform(0.9, 1.7)),
+        axial_mm=float(rng.uniform(0.45, 0.75)) * fine,
+        lateral_mm=float(rng.uniform(0.9, 1.7)) * fine,
         focus_mm=float(max(10.0, depth * rng.uniform(0.7, 1.3))),
         dynamic_range_db=float(rng.uniform(52, 68)),
         gain_db=float(rng.uniform(-6, 4)),
@@ -304,7 +302,7 @@ def _write_into(folder: Path, subjects: int, seed: int) -> None:
         palette[index] = blue, green, red  # OpenCV's order
     rows = []
     for subject in range(1, subjects + 1):
-        frames = 1 + int(np.random.default_rng([seed, subject, 0]).choice(3, p=FRAME_SHARES))
+        frames = 1 + int(np.random.default_rng([seed, subject, 9]).choice(3, p=FRAME_SHARES))  # no frame has number 9
         for frame in range(1, frames + 1):
             image, mask, truth = draw_frame(seed, subject, frame)
             name = f"Patient{subject:05d}_Plane3_{frame}_of_{frames}"
@@ -326,11 +324,10 @@ def _code() -> dict[str, str]:
 
 def _refuse_foreign(folder: Path) -> None:
     """Stops before something is deleted that the phantom did not write."""
-    if folder.is_symlink() or (folder.exists() and not (folder / RECORD).is_file()):
-        raise ValueError(
-            f"{folder}: found a {'link' if folder.is_symlink() else 'folder'} without {RECORD}, so the phantom did not "
-            "write it; move it away, the phantom replaces only its own folders"
-        )
+    if folder.is_symlink():
+        raise ValueError(f"{folder}: is a link; the phantom replaces only its own folders, so remove the link first")
+    if folder.exists() and not (folder / RECORD).is_file():
+        raise ValueError(f"{folder}: found without {RECORD}, so the phantom did not write it; move it away")
 
 
 def _stems(folder: Path, part: Path) -> dict[str, Path]:

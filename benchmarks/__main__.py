@@ -1,0 +1,29 @@
+"""python -m benchmarks: a table of ratios; HC18's rows are left out, and said so, where it is not linked."""
+
+import datetime
+import platform
+
+import pandas as pd
+import torch
+
+from benchmarks import precision, reading, training
+from lib import files, params
+
+
+def main() -> None:
+    """Runs every benchmark and prints one table."""
+    studies = {name: params.read_study(files.study_file(name)) for name in ("demo", "hc18_quick")}
+    rows = training.rows(studies["demo"]) + precision.rows(studies["demo"])
+    if files.raw_folder("hc18").is_dir():
+        rows += training.rows(studies["hc18_quick"]) + reading.rows(studies["hc18_quick"])
+    else:
+        print("data/raw/hc18 is absent: rows on HC18 left out")
+    day = datetime.datetime.now(datetime.UTC).date()
+    print(f"{day}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    table = pd.DataFrame(rows)
+    table["ratio"] = table["ratio"].map("{:.3f}".format)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

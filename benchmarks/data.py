@@ -1,0 +1,17 @@
+"""What the benchmarks measure on."""
+
+import pandas as pd
+
+from lib import arrays, cases, datasets, params, preprocessing, verification
+
+
+def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
+    """Manifest and arrays of a study's data set; arrays that are there are used."""
+    dataset = datasets.get(study.dataset, study.classes)
+    folder = datasets.prepare(study.dataset)
+    found, _ = dataset.find_cases(folder)
+    table = cases.cases_table(found)
+    looks = [verification.look(case, dataset).row for case in found]
+    for column in ("height", "width", "sha256"):
+        table[column] = [row[column] for row in looks]
+    return table, preprocessing.preprocess(table, dataset, study.image_size)

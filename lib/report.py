@@ -1,0 +1,356 @@
+"""A study's files, gathered and typeset: every number in the PDF is read from a file of the study.
+
+The report's folder holds `content.json` (what was gathered) beside copies of the template, so that a user can change
+a sentence and compile again: `typst compile --root <study> <study>/report/report.typ`.
+"""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import typst
+
+from lib import cases, datasets, files, params, records, tables
+
+TEMPLATE = files.ROOT / "reports" / "template"
+STEP = records.Step("report")
+LISTED_FINDINGS = 25  # the others stay in findings.csv
+DRAWN_RUNS = 5  # curves of further runs stay in their folders
+SHARED = set(params.SharedParams.model_fields)
+
+
+def build(study: params.Study) -> Path:
+    """Gathers a study's files and writes its PDF, then the report's record.
+
+    Raises:
+        ValueError: a file that the report needs is missing, or the template does not compile without a warning.
+    """
+    records.input_digests(STEP, study)
+    folder, pdf = STEP.folder(study.study), files.study_folder(study.study) / "report.pdf"
+    STEP.record_file(study.study).unlink(missing_ok=True)
+    content = collect(study)
+    files.write_json(folder / "content.json", content)
+    for source in sorted(TEMPLATE.iterdir()):
+        files.write_bytes(folder / source.name, source.read_bytes())
+    files.write_bytes(pdf, typeset(folder / "report.typ", content["provenance"]["date"]))
+    records.write_record(STEP, study, params.step_params(study, "report").model_dump(), [], [], "")
+    return pdf
+
+
+def typeset(source: Path, date: str) -> bytes:
+    """Compiles a report to PDF; equal files give equal bytes.
+
+    Args:
+        source: report.typ in a study's folder `report/`.
+        date: of the last run, as in timing.json; stands in the PDF's metadata.
+
+    Raises:
+        ValueError: an error or a warning; the message holds what Typst says.
+    """
+    moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
+    compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
+    try:
+        pdf, said = compiler.compile_with_warnings(format="pdf", timestamp=moment)
+    except typst.TypstError as error:
+        raise ValueError(f"{source} does not compile:\n{error.diagnostic}") from error
+    if said:
+        raise ValueError(f"{source}: {len(said)} warnings: {'; '.join(str(warning) for warning in said)}")
+    return pdf
+
+
+def collect(study: params.Study) -> dict[str, Any]:
+    """All that the template prints, as JSON-able values; absent optional parts are None or not listed.
+
+    Raises:
+        ValueError: a required file is missing; the message names it.
+    """
+    steps = [step for step in records.study_steps(study) if step != STEP]
+    held = {step.label: files.read_json(step.record_file(study.study)) for step in steps}
+    dataset = datasets.get(study.dataset, study.classes)
+    return plain(
+        {
+            "study": study.model_dump(),
+            "dataset": {name: getattr(dataset, name) for name in ("title", "citation", "licence", "subject")},
+            "made_here": dataset.write is not None,
+            "parameters": parameters(study, held),
+            "by_hand": by_hand(study, held),
+            "data": describe_data(study),
+            "parts": describe_parts(study),
+            "model": files.read_json(required(study, "03_model/model.json")),
+            "runs": [describe_run(step, study) for step in steps if step.run],
+            "drawn_runs": DRAWN_RUNS,
+            "evaluation": describe_evaluation(study),
+            "biometry": describe_biometry(study),
+            "figures": find_made(study, "figures", {".svg", ".png"}),
+            "tables": find_made(study, "tables", {".typ"}),
+            "checks": [{"step": label, "checks": record["checks"]} for label, record in held.items()],
+            "provenance": describe_provenance(study, held),
+        }
+    )
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON knows them: NaN and infinity become None, NumPy's numbers Python's."""
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def required(study: params.Study, name: str) -> Path:
+    """A file of the study that must be there."""
+    path = files.study_folder(study.study) / name
+    if not path.is_file():
+        raise ValueError(f"{path}: missing; the report needs it; run notebook {name.partition('/')[0]} again")
+    return path
+
+
+def read_table(study: params.Study, name: str) -> pd.DataFrame:
+    """A table of the study, numbers to the last digit."""
+    types = {"case": str, "subject": str}
+    return pd.read_csv(required(study, name), dtype=types, float_precision="round_trip")
+
+
+def find_made(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, str]:
+    """Figures or tables that are there: <step>/<name> -> path from the study's folder, as Typst takes it."""
+    root = files.study_folder(study.study)
+    found = {}
+    for step in records.study_steps(study):
+        for path in sorted((step.folder(study.study) / kind).glob("*")):
+            if path.suffix in suffixes and not path.name.startswith("."):
+                found[f"{step.label}/{path.stem}"] = "/" + path.relative_to(root).as_posix()
+    return found
+
+
+def parameters(study: params.Study, held: dict[str, dict]) -> list[dict[str, Any]]:
+    """Keys by step with value, meaning and the study file's reason; shared ones first."""
+    reasons = read_reasons(files.study_file(study.study))
+    values = study.model_dump()
+    for record in held.values():
+        values |= {key: record["own"][key] for key in record["differs"]}
+    groups = {"all": params.SharedParams} | params.STEPS
+    return [
+        {
+            "step": name,
+            "rows": [
+                {
+                    "key": key,
+                    "value": as_text(values[key]),
+                    "allowed": field.description,
+                    "reason": reasons.get(key, ""),
+                }
+                for key, field in model.model_fields.items()
+                if (name == "all" or key not in SHARED) and key not in records.SET_BY_GRAPH
+            ],
+        }
+        for name, model in groups.items()
+        if name != "report"
+    ]
+
+
+def as_text(value: Any) -> str:
+    """A parameter's value as a reader writes it."""
+    if isinstance(value, list):
+        return ", ".join(as_text(each) for each in value) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read_reasons(path: Path) -> dict[str, str]:
+    """The comment beside each key of a study file; none where the file is not there."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    keyed = [line.partition(" #") for line in lines if line[:1].isalpha()]
+    return {before.partition(":")[0]: reason.strip() for before, _, reason in keyed}
+
+
+def by_hand(study: params.Study, held: dict[str, dict]) -> list[dict[str, str]]:
+    """Keys that were set otherwise than in the study file: where, which, from, to."""
+    return [
+        {"step": label, "key": key, "from": as_text(getattr(study, key)), "to": as_text(record["own"][key])}
+        for label, record in held.items()
+        for key in record["differs"]
+    ]
+
+
+def describe_data(study: params.Study) -> dict[str, Any]:
+    """Counts, findings and folds, from 01_data_verification."""
+    table = cases.read_cases(required(study, "01_data_verification/cases.csv"))
+    findings = read_table(study, "01_data_verification/findings.csv")
+    folds = read_table(study, "01_data_verification/folds.csv")
+    grave = findings[findings["severity"] != "note"]
+    notes = findings[findings["severity"] == "note"]
+    counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
+    counts["role"] = ["trained and tested" if fold in study.folds else "not tested" for fold in counts["fold"]]
+    return {
+        "cases": len(table),
+        "subjects": table["subject"].nunique(),
+        "largest_subject": int(table["subject"].value_counts().max()),
+        "with_spacing": int(table["spacing_row_mm"].notna().sum()),
+        "with_hc": int(table["hc_mm"].notna().sum()),
+        "findings": len(findings),
+        "warnings": len(grave),
+        "finding_counts": as_rows(findings.groupby(["severity", "check"], sort=False).size().reset_index(name="cases")),
+        "listed": as_rows(grave.head(LISTED_FINDINGS)),
+        "unlisted": max(0, len(grave) - LISTED_FINDINGS),
+        "notes": len(notes),
+        "folds": tables.to_typst(counts),
+    }
+
+
+def as_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    """A table's rows as text for reading."""
+    columns = {name: tables.column_cells(table, name, ends) for name, ends in shown_columns(table).items()}
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
+
+
+def shown_columns(table: pd.DataFrame) -> dict[str, tuple[str, str] | None]:
+    """Columns that are printed, with the ends of their interval where they have one."""
+    intervals = tables.find_intervals(list(table.columns))
+    hidden = {end for ends in intervals.values() for end in ends}
+    return {name: intervals.get(name) for name in table.columns if name not in hidden}
+
+
+def describe_parts(study: params.Study) -> list[dict[str, Any]]:
+    """How many cases and subjects train, validate and test, for each tested fold."""
+    folds = read_table(study, "01_data_verification/folds.csv")
+    subject_of = folds.set_index("case")["subject"]
+    return [
+        {"fold": fold}
+        | {name: {"cases": len(names), "subjects": subject_of.loc[names].nunique()} for name, names in parts.items()}
+        for fold in study.folds
+        for parts in [cases.parts(folds, fold)]
+    ]
+
+
+def describe_run(step: records.Step, study: params.Study) -> dict[str, Any]:
+    """One training run: which epoch was kept, and what it had reached on validation."""
+    about = files.read_json(required(study, f"{step.label}/run.json"))
+    history = read_table(study, f"{step.label}/history.csv")
+    kept = history[history["epoch"] == about["best_epoch"]].iloc[0]
+    shown = {
+        name: tables.format_float(float(kept[name]), name)
+        for name in history.columns
+        if name not in ("epoch", "best") and pd.api.types.is_numeric_dtype(history[name])
+    }
+    fold, seed = step.run  # type: ignore[misc]
+    return {"label": step.label, "fold": fold, "seed": seed, **about, "kept": shown}
+
+
+def describe_evaluation(study: params.Study) -> dict[str, Any]:
+    """Dice and IoU by class, from 05_evaluation."""
+    long = read_table(study, "05_evaluation/cases.csv")
+    table = read_table(study, "05_evaluation/tables/per_class.csv")
+    required(study, "05_evaluation/tables/per_class.typ")
+    summary = table[table["seed"].astype(str) == "all"] if "seed" in table else table
+    name = "05_evaluation/tables/baselines.csv"
+    baselines = read_table(study, name) if (files.study_folder(study.study) / name).is_file() else pd.DataFrame()
+    return {
+        "cases": long["case"].nunique(),
+        "subjects": long["subject"].nunique(),
+        "post": as_rows(summary[summary["stage"] == "post"]),
+        "raw": as_rows(summary[summary["stage"] == "raw"]),
+        "baselines": as_rows(baselines),
+        "chosen": describe_choice(study),
+    }
+
+
+def describe_choice(study: params.Study) -> list[dict[str, str]]:
+    """What validation chose for each run, where it chose anything."""
+    if not study.threshold_candidates:
+        return []
+    return as_rows(read_table(study, "05_evaluation/chosen.csv"))
+
+
+def describe_biometry(study: params.Study) -> dict[str, Any] | None:
+    """Errors in mm, from 06_biometry; None where nothing could be measured."""
+    path = files.study_folder(study.study) / "06_biometry" / "measurements.csv"
+    measurements = read_table(study, "06_biometry/measurements.csv") if path.is_file() else pd.DataFrame()
+    if measurements.empty:
+        return None
+    table = read_table(study, "06_biometry/tables/agreement.csv")
+    required(study, "06_biometry/tables/agreement.typ")
+    baseline = table["route"] == "baseline"
+    return {
+        "cases": measurements["case"].nunique(),
+        "routes": sorted(set(table.loc[~baseline, "route"])),
+        "post": as_rows(table[~baseline & (table["stage"] == "post")]),
+        "baseline": as_rows(table[baseline & (table["stage"] == "post")]),
+    }
+
+
+def describe_provenance(study: params.Study, held: dict[str, dict]) -> dict[str, Any]:
+    """Commit, versions, data digest, and what each step took; what varies is from timing.json."""
+    root = files.study_folder(study.study)
+    timings = {label: files.read_json(required(study, f"{label}/timing.json")) for label in held}
+    rows = [
+        {
+            "step": label,
+            "date": timings[label]["date"],
+            "time": as_duration(timings[label]["seconds"]),
+            "peak": f"{timings[label]['peak_bytes'] / 2**30:.1f}",
+            "device": record["device"],
+            "commit": record["commit"],
+        }
+        for label, record in held.items()
+    ]
+    versions = [record["versions"] for record in held.values()]
+    return {
+        "date": max(row["date"] for row in rows),
+        "steps": rows,
+        "seconds": as_duration(sum(timing["seconds"] for timing in timings.values())),
+        "versions": versions[-1],
+        "same_versions": all(each == versions[0] for each in versions),
+        "commits": sorted({record["commit"] for record in held.values()}),
+        "data_sha256": files.sha256(root / "01_data_verification" / "cases.csv"),
+    }
+
+
+def as_duration(seconds: float) -> str:
+    """Seconds for reading."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
+
+
+def check(study: params.Study) -> list[str]:
+    """Recomputes the printed tables from the long ones; a line for each cell that differs.
+
+    Raises:
+        ValueError: a table is missing.
+    """
+    made = {"05_evaluation/tables/per_class": tables.per_class(read_table(study, "05_evaluation/cases.csv"))}
+    if describe_biometry(study) is not None:
+        long = read_table(study, "06_biometry/measurements.csv")
+        made["06_biometry/tables/agreement"] = tables.agreement(long)
+    found = []
+    for name, expected in made.items():
+        found += differing_cells(f"{name}.csv", expected, read_table(study, f"{name}.csv"))
+        if required(study, f"{name}.typ").read_text(encoding="utf-8") != tables.to_typst(expected):
+            found.append(f"{name}.typ: not the table that follows from the long one")
+    return found
+
+
+def differing_cells(name: str, expected: pd.DataFrame, printed: pd.DataFrame) -> list[str]:
+    """Cells of a printed table that are not as expected; numbers agree to nine digits."""
+    if list(expected.columns) != list(printed.columns) or len(expected) != len(printed):
+        found = f"{len(printed)} rows of {list(printed.columns)}"
+        return [f"{name}: {found}; expected {len(expected)} of {list(expected.columns)}"]
+    return [
+        f"{name}, row {row + 2}, column {column}: printed {printed[column].iloc[row]}, recomputed {value}"
+        for column in expected.columns
+        for row, value in enumerate(expected[column])
+        if not same(value, printed[column].iloc[row])
+    ]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two cells agree: numbers to nine digits, both missing, or equal text."""
+    if isinstance(one, str) or isinstance(other, str):
+        return str(one) == str(other)
+    return bool(np.isclose(float(one), float(other), rtol=1e-9, atol=1e-12, equal_nan=True))
