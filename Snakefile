@@ -1,19 +1,21 @@
 # One rule a notebook. The working directory is reports/<study>, so every path below is a path in that folder.
-# Records (written last by each notebook) are the files that rules see; lib/records.py decides which still hold.
+# Records (written last by each notebook) are the files that rules see; lib/records.py decides which still hold, and
+# those that do not are removed beforehand. So inputs are `ancient`: their times decide nothing.
+import shlex
 import sys
 
 from lib import files, params, records
 
 study = params.read_study(files.study_file(config["study"]))
 TRAININGS = [step.label + "/record.json" for step in records.training_steps(study)]
-PAPERMILL = (
-    f"{sys.executable} -m papermill {files.ROOT}/notebooks/{{notebook}}.ipynb {{{{log}}}}"
-    f" -f {files.study_file(study.study)} -k python3 --no-progress-bar --log-level ERROR --stdout-file -"
-)
+PYTHON = shlex.quote(sys.executable)
 
 
 def execute(notebook):
-    return PAPERMILL.format(notebook=notebook)
+    source = shlex.quote(f"{files.ROOT}/notebooks/{notebook}.ipynb")
+    values = shlex.quote(str(files.study_file(study.study)))
+    command = f"{PYTHON} -m papermill {source} {{log}} -f {values} -k python3"
+    return command + " --no-progress-bar --log-level ERROR --stdout-file -"
 
 
 rule study:
@@ -38,7 +40,7 @@ rule data_verification:
 
 rule preprocessing:
     input:
-        "01_data_verification/record.json",
+        ancient("01_data_verification/record.json"),
     output:
         "02_preprocessing/record.json",
     log:
@@ -49,8 +51,8 @@ rule preprocessing:
 
 rule model:
     input:
-        "01_data_verification/record.json",
-        "02_preprocessing/record.json",
+        ancient("01_data_verification/record.json"),
+        ancient("02_preprocessing/record.json"),
     output:
         "03_model/record.json",
     log:
@@ -61,9 +63,9 @@ rule model:
 
 rule training:
     input:
-        "01_data_verification/record.json",
-        "02_preprocessing/record.json",
-        "03_model/record.json",
+        ancient("01_data_verification/record.json"),
+        ancient("02_preprocessing/record.json"),
+        ancient("03_model/record.json"),
     output:
         "04_training/fold{fold}-seed{seed}/record.json",
     log:
@@ -75,9 +77,9 @@ rule training:
 
 rule evaluation:
     input:
-        "01_data_verification/record.json",
-        "02_preprocessing/record.json",
-        TRAININGS,
+        ancient("01_data_verification/record.json"),
+        ancient("02_preprocessing/record.json"),
+        ancient(TRAININGS),
     output:
         "05_evaluation/record.json",
     log:
@@ -89,8 +91,8 @@ rule evaluation:
 
 rule biometry:
     input:
-        "01_data_verification/record.json",
-        "05_evaluation/record.json",
+        ancient("01_data_verification/record.json"),
+        ancient("05_evaluation/record.json"),
     output:
         "06_biometry/record.json",
     log:
@@ -101,13 +103,13 @@ rule biometry:
 
 rule report:
     input:
-        "01_data_verification/record.json",
-        "02_preprocessing/record.json",
-        "03_model/record.json",
-        TRAININGS,
-        "05_evaluation/record.json",
-        "06_biometry/record.json",
+        ancient("01_data_verification/record.json"),
+        ancient("02_preprocessing/record.json"),
+        ancient("03_model/record.json"),
+        ancient(TRAININGS),
+        ancient("05_evaluation/record.json"),
+        ancient("06_biometry/record.json"),
     output:
         "report/record.json",
     shell:
-        f"{sys.executable} -m lib report {study.study}"
+        f"{PYTHON} -m lib report {study.study}"

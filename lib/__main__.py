@@ -1,4 +1,4 @@
-"""Command line: python -m lib study|why|report|imports."""
+"""Command line: python -m lib study|why|report|check-report|imports."""
 
 import argparse
 import sys
@@ -19,6 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     why.add_argument("name")
     report = commands.add_parser("report", help="build a study's PDF from its files")
     report.add_argument("name")
+    check = commands.add_parser("check-report", help="recompute the printed tables from the long ones, and compare")
+    check.add_argument("name")
     commands.add_parser("imports", help="who imports whom in lib, floor by floor")
     given = parser.parse_args(arguments)
     try:
@@ -41,6 +43,12 @@ def run(given: argparse.Namespace) -> int:
 
         report.build(study)
         return 0
+    if given.command == "check-report":
+        from lib import report
+
+        differences = report.check(study)
+        print("\n".join(differences) or "every printed number follows from the long tables")
+        return int(bool(differences))
     from lib import graph
 
     if given.command == "why":

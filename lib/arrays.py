@@ -28,8 +28,15 @@ class Arrays:
     fingerprint: str
 
     def rows(self, names: list[str]) -> np.ndarray:
-        """Array rows of some cases."""
+        """Array rows of some cases.
+
+        Raises:
+            ValueError: a case is not in the arrays.
+        """
         place = {name: row for row, name in enumerate(self.names)}
+        absent = [name for name in names if name not in place]
+        if absent:
+            raise ValueError(f"{len(absent)} cases are not in the arrays ({absent[:3]} …); run 02_preprocessing again")
         return np.array([place[name] for name in names], dtype=np.int64)
 
 

@@ -47,6 +47,9 @@ def ellipse_perimeter_mm(major_mm: float, minor_mm: float) -> float:
 def fit_ellipse(points: np.ndarray) -> Ellipse:
     """Least-squares ellipse through points.
 
+    OpenCV's fitEllipseDirect and fitEllipseAMS add random noise to points that lie nearly on an ellipse (axes then move
+    by 0.1 % from call to call) or silently fit otherwise; this fit is exact there and repeats to the last digit.
+
     Args:
         points: (N, 2) of (row, col), N >= 6, in any one unit.
 
@@ -56,18 +59,38 @@ def fit_ellipse(points: np.ndarray) -> Ellipse:
     Raises:
         ValueError: too few points, or they lie on no ellipse.
 
-    Source: Fitzgibbon, Pilu, Fisher 1999 (cv2.fitEllipseDirect; full axes, angle of the first one).
+    Source: Fitzgibbon, Pilu, Fisher 1999, in the numerically stable form of Halir and Flusser 1998.
     """
     if len(points) < 6:
         raise ValueError(f"{len(points)} points; an ellipse needs at least 6")
-    xy = np.ascontiguousarray(np.asarray(points, np.float64)[:, ::-1])
-    middle = xy.mean(axis=0)  # centred, so that float32 inside OpenCV keeps its digits
-    (x, y), (first, second), angle = cv2.fitEllipseDirect((xy - middle).astype(np.float32))
-    if not (0 < first < np.inf and 0 < second < np.inf):
-        raise ValueError(f"{len(points)} points lie on no ellipse (axes {first}, {second})")
-    long_angle = angle if first >= second else angle + 90
-    centre = (float(y + middle[1]), float(x + middle[0]))
-    return Ellipse(centre, float(max(first, second)), float(min(first, second)), float(long_angle % 180))
+    points = np.asarray(points, np.float64)
+    middle = points.mean(axis=0)
+    spread = np.linalg.svd(points - middle, compute_uv=False) if np.isfinite(points).all() else np.zeros(2)
+    if not spread[1] > 1e-6 * spread[0]:
+        raise ValueError(f"{len(points)} points lie on no ellipse but on a line or a point, or are not finite")
+    scale = spread[0] / np.sqrt(len(points))
+    quadratic, linear = _fit_conic((points - middle) / scale)
+    centre = np.linalg.solve(-2 * quadratic, linear[:2])
+    weights, axes = np.linalg.eigh(quadratic / (centre @ quadratic @ centre - linear[2]))
+    if not 0 < weights[0] <= weights[1] < np.inf:
+        raise ValueError(f"{len(points)} points lie on no ellipse")
+    major, minor = 2 * scale / np.sqrt(weights)
+    angle_deg = np.degrees(np.arctan2(axes[1, 0], axes[0, 0])) % 180
+    x, y = centre * scale
+    return Ellipse((float(y + middle[0]), float(x + middle[1])), float(major), float(minor), float(angle_deg))
+
+
+def _fit_conic(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ellipse p' Q p + (l0, l1) p + l2 = 0 of least algebraic error, p = (x, y): Q (2, 2) and l (3,)."""
+    y, x = points.T
+    squares = np.column_stack([x * x, x * y, y * y])
+    lines = np.column_stack([x, y, np.ones_like(x)])
+    to_linear = -np.linalg.solve(lines.T @ lines, lines.T @ squares)
+    scatter = squares.T @ squares + (squares.T @ lines) @ to_linear
+    _, vectors = np.linalg.eig(np.array([scatter[2] / 2, -scatter[1], scatter[0] / 2]))
+    a, b, c = vectors.real
+    best = vectors.real[:, np.argmax(4 * a * c - b * b)]  # 4ac - b^2 > 0: an ellipse
+    return np.array([[best[0], best[1] / 2], [best[1] / 2, best[2]]]), to_linear @ best
 
 
 def fill_ellipse(ellipse: Ellipse, shape: tuple[int, int]) -> np.ndarray:
@@ -100,7 +123,7 @@ def largest_component(region: np.ndarray) -> np.ndarray:
 
 def fill_holes(region: np.ndarray) -> np.ndarray:
     """A (H, W) bool region with everything that it encloses."""
-    outside = np.pad(region, 1).astype(np.uint8)
+    outside = np.pad(region.astype(np.uint8, order="C"), 1)  # OpenCV fills in place and refuses transposed arrays
     cv2.floodFill(outside, None, (0, 0), 2)
     return outside[1:-1, 1:-1] != 2
 

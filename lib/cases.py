@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -138,6 +139,11 @@ def relative(path: Path) -> str:
     return path.relative_to(files.ROOT).as_posix() if path.is_relative_to(files.ROOT) else path.as_posix()
 
 
+def content_hash(image: Path, mask: Path) -> str:
+    """SHA-256 of a case's bytes, image then mask, in hex."""
+    return sha256(image.read_bytes() + mask.read_bytes()).hexdigest()
+
+
 def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
     """The manifest's columns that need no file to be opened, one row a case, in natural order of names."""
     rows = [
@@ -160,7 +166,7 @@ def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
 def read_cases(path: Path) -> pd.DataFrame:
     """The manifest as 01_data_verification wrote it; `split` and `stratum` are text."""
     table = files.read_csv(path, CASE_COLUMNS)
-    return table.astype({"fold_group": str}).fillna({"split": "", "stratum": ""})
+    return table.fillna({"split": "", "stratum": ""})
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
@@ -189,7 +195,8 @@ def assign_folds(table: pd.DataFrame, fold_count: int, seed: int) -> pd.DataFram
     """Deals whole fold groups to folds, each stratum evenly.
 
     Groups of a stratum are shuffled, large ones dealt first, each to the fold with the fewest cases of that
-    stratum (then the fewest in all), so folds differ little in size and mixture.
+    stratum (then the fewest in all), so folds differ little in size and mixture. The order of rows does not matter; a
+    group of several strata counts as that of its first case by name.
 
     Args:
         table: columns case, subject, fold_group, stratum; one row a case.
@@ -199,7 +206,7 @@ def assign_folds(table: pd.DataFrame, fold_count: int, seed: int) -> pd.DataFram
     Returns:
         Columns case, subject, fold_group, fold; rows as in `table`.
     """
-    groups = table.groupby("fold_group", sort=True)["stratum"].agg(["first", "size"])
+    groups = table.sort_values("case").groupby("fold_group", sort=True)["stratum"].agg(["first", "size"])
     if len(groups) < fold_count:
         raise ValueError(f"{len(groups)} fold groups cannot fill {fold_count} folds")
     draw = np.random.default_rng(seed)

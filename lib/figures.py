@@ -92,11 +92,11 @@ def panels(height_mm: float, columns: int = 1, rows: int = 1, **shared: bool) ->
 
 def sheet(shapes: list[tuple[int, int]], columns: int = COLUMNS) -> tuple[Figure, np.ndarray]:
     """An empty sheet of images with room for a title each and a legend: axes as (N,)."""
-    columns = max(1, min(columns, len(shapes)))
+    columns = 3 if len(shapes) in (5, 6, 9) else max(1, min(columns, len(shapes)))  # no row nearly empty
     rows = -(-len(shapes) // columns)
     tallest = max((height / width for height, width in shapes), default=1.0)
     cell_mm = min(WIDTH_MM / columns, 80.0)
-    figure, axes = panels(rows * (cell_mm * tallest + 6) + 8, columns, rows)
+    figure, axes = panels(rows * (cell_mm * tallest + 7) + 8, columns, rows)
     for each in axes.flat:
         each.set_axis_off()
     return figure, axes.ravel()[: len(shapes)]
@@ -119,24 +119,23 @@ def draw_scale_bar(axes: Axes, shape: tuple[int, ...], spacing_col_mm: float) ->
     left = right - length_mm / spacing_col_mm
     edge = [withStroke(linewidth=2.5, foreground="black")]
     axes.plot([left, right], [low, low], color="white", linewidth=1.5, path_effects=edge, solid_capstyle="butt")
-    middle, above = (left + right) / 2, low - shape[0] * 0.02
-    axes.text(middle, above, f"{length_mm} mm", color="white", fontsize=6, ha="center", va="bottom", path_effects=edge)
+    place = ((left + right) / 2, low - shape[0] * 0.02)
+    axes.text(*place, f"{length_mm} mm", color="white", fontsize=6, ha="center", va="bottom", path_effects=edge)
 
 
 def draw_contour(axes: Axes, region: np.ndarray, colour: str, width: float = 0.9) -> None:
     """The border of a (H, W) bool region; padded, so that a region cut by the frame is closed along it."""
     if not region.any():
         return
-    closed = np.pad(region, 1).astype(np.float32)
     rows, cols = np.arange(-1, region.shape[0] + 1), np.arange(-1, region.shape[1] + 1)
-    axes.contour(cols, rows, closed, levels=[0.5], colors=[colour], linewidths=width)
+    axes.contour(cols, rows, np.pad(region, 1).astype(np.float32), levels=[0.5], colors=[colour], linewidths=width)
     axes.set(xlim=(-0.5, region.shape[1] - 0.5), ylim=(region.shape[0] - 0.5, -0.5))
 
 
 def add_legend(figure: Figure, colours: dict[str, str]) -> None:
     """Lines of colour under the whole figure."""
     handles = [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, len(handles)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
 def class_sheet(
@@ -160,8 +159,8 @@ def jitter(count: int, width: float) -> np.ndarray:
 def draw_points_and_box(axes: Axes, values: np.ndarray, at: float, colour: str, width: float = 0.6) -> None:
     """Every value as a point, and over them a box: median, quartiles, whiskers to 1.5 times their distance."""
     axes.scatter(at + jitter(len(values), width), values, s=5, color=colour, alpha=0.55, linewidths=0)
-    styles = {f"{part}props": {"color": INK, "linewidth": 0.8} for part in ("box", "median", "whisker", "cap")}
     if len(values):
+        styles = {f"{part}props": {"color": INK, "linewidth": 0.8} for part in ("box", "median", "whisker", "cap")}
         axes.boxplot([values], positions=[at], widths=width * 0.7, showfliers=False, manage_ticks=False, **styles)
 
 
@@ -174,10 +173,9 @@ def samples(images: Images, masks: Images, names: list[str], classes: list[str],
 @styled
 def sizes(cases: pd.DataFrame) -> Figure:
     """Head circumference and pixel size where known, and image sizes; `cases` as in cases.csv."""
+    columns = {"hc_mm": "Head circumference (mm)", "spacing_row_mm": "Pixel size, rows (mm)"}
     known = [
-        (cases[column].dropna().to_numpy(float), text)
-        for column, text in (("hc_mm", "Head circumference (mm)"), ("spacing_row_mm", "Pixel size, rows (mm)"))
-        if cases[column].notna().any()
+        (cases[name].dropna().to_numpy(float), text) for name, text in columns.items() if cases[name].notna().any()
     ]
     figure, axes = panels(58, len(known) + 1)
     for each, (values, text) in zip(axes[0], known):
@@ -185,10 +183,10 @@ def sizes(cases: pd.DataFrame) -> Figure:
         each.set(ylabel=text, xticks=[], xlabel=f"n = {len(values)}", xlim=(-0.6, 0.6))
     counts = cases.groupby(["height", "width"]).size().reset_index(name="count")
     areas = 10 + 190 * counts["count"] / counts["count"].max()
-    axes[0, -1].scatter(counts["width"], counts["height"], s=areas, color=OTHER_COLOURS[2], alpha=0.6, linewidths=0)
-    axes[0, -1].set(xlabel=f"Columns (pixels), n = {len(cases)}", ylabel="Rows (pixels)")
-    axes[0, -1].set_title(f"{len(counts)} size{'s' if len(counts) > 1 else ''}, area by count")
-    axes[0, -1].margins(0.25)
+    last = axes[0, -1]
+    last.scatter(counts["width"], counts["height"], s=areas, color=OTHER_COLOURS[2], alpha=0.6, linewidths=0)
+    last.set(xlabel=f"Columns (pixels), n = {len(cases)}", ylabel="Rows (pixels)")
+    last.set(title="Image sizes, area by count", xmargin=0.25, ymargin=0.25)
     return figure
 
 
@@ -200,11 +198,10 @@ def folds(cases: pd.DataFrame, folds: pd.DataFrame) -> Figure:
     counts = joined.groupby(["fold", strata]).size().unstack(fill_value=0)
     figure, ((axes,),) = panels(58)
     colours = matplotlib.colormaps["cividis"](np.linspace(0.15, 0.9, counts.shape[1]))
-    below = np.zeros(len(counts))
+    below = counts.cumsum(axis=1) - counts
     for name, colour in zip(counts.columns, colours):
         label = f"{name} (n = {counts[name].sum()})"
-        axes.bar(counts.index, counts[name], 0.7, bottom=below, color=colour, label=label)
-        below += counts[name].to_numpy()
+        axes.bar(counts.index, counts[name], 0.7, bottom=below[name], color=colour, label=label)
     axes.set(xlabel="Fold", ylabel="Cases", xticks=list(counts.index))
     figure.legend(loc="outside right upper", title="Stratum", reverse=True)
     return figure
@@ -218,7 +215,7 @@ def preprocessing(
     pairs = [pair for both in zip(native, network) for pair in both]
     masks = [mask for both in zip(native_masks, network_masks) for mask in both]
     before = [name for one in names for name in (one, "network")]
-    titles = [f"{text}, {image.shape[0]} × {image.shape[1]}" for text, image in zip(before, pairs)]
+    titles = [f"{text}\n{image.shape[0]} × {image.shape[1]}" for text, image in zip(before, pairs)]
     return class_sheet(pairs, masks, titles, classes)
 
 
@@ -243,8 +240,8 @@ def feature_sizes(shapes: pd.DataFrame) -> Figure:
         each.xaxis.set_major_formatter("{x:,.0f}")
         each.locator_params(axis="x", nbins=4)
     axes[0, 0].set_yticks(at, list(shapes["layer"]), fontsize=7)
-    axes[0, 0].set(xlabel="Values put out (channels × rows × columns)")
-    axes[0, 1].set(xlabel=f"Parameters ({shapes['parameters'].sum():,} in these layers)")
+    axes[0, 0].set_xlabel("Values put out (channels × rows × columns)")
+    axes[0, 1].set_xlabel(f"Parameters ({shapes['parameters'].sum():,} in these layers)")
     axes[0, 0].invert_yaxis()
     return figure
 
@@ -252,16 +249,16 @@ def feature_sizes(shapes: pd.DataFrame) -> Figure:
 @styled
 def overfit(losses: list[float]) -> Figure:
     """The loss on one batch that is seen again and again."""
-    figure, axes = panels(55)
-    axes[0, 0].plot(np.arange(1, len(losses) + 1), losses, color=OTHER_COLOURS[2])
-    axes[0, 0].set(xlabel="Step", ylabel="Loss on the one batch", ylim=(min([0.0, *losses]), None))
+    figure, ((axes,),) = panels(55)
+    axes.plot(np.arange(1, len(losses) + 1), losses, color=OTHER_COLOURS[2])
+    axes.set(xlabel="Step", ylabel="Loss on the one batch", ylim=(min([0.0, *losses]), None))
     return figure
 
 
 @styled
 def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
     """Losses, Dice and learning rate by epoch (history.csv); the epoch that was kept is marked."""
-    figure, (axes,) = panels(66, 3)
+    figure, (axes,) = panels(58 + 4 * len(classes), 3)
     epochs = history["epoch"]
     axes[0].plot(epochs, history["train_loss"], color=FAINT, label="training")
     axes[0].plot(epochs, history["validation_loss"], color=INK, label="validation")
@@ -278,7 +275,7 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
         if np.isfinite(chosen):
             each.axvline(chosen, color=OTHER_COLOURS[3], linewidth=0.8, linestyle="--", label=f"kept: epoch {chosen}")
     for each in axes[:2]:
-        each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), fontsize=7)
+        each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.33), fontsize=7)
     axes[2].ticklabel_format(axis="y", scilimits=(0, 0))
     axes[1].set_ylim(-0.02, 1.02)
     return figure
@@ -302,8 +299,8 @@ def overlays(items: list[Overlay], classes: list[str]) -> Figure:
 @styled
 def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
     """Dice of every case by class and stage; boxes hold the cases whose reference shows the class."""
-    figure, ((axes,),) = panels(78)
-    labels, at = {}, 0.0
+    figure, ((axes,),) = panels(68)
+    labels, at = {}, 0.0  # of the ticks; where the next column stands
     for name in classes[1:]:
         for stage in dict.fromkeys(table["stage"]):
             rows = table[(table["class"] == name) & (table["stage"] == stage)]
@@ -313,7 +310,7 @@ def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
     axes.set(xticks=list(labels), xticklabels=list(labels.values()), ylabel="Dice", xlim=(-0.7, at - 0.8))
     least = float(np.nanmin(table["dice"])) if table["dice"].notna().any() else 0.0
     axes.set_ylim(max(np.floor(least * 10) / 10 - 0.02, -0.04), 1.01)
-    marks = {"a case": ("o", INK), "missed": ("x", PREDICTED), "invented (in no box)": ("^", PREDICTED)}
+    marks = {"a case": ("o", FAINT), "missed": ("x", PREDICTED), "invented (in no box)": ("^", PREDICTED)}
     handles = [Line2D([], [], marker=m, color=c, ls="", markersize=4, label=text) for text, (m, c) in marks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
+TEXT_COLUMNS = ("case", "subject", "fold_group", "stratum", "split")  # "007" is a name, not the number 7
 if not (ROOT / "pyproject.toml").is_file():
     raise ImportError(f"{ROOT} holds no pyproject.toml: install the project with 'pip install --editable .'")
 
@@ -86,7 +87,7 @@ def read_json(path: Path) -> Any:
     """Reads JSON; the error of a broken file names it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{path}: no JSON: {error}") from error
 
 
@@ -99,11 +100,14 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     """Reads a table that must have some columns.
 
     Raises:
-        ValueError: the file is missing or a column is.
+        ValueError: the file is missing, is no table, or lacks a column.
     """
     if not path.is_file():
         raise ValueError(f"{path}: missing; run the notebook that writes it first")
-    table = pd.read_csv(path, dtype={"case": str, "subject": str}, keep_default_na=True)
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), float_precision="round_trip")
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read as a table: {error}") from error
     absent = [name for name in columns if name not in table.columns]
     if absent:
         raise ValueError(f"{path}: columns {absent} are missing; found {list(table.columns)}")

@@ -68,7 +68,7 @@ def image_to_network(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     shrinks = geometry.scale_row < 1
     inner = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     padded = np.zeros((geometry.network_height, geometry.network_width, *image.shape[2:]), image.dtype)
-    padded[geometry.inner] = inner
+    padded[geometry.inner] = inner.reshape(rows, cols, *image.shape[2:])  # OpenCV drops a single channel's axis
     return padded
 
 

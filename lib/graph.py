@@ -3,9 +3,12 @@
 Records decide what still holds; Snakemake then runs what has none, in order and as far as possible side by side.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -71,15 +74,35 @@ def run(study: params.Study, cores: int, data: Path | None) -> int:
 
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
-    for step, why in reasons(study).items():
-        if why:
-            step.record_file(study.study).unlink(missing_ok=True)
-    # A killed run leaves Snakemake's own lock behind; ours is held, so nobody else needs it.
-    _snakemake(study, folder, cores, "--unlock")
-    return _snakemake(study, folder, cores, "--rerun-incomplete", "--rerun-triggers", "mtime").returncode
+    with _steps_ended(study, folder) as held:
+        for step, why in reasons(study).items():
+            if why:
+                step.record_file(study.study).unlink(missing_ok=True)
+        # A killed run leaves Snakemake's own lock behind; ours is held, so nobody else needs it.
+        _snakemake(study, folder, cores, held, "--unlock")
+        return _snakemake(study, folder, cores, held, "--rerun-incomplete", "--rerun-triggers", "mtime").returncode
 
 
-def _snakemake(study: params.Study, folder: Path, cores: int, *options: str) -> subprocess.CompletedProcess:
+@contextmanager
+def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
+    """Waits until no Snakemake of an earlier run is at work, and holds what a later run waits for.
+
+    Where only the parent was killed, its Snakemake goes on. It has inherited this lock, which is free when all who
+    have it have ended.
+    """
+    with (folder / ".working").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say = f"steps of a killed run of study {study.study} are still at work; waiting for their end\n"
+            sys.stderr.write(say)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _snakemake(
+    study: params.Study, folder: Path, cores: int, held: int, *options: str
+) -> subprocess.CompletedProcess[bytes]:
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
         *("--directory", str(folder), "--cores", str(cores), "--quiet", "all", *options),
@@ -87,4 +110,4 @@ def _snakemake(study: params.Study, folder: Path, cores: int, *options: str) -> 
     ]
     # The kernel's settings silence a warning about a debugger port that every notebook would print.
     settings = {"IPYTHONDIR": str(files.ROOT / "notebooks" / ".ipython"), "NO_ALBUMENTATIONS_UPDATE": "1"}
-    return subprocess.run(command, env=os.environ | settings, check=False)
+    return subprocess.run(command, env=os.environ | settings, pass_fds=[held], check=False)

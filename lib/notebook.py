@@ -134,13 +134,13 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         raise ValueError(params.format_faults(where, faults))
     study = params.read_study(files.study_file(given["study"]))
     mine = {key: value for key, value in given.items() if key in model.model_fields}
-    values = params.step_params(study, name).model_dump() | mine
-    faults = params.find_faults(values, model) + shared_faults(mine, study)
+    # Checked together with the keys of all other notebooks: a size must fit the depth that 03 will use.
+    faults = params.find_faults(study.model_dump() | mine, params.Study) + shared_faults(mine, study)
     if faults:
         raise ValueError(params.format_faults(where, faults))
     for key in set(params.Study.model_fields) - set(model.model_fields):
         namespace.pop(key, None)
-    typed = model.model_validate(values)
+    typed = model.model_validate(params.step_params(study, name).model_dump() | mine)
     differs = [k for k, v in mine.items() if v != getattr(study, k) and k not in records.SET_BY_GRAPH]
     step = records.Step(name, (typed.fold, typed.seed) if name == "04_training" else None)
     datasets.get(study.dataset, study.classes)

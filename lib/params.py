@@ -5,7 +5,6 @@ error prints as "allowed".
 """
 
 import difflib
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -18,9 +17,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 
 class Params(BaseModel):
-    """Base of the parameter models: no coercion, no unknown key, no change after reading."""
+    """Base of the parameter models: no coercion, no unknown key, no infinity, no change after reading."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SharedParams(Params):
@@ -172,9 +171,15 @@ RULES: list[tuple[tuple[str, ...], str, Callable[..., bool], str | Callable[...,
         ("image_size", "depth"),
         "image_size",
         lambda size, depth: all(side % 2**depth == 0 for side in size),
-        lambda size, depth: f"multiples of {2**depth}; nearest: {[round(s / 2**depth) * 2**depth for s in size]}",
+        lambda size, depth: f"multiples of {2**depth}; nearest: {[nearest_multiple(s, 2**depth) for s in size]}",
     ),
     (("dice_class_weights", "classes"), "dice_class_weights", lambda w, c: len(w) == len(c), "one for each class"),
+    (
+        ("dice_class_weights", "dice_weight"),
+        "dice_class_weights",
+        lambda w, dice_weight: dice_weight == 0 or sum(w) > 0,
+        "not all 0 where dice_weight is above 0",
+    ),
     (
         ("selection_class_weights", "classes"),
         "selection_class_weights",
@@ -278,7 +283,15 @@ def describe_fault(key: str, fault: dict[str, Any], values: dict[str, Any], mode
     description = model.model_fields[key].description
     if fault["type"] == "missing":
         return f"{key}   missing; {description}"
-    return f"{key} = {values[key]!r}   not allowed; {description}{nearest_value(values[key], model, key)}"
+    value = values[key]
+    for place in fault["loc"][1:]:  # the entry of a list that is at fault
+        value = value[place]
+    return f"{key} = {values[key]!r}   not allowed; {description}{nearest_value(value, model, key)}"
+
+
+def nearest_multiple(value: int, of: int) -> int:
+    """The multiple nearest to a value, never 0."""
+    return max(1, round(value / of)) * of
 
 
 def nearest(name: str, known: Any) -> str:
@@ -288,18 +301,25 @@ def nearest(name: str, known: Any) -> str:
 
 
 def nearest_value(value: Any, model: type[Params], key: str) -> str:
-    """A hint on a wrong value: the nearest allowed word, or how YAML wants numbers written."""
+    """A hint on a wrong value or entry: the nearest allowed word, or how YAML wants numbers written."""
     if not isinstance(value, str):
         return ""
-    annotation = model.model_fields[key].annotation
+    kinds = innermost(model.model_fields[key].annotation)
     try:
         number = float(value)
     except ValueError:
-        words = [word for word in get_args(annotation) if isinstance(word, str)]
-        return nearest(value, words)
-    if annotation in (float, int) or isinstance(annotation, types.UnionType):
+        return nearest(value, [word for word in kinds if isinstance(word, str)])
+    if int in kinds and number.is_integer():
+        return f"; this is text to YAML: write {int(number)} without quotes"
+    if float in kinds:
         return f"; this is text to YAML: write {number!r} without quotes, with a point (1.0e-4, not 1e-4)"
     return ""
+
+
+def innermost(annotation: Any) -> set[Any]:
+    """Plain types and allowed words inside an annotation: list[Annotated[float, ...]] -> {float, ...}."""
+    inner = get_args(annotation)
+    return set().union(*(innermost(each) for each in inner)) if inner else {annotation}
 
 
 def format_faults(where: str, faults: list[str]) -> str:
@@ -331,4 +351,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: holds {type(values).__name__}; expected keys and values, one a line")
+    unnamed = [key for key in values if not isinstance(key, str)]
+    if unnamed:
+        raise ValueError(f"{path}: keys {unnamed}; expected names (YAML reads yes, no, on and off as true and false)")
     return values

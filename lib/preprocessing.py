@@ -70,7 +70,9 @@ def _write_arrays(
     images = memory(folder / "images.npy", "w+", np.uint8, (count, 1, *size))
     masks = memory(folder / "masks.npy", "w+", np.uint8, (count, *size))
 
-    def put(row: int, image_path: str, mask_path: str) -> Geometry:
+    def put(row: int, image_path: str, mask_path: str, content: str) -> Geometry:
+        if cases.content_hash(files.ROOT / image_path, files.ROOT / mask_path) != content:
+            raise ValueError(f"{image_path} or its mask has changed since 01_data_verification; run that again")
         image = cases.read_grey(files.ROOT / image_path)
         mask = dataset.read_mask(files.ROOT / mask_path)
         mapping = geometry.fit(image.shape, size)
@@ -79,7 +81,7 @@ def _write_arrays(
         return mapping
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        geometries = list(pool.map(put, range(count), table["image"], table["mask"]))
+        geometries = list(pool.map(put, range(count), table["image"], table["mask"], table["sha256"]))
     images.flush()
     masks.flush()
     return geometries

@@ -12,6 +12,7 @@ from typing import Any
 from lib import files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
+RECORD_PARTS = {"own", "code", "inputs", "outputs"}  # of a record, without which it cannot be compared
 SET_BY_GRAPH = {"fold", "seed"}  # given for each run; a difference from the study file says nothing
 
 
@@ -100,6 +101,12 @@ def output_hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
 
 
+def step_outputs(step: Step, study: params.Study) -> dict[str, str]:
+    """SHA-256 of a step's files, and of the report's PDF, which lies above its folder."""
+    hashes, pdf = output_hashes(step.folder(study.study)), files.study_folder(study.study) / "report.pdf"
+    return hashes | ({"../report.pdf": files.sha256(pdf)} if step.name == "report" and pdf.is_file() else {})
+
+
 def _is_apart(path: Path) -> bool:
     return path.name in NOT_OUTPUTS or any(part.startswith(".") for part in path.parts)
 
@@ -143,7 +150,7 @@ def write_record(
         "differs": sorted(differs),
         "code": code_hashes(step.name),
         "inputs": input_digests(step, study),
-        "outputs": output_hashes(step.folder(study.study)),
+        "outputs": step_outputs(step, study),
         "checks": checks,
         "commit": provenance.commit(),
         "versions": provenance.versions(),
@@ -154,21 +161,28 @@ def write_record(
     files.write_json(step.record_file(study.study), record)
 
 
+def read_record(step: Step, study: params.Study) -> dict[str, Any] | None:
+    """A step's record; None where there is none, or none of today's form (an older project's, or edited by hand)."""
+    path = step.record_file(study.study)
+    try:
+        record = files.read_json(path) if path.is_file() else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and record.keys() >= RECORD_PARTS else None
+
+
 def stale_reasons(step: Step, study: params.Study) -> list[str]:
     """Why a step must run; empty where its record still holds."""
-    path = step.record_file(study.study)
-    if not path.is_file():
-        return ["it has not run to its end"]
-    try:
-        record = files.read_json(path)
-    except ValueError as error:
-        return [str(error)]
+    record = read_record(step, study)
+    if record is None:
+        found = step.record_file(study.study).is_file()
+        return ["its record cannot be read" if found else "it has not run to its end"]
     return [
         *_differences("key", record["own"], own_values(step, study)),
         *_differences("code", record["code"], code_hashes(step.name), show_values=False),
         *_input_reasons(record["inputs"], step, study),
         *_data_reasons(record.get("data"), step, study),
-        *_output_reasons(record["outputs"], step.folder(study.study)),
+        *_output_reasons(record["outputs"], step, study),
     ]
 
 
@@ -180,10 +194,10 @@ def _differences(what: str, before: dict, now: dict, show_values: bool = True) -
 
 def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
     for source in step_inputs(step, study):
-        path = source.record_file(study.study)
-        if not path.is_file():
+        record = read_record(source, study)
+        if record is None:
             yield f"input {source.label} is to be made"
-        elif before.get(source.label) != files.digest(files.read_json(path)["outputs"]):
+        elif before.get(source.label) != files.digest(record["outputs"]):
             yield f"input {source.label} is another"
 
 
@@ -192,8 +206,8 @@ def _data_reasons(before: str | None, step: Step, study: params.Study) -> Iterat
         yield f"files in data/raw/{study.dataset} changed"
 
 
-def _output_reasons(before: dict[str, str], folder: Path) -> Iterator[str]:
-    now = output_hashes(folder)
+def _output_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
+    now = step_outputs(step, study)
     changed = [name for name, value in before.items() if now.get(name) != value]
     if changed:
         listed = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")

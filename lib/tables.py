@@ -1,5 +1,6 @@
 """A table to CSV and Typst, and the two tables that a report turns on: Dice by class, agreement in millimetres."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,15 @@ def to_typst(table: pd.DataFrame) -> str:
     hidden = {end for ends in intervals.values() for end in ends}
     shown = [name for name in table.columns if name not in hidden]
     columns = {name: column_cells(table, name, intervals.get(name)) for name in shown}
-    titles = [title(name) + (" [95 % interval]" if name in intervals else "") for name in shown]
+    titles = [title(name) + (f" [95{KEEP}%{KEEP}interval]" if name in intervals else "") for name in shown]
+    headers = [quoted(broken(text, columns[name])) for name, text in zip(shown, titles)]
     sides = ", ".join("right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in shown)
     rows = [", ".join(quoted(columns[name][row]) for name in shown) for row in range(len(table))]
     lines = [
         "#table(",
         f"  columns: {len(shown)}, stroke: none,",
         f"  align: (x, y) => ({sides},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
-        f"  table.header(table.hline(stroke: 0.8pt), {', '.join(map(quoted, titles))}, table.hline(stroke: 0.5pt)),",
+        f"  table.header(table.hline(stroke: 0.8pt), {', '.join(headers)}, table.hline(stroke: 0.5pt)),",
         *(f"  {row}," for row in rows),
         "  table.hline(stroke: 0.8pt),",
         ")",
@@ -86,7 +88,7 @@ def format_cell(value: object, name: str) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, int | np.integer):
-        return f"{value:,}".replace(",", " ").replace("-", "−")
+        return f"{value:,}".replace(",", KEEP).replace("-", "−")
     if isinstance(value, float | np.floating):
         return format_float(float(value), name)
     return WORDS.get(str(value), str(value)) if name in NAMED else str(value)
@@ -117,9 +119,15 @@ def title(name: str) -> str:
     return f"{text} ({unit})" if unit else text
 
 
+def broken(text: str, cells: list[str]) -> str:
+    """A title in lines hardly wider than what stands below it, so that a wide table fits the page."""
+    width = max([9, *(len(cell) for cell in cells)])
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False))
+
+
 def quoted(text: str) -> str:
     """Text as a Typst string, in which nothing but quote and backslash means anything."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ") + '"'
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n") + '"'
 
 
 def per_class(cases: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ of the best epoch, `history.csv`, `timing.csv`, and `run.json` last. A finished 
 """
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from lib import augmentation, devices, files, losses, models, prediction, proven
 from lib.arrays import Arrays
 from lib.params import TrainingParams
 
+FINISHED_FILES = ("run.json", "model.safetensors", "history.csv", "timing.csv")
 NOT_IN_FINGERPRINT = {"study", "dataset", "workers"}  # they do not change the result
 
 
@@ -102,12 +104,10 @@ def fingerprint(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays,
 
 def load_finished(folder: Path, mark: str) -> Run | None:
     """The run in a folder if it is finished, whole, and of this fingerprint."""
-    path = folder / "run.json"
-    if not path.is_file():
+    if not all((folder / name).is_file() for name in FINISHED_FILES):
         return None
-    about = files.read_json(path)
-    weights = folder / "model.safetensors"
-    if about["fingerprint"] != mark or not weights.is_file() or files.sha256(weights) != about["weights_sha256"]:
+    about = files.read_json(folder / "run.json")
+    if about.get("fingerprint") != mark or files.sha256(folder / "model.safetensors") != about["weights_sha256"]:
         return None
     history = files.read_csv(folder / "history.csv", ["epoch", "selection"])
     timing = files.read_csv(folder / "timing.csv", ["epoch", "seconds"])
@@ -312,14 +312,24 @@ def save_state(
         torch.save(state, temporary)
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """What `save_state` wrote; empty where there is none, or a file that cannot be read as such."""
+    if not path.is_file():
+        return {}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):  # whatever a broken archive raises
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
 def _resume(
     folder: Path, mark: str, moving: dict[str, Any], say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Takes up the state of an unfinished run of this fingerprint; history and timing, empty for a new run."""
-    path = folder / "state.pt"
-    state = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {"mark": None}
-    if state["mark"] != mark:
-        for name in ("run.json", "state.pt", "model.safetensors", "history.csv", "timing.csv"):
+    state = read_state(folder / "state.pt")
+    if state.get("mark") != mark or not (folder / "model.safetensors").is_file():
+        for name in (*FINISHED_FILES, "state.pt"):
             (folder / name).unlink(missing_ok=True)
         return [], []
     for name, part in moving.items():

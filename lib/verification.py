@@ -48,7 +48,7 @@ def verify(dataset: datasets.Dataset, folder: Path, exclude: list[str], correlat
     Args:
         dataset: from the registry.
         folder: its raw folder.
-        exclude: names of cases to leave out; what is wrong with them becomes a note.
+        exclude: names of cases to leave out; each becomes a note, with what is wrong with it.
         correlation: of thumbnails, from which two images are near-duplicates.
 
     Raises:
@@ -70,6 +70,8 @@ def verify(dataset: datasets.Dataset, folder: Path, exclude: list[str], correlat
         raise ValueError(f"{folder}: no case can be used:\n{cases.findings_table(findings).head(20).to_string()}")
     table = complete_table(usable, looks, pairs)
     findings = [as_note(finding) if finding.case in exclude else finding for finding in findings]
+    listed = {finding.case for finding in findings}
+    findings += [Finding("note", "excluded", name, "named in exclude", "") for name in exclude if name not in listed]
     rows = pd.DataFrame([looks[case.name].row for case in usable])
     return Verification(table, rows, cases.findings_table(findings))
 
@@ -95,7 +97,11 @@ def look(case: Case, dataset: datasets.Dataset) -> Look:
     if not mask.any():
         finding = Finding("stop", "empty mask", case.name, "no pixel of any class", "at least one class")
         return Look({"case": case.name}, nothing, "", [finding])
-    row = describe(case, image, mask)
+    try:
+        row = describe(case, image, mask)
+    except ValueError as error:
+        finding = Finding("stop", "unmeasurable mask", case.name, str(error), "a mask that an ellipse fits")
+        return Look({"case": case.name}, nothing, "", [finding])
     return Look(
         row, thumbnail(image), sha256(image.tobytes() + str(image.shape).encode()).hexdigest(), judge(case, row)
     )
@@ -111,7 +117,7 @@ def describe(case: Case, image: np.ndarray, mask: np.ndarray) -> dict[str, objec
         "case": case.name,
         "height": image.shape[0],
         "width": image.shape[1],
-        "sha256": sha256(case.image.read_bytes() + case.mask.read_bytes()).hexdigest(),
+        "sha256": cases.content_hash(case.image, case.mask),
         "area_fraction": float(region.mean()),
         "touches_border": bool(frame.any()),
         "mean_inside": inside,
@@ -151,11 +157,12 @@ def duplicate_pairs(usable: list[Case], looks: dict[str, Look], correlation: flo
     """Pairs of cases (i < j) that show the same picture, exactly or nearly, with how much."""
     small = np.stack([looks[case.name].thumbnail for case in usable]) if usable else np.zeros((0, 1))
     alike = np.triu(small @ small.T, k=1)
-    pairs = []
-    for i, j in np.argwhere(alike >= correlation):
-        same = looks[usable[i].name].pixels == looks[usable[j].name].pixels
-        pairs.append((int(i), int(j), "equal pixels" if same else f"correlation {alike[i, j]:.3f}"))
-    return pairs
+    pixels = np.array([looks[case.name].pixels for case in usable])
+    same = np.triu(pixels[:, None] == pixels[None], k=1)  # an even grey correlates with nothing, not even itself
+    return [
+        (int(i), int(j), "equal pixels" if same[i, j] else f"correlation {alike[i, j]:.3f}")
+        for i, j in np.argwhere(same | (alike >= correlation))
+    ]
 
 
 def duplicate_findings(usable: list[Case], pairs: list[tuple[int, int, str]]) -> list[Finding]:

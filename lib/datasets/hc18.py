@@ -101,9 +101,14 @@ def _read_table(path: Path) -> tuple[dict[str, tuple[float, float | None]], list
     """(pixel size, HC or None) in mm for each image name, and what is wrong with the rows."""
     if not path.is_file():
         raise ValueError(f"{path}: missing; it holds HC18's pixel sizes")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read as a table: {error}") from error
     if list(table.columns)[:3] != COLUMNS:
         raise ValueError(f"{path}: columns {list(table.columns)}; expected {COLUMNS}")
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError(f"{path}: rows hold more fields than the header; expected {len(COLUMNS)} (a decimal point?)")
     rows: dict[str, tuple[float, float | None]] = {}
     findings = []
     for line, (file, *texts) in enumerate(table[COLUMNS].itertuples(index=False), start=2):

@@ -94,8 +94,7 @@ def draw_frame(seed: int, subject: int, frame: int) -> tuple[np.ndarray, np.ndar
     """
     anatomy = np.random.default_rng([seed, subject, 0])  # frame 0: what all frames of a subject share
     ga = float(anatomy.uniform(15, 36))
-    ofd, bpd = _draw_axes(ga, anatomy)
-    texture = _draw_texture(ga, anatomy)
+    (ofd, bpd), texture = _draw_axes(ga, anatomy), _draw_texture(ga, anatomy)
     bend = float(anatomy.normal(0, 0.01) * bpd)
     rng = np.random.default_rng([seed, subject, frame])
     spacing, centre, angle = _draw_place(ofd, bpd, rng)
@@ -118,7 +117,7 @@ def draw_frame(seed: int, subject: int, frame: int) -> tuple[np.ndarray, np.ndar
     image = ultrasound.render(scan, ultrasound.scene(scan, head, rng), rng)
     mask = ultrasound.reference_mask(head, SHAPE, spacing)
     area = np.bincount(mask.ravel(), minlength=4) * spacing**2
-    hc = float(2 * ofd * special.ellipe(1 - (bpd / ofd) ** 2))
+    hc = 2 * ofd * special.ellipe(1 - (bpd / ofd) ** 2)
     truth = {"ga_weeks": ga, "bpd_mm": bpd, "ofd_mm": ofd, "hc_mm": hc, "csp_mm2": area[2], "lv_mm2": area[3]}
     truth = {name: round(float(value), 6) for name, value in truth.items()}
     return _add_marks(image, rng), mask, truth | {"spacing_mm": spacing}
@@ -148,7 +147,7 @@ def _draw_place(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float
     turn = np.deg2rad(angle)
     high = np.hypot(ofd * np.sin(turn), bpd * np.cos(turn))
     wide = np.hypot(ofd * np.cos(turn), bpd * np.sin(turn))
-    spacing = round(max(ofd / float(rng.uniform(190, 300)), high / (SHAPE[0] - 8)), 6)
+    spacing = round(float(max(ofd / rng.uniform(190, 300), high / (SHAPE[0] - 8))), 6)
     slack = (np.array(SHAPE) - np.array([high, wide]) / spacing) / 2 - 3
     place = (np.array(SHAPE) - 1) / 2 + slack * np.clip(rng.normal([0.15, 0], 0.4, 2), -1, 1)
     return spacing, (float(place[0] * spacing), float(place[1] * spacing)), angle
@@ -160,12 +159,12 @@ def _draw_csp(ofd: float, bend: float, brain_db: float, rng: np.random.Generator
     u = float(rng.uniform(0.20, 0.26) * ofd)
     chamber = ultrasound.Chamber(
         centre_mm=(u, bend * (1 - (2 * u / ofd) ** 2)),
-        half_mm=(float(rng.uniform(0.08, 0.11) * ofd), float(rng.uniform(0.036, 0.048) * ofd)),
+        half_mm=(float(rng.uniform(0.085, 0.115) * ofd), float(rng.uniform(0.042, 0.056) * ofd)),
         tilt_deg=float(rng.normal(0, 1.5)),
         bend=0.0,
         taper=float(rng.uniform(-0.15, 0.25)),
         boxy=True,
-        wall_db=float(rng.uniform(-16, -6)),
+        wall_db=float(rng.uniform(-13, -4)),
         fluid_db=float(brain_db - rng.uniform(12, 18)),
         plexus=0.0,
     )
@@ -198,8 +197,7 @@ def _draw_lv(ofd: float, bpd: float, brain_db: float, rng: np.random.Generator) 
 
 def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) -> ultrasound.Scan:
     """A curved array above the head, wide enough to see it (in one frame of ten but for an edge), and its settings."""
-    outline = np.linspace(0, 2 * np.pi, 72)
-    turn = np.deg2rad(head.angle_deg)
+    outline, turn = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
     along, across = head.axes_mm[0] / 2 * np.cos(outline), head.axes_mm[1] / 2 * np.sin(outline)
     rows = head.centre_mm[0] + along * np.sin(turn) + across * np.cos(turn)
     cols = head.centre_mm[1] + along * np.cos(turn) - across * np.sin(turn)
@@ -210,7 +208,6 @@ def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) 
     margin = -rng.uniform(1, 2.5) if rng.random() < 0.1 else rng.uniform(0.5, 4)
     far = np.hypot(rows - apex[0], cols - apex[1]).max()
     corner = np.hypot(SHAPE[0] * spacing - apex[0], SHAPE[1] / 2 * spacing)
-    depth = head.centre_mm[0] - surface
     fine = float(np.clip(head.axes_mm[0] / 70, 0.6, 1))  # small heads are scanned at a higher frequency
     return ultrasound.Scan(
         shape=SHAPE,
@@ -220,7 +217,7 @@ def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) 
         half_angle_deg=float(max(rng.uniform(26, 38), needed + margin)),
         axial_mm=float(rng.uniform(0.45, 0.75)) * fine,
         lateral_mm=float(rng.uniform(0.9, 1.7)) * fine,
-        focus_mm=float(max(10.0, depth * rng.uniform(0.7, 1.3))),
+        focus_mm=float(max(10.0, (head.centre_mm[0] - surface) * rng.uniform(0.7, 1.3))),
         dynamic_range_db=float(rng.uniform(52, 68)),
         gain_db=float(rng.uniform(-6, 4)),
         gain_slope_db_mm=float(rng.uniform(-0.08, 0.04)),

@@ -94,13 +94,13 @@ def load(path: Path) -> nn.Module:
         with safetensors.safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {}).get("network", "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: cannot be read as weights: {error}") from error
-    if not described:
+    if not isinstance(described, dict) or described.keys() != {"model", "arguments"}:
         raise ValueError(f"{path}: names no network; expected weights saved by this project")
-    network = build(described["model"], described["arguments"])
     try:
+        network = build(described["model"], described["arguments"])
         network.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: weights do not fit {described}: {error}") from error
     return network.eval()

@@ -1,0 +1,208 @@
+"""Small true things to test on: drawn heads, an HC18 folder, arrays of discs, a whole tiny study."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.special import ellipe
+
+from lib import cases, datasets, evaluation, files, geometry, models, params, preprocessing, training, verification
+from lib.arrays import Arrays
+
+OUTLINE_PX = 2.5  # thickness of HC18's drawn outlines; their centre-line is the truth
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head of known size; axes are full, in pixels, the angle is that of the long axis from column to row."""
+
+    name: str
+    centre: tuple[float, float] = (30.0, 45.0)
+    major: float = 56.0
+    minor: float = 44.0
+    angle_deg: float = 20.0
+    shape: tuple[int, int] = (60, 90)
+    spacing_mm: float = 1.5
+
+    @property
+    def hc_mm(self) -> float:
+        return perimeter(self.major, self.minor) * self.spacing_mm
+
+
+def perimeter(major: float, minor: float) -> float:
+    """Exact perimeter of an ellipse by full axes: the complete elliptic integral of the second kind."""
+    return 2 * major * ellipe(1 - (minor / major) ** 2)
+
+
+def ellipse_region(
+    shape: tuple[int, int],
+    centre: tuple[float, float],
+    major: float,
+    minor: float,
+    angle_deg: float,
+    spacing: tuple[float, float] = (1.0, 1.0),
+) -> np.ndarray:
+    """Pixels whose centre lies inside an ellipse; with a spacing, centre and axes are in its unit."""
+    rows, cols = np.mgrid[: shape[0], : shape[1]].astype(float)
+    rows, cols = rows * spacing[0] - centre[0], cols * spacing[1] - centre[1]
+    angle = np.deg2rad(angle_deg)
+    along, across = cols * np.cos(angle) + rows * np.sin(angle), rows * np.cos(angle) - cols * np.sin(angle)
+    return (along / major) ** 2 + (across / minor) ** 2 <= 0.25
+
+
+def region_of(head: Head) -> np.ndarray:
+    return ellipse_region(head.shape, head.centre, head.major, head.minor, head.angle_deg)
+
+
+def outline_of(head: Head) -> np.ndarray:
+    """The head's outline as HC18 draws it: (H, W) uint8, 0 and 255."""
+    wide, narrow = (
+        ellipse_region(head.shape, head.centre, head.major + d, head.minor + d, head.angle_deg)
+        for d in (OUTLINE_PX, -OUTLINE_PX)
+    )
+    return np.where(wide & ~narrow, 255, 0).astype(np.uint8)
+
+
+def image_of(head: Head, seed: int) -> np.ndarray:
+    """A speckled frame in which the skull is bright: (H, W) uint8, unlike that of any other seed."""
+    draw = np.random.default_rng(seed)
+    grey = draw.integers(0, 90, head.shape) + 60.0 * region_of(head) + 105.0 * (outline_of(head) > 0)
+    return np.clip(grey, 0, 255).astype(np.uint8)
+
+
+def save_png(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def heads(count: int = 12) -> list[Head]:
+    """Heads of different size, place, angle and frame; every fourth examination has two images."""
+    draw = np.random.default_rng(7)
+    names = [
+        name for n in range(count) for name in ([f"{n:03d}_HC", f"{n:03d}_2HC"] if n % 4 == 0 else [f"{n:03d}_HC"])
+    ]
+    return [
+        Head(
+            name,
+            (30 + draw.uniform(-2, 2), 45 + draw.uniform(-8, 8)),
+            major := draw.uniform(38, 54),
+            major * draw.uniform(0.7, 0.95),
+            draw.uniform(0, 180),
+            (60, 90) if place % 3 else (64, 88),
+            draw.uniform(0.6, 0.99),
+        )
+        for place, name in enumerate(names[:count])
+    ]
+
+
+def write_hc18(folder: Path, drawn: list[Head]) -> Path:
+    """An HC18 folder: images, outlines, one CSV."""
+    for seed, head in enumerate(drawn):
+        save_png(folder / "training_set" / f"{head.name}.png", image_of(head, seed))
+        save_png(folder / "training_set" / f"{head.name}_Annotation.png", outline_of(head))
+    lines = [f"{head.name}.png,{head.spacing_mm:.6f},{head.hc_mm:.3f}" for head in drawn]
+    write_hc18_table(folder, lines)
+    return folder
+
+
+def write_hc18_table(folder: Path, lines: list[str]) -> Path:
+    """The CSV of an HC18 folder, a line an image."""
+    path = folder / "training_set_pixel_size_and_HC.csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["filename,pixel size(mm),head circumference (mm)", *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
+    """Bright discs on dark noise, and their masks, as preprocessed arrays."""
+    draw = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:size, :size]
+    images, masks = np.zeros((count, 1, size, size), np.uint8), np.zeros((count, size, size), np.uint8)
+    for place in range(count):
+        row, col = draw.uniform(size * 0.35, size * 0.65, 2)
+        masks[place] = (rows - row) ** 2 + (cols - col) ** 2 <= (size * draw.uniform(0.15, 0.3)) ** 2
+        images[place, 0] = draw.integers(0, 80, (size, size)) + 150 * masks[place]
+    same = geometry.fit((size, size), (size, size))
+    return Arrays([f"disc{n}" for n in range(count)], images, masks, [same] * count, f"discs-{count}-{size}-{seed}")
+
+
+def disc_parts(arrays: Arrays) -> dict[str, list[str]]:
+    """Two thirds train, a third validates, none is tested."""
+    cut = len(arrays.names) * 2 // 3
+    return {"train": arrays.names[:cut], "validation": arrays.names[cut:], "test": []}
+
+
+QUICK = {
+    "epochs": 3,
+    "batch_size": 4,
+    "learning_rate": 0.01,
+    "workers": 0,
+    "device": "cpu",
+    "precision": "float32",
+    "brightness_contrast": 0.1,
+}
+NETWORK = {
+    "model": "unet",
+    "arguments": {"in_channels": 1, "out_channels": 1, "base_channels": 4, "depth": 2, "normalisation": "batch"},
+}
+
+
+def values(**changes: object) -> dict[str, object]:
+    """Keys and values of the quick HC18 study, some of them changed."""
+    return params.read_yaml(files.study_file("hc18_quick")) | changes
+
+
+def step_params(step: str, **changes: object) -> params.SharedParams:
+    """Parameters of one step of the quick HC18 study, some of them changed."""
+    model = params.STEPS[step]
+    given = values(**changes)
+    return model.model_validate({name: given[name] for name in model.model_fields})
+
+
+def training_params(**changes: object) -> params.TrainingParams:
+    """Parameters of a training of a second."""
+    return step_params("04_training", **(QUICK | changes))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class TinyStudy:
+    """A study from raw folder to evaluated folds, on drawn heads."""
+
+    drawn: list[Head]
+    found: verification.Verification
+    table: pd.DataFrame
+    folds: pd.DataFrame
+    bench: evaluation.Bench
+    trainings: Path
+    measured: pd.DataFrame
+    choices: pd.DataFrame
+
+
+def tiny_study(folder: Path) -> TinyStudy:
+    """Verifies, preprocesses, trains and evaluates folds 0 and 1 of 12 drawn heads."""
+    drawn = heads()
+    raw = write_hc18(folder / "raw", drawn)
+    dataset = datasets.DATASETS["hc18"]
+    found = verification.verify(dataset, raw, [], 0.99)
+    table = verification.stratify(found.cases)
+    folds = cases.assign_folds(table, 3, seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
+        prepared = preprocessing.preprocess(table, dataset, [32, 48])
+    for fold in (0, 1):
+        run = folder / "trainings" / files.run_name(fold, 0)
+        training.fit(training_params(fold=fold, epochs=8), NETWORK, prepared, cases.parts(folds, fold), run, print)
+    bench = evaluation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
+    chosen = step_params("05_evaluation", folds=[0, 1], device="cpu", precision="float32")
+    measured, choices = evaluation.evaluate_all(chosen, bench, folder / "trainings")
+    return TinyStudy(drawn, found, table, folds, bench, folder / "trainings", measured, choices)
+
+
+def network(seed: int = 0, **changes: object) -> models.nn.Module:
+    """A small U-Net in evaluation mode."""
+    models.torch.manual_seed(seed)
+    return models.build("unet", NETWORK["arguments"] | changes).eval()

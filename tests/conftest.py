@@ -1,0 +1,102 @@
+"""A whole small project in a folder of its own, run once; tests that change something copy it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib import files
+
+SKIPPED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "security", "pid", "log", "db")
+# 32 x 48 pixels and two epochs: nothing is learned, but every step runs in seconds.
+TINY = {
+    "study": "tiny",
+    "precision": "float32",
+    "fold_count": "3",
+    "image_size": "[32, 48]",
+    "base_channels": "32",  # enough for 03_model to learn its batch by heart at this size
+    "depth": "2",
+    "epochs": "2",
+    "batch_size": "4",
+}
+WRITE_PHANTOM = """
+from lib import files
+from lib.datasets import phantom
+phantom.write(files.raw_folder("phantom_brain"), subjects=9, seed=3)
+print(files.ROOT)
+"""
+
+
+def copy_code(folder: Path) -> None:
+    """Copies what a project runs on, without data and reports, and adds params/tiny.yaml."""
+    for name in ("lib", "notebooks", "params", "reports/template"):
+        shutil.copytree(files.ROOT / name, folder / name, ignore=SKIPPED)
+    for name in ("Snakefile", "pyproject.toml"):
+        shutil.copy2(files.ROOT / name, folder / name)
+    demo = folder / "params" / "demo.yaml"
+    shutil.copy2(demo, demo.with_name("tiny.yaml"))
+    set_keys(folder, **TINY)
+
+
+def set_keys(project: Path, **values: str) -> None:
+    """Changes keys of a project's params/tiny.yaml; values as YAML text."""
+    path = project / "params" / "tiny.yaml"
+    text = path.read_text(encoding="utf-8")
+    for key, value in values.items():
+        text, count = re.subn(rf"(?m)^{key}:.*$", f"{key}: {value}", text)
+        assert count == 1, f"{key} stands {count} times in {path}"
+    path.write_text(text, encoding="utf-8")
+
+
+def environment(project: Path, **settings: str) -> dict[str, str]:
+    """Of a process that uses a project's own lib, whichever one is installed."""
+    kept = {name: value for name, value in os.environ.items() if name != "REPORTS_ROOT"}
+    own = {"PYTHONPATH": str(project), "IPYTHONDIR": str(project / "notebooks" / ".ipython")}
+    return kept | own | settings
+
+
+def python(project: Path, *arguments: str, cwd: Path | None = None, **settings: str) -> subprocess.CompletedProcess:
+    """Runs Python on a project's own lib and returns what it printed, and its status."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd or project,
+        env=environment(project, **settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run_study(project: Path, study: str = "tiny", **settings: str) -> subprocess.CompletedProcess:
+    """`python -m lib study <study>` in a project."""
+    return python(project, "-m", "lib", "study", study, "--cores", "2", **settings)
+
+
+@pytest.fixture(scope="session")
+def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has not run and has no data; read it, copy it, leave it as it is."""
+    folder = tmp_path_factory.mktemp("bare") / "a project"  # a blank in the path must not matter
+    copy_code(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose study `tiny` has run to its end; read it, copy it, leave it as it is."""
+    folder = tmp_path_factory.mktemp("tiny") / "a project"
+    copy_code(folder)
+    written = python(folder, "-c", WRITE_PHANTOM)
+    assert written.stdout.strip() == str(folder), written.stdout + written.stderr
+    done = run_study(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def project(tiny_project: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project to change; times are kept."""
+    return Path(shutil.copytree(tiny_project, tmp_path / "a project", symlinks=True))

@@ -1,0 +1,190 @@
+"""Figures: bytes that stay, colours that stay, what is counted and said on the axes."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from lib import figures, statistics
+from lib.cases import QUANTITIES
+
+CLASSES = ["background", "parenchyma", "csp"]
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    drawn = np.zeros((40, 60), np.uint8)
+    drawn[10:30, 15:45] = 1
+    drawn[18:22, 25:35] = 2
+    return drawn
+
+
+def overlap_rows(counts: list[tuple[int, int, int]]) -> pd.DataFrame:
+    """The long table of 05 for one class and stage, from (tp, fp, fn) of each case."""
+    table = pd.DataFrame(counts, columns=["tp", "fp", "fn"])
+    total = 2 * table["tp"] + table["fp"] + table["fn"]
+    return table.assign(**{"class": "csp", "stage": "post"}, dice=2 * table["tp"] / total.where(total > 0))
+
+
+def measured(count: int) -> pd.DataFrame:
+    rows = [
+        {"case": f"c{i}", "seed": 0, "stage": stage, "route": route, "quantity": quantity, "reference_mm": 100.0 + i}
+        for i in range(count)
+        for quantity in QUANTITIES
+        for route, stage in (("ellipse", "raw"), ("ellipse", "post"), ("baseline", "raw"), ("baseline", "post"))
+    ]
+    return pd.DataFrame(rows).assign(predicted_mm=lambda t: t["reference_mm"] + (t["reference_mm"] % 3) - 1)
+
+
+def texts(figure: Figure) -> str:
+    """Everything that is written on a figure."""
+    found = [axes.get_title() + axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes]
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()] + figure.legends
+    found += [label.get_text() for legend in legends for label in legend.get_texts()]
+    found += [label.get_text() for axes in figure.axes for label in axes.get_xticklabels() + axes.texts]
+    return " ".join(found)
+
+
+def test_a_figure_with_images_is_a_png_and_another_an_svg(tmp_path: Path, image: np.ndarray, mask: np.ndarray) -> None:
+    shown = figures.samples([image], [mask], ["a"], CLASSES, [None])
+    assert figures.save(shown, tmp_path / "with.dot").name == "with.dot.png"
+    assert figures.save(figures.overfit([1.0, 0.5]), tmp_path / "without").name == "without.svg"
+
+
+def test_equal_figures_are_equal_bytes(tmp_path: Path, image: np.ndarray, mask: np.ndarray) -> None:
+    def draw() -> list[Figure]:
+        return [
+            figures.samples([image, image], [mask, mask], ["a", "b"], CLASSES, [(0.2, 0.2), None]),
+            figures.dice_distribution(overlap_rows([(9, 1, 1), (0, 0, 5), (0, 4, 0)]), CLASSES),
+            figures.bland_altman(measured(5)),
+        ]
+
+    first = [figures.save(figure, tmp_path / f"first{i}").read_bytes() for i, figure in enumerate(draw())]
+    again = [figures.save(figure, tmp_path / f"again{i}").read_bytes() for i, figure in enumerate(draw())]
+    assert first == again
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    figures.save(figures.overfit([1.0, 0.5]), tmp_path / "x")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_class_has_one_colour_whatever_stands_beside_it() -> None:
+    assert figures.class_colour("csp") != figures.class_colour("lv")
+    assert figures.class_colour("never seen before") == figures.class_colour("never seen before")
+
+
+def test_every_sheet_has_the_width_of_the_printed_column(image: np.ndarray, mask: np.ndarray) -> None:
+    for count in (1, 3, 6, 12):
+        sheet = figures.samples([image] * count, [mask] * count, ["x"] * count, CLASSES, [None] * count)
+        assert sheet.get_figwidth() * 25.4 == pytest.approx(160)
+
+
+def test_contours_of_a_reference_and_a_prediction_run_midway_between_pixels(
+    image: np.ndarray, mask: np.ndarray
+) -> None:
+    item = figures.Overlay("a", image, mask, np.zeros_like(mask), None, "Dice 0.000")
+    axes = figures.overlays([item], CLASSES).axes[0]
+    outer = axes.collections[0].get_paths()[0].vertices
+    assert outer.min(axis=0) == pytest.approx([14.5, 9.5])  # x, y
+    assert outer.max(axis=0) == pytest.approx([44.5, 29.5])
+
+
+def test_a_region_cut_by_the_frame_is_drawn_closed(image: np.ndarray) -> None:
+    whole = np.ones((40, 60), np.uint8)
+    axes = figures.samples([image], [whole], ["a"], ["background", "head"], [None]).axes[0]
+    line = axes.collections[0].get_paths()[0].vertices
+    assert line.max(axis=0) == pytest.approx([59.5, 39.5])
+
+
+def test_a_scale_bar_is_a_round_number_of_millimetres_long(image: np.ndarray, mask: np.ndarray) -> None:
+    axes = figures.samples([image], [mask], ["a"], CLASSES, [(0.4, 0.5)]).axes[0]
+    left, right = axes.lines[0].get_xdata()
+    assert axes.texts[0].get_text() == "10 mm"
+    assert (right - left) * 0.5 == pytest.approx(10)
+    assert axes.get_aspect() == pytest.approx(0.8)
+
+
+def test_more_than_twelve_overlays_are_refused(image: np.ndarray, mask: np.ndarray) -> None:
+    item = figures.Overlay("a", image, mask, mask, None, "")
+    with pytest.raises(ValueError, match="13 overlays; a sheet holds at most 12"):
+        figures.overlays([item] * 13, CLASSES)
+
+
+def test_missed_and_invented_structures_are_drawn_apart_and_absent_ones_not_at_all() -> None:
+    table = overlap_rows([(9, 1, 1), (8, 1, 3), (0, 0, 5), (0, 4, 0), (0, 0, 0)])
+    axes = figures.dice_distribution(table, ["background", "csp"]).axes[0]
+    shown, missed, invented = (len(points.get_offsets()) for points in axes.collections)
+    assert (shown, missed, invented) == (3, 1, 1)
+    assert "n = 3" in axes.get_xticklabels()[0].get_text()
+
+
+def test_the_kept_epoch_is_marked() -> None:
+    history = pd.DataFrame({"epoch": [1, 2, 3], "best": [True, True, False], "learning_rate": 1e-3})
+    for name in ("train_loss", "validation_loss", "train_dice", "selection"):
+        history[name] = 0.5
+    history["validation_dice_parenchyma"] = history["validation_dice_csp"] = 0.5
+    assert "kept: epoch 2" in texts(figures.training_curves(history, CLASSES))
+
+
+def test_limits_of_agreement_are_written_at_their_lines() -> None:
+    table = measured(9)
+    limits = statistics.limits_of_agreement(np.array([(100 + i) % 3 - 1 for i in range(9)], float))
+    figure = figures.bland_altman(table)
+    assert "BPD, n = 9" in texts(figure)
+    assert f"{limits[1]:+.2f}".replace("-", "−") in texts(figure)
+
+
+def test_the_baseline_is_drawn_once_a_case() -> None:
+    assert "baseline, n = 4 measured, n = 4" in texts(figures.agreement_scatter(measured(4)))
+
+
+def test_measurements_that_failed_are_not_drawn() -> None:
+    table = measured(4)
+    table.loc[(table["case"] == "c0") & (table["route"] == "ellipse"), "predicted_mm"] = np.nan
+    assert "measured, n = 3" in texts(figures.agreement_scatter(table))
+
+
+def test_unknown_sizes_are_left_out_and_n_is_said() -> None:
+    table = pd.DataFrame({"hc_mm": [100.0, np.nan], "spacing_row_mm": np.nan, "height": 40, "width": 60})
+    figure = figures.sizes(table)
+    assert len(figure.axes) == 2
+    assert "n = 1" in figure.axes[0].get_xlabel()
+
+
+def test_bars_of_folds_hold_each_case_once() -> None:
+    cases = pd.DataFrame({"case": list("abcde"), "stratum": ["x", "x", "y", "y", ""]})
+    dealt = pd.DataFrame({"case": list("abcde"), "fold": [0, 1, 0, 1, 1]})
+    figure = figures.folds(cases, dealt)
+    assert sum(bar.get_height() for bar in figure.axes[0].patches) == 5
+    assert "all cases (n = 1)" in texts(figure)
+
+
+def test_jitter_is_even_and_the_same_each_time() -> None:
+    drawn = figures.jitter(100, 0.6)
+    assert np.array_equal(drawn, figures.jitter(100, 0.6))
+    assert np.abs(drawn).max() <= 0.3
+    assert np.diff(np.sort(drawn)).max() < 0.02  # no gap above three times the even step
+
+
+def test_the_other_figures_are_drawn(image: np.ndarray, mask: np.ndarray, tmp_path: Path) -> None:
+    shapes = pd.DataFrame({"layer": ["a", "b"], "channels": [4, 8], "rows": 8, "cols": 8, "parameters": [40, 300]})
+    drawn = [
+        figures.preprocessing([image], [image[::2, ::2]], [mask], [mask[::2, ::2]], ["a"], CLASSES),
+        figures.augmentations(np.stack([image] * 3), np.stack([mask] * 3), CLASSES),
+        figures.feature_sizes(shapes),
+        figures.probability(image, image / 255, "a"),
+    ]
+    assert "network\n20 × 30" in texts(drawn[0])
+    assert "original" in texts(drawn[1])
+    assert "340 in these layers" in texts(drawn[2])
+    assert all(figures.save(figure, tmp_path / str(i)).stat().st_size > 0 for i, figure in enumerate(drawn))

@@ -1,0 +1,199 @@
+import cv2
+import numpy as np
+import pytest
+
+from lib import geometry
+from tests.builders import ellipse_region
+
+SHAPES = [
+    ((540, 800), (128, 192)),  # HC18
+    ((542, 800), (128, 192)),
+    ((541, 738), (384, 576)),
+    ((800, 540), (128, 192)),  # portrait
+    ((97, 61), (64, 64)),  # odd
+    ((33, 47), (128, 192)),  # upscaled
+    ((128, 192), (128, 192)),
+    ((129, 193), (128, 192)),
+    ((1, 1), (32, 32)),
+    ((32, 1000), (32, 32)),
+]
+shapes = pytest.mark.parametrize(("native", "network"), SHAPES, ids=str)
+
+
+def disc(shape, centre, radius):
+    return ellipse_region(shape, centre, 2 * radius, 2 * radius, 0)
+
+
+def centroid(weights):
+    rows, cols = np.mgrid[: weights.shape[0], : weights.shape[1]]
+    return np.array([(rows * weights).sum(), (cols * weights).sum()]) / weights.sum()
+
+
+@shapes
+def test_points_come_back_within_a_billionth_of_a_pixel(native, network):
+    mapping = geometry.fit(native, network)
+    points = np.random.default_rng(0).uniform(-0.5, np.array(native) - 0.5, (50, 2))
+    back = geometry.points_to_native(geometry.points_to_network(points, mapping), mapping)
+    assert np.abs(back - points).max() < 1e-9
+
+
+@shapes
+def test_the_image_s_outer_edges_map_to_the_edges_of_its_place(native, network):
+    mapping = geometry.fit(native, network)
+    edges = geometry.points_to_network(np.array([[-0.5, -0.5], np.array(native) - 0.5]), mapping)
+    rows, cols = mapping.inner
+    expected = [[rows.start - 0.5, cols.start - 0.5], [rows.stop - 0.5, cols.stop - 0.5]]
+    assert edges == pytest.approx(np.array(expected), abs=1e-9)
+
+
+@shapes
+def test_the_image_lies_inside_the_network_s_input_and_touches_two_of_its_sides(native, network):
+    mapping = geometry.fit(native, network)
+    rows, cols = mapping.inner_shape
+    assert rows <= network[0]
+    assert cols <= network[1]
+    assert rows == network[0] or cols == network[1]
+    assert abs(network[0] - rows - 2 * mapping.pad_row) <= 1
+    assert abs(network[1] - cols - 2 * mapping.pad_col) <= 1
+
+
+@shapes
+def test_aspect_is_kept_within_half_a_pixel_at_each_side(native, network):
+    mapping = geometry.fit(native, network)
+    scale = min(network[0] / native[0], network[1] / native[1])
+    rows, cols = mapping.inner_shape
+    assert abs(rows - native[0] * scale) <= 0.5
+    assert abs(cols - native[1] * scale) <= 0.5
+
+
+@shapes
+def test_padding_is_zero_and_a_bright_image_fills_the_rest(native, network):
+    mapping = geometry.fit(native, network)
+    shown = geometry.image_to_network(np.full(native, 200, np.uint8), mapping)
+    inside = np.zeros(network, bool)
+    inside[mapping.inner] = True
+    assert shown.shape == network
+    assert shown.dtype == np.uint8
+    assert (shown[inside] == 200).all()
+    assert (shown[~inside] == 0).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_are_kept(channels):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, channels)).astype(np.uint8)
+    mapping = geometry.fit((20, 30), (32, 32))
+    shown = geometry.image_to_network(image, mapping)
+    assert shown.shape == (32, 32, channels)
+    assert np.array_equal(shown[..., 0], geometry.image_to_network(image[..., 0].copy(), mapping))
+
+
+def test_an_image_of_the_network_s_size_is_not_changed():
+    image = np.random.default_rng(0).integers(0, 256, (32, 48)).astype(np.uint8)
+    mapping = geometry.fit((32, 48), (32, 48))
+    assert np.array_equal(geometry.image_to_network(image, mapping), image)
+
+
+def test_halving_averages_blocks_of_four_pixels():
+    image = np.array([[0, 100, 8, 8], [100, 200, 8, 8]], np.uint8)
+    shown = geometry.image_to_network(image, geometry.fit((2, 4), (2, 2)))
+    assert shown.tolist() == [[100, 8], [0, 0]]
+
+
+@pytest.mark.parametrize(("native", "network"), [s for s in SHAPES if min(s[0]) > 30 and s[0] != (32, 1000)], ids=str)
+@pytest.mark.parametrize("place", [(0.4, 0.55), (0.5, 0.5), (0.62, 0.37)])
+def test_a_disc_s_centroid_lies_where_the_point_mapping_says(native, network, place):
+    mapping = geometry.fit(native, network)
+    centre = np.array(native) * place + 0.3
+    drawn = disc(native, centre, 0.25 * min(native))
+    shown = geometry.image_to_network(drawn.astype(np.float32), mapping)
+    expected = geometry.points_to_network(centroid(drawn), mapping)
+    # Averaging keeps the centroid to float32's digits, linear enlarging to a hundredth of a pixel.
+    assert centroid(shown) == pytest.approx(expected, abs=1e-3 if mapping.scale_row < 1 else 1e-2)
+
+
+@pytest.mark.parametrize(("native", "network"), SHAPES[:7], ids=str)
+def test_a_disc_mapped_to_network_and_back_stays_in_place(native, network):
+    mapping = geometry.fit(native, network)
+    drawn = disc(native, np.array(native) / 2 + [3.3, -2.6], 0.25 * min(native))
+    back = geometry.to_native(geometry.image_to_network(drawn.astype(np.float32), mapping)[None], mapping)[0]
+    assert back.shape == native
+    # A hundredth of the larger pixel, and a little more for two interpolations of one image.
+    assert centroid(back) == pytest.approx(centroid(drawn), abs=max(1e-2 / mapping.scale_row, 1.5e-2))
+
+
+@pytest.mark.parametrize(("native", "network"), SHAPES[:7], ids=str)
+def test_a_linear_ramp_comes_back_at_native_size(native, network):
+    mapping = geometry.fit(native, network)
+    rows, cols = np.mgrid[: network[0], : network[1]].astype(np.float32)
+    back = geometry.to_native(np.stack([rows, cols]), mapping)
+    grid = np.stack(np.mgrid[: native[0], : native[1]], axis=-1)
+    expected = geometry.points_to_network(grid, mapping)
+    edge = int(np.ceil(1 / mapping.scale_row))  # beyond the last pixel centres the outermost value is repeated
+    inner = (slice(edge, -edge), slice(edge, -edge))
+    found = np.moveaxis(back, 0, -1)
+    # OpenCV interpolates with weights in float32 (about 1e-3 of a pixel at these widths)
+    assert np.abs(found[inner] - expected[inner]).max() < 2e-3
+
+
+def test_opencv_s_half_pixel_convention_is_that_of_the_point_mapping():
+    native, network = (40, 60), (100, 150)
+    mapping = geometry.fit(native, network)
+    ramp = np.tile(np.arange(60, dtype=np.float32), (40, 1))
+    by_opencv = cv2.resize(ramp, (150, 100), interpolation=cv2.INTER_LINEAR)[50, 5:-5]
+    places = np.column_stack([np.full(150, 50.0), np.arange(150.0)])
+    assert by_opencv == pytest.approx(geometry.points_to_native(places, mapping)[5:-5, 1], abs=1e-3)
+
+
+def test_what_lies_in_the_padding_does_not_reach_native_pixels():
+    mapping = geometry.fit((20, 60), (32, 48))
+    values = np.full((1, 32, 48), 9, np.float32)
+    values[0][mapping.inner] = 1
+    assert (geometry.to_native(values, mapping) == 1).all()
+
+
+# Masks
+
+
+def test_a_mask_pixel_takes_the_class_that_covers_most_of_it():
+    mask = np.array([[1, 1, 0, 2], [1, 0, 2, 2], [0, 0, 3, 3], [0, 1, 3, 0]], np.uint8)
+    shown = geometry.mask_to_network(mask, geometry.fit((4, 4), (2, 2)), 4)
+    assert shown.tolist() == [[1, 2], [0, 3]]
+
+
+def test_a_mask_takes_the_majority_of_nine_pixels():
+    mask = np.array([[2, 2, 1], [2, 1, 1], [1, 1, 2]], np.uint8)
+    assert geometry.mask_to_network(mask, geometry.fit((3, 3), (1, 1)), 3).tolist() == [[1]]
+
+
+def test_the_padding_of_a_mask_is_background():
+    mapping = geometry.fit((10, 30), (32, 32))
+    mask = geometry.mask_to_network(np.full((10, 30), 2, np.uint8), mapping, 3)
+    outside = np.ones((32, 32), bool)
+    outside[mapping.inner] = False
+    assert (mask[outside] == 0).all()
+    assert (mask[mapping.inner] == 2).all()
+
+
+@shapes
+def test_a_mask_keeps_known_classes_and_its_type(native, network):
+    mask = np.random.default_rng(0).integers(0, 4, native).astype(np.uint8)
+    shown = geometry.mask_to_network(mask, geometry.fit(native, network), 4)
+    assert shown.shape == network
+    assert shown.dtype == np.uint8
+    assert shown.max() <= 3
+
+
+def test_a_disc_s_area_scales_with_both_scales():
+    native, network = (540, 800), (128, 192)
+    mapping = geometry.fit(native, network)
+    drawn = disc(native, (270.2, 400.7), 180)
+    shown = geometry.mask_to_network(drawn.astype(np.uint8), mapping, 2)
+    expected = drawn.sum() * mapping.scale_row * mapping.scale_col
+    assert shown.sum() == pytest.approx(expected, rel=2e-3)  # about a tenth of the edge's pixels
+
+
+def test_transposed_images_have_transposed_geometries():
+    image = np.random.default_rng(0).integers(0, 256, (54, 80)).astype(np.uint8)
+    one, other = geometry.fit((54, 80), (32, 48)), geometry.fit((80, 54), (48, 32))
+    shown = geometry.image_to_network(np.ascontiguousarray(image.T), other)
+    assert np.array_equal(shown.T, geometry.image_to_network(image, one))

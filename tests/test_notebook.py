@@ -1,0 +1,264 @@
+"""What `start` takes for parameters, in a fresh kernel and when a cell runs again; what `finish` writes, and when."""
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from lib import files, notebook, params, records
+
+START = 'from lib.notebook import start\np = start("03_model", globals())'
+DEMO = "\n".join(
+    [
+        'study = "demo"',
+        'dataset = "phantom_brain"',
+        'classes = ["background", "parenchyma", "csp", "lv"]',
+        'device = "auto"',
+        'precision = "auto"',
+        'model = "unet"',
+        "base_channels = 16",
+        "depth = 4",
+        'normalisation = "batch"',
+    ]
+)
+
+
+@pytest.fixture
+def reports(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
+    monkeypatch.setattr(records, "data_listing", lambda _: "the same")
+    return tmp_path / "reports"
+
+
+@pytest.fixture
+def shell(reports, tmp_path, monkeypatch):
+    """IPython as a kernel has it: names, history, hidden names."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    InteractiveShell.clear_instance()
+    quiet = Config()
+    quiet.HistoryManager.enabled = False
+    yield InteractiveShell.instance(config=quiet)
+    InteractiveShell.clear_instance()
+
+
+def run(shell, *cells, history=True):
+    """Runs cells as a reader would; stops at the first error and raises it."""
+    for cell in cells:
+        shell.run_cell(cell, store_history=history, silent=False).raise_error()
+
+
+def message(shell, *cells, history=True):
+    """What the last of some cells says when it stops."""
+    run(shell, *cells[:-1], history=history)
+    with pytest.raises(ValueError) as stopped:  # noqa: PT011 (each test looks at the whole text)
+        run(shell, cells[-1], history=history)
+    return str(stopped.value)
+
+
+# --- start: the first call
+
+
+def test_a_fresh_kernel_gives_typed_parameters_and_a_folder(shell, reports):
+    run(shell, DEMO, START)
+    page = shell.user_ns["p"]
+    assert isinstance(page.params, params.ModelParams)
+    assert page.folder == reports / "demo" / "03_model"
+    assert page.folder.is_dir()
+    assert page.differs == []
+
+
+def test_an_unknown_name_stops_the_notebook_and_the_nearest_key_is_named(shell):
+    said = message(shell, DEMO + "\nbase_chanels = 8", START)
+    assert said == "parameters of 03_model: 1 fault\n  base_chanels = 8   no such key; nearest: base_channels"
+
+
+def test_all_faults_of_the_cell_are_named_at_once(shell):
+    said = message(shell, DEMO.replace("depth = 4", "depth = 9") + "\nbase_chanels = 8", START)
+    assert said.startswith("parameters of 03_model: 2 faults\n")
+    assert "  depth = 9   not allowed; number of poolings, 1 to 6" in said
+    assert "  base_chanels = 8   no such key" in said
+
+
+def test_an_unknown_name_is_seen_without_a_history_as_in_nbval(shell):
+    assert "base_chanels" in message(shell, DEMO + "\nbase_chanels = 8", START, history=False)
+
+
+def test_names_that_are_no_yaml_values_are_no_parameters(shell):
+    run(shell, "import os\nimport numpy as np\ndef helper(): pass", DEMO, START)
+
+
+def test_hidden_and_underscored_names_are_no_parameters(shell):
+    run(shell, "_mine = 3", DEMO, START)
+
+
+def test_keys_of_other_notebooks_are_checked_then_removed(shell):
+    run(shell, DEMO + "\nepochs = 3\nflip_average = True", START)
+    assert not {"epochs", "flip_average"} & set(shell.user_ns)
+    assert shell.user_ns["depth"] == 4
+
+
+def test_a_wrong_value_of_another_notebooks_key_stops_too(shell):
+    assert "epochs = 0   not allowed" in message(shell, DEMO + "\nepochs = 0", START)
+
+
+def test_only_the_study_given_takes_the_rest_from_its_file(shell):
+    run(shell, 'study = "hc18_unet"', START)
+    page, study = shell.user_ns["p"], params.read_study(files.study_file("hc18_unet"))
+    assert page.params == params.step_params(study, "03_model")
+    assert page.differs == []
+
+
+def test_a_value_that_is_not_the_study_files_is_taken_and_named(shell, capsys):
+    run(shell, DEMO.replace("depth = 4", "depth = 3"), START)
+    assert shell.user_ns["p"].params.depth == 3
+    assert shell.user_ns["p"].differs == ["depth"]
+    assert "03_model of study demo; by hand: depth" in capsys.readouterr().out
+
+
+def test_shared_keys_given_otherwise_are_refused(shell):
+    said = message(shell, 'study = "hc18_unet"\ndataset = "phantom_brain"', START)
+    assert "dataset = 'phantom_brain'   params/hc18_unet.yaml says 'hc18'; to run another study" in said
+
+
+def test_fold_and_seed_set_by_the_graph_are_no_difference(shell, reports):
+    run(shell, 'study = "demo"\nfold = 2\nseed = 7', START.replace("03_model", "04_training"))
+    page = shell.user_ns["p"]
+    assert page.differs == []
+    assert page.folder == reports / "demo" / "04_training" / "fold2-seed7"
+
+
+def test_a_number_that_yaml_reads_as_text_comes_with_a_hint(shell):
+    said = message(shell, 'study = "demo"\nlearning_rate = "1e-4"', START.replace("03_model", "04_training"))
+    assert "learning_rate = '1e-4'   not allowed" in said
+    assert "this is text to YAML: write 0.0001 without quotes, with a point (1.0e-4, not 1e-4)" in said
+
+
+def test_without_a_study_the_cell_is_told_what_is_expected(shell):
+    said = message(shell, "depth = 4", START)
+    assert said == "parameters of 03_model: study = None   expected the name of a file in params/"
+
+
+def test_an_unknown_study_is_named_with_the_nearest(shell):
+    assert "demos.yaml: no such study file; there are: demo" in message(shell, 'study = "demos"', START)
+
+
+def test_rules_between_keys_hold_in_the_cell_too(shell):
+    said = message(shell, 'study = "demo"\nimage_size = [64, 100]', START.replace("03_model", "02_preprocessing"))
+    assert "image_size = [64, 100]   not allowed; multiples of 16; nearest: [64, 96]" in said
+
+
+# --- start: again in the same kernel
+
+
+def test_a_second_run_all_passes(shell):
+    run(shell, DEMO, START, "table = [1, 2]\nrow = 3\nprint(row)", DEMO, START)
+
+
+def test_a_later_typo_stops_and_names_the_nearest_key(shell):
+    said = message(shell, DEMO, START, "row = 3\nprint(row)", DEMO + "\nbase_chanels = 8", START)
+    assert said.endswith("base_chanels = 8   no such key; nearest: base_channels")
+
+
+def test_a_mended_typo_passes_although_the_name_is_still_there(shell):
+    message(shell, DEMO, START, DEMO + "\nbase_chanels = 8", START)
+    run(shell, DEMO, START)
+    assert shell.user_ns["base_chanels"] == 8
+
+
+def test_a_typo_of_the_first_call_passes_once_it_is_mended(shell):
+    message(shell, DEMO + "\nbase_chanels = 8", START)
+    run(shell, DEMO, START)
+
+
+def test_the_check_cell_run_twice_in_a_row_looks_at_the_same_parameters(shell):
+    run(shell, DEMO, START)
+    said = message(shell, DEMO + "\nbase_chanels = 8", START)
+    assert message(shell, START) == said
+
+
+def test_the_check_cell_alone_after_a_computing_cell_takes_the_keys_in_the_namespace(shell):
+    run(shell, DEMO, START, "depth = 3", "table = [1]\nprint(table)", START)
+    assert shell.user_ns["p"].params.depth == 3
+
+
+def test_a_cell_that_assigns_what_it_computes_is_no_parameters_cell(shell):
+    run(shell, DEMO, START, "worst = sorted([2, 1])", START)
+
+
+def test_another_notebooks_key_that_later_cells_use_as_a_name_is_no_fault(shell):
+    run(shell, DEMO, START, "folds = object()\nprint(folds)", DEMO, START)
+
+
+# --- checks and finish
+
+PAGE = START.replace("03_model", "01_data_verification")
+
+
+def test_a_finished_page_has_a_record_with_its_checks(shell, reports):
+    run(shell, 'study = "demo"', PAGE, 'p.check("one is one", 1 == 1)', "p.finish()")
+    record = files.read_json(reports / "demo" / "01_data_verification" / "record.json")
+    assert record["checks"] == [{"claim": "one is one", "holds": True}]
+    assert record["own"]["fold_count"] == 5
+    assert record["differs"] == []
+
+
+def test_the_record_is_written_last(shell, reports, monkeypatch):
+    written = []
+    real = files.write_bytes
+    monkeypatch.setattr(files, "write_bytes", lambda path, content: (written.append(path.name), real(path, content)))
+    run(shell, 'study = "demo"', PAGE, 'p.write_json({"a": 1}, "facts.json")', "p.finish()")
+    assert written == ["facts.json", "timing.json", "record.json"]
+    assert "facts.json" in files.read_json(reports / "demo" / "01_data_verification" / "record.json")["outputs"]
+
+
+def test_a_value_by_hand_stands_in_the_record(shell, reports):
+    run(shell, 'study = "demo"\nsplit_seed = 1', PAGE, "p.finish()")
+    record = files.read_json(reports / "demo" / "01_data_verification" / "record.json")
+    assert (record["differs"], record["own"]["split_seed"]) == (["split_seed"], 1)
+
+
+def test_failed_checks_stop_at_finish_all_named_and_no_record_is_written(shell, reports, capsys):
+    checks = 'p.check("a holds", True)\np.check("b holds", False)\np.check("c holds", False)'
+    said = message(shell, 'study = "demo"', PAGE, checks, "p.finish()")
+    assert said == "2 of 3 checks failed: b holds; c holds"
+    assert "FAILS   b holds" in capsys.readouterr().out
+    assert not (reports / "demo" / "01_data_verification" / "record.json").exists()
+
+
+def test_a_start_takes_an_earlier_record_and_its_files_away(shell, reports):
+    folder = reports / "demo" / "01_data_verification"
+    run(shell, 'study = "demo"', PAGE, 'p.write_json({}, "facts.json")', "p.finish()")
+    run(shell, PAGE)
+    assert not (folder / "record.json").exists()
+    assert not (folder / "facts.json").exists()
+
+
+def test_a_start_of_training_keeps_the_runs_own_files(shell, reports):
+    folder = reports / "demo" / "04_training" / "fold0-seed0"
+    for name in ("model.safetensors", "state.pt", "run.json", "history.csv", "figures/curves.svg", "record.json"):
+        files.write_text(folder / name, "old")
+    run(shell, 'study = "demo"', START.replace("03_model", "04_training"))
+    left = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert left == {"model.safetensors", "state.pt", "run.json", "history.csv"}
+
+
+def test_a_start_that_stops_takes_nothing_away(shell, reports):
+    record = reports / "demo" / "03_model" / "record.json"
+    files.write_text(record, "old")
+    message(shell, DEMO + "\nbase_chanels = 8", START)
+    assert record.read_text() == "old"
+
+
+def test_the_folder_of_a_step_that_has_not_run_is_refused(shell):
+    said = message(shell, DEMO, START, 'p.of("02_preprocessing")')
+    assert said == "02_preprocessing of study demo has not run; run that notebook first"
+
+
+def test_a_training_that_is_missing_is_named(shell):
+    said = message(shell, 'study = "demo"', START.replace("03_model", "05_evaluation"), "p.trainings()")
+    assert said == "04_training/fold0-seed0 of study demo has not run; run that notebook first"
+
+
+def test_measured_time_and_memory_are_positive():
+    found = notebook.measure(0.0)
+    assert found["seconds"] > 0
+    assert found["peak_bytes"] > 10**6

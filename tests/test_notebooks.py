@@ -1,0 +1,303 @@
+"""Notebooks are pages: rules that each of them keeps, and the demo study run with them."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from lib import files, params
+from tests.conftest import environment
+
+NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
+NOT_A_NOTEBOOK = ("report",)
+RESULT = re.compile(r"\d\s*%|\b\d+\.\d+")  # 95 %, 0.97
+INTERVAL = "95 % of single measurements"  # what limits of agreement are, not a result
+MOST_LINES = {"function": 10, "cell": 25}
+
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(path: Path, kind: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def parameters_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in cells(path, "code") if "parameters" in cell.metadata.get("tags", [])]
+
+
+def code(path: Path) -> list[str]:
+    """Sources of the code cells after that of parameters."""
+    return [cell.source for cell in cells(path, "code")][1:]
+
+
+def nodes(path: Path, kind: type | tuple[type, ...]) -> list[ast.AST]:
+    return [node for source in code(path) for node in ast.walk(ast.parse(source)) if isinstance(node, kind)]
+
+
+# --- rules
+
+
+def test_there_is_a_notebook_for_every_step_and_no_other():
+    assert [path.stem for path in NOTEBOOKS] == [name for name in params.STEPS if name not in NOT_A_NOTEBOOK]
+
+
+def test_outputs_are_stripped():
+    command = [sys.executable, "-m", "nbstripout", "--keep-id", "--verify", *map(str, NOTEBOOKS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@each
+def test_the_first_code_cell_and_no_other_holds_the_parameters(path):
+    assert parameters_cells(path) == cells(path, "code")[:1]
+
+
+@each
+def test_the_parameters_are_the_demo_studys_values_of_exactly_this_steps_keys(path):
+    body = ast.parse(parameters_cells(path)[0].source).body
+    assert all(isinstance(node, ast.Assign) for node in body)
+    given = {node.targets[0].id: ast.literal_eval(node.value) for node in body}
+    demo = params.read_study(files.study_file("demo"))
+    assert given == params.step_params(demo, path.stem).model_dump()
+    assert list(given) == list(params.STEPS[path.stem].model_fields)
+
+
+@each
+def test_each_parameter_has_a_comment(path):
+    for line in parameters_cells(path)[0].source.splitlines():
+        assert re.search(r"  # \S", line), f"{line}: no comment"
+
+
+@each
+def test_the_next_cell_starts_the_page_under_the_notebooks_own_name(path):
+    assert code(path)[0].splitlines()[-1] == f'p = start("{path.stem}", globals())'
+    starts = [node for node in nodes(path, ast.Call) if ast.unparse(node.func) == "start"]
+    assert len(starts) == 1
+
+
+@each
+def test_the_last_section_is_checks_and_ends_in_finish(path):
+    book = nbformat.read(path, as_version=4).cells
+    assert [cell.cell_type for cell in book[-2:]] == ["markdown", "code"]
+    assert book[-2].source.splitlines()[0] == "## Checks"
+    assert book[-1].source.splitlines()[-1] == "p.finish()"
+    assert "p.check(" in book[-1].source
+    finishes = [node for node in nodes(path, ast.Call) if ast.unparse(node.func) == "p.finish"]
+    assert len(finishes) == 1
+
+
+@each
+def test_every_claim_of_a_notebook_is_named_once(path):
+    calls = [node for node in nodes(path, ast.Call) if ast.unparse(node.func) == "p.check"]
+    claims = [ast.unparse(node.args[0]) for node in calls]
+    assert len(set(claims)) == len(claims)
+
+
+@each
+def test_no_function_is_longer_than_ten_lines_and_no_cell_than_twenty_five(path):
+    for node in nodes(path, ast.FunctionDef):
+        assert node.end_lineno - node.lineno < MOST_LINES["function"], node.name
+    for source in code(path):
+        assert len(source.splitlines()) <= MOST_LINES["cell"], source
+
+
+@each
+def test_no_loop_computes_in_a_notebook(path):
+    assert nodes(path, (ast.For, ast.While, ast.ClassDef, ast.Try)) == []
+
+
+@each
+def test_no_plotting_library_is_imported_so_style_stays_in_one_place(path):
+    assert not imported(path) & {"matplotlib", "seaborn", "plotly"}
+
+
+def imported(path: Path) -> set[str]:
+    """First parts of all imported modules."""
+    plain = {alias.name for node in nodes(path, ast.Import) for alias in node.names}
+    return {name.partition(".")[0] for name in plain | {node.module for node in nodes(path, ast.ImportFrom)}}
+
+
+@each
+def test_no_path_is_written_out_and_no_folder_changed(path):
+    texts = [node.value for node in nodes(path, ast.Constant) if isinstance(node.value, str)]
+    assert not [text for text in texts if re.search(r"^(\.{0,2}/|~|[A-Za-z]:\\)|^(data|reports|params|lib)/", text)]
+    calls = {ast.unparse(node.func) for node in nodes(path, ast.Call)}
+    assert not calls & {"open", "os.chdir", "Path", "pathlib.Path", "pd.read_csv", "os.path.join"}
+    assert not imported(path) & {"os", "pathlib", "sys"}
+
+
+@each
+def test_no_cell_is_a_shell_command_or_a_magic(path):
+    assert not [line for source in code(path) for line in source.splitlines() if line.lstrip().startswith(("%", "!"))]
+
+
+@each
+def test_every_import_is_used(path):
+    bound = {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in nodes(path, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
+    used = {node.id for node in nodes(path, ast.Name)}
+    assert bound <= used, f"imported, never used: {sorted(bound - used)}"
+
+
+@each
+def test_prose_holds_no_result(path):
+    for cell in cells(path, "markdown"):
+        assert not RESULT.search(cell.source.replace(INTERVAL, "")), cell.source
+
+
+@each
+def test_a_page_begins_with_its_title_what_it_is_about_and_what_it_reads_and_writes(path):
+    first = cells(path, "markdown")[0].source
+    number, _, _ = path.stem.partition("_")
+    assert re.match(rf"# {number} · \w", first)
+    assert re.search(r"(?m)^\*\*[^*]+[?.]\*\*", first)
+    assert "*Reads* " in first
+    assert "*Writes* " in first
+
+
+@each
+def test_every_cell_has_an_id_of_its_own(path):
+    ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
+    assert len(set(ids)) == len(ids)
+
+
+# --- the demo study
+
+
+def lib(reports: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """`python -m lib …` of this project, with reports elsewhere."""
+    return call(reports, "-m", "lib", *arguments)
+
+
+def call(reports: Path, *arguments: str, cwd: Path = files.ROOT) -> subprocess.CompletedProcess:
+    settings = environment(files.ROOT, REPORTS_ROOT=str(reports))
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=settings, capture_output=True, text=True, check=False
+    )
+
+
+def papermill(reports: Path, cwd: Path, *options: str) -> subprocess.CompletedProcess:
+    """05_evaluation by itself, from another working directory."""
+    notebook = str(files.ROOT / "notebooks" / "05_evaluation.ipynb")
+    demo = str(files.study_file("demo"))
+    quiet = ("-k", "python3", "--no-progress-bar", "--log-level", "ERROR")
+    return call(reports, "-m", "papermill", notebook, "out.ipynb", "-f", demo, *quiet, *options, cwd=cwd)
+
+
+def states(reports: Path) -> dict[str, str]:
+    """`done` or `runs` for each step of the demo."""
+    said = lib(reports, "why", "demo")
+    assert said.returncode == 0, said.stderr
+    return dict(line.split() for line in said.stdout.splitlines() if not line.startswith(" "))
+
+
+@pytest.fixture(scope="session")
+def demo_reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Reports root in which the demo study has run to its end; read it, copy it, leave it as it is."""
+    reports = tmp_path_factory.mktemp("demo") / "reports"
+    done = lib(reports, "study", "demo", "--cores", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return reports
+
+
+@pytest.fixture
+def reports(demo_reports: Path, tmp_path: Path) -> Path:
+    """A copy of the finished reports to change."""
+    return Path(shutil.copytree(demo_reports, tmp_path / "reports"))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A working directory that holds nothing."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return folder
+
+
+def dice(reports: Path, class_name: str) -> float:
+    table = pd.read_csv(reports / "demo" / "05_evaluation" / "tables" / "per_class.csv").set_index(["class", "stage"])
+    return float(table.loc[(class_name, "post"), "dice"])
+
+
+@pytest.mark.slow
+def test_the_demo_study_runs_from_nothing_to_its_pdf(demo_reports):
+    assert set(states(demo_reports).values()) == {"done"}
+    assert (demo_reports / "demo" / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("class_name", "least"), [("parenchyma", 0.93), ("csp", 0.70), ("lv", 0.70)])
+def test_the_demo_finds_each_structure_as_well_as_promised(demo_reports, class_name, least):
+    assert dice(demo_reports, class_name) >= least
+
+
+@pytest.mark.slow
+def test_the_demo_measures_head_circumference_within_two_percent(demo_reports):
+    table = pd.read_csv(demo_reports / "demo" / "06_biometry" / "tables" / "agreement.csv")
+    row = table.set_index(["quantity", "route", "stage"]).loc[("hc", "ellipse", "post")]
+    assert row["mae_percent"] <= 2
+    assert row["not_measured"] == 0
+
+
+@pytest.mark.slow
+def test_the_demo_is_no_toy_a_threshold_alone_does_far_worse(demo_reports):
+    table = pd.read_csv(demo_reports / "demo" / "05_evaluation" / "tables" / "baselines.csv")
+    assert table["dice"].max() < 0.80
+
+
+@pytest.mark.slow
+def test_reports_go_where_reports_root_says_and_nowhere_else(demo_reports):
+    shown = {path.name for path in demo_reports.iterdir() if not path.name.startswith(".")}
+    assert shown == {"demo"}
+
+
+@pytest.mark.slow
+def test_every_notebook_runs_under_nbval_and_leaves_the_study_current_and_the_network_untrained(reports):
+    weights = reports / "demo" / "04_training" / "fold0-seed0" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    options = ("--nbval-lax", "--nbval-cell-timeout=600", "-q", "-p", "no:cacheprovider")
+    done = call(reports, "-m", "pytest", *options, *map(str, NOTEBOOKS))
+    assert done.returncode == 0, done.stdout
+    assert set(states(reports).values()) == {"done"}
+    assert weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_notebook_by_itself_from_another_folder_leaves_equal_tables(reports, demo_reports, elsewhere):
+    done = papermill(reports, elsewhere)
+    assert done.returncode == 0, done.stderr
+    folder = Path("demo") / "05_evaluation"
+    tables = sorted(path.relative_to(demo_reports) for path in (demo_reports / folder).rglob("*.csv"))
+    assert len(tables) >= 4
+    for name in tables:
+        assert (reports / name).read_bytes() == (demo_reports / name).read_bytes(), name
+    assert set(states(reports).values()) == {"done"}
+    assert [path.name for path in elsewhere.iterdir()] == ["out.ipynb"]
+
+
+@pytest.mark.slow
+def test_a_mistyped_key_on_the_command_line_stops_and_names_the_nearest(reports, elsewhere):
+    record = reports / "demo" / "05_evaluation" / "record.json"
+    before = record.read_bytes()
+    done = papermill(reports, elsewhere, "-p", "flip_averge", "true")
+    assert done.returncode == 1
+    assert "flip_averge = True   no such key; nearest: flip_average" in done.stderr
+    assert record.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_value_tried_on_the_command_line_is_recorded_and_the_step_is_not_taken_for_done(reports, elsewhere):
+    done = papermill(reports, elsewhere, "-p", "flip_average", "false")
+    assert done.returncode == 0, done.stderr
+    assert files.read_json(reports / "demo" / "05_evaluation" / "record.json")["differs"] == ["flip_average"]
+    now = states(reports)
+    assert [step for step in now if now[step] == "runs"] == ["05_evaluation", "06_biometry", "report"]

@@ -1,0 +1,193 @@
+"""A record holds as long as keys, code, inputs, data and files are those that it was written for."""
+
+import os
+
+import pytest
+
+from lib import files, params, records
+
+VERIFICATION, PREPROCESSING, MODEL = (
+    records.Step(name) for name in ("01_data_verification", "02_preprocessing", "03_model")
+)
+TRAINING, REPORT = records.Step("04_training", (0, 0)), records.Step("report")
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """The demo study with reports, raw data and code of its own."""
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
+    monkeypatch.setattr(files, "raw_folder", lambda dataset: tmp_path / "raw" / dataset)
+    monkeypatch.setattr(records, "code_hashes", lambda name: {f"{name}.ipynb": "1", "lib.files": "2"})
+    files.write_text(files.raw_folder("phantom_brain") / "image.png", "pixels")
+    return params.read_study(files.study_file("demo"))
+
+
+def finish(step, study, **changed):
+    """Writes an output and the record of a step; `changed` keys differ from the study file."""
+    files.write_text(step.folder(study.study) / "table.csv", f"of {step.label}\n")
+    own = records.own_values(step, study) | changed
+    records.write_record(step, study, own, sorted(changed), [], "cpu")
+
+
+@pytest.fixture
+def finished(study):
+    """01 to 04 have run to their end."""
+    for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
+        finish(step, study)
+    return study
+
+
+def edit(step, study, **parts):
+    """Changes a record as a hand would."""
+    path = step.record_file(study.study)
+    files.write_json(path, files.read_json(path) | parts)
+
+
+def test_a_record_just_written_holds(finished):
+    for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
+        assert records.stale_reasons(step, finished) == []
+
+
+def test_a_step_without_a_record_has_not_run_to_its_end(study):
+    assert records.stale_reasons(VERIFICATION, study) == ["it has not run to its end"]
+
+
+def test_a_changed_key_is_named_with_both_values(finished):
+    other = finished.model_copy(update={"image_size": [64, 96]})
+    assert records.stale_reasons(PREPROCESSING, other) == ["key image_size: [96, 144] -> [64, 96]"]
+
+
+def test_a_key_of_another_step_does_not_matter(finished):
+    other = finished.model_copy(update={"flip_average": False, "title": "Another", "folds": [0, 1], "seeds": [0, 5]})
+    for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
+        assert records.stale_reasons(step, other) == []
+
+
+def test_fold_and_seed_of_the_study_file_do_not_matter_to_a_run_of_the_graph(finished):
+    other = finished.model_copy(update={"fold": 3, "seed": 9})
+    assert records.stale_reasons(TRAINING, other) == []
+
+
+def test_a_value_tried_by_hand_makes_the_step_run_again(finished):
+    finish(MODEL, finished, depth=2)
+    assert files.read_json(MODEL.record_file(finished.study))["differs"] == ["depth"]
+    assert records.stale_reasons(MODEL, finished) == ["key depth: 2 -> 4"]
+
+
+def test_changed_code_is_named_without_its_hash(finished, monkeypatch):
+    monkeypatch.setattr(records, "code_hashes", lambda name: {f"{name}.ipynb": "1", "lib.files": "3"})
+    assert records.stale_reasons(MODEL, finished) == ["code lib.files changed"]
+
+
+def test_a_module_that_is_newly_reached_or_no_longer_is_a_change(finished, monkeypatch):
+    monkeypatch.setattr(records, "code_hashes", lambda name: {f"{name}.ipynb": "1", "lib.new": "2"})
+    assert records.stale_reasons(MODEL, finished) == ["code lib.files changed", "code lib.new changed"]
+
+
+def test_a_missing_input_is_named(finished):
+    VERIFICATION.record_file(finished.study).unlink()
+    assert records.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification is to be made"]
+
+
+def test_an_input_with_other_outputs_is_named(finished):
+    edit(PREPROCESSING, finished, outputs={"table.csv": "another"})
+    assert records.stale_reasons(MODEL, finished) == ["input 02_preprocessing is another"]
+
+
+def test_an_input_run_again_with_equal_outputs_does_not_matter(finished):
+    finish(PREPROCESSING, finished)
+    assert records.stale_reasons(MODEL, finished) == []
+
+
+@pytest.mark.parametrize("change", ["content", "time", "name", "gone"])
+def test_raw_data_changed_in_any_way_make_verification_run_again_and_nothing_else(finished, change):
+    image = files.raw_folder("phantom_brain") / "image.png"
+    if change == "content":
+        files.write_text(image, "other pixels")
+    elif change == "time":
+        os.utime(image, ns=(1, 1))
+    elif change == "name":
+        image.rename(image.with_name("other.png"))
+    else:
+        image.unlink()
+    assert records.stale_reasons(VERIFICATION, finished) == ["files in data/raw/phantom_brain changed"]
+    assert records.stale_reasons(PREPROCESSING, finished) == []
+
+
+def test_an_output_edited_by_hand_is_named(finished):
+    files.write_text(MODEL.folder(finished.study) / "table.csv", "nicer\n")
+    assert records.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
+
+
+def test_a_deleted_output_is_named(finished):
+    (MODEL.folder(finished.study) / "table.csv").unlink()
+    assert records.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
+
+
+def test_what_varies_from_run_to_run_is_no_output(finished):
+    for name in ("timing.json", "notebook.ipynb", "state.pt", ".lock", ".writing-a.csv"):
+        files.write_text(MODEL.folder(finished.study) / name, "other")
+    assert records.stale_reasons(MODEL, finished) == []
+
+
+def test_the_pdf_is_an_output_of_the_report(finished):
+    for step in records.study_steps(finished)[4:-1]:
+        finish(step, finished)
+    pdf = files.study_folder(finished.study) / "report.pdf"
+    files.write_text(pdf, "%PDF")
+    finish(REPORT, finished)
+    assert records.stale_reasons(REPORT, finished) == []
+    pdf.unlink()
+    assert records.stale_reasons(REPORT, finished) == ["1 of its files changed or are gone: ../report.pdf"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"own": {}}'])
+def test_a_record_of_another_form_makes_its_step_and_those_after_it_run_again(finished, text):
+    files.write_text(VERIFICATION.record_file(finished.study), text)
+    assert records.stale_reasons(VERIFICATION, finished) == ["its record cannot be read"]
+    assert records.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification is to be made"]
+
+
+def test_all_causes_are_named_at_once(finished):
+    edit(MODEL, finished, code={})
+    files.write_text(MODEL.folder(finished.study) / "table.csv", "nicer\n")
+    other = finished.model_copy(update={"depth": 3})
+    assert records.stale_reasons(MODEL, other) == [
+        "key depth: 4 -> 3",
+        "code 03_model.ipynb changed",
+        "code lib.files changed",
+        "1 of its files changed or are gone: table.csv",
+    ]
+
+
+def test_no_record_is_written_before_its_inputs(study):
+    with pytest.raises(ValueError, match=r"record\.json: missing; run 01_data_verification first"):
+        finish(PREPROCESSING, study)
+    assert not PREPROCESSING.record_file(study.study).exists()
+
+
+def test_equal_steps_write_equal_bytes(finished):
+    before = MODEL.record_file(finished.study).read_bytes()
+    finish(MODEL, finished)
+    assert MODEL.record_file(finished.study).read_bytes() == before
+
+
+def test_every_pair_of_fold_and_seed_is_a_step_before_evaluation(study):
+    other = study.model_copy(update={"folds": [0, 2], "seeds": [0, 1]})
+    labels = [step.label for step in records.study_steps(other)]
+    runs = [f"04_training/fold{fold}-seed{seed}" for fold in (0, 2) for seed in (0, 1)]
+    assert labels[3:7] == runs
+    assert labels[7:] == ["05_evaluation", "06_biometry", "report"]
+
+
+def test_every_input_comes_before_the_step_that_reads_it(study):
+    steps = records.study_steps(study)
+    for place, step in enumerate(steps):
+        assert all(source in steps[:place] for source in records.step_inputs(step, study))
+
+
+def test_the_snakefile_knows_every_step_and_no_other(study):
+    text = (files.ROOT / "Snakefile").read_text(encoding="utf-8")
+    notebooks = sorted(path.stem for path in (files.ROOT / "notebooks").glob("*.ipynb"))
+    assert sorted({step.name for step in records.study_steps(study)} - {"report"}) == notebooks
+    assert all(f'execute("{name}")' in text for name in notebooks)

@@ -1,0 +1,237 @@
+"""A made-up study, small enough to know every number, typeset to PDF."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pypdf import PdfReader
+
+from lib import cases, figures, files, params, records, report, tables
+
+CASES = 20
+VERSIONS = {"python": "3.11", "numpy": "2.0"}
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small files of every step of the demo study, in a reports root of their own."""
+    root = tmp_path_factory.mktemp("reports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPORTS_ROOT", str(root))
+        made = params.read_study(files.study_file("demo"))
+        write_verification(made)
+        write_model_and_run(made)
+        write_evaluation(made)
+        write_biometry(made)
+        for step in records.study_steps(made)[:-1]:
+            write_record(step, made)
+    return root
+
+
+@pytest.fixture
+def study(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> params.Study:
+    """The demo's parameters, with a copy of the files that a test may change."""
+    shutil.copytree(made_once, tmp_path / "reports")
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
+    return params.read_study(files.study_file("demo"))
+
+
+def folder(study: params.Study, name: str) -> Path:
+    return files.study_folder(study.study) / name
+
+
+def write_verification(study: params.Study) -> None:
+    names = [f"case{index:02d}" for index in range(CASES)]
+    table = pd.DataFrame({"case": names, "subject": [f"s{index // 2:02d}" for index in range(CASES)]})
+    table = table.reindex(columns=cases.CASE_COLUMNS).astype({"split": str, "stratum": str, "fold_group": str})
+    table["fold_group"], table["stratum"], table["split"] = table["subject"], ["low", "low", "high", "high"] * 5, ""
+    table["height"], table["width"] = 270, 400
+    table["spacing_row_mm"] = table["spacing_col_mm"] = np.linspace(0.2, 0.4, CASES)
+    table["hc_mm"] = np.linspace(120, 300, CASES)
+    found = cases.Finding("warn", "HC differs", "case03", 'a "quoted" #name', "within $0.5 mm")
+    folds = cases.assign_folds(table, study.fold_count, study.split_seed)
+    at = folder(study, "01_data_verification")
+    files.write_csv(at / "cases.csv", table)
+    files.write_csv(at / "findings.csv", cases.findings_table([found]))
+    files.write_csv(at / "folds.csv", folds)
+    tables.save(pd.DataFrame({"fact": ["cases"], "value": [20.0]}), at / "tables" / "overview")
+    figures.save(figures.folds(table, folds), at / "figures" / "folds")
+
+
+def write_model_and_run(study: params.Study) -> None:
+    arguments = {"in_channels": 1, "base_channels": 16}
+    model = {"model": "unet", "arguments": arguments, "parameters": 1942289}
+    files.write_json(folder(study, "03_model/model.json"), model)
+    epochs = np.arange(1, 5)
+    history = pd.DataFrame({"epoch": epochs, "train_loss": 1.0 / epochs, "train_dice": 1 - 0.5 / epochs})
+    history["validation_loss"] = 1.2 / epochs
+    for name in study.classes[1:]:
+        history[f"validation_dice_{name}"] = 0.8 - 0.4 / epochs
+    history["selection"], history["learning_rate"], history["best"] = 0.8 - 0.4 / epochs, 1e-3, True
+    run = folder(study, "04_training/fold0-seed0")
+    files.write_csv(run / "history.csv", history)
+    about = {"best_epoch": 4, "best_value": 0.7, "epochs": 4, "stopped_early": False, "device": "cpu"}
+    counts = {"train_cases": 12, "validation_cases": 4, "precision": "float32"}
+    files.write_json(run / "run.json", about | counts)
+    figures.save(figures.training_curves(history, study.classes), run / "figures" / "curves")
+
+
+def rows_of_fold_0(study: params.Study) -> pd.DataFrame:
+    folds = files.read_csv(folder(study, "01_data_verification/folds.csv"), cases.FOLD_COLUMNS)
+    return folds[folds["fold"] == 0]
+
+
+def write_evaluation(study: params.Study) -> None:
+    rows = []
+    for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
+        for name in study.classes[1:]:
+            for stage in ("raw", "post"):
+                tp, fp, fn = 900 + place, 40, 50 + 10 * place
+                dice, iou = 2 * tp / (2 * tp + fp + fn), tp / (tp + fp + fn)
+                key = {"case": case, "subject": subject, "fold": 0, "seed": 0, "class": name, "stage": stage}
+                rows.append(key | {"tp": tp, "fp": fp, "fn": fn, "tn": 1000, "dice": dice, "iou": iou})
+    at, long = folder(study, "05_evaluation"), pd.DataFrame(rows)
+    files.write_csv(at / "cases.csv", long)
+    tables.save(tables.per_class(long), at / "tables" / "per_class")
+    figures.save(figures.dice_distribution(long, study.classes), at / "figures" / "dice-distribution")
+
+
+def write_biometry(study: params.Study) -> None:
+    rows = []
+    for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
+        for quantity, size in (("bpd", 50.0), ("ofd", 65.0), ("hc", 180.0)):
+            for route, stage, error in (("ellipse", "post", 0.5 + place), ("baseline", "post", 20.0)):
+                key = {"case": case, "subject": subject, "fold": 0, "seed": 0, "stage": stage, "route": route}
+                found = {"predicted_mm": size + error, "reference_mm": size, "flags": ""}
+                rows.append(key | {"quantity": quantity} | found)
+    at, long = folder(study, "06_biometry"), pd.DataFrame(rows)
+    files.write_csv(at / "measurements.csv", long)
+    tables.save(tables.agreement(long), at / "tables" / "agreement")
+    figures.save(figures.bland_altman(long), at / "figures" / "bland-altman")
+
+
+def write_record(step: records.Step, study: params.Study, **changed: object) -> None:
+    record = {
+        "step": step.label,
+        "own": records.own_values(step, study),
+        "code": {},
+        "inputs": {},
+        "differs": [],
+        "outputs": records.output_hashes(step.folder(study.study)),
+        "checks": [{"claim": f"claim of {step.name}", "holds": True}],
+        "commit": "0123456789ab",
+        "versions": VERSIONS,
+        "device": "cpu (x86_64, 2 threads)",
+    }
+    files.write_json(step.record_file(study.study), record | changed)
+    timing = {"date": "2026-11-21 15:57 UTC", "seconds": 70.4, "peak_bytes": 2**30}
+    files.write_json(step.folder(study.study) / "timing.json", timing)
+
+
+def text_of(pdf: Path) -> str:
+    return re.sub(r"\s+", " ", " ".join(page.extract_text() for page in PdfReader(pdf).pages))
+
+
+def test_the_pdf_holds_the_numbers_of_the_tables(study: params.Study) -> None:
+    text = text_of(report.build(study))
+    per_class = pd.read_csv(folder(study, "05_evaluation/tables/per_class.csv"))
+    agreement = pd.read_csv(folder(study, "06_biometry/tables/agreement.csv"))
+    for value in per_class[["dice", "dice_low", "dice_high", "iou", "pooled_dice"]].to_numpy().ravel():
+        assert f"{value:.3f}" in text
+    for value in agreement[["mae_mm", "bias_mm", "upper_limit_mm"]].to_numpy().ravel():
+        assert f"{value:.2f}" in text
+    assert "Not for clinical use" in PdfReader(folder(study, "report.pdf")).pages[0].extract_text()
+    assert 'a "quoted" #name' in text.replace("“", '"').replace("”", '"')
+    assert "claim of 03_model" in text.lower()
+
+
+def test_the_same_files_give_the_same_bytes(study: params.Study) -> None:
+    first = report.build(study).read_bytes()
+    record = report.STEP.record_file(study.study)
+    before = record.read_bytes()
+    record.unlink()
+    assert report.build(study).read_bytes() == first
+    assert record.read_bytes() == before
+
+
+def test_a_report_that_was_just_built_needs_no_second_build_until_its_pdf_is_gone(study: params.Study) -> None:
+    pdf = report.build(study)
+    assert records.stale_reasons(report.STEP, study) == []
+    pdf.unlink()
+    assert records.stale_reasons(report.STEP, study) == ["1 of its files changed or are gone: ../report.pdf"]
+
+
+def test_the_study_folder_compiles_by_itself(study: params.Study, tmp_path: Path) -> None:
+    built = report.build(study).read_bytes()
+    moved = (tmp_path / "elsewhere").resolve()
+    folder(study, "").rename(moved)
+    assert report.typeset(moved / "report" / "report.typ", "2026-11-21 15:57 UTC") == built
+
+
+@pytest.mark.parametrize(
+    "name", ["01_data_verification/folds.csv", "04_training/fold0-seed0/run.json", "05_evaluation/cases.csv"]
+)
+def test_a_missing_required_file_is_named(study: params.Study, name: str) -> None:
+    folder(study, name).unlink()
+    with pytest.raises(ValueError, match=f"{name}: missing"):
+        report.build(study)
+    assert not report.STEP.record_file(study.study).exists()
+
+
+def test_a_step_that_has_not_run_is_named(study: params.Study) -> None:
+    folder(study, "06_biometry/record.json").unlink()
+    with pytest.raises(ValueError, match="run 06_biometry first"):
+        report.build(study)
+
+
+def test_absent_figures_and_biometry_are_left_out(study: params.Study) -> None:
+    for name in ("06_biometry/measurements.csv", "05_evaluation/figures/dice-distribution.svg"):
+        folder(study, name).unlink()
+    text = text_of(report.build(study))
+    assert "Ramanujan" not in text
+    assert "Difference against mean" not in text
+    assert "below each column" not in text
+
+
+def test_a_key_set_by_hand_is_said_in_words(study: params.Study) -> None:
+    step = records.Step("05_evaluation")
+    own = records.own_values(step, study) | {"flip_average": False}
+    write_record(step, study, own=own, differs=["flip_average"])
+    text = text_of(report.build(study))
+    assert "1 key was set by hand" in text
+    assert "flip_average was no, while the study file says yes" in text
+
+
+def test_check_finds_nothing_in_tables_that_follow_from_the_long_ones(study: params.Study) -> None:
+    assert report.check(study) == []
+
+
+def test_check_names_a_changed_cell(study: params.Study) -> None:
+    path = folder(study, "05_evaluation/tables/per_class.csv")
+    table = pd.read_csv(path)
+    table.loc[1, "dice"] = 0.999
+    files.write_csv(path, table)
+    assert report.check(study) == [
+        f"05_evaluation/tables/per_class.csv, row 3, column dice: printed 0.999, "
+        f"recomputed {tables.per_class(report.read_table(study, '05_evaluation/cases.csv'))['dice'].iloc[1]}"
+    ]
+
+
+def test_check_notices_a_number_changed_in_what_is_typeset(study: params.Study) -> None:
+    path = folder(study, "06_biometry/tables/agreement.typ")
+    path.write_text(path.read_text().replace('"20.00', '"2.00', 1))
+    assert report.check(study) == ["06_biometry/tables/agreement.typ: not the table that follows from the long one"]
+
+
+def test_a_comment_of_the_study_file_is_its_key_s_reason(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("# heading\nepochs: 40  # one cycle\ndepth: 4\n")
+    assert report.read_reasons(path) == {"epochs": "one cycle", "depth": ""}
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(9.6, "10 s"), (70, "1 min 10 s"), (3700, "1 h 1 min")])
+def test_a_duration_for_reading(seconds: float, text: str) -> None:
+    assert report.as_duration(seconds) == text

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from lib import sampling
+
+ROWS = np.arange(100, 130)
+
+
+def test_equal_weights_show_each_case_once():
+    for epoch in range(5):
+        order = sampling.epoch_rows(ROWS, np.full(30, 2.5), seed=0, epoch=epoch)
+        assert sorted(order) == ROWS.tolist()
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    def order(seed, epoch):
+        return sampling.epoch_rows(ROWS, np.ones(30), seed, epoch).tolist()
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3)
+    assert order(1, 2) != order(2, 2)
+    assert order(1, 2) != order(2, 1)
+
+
+@pytest.mark.parametrize("factor", [2.0, 5.0])
+def test_a_weighted_case_is_drawn_so_much_more_often(factor):
+    weights = np.where(np.arange(30) < 6, factor, 1.0)
+    drawn = np.concatenate([sampling.epoch_rows(ROWS, weights, 0, epoch) for epoch in range(400)])
+    ratio = (drawn < 106).sum() / 6 / ((drawn >= 106).sum() / 24)
+    assert ratio == pytest.approx(factor, rel=0.1)  # 12,000 draws: about 3 % at one standard deviation
+
+
+def test_weighted_epochs_are_as_long_as_the_others():
+    assert len(sampling.epoch_rows(ROWS, np.arange(1, 31), 0, 0)) == 30
+
+
+def test_weighted_draws_repeat_with_seed_and_epoch():
+    one, again = (sampling.epoch_rows(ROWS, np.arange(1, 31), 3, 4).tolist() for _ in range(2))
+    assert one == again
+
+
+def test_a_case_of_weight_0_is_never_drawn():
+    weights = np.ones(30)
+    weights[3] = 0
+    drawn = np.concatenate([sampling.epoch_rows(ROWS, weights, 0, epoch) for epoch in range(50)])
+    assert 103 not in drawn
+
+
+def test_cases_that_show_a_class_weigh_more():
+    masks = np.zeros((4, 3, 3), np.uint8)
+    masks[1, 0, 0], masks[2, 1, 1], masks[3, 2, 2] = 1, 2, 3
+    assert sampling.case_weights(masks, [2, 3], 5.0).tolist() == [1, 1, 5, 5]
+
+
+def test_without_classes_to_oversample_all_weigh_the_same():
+    assert sampling.case_weights(np.ones((3, 2, 2), np.uint8), [], 5.0).tolist() == [1, 1, 1]
