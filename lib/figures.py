@@ -271,7 +271,7 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
     chosen = history.loc[history["best"].astype(bool), "epoch"].max()
     for each, text in zip(axes, ("Loss", "Dice", "Learning rate")):
         each.set(xlabel="Epoch", title=text)
-        each.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        each.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if np.isfinite(chosen):
             each.axvline(chosen, color=OTHER_COLOURS[3], linewidth=0.8, linestyle="--", label=f"kept: epoch {chosen}")
     for each in axes[:2]:

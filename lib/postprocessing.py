@@ -8,11 +8,11 @@ from lib import biometry
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
-    """Keeps the largest part of each class; the other parts become background."""
-    kept = np.zeros_like(mask)
-    for index in np.unique(mask[mask > 0]):
-        kept[biometry.largest_component(mask == index)] = index
-    return kept
+    """Keeps the largest connected part of the foreground; what lies apart from it becomes background.
+
+    All classes together, because a structure such as the lateral ventricles may rightly show in two parts.
+    """
+    return np.where(biometry.largest_component(mask > 0), mask, 0).astype(np.uint8)
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:

@@ -70,6 +70,8 @@ def step_inputs(step: Step, study: params.Study) -> list[Step]:
 def own_values(step: Step, study: params.Study) -> dict[str, Any]:
     """A step's own keys and their values in the study file; fold and seed as the graph sets them."""
     values = params.step_params(study, step.name).model_dump()
+    if step.name == "report":  # it prints every key, and the reasons that stand beside them
+        values |= {"study_file": files.sha256(files.study_file(study.study))}
     if step.run:
         values |= {"fold": step.run[0], "seed": step.run[1]}
     return values

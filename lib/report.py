@@ -35,7 +35,7 @@ def build(study: params.Study) -> Path:
     for source in sorted(TEMPLATE.iterdir()):
         files.write_bytes(folder / source.name, source.read_bytes())
     files.write_bytes(pdf, typeset(folder / "report.typ", content["provenance"]["date"]))
-    records.write_record(STEP, study, params.step_params(study, "report").model_dump(), [], [], "")
+    records.write_record(STEP, study, records.own_values(STEP, study), [], [], "")
     return pdf
 
 

@@ -85,9 +85,8 @@ def test_a_full_disk_leaves_nothing_where_nothing_was(tmp_path):
 def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(KeyError), files.replacing(path) as temporary:
-        temporary.write_text("new")
-        raise KeyError
+    with pytest.raises(TypeError), files.replacing(path) as temporary:
+        temporary.write_bytes(b"new" + "no bytes")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 

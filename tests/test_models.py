@@ -6,6 +6,7 @@ import torch
 
 from lib import models
 from tests import builders
+from tests.builders import one_thread  # noqa: F401
 
 ARGUMENTS = builders.NETWORK["arguments"]
 

@@ -75,7 +75,8 @@ def test_a_study_has_the_keys_of_all_steps_and_no_other():
 
 def test_no_key_has_a_default_and_every_key_says_what_is_allowed():
     for key, described in params.Study.model_fields.items():
-        assert described.is_required() and described.description, key
+        assert described.is_required(), key
+        assert described.description, key
 
 
 def test_a_step_gets_its_own_keys_out_of_a_study():
@@ -270,7 +271,7 @@ def test_a_missing_study_is_answered_with_those_there_are_and_the_nearest(tmp_pa
 
 
 def test_a_missing_study_in_an_empty_folder_says_that_there_are_none(tmp_path):
-    with pytest.raises(ValueError, match="there are: none$"):
+    with pytest.raises(ValueError, match=r"there are: none$"):
         params.read_study(tmp_path / "a.yaml")
 
 

@@ -5,6 +5,7 @@ from torch import nn
 
 from lib import geometry, prediction
 from tests import builders
+from tests.builders import one_thread  # noqa: F401
 
 CPU = torch.device("cpu")
 

@@ -4,6 +4,7 @@ import torch
 
 from lib import devices, models, trial
 from tests import builders
+from tests.builders import one_thread  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,436 @@
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock, Timeout
+
+from lib import files, models, provenance, training
+from tests import builders
+from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
+
+STABLE = ("history.csv", "model.safetensors", "run.json")  # timing.csv says how long it took
+TRAIN_AND_HOLD = """
+import sys
+from pathlib import Path
+from lib import training
+from tests import builders
+def say(line):
+    if line.startswith("epoch   1"):
+        print("holds", flush=True)
+        sys.stdin.readline()
+arrays = builders.discs(8)
+training.fit(builders.training_params(), builders.NETWORK, arrays, builders.disc_parts(arrays), Path(sys.argv[1]), say)
+"""
+
+
+class Stopped(Exception):
+    """Raised by a test in the middle of a run."""
+
+
+def fit(folder, chosen=None, arrays=None, say=None, network=NETWORK):
+    arrays = arrays or builders.discs(12)
+    lines = []
+    run = training.fit(
+        chosen or training_params(), network, arrays, builders.disc_parts(arrays), folder, say or lines.append
+    )
+    return run, lines
+
+
+def stop_after(epoch):
+    def say(line):
+        if line.startswith(f"epoch {epoch:3d}/"):
+            raise Stopped
+
+    return say
+
+
+def contents(folder, names=STABLE):
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+# Learning
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("learned")
+    run, lines = fit(folder, training_params(epochs=12, schedule="one_cycle"), builders.discs(24))
+    return folder, run, lines
+
+
+def test_bright_discs_are_learned(learned):
+    assert learned[1].best_value > 0.9
+
+
+def test_the_loss_falls(learned):
+    history = learned[1].history
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2
+
+
+def test_there_is_a_line_and_a_row_for_every_epoch(learned):
+    _, run, lines = learned
+    assert run.history["epoch"].tolist() == run.timing["epoch"].tolist() == list(range(1, 13))
+    assert len(lines) == 12
+    assert lines[0].startswith("epoch   1/12   loss ")
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(learned):
+    folder, run, _ = learned
+    arrays = builders.discs(24)
+    rows = arrays.rows(builders.disc_parts(arrays)["validation"])
+    network = models.load(folder / "model.safetensors")
+    _, dice = training.validate(network, arrays, rows, training_params(), torch.device("cpu"), torch.float32)
+    assert run.best_value == run.history["selection"].max()
+    assert dice[1] == pytest.approx(run.best_value, abs=1e-6)
+
+
+def test_the_best_epochs_so_far_are_marked(learned):
+    history = learned[1].history
+    assert (history["best"] == (history["selection"] > history["selection"].cummax().shift(fill_value=-1))).all()
+
+
+def test_a_finished_run_leaves_its_tables_weights_and_record_and_no_state(learned):
+    names = {path.name for path in learned[0].iterdir()} - {".lock"}
+    assert names == {*STABLE, "timing.csv"}
+
+
+def test_the_record_of_a_run_says_what_was_trained(learned):
+    folder, run, _ = learned
+    about = files.read_json(folder / "run.json")
+    assert (about["epochs"], about["best_epoch"]) == (12, run.best_epoch)
+    assert (about["device"], about["precision"]) == ("cpu", "float32")
+    assert (about["train_cases"], about["validation_cases"]) == (16, 8)
+    assert about["weights_sha256"] == files.sha256(folder / "model.safetensors")
+
+
+def test_four_classes_are_trained_with_a_logit_each(tmp_path):
+    arrays = builders.discs(12)
+    arrays.masks[:, 14:18, 14:18] = 2
+    chosen = training_params(
+        classes=["background", "disc", "spot"],
+        dice_class_weights=[0.0, 1.0, 1.0],
+        selection_class_weights=[0.0, 1.0, 1.0],
+        oversample_classes=["spot"],
+        oversample_factor=2.0,
+    )
+    network = NETWORK | {"arguments": NETWORK["arguments"] | {"out_channels": 3}}
+    run, _ = fit(tmp_path, chosen, arrays, network=network)
+    assert {"validation_dice_disc", "validation_dice_spot"} <= set(run.history)
+
+
+# Repeating
+
+
+def test_two_runs_of_one_seed_are_equal_bytes_and_another_seed_is_not(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fit(tmp_path / name, training_params(seed=seed))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert (tmp_path / "a" / "history.csv").read_bytes() != (tmp_path / "c" / "history.csv").read_bytes()
+
+
+def test_loader_processes_do_not_change_the_result(tmp_path):
+    for workers in (0, 2):
+        fit(tmp_path / str(workers), training_params(workers=workers, epochs=2))
+    assert contents(tmp_path / "0") == contents(tmp_path / "2")
+
+
+def test_a_finished_run_is_loaded_and_no_file_changes(tmp_path):
+    first, _ = fit(tmp_path)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir() if path.name != ".lock"}
+    second, lines = fit(tmp_path)
+    assert lines == [f"trained before: epoch {first.best_epoch}, validation Dice {first.best_value:.4f}"]
+    assert all((path.read_bytes(), path.stat().st_mtime_ns) == value for path, value in before.items())
+    pd.testing.assert_frame_equal(second.history, first.history, check_exact=True)
+    pd.testing.assert_frame_equal(second.timing, first.timing, check_exact=True)
+    assert (second.best_epoch, second.best_value) == (first.best_epoch, first.best_value)
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"schedule": "constant"},
+        {"schedule": "cosine"},
+        {"schedule": "one_cycle"},
+        {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.05},
+        {"schedule": "constant", "optimizer": "adam", "weight_decay": 0.01},
+        {"schedule": "constant", "early_stopping_patience": 1, "learning_rate": 0.1, "epochs": 12},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("stopped_after", [1, 3])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path, keys, stopped_after):
+    chosen = training_params(**({"epochs": 5} | keys))
+    fit(tmp_path / "unbroken", chosen)
+    with pytest.raises(Stopped):
+        fit(tmp_path / "broken", chosen, say=stop_after(stopped_after))
+    assert not (tmp_path / "broken" / "run.json").exists()
+    _, lines = fit(tmp_path / "broken", chosen)
+    assert lines[0] == f"goes on after epoch {stopped_after}"
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+def test_a_run_interrupted_after_every_epoch_comes_to_the_same_bytes(tmp_path):
+    chosen = training_params(epochs=4, schedule="one_cycle")
+    fit(tmp_path / "unbroken", chosen)
+    for epoch in range(1, 5):
+        with pytest.raises(Stopped):
+            fit(tmp_path / "broken", chosen, say=stop_after(epoch))
+    fit(tmp_path / "broken", chosen)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+def test_a_process_killed_in_the_middle_of_a_run_comes_to_the_same_bytes(tmp_path):
+    arrays = builders.discs(8)
+    fit(tmp_path / "unbroken", arrays=arrays)
+    child = start_child(tmp_path / "broken")
+    child.kill()
+    child.communicate()
+    _, lines = fit(tmp_path / "broken", arrays=arrays)
+    assert lines[0] == "goes on after epoch 1"
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("length", [0, 10, 1000, -100])
+def test_a_half_written_state_is_not_used(tmp_path, length):
+    with pytest.raises(Stopped):
+        fit(tmp_path / "broken", say=stop_after(2))
+    state = tmp_path / "broken" / "state.pt"
+    state.write_bytes(state.read_bytes()[:length])
+    _, lines = fit(tmp_path / "broken")
+    fit(tmp_path / "unbroken")
+    assert lines[0].startswith("epoch   1/")
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+def test_the_state_of_another_run_is_not_used(tmp_path):
+    with pytest.raises(Stopped):
+        fit(tmp_path / "foreign", training_params(seed=5), say=stop_after(2))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "foreign" / "state.pt").rename(tmp_path / "own" / "state.pt")
+    _, lines = fit(tmp_path / "own")
+    assert lines[0].startswith("epoch   1/")
+
+
+def test_a_state_that_holds_code_is_not_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"mark": Trap()}, tmp_path / "state.pt")
+    assert training.read_state(tmp_path / "state.pt") == {}
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_state_without_its_weights_begins_anew(tmp_path):
+    with pytest.raises(Stopped):
+        fit(tmp_path, say=stop_after(2))
+    (tmp_path / "model.safetensors").unlink()
+    _, lines = fit(tmp_path)
+    assert lines[0].startswith("epoch   1/")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "history.csv", "timing.csv", "run.json"])
+def test_a_finished_run_that_lost_a_file_is_trained_again(tmp_path, name):
+    fit(tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / name).unlink()
+    _, lines = fit(tmp_path)
+    assert lines[0].startswith("epoch   1/")
+    assert contents(tmp_path) == before
+
+
+def test_a_finished_run_whose_weights_were_spoilt_is_trained_again(tmp_path):
+    fit(tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"spoilt")
+    fit(tmp_path)
+    assert contents(tmp_path) == before
+
+
+# The fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes", [{"epochs": 4}, {"learning_rate": 0.02}, {"seed": 1}, {"fold": 1}, {"rotation_deg": 5.0}], ids=str
+)
+def test_a_changed_key_trains_again(tmp_path, changes):
+    fit(tmp_path)
+    _, lines = fit(tmp_path, training_params(**changes))
+    assert lines[0].startswith("epoch   1/")
+
+
+def mark(chosen=None, network=NETWORK, arrays=None, parts=None):
+    arrays = arrays or builders.discs(12)
+    return training.fingerprint(chosen or training_params(), network, arrays, parts or builders.disc_parts(arrays))
+
+
+def test_keys_that_do_not_change_the_result_do_not_change_the_fingerprint():
+    assert mark(training_params(workers=4)) == mark(training_params(study="other")) == mark()
+
+
+def test_network_arrays_and_cases_change_the_fingerprint():
+    parts = builders.disc_parts(builders.discs(12))
+    marks = {
+        mark(),
+        mark(network=NETWORK | {"arguments": NETWORK["arguments"] | {"depth": 3}}),
+        mark(arrays=builders.discs(12, seed=1)),
+        mark(parts=parts | {"train": parts["train"][1:]}),
+        mark(parts=parts | {"train": parts["train"][::-1]}),
+        mark(parts=parts | {"validation": parts["validation"][1:]}),
+    }
+    assert len(marks) == 6
+
+
+def test_the_tested_cases_do_not_change_the_fingerprint():
+    assert mark(parts=builders.disc_parts(builders.discs(12)) | {"test": ["disc0"]}) == mark()
+
+
+def test_code_that_training_reaches_changes_the_fingerprint(monkeypatch):
+    before = mark()
+    monkeypatch.setattr(provenance, "module_hashes", lambda modules: {"lib.training": "changed"})
+    assert mark() != before
+
+
+# Schedules and stopping
+
+
+def rates(folder, **keys):
+    return fit(folder, training_params(epochs=6, **keys))[0].history["learning_rate"].to_numpy()
+
+
+def test_a_constant_rate_stays(tmp_path):
+    assert rates(tmp_path, schedule="constant") == pytest.approx(np.full(6, 0.01))
+
+
+def test_cosine_falls_along_half_a_wave(tmp_path):
+    expected = 0.01 * (1 + np.cos(np.pi * np.arange(6) / 6)) / 2
+    assert rates(tmp_path, schedule="cosine") == pytest.approx(expected)
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_to_nearly_nothing(tmp_path):
+    found = rates(tmp_path, schedule="one_cycle")
+    assert found[0] == pytest.approx(0.01 / 25)
+    assert 0.009 < found.max() <= 0.01
+    assert found[-1] < 0.01 / 5
+
+
+def test_plateau_cuts_the_rate_when_the_selection_does_not_rise(tmp_path):
+    chosen = training_params(
+        epochs=8, schedule="plateau", plateau_factor=0.1, plateau_patience=0, learning_rate=0.1, seed=3
+    )
+    history = fit(tmp_path, chosen)[0].history
+    worse = history["selection"].diff() < 0
+    assert worse.any()
+    cut = np.append(False, worse.to_numpy()[:-1])
+    assert (history["learning_rate"][cut] < history["learning_rate"].shift()[cut]).all()
+
+
+def test_training_stops_after_so_many_epochs_without_a_better_one(tmp_path):
+    chosen = training_params(epochs=40, early_stopping_patience=2, learning_rate=0.1)
+    run, lines = fit(tmp_path, chosen)
+    assert lines[-1] == "stopped early: no better epoch for 2"
+    assert len(run.history) == run.best_epoch + 2 < 40
+    assert files.read_json(tmp_path / "run.json")["stopped_early"]
+
+
+def test_a_diverging_loss_names_the_learning_rate(tmp_path):
+    chosen = training_params(epochs=30, learning_rate=1.0, optimizer="adam")
+    network = NETWORK | {"arguments": NETWORK["arguments"] | {"normalisation": "none"}}
+    arrays = builders.discs(12)
+    state = torch.nn.Module.state_dict
+
+    def spoil(module, *args, **kwargs):
+        return state(module, *args, **kwargs)
+
+    assert spoil  # the loss is spoilt through the weights below
+    original = training.losses.combined
+    calls = iter(range(10**6))
+
+    def explode(*given):
+        return original(*given) * (float("inf") if next(calls) > 3 else 1.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.losses, "combined", explode)
+        with pytest.raises(ValueError, match="the loss became (inf|nan): training diverged; try a lower learning_rate"):
+            fit(tmp_path, chosen, arrays, network=network)
+
+
+def test_an_unknown_case_is_refused(tmp_path):
+    arrays = builders.discs(4)
+    with pytest.raises(ValueError, match="1 cases are not in the arrays"):
+        training.fit(
+            training_params(), NETWORK, arrays, {"train": ["disc9"], "validation": ["disc0"]}, tmp_path, print
+        )
+
+
+# One process at a time
+
+
+def start_child(folder):
+    child = subprocess.Popen(
+        [sys.executable, "-c", TRAIN_AND_HOLD, str(folder)],
+        cwd=files.ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout.readline() == "holds\n"
+    return child
+
+
+def test_a_second_process_waits_and_then_loads_what_the_first_has_trained(tmp_path, monkeypatch):
+    child = start_child(tmp_path)
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / ".lock").acquire(timeout=0)
+    arrived = threading.Event()
+
+    class Announcing(FileLock):
+        def __enter__(self):
+            arrived.set()
+            return super().__enter__()
+
+    monkeypatch.setattr(training, "FileLock", Announcing)
+    said = []
+    waiting = threading.Thread(target=fit, args=(tmp_path, None, builders.discs(8), said.append))
+    waiting.start()
+    arrived.wait()
+    child.communicate("\n")
+    waiting.join()
+    assert child.returncode == 0
+    assert len(said) == 1
+    assert said[0].startswith("trained before")
+
+
+# Counting
+
+
+def test_confusion_of_one_logit_counted_by_hand():
+    logits = torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]]])
+    reference = torch.tensor([[[1, 1], [0, 0]]])
+    assert training.confusion(logits, reference, 2).tolist() == [1, 1, 1, 1]
+
+
+def test_confusion_of_three_logits_counted_by_hand():
+    logits = torch.zeros(1, 3, 1, 4)
+    for place, winner in enumerate([0, 1, 2, 2]):
+        logits[0, winner, 0, place] = 5
+    reference = torch.tensor([[[0, 1, 1, 2]]])
+    assert training.confusion(logits, reference, 3).reshape(3, 3).tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+
+
+def test_pooled_dice_of_a_confusion_counted_by_hand():
+    counts = torch.tensor([[5, 1, 0], [2, 3, 0], [0, 0, 0]]).flatten()
+    assert training.pooled_dice(counts) == pytest.approx([10 / 13, 6 / 9, 1.0])  # 1: in neither
+
+
+def test_history_is_json_plain(tmp_path):
+    run, _ = fit(tmp_path)
+    json.dumps(run.history.to_dict("records"))
