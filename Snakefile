@@ -1,6 +1,7 @@
 # One rule a notebook. The working directory is reports/<study>, so every path below is a path in that folder.
 # Records (written last by each notebook) are the files that rules see; lib/records.py decides which still hold, and
 # those that do not are removed beforehand. So inputs are `ancient`: their times decide nothing.
+# A notebook uses all cores, so notebooks run one after the other; two at once on one machine are slower than in turn.
 import shlex
 import sys
 
@@ -34,6 +35,7 @@ rule data_verification:
         "01_data_verification/record.json",
     log:
         "01_data_verification/notebook.ipynb",
+    threads: workflow.cores
     shell:
         execute("01_data_verification")
 
@@ -45,6 +47,7 @@ rule preprocessing:
         "02_preprocessing/record.json",
     log:
         "02_preprocessing/notebook.ipynb",
+    threads: workflow.cores
     shell:
         execute("02_preprocessing")
 
@@ -57,6 +60,7 @@ rule model:
         "03_model/record.json",
     log:
         "03_model/notebook.ipynb",
+    threads: workflow.cores
     shell:
         execute("03_model")
 
@@ -70,7 +74,7 @@ rule training:
         "04_training/fold{fold}-seed{seed}/record.json",
     log:
         "04_training/fold{fold}-seed{seed}/notebook.ipynb",
-    threads: workflow.cores  # one training uses all cores of a CPU, or the device
+    threads: workflow.cores
     shell:
         execute("04_training") + " -p fold {wildcards.fold} -p seed {wildcards.seed}"
 
@@ -97,6 +101,7 @@ rule biometry:
         "06_biometry/record.json",
     log:
         "06_biometry/notebook.ipynb",
+    threads: workflow.cores
     shell:
         execute("06_biometry")
 

@@ -269,4 +269,4 @@ def counts_add_up(table: pd.DataFrame, manifest: pd.DataFrame) -> bool:
 def dice_and_iou_agree(table: pd.DataFrame) -> bool:
     """Whether Dice = 2 IoU / (1 + IoU) in each row that has them."""
     rows = table[table["dice"].notna()]
-    return bool(np.allclose(rows["dice"], 2 * rows["iou"] / (1 + rows["iou"]), atol=1e-12))
+    return bool(np.allclose(rows["dice"], 2 * rows["iou"] / (1 + rows["iou"]), rtol=0, atol=1e-12))

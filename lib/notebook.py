@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from lib import datasets, devices, figures, files, params, provenance, records, tables
 
 PLAIN = (str, int, float, bool, list, dict, type(None))
+COMMAND_LINE_WORDS = {"true": True, "false": False, "null": None}  # YAML's, which papermill -p leaves as text
 
 
 @dataclass
@@ -163,7 +164,15 @@ def given_values(namespace: dict[str, Any]) -> dict[str, Any]:
         assigned = assigned_before(namespace.get("In", []))
         names = assigned or names & set(params.Study.model_fields)
     namespace["__page_started__"] = True
-    return {n: namespace[n] for n in names if n in namespace}
+    return {n: typed_word(n, namespace[n]) for n in names if n in namespace}
+
+
+def typed_word(key: str, value: Any) -> Any:
+    """`true`, `false` or `null` as papermill's command line gives it, for a key that takes no text; else the value."""
+    known = params.Study.model_fields.get(key)
+    if known is None or known.annotation not in (bool, int | None, float | None) or not isinstance(value, str):
+        return value
+    return COMMAND_LINE_WORDS.get(value, value)
 
 
 def assigned_before(history: list[str]) -> set[str]:

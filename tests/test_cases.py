@@ -1,6 +1,5 @@
 import functools
 import io
-import itertools
 import operator
 
 import numpy as np

@@ -10,9 +10,7 @@ def test_the_processor_is_always_there():
     assert devices.choose("cpu") == CPU
 
 
-@pytest.mark.parametrize(
-    ("cuda", "mps", "taken"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
-)
+@pytest.mark.parametrize(("cuda", "mps", "taken"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
 def test_auto_takes_cuda_then_mps_then_the_processor(monkeypatch, cuda, mps, taken):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
@@ -55,7 +53,7 @@ def test_auto_precision_is_bfloat16_where_the_processor_computes_in_it(monkeypat
 
 @pytest.mark.parametrize(("supported", "taken"), [(True, torch.bfloat16), (False, torch.float16)])
 def test_auto_precision_on_cuda_is_float16_before_ampere(monkeypatch, supported, taken):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported)
     assert devices.choose_precision("auto", torch.device("cuda")) == taken
 
 

@@ -24,7 +24,7 @@ STEPS = [
 RUN = "04_training/fold0-seed0"
 RESULTS = [f"{RUN}/history.csv", "05_evaluation/cases.csv", "05_evaluation/tables/per_class.csv"]
 RESULTS += ["06_biometry/measurements.csv", f"{RUN}/model.safetensors"]
-LONG = {"epochs": "80"}  # long enough to be killed in the middle, after the first of them
+LONG = {"epochs": "30"}  # long enough to be killed in the middle, after the first of them
 PATIENCE_SECONDS = 300  # before a test gives up waiting; nothing is measured by it
 
 

@@ -132,6 +132,22 @@ def test_a_number_that_yaml_reads_as_text_comes_with_a_hint(shell):
     assert "this is text to YAML: write 0.0001 without quotes, with a point (1.0e-4, not 1e-4)" in said
 
 
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("false", False)])
+def test_a_yaml_word_given_to_papermill_as_text_is_understood(shell, word, value):
+    run(shell, f'study = "demo"\nflip_average = "{word}"', START.replace("03_model", "05_evaluation"))
+    assert shell.user_ns["p"].params.flip_average is value
+
+
+def test_null_given_to_papermill_as_text_is_understood(shell):
+    run(shell, 'study = "demo"\ngradient_clip = "null"', START.replace("03_model", "04_training"))
+    assert shell.user_ns["p"].params.gradient_clip is None
+
+
+def test_another_word_for_true_is_refused(shell):
+    said = message(shell, 'study = "demo"\nflip_average = "yes"', START.replace("03_model", "05_evaluation"))
+    assert "flip_average = 'yes'   not allowed; true: average" in said
+
+
 def test_without_a_study_the_cell_is_told_what_is_expected(shell):
     said = message(shell, "depth = 4", START)
     assert said == "parameters of 03_model: study = None   expected the name of a file in params/"

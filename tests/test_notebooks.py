@@ -290,7 +290,7 @@ def test_a_mistyped_key_on_the_command_line_stops_and_names_the_nearest(reports,
     before = record.read_bytes()
     done = papermill(reports, elsewhere, "-p", "flip_averge", "true")
     assert done.returncode == 1
-    assert "flip_averge = True   no such key; nearest: flip_average" in done.stderr
+    assert "flip_averge = 'true'   no such key; nearest: flip_average" in done.stderr
     assert record.read_bytes() == before
 
 
