@@ -39,7 +39,7 @@ lab: $(READY)
 lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/nbstripout --verify notebooks/*.ipynb
+	.venv/bin/nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: $(READY)
 	.venv/bin/python -m benchmarks

@@ -45,9 +45,9 @@ def _seconds(
     torch.manual_seed(0)
     network = models.build(study.model, arguments).to(device, memory_format=layout).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-    images = torch.as_tensor(np.ascontiguousarray(data.images[: study.batch_size])).to(device)
+    images = torch.as_tensor(np.array(data.images[: study.batch_size])).to(device)
     inputs = ((images.float() - 127.5) / 63.75).contiguous(memory_format=layout)
-    reference = torch.as_tensor(np.ascontiguousarray(data.masks[: study.batch_size])).to(device).long()
+    reference = torch.as_tensor(np.array(data.masks[: study.batch_size])).to(device).long()
     started = 0.0
     for step in range(STEPS + 1):
         if step == 1:  # the first one warms up

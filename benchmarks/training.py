@@ -58,8 +58,8 @@ def _bare_seconds(
 ) -> float:
     """Forward, loss, backward, step on one batch that lies in memory."""
     network, optimizer = moving["model"].train(), moving["optimizer"]
-    inputs = prediction.to_input(np.ascontiguousarray(data.images[: chosen.batch_size]), device)
-    reference = torch.as_tensor(np.ascontiguousarray(data.masks[: chosen.batch_size])).to(device).long()
+    inputs = prediction.to_input(data.images[: chosen.batch_size], device)
+    reference = torch.as_tensor(np.array(data.masks[: chosen.batch_size])).to(device).long()
     started = time.perf_counter()
     for _ in range(IMAGES // chosen.batch_size):
         logits = prediction.forward(network, inputs, precision)

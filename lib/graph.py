@@ -75,6 +75,8 @@ def run(study: params.Study, cores: int, data: Path | None) -> int:
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
     with _steps_ended(study, folder) as held:
+        for left in folder.rglob(".writing-*"):  # by a process that was killed while it wrote
+            left.unlink()
         for step, why in reasons(study).items():
             if why:
                 step.record_file(study.study).unlink(missing_ok=True)

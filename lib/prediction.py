@@ -12,7 +12,9 @@ BATCH = 16
 
 def to_input(images: np.ndarray | torch.Tensor, device: torch.device) -> torch.Tensor:
     """(N, 1, H, W) uint8 -> float32 about -2 to 2 on the device, channels last."""
-    tensor = torch.as_tensor(images).to(device, non_blocking=True)
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(np.require(images, requirements=["C", "W"]))  # arrays on disk are read-only
+    tensor = images.to(device, non_blocking=True)
     return ((tensor.float() - 127.5) / 63.75).contiguous(memory_format=torch.channels_last)
 
 
@@ -39,7 +41,7 @@ def predict(
     batches = []
     with torch.inference_mode():
         for first in range(0, len(images), BATCH):
-            inputs = to_input(np.ascontiguousarray(images[first : first + BATCH]), device)
+            inputs = to_input(images[first : first + BATCH], device)
             shown = losses.probabilities(forward(network, inputs, precision))
             if flip_average:
                 mirrored = losses.probabilities(forward(network, inputs.flip(3), precision))

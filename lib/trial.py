@@ -37,7 +37,7 @@ def overfit(
     torch.manual_seed(SEED)
     network = models.build(chosen.model, arguments).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-    inputs = prediction.to_input(np.ascontiguousarray(prepared.images[rows]), device)
+    inputs = prediction.to_input(prepared.images[rows], device)
     reference = torch.as_tensor(prepared.masks[rows]).to(device).long()
     weights = [0.0] + [1.0] * (len(chosen.classes) - 1)
     values, started = [], time.perf_counter()

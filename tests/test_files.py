@@ -99,6 +99,15 @@ def test_a_written_file_replaces_the_old_one_and_leaves_no_other(tmp_path):
     assert names(path.parent) == ["a.txt"]
 
 
+def test_a_reader_of_the_old_file_reads_it_to_its_end(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    with path.open() as reader:
+        files.write_text(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_a_written_file_can_be_read_by_others(tmp_path):
     files.write_text(tmp_path / "a.txt", "a")
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644

@@ -22,6 +22,12 @@ def test_with_one_value_a_subject_the_interval_is_scipy_s_percentile_bootstrap(s
     assert found.value == pytest.approx(float(statistic(VALUES)))
 
 
+def test_the_interval_of_four_subjects_counted_by_hand():
+    # Sums of four draws from 0 to 3: 5 of 256 are at most 1 (2.0 %), 15 at most 2 (5.9 %), so 2.5 % lies at 2 / 4.
+    found = statistics.bootstrap(np.arange(4.0), np.arange(4))
+    assert (found.value, found.low, found.high, found.count) == (1.5, 0.5, 2.5, 4)
+
+
 def test_the_interval_of_a_mean_is_about_that_of_the_normal_distribution():
     found = statistics.bootstrap(VALUES, ONE_EACH)
     assert width(found) == pytest.approx(2 * 1.96 * VALUES.std() / np.sqrt(60), rel=0.1)
