@@ -218,20 +218,21 @@ def baselines(bench: Bench, names: list[str], classes: list[str]) -> pd.DataFram
     )
 
 
-def ranked(table: pd.DataFrame, class_name: str, stage: str = "post") -> pd.DataFrame:
-    """Test cases of one class from worst to best Dice; cases in which the class is in neither mask are left out."""
-    rows = table[(table["class"] == class_name) & (table["stage"] == stage) & table["dice"].notna()]
-    return rows.sort_values(["dice", "case"], kind="stable").reset_index(drop=True)
+def ranked(table: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
+    """One row a test case and seed, that of its lowest class Dice, the worst first; true absences do not count."""
+    rows = table[(table["stage"] == stage) & table["dice"].notna()]
+    ordered = rows.sort_values(["dice", "case", "class"], kind="stable")
+    return ordered.drop_duplicates(["case", "seed"]).reset_index(drop=True)
 
 
 def overlays(bench: Bench, rows: pd.DataFrame, stage: str = "post") -> list[figures.Overlay]:
-    """Pictures of some rows of the long table: image, reference, prediction, Dice."""
+    """Pictures of some rows of the long table: image, reference, prediction, the row's class and its Dice."""
     shown = datasets.load(bench.dataset, bench.table, rows["case"].tolist())
     masks = [
         cases.read_pixels(prediction_file(bench.folder, stage, row["fold"], row["seed"], row["case"]))
         for row in rows.to_dict("records")
     ]
-    notes = [f"Dice {dice:.3f}" for dice in rows["dice"]]
+    notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
     return [
         figures.Overlay(*each) for each in zip(shown.names, shown.images, shown.masks, masks, shown.spacings_mm, notes)
     ]
@@ -244,7 +245,7 @@ def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def probability_map(chosen: EvaluationParams, bench: Bench, trainings: Path, row: pd.Series) -> np.ndarray:
-    """Probability of the first class (two classes) or of any foreground, at native size: (H, W) float32."""
+    """Probability of any foreground at native size: (H, W) float32."""
     device = devices.choose(chosen.device)
     network = models.load(trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors").to(device)
     precision = devices.choose_precision(chosen.precision, device)

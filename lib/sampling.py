@@ -24,3 +24,8 @@ def epoch_rows(rows: np.ndarray, weights: np.ndarray, seed: int, epoch: int) -> 
     if np.all(weights == weights[0]):
         return rows[draw.permutation(len(rows))]
     return rows[draw.choice(len(rows), size=len(rows), p=weights / weights.sum())]
+
+
+def richest(masks: np.ndarray) -> int:
+    """Index of the first mask that shows the most classes, to look at: (N, H, W) class indices."""
+    return int(np.argmax([len(np.unique(mask)) for mask in masks]))

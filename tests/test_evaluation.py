@@ -154,7 +154,7 @@ def test_the_rival_s_dice_has_an_interval_and_a_count(study):
 
 
 def test_pictures_show_reference_and_prediction_of_the_same_case(study):
-    rows = evaluation.ranked(study.measured, "head").head(2)
+    rows = evaluation.ranked(study.measured).head(2)
     for row, shown in zip(rows.to_dict("records"), evaluation.overlays(study.bench, rows)):
         reference, predicted = vars(shown)["reference"], vars(shown)["predicted"]
         assert metrics.overlap(reference, predicted, 1).dice == pytest.approx(row["dice"])
@@ -182,7 +182,14 @@ def test_a_mask_of_another_size_than_when_preprocessed_is_refused(study, tmp_pat
 
 def test_cases_are_ranked_from_worst_to_best_and_absent_ones_left_out():
     table = table_of([("a", 0, 9, 1, 0, 0), ("b", 0, 1, 9, 0, 0), ("c", 0, 0, 0, 0, 10), ("d", 0, 1, 9, 0, 0)])
-    assert evaluation.ranked(table, "head")["case"].tolist() == ["b", "d", "a"]
+    assert evaluation.ranked(table)["case"].tolist() == ["b", "d", "a"]
+
+
+def test_a_case_is_ranked_by_its_lowest_class():
+    table = table_of([("a", 0, 9, 1, 0, 0), ("b", 0, 8, 2, 0, 0)])
+    small = table_of([("a", 0, 1, 9, 0, 0), ("b", 0, 0, 0, 0, 10)]).assign(**{"class": "csp"})
+    rows = evaluation.ranked(pd.concat([table, small], ignore_index=True))
+    assert list(zip(rows["case"], rows["class"])) == [("a", "csp"), ("b", "head")]
 
 
 @pytest.mark.parametrize(("count", "middle"), [(1, ["c"]), (3, ["b", "c", "d"]), (9, list("abcde"))])

@@ -54,3 +54,9 @@ def test_cases_that_show_a_class_weigh_more():
 
 def test_without_classes_to_oversample_all_weigh_the_same():
     assert sampling.case_weights(np.ones((3, 2, 2), np.uint8), [], 5.0).tolist() == [1, 1, 1]
+
+
+def test_the_richest_mask_is_the_first_that_shows_most_classes():
+    masks = np.array([[[0, 1]], [[1, 2]], [[0, 0]]], np.uint8).repeat(2, axis=1)
+    masks[1, 0, 0] = 0
+    assert sampling.richest(masks) == 1
