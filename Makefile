@@ -13,7 +13,7 @@ help:
 	@echo 'make why STUDY=<name>                  what would run, and why'
 	@echo 'make lab                               JupyterLab with the notebooks'
 	@echo 'make lint                              ruff, nbstripout'
-	@echo 'make bench                             speed and memory, as ratios measured in one run'
+	@echo 'make bench                             speed and memory, as ratios measured in one run (ten minutes)'
 	@echo 'make clean                             removes generated reports, processed arrays and .venv; keeps data/raw'
 
 $(READY): pyproject.toml constraints.txt

@@ -6,18 +6,19 @@ import platform
 import pandas as pd
 import torch
 
-from benchmarks import precision, reading, training
+from benchmarks import phantom, precision, reading, study, training
 from lib import files, params
 
 
 def main() -> None:
     """Runs every benchmark and prints one table."""
     studies = {name: params.read_study(files.study_file(name)) for name in ("demo", "hc18_quick")}
-    rows = training.rows(studies["demo"]) + precision.rows(studies["demo"])
+    rows = phantom.rows() + training.rows(studies["demo"]) + precision.rows(studies["demo"])
     if files.raw_folder("hc18").is_dir():
         rows += training.rows(studies["hc18_quick"]) + reading.rows(studies["hc18_quick"])
     else:
         print("data/raw/hc18 is absent: rows on HC18 left out")
+    rows += study.rows()
     day = datetime.datetime.now(datetime.UTC).date()
     print(f"{day}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     table = pd.DataFrame(rows)

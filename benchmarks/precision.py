@@ -18,7 +18,10 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     device = devices.choose(study.device)
     arguments = models.arguments(params.step_params(study, "03_model"), data.images.shape[1])
     choices = [(t, f) for t in (torch.float32, torch.bfloat16) for f in (torch.contiguous_format, torch.channels_last)]
-    seconds = {choice: [_seconds(study, arguments, data, device, *choice) for _ in range(ROUNDS)] for choice in choices}
+    seconds: dict[tuple, list[float]] = {choice: [] for choice in choices}
+    for _ in range(ROUNDS):
+        for choice in choices:
+            seconds[choice].append(_seconds(study, arguments, data, device, *choice))
     plain = np.array(seconds[choices[0]])
     rate = STEPS * study.batch_size
     return [

@@ -22,14 +22,16 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     for _ in range(ROUNDS):
         started = time.perf_counter()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda case: _read(case, dataset, size), found))
+            read = list(pool.map(lambda case: _read(case, dataset, size), found))
         bare.append(len(found) / (time.perf_counter() - started))
         started = time.perf_counter()
         table = verification.verify(dataset, folder, [], study.near_duplicate_correlation).cases
         name = preprocessing.fingerprint(table, study.classes, study.image_size)
         shutil.rmtree(files.processed_folder(name), ignore_errors=True)
-        preprocessing.preprocess(table, dataset, study.image_size)
+        made = preprocessing.preprocess(table, dataset, study.image_size)
         ours.append(len(found) / (time.perf_counter() - started))
+        if not all(np.array_equal(image, made.images[row, 0]) for row, image in enumerate(read)):
+            raise ValueError("the two ways give different images")
     ratios = np.array(ours) / np.array(bare)
     return [
         {
@@ -43,8 +45,8 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     ]
 
 
-def _read(case: cases.Case, dataset: datasets.Dataset, size: tuple[int, int]) -> None:
+def _read(case: cases.Case, dataset: datasets.Dataset, size: tuple[int, int]) -> np.ndarray:
     image, mask = cases.read_grey(case.image), dataset.read_mask(case.mask)
     mapping = geometry.fit(image.shape, size)
-    geometry.image_to_network(image, mapping)
     geometry.mask_to_network(mask, mapping, len(dataset.classes))
+    return geometry.image_to_network(image, mapping)

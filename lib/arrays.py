@@ -1,6 +1,7 @@
 """Preprocessed cases, as they lie on disk under data/processed/."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,18 @@ class Arrays:
         Raises:
             ValueError: a case is not in the arrays.
         """
-        place = {name: row for row, name in enumerate(self.names)}
-        absent = [name for name in names if name not in place]
+        absent = [name for name in names if name not in self._row_of]
         if absent:
             raise ValueError(f"{len(absent)} cases are not in the arrays ({absent[:3]} …); run 02_preprocessing again")
-        return np.array([place[name] for name in names], dtype=np.int64)
+        return np.array([self._row_of[name] for name in names], dtype=np.int64)
+
+    def geometry_of(self, name: str) -> Geometry:
+        """The geometry of one case."""
+        return self.geometries[int(self.rows([name])[0])]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.names)}
 
 
 def open_arrays(name: str) -> Arrays:

@@ -1,4 +1,4 @@
-"""Random changes of a training image and its mask; each draw is a function of (seed, epoch, case)."""
+"""Random changes of a training image and its mask; each draw is a function of (seed, epoch, case, repeat)."""
 
 import os
 import random
@@ -18,13 +18,16 @@ def pipeline(chosen: params.TrainingParams) -> albumentations.Compose:
     affine = albumentations.Affine(
         translate_percent=(-shift, shift),
         scale=(1 - scale, 1 + scale),
+        keep_ratio=True,  # a head keeps its form
         rotate=(-chosen.rotation_deg, chosen.rotation_deg),
         interpolation=cv2.INTER_LINEAR,
         mask_interpolation=cv2.INTER_NEAREST,
         p=chosen.affine_probability,
     )
     change = chosen.brightness_contrast
-    intensity = albumentations.RandomBrightnessContrast(brightness_limit=change, contrast_limit=change, p=0.5)
+    intensity = albumentations.RandomBrightnessContrast(
+        brightness_limit=change, contrast_limit=change, p=chosen.intensity_probability
+    )
     return albumentations.Compose(
         [
             albumentations.HorizontalFlip(p=chosen.horizontal_flip),
@@ -36,7 +39,7 @@ def pipeline(chosen: params.TrainingParams) -> albumentations.Compose:
 
 
 def augment(
-    transform: albumentations.Compose, image: np.ndarray, mask: np.ndarray, key: tuple[int, int, int]
+    transform: albumentations.Compose, image: np.ndarray, mask: np.ndarray, key: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """One draw.
 
@@ -47,7 +50,7 @@ def augment(
         transform: from `pipeline`.
         image: (H, W) uint8.
         mask: (H, W) uint8.
-        key: (seed, epoch, case).
+        key: (seed, epoch, case, repeat): equal keys give equal draws.
 
     Returns:
         Image and mask of the same shapes and types.
@@ -64,6 +67,8 @@ def draws(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A case as it is, then some draws of it, to look at: images and masks, (count + 1, H, W) uint8 each."""
     transform = pipeline(chosen)
-    pairs = [(image, mask)] + [augment(transform, image, mask, (chosen.seed, epoch, 0)) for epoch in range(count)]
+    pairs = [(image, mask)] + [
+        augment(transform, image, mask, (chosen.seed, epoch, 0, 0)) for epoch in range(1, count + 1)
+    ]
     images, masks = zip(*pairs)
     return np.stack(images), np.stack(masks)

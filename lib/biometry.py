@@ -103,16 +103,6 @@ def fill_ellipse(ellipse: Ellipse, shape: tuple[int, int]) -> np.ndarray:
     return along**2 + across**2 <= 1
 
 
-def ellipse_points(ellipse: Ellipse, count: int) -> np.ndarray:
-    """Points on an ellipse at even steps of its parameter: (count, 2) of (row, col)."""
-    step = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    angle = np.deg2rad(ellipse.angle_deg)
-    along, across = ellipse.major / 2 * np.cos(step), ellipse.minor / 2 * np.sin(step)
-    rows = ellipse.centre[0] + along * np.sin(angle) + across * np.cos(angle)
-    cols = ellipse.centre[1] + along * np.cos(angle) - across * np.sin(angle)
-    return np.column_stack([rows, cols])
-
-
 def largest_component(region: np.ndarray) -> np.ndarray:
     """The largest 8-connected part of a (H, W) bool region; all False where it is empty."""
     count, parts, statistics, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=8)

@@ -239,6 +239,18 @@ def check_disjoint(folds: pd.DataFrame) -> None:
             raise ValueError(f"{column} {name} is in two folds: {placed}; expected all its cases in one")
 
 
+def are_apart(folds: pd.DataFrame, column: str) -> bool:
+    """Whether no subject (or fold group) is in two folds."""
+    return bool(folds.groupby(column)["fold"].nunique().max() == 1)
+
+
+def parts_are_apart(folds: pd.DataFrame, divided: dict[str, list[str]]) -> bool:
+    """Whether training, validation and test cases share no subject."""
+    subject = folds.set_index("case")["subject"]
+    sets = [set(subject.loc[names]) for names in divided.values()]
+    return sum(map(len, sets)) == len(set().union(*sets))
+
+
 def parts(folds: pd.DataFrame, fold: int) -> dict[str, list[str]]:
     """Cases of the three parts when one fold is tested: `train`, `validation` (the next fold), `test`.
 

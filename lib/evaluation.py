@@ -75,7 +75,7 @@ def evaluate_run(
 
     def measure(place: int) -> list[dict[str, Any]]:
         row = rows.iloc[place]
-        mapping = bench.arrays.geometries[int(bench.arrays.rows([row["case"]])[0])]
+        mapping = bench.arrays.geometry_of(row["case"])
         reference = read_reference(bench, row["case"], row["mask"])
         raw = prediction.native_mask(shown[place], mapping, choice["threshold"])
         stages = dict(zip(STAGES, (raw, postprocessing.apply(raw, chosen.postprocessing))))
@@ -128,7 +128,7 @@ def _predict(
 def read_reference(bench: Bench, case: str, mask: str) -> np.ndarray:
     """A reference mask at native size, (H, W) uint8."""
     reference = bench.dataset.read_mask(files.ROOT / mask)
-    mapping = bench.arrays.geometries[int(bench.arrays.rows([case])[0])]
+    mapping = bench.arrays.geometry_of(case)
     if reference.shape != (mapping.native_height, mapping.native_width):
         expected = (mapping.native_height, mapping.native_width)
         raise ValueError(f"{mask}: {reference.shape} now, {expected} when preprocessed; run the study again")
@@ -165,7 +165,7 @@ def choose_threshold(
 
     def measure(place: int) -> list[float]:
         name = names[place]
-        mapping = bench.arrays.geometries[int(bench.arrays.rows([name])[0])]
+        mapping = bench.arrays.geometry_of(name)
         reference = read_reference(bench, name, mask_of[name])
         foreground = geometry.to_native(shown[place, 1:2], mapping)[0]
         return [metrics.overlap(reference, foreground >= t, 1).dice for t in chosen.threshold_candidates]
@@ -250,7 +250,7 @@ def probability_map(chosen: EvaluationParams, bench: Bench, trainings: Path, row
     network = models.load(trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors").to(device)
     precision = devices.choose_precision(chosen.precision, device)
     shown = _predict(network, bench.arrays, [row["case"]], chosen.flip_average, device, precision)[0]
-    mapping = bench.arrays.geometries[int(bench.arrays.rows([row["case"]])[0])]
+    mapping = bench.arrays.geometry_of(row["case"])
     return 1 - geometry.to_native(shown[:1], mapping)[0]
 
 

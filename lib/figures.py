@@ -84,10 +84,10 @@ def class_colour(name: str) -> str:
     return CLASS_COLOURS.get(name) or OTHER_COLOURS[zlib.crc32(name.encode()) % len(OTHER_COLOURS)]
 
 
-def panels(height_mm: float, columns: int = 1, rows: int = 1, **shared: bool) -> tuple[Figure, np.ndarray]:
+def panels(height_mm: float, columns: int = 1, rows: int = 1, share_y: bool = False) -> tuple[Figure, np.ndarray]:
     """An empty figure of the column's width with its axes, (rows, columns)."""
     figure = Figure(figsize=(WIDTH_MM / 25.4, height_mm / 25.4))
-    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+    return figure, figure.subplots(rows, columns, squeeze=False, sharey=share_y)
 
 
 def sheet(shapes: list[tuple[int, int]], columns: int = COLUMNS) -> tuple[Figure, np.ndarray]:
@@ -174,9 +174,7 @@ def samples(images: Images, masks: Images, names: list[str], classes: list[str],
 def sizes(cases: pd.DataFrame) -> Figure:
     """Head circumference and pixel size where known, and image sizes; `cases` as in cases.csv."""
     columns = {"hc_mm": "Head circumference (mm)", "spacing_row_mm": "Pixel size, rows (mm)"}
-    known = [
-        (cases[name].dropna().to_numpy(float), text) for name, text in columns.items() if cases[name].notna().any()
-    ]
+    known = [(cases[key].dropna().to_numpy(float), text) for key, text in columns.items() if cases[key].notna().any()]
     figure, axes = panels(58, len(known) + 1)
     for each, (values, text) in zip(axes[0], known):
         draw_points_and_box(each, values, 0, OTHER_COLOURS[2])
@@ -222,14 +220,13 @@ def preprocessing(
 @styled
 def augmentations(images: np.ndarray, masks: np.ndarray, classes: list[str]) -> Figure:
     """One case as it is, then as training sees it; (N, H, W) uint8 each."""
-    titles = ["original", *(f"draw {index}" for index in range(1, len(images)))]
-    return class_sheet(list(images), list(masks), titles, classes)
+    return class_sheet(list(images), list(masks), ["original", *(f"draw {i}" for i in range(1, len(images)))], classes)
 
 
 @styled
 def feature_sizes(shapes: pd.DataFrame) -> Figure:
     """What each layer puts out and holds; columns layer, channels, rows, cols, parameters."""
-    figure, axes = panels(14 + 4 * len(shapes), 2, sharey=True)
+    figure, axes = panels(14 + 4 * len(shapes), 2, share_y=True)
     at = np.arange(len(shapes))
     values = shapes[["channels", "rows", "cols"]].prod(axis=1)
     outputs = [f"{s.channels} × {s.rows} × {s.cols}" for s in shapes.itertuples()]
@@ -260,9 +257,10 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
     """Losses, Dice and learning rate by epoch (history.csv); the epoch that was kept is marked."""
     figure, (axes,) = panels(58 + 4 * len(classes), 3)
     epochs = history["epoch"]
-    axes[0].plot(epochs, history["train_loss"], color=FAINT, label="training")
+    below = {"color": FAINT, "linewidth": 2.6, "zorder": 1.5, "label": "training"}  # seen where others cover it
+    axes[0].plot(epochs, history["train_loss"], **below)
     axes[0].plot(epochs, history["validation_loss"], color=INK, label="validation")
-    axes[1].plot(epochs, history["train_dice"], color=FAINT, label="training")
+    axes[1].plot(epochs, history["train_dice"], **below)
     for name in classes[1:]:
         values = history[f"validation_dice_{name}"]
         axes[1].plot(epochs, values, color=class_colour(name), label=f"validation, {name}")
@@ -298,7 +296,7 @@ def overlays(items: list[Overlay], classes: list[str]) -> Figure:
 
 @styled
 def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
-    """Dice of every case by class and stage; boxes hold the cases whose reference shows the class."""
+    """Dice by class and stage, a point a case and seed; boxes hold those whose reference shows the class."""
     figure, ((axes,),) = panels(68)
     labels, at = {}, 0.0  # of the ticks; where the next column stands
     for name in classes[1:]:
@@ -325,17 +323,20 @@ def draw_dice(axes: Axes, rows: pd.DataFrame, at: float, colour: str) -> int:
     for chosen, marker in ((shown & empty, "x"), (invented, "^")):
         count = int(chosen.sum())
         axes.scatter(at + jitter(count, 0.6), np.zeros(count), s=16, marker=marker, color=PREDICTED, linewidths=0.8)
-    return int(shown.sum())
+    return int(rows.loc[shown, "case"].nunique())
 
 
 @styled
 def probability(image: np.ndarray, probability: np.ndarray, name: str) -> Figure:
     """An image beside its (H, W) map of probabilities, 0 to 1."""
-    figure, axes = sheet([image.shape] * 2, columns=2)
+    width_mm = (WIDTH_MM - 20) / 2  # the scale stands beside both, so that they are equally large
+    figure, (axes,) = panels(width_mm * image.shape[0] / image.shape[1] + 7, 2)
     draw_image(axes[0], image, name)
     shown = axes[1].imshow(probability, cmap="cividis", vmin=0, vmax=1, interpolation="antialiased")
-    axes[1].set_title("probability", fontsize=7, pad=2)
-    figure.colorbar(shown, ax=axes[1], shrink=0.65, label="Probability")
+    for each, text in zip(axes, (name, "probability")):
+        each.set_title(text, fontsize=7, pad=2)
+        each.set_axis_off()
+    figure.colorbar(shown, ax=list(axes), pad=0.01, label="Probability")
     return figure
 
 
@@ -347,23 +348,23 @@ def quantity_panels(measurements: pd.DataFrame, height_mm: float) -> tuple[Figur
 
 
 def measured_rows(measurements: pd.DataFrame, baseline: bool) -> pd.DataFrame:
-    """Rows with both values: of the baseline (each once), or of the measuring route after post-processing."""
+    """Rows with both values: of the baseline (a case once), or of the measuring route after post-processing."""
     rows = measurements[(measurements["route"] == "baseline") == baseline]
-    rows = rows.drop_duplicates(["case", "quantity", "seed"]) if baseline else rows[rows["stage"] == "post"]
+    rows = rows.drop_duplicates(["case", "quantity"]) if baseline else rows[rows["stage"] == "post"]
     return rows.dropna(subset=["predicted_mm", "reference_mm"])
 
 
 @styled
 def agreement_scatter(measurements: pd.DataFrame) -> Figure:
-    """Predicted against reference with the line of identity; the baseline as faint crosses."""
+    """Predicted against reference with the line of identity, a point a case and seed; the baseline as faint crosses."""
     figure, axes = quantity_panels(measurements, 62)
     routes = (("x", FAINT, "baseline"), ("o", OTHER_COLOURS[2], "measured"))
-    tables = {label: measured_rows(measurements, label == "baseline") for _, _, label in routes}
     for quantity, each in axes.items():
         for marker, colour, label in routes:
-            rows = tables[label][tables[label]["quantity"] == quantity]
+            rows = measured_rows(measurements[measurements["quantity"] == quantity], label == "baseline")
             style = {"s": 9, "marker": marker, "color": colour, "alpha": 0.7, "linewidths": 0.6}
-            each.scatter(rows["reference_mm"], rows["predicted_mm"], label=f"{label}, n = {len(rows)}", **style)
+            text = f"{label}, n = {rows['case'].nunique()}"
+            each.scatter(rows["reference_mm"], rows["predicted_mm"], label=text, **style)
         ends = min(each.get_xlim()[0], each.get_ylim()[0]), max(each.get_xlim()[1], each.get_ylim()[1])
         each.plot(ends, ends, color=INK, linewidth=0.7)
         each.set(aspect="equal", xlim=ends, ylim=ends)
@@ -374,7 +375,7 @@ def agreement_scatter(measurements: pd.DataFrame) -> Figure:
 
 @styled
 def bland_altman(measurements: pd.DataFrame) -> Figure:
-    """Difference against mean of both, with bias and 95 % limits; the measuring route after post-processing."""
+    """Difference against mean of both after post-processing, a point a case and seed, with bias and 95 % limits."""
     rows = measured_rows(measurements, baseline=False)
     figure, axes = quantity_panels(rows, 62)
     for quantity, each in axes.items():
@@ -385,9 +386,8 @@ def bland_altman(measurements: pd.DataFrame) -> Figure:
         each.axhline(0, color=FAINT, linewidth=0.6)
         if len(difference) >= 2:
             draw_limits(each, statistics.limits_of_agreement(difference))
-        each.set(xlabel=f"Mean of both {quantity.upper()} (mm)", ylabel="Predicted − reference (mm)")
-        each.set_title(f"{quantity.upper()}, n = {len(one)}")
-        each.margins(y=0.2)
+        each.set(xlabel=f"Mean of both {quantity.upper()} (mm)", ylabel="Predicted − reference (mm)", ymargin=0.2)
+        each.set_title(f"{quantity.upper()}, n = {one['case'].nunique()}")
     return figure
 
 

@@ -1,6 +1,6 @@
 """A study as a graph of steps: what must run and why, and running it.
 
-Records decide what still holds; Snakemake then runs what has none, in order and as far as possible side by side.
+Records decide what still holds; Snakemake then runs what has none, in order.
 """
 
 import fcntl

@@ -104,3 +104,9 @@ def axes_in_order(table: pd.DataFrame) -> bool:
     measured = table[(table["route"] == "ellipse") & table["predicted_mm"].notna()]
     axes = measured.pivot_table(index=["case", "seed", "stage"], columns="quantity", values="predicted_mm")
     return bool((axes["bpd"] <= axes["ofd"]).all()) if len(axes) else True
+
+
+def flagged(table: pd.DataFrame) -> pd.DataFrame:
+    """Heads with a flag, a row each, with their HC: case, stage, predicted_mm, reference_mm, flags."""
+    rows = table[(table["flags"] != "") & (table["quantity"] == "hc")]
+    return rows[["case", "stage", "predicted_mm", "reference_mm", "flags"]]

@@ -31,6 +31,8 @@ class Page:
         step: which step of the study this is.
         folder: where this notebook's files go.
         differs: keys whose values are not the study file's.
+        before: code, inputs and raw files that it started from.
+        started: when, in seconds.
         checks: claims made so far, and whether they held.
     """
 
@@ -39,6 +41,7 @@ class Page:
     step: records.Step
     folder: Path
     differs: list[str]
+    before: dict[str, Any]
     started: float
     checks: list[dict[str, Any]] = field(default_factory=list)
 
@@ -90,7 +93,7 @@ class Page:
     def table(self, table: pd.DataFrame, name: str) -> None:
         """Saves a table as tables/<name>.csv and .typ, and shows it."""
         tables.save(table, self.folder / "tables" / name)
-        display(table)
+        display(tables.readable(table)) if len(table) else print("nothing to list")
 
     def check(self, claim: str, holds: bool) -> None:
         """Says whether a claim holds; one that does not stops the notebook at `finish`."""
@@ -108,7 +111,8 @@ class Page:
             raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
         files.write_json(self.folder / "timing.json", measure(self.started))
         device = devices.describe(self.params.device)
-        records.write_record(self.step, self.study, self.params.model_dump(), self.differs, self.checks, device)
+        own = self.params.model_dump()
+        records.write_record(self.step, self.study, own, self.differs, self.checks, device, self.before)
         print(f"{self.step.label} of study {self.study.study} is done")
 
 
@@ -116,7 +120,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     """Checks a notebook's parameters and opens its page; the first call of every notebook.
 
     The study file is read whole. Keys that the notebook's cell does not give are the study file's; those that it
-    gives otherwise are taken and recorded as such, but never the shared ones, which say what the study is.
+    gives otherwise are taken and recorded as such, but never data set and classes, which say what the study is.
 
     Args:
         name: of the notebook, without .ipynb.
@@ -145,10 +149,13 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     differs = [k for k, v in mine.items() if v != getattr(study, k) and k not in records.SET_BY_GRAPH]
     step = records.Step(name, (typed.fold, typed.seed) if name == "04_training" else None)
     datasets.get(study.dataset, study.classes)
+    if name == "01_data_verification":
+        datasets.prepare(study.dataset)
+    before = records.snapshot(step, study)
     clear(step, study.study)
     said = f"; by hand: {', '.join(differs)}" if differs else ""
     print(f"{step.label} of study {study.study}{said}")
-    return Page(typed, study, step, step.folder(study.study), differs, time.time())
+    return Page(typed, study, step, step.folder(study.study), differs, before, time.time())
 
 
 def given_values(namespace: dict[str, Any]) -> dict[str, Any]:
@@ -193,14 +200,16 @@ def shared_faults(given: dict[str, Any], study: params.Study) -> list[str]:
 
 
 def clear(step: records.Step, study: str) -> None:
-    """Removes what an earlier run of a step left, its record first; a training run's own files stay."""
+    """Removes what an earlier run of a step left, its record first; a training run's own files stay.
+
+    Its executed notebook goes too: papermill writes the new one, and after a run by hand there is none.
+    """
     folder = step.folder(study)
     step.record_file(study).unlink(missing_ok=True)
-    kept = {"notebook.ipynb"}
     for path in folder.iterdir() if folder.is_dir() else ():
-        if step.name == "04_training" and path.name not in ("figures", "tables"):
+        if step.name == "04_training" and path.name not in ("figures", "tables", "notebook.ipynb"):
             continue
-        if path.name in kept or path.name.startswith("."):
+        if path.name.startswith("."):
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     folder.mkdir(parents=True, exist_ok=True)

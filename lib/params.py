@@ -79,6 +79,9 @@ class TrainingParams(SharedParams):
     schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
         description="constant, cosine, one_cycle or plateau"
     )
+    warm_up_fraction: float = Field(
+        gt=0, lt=1, description="share of the steps in which the rate rises, between 0 and 1; used by one_cycle"
+    )
     plateau_factor: float = Field(gt=0, lt=1, description="between 0 and 1; used by plateau")
     plateau_patience: int = Field(ge=0, description="epochs without improvement, from 0; used by plateau")
     early_stopping_patience: int | None = Field(
@@ -102,6 +105,7 @@ class TrainingParams(SharedParams):
     scale_fraction: float = Field(ge=0, le=0.5, description="largest change of scale, 0 to 0.5")
     rotation_deg: float = Field(ge=0, le=180, description="largest rotation in degrees, 0 to 180")
     brightness_contrast: float = Field(ge=0, le=1, description="largest relative change, 0 to 1")
+    intensity_probability: Fraction = Field(description="probability of a change of brightness and contrast, 0 to 1")
     workers: int = Field(ge=0, le=64, description="loader processes, 0 to 64; the result does not depend on it")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from lib import arrays, cases, datasets, files, geometry, metrics, provenance
 from lib.arrays import Arrays
@@ -39,16 +40,18 @@ def preprocess(table: pd.DataFrame, dataset: datasets.Dataset, image_size: list[
     """
     name = fingerprint(table, list(dataset.classes), image_size)
     folder = files.processed_folder(name)
-    if not (folder / "dataset.json").is_file():
-        _make(folder, table, dataset, image_size)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{name}.lock")):  # two studies may want the same arrays
+        if not (folder / "dataset.json").is_file():
+            _make(folder, table, dataset, image_size)
     return arrays.open_arrays(name)
 
 
 def _make(folder: Path, table: pd.DataFrame, dataset: datasets.Dataset, image_size: list[int]) -> None:
     """Writes the arrays in a folder of their own that gets its name when all is there."""
-    making = folder.with_name(f".making-{folder.name}-{os.getpid()}")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
+    making = folder.with_name(f".making-{folder.name}")
+    shutil.rmtree(making, ignore_errors=True)  # left by a process that was killed
+    making.mkdir()
     try:
         geometries = _write_arrays(making, table, dataset, (image_size[0], image_size[1]))
         rows = pd.DataFrame([asdict(each) for each in geometries])
@@ -88,7 +91,7 @@ def _write_arrays(
 
 
 def round_trip(table: pd.DataFrame, dataset: datasets.Dataset, prepared: Arrays, names: list[str]) -> pd.DataFrame:
-    """Dice of reference masks after the way to network size and back: what no network can exceed.
+    """Dice of reference masks after the way to network size and back: what a hard mask of that size loses.
 
     Returns:
         Columns case, class, dice; a class that a case does not show has no row.

@@ -128,6 +128,20 @@ def input_digests(step: Step, study: params.Study) -> dict[str, str]:
     return digests
 
 
+def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
+    """What a step starts from: code, inputs, commit, raw files; taken before it works, since all may change meanwhile.
+
+    Raises:
+        ValueError: an input has not been run.
+    """
+    found = {
+        "code": code_hashes(step.name),
+        "inputs": input_digests(step, study),
+        "commit": provenance.commit(),
+    }
+    return found | ({"data": data_listing(study.dataset)} if step.name == "01_data_verification" else {})
+
+
 def write_record(
     step: Step,
     study: params.Study,
@@ -135,8 +149,9 @@ def write_record(
     differs: list[str],
     checks: list[dict[str, Any]],
     device: str,
+    before: dict[str, Any],
 ) -> None:
-    """Writes a step's record, last of all: keys, code, inputs, outputs, checks, commit, versions, device.
+    """Writes a step's record, last of all: what it started from, keys, outputs, checks, versions, device.
 
     Args:
         step: that has ended well.
@@ -145,21 +160,17 @@ def write_record(
         differs: keys whose values are not the study file's.
         checks: {"claim": text, "holds": bool} each.
         device: in words, "" for a step that computes nothing.
+        before: `snapshot` of when the step began.
     """
-    record = {
+    record = before | {
         "step": step.label,
         "own": own,
         "differs": sorted(differs),
-        "code": code_hashes(step.name),
-        "inputs": input_digests(step, study),
         "outputs": step_outputs(step, study),
         "checks": checks,
-        "commit": provenance.commit(),
         "versions": provenance.versions(),
         "device": device,
     }
-    if step.name == "01_data_verification":
-        record["data"] = data_listing(study.dataset)
     files.write_json(step.record_file(study.study), record)
 
 

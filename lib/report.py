@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import typst
 
-from lib import cases, datasets, files, params, records, tables
+from lib import cases, datasets, files, params, records, tables, verification
 
 TEMPLATE = files.ROOT / "reports" / "template"
 STEP = records.Step("report")
@@ -25,9 +25,13 @@ def build(study: params.Study) -> Path:
     """Gathers a study's files and writes its PDF, then the report's record.
 
     Raises:
-        ValueError: a file that the report needs is missing, or the template does not compile without a warning.
+        ValueError: a step before the report does not hold, a file that the report needs is missing, or the template
+            does not compile without a warning.
     """
-    records.input_digests(STEP, study)
+    stale = stale_steps(study)
+    if stale:
+        raise ValueError("\n  ".join([f"study {study.study} must run before its report is built:", *stale]))
+    before = records.snapshot(STEP, study)
     folder, pdf = STEP.folder(study.study), files.study_folder(study.study) / "report.pdf"
     STEP.record_file(study.study).unlink(missing_ok=True)
     content = collect(study)
@@ -35,8 +39,23 @@ def build(study: params.Study) -> Path:
     for source in sorted(TEMPLATE.iterdir()):
         files.write_bytes(folder / source.name, source.read_bytes())
     files.write_bytes(pdf, typeset(folder / "report.typ", content["provenance"]["date"]))
-    records.write_record(STEP, study, records.own_values(STEP, study), [], [], "")
+    records.write_record(STEP, study, records.own_values(STEP, study), [], [], "", before)
     return pdf
+
+
+def stale_steps(study: params.Study) -> list[str]:
+    """Steps before the report whose files are not those of today's keys, code and inputs; a line each, with reasons.
+
+    A key that a notebook was given by hand is no reason: its record lists it, and the report says so.
+    """
+    found = []
+    for step in records.step_inputs(STEP, study):
+        record = records.read_record(step, study) or {}
+        by_hand = tuple(f"key {key}:" for key in record.get("differs", []))
+        reasons = [reason for reason in records.stale_reasons(step, study) if not reason.startswith(by_hand)]
+        if reasons:
+            found.append(f"{step.label}: {'; '.join(reasons)}")
+    return found
 
 
 def typeset(source: Path, date: str) -> bytes:
@@ -68,20 +87,20 @@ def collect(study: params.Study) -> dict[str, Any]:
     """
     steps = [step for step in records.study_steps(study) if step != STEP]
     held = {step.label: files.read_json(step.record_file(study.study)) for step in steps}
-    dataset = datasets.get(study.dataset, study.classes)
+    dataset, used = datasets.get(study.dataset, study.classes), as_run(study, held)
     return plain(
         {
-            "study": study.model_dump(),
+            "study": used.model_dump(),
             "dataset": {name: getattr(dataset, name) for name in ("title", "citation", "licence", "subject")},
             "made_here": dataset.write is not None,
-            "parameters": parameters(study, held),
+            "parameters": parameters(used),
             "by_hand": by_hand(study, held),
-            "data": describe_data(study),
-            "parts": describe_parts(study),
+            "data": describe_data(used),
+            "parts": describe_parts(used),
             "model": files.read_json(required(study, "03_model/model.json")),
             "runs": [describe_run(step, study) for step in steps if step.run],
             "drawn_runs": DRAWN_RUNS,
-            "evaluation": describe_evaluation(study),
+            "evaluation": describe_evaluation(used),
             "biometry": describe_biometry(study),
             "figures": find_made(study, "figures", {".svg", ".png"}),
             "tables": find_made(study, "tables", {".typ"}),
@@ -89,6 +108,11 @@ def collect(study: params.Study) -> dict[str, Any]:
             "provenance": describe_provenance(study, held),
         }
     )
+
+
+def as_run(study: params.Study, held: dict[str, dict]) -> params.Study:
+    """A study as it was run: its file's values, and over them those that a notebook was given by hand."""
+    return study.model_copy(update={key: record["own"][key] for record in held.values() for key in record["differs"]})
 
 
 def plain(value: Any) -> Any:
@@ -112,8 +136,7 @@ def required(study: params.Study, name: str) -> Path:
 
 def read_table(study: params.Study, name: str) -> pd.DataFrame:
     """A table of the study, numbers to the last digit."""
-    types = {"case": str, "subject": str}
-    return pd.read_csv(required(study, name), dtype=types, float_precision="round_trip")
+    return files.read_csv(required(study, name), [])
 
 
 def find_made(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, str]:
@@ -127,12 +150,10 @@ def find_made(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, s
     return found
 
 
-def parameters(study: params.Study, held: dict[str, dict]) -> list[dict[str, Any]]:
+def parameters(study: params.Study) -> list[dict[str, Any]]:
     """Keys by step with value, meaning and the study file's reason; shared ones first."""
     reasons = read_reasons(files.study_file(study.study))
     values = study.model_dump()
-    for record in held.values():
-        values |= {key: record["own"][key] for key in record["differs"]}
     groups = {"all": params.SharedParams} | params.STEPS
     return [
         {
@@ -186,7 +207,7 @@ def describe_data(study: params.Study) -> dict[str, Any]:
     grave = findings[findings["severity"] != "note"]
     notes = findings[findings["severity"] == "note"]
     counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
-    counts["role"] = ["trained and tested" if fold in study.folds else "not tested" for fold in counts["fold"]]
+    counts["role"] = [fold_role(int(fold), study.folds, study.fold_count) for fold in counts["fold"]]
     return {
         "cases": len(table),
         "subjects": table["subject"].nunique(),
@@ -195,7 +216,7 @@ def describe_data(study: params.Study) -> dict[str, Any]:
         "with_hc": int(table["hc_mm"].notna().sum()),
         "findings": len(findings),
         "warnings": len(grave),
-        "finding_counts": as_rows(findings.groupby(["severity", "check"], sort=False).size().reset_index(name="cases")),
+        "finding_counts": as_rows(verification.count_findings(findings)),
         "listed": as_rows(grave.head(LISTED_FINDINGS)),
         "unlisted": max(0, len(grave) - LISTED_FINDINGS),
         "notes": len(notes),
@@ -203,17 +224,17 @@ def describe_data(study: params.Study) -> dict[str, Any]:
     }
 
 
+def fold_role(fold: int, tested: list[int], count: int) -> str:
+    """What a fold does: in the one training that there is, or in all of several, where each does everything."""
+    if len(tested) > 1:
+        return "tested once" if fold in tested else "not tested"
+    return {tested[0]: "tests", (tested[0] + 1) % count: "validates"}.get(fold, "trains")
+
+
 def as_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     """A table's rows as text for reading."""
-    columns = {name: tables.column_cells(table, name, ends) for name, ends in shown_columns(table).items()}
+    columns = tables.printed_cells(table)
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
-
-
-def shown_columns(table: pd.DataFrame) -> dict[str, tuple[str, str] | None]:
-    """Columns that are printed, with the ends of their interval where they have one."""
-    intervals = tables.find_intervals(list(table.columns))
-    hidden = {end for ends in intervals.values() for end in ends}
-    return {name: intervals.get(name) for name in table.columns if name not in hidden}
 
 
 def describe_parts(study: params.Study) -> list[dict[str, Any]]:
@@ -278,6 +299,7 @@ def describe_biometry(study: params.Study) -> dict[str, Any] | None:
     baseline = table["route"] == "baseline"
     return {
         "cases": measurements["case"].nunique(),
+        "subjects": measurements["subject"].nunique(),
         "routes": sorted(set(table.loc[~baseline, "route"])),
         "post": as_rows(table[~baseline & (table["stage"] == "post")]),
         "baseline": as_rows(table[baseline & (table["stage"] == "post")]),
@@ -319,7 +341,10 @@ def as_duration(seconds: float) -> str:
 
 
 def check(study: params.Study) -> list[str]:
-    """Recomputes the printed tables from the long ones; a line for each cell that differs.
+    """Recomputes Dice by class (05) and agreement in mm (06) from their long tables; a line for each cell that differs.
+
+    Compared are tables/per_class and tables/agreement, each as .csv, to nine digits, and as .typ, to the letter. Not
+    recomputed: the long tables themselves, every other table and figure, counts in the text, and what the PDF shows.
 
     Raises:
         ValueError: a table is missing.

@@ -1,5 +1,7 @@
 """Which cases an epoch shows, in which order: a function of seed and epoch alone."""
 
+from collections import Counter
+
 import numpy as np
 
 
@@ -24,6 +26,16 @@ def epoch_rows(rows: np.ndarray, weights: np.ndarray, seed: int, epoch: int) -> 
     if np.all(weights == weights[0]):
         return rows[draw.permutation(len(rows))]
     return rows[draw.choice(len(rows), size=len(rows), p=weights / weights.sum())]
+
+
+def repeats(rows: np.ndarray) -> list[int]:
+    """How often each row came before in the list: a case that is drawn twice is changed differently each time."""
+    seen: Counter[int] = Counter()
+    before = []
+    for row in rows.tolist():
+        before.append(seen[row])
+        seen[row] += 1
+    return before
 
 
 def richest(masks: np.ndarray) -> int:

@@ -40,24 +40,43 @@ def save(table: pd.DataFrame, path_without_suffix: Path) -> None:
 
 def to_typst(table: pd.DataFrame) -> str:
     """A table as Typst markup with horizontal rules only; a value and its interval share a column."""
-    intervals = find_intervals(list(table.columns))
-    hidden = {end for ends in intervals.values() for end in ends}
-    shown = [name for name in table.columns if name not in hidden]
-    columns = {name: column_cells(table, name, intervals.get(name)) for name in shown}
-    titles = [title(name) + (f" [95{KEEP}%{KEEP}interval]" if name in intervals else "") for name in shown]
-    headers = [quoted(broken(text, columns[name])) for name, text in zip(shown, titles)]
-    sides = ", ".join("right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in shown)
-    rows = [", ".join(quoted(columns[name][row]) for name in shown) for row in range(len(table))]
+    if not len(table.columns):
+        return "nothing to list\n"  # Typst knows no table without columns
+    printed, names = readable(table), list(shown_columns(table))
+    texts = [list(printed.iloc[:, place]) for place in range(len(names))]
+    headers = [quoted(broken(text, cells)) for text, cells in zip(printed.columns, texts)]
+    sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in names]
+    rows = [", ".join(map(quoted, row)) for row in zip(*texts)]
     lines = [
         "#table(",
-        f"  columns: {len(shown)}, stroke: none,",
-        f"  align: (x, y) => ({sides},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
+        f"  columns: {len(names)}, stroke: none,",
+        f"  align: (x, y) => ({', '.join(sides)},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
         f"  table.header(table.hline(stroke: 0.8pt), {', '.join(headers)}, table.hline(stroke: 0.5pt)),",
         *(f"  {row}," for row in rows),
         "  table.hline(stroke: 0.8pt),",
         ")",
     ]
     return "\n".join(lines) + "\n"
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as it is printed: titles as columns, cells as text, a value and its interval in one column."""
+    ends = shown_columns(table)
+    titles = [title(name) + (f" [95{KEEP}%{KEEP}interval]" if ends[name] else "") for name in ends]
+    rows = list(zip(*printed_cells(table).values()))
+    return pd.DataFrame(rows, columns=titles, dtype=object)
+
+
+def printed_cells(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Cells as text for reading, by the name of each printed column."""
+    return {name: column_cells(table, name, ends) for name, ends in shown_columns(table).items()}
+
+
+def shown_columns(table: pd.DataFrame) -> dict[str, tuple[str, str] | None]:
+    """Columns that are printed, with the ends of their interval where they have one."""
+    intervals = find_intervals(list(table.columns))
+    hidden = {end for ends in intervals.values() for end in ends}
+    return {name: intervals.get(name) for name in table.columns if name not in hidden}
 
 
 def find_intervals(names: list[str]) -> dict[str, tuple[str, str]]:
@@ -182,15 +201,22 @@ def describe_class(group: pd.DataFrame) -> dict[str, object]:
 def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
     """Error in millimetres by quantity, route and stage, over cases whose reference is known.
 
+    With several seeds n counts a case once and errors are averaged over a case's seeds first; bias and limits are
+    those of single predictions, and `not_measured` and `flagged` count predictions.
+
     Args:
-        measurements: the long table of 06_biometry, one row a case x quantity x route x stage.
+        measurements: the long table of 06_biometry, one row a case x seed x quantity x route x stage.
 
     Returns:
-        One row a quantity x route x stage; the baseline, which knows no stage, has one of post alone. `not_measured`
-        cases have a reference but no prediction. The interval is of the mean absolute error (95 %, resampling
-        subjects), the limits are those of agreement (95 % of cases).
+        One row a quantity x route x stage; the baseline, which knows no stage and no seed, has one of post alone.
+        `not_measured` have a reference but no prediction. The interval is of the mean absolute error (95 %,
+        resampling subjects); the limits are those of agreement (95 % of predictions), which treat images of one
+        subject as independent.
     """
-    repeated = (measurements["route"] == "baseline") & (measurements["stage"] == "raw")
+    is_baseline = measurements["route"] == "baseline"
+    repeated = is_baseline & (
+        (measurements["stage"] == "raw") | measurements.duplicated(["case", "quantity", "route", "stage"])
+    )
     groups = dict(list(measurements[~repeated].groupby(["quantity", "route", "stage"], sort=False)))
     quantities = list(dict.fromkeys(quantity for quantity, _, _ in groups))
     ordered = sorted(groups, key=lambda key: quantities.index(key[0]))  # stable: routes, stages as they come
@@ -202,19 +228,21 @@ def describe_agreement(group: pd.DataFrame) -> dict[str, object]:
     """One row of `agreement`."""
     known = group[group["reference_mm"].notna()]
     measured = known[known["predicted_mm"].notna()]
-    difference = (measured["predicted_mm"] - measured["reference_mm"]).to_numpy(float)
-    error = statistics.bootstrap(np.abs(difference), measured["subject"].to_numpy())
+    difference = measured["predicted_mm"] - measured["reference_mm"]
+    errors = measured.assign(mm=difference.abs(), percent=difference.abs() / measured["reference_mm"] * 100)
+    by_case = errors.groupby("case", sort=False).agg({"subject": "first", "mm": "mean", "percent": "mean"})
+    error = statistics.bootstrap(by_case["mm"].to_numpy(float), by_case["subject"].to_numpy())
     enough = len(difference) >= 2
-    bias, lower, upper = statistics.limits_of_agreement(difference) if enough else (float("nan"),) * 3
+    limits = statistics.limits_of_agreement(difference.to_numpy(float)) if enough else (float("nan"),) * 3
     return {
-        "n": len(measured),
+        "n": len(by_case),
         "not_measured": len(known) - len(measured),
         "mae_mm": error.value,
         "mae_low": error.low,
         "mae_high": error.high,
-        "mae_percent": float(np.mean(np.abs(difference) / measured["reference_mm"]) * 100),
-        "bias_mm": bias,
-        "lower_limit_mm": lower,
-        "upper_limit_mm": upper,
+        "mae_percent": float(by_case["percent"].mean()),
+        "bias_mm": limits[0],
+        "lower_limit_mm": limits[1],
+        "upper_limit_mm": limits[2],
         "flagged": int(group["flags"].fillna("").astype(str).ne("").sum()),
     }

@@ -1,7 +1,8 @@
 """One training run: read from top to bottom, it is the whole protocol.
 
-A run owns its folder: `state.pt` after every epoch (so that a killed run goes on where it was), `model.safetensors`
-of the best epoch, `history.csv`, `timing.csv`, and `run.json` last. A finished run is loaded, not trained again.
+A run owns its folder: `state.pt` after every epoch (so that a killed run goes on where it was), and at its end
+`model.safetensors` of the best epoch, `history.csv`, `timing.csv`, and `run.json` last. A finished run is loaded, not
+trained again. On a CPU a run repeats to the byte with the same number of threads; a GPU does not promise that.
 """
 
 import os
@@ -45,16 +46,16 @@ class Run:
 
 
 class AugmentedCases(Dataset):
-    """Training cases, changed anew for each (epoch, row) that is asked for."""
+    """Training cases, changed anew for each (epoch, row, how often the row came before in this epoch)."""
 
     def __init__(self, arrays: Arrays, chosen: TrainingParams) -> None:
         self.arrays, self.seed = arrays, chosen.seed
         self.transform = augmentation.pipeline(chosen)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        epoch, row = place
+    def __getitem__(self, place: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        epoch, row, repeat = place
         image, mask = self.arrays.images[row, 0], self.arrays.masks[row]
-        image, mask = augmentation.augment(self.transform, image, mask, (self.seed, epoch, row))
+        image, mask = augmentation.augment(self.transform, image, mask, (self.seed, epoch, row, repeat))
         return image[None], mask
 
 
@@ -136,7 +137,9 @@ def _train(
     schedule = _schedule(chosen, optimizer, steps)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     moving = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-    history, timing = _resume(folder, mark, moving, say)
+    here = f"{mark} {device.type} {precision}"  # a state goes on only where it came from
+    so_far = _resume(folder, here, moving, say)
+    history, timing = so_far["history"], so_far["timing"]
     cases = AugmentedCases(arrays, chosen)
 
     for epoch in range(len(history) + 1, chosen.epochs + 1):
@@ -169,9 +172,10 @@ def _train(
         seconds = time.perf_counter() - started
         timing.append({"epoch": epoch, "seconds": seconds, "images_per_second": len(order) / train_seconds})
         if best:
-            models.save(folder / "model.safetensors", network["model"], network["arguments"], model.state_dict())
-        save_state(folder, mark, moving, history, timing)
+            so_far["weights"] = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        save_state(folder / "state.pt", here, moving, so_far)
         say(progress(history[-1], timing[-1], chosen.epochs))
+    models.save(folder / "model.safetensors", network["model"], network["arguments"], so_far["weights"])
     return _finish(folder, mark, history, timing, chosen, device, precision, parts)
 
 
@@ -228,7 +232,13 @@ def _schedule(chosen: TrainingParams, optimizer: torch.optim.Optimizer, steps: i
         return rates.CosineAnnealingLR(optimizer, T_max=total)
     if chosen.schedule == "one_cycle":
         # One step more than there are: the last call would otherwise be past the end.
-        return rates.OneCycleLR(optimizer, max_lr=chosen.learning_rate, total_steps=total + 1, pct_start=0.3)
+        return rates.OneCycleLR(
+            optimizer,
+            max_lr=chosen.learning_rate,
+            total_steps=total + 1,
+            pct_start=chosen.warm_up_fraction,
+            cycle_momentum=False,
+        )
     if chosen.schedule == "plateau":
         return rates.ReduceLROnPlateau(
             optimizer, mode="max", factor=chosen.plateau_factor, patience=chosen.plateau_patience
@@ -240,7 +250,7 @@ def batches(
     cases: AugmentedCases, order: np.ndarray, epoch: int, chosen: TrainingParams
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of images (N, 1, H, W) and masks (N, H, W), uint8."""
-    places = [(epoch, int(row)) for row in order]
+    places = [(epoch, int(row), repeat) for row, repeat in zip(order, sampling.repeats(order))]
     return iter(
         DataLoader(
             cases,  # type: ignore[arg-type]
@@ -299,17 +309,15 @@ def _is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
     return patience is not None and len(history) - best >= patience
 
 
-def save_state(
-    folder: Path, mark: str, moving: dict[str, Any], history: list[dict[str, Any]], timing: list[dict[str, Any]]
-) -> None:
-    """Writes all that the next epoch depends on, whole or not at all.
+def save_state(path: Path, mark: str, moving: dict[str, Any], so_far: dict[str, Any]) -> None:
+    """Writes all that the next epoch depends on in one file, whole or not at all.
 
-    Draws are functions of (seed, epoch, case), so the only random state is torch's.
+    Draws are functions of (seed, epoch, case), so the only random state is torch's. The best weights so far lie in
+    the same file as the history that calls them the best.
     """
     state = {name: part.state_dict() for name, part in moving.items()}
-    state |= {"mark": mark, "history": history, "timing": timing, "random": torch.get_rng_state()}
-    with files.replacing(folder / "state.pt") as temporary:
-        torch.save(state, temporary)
+    with files.replacing(path) as temporary:
+        torch.save(state | so_far | {"mark": mark, "random": torch.get_rng_state()}, temporary)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -323,20 +331,18 @@ def read_state(path: Path) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def _resume(
-    folder: Path, mark: str, moving: dict[str, Any], say: Callable[[str], None]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Takes up the state of an unfinished run of this fingerprint; history and timing, empty for a new run."""
+def _resume(folder: Path, mark: str, moving: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Takes up the state of an unfinished run with this mark: history, timing, best weights; empty for a new run."""
     state = read_state(folder / "state.pt")
-    if state.get("mark") != mark or not (folder / "model.safetensors").is_file():
+    if state.get("mark") != mark:
         for name in (*FINISHED_FILES, "state.pt"):
             (folder / name).unlink(missing_ok=True)
-        return [], []
+        return {"history": [], "timing": [], "weights": {}}
     for name, part in moving.items():
         part.load_state_dict(state[name])
     torch.set_rng_state(state["random"])
     say(f"goes on after epoch {len(state['history'])}")
-    return state["history"], state["timing"]
+    return {name: state[name] for name in ("history", "timing", "weights")}
 
 
 def progress(row: dict[str, Any], timing: dict[str, Any], epochs: int) -> str:

@@ -21,7 +21,7 @@ def overfit(
 ) -> tuple[list[float], pd.DataFrame]:
     """Trains a fresh network on one batch without any change of the images.
 
-    A network, loss and data that fit together bring the loss close to 0; if they do not, no long run will.
+    A network, loss and data that fit together bring the loss far down; if they do not, no long run will.
 
     Args:
         chosen: the keys of 03_model.

@@ -188,12 +188,6 @@ def complete_table(usable: list[Case], looks: dict[str, Look], pairs: list[tuple
     return table
 
 
-def stratify(table: pd.DataFrame) -> pd.DataFrame:
-    """The manifest with one stratum a fold group: that of its first case."""
-    first = table.groupby("fold_group")["stratum"].transform("first")
-    return table.assign(stratum=first)
-
-
 def summary(table: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     """How many cases, subjects and fold groups each fold holds."""
     counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique"))

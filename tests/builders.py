@@ -188,7 +188,7 @@ def tiny_study(folder: Path) -> TinyStudy:
     raw = write_hc18(folder / "raw", drawn)
     dataset = datasets.DATASETS["hc18"]
     found = verification.verify(dataset, raw, [], 0.99)
-    table = verification.stratify(found.cases)
+    table = found.cases
     folds = cases.assign_folds(table, 3, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)

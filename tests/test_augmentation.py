@@ -147,3 +147,21 @@ def test_samples_to_look_at_begin_with_the_case_itself():
     assert images.shape == masks.shape == (4, 32, 48)
     assert np.array_equal(images[0], pair()[0])
     assert np.array_equal(masks[0], pair()[1])
+
+
+def test_a_case_that_is_drawn_twice_in_an_epoch_is_changed_differently():
+    chosen = builders.training_params(**LIVELY)
+    cases = training.AugmentedCases(builders.discs(4), chosen)
+    (images, _), *_ = training.batches(cases, np.array([2, 2]), 1, chosen)
+    assert not np.array_equal(images[0].numpy(), images[1].numpy())
+
+
+def test_scaling_keeps_a_circle_round():
+    chosen = builders.training_params(affine_probability=1.0, scale_fraction=0.3, shift_fraction=0.0, rotation_deg=0.0)
+    rows, cols = np.ogrid[:96, :96]
+    disc = ((rows - 48) ** 2 + (cols - 48) ** 2 <= 20**2).astype(np.uint8)
+    transform = augmentation.pipeline(chosen)
+    for epoch in range(20):
+        _, mask = augmentation.augment(transform, disc * 200, disc, (0, epoch, 0, 0))
+        height, width = mask.any(axis=1).sum(), mask.any(axis=0).sum()
+        assert abs(int(height) - int(width)) <= 1  # a pixel of rounding

@@ -31,6 +31,7 @@ def overlap_rows(counts: list[tuple[int, int, int]]) -> pd.DataFrame:
     """The long table of 05 for one class and stage, from (tp, fp, fn) of each case."""
     table = pd.DataFrame(counts, columns=["tp", "fp", "fn"])
     total = 2 * table["tp"] + table["fp"] + table["fn"]
+    table["case"] = [f"c{place}" for place in range(len(table))]
     return table.assign(**{"class": "csp", "stage": "post"}, dice=2 * table["tp"] / total.where(total > 0))
 
 
@@ -146,6 +147,28 @@ def test_limits_of_agreement_are_written_at_their_lines() -> None:
 
 def test_the_baseline_is_drawn_once_a_case() -> None:
     assert "baseline, n = 4 measured, n = 4" in texts(figures.agreement_scatter(measured(4)))
+
+
+def test_cases_are_counted_once_however_many_seeds_predicted_them() -> None:
+    both = pd.concat([measured(4), measured(4).assign(seed=1)])
+    figure = figures.agreement_scatter(both)
+    assert "baseline, n = 4 measured, n = 4" in texts(figure)
+    assert [len(points.get_offsets()) for points in figure.axes[0].collections] == [4, 8]  # baseline once, each seed
+    assert "HC, n = 4" in texts(figures.bland_altman(both))
+    overlaps = pd.concat([overlap_rows([(9, 1, 1), (8, 1, 3)])] * 2)
+    axes = figures.dice_distribution(overlaps, ["background", "csp"]).axes[0]
+    assert "n = 2" in axes.get_xticklabels()[0].get_text()
+
+
+def test_the_training_curve_lies_below_the_others_and_is_thicker() -> None:
+    history = pd.DataFrame({"epoch": [1, 2], "best": [True, True], "learning_rate": 1e-3})
+    for name in ("train_loss", "validation_loss", "train_dice", "selection"):
+        history[name] = 0.5
+    history["validation_dice_parenchyma"] = history["validation_dice_csp"] = 0.5
+    for axes in figures.training_curves(history, CLASSES).axes[:2]:
+        training, *others = axes.lines
+        assert all(training.get_zorder() < line.get_zorder() for line in others)
+        assert all(training.get_linewidth() > line.get_linewidth() for line in others)
 
 
 def test_measurements_that_failed_are_not_drawn() -> None:

@@ -63,7 +63,7 @@ def test_the_heads_with_an_open_outline_are_those_that_the_frame_cuts(verified):
 
 @pytest.mark.parametrize("fold_count", [5, 6])
 def test_folds_are_disjoint_and_alike(verified, fold_count):
-    table = verification.stratify(verified.cases)
+    table = verified.cases
     folds = cases.assign_folds(table, fold_count, 2026)
     cases.check_disjoint(folds)
     sizes = folds["fold"].value_counts()

@@ -25,8 +25,8 @@ def study(tmp_path, monkeypatch):
 def finish(step, study, **changed):
     """Writes an output and the record of a step; `changed` keys differ from the study file."""
     files.write_text(step.folder(study.study) / "table.csv", f"of {step.label}\n")
-    own = records.own_values(step, study) | changed
-    records.write_record(step, study, own, sorted(changed), [], "cpu")
+    own, before = records.own_values(step, study) | changed, records.snapshot(step, study)
+    records.write_record(step, study, own, sorted(changed), [], "cpu", before)
 
 
 @pytest.fixture
@@ -191,3 +191,10 @@ def test_the_snakefile_knows_every_step_and_no_other(study):
     notebooks = sorted(path.stem for path in (files.ROOT / "notebooks").glob("*.ipynb"))
     assert sorted({step.name for step in records.study_steps(study)} - {"report"}) == notebooks
     assert all(f'execute("{name}")' in text for name in notebooks)
+
+
+def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch):
+    before = records.snapshot(VERIFICATION, study)
+    monkeypatch.setattr(records, "code_hashes", lambda name: {f"{name}.ipynb": "1", "lib.files": "newer"})
+    records.write_record(VERIFICATION, study, records.own_values(VERIFICATION, study), [], [], "cpu", before)
+    assert records.stale_reasons(VERIFICATION, study) == ["code lib.files changed"]

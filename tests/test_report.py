@@ -26,8 +26,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_model_and_run(made)
         write_evaluation(made)
         write_biometry(made)
-        for step in records.study_steps(made)[:-1]:
-            write_record(step, made)
+        write_records(made)
     return root
 
 
@@ -114,11 +113,9 @@ def write_biometry(study: params.Study) -> None:
 
 
 def write_record(step: records.Step, study: params.Study, **changed: object) -> None:
-    record = {
+    record = records.snapshot(step, study) | {
         "step": step.label,
         "own": records.own_values(step, study),
-        "code": {},
-        "inputs": {},
         "differs": [],
         "outputs": records.output_hashes(step.folder(study.study)),
         "checks": [{"claim": f"claim of {step.name}", "holds": True}],
@@ -129,6 +126,11 @@ def write_record(step: records.Step, study: params.Study, **changed: object) -> 
     files.write_json(step.record_file(study.study), record | changed)
     timing = {"date": "2026-11-21 15:57 UTC", "seconds": 70.4, "peak_bytes": 2**30}
     files.write_json(step.folder(study.study) / "timing.json", timing)
+
+
+def write_records(study: params.Study) -> None:
+    for step in records.study_steps(study)[:-1]:
+        write_record(step, study)
 
 
 def text_of(pdf: Path) -> str:
@@ -176,6 +178,9 @@ def test_the_study_folder_compiles_by_itself(study: params.Study, tmp_path: Path
 )
 def test_a_missing_required_file_is_named(study: params.Study, name: str) -> None:
     folder(study, name).unlink()
+    with pytest.raises(ValueError, match=f"1 of its files changed or are gone: {Path(name).name}"):
+        report.build(study)
+    write_records(study)  # as if the step had never made the file
     with pytest.raises(ValueError, match=f"{name}: missing"):
         report.build(study)
     assert not report.STEP.record_file(study.study).exists()
@@ -183,13 +188,14 @@ def test_a_missing_required_file_is_named(study: params.Study, name: str) -> Non
 
 def test_a_step_that_has_not_run_is_named(study: params.Study) -> None:
     folder(study, "06_biometry/record.json").unlink()
-    with pytest.raises(ValueError, match="run 06_biometry first"):
+    with pytest.raises(ValueError, match="06_biometry: it has not run to its end"):
         report.build(study)
 
 
 def test_absent_figures_and_biometry_are_left_out(study: params.Study) -> None:
     for name in ("06_biometry/measurements.csv", "05_evaluation/figures/dice-distribution.svg"):
         folder(study, name).unlink()
+    write_records(study)
     text = text_of(report.build(study))
     assert "Ramanujan" not in text
     assert "Difference against mean" not in text
@@ -203,6 +209,70 @@ def test_a_key_set_by_hand_is_said_in_words(study: params.Study) -> None:
     text = text_of(report.build(study))
     assert "1 key was set by hand" in text
     assert "flip_average was no, while the study file says yes" in text
+    assert "averaged with those of the mirrored image" not in text  # prose says what was done, not what the file says
+
+
+def test_several_seeds_thresholds_baselines_and_left_out_cases_are_said_in_words(study: params.Study) -> None:
+    source = report.build(study).parent / "report" / "report.typ"
+    content = files.read_json(source.with_name("content.json"))
+    content["study"] |= {"seeds": [0, 1], "folds": [0, 1], "exclude": ["case99"]}
+    content["runs"] += [content["runs"][0] | {"seed": 1, "label": "04_training/fold0-seed1"}]
+    content["evaluation"]["chosen"] = [
+        {"fold": "0", "seed": "0", "threshold": "0.5", "validation_dice": "0.9", "validation_cases": "4"}
+    ]
+    content["evaluation"]["baselines"] = [{"method": "Otsu", "class": "csp", "n": "4", "dice": "0.5"}]
+    files.write_json(source.with_name("content.json"), content)
+    pdf = source.parents[1] / "other.pdf"
+    pdf.write_bytes(report.typeset(source, "2026-11-21 15:57 UTC"))
+    text = text_of(pdf)
+    assert "trained 2 times, once for each pair of tested fold and seed" in text
+    assert "bias and limits are of single predictions" in text
+    assert "Left out by the study file: case99" in text
+    assert "lists the thresholds" in text
+
+
+def test_every_figure_and_table_is_referred_to(study: params.Study) -> None:
+    text = text_of(report.build(study))
+    for kind in ("Figure", "Table"):
+        numbers = {int(number) for number in re.findall(rf"{kind} (\d+)\.", text)}  # of the captions
+        assert numbers
+        for number in numbers:
+            assert re.search(rf"{kind} {number} (?!\.)\w", text), f"{kind} {number} is nowhere referred to"
+
+
+def test_keys_changed_after_the_runs_are_all_named_and_no_report_is_built(study: params.Study) -> None:
+    changed = study.model_copy(update={"epochs": study.epochs + 5, "flip_average": False})
+    with pytest.raises(ValueError, match="must run before its report is built") as error:
+        report.build(changed)
+    assert f"04_training/fold0-seed0: key epochs: {study.epochs} -> {study.epochs + 5}" in str(error.value)
+    assert "05_evaluation: key flip_average: True -> False" in str(error.value)
+    assert not folder(study, "report.pdf").exists()
+
+
+def test_a_key_set_by_hand_excuses_no_other_reason(study: params.Study) -> None:
+    step = records.Step("06_biometry")
+    own = records.own_values(step, study) | {"max_axis_ratio": 2.0, "hc_range_mm": [1.0, 2.0]}
+    write_record(step, study, own=own, differs=["max_axis_ratio"])
+    assert report.stale_steps(study) == [f"06_biometry: key hc_range_mm: [1.0, 2.0] -> {study.hc_range_mm}"]
+
+
+@pytest.mark.parametrize(
+    ("tested", "roles"),
+    [
+        ([0], ["tests", "validates", "trains"]),
+        ([2], ["validates", "trains", "tests"]),
+        ([0, 2], ["tested once", "not tested", "tested once"]),
+    ],
+)
+def test_the_role_of_each_of_three_folds(tested: list[int], roles: list[str]) -> None:
+    assert [report.fold_role(fold, tested, 3) for fold in range(3)] == roles
+
+
+def test_findings_of_one_check_are_counted_by_case(study: params.Study) -> None:
+    found = [cases.Finding("note", "duplicate", "case03", other, "") for other in ("case04", "case05")]
+    files.write_csv(folder(study, "01_data_verification/findings.csv"), cases.findings_table(found))
+    counted = report.describe_data(study)
+    assert (counted["findings"], counted["finding_counts"][0]["cases"]) == (2, "1")
 
 
 def test_check_finds_nothing_in_tables_that_follow_from_the_long_ones(study: params.Study) -> None:

@@ -60,3 +60,7 @@ def test_the_richest_mask_is_the_first_that_shows_most_classes():
     masks = np.array([[[0, 1]], [[1, 2]], [[0, 0]]], np.uint8).repeat(2, axis=1)
     masks[1, 0, 0] = 0
     assert sampling.richest(masks) == 1
+
+
+def test_a_row_that_comes_again_is_counted():
+    assert sampling.repeats(np.array([4, 7, 4, 4, 7])) == [0, 0, 1, 2, 1]

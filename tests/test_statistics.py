@@ -12,14 +12,13 @@ def width(estimate):
     return estimate.high - estimate.low
 
 
-@pytest.mark.parametrize("statistic", [np.mean, np.median, np.std], ids=lambda f: f.__name__)
-def test_with_one_value_a_subject_the_interval_is_scipy_s_percentile_bootstrap(statistic):
-    found = statistics.bootstrap(VALUES, ONE_EACH, statistic)
-    other = stats.bootstrap((VALUES,), statistic, n_resamples=20_000, method="percentile", rng=1)
+def test_with_one_value_a_subject_the_interval_is_scipy_s_percentile_bootstrap():
+    found = statistics.bootstrap(VALUES, ONE_EACH)
+    other = stats.bootstrap((VALUES,), np.mean, n_resamples=20_000, method="percentile", rng=1)
     low, high = other.confidence_interval
     # Two independent sets of draws: an end of 2000 moves by about 3 % of the width, and at most 4 times that.
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.12 * (high - low))
-    assert found.value == pytest.approx(float(statistic(VALUES)))
+    assert found.value == pytest.approx(float(np.mean(VALUES)))
 
 
 def test_the_interval_of_four_subjects_counted_by_hand():
@@ -72,10 +71,6 @@ def test_no_value_is_nan_with_a_count_of_0(values):
     found = statistics.bootstrap(values, np.arange(len(values)))
     assert np.isnan([found.value, found.low, found.high]).all()
     assert found.count == 0
-
-
-def test_the_mean_of_absolute_values_typed_out():
-    assert statistics.mean_absolute(np.array([-1.0, 2.0, -3.0])) == 2.0
 
 
 def test_limits_of_agreement_typed_out():

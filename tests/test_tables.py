@@ -105,6 +105,20 @@ def test_the_baseline_stands_once_though_it_is_measured_at_both_stages() -> None
     assert table[["route", "stage"]].values.tolist() == expected
 
 
+def test_seeds_count_a_case_once_and_are_averaged_before_the_mean() -> None:
+    rows = [("ellipse", "post", 102.0, 100.0, ""), ("ellipse", "post", 210.0, 200.0, "")]
+    baseline = [("baseline", "post", 150.0, 100.0, ""), ("baseline", "post", 150.0, 200.0, "")]
+    first, again = measurements(rows), measurements(rows).assign(seed=1, predicted_mm=[104.0, NAN])
+    guessed = measurements(baseline)
+    both = pd.concat([first, again, guessed, guessed.assign(seed=1)])
+    table = tables.agreement(both).set_index("route")
+    assert table["n"].tolist() == [2, 2]
+    assert table.loc["ellipse", "mae_mm"] == pytest.approx(((2 + 4) / 2 + 10) / 2)
+    assert table.loc["ellipse", "mae_percent"] == pytest.approx((3 + 5) / 2)
+    assert table.loc["ellipse", "bias_mm"] == pytest.approx((2 + 4 + 10) / 3)  # of single predictions
+    assert table["not_measured"].tolist() == [1, 0]
+
+
 def test_quantities_stay_together() -> None:
     one = measurements([("ellipse", "post", 1.0, 2.0, ""), ("baseline", "post", 1.0, 2.0, "")])
     both = pd.concat(
@@ -189,3 +203,18 @@ def test_text_that_means_something_to_typst_is_printed_as_it_is(tmp_path: Path) 
 def test_a_table_without_rows_is_a_header(tmp_path: Path) -> None:
     (tmp_path / "x.typ").write_text(tables.to_typst(pd.DataFrame(columns=["case", "flags"])), encoding="utf-8")
     typst.compile(tmp_path / "x.typ", output=tmp_path / "x.pdf", ignore_system_fonts=True)
+
+
+def test_a_table_without_columns_still_compiles(tmp_path: Path) -> None:
+    (tmp_path / "x.typ").write_text(tables.to_typst(pd.DataFrame()), encoding="utf-8")
+    typst.compile(tmp_path / "x.typ", output=tmp_path / "x.pdf", ignore_system_fonts=True)
+    assert tables.readable(pd.DataFrame()).empty
+
+
+def test_a_table_to_look_at_reads_as_the_printed_one() -> None:
+    table = pd.DataFrame({"class": ["csp"], "n": [3], "dice": [0.9], "dice_low": [0.85], "dice_high": [NAN]}, index=[7])
+    read = tables.readable(table.assign(dice_high=0.95))
+    assert [text.replace(tables.KEEP, " ") for text in read.columns] == ["Class", "n", "Dice [95 % interval]"]
+    assert [text.replace(tables.KEEP, " ") for text in read.iloc[0]] == ["CSP", "3", "0.900 [0.850, 0.950]"]
+    assert all(f'"{cell}"' in tables.to_typst(table.assign(dice_high=0.95)) for cell in read.iloc[0])
+    assert list(tables.readable(table.iloc[:0]).columns) == list(read.columns)

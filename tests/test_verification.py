@@ -145,7 +145,7 @@ def test_equal_pixels_across_subjects_are_a_warning_and_join_them(folder):
     groups = result.cases.set_index("case")["fold_group"]
     assert groups["001_HC"] == groups["005_HC"] == "001"
     for seed in range(5):
-        folds = cases.assign_folds(verification.stratify(result.cases), 3, seed).set_index("case")["fold"]
+        folds = cases.assign_folds(result.cases, 3, seed).set_index("case")["fold"]
         assert folds["001_HC"] == folds["005_HC"]
 
 
@@ -218,13 +218,8 @@ def test_an_excluded_name_that_is_not_there_is_refused(written):
 # Views
 
 
-def test_a_fold_group_has_the_stratum_of_its_first_case():
-    table = pd.DataFrame({"fold_group": ["a", "b", "a"], "stratum": ["hc2", "hc1", "hc3"]})
-    assert verification.stratify(table)["stratum"].tolist() == ["hc2", "hc1", "hc2"]
-
-
 def test_folds_are_summed_up_case_by_case(sound):
-    folds = cases.assign_folds(verification.stratify(sound.cases), 3, 0)
+    folds = cases.assign_folds(sound.cases, 3, 0)
     summary = verification.summary(sound.cases, folds)
     assert summary["cases"].sum() == summary["with_pixel_size"].sum() == 12
     assert summary["subjects"].sum() == summary["fold_groups"].sum() == sound.cases["subject"].nunique()

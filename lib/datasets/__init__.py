@@ -21,7 +21,7 @@ class Dataset:
         citation: key in the bibliography.
         licence: short name.
         subject: what a subject is here, for the report ("examination", "patient").
-        classes: names that a study may list, in index order.
+        classes: names that a study lists, in index order.
         find_cases: folder -> (cases, findings); raises ValueError when the folder is not this layout.
         read_mask: mask file -> (H, W) uint8 class indices; raises ValueError.
         write: folder -> None, for data that the project makes itself.

@@ -15,6 +15,7 @@ from lib.cases import Case, Finding, read_grey
 TABLE = "training_set_pixel_size_and_HC.csv"
 COLUMNS = ["filename", "pixel size(mm)", "head circumference (mm)"]
 NAME = re.compile(r"(\d{3})_(\d?)HC")
+NAMES = re.compile(r"(\d{3})_(\d?)HC(_Annotation)?\.png")
 SPACING_RANGE_MM = (0.02, 1.0)
 HC_RANGE_MM = (20.0, 450.0)
 HC_BINS_MM = (100, 150, 200, 250, 300)
@@ -41,6 +42,7 @@ def find_cases(folder: Path) -> tuple[list[Case], list[Finding]]:
         for name in rows
         if name not in images
     ]
+    unreadable = {finding.case for finding in findings if finding.check == "unreadable number"}
     cases = []
     for name in sorted(images, key=_place):
         annotation = images[name].with_name(f"{name}_Annotation.png")
@@ -48,7 +50,7 @@ def find_cases(folder: Path) -> tuple[list[Case], list[Finding]]:
             findings.append(Finding("stop", "missing annotation", name, "no file", annotation.name))
             continue
         spacing, hc = rows.get(name, (None, None))
-        if spacing is None:
+        if spacing is None and name not in unreadable:
             findings.append(
                 Finding("warn", "missing pixel size", name, f"no row in {TABLE}", "a row; no millimetres without")
             )
@@ -63,6 +65,8 @@ def find_cases(folder: Path) -> tuple[list[Case], list[Finding]]:
                 reference_mm={} if hc is None else {"hc": hc},
             )
         )
+    foreign = sorted(p.name for p in (folder / "training_set").iterdir() if not NAMES.fullmatch(p.name))
+    findings += [Finding("warn", "unknown file", name, "left out", "such as 000_HC.png") for name in foreign]
     stems = {p.stem.removesuffix("_Annotation") for p in (folder / "training_set").glob("*_Annotation.png")}
     findings += [
         Finding("stop", "missing image", name, f"{name}_Annotation.png alone", f"{name}.png")

@@ -8,12 +8,12 @@ Source of the layout: doi:10.1016/j.dib.2023.109708; of the head sizes: `lib.gro
 
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from scipy import special
 
 from lib import files, growth, provenance, ultrasound
@@ -55,17 +55,18 @@ def write(folder: Path, subjects: int, seed: int) -> None:
         raise ValueError(f"subjects = {subjects}   not allowed; 1 to 99999")
     _refuse_foreign(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".writing-{folder.name}-"))
-    replaced = working.with_name(f"{working.name}-replaced")
-    try:
-        _write_into(working, subjects, seed)
-        working.chmod(0o755)
-        if folder.is_dir():
-            folder.rename(replaced)
-        working.rename(folder)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+    working, replaced = (folder.with_name(f".{what}-{folder.name}") for what in ("writing", "replaced"))
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # two studies may want the same phantom
+        shutil.rmtree(working, ignore_errors=True)  # left by a process that was killed
+        try:
+            working.mkdir()
+            _write_into(working, subjects, seed)
+            if folder.is_dir():
+                folder.rename(replaced)
+            working.rename(folder)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def write_demo(folder: Path) -> None:
