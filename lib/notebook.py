@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.core.getipython import get_ipython
-from IPython.display import display
+from IPython.display import SVG, Image, display
 from matplotlib.figure import Figure
 
 from lib import datasets, devices, figures, files, params, provenance, records, tables
 
+SHOWN_WIDTH = 800  # pixels on the screen; the file has more
 PLAIN = (str, int, float, bool, list, dict, type(None))
 COMMAND_LINE_WORDS = {"true": True, "false": False, "null": None}  # YAML's, which papermill -p leaves as text
 
@@ -85,10 +85,9 @@ class Page:
         files.write_json(self.folder / name, value)
 
     def show(self, figure: Figure, name: str) -> None:
-        """Saves a figure as figures/<name>.svg, or .png where it holds images, and shows it."""
-        figures.save(figure, self.folder / "figures" / name)
-        display(figure)
-        plt.close(figure)
+        """Saves a figure as figures/<name>.svg, or .png where it holds images, and shows what was saved."""
+        path = figures.save(figure, self.folder / "figures" / name)
+        display(SVG(filename=str(path)) if path.suffix == ".svg" else Image(filename=str(path), width=SHOWN_WIDTH))
 
     def table(self, table: pd.DataFrame, name: str) -> None:
         """Saves a table as tables/<name>.csv and .typ, and shows it."""

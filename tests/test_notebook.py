@@ -1,7 +1,10 @@
 """What `start` takes for parameters, in a fresh kernel and when a cell runs again; what `finish` writes, and when."""
 
+import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from matplotlib.figure import Figure
 from traitlets.config import Config
 
 from lib import files, notebook, params, records
@@ -279,3 +282,17 @@ def test_measured_time_and_memory_are_positive():
     found = notebook.measure(0.0)
     assert found["seconds"] > 0
     assert found["peak_bytes"] > 10**6
+
+
+@pytest.mark.parametrize(("images", "kind"), [(False, "image/svg+xml"), (True, "image/png")])
+def test_a_figure_is_shown_as_it_was_saved(shell, images, kind):
+    run(shell, DEMO, START)
+    page = shell.user_ns["p"]
+    figure = Figure()
+    axes = figure.subplots()
+    if images:
+        axes.imshow(np.zeros((4, 4)))
+    with capture_output() as shown:
+        page.show(figure, "picture")
+    assert [kind in output.data for output in shown.outputs] == [True]
+    assert (page.folder / "figures" / f"picture.{'png' if images else 'svg'}").is_file()

@@ -235,6 +235,15 @@ def test_the_demo_study_runs_from_nothing_to_its_pdf(demo_reports):
 
 
 @pytest.mark.slow
+def test_an_executed_notebook_shows_every_figure_that_it_saved(demo_reports):
+    for executed in (demo_reports / "demo").rglob("notebook.ipynb"):
+        cells = files.read_json(executed)["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        pictures = [o for o in outputs if {"image/png", "image/svg+xml"} & set(o.get("data", {}))]
+        assert len(pictures) == len(list((executed.parent / "figures").iterdir())), executed
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("class_name", "least"), [("parenchyma", 0.93), ("csp", 0.70), ("lv", 0.70)])
 def test_the_demo_finds_each_structure_as_well_as_promised(demo_reports, class_name, least):
     assert dice(demo_reports, class_name) >= least
