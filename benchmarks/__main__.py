@@ -6,14 +6,14 @@ import platform
 import pandas as pd
 import torch
 
-from benchmarks import phantom, precision, reading, study, training
+from benchmarks import phantom, postprocessing, precision, reading, study, training
 from lib import files, params
 
 
 def main() -> None:
     """Runs every benchmark and prints one table."""
     studies = {name: params.read_study(files.study_file(name)) for name in ("demo", "hc18_quick")}
-    rows = phantom.rows() + training.rows(studies["demo"]) + precision.rows(studies["demo"])
+    rows = phantom.rows() + postprocessing.rows() + training.rows(studies["demo"]) + precision.rows(studies["demo"])
     if files.raw_folder("hc18").is_dir():
         rows += training.rows(studies["hc18_quick"]) + reading.rows(studies["hc18_quick"])
     else:

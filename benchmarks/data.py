@@ -7,9 +7,9 @@ from lib import arrays, cases, datasets, params, preprocessing, verification
 
 def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
     """Manifest and arrays of a study's data set; arrays that are there are used."""
-    dataset = datasets.get(study.dataset, study.classes)
+    dataset = datasets.of(study)
     folder = datasets.prepare(study.dataset)
-    found, _ = dataset.find_cases(folder)
+    found, _ = datasets.find_cases(dataset, folder, study.groups)
     table = cases.cases_table(found)
     looks = [verification.look(case, dataset).row for case in found]
     for column in ("height", "width", "sha256"):

@@ -41,7 +41,7 @@ def rows(study: params.Study) -> list[dict[str, object]]:
 def _moving(study: params.Study, chosen: params.TrainingParams, data: arrays.Arrays) -> tuple:
     device = devices.choose(chosen.device)
     precision = devices.choose_precision(chosen.precision, device)
-    network = models.build(study.model, models.arguments(params.step_params(study, "03_model"), data.images.shape[1]))
+    network = models.start(models.describe(params.step_params(study, "03_model"), data.images.shape[1]))
     network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
@@ -63,9 +63,7 @@ def _bare_seconds(
     started = time.perf_counter()
     for _ in range(IMAGES // chosen.batch_size):
         logits = prediction.forward(network, inputs, precision)
-        loss = losses.combined(
-            logits, reference, chosen.cross_entropy_weight, chosen.dice_weight, chosen.dice_class_weights
-        )
+        loss = losses.combined(logits, reference, training.mixture_of(chosen))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Command line: python -m lib study|why|report|check-report|imports."""
+"""Command line: python -m lib study|why|verify|report|check-report|imports."""
 
 import argparse
 import sys
@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("name")
     check = commands.add_parser("check-report", help="recompute the printed tables from the long ones, and compare")
     check.add_argument("name")
+    verify = commands.add_parser("verify", help="recognise the data set in a folder, open every file, say what to do")
+    verify.add_argument("folder", type=Path)
     commands.add_parser("imports", help="who imports whom in lib, floor by floor")
     given = parser.parse_args(arguments)
     try:
@@ -37,6 +39,12 @@ def run(given: argparse.Namespace) -> int:
 
         print(floors.drawing())
         return 0
+    if given.command == "verify":
+        from lib import advice
+
+        text, sound = advice.report_on(given.folder)
+        print(text)
+        return int(not sound)
     study = params.read_study(files.study_file(given.name))
     if given.command == "report":
         from lib import report

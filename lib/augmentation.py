@@ -11,6 +11,8 @@ from lib import params
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
 import albumentations
 
+CLAHE_LIMIT = (1.0, 2.0)  # of contrast, drawn evenly; above 2 speckle comes to look like structure
+
 
 def pipeline(chosen: params.TrainingParams) -> albumentations.Compose:
     """The transforms that a study file names, geometry first."""
@@ -34,6 +36,7 @@ def pipeline(chosen: params.TrainingParams) -> albumentations.Compose:
             albumentations.VerticalFlip(p=chosen.vertical_flip),
             affine,
             intensity,
+            albumentations.CLAHE(clip_limit=CLAHE_LIMIT, p=chosen.clahe_probability),
         ]
     )
 

@@ -14,14 +14,22 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from lib import files, statistics
-from lib.cases import QUANTITIES
+from lib.cases import QUANTITIES, group_of
 
 WIDTH_MM = 160.0  # of the printed column
 DPI = 200
 COLUMNS = 4  # images side by side on a sheet
+MOST_STRATA = 12  # in a legend; beyond, their groups are shown
 
 # Okabe and Ito 2008: told apart by the colour-blind; one colour a class name, everywhere.
-CLASS_COLOURS = {"head": "#56B4E9", "parenchyma": "#56B4E9", "csp": "#E69F00", "lv": "#CC79A7", "tumour": "#E69F00"}
+CLASS_COLOURS = {
+    "head": "#56B4E9",
+    "parenchyma": "#56B4E9",
+    "csp": "#E69F00",
+    "lv": "#CC79A7",
+    "tumour": "#E69F00",
+    "lesion": "#E69F00",
+}
 OTHER_COLOURS = ("#F0E442", "#009E73", "#0072B2", "#D55E00")
 REFERENCE, PREDICTED = "#7BE495", "#E8381B"  # light green and dark red: apart in lightness too
 INK, FAINT = "#222222", "#9A9A9A"
@@ -190,9 +198,11 @@ def sizes(cases: pd.DataFrame) -> Figure:
 
 @styled
 def folds(cases: pd.DataFrame, folds: pd.DataFrame) -> Figure:
-    """Cases a fold, stacked by stratum."""
+    """Cases a fold, stacked by stratum, or by group where there are many."""
     joined = folds[["case", "fold"]].merge(cases[["case", "stratum"]], on="case")
     strata = joined["stratum"].fillna("").astype(str).replace("", "all cases")
+    if strata.nunique() > MOST_STRATA:
+        strata = group_of(joined["stratum"])
     counts = joined.groupby(["fold", strata]).size().unstack(fill_value=0)
     figure, ((axes,),) = panels(58)
     colours = matplotlib.colormaps["cividis"](np.linspace(0.15, 0.9, counts.shape[1]))
@@ -260,14 +270,14 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
     below = {"color": FAINT, "linewidth": 2.6, "zorder": 1.5, "label": "training"}  # seen where others cover it
     axes[0].plot(epochs, history["train_loss"], **below)
     axes[0].plot(epochs, history["validation_loss"], color=INK, label="validation")
-    axes[1].plot(epochs, history["train_dice"], **below)
+    axes[1].plot(epochs, history["train_selection"], **below)
     for name in classes[1:]:
         values = history[f"validation_dice_{name}"]
         axes[1].plot(epochs, values, color=class_colour(name), label=f"validation, {name}")
-    axes[1].plot(epochs, history["selection"], color=INK, linestyle=":", label="validation, weighted")
+    axes[1].plot(epochs, history["selection"], color=INK, linestyle=":", label="validation, chooses")
     axes[2].plot(epochs, history["learning_rate"], color=INK)
     chosen = history.loc[history["best"].astype(bool), "epoch"].max()
-    for each, text in zip(axes, ("Loss", "Dice", "Learning rate")):
+    for each, text in zip(axes, ("Loss", "Dice, and what chooses", "Learning rate")):
         each.set(xlabel="Epoch", title=text)
         each.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if np.isfinite(chosen):
@@ -314,6 +324,21 @@ def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
     return figure
 
 
+@styled
+def confusion(shares: pd.DataFrame, classes: list[str]) -> Figure:
+    """Where the pixels of each reference class go, in percent of its row; `shares` as tables.confusion gives it."""
+    values = shares.set_index("reference").loc[classes, [f"{name}_percent" for name in classes]].to_numpy(float)
+    figure, ((axes,),) = panels(28 + 12 * len(classes))
+    axes.imshow(np.nan_to_num(values), cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    for (row, col), value in np.ndenumerate(values):
+        text = "none" if np.isnan(value) else f"{value:.1f}"
+        axes.text(col, row, text, ha="center", va="center", color="white" if not value >= 60 else "black")
+    axes.set(xlabel="Predicted class (% of the reference class's pixels)", ylabel="Reference class")
+    axes.set(xticks=range(len(classes)), xticklabels=classes, yticks=range(len(classes)), yticklabels=classes)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
 def draw_dice(axes: Axes, rows: pd.DataFrame, at: float, colour: str) -> int:
     """One column of `dice_distribution`; returns in how many cases the reference shows the class."""
     shown = rows["tp"] + rows["fn"] > 0
@@ -343,7 +368,10 @@ def probability(image: np.ndarray, probability: np.ndarray, name: str) -> Figure
 def quantity_panels(measurements: pd.DataFrame, height_mm: float) -> tuple[Figure, dict[str, Axes]]:
     """One panel for each quantity that is there."""
     present = [quantity for quantity in QUANTITIES if (measurements["quantity"] == quantity).any()]
-    figure, (axes,) = panels(height_mm, max(1, len(present)))
+    figure, (axes,) = panels(height_mm if present else 14, max(1, len(present)))
+    if not present:
+        axes[0].set_axis_off()
+        axes[0].text(0.5, 0.5, "no head with a pixel size was measured", ha="center", va="center")
     return figure, dict(zip(present, axes))
 
 

@@ -3,12 +3,27 @@
 from lib import files, provenance
 
 FLOORS: list[tuple[str, ...]] = [
-    ("devices", "files", "geometry", "growth", "losses", "metrics", "params", "biometry", "statistics"),
-    ("arrays", "cases", "provenance", "sampling", "ultrasound"),
-    ("datasets.*", "models.*", "augmentation", "figures", "floors", "postprocessing", "records", "tables"),
+    (
+        *("biometry", "devices", "files", "geometry", "growth", "likeness", "losses", "metrics", "params", "shapes"),
+        *("statistics", "ultrasound"),
+    ),
+    (
+        "arrays",
+        "blocks",
+        "cases",
+        "making",
+        "phantoms",
+        "phantoms.*",
+        "postprocessing",
+        "provenance",
+        "sampling",
+        "tables",
+    ),
+    ("augmentation", "datasets.*", "figures", "floors", "models.*", "records"),
     ("datasets", "models", "prediction"),
-    ("evaluation", "measurement", "preprocessing", "training", "trial", "verification"),
-    ("graph", "report"),
+    ("evaluation", "identity", "measurement", "preprocessing", "training", "trial"),
+    ("verification",),
+    ("advice", "graph", "report"),
     ("__main__", "notebook"),
 ]
 

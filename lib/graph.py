@@ -3,7 +3,6 @@
 Records decide what still holds; Snakemake then runs what has none, in order.
 """
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -58,15 +57,17 @@ def run(study: params.Study, cores: int, data: Path | None) -> int:
         0 when every step has a record that holds, else Snakemake's exit status.
 
     Raises:
-        ValueError: the data are missing, or another process runs this study.
+        ValueError: the data are missing, another process runs this study, or this is Windows.
     """
+    if sys.platform == "win32":
+        raise ValueError("the graph needs Linux, macOS or WSL; on Windows run notebooks in turn: docs/howto-windows.md")
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
             if data is not None:
                 link_data(study.dataset, data)
-            datasets.get(study.dataset, study.classes)
+            datasets.of(study)
             datasets.prepare(study.dataset)
             return _run_locked(study, folder, cores)
     except Timeout as error:
@@ -92,6 +93,8 @@ def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
     Where only the parent was killed, its Snakemake goes on. It has inherited this lock, which is free when all who
     have it have ended.
     """
+    import fcntl  # not on Windows, where Snakemake's shell commands would not run either
+
     with (folder / ".working").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

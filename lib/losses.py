@@ -1,5 +1,7 @@
 """Losses on logits; two classes share one logit, more have one each."""
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional
 
@@ -14,16 +16,88 @@ def probabilities(logits: torch.Tensor) -> torch.Tensor:
     return torch.softmax(logits.float(), dim=1)
 
 
-def cross_entropy(logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over pixels.
+@dataclass(frozen=True)
+class Mixture:
+    """What a loss is made of; a part of weight 0 is not computed.
+
+    Attributes:
+        cross_entropy, focal, dice: weights of the parts.
+        class_weights: of cross-entropy and focal loss, one a class.
+        dice_class_weights: of soft Dice, one a class.
+        label_smoothing: of cross-entropy, 0 for none.
+        focal_gamma: exponent of focal loss.
+    """
+
+    cross_entropy: float
+    focal: float
+    dice: float
+    class_weights: list[float]
+    dice_class_weights: list[float]
+    label_smoothing: float
+    focal_gamma: float
+
+
+def surprise(logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """-log of the probability that each pixel's reference class has.
 
     Args:
         logits: (N, 1 or C, H, W).
         reference: (N, H, W) int64 class indices.
+
+    Returns:
+        (N, H, W) float32.
     """
     if logits.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(logits[:, 0].float(), reference.float())
-    return functional.cross_entropy(logits.float(), reference)
+        return functional.binary_cross_entropy_with_logits(logits[:, 0].float(), reference.float(), reduction="none")
+    return functional.cross_entropy(logits.float(), reference, reduction="none")
+
+
+def weighted_mean(values: torch.Tensor, reference: torch.Tensor, class_weights: list[float]) -> torch.Tensor:
+    """Mean over pixels, each weighing as its reference class."""
+    if len(set(class_weights)) == 1:
+        return values.mean()
+    weights = torch.tensor(class_weights, device=values.device)[reference]
+    return (weights * values).sum() / weights.sum().clamp_min(1e-6)
+
+
+def cross_entropy(
+    logits: torch.Tensor, reference: torch.Tensor, class_weights: list[float], label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Mean cross-entropy over pixels, weighted by class.
+
+    With label smoothing e the target is 1 - e + e / C for the reference class and e / C for the others, as in
+    Szegedy et al. 2016; a pixel then still weighs as its reference class.
+
+    Args:
+        logits: (N, 1 or C, H, W).
+        reference: (N, H, W) int64 class indices.
+        class_weights: one a class.
+        label_smoothing: e, from 0.
+    """
+    values = surprise(logits, reference)
+    if label_smoothing > 0:
+        values = (1 - label_smoothing) * values + label_smoothing * mean_surprise(logits)
+    return weighted_mean(values, reference, class_weights)
+
+
+def mean_surprise(logits: torch.Tensor) -> torch.Tensor:
+    """-log probability, averaged over all classes: (N, 1 or C, H, W) -> (N, H, W) float32."""
+    if logits.shape[1] == 1:
+        both = functional.softplus(logits[:, 0].float()), functional.softplus(-logits[:, 0].float())
+        return (both[0] + both[1]) / 2
+    return -torch.log_softmax(logits.float(), dim=1).mean(dim=1)
+
+
+def focal(logits: torch.Tensor, reference: torch.Tensor, class_weights: list[float], gamma: float) -> torch.Tensor:
+    """Mean focal loss over pixels: (1 - p)^gamma * -log p, weighted by class.
+
+    p is the plain probability of the reference class: taken from a weighted cross-entropy it would be no probability.
+
+    Source: Lin et al. 2017.
+    """
+    values = surprise(logits, reference)
+    unsure = (-torch.expm1(-values)).clamp_min(1e-12)  # 1 - p; the slope of 0^gamma is infinite for gamma below 1
+    return weighted_mean(unsure**gamma * values, reference, class_weights)
 
 
 def soft_dice(logits: torch.Tensor, reference: torch.Tensor, class_weights: list[float]) -> torch.Tensor:
@@ -47,17 +121,14 @@ def soft_dice(logits: torch.Tensor, reference: torch.Tensor, class_weights: list
     return total / sum(class_weights)
 
 
-def combined(
-    logits: torch.Tensor,
-    reference: torch.Tensor,
-    cross_entropy_weight: float,
-    dice_weight: float,
-    dice_class_weights: list[float],
-) -> torch.Tensor:
-    """Weighted sum of cross-entropy and soft Dice; a part of weight 0 is not computed."""
+def combined(logits: torch.Tensor, reference: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+    """Weighted sum of cross-entropy, focal loss and soft Dice."""
     total = logits.new_zeros((), dtype=torch.float32)
-    if cross_entropy_weight > 0:
-        total = total + cross_entropy_weight * cross_entropy(logits, reference)
-    if dice_weight > 0:
-        total = total + dice_weight * soft_dice(logits, reference, dice_class_weights)
+    if mixture.cross_entropy > 0:
+        value = cross_entropy(logits, reference, mixture.class_weights, mixture.label_smoothing)
+        total = total + mixture.cross_entropy * value
+    if mixture.focal > 0:
+        total = total + mixture.focal * focal(logits, reference, mixture.class_weights, mixture.focal_gamma)
+    if mixture.dice > 0:
+        total = total + mixture.dice * soft_dice(logits, reference, mixture.dice_class_weights)
     return total

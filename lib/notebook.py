@@ -1,7 +1,6 @@
 """Start and finish of a notebook: parameters checked, folders known, figures and tables saved, claims checked."""
 
 import datetime
-import resource
 import shutil
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 from IPython.core.getipython import get_ipython
 from IPython.display import SVG, Image, display
 from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ class Page:
     @property
     def dataset(self) -> datasets.Dataset:
         """The registered data set of this study."""
-        return datasets.get(self.study.dataset, self.study.classes)
+        return datasets.of(self.study)
 
     def of(self, name: str, run: tuple[int, int] | None = None) -> Path:
         """Folder of another step of this study.
@@ -119,7 +119,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     """Checks a notebook's parameters and opens its page; the first call of every notebook.
 
     The study file is read whole. Keys that the notebook's cell does not give are the study file's; those that it
-    gives otherwise are taken and recorded as such, but never data set and classes, which say what the study is.
+    gives otherwise are taken and recorded as such, but never data set, classes and palette: they say what the study is.
 
     Args:
         name: of the notebook, without .ipynb.
@@ -147,7 +147,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     typed = model.model_validate(params.step_params(study, name).model_dump() | mine)
     differs = [k for k, v in mine.items() if v != getattr(study, k) and k not in records.SET_BY_GRAPH]
     step = records.Step(name, (typed.fold, typed.seed) if name == "04_training" else None)
-    datasets.get(study.dataset, study.classes)
+    datasets.of(study)
     if name == "01_data_verification":
         datasets.prepare(study.dataset)
     before = records.snapshot(step, study)
@@ -194,7 +194,7 @@ def shared_faults(given: dict[str, Any], study: params.Study) -> list[str]:
         f"{key} = {value!r}   params/{study.study}.yaml says {getattr(study, key)!r}; to run another study, give "
         "all its keys, or only its name: study = ..."
         for key, value in given.items()
-        if key in ("dataset", "classes") and value != getattr(study, key)
+        if key in ("dataset", "classes", "palette") and value != getattr(study, key)
     ]
 
 
@@ -216,9 +216,17 @@ def clear(step: records.Step, study: str) -> None:
 
 def measure(started: float) -> dict[str, Any]:
     """What varies from run to run: date, seconds, peak memory of this process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": round(time.time() - started, 2),
-        "peak_bytes": peak * (1 if sys.platform == "darwin" else 1024),
+        "peak_bytes": peak_bytes(),
     }
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -30,6 +30,10 @@ class SharedParams(Params):
     classes: list[Name] = Field(
         min_length=2, max_length=32, description="class names in index order, the first is background"
     )
+    palette: list[list[Annotated[int, Field(ge=0, le=255)]]] = Field(
+        description="for one's own data: [red, green, blue] of each class in its masks; [] where grey values are "
+        "class indices, and for published data sets, which know their colours"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         description="auto (CUDA, then MPS, then CPU), cpu, cuda or mps"
     )
@@ -41,11 +45,16 @@ class SharedParams(Params):
 class VerificationParams(SharedParams):
     """Keys of 01_data_verification."""
 
+    groups: list[str] = Field(
+        description="which groups (planes, kinds of lesion) of the data set are used; [] for one without groups"
+    )
     fold_count: int = Field(ge=3, le=50, description="a whole number from 3 to 50: train, validation, test")
     split_seed: int = Field(ge=0, description="a whole number from 0")
     exclude: list[str] = Field(description="names of cases to leave out; each is listed in the report")
     near_duplicate_correlation: float = Field(
-        ge=0.5, le=1, description="correlation of 32x32 thumbnails from which images are near-duplicates, 0.5 to 1"
+        ge=0.3,
+        le=1,
+        description="correlation of high-passed thumbnails from which images are near-duplicates, 0.3 to 1",
     )
 
 
@@ -60,10 +69,20 @@ class PreprocessingParams(SharedParams):
 class ModelParams(SharedParams):
     """Keys of 03_model."""
 
-    model: Literal["unet"] = Field(description="unet")
-    base_channels: int = Field(ge=4, le=128, description="channels of the first level, 4 to 128")
+    model: Literal["unet", "attention_unet", "segnet", "segnet_skips", "resnet_unet"] = Field(
+        description="unet, attention_unet, segnet, segnet_skips or resnet_unet"
+    )
+    base_channels: int = Field(
+        ge=4, le=128, description="channels of the first level, 4 to 128; not used by resnet_unet"
+    )
     depth: int = Field(ge=1, le=6, description="number of poolings, 1 to 6")
-    normalisation: Literal["batch", "none"] = Field(description="batch or none (none is U-Net 2015)")
+    normalisation: Literal["batch", "none"] = Field(
+        description="batch or none (none is U-Net 2015); not used by resnet_unet"
+    )
+    encoder: Literal["resnet18", "resnet34"] = Field(description="resnet18 or resnet34; used by resnet_unet")
+    encoder_weights: Literal["none", "imagenet"] = Field(
+        description="none (drawn at random) or imagenet (a file that must be there); used by resnet_unet"
+    )
 
 
 class TrainingParams(SharedParams):
@@ -89,12 +108,21 @@ class TrainingParams(SharedParams):
     )
     gradient_clip: float | None = Field(gt=0, description="largest norm of the gradient, or null")
     cross_entropy_weight: float = Field(ge=0, description="weight of cross-entropy in the loss, from 0")
+    focal_weight: float = Field(ge=0, description="weight of focal loss in the loss, from 0")
     dice_weight: float = Field(ge=0, description="weight of soft Dice in the loss, from 0")
+    cross_entropy_class_weights: list[Annotated[float, Field(ge=0)]] = Field(
+        description="a weight for each class in cross-entropy and focal loss, background included"
+    )
+    label_smoothing: float = Field(
+        ge=0, lt=1, description="share of certainty that cross-entropy spreads over all classes, from 0, below 1"
+    )
+    focal_gamma: float = Field(ge=0, le=10, description="how fast focal loss forgets what is certain, 0 to 10")
     dice_class_weights: list[Annotated[float, Field(ge=0)]] = Field(
         description="a weight for each class in the soft Dice loss, background included"
     )
+    selection_metric: Literal["dice", "iou"] = Field(description="dice or iou, pooled over validation cases")
     selection_class_weights: list[Annotated[float, Field(ge=0)]] = Field(
-        description="a weight for each class in the validation Dice that chooses the checkpoint"
+        description="a weight for each class in the validation metric that chooses the checkpoint"
     )
     oversample_classes: list[Name] = Field(description="images that show one of these are drawn more often")
     oversample_factor: float = Field(ge=1, le=100, description="how much more often, 1 to 100")
@@ -106,6 +134,7 @@ class TrainingParams(SharedParams):
     rotation_deg: float = Field(ge=0, le=180, description="largest rotation in degrees, 0 to 180")
     brightness_contrast: float = Field(ge=0, le=1, description="largest relative change, 0 to 1")
     intensity_probability: Fraction = Field(description="probability of a change of brightness and contrast, 0 to 1")
+    clahe_probability: Fraction = Field(description="probability of local contrast equalisation (CLAHE), 0 to 1")
     workers: int = Field(ge=0, le=64, description="loader processes, 0 to 64; the result does not depend on it")
 
 
@@ -120,8 +149,31 @@ class EvaluationParams(SharedParams):
     threshold_candidates: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         description="foreground probabilities between 0 and 1 to choose from on validation; [] with over two classes"
     )
-    postprocessing: list[Literal["largest_component", "fill_holes"]] = Field(
-        description="steps in order: largest_component, fill_holes; [] for none"
+    postprocessing: list[
+        Literal[
+            "largest_component",
+            "fill_holes",
+            "close_outer",
+            "inside_outer",
+            "minimum_area",
+            "largest_parts",
+            "confident_parts",
+        ]
+    ] = Field(
+        description="steps in order: largest_component, fill_holes, close_outer, inside_outer, minimum_area, "
+        "largest_parts, confident_parts; [] for none"
+    )
+    closing_pixels: int = Field(ge=1, le=99, description="side of the kernel in native pixels; used by close_outer")
+    dilation_pixels: int = Field(ge=1, le=99, description="side of the kernel in native pixels; used by inside_outer")
+    minimum_area_mm2: float = Field(
+        ge=0, description="smaller parts are dropped where the pixel size is known; used by minimum_area"
+    )
+    parts_kept: int = Field(ge=1, le=99, description="parts of a class that are kept; used by largest_parts")
+    minimum_probability: Fraction = Field(
+        description="mean probability below which a part is dropped, 0 to 1; used by confident_parts"
+    )
+    minimum_margin: Fraction = Field(
+        description="mean lead over the next class below which a part is dropped, 0 to 1; used by confident_parts"
     )
 
 
@@ -129,7 +181,7 @@ class BiometryParams(SharedParams):
     """Keys of 06_biometry."""
 
     head_classes: list[Name] = Field(
-        min_length=1, description="classes whose union is the head out to the skull's outer border"
+        description="classes whose union is the head out to the skull's outer border; [] where no head is shown"
     )
     max_axis_ratio: float = Field(gt=1, le=3, description="OFD/BPD above which a mask is flagged, 1 to 3")
     hc_range_mm: list[Annotated[float, Field(gt=0)]] = Field(
@@ -177,7 +229,28 @@ RULES: list[tuple[tuple[str, ...], str, Callable[..., bool], str | Callable[...,
         lambda size, depth: all(side % 2**depth == 0 for side in size),
         lambda size, depth: f"multiples of {2**depth}; nearest: {[nearest_multiple(s, 2**depth) for s in size]}",
     ),
+    (
+        ("palette", "classes"),
+        "palette",
+        lambda p, c: not p or (len(p) == len(c) and all(len(x) == 3 for x in p) and len({*map(tuple, p)}) == len(p)),
+        "[], or three numbers for each class, no colour twice",
+    ),
+    (("groups",), "groups", lambda g: len(set(g)) == len(g), "no group twice"),
+    (
+        ("model", "depth"),
+        "depth",
+        lambda model, depth: {"resnet_unet": depth == 5, "segnet": depth <= 5, "segnet_skips": depth <= 5}.get(
+            model, True
+        ),
+        "5 with resnet_unet, at most 5 with segnet and segnet_skips",
+    ),
     (("dice_class_weights", "classes"), "dice_class_weights", lambda w, c: len(w) == len(c), "one for each class"),
+    (
+        ("cross_entropy_class_weights", "classes"),
+        "cross_entropy_class_weights",
+        lambda w, c: len(w) == len(c) and sum(w) > 0,
+        "one for each class, not all 0",
+    ),
     (
         ("dice_class_weights", "dice_weight"),
         "dice_class_weights",
@@ -191,10 +264,10 @@ RULES: list[tuple[tuple[str, ...], str, Callable[..., bool], str | Callable[...,
         "one for each class, not all 0",
     ),
     (
-        ("cross_entropy_weight", "dice_weight"),
+        ("cross_entropy_weight", "focal_weight", "dice_weight"),
         "dice_weight",
-        lambda a, b: a + b > 0,
-        "cross_entropy_weight and dice_weight not both 0",
+        lambda a, b, c: a + b + c > 0,
+        "cross_entropy_weight, focal_weight and dice_weight not all 0",
     ),
     (
         ("oversample_classes", "classes"),
@@ -222,6 +295,8 @@ RULES: list[tuple[tuple[str, ...], str, Callable[..., bool], str | Callable[...,
         "at least one with two classes, [] with more (the most probable class wins)",
     ),
     (("hc_range_mm",), "hc_range_mm", lambda r: r[0] < r[1], "least before largest"),
+    (("closing_pixels",), "closing_pixels", lambda side: side % 2 == 1, "odd: an even kernel has no middle"),
+    (("dilation_pixels",), "dilation_pixels", lambda side: side % 2 == 1, "odd: an even kernel has no middle"),
 ]
 
 

@@ -1,35 +1,193 @@
-"""What is done to a predicted mask afterwards: each step takes and gives (H, W) uint8 class indices."""
+"""What is done to a predicted mask afterwards: each step takes and gives (H, W) uint8 class indices.
+
+Of several classes the first is the outer one (the head), which holds the others (structures in it). A part that is
+dropped becomes what surrounds it: the outer class inside the head, background elsewhere; so no step makes a hole, and
+none gives a structure's pixels to the outer class because that one was smoothed.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from lib import biometry
+from lib.params import EvaluationParams
 
 
-def largest_component(mask: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class Prediction:
+    """A mask on its way.
+
+    Attributes:
+        mask: (H, W) uint8 class indices.
+        probability: (C, H, W) float32 that the mask was made of.
+        pixel_mm2: area of a pixel, None where it is not known.
+    """
+
+    mask: np.ndarray
+    probability: np.ndarray
+    pixel_mm2: float | None
+
+    @property
+    def parted(self) -> range:
+        """Classes whose parts are judged one by one: the structures, or the one class that there is."""
+        count = len(self.probability)
+        return range(2, count) if count > 2 else range(1, count)
+
+    @property
+    def surroundings(self) -> np.ndarray:
+        """What a dropped part becomes, (H, W) uint8: the outer class in the head, if there is one, else background."""
+        if len(self.probability) <= 2:
+            return np.zeros_like(self.mask)
+        return biometry.fill_holes(self.mask == 1).astype(np.uint8)
+
+
+def largest_component(given: Prediction, _: EvaluationParams) -> np.ndarray:
     """Keeps the largest connected part of the foreground; what lies apart from it becomes background.
 
     All classes together, because a structure such as the lateral ventricles may rightly show in two parts.
     """
-    return np.where(biometry.largest_component(mask > 0), mask, 0).astype(np.uint8)
+    return np.where(biometry.largest_component(given.mask > 0), given.mask, 0).astype(np.uint8)
 
 
-def fill_holes(mask: np.ndarray) -> np.ndarray:
+def fill_holes(given: Prediction, _: EvaluationParams) -> np.ndarray:
     """Gives background that is enclosed by the foreground to the first class (the one around the others)."""
-    filled = mask.copy()
-    filled[biometry.fill_holes(mask > 0) & (mask == 0)] = 1
+    filled = given.mask.copy()
+    filled[biometry.fill_holes(given.mask > 0) & (given.mask == 0)] = 1
     return filled
 
 
-STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+def close_outer(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
+    """Closes cracks in the first class; only background is taken, never another class's pixels."""
+    side = chosen.closing_pixels
+    outer = np.pad((given.mask == 1).astype(np.uint8), side)  # OpenCV takes what lies beyond the frame for foreground
+    closed = cv2.morphologyEx(outer, cv2.MORPH_CLOSE, square(side))[side:-side, side:-side]
+    return np.where((closed > 0) & (given.mask == 0), 1, given.mask).astype(np.uint8)
+
+
+def inside_outer(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
+    """Drops structures outside the head: the first class with its holes filled, dilated by a little."""
+    head = biometry.fill_holes(given.mask == 1).astype(np.uint8)
+    allowed = cv2.dilate(head, square(chosen.dilation_pixels))
+    return np.where((given.mask > 1) & (allowed == 0), 0, given.mask).astype(np.uint8)
+
+
+def minimum_area(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
+    """Drops parts smaller than an area in mm2; where no pixel size is known it does nothing."""
+    if given.pixel_mm2 is None:
+        return given.mask
+    least = chosen.minimum_area_mm2 / given.pixel_mm2
+    return keep_parts(given, lambda part: part.areas >= least)
+
+
+def largest_parts(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
+    """Keeps the largest few parts of each class, of equals those that OpenCV counts first (nearly from the top)."""
+
+    def among_largest(part: Parts) -> np.ndarray:
+        kept = np.zeros(len(part.areas), bool)
+        kept[np.argsort(-part.areas, kind="stable")[: chosen.parts_kept]] = True
+        return kept
+
+    return keep_parts(given, among_largest)
+
+
+def confident_parts(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
+    """Drops parts whose mean probability, or mean lead over the next class, is low."""
+
+    def is_confident(part: Parts) -> np.ndarray:
+        shown = given.probability[:, part.rows, part.cols]  # (C, N)
+        own, others = shown[part.index], np.delete(shown, part.index, axis=0).max(axis=0)
+        certain = part.mean(own) >= chosen.minimum_probability
+        return certain & (part.mean(own - others) >= chosen.minimum_margin)
+
+    return keep_parts(given, is_confident)
+
+
+def square(side: int) -> np.ndarray:
+    """A full kernel."""
+    return np.ones((side, side), np.uint8)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Connected parts of one class, by its N pixels.
+
+    Attributes:
+        index: of the class.
+        rows, cols: (N,) where its pixels lie.
+        labels: (N,) which part each belongs to, from 0.
+        areas: (parts,) in pixels.
+    """
+
+    index: int
+    rows: np.ndarray
+    cols: np.ndarray
+    labels: np.ndarray
+    areas: np.ndarray
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Mean of (N,) values over each part: (parts,)."""
+        return np.bincount(self.labels, values, len(self.areas)) / self.areas
+
+
+def parts_of(mask: np.ndarray, index: int) -> Parts | None:
+    """Connected parts of a class in a (H, W) mask; None where it is not shown."""
+    own = (mask == index).view(np.uint8)
+    window = foreground_frame(own)
+    if window is None:
+        return None
+    inner = np.ascontiguousarray(own[window])
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(inner, connectivity=8)
+    rows, cols = np.nonzero(inner)
+    places = rows + window[0].start, cols + window[1].start
+    return Parts(index, *places, labels[rows, cols] - 1, statistics[1:, cv2.CC_STAT_AREA])
+
+
+def keep_parts(given: Prediction, holds: Callable[[Parts], np.ndarray]) -> np.ndarray:
+    """Drops connected parts for which something does not hold; `holds` gives a bool for each part."""
+    kept, surroundings = given.mask.copy(), None
+    for part in (parts_of(given.mask, index) for index in given.parted):
+        if part is None:
+            continue
+        dropped = ~holds(part)[part.labels]
+        if dropped.any():
+            surroundings = given.surroundings if surroundings is None else surroundings
+            places = part.rows[dropped], part.cols[dropped]
+            kept[places] = surroundings[places]
+    return kept
+
+
+STEPS: dict[str, Callable[[Prediction, EvaluationParams], np.ndarray]] = {
     "largest_component": largest_component,
     "fill_holes": fill_holes,
+    "close_outer": close_outer,
+    "inside_outer": inside_outer,
+    "minimum_area": minimum_area,
+    "largest_parts": largest_parts,
+    "confident_parts": confident_parts,
 }
 
 
-def apply(mask: np.ndarray, steps: list[str]) -> np.ndarray:
-    """The named steps, in order."""
-    for step in steps:
-        mask = STEPS[step](mask)
-    return mask
+def apply(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
+    """The steps that a study names, in order: (H, W) uint8.
+
+    Works on the rectangle that holds the foreground: no step goes beyond it.
+    """
+    frame = foreground_frame(given.mask)
+    if frame is None:
+        return given.mask
+    mask, probability = np.ascontiguousarray(given.mask[frame]), given.probability[(slice(None), *frame)]
+    for step in chosen.postprocessing:
+        mask = STEPS[step](Prediction(mask, probability, given.pixel_mm2), chosen)
+    whole = np.zeros_like(given.mask)
+    whole[frame] = mask
+    return whole
+
+
+def foreground_frame(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """Rows and columns that hold everything but background; None for an empty mask."""
+    left, top, width, height = cv2.boundingRect(mask)
+    if width == 0:
+        return None
+    return slice(top, top + height), slice(left, left + width)

@@ -50,18 +50,24 @@ def predict(
     return np.concatenate(batches)
 
 
-def native_mask(probability: np.ndarray, mapping: geometry.Geometry, threshold: float | None) -> np.ndarray:
-    """A mask at native size: (C, h, w) float32 -> (H, W) uint8.
+def to_native(probability: np.ndarray, mapping: geometry.Geometry) -> np.ndarray:
+    """Class probabilities at native size: (C, h, w) float32 -> (C, H, W) float32."""
+    if len(probability) > 2:
+        return geometry.to_native(probability, mapping)
+    foreground = geometry.to_native(probability[1:2], mapping)
+    return np.concatenate([1 - foreground, foreground])
+
+
+def decide(probability: np.ndarray, threshold: float | None) -> np.ndarray:
+    """A mask of class probabilities: (C, H, W) -> (H, W) uint8.
 
     Args:
-        probability: at network size.
-        mapping: of this image.
+        probability: of each class.
         threshold: foreground probability from which a pixel counts, with two classes; None: the most probable class.
     """
     if threshold is not None:
-        foreground = geometry.to_native(probability[1:2], mapping)[0]
-        return (foreground >= threshold).astype(np.uint8)
-    return np.argmax(geometry.to_native(probability, mapping), axis=0).astype(np.uint8)
+        return (probability[1] >= threshold).astype(np.uint8)
+    return np.argmax(probability, axis=0).astype(np.uint8)
 
 
 def otsu_ellipse(image: np.ndarray) -> np.ndarray:

@@ -74,10 +74,11 @@ def _write_arrays(
     masks = memory(folder / "masks.npy", "w+", np.uint8, (count, *size))
 
     def put(row: int, image_path: str, mask_path: str, content: str) -> Geometry:
-        if cases.content_hash(files.ROOT / image_path, files.ROOT / mask_path) != content:
+        mask_paths = cases.split_paths(mask_path)
+        if cases.content_hash(files.ROOT / image_path, mask_paths) != content:
             raise ValueError(f"{image_path} or its mask has changed since 01_data_verification; run that again")
         image = cases.read_grey(files.ROOT / image_path)
-        mask = dataset.read_mask(files.ROOT / mask_path)
+        mask = dataset.read_mask(mask_paths)
         mapping = geometry.fit(image.shape, size)
         images[row, 0] = geometry.image_to_network(image, mapping)
         masks[row] = geometry.mask_to_network(mask, mapping, len(dataset.classes))

@@ -10,7 +10,17 @@ from pathlib import Path
 
 from lib import files
 
-PACKAGES = ("torch", "numpy", "scipy", "pandas", "opencv-python-headless", "albumentations", "matplotlib", "typst")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pandas",
+    "opencv-python-headless",
+    "albumentations",
+    "matplotlib",
+    "typst",
+)
 NOT_HASHED = {"lib.params", "lib.notebook"}  # reached by every notebook; what they decide is in the record
 
 

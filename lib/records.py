@@ -13,6 +13,7 @@ from lib import files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
 RECORD_PARTS = {"own", "code", "inputs", "outputs"}  # of a record, without which it cannot be compared
+MADE_HERE = "phantom_"  # beginning of the names of data sets that the project makes itself
 SET_BY_GRAPH = {"fold", "seed"}  # given for each run; a difference from the study file says nothing
 
 
@@ -97,6 +98,19 @@ def data_listing(dataset: str) -> str:
     return files.digest(entries)
 
 
+def data_listings(dataset: str) -> dict[str, str]:
+    """Listings of what a verification reads: the data set's own folder, and those it is searched against.
+
+    Data that the project makes itself is not searched against anything.
+    """
+    root = files.raw_folder(dataset).parent
+    names = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
+    others = (
+        set() if dataset.startswith(MADE_HERE) else {n for n in names if not n.startswith((MADE_HERE, "own_", "."))}
+    )
+    return {name: data_listing(name) for name in sorted({dataset} | others)}
+
+
 def output_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that a step made, by its path in the step's folder."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_apart(p.relative_to(folder)))
@@ -139,7 +153,7 @@ def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
         "inputs": input_digests(step, study),
         "commit": provenance.commit(),
     }
-    return found | ({"data": data_listing(study.dataset)} if step.name == "01_data_verification" else {})
+    return found | ({"data": data_listings(study.dataset)} if step.name == "01_data_verification" else {})
 
 
 def write_record(
@@ -214,9 +228,11 @@ def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> I
             yield f"input {source.label} is another"
 
 
-def _data_reasons(before: str | None, step: Step, study: params.Study) -> Iterator[str]:
-    if step.name == "01_data_verification" and before != data_listing(study.dataset):
-        yield f"files in data/raw/{study.dataset} changed"
+def _data_reasons(before: dict[str, str] | None, step: Step, study: params.Study) -> Iterator[str]:
+    if step.name == "01_data_verification":
+        before, now = before if isinstance(before, dict) else {}, data_listings(study.dataset)  # once it was one text
+        changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+        yield from (f"files in data/raw/{name} changed" for name in changed)
 
 
 def _output_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:

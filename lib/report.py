@@ -87,12 +87,13 @@ def collect(study: params.Study) -> dict[str, Any]:
     """
     steps = [step for step in records.study_steps(study) if step != STEP]
     held = {step.label: files.read_json(step.record_file(study.study)) for step in steps}
-    dataset, used = datasets.get(study.dataset, study.classes), as_run(study, held)
+    dataset, used = datasets.of(study), as_run(study, held)
     return plain(
         {
             "study": used.model_dump(),
             "dataset": {name: getattr(dataset, name) for name in ("title", "citation", "licence", "subject")},
-            "made_here": dataset.write is not None,
+            "made_here": dataset.made is not None,
+            "identity": describe_identity(study),
             "parameters": parameters(used),
             "by_hand": by_hand(study, held),
             "data": describe_data(used),
@@ -224,6 +225,16 @@ def describe_data(study: params.Study) -> dict[str, Any]:
     }
 
 
+def describe_identity(study: params.Study) -> list[dict[str, Any]]:
+    """Data sets that most of these images come from, if any: what is outlined there, and how far references agree."""
+    table = read_table(study, "01_data_verification/tables/identity.csv")
+    rows = table[table["twins"] * 2 >= table["cases"]] if len(table) else table
+    return [
+        raw | {"citation": datasets.DATASETS[raw["dataset"]].citation, "said": said}
+        for raw, said in zip(rows.to_dict("records"), as_rows(rows))
+    ]
+
+
 def fold_role(fold: int, tested: list[int], count: int) -> str:
     """What a fold does: in the one training that there is, or in all of several, where each does everything."""
     if len(tested) > 1:
@@ -269,14 +280,15 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
     table = read_table(study, "05_evaluation/tables/per_class.csv")
     required(study, "05_evaluation/tables/per_class.typ")
     summary = table[table["seed"].astype(str) == "all"] if "seed" in table else table
-    name = "05_evaluation/tables/baselines.csv"
-    baselines = read_table(study, name) if (files.study_folder(study.study) / name).is_file() else pd.DataFrame()
+    baselines = read_table(study, "05_evaluation/tables/baselines.csv")
     return {
         "cases": long["case"].nunique(),
         "subjects": long["subject"].nunique(),
         "post": as_rows(summary[summary["stage"] == "post"]),
         "raw": as_rows(summary[summary["stage"] == "raw"]),
         "baselines": as_rows(baselines),
+        "groups": read_table(study, "05_evaluation/tables/groups.csv")["group"].nunique(),
+        "effect": as_rows(read_table(study, "05_evaluation/tables/effect.csv")),
         "chosen": describe_choice(study),
     }
 

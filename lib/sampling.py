@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 
 
 def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> np.ndarray:
@@ -26,6 +27,24 @@ def epoch_rows(rows: np.ndarray, weights: np.ndarray, seed: int, epoch: int) -> 
     if np.all(weights == weights[0]):
         return rows[draw.permutation(len(rows))]
     return rows[draw.choice(len(rows), size=len(rows), p=weights / weights.sum())]
+
+
+def exposure(masks: np.ndarray, rows: np.ndarray, order: np.ndarray, classes: list[str]) -> pd.DataFrame:
+    """How often an epoch shows each class: class, cases and percent of the cases, draws and percent of the draws.
+
+    Args:
+        masks: (N, H, W) class indices.
+        rows: array rows of the training cases.
+        order: array rows as an epoch draws them.
+        classes: names, background first.
+    """
+    held = {row: set(np.unique(masks[row]).tolist()) for row in rows.tolist()}
+    table = []
+    for index, name in enumerate(classes[1:], start=1):
+        cases, draws = (sum(index in held[row] for row in some.tolist()) for some in (rows, order))
+        shares = {"cases_percent": 100 * cases / len(rows), "draws_percent": 100 * draws / len(order)}
+        table.append({"class": name, "cases": cases, "draws": draws} | shares)
+    return pd.DataFrame(table)[["class", "cases", "cases_percent", "draws", "draws_percent"]]
 
 
 def repeats(rows: np.ndarray) -> list[int]:

@@ -1,4 +1,4 @@
-"""A table to CSV and Typst, and the two tables that a report turns on: Dice by class, agreement in millimetres."""
+"""A table to CSV and Typst, and the views of the long tables that a report prints."""
 
 import textwrap
 from pathlib import Path
@@ -8,8 +8,8 @@ import pandas as pd
 
 from lib import files, statistics
 
-DIGITS = {"mm": 2, "percent": 1, "deg": 1, "seconds": 1}  # by the last word of a column's name
-UNITS = {"mm": "mm", "percent": "%", "deg": "°", "seconds": "s"}
+DIGITS = {"mm": 2, "mm2": 1, "percent": 1, "deg": 1, "seconds": 1}  # by the last word of a column's name
+UNITS = {"mm": "mm", "mm2": "mm²", "percent": "%", "deg": "°", "seconds": "s"}
 WORDS = {
     "dice": "Dice",
     "iou": "IoU",
@@ -26,7 +26,8 @@ WORDS = {
     "tn": "TN",
     "sha256": "SHA-256",
 }
-NAMED = ("class", "quantity")  # columns whose values are names in WORDS
+NAMED = ("class", "quantity", "reference")  # columns whose values are names in WORDS
+DETECTION = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
 DASH = "–"
 KEEP = "\u00a0"  # a space at which no line is broken
 
@@ -193,9 +194,133 @@ def describe_class(group: pd.DataFrame) -> dict[str, object]:
         "iou_high": iou.high,
         "pooled_dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else float("nan"),
         "absent": int((~in_reference & ~in_prediction).sum()),
-        "missed": int((in_reference & ~in_prediction).sum()),
-        "invented": int((~in_reference & in_prediction).sum()),
+        "missed": count_missed(group),
+        "invented": count_invented(group),
     }
+
+
+def detection(cases: pd.DataFrame) -> pd.DataFrame:
+    """Sensitivity, specificity and precision of pixels by class and stage: class, stage, n and each with its interval.
+
+    Means over images in which they are defined: sensitivity where the reference shows the class, precision where the
+    prediction does. Pooled ones, of summed counts, stand beside them.
+    """
+    rows = []
+    for (name, stage), group in cases.groupby(["class", "stage"], sort=False):
+        row: dict[str, object] = {"class": name, "stage": stage, "n": int(group["case"].nunique())}
+        for metric, (hit, other) in DETECTION.items():
+            whole = group[hit] + group[other]
+            each = (group[hit] / whole.where(whole > 0)).to_numpy(float)
+            found = statistics.bootstrap(each, group["subject"].to_numpy())
+            row |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
+            row[f"pooled_{metric}"] = float(group[hit].sum() / whole.sum()) if whole.sum() else float("nan")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
+    """Dice after post-processing by class and by fold (or group): how results spread over parts of the data.
+
+    Args:
+        cases: the long table of 05_evaluation.
+        part: the column whose values are the parts.
+    """
+    post = cases[cases["stage"] == "post"]
+    kept = ["n", "dice", "dice_low", "dice_high", "dice_median", "absent", "missed", "invented"]
+    rows = [
+        {part: value, "class": name, "cases": int(group["case"].nunique())}
+        | {key: each for key, each in describe_class(group).items() if key in kept}
+        for (value, name), group in post.groupby([part, "class"], sort=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def effect(cases: pd.DataFrame) -> pd.DataFrame:
+    """What post-processing changes, paired by case: post minus raw, a row a class.
+
+    Dice is compared where the reference shows the class; misses and inventions are counted in both stages.
+    """
+    rows = []
+    for name, group in cases.groupby("class", sort=False):
+        raw, post = (group[group["stage"] == stage].set_index(["case", "seed"]) for stage in ("raw", "post"))
+        post = post.loc[raw.index]
+        shown = (raw["tp"] + raw["fn"] > 0).to_numpy()
+        change = np.where(shown, post["dice"] - raw["dice"], np.nan)
+        found = statistics.bootstrap(change, raw["subject"].to_numpy())
+        rows.append(
+            {
+                "class": name,
+                "n": int(raw[shown].index.get_level_values("case").nunique()),
+                "change_of_dice": found.value,
+                "change_low": found.low,
+                "change_high": found.high,
+                "better": int((change > 0).sum()),
+                "worse": int((change < 0).sum()),
+                "missed_raw": count_missed(raw),
+                "missed_post": count_missed(post),
+                "invented_raw": count_invented(raw),
+                "invented_post": count_invented(post),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def count_missed(rows: pd.DataFrame) -> int:
+    """Rows whose reference shows the class and whose prediction does not."""
+    return int(((rows["tp"] + rows["fn"] > 0) & (rows["tp"] + rows["fp"] == 0)).sum())
+
+
+def count_invented(rows: pd.DataFrame) -> int:
+    """Rows whose prediction shows the class and whose reference does not."""
+    return int(((rows["tp"] + rows["fn"] == 0) & (rows["tp"] + rows["fp"] > 0)).sum())
+
+
+def confusion(long: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
+    """Where the pixels of each reference class go, summed over runs: a row a reference class, shares in percent.
+
+    Args:
+        long: confusion.csv of 05_evaluation.
+        stage: raw or post.
+    """
+    rows = long[long["stage"] == stage]
+    counts = rows.pivot_table(index="reference", columns="predicted", values="pixels", aggfunc="sum", sort=False)
+    shares = counts.div(counts.sum(axis=1).where(lambda total: total > 0), axis=0) * 100
+    shares.columns = [f"{name}_percent" for name in shares.columns]
+    table = shares.reset_index()
+    table.insert(1, "pixels", counts.sum(axis=1).to_numpy())
+    return table
+
+
+def shapes(long: pd.DataFrame) -> pd.DataFrame:
+    """Predicted structures against reference ones, by class: area, place and form, over cases that show both.
+
+    Args:
+        long: shapes.csv of 06_biometry, a row a case x seed x class x source.
+    """
+    rows = []
+    for name, group in long.groupby("class", sort=False):
+        key = ["case", "seed"]
+        one, other = (group[group["source"] == source].set_index(key) for source in ("reference", "predicted"))
+        other = other.loc[one.index]
+        both = ((one["parts"] > 0) & (other["parts"] > 0)).to_numpy()
+        one, other = one[both], other[both]
+        apart = np.hypot(*(other[f"centroid_{axis}_mm"] - one[f"centroid_{axis}_mm"] for axis in ("row", "col")))
+        area = (other["area_mm2"] - one["area_mm2"]).abs()
+        rows.append(
+            {
+                "class": name,
+                "n": int(one.index.get_level_values("case").nunique()),
+                "reference_area_mm2": float(one["area_mm2"].mean()),
+                "area_error_mm2": float(area.mean()),
+                "area_error_percent": float((area / one["area_mm2"] * 100).mean()),
+                "centroid_distance_mm": float(np.mean(apart)) if len(apart) else float("nan"),
+                "height_error_mm": float((other["height_mm"] - one["height_mm"]).abs().mean()),
+                "width_error_mm": float((other["width_mm"] - one["width_mm"]).abs().mean()),
+                "eccentricity": float(one["eccentricity"].mean()),
+                "eccentricity_error": float((other["eccentricity"] - one["eccentricity"]).abs().mean()),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def agreement(measurements: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ class Run:
         history: a row an epoch: losses, Dice, learning rate, which epochs were the best so far.
         timing: a row an epoch: seconds, images per second.
         best_epoch: whose weights are kept, from 1.
-        best_value: its weighted validation Dice.
+        best_value: its weighted validation Dice or IoU.
     """
 
     history: pd.DataFrame
@@ -71,7 +71,7 @@ def fit(
 
     Args:
         chosen: the keys of 04_training.
-        network: {"model": name, "arguments": constructor arguments}.
+        network: as models.describe gives it.
         arrays: preprocessed cases.
         parts: names of the cases to train and validate on.
         folder: of this run; locked while it is used.
@@ -85,7 +85,7 @@ def fit(
         mark = fingerprint(chosen, network, arrays, parts)
         finished = load_finished(folder, mark)
         if finished is not None:
-            say(f"trained before: epoch {finished.best_epoch}, validation Dice {finished.best_value:.4f}")
+            say(f"trained before: epoch {finished.best_epoch}, validation value {finished.best_value:.4f}")
             return finished
         return _train(chosen, network, arrays, parts, folder, mark, say)
 
@@ -127,11 +127,9 @@ def _train(
     device = devices.choose(chosen.device)
     precision = devices.choose_precision(chosen.precision, device)
     torch.manual_seed(chosen.seed)
-    model = models.build(network["model"], network["arguments"]).to(device, memory_format=torch.channels_last)
+    model = models.start(network).to(device, memory_format=torch.channels_last)
     train_rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
-    weights = sampling.case_weights(
-        arrays.masks[train_rows], [chosen.classes.index(c) for c in chosen.oversample_classes], chosen.oversample_factor
-    )
+    weights = case_weights(chosen, arrays, train_rows)
     steps = -(-len(train_rows) // chosen.batch_size)
     optimizer = _optimizer(chosen, model)
     schedule = _schedule(chosen, optimizer, steps)
@@ -152,8 +150,9 @@ def _train(
         train_loss, train_counts = train_epoch(moving, batches(cases, order, epoch, chosen), chosen, device, precision)
         train_seconds = time.perf_counter() - started
 
-        validation_loss, dice = validate(model, arrays, validation_rows, chosen, device, precision)
-        selection = float(np.average(dice, weights=chosen.selection_class_weights))
+        validation_loss, validation_counts = validate(model, arrays, validation_rows, chosen, device, precision)
+        dice = pooled(validation_counts, "dice")
+        selection = weighted(validation_counts, chosen)
         if chosen.schedule == "plateau":
             schedule.step(selection)
         best = all(selection > row["selection"] for row in history)
@@ -161,7 +160,7 @@ def _train(
             {
                 "epoch": epoch,
                 "train_loss": train_loss,
-                "train_dice": float(np.average(pooled_dice(train_counts), weights=chosen.selection_class_weights)),
+                "train_selection": weighted(train_counts, chosen),
                 "validation_loss": validation_loss,
                 **{f"validation_dice_{name}": dice[i] for i, name in enumerate(chosen.classes) if i > 0},
                 "selection": selection,
@@ -174,9 +173,15 @@ def _train(
         if best:
             so_far["weights"] = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         save_state(folder / "state.pt", here, moving, so_far)
-        say(progress(history[-1], timing[-1], chosen.epochs))
+        say(progress(history[-1], timing[-1], chosen))
     models.save(folder / "model.safetensors", network["model"], network["arguments"], so_far["weights"])
     return _finish(folder, mark, history, timing, chosen, device, precision, parts)
+
+
+def case_weights(chosen: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:
+    """How often each training case is drawn, relative to the others: (rows,)."""
+    rare = [chosen.classes.index(name) for name in chosen.oversample_classes]
+    return sampling.case_weights(arrays.masks[rows], rare, chosen.oversample_factor)
 
 
 def train_epoch(
@@ -195,12 +200,11 @@ def train_epoch(
     model.train()
     loss_sum, seen = torch.zeros((), device=device), 0
     counts = torch.zeros(len(chosen.classes) ** 2, dtype=torch.int64, device=device)
+    mixture = mixture_of(chosen)
     for images, masks in batches:
         reference = masks.to(device, non_blocking=True).long()  # (N, H, W)
         logits = prediction.forward(model, prediction.to_input(images, device), precision)
-        loss = losses.combined(
-            logits, reference, chosen.cross_entropy_weight, chosen.dice_weight, chosen.dice_class_weights
-        )
+        loss = losses.combined(logits, reference, mixture)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
         if chosen.gradient_clip is not None:
@@ -268,11 +272,33 @@ def confusion(logits: torch.Tensor, reference: torch.Tensor, class_count: int) -
     return torch.bincount((reference * class_count + predicted).flatten(), minlength=class_count**2)
 
 
-def pooled_dice(counts: torch.Tensor) -> list[float]:
-    """Dice of each class from summed counts; 1 for a class that is in neither."""
+def pooled(counts: torch.Tensor, metric: Literal["dice", "iou"]) -> list[float]:
+    """Dice or IoU of each class from summed counts; 1 for a class that is in neither."""
     table = counts.cpu().numpy().astype(float).reshape(int(len(counts) ** 0.5), -1)
     both, total = np.diag(table), table.sum(axis=0) + table.sum(axis=1)
-    return [float(2 * b / t) if t else 1.0 for b, t in zip(both, total)]
+    top, bottom = (2 * both, total) if metric == "dice" else (both, total - both)
+    return [float(t / b) if b else 1.0 for t, b in zip(top, bottom)]
+
+
+def weighted(counts: torch.Tensor, chosen: TrainingParams) -> float:
+    """The figure that chooses the checkpoint: pooled Dice or IoU, averaged with class weights.
+
+    Pooled over cases, because the mean over cases ignores what is invented where a class is absent.
+    """
+    return float(np.average(pooled(counts, chosen.selection_metric), weights=chosen.selection_class_weights))
+
+
+def mixture_of(chosen: TrainingParams) -> losses.Mixture:
+    """The loss that a study file names."""
+    return losses.Mixture(
+        cross_entropy=chosen.cross_entropy_weight,
+        focal=chosen.focal_weight,
+        dice=chosen.dice_weight,
+        class_weights=chosen.cross_entropy_class_weights,
+        dice_class_weights=chosen.dice_class_weights,
+        label_smoothing=chosen.label_smoothing,
+        focal_gamma=chosen.focal_gamma,
+    )
 
 
 def validate(
@@ -282,25 +308,21 @@ def validate(
     chosen: TrainingParams,
     device: torch.device,
     precision: torch.dtype,
-) -> tuple[float, list[float]]:
-    """Loss, and pooled Dice of each class, on validation cases at network size.
-
-    Pooled over cases, because the mean over cases ignores what is invented where a class is absent.
-    """
+) -> tuple[float, torch.Tensor]:
+    """Loss, and pixels by reference and predicted class, on validation cases at network size."""
     model.eval()
     loss_sum = torch.zeros((), device=device)
     counts = torch.zeros(len(chosen.classes) ** 2, dtype=torch.int64, device=device)
+    mixture = mixture_of(chosen)
     with torch.inference_mode():
         for first in range(0, len(rows), prediction.BATCH):
             batch = rows[first : first + prediction.BATCH]
             reference = torch.as_tensor(arrays.masks[batch]).to(device).long()
             logits = prediction.forward(model, prediction.to_input(arrays.images[batch], device), precision)
-            loss = losses.combined(
-                logits, reference, chosen.cross_entropy_weight, chosen.dice_weight, chosen.dice_class_weights
-            )
+            loss = losses.combined(logits, reference, mixture)
             loss_sum += loss * len(batch)
             counts += confusion(logits, reference, len(chosen.classes))
-    return float(loss_sum) / len(rows), pooled_dice(counts)
+    return float(loss_sum) / len(rows), counts
 
 
 def _is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
@@ -345,11 +367,12 @@ def _resume(folder: Path, mark: str, moving: dict[str, Any], say: Callable[[str]
     return {name: state[name] for name in ("history", "timing", "weights")}
 
 
-def progress(row: dict[str, Any], timing: dict[str, Any], epochs: int) -> str:
+def progress(row: dict[str, Any], timing: dict[str, Any], chosen: TrainingParams) -> str:
     """One line an epoch."""
+    metric, epochs = {"dice": "Dice", "iou": "IoU"}[chosen.selection_metric], chosen.epochs
     return (
         f"epoch {row['epoch']:3d}/{epochs}   loss {row['train_loss']:.4f} / {row['validation_loss']:.4f}   "
-        f"Dice {row['train_dice']:.4f} / {row['selection']:.4f}{' *' if row['best'] else '  '}   "
+        f"{metric} {row['train_selection']:.4f} / {row['selection']:.4f}{' *' if row['best'] else '  '}   "
         f"{timing['images_per_second']:.0f} images/s"
     )
 

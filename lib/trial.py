@@ -1,6 +1,7 @@
 """Before the long run: can the network learn one batch by heart, and how fast is it here."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ RATE = 2.0e-3  # of Adam; ten times as much makes networks without normalisation
 
 
 def overfit(
-    chosen: ModelParams, arguments: dict, prepared: Arrays, rows: np.ndarray
+    chosen: ModelParams, described: dict[str, Any], prepared: Arrays, rows: np.ndarray
 ) -> tuple[list[float], pd.DataFrame]:
     """Trains a fresh network on one batch without any change of the images.
 
@@ -25,7 +26,7 @@ def overfit(
 
     Args:
         chosen: the keys of 03_model.
-        arguments: constructor arguments of the network.
+        described: the network, as models.describe gives it.
         prepared: preprocessed cases.
         rows: of the batch.
 
@@ -35,14 +36,16 @@ def overfit(
     device = devices.choose(chosen.device)
     precision = devices.choose_precision(chosen.precision, device)
     torch.manual_seed(SEED)
-    network = models.build(chosen.model, arguments).to(device, memory_format=torch.channels_last).train()
+    network = models.start(described).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     inputs = prediction.to_input(prepared.images[rows], device)
     reference = torch.as_tensor(prepared.masks[rows]).to(device).long()
     weights = [0.0] + [1.0] * (len(chosen.classes) - 1)
     values, started = [], time.perf_counter()
     for _ in range(STEPS):
-        loss = losses.combined(prediction.forward(network, inputs, precision), reference, 1.0, 1.0, weights)
+        logits = prediction.forward(network, inputs, precision)
+        equal = [1.0] * len(chosen.classes)
+        loss = losses.cross_entropy(logits, reference, equal) + losses.soft_dice(logits, reference, weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

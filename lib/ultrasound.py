@@ -284,10 +284,11 @@ class Head:
         return self.midline_bend_mm * (1 - (2 * u / self.axes_mm[0]) ** 2)
 
 
-def reference_mask(head: Head, shape: tuple[int, int], spacing_mm: float) -> np.ndarray:
+def reference_mask(head: Head, shape: tuple[int, int], spacing_mm: float | tuple[float, float]) -> np.ndarray:
     """Classes at pixel centres, (rows, cols) uint8: 0 outside, 1 inside the bone's outer border, 2 CSP, 3 ventricle."""
     rows, cols = np.ogrid[: shape[0], : shape[1]]
-    u, v = head.coordinates_mm(rows * spacing_mm, cols * spacing_mm)
+    row_mm, col_mm = np.broadcast_to(spacing_mm, 2)  # one number: square pixels
+    u, v = head.coordinates_mm(rows * row_mm, cols * col_mm)
     mask = ((2 * u / head.axes_mm[0]) ** 2 + (2 * v / head.axes_mm[1]) ** 2 <= 1).astype(np.uint8)
     for chamber, index in [(head.csp, 2), *((ventricle, 3) for ventricle in head.ventricles)]:
         if chamber is not None:

@@ -117,6 +117,13 @@ def write_hc18_table(folder: Path, lines: list[str]) -> Path:
     return path
 
 
+def verified(folder: Path) -> verification.Verification:
+    """What 01_data_verification finds in an HC18 folder; it is not searched against the data sets at hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "at_hand", lambda _: {})
+        return verification.verify(datasets.DATASETS["hc18"], "hc18", folder)
+
+
 def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
     """Bright discs on dark noise, and their masks, as preprocessed arrays."""
     draw = np.random.default_rng(seed)
@@ -148,6 +155,7 @@ QUICK = {
 NETWORK = {
     "model": "unet",
     "arguments": {"in_channels": 1, "out_channels": 1, "base_channels": 4, "depth": 2, "normalisation": "batch"},
+    "encoder_weights": "none",
 }
 
 
@@ -178,8 +186,7 @@ class TinyStudy:
     folds: pd.DataFrame
     bench: evaluation.Bench
     trainings: Path
-    measured: pd.DataFrame
-    choices: pd.DataFrame
+    measured: evaluation.Evaluation
 
 
 def tiny_study(folder: Path) -> TinyStudy:
@@ -187,7 +194,7 @@ def tiny_study(folder: Path) -> TinyStudy:
     drawn = heads()
     raw = write_hc18(folder / "raw", drawn)
     dataset = datasets.DATASETS["hc18"]
-    found = verification.verify(dataset, raw, [], 0.99)
+    found = verified(raw)
     table = found.cases
     folds = cases.assign_folds(table, 3, seed=0)
     with pytest.MonkeyPatch.context() as patch:
@@ -198,8 +205,8 @@ def tiny_study(folder: Path) -> TinyStudy:
         training.fit(training_params(fold=fold, epochs=8), NETWORK, prepared, cases.parts(folds, fold), run, print)
     bench = evaluation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
     chosen = step_params("05_evaluation", folds=[0, 1], device="cpu", precision="float32")
-    measured, choices = evaluation.evaluate_all(chosen, bench, folder / "trainings")
-    return TinyStudy(drawn, found, table, folds, bench, folder / "trainings", measured, choices)
+    measured = evaluation.evaluate_all(chosen, bench, folder / "trainings")
+    return TinyStudy(drawn, found, table, folds, bench, folder / "trainings", measured)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -10,9 +10,18 @@ STILL = {
     "horizontal_flip": 0.0,
     "vertical_flip": 0.0,
     "affine_probability": 0.0,
-    "brightness_contrast": 0.0,
+    "intensity_probability": 0.0,
+    "clahe_probability": 0.0,
 }
-LIVELY = {"horizontal_flip": 0.5, "vertical_flip": 0.5, "affine_probability": 0.7, "brightness_contrast": 0.3}
+LIVELY = {
+    "horizontal_flip": 0.5,
+    "vertical_flip": 0.5,
+    "affine_probability": 0.7,
+    "intensity_probability": 0.5,
+    "brightness_contrast": 0.3,
+    "clahe_probability": 0.5,
+}
+CLAHE = STILL | {"clahe_probability": 1.0}
 
 
 def pair(size=(32, 48)):
@@ -43,8 +52,8 @@ def test_both_flips_are_drawn_independently():
         "vertical": image[::-1],
         "both": image[::-1, ::-1],
     }
-    transform = augmentation.pipeline(builders.training_params(**(STILL | LIVELY | {"affine_probability": 0.0})))
-    transform.transforms[-1].p = 0.0
+    flips = STILL | {"horizontal_flip": 0.5, "vertical_flip": 0.5}
+    transform = augmentation.pipeline(builders.training_params(**flips))
     counts = Counter()
     for case in range(800):
         changed, _ = augmentation.augment(transform, *pair(), (0, 1, case))
@@ -81,7 +90,8 @@ def test_equal_seeds_and_cases_differ_from_epoch_to_epoch():
 
 def test_image_and_mask_move_together():
     arrays = builders.discs(8)
-    transform = augmentation.pipeline(builders.training_params(**(LIVELY | {"brightness_contrast": 0.0})))
+    moving = LIVELY | {"intensity_probability": 0.0, "clahe_probability": 0.0}
+    transform = augmentation.pipeline(builders.training_params(**moving))
     for case in range(8):
         for epoch in range(10):
             image, mask = augmentation.augment(transform, arrays.images[case, 0], arrays.masks[case], (0, epoch, case))
@@ -98,10 +108,55 @@ def test_masks_keep_known_classes_shapes_and_types():
 
 
 def test_brightness_changes_the_image_and_not_the_mask():
-    changed = [drawn((0, epoch, 0), **(STILL | {"brightness_contrast": 0.4})) for epoch in range(20)]
+    keys = STILL | {"intensity_probability": 0.5, "brightness_contrast": 0.4}
+    changed = [drawn((0, epoch, 0), **keys) for epoch in range(20)]
     image, mask = pair()
     assert any(not np.array_equal(each, image) for each, _ in changed)
     assert all(np.array_equal(moved, mask) for _, moved in changed)
+
+
+def share_changed(**keys):
+    """How many of 300 draws change the image."""
+    image, mask = pair()
+    transform = augmentation.pipeline(builders.training_params(**(STILL | keys)))
+    draws = [augmentation.augment(transform, image, mask, (0, 1, case, 0))[0] for case in range(300)]
+    return np.mean([not np.array_equal(each, image) for each in draws])
+
+
+@pytest.mark.parametrize("key", ["intensity_probability", "clahe_probability"])
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_a_change_of_grey_values_is_drawn_as_often_as_its_key_says(key, probability):
+    found = share_changed(**{key: probability, "brightness_contrast": 0.3})
+    assert found == pytest.approx(probability, abs=0.1)  # 2.6 % at one standard deviation
+
+
+def large():
+    """A grey image of low contrast: on 256 x 384 pixels CLAHE's tiles are large enough for its limits to differ."""
+    return np.random.default_rng(0).normal(110, 4, (256, 384)).astype(np.uint8)
+
+
+def test_clahe_repeats_with_its_key_and_its_limit_differs_from_draw_to_draw():
+    transform = augmentation.pipeline(builders.training_params(**CLAHE))
+    keys = [(3, 5, case, 0) for case in range(8)]
+    first, again = (
+        [augmentation.augment(transform, large(), large(), key)[0].tobytes() for key in keys] for _ in range(2)
+    )
+    assert first == again
+    assert len(set(first)) >= 3  # of seven: OpenCV takes whole pixels of a tile as its limit
+
+
+def test_clahe_leaves_the_mask_and_the_type_alone():
+    for epoch in range(10):
+        image, mask = drawn((0, epoch, 0, 0), **CLAHE)
+        assert np.array_equal(mask, pair()[1])
+        assert (image.dtype, image.shape) == (np.uint8, (32, 48))
+
+
+def test_clahe_raises_contrast_but_not_without_limit():
+    transform = augmentation.pipeline(builders.training_params(**CLAHE))
+    for epoch in range(5):
+        changed, _ = augmentation.augment(transform, large(), large(), (0, epoch, 0, 0))
+        assert 1.1 < changed.std() / large().std() < 4  # equalised without a limit: 74 / 4
 
 
 def test_shifts_stay_within_their_share_of_the_image():

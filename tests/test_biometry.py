@@ -170,6 +170,42 @@ def test_points_of_an_ellipse_satisfy_its_equation():
     assert ((points[:, 1] - 4) / 5) ** 2 + ((points[:, 0] - 3) / 3) ** 2 == pytest.approx(np.ones(50))
 
 
+@pytest.mark.parametrize(
+    ("centre", "axes", "angle_deg"),
+    [
+        ((-5.0, 30.0), (40.0, 26.0), 10.0),
+        ((48.0, 58.0), (30.0, 24.0), 45.0),
+        ((25.0, 30.0), (200.0, 150.0), 20.0),
+        ((25.0, 30.0), (300.0, 30.0), 130.0),
+        ((20.5, 30.5), (3.0, 1.5), 70.0),
+        ((20.0, 30.0), (0.5, 0.5), 0.0),
+    ],
+    ids=["above", "corner", "all", "band", "small", "one pixel"],
+)
+def test_an_ellipse_that_the_frame_cuts_is_filled_as_far_as_it_is_seen(centre, axes, angle_deg):
+    filled = biometry.fill_ellipse(Ellipse(centre, *axes, angle_deg), (50, 60))
+    expected = ellipse_region((50, 60), centre, *axes, angle_deg)
+    assert filled.shape == (50, 60)
+    assert expected.any()
+    assert (filled != expected).sum() <= 2
+
+
+@pytest.mark.parametrize("centre", [(-40.0, 30.0), (90.0, 30.0), (20.0, -40.0), (20.0, 120.0), (-90.0, -90.0)], ids=str)
+def test_an_ellipse_outside_the_frame_fills_nothing(centre):
+    filled = biometry.fill_ellipse(Ellipse(centre, 40.0, 26.0, 30.0), (50, 60))
+    assert filled.shape == (50, 60)
+    assert not filled.any()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_filling_within_the_ellipse_s_rectangle_leaves_nothing_out(seed):
+    draw = np.random.default_rng(seed)
+    centre, major, angle_deg = draw.uniform((-10, -10), (60, 70)), draw.uniform(5, 80), draw.uniform(0, 180)
+    minor = major * draw.uniform(0.2, 1)
+    filled = biometry.fill_ellipse(Ellipse(tuple(centre), major, minor, angle_deg), (50, 60))
+    assert (filled != ellipse_region((50, 60), centre, major, minor, angle_deg)).sum() <= 2
+
+
 # Regions
 
 
@@ -218,6 +254,24 @@ def test_the_frame_is_no_edge():
     corner[:2, :2] = True
     expected = {(1.5, 0), (1.5, 1), (0, 1.5), (1, 1.5)}
     assert set(map(tuple, biometry.edge_points(corner))) == expected
+
+
+def test_edge_points_do_not_depend_on_how_much_lies_around_a_region():
+    small = np.random.default_rng(0).random((12, 15)) < 0.5
+    alone = biometry.edge_points(np.pad(small, 1))
+    for above, left in ((1, 1), (2, 1), (9, 30)):
+        wide = np.pad(small, ((above, 7), (left, 3)))
+        moved = np.add(alone, (above - 1, left - 1))
+        assert set(map(tuple, biometry.edge_points(wide))) == set(map(tuple, moved))
+
+
+@pytest.mark.parametrize("side", ["top", "bottom", "left", "right"])
+def test_a_region_one_pixel_off_the_frame_has_its_edge_and_one_at_the_frame_has_none(side):
+    turns = {"top": 0, "left": 1, "bottom": 2, "right": 3}[side]
+    for gap, count in ((1, 14), (0, 10)):  # four columns, three rows: 2 (4 + 3) crossings, less the four at the frame
+        region = np.zeros((9, 10), bool)
+        region[gap : gap + 3, 3:7] = True
+        assert len(biometry.edge_points(np.rot90(region, turns))) == count
 
 
 # Heads

@@ -1,5 +1,6 @@
 """Figures: bytes that stay, colours that stay, what is counted and said on the axes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lib import figures, statistics
+from lib import figures, measurement, statistics
 from lib.cases import QUANTITIES
 
 CLASSES = ["background", "parenchyma", "csp"]
@@ -129,12 +130,37 @@ def test_missed_and_invented_structures_are_drawn_apart_and_absent_ones_not_at_a
     assert "n = 3" in axes.get_xticklabels()[0].get_text()
 
 
+def history(**columns: object) -> pd.DataFrame:
+    """A history.csv of three epochs, some of its columns changed."""
+    table = pd.DataFrame({"epoch": [1, 2, 3], "best": [True, True, False], "learning_rate": 1e-3})
+    for name in ("train_loss", "validation_loss", "train_selection", "selection"):
+        table[name] = 0.5
+    for name in CLASSES[1:]:
+        table[f"validation_dice_{name}"] = 0.5
+    return table.assign(**columns)
+
+
 def test_the_kept_epoch_is_marked() -> None:
-    history = pd.DataFrame({"epoch": [1, 2, 3], "best": [True, True, False], "learning_rate": 1e-3})
-    for name in ("train_loss", "validation_loss", "train_dice", "selection"):
-        history[name] = 0.5
-    history["validation_dice_parenchyma"] = history["validation_dice_csp"] = 0.5
-    assert "kept: epoch 2" in texts(figures.training_curves(history, CLASSES))
+    assert "kept: epoch 2" in texts(figures.training_curves(history(), CLASSES))
+
+
+def test_training_curves_show_each_column_of_the_history() -> None:
+    drawn = history(
+        train_loss=[3.0, 2.0, 1.0],
+        train_selection=[0.1, 0.2, 0.3],
+        selection=[0.4, 0.6, 0.5],
+        validation_dice_csp=[0.7, 0.8, 0.9],
+    )
+    loss, dice, rate = figures.training_curves(drawn, CLASSES).axes
+    shown = {line.get_label(): list(line.get_ydata()) for line in dice.lines if not line.get_label().startswith("kept")}
+    assert shown == {
+        "training": [0.1, 0.2, 0.3],
+        "validation, parenchyma": [0.5] * 3,
+        "validation, csp": [0.7, 0.8, 0.9],
+        "validation, chooses": [0.4, 0.6, 0.5],
+    }
+    assert list(loss.lines[0].get_ydata()) == [3.0, 2.0, 1.0]
+    assert list(rate.lines[0].get_ydata()) == [1e-3] * 3
 
 
 def test_limits_of_agreement_are_written_at_their_lines() -> None:
@@ -161,14 +187,58 @@ def test_cases_are_counted_once_however_many_seeds_predicted_them() -> None:
 
 
 def test_the_training_curve_lies_below_the_others_and_is_thicker() -> None:
-    history = pd.DataFrame({"epoch": [1, 2], "best": [True, True], "learning_rate": 1e-3})
-    for name in ("train_loss", "validation_loss", "train_dice", "selection"):
-        history[name] = 0.5
-    history["validation_dice_parenchyma"] = history["validation_dice_csp"] = 0.5
-    for axes in figures.training_curves(history, CLASSES).axes[:2]:
+    for axes in figures.training_curves(history(), CLASSES).axes[:2]:
         training, *others = axes.lines
         assert all(training.get_zorder() < line.get_zorder() for line in others)
         assert all(training.get_linewidth() > line.get_linewidth() for line in others)
+
+
+def shares(rows: dict[str, list[float]]) -> pd.DataFrame:
+    """What tables.confusion gives: a row a reference class, shares in percent."""
+    table = pd.DataFrame([[name, 1000, *row] for name, row in rows.items()])
+    return table.set_axis(["reference", "pixels", *(f"{name}_percent" for name in rows)], axis=1)
+
+
+def test_a_confusion_is_drawn_in_the_order_of_classes_with_its_shares() -> None:
+    table = shares({"csp": [70.04, 10.0, 19.96], "background": [0.0, 99.96, 0.04], "parenchyma": [1.0, 2.0, 97.0]})
+    figure = figures.confusion(table, CLASSES)
+    (axes,) = figure.axes
+    # rows and columns: background, parenchyma, csp
+    drawn = np.asarray(axes.images[0].get_array())
+    assert drawn == pytest.approx(np.array([[99.96, 0.04, 0], [2, 97, 1], [10, 19.96, 70.04]]))
+    written = {tuple(map(round, text.get_position())): text.get_text() for text in axes.texts}
+    assert [written[(col, 0)] for col in range(3)] == ["100.0", "0.0", "0.0"]  # (x, y): column, row
+    assert [written[(col, 2)] for col in range(3)] == ["10.0", "20.0", "70.0"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == CLASSES
+    assert [label.get_text() for label in axes.get_yticklabels()] == CLASSES
+    assert "Reference class" in texts(figure)
+
+
+def test_a_class_that_no_reference_shows_is_written_as_none_in_a_confusion(tmp_path: Path) -> None:
+    figure = figures.confusion(shares({"background": [99.0, 1.0], "csp": [np.nan, np.nan]}), ["background", "csp"])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["99.0", "1.0", "none", "none"]
+    assert figures.save(figure, tmp_path / "confusion").suffix == ".png"
+
+
+def test_writing_in_a_confusion_stands_out_from_its_ground() -> None:
+    figure = figures.confusion(shares({"background": [99.0, 1.0], "csp": [np.nan, np.nan]}), ["background", "csp"])
+    assert [text.get_color() for text in figure.axes[0].texts] == ["black", "white", "white", "white"]
+
+
+@pytest.mark.parametrize("draw", [figures.agreement_scatter, figures.bland_altman])
+def test_without_a_measured_head_the_figure_says_so(draw: Callable[[pd.DataFrame], Figure], tmp_path: Path) -> None:
+    for table in (measured(3).iloc[:0], measured(3).iloc[:0].reindex(columns=measurement.COLUMNS)):
+        figure = draw(table)
+        assert "no head with a pixel size was measured" in texts(figure)
+        assert len(figure.axes) == 1
+        figures.save(figure, tmp_path / "nothing")
+
+
+def test_heads_that_were_not_measured_leave_a_figure_without_limits(tmp_path: Path) -> None:
+    table = measured(3)
+    table.loc[table["route"] == "ellipse", "predicted_mm"] = np.nan
+    assert "no head with a pixel size was measured" in texts(figures.bland_altman(table))
+    assert "measured, n = 0" in texts(figures.agreement_scatter(table))
 
 
 def test_measurements_that_failed_are_not_drawn() -> None:

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from lib import files, graph
+from lib import files, graph, params
 from tests.conftest import environment, python, run_study, set_keys
 
 STEPS = [
@@ -254,7 +254,8 @@ def test_an_unknown_study_ends_with_status_2_and_names_the_file_and_the_nearest(
     done = run_study(bare_project, "tinny")
     assert done.returncode == 2
     path = bare_project / "params" / "tinny.yaml"
-    expected = f"{path}: no such study file; there are: demo, hc18_quick, hc18_unet, tiny; nearest: tiny"
+    studies = ", ".join(sorted(each.stem for each in path.parent.iterdir()))
+    expected = f"{path}: no such study file; there are: {studies}; nearest: tiny"
     assert done.stderr.strip() == expected
 
 
@@ -327,3 +328,15 @@ def test_an_absent_data_set_is_refused_and_says_how_to_get_it(bare_project, tmp_
     done = run_study(project, "hc18_quick")
     assert done.returncode == 2
     assert "data/raw/hc18: no such folder; link your copy with 'make study STUDY=<name> DATA=<folder>'" in done.stderr
+
+
+# --- Windows
+
+
+def test_on_windows_it_is_said_what_to_do_instead_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
+    monkeypatch.setattr(graph.sys, "platform", "win32")
+    with pytest.raises(ValueError, match=r"on Windows run notebooks in turn: docs/howto-windows\.md"):
+        graph.run(params.read_study(files.study_file("demo")), 2, None)
+    assert not (tmp_path / "reports").exists()
+    assert (files.ROOT / "docs" / "howto-windows.md").is_file()

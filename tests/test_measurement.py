@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import biometry, cases, datasets, evaluation, files, measurement, verification
+from lib import biometry, cases, datasets, evaluation, measurement, shapes, tables
 from tests import builders
 from tests.builders import Head
 
@@ -22,7 +24,7 @@ def large_heads():
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = builders.write_hc18(tmp_path_factory.mktemp("raw"), large_heads())
-    table = verification.verify(HC18, folder, [], 0.99).cases
+    table = builders.verified(folder).cases
     return table, cases.assign_folds(table, 3, seed=0)
 
 
@@ -102,7 +104,7 @@ def test_hc_s_reference_is_the_published_one(written, tmp_path):
 def test_what_is_not_published_is_measured_on_the_reference_mask(written, tmp_path):
     measured = ellipses(measure(written, tmp_path), "bpd")
     row = written[0].set_index("case").loc[measured.index[0]]
-    region = HC18.read_mask(files.ROOT / row["mask"]) > 0
+    region = HC18.read_mask(cases.split_paths(row["mask"])) > 0
     expected = biometry.measure_head(region, (row["spacing_row_mm"], row["spacing_col_mm"]))["bpd"]
     assert measured["reference_mm"].iloc[0] == expected
 
@@ -137,6 +139,28 @@ def test_a_case_without_a_pixel_size_has_no_row(written, tmp_path):
     measured = measure(written, tmp_path, table=spoilt)
     assert missing not in set(measured["case"])
     assert set(measured["case"]) == set(masks_of(folds)["case"]) - {missing}
+
+
+def test_without_any_pixel_size_there_is_no_row(written, tmp_path):
+    table, _ = written
+    unknown = table.assign(spacing_row_mm=np.nan, spacing_col_mm=np.nan)
+    measured = measure(written, tmp_path, table=unknown)
+    assert measured.empty
+    assert measured.columns.tolist() == measurement.COLUMNS
+    assert measurement.axes_in_order(measured)
+    assert measurement.flagged(measured).empty
+    assert tables.agreement(measured).empty
+
+
+def test_where_the_study_names_no_head_nothing_is_measured_and_no_mask_is_read(written, tmp_path):
+    table, folds = written
+    chosen = builders.step_params("06_biometry", head_classes=[])
+    nowhere = tmp_path / "nowhere"
+    measured = measurement.measure_all(chosen, table, folds, masks_of(folds), HC18, nowhere)
+    assert measured.empty
+    assert measured.columns.tolist() == measurement.COLUMNS
+    assert measurement.axes_in_order(measured)
+    assert measurement.flagged(measured).empty
 
 
 def test_a_case_without_a_pixel_size_does_not_count_in_the_training_mean(written):
@@ -186,7 +210,7 @@ def test_classes_of_the_head_are_joined_before_it_is_measured():
     region[90:110, 100:160] *= 3
     row = pd.Series({"bpd_mm": np.nan, "ofd_mm": np.nan, "hc_mm": np.nan, "mask": "m.png"})
     row["spacing_row_mm"] = row["spacing_col_mm"] = 0.5
-    joined = datasets.Dataset("", "", "", "", ("background", "a", "b", "c"), None, lambda _: region)
+    joined = replace(HC18, classes=("background", "a", "b", "c"), read_mask=lambda _: region)
     assert measurement.reference_mm(row, joined, [1, 2, 3]) == whole
 
 
@@ -199,3 +223,78 @@ def test_axes_in_the_wrong_order_are_found(written, tmp_path):
 
 def test_no_measured_head_has_no_axes_in_the_wrong_order(written, tmp_path):
     assert measurement.axes_in_order(measure(written, tmp_path, change=nothing))
+
+
+# Shapes of structures
+
+
+def describe_shapes(written, folder, table=None, change=as_drawn, tested=None):
+    manifest, folds = written
+    tested = masks_of(folds) if tested is None else tested
+    masks = predictions(folder, tested, change)
+    chosen = builders.step_params("06_biometry")
+    return measurement.shapes_of_all(chosen, manifest if table is None else table, tested, HC18, masks)
+
+
+def test_predicted_and_reference_shapes_of_drawn_heads_are_those_of_the_ellipses(written, tmp_path):
+    found = describe_shapes(written, tmp_path)
+    drawn = {head.name: head for head in large_heads()}
+    assert found.columns.tolist() == measurement.SHAPE_COLUMNS
+    assert (found["class"] == "head").all()
+    for row in found.to_dict("records"):
+        head = drawn[row["case"]]
+        area = np.pi / 4 * head.major * head.minor * head.spacing_mm**2
+        assert row["area_mm2"] == pytest.approx(area, rel=0.005)
+        assert row["eccentricity"] == pytest.approx(np.sqrt(1 - (head.minor / head.major) ** 2), abs=0.01)
+        middle = (np.array(head.centre) + 0.5) * head.spacing_mm
+        assert [row["centroid_row_mm"], row["centroid_col_mm"]] == pytest.approx(middle.tolist(), abs=0.1)
+        assert row["parts"] == 1
+
+
+def test_there_is_a_row_for_every_case_seed_and_source_after_post_processing(written, tmp_path):
+    tested = masks_of(written[1], stages=("raw", "post"), seeds=(0, 1))
+    found = describe_shapes(written, tmp_path, tested=tested)
+    assert len(found) == (tested["stage"] == "post").sum() * 2
+    assert not found.duplicated(["case", "seed", "class", "source"]).any()
+    assert set(found["source"]) == {"reference", "predicted"}
+
+
+def test_raw_masks_are_not_described(written, tmp_path):
+    tested = masks_of(written[1], stages=("raw",))
+    found = describe_shapes(written, tmp_path, tested=tested)
+    assert found.empty
+    assert found.columns.tolist() == measurement.SHAPE_COLUMNS
+
+
+def test_a_structure_that_was_not_predicted_has_no_parts_and_no_place(written, tmp_path):
+    found = describe_shapes(written, tmp_path, change=nothing).set_index("source")
+    assert (found.loc["predicted", "parts"] == 0).all()
+    assert found.loc["predicted", [name for name in shapes.COLUMNS if name != "parts"]].isna().all(axis=None)
+    assert (found.loc["reference", "parts"] == 1).all()
+
+
+def test_without_a_pixel_size_shapes_have_form_and_no_millimetres(written, tmp_path):
+    table = written[0].assign(spacing_row_mm=np.nan, spacing_col_mm=np.nan)
+    found = describe_shapes(written, tmp_path, table=table)
+    assert found["eccentricity"].notna().all()
+    assert found[[name for name in shapes.COLUMNS if name.endswith(("_mm", "_mm2"))]].isna().all(axis=None)
+
+
+def test_a_shifted_prediction_is_found_by_its_centroid(written, tmp_path):
+    def shift(region, head):
+        return np.roll(region, (3, 4), axis=(0, 1))  # five pixels
+
+    found = tables.shapes(describe_shapes(written, tmp_path, change=shift)).iloc[0]
+    tested = [head for head in large_heads() if head.name in set(masks_of(written[1])["case"])]
+    expected = np.mean([5 * head.spacing_mm for head in tested])
+    assert found["centroid_distance_mm"] == pytest.approx(expected, abs=0.03)  # the reference is fitted to an outline
+    assert found["n"] == len(tested)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "known"),
+    [((0.1, 0.2), (0.1, 0.2)), ((np.nan, np.nan), None), ((0.1, np.nan), None)],
+    ids=str,
+)
+def test_a_pixel_size_of_a_table_is_known_or_none(spacing_mm, known):
+    assert measurement.known_spacing(spacing_mm) == known

@@ -1,5 +1,7 @@
 """What `start` takes for parameters, in a fresh kernel and when a cell runs again; what `finish` writes, and when."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -7,20 +9,24 @@ from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
 from traitlets.config import Config
 
-from lib import files, notebook, params, records
+from lib import datasets, files, notebook, params, records
 
 START = 'from lib.notebook import start\np = start("03_model", globals())'
+PAGE = START.replace("03_model", "01_data_verification")
 DEMO = "\n".join(
     [
         'study = "demo"',
         'dataset = "phantom_brain"',
         'classes = ["background", "parenchyma", "csp", "lv"]',
+        "palette = []",
         'device = "auto"',
         'precision = "auto"',
         'model = "unet"',
         "base_channels = 16",
         "depth = 4",
         'normalisation = "batch"',
+        'encoder = "resnet34"',
+        'encoder_weights = "none"',
     ]
 )
 
@@ -29,6 +35,7 @@ DEMO = "\n".join(
 def reports(tmp_path, monkeypatch):
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
     monkeypatch.setattr(records, "data_listing", lambda _: "the same")
+    monkeypatch.setattr(datasets, "prepare", files.raw_folder)  # the phantom is not drawn for this
     monkeypatch.setattr(records, "input_digests", lambda *_: {})  # parameters are tested here, not the graph
     return tmp_path / "reports"
 
@@ -123,6 +130,27 @@ def test_shared_keys_given_otherwise_are_refused(shell):
     assert "dataset = 'phantom_brain'   params/hc18_unet.yaml says 'hc18'; to run another study" in said
 
 
+@pytest.mark.parametrize(
+    "line", ["palette = [[0, 0, 0], [255, 0, 0]]", 'classes = ["background", "head"]'], ids=["palette", "classes"]
+)
+def test_what_says_which_data_a_study_has_is_not_set_by_hand(shell, line):
+    key, _, value = line.partition(" = ")
+    said = message(shell, f'study = "demo"\n{line}', START)
+    assert f"{key} = {value.replace(chr(34), chr(39))}   params/demo.yaml says " in said
+    assert "to run another study, give all its keys, or only its name" in said
+
+
+def test_groups_can_be_tried_by_hand_and_are_recorded(shell):
+    run(shell, 'study = "demo"\ngroups = ["trans-thalamic", "diverse"]', PAGE)
+    assert shell.user_ns["p"].params.groups == ["trans-thalamic", "diverse"]
+    assert shell.user_ns["p"].differs == ["groups"]
+
+
+def test_a_page_knows_the_data_set_of_its_study(shell):
+    run(shell, DEMO, START)
+    assert shell.user_ns["p"].dataset is datasets.DATASETS["phantom_brain"]
+
+
 def test_fold_and_seed_set_by_the_graph_are_no_difference(shell, reports):
     run(shell, 'study = "demo"\nfold = 2\nseed = 7', START.replace("03_model", "04_training"))
     page = shell.user_ns["p"]
@@ -158,7 +186,9 @@ def test_without_a_study_the_cell_is_told_what_is_expected(shell):
 
 
 def test_an_unknown_study_is_named_with_the_nearest(shell):
-    assert "demos.yaml: no such study file; there are: demo" in message(shell, 'study = "demos"', START)
+    said = message(shell, 'study = "demos"', START)
+    assert "demos.yaml: no such study file; there are: " in said
+    assert said.endswith("; nearest: demo")
 
 
 def test_rules_between_keys_hold_in_the_cell_too(shell):
@@ -208,9 +238,16 @@ def test_another_notebooks_key_that_later_cells_use_as_a_name_is_no_fault(shell)
     run(shell, DEMO, START, "folds = object()\nprint(folds)", DEMO, START)
 
 
-# --- checks and finish
+def test_the_first_notebook_alone_has_its_data_made(shell, monkeypatch):
+    made = []
+    monkeypatch.setattr(datasets, "prepare", made.append)
+    run(shell, DEMO, START)
+    assert made == []
+    run(shell, 'study = "demo"', PAGE)
+    assert made == ["phantom_brain"]
 
-PAGE = START.replace("03_model", "01_data_verification")
+
+# --- checks and finish
 
 
 def test_a_finished_page_has_a_record_with_its_checks(shell, reports):
@@ -282,6 +319,13 @@ def test_measured_time_and_memory_are_positive():
     found = notebook.measure(0.0)
     assert found["seconds"] > 0
     assert found["peak_bytes"] > 10**6
+
+
+def test_on_windows_the_most_memory_is_what_windows_counted(monkeypatch):
+    monkeypatch.setattr(notebook.sys, "platform", "win32")
+    counted = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=12345))
+    monkeypatch.setattr(notebook.psutil, "Process", lambda: counted)
+    assert notebook.measure(0.0)["peak_bytes"] == 12345
 
 
 @pytest.mark.parametrize(("images", "kind"), [(False, "image/svg+xml"), (True, "image/png")])

@@ -4,21 +4,30 @@ import re
 import pytest
 import yaml
 
-from lib import files, params
+from lib import datasets, files, params
 from tests import builders
 
 STUDIES = sorted((files.ROOT / "params").glob("*.yaml"))
-DIFFER = {  # of hc18_quick from hc18_unet: minutes on two cores against the full protocol
-    "study",
-    "fold_count",
-    "image_size",
-    "base_channels",
-    "epochs",
-    "learning_rate",
-    "workers",
-    "folds",
-    "seeds",
-    "title",
+NAMES = {"study", "title"}
+SMALLER = NAMES | {"image_size", "base_channels", "epochs", "learning_rate", "workers"}  # for two cores
+LOSS = {"cross_entropy_weight", "focal_weight", "dice_weight", "cross_entropy_class_weights", "label_smoothing"}
+PLATEAU = {"plateau_factor", "plateau_patience", "early_stopping_patience"}
+DIFFER = {  # two studies, and the keys in which they differ: a comparison must not change more than it says
+    ("hc18_quick", "hc18_unet"): SMALLER | {"fold_count", "folds", "seeds"},
+    ("hc18_segnet_quick", "hc18_segnet"): SMALLER | PLATEAU | {"fold_count", "folds", "depth"},
+    ("phantom_hc18_segnet", "hc18_segnet_quick"): NAMES
+    | {"dataset", "fold_count", "image_size", "epochs", "plateau_patience"},
+    ("fetal_tumour_quick", "fetal_tumour"): SMALLER | {"schedule", "folds"},
+    ("phantom_fetal_tumour", "fetal_tumour_quick"): NAMES
+    | {"dataset", "image_size", "normalisation", "epochs", "learning_rate", "head_classes"},
+    ("busi_quick", "busi"): SMALLER | {"batch_size", "seeds"},
+    ("phantom_brain_structures", "brain_structures"): SMALLER | {"dataset", "schedule", "folds"},
+    ("phantom_brain_structures_even", "phantom_brain_structures"): NAMES | {"oversample_classes", "oversample_factor"},
+    ("demo", "phantom_brain_structures"): NAMES
+    | LOSS
+    | {"dataset", "groups", "model", "epochs", "batch_size", "optimizer", "weight_decay", "selection_metric"}
+    | {"oversample_classes", "oversample_factor", "affine_probability", "shift_fraction", "brightness_contrast"}
+    | {"clahe_probability", "postprocessing", "minimum_area_mm2"},
 }
 
 
@@ -47,9 +56,20 @@ def test_every_study_file_is_valid(path):
     assert params.read_study(path).study == path.stem
 
 
-def test_quick_and_full_hc18_studies_differ_in_these_keys_only():
-    quick, full = (params.read_study(files.study_file(name)).model_dump() for name in ("hc18_quick", "hc18_unet"))
-    assert {key for key in quick if quick[key] != full[key]} == DIFFER
+@pytest.mark.parametrize(("one", "other"), sorted(DIFFER), ids=str)
+def test_two_studies_differ_in_these_keys_only(one, other):
+    first, second = (params.read_study(files.study_file(name)).model_dump() for name in (one, other))
+    assert {key for key in first if first[key] != second[key]} == DIFFER[(one, other)]
+
+
+def test_every_study_file_is_compared_with_another():
+    assert {name for pair in DIFFER for name in pair} == {path.stem for path in STUDIES}
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_has_the_classes_groups_and_colours_of_its_data_set(path):
+    study = params.read_study(path)
+    assert list(datasets.of(study).classes) == study.classes
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -171,9 +191,33 @@ def test_a_misspelt_word_in_a_list_is_answered_with_the_nearest():
         ("title", ""),
         ("title", 5),
         ("hc_range_mm", [40.0, float("inf")]),
-        ("near_duplicate_correlation", 0.4),
+        ("near_duplicate_correlation", 0.29),
+        ("near_duplicate_correlation", 1.01),
         ("threshold_candidates", [0.5, 1.0]),
         ("postprocessing", ["watershed"]),
+        ("palette", [[0, 0, 0], [256, 0, 0]]),
+        ("palette", [[0, 0, 0], [255.0, 0, 0]]),
+        ("palette", "red"),
+        ("groups", "benign"),
+        ("groups", [1]),
+        ("model", "unet++"),
+        ("depth", 7),
+        ("encoder", "resnet50"),
+        ("encoder_weights", "ImageNet"),
+        ("focal_weight", -0.1),
+        ("focal_gamma", 10.5),
+        ("label_smoothing", 1.0),
+        ("cross_entropy_class_weights", [1.0, -1.0]),
+        ("selection_metric", "f1"),
+        ("intensity_probability", 1.1),
+        ("clahe_probability", -0.1),
+        ("closing_pixels", 0),
+        ("dilation_pixels", 5.0),
+        ("minimum_area_mm2", -1.0),
+        ("parts_kept", 0),
+        ("minimum_probability", 1.5),
+        ("minimum_margin", -0.1),
+        ("head_classes", ["Head"]),
     ],
 )
 def test_a_value_of_wrong_type_or_range_is_one_fault_that_says_what_is_allowed(key, value):
@@ -198,7 +242,21 @@ def test_whole_numbers_may_stand_for_floats():
         ({"dice_class_weights": [1.0]}, "one for each class"),
         ({"dice_class_weights": [0.0, 0.0]}, "not all 0 where dice_weight is above 0"),
         ({"selection_class_weights": [0.0, 0.0]}, "one for each class, not all 0"),
-        ({"cross_entropy_weight": 0.0, "dice_weight": 0.0}, "cross_entropy_weight and dice_weight not both 0"),
+        ({"cross_entropy_class_weights": [1.0, 1.0, 1.0]}, "one for each class, not all 0"),
+        ({"cross_entropy_class_weights": [0.0, 0.0]}, "one for each class, not all 0"),
+        (
+            {"cross_entropy_weight": 0.0, "focal_weight": 0.0, "dice_weight": 0.0},
+            "cross_entropy_weight, focal_weight and dice_weight not all 0",
+        ),
+        ({"palette": [[0, 0, 0]]}, "[], or three numbers for each class, no colour twice"),
+        ({"palette": [[0, 0, 0], [255, 0]]}, "[], or three numbers for each class, no colour twice"),
+        ({"palette": [[9, 9, 9], [9, 9, 9]]}, "[], or three numbers for each class, no colour twice"),
+        ({"groups": ["benign", "malignant", "benign"]}, "no group twice"),
+        ({"model": "resnet_unet", "depth": 4}, "5 with resnet_unet, at most 5 with segnet and segnet_skips"),
+        ({"model": "segnet", "depth": 6}, "5 with resnet_unet, at most 5 with segnet and segnet_skips"),
+        ({"model": "segnet_skips", "depth": 6}, "5 with resnet_unet, at most 5 with segnet and segnet_skips"),
+        ({"closing_pixels": 4}, "odd: an even kernel has no middle"),
+        ({"dilation_pixels": 10}, "odd: an even kernel has no middle"),
         ({"oversample_classes": ["background"]}, "classes other than background"),
         ({"head_classes": ["heart"]}, "classes other than background"),
         ({"folds": [6]}, "0 to fold_count - 1, once each"),
@@ -212,6 +270,29 @@ def test_whole_numbers_may_stand_for_floats():
 def test_a_rule_between_keys_is_said_in_words(changes, said):
     faults = params.find_faults(builders.values(**changes), params.Study)
     assert any(fault.endswith(said) for fault in faults), faults
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head_classes": []},
+        {"palette": [[0, 0, 0], [255, 0, 0]]},
+        {"groups": ["benign", "malignant"]},
+        {"model": "resnet_unet", "depth": 5},
+        {"model": "segnet", "depth": 5},
+        {"model": "segnet_skips", "depth": 1},
+        {"model": "attention_unet", "depth": 6},
+        {"encoder_weights": "imagenet"},
+        {"cross_entropy_weight": 0.0, "focal_weight": 1.0, "dice_weight": 0.0},
+        {"cross_entropy_class_weights": [0.0, 1.0]},
+        {"postprocessing": ["fill_holes", "largest_component", "fill_holes"]},
+        {"postprocessing": []},
+        {"closing_pixels": 1, "dilation_pixels": 99},
+    ],
+    ids=str,
+)
+def test_what_the_rules_allow_is_no_fault(changes):
+    assert params.find_faults(builders.values(**changes), params.Study) == []
 
 
 def test_thresholds_with_four_classes_are_refused():

@@ -82,27 +82,50 @@ def test_bfloat16_gives_float32_probabilities_near_the_exact_ones():
 # Masks
 
 
-def test_a_mask_at_the_same_size_is_the_threshold_typed_out():
-    same = geometry.fit((2, 2), (2, 2))
+def native_mask(shown, mapping, threshold):
+    """From probabilities at network size to a mask at native size."""
+    return prediction.decide(prediction.to_native(shown, mapping), threshold)
+
+
+def test_a_pixel_counts_from_the_threshold_on():
     foreground = np.array([[0.1, 0.5], [0.49, 0.9]], np.float32)
     shown = np.stack([1 - foreground, foreground])
-    assert prediction.native_mask(shown, same, 0.5).tolist() == [[0, 1], [0, 1]]
-    assert prediction.native_mask(shown, same, 0.3).tolist() == [[0, 1], [1, 1]]
+    assert prediction.decide(shown, 0.5).tolist() == [[0, 1], [0, 1]]
+    assert prediction.decide(shown, 0.3).tolist() == [[0, 1], [1, 1]]
+    assert prediction.decide(shown, 0.95).tolist() == [[0, 0], [0, 0]]
+    assert prediction.decide(shown, 0.5).dtype == np.uint8
 
 
-def test_without_a_threshold_the_most_probable_class_wins():
-    same = geometry.fit((1, 3), (1, 3))
-    shown = np.array([[[0.5, 0.2, 0.3]], [[0.3, 0.5, 0.3]], [[0.2, 0.3, 0.4]]], np.float32)
-    mask = prediction.native_mask(shown, same, None)
-    assert mask.tolist() == [[0, 1, 2]]
+def test_without_a_threshold_the_most_probable_class_wins_of_equals_the_first():
+    shown = np.array([[[0.5, 0.2, 0.3, 0.4]], [[0.3, 0.5, 0.3, 0.4]], [[0.2, 0.3, 0.4, 0.2]]], np.float32)
+    mask = prediction.decide(shown, None)
+    assert mask.tolist() == [[0, 1, 2, 0]]
     assert mask.dtype == np.uint8
+
+
+def test_at_the_same_size_probabilities_stay_as_they_are():
+    same = geometry.fit((5, 6), (5, 6))
+    for classes in (2, 4):
+        shown = np.random.default_rng(0).dirichlet(np.ones(classes), (5, 6)).transpose(2, 0, 1).astype(np.float32)
+        assert prediction.to_native(shown, same) == pytest.approx(shown, abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_probabilities_at_native_size_add_up_to_1_and_are_those_of_the_geometry(classes):
+    mapping = geometry.fit((54, 80), (32, 48))
+    shown = np.random.default_rng(1).dirichlet(np.ones(classes), (32, 48)).transpose(2, 0, 1).astype(np.float32)
+    native = prediction.to_native(shown, mapping)
+    assert native.shape == (classes, 54, 80)
+    assert native.dtype == np.float32
+    assert native.sum(axis=0) == pytest.approx(np.ones((54, 80)), abs=1e-5)
+    assert native == pytest.approx(geometry.to_native(shown, mapping), abs=1e-6)
 
 
 def test_two_classes_without_a_threshold_are_cut_at_one_half():
     mapping = geometry.fit((54, 80), (32, 48))
     foreground = np.random.default_rng(0).random((32, 48)).astype(np.float32)
     shown = np.stack([1 - foreground, foreground])
-    differ = prediction.native_mask(shown, mapping, None) != prediction.native_mask(shown, mapping, 0.5)
+    differ = native_mask(shown, mapping, None) != native_mask(shown, mapping, 0.5)
     assert differ.mean() < 1e-3  # ties only
 
 
@@ -111,9 +134,19 @@ def test_a_head_at_network_size_comes_back_in_its_native_place():
     region = builders.region_of(head)
     mapping = geometry.fit(head.shape, (128, 192))
     share = geometry.image_to_network(region.astype(np.float32), mapping)
-    mask = prediction.native_mask(np.stack([1 - share, share]), mapping, 0.5)
+    mask = native_mask(np.stack([1 - share, share]), mapping, 0.5)
     assert mask.shape == head.shape
     assert (mask != region).mean() < 2e-3  # a tenth of the edge's pixels
+
+
+def test_several_classes_come_back_in_their_native_places():
+    truth = np.zeros((60, 90), np.uint8)
+    truth[builders.ellipse_region(truth.shape, (30, 45), 56, 44, 20)] = 1
+    truth[builders.ellipse_region(truth.shape, (26, 40), 12, 8, 60)] = 2
+    truth[builders.ellipse_region(truth.shape, (36, 55), 14, 9, 0)] = 3
+    mapping = geometry.fit(truth.shape, (128, 192))
+    shares = np.stack([geometry.image_to_network((truth == index).astype(np.float32), mapping) for index in range(4)])
+    assert (native_mask(shares, mapping, None) != truth).mean() < 4e-3
 
 
 # The rival that learns nothing

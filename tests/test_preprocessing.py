@@ -1,11 +1,12 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lib import arrays, datasets, files, preprocessing, verification
+from lib import arrays, cases, datasets, files, preprocessing
 from tests import builders
 
 HC18 = datasets.DATASETS["hc18"]
@@ -38,7 +39,7 @@ def processed(tmp_path, monkeypatch):
 
 
 def manifest(folder):
-    return verification.verify(HC18, folder, [], 0.99).cases
+    return builders.verified(folder).cases
 
 
 def state(folder):
@@ -119,6 +120,22 @@ def test_a_file_changed_since_the_manifest_is_refused(written, processed, tmp_pa
     with pytest.raises(ValueError, match=r"001_HC\.png or its mask has changed since 01_data_verification"):
         preprocessing.preprocess(table, HC18, SIZE)
     assert state(processed) == {}
+
+
+def test_references_of_several_files_are_read_together_and_each_is_watched(processed, tmp_path):
+    image = builders.save_png(tmp_path / "a b (1).png", np.full((32, 48), 90, np.uint8))
+    parts = np.zeros((2, 32, 48), np.uint8)
+    parts[0, 4:10, 5:20], parts[1, 15:30, 25:40] = 255, 255
+    masks = [builders.save_png(tmp_path / f"m{place}.png", part) for place, part in enumerate(parts)]
+    table = cases.cases_table([cases.Case("a", "s", image, tuple(masks), None)])
+    table = table.assign(height=32, width=48, sha256=cases.content_hash(image, masks))
+    union = replace(HC18, read_mask=lambda paths: np.any([cases.read_binary(p) for p in paths], axis=0).view(np.uint8))
+    made = preprocessing.preprocess(table, union, SIZE)
+    assert np.array_equal(made.masks[0], (parts > 0).any(axis=0))
+    shutil.rmtree(processed)
+    builders.save_png(masks[1], parts[0])
+    with pytest.raises(ValueError, match="has changed since 01_data_verification"):
+        preprocessing.preprocess(table, union, SIZE)
 
 
 def test_an_exception_in_the_middle_leaves_nothing(written, processed, monkeypatch):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lib import files, params, records
+from lib import files, graph, params, records
 
 VERIFICATION, PREPROCESSING, MODEL = (
     records.Step(name) for name in ("01_data_verification", "02_preprocessing", "03_model")
@@ -112,6 +112,84 @@ def test_raw_data_changed_in_any_way_make_verification_run_again_and_nothing_els
         image.unlink()
     assert records.stale_reasons(VERIFICATION, finished) == ["files in data/raw/phantom_brain changed"]
     assert records.stale_reasons(PREPROCESSING, finished) == []
+
+
+# Data that a verification is searched against
+
+
+@pytest.fixture
+def at_hand(study):
+    """hc18_quick's parameters; several data sets in data/raw, published, one's own and made here."""
+    for name in ("hc18", "busi", "ultrasound_fetus", "own_cells", "phantom_brain", ".writing-phantom_hc18"):
+        files.write_text(files.raw_folder(name) / "image.png", f"pixels of {name}")
+    files.write_text(files.raw_folder("hc18").parent / "notes.txt", "no folder")
+    return params.read_study(files.study_file("hc18_quick"))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "listed"),
+    [
+        ("hc18", ["busi", "hc18", "ultrasound_fetus"]),
+        ("busi", ["busi", "hc18", "ultrasound_fetus"]),
+        ("own_cells", ["busi", "hc18", "own_cells", "ultrasound_fetus"]),
+        ("phantom_brain", ["phantom_brain"]),
+    ],
+)
+def test_the_other_published_data_sets_at_hand_are_listed_but_none_for_a_phantom(at_hand, dataset, listed):
+    listings = records.data_listings(dataset)
+    assert list(listings) == listed
+    assert listings == {name: records.data_listing(name) for name in listed}
+
+
+def test_an_absent_data_set_has_a_listing_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "raw_folder", lambda dataset: tmp_path / "raw" / dataset)
+    assert list(records.data_listings("hc18")) == ["hc18"]
+
+
+def test_only_the_verification_lists_data(at_hand):
+    finish(VERIFICATION, at_hand)
+    assert list(records.snapshot(VERIFICATION, at_hand)["data"]) == ["busi", "hc18", "ultrasound_fetus"]
+    assert "data" not in records.snapshot(PREPROCESSING, at_hand)
+
+
+@pytest.mark.parametrize("change", ["changed", "new", "gone"])
+def test_the_folder_that_changed_is_named_whichever_it_is(at_hand, change):
+    if change == "new":
+        (files.raw_folder("busi") / "image.png").unlink()
+        files.raw_folder("busi").rmdir()
+    finish(VERIFICATION, at_hand)
+    assert records.stale_reasons(VERIFICATION, at_hand) == []
+    if change == "gone":
+        (files.raw_folder("busi") / "image.png").unlink()
+        files.raw_folder("busi").rmdir()
+    else:
+        files.write_text(files.raw_folder("busi") / "image.png", "other pixels")
+    assert records.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi changed"]
+    assert graph.explain(at_hand).splitlines()[:2] == [
+        f"{'01_data_verification':28} runs",
+        "    files in data/raw/busi changed",
+    ]
+
+
+def test_one_s_own_data_and_phantoms_beside_it_change_nothing(at_hand):
+    finish(VERIFICATION, at_hand)
+    for name in ("own_cells", "phantom_brain", "phantom_hc18"):
+        files.write_text(files.raw_folder(name) / "image.png", "other pixels")
+    assert records.stale_reasons(VERIFICATION, at_hand) == []
+
+
+def test_a_record_without_listings_by_folder_makes_verification_run_again(at_hand):
+    finish(VERIFICATION, at_hand)
+    edit(VERIFICATION, at_hand, data=None)
+    assert records.stale_reasons(VERIFICATION, at_hand) == [
+        f"files in data/raw/{name} changed" for name in ("busi", "hc18", "ultrasound_fetus")
+    ]
+
+
+def test_a_record_whose_data_are_one_digest_is_stale_and_does_not_stop_the_graph(at_hand):
+    finish(VERIFICATION, at_hand)
+    edit(VERIFICATION, at_hand, data="0123abcd")  # as records were before data sets were listed by name
+    assert records.stale_reasons(VERIFICATION, at_hand) != []
 
 
 def test_an_output_edited_by_hand_is_named(finished):

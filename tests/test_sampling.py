@@ -56,6 +56,45 @@ def test_without_classes_to_oversample_all_weigh_the_same():
     assert sampling.case_weights(np.ones((3, 2, 2), np.uint8), [], 5.0).tolist() == [1, 1, 1]
 
 
+def exposed(masks, rows, order, classes):
+    """The table of exposure as {class: (cases, percent, draws, percent)}."""
+    table = sampling.exposure(masks, np.array(rows), np.array(order), classes)
+    assert table.columns.tolist() == ["class", "cases", "cases_percent", "draws", "draws_percent"]
+    return {name: tuple(row) for name, *row in table.itertuples(index=False)}
+
+
+def test_exposure_counted_by_hand():
+    masks = np.zeros((6, 2, 2), np.uint8)
+    masks[:, 0, 0] = 1
+    masks[1, 1, 1], masks[3, 1, 1], masks[4, 1, 1] = 2, 2, 3
+    masks[0] = 0
+    # training cases 0, 1, 3, 5: all but 0 show the head, 1 and 3 show the CSP, none the LV
+    found = exposed(masks, [0, 1, 3, 5], [1, 1, 3, 5, 1], ["background", "head", "csp", "lv"])
+    assert found == {"head": (3, 75.0, 5, 100.0), "csp": (2, 50.0, 4, 80.0), "lv": (0, 0.0, 0, 0.0)}
+
+
+def test_without_oversampling_an_epoch_shows_each_class_as_often_as_cases_do():
+    masks = np.random.default_rng(0).integers(0, 3, (30, 1, 2)).astype(np.uint8)
+    rows = np.arange(30)
+    order = sampling.epoch_rows(rows, np.ones(30), seed=0, epoch=1)
+    table = sampling.exposure(masks, rows, order, ["background", "a", "b"])
+    assert table["draws"].tolist() == table["cases"].tolist()
+
+
+def test_oversampling_shows_in_the_exposure():
+    masks = np.zeros((40, 2, 2), np.uint8)
+    masks[:, 0, 0] = 1
+    masks[:8, 1, 1] = 2
+    rows = np.arange(40)
+    weights = sampling.case_weights(masks, [2], 5.0)
+    order = np.concatenate([sampling.epoch_rows(rows, weights, 0, epoch) for epoch in range(100)])
+    found = sampling.exposure(masks, rows, order, ["background", "head", "rare"]).set_index("class")
+    assert found.loc["rare", "cases_percent"] == 20
+    # 8 x 5 of 8 x 5 + 32 draws; 4000 draws: 0.8 % at one standard deviation
+    assert found.loc["rare", "draws_percent"] == pytest.approx(100 * 40 / 72, abs=3)
+    assert found.loc["head", "draws_percent"] == 100
+
+
 def test_the_richest_mask_is_the_first_that_shows_most_classes():
     masks = np.array([[[0, 1]], [[1, 2]], [[0, 0]]], np.uint8).repeat(2, axis=1)
     masks[1, 0, 0] = 0

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import typst
 
+from lib import shapes as shape_measures
 from lib import tables
 
 NAN = float("nan")
@@ -125,6 +126,216 @@ def test_quantities_stay_together() -> None:
         [one.iloc[:1], one.iloc[:1].assign(quantity="bpd"), one.iloc[1:], one.iloc[1:].assign(quantity="bpd")]
     )
     assert tables.agreement(both)["quantity"].tolist() == ["hc", "hc", "bpd", "bpd"]
+
+
+def test_agreement_of_no_measurement_is_an_empty_table() -> None:
+    empty = measurements([])
+    assert tables.agreement(empty).empty
+    assert tables.to_typst(tables.agreement(empty)) == "nothing to list\n"
+
+
+# Sensitivity, specificity, precision
+
+
+def test_detection_of_three_images_counted_by_hand() -> None:
+    # sensitivity 3/4, 1/2, -; specificity 95/96, 97/98, 98/100; precision 3/4, 1/2, 0/2; each over what is defined
+    counts = [(3, 1, 1, 95), (1, 1, 1, 97), (0, 2, 0, 98)]
+    table = long_table([each[:3] for each in counts]).assign(tn=[each[3] for each in counts])
+    row = tables.detection(table).iloc[0]
+    assert (row["class"], row["stage"], row["n"]) == ("csp", "post", 3)
+    assert row["sensitivity"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert row["specificity"] == pytest.approx((95 / 96 + 97 / 98 + 98 / 100) / 3)
+    assert row["precision"] == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
+    assert row["pooled_sensitivity"] == pytest.approx(4 / 6)
+    assert row["pooled_specificity"] == pytest.approx(290 / 294)
+    assert row["pooled_precision"] == pytest.approx(4 / 8)
+
+
+def test_detection_has_an_interval_beside_each_mean_and_a_row_a_class_and_stage() -> None:
+    raw, post = (
+        long_table([(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)], stage=stage).assign(tn=[9, 8, 90, 95])
+        for stage in ("raw", "post")
+    )
+    table = tables.detection(pd.concat([raw, post]))
+    assert table["stage"].tolist() == ["raw", "post"]
+    for metric in ("sensitivity", "specificity", "precision"):
+        assert (table[f"{metric}_low"] < table[metric]).all()
+        assert (table[metric] < table[f"{metric}_high"]).all()
+
+
+def test_what_is_not_defined_in_any_image_is_missing_and_not_0() -> None:
+    row = tables.detection(long_table([(0, 0, 0), (0, 0, 0)])).iloc[0]
+    missing = ["sensitivity", "precision", "pooled_sensitivity", "pooled_precision"]
+    assert row[missing].isna().all()
+    assert row["specificity"] == row["pooled_specificity"] == 1
+
+
+# Parts of the data
+
+
+def test_dice_by_fold_counted_by_hand() -> None:
+    table = long_table([(40, 10, 10), (0, 0, 50), (45, 5, 5), (0, 3, 0)]).assign(fold=[1, 1, 0, 0])
+    raw = table.assign(stage="raw", tp=0, fp=0, fn=1, dice=0.0)
+    rows = tables.by_part(pd.concat([raw, table]), "fold").set_index("fold")
+    assert rows.index.tolist() == [0, 1]
+    assert rows["dice"].tolist() == pytest.approx([0.9, 0.4])
+    assert rows["cases"].tolist() == [2, 2]
+    assert rows["n"].tolist() == [1, 2]  # cases whose reference shows the class
+    assert rows["missed"].tolist() == [0, 1]
+    assert rows["invented"].tolist() == [1, 0]
+
+
+def test_parts_may_be_strata_and_hold_a_row_for_each_class() -> None:
+    csp = long_table([(9, 1, 1), (8, 2, 2)]).assign(stratum=["early", "late"])
+    rows = tables.by_part(pd.concat([csp, csp.assign(**{"class": "lv"})]), "stratum")
+    assert rows[["stratum", "class"]].values.tolist() == [
+        ["early", "csp"],
+        ["early", "lv"],
+        ["late", "csp"],
+        ["late", "lv"],
+    ]
+    assert rows["dice"].tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8])
+
+
+def test_a_case_of_several_seeds_counts_once_in_its_part() -> None:
+    both = pd.concat([long_table([(9, 1, 1)]), long_table([(7, 3, 3)], seed=1)])
+    row = tables.by_part(both, "fold").iloc[0]
+    assert (row["cases"], row["n"]) == (1, 1)
+    assert row["dice"] == pytest.approx(0.8)
+
+
+# What post-processing changes
+
+
+def stages(raw: list[tuple[int, int, int]], post: list[tuple[int, int, int]], order: int = 0) -> pd.DataFrame:
+    """The long table of both stages, the rows of each in another order."""
+    both = [long_table(counts, stage=stage) for counts, stage in ((raw, "raw"), (post, "post"))]
+    return pd.concat([table.sample(frac=1, random_state=order + place) for place, table in enumerate(both)])
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_the_effect_of_post_processing_counted_by_hand(order: int) -> None:
+    raw = [(40, 10, 10), (30, 30, 10), (20, 0, 20), (0, 5, 0), (0, 0, 9), (5, 0, 5), (8, 2, 2), (0, 5, 0)]
+    post = [(40, 0, 10), (30, 10, 10), (0, 0, 40), (0, 0, 0), (0, 0, 9), (5, 0, 5), (8, 1, 2), (0, 2, 0)]
+    row = tables.effect(stages(raw, post, order)).iloc[0]
+    # the fourth and the last case do not show the class: what is invented there is counted, not averaged
+    changes = [80 / 90 - 0.8, 60 / 80 - 0.6, 0 - 40 / 60, 0, 0, 16 / 19 - 0.8]
+    assert row["change_of_dice"] == pytest.approx(np.mean(changes))
+    assert row["change_low"] < row["change_of_dice"] < row["change_high"]
+    assert (row["n"], row["better"], row["worse"]) == (6, 3, 1)
+    assert (row["missed_raw"], row["missed_post"]) == (1, 2)
+    assert (row["invented_raw"], row["invented_post"]) == (2, 1)
+
+
+def test_the_effect_has_a_row_a_class_and_counts_a_case_of_two_seeds_once() -> None:
+    one = stages([(9, 1, 1), (8, 2, 2)], [(9, 0, 1), (8, 2, 2)])
+    both = pd.concat([one, one.assign(seed=1)])
+    table = tables.effect(pd.concat([both, both.assign(**{"class": "lv"})]))
+    assert table["class"].tolist() == ["csp", "lv"]
+    assert table["n"].tolist() == [2, 2]
+    assert table["better"].tolist() == [2, 2]  # of predictions
+
+
+def test_nothing_done_changes_nothing() -> None:
+    same = [(9, 1, 1), (0, 3, 0), (0, 0, 4), (5, 5, 5)]
+    row = tables.effect(stages(same, same)).iloc[0]
+    assert (row["change_of_dice"], row["better"], row["worse"]) == (0, 0, 0)
+    assert row["missed_raw"] == row["missed_post"] == 1
+
+
+# Confusion
+
+
+def confusion_rows(pixels: dict[str, list[int]], stage: str = "post", fold: int = 0) -> list[tuple]:
+    return [(fold, 0, stage, of, to, count) for of, counts in pixels.items() for to, count in zip(pixels, counts)]
+
+
+def confusion_table(*rows: tuple) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["fold", "seed", "stage", "reference", "predicted", "pixels"])
+
+
+def test_a_confusion_of_two_folds_is_summed_and_given_in_percent_of_its_row() -> None:
+    first = confusion_rows({"background": [90, 10, 0], "head": [5, 40, 5], "csp": [0, 1, 3]})
+    second = confusion_rows({"background": [100, 0, 0], "head": [5, 40, 5], "csp": [0, 1, 3]}, fold=1)
+    raw = confusion_rows({"background": [1, 1, 1], "head": [1, 1, 1], "csp": [1, 1, 1]}, "raw")
+    table = tables.confusion(confusion_table(*raw, *first, *second))
+    expected_columns = ["reference", "pixels", "background_percent", "head_percent", "csp_percent"]
+    assert table.columns.tolist() == expected_columns
+    assert table["reference"].tolist() == ["background", "head", "csp"]
+    assert table["pixels"].tolist() == [200, 100, 8]
+    shares = table[expected_columns[2:]].to_numpy(float)
+    assert shares == pytest.approx(np.array([[95, 5, 0], [10, 80, 10], [0, 25, 75]]))
+    assert tables.confusion(confusion_table(*raw, *first), "raw")["pixels"].tolist() == [3, 3, 3]
+
+
+def test_shares_of_a_class_that_no_reference_shows_are_missing() -> None:
+    table = tables.confusion(confusion_table(*confusion_rows({"background": [8, 2], "csp": [0, 0]})))
+    assert table["pixels"].tolist() == [10, 0]
+    assert table.loc[1, ["background_percent", "csp_percent"]].isna().all()
+
+
+# Shapes
+
+
+def shape_rows(**values: list[float]) -> pd.DataFrame:
+    """shapes.csv of one class: the reference and the prediction of each case, in turn."""
+    count = len(next(iter(values.values())))
+    table = pd.DataFrame(dict.fromkeys(shape_measures.COLUMNS, 1.0), index=range(count)).assign(**values)
+    table.insert(0, "source", ["reference", "predicted"] * (count // 2))
+    key = {"case": [f"c{place // 2}" for place in range(count)], "seed": 0, "class": "csp"}
+    return table.assign(**key)
+
+
+def test_shapes_of_two_structures_compared_by_hand() -> None:
+    table = shape_rows(
+        area_mm2=[100.0, 110.0, 50.0, 40.0],
+        centroid_row_mm=[10.0, 13.0, 20.0, 20.0],
+        centroid_col_mm=[10.0, 14.0, 20.0, 21.0],
+        height_mm=[5.0, 6.0, 4.0, 4.0],
+        width_mm=[9.0, 8.0, 4.0, 7.0],
+        eccentricity=[0.8, 0.7, 0.6, 0.8],
+    )
+    row = tables.shapes(table).iloc[0]
+    assert (row["class"], row["n"]) == ("csp", 2)
+    assert row["reference_area_mm2"] == 75
+    assert row["area_error_mm2"] == 10
+    assert row["area_error_percent"] == pytest.approx((10 + 20) / 2)
+    assert row["centroid_distance_mm"] == pytest.approx((5 + 1) / 2)
+    assert (row["height_error_mm"], row["width_error_mm"]) == (0.5, 2.0)
+    assert (row["eccentricity"], row["eccentricity_error"]) == (pytest.approx(0.7), pytest.approx(0.15))
+
+
+def test_cases_that_lack_a_structure_in_one_mask_are_not_compared() -> None:
+    table = shape_rows(parts=[1, 1, 1, 0, 0, 2, 0, 0], area_mm2=[10.0, 12.0, 10.0, NAN, NAN, 3.0, NAN, NAN])
+    row = tables.shapes(table).iloc[0]
+    assert row["n"] == 1
+    assert row["area_error_mm2"] == 2
+
+
+def test_a_structure_that_no_case_shows_in_both_masks_has_no_figures() -> None:
+    row = tables.shapes(shape_rows(parts=[1, 0], area_mm2=[10.0, NAN])).iloc[0]
+    assert row["n"] == 0
+    assert row.drop(["class", "n"]).isna().all()
+
+
+def test_without_a_pixel_size_only_form_is_compared() -> None:
+    table = shape_rows(area_mm2=[NAN, NAN], eccentricity=[0.8, 0.6], height_mm=[NAN, NAN])
+    row = tables.shapes(table.assign(centroid_row_mm=NAN)).iloc[0]
+    assert row["n"] == 1
+    assert np.isnan(row["area_error_mm2"])
+    assert np.isnan(row["centroid_distance_mm"])
+    assert row["eccentricity_error"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_predictions_are_paired_by_case_and_seed_in_any_order(order: int) -> None:
+    table = shape_rows(parts=[1, 1, 1, 2, 1, 0], area_mm2=[100.0, 110.0, 50.0, 40.0, 70.0, NAN])
+    both = pd.concat([table, table.assign(seed=1)]).sample(frac=1, random_state=order)
+    row = tables.shapes(both).iloc[0]
+    assert (row["n"], row["reference_area_mm2"], row["area_error_mm2"]) == (2, 75, 10)
+
+
+# Reading
 
 
 @pytest.mark.parametrize(

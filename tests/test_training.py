@@ -41,6 +41,15 @@ def fit(folder, chosen=None, arrays=None, say=None, network=NETWORK):
     return run, lines
 
 
+def counts_of(*dice):
+    """Pixels by reference and predicted class that have these Dice; what is wrong lies in the background."""
+    table = torch.zeros(len(dice) + 1, len(dice) + 1, dtype=torch.int64)
+    for index, value in enumerate(dice, start=1):
+        hits = round(value * 1000)
+        table[index, index], table[0, index], table[index, 0] = hits, 1000 - hits, 1000 - hits
+    return table.flatten()
+
+
 def stop_after(epoch):
     def say(line):
         if line.startswith(f"epoch {epoch:3d}/"):
@@ -84,9 +93,9 @@ def test_the_kept_weights_are_those_of_the_best_epoch(learned):
     arrays = builders.discs(24)
     rows = arrays.rows(builders.disc_parts(arrays)["validation"])
     network = models.load(folder / "model.safetensors")
-    _, dice = training.validate(network, arrays, rows, training_params(), torch.device("cpu"), torch.float32)
+    _, counts = training.validate(network, arrays, rows, training_params(), torch.device("cpu"), torch.float32)
     assert run.best_value == run.history["selection"].max()
-    assert dice[1] == pytest.approx(run.best_value, abs=1e-6)
+    assert training.pooled(counts, "dice")[1] == pytest.approx(run.best_value, abs=1e-6)
 
 
 def test_the_best_epochs_so_far_are_marked(learned):
@@ -113,6 +122,9 @@ def test_four_classes_are_trained_with_a_logit_each(tmp_path):
     arrays.masks[:, 14:18, 14:18] = 2
     chosen = training_params(
         classes=["background", "disc", "spot"],
+        focal_weight=0.5,
+        label_smoothing=0.05,
+        cross_entropy_class_weights=[1.0, 1.0, 2.0],
         dice_class_weights=[0.0, 1.0, 1.0],
         selection_class_weights=[0.0, 1.0, 1.0],
         oversample_classes=["spot"],
@@ -121,6 +133,74 @@ def test_four_classes_are_trained_with_a_logit_each(tmp_path):
     network = NETWORK | {"arguments": NETWORK["arguments"] | {"out_channels": 3}}
     run, _ = fit(tmp_path, chosen, arrays, network=network)
     assert {"validation_dice_disc", "validation_dice_spot"} <= set(run.history)
+
+
+def test_the_history_holds_what_the_notebook_draws(learned):
+    history = learned[1].history
+    expected = ["epoch", "train_loss", "train_selection", "validation_loss", "validation_dice_head", "selection"]
+    assert history.columns.tolist() == [*expected, "learning_rate", "best"]
+    assert (history["selection"] == history["validation_dice_head"]).all()  # Dice of the head alone chooses
+
+
+def test_each_figure_of_the_history_comes_from_its_own_cases(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "train_epoch", lambda *_: (0.7, counts_of(0.25)))
+    monkeypatch.setattr(training, "validate", lambda *_: (0.9, counts_of(0.5)))
+    run, lines = fit(tmp_path, training_params(epochs=1, schedule="plateau"))
+    row = run.history.iloc[0]
+    assert (row["train_loss"], row["train_selection"], row["validation_loss"], row["selection"]) == (
+        0.7,
+        0.25,
+        0.9,
+        0.5,
+    )
+    assert "loss 0.7000 / 0.9000   Dice 0.2500 / 0.5000 *" in lines[0]
+
+
+def test_iou_may_choose_the_checkpoint(tmp_path):
+    run, lines = fit(tmp_path, training_params(selection_metric="iou"))
+    dice = run.history["validation_dice_head"]
+    assert run.history["selection"].tolist() == pytest.approx((dice / (2 - dice)).tolist(), rel=1e-12)
+    assert run.best_value == run.history["selection"].max()
+    assert f"IoU {run.history['train_selection'].iloc[0]:.4f} / {run.history['selection'].iloc[0]:.4f}" in lines[0]
+
+
+def test_dice_and_iou_of_several_classes_may_choose_different_epochs(tmp_path, monkeypatch):
+    # classes a and b by epoch; the mean Dice prefers the first epoch, the mean IoU the second
+    dice = [(0.75, 0.74), (1.0, 0.48)]
+    iou = [tuple(d / (2 - d) for d in pair) for pair in dice]
+    assert sum(dice[0]) > sum(dice[1])
+    assert sum(iou[0]) < sum(iou[1])
+    arrays = builders.discs(12)
+    network = NETWORK | {"arguments": NETWORK["arguments"] | {"out_channels": 3}}
+    keys = {"classes": ["background", "a", "b"], "oversample_classes": [], "epochs": 2}
+    weighted = ("cross_entropy_class_weights", "dice_class_weights", "selection_class_weights")
+    keys |= {key: [0.0, 1.0, 1.0] for key in weighted}
+    for metric, best in (("dice", 1), ("iou", 2)):
+        scripted = iter([counts_of(*pair) for pair in dice])
+        monkeypatch.setattr(training, "validate", lambda *_, rows=scripted: (0.5, next(rows)))
+        run, _ = fit(tmp_path / metric, training_params(selection_metric=metric, **keys), arrays, network=network)
+        assert run.best_epoch == best
+
+
+def test_training_starts_from_the_weights_that_the_network_s_description_says(tmp_path, monkeypatch):
+    started = []
+    real = models.start
+    monkeypatch.setattr(models, "start", lambda described: started.append(described) or real(described))
+    fit(tmp_path)
+    assert started == [NETWORK]
+
+
+def test_a_start_that_a_network_does_not_know_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="encoder_weights = 'imagenet'   not allowed with unet"):
+        fit(tmp_path, network=NETWORK | {"encoder_weights": "imagenet"})
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_another_kind_of_network_is_trained_by_its_name(tmp_path):
+    arguments = NETWORK["arguments"] | {"base_channels": 4}
+    run, _ = fit(tmp_path, training_params(epochs=1), network=NETWORK | {"model": "segnet", "arguments": arguments})
+    assert type(models.load(tmp_path / "model.safetensors")).__name__ == "SegNet"
+    assert run.best_epoch == 1
 
 
 # Repeating
@@ -143,7 +223,7 @@ def test_a_finished_run_is_loaded_and_no_file_changes(tmp_path):
     first, _ = fit(tmp_path)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir() if path.name != ".lock"}
     second, lines = fit(tmp_path)
-    assert lines == [f"trained before: epoch {first.best_epoch}, validation Dice {first.best_value:.4f}"]
+    assert lines == [f"trained before: epoch {first.best_epoch}, validation value {first.best_value:.4f}"]
     assert all((path.read_bytes(), path.stat().st_mtime_ns) == value for path, value in before.items())
     pd.testing.assert_frame_equal(second.history, first.history, check_exact=True)
     pd.testing.assert_frame_equal(second.timing, first.timing, check_exact=True)
@@ -273,12 +353,14 @@ def test_network_arrays_and_cases_change_the_fingerprint():
     marks = {
         mark(),
         mark(network=NETWORK | {"arguments": NETWORK["arguments"] | {"depth": 3}}),
+        mark(network=NETWORK | {"model": "segnet"}),
+        mark(network=NETWORK | {"encoder_weights": "imagenet"}),
         mark(arrays=builders.discs(12, seed=1)),
         mark(parts=parts | {"train": parts["train"][1:]}),
         mark(parts=parts | {"train": parts["train"][::-1]}),
         mark(parts=parts | {"validation": parts["validation"][1:]}),
     }
-    assert len(marks) == 6
+    assert len(marks) == 8
 
 
 def test_the_tested_cases_do_not_change_the_fingerprint():
@@ -317,7 +399,7 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_nearly_nothing(tmp_path):
 def script(monkeypatch, values):
     """Validation Dice epoch by epoch, whatever the network does."""
     scripted = iter(values)
-    monkeypatch.setattr(training, "validate", lambda *_: (0.5, [1.0, next(scripted)]))
+    monkeypatch.setattr(training, "validate", lambda *_: (0.5, counts_of(next(scripted))))
 
 
 def test_plateau_cuts_the_rate_after_an_epoch_that_is_no_better(tmp_path, monkeypatch):
@@ -419,6 +501,72 @@ def test_confusion_of_three_logits_counted_by_hand():
     assert training.confusion(logits, reference, 3).reshape(3, 3).tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
 
 
-def test_pooled_dice_of_a_confusion_counted_by_hand():
-    counts = torch.tensor([[5, 1, 0], [2, 3, 0], [0, 0, 0]]).flatten()
-    assert training.pooled_dice(counts) == pytest.approx([10 / 13, 6 / 9, 1.0])  # 1: in neither
+COUNTS = torch.tensor([[5, 1, 0], [2, 3, 0], [0, 0, 0]]).flatten()  # the last class is in neither: 1
+
+
+def test_pooled_dice_and_iou_of_a_confusion_counted_by_hand():
+    assert training.pooled(COUNTS, "dice") == pytest.approx([10 / 13, 6 / 9, 1.0])
+    assert training.pooled(COUNTS, "iou") == pytest.approx([5 / 8, 3 / 6, 1.0])
+
+
+def test_what_is_invented_and_never_shown_has_a_pooled_dice_of_0():
+    counts = torch.tensor([[5, 2], [0, 0]]).flatten()
+    assert training.pooled(counts, "dice") == pytest.approx([10 / 12, 0])
+    assert training.pooled(counts, "iou") == pytest.approx([5 / 7, 0])
+
+
+@pytest.mark.parametrize(
+    ("metric", "weights", "expected"),
+    [
+        ("dice", [0.0, 1.0, 0.0], 6 / 9),
+        ("dice", [1.0, 2.0, 1.0], (10 / 13 + 2 * 6 / 9 + 1) / 4),
+        ("iou", [0.0, 1.0, 3.0], (1 / 2 + 3) / 4),
+        ("iou", [0.0, 10.0, 30.0], (1 / 2 + 3) / 4),
+    ],
+    ids=str,
+)
+def test_the_figure_that_chooses_is_the_weighted_mean_over_classes(metric, weights, expected):
+    three = {name: [1.0, 1.0, 1.0] for name in ("cross_entropy_class_weights", "dice_class_weights")}
+    chosen = training_params(
+        classes=["background", "a", "b"], selection_metric=metric, selection_class_weights=weights, **three
+    )
+    assert training.weighted(COUNTS, chosen) == pytest.approx(expected)
+
+
+def test_pooling_is_over_cases_so_small_ones_count_little():
+    large, small = torch.tensor([0, 0, 0, 900]), torch.tensor([0, 0, 10, 0])
+    assert training.pooled(large + small, "dice")[1] == pytest.approx(1800 / 1810)
+
+
+def test_the_loss_is_the_one_that_the_study_file_names():
+    chosen = training_params(
+        cross_entropy_weight=0.4,
+        focal_weight=0.2,
+        dice_weight=0.3,
+        cross_entropy_class_weights=[1.0, 2.0],
+        dice_class_weights=[0.0, 3.0],
+        label_smoothing=0.05,
+        focal_gamma=1.5,
+    )
+    expected = training.losses.Mixture(0.4, 0.2, 0.3, [1.0, 2.0], [0.0, 3.0], label_smoothing=0.05, focal_gamma=1.5)
+    assert training.mixture_of(chosen) == expected
+
+
+def test_validation_loss_is_the_mean_over_cases_of_the_named_loss():
+    arrays, network, chosen = builders.discs(training.prediction.BATCH + 3), builders.network(), training_params()
+    rows = np.arange(len(arrays.names))
+    loss, counts = training.validate(network, arrays, rows, chosen, torch.device("cpu"), torch.float32)
+    with torch.inference_mode():
+        logits = network(training.prediction.to_input(arrays.images, torch.device("cpu")))
+        reference = torch.as_tensor(arrays.masks).long()
+        expected = training.losses.combined(logits, reference, training.mixture_of(chosen))
+    assert loss == pytest.approx(float(expected), rel=1e-4)
+    assert counts.tolist() == training.confusion(logits, reference, 2).tolist()
+    assert counts.sum() == arrays.masks.size
+
+
+def test_cases_that_show_a_rare_class_are_drawn_more_often():
+    arrays = builders.discs(6)
+    arrays.masks[4:, 0, 0] = 2
+    chosen = training_params(classes=["background", "a", "b"], oversample_classes=["b"], oversample_factor=3.0)
+    assert training.case_weights(chosen, arrays, np.array([0, 4, 5, 1])).tolist() == [1, 3, 3, 1]

@@ -1,15 +1,22 @@
+"""Every file opened and every claim recomputed: on heads and lesions whose size, place and faults are drawn."""
+
+import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from lib import cases, datasets, verification
+from lib import cases, datasets, params, verification
 from tests import builders
-from tests.builders import Head
+from tests.builders import Head, save_png
 
-HC18 = datasets.DATASETS["hc18"]
+HC18, BUSI = datasets.DATASETS["hc18"], datasets.DATASETS["busi"]
+SHAPE = (60, 80)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +26,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sound(written):
-    return verification.verify(HC18, written, [], 0.99)
+    return verify(written)
 
 
 @pytest.fixture
@@ -29,7 +36,7 @@ def folder(written, tmp_path):
 
 
 def verify(folder, exclude=(), correlation=0.99):
-    return verification.verify(HC18, folder, list(exclude), correlation)
+    return verification.verify(HC18, "hc18", folder, exclude=exclude, correlation=correlation)
 
 
 def of_check(result, check):
@@ -42,6 +49,34 @@ def copy_case(folder, source, target, change=lambda pixels: pixels):
         pixels = cases.read_pixels(folder / "training_set" / f"{source}{ending}.png")
         changed = pixels if ending else change(pixels)
         builders.save_png(folder / "training_set" / f"{target}{ending}.png", changed)
+
+
+def texture(seed, shape=SHAPE):
+    """A picture with a fine structure of its own: (H, W) uint8; two of them correlate by less than 0.15."""
+    draw = np.random.default_rng(seed)
+    fine, coarse = (cv2.GaussianBlur(draw.normal(size=shape), (0, 0), sigma) for sigma in (1.5, 12))
+    return np.clip(110 + 35 * fine / fine.std() + 30 * coarse / coarse.std(), 0, 255).astype(np.uint8)
+
+
+def lesion(top=20, left=30, height=20, width=20, shape=SHAPE):
+    """A block: (H, W) uint8, 0 and 255."""
+    mask = np.zeros(shape, np.uint8)
+    mask[top : top + height, left : left + width] = 255
+    return mask
+
+
+def write_busi(folder, **groups):
+    """BUSI's layout: for each group pairs of image and mask."""
+    for group, pairs in groups.items():
+        for number, (image, mask) in enumerate(pairs, start=1):
+            save_png(folder / group / f"{group} ({number}).png", image)
+            save_png(folder / group / f"{group} ({number})_mask.png", mask)
+    return folder
+
+
+def verify_busi(folder, **how):
+    groups = [group for group in BUSI.groups if (folder / group).is_dir()]
+    return verification.verify(BUSI, "busi", folder, groups, **how)
 
 
 # A sound data set
@@ -70,7 +105,7 @@ def test_area_and_contrast_are_those_of_the_drawn_head(sound):
         assert row["area_fraction"] == pytest.approx(region.mean(), rel=1e-2)  # a few pixels at the edge
         assert row["mean_inside"] == pytest.approx(image[region].mean(), rel=1e-2)
         assert row["mean_outside"] == pytest.approx(image[~region].mean(), rel=1e-2)
-        assert not row["touches_border"]
+        assert row["border_gap"] > 0
 
 
 def test_two_verifications_give_equal_tables(sound, written):
@@ -116,22 +151,213 @@ def test_a_folder_without_one_usable_case_is_refused_with_what_was_found(tmp_pat
     assert "unreadable" in str(caught.value)
 
 
-def look_at(tmp_path, mask):
-    image = builders.save_png(tmp_path / "a.png", np.full((40, 50), 9, np.uint8))
-    case = cases.Case("a", "a", image, image, (0.1, 0.1))
-    return verification.look(case, replace(HC18, read_mask=lambda _: mask))
+def look_at(tmp_path, mask, image=None, **about):
+    """One case of an image and a mask as it is decoded."""
+    image = np.full(mask.shape, 9, np.uint8) if image is None else image
+    path = save_png(tmp_path / "a.png", image)
+    case = cases.Case("a", "a", path, (path,), (0.1, 0.1), **about)
+    return verification.look(case, replace(HC18, read_mask=lambda _, read: mask))
 
 
-def test_a_mask_without_a_class_stops(tmp_path):
-    (finding,) = look_at(tmp_path, np.zeros((40, 50), np.uint8)).findings
-    assert (finding.severity, finding.check) == ("stop", "empty mask")
+def block(top, left, height, width, shape=(100, 160)):
+    return (lesion(top, left, height, width, shape) > 0).astype(np.uint8)
 
 
-def test_a_mask_too_small_to_be_measured_stops(tmp_path):
-    mask = np.zeros((40, 50), np.uint8)
-    mask[20, 20] = 1
-    (finding,) = look_at(tmp_path, mask).findings
-    assert (finding.severity, finding.check, finding.case) == ("stop", "unmeasurable mask", "a")
+def findings_of(look):
+    return [(finding.severity, finding.check) for finding in look.findings if finding.check != "low contrast"]
+
+
+def test_a_mask_too_small_to_be_measured_stops_where_a_head_was_published(tmp_path):
+    mask = block(20, 20, 1, 1)
+    assert findings_of(look_at(tmp_path, mask, reference_mm={"hc": 170.0})) == [("stop", "unmeasurable mask")]
+    assert findings_of(look_at(tmp_path, mask)) == []
+
+
+@pytest.mark.parametrize(
+    ("shows", "mask", "check"),
+    [
+        ("something", block(0, 0, 0, 0), "empty mask"),
+        ("nothing", block(40, 40, 2, 3), "mask of a normal image"),
+        ("nothing", block(0, 0, 0, 0), None),
+        ("something", block(40, 40, 2, 3), None),
+        ("either", block(0, 0, 0, 0), None),
+        ("either", block(40, 40, 2, 3), None),
+    ],
+)
+def test_a_mask_must_hold_what_the_case_is_to_show(tmp_path, shows, mask, check):
+    seen = look_at(tmp_path, mask, shows=shows)
+    assert findings_of(seen) == ([("stop", check)] if check else [])
+    assert ("height" in seen.row) == (check is None)
+
+
+def test_a_lesion_in_a_normal_image_stops_with_its_size(tmp_path):
+    nothing = np.zeros(SHAPE, np.uint8)
+    folder = write_busi(
+        tmp_path,
+        benign=[(texture(0), nothing), (texture(1), lesion())],
+        normal=[(texture(2), nothing), (texture(3), lesion(height=3, width=4))],
+    )
+    result = verify_busi(folder)
+    stops = result.findings[result.findings["severity"] == "stop"]
+    assert stops[["case", "check", "found"]].values.tolist() == [
+        ["benign (1)", "empty mask", "no pixel of any class"],
+        ["normal (2)", "mask of a normal image", "12 pixels of a class"],
+    ]
+    assert result.cases["case"].tolist() == ["benign (2)", "normal (1)"]
+
+
+def test_one_s_own_images_may_show_nothing(tmp_path):
+    for number, mask in enumerate([np.zeros(SHAPE, np.uint8), lesion()]):
+        save_png(tmp_path / "images" / f"{number}.png", texture(number))
+        save_png(tmp_path / "masks" / f"{number}.png", mask)
+    study = params.Study.model_validate(
+        builders.values(dataset="own_cells", classes=["background", "cell"], groups=[], palette=[])
+    )
+    result = verification.verify(datasets.of(study), "own_cells", tmp_path)
+    assert result.cases["case"].tolist() == ["0", "1"]
+    assert not result.findings["severity"].eq("stop").any()
+    assert verification.overview(result.cases, result.looks).set_index("fact")["value"]["with an empty mask"] == 1
+
+
+def test_an_image_and_a_mask_of_different_size_stop(tmp_path):
+    seen = look_at(tmp_path, block(40, 40, 20, 20), image=texture(0, (90, 160)))
+    (finding,) = seen.findings
+    assert (finding.check, finding.found) == ("size mismatch", "image (90, 160), mask (100, 160)")
+
+
+@pytest.mark.parametrize(
+    ("mask", "gap", "check"),
+    [
+        (block(30, 60, 40, 40), 0.30, None),
+        (block(2, 30, 96, 100), 0.02, None),  # the limit itself is far enough
+        (block(1, 30, 98, 100), 0.01, "near the frame"),  # the middle of this mass is that of the image
+        (block(30, 1, 20, 158), 0.01, "near the frame"),
+        (block(60, 30, 39, 20), 0.01, "near the frame"),  # below
+        (block(30, 60, 40, 99), 0.01, "near the frame"),  # to the right
+        (block(0, 30, 10, 10), 0.0, "touches the frame"),
+        (block(30, 150, 10, 10), 0.0, "touches the frame"),
+    ],
+)
+def test_how_near_the_frame_a_mass_is_goes_by_its_edge_not_by_its_middle(tmp_path, mask, gap, check):
+    seen = look_at(tmp_path, mask)  # 100 rows, 160 columns
+    assert seen.row["border_gap"] == pytest.approx(gap)
+    assert findings_of(seen) == ([("note", check)] if check else [])
+
+
+def test_a_mass_near_the_frame_is_noted_with_its_distance(tmp_path):
+    (found,) = (f for f in look_at(tmp_path, block(1, 30, 98, 100)).findings if f.check == "near the frame")
+    assert (found.found, found.expected) == ("1.0% of the shorter side away", "2% or more")
+
+
+def test_an_empty_mask_lies_nowhere_and_has_no_contrast(tmp_path):
+    row = look_at(tmp_path, block(0, 0, 0, 0), shows="either").row
+    assert np.isnan([row["border_gap"], row["contrast"], row["mean_inside"]]).all()
+    assert (row["area_fraction"], row["mean_outside"]) == (0, 9)
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "contrast", "noted"),
+    [(60, 20, 0.5, False), (20, 60, -0.5, False), (50, 50, 0.0, True), (103, 100, 3 / 203, True), (0, 0, 0.0, True)],
+)
+def test_contrast_by_hand_is_inside_minus_outside_over_their_sum(tmp_path, inside, outside, contrast, noted):
+    mask = block(40, 60, 20, 40)
+    seen = look_at(tmp_path, mask, image=np.where(mask > 0, inside, outside).astype(np.uint8))
+    assert seen.row["contrast"] == pytest.approx(contrast)
+    assert [finding.check for finding in seen.findings] == ["low contrast"] * noted
+    assert seen.row["area_fraction"] == 20 * 40 / (100 * 160)
+
+
+# Files that cannot be read
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def deepen(path):
+    Image.fromarray(np.full(SHAPE, 3000, np.uint16)).save(path)
+
+
+def link_to_itself(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def make_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["benign (1).png", "benign (1)_mask.png"])
+@pytest.mark.parametrize("spoil", [truncate, deepen, link_to_itself, make_a_folder])
+def test_a_file_that_cannot_be_read_stops_and_is_named(tmp_path, spoil, name):
+    folder = write_busi(tmp_path, benign=[(texture(0), lesion()), (texture(1), lesion())])
+    spoil(folder / "benign" / name)
+    result = verify_busi(folder)
+    stops = result.findings[result.findings["severity"] == "stop"]
+    assert stops[["case", "check"]].values.tolist() == [["benign (1)", "unreadable"]]
+    assert str(folder / "benign" / name) in stops["found"].item()
+    assert result.cases["case"].tolist() == ["benign (2)"]
+
+
+def test_sixteen_bits_a_channel_are_said(tmp_path):
+    folder = write_busi(tmp_path, benign=[(texture(0), lesion()), (texture(1), lesion())])
+    deepen(folder / "benign" / "benign (2).png")
+    assert "16 bits a channel; expected 8 bits" in of_check(verify_busi(folder), "unreadable")["found"].item()
+
+
+# The audit of colours
+
+
+def test_the_audit_counts_every_value_of_every_mask(sound):
+    drawn = np.stack([(outline == 255).sum() for outline in map(builders.outline_of, builders.heads())])
+    whole = sum(head.shape[0] * head.shape[1] for head in builders.heads())
+    assert sound.colours.values.tolist() == [["0", whole - drawn.sum(), 12], ["255", drawn.sum(), 12]]
+
+
+def test_the_audit_of_colour_masks_is_what_pillow_counts(tmp_path):
+    datasets.DATASETS["phantom_brain"].made.write(tmp_path, 3, 1)
+    masks = sorted(tmp_path.rglob("SegmentationClass/*.png"))
+    expected, holders = Counter(), Counter()
+    for path in masks:
+        counted = {" ".join(map(str, colour)): count for count, colour in Image.open(path).getcolors()}
+        expected.update(counted)
+        holders.update(counted.keys())
+    dataset = datasets.DATASETS["phantom_brain"]
+    found = verification.verify(dataset, "phantom_brain", tmp_path, ["trans-thalamic"]).colours
+    assert dict(zip(found["colour"], found["pixels"])) == expected
+    assert dict(zip(found["colour"], found["cases"])) == holders
+    assert found["pixels"].is_monotonic_decreasing
+
+
+def test_a_lossy_mask_is_a_warning_with_the_number_of_its_colours(tmp_path):
+    folder = write_busi(tmp_path, benign=[(texture(0), lesion()), (texture(1), lesion())])
+    mask = folder / "benign" / "benign (1)_mask.png"
+    mask.unlink()
+    Image.fromarray(lesion(13, 21, 22, 19)).save(mask.with_suffix(".jpg"))
+    shades = len(np.unique(np.asarray(Image.open(mask.with_suffix(".jpg")))))
+    assert shades > 2
+    row = of_check(verify_busi(folder), "lossy mask")
+    assert row[["severity", "case", "found"]].values.tolist() == [
+        ["warn", "benign (1)", f"benign (1)_mask.jpg: {shades} colours"]
+    ]
+
+
+def test_a_mask_of_0_and_1_is_a_note(tmp_path):
+    folder = write_busi(tmp_path, benign=[(texture(0), lesion() // 255), (texture(1), lesion())])
+    row = of_check(verify_busi(folder), "0 and 1 instead of 0 and 255")
+    assert row[["severity", "case", "found"]].values.tolist() == [["note", "benign (1)", "benign (1)_mask.png"]]
+    assert verify_busi(folder).looks["area_fraction"].nunique() == 1
+
+
+def test_colours_beyond_the_most_frequent_forty_are_summed_up():
+    counts = {(value,): 100 - value for value in range(42)}
+    looks = {"a": verification.Look({}, [], counts, None), "b": verification.Look({}, [], {(41,): 1}, None)}
+    table = verification.colour_table(looks)
+    assert len(table) == 41
+    assert table.iloc[0].tolist() == ["0", 100, 1]
+    # Values 40 and 41 have 60 pixels each; of equals the lower is listed.
+    assert table.iloc[-1].tolist() == ["2 others", 60 + 60, 2]
 
 
 # Duplicates
@@ -180,11 +406,29 @@ def test_a_chain_of_duplicates_is_one_fold_group(folder):
     assert set(groups[["001_HC", "003_HC", "005_HC"]]) == {"001"}
 
 
-def test_a_thumbnail_correlates_with_itself_brighter_and_steeper():
-    image = np.random.default_rng(0).integers(0, 100, (60, 90)).astype(np.uint8)
-    one, other = verification.thumbnail(image), verification.thumbnail(image * 2 + 20)
-    assert float(one @ other) == pytest.approx(1, abs=1e-3)  # rounding of the thumbnail to whole grey values
-    assert float(one @ one) == pytest.approx(1, abs=1e-5)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: image[1:-2, 2:-2],
+        lambda image: np.clip(image * 0.7 + 50, 0, 255).astype(np.uint8),
+        lambda image: np.clip(image[1:, :-2] * 0.8 + 5, 0, 255).astype(np.uint8),
+        lambda image: cv2.resize(image, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_LINEAR),
+    ],
+    ids=["crop", "brightness", "crop and brightness", "size"],
+)
+def test_a_changed_copy_in_another_subject_is_found_and_joined_and_no_other_image_is(tmp_path, change):
+    images = [*map(texture, range(6)), change(texture(2))]
+    folder = write_busi(tmp_path, benign=[(image, lesion(shape=image.shape)) for image in images])
+    result = verify_busi(folder, correlation=0.3)
+    rows = of_check(result, "duplicate across subjects")
+    assert rows[["severity", "case"]].values.tolist() == [["warn", "benign (3)"]]
+    assert re.fullmatch(r"benign \(7\): correlation [01]\.\d{3}", rows["found"].item())
+    groups = result.cases.set_index("case")["fold_group"]
+    assert groups["benign (7)"] == "benign (3)"
+    assert groups.drop("benign (7)").tolist() == groups.drop("benign (7)").index.tolist()
+    for seed in range(5):
+        folds = cases.assign_folds(result.cases, 3, seed).set_index("case")["fold"]
+        assert folds["benign (3)"] == folds["benign (7)"]
 
 
 # Excluding
@@ -234,6 +478,42 @@ def test_the_overview_counts_what_was_drawn(sound):
     assert facts["image sizes"] == 2
     assert facts["largest HC (mm)"] == pytest.approx(max(head.hc_mm for head in drawn), abs=1e-3)
     assert facts["cut by the frame"] == 0
+
+
+def test_groups_are_counted_by_published_split(tmp_path):
+    drawn = {  # split, class, mask
+        "1_HC": ("train", lesion(20, 30, 20, 20)),
+        "2_HC": ("train", lesion(0, 30, 20, 40)),
+        "3_HC": ("test", lesion(1, 30, 20, 20)),
+    }
+    for seed, (name, (split, mask)) in enumerate(drawn.items()):
+        save_png(tmp_path / split / "malignant" / f"{name}.png", np.where(mask > 0, 150, 50 + seed).astype(np.uint8))
+        save_png(tmp_path / split / "malignant" / f"{name}_Annotation.png", mask)
+    dataset = datasets.DATASETS["ultrasound_fetus"]
+    result = verification.verify(dataset, "ultrasound_fetus", tmp_path, ["malignant"])
+    found = verification.by_group(result.cases, result.looks).set_index(["split", "group"])
+    train, test = found.loc[("train", "malignant")], found.loc[("test", "malignant")]
+    counts = ["cases", "empty_masks", "cut_by_the_frame", "near_the_frame"]
+    assert [train[counts].tolist(), test[counts].tolist()] == [[2, 0, 1, 0], [1, 0, 0, 1]]
+    assert train["mean_area_percent"] == pytest.approx((400 + 800) / 2 / 4800 * 100)
+    assert train["mean_contrast"] == pytest.approx((100 / 200 + 99 / 201) / 2)
+    assert test["mean_contrast"] == pytest.approx(98 / 202)
+
+
+def test_without_a_published_split_there_is_no_column_of_it(sound):
+    found = verification.by_group(sound.cases, sound.looks)
+    assert "split" not in found.columns
+    assert found["cases"].sum() == 12
+
+
+def test_the_mean_area_of_a_group_is_over_references_that_show_something(tmp_path):
+    nothing = np.zeros(SHAPE, np.uint8)
+    folder = write_busi(tmp_path, benign=[(texture(0), lesion())], normal=[(texture(1), nothing)])
+    result = verify_busi(folder)
+    found = verification.by_group(result.cases, result.looks).set_index("group")
+    assert found["empty_masks"].to_dict() == {"benign": 0, "normal": 1}
+    assert found.loc["benign", "mean_area_percent"] == pytest.approx(400 / 4800 * 100)
+    assert np.isnan(found.loc["normal", "mean_area_percent"])
 
 
 def test_the_claim_names_what_stops_the_study():

@@ -1,15 +1,37 @@
-"""The data sets that the project reads: one module a layout, one line here each."""
+"""The data sets that the project reads: one module a layout, one entry each here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib import files
+from lib import cases, files, making, params, provenance
 from lib.cases import Case, Finding, read_grey
-from lib.datasets import hc18, phantom
+from lib.datasets import brain_structures, busi, hc18, own, phantom, ultrasound_fetus
+
+TRUTH = "truth.csv"  # beside a phantom: what its program knows of each case, and no published data set has
+OWN = "own_"  # beginning of the name of one's own data sets, which need no entry here
+HEAD, BRAIN, LESION = ("background", "head"), ("background", "parenchyma", "csp", "lv"), ("background", "lesion")
+TUMOUR = ("background", "tumour")
+
+
+@dataclass(frozen=True)
+class Making:
+    """How the project makes a data set itself.
+
+    Attributes:
+        write: (empty folder, number of subjects, seed) -> None.
+        subjects, seed: of the data set that studies use.
+        modules: whose code decides what the files hold.
+    """
+
+    write: Callable[[Path, int, int], None]
+    subjects: int
+    seed: int
+    modules: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -22,9 +44,10 @@ class Dataset:
         licence: short name.
         subject: what a subject is here, for the report ("examination", "patient").
         classes: names that a study lists, in index order.
-        find_cases: folder -> (cases, findings); raises ValueError when the folder is not this layout.
-        read_mask: mask file -> (H, W) uint8 class indices; raises ValueError.
-        write: folder -> None, for data that the project makes itself.
+        find_cases: (folder, groups) -> (cases, findings); raises ValueError when the folder is not this layout.
+        read_mask: (files of a reference, read=cases.read_pixels) -> (H, W) uint8 class indices; raises ValueError.
+        groups: parts that a study may choose from; () for a data set without.
+        made: for data that the project makes itself.
     """
 
     title: str
@@ -32,62 +55,199 @@ class Dataset:
     licence: str
     subject: str
     classes: tuple[str, ...]
-    find_cases: Callable[[Path], tuple[list[Case], list[Finding]]]
-    read_mask: Callable[[Path], np.ndarray]
-    write: Callable[[Path], None] | None = None
+    find_cases: Callable[[Path, Sequence[str]], tuple[list[Case], list[Finding]]]
+    read_mask: Callable[..., np.ndarray]
+    groups: tuple[str, ...] = ()
+    made: Making | None = None
 
 
+def _phantom(title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int, draws: str) -> Dataset:
+    """A data set in the layout of another, drawn by `lib.phantoms.<draws>`."""
+    modules = ("lib.datasets.phantom", f"lib.phantoms.{draws}", "lib.ultrasound", "lib.growth")
+    made = Making(write, size, phantom.SEED, modules)
+    return replace(
+        like, title=title, citation="phantom", licence="made by this project", subject="examination", made=made
+    )
+
+
+_HC18 = Dataset(
+    "HC18, fetal head circumference", "hc18", "CC BY 4.0", "examination", HEAD, hc18.find_cases, hc18.read_mask
+)
+_BRAIN = Dataset(
+    "Fetal brain structures (Alzubaidi et al.)",
+    "alzubaidi",
+    "CC BY 4.0",
+    "patient",
+    BRAIN,
+    brain_structures.find_cases,
+    brain_structures.read_mask,
+    brain_structures.GROUPS,
+)
+_TUMOUR = Dataset(
+    "Ultrasound fetus dataset (Anitha)",
+    "anitha",
+    "CC BY 4.0",
+    "examination",
+    TUMOUR,
+    ultrasound_fetus.find_cases,
+    ultrasound_fetus.read_mask,
+    ultrasound_fetus.GROUPS,
+)
 DATASETS: dict[str, Dataset] = {
-    "hc18": Dataset(
-        "HC18, fetal head circumference",
-        "hc18",
-        "CC BY 4.0",
-        "examination",
-        ("background", "head"),
-        hc18.find_cases,
-        hc18.read_mask,
+    "hc18": _HC18,
+    "brain_structures": _BRAIN,
+    "ultrasound_fetus": _TUMOUR,
+    "busi": Dataset(
+        "BUSI, breast ultrasound images",
+        "busi",
+        "to be cited",
+        "near-duplicate group",
+        LESION,
+        busi.find_cases,
+        busi.read_mask,
+        busi.GROUPS,
     ),
-    "phantom_brain": Dataset(
-        "Phantom of fetal brain structures",
-        "phantom",
-        "made by this project",
-        "examination",
-        ("background", "parenchyma", "csp", "lv"),
-        phantom.find_cases,
-        phantom.read_mask,
-        phantom.write_demo,
+    "phantom_brain": _phantom(
+        "Phantom of fetal brain structures", _BRAIN, phantom.write_brain, phantom.BRAIN_SUBJECTS, "heads"
+    ),
+    "phantom_brain_structures": _phantom(
+        "Phantom of fetal brain structures, four groups",
+        _BRAIN,
+        phantom.write_brain_structures,
+        phantom.BRAIN_STRUCTURES_SUBJECTS,
+        "heads",
+    ),
+    "phantom_hc18": _phantom("Phantom of HC18", _HC18, phantom.write_hc18, phantom.HC18_SUBJECTS, "heads"),
+    "phantom_tumour": _phantom(
+        "Phantom of a hypo-echoic mass", _TUMOUR, phantom.write_tumour, phantom.TUMOUR_SUBJECTS, "lesions"
     ),
 }
 
 
-def get(name: str, classes: list[str]) -> Dataset:
-    """A registered data set.
+def of(study: params.Study) -> Dataset:
+    """The data set of a study.
 
     Raises:
-        ValueError: no such name, or classes that it does not have.
+        ValueError: no such name, or classes, groups or colours that it does not have; all faults at once.
     """
-    if name not in DATASETS:
-        raise ValueError(f"dataset = {name!r}   not known; allowed: {', '.join(DATASETS)}")
-    dataset = DATASETS[name]
-    if tuple(classes) != dataset.classes:
-        raise ValueError(f"classes = {classes}   not those of {name}; allowed: {list(dataset.classes)}")
+    if study.dataset.startswith(OWN):
+        return _own(study)
+    if study.dataset not in DATASETS:
+        raise ValueError(
+            f"dataset = {study.dataset!r}   not known; allowed: {', '.join(DATASETS)}, or {OWN}<name> for one's own"
+        )
+    dataset = DATASETS[study.dataset]
+    faults = [
+        f"{key} = {value}   not those of {study.dataset}; allowed: {allowed}"
+        for key, value, allowed, sound in (
+            ("classes", study.classes, list(dataset.classes), tuple(study.classes) == dataset.classes),
+            ("groups", study.groups, f"some of {list(dataset.groups)}", _groups_fit(study.groups, dataset.groups)),
+            ("palette", study.palette, "[], because a published data set knows its colours", not study.palette),
+        )
+        if not sound
+    ]
+    if faults:
+        raise ValueError("\n".join(faults))
     return dataset
+
+
+def _groups_fit(chosen: list[str], known: tuple[str, ...]) -> bool:
+    return set(chosen) <= set(known) and bool(chosen) == bool(known)
+
+
+def _own(study: params.Study) -> Dataset:
+    """One's own data: classes and colours are the study file's."""
+    if study.groups:
+        raise ValueError(f"groups = {study.groups}   one's own data has no groups; allowed: []")
+    return Dataset(
+        f"Own data ({study.dataset.removeprefix(OWN)})",
+        "own",
+        "not published",
+        "subject",
+        tuple(study.classes),
+        own.find_cases,
+        partial(own.read_mask, palette=study.palette, class_count=len(study.classes)),
+    )
+
+
+def find_cases(dataset: Dataset, folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
+    """Cases and findings of a folder; a phantom's cases with what its program knows of them.
+
+    Raises:
+        ValueError: the folder is not this layout.
+    """
+    found, findings = dataset.find_cases(folder, groups)
+    if dataset.made is None:
+        return found, findings
+    truth = files.read_csv(folder / TRUTH, ["case"]).set_index("case")
+    unknown = [case.name for case in found if case.name not in truth.index]
+    findings += [Finding("stop", "missing truth", name, f"no row in {TRUTH}", "one row an image") for name in unknown]
+    return [_with_truth(case, truth.loc[case.name]) for case in found if case.name in truth.index], findings
+
+
+def _with_truth(case: Case, row: pd.Series) -> Case:
+    known = {q: float(row[f"{q}_mm"]) for q in cases.QUANTITIES if np.isfinite(row.get(f"{q}_mm", np.nan))}
+    return replace(case, reference_mm=known or case.reference_mm, stratum=row.get("stratum", case.stratum))
+
+
+def make(name: str, subjects: int, seed: int) -> None:
+    """Writes a data set that the project makes itself, unless today's code has written it before.
+
+    Raises:
+        ValueError: the folder holds something that the project did not write.
+    """
+    made, folder = DATASETS[name].made, files.raw_folder(name)
+    if made is None:
+        raise ValueError(f"{name} is published, not made by this project")
+    code = {module: provenance.module_hash(module) for module in made.modules}
+    record = {"subjects": subjects, "seed": seed, "code": code}
+    if making.read_record(folder) != record:
+        making.write_whole(folder, record, lambda new: made.write(new, subjects, seed))
 
 
 def prepare(name: str) -> Path:
     """The raw folder of a data set, made first if the project makes this data itself.
 
+    A phantom that was written by other code is written again, with its own number of subjects and seed.
+
     Raises:
         ValueError: the folder is absent; the message says how to get it.
     """
-    folder, write = files.raw_folder(name), DATASETS[name].write
-    if write is not None:
-        write(folder)
+    folder = files.raw_folder(name)
+    made = DATASETS[name].made if name in DATASETS else None
+    if made is not None:
+        held = making.read_record(folder)
+        make(name, held.get("subjects", made.subjects), held.get("seed", made.seed))
     elif not folder.is_dir():
         raise ValueError(
             f"data/raw/{name}: no such folder; link your copy with 'make study STUDY=<name> DATA=<folder>'"
         )
     return folder
+
+
+def at_hand(besides: str) -> dict[str, Path]:
+    """Folders of the published data sets that lie in data/raw, but for one."""
+    published = [name for name, dataset in DATASETS.items() if dataset.made is None and name != besides]
+    return {name: files.raw_folder(name) for name in published if files.raw_folder(name).is_dir()}
+
+
+def recognise(folder: Path) -> str:
+    """The registered data set whose layout a folder has: the one that finds most cases in it.
+
+    Raises:
+        ValueError: none; the message says what each layout misses.
+    """
+    found, said = {}, []
+    for name, dataset in DATASETS.items():
+        if dataset.made is not None:
+            continue
+        try:
+            found[name] = len(dataset.find_cases(folder, dataset.groups)[0])
+        except ValueError as error:
+            said.append(f"  {name}: {error}")
+    if not found:
+        raise ValueError("\n".join([f"{folder}: of no known layout", *said]))
+    return max(found, key=lambda name: found[name])
 
 
 @dataclass(frozen=True)
@@ -114,7 +274,7 @@ def load(dataset: Dataset, table: pd.DataFrame, names: list[str]) -> Samples:
         (row, col) if np.isfinite(row) else None for row, col in zip(rows["spacing_row_mm"], rows["spacing_col_mm"])
     ]
     images = [read_grey(files.ROOT / path) for path in rows["image"]]
-    masks = [dataset.read_mask(files.ROOT / path) for path in rows["mask"]]
+    masks = [dataset.read_mask(cases.split_paths(text)) for text in rows["mask"]]
     return Samples(list(names), images, masks, spacings)
 
 

@@ -4,28 +4,31 @@ Source: van den Heuvel et al. 2018, PLoS ONE 13(8):e0200412; doi:10.5281/zenodo.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
 from lib import biometry
-from lib.cases import Case, Finding, read_grey
+from lib.cases import Case, Finding, Reader, image_files, read_binary, read_pixels
 
 TABLE = "training_set_pixel_size_and_HC.csv"
 COLUMNS = ["filename", "pixel size(mm)", "head circumference (mm)"]
 NAME = re.compile(r"(\d{3})_(\d?)HC")
-NAMES = re.compile(r"(\d{3})_(\d?)HC(_Annotation)?\.png")
+NAMES = re.compile(r"(\d{3})_(\d?)HC(_Annotation)?")
 SPACING_RANGE_MM = (0.02, 1.0)
 HC_RANGE_MM = (20.0, 450.0)
 HC_BINS_MM = (100, 150, 200, 250, 300)
 
 
-def find_cases(folder: Path) -> tuple[list[Case], list[Finding]]:
+def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001 every reader has this form
     """Cases of HC18's training set; the examination is the name's number.
 
     Args:
         folder: holds `training_set/` and the CSV.
+        groups: HC18 has none.
 
     Returns:
         Cases in order of examination and image, and what is wrong with the others.
@@ -33,7 +36,8 @@ def find_cases(folder: Path) -> tuple[list[Case], list[Finding]]:
     Raises:
         ValueError: the folder or the CSV is missing or of another layout.
     """
-    images = {p.stem: p for p in sorted((folder / "training_set").glob("*.png")) if NAME.fullmatch(p.stem)}
+    present = image_files(folder / "training_set")
+    images = {stem: path for stem, path in present.items() if NAME.fullmatch(stem)}
     if not images:
         raise ValueError(f"{folder}: no images such as training_set/000_HC.png; expected HC18's layout")
     rows, findings = _read_table(folder / TABLE)
@@ -45,9 +49,9 @@ def find_cases(folder: Path) -> tuple[list[Case], list[Finding]]:
     unreadable = {finding.case for finding in findings if finding.check == "unreadable number"}
     cases = []
     for name in sorted(images, key=_place):
-        annotation = images[name].with_name(f"{name}_Annotation.png")
-        if not annotation.is_file():
-            findings.append(Finding("stop", "missing annotation", name, "no file", annotation.name))
+        annotation = present.get(f"{name}_Annotation")
+        if annotation is None:
+            findings.append(Finding("stop", "missing annotation", name, "no file", f"{name}_Annotation.png"))
             continue
         spacing, hc = rows.get(name, (None, None))
         if spacing is None and name not in unreadable:
@@ -59,15 +63,15 @@ def find_cases(folder: Path) -> tuple[list[Case], list[Finding]]:
                 name=name,
                 subject=name[:3],
                 image=images[name],
-                mask=annotation,
+                mask=(annotation,),
                 spacing_mm=None if spacing is None else (spacing, spacing),
                 stratum="" if hc is None else f"hc{np.searchsorted(HC_BINS_MM, hc)}",
                 reference_mm={} if hc is None else {"hc": hc},
             )
         )
-    foreign = sorted(p.name for p in (folder / "training_set").iterdir() if not NAMES.fullmatch(p.name))
+    foreign = sorted(p.name for p in (folder / "training_set").iterdir() if not NAMES.fullmatch(p.stem))
     findings += [Finding("warn", "unknown file", name, "left out", "such as 000_HC.png") for name in foreign]
-    stems = {p.stem.removesuffix("_Annotation") for p in (folder / "training_set").glob("*_Annotation.png")}
+    stems = {stem.removesuffix("_Annotation") for stem in present if stem.endswith("_Annotation")}
     findings += [
         Finding("stop", "missing image", name, f"{name}_Annotation.png alone", f"{name}.png")
         for name in sorted(stems - set(images))
@@ -75,7 +79,7 @@ def find_cases(folder: Path) -> tuple[list[Case], list[Finding]]:
     return cases, findings
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: Reader = read_pixels) -> np.ndarray:
     """The head inside an outline: (H, W) uint8, 0 or 1.
 
     The outline is a drawn ellipse about 2.5 px thick and its centre-line is the truth. Five touch the frame and
@@ -83,17 +87,21 @@ def read_mask(path: Path) -> np.ndarray:
     over the 640 images at hand, HC from the axes agrees with the publisher's within 0.05 mm.
 
     Raises:
-        ValueError: unreadable, values other than 0 and 255, empty, or no ellipse; the message names the file.
+        ValueError: unreadable, more than two values, empty, or no ellipse; the message names the file.
     """
-    outline = read_grey(path)
-    values = np.flatnonzero(np.bincount(outline.ravel(), minlength=256))
-    if not set(values) <= {0, 255}:
-        raise ValueError(f"{path}: values {values[:8].tolist()}; expected an outline of 0 and 255")
+    (path,) = paths
+    outline = read_binary(path, read)
     try:
-        ellipse = biometry.fit_ellipse(np.argwhere(outline))
+        ellipse = biometry.fit_ellipse(pixel_places(outline))
     except ValueError as error:
         raise ValueError(f"{path}: no head outline: {error}") from error
     return biometry.fill_ellipse(ellipse, outline.shape).astype(np.uint8)
+
+
+def pixel_places(region: np.ndarray) -> np.ndarray:
+    """(N, 2) of (row, col) of the pixels of a (H, W) bool region."""
+    found = cv2.findNonZero(region.view(np.uint8))  # four times as fast as np.argwhere; (x, y), None for none
+    return np.zeros((0, 2)) if found is None else found[:, 0, ::-1]
 
 
 def _place(name: str) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """The networks: built by name, saved with the arguments that rebuild them."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +12,58 @@ import torch
 from torch import nn
 
 from lib import files, params
-from lib.models import unet
+from lib.models import attention_unet, resnet_unet, segnet, unet
 
-MODELS: dict[str, type[nn.Module]] = {"unet": unet.UNet}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "unet": unet.UNet,
+    "attention_unet": attention_unet.AttentionUNet,
+    "segnet": partial(segnet.SegNet, skips=False),
+    "segnet_skips": partial(segnet.SegNet, skips=True),
+    "resnet_unet": resnet_unet.ResNetUNet,
+}
 
 
 def arguments(chosen: params.ModelParams, in_channels: int) -> dict[str, Any]:
     """Constructor arguments of the network that a study file names; two classes share one logit."""
     classes = len(chosen.classes)
-    return {
-        "in_channels": in_channels,
-        "out_channels": 1 if classes == 2 else classes,
+    given = {"in_channels": in_channels, "out_channels": 1 if classes == 2 else classes}
+    if chosen.model == "resnet_unet":  # width, depth and normalisation are its encoder's
+        return given | {"encoder": chosen.encoder}
+    return given | {
         "base_channels": chosen.base_channels,
         "depth": chosen.depth,
         "normalisation": chosen.normalisation,
     }
+
+
+def describe(chosen: params.ModelParams, in_channels: int) -> dict[str, Any]:
+    """A network as model.json holds it: name, constructor arguments, and what its weights start from."""
+    return {
+        "model": chosen.model,
+        "arguments": arguments(chosen, in_channels),
+        "encoder_weights": chosen.encoder_weights if chosen.model == "resnet_unet" else "none",
+    }
+
+
+def start(network: dict[str, Any]) -> nn.Module:
+    """A network as `describe` gives it, ready to be trained: fresh weights, in the encoder ImageNet's if wanted.
+
+    Trained weights are read by `load`, which needs no file of ImageNet weights.
+
+    Raises:
+        ValueError: no such network or start, or the file of ImageNet weights is missing or does not fit.
+    """
+    built = build(network["model"], network["arguments"])
+    match network["encoder_weights"]:
+        case "none":
+            return built
+        case "imagenet" if isinstance(built, resnet_unet.ResNetUNet):
+            resnet_unet.load_imagenet(built, network["arguments"]["encoder"])
+            return built
+    raise ValueError(
+        f"encoder_weights = {network['encoder_weights']!r}   not allowed with {network['model']}; "
+        "none, or with resnet_unet imagenet"
+    )
 
 
 def build(model: str, given: dict[str, Any]) -> nn.Module:

@@ -9,16 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-
-def double_convolution(in_channels: int, out_channels: int, normalisation: Literal["batch", "none"]) -> nn.Sequential:
-    """Two 3x3 convolutions, each followed by ReLU."""
-    layers: list[nn.Module] = []
-    for channels in (in_channels, out_channels):
-        layers.append(nn.Conv2d(channels, out_channels, 3, padding=1, bias=normalisation == "none"))
-        if normalisation == "batch":
-            layers.append(nn.BatchNorm2d(out_channels))
-        layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+from lib import blocks
 
 
 class UNet(nn.Module):
@@ -42,18 +33,23 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [base_channels * 2**level for level in range(depth + 1)]
+        bias = normalisation == "none"
+        self.depth = depth
         self.encoder = nn.ModuleList(
-            double_convolution(before, after, normalisation)
-            for before, after in zip([in_channels, *widths[:-1]], widths)
+            blocks.convolutions([before, width, width], normalisation, bias)
+            for before, width in zip([in_channels, *widths], widths)
         )
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1])
-        self.decoder = nn.ModuleList(double_convolution(2 * width, width, normalisation) for width in widths[-2::-1])
+        self.decoder = nn.ModuleList(
+            blocks.convolutions([2 * width, width, width], normalisation, bias) for width in widths[-2::-1]
+        )
         self.head = nn.Conv2d(base_channels, out_channels, 1)
-        self.apply(initialise)
+        self.apply(blocks.initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
+        blocks.require_multiple(images, self.depth)
         skips = []
         features = images
         for level, block in enumerate(self.encoder):
@@ -62,11 +58,3 @@ class UNet(nn.Module):
         for up, block, skip in zip(self.up, self.decoder, skips[-2::-1]):
             features = block(torch.cat([skip, up(features)], dim=1))
         return self.head(features)
-
-
-def initialise(module: nn.Module) -> None:
-    """He initialisation of convolutions (He et al. 2015)."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -22,7 +22,7 @@ def folder(written, tmp_path):
 
 def found(folder, check, severity, exclude=()):
     """The one finding of a check after the whole verification."""
-    findings = verification.verify(datasets.DATASETS["hc18"], folder, list(exclude), 0.99).findings
+    findings = verification.verify(datasets.DATASETS["hc18"], "hc18", folder, exclude=exclude).findings
     rows = findings[findings["check"] == check]
     assert len(rows) == 1, findings.to_string()
     assert rows["severity"].item() == severity
@@ -42,21 +42,21 @@ def training_set(folder, name):
 
 
 def test_a_sound_folder_has_no_findings(written):
-    _, findings = hc18.find_cases(written)
+    _, findings = hc18.find_cases(written, [])
     assert findings == []
 
 
 def test_cases_stand_in_order_of_examination_and_image(written):
-    names = [case.name for case in hc18.find_cases(written)[0]]
+    names = [case.name for case in hc18.find_cases(written, [])[0]]
     assert names == ["000_HC", "000_2HC", "001_HC", "002_HC", "003_HC", "004_HC"]
 
 
 def test_the_examination_is_the_name_s_number(written):
-    assert [case.subject for case in hc18.find_cases(written)[0]] == ["000", "000", "001", "002", "003", "004"]
+    assert [case.subject for case in hc18.find_cases(written, [])[0]] == ["000", "000", "001", "002", "003", "004"]
 
 
 def test_pixel_size_and_hc_are_those_of_the_csv(written):
-    for case, head in zip(hc18.find_cases(written)[0], builders.heads(6)):
+    for case, head in zip(hc18.find_cases(written, [])[0], builders.heads(6)):
         assert case.spacing_mm == pytest.approx((head.spacing_mm, head.spacing_mm), abs=1e-6)
         assert case.reference_mm["hc"] == pytest.approx(head.hc_mm, abs=1e-3)
 
@@ -66,13 +66,13 @@ def test_pixel_size_and_hc_are_those_of_the_csv(written):
 )
 def test_the_stratum_is_the_bin_of_hc(folder, hc, stratum):
     builders.write_hc18_table(folder, [f"{head.name}.png,0.1,{hc}" for head in builders.heads(6)])
-    assert {case.stratum for case in hc18.find_cases(folder)[0]} == {stratum}
+    assert {case.stratum for case in hc18.find_cases(folder, [])[0]} == {stratum}
 
 
 def test_a_csv_with_a_byte_order_mark_is_read(folder):
     path = folder / hc18.TABLE
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert hc18.find_cases(folder)[1] == []
+    assert hc18.find_cases(folder, [])[1] == []
 
 
 # Outlines
@@ -81,7 +81,7 @@ def test_a_csv_with_a_byte_order_mark_is_read(folder):
 @pytest.mark.parametrize("angle_deg", [0, 35, 90, 140])
 def test_an_outline_is_filled_to_the_ellipse_of_its_centre_line(tmp_path, angle_deg):
     head = Head("a", (150.3, 200.6), 220.0, 170.0, angle_deg, (300, 400))
-    mask = hc18.read_mask(builders.save_png(tmp_path / "a.png", builders.outline_of(head)))
+    mask = hc18.read_mask([builders.save_png(tmp_path / "a.png", builders.outline_of(head))])
     assert mask.dtype == np.uint8
     differ = mask.astype(bool) != builders.region_of(head)
     assert differ.sum() < 0.02 * builders.perimeter(220, 170)  # pixel centres within 0.01 px of the edge
@@ -92,7 +92,7 @@ def test_an_open_outline_at_the_frame_is_filled_by_its_ellipse(tmp_path, move):
     head = Head("a", (150 + move[0], 200 + move[1]), 150.0, 120.0, 30.0, (300, 400))
     outline = builders.outline_of(head)
     assert np.array_equal(biometry.fill_holes(outline > 0), outline > 0)  # it is open: nothing is enclosed
-    mask = hc18.read_mask(builders.save_png(tmp_path / "a.png", outline)).astype(bool)
+    mask = hc18.read_mask([builders.save_png(tmp_path / "a.png", outline)]).astype(bool)
     truth = builders.region_of(head)
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.998
 
@@ -101,21 +101,23 @@ def test_an_outline_with_other_values_than_0_and_255_is_refused_by_name(tmp_path
     pixels = builders.outline_of(Head("a"))
     pixels[0, :2] = (1, 128)
     path = builders.save_png(tmp_path / "a.png", pixels)
-    with pytest.raises(ValueError, match=r"a\.png: values \[0, 1, 128, 255\]; expected an outline of 0 and 255"):
-        hc18.read_mask(path)
+    with pytest.raises(
+        ValueError, match=r"a\.png: values \[0, 1, 128, 255\]; expected a mask of 0 and 255, or 0 and 1"
+    ):
+        hc18.read_mask([path])
 
 
 def test_an_empty_annotation_is_refused_by_name(tmp_path):
     path = builders.save_png(tmp_path / "a.png", np.zeros((60, 90), np.uint8))
     with pytest.raises(ValueError, match=r"a\.png: no head outline: 0 points"):
-        hc18.read_mask(path)
+        hc18.read_mask([path])
 
 
 def test_a_straight_line_is_no_outline(tmp_path):
     pixels = np.zeros((60, 90), np.uint8)
     pixels[30, 10:80] = 255
     with pytest.raises(ValueError, match=r"a\.png: no head outline: .*on a line"):
-        hc18.read_mask(builders.save_png(tmp_path / "a.png", pixels))
+        hc18.read_mask([builders.save_png(tmp_path / "a.png", pixels)])
 
 
 # Bad folders
@@ -123,44 +125,44 @@ def test_a_straight_line_is_no_outline(tmp_path):
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no images such as training_set/000_HC\.png; expected HC18's layout"):
-        hc18.find_cases(tmp_path)
+        hc18.find_cases(tmp_path, [])
 
 
 def test_a_folder_of_other_images_is_refused(tmp_path):
     builders.save_png(tmp_path / "training_set" / "benign (1).png", np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="expected HC18's layout"):
-        hc18.find_cases(tmp_path)
+        hc18.find_cases(tmp_path, [])
 
 
 def test_a_missing_csv_is_refused(folder):
     (folder / hc18.TABLE).unlink()
     with pytest.raises(ValueError, match=rf"{hc18.TABLE}: missing; it holds HC18's pixel sizes"):
-        hc18.find_cases(folder)
+        hc18.find_cases(folder, [])
 
 
 def test_wrong_columns_are_refused_with_those_that_are_expected(folder):
     edit_table(folder, lambda text: text.replace("pixel size(mm)", "spacing"))
     with pytest.raises(ValueError, match=r"columns \['filename', 'spacing', .*expected \['filename', 'pixel size"):
-        hc18.find_cases(folder)
+        hc18.find_cases(folder, [])
 
 
 def test_a_csv_with_semicolons_is_refused(folder):
     edit_table(folder, lambda text: text.replace(",", ";"))
     with pytest.raises(ValueError, match=rf"{hc18.TABLE}: columns \['filename;pixel size"):
-        hc18.find_cases(folder)
+        hc18.find_cases(folder, [])
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b,c\n1,2,3\n1,2,3,4\n"])
 def test_a_file_that_is_no_csv_is_refused_by_name(folder, content):
     (folder / hc18.TABLE).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{hc18.TABLE}: cannot be read as a table"):
-        hc18.find_cases(folder)
+        hc18.find_cases(folder, [])
 
 
 def test_decimal_commas_without_quotes_are_refused(folder):
     builders.write_hc18_table(folder, [f"{head.name}.png,0,154,174,3" for head in builders.heads(6)])
     with pytest.raises(ValueError, match=r"rows hold more fields than the header; expected 3 \(a decimal point\?\)"):
-        hc18.find_cases(folder)
+        hc18.find_cases(folder, [])
 
 
 # Bad rows
@@ -173,7 +175,7 @@ def test_a_decimal_comma_is_a_finding_with_row_column_and_hint(folder):
     assert row["case"] == "001_HC"
     assert row["found"] == f'{hc18.TABLE}, row 4, column "pixel size(mm)": "0,154"'
     assert row["expected"] == "mm, 0.02 to 1 (a decimal point?)"
-    assert not [each for each in hc18.find_cases(folder)[1] if each.check == "missing pixel size"]
+    assert not [each for each in hc18.find_cases(folder, [])[1] if each.check == "missing pixel size"]
 
 
 def test_a_file_of_another_name_is_a_warning(folder):
@@ -214,7 +216,7 @@ def test_a_case_without_a_row_is_a_warning_and_has_no_millimetres(folder):
     edit_table(folder, lambda text: "\n".join(line for line in text.splitlines() if "003_HC" not in line) + "\n")
     row = found(folder, "missing pixel size", "warn")
     assert row["case"] == "003_HC"
-    case = next(case for case in hc18.find_cases(folder)[0] if case.name == "003_HC")
+    case = next(case for case in hc18.find_cases(folder, [])[0] if case.name == "003_HC")
     assert case.spacing_mm is None
     assert case.reference_mm == {}
 
@@ -230,7 +232,7 @@ def test_a_missing_annotation_stops(folder):
 
 def test_a_missing_image_stops(folder):
     training_set(folder, "001_HC").unlink()
-    findings = verification.verify(datasets.DATASETS["hc18"], folder, [], 0.99).findings
+    findings = verification.verify(datasets.DATASETS["hc18"], "hc18", folder).findings
     row = findings[findings["check"] == "missing image"].iloc[0]
     assert (row["severity"], row["case"], row["expected"]) == ("stop", "001_HC", "001_HC.png")
 

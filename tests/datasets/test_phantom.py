@@ -1,395 +1,372 @@
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import ndimage, special
+from PIL import Image
+from scipy import ndimage
 
-from lib import biometry, files
-from lib.cases import read_grey
-from lib.datasets import phantom
+from lib import biometry
+from lib.datasets import brain_structures, hc18, phantom, ultrasound_fetus
+from lib.phantoms import heads, lesions
 
-SUBJECTS, SEED = 8, 3
+SEED = 12
+SUBJECTS = {"brain": 8, "brain_structures": 28, "hc18": 6, "tumour": 40}
+WRITERS = {name: getattr(phantom, f"write_{name}") for name in SUBJECTS}
+COLOURS = {(0, 0, 0): 0, (255, 0, 0): 1, (0, 0, 255): 3}  # and the cavum's, which differs
+GROUPS = {
+    "Trans-thalamic": ("Trans-thalamic", "Trans-thalamic-Segmentation", (0, 255, 0)),
+    "Trans-ventricular": ("Trans-ventricular", "Trans-ventricular-segmentation-mask", (0, 255, 0)),
+    "Trans-cerebellum": ("Trans-cerebellum", "Trans-cerebellum-Segmentation", (0, 255, 0)),
+    "Diverse Fetal Head Images": (
+        "Orginal_train_images_to_959_661",
+        "Test-Dataset-Segmentation",
+        (255, 255, 0),
+    ),
+}
+DIVERSE = "Diverse Fetal Head Images"
+STRATA = dict(zip(GROUPS, ("trans-thalamic", "trans-ventricular", "trans-cerebellum", "diverse")))
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("raw") / "phantom"
-    phantom.write(folder, SUBJECTS, SEED)
-    return folder
-
-
-@pytest.fixture
-def folder(written, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(written, tmp_path / "phantom")
+    """A folder for each writer."""
+    root = tmp_path_factory.mktemp("raw")
+    for name, write in WRITERS.items():
+        (root / name).mkdir()
+        write(root / name, SUBJECTS[name], SEED)
+    return root
 
 
 def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def moment_axes(region):
-    """Full axes (long, short) of a filled ellipse: four standard deviations of its points."""
-    return 4 * np.sqrt(np.linalg.eigvalsh(np.cov(np.argwhere(region).T)))[::-1]
+def read_truth(folder):
+    return pd.read_csv(folder / "truth.csv", dtype={"subject": str, "case": str}).set_index("case")
 
 
-def first(folder):
-    return phantom.find_cases(folder)[0][0]
+def classes_of(path, csp):
+    """Class indices of a colour mask, by Pillow; a colour without a class becomes 99."""
+    pixels = np.asarray(Image.open(path))
+    mask = np.full(pixels.shape[:2], 99)
+    for colour, index in (COLOURS | {csp: 2}).items():
+        mask[(pixels == colour).all(axis=2)] = index
+    return mask
 
 
-def edit_table(folder, change):
-    path = folder / phantom.TABLE
-    path.write_bytes(change(path.read_text(encoding="utf-8-sig")).encode("utf-8-sig"))
+def stems(folder):
+    return sorted(path.stem for path in folder.glob("*.png"))
 
 
-# Truth
+# All
 
 
-def test_the_head_s_area_is_that_of_its_ellipse_within_pixel_error(written):
-    for case in phantom.find_cases(written)[0]:
-        area = (phantom.read_mask(case.mask) > 0).sum() * case.spacing_mm[0] ** 2
-        exact = np.pi / 4 * case.reference_mm["bpd"] * case.reference_mm["ofd"]
-        assert area == pytest.approx(exact, rel=1.5e-3), case.name  # about a tenth of the outline's pixels
+@pytest.mark.parametrize("name", WRITERS)
+def test_one_seed_gives_the_same_bytes(written, tmp_path, name):
+    WRITERS[name](tmp_path, SUBJECTS[name], SEED)
+    assert contents(tmp_path) == contents(written / name)
 
 
-def test_moments_of_the_mask_give_bpd_ofd_and_hc_within_half_a_pixel(written):
-    for case in phantom.find_cases(written)[0]:
-        pixel = case.spacing_mm[0]
-        ofd, bpd = moment_axes(phantom.read_mask(case.mask) > 0) * pixel
-        assert ofd == pytest.approx(case.reference_mm["ofd"], abs=0.5 * pixel), case.name
-        assert bpd == pytest.approx(case.reference_mm["bpd"], abs=0.5 * pixel), case.name
-        hc = 2 * ofd * special.ellipe(1 - (bpd / ofd) ** 2)
-        assert hc == pytest.approx(case.reference_mm["hc"], abs=0.5 * pixel), case.name
+@pytest.mark.parametrize(("name", "fewer"), [("brain", 3), ("brain_structures", 9), ("hc18", 2), ("tumour", 9)])
+def test_another_number_of_subjects_leaves_the_common_images_equal(written, tmp_path, name, fewer):
+    WRITERS[name](tmp_path, fewer, SEED)
+    whole, part = contents(written / name), contents(tmp_path)
+    images = [path for path in part if path.suffix == ".png"]
+    assert len(images) >= fewer
+    assert all(part[path] == whole[path] for path in images)
 
 
-def test_the_project_s_own_biometry_finds_the_truth_in_the_mask(written):
-    case = first(written)
-    ellipse = biometry.fit_ellipse(biometry.edge_points(phantom.read_mask(case.mask) > 0))
-    found = np.array([ellipse.minor, ellipse.major]) * case.spacing_mm[0]
-    assert found == pytest.approx([case.reference_mm["bpd"], case.reference_mm["ofd"]], abs=0.5 * case.spacing_mm[0])
+@pytest.mark.parametrize("name", WRITERS)
+def test_truth_has_one_row_an_image_and_text_for_its_names(written, name):
+    images = [p for p in (written / name).rglob("*.png") if "SegmentationClass" not in p.parts]
+    truth = read_truth(written / name)
+    assert truth.index.is_unique
+    assert len(truth) == sum("Annotation" not in path.stem for path in images)
+    assert truth.notna().all(axis=None)
 
 
-def test_areas_of_structures_are_those_of_the_mask_and_0_where_absent():
-    truths = []
-    for subject in range(1, 13):
-        _, mask, truth = phantom.draw_frame(SEED, subject, 1)
-        for index, name in ((2, "csp_mm2"), (3, "lv_mm2")):
-            assert truth[name] == pytest.approx((mask == index).sum() * truth["spacing_mm"] ** 2, abs=1e-5)
-        truths.append((truth["csp_mm2"] > 0, truth["lv_mm2"] > 0))
-    assert all(0 < sum(column) < 12 for column in zip(*truths))  # some present, some absent
+@pytest.mark.parametrize(
+    ("name", "most"), [("brain", 99999), ("brain_structures", 9999), ("hc18", 1000), ("tumour", 99999)]
+)
+def test_a_number_of_subjects_that_names_cannot_hold_is_refused(tmp_path, name, most):
+    for subjects in (0, -1, most + 1):
+        with pytest.raises(ValueError, match=f"subjects = {subjects}   not allowed; 1 to {most}"):
+            WRITERS[name](tmp_path, subjects, SEED)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_structures_are_at_least_ten_pixels_across_and_lie_inside_the_head():
-    for subject in range(1, 61):
-        _, mask, _ = phantom.draw_frame(SEED, subject, 1)
-        for index in (2, 3):
-            parts, count = ndimage.label(mask == index)
-            for part in range(1, count + 1):
-                assert moment_axes(parts == part)[1] >= 10
-                assert mask[ndimage.binary_dilation(parts == part)].min() > 0
+def test_no_two_phantoms_show_one_head(written):
+    sizes = [set(read_truth(written / name)["hc_mm"]) for name in ("brain", "brain_structures", "hc18")]
+    assert len(set.union(*sizes)) == sum(map(len, sizes))
 
 
-def test_heads_lie_inside_the_frame_mostly_level(written):
-    for case in phantom.find_cases(written)[0]:
-        head = phantom.read_mask(case.mask) > 0
-        frame = np.concatenate([*head[[0, -1]], *head[:, [0, -1]].T])
-        assert not frame.any(), case.name
-        ellipse = biometry.fit_ellipse(biometry.edge_points(head))
-        assert min(ellipse.angle_deg, 180 - ellipse.angle_deg) < 26
+# The demo
 
 
-# Images
+def test_the_demo_has_one_group_of_the_published_layout(written):
+    folder = written / "brain"
+    assert sorted(path.name for path in folder.iterdir()) == ["Trans-thalamic", "truth.csv"]
+    assert sorted(path.name for path in (folder / "Trans-thalamic").iterdir()) == [
+        "Trans-Thalamic-Pixel-Size.csv",
+        "Trans-thalamic",
+        "Trans-thalamic-Segmentation",
+    ]
+    labels = (folder / "Trans-thalamic/Trans-thalamic-Segmentation/labelmap.txt").read_text()
+    assert labels.startswith("# label:color_rgb:parts:actions\nbackground:0,0,0::\n")
+    assert labels.endswith("Brain:255,0,0::\nCSP:0,255,0::\nLV:0,0,255::\n")
+    table = (folder / "Trans-thalamic/Trans-Thalamic-Pixel-Size.csv").read_bytes()
+    assert table.startswith(b"\xef\xbb\xbfLabel,Pixel  in mm\nPatient00001_Plane3_1_of_3.png,0.328206\n")
 
 
-def otsu_dice(image, head):
-    """Whole head by Otsu's threshold, filled holes and an ellipse around the largest part."""
-    _, bright = cv2.threshold(image, 0, 1, cv2.THRESH_OTSU)
-    points = biometry.edge_points(ndimage.binary_fill_holes(bright))
-    found = biometry.fill_ellipse(biometry.fit_ellipse(points), head.shape)
-    return 2 * (found & head).sum() / (found.sum() + head.sum())
+def test_the_demo_s_frames_lie_in_its_files(written):
+    folder = written / "brain/Trans-thalamic"
+    frame = heads.draw_frame(SEED, 1, 2, heads.Plane(csp=0.75, lv=0.65))
+    name = "Patient00001_Plane3_2_of_3.png"
+    assert np.array_equal(np.asarray(Image.open(folder / "Trans-thalamic" / name)), frame.image)
+    mask = classes_of(folder / "Trans-thalamic-Segmentation/SegmentationClass" / name, (0, 255, 0))
+    assert np.array_equal(mask, frame.mask)
 
 
-def test_otsu_s_threshold_does_not_solve_the_phantom():
-    frames = [phantom.draw_frame(12, subject, 1) for subject in range(1, 13)]
-    assert np.mean([otsu_dice(image, mask > 0) for image, mask, _ in frames]) < 0.80
+def test_the_demo_s_truth_is_that_of_its_frames_with_size_and_structures_as_stratum(written):
+    truth = read_truth(written / "brain")
+    frame = heads.draw_frame(SEED, 1, 3, heads.Plane(csp=0.75, lv=0.65))
+    row = truth.loc["Patient00001_Plane3_3_of_3"]
+    assert {name: row[name] for name in frame.truth} == frame.truth
+    assert (row["subject"], row["stratum"]) == ("00001", "hc2 csp lv")  # HC 265 mm
+    for row in truth.itertuples():
+        shown = [name for name in ("csp", "lv") if getattr(row, f"{name}_mm2") > 0]
+        assert row.stratum.split() == [f"hc{(row.hc_mm > 180) + (row.hc_mm > 260):d}", *shown]
 
 
-def test_bone_is_brighter_than_brain_and_brain_brighter_than_the_cavum():
-    for subject in range(1, 13):
-        image, mask, truth = phantom.draw_frame(SEED, subject, 1)
-        depth_px = ndimage.distance_transform_edt(mask > 0)
-        middle = ndimage.center_of_mass(mask > 0)[1]
-        level = np.abs(np.arange(mask.shape[1]) - middle)[None] < 30  # where the beam meets the bone at right angles
-        bone = image[(depth_px > 2) & (depth_px < 2 / truth["spacing_mm"]) & level].mean()
-        brain = image[(mask == 1) & (depth_px > 15)].mean()
-        assert bone > brain + 20, subject
-        if (mask == 2).any():
-            assert np.median(image[ndimage.binary_erosion(mask == 2, iterations=3)]) < brain, subject
+def test_the_demo_s_size_is_about_250_images():
+    assert len(phantom._frames(phantom.SEED, 0, phantom.BRAIN_SUBJECTS)) == 254
+    assert 150 * np.array(phantom.FRAME_SHARES) @ [1, 2, 3] == pytest.approx(240)
 
 
-# Randomness
+# Four groups
 
 
-def test_one_seed_gives_the_same_bytes(written, tmp_path):
-    phantom.write(tmp_path / "again", SUBJECTS, SEED)
-    assert contents(tmp_path / "again") == contents(written)
+@pytest.mark.parametrize("group", GROUPS)
+def test_each_group_has_the_published_folders_and_colours(written, group):
+    images, segmentation, csp = GROUPS[group]
+    folder = written / "brain_structures" / group
+    masks = folder / segmentation / "SegmentationClass"
+    assert stems(folder / images) == stems(masks) != []
+    assert f"CSP:{csp[0]},{csp[1]},{csp[2]}::" in (folder / segmentation / "labelmap.txt").read_text()
+    found = [classes_of(path, csp) for path in sorted(masks.glob("*.png"))]
+    assert max(mask.max() for mask in found) < 99
+    truth = read_truth(written / "brain_structures").loc[stems(masks)]
+    for mask, row in zip(found, truth.itertuples()):
+        pixel_mm2 = row.spacing_row_mm * row.spacing_col_mm
+        assert (mask == 2).sum() * pixel_mm2 == pytest.approx(row.csp_mm2, abs=1e-4)
+        assert (mask == 3).sum() * pixel_mm2 == pytest.approx(row.lv_mm2, abs=1e-4)
+        shown = [name for name, index in (("csp", 2), ("lv", 3)) if (mask == index).any()]
+        assert row.stratum == " ".join([STRATA[group], *shown])
 
 
-def test_another_number_of_subjects_leaves_the_common_images_equal(written, tmp_path):
-    phantom.write(tmp_path / "fewer", 3, SEED)
-    whole, fewer = contents(written), contents(tmp_path / "fewer")
-    images = [path for path in fewer if path.suffix == ".png"]
-    assert len(images) >= 6
-    assert all(fewer[path] == whole[path] for path in images)
+def test_pixel_sizes_come_in_three_forms_all_with_a_byte_order_mark(written):
+    folder = written / "brain_structures"
+    tables = {
+        "Trans-thalamic/Trans-Thalamic-Pixel-Size.csv": ("Label,Pixel  in mm", r"^Patient\d{5}_\S+\.png,0\.\d+$"),
+        "Trans-ventricular/Trans-ventricular-Pixel-Size.csv": ("Label,Pixel in mm", r"^Patient\d{5}_\S+\.png,0\.\d+$"),
+        "Trans-cerebellum/Trans-cerebellum-Pixel-Size.csv": ("Label,Pixel  in mm", r'^Patient\d{5}_\S+\.png,"0,\d+"$'),
+    }
+    truth = read_truth(folder)
+    for name, (heading, form) in tables.items():
+        content = (folder / name).read_bytes()
+        assert content.startswith(b"\xef\xbb\xbf")
+        first, *rows = content.decode("utf-8-sig").splitlines()
+        assert first == heading
+        assert pd.Series(rows).str.match(form).all()
+        sizes = {row.split(".png")[0]: float(row.split(",", 1)[1].strip('"').replace(",", ".")) for row in rows}
+        assert sorted(sizes) == stems((folder / name).parent / name.split("/")[0])
+        assert sizes == pytest.approx(truth.loc[list(sizes), "spacing_row_mm"].to_dict())
 
 
-def test_another_seed_gives_other_images():
-    one, other = (phantom.draw_frame(seed, 1, 1)[0] for seed in (1, 2))
-    assert not np.array_equal(one, other)
+def test_a_patient_s_images_lie_in_several_planes_under_one_subject(written):
+    truth = read_truth(written / "brain_structures")
+    planes = truth[truth["subject"].str.isdigit()].copy()
+    planes["group"] = [stratum.split()[0] for stratum in planes["stratum"]]
+    assert planes.groupby("subject")["group"].nunique().max() > 1
+    assert planes.groupby("subject")["hc_mm"].nunique().max() == 1
+    assert [name[7:12] for name in planes.index] == planes["subject"].tolist()
+    last = planes.groupby("subject").size()
+    assert all(int(name.rsplit("_", 1)[1]) == last[row.subject] for name, row in planes.iterrows())
 
 
-def test_frames_of_one_subject_show_one_head_in_another_place():
-    frames = [phantom.draw_frame(SEED, 5, frame) for frame in (1, 2)]
-    sizes = [{name: truth[name] for name in ("ga_weeks", "bpd_mm", "ofd_mm", "hc_mm")} for _, _, truth in frames]
-    assert sizes[0] == sizes[1]
-    assert not np.array_equal(frames[0][1], frames[1][1])
+def test_diverse_images_are_of_959_by_661_in_colour_with_hc18_s_names_and_table(written):
+    folder = written / "brain_structures" / DIVERSE
+    truth = read_truth(written / "brain_structures")
+    table = pd.read_csv(folder / "training_set_pixel_size_and_HC.csv")
+    assert list(table.columns) == ["filename", "pixel size(mm)", "head circumference (mm)"]
+    assert sorted(table["filename"].str.removesuffix(".png")) == stems(folder / "Orginal_train_images_to_959_661")
+    for name, pixel_mm, hc_mm in table.itertuples(index=False):
+        row = truth.loc[name.removesuffix(".png")]
+        assert row["subject"] == f"hc18-{name[:3]}"
+        assert hc_mm == pytest.approx(row["hc_mm"], abs=0.005)
+        assert row["spacing_row_mm"] == pytest.approx(pixel_mm * 540 / 661)
+        assert row["spacing_col_mm"] == pytest.approx(pixel_mm * 800 / 959)
+        image = np.asarray(Image.open(folder / "Orginal_train_images_to_959_661" / name))
+        assert image.shape == (661, 959, 3)
+        assert (image == image[..., :1]).all()
 
 
-# Layout
+def test_the_project_s_biometry_finds_the_truth_in_every_group(written):
+    truth = read_truth(written / "brain_structures")
+    for group, (_, segmentation, csp) in GROUPS.items():
+        for path in (written / "brain_structures" / group / segmentation / "SegmentationClass").glob("*.png"):
+            row = truth.loc[path.stem]
+            spacing = row["spacing_row_mm"], row["spacing_col_mm"]
+            found = biometry.measure_head(classes_of(path, csp) > 0, spacing)
+            assert found == pytest.approx({q: row[f"{q}_mm"] for q in ("bpd", "ofd", "hc")}, abs=0.3)
 
 
-def test_the_folder_has_the_published_layout(written):
-    name = f"{first(written).name}.png"
-    assert np.asarray(read_grey(written / "Trans-thalamic/Trans-thalamic" / name)).shape == (270, 400)
-    segmentation = written / "Trans-thalamic/Trans-thalamic-Segmentation"
-    assert (segmentation / "SegmentationClass" / name).is_file()
-    assert "Brain:255,0,0::\nCSP:0,255,0::\nLV:0,0,255::" in (segmentation / "labelmap.txt").read_text()
-    table = (written / "Trans-thalamic/Trans-Thalamic-Pixel-Size.csv").read_bytes()
-    assert table.startswith(b"\xef\xbb\xbfLabel,Pixel  in mm\n" + name.encode())
+def test_groups_and_rare_structures_have_about_the_published_shares(monkeypatch, tmp_path):
+    blank = np.zeros(heads.SHAPE, np.uint8)
+    monkeypatch.setattr(heads.ultrasound, "scene", lambda *_: None)  # masks only
+    monkeypatch.setattr(heads.ultrasound, "render", lambda *_: blank)
+    monkeypatch.setattr(phantom, "_write_png", lambda *_: None)
+    phantom.write_brain_structures(tmp_path, phantom.BRAIN_STRUCTURES_SUBJECTS, phantom.SEED)
+    truth = read_truth(tmp_path)
+    groups = pd.Series({group: truth["stratum"].str.startswith(STRATA[group]).sum() for group in GROUPS})
+    shown = {
+        group: truth[truth["stratum"].str.startswith(STRATA[group])][["csp_mm2", "lv_mm2"]] > 0 for group in GROUPS
+    }
+    assert len(truth) == 151
+    assert 0.03 < groups[DIVERSE] / len(truth) < 0.09
+    assert groups["Trans-thalamic"] / len(truth) == pytest.approx(0.56, abs=0.1)
+    assert shown["Trans-thalamic"].mean().tolist() == pytest.approx([0.37, 0.32], abs=0.03)
+    lv = {group: table["lv_mm2"].mean() for group, table in shown.items()}
+    assert lv["Trans-cerebellum"] < 0.15 < lv["Trans-thalamic"] < lv["Trans-ventricular"]
 
 
-def test_cases_come_back_as_they_were_written(written):
-    found, findings = phantom.find_cases(written)
-    truth = pd.read_csv(written / "truth.csv", dtype={"subject": str}).set_index("case")
+def test_alzubaidi_s_reader_gives_the_drawn_cases(written):
+    for name in ("brain", "brain_structures"):
+        groups = [group for group in brain_structures.GROUPS if name != "brain" or "thalamic" in group.lower()]
+        found, findings = brain_structures.find_cases(written / name, groups)
+        truth = read_truth(written / name)
+        assert [finding for finding in findings if finding.severity == "stop"] == []
+        assert {case.name: case.subject for case in found} == truth["subject"].to_dict()
+        for case in found:
+            row = truth.loc[case.name]
+            assert case.spacing_mm == pytest.approx((row["spacing_row_mm"], row["spacing_col_mm"]))
+            counts = np.bincount(brain_structures.read_mask(case.mask).ravel(), minlength=4)
+            areas = counts * row["spacing_row_mm"] * row["spacing_col_mm"]
+            assert areas[2:] == pytest.approx([row["csp_mm2"], row["lv_mm2"]], abs=1e-4)
+
+
+# HC18
+
+
+def test_hc18_s_layout_has_images_outlines_and_one_table(written):
+    folder = written / "hc18"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "training_set",
+        "training_set_pixel_size_and_HC.csv",
+        "truth.csv",
+    ]
+    names = sorted(read_truth(folder).index)
+    assert stems(folder / "training_set") == sorted([*names, *(f"{name}_Annotation" for name in names)])
+    assert {name[:3] for name in names} == {f"{number:03d}" for number in range(6)}
+    assert {"000_HC", "000_2HC"} <= set(names)
+    for path in (folder / "training_set").glob("*.png"):
+        pixels = np.asarray(Image.open(path))
+        assert pixels.shape == (270, 400)
+        assert "Annotation" not in path.stem or set(np.unique(pixels)) == {0, 255}
+
+
+def test_hc18_s_reader_gives_the_drawn_heads(written):
+    found, findings = hc18.find_cases(written / "hc18", [])
+    truth = read_truth(written / "hc18")
     assert findings == []
-    assert [case.name for case in found] == list(truth.index)
-    assert sorted({case.subject for case in found}) == [f"{number:05d}" for number in range(1, SUBJECTS + 1)]
+    assert {case.name: case.subject for case in found} == truth["subject"].to_dict()
     for case in found:
         row = truth.loc[case.name]
-        assert case.reference_mm == {"bpd": row.bpd_mm, "ofd": row.ofd_mm, "hc": row.hc_mm}
-        assert case.stratum.endswith("csp") or case.stratum.endswith("lv") or row.csp_mm2 + row.lv_mm2 == 0
-    _, mask, drawn = phantom.draw_frame(SEED, 1, 1)
-    assert found[0].spacing_mm == (drawn["spacing_mm"], drawn["spacing_mm"])
-    assert np.array_equal(phantom.read_mask(found[0].mask), mask)
+        assert case.spacing_mm == pytest.approx((row["spacing_row_mm"], row["spacing_col_mm"]))
+        assert case.reference_mm["hc"] == pytest.approx(row["hc_mm"], abs=0.005)
+        measured = biometry.measure_head(hc18.read_mask(case.mask) > 0, case.spacing_mm)
+        assert measured == pytest.approx({q: row[f"{q}_mm"] for q in ("bpd", "ofd", "hc")}, abs=0.3)
 
 
-def test_strata_are_a_size_bin_and_the_structures_shown():
-    small = {"hc_mm": 150.0, "csp_mm2": 3.0, "lv_mm2": 9.0}
-    assert phantom._stratum(small) == "hc0 csp lv"
-    assert phantom._stratum(small | {"hc_mm": 300.0, "csp_mm2": 0.0}) == "hc2 lv"
+# Tumours
 
 
-def test_a_colour_without_a_class_is_refused_by_file_and_colour(folder):
-    path = first(folder).mask
-    pixels = cv2.imread(str(path))
-    pixels[5, 6] = (3, 2, 1)  # blue, green, red
-    cv2.imwrite(str(path), pixels)
-    with pytest.raises(ValueError, match=rf"{path.name}: unknown colours: \(1, 2, 3\) in 1 pixels"):
-        phantom.read_mask(path)
+def test_the_tumour_s_layout_has_three_classes_in_three_splits_and_outlines_of_one(written):
+    folder = written / "tumour"
+    assert sorted(path.name for path in folder.iterdir()) == ["test", "train", "truth.csv", "validation"]
+    for split in ("train", "validation", "test"):
+        assert sorted(path.name for path in (folder / split).iterdir()) == ["benign", "malignant", "normal"]
+        assert not list((folder / split / "benign").glob("*Annotation*"))
+        assert not list((folder / split / "normal").glob("*Annotation*"))
+    for tissue in ("benign", "malignant", "normal"):
+        names = [path.stem for path in folder.glob(f"*/{tissue}/*HC.png")]
+        assert sorted(int(name.split("_")[0]) for name in names) == list(range(1, len(names) + 1))
+        assert {name.split("_")[1] for name in names} <= {"HC", "2HC"}
+    outlines = [path.stem.removesuffix("_Annotation") for path in folder.glob("*/malignant/*_Annotation.png")]
+    assert sorted(outlines) == sorted(path.stem for path in folder.glob("*/malignant/*HC.png"))
 
 
-# Faults
+def test_tumour_cases_are_named_by_class_and_stem_and_a_third_have_outlines_elsewhere(written):
+    folder = written / "tumour"
+    truth = read_truth(folder)
+    images = {f"{path.parent.name}-{path.stem}": path for path in folder.glob("*/*/*HC.png")}
+    assert set(images) == set(truth.index)
+    assert truth["subject"].tolist() == truth.index.tolist()
+    apart = [
+        not path.with_name(f"{path.stem}_Annotation.png").is_file()
+        for name, path in images.items()
+        if name.startswith("malignant")
+    ]
+    assert 0.1 < np.mean(apart) < 0.7  # 1 - 0.73² - 0.12² - 0.15² = 0.43 are expected
 
 
-def test_an_image_without_a_mask_stops_and_is_no_case(folder):
-    case = first(folder)
-    case.mask.unlink()
-    found, findings = phantom.find_cases(folder)
-    assert [(f.severity, f.check, f.case) for f in findings] == [("stop", "missing mask", case.name)]
-    assert case.name not in [other.name for other in found]
+def test_outlines_enclose_the_area_that_truth_says(written):
+    folder = written / "tumour"
+    truth = read_truth(folder)
+    for path in folder.glob("*/malignant/*_Annotation.png"):
+        line = np.asarray(Image.open(path))
+        row = truth.loc[f"malignant-{path.stem.removesuffix('_Annotation')}"]
+        assert set(np.unique(line)) == {0, 255}
+        filled = ndimage.binary_fill_holes(line > 0)
+        middle = (filled.sum() + (filled & (line == 0)).sum()) / 2
+        assert middle == pytest.approx(row["lesion_px"], rel=0.02)
+        assert row["lesion_px"] * row["spacing_mm"] ** 2 == pytest.approx(row["lesion_mm2"], rel=1e-4)
+        assert row["stratum"] == f"malignant {'large' if row['lesion_px'] > 0.08 * 270 * 400 else 'small'}"
 
 
-def test_a_mask_without_an_image_stops(folder):
-    case = first(folder)
-    case.image.unlink()
-    _, findings = phantom.find_cases(folder)
-    assert [(f.severity, f.check, f.case) for f in findings] == [("stop", "missing image", case.name)]
+def test_tissue_without_a_mass_has_no_area_and_its_class_as_stratum(written):
+    truth = read_truth(written / "tumour")
+    others = truth[~truth["stratum"].str.startswith("malignant")]
+    assert set(others["stratum"]) == {"benign", "normal"}
+    assert (others["lesion_mm2"] == 0).all()
+    assert [name.split("-")[0] for name in others.index] == others["stratum"].tolist()
 
 
-def test_a_missing_pixel_size_is_a_warning_and_the_case_has_no_millimetres(folder):
-    name = first(folder).name
-    edit_table(folder, lambda text: "\n".join(line for line in text.split("\n") if name not in line))
-    found, findings = phantom.find_cases(folder)
-    assert [(f.severity, f.check, f.case) for f in findings] == [("warn", "missing pixel size", name)]
-    assert found[0].name == name
-    assert found[0].spacing_mm is None
+def test_splits_and_classes_have_about_the_published_shares(monkeypatch, tmp_path):
+    frame = lesions.draw_frame(1, 1, True)
+    monkeypatch.setattr(lesions, "draw_frame", lambda *_: frame)
+    monkeypatch.setattr(phantom, "_write_png", lambda path, _: path.touch())
+    phantom.write_tumour(tmp_path, 1000, SEED)
+    classes = pd.Series([path.parent.name for path in tmp_path.glob("*/*/*HC.png")]).value_counts(normalize=True)
+    assert classes.to_dict() == pytest.approx({"malignant": 0.6, "benign": 0.2, "normal": 0.2}, abs=0.05)
+    for pattern in ("*/*/*HC.png", "*/malignant/*_Annotation.png"):
+        splits = pd.Series([path.parts[-3] for path in tmp_path.glob(pattern)]).value_counts(normalize=True)
+        assert splits.to_dict() == pytest.approx({"train": 0.73, "validation": 0.12, "test": 0.15}, abs=0.05)
 
 
-def test_a_row_without_a_file_is_a_warning(folder):
-    edit_table(folder, lambda text: text + "Patient00077_Plane3_1_of_1.png,0.2\n")
-    found, findings = phantom.find_cases(folder)
-    expected = [("warn", "row without a file", "Patient00077_Plane3_1_of_1")]
-    assert [(f.severity, f.check, f.case) for f in findings] == expected
-    assert "Patient00077_Plane3_1_of_1" not in [case.name for case in found]
+def test_the_kaggle_layout_s_reader_gives_the_drawn_masses(written):
+    found, findings = ultrasound_fetus.find_cases(written / "tumour", ["malignant"])
+    truth = read_truth(written / "tumour")
+    assert [finding for finding in findings if finding.severity == "stop"] == []
+    assert sorted(case.name for case in found) == sorted(truth.index[truth["lesion_mm2"] > 0])
+    for case in found:
+        assert case.spacing_mm is None
+        area = (ultrasound_fetus.read_mask(case.mask) > 0).sum()
+        assert area == pytest.approx(truth.loc[case.name, "lesion_px"], rel=0.01)
 
 
-def test_two_rows_for_one_image_stop_and_it_is_no_case(folder):
-    case = first(folder)
-    edit_table(folder, lambda text: text + f"{case.name}.png,0.2\n")
-    found, findings = phantom.find_cases(folder)
-    assert [(f.severity, f.check, f.case) for f in findings] == [("stop", "two rows for one image", case.name)]
-    assert case.name not in [other.name for other in found]
-
-
-@pytest.mark.parametrize("text", ["", "nan", "0.01", "1.5", "-0.2", "0.2 mm"])
-def test_a_pixel_size_that_is_no_number_or_out_of_range_stops(folder, text):
-    case = first(folder)
-    edit_table(folder, lambda table: table.replace(f"{case.name}.png,{case.spacing_mm[0]}", f"{case.name}.png,{text}"))
-    found, findings = phantom.find_cases(folder)
-    assert [(f.severity, f.check, f.case) for f in findings] == [("stop", "unreadable number", case.name)]
-    assert findings[0].found == f'Trans-Thalamic-Pixel-Size.csv, row 2, column "Pixel  in mm": "{text}"'
-    assert findings[0].expected == "mm, 0.02 to 1"
-    assert case.name not in [other.name for other in found]
-
-
-def test_a_decimal_comma_is_named_in_the_finding(folder):
-    case = first(folder)
-    edit_table(folder, lambda table: table.replace(f"png,{case.spacing_mm[0]}", 'png,"0,2"', 1))
-    assert phantom.find_cases(folder)[1][0].expected == "mm, 0.02 to 1 (a decimal point?)"
-
-
-def test_a_name_without_a_patient_stops(folder):
-    case = first(folder)
-    for path in (case.image, case.mask):
-        path.rename(path.with_name("copy.png"))
-    _, findings = phantom.find_cases(folder)
-    assert ("stop", "unreadable name", "copy") in [(f.severity, f.check, f.case) for f in findings]
-
-
-def test_an_image_without_truth_stops(folder):
-    truth = pd.read_csv(folder / "truth.csv", dtype=str)
-    truth.iloc[1:].to_csv(folder / "truth.csv", index=False)
-    _, findings = phantom.find_cases(folder)
-    assert [(f.severity, f.check, f.case) for f in findings] == [("stop", "missing truth", truth["case"][0])]
-
-
-def test_a_missing_an_empty_and_a_foreign_folder_are_refused_with_what_was_found(tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "other" / "training_set").mkdir(parents=True)
-    for name, held in (("missing", "no such folder"), ("empty", r"\[\]"), ("other", r"\['training_set'\]")):
-        message = rf"{name}: found {held}; expected PNG files such as Trans-thalamic/Trans-thalamic/Patient00001_Plane3"
-        with pytest.raises(ValueError, match=message):
-            phantom.find_cases(tmp_path / name)
-
-
-def test_a_missing_table_of_pixel_sizes_and_other_columns_are_refused(folder):
-    edit_table(folder, lambda text: text.replace("Pixel  in mm", "mm"))
-    with pytest.raises(
-        ValueError, match=r"Pixel-Size.csv: columns \['Label', 'mm'\]; expected \['Label', 'Pixel  in mm'\]"
-    ):
-        phantom.find_cases(folder)
-    (folder / phantom.TABLE).unlink()
-    with pytest.raises(ValueError, match=r"Pixel-Size.csv: missing; expected a CSV with columns"):
-        phantom.find_cases(folder)
-
-
-def test_two_rows_of_truth_for_one_image_are_refused(folder):
-    truth = pd.read_csv(folder / "truth.csv", dtype=str)
-    pd.concat([truth, truth[:1]]).to_csv(folder / "truth.csv", index=False)
-    with pytest.raises(ValueError, match=r"truth.csv: two rows for \['Patient00001_Plane3_1_of_\d'\]"):
-        phantom.find_cases(folder)
-
-
-# Writing
-
-
-def test_an_interrupted_write_leaves_no_folder_and_nothing_beside_it(tmp_path, monkeypatch):
-    draw = phantom.draw_frame
-
-    def interrupted(seed, subject, frame):
-        if subject == 3:
-            raise KeyboardInterrupt
-        return draw(seed, subject, frame)
-
-    monkeypatch.setattr(phantom, "draw_frame", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        phantom.write(tmp_path / "phantom", 5, 1)
-    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
-
-
-def test_an_interrupted_write_leaves_the_old_folder_as_it_was(folder, monkeypatch):
-    before = contents(folder)
-    monkeypatch.setattr(phantom, "draw_frame", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
-    with pytest.raises(OSError, match="no space left"):
-        phantom.write(folder, 5, 1)
-    assert contents(folder) == before
-    assert [path for path in folder.parent.iterdir() if path.suffix != ".lock"] == [folder]
-
-
-def test_after_a_kill_the_folder_is_absent_and_the_next_write_is_whole(tmp_path):
-    target = tmp_path / "phantom"
-    code = f"from pathlib import Path; from lib.datasets import phantom; phantom.write(Path({str(target)!r}), 5000, 1)"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=files.ROOT)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.rglob("*.png")) and time.monotonic() < deadline:
-        os.sched_yield()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list(tmp_path.rglob("*.png"))
-    assert not target.exists()
-    phantom.write(target, 1, 1)
-    assert phantom.find_cases(target)[1] == []
-
-
-def test_a_folder_that_the_phantom_did_not_write_is_never_touched(tmp_path):
-    (tmp_path / "thesis.txt").write_text("three years of work")
-    for act in (lambda: phantom.write(tmp_path, 1, 1), lambda: phantom.write_demo(tmp_path)):
-        with pytest.raises(ValueError, match=r"without phantom.json, so the phantom did not write it; move it away"):
-            act()
-    assert contents(tmp_path) == {(tmp_path / "thesis.txt").relative_to(tmp_path): b"three years of work"}
-
-
-@pytest.mark.parametrize("subjects", [0, -1, 100000])
-def test_a_number_of_subjects_that_names_cannot_hold_is_refused(tmp_path, subjects):
-    with pytest.raises(ValueError, match=f"subjects = {subjects}   not allowed; 1 to 99999"):
-        phantom.write(tmp_path / "phantom", subjects, 1)
-
-
-def test_the_demo_is_written_once_and_left_alone(folder, monkeypatch):
-    monkeypatch.setattr(phantom, "write", lambda *_: pytest.fail("written again"))
-    phantom.write_demo(folder)
-
-
-def test_the_demo_of_other_code_is_written_again_with_its_own_size_and_seed(folder, written):
-    record = json.loads((folder / "phantom.json").read_text())
-    assert (record["subjects"], record["seed"]) == (SUBJECTS, SEED)
-    record["code"]["lib.ultrasound"] = "0" * 64
-    (folder / "phantom.json").write_text(json.dumps(record))
-    first(folder).image.write_bytes(b"an image of other code")
-    phantom.write_demo(folder)
-    assert contents(folder) == contents(written)
-
-
-def test_an_absent_demo_is_written_in_its_own_size(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(phantom, "write", lambda *arguments: asked.append(arguments))
-    phantom.write_demo(tmp_path / "phantom")
-    assert asked == [(tmp_path / "phantom", 150, 12)]
-    shares = np.array(phantom.FRAME_SHARES)
-    assert 150 * shares @ [1, 2, 3] == pytest.approx(240)
-
-
-def test_a_link_is_not_replaced(folder, tmp_path):
-    link = tmp_path / "link"
-    link.symlink_to(folder)
-    phantom.write_demo(link)  # up to date: nothing to do
-    with pytest.raises(ValueError, match="is a link"):
-        phantom.write(link, 1, 1)
+def test_a_folder_that_is_not_empty_is_no_place_to_write(written, tmp_path):
+    shutil.copytree(written / "tumour", tmp_path / "tumour")
+    with pytest.raises(FileExistsError):
+        phantom.write_tumour(tmp_path / "tumour", 3, SEED)

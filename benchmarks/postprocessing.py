@@ -1,0 +1,60 @@
+"""Post-processing and shape properties of one large four-class case, on one core."""
+
+import time
+
+import cv2
+import numpy as np
+
+from lib import biometry, files, params, postprocessing, shapes
+
+ROUNDS, REPEATS = 5, 10
+SHAPE, SPACING_MM = (540, 800), (0.15, 0.15)
+ELLIPSES = {1: ((270, 400), 640, 470, 10), 2: ((265, 540), 90, 40, 5), 3: ((360, 330), 120, 50, 20)}
+SPECKS = 20
+
+
+def rows() -> list[dict[str, object]]:
+    """Milliseconds of all steps of params/brain_structures.yaml, and of the three structures' shapes."""
+    study = params.read_study(files.study_file("brain_structures"))
+    steps = ["confident_parts", *study.postprocessing]
+    chosen = params.step_params(study, "05_evaluation").model_copy(update={"postprocessing": steps})
+    given = _case()
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        found = [_milliseconds(given, chosen) for _ in range(ROUNDS)]
+    finally:
+        cv2.setNumThreads(before)
+    return [
+        {
+            "what": "post-processing (7 steps) and shapes of a 540x800 four-class case, one core",
+            "bare": "",
+            "ours": f"{np.median(found):.1f} ms",
+            "ratio": float("nan"),
+            "spread": f"{min(found):.1f} to {max(found):.1f} ms",
+            "goal": "< 15 ms",
+        }
+    ]
+
+
+def _case() -> postprocessing.Prediction:
+    """A head with a cavum and a ventricle, and specks of every class on it and around it."""
+    mask = np.zeros(SHAPE, np.uint8)
+    for index, (centre, major, minor, angle_deg) in ELLIPSES.items():
+        mask[biometry.fill_ellipse(biometry.Ellipse(centre, major, minor, angle_deg), SHAPE)] = index
+    draw = np.random.default_rng(0)
+    for row, col, index in zip(
+        draw.integers(0, 534, SPECKS), draw.integers(0, 794, SPECKS), draw.integers(0, 4, SPECKS)
+    ):
+        mask[row : row + 6, col : col + 6] = index
+    sure = np.stack([mask == index for index in range(4)]).astype(np.float32)
+    return postprocessing.Prediction(mask, 0.8 * sure + 0.05, SPACING_MM[0] * SPACING_MM[1])
+
+
+def _milliseconds(given: postprocessing.Prediction, chosen: params.EvaluationParams) -> float:
+    started = time.perf_counter()
+    for _ in range(REPEATS):
+        mask = postprocessing.apply(given, chosen)
+        for index in ELLIPSES:
+            shapes.describe(mask == index, SPACING_MM)
+    return (time.perf_counter() - started) / REPEATS * 1e3

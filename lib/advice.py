@@ -1,0 +1,69 @@
+"""A folder verified on the command line: what it is, what is wrong with it, what to do."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib import datasets, tables, verification
+
+LISTED_FINDINGS = 40  # a notebook writes all
+
+# What to do about a finding, by its check; "" where nothing needs to be done.
+ADVICE = {
+    "unreadable": "get the file again, or name the case in `exclude`",
+    "size mismatch": "image and mask belong to different pictures, or one was resized: get both again, or exclude",
+    "empty mask": "exclude the case, or mend the mask",
+    "mask of a normal image": "move the image to the group that it shows, or empty the mask",
+    "unmeasurable mask": "look at the mask; exclude the case if it shows no whole head",
+    "missing mask": "add the mask, or name the case in `exclude`",
+    "missing annotation": "add the annotation, or name the case in `exclude`",
+    "missing image": "add the image, or remove what belongs to it",
+    "missing pixel size": "add a row to the table of pixel sizes; millimetres need it",
+    "two rows for one image": "keep the right row",
+    "unreadable number": "write a number with a decimal point in the range that is named",
+    "unreadable name": "rename the file as the publisher names files",
+    "unknown file": "remove it if it does not belong to the data set",
+    "row without a file": "add the image or remove the row",
+    "lossy mask": "save masks as PNG; borders are blurred, and each pixel was given the nearest colour",
+    "0 and 1 instead of 0 and 255": "nothing: taken as the same",
+    "duplicate across subjects": "nothing: both are kept in one fold; exclude one if a picture should count once",
+    "images of another data set": "cite that data set, and never train on one and test on the other",
+    "subject in several published splits": "use the folds of this project, not the published split",
+    "subjects unknown": "give subjects where they are known; images of one person in two folds leak",
+    "HC differs from its annotation": "look at both; pixel size or annotation is wrong",
+    "outline in another split": "nothing: paired by name over all splits",
+}
+
+
+def report_on(folder: Path) -> tuple[str, bool]:
+    """What `python -m lib verify` prints of a folder, and whether nothing stops a study on it.
+
+    Raises:
+        ValueError: the folder is of no known layout.
+    """
+    name = datasets.recognise(folder)
+    dataset = datasets.DATASETS[name]
+    found = verification.verify(dataset, name, folder, dataset.groups)
+    stops = found.findings["severity"].eq("stop")
+    lines = [f"{folder}: {dataset.title}, read as {name}", "", plain(verification.overview(found.cases, found.looks))]
+    if len(found.findings):
+        lines += ["", plain(advise(found.findings)), "", plain(found.findings.head(LISTED_FINDINGS))]
+        rest = len(found.findings) - LISTED_FINDINGS
+        lines += [f"... and {rest} more"] if rest > 0 else []
+    lines += ["", f"{int(stops.sum())} of {len(found.findings)} findings stop a study" if stops.any() else "sound"]
+    return "\n".join(lines), not stops.any()
+
+
+def plain(table: pd.DataFrame) -> str:
+    """A table as text for reading, one line a row, columns left-aligned."""
+    shown = tables.readable(table).astype(str)
+    rows = [list(shown.columns), *shown.to_numpy().tolist()]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(shown.columns))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def advise(findings: pd.DataFrame) -> pd.DataFrame:
+    """What each check counted, and what to do about it: severity, check, cases, what_to_do."""
+    counted = verification.count_findings(findings)
+    counted["what_to_do"] = [ADVICE.get(check, "") for check in counted["check"]]
+    return counted

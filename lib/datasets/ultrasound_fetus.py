@@ -1,0 +1,199 @@
+"""The "Ultrasound Fetus Dataset": HC18's heads under other names, in classes that label no tumour.
+
+Its 999 `malignant` images are HC18's training set with outlines, `benign` and `normal` (sampled) its test images.
+
+Source: Anitha 2024, Mendeley Data, yrzzw9m6kk; the same on Kaggle, orvile/ultrasound-fetus-dataset.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib import biometry, cases
+from lib.cases import Case, Finding
+
+GROUPS = ("benign", "malignant", "normal")
+SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+WRAPPERS = ("ultrasound fetus dataset", "data", "datasets")  # in the order in which they are looked into
+DEPTH = 6  # the publisher nests four; a bound, since a link may lead back
+NAME = re.compile(r"(\d+)_(\d?)HC(_annotation|_mask)?", re.IGNORECASE)
+LAYOUT = "train/, validation/, test/ with benign/, malignant/, normal/ and images such as 1_HC.png"
+LITTLE = 0.25  # share that filling adds, up to which a shape was no closed line; HC18's lines: over 0.9
+RAGGED = 4  # pixels of the frame between two places of a line that count as one
+THIN = 0.2  # half thickness over the root of the area: a disc 0.56, a filled 1:4 ellipse 0.28, a 50:1 line 0.07
+
+
+def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
+    """Cases of some classes, an outline paired with its image by name over all splits.
+
+    Args:
+        folder: holds the splits, or folders around them as the publisher nests them; letter case does not matter.
+        groups: of GROUPS.
+
+    Returns:
+        Cases by class and number, and what is wrong with the others. Each image is its own subject, with a warning.
+
+    Raises:
+        ValueError: the folder is of another layout, or holds none of the groups; the message says what it holds.
+    """
+    root = _find_root(folder, DEPTH) or folder
+    files = {group: _group_files(root, group) for group in GROUPS}
+    if not any(files.get(group) for group in groups):
+        named = " or ".join(groups) or "any group"
+        held = sorted(path.name for path in root.iterdir())[:8] if root.is_dir() else "no such folder"
+        raise ValueError(f"{root}: no files of {named}; found {held}; expected {LAYOUT}")
+    found: list[Case] = []
+    findings = _passed_over(folder, root)
+    for group, paths in files.items():
+        if group in groups and paths:
+            group_cases, group_findings = _group_cases(paths, root, group)
+            found += group_cases
+            findings += group_findings
+        elif group in groups:
+            findings.append(Finding("stop", "missing group", group, "no file in any split", f"train/{group}/1_HC.png"))
+        elif paths:
+            findings.append(Finding("note", "group not used", group, f"{len(paths)} files", "named in groups"))
+    hidden = "names hide the examination; the publisher's splits may share subjects"
+    beside = "HC18 beside it as data/raw/hc18, so that verification can recover subjects"
+    findings.append(Finding("warn", "subjects unknown", folder.name, hidden, beside))
+    return found, findings
+
+
+def read_mask(paths: Sequence[Path], read: cases.Reader = cases.read_pixels) -> np.ndarray:
+    """The head inside an outline: (H, W) uint8, 0 or 1; a region that is already filled is taken as it is.
+
+    The line's middle is the truth: the region is what it encloses and those pixels of the line that are no farther
+    from there than from outside. A line that the frame cuts is closed along the frame.
+
+    Raises:
+        ValueError: unreadable, more than two values, empty, or not closed; the message names the file.
+    """
+    path = paths[0]
+    line = cases.read_binary(path, read)
+    if not line.any():
+        raise ValueError(f"{path}: empty; expected an outline or a filled region")
+    if _encloses(line):
+        return _to_middle(np.pad(line, 1))[1:-1, 1:-1].astype(np.uint8)  # beyond the frame it is outside
+    if not _is_thin(biometry.fill_holes(line)):
+        return biometry.fill_holes(line).astype(np.uint8)
+    line |= _cut_by_frame(line)
+    if not _encloses(line):
+        raise ValueError(f"{path}: the outline is not closed; expected a closed line, or one cut by the image's frame")
+    return _to_middle(line).astype(np.uint8)
+
+
+def _encloses(line: np.ndarray) -> bool:
+    filled = biometry.fill_holes(line)
+    return bool((filled & ~line).sum() > LITTLE * filled.sum())
+
+
+def _is_thin(region: np.ndarray) -> bool:
+    padded = np.pad(region, 1).astype(np.uint8)  # at the frame a region ends, too
+    return bool(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max() < THIN * region.sum() ** 0.5)
+
+
+def _to_middle(line: np.ndarray) -> np.ndarray:
+    """What a closed line encloses, out to the line's middle: (H, W) bool."""
+    filled = biometry.fill_holes(line)
+    to_hole, to_outside = (
+        cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        for part in (filled & ~line, ~filled)
+    )
+    return filled & (to_hole <= to_outside)
+
+
+def _cut_by_frame(line: np.ndarray) -> np.ndarray:
+    """Pixels of the frame between the places where a line leaves the image: (H, W) bool.
+
+    Around the frame, stretches without the line lie outside and inside the head by turns, and the largest outside.
+    Nothing is drawn where their number is odd: then an end of the line is missing, or it only grazes the frame.
+    """
+    index = np.arange(line.size).reshape(line.shape)
+    around = np.concatenate([index[0, :-1], index[:-1, -1], index[-1, :0:-1], index[:0:-1, 0]])
+    places = np.flatnonzero(line.ravel()[around])
+    steps = np.diff(places, append=places[:1] + len(around))
+    stretches = np.flatnonzero(steps > RAGGED)
+    closing = np.zeros(line.size, dtype=bool)
+    if len(stretches) and len(stretches) % 2 == 0:
+        for inside in np.roll(stretches, -int(np.argmax(steps[stretches])))[1::2]:
+            closing[around[(places[inside] + np.arange(steps[inside])) % len(around)]] = True
+    return closing.reshape(line.shape)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _find_root(folder: Path, depth: int) -> Path | None:
+    """The folder that holds the splits: this one, or one below folders with the publisher's names."""
+    below = {path.name.casefold(): path for path in _folders(folder)}
+    if set(below) & set(SPLITS):
+        return folder
+    inner = [_find_root(below[name], depth - 1) for name in WRAPPERS if name in below and depth > 0]
+    return next((root for root in inner if root is not None), None)
+
+
+def _passed_over(folder: Path, root: Path) -> list[Finding]:
+    """A note for each folder that is not part of the layout."""
+    way, splits = [path for path in (root, *root.parents) if path.is_relative_to(folder)], _split_folders(root)
+    others = [path for level in way for path in _folders(level) if path not in way and path not in splits]
+    others += [path for split in splits for path in _folders(split) if path.name.casefold() not in GROUPS]
+    names = [path.relative_to(folder).as_posix() for path in others]
+    return [Finding("note", "folder passed over", name, "not read", LAYOUT) for name in names]
+
+
+def _split_folders(root: Path) -> list[Path]:
+    return [path for path in _folders(root) if path.name.casefold() in SPLITS]
+
+
+def _group_files(root: Path, group: str) -> list[Path]:
+    """Files of one class in all splits; hidden ones left out."""
+    folders = [path for split in _split_folders(root) for path in _folders(split) if path.name.casefold() == group]
+    return [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+
+
+def _split_of(path: Path) -> str:
+    return SPLITS[path.parent.parent.name.casefold()]
+
+
+def _group_cases(paths: list[Path], root: Path, group: str) -> tuple[list[Case], list[Finding]]:
+    """Cases of one class by number, and what is wrong there."""
+    named: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    findings = []
+    for path in paths:
+        match = NAME.fullmatch(path.stem)
+        if match is not None and path.suffix.lower() in cases.IMAGE_SUFFIXES:
+            named[f"{match[1]}_{match[2]}HC"][(match[3] or "").lower()].append(path)
+        else:
+            place = path.relative_to(root).as_posix()
+            findings.append(Finding("warn", "unknown file", place, "left out", "such as 1_HC.png, 1_HC_Annotation.png"))
+    found = []
+    for stem in sorted(named, key=lambda stem: (int(stem.partition("_")[0]), stem)):
+        images, outlines = named[stem][""], named[stem]["_annotation"] or named[stem]["_mask"]
+        name = f"{group}-{stem}"
+        fault = _fault(name, images, outlines, root)
+        findings += [fault] if fault else []
+        if fault is None or fault.severity == "warn":
+            split = _split_of(images[0])
+            found.append(Case(name, name, images[0], (outlines[0],), None, stratum=group, split=split))
+    return found, findings
+
+
+def _fault(name: str, images: list[Path], outlines: list[Path], root: Path) -> Finding | None:
+    """What is wrong with the files of one name; of several faults the gravest."""
+    files, stem = ", ".join(path.relative_to(root).as_posix() for path in (*images, *outlines)), name.partition("-")[2]
+    if not images:
+        return Finding("stop", "missing image", name, f"{files} alone", f"{stem}.png")
+    if len(images) > 1:
+        return Finding("stop", "two images of one name", name, files, "one image of a name over all splits")
+    if not outlines:
+        return Finding("stop", "missing outline", name, files, f"{stem}_Annotation.png in any split")
+    if len(outlines) > 1:
+        return Finding("stop", "two outlines for one image", name, files, "one outline over all splits")
+    if _split_of(outlines[0]) != _split_of(images[0]):
+        return Finding("warn", "outline in another split", name, files, "image and outline in one split")
+    return None

@@ -1,0 +1,157 @@
+"""U-Net whose encoder is a ResNet, as torchvision has it, so that weights trained on ImageNet fit.
+
+Sources: He et al. 2016, arXiv:1512.03385 (encoder); the decoder has the form of segmentation_models_pytorch's Unet.
+This is the only module that needs torchvision.
+"""
+
+import importlib
+import pickle
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lib import blocks
+
+WIDTHS = (256, 128, 64, 32, 16)  # of the decoder, coarsest first
+DEPTH = 5  # halvings: the first convolution, the pooling, three of the four stages
+MISSING_OPERATOR = "operator torchvision::nms does not exist"
+
+
+@cache
+def torchvision_resnet() -> ModuleType:
+    """torchvision.models.resnet, imported when a network first needs it: it takes more than a second.
+
+    torchvision's published wheel is built for CUDA. Beside a torch for the CPU its library does not load, and the
+    import stops because two operators are then unknown; no network uses them, so it is enough to declare them.
+    """
+    try:
+        return importlib.import_module("torchvision.models.resnet")
+    except RuntimeError as error:
+        if MISSING_OPERATOR not in str(error):
+            raise
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]  # half imported
+    declare_operators()
+    return importlib.import_module("torchvision.models.resnet")
+
+
+@cache
+def declare_operators() -> torch.library.Library:
+    """Declares the operators that torchvision's import asks for; they last as long as this object, so it is kept."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
+
+
+class ResNetUNet(nn.Module):
+    """ResNet encoder, U-Net decoder; outputs logits.
+
+    Five halvings, so input sides must be multiples of 32; widths are those of the encoder, with batch normalisation
+    throughout.
+
+    Args:
+        in_channels: of the image.
+        out_channels: logits a pixel.
+        encoder: "resnet18" or "resnet34".
+
+    Raises:
+        ValueError: no such encoder.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, encoder: Literal["resnet18", "resnet34"]) -> None:
+        super().__init__()
+        if encoder not in ("resnet18", "resnet34"):
+            raise ValueError(f"encoder = {encoder!r}   not known; allowed: resnet18, resnet34")
+        self.encoder = getattr(torchvision_resnet(), encoder)(weights=None)
+        del self.encoder.fc, self.encoder.avgpool  # of the classifier
+        self.encoder.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        self.decoder = nn.ModuleList(
+            blocks.convolutions([before + skip, width, width], "batch", bias=False)
+            for before, skip, width in zip((512, *WIDTHS), (256, 128, 64, 64, 0), WIDTHS)
+        )
+        self.head = nn.Conv2d(WIDTHS[-1], out_channels, 3, padding=1)
+        self.apply(blocks.initialise)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
+        blocks.require_multiple(images, DEPTH)
+        *skips, features = self.encode(images)
+        for block, skip in zip(self.decoder, [*reversed(skips), None]):
+            enlarged = F.interpolate(features, scale_factor=2.0, mode="nearest")
+            features = block(enlarged if skip is None else torch.cat([enlarged, skip], dim=1))
+        return self.head(features)
+
+    def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Features of 64, 64, 128, 256 and 512 channels at a half to a 32nd of the image's size."""
+        net = self.encoder
+        found = [net.relu(net.bn1(net.conv1(images)))]
+        features = net.maxpool(found[0])
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            features = stage(features)
+            found.append(features)
+        return found
+
+
+def imagenet_file(encoder: str) -> Path:
+    """Where torchvision keeps an encoder's ImageNet weights once it has downloaded them."""
+    resnet = torchvision_resnet()
+    known = {"resnet18": resnet.ResNet18_Weights, "resnet34": resnet.ResNet34_Weights}
+    return Path(torch.hub.get_dir()) / "checkpoints" / known[encoder].IMAGENET1K_V1.url.rpartition("/")[2]
+
+
+def load_imagenet(network: ResNetUNet, encoder: str) -> None:
+    """Puts ImageNet weights into a network's encoder, from torchvision's file; nothing is ever downloaded.
+
+    Images of one channel get the sum of the first kernels over red, green and blue: a grey image shown three times
+    would give the same features. The sum, not the mean, because grey values here run from about -2 to 2, as the
+    normalised images did on which these weights were trained.
+
+    Args:
+        network: of 1 or 3 input channels.
+        encoder: "resnet18" or "resnet34", that of the network.
+
+    Raises:
+        ValueError: the file is missing, broken or of another network, or the images have another number of channels.
+    """
+    path = imagenet_file(encoder)
+    channels = network.encoder.conv1.in_channels
+    if channels not in (1, 3):
+        raise ValueError(
+            f"encoder_weights = 'imagenet'   needs images of 1 or 3 channels, not {channels}; nearest: none"
+        )
+    if not path.is_file():
+        raise ValueError(
+            f"encoder_weights = 'imagenet'   needs the file {path.name} in {path.parent}, which is not there; on a "
+            f'machine with network: python -c "from torchvision.models import {encoder}; '
+            f"{encoder}(weights='IMAGENET1K_V1')\" and copy the file from that folder there; or write "
+            "encoder_weights: none"
+        )
+    weights = read_checkpoint(path)
+    try:
+        if channels == 1:
+            weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
+        network.encoder.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path}: weights do not fit {encoder}: {error}") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Tensors by name from a file of torchvision's.
+
+    Raises:
+        ValueError: the file cannot be read, or holds something else.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)  # data only: no code in the file is run
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: cannot be read as weights: {error}") from error
+    if not isinstance(weights, dict):
+        raise ValueError(f"{path}: holds {type(weights).__name__}; expected tensors by name")
+    return weights
