@@ -83,6 +83,8 @@ def verify(
         raise ValueError(f"{folder}: no case can be used:\n{cases.findings_table(findings).head(20).to_string()}")
     usable, twins, origin, more = search(dataset, name, usable, looks)
     findings += more
+    if len(twins) == len(usable):
+        findings = [finding for finding in findings if finding.check != "subjects unknown"]  # no longer
     pairs = duplicate_pairs(usable, looks, correlation)
     findings += duplicate_findings(usable, pairs)
     table = complete_table(usable, looks, pairs)

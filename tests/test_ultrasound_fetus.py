@@ -144,7 +144,7 @@ def test_an_outline_in_another_split_is_paired_by_name_with_a_warning(root):
     assert case.split == "train"
     assert case.mask == (root / "test" / "malignant" / "2_HC_Annotation.png",)
     (found,) = findings(root)
-    assert (found.severity, found.check, found.case) == ("warn", "outline in another split", "malignant-2_HC")
+    assert (found.severity, found.check, found.case) == ("note", "outline in another split", "malignant-2_HC")
     assert found.found == "train/malignant/2_HC.png, test/malignant/2_HC_Annotation.png"
 
 

@@ -195,5 +195,5 @@ def _fault(name: str, images: list[Path], outlines: list[Path], root: Path) -> F
     if len(outlines) > 1:
         return Finding("stop", "two outlines for one image", name, files, "one outline over all splits")
     if _split_of(outlines[0]) != _split_of(images[0]):
-        return Finding("warn", "outline in another split", name, files, "image and outline in one split")
+        return Finding("note", "outline in another split", name, files, "image and outline in one split")
     return None
