@@ -177,7 +177,7 @@ def _group_cases(paths: list[Path], root: Path, group: str) -> tuple[list[Case],
         name = f"{group}-{stem}"
         fault = _fault(name, images, outlines, root)
         findings += [fault] if fault else []
-        if fault is None or fault.severity == "warn":
+        if fault is None or fault.severity != "stop":
             split = _split_of(images[0])
             found.append(Case(name, name, images[0], (outlines[0],), None, stratum=group, split=split))
     return found, findings
