@@ -195,6 +195,29 @@ def test_linked_folders_are_followed(root, tmp_path):
     assert len(names(parts, GROUPS[:2])) == 5
 
 
+def test_a_link_to_one_group_needs_no_names_in_it_that_speak_of_the_group(thalamic, tmp_path):
+    (thalamic / "Trans-thalamic").rename(thalamic / "images")
+    table(thalamic).rename(thalamic / "pixel-size.csv")
+    for path in (thalamic / "Trans-thalamic-Segmentation").iterdir():
+        path.rename(thalamic / path.name)
+    (tmp_path / "link").symlink_to(thalamic, target_is_directory=True)
+    assert len(names(tmp_path / "link")) == 3
+    assert findings(tmp_path / "link") == []
+
+
+def test_a_folder_of_no_group_may_be_linked_into_one(thalamic):
+    pool = (thalamic / "Trans-thalamic").rename(thalamic.parent / "a pool")
+    (thalamic / "Trans-thalamic").symlink_to(pool, target_is_directory=True)
+    assert {case.image.parent for case in find(thalamic.parent)[0]} == {thalamic / "Trans-thalamic"}
+    assert findings(thalamic.parent) == []
+
+
+def test_a_folder_is_preferred_to_a_link_to_it(thalamic):
+    (thalamic.parent / "A Trans-thalamic").symlink_to(thalamic, target_is_directory=True)
+    assert {case.image.parent for case in find(thalamic.parent)[0]} == {thalamic / "Trans-thalamic"}
+    assert findings(thalamic.parent) == []
+
+
 def test_links_in_a_circle_neither_hang_nor_change_what_is_found(root):
     expected = find(root, GROUPS)[0]
     (root / "Trans-thalamic" / "up").symlink_to(root, target_is_directory=True)
@@ -280,7 +303,9 @@ def test_an_export_unpacked_without_a_folder_of_its_own_is_read(thalamic):
     assert findings(thalamic) == []
 
 
-@pytest.mark.parametrize("other", ["Trans-thalamic-COCO", "Trans-thalamic-CityScapes", "trans thalamic yolo"])
+@pytest.mark.parametrize(
+    "other", ["Trans-thalamic-COCO", "Trans-thalamic-CityScapes", "T-CitySpaces", "trans thalamic yolo"]
+)
 def test_other_exports_alone_are_named_and_stop(thalamic, other):
     shutil.rmtree(thalamic / "Trans-thalamic-Segmentation")
     save_png(thalamic / other / "gtFine" / "default" / f"{FIRST}.png", CLASSES)

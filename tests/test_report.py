@@ -2,17 +2,29 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from pypdf import PdfReader
 
-from lib import cases, figures, files, params, records, report, tables
+from lib import cases, figures, files, identity, measurement, params, records, report, tables, verification
 
 CASES = 20
 VERSIONS = {"python": "3.11", "numpy": "2.0"}
+DATE = "2026-11-21 15:57 UTC"
+
+
+def write_study(made: params.Study) -> None:
+    """Small files of every step."""
+    write_verification(made)
+    write_model_and_run(made)
+    write_evaluation(made)
+    write_biometry(made)
+    write_records(made)
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +33,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("reports")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPORTS_ROOT", str(root))
-        made = params.read_study(files.study_file("demo"))
-        write_verification(made)
-        write_model_and_run(made)
-        write_evaluation(made)
-        write_biometry(made)
-        write_records(made)
+        write_study(params.read_study(files.study_file("demo")))
     return root
 
 
@@ -38,26 +45,52 @@ def study(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> p
     return params.read_study(files.study_file("demo"))
 
 
+@pytest.fixture
+def other_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], params.Study]:
+    """Small files of every step of a study of params/, of which one fold is tested."""
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
+
+    def write(name: str) -> params.Study:
+        made = params.read_study(files.study_file(name)).model_copy(update={"folds": [0], "seeds": [0]})
+        write_study(made)
+        return made
+
+    return write
+
+
 def folder(study: params.Study, name: str) -> Path:
     return files.study_folder(study.study) / name
 
 
-def write_verification(study: params.Study) -> None:
+def manifest_of(study: params.Study) -> pd.DataFrame:
+    """20 cases of two groups; with pixel sizes and HC where the study measures heads."""
     names = [f"case{index:02d}" for index in range(CASES)]
     table = pd.DataFrame({"case": names, "subject": [f"s{index // 2:02d}" for index in range(CASES)]})
     table = table.reindex(columns=cases.CASE_COLUMNS).astype({"split": str, "stratum": str, "fold_group": str})
     table["fold_group"], table["stratum"], table["split"] = table["subject"], ["low", "low", "high", "high"] * 5, ""
     table["height"], table["width"] = 270, 400
-    table["spacing_row_mm"] = table["spacing_col_mm"] = np.linspace(0.2, 0.4, CASES)
-    table["hc_mm"] = np.linspace(120, 300, CASES)
+    if study.head_classes:
+        table["spacing_row_mm"] = table["spacing_col_mm"] = np.linspace(0.2, 0.4, CASES)
+        table["hc_mm"] = np.linspace(120, 300, CASES)
+    return table
+
+
+def write_verification(study: params.Study) -> None:
+    at, table = folder(study, "01_data_verification"), manifest_of(study)
+    looks = pd.DataFrame({"case": table["case"], "area_fraction": np.linspace(0, 0.3, CASES)})
+    looks["border_gap"], looks["contrast"] = np.linspace(0, 0.3, CASES), np.linspace(-0.2, 0.2, CASES)
     found = cases.Finding("warn", "HC differs", "case03", 'a "quoted" #name', "within $0.5 mm")
     folds = cases.assign_folds(table, study.fold_count, study.split_seed)
-    at = folder(study, "01_data_verification")
+    colours = {"case00": verification.Look({}, [], {(0, 0, 0): 90_000, (255, 0, 0): 17_345}, None)}
     files.write_csv(at / "cases.csv", table)
     files.write_csv(at / "findings.csv", cases.findings_table([found]))
     files.write_csv(at / "folds.csv", folds)
-    tables.save(pd.DataFrame({"fact": ["cases"], "value": [20.0]}), at / "tables" / "overview")
+    tables.save(verification.overview(table, looks), at / "tables" / "overview")
+    tables.save(verification.by_group(table, looks), at / "tables" / "groups")
+    tables.save(verification.colour_table(colours), at / "tables" / "colours")
+    tables.save(pd.DataFrame(columns=identity.IDENTITY_COLUMNS), at / "tables" / "identity")
     figures.save(figures.folds(table, folds), at / "figures" / "folds")
+    figures.save(figures.sizes(table), at / "figures" / "sizes")
 
 
 def write_model_and_run(study: params.Study) -> None:
@@ -65,7 +98,7 @@ def write_model_and_run(study: params.Study) -> None:
     model = {"model": "unet", "arguments": arguments, "parameters": 1942289}
     files.write_json(folder(study, "03_model/model.json"), model)
     epochs = np.arange(1, 5)
-    history = pd.DataFrame({"epoch": epochs, "train_loss": 1.0 / epochs, "train_dice": 1 - 0.5 / epochs})
+    history = pd.DataFrame({"epoch": epochs, "train_loss": 1.0 / epochs, "train_selection": 1 - 0.5 / epochs})
     history["validation_loss"] = 1.2 / epochs
     for name in study.classes[1:]:
         history[f"validation_dice_{name}"] = 0.8 - 0.4 / epochs
@@ -76,6 +109,8 @@ def write_model_and_run(study: params.Study) -> None:
     counts = {"train_cases": 12, "validation_cases": 4, "precision": "float32"}
     files.write_json(run / "run.json", about | counts)
     figures.save(figures.training_curves(history, study.classes), run / "figures" / "curves")
+    exposure = pd.DataFrame({"class": study.classes[1:], "cases": 12, "cases_percent": 77.7})
+    tables.save(exposure, run / "tables" / "exposure")
 
 
 def rows_of_fold_0(study: params.Study) -> pd.DataFrame:
@@ -88,27 +123,62 @@ def write_evaluation(study: params.Study) -> None:
     for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
         for name in study.classes[1:]:
             for stage in ("raw", "post"):
-                tp, fp, fn = 900 + place, 40, 50 + 10 * place
+                tp, fp, fn = 900 + place, 40 if stage == "post" else 60, 50 + 10 * place
                 dice, iou = 2 * tp / (2 * tp + fp + fn), tp / (tp + fp + fn)
                 key = {"case": case, "subject": subject, "fold": 0, "seed": 0, "class": name, "stage": stage}
                 rows.append(key | {"tp": tp, "fp": fp, "fn": fn, "tn": 1000, "dice": dice, "iou": iou})
     at, long = folder(study, "05_evaluation"), pd.DataFrame(rows)
+    group = cases.group_of(manifest_of(study).set_index("case")["stratum"])
+    pixels = [
+        (0, 0, stage, of, to, 1000 * (1 + i) + 7 * j)
+        for stage in ("raw", "post")
+        for i, of in enumerate(study.classes)
+        for j, to in enumerate(study.classes)
+    ]
+    confusion = pd.DataFrame(pixels, columns=["fold", "seed", "stage", "reference", "predicted", "pixels"])
+    baseline = {"method": "Otsu's threshold, holes filled, ellipse", "class": study.classes[1], "n": 4}
+    chosen = {"fold": 0, "seed": 0, "threshold": 0.45, "validation_score": 0.876, "validation_cases": 4}
     files.write_csv(at / "cases.csv", long)
-    tables.save(tables.per_class(long), at / "tables" / "per_class")
+    files.write_csv(at / "confusion.csv", confusion)
+    files.write_csv(at / "chosen.csv", pd.DataFrame([chosen]))
+    made = {
+        "per_class": tables.per_class(long),
+        "detection": tables.detection(long),
+        "confusion": tables.confusion(confusion),
+        "folds": tables.by_part(long, "fold"),
+        "groups": tables.by_part(long.join(group, on="case"), "group"),
+        "effect": tables.effect(long),
+        "baselines": pd.DataFrame([baseline | {"dice": 0.505, "dice_low": 0.41, "dice_high": 0.6}]),
+    }
+    for name, table in made.items():
+        tables.save(table, at / "tables" / name)
     figures.save(figures.dice_distribution(long, study.classes), at / "figures" / "dice-distribution")
+    figures.save(figures.confusion(made["confusion"], study.classes), at / "figures" / "confusion")
 
 
 def write_biometry(study: params.Study) -> None:
-    rows = []
+    """Without a head nothing is measured, and without pixel sizes no structure: as 06_biometry then leaves it."""
+    rows, structures = [], []
     for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
-        for quantity, size in (("bpd", 50.0), ("ofd", 65.0), ("hc", 180.0)):
+        key = {"case": case, "subject": subject, "fold": 0, "seed": 0}
+        for quantity, size in (("bpd", 50.0), ("ofd", 65.0), ("hc", 180.0)) if study.head_classes else ():
             for route, stage, error in (("ellipse", "post", 0.5 + place), ("baseline", "post", 20.0)):
-                key = {"case": case, "subject": subject, "fold": 0, "seed": 0, "stage": stage, "route": route}
                 found = {"predicted_mm": size + error, "reference_mm": size, "flags": ""}
-                rows.append(key | {"quantity": quantity} | found)
-    at, long = folder(study, "06_biometry"), pd.DataFrame(rows)
+                rows.append(key | {"stage": stage, "route": route, "quantity": quantity} | found)
+        for name in study.classes[1:]:
+            for source, more in (("reference", 0.0), ("predicted", 1.25 + place)):
+                size = 10.0 + more if study.head_classes else np.nan
+                shape = dict.fromkeys(measurement.SHAPE_COLUMNS[6:], size) | {"parts": 1}
+                structures.append(key | {"class": name, "source": source} | shape)
+    at = folder(study, "06_biometry")
+    long = pd.DataFrame(rows, columns=measurement.COLUMNS)
+    shapes = pd.DataFrame(structures, columns=measurement.SHAPE_COLUMNS)
     files.write_csv(at / "measurements.csv", long)
+    files.write_csv(at / "shapes.csv", shapes)
     tables.save(tables.agreement(long), at / "tables" / "agreement")
+    tables.save(tables.shapes(shapes), at / "tables" / "shapes")
+    tables.save(measurement.flagged(long), at / "tables" / "flagged")
+    figures.save(figures.agreement_scatter(long), at / "figures" / "scatter")
     figures.save(figures.bland_altman(long), at / "figures" / "bland-altman")
 
 
@@ -124,7 +194,7 @@ def write_record(step: records.Step, study: params.Study, **changed: object) -> 
         "device": "cpu (x86_64, 2 threads)",
     }
     files.write_json(step.record_file(study.study), record | changed)
-    timing = {"date": "2026-11-21 15:57 UTC", "seconds": 70.4, "peak_bytes": 2**30}
+    timing = {"date": DATE, "seconds": 70.4, "peak_bytes": 2**30}
     files.write_json(step.folder(study.study) / "timing.json", timing)
 
 
@@ -170,7 +240,7 @@ def test_the_study_folder_compiles_by_itself(study: params.Study, tmp_path: Path
     built = report.build(study).read_bytes()
     moved = (tmp_path / "elsewhere").resolve()
     folder(study, "").rename(moved)
-    assert report.typeset(moved / "report" / "report.typ", "2026-11-21 15:57 UTC") == built
+    assert report.typeset(moved / "report" / "report.typ", DATE) == built
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ OUTLINE_PX = 2.5  # thickness of HC18's drawn outlines
 
 SEED = 12
 BRAIN_SUBJECTS = 150  # 254 images
-BRAIN_STRUCTURES_SUBJECTS = 130
+BRAIN_STRUCTURES_SUBJECTS = 130  # 208 images
 HC18_SUBJECTS = 92  # 150 images
 TUMOUR_SUBJECTS = 250  # 137 images with a mass, 113 without
 

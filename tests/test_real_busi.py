@@ -1,0 +1,88 @@
+"""Known answers on the part of BUSI that is at hand; skipped where the data set is not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import cases, datasets, files, verification
+
+FOLDER = files.ROOT.parent / "shared" / "data" / "busi"
+LISTED = FOLDER / "near-duplicates.csv"  # groups over all 780 images, looked through by hand; columns group, image
+pytestmark = pytest.mark.skipif(not LISTED.is_file(), reason=f"{FOLDER} is not there: BUSI is not part of the project")
+BUSI = datasets.DATASETS["busi"]
+ONE_LESION_MORE = {"malignant (39)", "malignant (40)"}  # two images of one lesion that the list does not join
+
+
+@pytest.fixture(scope="module")
+def verified():
+    return verification.verify(BUSI, "busi", FOLDER, BUSI.groups, correlation=0.3)
+
+
+@pytest.fixture(scope="module")
+def found_groups(verified):
+    return verified.cases.set_index("case")["fold_group"]
+
+
+@pytest.fixture(scope="module")
+def listed_groups(verified):
+    """Group of each image at hand, its own name where it is in none."""
+    listed = pd.read_csv(LISTED).set_index("image")["group"]
+    return pd.Series({name: listed.get(name, name) for name in verified.cases["case"]})
+
+
+def test_there_are_135_images_and_nothing_stops_the_study(verified):
+    counts = verified.cases["stratum"].value_counts()
+    assert counts.to_dict() == {"benign": 35, "malignant": 50, "normal": 50}
+    assert not verified.findings["severity"].eq("stop").any()
+
+
+def test_every_listed_group_of_near_duplicates_is_found_whole(found_groups, listed_groups):
+    sizes = listed_groups.value_counts()
+    assert (sizes > 1).sum() == 9
+    for group in sizes[sizes > 1].index:
+        members = listed_groups[listed_groups == group].index
+        assert found_groups[members].nunique() == 1, members.tolist()
+
+
+def test_no_two_images_of_different_groups_are_joined_but_one_lesion_s(verified, listed_groups):
+    rows = verified.findings[verified.findings["check"] == "duplicate across subjects"]
+    pairs = [{row["case"], row["found"].partition(": ")[0]} for row in rows.to_dict("records")]
+    assert len(pairs) > 20
+    wrong = [pair for pair in pairs if listed_groups[list(pair)].nunique() > 1]
+    assert wrong == [ONE_LESION_MORE]
+
+
+def test_near_duplicates_never_lie_in_two_folds(verified):
+    folds = cases.assign_folds(verified.cases, 5, 2026)
+    cases.check_disjoint(folds)
+    assert folds.groupby("fold_group")["fold"].nunique().max() == 1
+
+
+def test_normal_images_show_nothing_and_all_others_something(verified):
+    empty = verified.looks.set_index("case")["area_fraction"] == 0
+    assert empty.groupby(verified.cases.set_index("case")["stratum"]).mean().to_dict() == {
+        "benign": 0,
+        "malignant": 0,
+        "normal": 1,
+    }
+
+
+def test_masks_hold_black_and_white_only(verified):
+    assert set(verified.colours["colour"]) == {"0", "0 0 0", "255"}
+    sizes = verified.cases.set_index("case")[["height", "width"]].prod(axis=1)
+    assert verified.colours["pixels"].sum() == sizes.sum() + sizes["benign (25)"]  # which has two masks
+
+
+def test_both_masks_of_an_image_with_two_lesions_count(verified):
+    both = verified.cases.set_index("case").loc["benign (25)", "mask"]
+    one, other = (cases.read_binary(path) for path in cases.split_paths(both))
+    area = verified.looks.set_index("case").loc["benign (25)", "area_fraction"]
+    assert area == pytest.approx((one | other).mean())
+    assert area > max(one.mean(), other.mean())
+
+
+def test_lesions_are_darker_than_what_is_around_them(verified):
+    contrast = verified.looks["contrast"].dropna()
+    assert len(contrast) == 85
+    assert (contrast < 0).mean() > 0.8
+    assert np.nanmean(contrast) == pytest.approx(-0.25, abs=0.05)
