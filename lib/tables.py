@@ -230,7 +230,8 @@ def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
     rows = [
         {part: value, "class": name, "cases": int(group["case"].nunique())}
         | {key: each for key, each in describe_class(group).items() if key in kept}
-        for (value, name), group in post.groupby([part, "class"], sort=True)
+        for value, of_part in post.groupby(part, sort=True)
+        for name, group in of_part.groupby("class", sort=False)
     ]
     return pd.DataFrame(rows)
 
@@ -251,7 +252,7 @@ def effect(cases: pd.DataFrame) -> pd.DataFrame:
             {
                 "class": name,
                 "n": int(raw[shown].index.get_level_values("case").nunique()),
-                "change_of_dice": found.value,
+                "change": found.value,
                 "change_low": found.low,
                 "change_high": found.high,
                 "better": int((change > 0).sum()),

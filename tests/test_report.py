@@ -2,9 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,6 +42,17 @@ def study(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> p
     shutil.copytree(made_once, tmp_path / "reports")
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
     return params.read_study(files.study_file("demo"))
+
+
+@pytest.fixture(scope="module")
+def built_once(made_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[params.Study, str]]:
+    """The demo, and the text of its report; nothing is changed."""
+    root = shutil.copytree(made_once, tmp_path_factory.mktemp("built") / "reports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPORTS_ROOT", str(root))
+        made = params.read_study(files.study_file("demo"))
+        text = text_of(report.build(made))
+        yield made, text
 
 
 @pytest.fixture
@@ -207,6 +217,24 @@ def text_of(pdf: Path) -> str:
     return re.sub(r"\s+", " ", " ".join(page.extract_text() for page in PdfReader(pdf).pages))
 
 
+def text_with(built: Path, content: dict) -> str:
+    """The text of a report that was built, typeset again from another content."""
+    source, pdf = built.parent / "report" / "report.typ", built.with_name("other.pdf")
+    files.write_json(source.with_name("content.json"), content)
+    pdf.write_bytes(report.typeset(source, DATE))
+    return text_of(pdf)
+
+
+def cells_of(study: params.Study, name: str) -> list[str]:
+    """Every cell of a table as it is printed, that says more than a small number does."""
+    columns = tables.printed_cells(report.read_table(study, f"{name}.csv"))
+    cells = [re.sub(r"\s+", " ", cell) for column in columns.values() for cell in column]
+    return [cell for cell in cells if len(cell) > 3]
+
+
+# --- the whole
+
+
 def test_the_pdf_holds_the_numbers_of_the_tables(study: params.Study) -> None:
     text = text_of(report.build(study))
     per_class = pd.read_csv(folder(study, "05_evaluation/tables/per_class.csv"))
@@ -218,6 +246,68 @@ def test_the_pdf_holds_the_numbers_of_the_tables(study: params.Study) -> None:
     assert "Not for clinical use" in PdfReader(folder(study, "report.pdf")).pages[0].extract_text()
     assert 'a "quoted" #name' in text.replace("“", '"').replace("”", '"')
     assert "claim of 03_model" in text.lower()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "01_data_verification/tables/groups",
+        "01_data_verification/tables/colours",
+        "05_evaluation/tables/detection",
+        "05_evaluation/tables/groups",
+        "05_evaluation/tables/effect",
+        "05_evaluation/tables/baselines",
+        "06_biometry/tables/shapes",
+    ],
+)
+def test_every_cell_of_a_table_is_in_the_pdf(built_once: tuple[params.Study, str], name: str) -> None:
+    study, text = built_once
+    cells = cells_of(study, name)
+    assert len(cells) >= 3
+    assert [cell for cell in cells if cell not in text] == []
+
+
+def test_the_confusion_matrix_is_drawn(built_once: tuple[params.Study, str]) -> None:
+    assert "Where the pixels of each reference class go, in percent of that class" in built_once[1]
+
+
+def test_one_tested_fold_is_no_table_of_folds_and_a_sampler_that_is_off_is_not_described(
+    built_once: tuple[params.Study, str],
+) -> None:
+    study, text = built_once
+    assert (len(study.folds), study.oversample_classes) == (1, [])
+    assert "by tested fold" not in text
+    assert "what the sampler changes" not in text
+
+
+def test_what_was_drawn_more_often_is_said_with_its_table(study: params.Study) -> None:
+    built = report.build(study)
+    content = files.read_json(built.parent / "report" / "content.json")
+    content["study"] |= {"oversample_classes": ["lv"], "oversample_factor": 3.5}
+    text = text_with(built, content)
+    assert "Images that show LV are drawn 3.5 times as often" in text
+    assert "what the sampler changes" in text
+    assert "77.7" in text
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("close_outer", "cracks in the first class are closed with a square of 7 pixels"),
+        ("inside_outer", "structures outside the head, dilated by a square of 11 pixels, are dropped"),
+        ("minimum_area", "parts of a structure under 5"),
+        ("largest_parts", "of each structure the 2 largest parts are kept"),
+        ("confident_parts", "parts whose mean probability is below 0.5"),
+    ],
+)
+def test_every_step_of_post_processing_is_named_as_the_study_file_names_it(step: str, said: str) -> None:
+    template = (report.TEMPLATE / "chapters.typ").read_text(encoding="utf-8")
+    demo = params.read_study(files.study_file("demo"))
+    (line,) = [line for line in template.splitlines() if line.strip().startswith(f"{step}: ")]
+    keys = re.findall(r"str\(s\.(\w+)\)", line)
+    for key in keys:
+        line = line.replace(f'" + str(s.{key}) + "', str(getattr(demo, key)).removesuffix(".0"))
+    assert said.partition(" below")[0] in line
 
 
 def test_the_same_files_give_the_same_bytes(study: params.Study) -> None:
@@ -283,22 +373,99 @@ def test_a_key_set_by_hand_is_said_in_words(study: params.Study) -> None:
 
 
 def test_several_seeds_thresholds_baselines_and_left_out_cases_are_said_in_words(study: params.Study) -> None:
-    source = report.build(study).parent / "report" / "report.typ"
-    content = files.read_json(source.with_name("content.json"))
+    built = report.build(study)
+    content = files.read_json(built.parent / "report" / "content.json")
     content["study"] |= {"seeds": [0, 1], "folds": [0, 1], "exclude": ["case99"]}
     content["runs"] += [content["runs"][0] | {"seed": 1, "label": "04_training/fold0-seed1"}]
     content["evaluation"]["chosen"] = [
-        {"fold": "0", "seed": "0", "threshold": "0.5", "validation_dice": "0.9", "validation_cases": "4"}
+        {"fold": "0", "seed": "0", "threshold": "0.5", "validation_score": "0.9", "validation_cases": "4"}
     ]
     content["evaluation"]["baselines"] = [{"method": "Otsu", "class": "csp", "n": "4", "dice": "0.5"}]
-    files.write_json(source.with_name("content.json"), content)
-    pdf = source.parents[1] / "other.pdf"
-    pdf.write_bytes(report.typeset(source, "2026-11-21 15:57 UTC"))
-    text = text_of(pdf)
+    text = text_with(built, content)
     assert "trained 2 times, once for each pair of tested fold and seed" in text
+    assert "Dice after post-processing, by tested fold" in text
     assert "bias and limits are of single predictions" in text
     assert "Left out by the study file: case99" in text
     assert "lists the thresholds" in text
+
+
+# --- images of another data set
+
+
+def come_from_hc18(study: params.Study, twins: int) -> None:
+    """Writes that so many of the 20 cases are HC18's."""
+    row = ("hc18", "HC18, fetal head circumference", CASES, twins, twins, "head", 15, 0.991, 9, 4)
+    table = pd.DataFrame([row], columns=identity.IDENTITY_COLUMNS)
+    tables.save(table, folder(study, "01_data_verification/tables/identity"))
+    write_records(study)
+
+
+def test_the_content_says_whose_images_most_of_these_are(study: params.Study) -> None:
+    assert report.describe_identity(study) == []
+    come_from_hc18(study, 10)
+    (found,) = report.collect(study)["identity"]
+    assert (found["dataset"], found["twin_classes"], found["twins"]) == ("hc18", "head", 10)
+    assert found["citation"] == "hc18"
+    assert found["said"]["reference_dice_median"] == "0.991"
+
+
+def test_a_minority_of_images_of_another_data_set_does_not_make_it_that(study: params.Study) -> None:
+    come_from_hc18(study, 9)
+    assert report.describe_identity(study) == []
+
+
+def test_page_one_says_that_no_tumour_is_labelled_where_the_images_are_hc18_s(other_study: Callable) -> None:
+    study = other_study("fetal_tumour_quick")
+    come_from_hc18(study, CASES)
+    pdf = report.build(study)
+    first = re.sub(r"\s+", " ", PdfReader(pdf).pages[0].extract_text())
+    assert (
+        "the images of HC18, fetal head circumference under other names: 20 of 20 images"
+        in first.replace("20 of 20 were found there", "20 of 20 images")
+        or "20 of 20 were found there, 20 of them equal in every pixel" in first
+    )
+    assert 'the class "tumour" is the head, and no tumour is labelled' in first.replace("“", '"').replace("”", '"')
+    text = text_of(pdf)
+    assert "Of 15 pairs of equal images the references were compared: their median Dice is 0.991" in text
+    assert "Of the 9 examinations that HC18, fetal head circumference names, 4 have images in more than one" in text
+    assert "Examinations are not women" in text
+    assert files.read_json(pdf.parent / "report" / "content.json")["identity"][0]["equal_pixels"] == CASES
+
+
+def test_without_twins_nothing_is_said_of_other_names(built_once: tuple[params.Study, str]) -> None:
+    assert "under other names" not in built_once[1]
+    assert "Where the images come from" not in built_once[1]
+
+
+# --- no heads, no pixel sizes
+
+
+def test_a_study_without_heads_and_pixel_sizes_has_a_report_without_biometry(other_study: Callable) -> None:
+    study = other_study("busi")
+    content = report.collect(study)
+    assert content["biometry"] is None
+    text = text_of(report.build(study))
+    for absent in (
+        "Head circumference was off",
+        "Ramanujan",
+        "Structures in millimetres",
+        "Bland",
+        "Human variability",
+    ):
+        assert absent not in text
+    assert "A pixel size is known for 0, a head circumference for 0" in text
+    assert "No pixel size is published, so nothing is in millimetres" in text
+    assert "No patients are named" in text
+    for cell in cells_of(study, "05_evaluation/tables/detection"):
+        assert cell in text
+    assert "0.876" in text  # of the chosen threshold
+
+
+def test_check_of_a_study_without_heads_recomputes_what_there_is(other_study: Callable) -> None:
+    assert report.check(other_study("busi_quick")) == []
+
+
+# --- parts
 
 
 def test_every_figure_and_table_is_referred_to(study: params.Study) -> None:

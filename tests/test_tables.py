@@ -220,8 +220,8 @@ def test_the_effect_of_post_processing_counted_by_hand(order: int) -> None:
     row = tables.effect(stages(raw, post, order)).iloc[0]
     # the fourth and the last case do not show the class: what is invented there is counted, not averaged
     changes = [80 / 90 - 0.8, 60 / 80 - 0.6, 0 - 40 / 60, 0, 0, 16 / 19 - 0.8]
-    assert row["change_of_dice"] == pytest.approx(np.mean(changes))
-    assert row["change_low"] < row["change_of_dice"] < row["change_high"]
+    assert row["change"] == pytest.approx(np.mean(changes))
+    assert row["change_low"] < row["change"] < row["change_high"]
     assert (row["n"], row["better"], row["worse"]) == (6, 3, 1)
     assert (row["missed_raw"], row["missed_post"]) == (1, 2)
     assert (row["invented_raw"], row["invented_post"]) == (2, 1)
@@ -239,7 +239,7 @@ def test_the_effect_has_a_row_a_class_and_counts_a_case_of_two_seeds_once() -> N
 def test_nothing_done_changes_nothing() -> None:
     same = [(9, 1, 1), (0, 3, 0), (0, 0, 4), (5, 5, 5)]
     row = tables.effect(stages(same, same)).iloc[0]
-    assert (row["change_of_dice"], row["better"], row["worse"]) == (0, 0, 0)
+    assert (row["change"], row["better"], row["worse"]) == (0, 0, 0)
     assert row["missed_raw"] == row["missed_post"] == 1
 
 
