@@ -88,6 +88,8 @@ def verify(
     pairs = duplicate_pairs(usable, looks, correlation)
     findings += duplicate_findings(usable, pairs)
     table = complete_table(usable, looks, pairs)
+    if not dataset.names_subjects:
+        table["subject"] = table["fold_group"]
     findings = [as_note(finding) if finding.case in exclude else finding for finding in findings]
     listed = {finding.case for finding in findings}
     findings += [Finding("note", "excluded", each, "named in exclude", "") for each in exclude if each not in listed]

@@ -146,7 +146,6 @@ def test_there_is_advice_only_for_checks_that_exist():
     assert set(advice.ADVICE) <= texts
 
 
-@pytest.mark.xfail(strict=True, reason="advice.ADVICE lacks missing outline, missing group and others")
 def test_there_is_advice_for_every_check_that_stops_or_warns():
     assert len(checks_in_code({"stop", "warn"})) > 20
     assert checks_in_code({"stop", "warn"}) - set(advice.ADVICE) == set()

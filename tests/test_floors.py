@@ -48,6 +48,17 @@ def test_an_import_on_the_same_floor_is_found(planted):
     assert len(floors.faults()) == 1
 
 
+@pytest.mark.parametrize(("importer", "imported"), [("busi", "hc18"), ("own", "busi"), ("phantom", "hc18")])
+def test_a_data_set_that_imports_another_is_found(planted, importer, imported):
+    planted(f"lib.datasets.{importer}", f"lib.datasets.{imported}")
+    assert len(floors.faults()) == 1
+
+
+def test_a_folders_own_members_are_below_it():
+    for folder in ("datasets", "models"):
+        assert floors.floor_of(folder) > floors.floor_of(f"{folder}.{'hc18' if folder == 'datasets' else 'unet'}")
+
+
 def test_a_found_fault_stands_at_the_end_of_the_drawing(planted):
     planted("lib.files", "lib.training")
     assert floors.drawing().splitlines()[-1] == floors.faults()[0]

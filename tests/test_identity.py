@@ -49,7 +49,7 @@ def home(tmp_path, monkeypatch):
 
 def place(folder, number, image, outline, split="train", group="malignant"):
     """One image with its outline as ultrasound_fetus names them."""
-    save_png(folder / split / group / f"{number}_HC.png", image)
+    save_png(folder / split / group / f"{number}_HC.png", image.astype(np.uint8))
     save_png(folder / split / group / f"{number}_HC_Annotation.png", outline)
 
 
@@ -116,6 +116,13 @@ def test_examinations_in_several_published_splits_are_counted(home):
     assert found["found"] == f"3 of {splits.size} subjects, as hc18 names them"
 
 
+def test_that_subjects_are_unknown_is_said_until_all_of_them_are_recovered(home):
+    folder = rename(home)
+    assert "subjects unknown" not in set(verify(folder).findings["check"])
+    place(folder, 99, np.random.default_rng(99).integers(0, 255, (60, 90)), builders.outline_of(HEADS[1]))
+    assert "subjects unknown" in set(verify(folder).findings["check"])
+
+
 def test_references_of_equal_images_agree_up_to_how_an_outline_is_filled(home):
     row = verify(rename(home)).identity.iloc[0]
     assert row["references_compared"] == len(HEADS)
@@ -134,8 +141,7 @@ def test_references_that_show_something_else_do_not_agree(home):
 def test_the_finding_names_the_data_set_and_counts(home):
     folder = rename(home)
     for number in (97, 98, 99):
-        strange = np.random.default_rng(number).integers(0, 255, (60, 90)).astype(np.uint8)
-        place(folder, number, strange, builders.outline_of(HEADS[1]))
+        place(folder, number, np.random.default_rng(number).integers(0, 255, (60, 90)), builders.outline_of(HEADS[1]))
     result = verify(folder)
     (found,) = result.findings[result.findings["check"] == "images of another data set"].to_dict("records")
     assert (found["severity"], found["case"]) == ("warn", "hc18")

@@ -138,7 +138,7 @@ def test_of_two_copies_the_one_in_data_is_read_and_the_other_noted(root, tmp_pat
 # Pairs
 
 
-def test_an_outline_in_another_split_is_paired_by_name_with_a_warning(root):
+def test_an_outline_in_another_split_is_paired_by_name_and_noted(root):
     (root / "train" / "malignant" / "2_HC_Annotation.png").rename(root / "test" / "malignant" / "2_HC_Annotation.png")
     case = ultrasound_fetus.find_cases(root, MALIGNANT)[0][0]
     assert case.split == "train"

@@ -127,6 +127,25 @@ def test_an_hc_that_disagrees_with_its_annotation_is_a_warning(folder):
     assert "mm from the annotation, " in row["found"].item()
 
 
+@pytest.mark.parametrize("row", [30.0, 17.0, 12.0], ids=["whole", "cut a little", "cut"])
+def test_the_hc_of_a_head_is_recomputed_although_the_frame_cuts_it(row):
+    head = Head("a", (row, 60.0), 56.0, 44.0, 0.0, (60, 120))
+    found = verification.recompute_hc_mm(builders.region_of(head), (1.0, 1.0), head.hc_mm / head.spacing_mm)
+    assert found == pytest.approx(builders.perimeter(56.0, 44.0), abs=verification.HC_TOLERANCE_MM)
+
+
+def test_the_hc_of_another_head_is_not_taken_for_the_published_one():
+    head = Head("a", (30.0, 60.0), 56.0, 44.0, 0.0, (60, 120))
+    found = verification.recompute_hc_mm(builders.region_of(head), (1.0, 1.0), 170.0)
+    assert found == pytest.approx(builders.perimeter(56.0, 44.0), abs=0.5)
+
+
+@pytest.mark.parametrize(("spacing_mm", "published_mm"), [(None, 170.0), ((1.0, 1.0), float("nan"))])
+def test_without_pixel_size_or_published_hc_none_is_recomputed(spacing_mm, published_mm):
+    region = builders.region_of(Head("a"))
+    assert np.isnan(verification.recompute_hc_mm(region, spacing_mm, published_mm))
+
+
 def test_a_head_cut_by_the_frame_is_a_note(folder):
     cut = Head("001_HC", (12.0, 45.0), 56.0, 44.0, 10.0)
     builders.save_png(folder / "training_set" / "001_HC_Annotation.png", builders.outline_of(cut))

@@ -47,6 +47,7 @@ class Dataset:
         find_cases: (folder, groups) -> (cases, findings); raises ValueError when the folder is not this layout.
         read_mask: (files of a reference, read=cases.read_pixels) -> (H, W) uint8 class indices; raises ValueError.
         groups: parts that a study may choose from; () for a data set without.
+        names_subjects: whether it says who is who; if not, images that look alike are taken for one subject.
         made: for data that the project makes itself.
     """
 
@@ -58,6 +59,7 @@ class Dataset:
     find_cases: Callable[[Path, Sequence[str]], tuple[list[Case], list[Finding]]]
     read_mask: Callable[..., np.ndarray]
     groups: tuple[str, ...] = ()
+    names_subjects: bool = True
     made: Making | None = None
 
 
@@ -101,11 +103,12 @@ DATASETS: dict[str, Dataset] = {
         "BUSI, breast ultrasound images",
         "busi",
         "to be cited",
-        "near-duplicate group",
+        "scene",
         LESION,
         busi.find_cases,
         busi.read_mask,
         busi.GROUPS,
+        names_subjects=False,
     ),
     "phantom_brain": _phantom(
         "Phantom of fetal brain structures", _BRAIN, phantom.write_brain, phantom.BRAIN_SUBJECTS, "heads"
