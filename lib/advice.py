@@ -55,15 +55,33 @@ def report_on(folder: Path) -> tuple[str, bool]:
     """
     name = datasets.recognise(folder)
     dataset = datasets.DATASETS[name]
-    found = verification.verify(dataset, name, folder, dataset.groups)
+    groups = groups_with_cases(dataset, folder)
+    found = verification.verify(dataset, name, folder, groups)
     stops = found.findings["severity"].eq("stop")
-    lines = [f"{folder}: {dataset.title}, read as {name}", "", plain(verification.overview(found.cases, found.looks))]
+    of_groups = f", groups {', '.join(groups)}" if groups else ""
+    lines = [
+        f"{folder}: {dataset.title}, read as {name}{of_groups}",
+        "",
+        plain(verification.overview(found.cases, found.looks)),
+    ]
     if len(found.findings):
         lines += ["", plain(advise(found.findings)), "", plain(found.findings.head(LISTED_FINDINGS))]
         rest = len(found.findings) - LISTED_FINDINGS
         lines += [f"... and {rest} more"] if rest > 0 else []
     lines += ["", f"{int(stops.sum())} of {len(found.findings)} findings stop a study" if stops.any() else "sound"]
     return "\n".join(lines), not stops.any()
+
+
+def groups_with_cases(dataset: datasets.Dataset, folder: Path) -> list[str]:
+    """Groups of a data set that hold a case with a reference; all of them where none does."""
+    held = []
+    for group in dataset.groups:
+        try:
+            if dataset.find_cases(folder, [group])[0]:
+                held.append(group)
+        except ValueError:  # not there: another group may be
+            continue
+    return held or list(dataset.groups)
 
 
 def plain(table: pd.DataFrame) -> str:

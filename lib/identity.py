@@ -14,7 +14,18 @@ from lib.cases import Case, Finding
 
 FARTHEST = 4  # bits of a perceptual hash; on HC18 no two examinations are nearer than 8
 COMPARED = 40  # references that are compared, evenly spread; each is read twice
-KNOWN_COLUMNS = ["dataset", "case", "subject", "image", "mask", "spacing_mm", "hc_mm", "pixels", "perceptual"]
+KNOWN_COLUMNS = [
+    "dataset",
+    "case",
+    "subject",
+    "image",
+    "mask",
+    "spacing_row_mm",
+    "spacing_col_mm",
+    "hc_mm",
+    "pixels",
+    "perceptual",
+]
 TWIN_COLUMNS = ["case", "split", "dataset", "twin", "twin_subject", "equal_pixels", "differing_bits"]
 IDENTITY_COLUMNS = [
     "dataset",
@@ -52,7 +63,7 @@ def _hashes_of(name: str, folder: Path) -> pd.DataFrame:
     key = {"listing": records.data_listing(name), "code": provenance.module_hashes({"lib.likeness", "lib.datasets"})}
     path = files.processed_folder(f"hashes-{name}-{files.digest(key)[:16]}").with_suffix(".csv")
     if path.is_file():
-        table = files.read_csv(path, KNOWN_COLUMNS)
+        table = pd.read_csv(path, dtype=dict.fromkeys(("case", "subject", "perceptual"), str))
     else:
         dataset = datasets.DATASETS[name]
         found, _ = dataset.find_cases(folder, dataset.groups)
@@ -60,7 +71,7 @@ def _hashes_of(name: str, folder: Path) -> pd.DataFrame:
             rows = [row for row in pool.map(lambda case: _hash_row(name, case), found) if row]
         table = pd.DataFrame(rows, columns=KNOWN_COLUMNS)
         files.write_csv(path, table)
-    return table.astype({"subject": str})
+    return table
 
 
 def _hash_row(dataset: str, case: Case) -> dict[str, object] | None:
@@ -76,7 +87,8 @@ def _hash_row(dataset: str, case: Case) -> dict[str, object] | None:
         "subject": case.subject,
         "image": cases.relative(case.image),
         "mask": cases.joined(case.mask),
-        "spacing_mm": case.spacing_mm[0] if case.spacing_mm else np.nan,
+        "spacing_row_mm": case.spacing_mm[0] if case.spacing_mm else np.nan,
+        "spacing_col_mm": case.spacing_mm[1] if case.spacing_mm else np.nan,
         "hc_mm": case.reference_mm.get("hc", np.nan),
         "pixels": looks.pixels,
         "perceptual": f"{looks.perceptual:016x}",
@@ -111,6 +123,8 @@ def find_twins(found: list[Case], pixels: list[str], perceptual: list[int], know
 
 def recover(found: list[Case], twins: pd.DataFrame, known: pd.DataFrame) -> list[Case]:
     """Cases with the subject of their twin; with its pixel size and HC too, where pixels are equal."""
+    if twins.empty:
+        return found
     twin_of = {row["case"]: row for row in twins.to_dict("records")}
     about = known.set_index(["dataset", "case"])
     return [_recovered(case, twin_of[case.name], about) if case.name in twin_of else case for case in found]
@@ -121,10 +135,10 @@ def _recovered(case: Case, twin: dict, about: pd.DataFrame) -> Case:
     named = replace(case, subject=f"{twin['dataset']}-{twin['twin_subject']}")
     if not twin["equal_pixels"]:
         return named
-    spacing, hc = float(original["spacing_mm"]), float(original["hc_mm"])
+    row, col, hc = (float(original[name]) for name in ("spacing_row_mm", "spacing_col_mm", "hc_mm"))
     return replace(
         named,
-        spacing_mm=case.spacing_mm or ((spacing, spacing) if np.isfinite(spacing) else None),
+        spacing_mm=case.spacing_mm or ((row, col) if np.isfinite(row) else None),
         reference_mm=case.reference_mm or ({"hc": hc} if np.isfinite(hc) else {}),
     )
 
@@ -187,7 +201,7 @@ def findings(identity: pd.DataFrame, twins: pd.DataFrame) -> list[Finding]:
     for row in identity.to_dict("records"):
         of = f"{row['twins']} of {row['cases']} images are those of {row['dataset']} ({row['title']}), "
         said = of + f"{row['equal_pixels']} of them pixel by pixel"
-        expected = "images of its own; subjects, and pixel sizes of equal images, are taken from there"
+        expected = "images of its own; where subjects are not named, they are taken from there, and pixel sizes"
         found.append(Finding("warn", "images of another data set", row["dataset"], said, expected))
         if row["subjects_in_several_splits"]:
             said = f"{row['subjects_in_several_splits']} of {row['subjects']} subjects, as {row['dataset']} names them"

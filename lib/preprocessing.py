@@ -15,14 +15,20 @@ from lib.arrays import Arrays
 from lib.geometry import Geometry
 
 
-def fingerprint(table: pd.DataFrame, classes: list[str], image_size: list[int]) -> str:
-    """Digest of what the arrays depend on: cases and their bytes, classes, size, code."""
+def fingerprint(table: pd.DataFrame, dataset: datasets.Dataset, image_size: list[int]) -> str:
+    """Digest of what the arrays depend on: cases and their bytes, classes, size, code.
+
+    Of the code, what this data set's masks go through: another data set's module changes nothing here.
+    """
+    reader = getattr(dataset.read_mask, "func", dataset.read_mask).__module__
+    own = {name for name in (reader, "lib.geometry", "lib.cases") if provenance.module_file(name) is not None}
+    code = provenance.module_hashes(own)
     return files.digest(
         {
             "cases": list(zip(table["case"], table["sha256"])),
-            "classes": classes,
+            "classes": list(dataset.classes),
             "image_size": image_size,
-            "code": provenance.module_hashes({"lib.preprocessing"}),
+            "code": code | {"lib.preprocessing": provenance.module_hash("lib.preprocessing")},
         }
     )[:16]
 
@@ -38,7 +44,7 @@ def preprocess(table: pd.DataFrame, dataset: datasets.Dataset, image_size: list[
     Raises:
         ValueError: a file has changed since the manifest was written, or cannot be read.
     """
-    name = fingerprint(table, list(dataset.classes), image_size)
+    name = fingerprint(table, dataset, image_size)
     folder = files.processed_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{name}.lock")):  # two studies may want the same arrays

@@ -226,7 +226,12 @@ def describe_data(study: params.Study) -> dict[str, Any]:
 
 
 def describe_identity(study: params.Study) -> list[dict[str, Any]]:
-    """Data sets that most of these images come from, if any: what is outlined there, and how far references agree."""
+    """Data sets that most of these images come from, if any: what is outlined there, and how far references agree.
+
+    A data set that says who is who is no copy, whatever else shows its images.
+    """
+    if datasets.of(study).names_subjects:
+        return []
     table = read_table(study, "01_data_verification/tables/identity.csv")
     rows = table[table["twins"] * 2 >= table["cases"]] if len(table) else table
     return [

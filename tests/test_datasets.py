@@ -136,12 +136,7 @@ def test_one_s_own_masks_are_read_by_grey_values_without_colours(tmp_path):
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        pytest.param(
-            *("phantom_brain", "brain_structures"),
-            marks=pytest.mark.xfail(
-                strict=True, reason="brain_structures refuses a folder of one plane when asked for all four groups"
-            ),
-        ),
+        ("phantom_brain", "brain_structures"),
         ("phantom_brain_structures", "brain_structures"),
         ("phantom_hc18", "hc18"),
         ("phantom_tumour", "ultrasound_fetus"),

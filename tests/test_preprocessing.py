@@ -101,13 +101,13 @@ def test_another_byte_of_an_image_changes_the_fingerprint(written, processed, tm
 
 
 def test_size_and_classes_change_the_fingerprint(written):
-    table, classes = manifest(written), ["background", "head"]
+    table = manifest(written)
     marks = {
-        preprocessing.fingerprint(table, classes, [32, 48]),
-        preprocessing.fingerprint(table, classes, [48, 32]),
-        preprocessing.fingerprint(table, [*classes, "csp"], [32, 48]),
-        preprocessing.fingerprint(table.iloc[::-1], classes, [32, 48]),
-        preprocessing.fingerprint(table.iloc[1:], classes, [32, 48]),
+        preprocessing.fingerprint(table, HC18, [32, 48]),
+        preprocessing.fingerprint(table, HC18, [48, 32]),
+        preprocessing.fingerprint(table, replace(HC18, classes=("background", "head", "csp")), [32, 48]),
+        preprocessing.fingerprint(table.iloc[::-1], HC18, [32, 48]),
+        preprocessing.fingerprint(table.iloc[1:], HC18, [32, 48]),
     }
     assert len(marks) == 5
 
@@ -159,7 +159,7 @@ def test_a_process_killed_in_the_middle_leaves_nothing_taken_for_whole(written, 
     assert child.stdout.readline() == "half\n"
     child.kill()
     child.communicate()
-    mark = preprocessing.fingerprint(table, ["background", "head"], SIZE)
+    mark = preprocessing.fingerprint(table, HC18, SIZE)
     with pytest.raises(ValueError, match="no arrays; run 02_preprocessing"):
         arrays.open_arrays(mark)
     assert preprocessing.preprocess(table, HC18, SIZE).images.any()

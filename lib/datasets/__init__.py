@@ -47,7 +47,8 @@ class Dataset:
         find_cases: (folder, groups) -> (cases, findings); raises ValueError when the folder is not this layout.
         read_mask: (files of a reference, read=cases.read_pixels) -> (H, W) uint8 class indices; raises ValueError.
         groups: parts that a study may choose from; () for a data set without.
-        names_subjects: whether it says who is who; if not, images that look alike are taken for one subject.
+        names_subjects: whether it says who is who; if not, subjects are taken from the data set that the images come
+            from, or images that look alike for one subject.
         made: for data that the project makes itself.
     """
 
@@ -94,6 +95,7 @@ _TUMOUR = Dataset(
     ultrasound_fetus.find_cases,
     ultrasound_fetus.read_mask,
     ultrasound_fetus.GROUPS,
+    names_subjects=False,
 )
 DATASETS: dict[str, Dataset] = {
     "hc18": _HC18,
@@ -229,9 +231,9 @@ def prepare(name: str) -> Path:
 
 
 def at_hand(besides: str) -> dict[str, Path]:
-    """Folders of the published data sets that lie in data/raw, but for one."""
-    published = [name for name, dataset in DATASETS.items() if dataset.made is None and name != besides]
-    return {name: files.raw_folder(name) for name in published if files.raw_folder(name).is_dir()}
+    """Folders of the published data sets that lie in data/raw and say who is who, but for one."""
+    telling = [n for n, each in DATASETS.items() if each.made is None and each.names_subjects and n != besides]
+    return {name: files.raw_folder(name) for name in telling if files.raw_folder(name).is_dir()}
 
 
 def recognise(folder: Path) -> str:

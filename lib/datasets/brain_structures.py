@@ -71,20 +71,21 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         Cases in order of GROUPS and natural order of names, and what is wrong with the others.
 
     Raises:
-        ValueError: the folder lacks a group, a group has no images, or a table of pixel sizes cannot be read; the
-            message says what was found.
+        ValueError: the folder holds none of the groups, a group has no images, or a table of pixel sizes cannot be
+            read; the message says what was found.
     """
     if not groups or not set(groups) <= set(GROUPS):
         raise ValueError(f"groups = {list(groups)}   not allowed; some of {', '.join(GROUPS)}")
     places = list(_places(folder)) if folder.is_dir() else []
     there = {place.group for place in places} | {group for group in GROUPS if _files(places, group, ".zip")}
-    if not set(groups) <= there:
+    absent = [group for group in GROUPS if group in groups and group not in there]
+    if len(absent) == len(groups):
         held = sorted(path.name for path in folder.iterdir())[:8] if places else "no such folder"
-        absent = [group for group in GROUPS if group in groups and group not in there]
         raise ValueError(f"{folder}: nothing of {', '.join(absent)}; found {held}; expected folders {FOLDERS}")
     found: dict[str, Case] = {}
-    findings: list[Finding] = []
-    for group in (each for each in GROUPS if each in groups):
+    expected = "its folder, or a study without it"
+    findings = [Finding("stop", "missing group", group, "no such folder", expected) for group in absent]
+    for group in (each for each in GROUPS if each in groups and each not in absent):
         group_cases, group_findings = _read_group(folder, places, group)
         findings += group_findings
         for case in group_cases:
