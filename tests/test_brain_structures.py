@@ -790,9 +790,16 @@ def test_a_missing_an_empty_and_a_foreign_folder_are_refused_with_what_was_found
             find(tmp_path / name)
 
 
-def test_a_chosen_group_that_is_not_there_is_refused_by_name(thalamic):
+def test_a_chosen_group_that_is_not_there_stops_by_name_and_the_others_are_read(thalamic):
+    found, findings = find(thalamic.parent, ["diverse", "trans-cerebellum", "trans-thalamic"])
+    missing = [finding.case for finding in findings if (finding.severity, finding.check) == ("stop", "missing group")]
+    assert found
+    assert missing == ["trans-cerebellum", "diverse"]
+
+
+def test_a_folder_with_none_of_the_chosen_groups_is_refused_by_name(thalamic):
     with pytest.raises(ValueError, match=r"nothing of trans-cerebellum, diverse; found \['Trans-thalamic'\]"):
-        find(thalamic.parent, ["diverse", "trans-cerebellum", "trans-thalamic"])
+        find(thalamic.parent, ["diverse", "trans-cerebellum"])
 
 
 def test_an_empty_group_is_refused(tmp_path):

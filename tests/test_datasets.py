@@ -202,12 +202,12 @@ def test_a_layout_without_one_sound_case_is_still_recognised(tmp_path):
 # What lies in data/raw
 
 
-def test_at_hand_are_published_data_sets_that_are_there_but_for_the_one_itself(raw):
-    for name in ("hc18", "busi", "phantom_hc18", "own_cells", "holiday"):
+def test_at_hand_are_published_data_sets_that_say_who_is_who_but_for_the_one_itself(raw):
+    for name in ("hc18", "busi", "ultrasound_fetus", "phantom_hc18", "own_cells", "holiday"):
         (raw / name).mkdir(parents=True)
-    (raw / "ultrasound_fetus").write_text("no folder")
-    assert AT_HAND("brain_structures") == {"hc18": raw / "hc18", "busi": raw / "busi"}
-    assert AT_HAND("hc18") == {"busi": raw / "busi"}
+    (raw / "brain_structures").write_text("no folder")
+    assert AT_HAND("busi") == {"hc18": raw / "hc18"}
+    assert AT_HAND("hc18") == {}
 
 
 # A phantom's truth

@@ -295,11 +295,11 @@ def test_phantoms_are_never_searched_and_never_searched_in(home):
 
 
 def test_a_folder_that_cannot_be_searched_is_a_note_and_stops_nothing(home):
-    save_png(home.folder("busi") / "pictures" / "a.png", np.zeros((4, 4), np.uint8))
+    save_png(home.folder("brain_structures") / "pictures" / "a.png", np.zeros((4, 4), np.uint8))
     result = verify(rename(home))
     (found,) = result.findings[result.findings["check"] == "data set not searched"].to_dict("records")
-    assert (found["severity"], found["case"]) == ("note", "busi")
-    assert str(home.folder("busi")) in found["found"]
+    assert (found["severity"], found["case"]) == ("note", "brain_structures")
+    assert str(home.folder("brain_structures")) in found["found"]
     assert len(result.twins) == len(HEADS)
 
 
@@ -350,4 +350,4 @@ def test_what_is_kept_comes_back_as_it_was(home):
     again, _ = identity.known_images("ultrasound_fetus")
     assert again["subject"].tolist() == first["subject"].tolist() == [head.name[:3] for head in HEADS]
     assert again["perceptual"].tolist() == first["perceptual"].tolist()
-    assert again["spacing_mm"].tolist() == pytest.approx([head.spacing_mm for head in HEADS], abs=1e-6)
+    assert again["spacing_row_mm"].tolist() == pytest.approx([head.spacing_mm for head in HEADS], abs=1e-6)
