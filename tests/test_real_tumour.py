@@ -100,7 +100,5 @@ def test_examinations_in_several_of_the_published_splits_are_counted(verified, r
 def test_the_command_line_says_whose_images_these_are(patched):
     text, _ = advice.report_on(patched / "ultrasound_fetus")
     assert text.splitlines()[0].endswith("(Anitha), read as ultrasound_fetus, groups malignant")
-        "Ultrasound fetus dataset (Anitha), read as ultrasound_fetus, groups malignant"
-    )
     assert "are those of hc18 (HC18, fetal head circumference)" in text
     assert advice.ADVICE["images of another data set"] in text

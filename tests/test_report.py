@@ -260,6 +260,17 @@ def test_the_pdf_holds_the_numbers_of_the_tables(study: params.Study) -> None:
     assert "claim of 03_model" in text.lower()
 
 
+def test_the_loss_is_said_in_words_part_by_part(study: params.Study) -> None:
+    built = report.build(study)
+    content = files.read_json(built.parent / "report" / "content.json")
+    content["study"] |= {"focal_weight": 0.25, "focal_gamma": 2.5, "label_smoothing": 0.05}
+    text = text_with(built, content)
+    assert "The loss is cross-entropy (weight 1), focal loss" in text
+    assert "(weight 0.25, exponent 2.5, of the plain probability) plus the soft Dice loss" in text
+    assert "smoothed by 0.05" in text
+    assert "sequence(" not in text  # markup that Typst took for text
+
+
 @pytest.mark.parametrize(
     "name",
     [
