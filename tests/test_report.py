@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pypdf import PdfReader
 
 from lib import (
     cases,
+    datasets,
     figures,
     files,
     identity,
@@ -422,6 +424,14 @@ def come_from_hc18(study: params.Study, twins: int) -> None:
     write_records(study)
 
 
+@pytest.fixture
+def nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study's data set does not say who is who."""
+    real = datasets.of
+    monkeypatch.setattr(datasets, "of", lambda study: replace(real(study), names_subjects=False))
+
+
+@pytest.mark.usefixtures("nobody_named")
 def test_the_content_says_whose_images_most_of_these_are(study: params.Study) -> None:
     assert report.describe_identity(study) == []
     come_from_hc18(study, 10)
@@ -431,6 +441,12 @@ def test_the_content_says_whose_images_most_of_these_are(study: params.Study) ->
     assert found["said"]["reference_dice_median"] == "0.991"
 
 
+def test_a_data_set_that_says_who_is_who_is_no_copy(study: params.Study) -> None:
+    come_from_hc18(study, 20)
+    assert report.describe_identity(study) == []
+
+
+@pytest.mark.usefixtures("nobody_named")
 def test_a_minority_of_images_of_another_data_set_does_not_make_it_that(study: params.Study) -> None:
     come_from_hc18(study, 9)
     assert report.describe_identity(study) == []
