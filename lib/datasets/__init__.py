@@ -104,7 +104,7 @@ DATASETS: dict[str, Dataset] = {
     "busi": Dataset(
         "BUSI, breast ultrasound images",
         "busi",
-        "to be cited",
+        "no licence stated, to be cited",
         "scene",
         LESION,
         busi.find_cases,
