@@ -93,7 +93,7 @@ def plain(table: pd.DataFrame) -> str:
 
 
 def advise(findings: pd.DataFrame) -> pd.DataFrame:
-    """What each check counted, and what to do about it: severity, check, cases, what_to_do."""
+    """What each check counted, and what to do about it: severity, check, findings, what_to_do."""
     counted = verification.count_findings(findings)
     counted["what_to_do"] = [ADVICE.get(check, "") for check in counted["check"]]
     return counted

@@ -337,7 +337,8 @@ def overlays(bench: Bench, rows: pd.DataFrame, stage: str = "post") -> list[figu
 
 
 def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The middle rows of a ranked table."""
+    """The middle rows of a ranked table, of those whose reference shows the class."""
+    rows = rows[rows["tp"] + rows["fn"] > 0]
     first = max(0, (len(rows) - count) // 2)
     return rows.iloc[first : first + count]
 

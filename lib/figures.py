@@ -19,6 +19,7 @@ from lib.cases import QUANTITIES, group_of
 WIDTH_MM = 160.0  # of the printed column
 DPI = 200
 COLUMNS = 4  # images side by side on a sheet
+INVENTED_AT = -0.06  # where cases stand that have no Dice between 0 and 1
 MOST_STRATA = 12  # in a legend; beyond, their groups are shown
 
 # Okabe and Ito 2008: told apart by the colour-blind; one colour a class name, everywhere.
@@ -317,7 +318,7 @@ def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
         at += 0.5
     axes.set(xticks=list(labels), xticklabels=list(labels.values()), ylabel="Dice", xlim=(-0.7, at - 0.8))
     least = float(np.nanmin(table["dice"])) if table["dice"].notna().any() else 0.0
-    axes.set_ylim(max(np.floor(least * 10) / 10 - 0.02, -0.04), 1.01)
+    axes.set_ylim(np.floor(least * 10) / 10 - 0.02 if least >= 0.1 else -0.1, 1.01)
     marks = {"a case": ("o", FAINT), "missed": ("x", PREDICTED), "invented (in no box)": ("^", PREDICTED)}
     handles = [Line2D([], [], marker=m, color=c, ls="", markersize=4, label=text) for text, (m, c) in marks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
@@ -345,9 +346,10 @@ def draw_dice(axes: Axes, rows: pd.DataFrame, at: float, colour: str) -> int:
     empty = rows["tp"] + rows["fp"] == 0
     invented = ~shown & ~empty
     draw_points_and_box(axes, rows.loc[shown, "dice"].to_numpy(float), at, colour)
-    for chosen, marker in ((shown & empty, "x"), (invented, "^")):
+    for chosen, marker, height in ((shown & empty, "x", 0.0), (invented, "^", INVENTED_AT)):
         count = int(chosen.sum())
-        axes.scatter(at + jitter(count, 0.6), np.zeros(count), s=16, marker=marker, color=PREDICTED, linewidths=0.8)
+        style = {"s": 16, "marker": marker, "color": PREDICTED, "linewidths": 0.8}
+        axes.scatter(at + jitter(count, 0.6), np.full(count, height), **style)
     return int(rows.loc[shown, "case"].nunique())
 
 

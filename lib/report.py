@@ -292,7 +292,7 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
         "post": as_rows(summary[summary["stage"] == "post"]),
         "raw": as_rows(summary[summary["stage"] == "raw"]),
         "baselines": as_rows(baselines),
-        "groups": read_table(study, "05_evaluation/tables/groups.csv")["group"].nunique(),
+        "groups": sorted(set(read_table(study, "05_evaluation/tables/groups.csv")["group"])),
         "effect": as_rows(read_table(study, "05_evaluation/tables/effect.csv")),
         "chosen": describe_choice(study),
     }

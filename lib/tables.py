@@ -195,6 +195,7 @@ def describe_class(group: pd.DataFrame) -> dict[str, object]:
         "pooled_dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else float("nan"),
         "absent": int((~in_reference & ~in_prediction).sum()),
         "missed": count_missed(group),
+        "no_overlap": int((in_reference & (group["tp"] == 0)).sum()),
         "invented": count_invented(group),
     }
 
@@ -226,7 +227,7 @@ def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
         part: the column whose values are the parts.
     """
     post = cases[cases["stage"] == "post"]
-    kept = ["n", "dice", "dice_low", "dice_high", "dice_median", "absent", "missed", "invented"]
+    kept = ["n", "dice", "dice_low", "dice_high", "dice_median", "absent", "missed", "no_overlap", "invented"]
     rows = [
         {part: value, "class": name, "cases": int(group["case"].nunique())}
         | {key: each for key, each in describe_class(group).items() if key in kept}

@@ -353,6 +353,6 @@ def stop_claim(findings: pd.DataFrame) -> str:
 
 
 def count_findings(findings: pd.DataFrame) -> pd.DataFrame:
-    """How many cases each check found, the grave ones first: severity, check, cases."""
-    counted = findings.groupby(["severity", "check"], sort=False)["case"].nunique().rename("cases")
+    """How often each check found something, the grave ones first: severity, check, findings."""
+    counted = findings.groupby(["severity", "check"], sort=False)["case"].size().rename("findings")
     return counted.reset_index()

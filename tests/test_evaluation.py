@@ -464,8 +464,8 @@ def test_a_case_is_ranked_by_its_lowest_class():
 
 @pytest.mark.parametrize(("count", "middle"), [(1, ["c"]), (3, ["b", "c", "d"]), (9, list("abcde"))])
 def test_the_middle_of_a_ranking(count, middle):
-    rows = pd.DataFrame({"case": list("abcde")})
-    assert evaluation.around_median(rows, count)["case"].tolist() == middle
+    rows = pd.DataFrame({"case": list("xyabcde"), "tp": [0, 0, 0, 1, 2, 3, 4], "fn": [0, 0, 5, 4, 3, 2, 1]})
+    assert evaluation.around_median(rows, count)["case"].tolist() == middle  # x and y are inventions
 
 
 # Claims that must fail
