@@ -63,9 +63,16 @@ def test_the_attention_u_net_is_a_u_net_with_gates_counted_by_hand():
     assert sized("attention_unet", 1, 4, 64, 4) == sized("unet", 1, 4, 64, 4) + gates + biases
 
 
-@pytest.mark.parametrize(("channels", "classes", "count"), [(3, 1, 29_443_585), (3, 2, 29_444_162)])
+@pytest.mark.parametrize(
+    ("channels", "classes", "count"),
+    [(3, 1, 29_443_585), (3, 2, 29_444_162), (3, 11, 29_449_355), (3, 12, 29_449_932), (1, 1, 29_442_433)],
+)
 def test_segnet_has_the_parameters_that_others_count(channels, classes, count):
     assert sized("segnet", channels, classes, base=64, depth=5) == count
+
+
+def test_segnet_with_skips_has_19_percent_more_parameters():
+    assert sized("segnet_skips", 3, 1, base=64, depth=5) == 34_936_321
 
 
 def test_the_encoder_of_segnet_is_that_of_vgg16():
