@@ -28,6 +28,7 @@ WORDS = {
 }
 NAMED = ("class", "quantity", "reference")  # columns whose values are names in WORDS
 DETECTION = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
+WIDE = 12  # columns from which a table is set smaller, so that it fits the page
 DASH = "–"
 KEEP = "\u00a0"  # a space at which no line is broken
 
@@ -48,7 +49,9 @@ def to_typst(table: pd.DataFrame) -> str:
     headers = [quoted(broken(text, cells)) for text, cells in zip(printed.columns, texts)]
     sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in names]
     rows = [", ".join(map(quoted, row)) for row in zip(*texts)]
+    narrow = ["#show table: set text(7.4pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"] if len(names) >= WIDE else []
     lines = [
+        *narrow,
         "#table(",
         f"  columns: {len(names)}, stroke: none,",
         f"  align: (x, y) => ({', '.join(sides)},).at(x) + if y == 0 {{ bottom }} else {{ top }},",

@@ -429,3 +429,9 @@ def test_a_table_to_look_at_reads_as_the_printed_one() -> None:
     assert [text.replace(tables.KEEP, " ") for text in read.iloc[0]] == ["CSP", "3", "0.900 [0.850, 0.950]"]
     assert all(f'"{cell}"' in tables.to_typst(table.assign(dice_high=0.95)) for cell in read.iloc[0])
     assert list(tables.readable(table.iloc[:0]).columns) == list(read.columns)
+
+
+def test_a_wide_table_is_set_smaller_so_that_it_fits_the_page():
+    wide, narrow = (pd.DataFrame({f"column{n}": [0.5] for n in range(count)}) for count in (12, 11))
+    assert tables.to_typst(wide).startswith("#show table: set text(")
+    assert tables.to_typst(narrow).startswith("#table(")
