@@ -11,6 +11,7 @@ help:
 	@echo 'make test                              every test: package, notebooks, studies, real data if present'
 	@echo 'make study STUDY=<name> [DATA=<raw folder>] [CORES=n]   params/<name>.yaml to reports/<name>/report.pdf'
 	@echo 'make why STUDY=<name>                  what would run, and why'
+	@echo 'make verify DATA=<raw folder>           which data set it is, what is wrong with it, what to do'
 	@echo 'make lab                               JupyterLab with the notebooks'
 	@echo 'make lint                              ruff, nbstripout'
 	@echo 'make bench                             speed and memory, as ratios measured in one run (ten minutes)'
@@ -33,6 +34,9 @@ why: $(READY)
 test: $(READY)
 	.venv/bin/python -m pytest
 
+verify: $(READY)
+	$(RUN) verify "$(DATA)"
+
 lab: $(READY)
 	.venv/bin/jupyter lab notebooks
 
@@ -48,4 +52,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: help demo study why test lab lint bench clean
+.PHONY: help demo study why verify test lab lint bench clean
