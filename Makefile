@@ -11,7 +11,7 @@ help:
 	@echo 'make test                              every test: package, notebooks, studies, real data if present'
 	@echo 'make study STUDY=<name> [DATA=<raw folder>] [CORES=n]   params/<name>.yaml to reports/<name>/report.pdf'
 	@echo 'make why STUDY=<name>                  what would run, and why'
-	@echo 'make verify DATA=<raw folder>           which data set it is, what is wrong with it, what to do'
+	@echo 'make verify DATA=<raw folder>          which data set it is, what is wrong with it, what to do'
 	@echo 'make lab                               JupyterLab with the notebooks'
 	@echo 'make lint                              ruff, nbstripout'
 	@echo 'make bench                             speed and memory, as ratios measured in one run (ten minutes)'
