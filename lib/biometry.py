@@ -102,8 +102,8 @@ def _fit_conic(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def ellipse_of_moments(region: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float]:
     """Full axes (long, short) of the ellipse with a region's second moments, in the unit of the spacing.
 
-    Exact for a filled ellipse that lies whole in the image, whose pixels are small rectangles; a tenth of the work of a
-    fit to the edge. Zeros for an empty region.
+    Pixels count as points, as `fill_ellipse` takes them: right for an ellipse that lies whole in the image, and a tenth
+    of the work of a fit to the edge. Zeros for an empty region.
     """
     left, top, width, height = cv2.boundingRect(region.view(np.uint8))
     if width == 0:

@@ -33,6 +33,23 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def encode(encoder: nn.ModuleList, pool: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    """Features of each level of an encoder that pools between its levels, the finest first.
+
+    Args:
+        encoder: a module a level.
+        pool: halves both sides.
+        images: (N, C, H, W).
+
+    Returns:
+        (N, channels of the level, H / 2^level, W / 2^level) for each level.
+    """
+    found = [encoder[0](images)]
+    for block in encoder[1:]:
+        found.append(block(pool(found[-1])))
+    return found
+
+
 def require_multiple(images: torch.Tensor, depth: int) -> None:
     """Stops before images (N, C, H, W) that cannot be halved as often as a network does.
 

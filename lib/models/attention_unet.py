@@ -81,12 +81,8 @@ class AttentionUNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
         blocks.require_multiple(images, self.depth)
-        skips = []
-        features = images
-        for level, block in enumerate(self.encoder):
-            features = block(features if level == 0 else self.pool(features))
-            skips.append(features)  # (N, base * 2^level, H / 2^level, W / 2^level)
-        for up, gate, block, skip in zip(self.up, self.gates, self.decoder, skips[-2::-1]):
+        *skips, features = blocks.encode(self.encoder, self.pool, images)
+        for up, gate, block, skip in zip(self.up, self.gates, self.decoder, skips[::-1]):
             signal = up(features)  # as large as the skip
             features = block(torch.cat([skip * gate(skip, signal), signal], dim=1))
         return self.head(features)

@@ -50,11 +50,7 @@ class UNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
         blocks.require_multiple(images, self.depth)
-        skips = []
-        features = images
-        for level, block in enumerate(self.encoder):
-            features = block(features if level == 0 else self.pool(features))
-            skips.append(features)  # (N, base * 2^level, H / 2^level, W / 2^level)
-        for up, block, skip in zip(self.up, self.decoder, skips[-2::-1]):
+        *skips, features = blocks.encode(self.encoder, self.pool, images)
+        for up, block, skip in zip(self.up, self.decoder, skips[::-1]):
             features = block(torch.cat([skip, up(features)], dim=1))
         return self.head(features)
