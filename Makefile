@@ -3,14 +3,17 @@ PYTHON ?= python3
 STUDY  ?= demo
 CORES  ?= 2
 DATA   ?=
+LANDMARKS ?=
+NAME   ?=
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
 
 help:
 	@echo 'make demo                              phantom study, from nothing to reports/demo/report.pdf (minutes)'
 	@echo 'make test                              every test: package, notebooks, studies, real data if present'
-	@echo 'make study STUDY=<name> [DATA=<raw folder>] [CORES=n]   params/<name>.yaml to reports/<name>/report.pdf'
+	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n]   to reports/<name>/report.pdf'
 	@echo 'make why STUDY=<name>                  what would run, and why'
+	@echo 'make download NAME=<data set>          fetches it from its publisher, checked, or says how to get it'
 	@echo 'make verify DATA=<raw folder>          which data set it is, what is wrong with it, what to do'
 	@echo 'make lab                               JupyterLab with the notebooks'
 	@echo 'make lint                              ruff, nbstripout'
@@ -26,13 +29,16 @@ demo: $(READY)
 	$(RUN) study demo --cores $(CORES)
 
 study: $(READY)
-	$(RUN) study $(STUDY) --cores $(CORES) $(if $(DATA),--data "$(DATA)")
+	$(RUN) study $(STUDY) --cores $(CORES) $(if $(DATA),--data "$(DATA)") $(if $(LANDMARKS),--landmarks "$(LANDMARKS)")
 
 why: $(READY)
 	$(RUN) why $(STUDY)
 
 test: $(READY)
 	.venv/bin/python -m pytest
+
+download: $(READY)
+	$(RUN) download $(NAME)
 
 verify: $(READY)
 	$(RUN) verify "$(DATA)"
@@ -52,4 +58,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: help demo study why verify test lab lint bench clean
+.PHONY: help demo study why download verify test lab lint bench clean

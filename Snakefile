@@ -13,7 +13,7 @@ PYTHON = shlex.quote(sys.executable)
 
 
 def execute(notebook):
-    source = shlex.quote(f"{files.ROOT}/notebooks/{notebook}.ipynb")
+    source = shlex.quote(str(records.notebook_file(notebook, study)))
     values = shlex.quote(str(files.study_file(study.study)))
     command = f"{PYTHON} -m papermill {source} {{log}} -f {values} -k python3"
     return command + " --no-progress-bar --log-level ERROR --stdout-file -"
@@ -21,13 +21,7 @@ def execute(notebook):
 
 rule study:
     input:
-        "01_data_verification/record.json",
-        "02_preprocessing/record.json",
-        "03_model/record.json",
-        TRAININGS,
-        "05_evaluation/record.json",
-        "06_biometry/record.json",
-        "report/record.json",
+        [step.label + "/record.json" for step in records.study_steps(study)],
 
 
 rule data_verification:
@@ -106,14 +100,22 @@ rule biometry:
         execute("06_biometry")
 
 
-rule report:
+rule comparison:
     input:
         ancient("01_data_verification/record.json"),
-        ancient("02_preprocessing/record.json"),
-        ancient("03_model/record.json"),
-        ancient(TRAININGS),
-        ancient("05_evaluation/record.json"),
         ancient("06_biometry/record.json"),
+    output:
+        "07_comparison/record.json",
+    log:
+        "07_comparison/notebook.ipynb",
+    threads: workflow.cores
+    shell:
+        execute("07_comparison")
+
+
+rule report:
+    input:
+        ancient([step.label + "/record.json" for step in records.study_steps(study) if step.name != "report"]),
     output:
         "report/record.json",
     shell:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lib import arrays, cases, datasets, params, preprocessing, verification
+from lib import arrays, cases, datasets, looks, params, preprocessing
 
 
 def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
@@ -11,7 +11,8 @@ def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
     folder = datasets.prepare(study.dataset)
     found, _ = datasets.find_cases(dataset, folder, study.groups)
     table = cases.cases_table(found)
-    looks = [verification.look(case, dataset).row for case in found]
-    for column in ("height", "width", "sha256"):
-        table[column] = [row[column] for row in looks]
-    return table, preprocessing.preprocess(table, dataset, study.image_size)
+    seen = [looks.look(case, dataset).row for case in found]
+    for column in ("slices", "height", "width", "sha256"):
+        table[column] = [row[column] for row in seen]
+    chosen = params.step_params(study, "02_preprocessing")
+    return table, preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))

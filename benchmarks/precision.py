@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from benchmarks.data import prepared
-from lib import arrays, devices, losses, models, params, training
+from lib import arrays, devices, losses, models, params, tasks
 
 ROUNDS = 3
 STEPS = 4
@@ -58,7 +58,7 @@ def _seconds(
             started = time.perf_counter()
         with torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32):
             logits = network(inputs)
-        loss = losses.combined(logits, reference, training.mixture_of(study))
+        loss = losses.combined(logits, reference, tasks.mixture_of(study))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

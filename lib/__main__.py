@@ -1,7 +1,8 @@
-"""Command line: python -m lib study|why|verify|report|check-report|imports."""
+"""Command line: python -m lib study|why|download|verify|report|check-report|imports."""
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from lib import files, params
@@ -15,6 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     study.add_argument("name", help="of a file in params/, without .yaml")
     study.add_argument("--cores", type=int, default=2)
     study.add_argument("--data", type=Path, help="raw folder, linked once as data/raw/<dataset>")
+    study.add_argument("--landmarks", type=Path, help="folder of landmarks, linked once as data/raw/landmarks")
     why = commands.add_parser("why", help="what would run, and why")
     why.add_argument("name")
     report = commands.add_parser("report", help="build a study's PDF from its files")
@@ -23,6 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("name")
     verify = commands.add_parser("verify", help="recognise the data set in a folder, open every file, say what to do")
     verify.add_argument("folder", type=Path)
+    fetched = commands.add_parser("download", help="fetch, check and unpack a published data set, or verify it")
+    fetched.add_argument("name", help="of a data set in data/sources.yaml")
+    fetched.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="folder of raw data (data/raw)")
+    fetched.add_argument("--url", nargs="+", default=[], help="addresses instead of those in data/sources.yaml")
     commands.add_parser("imports", help="who imports whom in lib, floor by floor")
     given = parser.parse_args(arguments)
     try:
@@ -45,6 +51,12 @@ def run(given: argparse.Namespace) -> int:
         text, sound = advice.report_on(given.folder)
         print(text)
         return int(not sound)
+    if given.command == "download":
+        from lib import download
+
+        say = partial(print, flush=True)
+        ready = download.download(given.name, given.to, given.url, say, partial(say, file=sys.stderr))
+        return int(not ready)
     study = params.read_study(files.study_file(given.name))
     if given.command == "report":
         from lib import report
@@ -62,7 +74,7 @@ def run(given: argparse.Namespace) -> int:
     if given.command == "why":
         print(graph.explain(study))
         return 0
-    status = graph.run(study, given.cores, given.data)
+    status = graph.run(study, given.cores, given.data, given.landmarks)
     if status == 0:
         print(files.study_folder(study.study) / "report.pdf")
     return status

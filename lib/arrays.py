@@ -12,13 +12,16 @@ from lib.geometry import Geometry
 
 @dataclass(frozen=True)
 class Arrays:
-    """Preprocessed cases; row i of each array is case i.
+    """Preprocessed cases; a row of each array is an image, or a slice of a volume.
 
     Attributes:
-        names: of the cases.
-        images: (N, 1, H, W) uint8, memory-mapped.
+        names: case of each row; that of a volume stands at each of its slices, which lie together.
+        images: (N, C, H, W) uint8, or of volumes float32, already normalised; memory-mapped.
         masks: (N, H, W) uint8 class indices, memory-mapped.
-        geometries: native to network pixels, a case each.
+        geometries: native to network pixels, a row each.
+        slices: (N,) which native slice each row is, 0 for an image.
+        points: (N, P, 2) float32 landmarks, (row, col) in network pixels; None where none are learnt.
+        sigmas: (N,) standard deviation of a landmark's heatmap in network pixels; None as points.
         fingerprint: of everything that these arrays depend on.
     """
 
@@ -26,26 +29,32 @@ class Arrays:
     images: np.ndarray
     masks: np.ndarray
     geometries: list[Geometry]
+    slices: np.ndarray
+    points: np.ndarray | None
+    sigmas: np.ndarray | None
     fingerprint: str
 
     def rows(self, names: list[str]) -> np.ndarray:
-        """Array rows of some cases.
+        """Array rows of some cases, those of a volume in the order of its slices.
 
         Raises:
             ValueError: a case is not in the arrays.
         """
-        absent = [name for name in names if name not in self._row_of]
+        absent = [name for name in names if name not in self._rows_of]
         if absent:
             raise ValueError(f"{len(absent)} cases are not in the arrays ({absent[:3]} …); run 02_preprocessing again")
-        return np.array([self._row_of[name] for name in names], dtype=np.int64)
+        return np.array([row for name in names for row in self._rows_of[name]], dtype=np.int64)
 
     def geometry_of(self, name: str) -> Geometry:
-        """The geometry of one case."""
+        """The geometry of one case; all slices of a volume share it."""
         return self.geometries[int(self.rows([name])[0])]
 
     @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.names)}
+    def _rows_of(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for row, name in enumerate(self.names):
+            found.setdefault(name, []).append(row)
+        return found
 
 
 def open_arrays(name: str) -> Arrays:
@@ -57,12 +66,16 @@ def open_arrays(name: str) -> Arrays:
     folder = files.processed_folder(name)
     if not (folder / "dataset.json").is_file():
         raise ValueError(f"{folder}: no arrays; run 02_preprocessing")
-    rows = files.read_csv(folder / "geometry.csv", ["case", *geometry.GEOMETRY_COLUMNS])
+    rows = files.read_csv(folder / "geometry.csv", ["case", "slice", "sigma", *geometry.GEOMETRY_COLUMNS])
+    learnt = (folder / "points.npy").is_file()
     return Arrays(
         names=rows["case"].tolist(),
         images=np.load(folder / "images.npy", mmap_mode="r"),
         masks=np.load(folder / "masks.npy", mmap_mode="r"),
         geometries=[Geometry(**row) for row in rows[geometry.GEOMETRY_COLUMNS].to_dict("records")],
+        slices=rows["slice"].to_numpy(),
+        points=np.load(folder / "points.npy") if learnt else None,
+        sigmas=rows["sigma"].to_numpy(np.float32) if learnt else None,
         fingerprint=name,
     )
 

@@ -196,11 +196,26 @@ def measure_head(region: np.ndarray, spacing_mm: tuple[float, float]) -> dict[st
     Raises:
         ValueError: no ellipse can be fitted (empty, or too small), or the spacing is not positive.
     """
+    ellipse = fit_head(region, spacing_mm)
+    return measure_lines(ellipse.major, ellipse.minor)
+
+
+def fit_head(region: np.ndarray, spacing_mm: tuple[float, float]) -> Ellipse:
+    """The ellipse of a head mask in mm from the centre of the first pixel; arguments and errors of `measure_head`."""
     if not (spacing_mm[0] > 0 and spacing_mm[1] > 0):
         raise ValueError(f"spacing {spacing_mm} mm; expected two positive numbers: no millimetres without a pixel size")
-    ellipse = fit_ellipse(edge_points(region) * np.asarray(spacing_mm))
-    return {
-        "bpd": ellipse.minor,
-        "ofd": ellipse.major,
-        "hc": ellipse_perimeter_mm(ellipse.major, ellipse.minor),
-    }
+    return fit_ellipse(edge_points(region) * np.asarray(spacing_mm))
+
+
+def measure_lines(ofd_mm: float, bpd_mm: float) -> dict[str, float]:
+    """BPD, OFD and HC of a head of which the two lines are known; HC is that of the ellipse with these axes.
+
+    Args:
+        ofd_mm, bpd_mm: from 0; NaN where an end is not known. Whichever is the longer is the ellipse's long axis.
+
+    Returns:
+        {"bpd", "ofd", "hc"} in mm; HC is NaN where a line is. An ellipse without width is its long axis there and back.
+    """
+    longer, shorter = float(np.maximum(ofd_mm, bpd_mm)), float(np.minimum(ofd_mm, bpd_mm))  # both NaN if one is
+    hc = ellipse_perimeter_mm(longer, shorter) if shorter > 0 else 2 * longer
+    return {"bpd": float(bpd_mm), "ofd": float(ofd_mm), "hc": hc}

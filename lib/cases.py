@@ -1,7 +1,6 @@
-"""Cases, findings, folds: who is there, what is wrong, who is tested when."""
+"""Cases and findings: who is there, and what is wrong."""
 
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,6 +13,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from lib import files
+from lib.points import POINT_COLUMNS
 
 QUANTITIES = ("bpd", "ofd", "hc")  # biparietal diameter, occipitofrontal diameter, head circumference
 REFERENCE_COLUMNS = tuple(f"{quantity}_mm" for quantity in QUANTITIES)
@@ -25,8 +25,10 @@ CASE_COLUMNS = [
     "split",
     "image",
     "mask",
+    "slices",
     "height",
     "width",
+    "spacing_slice_mm",
     "spacing_row_mm",
     "spacing_col_mm",
     *REFERENCE_COLUMNS,
@@ -38,23 +40,23 @@ PNG_SIGNATURE, PNG_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24  # where a PNG says how m
 TIFF_DEPTH_TAG = 258  # where a TIFF says it; of 16-bit colours Pillow keeps 8 without a word
 Reader = Callable[[Path], np.ndarray]  # such as read_pixels, or one that also keeps what it read
 FINDING_COLUMNS = ["severity", "check", "case", "found", "expected"]
-FOLD_COLUMNS = ["case", "subject", "fold_group", "fold"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image with its reference.
+    """One image with its reference, or one volume: a patient with all slices.
 
     Attributes:
         name: unique within the data set.
         subject: person or examination; folds never split it.
-        image: file of the image.
+        image: file of the image; of a volume the folder of its slices.
         mask: files that make up the reference, in the data set's own encoding.
         spacing_mm: (row, col) pixel size in mm; None where it is not published.
         stratum: what folds should share evenly: a group, then finer words, such as "malignant small" ("" for none).
         split: the publisher's split ("" for none).
         reference_mm: quantities that the publisher measured, such as {"hc": 174.1}.
         shows: what the reference must hold: a normal image shows nothing, a screened one either.
+        slice_mm: distance between a volume's slices in mm; None where it is not published.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Case:
     split: str = ""
     reference_mm: dict[str, float] = field(default_factory=dict)
     shows: Literal["something", "nothing", "either"] = "something"
+    slice_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -253,13 +256,14 @@ def split_paths(text: str) -> list[Path]:
 
 
 def content_hash(image: Path, mask: Sequence[Path]) -> str:
-    """SHA-256 of a case's bytes, image then mask, in hex."""
+    """SHA-256 of a case's bytes, image then mask, in hex; a folder stands for its files, in order of their names."""
     whole = sha256()
-    for path in (image, *mask):
-        try:
-            whole.update(path.read_bytes())
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    for path in dict.fromkeys((image, *mask)):  # a volume's image and mask lie in one folder
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            try:
+                whole.update(file.read_bytes())
+            except OSError as error:
+                raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
     return whole.hexdigest()
 
 
@@ -273,6 +277,7 @@ def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
             "split": case.split,
             "image": relative(case.image),
             "mask": joined(case.mask),
+            "spacing_slice_mm": case.slice_mm if case.slice_mm else np.nan,
             "spacing_row_mm": case.spacing_mm[0] if case.spacing_mm else np.nan,
             "spacing_col_mm": case.spacing_mm[1] if case.spacing_mm else np.nan,
             **{f"{q}_mm": case.reference_mm.get(q, np.nan) for q in QUANTITIES},
@@ -286,6 +291,11 @@ def read_cases(path: Path) -> pd.DataFrame:
     """The manifest as 01_data_verification wrote it; `split` and `stratum` are text."""
     table = files.read_csv(path, CASE_COLUMNS)
     return table.fillna({"split": "", "stratum": ""})
+
+
+def read_points(path: Path) -> pd.DataFrame:
+    """Landmarks as 01_data_verification wrote them, a row a case, in native pixels."""
+    return files.read_csv(path, ["case", *POINT_COLUMNS])
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
@@ -313,80 +323,3 @@ def join_groups(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[
 def group_of(stratum: pd.Series) -> pd.Series:
     """The group of each case: the first word of its stratum, "all" where there is none."""
     return stratum.fillna("").str.partition(" ")[0].replace("", "all").rename("group")
-
-
-def assign_folds(table: pd.DataFrame, fold_count: int, seed: int) -> pd.DataFrame:
-    """Deals whole fold groups to folds, each stratum evenly.
-
-    Groups of a stratum are shuffled, large ones dealt first, each to the fold with the fewest cases of that
-    stratum (then the fewest in all), so folds differ little in size and mixture. The order of rows does not matter; a
-    group of several strata counts as that of its first case by name.
-
-    Args:
-        table: columns case, subject, fold_group, stratum; one row a case.
-        fold_count: number of folds, at most the number of groups.
-        seed: of the shuffle.
-
-    Returns:
-        Columns case, subject, fold_group, fold; rows as in `table`.
-    """
-    groups = table.sort_values("case").groupby("fold_group", sort=True)["stratum"].agg(["first", "size"])
-    if len(groups) < fold_count:
-        raise ValueError(f"{len(groups)} fold groups cannot fill {fold_count} folds")
-    draw = np.random.default_rng(seed)
-    fold_of: dict[str, int] = {}
-    total = np.zeros(fold_count, dtype=int)
-    for _, stratum in groups.groupby("first", sort=True):
-        shuffled = stratum.iloc[draw.permutation(len(stratum))].sort_values("size", ascending=False, kind="stable")
-        own = np.zeros(fold_count, dtype=int)
-        for group, size in shuffled["size"].items():
-            fold = int(np.lexsort((total, own))[0])
-            fold_of[str(group)] = fold
-            own[fold] += size
-            total[fold] += size
-    folds = table[["case", "subject", "fold_group"]].copy()
-    folds["fold"] = folds["fold_group"].map(fold_of)
-    return folds[FOLD_COLUMNS]
-
-
-def check_disjoint(folds: pd.DataFrame) -> None:
-    """Refuses folds that share a subject or a fold group.
-
-    Raises:
-        ValueError: a subject (or group) is in two folds; the message names it and its cases.
-    """
-    for column in ("subject", "fold_group"):
-        shared = folds.groupby(column)["fold"].nunique()
-        for name in shared[shared > 1].index:
-            rows = folds[folds[column] == name]
-            placed = ", ".join(f"{case} in fold {fold}" for case, fold in zip(rows["case"], rows["fold"]))
-            raise ValueError(f"{column} {name} is in two folds: {placed}; expected all its cases in one")
-
-
-def are_apart(folds: pd.DataFrame, column: str) -> bool:
-    """Whether no subject (or fold group) is in two folds."""
-    return bool(folds.groupby(column)["fold"].nunique().max() == 1)
-
-
-def parts_are_apart(folds: pd.DataFrame, divided: dict[str, list[str]]) -> bool:
-    """Whether training, validation and test cases share no subject."""
-    subject = folds.set_index("case")["subject"]
-    sets = [set(subject.loc[names]) for names in divided.values()]
-    return sum(map(len, sets)) == len(set().union(*sets))
-
-
-def parts(folds: pd.DataFrame, fold: int) -> dict[str, list[str]]:
-    """Cases of the three parts when one fold is tested: `train`, `validation` (the next fold), `test`.
-
-    Raises:
-        ValueError: the fold does not exist, or folds share a subject.
-    """
-    check_disjoint(folds)
-    count = int(folds["fold"].max()) + 1
-    if not 0 <= fold < count:
-        raise ValueError(f"fold {fold} does not exist; expected 0 to {count - 1}")
-    part_of: Callable[[int], str] = {fold: "test", (fold + 1) % count: "validation"}.get  # type: ignore[assignment]
-    result: dict[str, list[str]] = defaultdict(list)
-    for case, of in zip(folds["case"], folds["fold"]):
-        result[part_of(int(of)) or "train"].append(case)
-    return {name: result[name] for name in ("train", "validation", "test")}

@@ -1,7 +1,6 @@
 """Every case measured once, at native size, by a network that never saw its subject."""
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import nn
 
 from lib import (
@@ -20,11 +18,12 @@ from lib import (
     figures,
     files,
     geometry,
+    masks,
     metrics,
     models,
     postprocessing,
     prediction,
-    statistics,
+    splits,
 )
 from lib.arrays import Arrays
 from lib.params import EvaluationParams
@@ -32,7 +31,6 @@ from lib.params import EvaluationParams
 COLUMNS = ["case", "subject", "fold", "seed", "class", "stage", "tp", "fp", "fn", "tn", "dice", "iou"]
 CONFUSION_COLUMNS = ["fold", "seed", "stage", "reference", "predicted", "pixels"]
 STAGES = ("raw", "post")
-LEVELS = np.arange(0.05, 1.0, 0.05)  # of the average reference, for the guess that looks at no image
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,10 @@ class Bench:
     arrays: Arrays
     dataset: datasets.Dataset
     folder: Path
+
+    def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
+        """Where the predicted mask of a case lies."""
+        return masks.place(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,17 @@ def evaluate_run(chosen: EvaluationParams, bench: Bench, weights: Path, fold: in
     device = devices.choose(chosen.device)
     precision = devices.choose_precision(chosen.precision, device)
     network = models.load(weights).to(device, memory_format=torch.channels_last)
-    parts = cases.parts(bench.folds, fold)
+    parts = splits.parts(bench.folds, fold)
     choice = choose_threshold(chosen, bench, network, parts["validation"], device, precision)
-    shown = _predict(network, bench.arrays, parts["test"], chosen.flip_average, device, precision)
+    shown = predict(network, bench.arrays, parts["test"], chosen.flip_average, device, precision)
     rows = bench.table.set_index("case").loc[parts["test"]].reset_index()
 
     def measure(place: int) -> dict[str, np.ndarray]:
         row = rows.iloc[place]
         reference = read_reference(bench, row["case"], row["mask"])
-        stages = predicted_stages(chosen, bench, row, shown[place], choice["threshold"])
+        stages = predicted_stages(chosen, bench, row, shown[row["case"]], choice["threshold"])
         for stage, mask in stages.items():
-            write_mask(prediction_file(bench.folder, stage, fold, seed, row["case"]), mask)
+            masks.write(bench.predicted(stage, fold, seed, row["case"]), mask)
         return {stage: metrics.confusion(reference, mask, len(chosen.classes)) for stage, mask in stages.items()}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -114,10 +116,29 @@ def evaluate_run(chosen: EvaluationParams, bench: Bench, weights: Path, fold: in
 def predicted_stages(
     chosen: EvaluationParams, bench: Bench, row: pd.Series, shown: np.ndarray, threshold: float | None
 ) -> dict[str, np.ndarray]:
-    """Masks of one case at native size, (H, W) uint8 each: raw, and after post-processing."""
-    probability = prediction.to_native(shown, bench.arrays.geometry_of(row["case"]))
+    """Masks of one case at native size, uint8 each: raw, and after post-processing.
+
+    Args:
+        chosen: the keys of 05_evaluation.
+        bench: cases and their arrays.
+        row: of the manifest.
+        shown: (N, C, h, w) predicted probabilities of the case, a row a slice.
+        threshold: as `choose_threshold` chose it.
+    """
+    probability = native_probability(bench, row, shown)
     raw = prediction.decide(probability, threshold)
     return {"raw": raw, "post": postprocessing.apply(_on_its_way(raw, probability, row), chosen)}
+
+
+def native_probability(bench: Bench, row: pd.Series, shown: np.ndarray) -> np.ndarray:
+    """Class probabilities at native size: (N, C, h, w) -> (C, H, W), of a volume (C, D, H, W).
+
+    Slices and borders that the network has not seen are background.
+    """
+    mapping, slices = bench.arrays.geometry_of(row["case"]), bench.arrays.slices[bench.arrays.rows([row["case"]])]
+    others = geometry.slices_to_native(shown[:, 1:], mapping, slices, int(row["slices"]))
+    whole = np.concatenate([1 - others.sum(axis=0, keepdims=True), others])
+    return whole if bench.dataset.volumes else whole[:, 0]
 
 
 def _on_its_way(mask: np.ndarray, probability: np.ndarray, row: pd.Series) -> postprocessing.Prediction:
@@ -153,23 +174,26 @@ def evaluate_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> Eva
     return Evaluation(*(pd.concat([getattr(run, kind) for run in runs], ignore_index=True) for kind in kinds))
 
 
-def _predict(
+def predict(
     network: nn.Module,
     arrays: Arrays,
     names: list[str],
     flip_average: bool,
     device: torch.device,
     precision: torch.dtype,
-) -> np.ndarray:
-    return prediction.predict(network, arrays.images[arrays.rows(names)], device, precision, flip_average)
+) -> dict[str, np.ndarray]:
+    """Probabilities (N, C, h, w) of each case, a row a slice."""
+    rows = [arrays.rows([name]) for name in names]
+    shown = prediction.predict(network, arrays.images[np.concatenate(rows)], device, precision, flip_average)
+    return dict(zip(names, np.split(shown, np.cumsum([len(each) for each in rows])[:-1])))
 
 
 def read_reference(bench: Bench, case: str, mask: str) -> np.ndarray:
-    """A reference mask at native size, (H, W) uint8."""
+    """A reference mask at native size, (H, W) uint8, of a volume (D, H, W)."""
     reference = bench.dataset.read_mask(cases.split_paths(mask))
     mapping = bench.arrays.geometry_of(case)
-    if reference.shape != (mapping.native_height, mapping.native_width):
-        expected = (mapping.native_height, mapping.native_width)
+    expected = (mapping.native_height, mapping.native_width)
+    if reference.shape[-2:] != expected:
         raise ValueError(f"{mask}: {reference.shape} now, {expected} when preprocessed; run the study again")
     return reference
 
@@ -199,14 +223,14 @@ def choose_threshold(
     """
     if not chosen.threshold_candidates:
         return {"threshold": None, "validation_score": None, "validation_cases": len(names)}
-    shown = _predict(network, bench.arrays, names, chosen.flip_average, device, precision)
+    shown = predict(network, bench.arrays, names, chosen.flip_average, device, precision)
     rows = bench.table.set_index("case").loc[names].reset_index()
 
     def measure(place: int) -> list[float]:
         row = rows.iloc[place]
         reference = read_reference(bench, row["case"], row["mask"])
         masks = [
-            predicted_stages(chosen, bench, row, shown[place], threshold)["post"]
+            predicted_stages(chosen, bench, row, shown[row["case"]], threshold)["post"]
             for threshold in chosen.threshold_candidates
         ]
         return [score(reference, mask) for mask in masks]
@@ -227,95 +251,6 @@ def score(reference: np.ndarray, predicted: np.ndarray) -> float:
     return 1.0 if np.isnan(dice) else dice
 
 
-def prediction_file(folder: Path, stage: str, fold: int, seed: int, case: str) -> Path:
-    """Where a predicted mask lies: class indices as grey values, native size."""
-    return folder / "predictions" / stage / files.run_name(fold, seed) / f"{case}.png"
-
-
-def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Writes class indices as an 8-bit PNG."""
-    with files.replacing(path) as temporary:
-        Image.fromarray(mask).save(temporary, format="PNG")
-
-
-def baselines(chosen: EvaluationParams, bench: Bench) -> pd.DataFrame:
-    """What methods that learn nothing from images reach on the test cases that show a class.
-
-    Two: the average of the training references above the level that fits these best, a guess that looks at no image;
-    and for the first class Otsu's threshold with an ellipse.
-
-    Returns:
-        method, class, n, dice with its interval.
-    """
-    rows = []
-    for index, name in enumerate(chosen.classes[1:], start=1):
-        guessed = [_guess(bench, fold, index) for fold in chosen.folds]
-        rows.append(_baseline_row("average of the training references", name, pd.concat(guessed)))
-    ellipses = pd.concat([_otsu(bench, fold) for fold in chosen.folds])
-    rows.append(_baseline_row("Otsu's threshold, holes filled, ellipse", chosen.classes[1], ellipses))
-    return pd.DataFrame(rows)
-
-
-def _baseline_row(method: str, class_name: str, dice: pd.DataFrame) -> dict[str, Any]:
-    estimate = statistics.bootstrap(dice["dice"].to_numpy(float), dice["subject"].to_numpy())
-    found = {"dice": estimate.value, "dice_low": estimate.low, "dice_high": estimate.high}
-    return {"method": method, "class": class_name, "n": estimate.count} | found
-
-
-def _guess(bench: Bench, fold: int, index: int) -> pd.DataFrame:
-    """Dice of the average training reference on the test cases of a fold that show the class: subject, dice."""
-    parts = cases.parts(bench.folds, fold)
-    average = np.zeros(bench.arrays.masks.shape[1:], np.float32)
-    train = bench.arrays.rows(parts["train"])
-    for row in train:
-        average += (bench.arrays.masks[row] == index) / np.float32(len(train))
-    level = best_level(average, bench.arrays.masks, train, index)
-
-    def guess(row: pd.Series) -> np.ndarray:
-        back = geometry.to_native(average[None], bench.arrays.geometry_of(row["case"]))[0]
-        return (back >= level) & (back > 0)
-
-    return _dice_of(bench, parts["test"], index, guess)
-
-
-def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: int) -> float:
-    """The level of an average reference whose region has the best mean Dice with the references themselves.
-
-    Args:
-        average: (H, W) share of references that show the class.
-        masks: (N, H, W) class indices.
-        rows: of the references.
-        index: of the class.
-    """
-    shown = np.stack([masks[row] == index for row in rows]).reshape(len(rows), -1)
-    shown = shown[shown.any(axis=1)].astype(np.float32)
-    if not len(shown):
-        return 1.0
-    levels = LEVELS * float(average.max())
-    regions = np.stack([(average >= level).ravel() for level in levels]).astype(np.float32)
-    both = shown @ regions.T  # (references, levels) pixels
-    dice = 2 * both / (shown.sum(axis=1)[:, None] + regions.sum(axis=1)[None])
-    return float(levels[np.argmax(dice.mean(axis=0))])
-
-
-def _otsu(bench: Bench, fold: int) -> pd.DataFrame:
-    """Dice of Otsu's ellipse on the test cases of a fold that show the first class: subject, dice."""
-    names = cases.parts(bench.folds, fold)["test"]
-    return _dice_of(bench, names, 1, lambda row: prediction.otsu_ellipse(cases.read_grey(files.ROOT / row["image"])))
-
-
-def _dice_of(bench: Bench, names: list[str], index: int, predict: Callable[[pd.Series], np.ndarray]) -> pd.DataFrame:
-    rows = bench.table.set_index("case").loc[names].reset_index()
-
-    def measure(place: int) -> float:
-        row = rows.iloc[place]
-        reference = read_reference(bench, row["case"], row["mask"]) == index
-        return metrics.overlap(reference, predict(row), 1).dice if reference.any() else float("nan")
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return pd.DataFrame({"subject": rows["subject"], "dice": list(pool.map(measure, range(len(rows))))})
-
-
 def ranked(table: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
     """One row a test case and seed, that of its lowest class Dice, the worst first; true absences do not count."""
     rows = table[(table["stage"] == stage) & table["dice"].notna()]
@@ -326,13 +261,15 @@ def ranked(table: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
 def overlays(bench: Bench, rows: pd.DataFrame, stage: str = "post") -> list[figures.Overlay]:
     """Pictures of some rows of the long table: image, reference, prediction, the row's class and its Dice."""
     shown = datasets.load(bench.dataset, bench.table, rows["case"].tolist())
-    masks = [
-        cases.read_pixels(prediction_file(bench.folder, stage, row["fold"], row["seed"], row["case"]))
-        for row in rows.to_dict("records")
+    predicted = [
+        masks.read(bench.predicted(stage, row["fold"], row["seed"], row["case"])) for row in rows.to_dict("records")
     ]
+    if bench.dataset.volumes:
+        predicted = [mask[at] for mask, at in zip(predicted, shown.slices)]
     notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
     return [
-        figures.Overlay(*each) for each in zip(shown.names, shown.images, shown.masks, masks, shown.spacings_mm, notes)
+        figures.Overlay(*each)
+        for each in zip(shown.names, shown.images, shown.masks, predicted, shown.spacings_mm, notes)
     ]
 
 
@@ -343,14 +280,25 @@ def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return rows.iloc[first : first + count]
 
 
-def probability_map(chosen: EvaluationParams, bench: Bench, trainings: Path, row: pd.Series) -> np.ndarray:
-    """Probability of any foreground at native size: (H, W) float32."""
+def probability_map(
+    chosen: EvaluationParams, bench: Bench, trainings: Path, case: pd.Series
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W) uint8 and its probability of any foreground at native size, (H, W) float32.
+
+    Args:
+        chosen: the keys of 05_evaluation.
+        bench: cases and their arrays.
+        trainings: folder of 04_training.
+        case: a row of the long table.
+    """
     device = devices.choose(chosen.device)
-    network = models.load(trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors").to(device)
+    network = models.load(trainings / files.run_name(case["fold"], case["seed"]) / "model.safetensors").to(device)
     precision = devices.choose_precision(chosen.precision, device)
-    shown = _predict(network, bench.arrays, [row["case"]], chosen.flip_average, device, precision)[0]
-    mapping = bench.arrays.geometry_of(row["case"])
-    return 1 - geometry.to_native(shown[:1], mapping)[0]
+    shown = predict(network, bench.arrays, [case["case"]], chosen.flip_average, device, precision)[case["case"]]
+    row = bench.table[bench.table["case"] == case["case"]].iloc[0]
+    foreground = 1 - native_probability(bench, row, shown)[0]
+    seen = datasets.load(bench.dataset, bench.table, [case["case"]])
+    return seen.images[0], foreground[seen.slices[0]] if bench.dataset.volumes else foreground
 
 
 def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int]) -> bool:
@@ -361,8 +309,8 @@ def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int
 
 
 def counts_add_up(table: pd.DataFrame, manifest: pd.DataFrame) -> bool:
-    """Whether TP + FP + FN + TN is the number of pixels of the native image, in each row."""
-    pixels = manifest.set_index("case").eval("height * width")
+    """Whether TP + FP + FN + TN is the number of pixels (voxels) of the native image (volume), in each row."""
+    pixels = manifest.set_index("case").eval("slices * height * width")
     return bool((table[["tp", "fp", "fn", "tn"]].sum(axis=1).to_numpy() == pixels.loc[table["case"]].to_numpy()).all())
 
 

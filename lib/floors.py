@@ -2,29 +2,20 @@
 
 from lib import files, provenance
 
-FLOORS: list[tuple[str, ...]] = [
-    (
-        *("biometry", "devices", "files", "geometry", "growth", "likeness", "losses", "metrics", "params", "shapes"),
-        *("statistics", "ultrasound"),
-    ),
-    (
-        "arrays",
-        "blocks",
-        "cases",
-        "making",
-        "phantoms",
-        "phantoms.*",
-        "postprocessing",
-        "provenance",
-        "sampling",
-        "tables",
-    ),
-    ("augmentation", "datasets.*", "figures", "floors", "models.*", "records"),
-    ("datasets", "models", "prediction"),
-    ("evaluation", "identity", "measurement", "preprocessing", "training", "trial"),
-    ("verification",),
-    ("advice", "graph", "report"),
-    ("__main__", "notebook"),
+FLOORS: list[list[str]] = [
+    floor.split()
+    for floor in (
+        "points rules",
+        "biometry devices files geometry growth heatmaps likeness losses metrics params shapes "
+        "statistics ultrasound unpacking",
+        "arrays blocks cases fetching figures.style making phantoms phantoms.* provenance sampling sources splits tables volumes",
+        "augmentation datasets.* figures.* floors landmarks masks models.* patients postprocessing records views",
+        "datasets figures models prediction",
+        "evaluation identity looks measurement monitor preprocessing runs tasks",
+        "baselines comparison pointing training trial verification",
+        "advice download graph report",
+        "__main__ notebook",
+    )
 ]
 
 

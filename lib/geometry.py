@@ -1,7 +1,7 @@
 """Native and network pixels of one image, mapped exactly both ways.
 
-Pixel centres are integers: the pixel (0, 0) covers -0.5 to 0.5. The native image is scaled to fit the network's
-size with its aspect kept, and padded evenly with zeros; nothing is cropped.
+Pixel centres are integers: the pixel (0, 0) covers -0.5 to 0.5. The native image, or a crop of it, is scaled to fit
+the network's size with its aspect kept, and padded evenly.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,10 @@ import numpy as np
 GEOMETRY_COLUMNS = [
     "native_height",
     "native_width",
+    "crop_row",
+    "crop_col",
+    "crop_height",
+    "crop_width",
     "scale_row",
     "scale_col",
     "pad_row",
@@ -27,13 +31,18 @@ class Geometry:
 
     Attributes:
         native_height, native_width: size as published, in pixels.
+        crop_row, crop_col, crop_height, crop_width: what of it the network sees, in native pixels.
         scale_row, scale_col: network pixels a native pixel; they differ by rounding to whole pixels only.
-        pad_row, pad_col: zero pixels above and left of the image.
+        pad_row, pad_col: pixels above and left of the image, without content.
         network_height, network_width: size of the network's input, in pixels.
     """
 
     native_height: int
     native_width: int
+    crop_row: int
+    crop_col: int
+    crop_height: int
+    crop_width: int
     scale_row: float
     scale_col: float
     pad_row: int
@@ -44,7 +53,7 @@ class Geometry:
     @property
     def inner_shape(self) -> tuple[int, int]:
         """(rows, cols) that the image takes up in the network's input."""
-        return round(self.native_height * self.scale_row), round(self.native_width * self.scale_col)
+        return round(self.crop_height * self.scale_row), round(self.crop_width * self.scale_col)
 
     @property
     def inner(self) -> tuple[slice, slice]:
@@ -52,21 +61,37 @@ class Geometry:
         rows, cols = self.inner_shape
         return slice(self.pad_row, self.pad_row + rows), slice(self.pad_col, self.pad_col + cols)
 
+    @property
+    def crop(self) -> tuple[slice, slice]:
+        """What of the native image the network sees."""
+        return (
+            slice(self.crop_row, self.crop_row + self.crop_height),
+            slice(self.crop_col, self.crop_col + self.crop_width),
+        )
 
-def fit(native_shape: tuple[int, int], network_shape: tuple[int, int]) -> Geometry:
-    """The geometry that shows a whole native image as large as possible."""
-    height, width = native_shape
+
+def fit(
+    native_shape: tuple[int, int], network_shape: tuple[int, int], crop: tuple[int, int, int, int] | None = None
+) -> Geometry:
+    """The geometry that shows a native image as large as possible.
+
+    Args:
+        native_shape, network_shape: (rows, cols).
+        crop: (row, col, height, width) of the part to be shown; None for all of it.
+    """
+    top, left, height, width = crop or (0, 0, *native_shape)
     scale = min(network_shape[0] / height, network_shape[1] / width)
     rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
     pad_row, pad_col = (network_shape[0] - rows) // 2, (network_shape[1] - cols) // 2
-    return Geometry(height, width, rows / height, cols / width, pad_row, pad_col, *network_shape)
+    cropped = (top, left, height, width)
+    return Geometry(*native_shape, *cropped, rows / height, cols / width, pad_row, pad_col, *network_shape)
 
 
 def image_to_network(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Scales and pads an image: (H, W) or (H, W, C) of any type -> the same in network size."""
     rows, cols = geometry.inner_shape
-    shrinks = geometry.scale_row < 1
-    inner = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if geometry.scale_row < 1 else cv2.INTER_LINEAR
+    inner = cv2.resize(image[geometry.crop], (cols, rows), interpolation=how)
     padded = np.zeros((geometry.network_height, geometry.network_width, *image.shape[2:]), image.dtype)
     padded[geometry.inner] = inner.reshape(rows, cols, *image.shape[2:])  # OpenCV drops a single channel's axis
     return padded
@@ -97,19 +122,44 @@ def _outside(geometry: Geometry) -> np.ndarray:
 
 
 def to_native(values: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Maps probabilities back by linear interpolation: (C, h, w) float32 -> (C, H, W) float32."""
-    size = (geometry.native_width, geometry.native_height)
+    """Maps probabilities back by linear interpolation, 0 outside the crop: (C, h, w) float32 -> (C, H, W) float32."""
+    size = (geometry.crop_width, geometry.crop_height)
     inner = np.ascontiguousarray(values[(slice(None), *geometry.inner)], dtype=np.float32)
-    return np.stack([cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR) for channel in inner])
+    native = np.zeros((len(values), geometry.native_height, geometry.native_width), np.float32)
+    for channel, scaled in zip(inner, native):
+        scaled[geometry.crop] = cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR)
+    return native
+
+
+def slices_to_native(values: np.ndarray, geometry: Geometry, slices: np.ndarray, depth: int) -> np.ndarray:
+    """Maps the slices that a network has seen back into a volume, 0 in the others.
+
+    Args:
+        values: (N, C, h, w) float32.
+        geometry: of the volume.
+        slices: (N,) which native slice each is.
+        depth: number of native slices.
+
+    Returns:
+        (C, depth, H, W) float32.
+    """
+    volume = np.zeros((values.shape[1], depth, geometry.native_height, geometry.native_width), np.float32)
+    for each, place in zip(values, slices):
+        volume[:, place] = to_native(each, geometry)
+    return volume
 
 
 def points_to_network(points: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Maps native points (..., 2) of (row, col) to network pixels."""
-    scale = np.array([geometry.scale_row, geometry.scale_col])
-    return (np.asarray(points, float) + 0.5) * scale - 0.5 + np.array([geometry.pad_row, geometry.pad_col])
+    inside = np.asarray(points, float) - np.array([geometry.crop_row, geometry.crop_col])
+    return (inside + 0.5) * _scale(geometry) - 0.5 + np.array([geometry.pad_row, geometry.pad_col])
 
 
 def points_to_native(points: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Maps network points (..., 2) of (row, col) to native pixels; undoes `points_to_network`."""
-    scale = np.array([geometry.scale_row, geometry.scale_col])
-    return (np.asarray(points, float) - np.array([geometry.pad_row, geometry.pad_col]) + 0.5) / scale - 0.5
+    inside = np.asarray(points, float) - np.array([geometry.pad_row, geometry.pad_col]) + 0.5
+    return inside / _scale(geometry) - 0.5 + np.array([geometry.crop_row, geometry.crop_col])
+
+
+def _scale(geometry: Geometry) -> np.ndarray:
+    return np.array([geometry.scale_row, geometry.scale_col])

@@ -33,15 +33,15 @@ def explain(study: params.Study) -> str:
     return "\n".join(lines)
 
 
-def link_data(dataset: str, folder: Path) -> None:
-    """Makes data/raw/<dataset> a link to a folder, once.
+def link_data(name: str, folder: Path) -> None:
+    """Makes data/raw/<name> a link to a folder, once.
 
     Raises:
-        ValueError: the folder is absent, or data/raw/<dataset> is already something else.
+        ValueError: the folder is absent, or data/raw/<name> is already something else.
     """
     if not folder.is_dir():
-        raise ValueError(f"DATA={folder}: no such folder")
-    link = files.raw_folder(dataset)
+        raise ValueError(f"{'LANDMARKS' if name == 'landmarks' else 'DATA'}={folder}: no such folder")
+    link = files.raw_folder(name)
     if link.resolve() == folder.resolve():
         return
     if link.exists() or link.is_symlink():
@@ -50,8 +50,14 @@ def link_data(dataset: str, folder: Path) -> None:
     link.symlink_to(folder.resolve(), target_is_directory=True)
 
 
-def run(study: params.Study, cores: int, data: Path | None) -> int:
+def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
     """Runs what a study needs, and nothing else.
+
+    Args:
+        study: to be run.
+        cores: that its steps may use.
+        data: raw folder to be linked first; None where it is there.
+        landmarks: folder of landmarks to be linked first.
 
     Returns:
         0 when every step has a record that holds, else Snakemake's exit status.
@@ -65,10 +71,13 @@ def run(study: params.Study, cores: int, data: Path | None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            if data is not None:
-                link_data(study.dataset, data)
+            for name, source in ((study.dataset, data), ("landmarks", landmarks)):
+                if source is not None:
+                    link_data(name, source)
             datasets.of(study)
             datasets.prepare(study.dataset)
+            if study.landmarks != "none":
+                datasets.landmarks_folder(study.dataset)
             return _run_locked(study, folder, cores)
     except Timeout as error:
         raise ValueError(f"study {study.study} is being run by another process; wait for it, or end it") from error

@@ -1,56 +1,188 @@
-"""Heads in millimetres: predicted masks against what the publisher measured, and against knowing nothing."""
+"""Heads in millimetres by both routes, against references and knowing nothing; shapes of structures; volumes."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib import biometry, cases, datasets, files, shapes
+from lib import biometry, cases, datasets, files, landmarks, masks, shapes, splits
 from lib.cases import QUANTITIES
 from lib.params import BiometryParams
+from lib.points import POINT_COLUMNS, line_lengths_mm
+from lib.tables import GUESSES
 
 COLUMNS = ["case", "subject", "fold", "seed", "stage", "route", "quantity", "predicted_mm", "reference_mm", "flags"]
+FOUND_COLUMNS = ["case", "subject", "fold", "seed", "route", *POINT_COLUMNS, "confidence_ofd", "confidence_bpd"]
+HEAD_COLUMNS = [*FOUND_COLUMNS, "stage", "ofd_mm", "bpd_mm"]
 SHAPE_COLUMNS = ["case", "subject", "fold", "seed", "class", "source", *shapes.COLUMNS]
+VOLUME_COLUMNS = [
+    *("case", "subject", "fold", "seed", "class", "stage"),
+    *("reference_voxels", "predicted_voxels", "reference_ml", "predicted_ml"),
+]
+EXCHANGED = "BPD longer than OFD"  # flag; an ellipse cannot have it
+NOT_MEASURED = {"ellipse": "no ellipse", "landmark": "no peak"}  # flag of a head without its lines
 
 
-def measure_all(
-    chosen: BiometryParams,
-    table: pd.DataFrame,
-    folds: pd.DataFrame,
-    tested: pd.DataFrame,
-    dataset: datasets.Dataset,
-    predictions: Path,
-) -> pd.DataFrame:
-    """BPD, OFD and HC of every predicted head, beside reference and baseline.
+@dataclass(frozen=True)
+class Bench:
+    """What 06_biometry measures.
+
+    Attributes:
+        chosen: its keys.
+        table: the manifest.
+        folds: which case is in which fold.
+        dataset: reads the reference masks.
+        predictions: folder of the predicted masks.
+        tested: a row a prediction: case, fold, seed, stage.
+        found: predicted landmarks in native pixels (FOUND_COLUMNS); None where regions are learnt.
+        reference: published landmarks in native pixels: case, POINT_COLUMNS; None likewise.
+    """
+
+    chosen: BiometryParams
+    table: pd.DataFrame
+    folds: pd.DataFrame
+    dataset: datasets.Dataset
+    predictions: Path
+    tested: pd.DataFrame
+    found: pd.DataFrame | None = None
+    reference: pd.DataFrame | None = None
+
+    @property
+    def heads(self) -> list[int]:
+        """Indices of the classes that make up the head; none in a volume."""
+        return [] if self.dataset.volumes else [self.chosen.classes.index(name) for name in self.chosen.head_classes]
+
+    @property
+    def measurable(self) -> set[str]:
+        """Tested cases that show a head and have a pixel size."""
+        known = set(self.table.loc[self.table["spacing_row_mm"].notna(), "case"]) if self.heads else set()
+        return known & set(self.tested["case"])
+
+    def predicted(self, row: dict[str, Any]) -> Path:
+        """Where the predicted mask of a row of `tested` lies."""
+        run = (row["stage"], row["fold"], row["seed"])
+        return masks.place(self.predictions, *run, row["case"], self.dataset.volumes)
+
+
+def open_bench(chosen: BiometryParams, dataset: datasets.Dataset, verified: Path, evaluated: Path) -> Bench:
+    """What a study's 05_evaluation left to be measured, masks or landmarks.
 
     Args:
         chosen: the keys of 06_biometry.
-        table: the manifest.
-        folds: which case is in which fold.
-        tested: one row a predicted mask: case, fold, seed, stage.
         dataset: reads the reference masks.
-        predictions: folder of the predicted masks, <stage>/<run>/<case>.png.
+        verified, evaluated: folders of 01_data_verification and 05_evaluation.
+
+    Raises:
+        ValueError: a table is missing or lacks a column.
+    """
+    table = cases.read_cases(verified / "cases.csv")
+    folds = files.read_csv(verified / "folds.csv", splits.FOLD_COLUMNS)
+    predictions, key = evaluated / "predictions", ["case", "fold", "seed", "stage"]
+    if chosen.landmarks == "none":
+        tested = files.read_csv(evaluated / "cases.csv", key)[key].drop_duplicates()
+        return Bench(chosen, table, folds, dataset, predictions, tested)
+    found = files.read_csv(evaluated / "points.csv", FOUND_COLUMNS)
+    reference = files.read_csv(verified / "points.csv", ["case", *POINT_COLUMNS])
+    tested = found.assign(stage="post")[key].drop_duplicates()
+    return Bench(chosen, table, folds, dataset, predictions, tested, found[FOUND_COLUMNS], reference)
+
+
+# Heads
+
+
+def find_heads(bench: Bench) -> pd.DataFrame:
+    """The two lines of every predicted head: where they end, and how long they are.
+
+    Of a mask they are the axes of the ellipse fitted to its edge, of landmarks the lines between the ends.
 
     Returns:
-        The long table; a case without a pixel size has no row, a head that cannot be measured has NaN and a flag. Where
-        the study names no head it is empty.
+        A row a prediction and route (HEAD_COLUMNS): ends in native pixels, canonical order, NaN where there is no
+        head; lengths in mm, NaN also without a pixel size. Empty where the study names no head.
     """
-    if not chosen.head_classes:
+    if not bench.heads:
+        return pd.DataFrame(columns=HEAD_COLUMNS)
+    about = bench.table.set_index("case")
+    spacing = {name: known_spacing((row["spacing_row_mm"], row["spacing_col_mm"])) for name, row in about.iterrows()}
+    if bench.found is None:
+        subject, rows = about["subject"], bench.tested.to_dict("records")
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            lines = list(pool.map(lambda row: _fit(bench, row, spacing[row["case"]]), rows))
+        rows = [row | {"subject": subject[row["case"]], "route": "ellipse"} | line for row, line in zip(rows, lines)]
+        return pd.DataFrame(rows).reindex(columns=HEAD_COLUMNS)
+    ends = bench.found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
+    lines = [lengths_mm(points, spacing[case]) for case, points in zip(bench.found["case"], ends)]
+    lengths = {f"{name}_mm": [line[name] for line in lines] for name in ("ofd", "bpd")}
+    return bench.found.assign(stage="post", **lengths)[HEAD_COLUMNS]
+
+
+def lengths_mm(points: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
+    """OFD and BPD of one head in mm, of (4, 2) ends in native pixels; NaN without a pixel size."""
+    return {"ofd": np.nan, "bpd": np.nan} if spacing_mm is None else line_lengths_mm(points, spacing_mm)
+
+
+def _fit(bench: Bench, row: dict[str, Any], spacing_mm: tuple[float, float] | None) -> dict[str, float]:
+    """Ends and lengths of the axes of one predicted head; nothing where no ellipse can be fitted."""
+    region, unit = np.isin(masks.read(bench.predicted(row)), bench.heads), spacing_mm or (1.0, 1.0)
+    try:
+        ellipse = biometry.fit_head(region, unit)
+    except ValueError:
+        return {}
+    ends = dict(zip(POINT_COLUMNS, landmarks.ends_of_ellipse(ellipse, unit).ravel().tolist()))
+    return ends | ({"ofd_mm": ellipse.major, "bpd_mm": ellipse.minor} if spacing_mm else {})
+
+
+def points_of(heads: pd.DataFrame) -> pd.DataFrame:
+    """End points after post-processing, in the columns of a landmark study's points.csv, whichever the route."""
+    return heads.loc[heads["stage"] == "post", FOUND_COLUMNS].reset_index(drop=True)
+
+
+def measure_all(bench: Bench, heads: pd.DataFrame) -> pd.DataFrame:
+    """BPD, OFD and HC of every predicted head, beside references and guesses.
+
+    Args:
+        bench: what is measured.
+        heads: from `find_heads`.
+
+    Returns:
+        The long table (COLUMNS); a case without a pixel size has no row, a head that cannot be measured has NaN and a
+        flag. Landmarks have the rows of the guesses that come with them; both routes have the mean of the training
+        references ("baseline"). Where the study names no head it is empty.
+    """
+    if heads.empty:
         return pd.DataFrame(columns=COLUMNS)
-    heads = [chosen.classes.index(name) for name in chosen.head_classes]
-    known = table[table["spacing_row_mm"].notna()].set_index("case")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        references = dict(zip(known.index, pool.map(lambda n: reference_mm(known.loc[n], dataset, heads), known.index)))
-        rows = tested[tested["case"].isin(known.index)].to_dict("records")
-        measured = pool.map(lambda row: _measure(chosen, row, known, heads, predictions), rows)
-        long = [row for each in measured for row in each]
-    ellipse = pd.DataFrame(long, columns=[c for c in COLUMNS if c != "reference_mm"])
-    both = pd.concat([ellipse, baseline(ellipse, folds, references)], ignore_index=True)
+    references = references_of(bench)
+    rows = heads[heads["case"].isin(references)].to_dict("records")
+    long = [row for head in rows for row in _measure(bench.chosen, head)]
+    measured = pd.DataFrame(long, columns=[name for name in COLUMNS if name != "reference_mm"])
+    both = pd.concat([measured, baseline(measured, bench.folds, references)], ignore_index=True)
     both["reference_mm"] = [references[case][q] for case, q in zip(both["case"], both["quantity"])]
     return both[COLUMNS]
+
+
+def _measure(chosen: BiometryParams, head: dict[str, Any]) -> list[dict[str, Any]]:
+    found = biometry.measure_lines(head["ofd_mm"], head["bpd_mm"])
+    flags = ""
+    if head["route"] not in GUESSES:
+        whole = np.isfinite(found["hc"])
+        flags = flags_of(found, chosen.max_axis_ratio, chosen.hc_range_mm) if whole else NOT_MEASURED[head["route"]]
+    key = {name: head[name] for name in ("case", "subject", "fold", "seed", "stage", "route")}
+    return [key | {"quantity": q, "predicted_mm": found[q], "flags": flags} for q in QUANTITIES]
+
+
+def references_of(bench: Bench) -> dict[str, dict[str, float]]:
+    """Quantities in mm of each case with a pixel size, whether tested or not."""
+    known = bench.table[bench.table["spacing_row_mm"].notna()]
+    rows = [row for _, row in known.iterrows()]
+    if bench.reference is not None:
+        ends = landmarks.as_arrays(bench.reference, known["case"].tolist())
+        return {row["case"]: reference_of_points(row, points) for row, points in zip(rows, ends)}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(known["case"], pool.map(lambda row: reference_mm(row, bench.dataset, bench.heads), rows)))
 
 
 def reference_mm(row: pd.Series, dataset: datasets.Dataset, heads: list[int]) -> dict[str, float]:
@@ -63,34 +195,29 @@ def reference_mm(row: pd.Series, dataset: datasets.Dataset, heads: list[int]) ->
     return {q: published[q] if np.isfinite(published[q]) else measured[q] for q in QUANTITIES}
 
 
-def _measure(
-    chosen: BiometryParams, row: dict[str, Any], known: pd.DataFrame, heads: list[int], predictions: Path
-) -> list[dict[str, Any]]:
-    case = known.loc[row["case"]]
-    region = np.isin(cases.read_pixels(predicted_file(predictions, row)), heads)
-    try:
-        found = biometry.measure_head(region, (case["spacing_row_mm"], case["spacing_col_mm"]))
-        flags = flags_of(found, chosen.max_axis_ratio, chosen.hc_range_mm)
-    except ValueError:
-        found, flags = dict.fromkeys(QUANTITIES, np.nan), "no ellipse"
-    key = {name: row[name] for name in ("case", "fold", "seed", "stage")} | {"subject": case["subject"]}
-    return [key | {"route": "ellipse", "quantity": q, "predicted_mm": found[q], "flags": flags} for q in QUANTITIES]
+def reference_of_points(row: pd.Series, points: np.ndarray) -> dict[str, float]:
+    """Quantities of a case by its published landmarks, (4, 2) in native pixels; the published HC where there is one."""
+    lines = line_lengths_mm(points, (row["spacing_row_mm"], row["spacing_col_mm"]))
+    measured = biometry.measure_lines(lines["ofd"], lines["bpd"])
+    return measured | ({"hc": float(row["hc_mm"])} if np.isfinite(row["hc_mm"]) else {})
 
 
 def flags_of(found: dict[str, float], max_axis_ratio: float, hc_range_mm: list[float]) -> str:
     """What is odd about a measured head, '' for nothing; it is kept all the same."""
-    flags = []
-    if found["ofd"] / found["bpd"] > max_axis_ratio:
+    flags, shorter, longer = [], *sorted([found["bpd"], found["ofd"]])
+    if found["bpd"] > found["ofd"]:
+        flags.append(EXCHANGED)
+    if longer > max_axis_ratio * shorter:
         flags.append("long")
     if not hc_range_mm[0] <= found["hc"] <= hc_range_mm[1]:
         flags.append("HC out of range")
     return "; ".join(flags)
 
 
-def baseline(ellipse: pd.DataFrame, folds: pd.DataFrame, references: dict[str, dict[str, float]]) -> pd.DataFrame:
+def baseline(measured: pd.DataFrame, folds: pd.DataFrame, references: dict[str, dict[str, float]]) -> pd.DataFrame:
     """The guess that looks at no image: the mean reference of each fold's training cases."""
-    means = {fold: training_mean(folds, fold, references) for fold in sorted(set(ellipse["fold"]))}
-    rows = ellipse.copy()
+    rows = measured[~measured["route"].isin(GUESSES)].copy()
+    means = {fold: training_mean(folds, fold, references) for fold in sorted(set(rows["fold"]))}
     rows["route"], rows["flags"] = "baseline", ""
     rows["predicted_mm"] = [means[fold][q] for fold, q in zip(rows["fold"], rows["quantity"])]
     return rows
@@ -98,64 +225,110 @@ def baseline(ellipse: pd.DataFrame, folds: pd.DataFrame, references: dict[str, d
 
 def training_mean(folds: pd.DataFrame, fold: int, references: dict[str, dict[str, float]]) -> dict[str, float]:
     """Mean of each quantity over the training cases of a fold whose size is known."""
-    train = [references[case] for case in cases.parts(folds, fold)["train"] if case in references]
+    train = [references[case] for case in splits.parts(folds, fold)["train"] if case in references]
     return {q: float(np.mean([each[q] for each in train])) if train else float("nan") for q in QUANTITIES}
-
-
-def shapes_of_all(
-    chosen: BiometryParams, table: pd.DataFrame, tested: pd.DataFrame, dataset: datasets.Dataset, predictions: Path
-) -> pd.DataFrame:
-    """Area, bounding box, centroid and form of every structure, predicted (after post-processing) and in the reference.
-
-    Args:
-        chosen: the keys of 06_biometry.
-        table: the manifest.
-        tested: one row a predicted mask: case, fold, seed, stage.
-        dataset: reads the reference masks.
-        predictions: folder of the predicted masks.
-
-    Returns:
-        A row a case x seed x class x source (SHAPE_COLUMNS); a class that is not shown has 0 parts.
-    """
-    about = table.set_index("case")
-
-    def measure(row: dict[str, Any]) -> list[dict[str, Any]]:
-        case = about.loc[row["case"]]
-        spacing = (float(case["spacing_row_mm"]), float(case["spacing_col_mm"]))
-        masks = {
-            "reference": dataset.read_mask(cases.split_paths(case["mask"])),
-            "predicted": cases.read_pixels(predicted_file(predictions, row)),
-        }
-        key = {"case": row["case"], "subject": case["subject"], "fold": row["fold"], "seed": row["seed"]}
-        return [
-            key | {"class": name, "source": source} | shapes.describe(mask == index, known_spacing(spacing))
-            for index, name in enumerate(chosen.classes[1:], start=1)
-            for source, mask in masks.items()
-        ]
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        measured = pool.map(measure, tested[tested["stage"] == "post"].to_dict("records"))
-        return pd.DataFrame([row for each in measured for row in each], columns=SHAPE_COLUMNS)
-
-
-def known_spacing(spacing_mm: tuple[float, float]) -> tuple[float, float] | None:
-    """A pixel size, or None for the NaN of a table."""
-    return spacing_mm if np.isfinite(spacing_mm).all() else None
-
-
-def predicted_file(predictions: Path, row: dict[str, Any]) -> Path:
-    """The predicted mask of a row: <stage>/<run>/<case>.png."""
-    return predictions / row["stage"] / files.run_name(row["fold"], row["seed"]) / f"{row['case']}.png"
 
 
 def axes_in_order(table: pd.DataFrame) -> bool:
     """Whether BPD <= OFD wherever both were measured by an ellipse."""
-    measured = table[(table["route"] == "ellipse") & table["predicted_mm"].notna()]
-    axes = measured.pivot_table(index=["case", "seed", "stage"], columns="quantity", values="predicted_mm")
-    return bool((axes["bpd"] <= axes["ofd"]).all()) if len(axes) else True
+    axes = _axes(table, "ellipse")
+    return bool((axes["bpd"] <= axes["ofd"]).all())
+
+
+def exchanged_are_flagged(table: pd.DataFrame) -> bool:
+    """Whether every BPD that landmarks make longer than the OFD is flagged as such."""
+    axes = _axes(table, "landmark")
+    rows = table[(table["route"] == "landmark") & (table["quantity"] == "hc")].set_index(["case", "seed", "stage"])
+    flags = rows["flags"].fillna("").loc[axes.index]
+    said = flags.map(lambda text: EXCHANGED in text).astype(bool)
+    return bool((said == (axes["bpd"] > axes["ofd"])).all())
+
+
+def _axes(table: pd.DataFrame, route: str) -> pd.DataFrame:
+    """Columns bpd and ofd of the heads of which a route found both; by case, seed and stage."""
+    rows = table[(table["route"] == route) & table["predicted_mm"].notna()]
+    axes = rows.pivot_table(index=["case", "seed", "stage"], columns="quantity", values="predicted_mm")
+    return axes.reindex(columns=["bpd", "ofd"]).dropna()
 
 
 def flagged(table: pd.DataFrame) -> pd.DataFrame:
     """Heads with a flag, a row each, with their HC: case, stage, predicted_mm, reference_mm, flags."""
     rows = table[(table["flags"] != "") & (table["quantity"] == "hc")]
     return rows[["case", "stage", "predicted_mm", "reference_mm", "flags"]]
+
+
+# Structures
+
+
+def shapes_of_all(bench: Bench) -> pd.DataFrame:
+    """Area, bounding box, centroid and form of every structure, predicted (after post-processing) and in the reference.
+
+    Returns:
+        A row a case x seed x class x source (SHAPE_COLUMNS); a class that is not shown has 0 parts. No rows for
+        volumes, and where landmarks are learnt.
+    """
+    if bench.dataset.volumes or bench.found is not None:
+        return pd.DataFrame(columns=SHAPE_COLUMNS)
+
+    def measure(case: pd.Series, row: dict[str, Any], reference: np.ndarray) -> list[dict[str, Any]]:
+        spacing = known_spacing((case["spacing_row_mm"], case["spacing_col_mm"]))
+        shown = {"reference": reference, "predicted": masks.read(bench.predicted(row))}
+        key = {"case": row["case"], "subject": case["subject"], "fold": row["fold"], "seed": row["seed"]}
+        return [
+            key | {"class": name, "source": source} | shapes.describe(mask == index, spacing)
+            for index, name in enumerate(bench.chosen.classes[1:], start=1)
+            for source, mask in shown.items()
+        ]
+
+    return _measure_masks(bench, bench.tested[bench.tested["stage"] == "post"], measure, SHAPE_COLUMNS)
+
+
+def volumes_of_all(bench: Bench) -> pd.DataFrame:
+    """Size of every structure of every volume, predicted (both stages) and in the reference.
+
+    Returns:
+        A row a case x seed x class x stage (VOLUME_COLUMNS), ml where the size of a voxel is known. No rows for images.
+    """
+    if not bench.dataset.volumes:
+        return pd.DataFrame(columns=VOLUME_COLUMNS)
+
+    def measure(case: pd.Series, row: dict[str, Any], reference: np.ndarray) -> list[dict[str, Any]]:
+        ml = float(np.prod([case[f"spacing_{axis}_mm"] for axis in ("slice", "row", "col")])) / 1000  # NaN: not known
+        predicted = masks.read(bench.predicted(row))
+        key = {"case": row["case"], "subject": case["subject"]} | {
+            name: row[name] for name in ("fold", "seed", "stage")
+        }
+        counts = [
+            (name, int(np.count_nonzero(reference == index)), int(np.count_nonzero(predicted == index)))
+            for index, name in enumerate(bench.chosen.classes[1:], start=1)
+        ]
+        return [
+            key | {"class": name} | dict(zip(VOLUME_COLUMNS[-4:], (there, found, there * ml, found * ml)))
+            for name, there, found in counts
+        ]
+
+    return _measure_masks(bench, bench.tested, measure, VOLUME_COLUMNS)
+
+
+def _measure_masks(
+    bench: Bench,
+    tested: pd.DataFrame,
+    measure: Callable[[pd.Series, dict[str, Any], np.ndarray], list[dict[str, Any]]],
+    columns: list[str],
+) -> pd.DataFrame:
+    """Rows of `measure` (manifest row, prediction, reference mask) for each prediction; a reference is read once."""
+    about = bench.table.set_index("case")
+
+    def measure_case(group: tuple[str, pd.DataFrame]) -> list[dict[str, Any]]:
+        name, rows = group
+        reference = bench.dataset.read_mask(cases.split_paths(about.loc[name, "mask"]))
+        return [row for each in rows.to_dict("records") for row in measure(about.loc[name], each, reference)]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        measured = pool.map(measure_case, tested.groupby("case", sort=False))
+        return pd.DataFrame([row for each in measured for row in each], columns=columns)
+
+
+def known_spacing(spacing_mm: tuple[float, float]) -> tuple[float, float] | None:
+    """A pixel size, or None for the NaN of a table."""
+    return spacing_mm if np.isfinite(spacing_mm).all() else None

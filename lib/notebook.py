@@ -71,6 +71,15 @@ class Page:
             self.of(step.name, step.run)
         return files.study_folder(self.study.study) / "04_training"
 
+    def compared(self) -> dict[str, Path]:
+        """Folder of each study that is compared with this one, by its name.
+
+        Raises:
+            ValueError: such a study has not been run.
+        """
+        records.compared_digests(self.study)
+        return {name: files.study_folder(name) for name in self.params.compare_with}
+
     @property
     def raw(self) -> Path:
         """The data set as published; made first if the project makes it itself."""

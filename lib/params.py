@@ -5,12 +5,13 @@ error prints as "allowed".
 """
 
 import difflib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lib import rules
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -34,6 +35,10 @@ class SharedParams(Params):
         description="for one's own data: [red, green, blue] of each class in its masks; [] where grey values are "
         "class indices, and for published data sets, which know their colours"
     )
+    landmarks: Literal["none", "multicentre", "role_challenge"] = Field(
+        description="none: the network learns class regions; multicentre or role_challenge: it learns heatmaps of the "
+        "BPD and OFD end points of that table in data/raw/landmarks"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         description="auto (CUDA, then MPS, then CPU), cpu, cuda or mps"
     )
@@ -50,6 +55,10 @@ class VerificationParams(SharedParams):
     )
     fold_count: int = Field(ge=3, le=50, description="a whole number from 3 to 50: train, validation, test")
     split_seed: int = Field(ge=0, description="a whole number from 0")
+    validation_subjects: int | None = Field(
+        ge=1,
+        description="how many subjects of the next fold validate, the rest of it trains; null for all of them",
+    )
     exclude: list[str] = Field(description="names of cases to leave out; each is listed in the report")
     near_duplicate_correlation: float = Field(
         ge=0.3,
@@ -63,6 +72,19 @@ class PreprocessingParams(SharedParams):
 
     image_size: list[Annotated[int, Field(ge=32, le=2048)]] = Field(
         min_length=2, max_length=2, description="[rows, columns] of the network's input, 32 to 2048 each"
+    )
+    end_slices_dropped: int = Field(ge=0, le=10, description="slices left out at each end, 0 to 10; used by volumes")
+    crop_level: float = Field(
+        ge=0,
+        lt=1,
+        description="share of a channel's maximum that is content, 0 to 1; used by volumes, cropped to content",
+    )
+    intensity_percentiles: list[Annotated[float, Field(ge=0, le=100)]] = Field(
+        min_length=2, max_length=2, description="[lower, upper] that intensities are clipped to; used by volumes"
+    )
+    heatmap_sigma: float = Field(gt=0, le=50, description="standard deviation of a heatmap's peak; used by landmarks")
+    heatmap_sigma_unit: Literal["pixels", "mm"] = Field(
+        description="pixels (of the network's input) or mm; used by landmarks"
     )
 
 
@@ -82,6 +104,9 @@ class ModelParams(SharedParams):
     encoder: Literal["resnet18", "resnet34"] = Field(description="resnet18 or resnet34; used by resnet_unet")
     encoder_weights: Literal["none", "imagenet"] = Field(
         description="none (drawn at random) or imagenet (a file that must be there); used by resnet_unet"
+    )
+    heatmap_per: Literal["line", "point"] = Field(
+        description="line (both ends in one heatmap) or point (one each: left OFD, upper BPD first); for landmarks"
     )
 
 
@@ -126,6 +151,9 @@ class TrainingParams(SharedParams):
     )
     oversample_classes: list[Name] = Field(description="images that show one of these are drawn more often")
     oversample_factor: float = Field(ge=1, le=100, description="how much more often, 1 to 100")
+    area_weight_floor: Fraction | None = Field(
+        description="null, or slices of a case are drawn by foreground area, but for this share of draws, 0 to 1"
+    )
     horizontal_flip: Fraction = Field(description="probability, 0 to 1")
     vertical_flip: Fraction = Field(description="probability, 0 to 1")
     affine_probability: Fraction = Field(description="probability of shift, scale and rotation, 0 to 1")
@@ -135,6 +163,12 @@ class TrainingParams(SharedParams):
     brightness_contrast: float = Field(ge=0, le=1, description="largest relative change, 0 to 1")
     intensity_probability: Fraction = Field(description="probability of a change of brightness and contrast, 0 to 1")
     clahe_probability: Fraction = Field(description="probability of local contrast equalisation (CLAHE), 0 to 1")
+    compile: bool = Field(description="true: torch.compile, worth its start on a GPU; or false")
+    tensorboard_every: int | None = Field(
+        ge=1,
+        description="epochs between pictures for TensorBoard, whose curves grow each epoch; null for no TensorBoard",
+    )
+    tensorboard_images: int = Field(ge=1, le=64, description="pictures each time, 1 to 64; used with TensorBoard")
     workers: int = Field(ge=0, le=64, description="loader processes, 0 to 64; the result does not depend on it")
 
 
@@ -189,6 +223,14 @@ class BiometryParams(SharedParams):
     )
 
 
+class ComparisonParams(SharedParams):
+    """Keys of 07_comparison."""
+
+    compare_with: list[Name] = Field(
+        description="studies that have been run and tested the same cases; [] for no comparison"
+    )
+
+
 class ReportParams(SharedParams):
     """Keys of the PDF report."""
 
@@ -203,6 +245,7 @@ STEPS: dict[str, type[SharedParams]] = {
     "04_training": TrainingParams,
     "05_evaluation": EvaluationParams,
     "06_biometry": BiometryParams,
+    "07_comparison": ComparisonParams,
     "report": ReportParams,
 }
 
@@ -214,90 +257,10 @@ class Study(
     TrainingParams,
     EvaluationParams,
     BiometryParams,
+    ComparisonParams,
     ReportParams,
 ):
     """A whole study file."""
-
-
-# Rules between keys: (keys that must be sound, key that is blamed, holds, what is allowed).
-RULES: list[tuple[tuple[str, ...], str, Callable[..., bool], str | Callable[..., str]]] = [
-    (("classes",), "classes", lambda c: c[0] == "background", "the first class is background"),
-    (("classes",), "classes", lambda c: len(set(c)) == len(c), "no class twice"),
-    (
-        ("image_size", "depth"),
-        "image_size",
-        lambda size, depth: all(side % 2**depth == 0 for side in size),
-        lambda size, depth: f"multiples of {2**depth}; nearest: {[nearest_multiple(s, 2**depth) for s in size]}",
-    ),
-    (
-        ("palette", "classes"),
-        "palette",
-        lambda p, c: not p or (len(p) == len(c) and all(len(x) == 3 for x in p) and len({*map(tuple, p)}) == len(p)),
-        "[], or three numbers for each class, no colour twice",
-    ),
-    (("groups",), "groups", lambda g: len(set(g)) == len(g), "no group twice"),
-    (
-        ("model", "depth"),
-        "depth",
-        lambda model, depth: {"resnet_unet": depth == 5, "segnet": depth <= 5, "segnet_skips": depth <= 5}.get(
-            model, True
-        ),
-        "5 with resnet_unet, at most 5 with segnet and segnet_skips",
-    ),
-    (("dice_class_weights", "classes"), "dice_class_weights", lambda w, c: len(w) == len(c), "one for each class"),
-    (
-        ("cross_entropy_class_weights", "classes"),
-        "cross_entropy_class_weights",
-        lambda w, c: len(w) == len(c) and sum(w) > 0,
-        "one for each class, not all 0",
-    ),
-    (
-        ("dice_class_weights", "dice_weight"),
-        "dice_class_weights",
-        lambda w, dice_weight: dice_weight == 0 or sum(w) > 0,
-        "not all 0 where dice_weight is above 0",
-    ),
-    (
-        ("selection_class_weights", "classes"),
-        "selection_class_weights",
-        lambda w, c: len(w) == len(c) and sum(w) > 0,
-        "one for each class, not all 0",
-    ),
-    (
-        ("cross_entropy_weight", "focal_weight", "dice_weight"),
-        "dice_weight",
-        lambda a, b, c: a + b + c > 0,
-        "cross_entropy_weight, focal_weight and dice_weight not all 0",
-    ),
-    (
-        ("oversample_classes", "classes"),
-        "oversample_classes",
-        lambda names, c: set(names) <= set(c[1:]),
-        "classes other than background",
-    ),
-    (
-        ("head_classes", "classes"),
-        "head_classes",
-        lambda names, c: set(names) <= set(c[1:]),
-        "classes other than background",
-    ),
-    (
-        ("folds", "fold_count"),
-        "folds",
-        lambda f, n: max(f) < n and len(set(f)) == len(f),
-        "0 to fold_count - 1, once each",
-    ),
-    (("seeds",), "seeds", lambda s: len(set(s)) == len(s), "no seed twice"),
-    (
-        ("threshold_candidates", "classes"),
-        "threshold_candidates",
-        lambda t, c: bool(t) == (len(c) == 2),
-        "at least one with two classes, [] with more (the most probable class wins)",
-    ),
-    (("hc_range_mm",), "hc_range_mm", lambda r: r[0] < r[1], "least before largest"),
-    (("closing_pixels",), "closing_pixels", lambda side: side % 2 == 1, "odd: an even kernel has no middle"),
-    (("dilation_pixels",), "dilation_pixels", lambda side: side % 2 == 1, "odd: an even kernel has no middle"),
-]
 
 
 def read_study(path: Path) -> Study:
@@ -348,7 +311,7 @@ def find_faults(values: dict[str, Any], model: type[Params], partial: bool = Fal
             if partial and fault["type"] == "missing":
                 continue
             wrong.setdefault(key, describe_fault(key, fault, values, model))
-    for keys, blamed, holds, allowed in RULES:
+    for keys, blamed, holds, allowed in rules.RULES:
         if all(k in values and k not in wrong for k in keys) and not holds(*(values[k] for k in keys)):
             said = allowed if isinstance(allowed, str) else allowed(*(values[k] for k in keys))
             wrong[blamed] = f"{blamed} = {values[blamed]!r}   not allowed; {said}"
@@ -366,11 +329,6 @@ def describe_fault(key: str, fault: dict[str, Any], values: dict[str, Any], mode
     for place in fault["loc"][1:]:  # the entry of a list that is at fault
         value = value[place]
     return f"{key} = {values[key]!r}   not allowed; {description}{nearest_value(value, model, key)}"
-
-
-def nearest_multiple(value: int, of: int) -> int:
-    """The multiple nearest to a value, never 0."""
-    return max(1, round(value / of)) * of
 
 
 def nearest(name: str, known: Any) -> str:

@@ -1,4 +1,5 @@
-"""What is done to a predicted mask afterwards: each step takes and gives (H, W) uint8 class indices.
+"""What is done to a predicted mask afterwards: each step takes and gives (H, W) uint8 class indices;
+the largest component is also found in volumes, (D, H, W).
 
 Of several classes the first is the outer one (the head), which holds the others (structures in it). A part that is
 dropped becomes what surrounds it: the outer class inside the head, background elsewhere; so no step makes a hole, and
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib import biometry
+from lib import biometry, volumes
 from lib.params import EvaluationParams
 
 
@@ -20,8 +21,8 @@ class Prediction:
     """A mask on its way.
 
     Attributes:
-        mask: (H, W) uint8 class indices.
-        probability: (C, H, W) float32 that the mask was made of.
+        mask: (H, W) or (D, H, W) uint8 class indices.
+        probability: (C, *mask.shape) float32 that the mask was made of.
         pixel_mm2: area of a pixel, None where it is not known.
     """
 
@@ -48,7 +49,8 @@ def largest_component(given: Prediction, _: EvaluationParams) -> np.ndarray:
 
     All classes together, because a structure such as the lateral ventricles may rightly show in two parts.
     """
-    return np.where(biometry.largest_component(given.mask > 0), given.mask, 0).astype(np.uint8)
+    largest = volumes.largest_component if given.mask.ndim == 3 else biometry.largest_component
+    return np.where(largest(given.mask > 0), given.mask, 0).astype(np.uint8)
 
 
 def fill_holes(given: Prediction, _: EvaluationParams) -> np.ndarray:
@@ -170,9 +172,9 @@ STEPS: dict[str, Callable[[Prediction, EvaluationParams], np.ndarray]] = {
 
 
 def apply(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
-    """The steps that a study names, in order: (H, W) uint8.
+    """The steps that a study names, in order: uint8 of the mask's shape.
 
-    Works on the rectangle that holds the foreground: no step goes beyond it.
+    Works on the rectangle (or box) that holds the foreground: no step goes beyond it.
     """
     frame = foreground_frame(given.mask)
     if frame is None:
@@ -185,9 +187,13 @@ def apply(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
     return whole
 
 
-def foreground_frame(mask: np.ndarray) -> tuple[slice, slice] | None:
-    """Rows and columns that hold everything but background; None for an empty mask."""
-    left, top, width, height = cv2.boundingRect(mask)
+def foreground_frame(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """Rows and columns (and before them slices) that hold everything but background; None for an empty mask."""
+    left, top, width, height = cv2.boundingRect(mask if mask.ndim == 2 else mask.max(axis=0))
     if width == 0:
         return None
-    return slice(top, top + height), slice(left, left + width)
+    rows_and_cols = slice(top, top + height), slice(left, left + width)
+    if mask.ndim == 2:
+        return rows_and_cols
+    shown = np.flatnonzero(mask.any(axis=(1, 2)))
+    return slice(shown[0], shown[-1] + 1), *rows_and_cols

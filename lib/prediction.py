@@ -1,21 +1,24 @@
-"""From images to probabilities to masks at native size; and the one rival that learns nothing."""
+"""From images to probabilities and masks, or to heatmaps; and the one rival that learns nothing."""
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 import torch
 from torch import nn
 
-from lib import biometry, geometry, losses
+from lib import biometry, losses
 
 BATCH = 16
 
 
 def to_input(images: np.ndarray | torch.Tensor, device: torch.device) -> torch.Tensor:
-    """(N, 1, H, W) uint8 -> float32 about -2 to 2 on the device, channels last."""
+    """(N, C, H, W) -> float32 on the device, channels last; uint8 -> about -2 to 2, float32 is normalised already."""
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.require(images, requirements=["C", "W"]))  # arrays on disk are read-only
     tensor = images.to(device, non_blocking=True)
-    return ((tensor.float() - 127.5) / 63.75).contiguous(memory_format=torch.channels_last)
+    values = (tensor.float() - 127.5) / 63.75 if tensor.dtype == torch.uint8 else tensor.float()
+    return values.contiguous(memory_format=torch.channels_last)
 
 
 def forward(network: nn.Module, inputs: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
@@ -31,31 +34,53 @@ def predict(
 
     Args:
         network: on the device, in evaluation mode.
-        images: (N, 1, H, W) uint8.
+        images: (N, channels, H, W) uint8 or float32.
         device, precision: as chosen by lib.devices.
         flip_average: mean of the prediction and that of the mirrored image, mirrored back.
 
     Returns:
         (N, C, H, W) float32.
     """
+    return _predict(network, images, device, precision, flip_average, losses.probabilities)
+
+
+def predict_heatmaps(
+    network: nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype, flip_average: bool
+) -> np.ndarray:
+    """Heatmaps of landmarks at network size, one a line; arguments as of `predict`.
+
+    Those of the two ends of a line are added up: in the mirrored image the left end is another one, and the mean of
+    the two predictions would mix them.
+
+    Returns:
+        (N, 2, H, W) float32: the ends of the OFD, those of the BPD.
+    """
+    return _predict(network, images, device, precision, flip_average, per_line)
+
+
+def per_line(maps: torch.Tensor) -> torch.Tensor:
+    """Heatmaps of lines, of heatmaps of lines or points: (N, 2 or 4, H, W) -> (N, 2, H, W) float32."""
+    return maps.float() if maps.shape[1] == 2 else maps.float().unflatten(1, (2, 2)).sum(dim=2)
+
+
+def _predict(
+    network: nn.Module,
+    images: np.ndarray,
+    device: torch.device,
+    precision: torch.dtype,
+    flip_average: bool,
+    meaning: Callable[[torch.Tensor], torch.Tensor],
+) -> np.ndarray:
     batches = []
     with torch.inference_mode():
         for first in range(0, len(images), BATCH):
             inputs = to_input(images[first : first + BATCH], device)
-            shown = losses.probabilities(forward(network, inputs, precision))
+            shown = meaning(forward(network, inputs, precision))
             if flip_average:
-                mirrored = losses.probabilities(forward(network, inputs.flip(3), precision))
+                mirrored = meaning(forward(network, inputs.flip(3), precision))
                 shown = (shown + mirrored.flip(3)) / 2
             batches.append(shown.cpu().numpy())
     return np.concatenate(batches)
-
-
-def to_native(probability: np.ndarray, mapping: geometry.Geometry) -> np.ndarray:
-    """Class probabilities at native size: (C, h, w) float32 -> (C, H, W) float32."""
-    if len(probability) > 2:
-        return geometry.to_native(probability, mapping)
-    foreground = geometry.to_native(probability[1:2], mapping)
-    return np.concatenate([1 - foreground, foreground])
 
 
 def decide(probability: np.ndarray, threshold: float | None) -> np.ndarray:

@@ -3,131 +3,271 @@
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from lib import arrays, cases, datasets, files, geometry, metrics, provenance
+from lib import arrays, augmentation, cases, datasets, files, geometry, metrics, points, provenance, volumes
 from lib.arrays import Arrays
 from lib.geometry import Geometry
+from lib.params import PreprocessingParams
+
+VOLUME_KEYS = ("end_slices_dropped", "crop_level", "intensity_percentiles")
+LANDMARK_KEYS = ("heatmap_sigma", "heatmap_sigma_unit")
 
 
-def fingerprint(table: pd.DataFrame, dataset: datasets.Dataset, image_size: list[int]) -> str:
-    """Digest of what the arrays depend on: cases and their bytes, classes, size, code.
+@dataclass(frozen=True)
+class Source:
+    """What arrays are made of.
 
-    Of the code, what this data set's masks go through: another data set's module changes nothing here.
-    """
-    reader = getattr(dataset.read_mask, "func", dataset.read_mask).__module__
-    own = {name for name in (reader, "lib.geometry", "lib.cases") if provenance.module_file(name) is not None}
-    code = provenance.module_hashes(own)
-    return files.digest(
-        {
-            "cases": list(zip(table["case"], table["sha256"])),
-            "classes": list(dataset.classes),
-            "image_size": image_size,
-            "code": code | {"lib.preprocessing": provenance.module_hash("lib.preprocessing")},
-        }
-    )[:16]
-
-
-def preprocess(table: pd.DataFrame, dataset: datasets.Dataset, image_size: list[int]) -> Arrays:
-    """Arrays of all cases, from data/processed/<fingerprint>/ if they are there, else made now.
-
-    Args:
+    Attributes:
         table: the manifest.
-        dataset: reads the masks.
-        image_size: [rows, columns] of the network's input.
+        dataset: reads images and masks.
+        points: native landmarks (points.csv of 01), None where none are learnt.
+        chosen: the keys of 02_preprocessing.
+    """
+
+    table: pd.DataFrame
+    dataset: datasets.Dataset
+    points: pd.DataFrame | None
+    chosen: PreprocessingParams
+
+
+def fingerprint(source: Source) -> str:
+    """Digest of what the arrays depend on: cases and their bytes, classes, size, code; keys that are used.
+
+    Of the code, what this data set's files go through: another data set's module changes nothing here.
+    """
+    dataset, table = source.dataset, source.table
+    used = {"lib.geometry", "lib.cases", *(_module(read) for read in (dataset.read_mask, dataset.read_image))}
+    keys = ["image_size"]
+    if dataset.volumes:
+        used, keys = used | {"lib.volumes"}, [*keys, *VOLUME_KEYS]
+    depends = {"cases": list(zip(table["case"], table["sha256"])), "classes": list(dataset.classes)}
+    if source.points is not None:
+        used, keys = used | {"lib.points"}, [*keys, *LANDMARK_KEYS]
+        depends["points"] = source.points.to_csv(index=False)
+    code = provenance.module_hashes({name for name in used if provenance.module_file(name) is not None})
+    depends |= {key: getattr(source.chosen, key) for key in keys}
+    return files.digest(depends | {"code": code | {"lib.preprocessing": provenance.module_hash("lib.preprocessing")}})[
+        :16
+    ]
+
+
+def _module(function: object) -> str:
+    return getattr(function, "func", function).__module__
+
+
+def preprocess(source: Source) -> Arrays:
+    """Arrays of all cases, from data/processed/<fingerprint>/ if they are there, else made now.
 
     Raises:
         ValueError: a file has changed since the manifest was written, or cannot be read.
     """
-    name = fingerprint(table, dataset, image_size)
+    name = fingerprint(source)
     folder = files.processed_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{name}.lock")):  # two studies may want the same arrays
         if not (folder / "dataset.json").is_file():
-            _make(folder, table, dataset, image_size)
+            _make(folder, source)
     return arrays.open_arrays(name)
 
 
-def _make(folder: Path, table: pd.DataFrame, dataset: datasets.Dataset, image_size: list[int]) -> None:
+def _make(folder: Path, source: Source) -> None:
     """Writes the arrays in a folder of their own that gets its name when all is there."""
     making = folder.with_name(f".making-{folder.name}")
     shutil.rmtree(making, ignore_errors=True)  # left by a process that was killed
     making.mkdir()
     try:
-        geometries = _write_arrays(making, table, dataset, (image_size[0], image_size[1]))
-        rows = pd.DataFrame([asdict(each) for each in geometries])
-        rows.insert(0, "case", table["case"].to_numpy())
+        rows = _write_volumes(making, source) if source.dataset.volumes else _write_images(making, source)
+        rows["sigma"] = np.nan if source.points is None else _write_points(making, source, rows)
         files.write_csv(making / "geometry.csv", rows)
-        hashes = {name: files.sha256(making / name) for name in ("images.npy", "masks.npy")}
-        files.write_json(making / "dataset.json", {"fingerprint": folder.name, "arrays": hashes, "size": image_size})
+        hashes = {path.name: files.sha256(path) for path in sorted(making.glob("*.npy"))}
+        size = source.chosen.image_size
+        files.write_json(making / "dataset.json", {"fingerprint": folder.name, "arrays": hashes, "size": size})
         shutil.rmtree(folder, ignore_errors=True)  # without dataset.json it is no data set
         making.rename(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _write_arrays(
-    folder: Path, table: pd.DataFrame, dataset: datasets.Dataset, size: tuple[int, int]
-) -> list[Geometry]:
-    count = len(table)
+def _memory(folder: Path, source: Source, rows: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and masks on disk, to be filled."""
+    size, kind = tuple(source.chosen.image_size), np.float32 if source.dataset.volumes else np.uint8
     memory = np.lib.format.open_memmap
-    images = memory(folder / "images.npy", "w+", np.uint8, (count, 1, *size))
-    masks = memory(folder / "masks.npy", "w+", np.uint8, (count, *size))
+    images = memory(folder / "images.npy", "w+", kind, (rows, channels, *size))
+    return images, memory(folder / "masks.npy", "w+", np.uint8, (rows, *size))
 
-    def put(row: int, image_path: str, mask_path: str, content: str) -> Geometry:
-        mask_paths = cases.split_paths(mask_path)
-        if cases.content_hash(files.ROOT / image_path, mask_paths) != content:
-            raise ValueError(f"{image_path} or its mask has changed since 01_data_verification; run that again")
-        image = cases.read_grey(files.ROOT / image_path)
-        mask = dataset.read_mask(mask_paths)
-        mapping = geometry.fit(image.shape, size)
-        images[row, 0] = geometry.image_to_network(image, mapping)
-        masks[row] = geometry.mask_to_network(mask, mapping, len(dataset.classes))
+
+def read_case(source: Source, row: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Image and mask of a case at native size.
+
+    Raises:
+        ValueError: a file is not what the manifest says.
+    """
+    image, mask = files.ROOT / row["image"], cases.split_paths(row["mask"])
+    if cases.content_hash(image, mask) != row["sha256"]:
+        raise ValueError(f"{row['image']} or its mask has changed since 01_data_verification; run that again")
+    return source.dataset.read_image(image), source.dataset.read_mask(mask)
+
+
+def _write_images(folder: Path, source: Source) -> pd.DataFrame:
+    table, classes = source.table, len(source.dataset.classes)
+    images, masks = _memory(folder, source, len(table), 1)
+
+    def put(place: int) -> Geometry:
+        image, mask = read_case(source, table.iloc[place])
+        mapping = geometry.fit(image.shape, tuple(source.chosen.image_size))
+        images[place, 0] = geometry.image_to_network(image, mapping)
+        masks[place] = geometry.mask_to_network(mask, mapping, classes)
         return mapping
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        geometries = list(pool.map(put, range(count), table["image"], table["mask"], table["sha256"]))
+        mappings = list(pool.map(put, range(len(table))))
     images.flush()
     masks.flush()
-    return geometries
+    return _geometry_rows(table["case"].tolist(), [0] * len(table), mappings)
 
 
-def round_trip(table: pd.DataFrame, dataset: datasets.Dataset, prepared: Arrays, names: list[str]) -> pd.DataFrame:
+def _write_volumes(folder: Path, source: Source) -> pd.DataFrame:
+    table, chosen = source.table, source.chosen
+    kept = [volumes.kept_slices(depth, chosen.end_slices_dropped) for depth in table["slices"]]
+    counts = [each.stop - each.start for each in kept]
+    firsts = np.concatenate([[0], np.cumsum(counts)])
+    images, masks = _memory(folder, source, int(firsts[-1]), source.dataset.channels)
+
+    def put(place: int) -> Geometry:
+        volume, mask = read_case(source, table.iloc[place])
+        volume, mask = volume[kept[place]], mask[kept[place]]
+        box = volumes.content_box(volume, chosen.crop_level)
+        mapping = geometry.fit(volume.shape[1:3], tuple(chosen.image_size), box)
+        found = volumes.statistics(volume[(slice(None), *mapping.crop)], chosen.intensity_percentiles)
+        rows = slice(firsts[place], firsts[place + 1])
+        images[rows] = volumes.to_network(volume, mapping, found)
+        masks[rows] = [geometry.mask_to_network(each, mapping, len(source.dataset.classes)) for each in mask]
+        return mapping
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        mappings = list(pool.map(put, range(len(table))))
+    images.flush()
+    masks.flush()
+    names = [name for name, count in zip(table["case"], counts) for _ in range(count)]
+    slices = [place for each in kept for place in range(each.start, each.stop)]
+    return _geometry_rows(names, slices, [each for each, count in zip(mappings, counts) for _ in range(count)])
+
+
+def _geometry_rows(names: list[str], slices: list[int], mappings: list[Geometry]) -> pd.DataFrame:
+    rows = pd.DataFrame([asdict(each) for each in mappings])
+    rows.insert(0, "case", names)
+    rows.insert(1, "slice", slices)
+    return rows
+
+
+def _write_points(folder: Path, source: Source, rows: pd.DataFrame) -> np.ndarray:
+    """Writes landmarks in network pixels, and gives the standard deviation of each case's heatmaps in these.
+
+    Raises:
+        ValueError: a standard deviation in mm, and a case without pixel size.
+    """
+    native = points.as_arrays(source.points, rows["case"].tolist())  # (N, P, 2)
+    mappings = [Geometry(**row) for row in rows[geometry.GEOMETRY_COLUMNS].to_dict("records")]
+    mapped = [geometry.points_to_network(each, mapping) for each, mapping in zip(native, mappings)]
+    np.save(folder / "points.npy", np.array(mapped, np.float32))
+    sigma = source.chosen.heatmap_sigma
+    if source.chosen.heatmap_sigma_unit == "pixels":
+        return np.full(len(rows), sigma)
+    about = source.table.set_index("case").loc[rows["case"]]
+    pixel_mm = np.sqrt(about["spacing_row_mm"] * about["spacing_col_mm"]).to_numpy()
+    unknown = [name for name, size in zip(rows["case"], pixel_mm) if not np.isfinite(size)]
+    if unknown:
+        raise ValueError(f"heatmap_sigma_unit = 'mm'   {len(unknown)} cases have no pixel size: {unknown[:5]}")
+    return sigma * np.sqrt(rows["scale_row"] * rows["scale_col"]).to_numpy() / pixel_mm
+
+
+def round_trip(source: Source, prepared: Arrays, names: list[str]) -> pd.DataFrame:
     """Dice of reference masks after the way to network size and back: what a hard mask of that size loses.
 
     Returns:
         Columns case, class, dice; a class that a case does not show has no row.
     """
-    native = datasets.load(dataset, table, names).masks
-    rows = []
-    for name, mask, row in zip(names, native, prepared.rows(names)):
-        shares = np.stack([prepared.masks[row] == index for index in range(len(dataset.classes))]).astype(np.float32)
-        back = np.argmax(geometry.to_native(shares, prepared.geometries[row]), axis=0)
-        for index, class_name in enumerate(dataset.classes):
-            if index and (mask == index).any():
-                dice = metrics.overlap(mask, back, index).dice
+    rows, classes = [], source.dataset.classes
+    for name in names:
+        of_case = prepared.rows([name])
+        native = source.dataset.read_mask(cases.split_paths(source.table.set_index("case").loc[name, "mask"]))
+        seen = prepared.masks[of_case]
+        shares = np.stack([seen == index for index in range(len(classes))], axis=1).astype(np.float32)
+        depth = native.shape[0] if native.ndim == 3 else 1
+        mapping = prepared.geometry_of(name)
+        back = np.argmax(geometry.slices_to_native(shares, mapping, prepared.slices[of_case], depth), axis=0)
+        for index, class_name in enumerate(classes):
+            if index and (native == index).any():
+                dice = metrics.overlap(native.reshape(back.shape), back, index).dice
                 rows.append({"case": name, "class": class_name, "dice": dice})
     return pd.DataFrame(rows, columns=["case", "class", "dice"])
+
+
+def lost(source: Source, prepared: Arrays) -> pd.DataFrame:
+    """Reference voxels that the network cannot find, because their slice is left out or they lie outside the crop.
+
+    Returns:
+        Columns case, reference_voxels, in_dropped_slices, outside_crop; a row a volume, none for images.
+    """
+    columns = ["case", "reference_voxels", "in_dropped_slices", "outside_crop"]
+    if not source.dataset.volumes:
+        return pd.DataFrame(columns=columns)
+
+    def count(row: dict) -> list:
+        mask = source.dataset.read_mask(cases.split_paths(row["mask"])) > 0
+        of_case = prepared.rows([row["case"]])
+        kept = mask[prepared.slices[of_case]]
+        inside = kept[(slice(None), *prepared.geometry_of(row["case"]).crop)]
+        return [row["case"], int(mask.sum()), int(mask.sum() - kept.sum()), int(kept.sum() - inside.sum())]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return pd.DataFrame(list(pool.map(count, source.table.to_dict("records"))), columns=columns)
+
+
+def rows_are_whole(source: Source, prepared: Arrays) -> bool:
+    """Whether each image has one row in the arrays, and each volume one for each slice that is kept."""
+    dropped = 2 * source.chosen.end_slices_dropped if source.dataset.volumes else 0
+    held = pd.Series(prepared.names).value_counts()
+    return bool((held.loc[source.table["case"]].to_numpy() == source.table["slices"].to_numpy() - dropped).all())
+
+
+def network_views(prepared: Arrays, shown: datasets.Samples, channel: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images and masks of some cases as the network gets them, to look at: (h, w) uint8 each.
+
+    Args:
+        prepared: arrays.
+        shown: the cases; of a volume the slice that is shown there, or the kept one nearest to it.
+        channel: that people look at.
+    """
+    images, masks = [], []
+    for name, at in zip(shown.names, shown.slices):
+        of_case = prepared.rows([name])
+        row = of_case[np.argmin(np.abs(prepared.slices[of_case] - at))]
+        image = prepared.images[row, channel]
+        images.append(augmentation.displayable(image, image))
+        masks.append(prepared.masks[row])
+    return images, masks
 
 
 def point_error(prepared: Arrays) -> float:
     """Largest distance, in pixels, of image corners and middles after the way to network size and back."""
     worst = 0.0
     for each in prepared.geometries:
-        points = np.array([[0, 0], [each.native_height - 1, each.native_width - 1], [each.native_height / 2, 0]])
-        back = geometry.points_to_native(geometry.points_to_network(points, each), each)
-        worst = max(worst, float(np.abs(back - points).max()))
+        marks = np.array([[0, 0], [each.native_height - 1, each.native_width - 1], [each.native_height / 2, 0]])
+        back = geometry.points_to_native(geometry.points_to_network(marks, each), each)
+        worst = max(worst, float(np.abs(back - marks).max()))
     return worst
 
 
 def aspect_error(prepared: Arrays) -> float:
     """Largest departure from the native aspect, in network pixels over the image's width."""
-    return max(abs(each.scale_col - each.scale_row) * each.native_width for each in prepared.geometries)
+    return max(abs(each.scale_col - each.scale_row) * each.crop_width for each in prepared.geometries)
 
 
 def ceiling_table(losses: pd.DataFrame) -> pd.DataFrame:

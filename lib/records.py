@@ -12,6 +12,7 @@ from typing import Any
 from lib import files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
+APART = "tensorboard"  # a folder whose files hold times and the machine's name
 RECORD_PARTS = {"own", "code", "inputs", "outputs"}  # of a record, without which it cannot be compared
 MADE_HERE = "phantom_"  # beginning of the names of data sets that the project makes itself
 SET_BY_GRAPH = {"fold", "seed"}  # given for each run; a difference from the study file says nothing
@@ -49,9 +50,16 @@ def training_steps(study: params.Study) -> list[Step]:
 
 
 def study_steps(study: params.Study) -> list[Step]:
-    """All steps of a study in an order in which they can run."""
+    """All steps of a study in an order in which they can run; nothing is compared where no other study is named."""
     first = [Step(name) for name in ("01_data_verification", "02_preprocessing", "03_model")]
-    return [*first, *training_steps(study), Step("05_evaluation"), Step("06_biometry"), Step("report")]
+    last = [Step("05_evaluation"), Step("06_biometry"), *([Step("07_comparison")] if study.compare_with else [])]
+    return [*first, *training_steps(study), *last, Step("report")]
+
+
+def notebook_file(step_name: str, study: params.Study) -> Path:
+    """The notebook that a step executes; points are evaluated by another than regions."""
+    is_points = step_name == "05_evaluation" and study.landmarks != "none"
+    return files.ROOT / "notebooks" / f"{step_name}{'_landmarks' if is_points else ''}.ipynb"
 
 
 def step_inputs(step: Step, study: params.Study) -> list[Step]:
@@ -64,6 +72,7 @@ def step_inputs(step: Step, study: params.Study) -> list[Step]:
         "04_training": [verification, preprocessing, model],
         "05_evaluation": [verification, preprocessing, *training_steps(study)],
         "06_biometry": [verification, Step("05_evaluation")],
+        "07_comparison": [verification, Step("06_biometry")],
         "report": [s for s in study_steps(study) if s.name != "report"],
     }[step.name]
 
@@ -78,13 +87,13 @@ def own_values(step: Step, study: params.Study) -> dict[str, Any]:
     return values
 
 
-def code_hashes(step_name: str) -> dict[str, str]:
+def code_hashes(step_name: str, study: params.Study) -> dict[str, str]:
     """Hash of a notebook's own code and of each module that it reaches; of the template for the report."""
     if step_name == "report":
         template = files.ROOT / "reports" / "template"
         own = {path.name: files.sha256(path) for path in sorted(template.iterdir())}
         return own | provenance.module_hashes({"lib.report"})
-    return provenance.notebook_hashes(files.ROOT / "notebooks" / f"{step_name}.ipynb")
+    return provenance.notebook_hashes(notebook_file(step_name, study))
 
 
 def data_listing(dataset: str) -> str:
@@ -124,7 +133,7 @@ def step_outputs(step: Step, study: params.Study) -> dict[str, str]:
 
 
 def _is_apart(path: Path) -> bool:
-    return path.name in NOT_OUTPUTS or any(part.startswith(".") for part in path.parts)
+    return path.name in NOT_OUTPUTS or any(part.startswith(".") or part == APART for part in path.parts)
 
 
 def input_digests(step: Step, study: params.Study) -> dict[str, str]:
@@ -139,7 +148,22 @@ def input_digests(step: Step, study: params.Study) -> dict[str, str]:
         if not record.is_file():
             raise ValueError(f"{record}: missing; run {source.label} first")
         digests[source.label] = files.digest(files.read_json(record)["outputs"])
-    return digests
+    return digests | (compared_digests(study) if step.name == "07_comparison" else {})
+
+
+def compared_digests(study: params.Study) -> dict[str, str]:
+    """Digest of the measurements of each study that is compared with this one.
+
+    Raises:
+        ValueError: such a study has not been run.
+    """
+    found = {}
+    for name in study.compare_with:
+        record = Step("06_biometry").record_file(name)
+        if not record.is_file():
+            raise ValueError(f"compare_with = {name!r}   has not been run; 'make study STUDY={name}' first")
+        found[f"{name}/06_biometry"] = files.digest(files.read_json(record)["outputs"])
+    return found
 
 
 def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
@@ -149,7 +173,7 @@ def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
         ValueError: an input has not been run.
     """
     found = {
-        "code": code_hashes(step.name),
+        "code": code_hashes(step.name, study),
         "inputs": input_digests(step, study),
         "commit": provenance.commit(),
     }
@@ -206,7 +230,7 @@ def stale_reasons(step: Step, study: params.Study) -> list[str]:
         return ["its record cannot be read" if found else "it has not run to its end"]
     return [
         *_differences("key", record["own"], own_values(step, study)),
-        *_differences("code", record["code"], code_hashes(step.name), show_values=False),
+        *_differences("code", record["code"], code_hashes(step.name, study), show_values=False),
         *_input_reasons(record["inputs"], step, study),
         *_data_reasons(record.get("data"), step, study),
         *_output_reasons(record["outputs"], step, study),
@@ -226,6 +250,9 @@ def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> I
             yield f"input {source.label} is to be made"
         elif before.get(source.label) != files.digest(record["outputs"]):
             yield f"input {source.label} is another"
+    if step.name == "07_comparison":
+        now = compared_digests(study)
+        yield from (f"input {label} is another" for label in now if before.get(label) != now[label])
 
 
 def _data_reasons(before: dict[str, str] | None, step: Step, study: params.Study) -> Iterator[str]:

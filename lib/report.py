@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 import typst
 
-from lib import cases, datasets, files, params, records, tables, verification
+from lib import cases, datasets, files, params, pointing, records, results, splits, tables, verification, volumes
+from lib.results import as_rows, read_table, required
 
 TEMPLATE = files.ROOT / "reports" / "template"
 STEP = records.Step("report")
 LISTED_FINDINGS = 25  # the others stay in findings.csv
 DRAWN_RUNS = 5  # curves of further runs stay in their folders
 SHARED = set(params.SharedParams.model_fields)
+OF_DATASET = ("title", "citation", "licence", "subject", "channels", "volumes")
 
 
 def build(study: params.Study) -> Path:
@@ -91,18 +93,24 @@ def collect(study: params.Study) -> dict[str, Any]:
     return plain(
         {
             "study": used.model_dump(),
-            "dataset": {name: getattr(dataset, name) for name in ("title", "citation", "licence", "subject")},
+            "kind": "regions" if study.landmarks == "none" else "landmarks",
+            "dataset": {name: getattr(dataset, name) for name in OF_DATASET},
+            "landmarks": results.describe_landmarks(used),
             "made_here": dataset.made is not None,
             "identity": describe_identity(study),
             "parameters": parameters(used),
             "by_hand": by_hand(study, held),
             "data": describe_data(used),
             "parts": describe_parts(used),
+            "lost": results.describe_lost(used),
+            "spline_order": volumes.SPLINE_ORDER,
             "model": files.read_json(required(study, "03_model/model.json")),
             "runs": [describe_run(step, study) for step in steps if step.run],
             "drawn_runs": DRAWN_RUNS,
-            "evaluation": describe_evaluation(used),
-            "biometry": describe_biometry(study),
+            "evaluation": results.describe_evaluation(used),
+            "biometry": results.describe_biometry(study),
+            "sizes": results.describe_sizes(study),
+            "comparison": results.describe_comparison(used),
             "figures": find_made(study, "figures", {".svg", ".png"}),
             "tables": find_made(study, "tables", {".typ"}),
             "checks": [{"step": label, "checks": record["checks"]} for label, record in held.items()],
@@ -127,28 +135,21 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def required(study: params.Study, name: str) -> Path:
-    """A file of the study that must be there."""
-    path = files.study_folder(study.study) / name
-    if not path.is_file():
-        raise ValueError(f"{path}: missing; the report needs it; run notebook {name.partition('/')[0]} again")
-    return path
-
-
-def read_table(study: params.Study, name: str) -> pd.DataFrame:
-    """A table of the study, numbers to the last digit."""
-    return files.read_csv(required(study, name), [])
-
-
 def find_made(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, str]:
-    """Figures or tables that are there: <step>/<name> -> path from the study's folder, as Typst takes it."""
+    """Figures, or tables with rows, that are there: <step>/<name> -> path from the study's folder, for Typst."""
     root = files.study_folder(study.study)
     found = {}
     for step in records.study_steps(study):
         for path in sorted((step.folder(study.study) / kind).glob("*")):
-            if path.suffix in suffixes and not path.name.startswith("."):
+            if path.suffix in suffixes and not path.name.startswith(".") and has_content(path):
                 found[f"{step.label}/{path.stem}"] = "/" + path.relative_to(root).as_posix()
     return found
+
+
+def has_content(path: Path) -> bool:
+    """Whether a figure or table is worth printing: a table without rows, beside which lies its .csv, is not."""
+    table = path.with_suffix(".csv")
+    return not table.is_file() or len(table.read_text(encoding="utf-8").splitlines()) > 1
 
 
 def parameters(study: params.Study) -> list[dict[str, Any]]:
@@ -209,12 +210,15 @@ def describe_data(study: params.Study) -> dict[str, Any]:
     notes = findings[findings["severity"] == "note"]
     counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
     counts["role"] = [fold_role(int(fold), study.folds, study.fold_count) for fold in counts["fold"]]
+    in_part = counts["fold"].map(folds.groupby("fold")["validates"].all()).eq(False)
+    counts["role"] = counts["role"].mask(in_part & (counts["role"] == "validates"), "validates in part")
     return {
         "cases": len(table),
         "subjects": table["subject"].nunique(),
         "largest_subject": int(table["subject"].value_counts().max()),
         "with_spacing": int(table["spacing_row_mm"].notna().sum()),
         "with_hc": int(table["hc_mm"].notna().sum()),
+        "slices": describe_slices(table) if datasets.of(study).volumes else None,
         "findings": len(findings),
         "warnings": len(grave),
         "finding_counts": as_rows(verification.count_findings(findings)),
@@ -247,10 +251,11 @@ def fold_role(fold: int, tested: list[int], count: int) -> str:
     return {tested[0]: "tests", (tested[0] + 1) % count: "validates"}.get(fold, "trains")
 
 
-def as_rows(table: pd.DataFrame) -> list[dict[str, str]]:
-    """A table's rows as text for reading."""
-    columns = tables.printed_cells(table)
-    return [dict(zip(columns, row)) for row in zip(*columns.values())]
+def describe_slices(table: pd.DataFrame) -> dict[str, Any]:
+    """How many slices volumes have, in all and each."""
+    slices = table["slices"]
+    each = {"least": int(slices.min()), "most": int(slices.max()), "median": float(slices.median())}
+    return {"total": int(slices.sum())} | each
 
 
 def describe_parts(study: params.Study) -> list[dict[str, Any]]:
@@ -261,7 +266,7 @@ def describe_parts(study: params.Study) -> list[dict[str, Any]]:
         {"fold": fold}
         | {name: {"cases": len(names), "subjects": subject_of.loc[names].nunique()} for name, names in parts.items()}
         for fold in study.folds
-        for parts in [cases.parts(folds, fold)]
+        for parts in [splits.parts(folds, fold)]
     ]
 
 
@@ -277,50 +282,6 @@ def describe_run(step: records.Step, study: params.Study) -> dict[str, Any]:
     }
     fold, seed = step.run  # type: ignore[misc]
     return {"label": step.label, "fold": fold, "seed": seed, **about, "kept": shown}
-
-
-def describe_evaluation(study: params.Study) -> dict[str, Any]:
-    """Dice and IoU by class, from 05_evaluation."""
-    long = read_table(study, "05_evaluation/cases.csv")
-    table = read_table(study, "05_evaluation/tables/per_class.csv")
-    required(study, "05_evaluation/tables/per_class.typ")
-    summary = table[table["seed"].astype(str) == "all"] if "seed" in table else table
-    baselines = read_table(study, "05_evaluation/tables/baselines.csv")
-    return {
-        "cases": long["case"].nunique(),
-        "subjects": long["subject"].nunique(),
-        "post": as_rows(summary[summary["stage"] == "post"]),
-        "raw": as_rows(summary[summary["stage"] == "raw"]),
-        "baselines": as_rows(baselines),
-        "groups": sorted(set(read_table(study, "05_evaluation/tables/groups.csv")["group"])),
-        "effect": as_rows(read_table(study, "05_evaluation/tables/effect.csv")),
-        "chosen": describe_choice(study),
-    }
-
-
-def describe_choice(study: params.Study) -> list[dict[str, str]]:
-    """What validation chose for each run, where it chose anything."""
-    if not study.threshold_candidates:
-        return []
-    return as_rows(read_table(study, "05_evaluation/chosen.csv"))
-
-
-def describe_biometry(study: params.Study) -> dict[str, Any] | None:
-    """Errors in mm, from 06_biometry; None where nothing could be measured."""
-    path = files.study_folder(study.study) / "06_biometry" / "measurements.csv"
-    measurements = read_table(study, "06_biometry/measurements.csv") if path.is_file() else pd.DataFrame()
-    if measurements.empty:
-        return None
-    table = read_table(study, "06_biometry/tables/agreement.csv")
-    required(study, "06_biometry/tables/agreement.typ")
-    baseline = table["route"] == "baseline"
-    return {
-        "cases": measurements["case"].nunique(),
-        "subjects": measurements["subject"].nunique(),
-        "routes": sorted(set(table.loc[~baseline, "route"])),
-        "post": as_rows(table[~baseline & (table["stage"] == "post")]),
-        "baseline": as_rows(table[baseline & (table["stage"] == "post")]),
-    }
 
 
 def describe_provenance(study: params.Study, held: dict[str, dict]) -> dict[str, Any]:
@@ -358,18 +319,20 @@ def as_duration(seconds: float) -> str:
 
 
 def check(study: params.Study) -> list[str]:
-    """Recomputes Dice by class (05) and agreement in mm (06) from their long tables; a line for each cell that differs.
+    """Makes printed tables again from the study's long tables and histories; a line for each cell that differs.
 
-    Compared are tables/per_class and tables/agreement, each as .csv, to nine digits, and as .typ, to the letter. Not
-    recomputed: the long tables themselves, every other table and figure, counts in the text, and what the PDF shows.
+    Of regions: Dice by class, of volumes also by patient, what end slices cost, and sizes. Of landmarks: how far they
+    are off, and the losses of their heatmaps. Of all: agreement in mm, and the comparison with other studies. Each is
+    compared as .csv, to nine digits, and as .typ, to the letter. Not made again: the long tables themselves, every
+    other table and figure, counts in the text, and what the PDF shows.
 
     Raises:
         ValueError: a table is missing.
     """
-    made = {"05_evaluation/tables/per_class": tables.per_class(read_table(study, "05_evaluation/cases.csv"))}
-    if describe_biometry(study) is not None:
-        long = read_table(study, "06_biometry/measurements.csv")
-        made["06_biometry/tables/agreement"] = tables.agreement(long)
+    made = results.made_again(study)
+    if study.landmarks != "none":
+        trainings = files.study_folder(study.study) / "04_training"
+        made["05_evaluation/tables/heatmap_loss"] = pointing.heatmap_losses(study, trainings)
     found = []
     for name, expected in made.items():
         found += differing_cells(f"{name}.csv", expected, read_table(study, f"{name}.csv"))

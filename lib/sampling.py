@@ -18,6 +18,27 @@ def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> 
     return np.where(shows, factor, 1.0)
 
 
+def area_weights(masks: np.ndarray, names: list[str], floor: float) -> np.ndarray:
+    """How often each slice is drawn, relative to the others: by its foreground, and every case alike.
+
+    Args:
+        masks: (N, H, W) class indices.
+        names: case of each slice.
+        floor: share of a case's draws that goes evenly to all its slices, 0 to 1.
+
+    Returns:
+        (N,), adding up to 1 in each case; even in a case without foreground.
+
+    Source: the loader that the LGG data set's publisher gives with it, where a floor of 0.1 comes on top of the
+    areas, here a share of 0.1 / 1.1, and a case without foreground is not drawn.
+    """
+    areas = np.array([np.count_nonzero(mask) for mask in masks], float)
+    case = np.unique(names, return_inverse=True)[1]
+    slices, total = np.bincount(case)[case], np.bincount(case, weights=areas)[case]  # of each slice's own case
+    share = np.divide(areas, total, out=1 / slices, where=total > 0)
+    return floor / slices + (1 - floor) * share
+
+
 def epoch_rows(rows: np.ndarray, weights: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Array rows in the order in which an epoch shows them.
 
@@ -55,6 +76,19 @@ def repeats(rows: np.ndarray) -> list[int]:
         before.append(seen[row])
         seen[row] += 1
     return before
+
+
+def spread(masks: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """At most so many of some rows, evenly over those whose mask shows something; over all where none does.
+
+    Args:
+        masks: (N, H, W) class indices.
+        rows: array rows to choose from, at least one.
+        count: at least 1.
+    """
+    shown = rows[[bool(masks[row].any()) for row in rows.tolist()]]
+    found = shown if len(shown) else rows
+    return found[np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)]
 
 
 def richest(masks: np.ndarray) -> int:

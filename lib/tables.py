@@ -8,8 +8,8 @@ import pandas as pd
 
 from lib import files, statistics
 
-DIGITS = {"mm": 2, "mm2": 1, "percent": 1, "deg": 1, "seconds": 1}  # by the last word of a column's name
-UNITS = {"mm": "mm", "mm2": "mm²", "percent": "%", "deg": "°", "seconds": "s"}
+DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by the last word
+UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
 WORDS = {
     "dice": "Dice",
     "iou": "IoU",
@@ -20,14 +20,17 @@ WORDS = {
     "csp": "CSP",
     "lv": "LV",
     "n": "n",
+    "a": "A",
+    "b": "B",
     "tp": "TP",
     "fp": "FP",
     "fn": "FN",
     "tn": "TN",
     "sha256": "SHA-256",
 }
-NAMED = ("class", "quantity", "reference")  # columns whose values are names in WORDS
+NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
 DETECTION = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
+GUESSES = ("baseline", "mean shape", "blank map")  # routes that look at no image
 WIDE = 12  # columns from which a table is set smaller, so that it fits the page
 DASH = "–"
 KEEP = "\u00a0"  # a space at which no line is broken
@@ -338,13 +341,13 @@ def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
         measurements: the long table of 06_biometry, one row a case x seed x quantity x route x stage.
 
     Returns:
-        One row a quantity x route x stage; the baseline, which knows no stage and no seed, has one of post alone.
+        One row a quantity x route x stage; a guess, which knows no stage and no seed, has one of post alone.
         `not_measured` have a reference but no prediction. The interval is of the mean absolute error (95 %,
         resampling subjects); the limits are those of agreement (95 % of predictions), which treat images of one
         subject as independent.
     """
-    is_baseline = measurements["route"] == "baseline"
-    repeated = is_baseline & (
+    is_guess = measurements["route"].isin(GUESSES)
+    repeated = is_guess & (
         (measurements["stage"] == "raw") | measurements.duplicated(["case", "quantity", "route", "stage"])
     )
     groups = dict(list(measurements[~repeated].groupby(["quantity", "route", "stage"], sort=False)))

@@ -1,26 +1,34 @@
 """Before the long run: can the network learn one batch by heart, and how fast is it here."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
-from lib import devices, losses, models, prediction
+from lib import devices, models, prediction, sampling, tasks
 from lib.arrays import Arrays
 from lib.params import ModelParams
 
 STEPS = 100
 BATCH = 8
 SEED = 0
-RATE = 2.0e-3  # of Adam; ten times as much makes networks without normalisation diverge
+RATE = 5.0e-3  # of Adam, with clipped gradients; four times as much makes networks without normalisation diverge
 
 
 def batch_rows(prepared: Arrays) -> np.ndarray:
-    """Array rows of a batch, evenly spread over cases whose reference shows something: an empty one teaches little."""
-    shown = np.array([row for row, mask in enumerate(prepared.masks) if mask.any()])
-    return shown[np.linspace(0, len(shown) - 1, min(BATCH, len(shown))).round().astype(int)]
+    """Array rows of a batch, evenly spread over the cases whose reference shows something: an empty one teaches little.
+
+    Of a volume the slice that shows most: a lesion of a few pixels takes longer to learn than a trial lasts.
+    """
+    areas = np.array([np.count_nonzero(mask) for mask in prepared.masks])
+    fullest = [
+        rows[np.argmax(areas[rows])] for rows in map(prepared.rows, [[n] for n in dict.fromkeys(prepared.names)])
+    ]
+    return sampling.spread(prepared.masks, np.array(fullest), BATCH)
 
 
 def overfit(
@@ -37,7 +45,8 @@ def overfit(
         rows: of the batch.
 
     Returns:
-        Cross-entropy plus soft Dice at each step, and images per second of training and of prediction (one row).
+        The loss at each step (cross-entropy plus soft Dice, or that of heatmaps), and images per second of training and
+        of prediction (one row).
     """
     device = devices.choose(chosen.device)
     precision = devices.choose_precision(chosen.precision, device)
@@ -45,19 +54,19 @@ def overfit(
     network = models.start(described).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     inputs = prediction.to_input(prepared.images[rows], device)
-    reference = torch.as_tensor(prepared.masks[rows]).to(device).long()
-    weights = [0.0] + [1.0] * (len(chosen.classes) - 1)
+    task = tasks.of_trial(chosen, described, prepared)
+    reference = torch.as_tensor(tasks.targets(task, prepared, rows)).to(device)
     values, started = [], time.perf_counter()
     for _ in range(STEPS):
         logits = prediction.forward(network, inputs, precision)
-        equal = [1.0] * len(chosen.classes)
-        loss = losses.cross_entropy(logits, reference, equal) + losses.soft_dice(logits, reference, weights)
+        loss = task.loss(logits, reference)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         values.append(float(loss.detach()))
     trained = time.perf_counter() - started
-    predicted = predict_seconds(network, prepared.images[rows], device, precision)
+    predicted = predict_seconds(network, prepared.images[rows], device, precision, task.predict)
     speed = {
         "training_images_per_second": STEPS * len(rows) / trained,
         "prediction_images_per_second": len(rows) / predicted,
@@ -66,13 +75,17 @@ def overfit(
 
 
 def predict_seconds(
-    network: torch.nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype
+    network: torch.nn.Module,
+    images: np.ndarray,
+    device: torch.device,
+    precision: torch.dtype,
+    predict: Callable[..., np.ndarray],
 ) -> float:
-    """Seconds to predict one batch, after one to warm up."""
+    """Seconds to predict one batch, after one to warm up; `predict` is the task's."""
     network.eval()
-    prediction.predict(network, images, device, precision, flip_average=False)
+    predict(network, images, device, precision, flip_average=False)
     devices.synchronise(device)
     started = time.perf_counter()
-    prediction.predict(network, images, device, precision, flip_average=False)
+    predict(network, images, device, precision, flip_average=False)
     devices.synchronise(device)
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Small true things to test on: drawn heads, an HC18 folder, arrays of discs, a whole tiny study."""
+"""Small true things to test on: drawn heads, an HC18 folder, volumes, arrays of discs, a whole tiny study."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.special import ellipe
 
-from lib import cases, datasets, evaluation, files, geometry, models, params, preprocessing, training, verification
+from lib import datasets, evaluation, files, geometry, models, params, preprocessing, splits, training, verification
 from lib.arrays import Arrays
 
 OUTLINE_PX = 2.5  # thickness of HC18's drawn outlines; their centre-line is the truth
@@ -117,6 +117,78 @@ def write_hc18_table(folder: Path, lines: list[str]) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Patient:
+    """A volume of 32 x 32 pixels a slice.
+
+    Attributes:
+        name: of its folder.
+        depth: number of slices.
+        head: (row, col, height, width) of what is not black, the same in all slices.
+        lesion: slices, rows and columns of blocks of lesion.
+    """
+
+    name: str
+    depth: int
+    head: tuple[int, int, int, int] = (8, 10, 16, 12)
+    lesion: tuple[tuple[slice, slice, slice], ...] = ()
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(depth, 32, 32) uint8."""
+        mask = np.zeros((self.depth, 32, 32), np.uint8)
+        for block in self.lesion:
+            mask[block] = 1
+        return mask
+
+    def image(self, seed: int) -> np.ndarray:
+        """(depth, 32, 32, 3) uint8: speckled tissue on black, lesion bright in FLAIR alone."""
+        row, col, height, width = self.head
+        image = np.zeros((self.depth, 32, 32, 3), np.uint8)
+        inner = image[:, row : row + height, col : col + width]
+        inner[:] = np.random.default_rng(seed).integers(80, 120, inner.shape)
+        inner[..., 1] = np.where(self.mask[:, row : row + height, col : col + width], 220, inner[..., 1])
+        return image
+
+
+# Shown by the network at twice the size; end slices are dropped. 48, 0, 48 and 42 voxels of lesion, of which 16 lie in
+# a dropped slice of the third, and 2 outside what is cropped of the fourth.
+PATIENTS = (
+    Patient("TCGA_CS_0001_19990101", 5, lesion=((slice(1, 4), slice(10, 14), slice(12, 16)),)),
+    Patient("TCGA_CS_0002_19990102", 4),
+    Patient("TCGA_DU_0003_19990103", 5, lesion=((slice(0, 3), slice(12, 16), slice(14, 18)),)),
+    Patient(
+        "TCGA_HT_0004_19990104",
+        6,
+        (4, 4, 16, 16),
+        ((slice(2, 4), slice(8, 12), slice(8, 13)), (slice(2, 3), slice(28, 29), slice(28, 30))),
+    ),
+)
+
+
+def write_lgg(folder: Path, patients: tuple[Patient, ...] = PATIENTS) -> Path:
+    """Patients in the layout kaggle_3m: a TIFF of three channels and one of the mask a slice."""
+    for seed, patient in enumerate(patients):
+        place = folder / "kaggle_3m" / patient.name
+        place.mkdir(parents=True)
+        for number, (image, mask) in enumerate(zip(patient.image(seed), patient.mask), start=1):
+            Image.fromarray(image).save(place / f"{patient.name}_{number}.tif")
+            Image.fromarray(mask * np.uint8(255)).save(place / f"{patient.name}_{number}_mask.tif")
+    return folder
+
+
+def volume_bench(folder: Path) -> evaluation.Bench:
+    """PATIENTS from raw folder to arrays, dealt to three folds; 05_evaluation's folder is empty."""
+    dataset = datasets.DATASETS["lgg"]
+    table = verification.verify(dataset, "lgg", write_lgg(folder / "raw")).cases
+    chosen = step_params("02_preprocessing", image_size=[32, 32], end_slices_dropped=1, crop_level=0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
+        prepared = preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))
+    folds = splits.assign_folds(table, 3, seed=0)
+    return evaluation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
+
+
 def verified(folder: Path) -> verification.Verification:
     """What 01_data_verification finds in an HC18 folder; it is not searched against the data sets at hand."""
     with pytest.MonkeyPatch.context() as patch:
@@ -134,7 +206,16 @@ def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
         masks[place] = (rows - row) ** 2 + (cols - col) ** 2 <= (size * draw.uniform(0.15, 0.3)) ** 2
         images[place, 0] = draw.integers(0, 80, (size, size)) + 150 * masks[place]
     same = geometry.fit((size, size), (size, size))
-    return Arrays([f"disc{n}" for n in range(count)], images, masks, [same] * count, f"discs-{count}-{size}-{seed}")
+    return Arrays(
+        names=[f"disc{n}" for n in range(count)],
+        images=images,
+        masks=masks,
+        geometries=[same] * count,
+        slices=np.zeros(count, np.int64),
+        points=None,
+        sigmas=None,
+        fingerprint=f"discs-{count}-{size}-{seed}",
+    )
 
 
 def disc_parts(arrays: Arrays) -> dict[str, list[str]]:
@@ -196,13 +277,14 @@ def tiny_study(folder: Path) -> TinyStudy:
     dataset = datasets.DATASETS["hc18"]
     found = verified(raw)
     table = found.cases
-    folds = cases.assign_folds(table, 3, seed=0)
+    folds = splits.assign_folds(table, 3, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
-        prepared = preprocessing.preprocess(table, dataset, [32, 48])
+        chosen = step_params("02_preprocessing", image_size=[32, 48])
+        prepared = preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))
     for fold in (0, 1):
         run = folder / "trainings" / files.run_name(fold, 0)
-        training.fit(training_params(fold=fold, epochs=8), NETWORK, prepared, cases.parts(folds, fold), run, print)
+        training.fit(training_params(fold=fold, epochs=8), NETWORK, prepared, splits.parts(folds, fold), run, print)
     bench = evaluation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
     chosen = step_params("05_evaluation", folds=[0, 1], device="cpu", precision="float32")
     measured = evaluation.evaluate_all(chosen, bench, folder / "trainings")

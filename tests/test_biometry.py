@@ -378,3 +378,33 @@ def test_a_head_of_one_pixel_is_refused():
 def test_there_are_no_millimetres_without_a_pixel_size(spacing_mm):
     with pytest.raises(ValueError, match="no millimetres without a pixel size"):
         biometry.measure_head(region(), spacing_mm)
+
+
+# Lines
+
+
+def test_hc_of_two_lines_is_the_perimeter_whichever_is_the_longer():
+    found = biometry.measure_lines(120, 90)
+    assert found == {"bpd": 90, "ofd": 120, "hc": pytest.approx(331.5524, abs=1e-3)}
+    assert biometry.measure_lines(90, 120)["hc"] == found["hc"]
+
+
+@pytest.mark.parametrize("lines", [(np.nan, 90.0), (90.0, np.nan), (np.nan, np.nan)], ids=str)
+def test_without_a_line_there_is_no_hc_and_the_other_line_stays(lines):
+    found = biometry.measure_lines(*lines)
+    assert np.isnan(found["hc"])
+    assert [found["ofd"], found["bpd"]] == pytest.approx(lines, nan_ok=True)
+
+
+def test_an_ellipse_without_width_is_its_long_axis_there_and_back():
+    assert biometry.measure_lines(100, 0)["hc"] == 200
+    assert biometry.measure_lines(0, 0) == {"bpd": 0, "ofd": 0, "hc": 0}
+    exact = 2 * 100 * special.ellipe(1 - 1e-6**2)
+    assert biometry.measure_lines(100, 0)["hc"] == pytest.approx(exact, rel=1e-9)
+
+
+def test_a_head_mask_is_measured_by_the_axes_of_its_ellipse_in_mm():
+    drawn = region()
+    ellipse = biometry.fit_head(drawn, (0.2, 0.2))
+    assert biometry.measure_head(drawn, (0.2, 0.2)) == biometry.measure_lines(ellipse.major, ellipse.minor)
+    assert ellipse.centre == pytest.approx((150.3 * 0.2, 160.7 * 0.2), abs=0.02)

@@ -1,7 +1,5 @@
-import functools
 import hashlib
 import io
-import operator
 import unicodedata
 import zlib
 from pathlib import Path
@@ -12,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import cases, files
+from lib import cases, files, points
 from lib.cases import Case, Finding
 from tests.builders import ellipse_region, save_png
 
@@ -25,23 +23,6 @@ def encoded(pixels, kind):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
-
-
-def groups_table(sizes, strata=1, seed=0):
-    """A manifest of groups: one subject each, so many cases each, strata at random."""
-    stratum = np.random.default_rng(seed).integers(0, strata, len(sizes))
-    rows = [
-        {"case": f"{group:03d}_{image}", "subject": f"{group:03d}", "fold_group": f"{group:03d}", "stratum": f"s{s}"}
-        for group, (size, s) in enumerate(zip(sizes, stratum))
-        for image in range(size)
-    ]
-    return pd.DataFrame(rows)
-
-
-def folds_table(fold_of):
-    """A row a case from {case: (subject, fold)}."""
-    rows = [{"case": c, "subject": s, "fold_group": s, "fold": f} for c, (s, f) in fold_of.items()]
-    return pd.DataFrame(rows, columns=cases.FOLD_COLUMNS)
 
 
 # Reading images
@@ -464,6 +445,71 @@ def test_a_case_s_hash_changes_with_a_byte_of_image_or_any_mask(tmp_path):
     assert len(hashes) == 4
 
 
+def write_all(folder, contents):
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_folder_s_hash_is_that_of_its_files_in_order_of_their_names(tmp_path):
+    folder = write_all(tmp_path / "patient", {"b": b"two", "a_mask": b"one", "c": b"three"})
+    assert cases.content_hash(folder, (folder,)) == hashlib.sha256(b"onetwothree").hexdigest()
+
+
+def test_a_folder_s_hash_changes_with_a_byte_of_any_file_and_not_with_the_folder_s_name(tmp_path):
+    contents = {"1.tif": b"a", "2.tif": b"b", "2_mask.tif": b"c"}
+    folder, other = (write_all(tmp_path / name, contents) for name in ("one", "two"))
+    before = cases.content_hash(folder, (folder,))
+    assert cases.content_hash(other, (other,)) == before
+    for name in contents:
+        write_all(other, contents | {name: b"x"})
+        assert cases.content_hash(other, (other,)) != before, name
+
+
+def test_a_folder_that_is_image_and_mask_counts_once(tmp_path):
+    folder = write_all(tmp_path / "patient", {"a": b"one"})
+    assert cases.content_hash(folder, ()) == cases.content_hash(folder, (folder, folder))
+
+
+def test_a_folder_in_a_volume_s_folder_is_refused_by_name(tmp_path):
+    folder = write_all(tmp_path / "patient", {"a": b"one"})
+    (folder / "b").mkdir()
+    with pytest.raises(ValueError, match=r"patient.b: cannot be read: "):
+        cases.content_hash(folder, (folder,))
+
+
+def test_the_distance_of_slices_stands_in_the_manifest_where_it_is_known(tmp_path):
+    known = Case("a", "a", tmp_path, (tmp_path,), (0.5, 0.6), slice_mm=4.5)
+    table = cases.cases_table([known, Case("b", "b", tmp_path, (tmp_path,), None)])
+    columns = ["spacing_slice_mm", "spacing_row_mm", "spacing_col_mm"]
+    assert table.loc[0, columns].tolist() == [4.5, 0.5, 0.6]
+    assert table.loc[1, columns].isna().all()
+    assert table.columns.tolist() == cases.CASE_COLUMNS
+
+
+def test_landmarks_come_back_from_disk_to_the_last_digit(tmp_path):
+    places = np.random.default_rng(0).uniform(0, 500, (2, 8))
+    written = pd.DataFrame(places, columns=points.POINT_COLUMNS)
+    written.insert(0, "case", ["007_HC", "8"])
+    files.write_csv(tmp_path / "points.csv", written)
+    pd.testing.assert_frame_equal(cases.read_points(tmp_path / "points.csv"), written, check_exact=True)
+
+
+def test_a_table_of_landmarks_without_one_of_them_is_refused(tmp_path):
+    table = pd.DataFrame(columns=["case", *points.POINT_COLUMNS[:-1]])
+    files.write_csv(tmp_path / "points.csv", table)
+    with pytest.raises(ValueError, match=r"points\.csv: columns \['bpd_2_col'\] are missing"):
+        cases.read_points(tmp_path / "points.csv")
+
+
+@pytest.mark.parametrize(
+    ("stratum", "group"), [("malignant small", "malignant"), ("CS", "CS"), ("", "all"), (None, "all")]
+)
+def test_the_group_of_a_case_is_the_first_word_of_its_stratum(stratum, group):
+    assert cases.group_of(pd.Series([stratum], dtype=object)).tolist() == [group]
+
+
 def test_findings_are_ordered_by_gravity_then_check_then_case():
     found = [
         Finding("note", "a", "1", "", ""),
@@ -498,100 +544,3 @@ def test_groups_do_not_depend_on_the_order_of_pairs():
         cases.join_groups("fedcba", [pairs[i] for i in np.random.default_rng(seed).permutation(4)]) == expected
         for seed in range(10)
     )
-
-
-# Folds
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_subject_is_in_two_folds_and_every_case_is_in_one(seed):
-    table = groups_table(np.random.default_rng(seed).integers(1, 5, 40), strata=4, seed=seed)
-    folds = cases.assign_folds(table, 5, seed)
-    cases.check_disjoint(folds)
-    assert folds["case"].tolist() == table["case"].tolist()
-    assert sorted(folds["fold"].unique()) == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_each_stratum_is_spread_evenly_up_to_its_largest_group(seed):
-    table = groups_table(np.random.default_rng(seed).integers(1, 4, 60), strata=3, seed=seed)
-    folds = cases.assign_folds(table, 5, seed).merge(table)
-    counts = folds.groupby(["stratum", "fold"]).size().unstack(fill_value=0)
-    largest = table.groupby(["stratum", "fold_group"]).size().groupby("stratum").max()
-    assert (counts.max(axis=1) - counts.min(axis=1) <= largest).all()
-
-
-def test_groups_of_one_case_and_one_stratum_fill_folds_equally():
-    folds = cases.assign_folds(groups_table([1] * 20), 5, seed=1)
-    assert folds["fold"].value_counts().tolist() == [4] * 5
-
-
-def test_folds_are_the_same_for_the_same_seed_and_others_for_another():
-    table = groups_table([1, 2] * 20, strata=3)
-    same, again, other = (cases.assign_folds(table, 5, seed)["fold"].tolist() for seed in (1, 1, 2))
-    assert same == again
-    assert same != other
-
-
-def test_folds_do_not_depend_on_the_order_of_rows():
-    table = groups_table(np.random.default_rng(0).integers(1, 4, 40), strata=3)
-    table["stratum"] = np.random.default_rng(1).permutation(table["stratum"])  # groups of several strata too
-    expected = cases.assign_folds(table, 5, seed=3).set_index("case")["fold"]
-    for seed in range(5):
-        shuffled = table.sample(frac=1, random_state=seed)
-        folds = cases.assign_folds(shuffled, 5, seed=3)
-        assert folds["case"].tolist() == shuffled["case"].tolist()
-        assert folds.set_index("case")["fold"].loc[expected.index].equals(expected)
-
-
-def test_subjects_of_one_group_stay_in_one_fold():
-    table = groups_table([1] * 12).assign(fold_group=[f"{n // 2:03d}" for n in range(12)])
-    assert cases.assign_folds(table, 3, seed=0).groupby("fold_group")["fold"].nunique().eq(1).all()
-
-
-def test_fewer_groups_than_folds_are_refused():
-    with pytest.raises(ValueError, match="2 fold groups cannot fill 3 folds"):
-        cases.assign_folds(groups_table([3, 3]), 3, seed=0)
-
-
-def test_a_subject_in_two_folds_is_named_with_its_cases():
-    folds = folds_table({"010_HC": ("010", 0), "010_2HC": ("010", 2), "011_HC": ("011", 1)})
-    with pytest.raises(ValueError, match="subject 010 is in two folds: 010_HC in fold 0, 010_2HC in fold 2; expected"):
-        cases.check_disjoint(folds)
-
-
-def test_a_fold_group_in_two_folds_is_named_with_its_cases():
-    folds = folds_table({"a": ("1", 0), "b": ("2", 1)}).assign(fold_group="1")
-    with pytest.raises(ValueError, match="fold_group 1 is in two folds: a in fold 0, b in fold 1"):
-        cases.check_disjoint(folds)
-
-
-# Parts
-
-
-@pytest.mark.parametrize(("fold", "validation"), [(0, 1), (1, 2), (3, 0)])
-def test_the_next_fold_validates(fold, validation):
-    folds = folds_table({f"c{n}": (f"s{n}", n) for n in range(4)})
-    parts = cases.parts(folds, fold)
-    assert parts["test"] == [f"c{fold}"]
-    assert parts["validation"] == [f"c{validation}"]
-    assert sorted(functools.reduce(operator.iadd, parts.values(), [])) == ["c0", "c1", "c2", "c3"]
-
-
-def test_each_case_is_tested_once_over_all_folds():
-    folds = cases.assign_folds(groups_table([1, 2, 3] * 5), 5, seed=0)
-    tested = [case for fold in range(5) for case in cases.parts(folds, fold)["test"]]
-    assert sorted(tested) == sorted(folds["case"])
-
-
-@pytest.mark.parametrize("fold", [-1, 4])
-def test_a_fold_that_does_not_exist_is_refused(fold):
-    folds = folds_table({f"c{n}": (f"s{n}", n) for n in range(4)})
-    with pytest.raises(ValueError, match=f"fold {fold} does not exist; expected 0 to 3"):
-        cases.parts(folds, fold)
-
-
-def test_parts_refuse_folds_that_share_a_subject():
-    folds = folds_table({"a": ("1", 0), "b": ("1", 1), "c": ("2", 2)})
-    with pytest.raises(ValueError, match="subject 1 is in two folds"):
-        cases.parts(folds, 0)

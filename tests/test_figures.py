@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lib import figures, measurement, statistics
 from lib.cases import QUANTITIES
+from lib.tables import GUESSES
 
 CLASSES = ["background", "parenchyma", "csp"]
 
@@ -163,6 +164,17 @@ def test_training_curves_show_each_column_of_the_history() -> None:
     assert list(rate.lines[0].get_ydata()) == [1e-3] * 3
 
 
+def test_training_curves_of_landmarks_show_an_error_and_what_a_blank_map_scores() -> None:
+    drawn = history(validation_error_percent=[9.0, 4.0, 5.0], train_selection=[-12.0, -6.0, -3.0])
+    figure = figures.training_curves(drawn, ["background", "head"])
+    loss, error, _ = figure.axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in [*loss.lines, *error.lines]}
+    assert lines["blank map"] == [1, 1]
+    assert lines["validation, chooses"] == [9, 4, 5]
+    assert list(error.lines[0].get_ydata()) == [12, 6, 3]
+    assert "Error (% of OFD)" in texts(figure)
+
+
 def test_limits_of_agreement_are_written_at_their_lines() -> None:
     table = measured(9)
     limits = statistics.limits_of_agreement(np.array([(100 + i) % 3 - 1 for i in range(9)], float))
@@ -225,6 +237,126 @@ def test_writing_in_a_confusion_stands_out_from_its_ground() -> None:
     assert [text.get_color() for text in figure.axes[0].texts] == ["black", "white", "white", "white"]
 
 
+# Landmarks
+
+
+def test_augmented_landmarks_are_drawn_on_their_own_image(image: np.ndarray, mask: np.ndarray) -> None:
+    places = np.array([[[10.0, 5], [30, 50], [8, 30], [33, 25]], [[11.0, 6], [31, 51], [9, 31], [34, 26]]])
+    figure = figures.augmentations(np.stack([image] * 2), np.stack([mask] * 2), CLASSES, places)
+    for axes, drawn in zip(figure.axes, places):
+        ends = [np.column_stack([line.get_ydata(), line.get_xdata()]) for line in axes.lines[::2]]
+        assert np.array_equal(np.concatenate(ends), drawn)
+
+
+def overlay(predicted: list[list[float]], image: np.ndarray) -> figures.LandmarkOverlay:
+    reference = np.array([[10.0, 5], [30, 50], [8, 30], [33, 25]])
+    return figures.LandmarkOverlay("a", image, reference, np.array(predicted), (0.2, 0.2), "OFD 1.00 mm, BPD missed")
+
+
+def test_lines_of_landmarks_run_from_end_to_end_the_reference_below(image: np.ndarray) -> None:
+    figure = figures.landmark_overlays([overlay([[11.0, 6], [31, 51], [np.nan, np.nan], [33, 25]], image)])
+    lines = figure.axes[0].lines[1:]  # the first is the scale bar
+    ends = [np.column_stack([line.get_ydata(), line.get_xdata()]).tolist() for line in lines[:3]]
+    assert ends == [[[10, 5], [30, 50]], [[8, 30], [33, 25]], [[11, 6], [31, 51]]]
+    assert "OFD 1.00 mm, BPD missed" in texts(figure)
+    assert "reference predicted" in texts(figure)
+
+
+def test_an_end_beyond_the_frame_does_not_make_its_picture_smaller(image: np.ndarray) -> None:
+    axes = figures.landmark_overlays([overlay([[-40.0, -90], [200, 200], [8, 30], [33, 25]], image)]).axes[0]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 59.5), (39.5, -0.5))
+
+
+def test_more_than_twelve_overlays_of_landmarks_are_refused(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="13 overlays; a sheet holds at most 12"):
+        figures.landmark_overlays([overlay([[1.0, 1]] * 4, image)] * 13)
+
+
+def test_both_heatmaps_stand_beside_their_image_on_one_scale(image: np.ndarray, tmp_path: Path) -> None:
+    maps = np.zeros((2, 40, 60), np.float32)
+    maps[0, 10, 5], maps[1, 8, 30] = 0.5, 1.0
+    figure = figures.heatmaps(image, maps, "a")
+    shown = [axes.images[0] for axes in figure.axes[1:3]]
+    assert [np.asarray(each.get_array()).max() for each in shown] == [0.5, 1.0]
+    assert {each.get_clim() for each in shown} == {(0, 1)}
+    assert "ends of the OFD" in texts(figure)
+    assert figures.save(figure, tmp_path / "heatmaps").suffix == ".png"
+
+
+def line_errors(values: list[float], line: str = "ofd", route: str = "landmark") -> pd.DataFrame:
+    table = pd.DataFrame({"error_mm": values, "error_px": values, "case": [f"c{i}" for i in range(len(values))]})
+    return table.assign(line=line, route=route)
+
+
+def test_every_error_of_a_landmark_is_a_point_and_every_miss_a_cross_above_them() -> None:
+    both = pd.concat([line_errors([0.5, 1.0, np.nan]), line_errors([20.0, 30.0, 40.0], route="mean shape")])
+    (axes,) = figures.landmark_errors(both).axes
+    points, crosses, guesses, none = axes.collections
+    assert sorted(points.get_offsets()[:, 1]) == [0.5, 1.0]
+    assert crosses.get_offsets()[:, 1].min() > 40
+    assert len(guesses.get_offsets()) == 3
+    assert len(none.get_offsets()) == 0
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["OFD\nlandmark\nn = 3, 1 missed", "OFD\nmean shape\nn = 3"]
+    assert axes.get_yscale() == "log"
+
+
+def test_errors_of_landmarks_are_in_pixels_where_no_size_is_known(tmp_path: Path) -> None:
+    figure = figures.landmark_errors(line_errors([1.0, 2.0]).assign(error_mm=np.nan))
+    assert "Distance of the ends (pixels)" in texts(figure)
+    assert figures.save(figure, tmp_path / "x").suffix == ".svg"
+
+
+def test_a_network_that_misses_every_line_leaves_its_guesses_drawn(tmp_path: Path) -> None:
+    both = pd.concat([line_errors([np.nan, np.nan]), line_errors([20.0, 30.0], route="mean shape")])
+    assert "n = 2, 2 missed" in texts(figures.landmark_errors(both))
+    nothing = figures.landmark_errors(line_errors([np.nan, np.nan]))
+    figures.save(nothing, tmp_path / "x")
+
+
+def test_only_the_measuring_route_of_landmarks_and_the_baseline_are_drawn() -> None:
+    table = measured(4).query("stage == 'post'").replace({"route": {"ellipse": "landmark"}})
+    guesses = [table[table["route"] == "baseline"].assign(route=route, predicted_mm=0.0) for route in GUESSES[1:]]
+    figure = figures.agreement_scatter(pd.concat([table, *guesses]))
+    assert "baseline, n = 4 measured, n = 4" in texts(figure)
+    assert figure.axes[0].get_xlim()[0] > 50
+    assert "HC, n = 4" in texts(figures.bland_altman(pd.concat([table, *guesses])))
+
+
+# Studies
+
+
+def pairs(differences: list[float], study: str = "other", quantity: str = "hc") -> pd.DataFrame:
+    table = pd.DataFrame({"difference_mm": differences})
+    table["case"] = table["subject"] = [f"c{i}" for i in range(len(differences))]
+    return table.assign(quantity=quantity, study_a="own", study_b=study, route_b="landmark")
+
+
+def test_paired_differences_are_a_point_a_case_and_a_panel_a_quantity() -> None:
+    long = pd.concat([pairs([1.0, -2.0, 0.5, np.nan]), pairs([9.0], "own"), pairs([3.0, 4.0], quantity="bpd")])
+    bpd, hc = figures.paired_differences(long).axes
+    assert sorted(hc.collections[0].get_offsets()[:, 0]) == [-2, 0.5, 1]
+    assert [label.get_text() for label in bpd.get_yticklabels()] == ["other\nlandmark"]
+    assert (bpd.get_title(), hc.get_title()) == ("BPD", "HC")
+    assert [axes.texts[0].get_text() for axes in (bpd, hc)] == ["n = 2", "n = 3"]
+    assert hc.lines[1].get_xdata()[0] == pytest.approx(-0.5 / 3)  # after the line of no difference
+
+
+def test_each_other_study_has_a_line_of_its_own_in_every_panel() -> None:
+    long = pd.concat([pairs([1.0, 2.0], "b"), pairs([3.0, 4.0], "c"), pairs([5.0, 6.0], "c", "bpd")])
+    bpd, hc = figures.paired_differences(long).axes
+    assert [label.get_text() for label in bpd.get_yticklabels()] == ["b\nlandmark", "c\nlandmark"]
+    heights = [points.get_offsets()[:, 1].mean() for points in (*hc.collections[0::2], bpd.collections[0])]
+    assert heights == pytest.approx([0, 1, 1], abs=0.2)
+
+
+def test_where_nothing_is_compared_the_figure_says_so(tmp_path: Path) -> None:
+    for long in (pairs([]), pairs([1.0], "own"), pairs([np.nan])):
+        figure = figures.paired_differences(long)
+        assert "nothing is compared in millimetres" in texts(figure)
+        figures.save(figure, tmp_path / "nothing")
+
+
 @pytest.mark.parametrize("draw", [figures.agreement_scatter, figures.bland_altman])
 def test_without_a_measured_head_the_figure_says_so(draw: Callable[[pd.DataFrame], Figure], tmp_path: Path) -> None:
     for table in (measured(3).iloc[:0], measured(3).iloc[:0].reindex(columns=measurement.COLUMNS)):
@@ -273,7 +405,7 @@ def test_the_other_figures_are_drawn(image: np.ndarray, mask: np.ndarray, tmp_pa
     shapes = pd.DataFrame({"layer": ["a", "b"], "channels": [4, 8], "rows": 8, "cols": 8, "parameters": [40, 300]})
     drawn = [
         figures.preprocessing([image], [image[::2, ::2]], [mask], [mask[::2, ::2]], ["a"], CLASSES),
-        figures.augmentations(np.stack([image] * 3), np.stack([mask] * 3), CLASSES),
+        figures.augmentations(np.stack([image] * 3), np.stack([mask] * 3), CLASSES, None),
         figures.feature_sizes(shapes),
         figures.probability(image, image / 255, "a"),
     ]

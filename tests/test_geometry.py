@@ -151,6 +151,104 @@ def test_what_lies_in_the_padding_does_not_reach_native_pixels():
     assert (geometry.to_native(values, mapping) == 1).all()
 
 
+# Crops
+
+
+CROPS = [
+    ((256, 256), (128, 192), (20, 31, 180, 201)),
+    ((256, 256), (256, 256), (0, 0, 256, 256)),
+    ((97, 61), (64, 64), (13, 7, 50, 41)),  # enlarged
+    ((32, 32), (32, 32), (8, 10, 16, 12)),  # doubled
+    ((40, 40), (32, 64), (39, 0, 1, 40)),  # one row
+]
+crops = pytest.mark.parametrize(("native", "network", "crop"), CROPS, ids=str)
+
+
+def test_a_crop_doubled_and_padded_by_hand():
+    mapping = geometry.fit((32, 32), (32, 32), (8, 10, 16, 12))
+    assert (mapping.native_height, mapping.native_width) == (32, 32)
+    assert (mapping.scale_row, mapping.scale_col) == (2, 2)
+    assert (mapping.pad_row, mapping.pad_col) == (0, 4)
+    assert mapping.inner_shape == (32, 24)
+    assert mapping.crop == (slice(8, 24), slice(10, 22))
+    assert mapping.inner == (slice(0, 32), slice(4, 28))
+    # The pixel (8, 10) becomes rows 0-1 and columns 4-5, whose middle is (0.5, 4.5).
+    assert geometry.points_to_network([[8, 10], [23, 21]], mapping).tolist() == [[0.5, 4.5], [30.5, 26.5]]
+
+
+@shapes
+def test_no_crop_is_the_whole_image(native, network):
+    assert geometry.fit(native, network) == geometry.fit(native, network, (0, 0, *native))
+
+
+@crops
+def test_points_of_a_crop_come_back_within_a_billionth_of_a_pixel(native, network, crop):
+    mapping = geometry.fit(native, network, crop)
+    points = np.random.default_rng(0).uniform(-0.5, np.array(native) - 0.5, (50, 2))  # some lie outside the crop
+    back = geometry.points_to_native(geometry.points_to_network(points, mapping), mapping)
+    assert np.abs(back - points).max() < 1e-9
+
+
+@crops
+def test_the_crop_s_outer_edges_map_to_the_edges_of_its_place(native, network, crop):
+    mapping = geometry.fit(native, network, crop)
+    start = np.array(crop[:2]) - 0.5
+    edges = geometry.points_to_network(np.stack([start, start + crop[2:]]), mapping)
+    rows, cols = mapping.inner
+    expected = [[rows.start - 0.5, cols.start - 0.5], [rows.stop - 0.5, cols.stop - 0.5]]
+    assert edges == pytest.approx(np.array(expected), abs=1e-9)
+
+
+@crops
+def test_a_crop_is_shown_as_it_would_be_cut_out_beforehand(native, network, crop):
+    image = np.random.default_rng(0).integers(0, 256, native).astype(np.uint8)
+    mask = np.random.default_rng(1).integers(0, 3, native).astype(np.uint8)
+    mapping, alone = geometry.fit(native, network, crop), geometry.fit(crop[2:], network)
+    cut = mapping.crop
+    assert np.array_equal(
+        geometry.image_to_network(image, mapping), geometry.image_to_network(np.ascontiguousarray(image[cut]), alone)
+    )
+    assert np.array_equal(
+        geometry.mask_to_network(mask, mapping, 3), geometry.mask_to_network(np.ascontiguousarray(mask[cut]), alone, 3)
+    )
+
+
+@crops
+def test_native_pixels_outside_the_crop_are_0(native, network, crop):
+    mapping = geometry.fit(native, network, crop)
+    back = geometry.to_native(np.ones((2, *network), np.float32), mapping)
+    assert back.shape == (2, *native)
+    assert (back[(slice(None), *mapping.crop)] == 1).all()
+    assert back.sum() == 2 * crop[2] * crop[3]
+
+
+def test_a_doubled_crop_comes_back_to_the_last_digit():
+    mapping = geometry.fit((32, 32), (32, 32), (8, 10, 16, 12))
+    drawn = np.random.default_rng(0).random((16, 12), np.float32)
+    shown = np.zeros((1, 32, 32), np.float32)
+    shown[0][mapping.inner] = np.repeat(np.repeat(drawn, 2, axis=0), 2, axis=1)
+    assert np.array_equal(geometry.to_native(shown, mapping)[0][mapping.crop], drawn)
+
+
+def test_slices_come_back_to_their_places_and_the_others_are_0():
+    mapping = geometry.fit((32, 32), (32, 32), (8, 10, 16, 12))
+    values = np.stack([np.full((2, 32, 32), value, np.float32) for value in (0.25, 0.5)])
+    values[:, 1] += 0.125
+    volume = geometry.slices_to_native(values, mapping, np.array([4, 1]), depth=6)
+    assert volume.shape == (2, 6, 32, 32)
+    inside = volume[(slice(None), slice(None), *mapping.crop)]
+    assert inside[0, :, 0, 0].tolist() == [0, 0.5, 0, 0, 0.25, 0]
+    assert inside[1, :, 0, 0].tolist() == [0, 0.625, 0, 0, 0.375, 0]
+    assert volume.sum() == inside.sum()
+
+
+def test_one_image_is_a_volume_of_one_slice():
+    mapping = geometry.fit((20, 60), (32, 48))
+    values = np.random.default_rng(0).random((1, 3, 32, 48)).astype(np.float32)
+    found = geometry.slices_to_native(values, mapping, np.array([0]), 1)
+    assert np.array_equal(found[:, 0], geometry.to_native(values[0], mapping))
+
+
 # Masks
 
 

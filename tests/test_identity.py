@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import cases, datasets, files, identity, verification
+from lib import cases, datasets, files, identity, splits, verification
 from tests import builders
 from tests.builders import Head, save_png
 
@@ -99,8 +99,8 @@ def test_examination_pixel_size_and_hc_are_those_of_hc18(home):
 def test_images_of_one_examination_are_never_in_two_folds(home):
     table = verify(rename(home)).cases
     for seed in range(5):
-        folds = cases.assign_folds(table, 3, seed)
-        cases.check_disjoint(folds)
+        folds = splits.assign_folds(table, 3, seed)
+        splits.check_disjoint(folds)
         assert folds.groupby("subject")["fold"].nunique().max() == 1
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import biometry, cases, datasets, evaluation, measurement, shapes, tables
+from lib import biometry, cases, datasets, files, landmarks, masks, measurement, points, shapes, splits, tables, views
 from tests import builders
 from tests.builders import Head
 
 HC18 = datasets.DATASETS["hc18"]
+DATA = files.ROOT.parent / "shared" / "data"
 
 
 def large_heads():
@@ -25,7 +26,7 @@ def large_heads():
 def written(tmp_path_factory):
     folder = builders.write_hc18(tmp_path_factory.mktemp("raw"), large_heads())
     table = builders.verified(folder).cases
-    return table, cases.assign_folds(table, 3, seed=0)
+    return table, splits.assign_folds(table, 3, seed=0)
 
 
 def as_drawn(region, head):
@@ -41,9 +42,9 @@ def predictions(folder, tested, change=as_drawn):
     drawn = {head.name: head for head in large_heads()}
     for row in tested.to_dict("records"):
         region = change(builders.region_of(drawn[row["case"]]), drawn[row["case"]])
-        path = evaluation.prediction_file(folder, row["stage"], row["fold"], row["seed"], row["case"])
-        evaluation.write_mask(path, region.astype(np.uint8))
-    return folder / "predictions"
+        path = masks.place(folder, row["stage"], row["fold"], row["seed"], row["case"], is_volume=False)
+        masks.write(path, region.astype(np.uint8))
+    return folder
 
 
 def masks_of(folds, stages=("post",), seeds=(0,)):
@@ -58,12 +59,17 @@ def masks_of(folds, stages=("post",), seeds=(0,)):
     )
 
 
-def measure(written, folder, table=None, change=as_drawn, tested=None, **keys):
+def bench_of(written, folder, table=None, change=as_drawn, tested=None, **keys):
     manifest, folds = written
     tested = masks_of(folds) if tested is None else tested
     chosen = builders.step_params("06_biometry", **({"hc_range_mm": [10.0, 400.0]} | keys))
-    masks = predictions(folder, tested, change)
-    return measurement.measure_all(chosen, manifest if table is None else table, folds, tested, HC18, masks)
+    predicted = predictions(folder, tested, change)
+    return measurement.Bench(chosen, manifest if table is None else table, folds, HC18, predicted, tested)
+
+
+def measure(written, folder, table=None, change=as_drawn, tested=None, **keys):
+    bench = bench_of(written, folder, table, change, tested, **keys)
+    return measurement.measure_all(bench, measurement.find_heads(bench))
 
 
 def ellipses(measured, quantity="hc"):
@@ -148,6 +154,7 @@ def test_without_any_pixel_size_there_is_no_row(written, tmp_path):
     assert measured.empty
     assert measured.columns.tolist() == measurement.COLUMNS
     assert measurement.axes_in_order(measured)
+    assert measurement.exchanged_are_flagged(measured)
     assert measurement.flagged(measured).empty
     assert tables.agreement(measured).empty
 
@@ -155,17 +162,21 @@ def test_without_any_pixel_size_there_is_no_row(written, tmp_path):
 def test_where_the_study_names_no_head_nothing_is_measured_and_no_mask_is_read(written, tmp_path):
     table, folds = written
     chosen = builders.step_params("06_biometry", head_classes=[])
-    nowhere = tmp_path / "nowhere"
-    measured = measurement.measure_all(chosen, table, folds, masks_of(folds), HC18, nowhere)
+    bench = measurement.Bench(chosen, table, folds, HC18, tmp_path / "nowhere", masks_of(folds))
+    heads = measurement.find_heads(bench)
+    measured = measurement.measure_all(bench, heads)
     assert measured.empty
+    assert bench.measurable == set()
+    assert measurement.points_of(heads).columns.tolist() == measurement.FOUND_COLUMNS
     assert measured.columns.tolist() == measurement.COLUMNS
     assert measurement.axes_in_order(measured)
+    assert measurement.exchanged_are_flagged(measured)
     assert measurement.flagged(measured).empty
 
 
 def test_a_case_without_a_pixel_size_does_not_count_in_the_training_mean(written):
     _, folds = written
-    train = cases.parts(folds, 0)["train"]
+    train = splits.parts(folds, 0)["train"]
     references = {train[0]: {"bpd": 1.0, "ofd": 2.0, "hc": 3.0}}
     assert measurement.training_mean(folds, 0, references) == references[train[0]]
     assert all(np.isnan(value) for value in measurement.training_mean(folds, 0, {}).values())
@@ -229,11 +240,7 @@ def test_no_measured_head_has_no_axes_in_the_wrong_order(written, tmp_path):
 
 
 def describe_shapes(written, folder, table=None, change=as_drawn, tested=None):
-    manifest, folds = written
-    tested = masks_of(folds) if tested is None else tested
-    masks = predictions(folder, tested, change)
-    chosen = builders.step_params("06_biometry")
-    return measurement.shapes_of_all(chosen, manifest if table is None else table, tested, HC18, masks)
+    return measurement.shapes_of_all(bench_of(written, folder, table, change, tested))
 
 
 def test_predicted_and_reference_shapes_of_drawn_heads_are_those_of_the_ellipses(written, tmp_path):
@@ -298,3 +305,293 @@ def test_a_shifted_prediction_is_found_by_its_centroid(written, tmp_path):
 )
 def test_a_pixel_size_of_a_table_is_known_or_none(spacing_mm, known):
     assert measurement.known_spacing(spacing_mm) == known
+
+
+# Ends of the lines, by either route
+
+
+def test_ends_of_masks_are_those_of_the_drawn_axes_in_canonical_order(written, tmp_path):
+    found = measurement.points_of(measurement.find_heads(bench_of(written, tmp_path)))
+    assert found.columns.tolist() == measurement.FOUND_COLUMNS
+    assert (found["route"] == "ellipse").all()
+    drawn = {head.name: head for head in large_heads()}
+    for row in found.to_dict("records"):
+        head = drawn[row["case"]]
+        expected = points.axis_ends(head.centre, head.major, head.minor, head.angle_deg)
+        ends = np.array([row[name] for name in points.POINT_COLUMNS]).reshape(4, 2)
+        assert ends == pytest.approx(expected, abs=0.5), head.name  # a turn of 0.1 degrees moves an end by 0.25
+
+
+def test_lengths_between_the_ends_are_the_measured_axes(written, tmp_path):
+    bench = bench_of(written, tmp_path)
+    heads = measurement.find_heads(bench)
+    measured = measurement.measure_all(bench, heads)
+    spacing = written[0].set_index("case")["spacing_row_mm"]
+    ends = (
+        heads[points.POINT_COLUMNS].to_numpy().reshape(-1, 4, 2) * spacing.loc[heads["case"]].to_numpy()[:, None, None]
+    )
+    for place, quantity in enumerate(("ofd", "bpd")):
+        values = ellipses(measured, quantity)["predicted_mm"].loc[heads["case"]]
+        assert points.line_lengths(ends)[:, place] == pytest.approx(values.to_numpy(), rel=1e-12)
+
+
+def test_points_are_those_after_post_processing_only(written, tmp_path):
+    tested = masks_of(written[1], stages=("raw", "post"), seeds=(0, 1))
+    heads = measurement.find_heads(bench_of(written, tmp_path, tested=tested))
+    found = measurement.points_of(heads)
+    assert len(heads) == 2 * len(found) == len(tested)
+    assert not found.duplicated(["case", "seed", "route"]).any()
+
+
+def test_without_a_pixel_size_a_head_has_ends_and_no_millimetres(written, tmp_path):
+    unknown = written[0].assign(spacing_row_mm=np.nan, spacing_col_mm=np.nan)
+    heads = measurement.find_heads(bench_of(written, tmp_path, table=unknown))
+    assert heads[points.POINT_COLUMNS].notna().all(axis=None)
+    assert heads[["ofd_mm", "bpd_mm"]].isna().all(axis=None)
+
+
+def test_a_head_without_an_ellipse_has_no_ends(written, tmp_path):
+    found = measurement.points_of(measurement.find_heads(bench_of(written, tmp_path, change=nothing)))
+    assert len(found) == len(masks_of(written[1]))
+    assert found[points.POINT_COLUMNS].isna().all(axis=None)
+
+
+def test_a_mask_that_cannot_be_read_is_an_error_and_no_missed_head(written, tmp_path):
+    bench = bench_of(written, tmp_path)
+    bench.predicted(bench.tested.iloc[0].to_dict()).write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        measurement.find_heads(bench)
+
+
+# Pixels of 2 mm by 1 mm; three cases, a fold each. Lines of case "a": OFD (0, 0) to (30, 80), so (60, 80) mm: 100 mm;
+# BPD (20, 0) to (0, 30), so (40, 30) mm: 50 mm.
+
+A = [0.0, 0, 30, 80, 20, 0, 0, 30]
+TALL_PIXELS = (2.0, 1.0)
+
+
+def scaled(ends, factor):
+    return [factor * value for value in ends]
+
+
+def manifest_of(**columns):
+    table = {"case": list("abc"), "subject": list("abc"), "split": "", "stratum": ""}
+    table |= {"spacing_row_mm": TALL_PIXELS[0], "spacing_col_mm": TALL_PIXELS[1], "slices": 1, "mask": "none.png"}
+    table |= {"height": 90, "width": 120}
+    return pd.DataFrame(table | columns).reindex(columns=cases.CASE_COLUMNS)
+
+
+FOLDS = pd.DataFrame(
+    {"case": list("abc"), "subject": list("abc"), "fold_group": list("abc"), "fold": range(3), "validates": True}
+)
+REFERENCE = pd.DataFrame(
+    [["a", *A], ["b", *scaled(A, 0.5)], ["c", *scaled(A, 2)]], columns=["case", *points.POINT_COLUMNS]
+)
+
+
+def found_of(*rows):
+    """points.csv of 05, of (case, fold, route, ends)."""
+    table = pd.DataFrame([[case, case, fold, 0, route, *ends, 0.9, 0.8] for case, fold, route, ends in rows])
+    return table.set_axis(measurement.FOUND_COLUMNS, axis=1)
+
+
+def landmark_bench(found, table=None, **keys):
+    chosen = builders.step_params("06_biometry", landmarks="multicentre", **({"hc_range_mm": [10.0, 400.0]} | keys))
+    tested = found.assign(stage="post")[["case", "fold", "seed", "stage"]].drop_duplicates()
+    table = manifest_of() if table is None else table
+    return measurement.Bench(chosen, table, FOLDS, HC18, "nowhere", tested, found, REFERENCE)
+
+
+def measure_landmarks(found, table=None, **keys):
+    bench = landmark_bench(found, table, **keys)
+    return measurement.measure_all(bench, measurement.find_heads(bench))
+
+
+def quantities(measured, route, column="predicted_mm"):
+    return measured[measured["route"] == route].set_index("quantity")[column].to_dict()
+
+
+def test_landmarks_are_measured_along_each_axis_of_their_pixels():
+    measured = measure_landmarks(found_of(("a", 0, "landmark", scaled(A, 1.1))))
+    assert measured.columns.tolist() == measurement.COLUMNS
+    found = quantities(measured, "landmark")
+    assert (found["ofd"], found["bpd"]) == pytest.approx((110, 55))
+    assert found["hc"] == pytest.approx(builders.perimeter(110, 55), rel=1e-9)
+    reference = quantities(measured, "landmark", "reference_mm")
+    assert (reference["ofd"], reference["bpd"]) == pytest.approx((100, 50))
+    assert reference["hc"] == pytest.approx(builders.perimeter(100, 50), rel=1e-9)
+    assert set(measured["stage"]) == {"post"}
+    assert (measured["flags"] == "long").equals(measured["route"] == "landmark")  # 2 : 1 is above the largest ratio
+
+
+def test_order_of_ends_changes_no_millimetre():
+    turned = [A[2], A[3], A[0], A[1], *A[6:], A[4], A[5]]
+    both = [measure_landmarks(found_of(("a", 0, "landmark", ends))) for ends in (A, turned)]
+    pd.testing.assert_frame_equal(*both)
+
+
+def test_hc_of_landmarks_has_the_published_reference_where_there_is_one():
+    measured = measure_landmarks(found_of(("a", 0, "landmark", A)), manifest_of(hc_mm=[250.0, np.nan, np.nan]))
+    reference = quantities(measured, "landmark", "reference_mm")
+    assert reference["hc"] == 250
+    assert (reference["ofd"], reference["bpd"]) == pytest.approx((100, 50))
+
+
+def test_published_axes_do_not_replace_the_published_points():
+    measured = measure_landmarks(found_of(("a", 0, "landmark", A)), manifest_of(ofd_mm=123.0, bpd_mm=45.0))
+    assert quantities(measured, "landmark", "reference_mm")["ofd"] == pytest.approx(100)
+
+
+def test_the_baseline_of_landmarks_is_the_mean_of_the_training_references():
+    measured = measure_landmarks(found_of(("a", 0, "landmark", A), ("a", 0, "mean shape", A)))
+    guess = quantities(measured, "baseline")  # fold 0 is tested, b validates, c trains
+    assert (guess["ofd"], guess["bpd"]) == pytest.approx((200, 100))
+    assert guess["hc"] == pytest.approx(builders.perimeter(200, 100), rel=1e-9)
+    assert (measured["route"] == "baseline").sum() == 3  # once, whatever guesses there are
+
+
+def test_a_blank_map_measures_nothing_in_millimetres():
+    measured = measure_landmarks(found_of(("a", 0, "landmark", A), ("a", 0, "blank map", [44.5, 59.5] * 4)))
+    assert quantities(measured, "blank map") == {"bpd": 0, "ofd": 0, "hc": 0}
+    assert set(quantities(measured, "blank map", "flags").values()) == {""}
+    assert tables.agreement(measured).set_index(["route", "quantity"]).loc[("blank map", "ofd"), "mae_percent"] == 100
+
+
+def test_a_bpd_longer_than_the_ofd_is_flagged_and_kept():
+    exchanged = [*A[4:], *A[:4]]
+    measured = measure_landmarks(found_of(("a", 0, "landmark", exchanged)), max_axis_ratio=2.5)
+    found = quantities(measured, "landmark")
+    assert (found["ofd"], found["bpd"]) == pytest.approx((50, 100))
+    assert found["hc"] == pytest.approx(builders.perimeter(100, 50), rel=1e-9)
+    assert set(quantities(measured, "landmark", "flags").values()) == {"BPD longer than OFD"}
+    assert measurement.exchanged_are_flagged(measured)
+    assert not measurement.exchanged_are_flagged(measured.assign(flags=""))
+    assert measurement.axes_in_order(measured)  # of ellipses, and there are none
+
+
+def test_a_missed_line_leaves_the_other_measured_and_is_counted():
+    measured = measure_landmarks(found_of(("a", 0, "landmark", [*A[:6], np.nan, np.nan])))
+    found = quantities(measured, "landmark")
+    assert found["ofd"] == pytest.approx(100)
+    assert np.isnan([found["bpd"], found["hc"]]).all()
+    assert set(quantities(measured, "landmark", "flags").values()) == {"no peak"}
+    table = tables.agreement(measured).set_index(["quantity", "route"])["not_measured"]
+    assert [table[q, "landmark"] for q in ("bpd", "ofd", "hc")] == [1, 0, 1]
+    assert measurement.exchanged_are_flagged(measured)
+
+
+def test_landmarks_of_a_case_without_a_pixel_size_are_points_only():
+    found = found_of(("a", 0, "landmark", A), ("b", 1, "landmark", A))
+    table = manifest_of(spacing_row_mm=[np.nan, 2, 2], spacing_col_mm=[np.nan, 1, 1])
+    bench = landmark_bench(found, table)
+    heads = measurement.find_heads(bench)
+    assert set(measurement.measure_all(bench, heads)["case"]) == {"b"} == bench.measurable
+    pd.testing.assert_frame_equal(measurement.points_of(heads), found)
+
+
+def test_landmarks_have_neither_shapes_nor_volumes():
+    bench = landmark_bench(found_of(("a", 0, "landmark", A)))
+    assert measurement.shapes_of_all(bench).empty
+    assert measurement.volumes_of_all(bench).empty
+
+
+def test_guesses_stand_once_in_the_agreement_however_many_seeds():
+    one = found_of(("a", 0, "landmark", A), ("a", 0, "mean shape", scaled(A, 2)))
+    measured = measure_landmarks(pd.concat([one, one.assign(seed=1)], ignore_index=True))
+    table = tables.agreement(measured).set_index(["quantity", "route"])
+    assert table.loc[("ofd", "mean shape"), "n"] == 1
+    assert np.isnan(table.loc[("ofd", "mean shape"), "bias_mm"])  # of one value there are no limits
+
+
+@pytest.mark.parametrize(("kind", "route"), [("none", "ellipse"), ("multicentre", "landmark")])
+def test_a_bench_is_read_from_what_01_and_05_wrote(kind, route, tmp_path):
+    verified, evaluated = tmp_path / "01", tmp_path / "05"
+    files.write_csv(verified / "cases.csv", manifest_of(fold_group="a", image="a.png", sha256="0"))
+    files.write_csv(verified / "folds.csv", FOLDS)
+    files.write_csv(verified / "points.csv", REFERENCE)
+    files.write_csv(evaluated / "points.csv", found_of(("a", 0, "landmark", A), ("a", 0, "mean shape", A)))
+    regions = pd.DataFrame({"case": ["a", "a"], "fold": 0, "seed": 0, "stage": ["raw", "post"], "class": "head"})
+    files.write_csv(evaluated / "cases.csv", pd.concat([regions, regions.assign(**{"class": "other"})]))
+    region = builders.ellipse_region((90, 120), (45, 60), 60, 40, 0)
+    for stage in ("raw", "post"):
+        masks.write(masks.place(evaluated / "predictions", stage, 0, 0, "a", is_volume=False), region.astype(np.uint8))
+    chosen = builders.step_params("06_biometry", landmarks=kind)
+    bench = measurement.open_bench(chosen, HC18, verified, evaluated)
+    assert bench.tested.values.tolist() == [["a", 0, 0, s] for s in (("raw", "post") if kind == "none" else ("post",))]
+    assert measurement.points_of(measurement.find_heads(bench))["route"].iloc[0] == route
+
+
+# Volumes
+
+
+def volume_bench(folder, predicted, reference, **columns):
+    """One volume `a`, and its predicted masks by stage."""
+    dataset = replace(HC18, volumes=True, classes=("background", "lesion"), read_mask=lambda _: reference)
+    chosen = builders.step_params("06_biometry", head_classes=[], classes=["background", "lesion"])
+    tested = pd.DataFrame([{"case": "a", "fold": 0, "seed": 0, "stage": stage} for stage in predicted])
+    for stage, mask in predicted.items():
+        masks.write(masks.place(folder, stage, 0, 0, "a", is_volume=True), mask)
+    table = manifest_of(slices=3, **({"spacing_slice_mm": 5.0} | columns))
+    return measurement.Bench(chosen, table, FOLDS, dataset, folder, tested)
+
+
+def block(voxels, shape=(3, 4, 5)):
+    flat = np.zeros(np.prod(shape), np.uint8)
+    flat[:voxels] = 1
+    return flat.reshape(shape)
+
+
+def test_voxels_and_millilitres_of_a_volume_counted_by_hand(tmp_path):
+    bench = volume_bench(tmp_path, {"raw": block(30), "post": block(25)}, block(20))
+    table = measurement.volumes_of_all(bench)  # a voxel is 5 * 2 * 1 mm^3 = 0.01 ml
+    assert table.columns.tolist() == measurement.VOLUME_COLUMNS
+    assert table[["stage", "reference_voxels", "predicted_voxels"]].values.tolist() == [
+        ["raw", 20, 30],
+        ["post", 20, 25],
+    ]
+    assert table["reference_ml"].tolist() == pytest.approx([0.2, 0.2])
+    assert table["predicted_ml"].tolist() == pytest.approx([0.3, 0.25])
+    row = views.volumes(table).set_index("stage").loc["post"]
+    assert (row["error_voxels"], row["error_percent"], row["bias_voxels"]) == (5, 25, 5)
+    assert row["error_ml"] == pytest.approx(0.05)
+
+
+def test_without_the_distance_of_slices_a_volume_has_voxels_and_no_millilitres(tmp_path):
+    bench = volume_bench(tmp_path, {"post": block(25)}, block(20), spacing_slice_mm=np.nan)
+    table = measurement.volumes_of_all(bench)
+    assert table["predicted_voxels"].tolist() == [25]
+    assert table[["reference_ml", "predicted_ml"]].isna().all(axis=None)
+    assert np.isnan(views.volumes(table)["error_ml"].item())
+
+
+def test_volumes_show_no_heads_and_have_no_flat_shapes(tmp_path):
+    bench = volume_bench(tmp_path, {"post": block(25)}, block(20))
+    assert measurement.find_heads(bench).empty
+    assert measurement.shapes_of_all(bench).empty
+    assert bench.measurable == set()
+
+
+def test_images_have_no_volumes(written, tmp_path):
+    table = measurement.volumes_of_all(bench_of(written, tmp_path))
+    assert table.empty
+    assert table.columns.tolist() == measurement.VOLUME_COLUMNS
+    assert tables.to_typst(views.volumes(table)) == "nothing to list\n"
+
+
+# Real data
+
+
+@pytest.mark.skipif(not all((DATA / name).is_dir() for name in ("hc18", "landmarks")), reason="HC18 is not there")
+def test_both_routes_of_hc18_are_judged_by_the_same_reference_to_a_tenth_of_a_millimetre():
+    table, _ = landmarks.read(DATA / "landmarks", "multicentre")
+    found, _ = HC18.find_cases(DATA / "hc18", ())
+    rows = [row for _, row in cases.cases_table(found[::8]).iterrows()]
+    ends = points.as_arrays(table, [row["case"] for row in rows])
+    of_points = pd.DataFrame([measurement.reference_of_points(row, each) for row, each in zip(rows, ends)])
+    of_masks = pd.DataFrame([measurement.reference_mm(row, HC18, [1]) for row in rows])
+    apart = (of_points - of_masks).abs()  # points are rounded to pixels of 0.05 to 0.33 mm
+    assert apart[["bpd", "ofd"]].mean().max() < 0.1
+    assert (apart["hc"] == 0).all()  # both have the published one
+    axes = zip(of_points["ofd"], of_points["bpd"])
+    perimeter = np.array([biometry.measure_lines(ofd, bpd)["hc"] for ofd, bpd in axes])
+    assert np.abs(perimeter - of_points["hc"]).mean() < 0.2

@@ -111,6 +111,18 @@ def test_two_classes_share_one_logit_and_more_have_one_each(classes, logits):
     }
 
 
+@pytest.mark.parametrize(("per", "channels"), [("line", 2), ("point", 4)])
+def test_landmarks_have_a_heatmap_a_line_or_a_point_however_many_classes_there_are(per, channels):
+    for classes in (["background", "head"], ["background", "head", "csp", "lv"]):
+        chosen = builders.step_params("03_model", landmarks="multicentre", heatmap_per=per, classes=classes)
+        assert models.describe(chosen, in_channels=1)["arguments"]["out_channels"] == channels
+
+
+def test_without_landmarks_their_heatmaps_are_not_asked_for():
+    chosen = builders.step_params("03_model", landmarks="none", heatmap_per="point")
+    assert models.out_channels(chosen) == 1
+
+
 # Layers
 
 

@@ -565,3 +565,15 @@ def test_the_arguments_of_a_resnet_u_net_are_those_that_it_has():
 def test_encoder_weights_do_not_count_where_there_is_no_such_encoder():
     chosen = builders.step_params("03_model", model="segnet", encoder_weights="imagenet")
     assert models.describe(chosen, in_channels=1)["encoder_weights"] == "none"
+
+
+@pytest.mark.parametrize("model", ["unet", "attention_unet", "segnet", "segnet_skips"])
+def test_a_network_of_heatmaps_shows_nothing_at_first_and_can_learn(model):
+    chosen = builders.step_params("03_model", model=model, base_channels=4, depth=2, landmarks="multicentre")
+    network = models.start(models.describe(chosen, 1))
+    image = torch.randn(1, 1, 16, 16)
+    maps = network(image)
+    assert maps.shape == (1, 2, 16, 16)
+    assert not maps.any()
+    ((maps - 1) ** 2).mean().backward()
+    assert network.head.weight.grad.abs().max() > 0

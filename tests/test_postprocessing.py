@@ -35,7 +35,7 @@ def typed(text):
 
 def sure(mask, classes=4, pixel_mm2=None):
     """A prediction whose probabilities are all or nothing."""
-    return Prediction(mask, np.eye(classes, dtype=np.float32)[mask].transpose(2, 0, 1), pixel_mm2)
+    return Prediction(mask, np.moveaxis(np.eye(classes, dtype=np.float32)[mask], -1, 0), pixel_mm2)
 
 
 def chosen(*steps, **keys):
@@ -399,6 +399,73 @@ def test_the_window_holds_the_foreground_and_nothing_more(text, frame):
 
 def test_an_empty_mask_has_no_window():
     assert postprocessing.foreground_frame(np.zeros((3, 4), np.uint8)) is None
+
+
+# Volumes
+
+
+def stacked(*slices):
+    """A volume of slices of text."""
+    return np.stack([typed(text) for text in slices])
+
+
+BESIDE = stacked("11.... ...... ......", "...... ..1... ......", "...... ...1.. 1....1", "...... ...... 1....1")
+
+
+def test_parts_of_a_volume_that_meet_at_an_edge_or_a_corner_are_one():
+    found = postprocessing.apply(sure(BESIDE, classes=2), chosen("largest_component"))
+    # The two pixels of the first slice meet that of the second at a corner, this one that of the third likewise;
+    # the two columns below are parts of two voxels each.
+    expected = stacked("11.... ...... ......", "...... ..1... ......", "...... ...1.. ......", "...... ...... ......")
+    assert np.array_equal(found, expected)
+    assert found.dtype == np.uint8
+
+
+def test_slice_by_slice_another_part_would_be_kept():
+    volume = stacked("111.. ..... .....", "1.... ..... ...11", "1.... ..... ...11", "1.... ..... .....")
+    found = postprocessing.apply(sure(volume, classes=2), chosen("largest_component"))
+    assert np.array_equal(found, np.where(np.arange(5) < 3, volume, 0))  # 6 voxels against 4
+    assert found[1].sum() == 1  # of this slice alone the other part is the larger
+
+
+def test_the_largest_part_of_a_volume_keeps_all_its_classes():
+    volume = stacked("12... ....1", "1.... ....1", "3.... .....")
+    found = postprocessing.largest_component(sure(volume), chosen())
+    assert np.array_equal(found, stacked("12... .....", "1.... .....", "3.... ....."))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_largest_part_of_a_volume_is_the_one_that_counting_neighbours_finds(seed):
+    mask = (np.random.default_rng(seed).random((8, 12, 14)) < 0.07).astype(np.uint8)
+    found = postprocessing.apply(sure(mask, classes=2), chosen("largest_component"))
+    sizes, largest = [], set()
+    left = set(map(tuple, np.argwhere(mask)))
+    while left:
+        part, edge = set(), [left.pop()]
+        while edge:
+            voxel = edge.pop()
+            part.add(voxel)
+            near = [other for other in left if max(abs(a - b) for a, b in zip(voxel, other)) <= 1]
+            left -= set(near)
+            edge += near
+        largest = max(largest, part, key=len)
+        sizes.append(len(part))
+    assert found.sum() == max(sizes)
+    if sizes.count(max(sizes)) == 1:
+        assert set(map(tuple, np.argwhere(found))) == largest
+
+
+def test_a_volume_is_left_as_it_is_without_steps_and_without_foreground():
+    assert np.array_equal(postprocessing.apply(sure(BESIDE, classes=2), chosen()), BESIDE)
+    empty = np.zeros((3, 4, 5), np.uint8)
+    assert np.array_equal(postprocessing.apply(sure(empty, classes=2), chosen("largest_component")), empty)
+
+
+def test_the_box_of_a_volume_holds_its_foreground_and_nothing_more():
+    volume = np.zeros((6, 7, 8), np.uint8)
+    volume[2, 3, 1] = volume[4, 5, 6] = 1
+    assert postprocessing.foreground_frame(volume) == (slice(2, 5), slice(3, 6), slice(1, 7))
+    assert postprocessing.foreground_frame(np.zeros((6, 7, 8), np.uint8)) is None
 
 
 def test_the_steps_are_those_that_a_study_file_may_name():

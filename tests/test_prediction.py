@@ -34,6 +34,15 @@ def test_grey_values_become_about_minus_2_to_2():
     assert prediction.to_input(images, CPU).flatten().tolist() == [-2.0, 2.0]
 
 
+def test_normalised_values_go_to_the_network_as_they_are():
+    images = np.random.default_rng(0).normal(0, 3, (2, 3, 4, 5)).astype(np.float32)
+    images.setflags(write=False)  # as arrays on disk
+    inputs = prediction.to_input(images, CPU)
+    assert inputs.dtype == torch.float32
+    assert np.array_equal(inputs.numpy(), images)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_probabilities_are_the_sigmoid_of_the_logit():
     images = builders.discs(3).images
     logits = (images[:, 0].astype(float) - 127.5) / 63.75
@@ -79,12 +88,60 @@ def test_bfloat16_gives_float32_probabilities_near_the_exact_ones():
     assert rough == pytest.approx(predict(network, images), abs=0.05)  # 8 bits of mantissa through 11 layers
 
 
+# Heatmaps
+
+
+class Ends(nn.Module):
+    """A heatmap a point from images whose first channel shows OFD's ends and whose second BPD's: the left end first."""
+
+    def forward(self, images):
+        left = torch.arange(images.shape[3]) < images.shape[3] // 2
+        return torch.stack([images[:, line] * half for line in (0, 1) for half in (left, ~left)], dim=1)
+
+
+def ends():
+    """Two images of noise, normalised, of two channels."""
+    return np.random.default_rng(0).normal(0, 1, (2, 2, 6, 8)).astype(np.float32)
+
+
+def test_heatmaps_of_points_are_added_up_to_those_of_lines():
+    found = prediction.predict_heatmaps(Ends(), ends(), CPU, torch.float32, flip_average=False)
+    assert (found.shape, found.dtype) == ((2, 2, 6, 8), np.float32)
+    assert np.array_equal(found, ends())
+
+
+def test_heatmaps_of_lines_are_what_the_network_gives():
+    assert np.array_equal(prediction.predict_heatmaps(Linear(), ends(), CPU, torch.float32, False), ends())
+
+
+def test_flip_averaging_of_heatmaps_does_not_mix_up_left_and_right_ends():
+    plain, averaged = (prediction.predict_heatmaps(Ends(), ends(), CPU, torch.float32, flip) for flip in (False, True))
+    assert averaged == pytest.approx(plain, abs=1e-6)
+
+
+def test_flip_averaging_of_heatmaps_takes_the_mean_with_the_mirrored_prediction():
+    class Ramp(nn.Module):
+        def forward(self, images):
+            return torch.linspace(0, 2, images.shape[3]).expand(len(images), 2, images.shape[2], -1)
+
+    found = prediction.predict_heatmaps(Ramp(), ends(), CPU, torch.float32, True)
+    assert found == pytest.approx(np.ones((2, 2, 6, 8)), abs=1e-6)
+
+
+def test_more_heatmaps_than_a_batch_are_predicted_like_single_ones():
+    images, network = builders.discs(prediction.BATCH + 3).images, builders.network(out_channels=4)
+    together = prediction.predict_heatmaps(network, images, CPU, torch.float32, False)
+    alone = prediction.predict_heatmaps(network, images[-1:], CPU, torch.float32, False)
+    assert together.shape == (prediction.BATCH + 3, 2, 32, 32)
+    assert together[-1:] == pytest.approx(alone, abs=1e-5)
+
+
 # Masks
 
 
 def native_mask(shown, mapping, threshold):
     """From probabilities at network size to a mask at native size."""
-    return prediction.decide(prediction.to_native(shown, mapping), threshold)
+    return prediction.decide(geometry.to_native(shown, mapping), threshold)
 
 
 def test_a_pixel_counts_from_the_threshold_on():
@@ -101,24 +158,6 @@ def test_without_a_threshold_the_most_probable_class_wins_of_equals_the_first():
     mask = prediction.decide(shown, None)
     assert mask.tolist() == [[0, 1, 2, 0]]
     assert mask.dtype == np.uint8
-
-
-def test_at_the_same_size_probabilities_stay_as_they_are():
-    same = geometry.fit((5, 6), (5, 6))
-    for classes in (2, 4):
-        shown = np.random.default_rng(0).dirichlet(np.ones(classes), (5, 6)).transpose(2, 0, 1).astype(np.float32)
-        assert prediction.to_native(shown, same) == pytest.approx(shown, abs=1e-6)
-
-
-@pytest.mark.parametrize("classes", [2, 4])
-def test_probabilities_at_native_size_add_up_to_1_and_are_those_of_the_geometry(classes):
-    mapping = geometry.fit((54, 80), (32, 48))
-    shown = np.random.default_rng(1).dirichlet(np.ones(classes), (32, 48)).transpose(2, 0, 1).astype(np.float32)
-    native = prediction.to_native(shown, mapping)
-    assert native.shape == (classes, 54, 80)
-    assert native.dtype == np.float32
-    assert native.sum(axis=0) == pytest.approx(np.ones((54, 80)), abs=1e-5)
-    assert native == pytest.approx(geometry.to_native(shown, mapping), abs=1e-6)
 
 
 def test_two_classes_without_a_threshold_are_cut_at_one_half():

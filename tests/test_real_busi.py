@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cases, datasets, files, verification
+from lib import cases, datasets, files, splits, verification
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "busi"
 LISTED = FOLDER / "near-duplicates.csv"  # groups over all 780 images, looked through by hand; columns group, image
@@ -53,8 +53,8 @@ def test_no_two_images_of_different_groups_are_joined_but_one_lesion_s(verified,
 
 
 def test_near_duplicates_never_lie_in_two_folds(verified):
-    folds = cases.assign_folds(verified.cases, 5, 2026)
-    cases.check_disjoint(folds)
+    folds = splits.assign_folds(verified.cases, 5, 2026)
+    splits.check_disjoint(folds)
     assert folds.groupby("fold_group")["fold"].nunique().max() == 1
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib import biometry, cases, datasets, files, identity, likeness, verification
+from lib import biometry, cases, datasets, files, identity, likeness, splits, verification
 from lib.datasets import hc18
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "hc18"
@@ -99,8 +99,8 @@ def test_the_heads_with_an_open_outline_are_those_that_the_frame_cuts(verified):
 @pytest.mark.parametrize("fold_count", [5, 6])
 def test_folds_are_disjoint_and_alike(verified, fold_count):
     table = verified.cases
-    folds = cases.assign_folds(table, fold_count, 2026)
-    cases.check_disjoint(folds)
+    folds = splits.assign_folds(table, fold_count, 2026)
+    splits.check_disjoint(folds)
     sizes = folds["fold"].value_counts()
     assert sizes.sum() == 640
     assert sizes.max() - sizes.min() <= 6  # 6 strata, whole examinations of up to 4 images

@@ -17,7 +17,7 @@ def study(tmp_path, monkeypatch):
     """The demo study with reports, raw data and code of its own."""
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
     monkeypatch.setattr(files, "raw_folder", lambda dataset: tmp_path / "raw" / dataset)
-    monkeypatch.setattr(records, "code_hashes", lambda name: {f"{name}.ipynb": "1", "lib.files": "2"})
+    monkeypatch.setattr(records, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.files": "2"})
     files.write_text(files.raw_folder("phantom_brain") / "image.png", "pixels")
     return params.read_study(files.study_file("demo"))
 
@@ -75,12 +75,12 @@ def test_a_value_tried_by_hand_makes_the_step_run_again(finished):
 
 
 def test_changed_code_is_named_without_its_hash(finished, monkeypatch):
-    monkeypatch.setattr(records, "code_hashes", lambda name: {f"{name}.ipynb": "1", "lib.files": "3"})
+    monkeypatch.setattr(records, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.files": "3"})
     assert records.stale_reasons(MODEL, finished) == ["code lib.files changed"]
 
 
 def test_a_module_that_is_newly_reached_or_no_longer_is_a_change(finished, monkeypatch):
-    monkeypatch.setattr(records, "code_hashes", lambda name: {f"{name}.ipynb": "1", "lib.new": "2"})
+    monkeypatch.setattr(records, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.new": "2"})
     assert records.stale_reasons(MODEL, finished) == ["code lib.files changed", "code lib.new changed"]
 
 
@@ -273,6 +273,6 @@ def test_the_snakefile_knows_every_step_and_no_other(study):
 
 def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch):
     before = records.snapshot(VERIFICATION, study)
-    monkeypatch.setattr(records, "code_hashes", lambda name: {f"{name}.ipynb": "1", "lib.files": "newer"})
+    monkeypatch.setattr(records, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.files": "newer"})
     records.write_record(VERIFICATION, study, records.own_values(VERIFICATION, study), [], [], "cpu", before)
     assert records.stale_reasons(VERIFICATION, study) == ["code lib.files changed"]

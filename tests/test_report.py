@@ -22,6 +22,7 @@ from lib import (
     postprocessing,
     records,
     report,
+    splits,
     tables,
     verification,
 )
@@ -104,7 +105,7 @@ def write_verification(study: params.Study) -> None:
     looks = pd.DataFrame({"case": table["case"], "area_fraction": np.linspace(0, 0.3, CASES)})
     looks["border_gap"], looks["contrast"] = np.linspace(0, 0.3, CASES), np.linspace(-0.2, 0.2, CASES)
     found = cases.Finding("warn", "HC differs", "case03", 'a "quoted" #name', "within $0.5 mm")
-    folds = cases.assign_folds(table, study.fold_count, study.split_seed)
+    folds = splits.assign_folds(table, study.fold_count, study.split_seed)
     colours = {"case00": verification.Look({}, [], {(0, 0, 0): 90_000, (255, 0, 0): 17_345}, None)}
     files.write_csv(at / "cases.csv", table)
     files.write_csv(at / "findings.csv", cases.findings_table([found]))
@@ -138,7 +139,7 @@ def write_model_and_run(study: params.Study) -> None:
 
 
 def rows_of_fold_0(study: params.Study) -> pd.DataFrame:
-    folds = files.read_csv(folder(study, "01_data_verification/folds.csv"), cases.FOLD_COLUMNS)
+    folds = files.read_csv(folder(study, "01_data_verification/folds.csv"), splits.FOLD_COLUMNS)
     return folds[folds["fold"] == 0]
 
 

@@ -103,3 +103,74 @@ def test_the_richest_mask_is_the_first_that_shows_most_classes():
 
 def test_a_row_that_comes_again_is_counted():
     assert sampling.repeats(np.array([4, 7, 4, 4, 7])) == [0, 0, 1, 2, 1]
+
+
+# Slices by area
+
+
+def slices_of(*areas):
+    """A mask a slice with so many foreground pixels, of classes 1 and 2 in turn."""
+    masks = np.zeros((len(areas), 4, 5), np.uint8)
+    for place, (mask, area) in enumerate(zip(masks, areas)):
+        mask.ravel()[:area] = 1 + place % 2
+    return masks
+
+
+def test_area_weights_of_two_patients_counted_by_hand():
+    found = sampling.area_weights(slices_of(0, 2, 6, 4, 4), ["a", "a", "a", "b", "b"], floor=0.3)
+    # a: 0.1 for each slice, and 0.7 by area; b: 0.15 for each, and 0.7 halved
+    assert found == pytest.approx([0.1, 0.1 + 0.7 / 4, 0.1 + 0.7 * 3 / 4, 0.5, 0.5])
+
+
+def test_without_a_floor_slices_without_foreground_are_not_drawn():
+    assert sampling.area_weights(slices_of(0, 2, 6), ["a"] * 3, floor=0.0).tolist() == [0, 0.25, 0.75]
+
+
+def test_a_floor_of_1_draws_every_slice_of_a_patient_alike():
+    found = sampling.area_weights(slices_of(0, 2, 6, 5), ["a", "a", "a", "b"], floor=1.0)
+    assert found == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
+
+
+def test_a_patient_without_foreground_is_drawn_as_often_as_the_others_and_evenly():
+    found = sampling.area_weights(slices_of(0, 0, 0, 8), ["a", "a", "a", "b"], floor=0.1)
+    assert found == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
+
+
+def test_every_patient_has_the_same_total_whatever_its_slices_and_their_order():
+    draw = np.random.default_rng(0)
+    names = [f"p{n}" for n in draw.integers(0, 6, 60)]
+    found = sampling.area_weights(slices_of(*draw.integers(0, 20, 60)), names, floor=0.1)
+    totals = [sum(weight for weight, name in zip(found, names) if name == patient) for patient in set(names)]
+    assert totals == pytest.approx([1.0] * 6)
+
+
+def test_the_weights_are_those_of_the_publisher_s_loader_at_its_share():
+    areas = np.array([0, 3, 10, 7, 0])
+    published = (areas + areas.sum() * 0.1 / len(areas)) / (areas.sum() * 1.1)
+    assert sampling.area_weights(slices_of(*areas), ["a"] * 5, floor=0.1 / 1.1) == pytest.approx(published)
+
+
+def test_images_that_are_cases_of_their_own_are_shown_once_each_epoch():
+    weights = sampling.area_weights(slices_of(1, 5, 0, 9), list("abcd"), floor=0.1)
+    order = sampling.epoch_rows(np.arange(4), weights, seed=0, epoch=1)
+    assert sorted(order.tolist()) == [0, 1, 2, 3]
+
+
+def test_drawn_slices_follow_their_areas():
+    weights = sampling.area_weights(slices_of(0, 2, 6), ["a"] * 3, floor=0.3)
+    drawn = np.concatenate([sampling.epoch_rows(np.arange(3), weights, 0, epoch) for epoch in range(2000)])
+    shares = np.bincount(drawn, minlength=3) / len(drawn)
+    assert shares == pytest.approx([0.1, 0.275, 0.625], abs=0.03)  # 0.6 % at one standard deviation
+
+
+# Rows to look at
+
+
+def test_rows_to_look_at_are_spread_over_those_that_show_something():
+    masks = slices_of(0, 1, 1, 0, 1, 1, 1, 0)
+    assert sampling.spread(masks, np.arange(8), 3).tolist() == [1, 4, 6]
+    assert sampling.spread(masks, np.array([7, 6, 0, 2]), 3).tolist() == [6, 2]
+
+
+def test_where_no_row_shows_anything_any_will_do():
+    assert sampling.spread(slices_of(0, 0, 0), np.array([2, 1, 0]), 2).tolist() == [2, 0]

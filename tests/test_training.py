@@ -8,10 +8,11 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 
-from lib import files, models, provenance, training
-from tests import builders
+from lib import files, losses, models, prediction, provenance, runs, tasks, training
+from tests import builders, builders_tasks
 from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
 
+CPU = torch.device("cpu")
 STABLE = ("history.csv", "model.safetensors", "run.json")  # timing.csv says how long it took
 TRAIN_AND_HOLD = """
 import sys
@@ -48,6 +49,13 @@ def counts_of(*dice):
         hits = round(value * 1000)
         table[index, index], table[0, index], table[index, 0] = hits, 1000 - hits, 1000 - hits
     return table.flatten()
+
+
+def learner(network, arrays, chosen=None):
+    """A trained network as validation meets it."""
+    return training.Learner(
+        network, tasks.of_training(chosen or training_params(), NETWORK, arrays), CPU, torch.float32
+    )
 
 
 def stop_after(epoch):
@@ -93,9 +101,9 @@ def test_the_kept_weights_are_those_of_the_best_epoch(learned):
     arrays = builders.discs(24)
     rows = arrays.rows(builders.disc_parts(arrays)["validation"])
     network = models.load(folder / "model.safetensors")
-    _, counts = training.validate(network, arrays, rows, training_params(), torch.device("cpu"), torch.float32)
+    _, counts = training.validate(learner(network, arrays), arrays, rows)
     assert run.best_value == run.history["selection"].max()
-    assert training.pooled(counts, "dice")[1] == pytest.approx(run.best_value, abs=1e-6)
+    assert tasks.pooled(counts, "dice")[1] == pytest.approx(run.best_value, abs=1e-6)
 
 
 def test_the_best_epochs_so_far_are_marked(learned):
@@ -305,7 +313,7 @@ def test_a_state_that_holds_code_is_not_run(tmp_path):
             return (open, (str(tmp_path / "sprung"), "w"))
 
     torch.save({"mark": Trap()}, tmp_path / "state.pt")
-    assert training.read_state(tmp_path / "state.pt") == {}
+    assert runs.read_state(tmp_path / "state.pt") == {}
     assert not (tmp_path / "sprung").exists()
 
 
@@ -346,6 +354,11 @@ def mark(chosen=None, network=NETWORK, arrays=None, parts=None):
 
 def test_keys_that_do_not_change_the_result_do_not_change_the_fingerprint():
     assert mark(training_params(workers=4)) == mark(training_params(study="other")) == mark()
+    assert mark(training_params(tensorboard_every=2, tensorboard_images=9)) == mark()
+
+
+def test_compiling_may_change_the_last_digits_and_so_changes_the_fingerprint():
+    assert mark(training_params(compile=True)) != mark()
 
 
 def test_network_arrays_and_cases_change_the_fingerprint():
@@ -423,8 +436,8 @@ def test_training_stops_after_so_many_epochs_without_a_better_one(tmp_path, monk
 
 
 def test_a_diverging_loss_names_the_learning_rate(tmp_path, monkeypatch):
-    real = training.losses.combined
-    monkeypatch.setattr(training.losses, "combined", lambda *given: real(*given) * float("nan"))
+    real = losses.combined
+    monkeypatch.setattr(losses, "combined", lambda *given: real(*given) * float("nan"))
     with pytest.raises(ValueError, match="the loss became nan: training diverged; try a lower learning_rate"):
         fit(tmp_path)
     assert not (tmp_path / "run.json").exists()
@@ -484,85 +497,23 @@ def test_a_second_process_waits_and_then_loads_what_the_first_has_trained(tmp_pa
     assert said[0].startswith("trained before")
 
 
-# Counting
-
-
-def test_confusion_of_one_logit_counted_by_hand():
-    logits = torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]]])
-    reference = torch.tensor([[[1, 1], [0, 0]]])
-    assert training.confusion(logits, reference, 2).tolist() == [1, 1, 1, 1]
-
-
-def test_confusion_of_three_logits_counted_by_hand():
-    logits = torch.zeros(1, 3, 1, 4)
-    for place, winner in enumerate([0, 1, 2, 2]):
-        logits[0, winner, 0, place] = 5
-    reference = torch.tensor([[[0, 1, 1, 2]]])
-    assert training.confusion(logits, reference, 3).reshape(3, 3).tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
-
-
-COUNTS = torch.tensor([[5, 1, 0], [2, 3, 0], [0, 0, 0]]).flatten()  # the last class is in neither: 1
-
-
-def test_pooled_dice_and_iou_of_a_confusion_counted_by_hand():
-    assert training.pooled(COUNTS, "dice") == pytest.approx([10 / 13, 6 / 9, 1.0])
-    assert training.pooled(COUNTS, "iou") == pytest.approx([5 / 8, 3 / 6, 1.0])
-
-
-def test_what_is_invented_and_never_shown_has_a_pooled_dice_of_0():
-    counts = torch.tensor([[5, 2], [0, 0]]).flatten()
-    assert training.pooled(counts, "dice") == pytest.approx([10 / 12, 0])
-    assert training.pooled(counts, "iou") == pytest.approx([5 / 7, 0])
-
-
-@pytest.mark.parametrize(
-    ("metric", "weights", "expected"),
-    [
-        ("dice", [0.0, 1.0, 0.0], 6 / 9),
-        ("dice", [1.0, 2.0, 1.0], (10 / 13 + 2 * 6 / 9 + 1) / 4),
-        ("iou", [0.0, 1.0, 3.0], (1 / 2 + 3) / 4),
-        ("iou", [0.0, 10.0, 30.0], (1 / 2 + 3) / 4),
-    ],
-    ids=str,
-)
-def test_the_figure_that_chooses_is_the_weighted_mean_over_classes(metric, weights, expected):
-    three = {name: [1.0, 1.0, 1.0] for name in ("cross_entropy_class_weights", "dice_class_weights")}
-    chosen = training_params(
-        classes=["background", "a", "b"], selection_metric=metric, selection_class_weights=weights, **three
-    )
-    assert training.weighted(COUNTS, chosen) == pytest.approx(expected)
-
-
-def test_pooling_is_over_cases_so_small_ones_count_little():
-    large, small = torch.tensor([0, 0, 0, 900]), torch.tensor([0, 0, 10, 0])
-    assert training.pooled(large + small, "dice")[1] == pytest.approx(1800 / 1810)
-
-
-def test_the_loss_is_the_one_that_the_study_file_names():
-    chosen = training_params(
-        cross_entropy_weight=0.4,
-        focal_weight=0.2,
-        dice_weight=0.3,
-        cross_entropy_class_weights=[1.0, 2.0],
-        dice_class_weights=[0.0, 3.0],
-        label_smoothing=0.05,
-        focal_gamma=1.5,
-    )
-    expected = training.losses.Mixture(0.4, 0.2, 0.3, [1.0, 2.0], [0.0, 3.0], label_smoothing=0.05, focal_gamma=1.5)
-    assert training.mixture_of(chosen) == expected
+# Validation
 
 
 def test_validation_loss_is_the_mean_over_cases_of_the_named_loss():
-    arrays, network, chosen = builders.discs(training.prediction.BATCH + 3), builders.network(), training_params()
+    arrays, network, chosen = builders.discs(prediction.BATCH + 3), builders.network(), training_params()
     rows = np.arange(len(arrays.names))
-    loss, counts = training.validate(network, arrays, rows, chosen, torch.device("cpu"), torch.float32)
+    loss, counts = training.validate(learner(network, arrays), arrays, rows)
     with torch.inference_mode():
-        logits = network(training.prediction.to_input(arrays.images, torch.device("cpu")))
+        logits = network(prediction.to_input(arrays.images, CPU))
         reference = torch.as_tensor(arrays.masks).long()
-        expected = training.losses.combined(logits, reference, training.mixture_of(chosen))
+        expected = losses.combined(logits, reference, tasks.mixture_of(chosen))
     assert loss == pytest.approx(float(expected), rel=1e-4)
-    assert counts.tolist() == training.confusion(logits, reference, 2).tolist()
+    assert counts.tolist() == tasks.confusion(logits, reference, 2).tolist()
     assert counts.sum() == arrays.masks.size
+
+
+# Who is drawn how often
 
 
 def test_cases_that_show_a_rare_class_are_drawn_more_often():
@@ -570,3 +521,168 @@ def test_cases_that_show_a_rare_class_are_drawn_more_often():
     arrays.masks[4:, 0, 0] = 2
     chosen = training_params(classes=["background", "a", "b"], oversample_classes=["b"], oversample_factor=3.0)
     assert training.case_weights(chosen, arrays, np.array([0, 4, 5, 1])).tolist() == [1, 3, 3, 1]
+
+
+def striped():
+    """Two patients of two slices with 1 and 3, and 0 and 2 foreground pixels; the last shows a second class."""
+    arrays = builders_tasks.volumes(2, slices=2)
+    arrays.masks[:] = 0
+    for row, pixels in enumerate([1, 3, 0, 2]):
+        arrays.masks[row, 0, :pixels] = 1
+    arrays.masks[3, 0, 0] = 2
+    return arrays
+
+
+def test_slices_are_drawn_by_their_share_of_their_own_patient_s_foreground():
+    chosen = training_params(area_weight_floor=0.2)
+    found = training.case_weights(chosen, striped(), np.array([3, 0, 1, 2]))
+    assert found == pytest.approx([0.9, 0.3, 0.7, 0.1])  # 0.1 + 0.8 * (1, 1/4, 3/4, 0)
+
+
+def test_area_and_a_rare_class_multiply():
+    rare = {"classes": ["background", "a", "b"], "oversample_classes": ["b"], "oversample_factor": 3.0}
+    found = training.case_weights(training_params(area_weight_floor=0.2, **rare), striped(), np.arange(4))
+    assert found == pytest.approx([0.3, 0.7, 0.1, 2.7])
+
+
+# Landmarks
+
+
+HEATMAPS = NETWORK | {"arguments": NETWORK["arguments"] | {"out_channels": 2, "base_channels": 8}}
+LANDMARKS = {"landmarks": "multicentre", "schedule": "one_cycle", "rotation_deg": 5.0, "scale_fraction": 0.05}
+
+
+def fit_landmarks(folder, arrays=None, say=None, network=HEATMAPS, **keys):
+    arrays, lines = arrays or builders_tasks.landmarked(12), []
+    chosen = training_params(**(LANDMARKS | keys))
+    run = training.fit(chosen, network, arrays, builders_tasks.parts_of(arrays), folder, say or lines.append)
+    return run, lines
+
+
+@pytest.fixture(scope="module")
+def pointed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pointed")
+    run, lines = fit_landmarks(folder, builders_tasks.landmarked(48), epochs=15)
+    return folder, run, lines
+
+
+def test_the_ends_of_lines_are_learned(pointed):
+    history = pointed[1].history
+    assert history["validation_loss"].iloc[-1] < 0.5  # a blank output has 1
+    assert history["validation_error_percent"].iloc[-1] < 15
+
+
+def test_the_history_of_landmarks_holds_an_error_and_the_smallest_chooses(pointed):
+    _, run, _ = pointed
+    expected = ["epoch", "train_loss", "train_selection", "validation_loss", "validation_error_percent", "selection"]
+    assert run.history.columns.tolist() == [*expected, "learning_rate", "best"]
+    assert (run.history["selection"] == -run.history["validation_error_percent"]).all()
+    assert run.best_value == -run.history["validation_error_percent"].min()
+
+
+def test_a_line_of_progress_names_the_error(pointed):
+    _, run, lines = pointed
+    row = run.history.iloc[0]
+    assert f"error (% of OFD) {-row['train_selection']:.4f} / {row['validation_error_percent']:.4f} *" in lines[0]
+
+
+def test_the_kept_weights_of_heatmaps_have_the_error_of_the_best_epoch(pointed):
+    folder, run, _ = pointed
+    arrays = builders_tasks.landmarked(48)
+    chosen = training_params(**LANDMARKS)
+    learnt = training.Learner(
+        models.load(folder / "model.safetensors"), tasks.of_training(chosen, HEATMAPS, arrays), CPU, torch.float32
+    )
+    _, sums = training.validate(learnt, arrays, arrays.rows(builders_tasks.parts_of(arrays)["validation"]))
+    assert learnt.task.scores(sums)["selection"] == pytest.approx(run.best_value, rel=1e-5)
+
+
+def test_an_interrupted_run_of_landmarks_goes_on_to_the_same_bytes(tmp_path):
+    keys = {"schedule": "plateau", "plateau_patience": 0, "epochs": 4}
+    fit_landmarks(tmp_path / "unbroken", **keys)
+    with pytest.raises(Stopped):
+        fit_landmarks(tmp_path / "broken", say=stop_after(2), **keys)
+    fit_landmarks(tmp_path / "broken", **keys)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+def test_plateau_takes_an_equal_error_as_no_gain(tmp_path, monkeypatch):
+    errors = iter([0.10, 0.08, 0.08, 0.07, 0.07, 0.06])
+    monkeypatch.setattr(training, "validate", lambda *_: (0.5, torch.tensor([next(errors), 1.0])))
+    keys = {"schedule": "plateau", "plateau_factor": 0.1, "plateau_patience": 0, "epochs": 6}
+    run, _ = fit_landmarks(tmp_path, builders_tasks.landmarked(6), **keys)
+    assert run.history["learning_rate"].tolist() == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
+
+
+def test_a_network_of_regions_is_not_trained_on_landmarks(tmp_path):
+    with pytest.raises(ValueError, match="out_channels = 1: heatmaps need 2"):
+        fit_landmarks(tmp_path, network=NETWORK)
+
+
+# Volumes
+
+
+def volume_network():
+    return NETWORK | {"arguments": NETWORK["arguments"] | {"in_channels": 3}}
+
+
+def test_slices_of_several_normalised_channels_are_learned(tmp_path):
+    arrays = builders_tasks.volumes(9)
+    chosen = training_params(epochs=15, schedule="one_cycle", area_weight_floor=0.1, intensity_probability=0.5)
+    run = training.fit(chosen, volume_network(), arrays, builders_tasks.parts_of(arrays), tmp_path, lambda _: None)
+    assert run.best_value > 0.85
+    about = files.read_json(tmp_path / "run.json")
+    assert (about["train_cases"], about["validation_cases"]) == (6, 3)  # patients, not slices
+
+
+def test_patients_train_with_all_their_slices():
+    arrays = builders_tasks.volumes(2)
+    cases = training.AugmentedCases(arrays, training_params(), tasks.of_training(training_params(), NETWORK, arrays))
+    (images, masks), *_ = training.batches(cases, arrays.rows(["patient1"]), 1, training_params(batch_size=8))
+    assert (images.shape, images.dtype) == ((5, 3, 32, 32), torch.float32)
+    assert (masks.shape, masks.dtype) == ((5, 32, 32), torch.uint8)
+
+
+# Compiling and watching
+
+
+class Compiled(torch.nn.Module):
+    """What torch.compile gives, as far as names of weights go."""
+
+    def __init__(self, plain):
+        super().__init__()
+        self._orig_mod = plain
+
+    def forward(self, images):
+        return self._orig_mod(images)
+
+
+def test_a_compiled_network_leaves_the_weights_of_the_plain_one(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(Compiled(model)) or compiled[-1])
+    fit(tmp_path / "plain")
+    assert not compiled
+    fit(tmp_path / "compiled", training_params(compile=True))
+    assert len(compiled) == 1
+    assert all(name.startswith("_orig_mod.") for name in compiled[0].state_dict())
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "compiled")]
+    assert weights[0] == weights[1]
+    assert type(models.load(tmp_path / "compiled" / "model.safetensors")).__name__ == "UNet"
+
+
+def test_an_interrupted_compiled_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", Compiled)
+    chosen = training_params(compile=True)
+    fit(tmp_path / "unbroken", chosen)
+    with pytest.raises(Stopped):
+        fit(tmp_path / "broken", chosen, say=stop_after(1))
+    fit(tmp_path / "broken", chosen)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+def test_watching_in_tensorboard_changes_no_result(tmp_path):
+    fit(tmp_path / "alone")
+    fit(tmp_path / "watched", training_params(tensorboard_every=1))
+    assert contents(tmp_path / "watched") == contents(tmp_path / "alone")
+    assert any((tmp_path / "watched" / "tensorboard").iterdir())
+    assert not (tmp_path / "alone" / "tensorboard").exists()

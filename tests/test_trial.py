@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import devices, losses, models, prediction, trial
-from tests import builders
+from lib import devices, heatmaps, losses, models, prediction, tasks, trial
+from tests import builders, builders_tasks
 from tests.builders import one_thread  # noqa: F401
 
 
@@ -69,5 +69,57 @@ def test_a_start_that_a_network_does_not_know_is_refused():
 
 def test_predicting_takes_time_and_leaves_the_network_in_evaluation_mode():
     network = builders.network().train()
-    assert trial.predict_seconds(network, builders.discs(2).images, devices.choose("cpu"), torch.float32) > 0
+    images, cpu = builders.discs(2).images, devices.choose("cpu")
+    assert trial.predict_seconds(network, images, cpu, torch.float32, prediction.predict) > 0
     assert not network.training
+
+
+# Slices and landmarks
+
+
+def test_of_each_volume_the_slice_that_shows_most_is_taken():
+    arrays = builders_tasks.volumes(4)
+    rows = trial.batch_rows(arrays)
+    assert [arrays.names[row] for row in rows] == [f"patient{n}" for n in range(4)]
+    areas = np.count_nonzero(arrays.masks, axis=(1, 2)).reshape(4, 5)
+    assert rows.tolist() == [5 * patient + int(place) for patient, place in enumerate(areas.argmax(axis=1))]
+
+
+def test_volumes_without_foreground_are_left_out_and_there_are_no_more_rows_than_a_batch():
+    arrays = builders_tasks.volumes(12, slices=3, size=16)
+    arrays.masks[3:9] = 0  # patients 1 and 2
+    shown = {arrays.names[row] for row in trial.batch_rows(arrays)}
+    assert len(shown) == trial.BATCH
+    assert not shown & {"patient1", "patient2"}
+
+
+def small(**changes):
+    keys = {"device": "cpu", "precision": "float32", "base_channels": 16, "depth": 3}
+    return builders.step_params("03_model", **(keys | changes))
+
+
+def test_slices_of_several_channels_are_learned_by_heart():
+    chosen, arrays = small(base_channels=8, depth=2), builders_tasks.volumes(2)
+    values, _ = trial.overfit(chosen, models.describe(chosen, 3), arrays, trial.batch_rows(arrays))
+    assert values[-1] < values[0] / 2
+
+
+@pytest.mark.parametrize("per", ["line", "point"])
+def test_landmarks_are_learned_by_heart_below_the_loss_of_a_blank_output(per):
+    chosen, arrays = small(landmarks="multicentre", heatmap_per=per), builders_tasks.landmarked(2)
+    rows = trial.batch_rows(arrays)
+    assert rows.tolist() == [0, 1]
+    values, speed = trial.overfit(chosen, models.describe(chosen, 1), arrays, rows)
+    assert values[-1] < 0.5 * heatmaps.BLANK_LOSS
+    assert (speed > 0).all(axis=None)
+
+
+def test_the_first_loss_of_landmarks_is_that_of_the_fresh_network_s_heatmaps():
+    chosen, arrays = small(landmarks="multicentre", base_channels=4, depth=1), builders_tasks.landmarked(2)
+    described = models.describe(chosen, 1)
+    torch.manual_seed(trial.SEED)
+    logits = models.start(described).train()(prediction.to_input(arrays.images, torch.device("cpu")))
+    wanted = torch.as_tensor(tasks.targets(tasks.of_trial(chosen, described, arrays), arrays, np.arange(2)))
+    expected = ((logits - wanted) ** 2).sum(dim=(1, 2, 3)) / (wanted**2).sum(dim=(1, 2, 3))
+    found = trial.overfit(chosen, described, arrays, np.arange(2))[0][0]
+    assert found == pytest.approx(expected.mean().item(), rel=1e-5)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import cases, datasets, params, verification
+from lib import cases, datasets, looks, params, splits, verification
 from tests import builders
 from tests.builders import Head, save_png
 
@@ -130,20 +130,20 @@ def test_an_hc_that_disagrees_with_its_annotation_is_a_warning(folder):
 @pytest.mark.parametrize("row", [30.0, 17.0, 12.0], ids=["whole", "cut a little", "cut"])
 def test_the_hc_of_a_head_is_recomputed_although_the_frame_cuts_it(row):
     head = Head("a", (row, 60.0), 56.0, 44.0, 0.0, (60, 120))
-    found = verification.recompute_hc_mm(builders.region_of(head), (1.0, 1.0), head.hc_mm / head.spacing_mm)
-    assert found == pytest.approx(builders.perimeter(56.0, 44.0), abs=verification.HC_TOLERANCE_MM)
+    found = looks.recompute_hc_mm(builders.region_of(head), (1.0, 1.0), head.hc_mm / head.spacing_mm)
+    assert found == pytest.approx(builders.perimeter(56.0, 44.0), abs=looks.HC_TOLERANCE_MM)
 
 
 def test_the_hc_of_another_head_is_not_taken_for_the_published_one():
     head = Head("a", (30.0, 60.0), 56.0, 44.0, 0.0, (60, 120))
-    found = verification.recompute_hc_mm(builders.region_of(head), (1.0, 1.0), 170.0)
+    found = looks.recompute_hc_mm(builders.region_of(head), (1.0, 1.0), 170.0)
     assert found == pytest.approx(builders.perimeter(56.0, 44.0), abs=0.5)
 
 
 @pytest.mark.parametrize(("spacing_mm", "published_mm"), [(None, 170.0), ((1.0, 1.0), float("nan"))])
 def test_without_pixel_size_or_published_hc_none_is_recomputed(spacing_mm, published_mm):
     region = builders.region_of(Head("a"))
-    assert np.isnan(verification.recompute_hc_mm(region, spacing_mm, published_mm))
+    assert np.isnan(looks.recompute_hc_mm(region, spacing_mm, published_mm))
 
 
 def test_a_head_cut_by_the_frame_is_a_note(folder):
@@ -175,7 +175,7 @@ def look_at(tmp_path, mask, image=None, **about):
     image = np.full(mask.shape, 9, np.uint8) if image is None else image
     path = save_png(tmp_path / "a.png", image)
     case = cases.Case("a", "a", path, (path,), (0.1, 0.1), **about)
-    return verification.look(case, replace(HC18, read_mask=lambda _, read: mask))
+    return looks.look(case, replace(HC18, read_mask=lambda _, read: mask))
 
 
 def block(top, left, height, width, shape=(100, 160)):
@@ -371,8 +371,8 @@ def test_a_mask_of_0_and_1_is_a_note(tmp_path):
 
 def test_colours_beyond_the_most_frequent_forty_are_summed_up():
     counts = {(value,): 100 - value for value in range(42)}
-    looks = {"a": verification.Look({}, [], counts, None), "b": verification.Look({}, [], {(41,): 1}, None)}
-    table = verification.colour_table(looks)
+    seen = {"a": looks.Look({}, [], counts, None), "b": looks.Look({}, [], {(41,): 1}, None)}
+    table = verification.colour_table(seen)
     assert len(table) == 41
     assert table.iloc[0].tolist() == ["0", 100, 1]
     # Values 40 and 41 have 60 pixels each; of equals the lower is listed.
@@ -390,7 +390,7 @@ def test_equal_pixels_across_subjects_are_a_warning_and_join_them(folder):
     groups = result.cases.set_index("case")["fold_group"]
     assert groups["001_HC"] == groups["005_HC"] == "001"
     for seed in range(5):
-        folds = cases.assign_folds(result.cases, 3, seed).set_index("case")["fold"]
+        folds = splits.assign_folds(result.cases, 3, seed).set_index("case")["fold"]
         assert folds["001_HC"] == folds["005_HC"]
 
 
@@ -446,7 +446,7 @@ def test_a_changed_copy_in_another_subject_is_found_and_joined_and_no_other_imag
     assert groups["benign (7)"] == "benign (3)"
     assert groups.drop("benign (7)").tolist() == groups.drop("benign (7)").index.tolist()
     for seed in range(5):
-        folds = cases.assign_folds(result.cases, 3, seed).set_index("case")["fold"]
+        folds = splits.assign_folds(result.cases, 3, seed).set_index("case")["fold"]
         assert folds["benign (3)"] == folds["benign (7)"]
 
 
@@ -482,7 +482,7 @@ def test_an_excluded_name_that_is_not_there_is_refused(written):
 
 
 def test_folds_are_summed_up_case_by_case(sound):
-    folds = cases.assign_folds(sound.cases, 3, 0)
+    folds = splits.assign_folds(sound.cases, 3, 0)
     summary = verification.summary(sound.cases, folds)
     assert summary["cases"].sum() == summary["with_pixel_size"].sum() == 12
     assert summary["subjects"].sum() == summary["fold_groups"].sum() == sound.cases["subject"].nunique()

@@ -8,9 +8,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import cases, files, making, params, provenance
+from lib import cases, files, making, params, provenance, volumes
 from lib.cases import Case, Finding, read_grey
-from lib.datasets import brain_structures, busi, hc18, own, phantom, ultrasound_fetus
+from lib.datasets import (
+    brain_structures,
+    busi,
+    hc18,
+    lgg,
+    own,
+    phantom,
+    phantom_landmarks,
+    phantom_volumes,
+    ultrasound_fetus,
+)
 
 TRUTH = "truth.csv"  # beside a phantom: what its program knows of each case, and no published data set has
 OWN = "own_"  # beginning of the name of one's own data sets, which need no entry here
@@ -47,6 +57,11 @@ class Dataset:
         find_cases: (folder, groups) -> (cases, findings); raises ValueError when the folder is not this layout.
         read_mask: (files of a reference, read=cases.read_pixels) -> (H, W) uint8 class indices; raises ValueError.
         groups: parts that a study may choose from; () for a data set without.
+        read_image: file (or folder of a volume) -> (H, W) uint8, of a volume (D, H, W, channels); raises ValueError.
+        channels: of an image as the network sees it.
+        shown_channel: which of them people look at.
+        volumes: whether a case is a volume of slices; its masks are then (D, H, W).
+        inspect: (case, image, mask) -> findings that only pixels tell; None for none.
         names_subjects: whether it says who is who; if not, subjects are taken from the data set that the images come
             from, or images that look alike for one subject.
         made: for data that the project makes itself.
@@ -60,17 +75,36 @@ class Dataset:
     find_cases: Callable[[Path, Sequence[str]], tuple[list[Case], list[Finding]]]
     read_mask: Callable[..., np.ndarray]
     groups: tuple[str, ...] = ()
+    read_image: Callable[[Path], np.ndarray] = read_grey
+    channels: int = 1
+    shown_channel: int = 0
+    volumes: bool = False
+    inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None
     names_subjects: bool = True
     made: Making | None = None
 
 
-def _phantom(title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int, draws: str) -> Dataset:
-    """A data set in the layout of another, drawn by `lib.phantoms.<draws>`."""
-    modules = ("lib.datasets.phantom", f"lib.phantoms.{draws}", "lib.ultrasound", "lib.growth")
-    made = Making(write, size, phantom.SEED, modules)
-    return replace(
-        like, title=title, citation="phantom", licence="made by this project", subject="examination", made=made
-    )
+def _phantom(
+    title: str,
+    like: Dataset,
+    write: Callable[[Path, int, int], None],
+    size: int,
+    modules: tuple[str, ...],
+    subject: str = "examination",
+) -> Dataset:
+    """A data set in the layout of another, drawn by some modules of the package."""
+    made = Making(write, size, phantom.SEED, tuple(f"lib.{name}" for name in modules))
+    return replace(like, title=title, citation="phantom", licence="made by this project", subject=subject, made=made)
+
+
+def _write_landmarks(folder: Path, subjects: int, seed: int) -> None:
+    """The phantom of HC18, and its landmarks as a publisher would give them."""
+    phantom.write_hc18(folder, subjects, seed)
+    phantom_landmarks.write_landmarks(folder)
+
+
+_HEADS = ("datasets.phantom", "phantoms.heads", "ultrasound", "growth")
+_LESIONS = ("datasets.phantom", "phantoms.lesions", "ultrasound", "growth")
 
 
 _HC18 = Dataset(
@@ -97,8 +131,23 @@ _TUMOUR = Dataset(
     ultrasound_fetus.GROUPS,
     names_subjects=False,
 )
+_LGG = Dataset(
+    "LGG, brain MRI of lower-grade glioma (kaggle_3m)",
+    "buda",
+    "CC BY-NC-SA 4.0",
+    "patient",
+    LESION,
+    lgg.find_cases,
+    lgg.read_mask,
+    read_image=lgg.read_image,
+    channels=3,
+    shown_channel=1,
+    volumes=True,
+    inspect=lgg.inspect,
+)
 DATASETS: dict[str, Dataset] = {
     "hc18": _HC18,
+    "lgg": _LGG,
     "brain_structures": _BRAIN,
     "ultrasound_fetus": _TUMOUR,
     "busi": Dataset(
@@ -113,18 +162,33 @@ DATASETS: dict[str, Dataset] = {
         names_subjects=False,
     ),
     "phantom_brain": _phantom(
-        "Phantom of fetal brain structures", _BRAIN, phantom.write_brain, phantom.BRAIN_SUBJECTS, "heads"
+        "Phantom of fetal brain structures", _BRAIN, phantom.write_brain, phantom.BRAIN_SUBJECTS, _HEADS
     ),
     "phantom_brain_structures": _phantom(
         "Phantom of fetal brain structures, four groups",
         _BRAIN,
         phantom.write_brain_structures,
         phantom.BRAIN_STRUCTURES_SUBJECTS,
-        "heads",
+        _HEADS,
     ),
-    "phantom_hc18": _phantom("Phantom of HC18", _HC18, phantom.write_hc18, phantom.HC18_SUBJECTS, "heads"),
+    "phantom_hc18": _phantom("Phantom of HC18", _HC18, phantom.write_hc18, phantom.HC18_SUBJECTS, _HEADS),
+    "phantom_landmarks": _phantom(
+        "Phantom of HC18 with landmarks",
+        _HC18,
+        _write_landmarks,
+        phantom_landmarks.LANDMARK_SUBJECTS,
+        (*_HEADS, "datasets.phantom_landmarks"),
+    ),
+    "phantom_lgg": _phantom(
+        "Phantom of brain MRI with lesions",
+        _LGG,
+        phantom_volumes.write_lgg,
+        phantom_volumes.LGG_SUBJECTS,
+        ("datasets.phantom_volumes", "phantoms.brains"),
+        subject="patient",
+    ),
     "phantom_tumour": _phantom(
-        "Phantom of a hypo-echoic mass", _TUMOUR, phantom.write_tumour, phantom.TUMOUR_SUBJECTS, "lesions"
+        "Phantom of a hypo-echoic mass", _TUMOUR, phantom.write_tumour, phantom.TUMOUR_SUBJECTS, _LESIONS
     ),
 }
 
@@ -142,12 +206,16 @@ def of(study: params.Study) -> Dataset:
             f"dataset = {study.dataset!r}   not known; allowed: {', '.join(DATASETS)}, or {OWN}<name> for one's own"
         )
     dataset = DATASETS[study.dataset]
+    has_heads = study.landmarks == "none" or dataset.classes == HEAD
+    steps_fit = not dataset.volumes or set(study.postprocessing) <= {"largest_component"}
     faults = [
         f"{key} = {value}   not those of {study.dataset}; allowed: {allowed}"
         for key, value, allowed, sound in (
             ("classes", study.classes, list(dataset.classes), tuple(study.classes) == dataset.classes),
             ("groups", study.groups, f"some of {list(dataset.groups)}", _groups_fit(study.groups, dataset.groups)),
             ("palette", study.palette, "[], because a published data set knows its colours", not study.palette),
+            ("landmarks", study.landmarks, "none: it shows no heads", has_heads),
+            ("postprocessing", study.postprocessing, "largest_component or [] for volumes", steps_fit),
         )
         if not sound
     ]
@@ -225,14 +293,35 @@ def prepare(name: str) -> Path:
         make(name, held.get("subjects", made.subjects), held.get("seed", made.seed))
     elif not folder.is_dir():
         raise ValueError(
-            f"data/raw/{name}: no such folder; link your copy with 'make study STUDY=<name> DATA=<folder>'"
+            f"data/raw/{name}: no such folder; link your copy with 'make study STUDY=<name> DATA=<folder>', or see "
+            f"'python -m lib download {name}'"
+        )
+    return folder
+
+
+def landmarks_folder(name: str) -> Path:
+    """Where the landmarks of a data set lie: data/raw/landmarks, of a phantom in its own folder.
+
+    Raises:
+        ValueError: the folder is absent; the message says how to get it.
+    """
+    made = name in DATASETS and DATASETS[name].made is not None
+    folder = files.raw_folder(name) / "landmarks" if made else files.raw_folder("landmarks")
+    if not folder.is_dir():
+        raise ValueError(
+            "data/raw/landmarks: no such folder; link your copy with 'make study STUDY=<name> LANDMARKS=<folder>', or "
+            "see 'python -m lib download landmarks'"
         )
     return folder
 
 
 def at_hand(besides: str) -> dict[str, Path]:
-    """Folders of the published data sets that lie in data/raw and say who is who, but for one."""
-    telling = [n for n, each in DATASETS.items() if each.made is None and each.names_subjects and n != besides]
+    """Folders of the published sets of images that lie in data/raw and say who is who, but for one."""
+    telling = [
+        name
+        for name, each in DATASETS.items()
+        if each.made is None and each.names_subjects and not each.volumes and name != besides
+    ]
     return {name: files.raw_folder(name) for name in telling if files.raw_folder(name).is_dir()}
 
 
@@ -257,19 +346,21 @@ def recognise(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Samples:
-    """Some cases as published, to look at.
+    """Some cases as published, to look at; of a volume the slice that shows most of its reference.
 
     Attributes:
         names: of the cases.
         images: (H, W) uint8 each.
         masks: (H, W) uint8 class indices each.
         spacings_mm: (row, col) each, None where it is not known.
+        slices: which slice of a volume is shown, 0 for an image.
     """
 
     names: list[str]
     images: list[np.ndarray]
     masks: list[np.ndarray]
     spacings_mm: list[tuple[float, float] | None]
+    slices: list[int]
 
 
 def load(dataset: Dataset, table: pd.DataFrame, names: list[str]) -> Samples:
@@ -278,9 +369,13 @@ def load(dataset: Dataset, table: pd.DataFrame, names: list[str]) -> Samples:
     spacings = [
         (row, col) if np.isfinite(row) else None for row, col in zip(rows["spacing_row_mm"], rows["spacing_col_mm"])
     ]
-    images = [read_grey(files.ROOT / path) for path in rows["image"]]
+    images = [dataset.read_image(files.ROOT / path) for path in rows["image"]]
     masks = [dataset.read_mask(cases.split_paths(text)) for text in rows["mask"]]
-    return Samples(list(names), images, masks, spacings)
+    if not dataset.volumes:
+        return Samples(list(names), images, masks, spacings, [0] * len(names))
+    slices = [volumes.fullest_slice(mask) for mask in masks]
+    images = [np.ascontiguousarray(image[at, ..., dataset.shown_channel]) for image, at in zip(images, slices)]
+    return Samples(list(names), images, [mask[at] for mask, at in zip(masks, slices)], spacings, slices)
 
 
 def spread(table: pd.DataFrame, count: int) -> list[str]:

@@ -24,9 +24,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def arguments(chosen: params.ModelParams, in_channels: int) -> dict[str, Any]:
-    """Constructor arguments of the network that a study file names; two classes share one logit."""
-    classes = len(chosen.classes)
-    given = {"in_channels": in_channels, "out_channels": 1 if classes == 2 else classes}
+    """Constructor arguments of the network that a study file names."""
+    given = {"in_channels": in_channels, "out_channels": out_channels(chosen)}
     if chosen.model == "resnet_unet":  # width, depth and normalisation are its encoder's
         return given | {"encoder": chosen.encoder}
     return given | {
@@ -36,17 +35,29 @@ def arguments(chosen: params.ModelParams, in_channels: int) -> dict[str, Any]:
     }
 
 
+def out_channels(chosen: params.ModelParams) -> int:
+    """Two classes share one logit, more have one each; of landmarks a heatmap a line (2) or a point (4)."""
+    if chosen.landmarks != "none":
+        return {"line": 2, "point": 4}[chosen.heatmap_per]
+    classes = len(chosen.classes)
+    return 1 if classes == 2 else classes
+
+
 def describe(chosen: params.ModelParams, in_channels: int) -> dict[str, Any]:
     """A network as model.json holds it: name, constructor arguments, and what its weights start from."""
-    return {
+    described = {
         "model": chosen.model,
         "arguments": arguments(chosen, in_channels),
         "encoder_weights": chosen.encoder_weights if chosen.model == "resnet_unet" else "none",
     }
+    # Heatmaps are 0 nearly everywhere: from random weights the first epochs would only learn to show nothing.
+    return described | ({} if chosen.landmarks == "none" else {"starts_blank": True})
 
 
 def start(network: dict[str, Any]) -> nn.Module:
     """A network as `describe` gives it, ready to be trained: fresh weights, in the encoder ImageNet's if wanted.
+
+    One that learns heatmaps puts out 0 at first.
 
     Trained weights are read by `load`, which needs no file of ImageNet weights.
 
@@ -54,6 +65,9 @@ def start(network: dict[str, Any]) -> nn.Module:
         ValueError: no such network or start, or the file of ImageNet weights is missing or does not fit.
     """
     built = build(network["model"], network["arguments"])
+    if network.get("starts_blank", False):
+        for parameter in built.head.parameters():
+            nn.init.zeros_(parameter)
     match network["encoder_weights"]:
         case "none":
             return built

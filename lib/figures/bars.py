@@ -1,0 +1,39 @@
+"""Bars: one a case, so that no case hides in a mean."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.figures.style import FAINT, INK, PREDICTED, class_colour, panels, styled
+
+NAMED = 40  # bars; beyond, names cannot be read
+
+
+@styled
+def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
+    """Dice of each case after post-processing, sorted, with mean and median; a panel a class.
+
+    Args:
+        table: the long table of 05_evaluation; with several seeds a case's mean is drawn.
+        classes: names, background first.
+    """
+    rows = table[table["stage"] == "post"].dropna(subset=["dice"])
+    named = rows["case"].nunique() <= NAMED
+    figure, axes = panels((len(classes) - 1) * (78 if named else 50), 1, len(classes) - 1)
+    for name, each in zip(classes[1:], axes[:, 0]):
+        values = rows[rows["class"] == name].groupby("case")["dice"].mean().sort_values(kind="stable")
+        at = np.arange(len(values))
+        each.bar(at, values, 0.8 if named else 1.0, color=class_colour(name))
+        each.scatter(at[values == 0], values[values == 0] + 0.01, marker="x", s=16, color=PREDICTED, linewidths=0.8)
+        for value, text, line in ((values.mean(), "mean", "-"), (values.median(), "median", "--")):
+            each.axhline(value, color=INK, linewidth=0.8, linestyle=line, label=f"{text} {value:.3f}")
+        each.set(ylim=(0, 1), ylabel=f"Dice, {name}", xlim=(-0.8, max(len(values), 1) - 0.2))
+        each.set_xlabel(f"Cases in order of their Dice (n = {len(values)})")
+        if named:
+            each.set_xticks(at, values.index, rotation=90, fontsize=6)
+        else:
+            each.set_xticks([])
+        each.grid(axis="y", color=FAINT, linewidth=0.3)
+        each.set_axisbelow(True)
+        each.legend(loc="upper left", fontsize=7)
+    return figure

@@ -1,0 +1,396 @@
+"""Heads as a stack of axial slices in three sequences, with a lesion of exactly known border or without.
+
+Everything is an ellipsoid in millimetres: scalp, skull, brain, ventricles, bright fat, and the lesion, which is one or
+a union of some. A voxel belongs to what its centre lies in. Lengths that only shape the look are in millimetres too,
+so that thin and thick slices are drawn by the same rules.
+
+Source of the look and of the oddities: Buda, Saha and Mazurowski 2019, doi:10.1016/j.compbiomed.2019.05.002 (sequences
+replaced by FLAIR, channels that registration left empty in end slices, lesion in a last slice).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+PRE, FLAIR, POST = 0, 1, 2
+SLICES = (12, 30)
+TRIES = 400  # for a place of a lesion; each finds it a little smaller
+
+# Grey of each tissue, 0 to 1, as (pre-contrast, FLAIR, post-contrast).
+SCALP, BONE, FLUID = (0.85, 0.80, 0.90), (0.07, 0.06, 0.09), (0.18, 0.10, 0.20)
+GREY_MATTER, WHITE_MATTER = (0.42, 0.45, 0.44), (0.50, 0.40, 0.52)
+FAT, SINUS, LESION = (0.78, 0.72, 0.80), (0.25, 0.30, 0.90), (0.36, 0.45, 0.38)
+SPOT = (0.44, 0.72, 0.46)
+CAP_FLAIR = 0.16  # brightness around the ventricles, which is no lesion
+
+
+@dataclass(frozen=True)
+class Site:
+    """An institution: how its machine shows a head.
+
+    Attributes:
+        code: of two letters.
+        shape: (rows, cols) of a slice.
+        pixel_mm: (row, col).
+        gains: of the sequences; grey values of institutions are not on one scale.
+        noise: standard deviation, in grey of 0 to 1.
+    """
+
+    code: str
+    shape: tuple[int, int]
+    pixel_mm: tuple[float, float]
+    gains: tuple[float, float, float]
+    noise: float
+
+
+SITES = {
+    site.code[0]: site
+    for site in (
+        Site("CS", (96, 96), (2.4, 2.4), (0.80, 0.60, 0.85), 0.018),
+        Site("DU", (112, 96), (2.1, 2.4), (0.95, 0.95, 0.90), 0.022),
+        Site("EZ", (96, 96), (2.3, 2.3), (0.55, 0.45, 0.60), 0.014),
+        Site("FG", (96, 112), (2.4, 2.1), (0.70, 0.80, 0.65), 0.028),
+        Site("HT", (96, 96), (2.4, 2.4), (0.90, 0.75, 1.00), 0.022),
+    )
+}
+ROUND = "HCHDFHCHDHCHEHCDHFCHHDCH"  # initials of the sites of subjects 1, 2, ...; then it starts anew
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is odd about a subject; by its number alone, so that few subjects already show most of it.
+
+    Attributes:
+        site: where it was examined.
+        lesion: whether there is one.
+        second: a small component apart from the first.
+        faint: the lesion is hardly brighter on FLAIR.
+        at_end: the lesion reaches into the last slice.
+        replaced: sequences that are FLAIR instead.
+        emptied: a sequence is 0 throughout the first slices.
+    """
+
+    site: Site
+    lesion: bool
+    second: bool
+    faint: bool
+    at_end: bool
+    replaced: tuple[int, ...]
+    emptied: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Voxel centres of a volume.
+
+    Attributes:
+        shape: (slices, rows, cols).
+        voxel_mm: (slice, row, col).
+    """
+
+    shape: tuple[int, int, int]
+    voxel_mm: tuple[float, float, float]
+
+    @property
+    def places_mm(self) -> list[np.ndarray]:
+        """Distance along (slice, row, col) from the first voxel's centre, shaped to be combined."""
+        return [axis * mm for axis, mm in zip(np.ogrid[tuple(map(slice, self.shape))], self.voxel_mm)]
+
+    @property
+    def size_mm(self) -> np.ndarray:
+        """From the first to the last voxel's centre, (slice, row, col)."""
+        return (np.array(self.shape) - 1) * np.array(self.voxel_mm)
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """An ellipsoid that may be turned within the slice.
+
+    Attributes:
+        centre_mm: (slice, row, col) from the centre of the first voxel.
+        half_mm: half axes along (slice, row, col), before the turn.
+        turn_deg: within the slice, from column towards row.
+    """
+
+    centre_mm: tuple[float, float, float]
+    half_mm: tuple[float, float, float]
+    turn_deg: float = 0.0
+
+    def level(self, grid: Grid) -> np.ndarray:
+        """(slices, rows, cols): 0 in the centre, 1 on the surface, in proportion between."""
+        apart = [place - centre for place, centre in zip(grid.places_mm, self.centre_mm)]
+        cosine, sine = np.cos(np.deg2rad(self.turn_deg)), np.sin(np.deg2rad(self.turn_deg))
+        rows, cols = cosine * apart[1] - sine * apart[2], sine * apart[1] + cosine * apart[2]
+        squares = sum((axis / half) ** 2 for axis, half in zip((apart[0], rows, cols), self.half_mm))
+        return np.sqrt(squares)
+
+    @property
+    def volume_ml(self) -> float:
+        """Of the continuous body."""
+        return float(4 / 3 * np.pi * np.prod(self.half_mm) / 1000)
+
+
+Part = tuple[Ellipsoid, ...]  # one component of a lesion: the union of some ellipsoids that overlap
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is drawn around a lesion.
+
+    Attributes:
+        grid: of the volume.
+        skull: its outside; the scalp lies around it.
+        brain: and the fluid around it fills the skull.
+        ventricles: fluid within the brain.
+        fat: bright bodies behind the eyes and at the skull's base.
+        sinus: bright after contrast.
+        spots: bright on FLAIR, smaller than any lesion.
+        scalp_mm, bone_mm: thickness.
+    """
+
+    grid: Grid
+    skull: Ellipsoid
+    brain: Ellipsoid
+    ventricles: Part
+    fat: Part
+    sinus: Ellipsoid
+    spots: Part
+    scalp_mm: float
+    bone_mm: float
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One patient with the reference.
+
+    Attributes:
+        image: (slices, rows, cols, 3) uint8; the first slice is at the skull's base.
+        mask: (slices, rows, cols) uint8: 1 where a voxel's centre lies in the lesion.
+        parts: components of the lesion, apart by more than a voxel; () without one.
+        grid: of the volume.
+        kind: what is odd.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    parts: tuple[Part, ...]
+    grid: Grid
+    kind: Kind
+
+    @property
+    def truth(self) -> dict[str, float]:
+        """lesion_voxels, parts and lesion_ml, by voxels times their size; lesion_slices and slices."""
+        voxels = int(np.count_nonzero(self.mask))
+        return {
+            "lesion_voxels": voxels,
+            "parts": len(self.parts),
+            "lesion_ml": round(voxels * float(np.prod(self.grid.voxel_mm)) / 1000, 9),
+            "lesion_slices": int(self.mask.any(axis=(1, 2)).sum()),
+            "slices": len(self.mask),
+        }
+
+
+def draw_volume(seed: int, subject: int) -> Volume:
+    """One patient with the reference.
+
+    Args:
+        seed: of the data set.
+        subject: its number, from 1; it alone decides what is odd.
+    """
+    rng = np.random.default_rng([seed, subject])
+    kind = kind_of(subject)
+    head = _draw_head(kind, rng)
+    parts = _draw_lesion(head, kind, rng) if kind.lesion else ()
+    image = _render(head, kind, parts, rng)
+    return Volume(image, reference_mask(parts, head.grid), parts, head.grid, kind)
+
+
+def kind_of(subject: int) -> Kind:
+    """What is odd about a subject, from 1; repeats after 24."""
+    turn = (subject - 1) % len(ROUND)
+    return Kind(
+        site=SITES[ROUND[turn]],
+        lesion=turn not in (5, 19),
+        second=turn in (1, 7, 13, 22),
+        faint=turn in (3, 9, 16),
+        at_end=turn == 8,
+        replaced={4: (POST,), 12: (PRE,), 17: (PRE, POST), 20: (POST,)}.get(turn, ()),
+        emptied=turn in (2, 14, 21),
+    )
+
+
+def reference_mask(parts: tuple[Part, ...], grid: Grid) -> np.ndarray:
+    """Voxels whose centre lies in any ellipsoid of a lesion: (slices, rows, cols) uint8, 0 or 1; all 0 without one."""
+    mask = np.zeros(grid.shape, np.uint8)
+    for part in parts:
+        mask |= part_level(part, grid) <= 1
+    return mask
+
+
+def part_level(part: Part, grid: Grid) -> np.ndarray:
+    """(slices, rows, cols): at most 1 in the union of a part's ellipsoids, and 1 on its surface."""
+    return np.minimum.reduce([body.level(grid) for body in part])
+
+
+def _draw_head(kind: Kind, rng: np.random.Generator) -> Head:
+    """A head that fills the frame but for a rim, from the skull's base to near the vertex."""
+    slices = int(rng.integers(SLICES[0], SLICES[1] + 1))
+    half = np.array([rng.uniform(78, 88), rng.uniform(90, 100), rng.uniform(74, 82)])  # (slice, row, col) mm
+    turn, scalp, bone = float(rng.normal(0, 4)), float(rng.uniform(5, 8)), float(rng.uniform(5, 8))
+    skull, brain = half - scalp, half - scalp - bone - rng.uniform(2, 5)
+    below, above = rng.uniform(0.35, 0.5) * half[0], rng.uniform(0.7, 0.85) * brain[0]  # of the middle, shown
+    spacing = round(float((below + above) / (slices - 1)), 3)
+    grid = Grid((slices, *kind.site.shape), (spacing, *kind.site.pixel_mm))
+    middle = np.array([below, *(grid.size_mm[1:] / 2 + rng.uniform(-4, 4, 2))])
+    centre = _floats(middle)
+
+    def beside(along: float, back: float, right: float, size: tuple[float, float, float]) -> Ellipsoid:
+        """A body at a place in shares of the brain's half axes: upward, to the back, to the right."""
+        return Ellipsoid(_floats(middle + np.array([along, back, right]) * brain), size, turn)
+
+    wide = float(rng.uniform(0.8, 1.4))
+    return Head(
+        grid=grid,
+        skull=Ellipsoid(centre, _floats(skull), turn),
+        brain=Ellipsoid(centre, _floats(brain), turn),
+        ventricles=tuple(beside(0.08, 0.05, side, (17.0, 30.0, 5.5 * wide)) for side in (-0.15, 0.15)),
+        fat=(
+            *(beside(-0.42, -0.78, side, (11.0, 13.0, 12.0)) for side in (-0.42, 0.42)),
+            beside(-0.5, 0.1, float(rng.uniform(-0.3, 0.3)), (9.0, 10.0, 16.0)),
+        ),
+        sinus=beside(0.35, 0.98, 0.0, (60.0, 6.0, 5.0)),
+        spots=tuple(beside(*rng.uniform(-0.5, 0.5, 3), (4.0, 3.0, 3.5)) for _ in range(int(rng.integers(1, 6)))),
+        scalp_mm=scalp,
+        bone_mm=bone,
+    )
+
+
+def _floats(values: np.ndarray) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third
+
+
+def _draw_lesion(head: Head, kind: Kind, rng: np.random.Generator) -> tuple[Part, ...]:
+    """One part, or two that do not touch, within the brain and away from the end slices but where it is to reach."""
+    lobes, radius = int(rng.choice([0, 2, 3, 4])), float(np.exp(rng.uniform(*np.log([13, 25]))))
+    level = head.brain.level(head.grid)
+    for attempt in range(TRIES):
+        part = _draw_part(head, radius * 0.997**attempt, lobes, kind.at_end, rng)
+        region = part_level(part, head.grid) <= 1
+        if not _is_placed(region, level, kind.at_end):
+            continue
+        if not kind.second:
+            return (part,)
+        small = _draw_part(head, float(rng.uniform(7, 10)), 0, False, rng)
+        other = part_level(small, head.grid) <= 1
+        if _is_placed(other, level, False) and not (_grown(_grown(region)) & other).any():
+            return part, small
+    raise ValueError(f"a lesion finds no place in a brain of half axes {head.brain.half_mm} mm")
+
+
+def _draw_part(head: Head, radius_mm: float, lobes: int, at_end: bool, rng: np.random.Generator) -> Part:
+    """An ellipsoid somewhere in the brain, or through the last slice, with lobes whose centres lie in it."""
+    thickest = 1.6 * head.grid.voxel_mm[0]  # so that three slices show it
+    half = radius_mm * rng.uniform(0.8, 1.25, 3)
+    place = rng.uniform(-0.8, 0.8, 3) * np.array(head.brain.half_mm) + np.array(head.brain.centre_mm)
+    if at_end:
+        place[0] = head.grid.size_mm[0] - rng.uniform(0.2, 0.9) * half[0]
+    turn = float(rng.uniform(0, 180))
+    bodies = [Ellipsoid(_floats(place), _floats([max(half[0], thickest), *half[1:]]), turn)]
+    for _ in range(lobes):
+        ray = rng.normal(size=3)
+        centre = place + 0.85 * half.min() * ray / np.linalg.norm(ray)
+        size = radius_mm * rng.uniform(0.5, 0.85, 3)
+        bodies.append(Ellipsoid(_floats(centre), _floats(size), float(rng.uniform(0, 180))))
+    return tuple(bodies)
+
+
+def _is_placed(region: np.ndarray, brain_level: np.ndarray, at_end: bool) -> bool:
+    """Whether a region lies in the brain and in three slices or more, and in the last or not as wanted."""
+    shown = np.flatnonzero(region.any(axis=(1, 2)))
+    if len(shown) < 3 or brain_level[region].max() > 0.97:
+        return False
+    last = len(region) - 1
+    return bool(shown[0] >= 2 and (shown[-1] == last and region[last].sum() >= 8 if at_end else shown[-1] < last - 1))
+
+
+def _grown(region: np.ndarray) -> np.ndarray:
+    """A region with all neighbours of its voxels, corners included."""
+    grown = region
+    for axis in range(3):
+        padded = np.moveaxis(np.pad(grown, [(1, 1) if each == axis else (0, 0) for each in range(3)]), axis, 0)
+        grown = np.moveaxis(padded[:-2] | padded[1:-1] | padded[2:], 0, axis)
+    return grown
+
+
+def _render(head: Head, kind: Kind, parts: tuple[Part, ...], rng: np.random.Generator) -> np.ndarray:
+    """Grey values of all sequences: (slices, rows, cols, 3) uint8."""
+    signal = _tissue(head, rng)
+    _add_lesion(signal, head.grid, kind, parts, rng)
+    signal = np.stack([cv2.GaussianBlur(each, (0, 0), 0.55) for each in signal])  # slices are sharp, as if thin
+    signal *= _bias(head.grid, rng) * np.array(kind.site.gains, np.float32) * rng.uniform(0.88, 1.12, 3)
+    noise = rng.normal(0, kind.site.noise, (2, *signal.shape)).astype(np.float32)
+    grey = np.hypot(signal + noise[0], noise[1]) * 255  # as magnitudes are: never negative
+    image = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    if kind.emptied:
+        image[: int(rng.integers(1, 3)), ..., int(rng.integers(0, 3))] = 0
+    for channel in kind.replaced:
+        image[..., channel] = image[..., FLAIR]
+    return image
+
+
+def _tissue(head: Head, rng: np.random.Generator) -> np.ndarray:
+    """A head without lesion: (slices, rows, cols, 3) float32, 0 to 1."""
+    grid, brain = head.grid, head.brain.level(head.grid)
+    signal = np.zeros((*grid.shape, 3), np.float32)
+    for mm, tissue in ((head.scalp_mm, SCALP), (0.0, BONE), (-head.bone_mm, FLUID)):
+        body = Ellipsoid(head.skull.centre_mm, _floats(np.array(head.skull.half_mm) + mm), head.skull.turn_deg)
+        signal[body.level(grid) <= 1] = tissue
+    folds = _texture(grid, rng, (14.0, 40.0))
+    signal[brain <= 1] = GREY_MATTER
+    signal[(brain <= 1) & (brain + 0.16 * folds < 0.78)] = WHITE_MATTER
+    signal += (0.03 * _texture(grid, rng, (9.0, 25.0)) * (brain <= 1))[..., None]
+    signal[part_level(head.spots, grid) <= 1] = SPOT
+    ventricles = part_level(head.ventricles, grid)
+    signal[..., FLAIR] += CAP_FLAIR * np.clip(1.6 - ventricles, 0, 0.6) / 0.6 * (brain <= 1)
+    signal[(ventricles <= 1) & (brain <= 1)] = FLUID
+    signal[part_level(head.fat, grid) <= 1] = FAT
+    signal[head.sinus.level(grid) <= 1] = SINUS
+    return signal
+
+
+def _add_lesion(signal: np.ndarray, grid: Grid, kind: Kind, parts: tuple[Part, ...], rng: np.random.Generator) -> None:
+    """Draws a lesion into a head: bright on FLAIR, dark before contrast, often with a bright rim after it."""
+    bright = float(rng.uniform(0.05, 0.09) if kind.faint else rng.uniform(0.2, 0.36))
+    rim = float(rng.uniform(0.15, 0.4)) * (rng.random() < 0.7)
+    margin, uneven = float(rng.uniform(0.05, 0.4)), 0.03 * _texture(grid, rng, (12.0, 30.0))
+    for part in parts:
+        level = part_level(part, grid)
+        share = np.clip(0.5 + (1 - level) / margin, 0, 1)[..., None].astype(np.float32)  # half at the border
+        lesion = np.broadcast_to(np.array(LESION, np.float32), signal.shape).copy()
+        lesion[..., FLAIR] += bright + uneven
+        lesion[..., POST] += rim * (level > 0.7)
+        signal += share * (lesion - signal)
+
+
+def _bias(grid: Grid, rng: np.random.Generator) -> np.ndarray:
+    """Sensitivity of the coils, one a sequence, near 1 and smooth: (slices, rows, cols, 3) float32."""
+    axes = [2 * place / max(size, 1e-9) - 1 for place, size in zip(grid.places_mm, grid.size_mm)]
+    fields = []
+    for _ in range(3):
+        slope, bend = rng.uniform(-0.08, 0.08, 3), rng.uniform(-0.1, 0.04, 3)
+        fields.append(1 + sum(s * axis + b * axis**2 for s, b, axis in zip(slope, bend, axes)))
+    return np.stack(fields, axis=-1).astype(np.float32)
+
+
+def _texture(grid: Grid, rng: np.random.Generator, waves_mm: tuple[float, float]) -> np.ndarray:
+    """A smooth random field of mean 0 and standard deviation 1: plane waves of some lengths in all directions."""
+    field = np.zeros(grid.shape, np.float32)
+    count = 12
+    for _ in range(count):
+        ray = rng.normal(size=3)
+        ray *= 2 * np.pi / rng.uniform(*waves_mm) / np.linalg.norm(ray)
+        slices, rows, cols = (np.exp(1j * each * place) for each, place in zip(ray, grid.places_mm))
+        field += (np.exp(1j * rng.uniform(0, 2 * np.pi)) * slices * rows * cols).real.astype(np.float32)
+    return field * np.float32(np.sqrt(2 / count))

@@ -1,0 +1,242 @@
+"""Every test case's landmarks found once, at native size, by a network that never saw its subject; and two guesses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from lib import datasets, devices, figures, files, geometry, heatmaps, models, prediction, splits
+from lib.arrays import Arrays
+from lib.measurement import FOUND_COLUMNS
+from lib.params import EvaluationParams
+from lib.points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
+
+ERROR_COLUMNS = [
+    *("case", "subject", "fold", "seed", "route", "line"),
+    *("error_px", "error_mm", "normalised_error_percent"),
+]
+FOUND, SHAPE, BLANK = "landmark", "mean shape", "blank map"  # routes: the network, and two that look at no image
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every run of a landmark study is measured on.
+
+    Attributes:
+        table: the manifest.
+        folds: which case is tested when.
+        arrays: preprocessed cases.
+        dataset: reads images.
+        reference: published landmarks in native pixels: case, POINT_COLUMNS.
+    """
+
+    table: pd.DataFrame
+    folds: pd.DataFrame
+    arrays: Arrays
+    dataset: datasets.Dataset
+    reference: pd.DataFrame
+
+    def spacing_mm(self, case: str) -> tuple[float, float] | None:
+        """(row, col) pixel size of a case, None where it is not known."""
+        row = self.table.set_index("case").loc[case]
+        size = (float(row["spacing_row_mm"]), float(row["spacing_col_mm"]))
+        return size if np.isfinite(size).all() else None
+
+
+def read_reference(chosen: EvaluationParams, verified: Path) -> pd.DataFrame:
+    """Published landmarks as 01_data_verification wrote them.
+
+    Raises:
+        ValueError: the study learns regions, or the table is missing.
+    """
+    if chosen.landmarks == "none":
+        raise ValueError(
+            f"landmarks = 'none' in study {chosen.study}: it learns class regions, which 05_evaluation.ipynb measures; "
+            "expected a study of landmarks, such as study = 'phantom_hc18_landmarks'"
+        )
+    return files.read_csv(verified / "points.csv", ["case", *POINT_COLUMNS])
+
+
+def find_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> pd.DataFrame:
+    """The landmarks of every test case of every run, and those of two guesses.
+
+    Args:
+        chosen: the keys of 05_evaluation; its folds and seeds name the runs.
+        bench: cases.
+        trainings: folder of 04_training.
+
+    Returns:
+        A row a case x seed x route (FOUND_COLUMNS), native pixels, canonical order of ends; NaN where a heatmap shows
+        no peak. The confidence of a line is the lower of the heights of its two peaks.
+    """
+    return pd.concat(
+        [
+            find_run(chosen, bench, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+            for fold in chosen.folds
+            for seed in chosen.seeds
+        ],
+        ignore_index=True,
+    )
+
+
+def find_run(chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int) -> pd.DataFrame:
+    """`find_all` of one trained network."""
+    parts = splits.parts(bench.folds, fold)
+    names, mappings = parts["test"], [bench.arrays.geometry_of(name) for name in parts["test"]]
+    points, heights = decode(bench, names, predict(chosen, bench, weights, names))
+    shape = mean_shape(bench.arrays.points[bench.arrays.rows(parts["train"])])  # (4, 2) network pixels
+    shapes = [geometry.points_to_native(shape, mapping) for mapping in mappings]
+    middles = [np.tile([(m.native_height - 1) / 2, (m.native_width - 1) / 2], (4, 1)) for m in mappings]
+    unknown = np.full(heights.shape, np.nan)
+    routes = ((FOUND, points, heights), (SHAPE, shapes, unknown), (BLANK, middles, np.zeros(heights.shape)))
+    return pd.concat([_rows(bench, names, fold, seed, *route) for route in routes], ignore_index=True)
+
+
+def predict(chosen: EvaluationParams, bench: Bench, weights: Path, names: list[str]) -> np.ndarray:
+    """Heatmaps of some cases, one a line: (N, 2, h, w) float32 at network size."""
+    device = devices.choose(chosen.device)
+    precision = devices.choose_precision(chosen.precision, device)
+    network: nn.Module = models.load(weights).to(device)
+    images = bench.arrays.images[bench.arrays.rows(names)]
+    return prediction.predict_heatmaps(network, images, device, precision, chosen.flip_average)
+
+
+def decode(bench: Bench, names: list[str], maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Native end points (N, 4, 2) of some cases' heatmaps, and the lower peak of each line (N, 2)."""
+    sigmas = bench.arrays.sigmas[bench.arrays.rows(names)]
+    read = [heatmaps.decode(each, float(sigma)) for each, sigma in zip(maps, sigmas)]
+    native = [geometry.points_to_native(found, bench.arrays.geometry_of(name)) for name, (found, _) in zip(names, read)]
+    return canonical(np.array(native)), np.array([heights.reshape(2, 2).min(axis=1) for _, heights in read])
+
+
+def _rows(
+    bench: Bench, names: list[str], fold: int, seed: int, route: str, points: np.ndarray, heights: np.ndarray
+) -> pd.DataFrame:
+    table = pd.DataFrame(np.reshape(points, (-1, 8)), columns=POINT_COLUMNS)
+    table[["confidence_ofd", "confidence_bpd"]] = heights
+    subjects = bench.table.set_index("case").loc[names, "subject"].to_numpy()
+    return table.assign(case=names, subject=subjects, fold=fold, seed=seed, route=route)[FOUND_COLUMNS]
+
+
+def errors_of(bench: Bench, found: pd.DataFrame) -> pd.DataFrame:
+    """How far predicted lines lie from the reference's.
+
+    Args:
+        bench: cases and their reference.
+        found: from `find_all`.
+
+    Returns:
+        A row a case x seed x route x line (ERROR_COLUMNS): mean distance of the line's two ends under the better of
+        the two pairings, in native pixels and mm, and in percent of the reference's OFD (in mm where the pixel size
+        is known). NaN where an end is missing.
+
+    Raises:
+        ValueError: a case has no reference.
+    """
+    names = list(dict.fromkeys(found["case"]))
+    reference = dict(zip(names, as_arrays(bench.reference, names)))
+    spacing = {name: bench.spacing_mm(name) for name in names}
+    rows = []
+    for row, ends in zip(found.to_dict("records"), found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)):
+        there, unit = reference[row["case"]], spacing[row["case"]]
+        off = point_errors(ends, there, unit)
+        scale, measure = ((1.0, 1.0), "px") if unit is None else (unit, "mm")
+        ofd = line_lengths(there * np.asarray(scale))[0]
+        key = {name: row[name] for name in ERROR_COLUMNS[:5]}
+        for line in LINES:
+            share = 100 * off[f"{line}_{measure}"] / ofd
+            rows.append([*key.values(), line, off[f"{line}_px"], off[f"{line}_mm"], share])
+    return pd.DataFrame(rows, columns=ERROR_COLUMNS)
+
+
+def is_free_of_order(bench: Bench, found: pd.DataFrame) -> bool:
+    """Whether no error changes when the ends of each predicted line change places."""
+    turned = found.copy()
+    turned[POINT_COLUMNS] = found[POINT_COLUMNS].to_numpy(float).reshape(-1, 2, 2, 2)[:, :, ::-1].reshape(-1, 8)
+    values = [errors_of(bench, each)[ERROR_COLUMNS[6:]].to_numpy(float) for each in (found, turned)]
+    return bool(np.allclose(*values, rtol=1e-9, atol=0, equal_nan=True))
+
+
+def is_canonical(found: pd.DataFrame) -> bool:
+    """Whether the left end of each line is its first."""
+    points = found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
+    return bool(np.array_equal(points, canonical(points), equal_nan=True))
+
+
+def heatmap_losses(chosen: EvaluationParams, trainings: Path) -> pd.DataFrame:
+    """What each run's kept epoch scored on validation, beside what a network that shows nothing scores.
+
+    Returns:
+        fold, seed, kept_epoch, heatmap_loss, blank_map_loss, validation_error_percent (of the OFD).
+    """
+    rows = []
+    for fold in chosen.folds:
+        for seed in chosen.seeds:
+            path = trainings / files.run_name(fold, seed) / "history.csv"
+            history = files.read_csv(path, ["epoch", "validation_loss", "validation_error_percent", "best"])
+            kept = history[history["best"].astype(bool)].iloc[-1]
+            rows.append(
+                {
+                    "fold": fold,
+                    "seed": seed,
+                    "kept_epoch": int(kept["epoch"]),
+                    "heatmap_loss": float(kept["validation_loss"]),
+                    "blank_map_loss": heatmaps.BLANK_LOSS,
+                    "validation_error_percent": float(kept["validation_error_percent"]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def ranked(errors: pd.DataFrame) -> pd.DataFrame:
+    """One row a test case and seed of the network's errors, the worst first; a case with a missed line is worst.
+
+    Returns:
+        case, fold, seed, ofd_mm, bpd_mm, ofd_px, bpd_px, error_percent (mean of both lines, of the reference's OFD;
+        NaN where one is missed).
+    """
+    rows = errors[errors["route"] == FOUND].rename(columns={"normalised_error_percent": "percent"})
+    values = [f"error_{unit}" for unit in ("mm", "px")]
+    wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=[*values, "percent"])
+    table = pd.DataFrame({f"{line}{name.removeprefix('error')}": wide[name][line] for name in values for line in LINES})
+    table["error_percent"] = wide["percent"].mean(axis=1, skipna=False)
+    by, ascending = ["error_percent", "case", "seed"], [False, True, True]
+    return table.reset_index().sort_values(by, ascending=ascending, na_position="first", ignore_index=True)
+
+
+def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The middle rows of a ranked table."""
+    first = max(0, (len(rows) - count) // 2)
+    return rows.iloc[first : first + count]
+
+
+def overlays(bench: Bench, found: pd.DataFrame, rows: pd.DataFrame) -> list[figures.LandmarkOverlay]:
+    """Pictures of some rows of `ranked`: image, reference lines, predicted lines, and their errors."""
+    names = rows["case"].tolist()
+    shown = datasets.load(bench.dataset, bench.table, names)
+    reference = as_arrays(bench.reference, names)
+    by_run = found[found["route"] == FOUND].set_index(["case", "seed"])
+    predicted = by_run.loc[list(zip(rows["case"], rows["seed"])), POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
+    notes = [_note(row, size is not None) for row, size in zip(rows.to_dict("records"), shown.spacings_mm)]
+    return [
+        figures.LandmarkOverlay(*each)
+        for each in zip(names, shown.images, reference, predicted, shown.spacings_mm, notes)
+    ]
+
+
+def _note(row: dict[str, Any], in_mm: bool) -> str:
+    """A case's errors in words, such as "OFD 1.20 mm, BPD missed"."""
+    unit, word = ("mm", "mm") if in_mm else ("px", "pixels")
+    errors = {line: row[f"{line}_{unit}"] for line in LINES}
+    said = [f"{line.upper()} missed" if np.isnan(e) else f"{line.upper()} {e:.2f} {word}" for line, e in errors.items()]
+    return ", ".join(said)
+
+
+def heatmaps_of(chosen: EvaluationParams, bench: Bench, trainings: Path, row: pd.Series) -> np.ndarray:
+    """Heatmaps of both lines of one case at native size: (2, H, W) float32."""
+    weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
+    maps = predict(chosen, bench, weights, [row["case"]])[0]
+    return geometry.to_native(maps, bench.arrays.geometry_of(row["case"]))

@@ -1,0 +1,66 @@
+"""Preprocessed arrays of the two other kinds: heads with landmarks, and slices of volumes."""
+
+import numpy as np
+
+from lib import geometry, heatmaps, points
+from lib.arrays import Arrays
+
+SIGMA = 2.0
+
+
+def landmarked(count: int = 12, size: int = 32, seed: int = 0) -> Arrays:
+    """Ends of OFDs as bright spots and of BPDs as paler ones, on noise; which end is the first is left to chance."""
+    draw = np.random.default_rng(seed)
+    images, places = np.zeros((count, 1, size, size), np.uint8), np.zeros((count, 4, 2), np.float32)
+    masks = np.zeros((count, size, size), np.uint8)
+    for row in range(count):
+        centre, major = draw.uniform(size * 0.45, size * 0.55, 2), size * draw.uniform(0.5, 0.6)
+        places[row] = points.axis_ends(centre, major, major * 0.7, draw.uniform(0, 180))
+        places[row] = places[row][[1, 0, 2, 3]] if draw.random() < 0.5 else places[row]
+        spots = heatmaps.encode(places[row], SIGMA, (size, size), "line")
+        images[row, 0] = draw.integers(0, 30, (size, size)) + 220 * spots[0] * (spots[0] > spots[1]) + 100 * spots[1]
+        masks[row] = spots.max(axis=0) > 0.1
+    same = geometry.fit((size, size), (size, size))
+    return Arrays(
+        names=[f"head{n}" for n in range(count)],
+        images=images,
+        masks=masks,
+        geometries=[same] * count,
+        slices=np.zeros(count, np.int64),
+        points=places,
+        sigmas=np.full(count, SIGMA, np.float32),
+        fingerprint=f"landmarked-{count}-{size}-{seed}",
+    )
+
+
+def volumes(count: int = 4, slices: int = 5, size: int = 32, seed: int = 0) -> Arrays:
+    """Normalised three-channel volumes of noise on a background of -1; all but the outer slices show a bright disc."""
+    draw = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:size, :size]
+    images = np.full((count * slices, 3, size, size), -1.0, np.float32)
+    masks = np.zeros((count * slices, size, size), np.uint8)
+    for place in range(count * slices):
+        head = (rows - size / 2) ** 2 + (cols - size / 2) ** 2 <= (0.45 * size) ** 2
+        if 0 < place % slices < slices - 1:
+            row, col = draw.uniform(size * 0.4, size * 0.6, 2)
+            masks[place] = (rows - row) ** 2 + (cols - col) ** 2 <= (size * draw.uniform(0.1, 0.2)) ** 2
+        tissue = draw.normal(0, 0.3, (3, size, size)) + 3 * masks[place] * np.array([0.5, 1.0, -0.2])[:, None, None]
+        images[place][:, head] = tissue[:, head].clip(-1)
+    same = geometry.fit((size, size), (size, size))
+    return Arrays(
+        names=[f"patient{n}" for n in range(count) for _ in range(slices)],
+        images=images,
+        masks=masks,
+        geometries=[same] * (count * slices),
+        slices=np.tile(np.arange(1, slices + 1), count),
+        points=None,
+        sigmas=None,
+        fingerprint=f"volumes-{count}-{slices}-{size}-{seed}",
+    )
+
+
+def parts_of(arrays: Arrays) -> dict[str, list[str]]:
+    """Two thirds of the cases train, a third validates, none is tested."""
+    names = list(dict.fromkeys(arrays.names))
+    cut = len(names) * 2 // 3
+    return {"train": names[:cut], "validation": names[cut:], "test": []}

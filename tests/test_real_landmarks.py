@@ -1,0 +1,152 @@
+"""Known answers on the published landmarks; skipped where they, or HC18, are not at hand."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import files, landmarks, points
+from lib.datasets import hc18
+
+DATA = files.ROOT.parent / "shared" / "data"
+FOLDER, IMAGES = DATA / "landmarks", DATA / "hc18"
+ABSENT = [str(folder) for folder in (FOLDER, IMAGES) if not folder.is_dir()]
+pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"{ABSENT} are not there: no data set is part of the project")
+
+
+@pytest.fixture(scope="module")
+def at_hand():
+    """Manifest and reference ellipses of HC18's images."""
+    found, _ = hc18.find_cases(IMAGES, [])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        masks = list(pool.map(lambda case: hc18.read_mask(case.mask) > 0, found))
+        fitted = list(
+            pool.map(lambda pair: landmarks.reference_ellipse(pair[1], pair[0].spacing_mm), zip(found, masks))
+        )
+    rows = [(case.name, *mask.shape, *case.spacing_mm) for case, mask in zip(found, masks)]
+    manifest = pd.DataFrame(rows, columns=["case", "height", "width", "spacing_row_mm", "spacing_col_mm"])
+    return manifest, {case.name: each for case, each in zip(found, fitted)}
+
+
+@pytest.fixture(scope="module")
+def of_hc18(at_hand):
+    return landmarks.audit(landmarks.read(FOLDER, "multicentre")[0], *at_hand)
+
+
+@pytest.fixture(scope="module")
+def of_challenge(at_hand):
+    return landmarks.audit(landmarks.read(FOLDER, "role_challenge")[0], *at_hand)
+
+
+@pytest.mark.parametrize(
+    ("set_name", "rows", "train", "test"), [("HC18", 640, 485, 155), ("FP", 1637, 757, 880), ("UCL", 159, 110, 49)]
+)
+def test_every_row_of_the_multicentre_tables_is_read(set_name, rows, train, test):
+    table, findings = landmarks.read(FOLDER, "multicentre", set_name)
+    assert findings == []
+    assert len(table) == rows
+    assert table["published_split"].value_counts().to_dict() == {"train": train, "test": test}
+
+
+def test_every_row_of_the_role_challenge_is_read():
+    table, findings = landmarks.read(FOLDER, "role_challenge")
+    assert findings == []
+    assert len(table) == 622
+    heads = points.as_arrays(table, table["case"].tolist())
+    ofd, bpd = points.line_lengths(heads).T
+    assert (bpd > ofd).sum() == 522
+
+
+@pytest.mark.parametrize(("set_name", "absent"), [("HC18", 0), ("FP", 2), ("UCL", 33)])
+def test_pixel_sizes_are_missing_where_they_are_known_to_be(set_name, absent):
+    assert landmarks.read(FOLDER, "multicentre", set_name)[0]["px_to_mm"].isna().sum() == absent
+
+
+@pytest.mark.parametrize("set_name", ["FP", "UCL"])
+def test_points_set_by_hand_elsewhere_pass_the_checks_that_need_no_outline(set_name):
+    table, _ = landmarks.read(FOLDER, "multicentre", set_name)
+    raw = pd.read_csv(FOLDER / "multicentre" / set_name / "Head.csv")
+    sizes = {"height": 2 * raw["center_h"], "width": 2 * raw["center_w"]}
+    spacing = dict.fromkeys(("spacing_row_mm", "spacing_col_mm"), table["px_to_mm"])
+    figures, findings = landmarks.audit(table, table[["case"]].assign(**sizes, **spacing), {})
+    assert [finding for finding in findings if finding.severity == "stop"] == []
+    assert (figures["bpd_over_ofd"] <= 1).all()
+    short = [finding.case for finding in findings if finding.check == "line too short"]
+    assert len(short) == {"FP": 3, "UCL": 0}[set_name]  # lines of 2 to 8 pixels
+
+
+def test_hc18_s_points_pass_but_for_one_head_that_the_frame_cuts(of_hc18):
+    figures, findings = of_hc18
+    assert len(figures) == 640
+    assert (figures["fit"] == "as named").all()
+    # Its outline is open, and the publisher's ellipse was fitted to what is left of it.
+    assert [(finding.severity, finding.check, finding.case) for finding in findings] == [
+        ("warn", "end off the outline", "186_HC")
+    ]
+
+
+def test_hc18_s_points_are_the_ends_of_the_fitted_ellipses_to_the_rounding(of_hc18, at_hand):
+    manifest, ellipses = at_hand
+    table, _ = landmarks.read(FOLDER, "multicentre")
+    heads = dict(zip(table["case"], points.as_arrays(table, table["case"].tolist())))
+    spacings = manifest.set_index("case")[["spacing_row_mm", "spacing_col_mm"]]
+    errors = pd.DataFrame(
+        [
+            points.point_errors(heads[name], landmarks.ends_of_ellipse(ellipses[name], spacing), spacing)
+            for name, spacing in zip(spacings.index, spacings.to_numpy())
+        ],
+        index=spacings.index,
+    )
+    whole = errors.drop(["186_HC", "346_HC", "628_2HC", "787_HC"])  # open outlines: up to 27 pixels
+    assert errors[["ofd_px", "bpd_px"]].median().max() < 0.5  # 0.38 is the mean distance to the nearest whole pixel
+    assert whole[["ofd_px", "bpd_px"]].to_numpy().max() < 1
+    assert whole["normalised_mean_error_percent"].max() < 0.5
+    facts = landmarks.summary(of_hc18[0]).set_index("fact")["value"]
+    assert facts["ends off the outline, 90 % within (px)"] < 0.6
+
+
+def test_the_role_challenge_s_points_stop_the_study_in_words_and_figures(of_challenge):
+    figures, findings = of_challenge
+    said = {finding.check: finding for finding in findings}
+    stops = {finding.check for finding in findings if finding.severity == "stop"}
+    assert stops == {
+        "BPD longer than OFD",
+        "BPD and OFD swapped",
+        "lines along no axis",
+        "end off the outline",
+        "lines not at right angles",
+        "lines without a common middle",
+    }
+    assert said["BPD longer than OFD"].found.startswith("339 of 402 cases (84%): ")
+    assert "the lines of 249 cases fit the reference ellipse" in said["BPD longer than OFD"].found
+    assert said["BPD and OFD swapped"].found.endswith("0 fit as named, 249 fit exchanged, 153 fit neither")
+    assert "40 % lie more than 10 px off, half within 7.8 px" in said["end off the outline"].found
+    assert said["lines not at right angles"].found.startswith("164 of 402 cases (41%): ")
+    assert said["no landmarks"].found.startswith("238 of 640 cases (37%): ")
+    assert said["rows without an image"].found.startswith("220 of 622 cases (35%): ")
+    assert len(figures) == 402
+
+
+def test_exchanged_the_role_challenge_s_columns_would_still_stop_the_study(at_hand):
+    table, _ = landmarks.read(FOLDER, "role_challenge")
+    names = table["case"].tolist()
+    table[points.POINT_COLUMNS] = points.as_arrays(table, names)[:, [2, 3, 0, 1]].reshape(-1, 8)
+    figures, findings = landmarks.audit(table, *at_hand)
+    assert (figures["fit"] == "as named").sum() == 249
+    stops = {finding.check for finding in findings if finding.severity == "stop"}
+    assert {"BPD longer than OFD", "lines along no axis", "end off the outline"} <= stops
+
+
+def test_no_hc18_examination_is_in_both_of_the_publisher_s_parts():
+    table, _ = landmarks.read(FOLDER, "multicentre")
+    assert table.groupby(table["case"].str[:3])["published_split"].nunique().max() == 1
+
+
+def test_the_mean_shape_is_far_from_most_heads(of_hc18):
+    table, _ = landmarks.read(FOLDER, "multicentre")
+    heads = points.as_arrays(table, table["case"].tolist())
+    guess = points.mean_shape(heads)
+    errors = [points.point_errors(guess, head)["normalised_mean_error_percent"] for head in heads]
+    assert 15 < np.median(errors) < 60

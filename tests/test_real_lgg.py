@@ -1,0 +1,106 @@
+"""Known answers on the 28 patients of the LGG data that are at hand; skipped where they are not."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib import files
+from lib.datasets import lgg
+
+FOLDER = files.ROOT.parent / "shared" / "data" / "lgg"
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not there: LGG is not part of the project")
+
+
+@pytest.fixture(scope="module")
+def found():
+    return lgg.find_cases(FOLDER, ())
+
+
+@pytest.fixture(scope="module")
+def looked(found):
+    """What pixels tell of each patient: (image's shape, lesion voxels a slice, findings)."""
+    seen = {}
+    for case in found[0]:
+        image, mask = lgg.read_image(case.image), lgg.read_mask(case.mask)
+        assert mask.shape == image.shape[:3]
+        seen[case.name] = image.shape, np.count_nonzero(mask, axis=(1, 2)), lgg.inspect(case, image, mask)
+    return seen
+
+
+def said(looked, check):
+    """{patient: words} of one check; the patient by institution and number alone."""
+    found = [(name, finding) for name, (_, _, findings) in looked.items() for finding in findings]
+    return {name[5:12]: finding.found for name, finding in found if finding.check == check}
+
+
+def test_28_patients_of_five_institutions_are_found_whole(found):
+    cases, findings = found
+    assert Counter(case.stratum for case in cases) == {"CS": 8, "DU": 3, "EZ": 1, "FG": 2, "HT": 14}
+    assert len({case.subject for case in cases}) == 28
+    assert [finding.check for finding in findings] == ["no pixel size"]
+    assert {(case.spacing_mm, case.slice_mm, case.shows) for case in cases} == {(None, None, "either")}
+
+
+def test_the_folder_of_the_patients_and_the_one_around_it_are_read_alike(found):
+    assert lgg.find_cases(FOLDER / "kaggle_3m", ()) == found
+
+
+def test_there_are_679_slices_of_which_235_show_lesion(looked):
+    assert {shape[1:] for shape, _, _ in looked.values()} == {(256, 256, 3)}
+    assert sum(shape[0] for shape, _, _ in looked.values()) == 679
+    assert sum(np.count_nonzero(counts) for _, counts, _ in looked.values()) == 235
+    slices, lesions = Counter(), Counter()
+    for name, (shape, counts, _) in looked.items():
+        slices[name[5:7]] += shape[0]
+        lesions[name[5:7]] += np.count_nonzero(counts)
+    assert slices == {"CS": 165, "DU": 90, "EZ": 24, "FG": 100, "HT": 300}
+    assert lesions == {"CS": 53, "DU": 27, "EZ": 6, "FG": 35, "HT": 114}
+
+
+def test_lesion_slices_are_contiguous_in_every_patient(looked):
+    for name, (_, counts, _) in looked.items():
+        shown = np.flatnonzero(counts)
+        assert len(shown) == shown[-1] - shown[0] + 1, name
+
+
+def test_sequences_replaced_by_flair_are_found(looked):
+    assert said(looked, "sequence replaced by FLAIR") == {
+        "DU_8165": "post-contrast",
+        "FG_7634": "post-contrast",
+        "FG_A60K": "pre-contrast and post-contrast",
+        "HT_A616": "pre-contrast and post-contrast",
+    }
+
+
+def test_constant_channels_are_found_in_ten_patients(looked):
+    words = said(looked, "constant channel")
+    assert words["DU_A5TW"] == "post-contrast in slices 1-9"
+    assert words["CS_4943"] == "FLAIR in slices 20; post-contrast in slices 1"
+    assert words["DU_A5TU"] == "FLAIR in slices 1, 23"
+    assert len(words) == 10
+
+
+def test_lesions_in_a_last_slice_are_found_in_two_patients(looked):
+    assert said(looked, "lesion in an end slice") == {
+        "FG_7634": "slice 27: 1381 of 24777 lesion voxels",
+        "HT_7692": "slice 20: 240 of 3115 lesion voxels",
+    }
+    severe = [finding.check for _, _, findings in looked.values() for finding in findings if finding.severity != "note"]
+    assert severe == ["lesion in an end slice"] * 2
+
+
+def test_no_patient_is_without_lesion_and_none_is_cut_by_the_frame_or_dark(looked):
+    for check in ("no lesion", "lesion touches the frame", "dark lesion"):
+        assert said(looked, check) == {}
+
+
+def test_slices_of_the_longest_patient_stand_in_order_of_their_numbers(looked):
+    name = "TCGA_FG_A60K_20040224"
+    folder = FOLDER / "kaggle_3m" / name
+    image = lgg.read_image(folder)
+    assert len(image) == 73
+    for number in (1, 2, 9, 10, 11, 73):
+        with Image.open(folder / f"{name}_{number}.tif") as slice_:
+            assert np.array_equal(image[number - 1], np.asarray(slice_)), number

@@ -1,0 +1,169 @@
+"""Views of landmarks, volumes and compared studies, worked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import tables, views
+
+NAN = float("nan")
+
+
+def errors(values, line="ofd", route="landmark", seed=0):
+    """cases.csv of a landmark study; two images a subject, pixels of half a mm, an OFD of 100 mm."""
+    table = pd.DataFrame({"error_mm": values})
+    table["case"] = [f"c{place}" for place in range(len(table))]
+    table["subject"] = [f"s{place // 2}" for place in range(len(table))]
+    table["error_px"], table["normalised_error_percent"] = table["error_mm"] * 2, table["error_mm"]
+    return table.assign(line=line, route=route, seed=seed, fold=0)
+
+
+def test_landmarks_of_five_lines_worked_by_hand():
+    row = views.landmarks(errors([1.0, 2.0, 3.0, 10.0, NAN])).iloc[0]
+    assert (row["line"], row["route"], row["n"], row["missed"]) == ("ofd", "landmark", 4, 1)
+    assert (row["error_mm"], row["error_px"], row["normalised_error_percent"]) == (4, 8, 4)
+    assert row["median_mm"] == 2.5
+    assert row["percentile_95_mm"] == pytest.approx(3 + 0.85 * 7)  # 0.95 * 3 = 2.85 steps from the first of four
+    assert row["error_mm_low"] < 4 < row["error_mm_high"]
+    assert row["error_px_low"] == pytest.approx(2 * row["error_mm_low"])
+
+
+def test_there_is_a_row_for_each_line_and_route():
+    both = [errors([1.0, 2.0], line, route) for line in ("ofd", "bpd") for route in ("landmark", "blank map")]
+    table = views.landmarks(pd.concat(both))
+    assert table[["line", "route"]].values.tolist() == [
+        ["ofd", "landmark"],
+        ["ofd", "blank map"],
+        ["bpd", "landmark"],
+        ["bpd", "blank map"],
+    ]
+
+
+def test_seeds_of_a_case_are_averaged_before_the_mean_and_each_miss_counts():
+    both = pd.concat([errors([1.0, 2.0]), errors([3.0, NAN], seed=1)])
+    row = views.landmarks(both).iloc[0]
+    assert (row["n"], row["missed"]) == (2, 1)
+    assert row["error_mm"] == (2 + 2) / 2
+
+
+def test_without_pixel_sizes_landmarks_are_counted_in_pixels():
+    unknown = errors([1.0, 3.0]).assign(error_mm=NAN)
+    row = views.landmarks(unknown).iloc[0]
+    assert (row["n"], row["missed"], row["error_px"]) == (2, 0, 4)
+    assert np.isnan([row["error_mm"], row["median_mm"], row["percentile_95_mm"]]).all()
+
+
+def test_a_printed_view_of_landmarks_has_its_units_and_intervals():
+    printed = tables.readable(views.landmarks(errors([1.0, 2.0, 3.0, 4.0])))
+    assert printed["Line"].tolist() == ["OFD"]
+    titles = [title.replace(tables.KEEP, " ") for title in printed.columns]
+    assert {"Error (mm) [95 % interval]", "Error (pixels) [95 % interval]", "Median (mm)", "Missed"} <= set(titles)
+
+
+# Volumes
+
+
+def sizes(pairs, seed=0, ml=0.01):
+    """volumes.csv of (reference, predicted) voxels, one case each."""
+    table = pd.DataFrame(pairs, columns=["reference_voxels", "predicted_voxels"])
+    for side in ("reference", "predicted"):
+        table[f"{side}_ml"] = table[f"{side}_voxels"] * ml
+    table["case"] = table["subject"] = [f"c{place}" for place in range(len(table))]
+    return table.assign(**{"class": "lesion"}, stage="post", seed=seed)
+
+
+def test_volumes_of_four_patients_worked_by_hand():
+    row = views.volumes(sizes([(100, 110), (200, 150), (50, 0), (0, 20)])).iloc[0]
+    assert (row["n"], row["missed"], row["invented"]) == (4, 1, 1)
+    assert (row["reference_voxels"], row["predicted_voxels"]) == (87.5, 70)
+    assert row["error_voxels"] == (10 + 50 + 50 + 20) / 4
+    assert row["bias_voxels"] == (10 - 50 - 50 + 20) / 4
+    assert row["error_percent"] == pytest.approx((10 + 25 + 100) / 3)  # where there is a reference
+    assert row["error_ml"] == pytest.approx(0.325)
+    assert row["error_voxels_low"] < row["error_voxels"] < row["error_voxels_high"]
+
+
+def test_seeds_of_a_volume_are_averaged_before_the_mean():
+    both = pd.concat([sizes([(100, 110), (100, 100)]), sizes([(100, 70), (100, 100)], seed=1)])
+    row = views.volumes(both).iloc[0]
+    assert row["n"] == 2
+    assert row["error_voxels"] == (20 + 0) / 2  # not |90 - 100|
+    assert row["bias_voxels"] == -5
+
+
+def test_volumes_without_a_voxel_size_have_no_millilitres():
+    row = views.volumes(sizes([(100, 110), (50, 50)], ml=NAN)).iloc[0]
+    assert row["error_voxels"] == 5
+    assert np.isnan([row["reference_ml"], row["error_ml"], row["bias_ml"]]).all()
+
+
+# Studies
+
+
+def compared(pairs, route_b="landmark", study_b="other", missed=(0, 0)):
+    """comparison.csv of (error of A, error of B), one case each."""
+    table = pd.DataFrame(pairs, columns=["error_a_mm", "error_b_mm"])
+    table["case"] = table["subject"] = [f"c{place}" for place in range(len(table))]
+    table["difference_mm"] = table["error_a_mm"] - table["error_b_mm"]
+    table["reference_a_mm"], table["reference_b_mm"] = 100.0, 99.0
+    table["not_measured_a"], table["not_measured_b"] = missed
+    return table.assign(quantity="hc", study_a="own", route_a="ellipse", study_b=study_b, route_b=route_b)
+
+
+def test_a_comparison_of_five_cases_worked_by_hand():
+    long = compared([(1.0, 3.0), (2.0, 2.5), (4.0, 1.0), (NAN, 1.0), (2.0, NAN)])
+    long.loc[3, "not_measured_a"], long.loc[4, "not_measured_b"] = 2, 1
+    row = views.comparison(long).iloc[0]
+    assert row[views.PAIR].tolist() == ["hc", "ellipse", "other", "landmark"]
+    assert (row["n"], row["not_measured_a"], row["not_measured_b"]) == (3, 2, 1)
+    assert row["error_a_mm"] == pytest.approx(7 / 3)
+    assert row["error_b_mm"] == pytest.approx(6.5 / 3)
+    assert row["difference_mm"] == pytest.approx((-2 - 0.5 + 3) / 3)
+    assert row["difference_mm_low"] < 0 < row["difference_mm_high"]
+    assert row["a_better_percent"] == pytest.approx(200 / 3)
+
+
+def test_a_pair_that_no_case_was_measured_by_has_no_difference():
+    row = views.comparison(compared([(NAN, 1.0), (2.0, NAN)])).iloc[0]
+    assert row["n"] == 0
+    assert np.isnan([row["difference_mm"], row["error_a_mm"], row["a_better_percent"]]).all()
+
+
+def test_cases_that_are_equal_are_not_better():
+    assert views.comparison(compared([(1.0, 1.0), (1.0, 2.0)]))["a_better_percent"].tolist() == [50]
+
+
+def test_references_half_a_millimetre_apart_are_not_the_same():
+    long = compared([(1.0, 3.0), (2.0, 2.5)])
+    row = views.references(pd.concat([long, compared([(1.0, 3.0)], "baseline", "own")])).iloc[0]
+    assert (row["n"], row["difference_mm"], row["amount_mm"], row["largest_mm"], row["differ"]) == (2, 1, 1, 1, True)
+    nearer = long.assign(reference_b_mm=[100.5, 99.75])
+    row = views.references(nearer).iloc[0]
+    assert row["difference_mm"] == pytest.approx(-0.125)
+    assert (row["amount_mm"], row["largest_mm"]) == pytest.approx((0.375, 0.5))
+    assert not row["differ"]
+
+
+def test_references_of_one_study_are_not_compared_with_themselves():
+    assert views.references(compared([(1.0, 3.0)], "baseline", "own")).empty
+
+
+def test_references_count_a_case_once_however_many_routes():
+    both = pd.concat([compared([(1.0, 3.0), (2.0, 2.0)], route) for route in ("landmark", "another")])
+    assert views.references(both)["n"].tolist() == [2]
+
+
+def test_overlaps_of_three_cases_worked_by_hand():
+    long = pd.DataFrame({"dice_a": [0.9, 0.8, 0.0], "dice_b": [0.8, 0.85, 0.5], "subject": list("abc")})
+    long = long.assign(difference=long["dice_a"] - long["dice_b"], **{"class": "head"}, study_b="other", study_a="own")
+    row = views.overlap_comparison(long).iloc[0]
+    assert (row["n"], row["class"], row["study_b"]) == (3, "head", "other")
+    assert row["dice_a"] == pytest.approx(1.7 / 3)
+    assert row["difference"] == pytest.approx(-0.45 / 3)
+    assert row["a_better_percent"] == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("view", [views.landmarks, views.volumes, views.comparison, views.references])
+def test_a_view_of_nothing_is_empty(view):
+    long = {views.landmarks: errors([]), views.volumes: sizes([])}.get(view, compared([]))
+    assert tables.to_typst(view(long)) == "nothing to list\n"
