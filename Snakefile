@@ -103,6 +103,7 @@ rule biometry:
 rule comparison:
     input:
         ancient("01_data_verification/record.json"),
+        ancient("05_evaluation/record.json"),
         ancient("06_biometry/record.json"),
     output:
         "07_comparison/record.json",

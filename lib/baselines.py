@@ -100,13 +100,17 @@ def _brightest(bench: Bench, fold: int) -> pd.DataFrame:
 
 
 def bright_level(bench: Bench, names: list[str]) -> float:
-    """The level of the shown channel above which training volumes have the best mean Dice with their references."""
+    """The level of the shown channel above which training volumes have the best mean Dice with their references.
+
+    Volumes that do not show the first class do not count, as in `best_level`.
+    """
     dice = []
     for name in names:
         rows = bench.arrays.rows([name])
         image, mask = bench.arrays.images[rows, bench.dataset.shown_channel], bench.arrays.masks[rows] == 1
-        dice.append([metrics.overlap(mask, image >= level, 1).dice for level in BRIGHT_LEVELS])
-    return float(BRIGHT_LEVELS[np.argmax(np.nanmean(dice, axis=0))])
+        if mask.any():
+            dice.append([metrics.overlap(mask, image >= level, 1).dice for level in BRIGHT_LEVELS])
+    return float(BRIGHT_LEVELS[np.argmax(np.mean(dice, axis=0))]) if dice else float(BRIGHT_LEVELS[-1])
 
 
 def _dice_of(bench: Bench, names: list[str], index: int, predict: Callable[[pd.Series], np.ndarray]) -> pd.DataFrame:

@@ -8,11 +8,12 @@ FLOORS: list[list[str]] = [
         "points rules",
         "biometry devices files geometry growth heatmaps likeness losses metrics params shapes "
         "statistics ultrasound unpacking",
-        "arrays blocks cases fetching figures.style making phantoms phantoms.* provenance sampling sources splits tables volumes",
+        "arrays blocks cases fetching figures.style making phantoms phantoms.* provenance sampling sources splits "
+        "tables volumes",
         "augmentation datasets.* figures.* floors landmarks masks models.* patients postprocessing records views",
         "datasets figures models prediction",
         "evaluation identity looks measurement monitor preprocessing runs tasks",
-        "baselines comparison pointing training trial verification",
+        "baselines comparison pointing results training trial verification",
         "advice download graph report",
         "__main__ notebook",
     )

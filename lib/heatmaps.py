@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from lib.points import canonical
 
@@ -57,9 +58,10 @@ def decode(maps: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """The end points that heatmaps show.
 
     The first end of a line is the highest place of its map (per point: of the sum of its two maps), the second the
-    highest of the rest, once all within three standard deviations of the first is left out; so two ends nearer than
-    that cannot be told apart. Each is then found between the pixels, see `_refine`. An end at or just beyond the
-    frame is found as well, up to one standard deviation outside.
+    highest other summit more than three standard deviations away; so two ends nearer than that cannot be told apart.
+    A summit, because the flank of a first end that is smeared along the skull is often higher than the second end.
+    Where no other summit is left it is the highest place of the rest. Each is then found between the pixels, see
+    `_refine`. An end at or just beyond the frame is found as well, up to one standard deviation outside.
 
     Args:
         maps: (2 or 4, h, w) float32.
@@ -76,17 +78,30 @@ def decode(maps: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _find_ends(line: np.ndarray, sigma: float) -> np.ndarray:
     """Row, column and height of the two ends in one map: (h, w) -> (2, 3)."""
-    ends, rest = np.tile([np.nan, np.nan, 0.0], (2, 1)), line.copy()
+    ends = np.tile([np.nan, np.nan, 0.0], (2, 1))
+    reach = max(REACH * sigma, LEAST_REACH)
+    if not np.isfinite(line).all():
+        return ends
+    tops, rest = summits(torch.from_numpy(line), sigma).numpy(), line.copy()
     for end in ends:
-        place = np.array(np.unravel_index(np.argmax(rest), rest.shape))
-        height = rest[tuple(place)]
+        sought = tops if tops.max() > LEVEL else rest
+        place = np.array(np.unravel_index(np.argmax(sought), line.shape))
+        height = sought[tuple(place)]
         if not height > LEVEL:
             break
         end[:2], end[2] = _refine(line, place, sigma), height
-        reach = max(REACH * sigma, LEAST_REACH)
-        window, (rows, cols) = _window(place, reach, rest.shape)
-        rest[window][rows[:, None] ** 2 + cols**2 <= reach**2] = -np.inf
+        window, (rows, cols) = _window(place, reach, line.shape)
+        near = rows[:, None] ** 2 + cols**2 <= reach**2
+        tops[window][near] = rest[window][near] = -np.inf
     return ends
+
+
+def summits(lines: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Maps (..., h, w) in which only those places stand that are the highest within one sigma; -inf elsewhere."""
+    radius = max(1, round(sigma))
+    flat = lines.reshape(-1, 1, *lines.shape[-2:])
+    highest = functional.max_pool2d(flat, 2 * radius + 1, stride=1, padding=radius)
+    return torch.where(flat == highest, flat, -torch.inf).reshape(lines.shape)
 
 
 def _refine(line: np.ndarray, place: np.ndarray, sigma: float) -> np.ndarray:
@@ -159,10 +174,13 @@ def peaks(maps: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
     count, _, height, width = maps.shape
     lines = maps.float().reshape(count, 2, -1, height, width).sum(dim=2)  # (N, 2, h, w)
     reach = (REACH * torch.as_tensor(sigma, device=maps.device)).clamp_min(LEAST_REACH).reshape(-1, 1, 1, 1)
+    tops = summits(lines, float(torch.as_tensor(sigma, dtype=torch.float32).min()))
     first, shown = _highest(lines)
     rows = torch.arange(height, device=maps.device).reshape(-1, 1) - first[..., 0, None, None]  # (N, 2, h, 1)
     cols = torch.arange(width, device=maps.device) - first[..., 1, None, None]  # (N, 2, 1, w)
-    second, shown_too = _highest(lines.masked_fill(rows**2 + cols**2 <= reach**2, -torch.inf))
+    near = rows**2 + cols**2 <= reach**2
+    (second, shown_too), (rest, shown_rest) = (_highest(each.masked_fill(near, -torch.inf)) for each in (tops, lines))
+    second, shown_too = torch.where(shown_too[..., None], second, rest), shown_too | shown_rest
     there = torch.stack([shown, shown & shown_too], dim=2)[..., None]
     ends = torch.where(there, torch.stack([first, second], dim=2), torch.nan)  # (N, line, end, axis)
     order = torch.stack(  # OFD: left before right; BPD: above before below

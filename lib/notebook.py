@@ -131,13 +131,14 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     gives otherwise are taken and recorded as such, but never data set, classes and palette: they say what the study is.
 
     Args:
-        name: of the notebook, without .ipynb.
+        name: of the notebook, without .ipynb; of two that serve one step the study decides which.
         namespace: the notebook's `globals()`; names that are keys of other notebooks are removed from it.
 
     Raises:
         ValueError: an unknown key, a wrong value, or a fault in the study file; all are named at once.
     """
-    model = params.STEPS[name]
+    step_name = name.removesuffix(records.OF_LANDMARKS)
+    model = params.STEPS[step_name]
     given = given_values(namespace)
     where = f"parameters of {name}"
     if not isinstance(given.get("study"), str):
@@ -146,6 +147,11 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     if faults:
         raise ValueError(params.format_faults(where, faults))
     study = params.read_study(files.study_file(given["study"]))
+    expected = records.notebook_file(step_name, study).stem
+    if name != expected:
+        raise ValueError(
+            f"{name} cannot evaluate study {study.study}, whose landmarks = {study.landmarks!r}; run {expected}"
+        )
     mine = {key: value for key, value in given.items() if key in model.model_fields}
     # Checked together with the keys of all other notebooks: a size must fit the depth that 03 will use.
     faults = params.find_faults(study.model_dump() | mine, params.Study) + shared_faults(mine, study)
@@ -153,11 +159,11 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         raise ValueError(params.format_faults(where, faults))
     for key in set(params.Study.model_fields) - set(model.model_fields):
         namespace.pop(key, None)
-    typed = model.model_validate(params.step_params(study, name).model_dump() | mine)
+    typed = model.model_validate(params.step_params(study, step_name).model_dump() | mine)
     differs = [k for k, v in mine.items() if v != getattr(study, k) and k not in records.SET_BY_GRAPH]
-    step = records.Step(name, (typed.fold, typed.seed) if name == "04_training" else None)
+    step = records.Step(step_name, (typed.fold, typed.seed) if step_name == "04_training" else None)
     datasets.of(study)
-    if name == "01_data_verification":
+    if step_name == "01_data_verification":
         datasets.prepare(study.dataset)
     before = records.snapshot(step, study)
     clear(step, study.study)

@@ -12,6 +12,7 @@ from typing import Any
 from lib import files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
+OF_LANDMARKS = "_landmarks"  # end of the name of the notebook that evaluates them
 APART = "tensorboard"  # a folder whose files hold times and the machine's name
 RECORD_PARTS = {"own", "code", "inputs", "outputs"}  # of a record, without which it cannot be compared
 MADE_HERE = "phantom_"  # beginning of the names of data sets that the project makes itself
@@ -59,7 +60,7 @@ def study_steps(study: params.Study) -> list[Step]:
 def notebook_file(step_name: str, study: params.Study) -> Path:
     """The notebook that a step executes; points are evaluated by another than regions."""
     is_points = step_name == "05_evaluation" and study.landmarks != "none"
-    return files.ROOT / "notebooks" / f"{step_name}{'_landmarks' if is_points else ''}.ipynb"
+    return files.ROOT / "notebooks" / f"{step_name}{OF_LANDMARKS if is_points else ''}.ipynb"
 
 
 def step_inputs(step: Step, study: params.Study) -> list[Step]:
@@ -72,7 +73,7 @@ def step_inputs(step: Step, study: params.Study) -> list[Step]:
         "04_training": [verification, preprocessing, model],
         "05_evaluation": [verification, preprocessing, *training_steps(study)],
         "06_biometry": [verification, Step("05_evaluation")],
-        "07_comparison": [verification, Step("06_biometry")],
+        "07_comparison": [verification, Step("05_evaluation"), Step("06_biometry")],
         "report": [s for s in study_steps(study) if s.name != "report"],
     }[step.name]
 
@@ -159,10 +160,11 @@ def compared_digests(study: params.Study) -> dict[str, str]:
     """
     found = {}
     for name in study.compare_with:
-        record = Step("06_biometry").record_file(name)
-        if not record.is_file():
-            raise ValueError(f"compare_with = {name!r}   has not been run; 'make study STUDY={name}' first")
-        found[f"{name}/06_biometry"] = files.digest(files.read_json(record)["outputs"])
+        for step in (Step("05_evaluation"), Step("06_biometry")):
+            record = step.record_file(name)
+            if not record.is_file():
+                raise ValueError(f"compare_with = {name!r}   has not been run; 'make study STUDY={name}' first")
+            found[f"{name}/{step.name}"] = files.digest(files.read_json(record)["outputs"])
     return found
 
 

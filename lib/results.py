@@ -85,7 +85,12 @@ def describe_lost(study: params.Study) -> dict[str, str] | None:
 def describe_evaluation(study: params.Study) -> dict[str, Any]:
     """What 05_evaluation measured: of regions Dice and IoU by class, of landmarks how far they are off."""
     long = read_table(study, "05_evaluation/cases.csv")
-    counts = {"cases": long["case"].nunique(), "subjects": long["subject"].nunique()}
+    known = long[long["dice"].notna()] if study.landmarks == "none" else long
+    counts = {
+        "cases": long["case"].nunique(),
+        "subjects": long["subject"].nunique(),
+        "ranked": len(known[["case", "seed"]].drop_duplicates()),  # predictions that can be put in order
+    }
     return counts | (describe_regions(study) if study.landmarks == "none" else describe_points(study))
 
 

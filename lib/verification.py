@@ -130,7 +130,7 @@ def audit_landmarks(
         layout: of the landmarks, "none" for none.
 
     Raises:
-        ValueError: the landmarks are missing, or of another layout.
+        ValueError: the landmarks are missing, of another layout, or of none of the cases.
     """
     if layout == "none":
         return pd.DataFrame(columns=["case", *POINT_COLUMNS]), pd.DataFrame(), []
@@ -144,6 +144,8 @@ def audit_landmarks(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         ellipses = dict(zip(table["case"], pool.map(outline, table.to_dict("records"))))
     audited, found = landmarks.audit(marks, table, ellipses)
+    if audited.empty:
+        raise ValueError(f"{name}: no case has landmarks:\n{cases.findings_table(findings + found).to_string()}")
     kept = marks.set_index("case").loc[audited["case"], POINT_COLUMNS].reset_index()
     return kept, audited, findings + found
 

@@ -1,7 +1,7 @@
 """Small true things to test on: drawn heads, an HC18 folder, volumes, arrays of discs, a whole tiny study."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,19 @@ import torch
 from PIL import Image
 from scipy.special import ellipe
 
-from lib import datasets, evaluation, files, geometry, models, params, preprocessing, splits, training, verification
+from lib import (
+    cases,
+    datasets,
+    evaluation,
+    files,
+    geometry,
+    models,
+    params,
+    preprocessing,
+    splits,
+    training,
+    verification,
+)
 from lib.arrays import Arrays
 
 OUTLINE_PX = 2.5  # thickness of HC18's drawn outlines; their centre-line is the truth
@@ -187,6 +199,52 @@ def volume_bench(folder: Path) -> evaluation.Bench:
         prepared = preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))
     folds = splits.assign_folds(table, 3, seed=0)
     return evaluation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
+
+
+def image_bench(
+    folder: Path,
+    foregrounds: list[np.ndarray],
+    references: list[np.ndarray],
+    spacing_mm: float = float("nan"),
+    folds: int = 3,
+) -> evaluation.Bench:
+    """Images and references of 32 x 32 pixels at network and native size, two in turn to each of some folds.
+
+    An image holds the probability that `says_its_image` predicts for it, 0 to 255.
+    """
+    names = [f"c{n}" for n in range(len(foregrounds))]
+    images = np.stack([np.rint(255 * each).astype(np.uint8) for each in foregrounds])[:, None]
+    masks = np.stack(references).astype(np.uint8)
+    for name, image, mask in zip(names, images, masks):
+        save_png(folder / f"{name}.png", mask)
+        save_png(folder / f"{name}_image.png", image[0])
+    table = pd.DataFrame({"case": names, "subject": names, "spacing_row_mm": spacing_mm}).assign(
+        image=[str(folder / f"{name}_image.png") for name in names],
+        mask=[str(folder / f"{name}.png") for name in names],
+        spacing_col_mm=spacing_mm,
+        slices=1,
+        height=32,
+        width=32,
+    )
+    fold = [n // 2 % folds for n in range(len(names))]
+    dealt = table[["case", "subject"]].assign(fold_group=names, fold=fold, validates=True)
+    arrays = Arrays(
+        names=names,
+        images=images,
+        masks=masks,
+        geometries=[geometry.fit((32, 32), (32, 32))] * len(names),
+        slices=np.zeros(len(names), np.int64),
+        points=None,
+        sigmas=None,
+        fingerprint="built",
+    )
+    dataset = replace(datasets.DATASETS["hc18"], read_mask=lambda paths: cases.read_pixels(*paths))
+    return evaluation.Bench(table, dealt, arrays, dataset, folder / "05_evaluation")
+
+
+def says_its_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
+    """In place of `prediction.predict`: the foreground's probability is the image itself."""
+    return np.concatenate([255.0 - images, images], axis=1) / np.float32(255)
 
 
 def verified(folder: Path) -> verification.Verification:

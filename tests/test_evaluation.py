@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -7,13 +8,11 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from lib import cases, datasets, evaluation, geometry, metrics, models, prediction, tables
-from lib.arrays import Arrays
+from lib import cases, evaluation, masks, metrics, models, patients, prediction, preprocessing, tables
 from tests import builders
 from tests.builders import one_thread  # noqa: F401
 
 CPU = torch.device("cpu")
-SAME = geometry.fit((32, 32), (32, 32))
 
 
 @pytest.fixture(scope="module")
@@ -86,35 +85,10 @@ def test_the_score_of_a_case_counted_by_hand(reference, predicted, expected):
 
 @pytest.fixture
 def bench_of(tmp_path, monkeypatch):
-    """Makes a bench whose network says what a test wants: its foreground probability is the image itself.
-
-    Images and references are (32, 32) at network and native size; two cases in turn to each of some folds.
-    """
-    monkeypatch.setattr(
-        prediction, "predict", lambda _, images, *__: np.concatenate([255.0 - images, images], axis=1) / np.float32(255)
-    )
+    """Makes a bench whose network says what a test wants: its foreground probability is the image itself."""
+    monkeypatch.setattr(prediction, "predict", builders.says_its_image)
     monkeypatch.setattr(models, "load", lambda _: torch.nn.Identity())
-
-    def make(foregrounds, references, spacing_mm=np.nan, folds=3):
-        names = [f"c{n}" for n in range(len(foregrounds))]
-        images = np.stack([np.rint(255 * each).astype(np.uint8) for each in foregrounds])[:, None]
-        masks = np.stack(references).astype(np.uint8)
-        for name, image, mask in zip(names, images, masks):
-            builders.save_png(tmp_path / f"{name}.png", mask)
-            builders.save_png(tmp_path / f"{name}_image.png", image[0])
-        table = pd.DataFrame({"case": names, "subject": names, "spacing_row_mm": spacing_mm}).assign(
-            image=[str(tmp_path / f"{name}_image.png") for name in names],
-            mask=[str(tmp_path / f"{name}.png") for name in names],
-            spacing_col_mm=spacing_mm,
-            height=32,
-            width=32,
-        )
-        dealt = table[["case", "subject"]].assign(fold_group=names, fold=[n // 2 % folds for n in range(len(names))])
-        arrays = Arrays(names, images, masks, [SAME] * len(names), "built")
-        dataset = replace(datasets.DATASETS["hc18"], read_mask=lambda paths: cases.read_pixels(*paths))
-        return evaluation.Bench(table, dealt, arrays, dataset, tmp_path / "05_evaluation")
-
-    return make
+    return partial(builders.image_bench, tmp_path)
 
 
 def choose(bench, candidates, *steps):
@@ -204,7 +178,7 @@ def test_the_threshold_is_chosen_after_post_processing(bench_of):
 def stages_of(bench, foreground, **keys):
     chosen = builders.step_params("05_evaluation", **keys)
     shown = np.stack([1 - foreground, foreground]).astype(np.float32)
-    return evaluation.predicted_stages(chosen, bench, bench.table.iloc[0], shown, 0.5)
+    return evaluation.predicted_stages(chosen, bench, bench.table.iloc[0], shown[None], 0.5)
 
 
 def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_is_post_processed(bench_of):
@@ -230,7 +204,7 @@ def test_of_several_classes_the_most_probable_is_raw(bench_of):
     bench = bench_of([NOTHING], [NOTHING])
     shown = np.random.default_rng(0).dirichlet(np.ones(4), (32, 32)).transpose(2, 0, 1).astype(np.float32)
     chosen = builders.step_params("05_evaluation", postprocessing=[])
-    stages = evaluation.predicted_stages(chosen, bench, bench.table.iloc[0], shown, None)
+    stages = evaluation.predicted_stages(chosen, bench, bench.table.iloc[0], shown[None], None)
     assert np.array_equal(stages["raw"], np.argmax(shown, axis=0))
     assert np.array_equal(stages["post"], stages["raw"])
 
@@ -297,74 +271,6 @@ def test_pixels_of_a_confusion_add_up_to_those_of_the_images(screened):
     assert heads.tolist() == [32 * 10, 32 * 6, 32 * 8]
 
 
-# Baselines
-
-
-def test_the_average_reference_fits_perfectly_where_all_references_are_alike(bench_of):
-    region = builders.ellipse_region((32, 32), (15.6, 15.2), 20, 16, 0)
-    bright = 0.1 + 0.8 * region
-    rows = evaluation.baselines(
-        builders.step_params("05_evaluation", folds=[0, 1, 2]), bench_of([bright] * 6, [region] * 6)
-    )
-    assert rows["class"].tolist() == ["head", "head"]
-    guess, otsu = rows.to_dict("records")
-    assert guess["method"] == "average of the training references"
-    assert (guess["n"], guess["dice"], guess["dice_low"], guess["dice_high"]) == (6, 1, 1, 1)
-    assert otsu["method"] == "Otsu's threshold, holes filled, ellipse"
-    assert otsu["dice"] > 0.9
-
-
-def test_the_guess_is_made_of_training_references_alone(bench_of):
-    own, others = last_columns(8), last_columns(24)
-    regions = [own, own, others, others, others, others]  # fold 0 is tested, fold 1 validates, fold 2 trains
-    rows = evaluation.baselines(builders.step_params("05_evaluation", folds=[0]), bench_of(regions, regions))
-    assert rows.iloc[0]["n"] == 2
-    assert rows.iloc[0]["dice"] == pytest.approx(2 * 8 / (8 + 24))
-
-
-def test_cases_that_show_nothing_have_no_part_in_a_baseline(screened):
-    rows = evaluation.baselines(builders.step_params("05_evaluation", folds=[0, 1, 2]), screened)
-    assert rows["n"].tolist() == [3, 3]
-    assert rows["dice"].notna().all()
-
-
-def test_a_class_that_no_training_case_shows_is_not_guessed(bench_of):
-    regions = [last_columns(8)] * 2 + [NOTHING] * 4
-    row = evaluation.baselines(builders.step_params("05_evaluation", folds=[0]), bench_of(regions, regions)).iloc[0]
-    assert (row["n"], row["dice"]) == (2, 0)
-
-
-def test_the_best_level_of_three_references_worked_by_hand():
-    masks = np.array([[[1, 1, 0, 0]], [[1, 1, 0, 0]], [[1, 0, 0, 2]]], np.uint8)
-    average = (masks == 1).mean(axis=0).astype(np.float32)  # 1, 2/3, 0, 0
-    # two pixels: 1, 1, 2/3; one pixel: 2/3, 2/3, 1
-    level = evaluation.best_level(average, masks, np.arange(3), 1)
-    assert (average >= level).tolist() == [[True, True, False, False]]
-    level = evaluation.best_level(average, masks, np.array([0, 2, 2]), 1)  # 1, 2/3, 2/3 against 2/3, 1, 1
-    assert (average >= level).tolist() == [[True, False, False, False]]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_other_level_fits_the_references_better(seed):
-    draw = np.random.default_rng(seed)
-    masks = np.stack(
-        [builders.ellipse_region((24, 24), draw.uniform(9, 15, 2), draw.uniform(10, 16), 9, 0) for _ in range(6)]
-    ).astype(np.uint8)
-    masks[0] = 0  # shows nothing, and counts for nothing
-    average = masks.mean(axis=0).astype(np.float32)
-    best = evaluation.best_level(average, masks, np.arange(6), 1)
-
-    def fit(level):
-        return np.mean([metrics.overlap(mask == 1, average >= level, 1).dice for mask in masks[1:]])
-
-    assert all(fit(best) >= fit(level * average.max()) - 1e-6 for level in evaluation.LEVELS)
-
-
-def test_a_class_that_no_reference_shows_has_the_level_1():
-    masks = np.zeros((3, 4, 4), np.uint8)
-    assert evaluation.best_level(np.zeros((4, 4), np.float32), masks, np.arange(3), 1) == 1
-
-
 # A whole study
 
 
@@ -382,7 +288,7 @@ def test_the_small_network_finds_the_drawn_heads(study):
 def test_rows_are_those_of_the_masks_that_were_written(study):
     mask_of = study.table.set_index("case")["mask"]
     for row in study.measured.table.to_dict("records"):
-        path = evaluation.prediction_file(study.bench.folder, row["stage"], row["fold"], row["seed"], row["case"])
+        path = study.bench.predicted(row["stage"], row["fold"], row["seed"], row["case"])
         with Image.open(path) as image:
             predicted = np.asarray(image)
         reference = study.bench.dataset.read_mask(cases.split_paths(mask_of[row["case"]]))
@@ -402,14 +308,6 @@ def test_the_claims_of_the_notebook_hold_for_the_study(study):
     assert evaluation.is_complete(study.measured.table, study.folds, [0, 1])
     assert evaluation.counts_add_up(study.measured.table, study.table)
     assert evaluation.dice_and_iou_agree(study.measured.table)
-
-
-def test_baselines_have_an_interval_and_a_count(study):
-    names = set(study.measured.table["case"])
-    rows = evaluation.baselines(builders.step_params("05_evaluation", folds=[0, 1]), study.bench)
-    assert rows["n"].tolist() == [len(names)] * 2
-    for row in rows.to_dict("records"):
-        assert 0 <= row["dice_low"] <= row["dice"] <= row["dice_high"] <= 1
 
 
 def test_the_confusion_of_the_study_is_that_of_its_rows(study):
@@ -433,10 +331,13 @@ def test_pictures_show_reference_and_prediction_of_the_same_case(study):
 def test_the_probability_map_cut_at_the_chosen_threshold_is_the_raw_mask(study):
     row = study.measured.table.query("stage == 'raw'").iloc[0]
     chosen = builders.step_params("05_evaluation", device="cpu", precision="float32")
-    shown = evaluation.probability_map(chosen, study.bench, study.trainings, row)
+    image, shown = evaluation.probability_map(chosen, study.bench, study.trainings, row)
+    drawn = {head.name: (seed, head) for seed, head in enumerate(study.drawn)}
+    assert np.array_equal(image, builders.image_of(*drawn[row["case"]][::-1]))
     threshold = study.measured.choices.set_index("fold").loc[row["fold"], "threshold"]
-    path = evaluation.prediction_file(study.bench.folder, "raw", row["fold"], row["seed"], row["case"])
-    differ = (shown >= threshold) != (cases.read_pixels(path) == 1)
+    differ = (shown >= threshold) != (
+        masks.read(study.bench.predicted("raw", row["fold"], row["seed"], row["case"])) == 1
+    )
     assert differ.mean() < 1e-3  # a batch of one takes other kernels: the last digits differ
 
 
@@ -445,6 +346,205 @@ def test_a_mask_of_another_size_than_when_preprocessed_is_refused(study, tmp_pat
     case = study.table["case"].iloc[1]
     with pytest.raises(ValueError, match=r"other\.png: \(70, 90\) now, \(60, 90\) when preprocessed; run the study"):
         evaluation.read_reference(study.bench, case, str(path))
+
+
+# Volumes
+
+
+def blocks(depth, *places):
+    """A volume of so many slices with True in blocks of (slices, rows, columns)."""
+    region = np.zeros((depth, 32, 32), bool)
+    for place in places:
+        region[place] = True
+    return region
+
+
+FIRST, SECOND, THIRD, FOURTH = (patient.name for patient in builders.PATIENTS)
+PREDICTED = {
+    FIRST: blocks(5, np.s_[1:4, 10:14, 12:14], np.s_[1:2, 20:22, 18:20]),  # half of the lesion, and 4 voxels apart
+    SECOND: blocks(4),  # rightly nothing
+    THIRD: blocks(5, np.s_[1:3, 12:16, 14:18]),  # all of it but for the slice that was left out
+    FOURTH: blocks(6, np.s_[2:5, 8:12, 8:13]),  # a slice too many; two voxels lie outside the crop
+}
+COUNTS = {  # (TP, FP, FN) raw, and after the largest component
+    FIRST: ((24, 4, 24), (24, 0, 24)),
+    SECOND: ((0, 0, 0), (0, 0, 0)),
+    THIRD: ((32, 0, 16), (32, 0, 16)),
+    FOURTH: ((40, 20, 2), (40, 20, 2)),
+}
+
+
+def network_rows(bench, foregrounds):
+    """Foregrounds (D, 32, 32) at native size as a network would give them: (N, 2, 32, 32) each; sure in its padding."""
+    shown = {}
+    for name, native in foregrounds.items():
+        mapping, rows = bench.arrays.geometry_of(name), bench.arrays.rows([name])
+        inner = native[(bench.arrays.slices[rows], *mapping.crop)]
+        foreground = np.ones((len(rows), 32, 32), np.float32)
+        foreground[(slice(None), *mapping.inner)] = inner.repeat(2, axis=1).repeat(2, axis=2)
+        shown[name] = np.stack([1 - foreground, foreground], axis=1)
+    return shown
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    """Four patients, and what is measured of predictions written by hand."""
+    bench = builders.volume_bench(tmp_path_factory.mktemp("volumes"))
+    shown = network_rows(bench, PREDICTED)
+    keys = {"classes": ["background", "lesion"], "threshold_candidates": [0.5], "folds": [0, 1, 2]}
+    chosen = builders.step_params("05_evaluation", postprocessing=["largest_component"], **keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load", lambda _: torch.nn.Identity())
+        patch.setattr(evaluation, "predict", lambda _, __, names, *___: {name: shown[name] for name in names})
+        return bench, evaluation.evaluate_all(chosen, bench, bench.folder)
+
+
+def test_voxels_of_four_patients_are_those_counted_by_hand(volumes):
+    _, measured = volumes
+    rows = measured.table.set_index(["case", "stage"])
+    assert len(rows) == 8
+    for patient in builders.PATIENTS:
+        for stage, (tp, fp, fn) in zip(evaluation.STAGES, COUNTS[patient.name]):
+            found = rows.loc[(patient.name, stage)]
+            assert found[["tp", "fp", "fn"]].tolist() == [tp, fp, fn], (patient.name, stage)
+            assert found["tn"] == patient.depth * 32 * 32 - tp - fp - fn
+
+
+def test_dice_of_four_patients_is_the_one_by_hand_and_absent_where_there_is_nothing(volumes):
+    post = volumes[1].table.query("stage == 'post'").set_index("case")["dice"]
+    assert post.drop(SECOND).to_dict() == pytest.approx({FIRST: 48 / 72, THIRD: 64 / 80, FOURTH: 80 / 102})
+    assert np.isnan(post[SECOND])
+    raw = volumes[1].table.query("stage == 'raw'").set_index("case")["dice"]
+    assert raw[FIRST] == pytest.approx(48 / 76)
+
+
+def test_the_mean_over_patients_counts_a_right_nothing_as_1_and_the_long_table_as_absent(volumes):
+    bench, measured = volumes
+    row = patients.summary(measured.table, bench.table).set_index("stage").loc["post"]
+    assert row["dice"] == pytest.approx((48 / 72 + 1 + 64 / 80 + 80 / 102) / 4)
+    assert (row["n"], row["absent"]) == (4, 1)
+    long = tables.per_class(measured.table).query("stage == 'post'").iloc[0]
+    assert long["dice"] == pytest.approx((48 / 72 + 64 / 80 + 80 / 102) / 3)
+    assert (long["n"], long["absent"]) == (3, 1)
+
+
+def test_a_dropped_end_slice_costs_a_fifth_of_one_patient_s_dice(volumes):
+    bench, measured = volumes
+    chosen = builders.step_params("02_preprocessing", image_size=[32, 32], end_slices_dropped=1)
+    lost = preprocessing.lost(preprocessing.Source(bench.table, bench.dataset, None, chosen), bench.arrays)
+    (row,) = patients.end_slice_cost(measured.table, lost).to_dict("records")
+    assert (row["lost_voxels"], row["cut_patients"]) == (16, 1)
+    assert row["lost_percent"] == pytest.approx(100 * 16 / (48 + 48 + 42))
+    assert row["cost"] == pytest.approx((1 - 64 / 80) / 4)
+
+
+def test_a_volume_s_prediction_lies_in_one_file_with_a_page_a_native_slice(volumes):
+    bench, measured = volumes
+    for row in measured.table.query("stage == 'raw'").to_dict("records"):
+        path = bench.predicted("raw", row["fold"], row["seed"], row["case"])
+        assert path.suffix == ".tif"
+        assert np.array_equal(masks.read(path), PREDICTED[row["case"]])
+    post = masks.read(bench.predicted("post", 0, 0, FIRST))
+    assert np.array_equal(post, blocks(5, np.s_[1:4, 10:14, 12:14]))
+
+
+def test_the_claims_of_the_notebook_hold_for_volumes(volumes):
+    bench, measured = volumes
+    assert evaluation.is_complete(measured.table, bench.folds, [0, 1, 2])
+    assert evaluation.counts_add_up(measured.table, bench.table)
+    assert evaluation.dice_and_iou_agree(measured.table)
+
+
+def test_slices_and_borders_that_the_network_has_not_seen_are_background(volumes):
+    bench, _ = volumes
+    everywhere = {patient.name: np.ones((patient.depth, 32, 32)) for patient in builders.PATIENTS}
+    for patient in builders.PATIENTS:
+        row = bench.table.set_index("case", drop=False).loc[patient.name]
+        probability = evaluation.native_probability(bench, row, network_rows(bench, everywhere)[patient.name])
+        assert probability.shape == (2, patient.depth, 32, 32)
+        seen = np.zeros((patient.depth, 32, 32))
+        top, left, height, width = patient.head
+        seen[1:-1, top : top + height, left : left + width] = 1
+        assert np.array_equal(probability[1], seen)
+        assert np.array_equal(probability[0], 1 - seen)
+
+
+def test_probabilities_of_every_pixel_add_up_to_1_outside_the_crop_too(volumes):
+    bench, _ = volumes
+    shown = np.random.default_rng(0).dirichlet(np.ones(4), (4, 32, 32)).transpose(0, 3, 1, 2).astype(np.float32)
+    row = bench.table.set_index("case", drop=False).loc[FOURTH]
+    probability = evaluation.native_probability(bench, row, shown)
+    assert probability.shape == (4, 6, 32, 32)
+    assert probability.sum(axis=0) == pytest.approx(np.ones((6, 32, 32)), abs=1e-6)
+    assert (probability >= -1e-6).all()
+
+
+def test_the_threshold_of_volumes_is_chosen_over_all_their_slices(volumes, monkeypatch):
+    bench, _ = volumes
+    faint = dict(PREDICTED) | {SECOND: 0.4 * blocks(4, np.s_[1:3, 10:14, 12:16])}  # a false alarm up to 0.4
+    faint[THIRD] = 0.45 * PREDICTED[THIRD]  # missed above 0.45
+    shown = network_rows(bench, faint)
+    monkeypatch.setattr(evaluation, "predict", lambda _, __, names, *___: {name: shown[name] for name in names})
+    chosen = builders.step_params("05_evaluation", threshold_candidates=[0.3, 0.42, 0.5], postprocessing=[])
+    choice = evaluation.choose_threshold(chosen, bench, torch.nn.Identity(), [SECOND, THIRD], CPU, torch.float32)
+    # At 0.3: 0 and 64/80. At 0.42: 1 and 64/80. At 0.5: 1 and 0.
+    assert choice == {"threshold": 0.42, "validation_score": pytest.approx((1 + 0.8) / 2), "validation_cases": 2}
+
+
+def test_of_a_volume_the_picture_is_the_slice_with_most_of_the_reference(volumes):
+    bench, measured = volumes
+    rows = evaluation.ranked(measured.table)
+    assert rows["case"].tolist() == [FIRST, FOURTH, THIRD]
+    for row, shown in zip(rows.to_dict("records"), evaluation.overlays(bench, rows)):
+        seed, patient = next((n, each) for n, each in enumerate(builders.PATIENTS) if each.name == row["case"])
+        at = patient.mask.sum(axis=(1, 2)).argmax()
+        assert np.array_equal(shown.image, patient.image(seed)[at, ..., 1])
+        assert np.array_equal(shown.reference, patient.mask[at])
+        assert np.array_equal(shown.predicted, masks.read(bench.predicted("post", row["fold"], 0, row["case"]))[at])
+
+
+def test_the_probability_map_of_a_volume_is_that_of_the_slice_that_is_shown(volumes, monkeypatch):
+    bench, measured = volumes
+    certainty = {FOURTH: PREDICTED[FOURTH] * np.linspace(0.1, 0.6, 6)[:, None, None]}
+    shown = network_rows(bench, certainty)
+    monkeypatch.setattr(models, "load", lambda _: torch.nn.Identity())
+    monkeypatch.setattr(evaluation, "predict", lambda _, __, names, *___: {name: shown[name] for name in names})
+    row = measured.table.query("case == @FOURTH").iloc[0]
+    chosen = builders.step_params("05_evaluation", device="cpu", precision="float32")
+    image, probability = evaluation.probability_map(chosen, bench, bench.folder, row)
+    assert np.array_equal(image, builders.PATIENTS[3].image(3)[2, ..., 1])  # slice 2 shows two voxels more than 3
+    assert probability == pytest.approx(certainty[FOURTH][2], abs=1e-6)
+
+
+def test_a_volume_s_mask_of_another_size_than_when_preprocessed_is_refused(volumes, tmp_path):
+    bench, _ = volumes
+    other = masks.place(tmp_path, "raw", 0, 0, "other", is_volume=True)
+    masks.write(other, np.zeros((5, 30, 32), np.uint8))
+    reads = replace(bench, dataset=replace(bench.dataset, read_mask=lambda paths: masks.read(*paths)))
+    with pytest.raises(ValueError, match=r"other\.tif: \(5, 30, 32\) now, \(32, 32\) when preprocessed"):
+        evaluation.read_reference(reads, FIRST, str(other))
+
+
+# Predicting
+
+
+def test_each_volume_is_predicted_whole_whatever_stands_beside_it(volumes):
+    bench, _ = volumes
+    network = builders.network(in_channels=3)
+    how = (False, CPU, torch.float32)
+    together = evaluation.predict(network, bench.arrays, [FOURTH, SECOND, FIRST], *how)
+    assert list(together) == [FOURTH, SECOND, FIRST]
+    assert [each.shape for each in together.values()] == [(4, 2, 32, 32), (2, 2, 32, 32), (3, 2, 32, 32)]
+    for name, shown in together.items():
+        rows = bench.arrays.images[bench.arrays.rows([name])]
+        alone = prediction.predict(network, np.array(rows), CPU, torch.float32, False)
+        assert shown == pytest.approx(alone, abs=1e-5)  # a batch of another size takes other kernels
+
+
+def test_each_image_is_a_case_of_one_row():
+    arrays = builders.discs(5)
+    shown = evaluation.predict(builders.network(), arrays, ["disc4", "disc1"], True, CPU, torch.float32)
+    assert {name: each.shape for name, each in shown.items()} == dict.fromkeys(("disc4", "disc1"), (1, 2, 32, 32))
 
 
 # Ranking
@@ -472,7 +572,7 @@ def test_the_middle_of_a_ranking(count, middle):
 
 
 FOLDS = pd.DataFrame({"case": list("abc"), "fold": [0, 0, 1]})
-MANIFEST = pd.DataFrame({"case": list("abc"), "height": [2, 2, 3], "width": [5, 5, 4]})
+MANIFEST = pd.DataFrame({"case": list("abc"), "slices": [1, 1, 2], "height": [2, 2, 3], "width": [5, 5, 2]})
 SOUND = [("a", 0, 4, 2, 1, 3), ("b", 0, 0, 0, 0, 10), ("c", 1, 5, 5, 2, 0)]
 
 

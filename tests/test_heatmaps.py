@@ -302,3 +302,25 @@ def test_a_blank_image_has_distance_1_and_a_blank_line_half_of_it():
     predicted[0] = torch.nan
     predicted[1, :2] = torch.nan
     assert heatmaps.distance(predicted, reference).tolist() == [1, 0.5]
+
+
+def test_the_flank_of_a_smeared_end_is_not_taken_for_the_other_end():
+    rows, cols = np.mgrid[:60, :90].astype(np.float32)
+    smeared = np.exp(-0.5 * ((rows - 12) / 2) ** 2 - 0.5 * ((cols - 40) / 12) ** 2)  # six times as long as wide
+    faint = 0.3 * np.exp(-0.5 * ((rows - 50) / 2) ** 2 - 0.5 * ((cols - 44) / 2) ** 2)
+    line = np.maximum(smeared, faint).astype(np.float32)
+    assert line[12, 40 + 7] > faint.max()  # beyond three standard deviations, and higher than the second end
+    maps = np.stack([line, line])
+    found, heights = heatmaps.decode(maps, 2.0)
+    assert found[2:] == pytest.approx(np.array([[12, 40], [50, 44]]), abs=0.5)
+    assert heights[2:] == pytest.approx([1.0, 0.3], abs=0.01)
+    quick = heatmaps.peaks(torch.from_numpy(maps[None]), 2.0)[0, 2:]
+    assert quick.tolist() == [[12, 40], [50, 44]]
+
+
+def test_where_no_other_summit_is_left_the_highest_of_the_rest_is_the_second_end():
+    rows, cols = np.mgrid[:60, :90].astype(np.float32)
+    line = np.exp(-0.5 * ((rows - 12) / 2) ** 2 - 0.5 * ((cols - 40) / 12) ** 2).astype(np.float32)
+    found, _ = heatmaps.decode(np.stack([line, line]), 2.0)
+    assert np.isfinite(found).all()
+    assert np.hypot(*(found[1] - found[0])) > 3 * 2.0 - 2.0  # beyond the disc, less what refining may move it back

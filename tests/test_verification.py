@@ -3,7 +3,6 @@
 import re
 import shutil
 from collections import Counter
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,11 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import cases, datasets, looks, params, splits, verification
+from lib import cases, datasets, files, identity, looks, params, points, splits, verification
+from lib.landmarks import CHALLENGE_FILE
 from tests import builders
 from tests.builders import Head, save_png
 
-HC18, BUSI = datasets.DATASETS["hc18"], datasets.DATASETS["busi"]
+HC18, BUSI, LGG = (datasets.DATASETS[name] for name in ("hc18", "busi", "lgg"))
 SHAPE = (60, 80)
 
 
@@ -127,25 +127,6 @@ def test_an_hc_that_disagrees_with_its_annotation_is_a_warning(folder):
     assert "mm from the annotation, " in row["found"].item()
 
 
-@pytest.mark.parametrize("row", [30.0, 17.0, 12.0], ids=["whole", "cut a little", "cut"])
-def test_the_hc_of_a_head_is_recomputed_although_the_frame_cuts_it(row):
-    head = Head("a", (row, 60.0), 56.0, 44.0, 0.0, (60, 120))
-    found = looks.recompute_hc_mm(builders.region_of(head), (1.0, 1.0), head.hc_mm / head.spacing_mm)
-    assert found == pytest.approx(builders.perimeter(56.0, 44.0), abs=looks.HC_TOLERANCE_MM)
-
-
-def test_the_hc_of_another_head_is_not_taken_for_the_published_one():
-    head = Head("a", (30.0, 60.0), 56.0, 44.0, 0.0, (60, 120))
-    found = looks.recompute_hc_mm(builders.region_of(head), (1.0, 1.0), 170.0)
-    assert found == pytest.approx(builders.perimeter(56.0, 44.0), abs=0.5)
-
-
-@pytest.mark.parametrize(("spacing_mm", "published_mm"), [(None, 170.0), ((1.0, 1.0), float("nan"))])
-def test_without_pixel_size_or_published_hc_none_is_recomputed(spacing_mm, published_mm):
-    region = builders.region_of(Head("a"))
-    assert np.isnan(looks.recompute_hc_mm(region, spacing_mm, published_mm))
-
-
 def test_a_head_cut_by_the_frame_is_a_note(folder):
     cut = Head("001_HC", (12.0, 45.0), 56.0, 44.0, 10.0)
     builders.save_png(folder / "training_set" / "001_HC_Annotation.png", builders.outline_of(cut))
@@ -168,45 +149,6 @@ def test_a_folder_without_one_usable_case_is_refused_with_what_was_found(tmp_pat
     with pytest.raises(ValueError, match="no case can be used") as caught:
         verify(folder)
     assert "unreadable" in str(caught.value)
-
-
-def look_at(tmp_path, mask, image=None, **about):
-    """One case of an image and a mask as it is decoded."""
-    image = np.full(mask.shape, 9, np.uint8) if image is None else image
-    path = save_png(tmp_path / "a.png", image)
-    case = cases.Case("a", "a", path, (path,), (0.1, 0.1), **about)
-    return looks.look(case, replace(HC18, read_mask=lambda _, read: mask))
-
-
-def block(top, left, height, width, shape=(100, 160)):
-    return (lesion(top, left, height, width, shape) > 0).astype(np.uint8)
-
-
-def findings_of(look):
-    return [(finding.severity, finding.check) for finding in look.findings if finding.check != "low contrast"]
-
-
-def test_a_mask_too_small_to_be_measured_stops_where_a_head_was_published(tmp_path):
-    mask = block(20, 20, 1, 1)
-    assert findings_of(look_at(tmp_path, mask, reference_mm={"hc": 170.0})) == [("stop", "unmeasurable mask")]
-    assert findings_of(look_at(tmp_path, mask)) == []
-
-
-@pytest.mark.parametrize(
-    ("shows", "mask", "check"),
-    [
-        ("something", block(0, 0, 0, 0), "empty mask"),
-        ("nothing", block(40, 40, 2, 3), "mask of a normal image"),
-        ("nothing", block(0, 0, 0, 0), None),
-        ("something", block(40, 40, 2, 3), None),
-        ("either", block(0, 0, 0, 0), None),
-        ("either", block(40, 40, 2, 3), None),
-    ],
-)
-def test_a_mask_must_hold_what_the_case_is_to_show(tmp_path, shows, mask, check):
-    seen = look_at(tmp_path, mask, shows=shows)
-    assert findings_of(seen) == ([("stop", check)] if check else [])
-    assert ("height" in seen.row) == (check is None)
 
 
 def test_a_lesion_in_a_normal_image_stops_with_its_size(tmp_path):
@@ -236,54 +178,6 @@ def test_one_s_own_images_may_show_nothing(tmp_path):
     assert result.cases["case"].tolist() == ["0", "1"]
     assert not result.findings["severity"].eq("stop").any()
     assert verification.overview(result.cases, result.looks).set_index("fact")["value"]["with an empty mask"] == 1
-
-
-def test_an_image_and_a_mask_of_different_size_stop(tmp_path):
-    seen = look_at(tmp_path, block(40, 40, 20, 20), image=texture(0, (90, 160)))
-    (finding,) = seen.findings
-    assert (finding.check, finding.found) == ("size mismatch", "image (90, 160), mask (100, 160)")
-
-
-@pytest.mark.parametrize(
-    ("mask", "gap", "check"),
-    [
-        (block(30, 60, 40, 40), 0.30, None),
-        (block(2, 30, 96, 100), 0.02, None),  # the limit itself is far enough
-        (block(1, 30, 98, 100), 0.01, "near the frame"),  # the middle of this mass is that of the image
-        (block(30, 1, 20, 158), 0.01, "near the frame"),
-        (block(60, 30, 39, 20), 0.01, "near the frame"),  # below
-        (block(30, 60, 40, 99), 0.01, "near the frame"),  # to the right
-        (block(0, 30, 10, 10), 0.0, "touches the frame"),
-        (block(30, 150, 10, 10), 0.0, "touches the frame"),
-    ],
-)
-def test_how_near_the_frame_a_mass_is_goes_by_its_edge_not_by_its_middle(tmp_path, mask, gap, check):
-    seen = look_at(tmp_path, mask)  # 100 rows, 160 columns
-    assert seen.row["border_gap"] == pytest.approx(gap)
-    assert findings_of(seen) == ([("note", check)] if check else [])
-
-
-def test_a_mass_near_the_frame_is_noted_with_its_distance(tmp_path):
-    (found,) = (f for f in look_at(tmp_path, block(1, 30, 98, 100)).findings if f.check == "near the frame")
-    assert (found.found, found.expected) == ("1.0% of the shorter side away", "2% or more")
-
-
-def test_an_empty_mask_lies_nowhere_and_has_no_contrast(tmp_path):
-    row = look_at(tmp_path, block(0, 0, 0, 0), shows="either").row
-    assert np.isnan([row["border_gap"], row["contrast"], row["mean_inside"]]).all()
-    assert (row["area_fraction"], row["mean_outside"]) == (0, 9)
-
-
-@pytest.mark.parametrize(
-    ("inside", "outside", "contrast", "noted"),
-    [(60, 20, 0.5, False), (20, 60, -0.5, False), (50, 50, 0.0, True), (103, 100, 3 / 203, True), (0, 0, 0.0, True)],
-)
-def test_contrast_by_hand_is_inside_minus_outside_over_their_sum(tmp_path, inside, outside, contrast, noted):
-    mask = block(40, 60, 20, 40)
-    seen = look_at(tmp_path, mask, image=np.where(mask > 0, inside, outside).astype(np.uint8))
-    assert seen.row["contrast"] == pytest.approx(contrast)
-    assert [finding.check for finding in seen.findings] == ["low contrast"] * noted
-    assert seen.row["area_fraction"] == 20 * 40 / (100 * 160)
 
 
 # Files that cannot be read
@@ -448,6 +342,188 @@ def test_a_changed_copy_in_another_subject_is_found_and_joined_and_no_other_imag
     for seed in range(5):
         folds = splits.assign_folds(result.cases, 3, seed).set_index("case")["fold"]
         assert folds["benign (3)"] == folds["benign (7)"]
+
+
+# Volumes
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory):
+    """Patients of different depth, with the pixel size of two of them."""
+    folder = builders.write_lgg(tmp_path_factory.mktemp("patients"))
+    names = [patient.name for patient in builders.PATIENTS]
+    rows = [f"{names[0]},0.5,0.6,4.5", f"{names[3]},1.0,1.0,6.0"]
+    (folder / "kaggle_3m" / "spacing.csv").write_text("\n".join(["patient,row_mm,col_mm,slice_mm", *rows]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seen_patients(patients):
+    with pytest.MonkeyPatch.context() as patch:  # no data set of images is searched for volumes
+        patch.setattr(identity, "known_images", lambda _: 1 / 0)
+        return verification.verify(LGG, "lgg", patients)
+
+
+def test_a_row_of_the_manifest_is_a_patient_with_the_number_and_distance_of_slices(seen_patients, patients):
+    table = seen_patients.cases
+    assert table.columns.tolist() == cases.CASE_COLUMNS
+    assert table["case"].tolist() == [patient.name for patient in builders.PATIENTS]
+    assert table["slices"].tolist() == [5, 4, 5, 6]
+    assert table[["height", "width"]].eq(32).all(axis=None)
+    assert table["subject"].tolist() == [patient.name[:12] for patient in builders.PATIENTS]
+    assert table["stratum"].tolist() == ["CS", "CS", "DU", "HT"]
+    spacing = table[["spacing_slice_mm", "spacing_row_mm", "spacing_col_mm"]]
+    assert spacing.dropna().values.tolist() == [[4.5, 0.5, 0.6], [6, 1, 1]]
+    assert (table["image"] == table["mask"]).all()
+
+
+def test_images_are_of_one_slice(sound):
+    assert (sound.cases["slices"] == 1).all()
+    assert sound.cases["spacing_slice_mm"].isna().all()
+
+
+def test_what_stands_out_in_patients_is_said_and_stops_nothing(seen_patients):
+    said = seen_patients.findings[seen_patients.findings["check"] != "missing pixel size"]
+    names = [patient.name for patient in builders.PATIENTS]
+    assert said[["severity", "check", "case"]].values.tolist() == [
+        ["warn", "lesion in an end slice", names[2]],
+        ["note", "no lesion", names[1]],
+    ]
+
+
+def test_the_overview_counts_patients_and_slices(seen_patients, sound):
+    facts = verification.overview(seen_patients.cases, seen_patients.looks).set_index("fact")["value"]
+    assert (facts["cases"], facts["slices"], facts["with an empty mask"], facts["with pixel size"]) == (4, 20, 1, 2)
+    assert "slices" not in set(verification.overview(sound.cases, sound.looks)["fact"])
+
+
+def test_groups_of_patients_are_their_institutions(seen_patients):
+    found = verification.by_group(seen_patients.cases, seen_patients.looks).set_index("group")
+    assert found["cases"].to_dict() == {"CS": 2, "DU": 1, "HT": 1}
+    assert found.loc["CS", "empty_masks"] == 1
+    assert found.loc["CS", "mean_area_percent"] == pytest.approx(100 * 48 / (5 * 32 * 32))
+
+
+def test_a_patient_s_copy_under_another_name_is_found_and_joined(patients, tmp_path):
+    folder = shutil.copytree(patients, tmp_path / "lgg") / "kaggle_3m"
+    source, copy = builders.PATIENTS[0].name, "TCGA_HT_0009_20000101"
+    (folder / copy).mkdir()
+    for path in (folder / source).iterdir():
+        shutil.copy(path, folder / copy / path.name.replace(source, copy))
+    result = verification.verify(LGG, "lgg", folder)
+    row = of_check(result, "duplicate across subjects")
+    assert row[["severity", "case", "found"]].values.tolist() == [["warn", source, f"{copy}: equal pixels"]]
+    groups = result.cases.set_index("case")["fold_group"]
+    assert groups[source] == groups[copy] == "TCGA_CS_0001"
+
+
+def test_a_patient_with_an_unreadable_slice_is_left_out_and_stops_until_it_is_excluded(patients, tmp_path):
+    folder = shutil.copytree(patients, tmp_path / "lgg")
+    name = builders.PATIENTS[1].name
+    (folder / "kaggle_3m" / name / f"{name}_2_mask.tif").write_text("no image")
+    result = verification.verify(LGG, "lgg", folder)
+    assert name not in set(result.cases["case"])
+    assert of_check(result, "unreadable")[["severity", "case"]].values.tolist() == [["stop", name]]
+    again = verification.verify(LGG, "lgg", folder, exclude=[name])
+    assert not again.findings["severity"].eq("stop").any()
+
+
+# Landmarks
+
+
+def marks_of(drawn):
+    """Ends of the drawn heads' axes as their publisher would give them: x before y, whole pixels."""
+    lines = ["image_name,ofd_1_x,ofd_1_y,ofd_2_x,ofd_2_y,bpd_1_x,bpd_1_y,bpd_2_x,bpd_2_y,px_to_mm_rate,Split"]
+    for head in drawn:
+        ends = np.rint(points.axis_ends(head.centre, head.major, head.minor, head.angle_deg)).astype(int)
+        places = ",".join(f"{col},{row}" for row, col in ends)
+        lines.append(f"{head.name}.png,{places},{head.spacing_mm:.6f},Train")
+    return lines
+
+
+@pytest.fixture
+def landmarks_at(tmp_path, monkeypatch):
+    """Writes a table of landmarks where studies look for them."""
+    real = files.raw_folder
+    monkeypatch.setattr(files, "raw_folder", lambda name: tmp_path / name if name == "landmarks" else real(name))
+
+    def write(lines, name="multicentre/HC18/Head.csv"):
+        files.write_text(tmp_path / "landmarks" / name, "\n".join(lines) + "\n")
+
+    return write
+
+
+def with_landmarks(folder, layout="multicentre", **how):
+    return verification.verify(HC18, "hc18", folder, correlation=0.99, layout=layout, **how)
+
+
+def test_where_landmarks_are_learnt_they_are_held_against_the_outlines(written, landmarks_at, sound):
+    landmarks_at(marks_of(builders.heads()))
+    result = with_landmarks(written)
+    assert not result.findings["severity"].eq("stop").any()
+    assert result.audit["case"].tolist() == result.points["case"].tolist() == result.cases["case"].tolist()
+    assert (result.audit["fit"] == "as named").all()
+    assert result.points.columns.tolist() == ["case", *points.POINT_COLUMNS]
+    for head, found in zip(builders.heads(), points.as_arrays(result.points, result.cases["case"].tolist())):
+        expected = points.axis_ends(head.centre, head.major, head.minor, head.angle_deg)
+        assert np.abs(found - expected).max() <= 0.5
+    pd.testing.assert_frame_equal(result.cases, sound.cases)
+
+
+def test_without_landmarks_there_are_no_points_and_no_audit(sound):
+    assert sound.points.empty
+    assert sound.points.columns.tolist() == ["case", *points.POINT_COLUMNS]
+    assert sound.audit.empty
+
+
+def test_a_case_without_landmarks_is_left_out_with_a_warning(written, landmarks_at):
+    head, *rows = marks_of(builders.heads())
+    landmarks_at([head, *rows[:3], *rows[4:]])
+    lost = builders.heads()[3].name
+    result = with_landmarks(written)
+    assert lost not in {*result.cases["case"], *result.points["case"], *result.looks["case"], *result.audit["case"]}
+    assert len(result.cases) == len(result.looks) == len(result.points) == 11
+    row = of_check(result, "no landmarks")
+    assert row["severity"].tolist() == ["warn"]
+    assert lost in row["found"].item()
+
+
+def test_landmarks_of_an_excluded_case_are_left_out_with_it(written, landmarks_at):
+    landmarks_at(marks_of(builders.heads()))
+    result = with_landmarks(written, exclude=["001_HC"])
+    assert "001_HC" not in {*result.cases["case"], *result.points["case"]}
+    assert not result.findings["severity"].isin(["stop", "warn"]).any()
+
+
+def test_exchanged_columns_stop_the_study(written, landmarks_at):
+    head, *rows = marks_of(builders.heads())
+    exchanged = head.replace("ofd", "x").replace("bpd", "ofd").replace("x_1_", "bpd_1_").replace("x_2_", "bpd_2_")
+    landmarks_at([exchanged, *rows])
+    result = with_landmarks(written)
+    stops = result.findings[result.findings["severity"] == "stop"]
+    assert {"BPD and OFD swapped", "BPD longer than OFD"} <= set(stops["check"])
+    assert (result.audit["fit"] == "exchanged").sum() > 6
+
+
+def test_the_other_layout_is_read_from_its_own_file(written, landmarks_at):
+    landmarks_at([line.rsplit(",", 2)[0] for line in marks_of(builders.heads())], CHALLENGE_FILE)
+    assert len(with_landmarks(written, "role_challenge").points) == 12
+    with pytest.raises(ValueError, match=r"Head\.csv: missing; the multicentre landmarks are"):
+        with_landmarks(written)
+
+
+def test_landmarks_that_are_not_there_are_refused_with_how_to_get_them(written, landmarks_at):
+    expected = r"data/raw/landmarks: no such folder; link your copy with 'make study STUDY=<name> LANDMARKS=<folder>'"
+    with pytest.raises(ValueError, match=expected):
+        with_landmarks(written)
+
+
+def test_landmarks_of_none_of_the_images_are_refused_with_what_was_found(written, landmarks_at):
+    landmarks_at([line.replace("_HC", "_UCL").replace("_2HC", "_2UCL") for line in marks_of(builders.heads())])
+    with pytest.raises(ValueError, match="hc18: no case has landmarks:") as caught:
+        with_landmarks(written)
+    assert "12 of 12 cases (100%): 000_HC" in str(caught.value)
+    assert "12 of 12 cases (100%): 000_UCL" in str(caught.value)
 
 
 # Excluding
