@@ -63,7 +63,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
         0 when every step has a record that holds, else Snakemake's exit status.
 
     Raises:
-        ValueError: the data are missing, another process runs this study, or this is Windows.
+        ValueError: data or a compared study are missing, another process runs this study, or this is Windows.
     """
     if sys.platform == "win32":
         raise ValueError("the graph needs Linux, macOS or WSL; on Windows run notebooks in turn: docs/howto-windows.md")
@@ -78,6 +78,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
             datasets.prepare(study.dataset)
             if study.landmarks != "none":
                 datasets.landmarks_folder(study.dataset)
+            records.compared_digests(study)  # now, not after hours of training
             return _run_locked(study, folder, cores)
     except Timeout as error:
         raise ValueError(f"study {study.study} is being run by another process; wait for it, or end it") from error

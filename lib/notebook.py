@@ -128,7 +128,8 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     """Checks a notebook's parameters and opens its page; the first call of every notebook.
 
     The study file is read whole. Keys that the notebook's cell does not give are the study file's; those that it
-    gives otherwise are taken and recorded as such, but never data set, classes and palette: they say what the study is.
+    gives otherwise are taken and recorded as such, but never data set, classes, palette and landmarks: they say what
+    the study is.
 
     Args:
         name: of the notebook, without .ipynb; of two that serve one step the study decides which.
@@ -209,7 +210,7 @@ def shared_faults(given: dict[str, Any], study: params.Study) -> list[str]:
         f"{key} = {value!r}   params/{study.study}.yaml says {getattr(study, key)!r}; to run another study, give "
         "all its keys, or only its name: study = ..."
         for key, value in given.items()
-        if key in ("dataset", "classes", "palette") and value != getattr(study, key)
+        if key in ("dataset", "classes", "palette", "landmarks") and value != getattr(study, key)
     ]
 
 

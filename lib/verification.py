@@ -150,6 +150,11 @@ def audit_landmarks(
     return kept, audited, findings + found
 
 
+def audit_summary(audited: pd.DataFrame) -> pd.DataFrame:
+    """The audit of landmarks in one row a fact (fact, value); empty where none are learnt."""
+    return landmarks.summary(audited) if len(audited) else pd.DataFrame(columns=["fact", "value"])
+
+
 def as_note(finding: Finding) -> Finding:
     """A finding on an excluded case stops nothing."""
     return Finding("note", f"excluded: {finding.check}", finding.case, finding.found, finding.expected)

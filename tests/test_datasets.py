@@ -13,7 +13,14 @@ from tests.builders import save_png
 
 AT_HAND = datasets.at_hand  # before conftest.py hides what lies in this copy
 PUBLISHED = [name for name, dataset in datasets.DATASETS.items() if dataset.made is None]
-MADE = {"phantom_brain": 3, "phantom_brain_structures": 10, "phantom_hc18": 4, "phantom_tumour": 8}  # subjects
+MADE = {  # subjects
+    "phantom_brain": 3,
+    "phantom_brain_structures": 10,
+    "phantom_hc18": 4,
+    "phantom_landmarks": 4,
+    "phantom_lgg": 2,
+    "phantom_tumour": 8,
+}
 
 
 def study(**changes):
@@ -52,7 +59,7 @@ def phantoms(tmp_path_factory):
 def test_every_data_set_is_given_for_its_own_classes_and_groups(name):
     dataset = datasets.DATASETS[name]
     given = {"classes": list(dataset.classes), "groups": list(dataset.groups), "palette": []}
-    assert datasets.of(study(dataset=name, **given)) is dataset
+    assert datasets.of(study(dataset=name, postprocessing=["largest_component"], **given)) is dataset
 
 
 def test_one_group_of_a_data_set_is_enough():
@@ -90,9 +97,46 @@ def test_colours_for_a_published_data_set_are_refused():
     assert said.startswith("palette = [[0, 0, 0], [255, 0, 0]]   not those of hc18; allowed: [], because a published")
 
 
+@pytest.mark.parametrize("name", ["hc18", "phantom_hc18", "phantom_landmarks"])
+@pytest.mark.parametrize("landmarks", ["multicentre", "role_challenge"])
+def test_landmarks_are_learnt_of_data_sets_of_heads(name, landmarks):
+    assert datasets.of(study(dataset=name, landmarks=landmarks)) is datasets.DATASETS[name]
+
+
+@pytest.mark.parametrize("name", ["busi", "lgg", "brain_structures", "phantom_tumour"])
+def test_landmarks_of_a_data_set_without_heads_are_refused(name):
+    known = datasets.DATASETS[name]
+    keys = {"classes": list(known.classes), "groups": list(known.groups), "postprocessing": []}
+    said = fault_of(dataset=name, landmarks="multicentre", **keys)
+    assert said == f"landmarks = multicentre   not those of {name}; allowed: none: it shows no heads"
+
+
+@pytest.mark.parametrize("name", ["lgg", "phantom_lgg"])
+@pytest.mark.parametrize("steps", [["fill_holes"], ["largest_component", "minimum_area"]], ids=str)
+def test_steps_that_know_no_volumes_are_refused_for_them(name, steps):
+    said = fault_of(dataset=name, classes=["background", "lesion"], postprocessing=steps)
+    assert said == f"postprocessing = {steps}   not those of {name}; allowed: largest_component or [] for volumes"
+
+
+@pytest.mark.parametrize("steps", [[], ["largest_component"]], ids=str)
+def test_volumes_may_do_without_steps_or_keep_their_largest_component(steps):
+    given = {"classes": ["background", "lesion"], "postprocessing": steps}
+    assert datasets.of(study(dataset="lgg", **given)) is datasets.DATASETS["lgg"]
+
+
 def test_all_faults_of_a_data_set_are_said_at_once():
-    said = fault_of(dataset="busi", classes=["background"], groups=["cyst"], palette=[[0, 0, 0]])
-    assert [line.partition(" = ")[0] for line in said.splitlines()] == ["classes", "groups", "palette"]
+    said = fault_of(
+        dataset="busi", classes=["background"], groups=["cyst"], palette=[[0, 0, 0]], landmarks="multicentre"
+    )
+    assert [line.partition(" = ")[0] for line in said.splitlines()] == ["classes", "groups", "palette", "landmarks"]
+
+
+def test_volumes_alone_have_three_channels_and_findings_that_need_pixels():
+    of_volumes = {name for name, dataset in datasets.DATASETS.items() if dataset.volumes}
+    assert of_volumes == {"lgg", "phantom_lgg"}
+    for name, dataset in datasets.DATASETS.items():
+        assert dataset.volumes == (dataset.channels == 3) == (dataset.inspect is not None), name
+        assert 0 <= dataset.shown_channel < dataset.channels, name
 
 
 # One's own data
@@ -139,6 +183,8 @@ def test_one_s_own_masks_are_read_by_grey_values_without_colours(tmp_path):
         ("phantom_brain", "brain_structures"),
         ("phantom_brain_structures", "brain_structures"),
         ("phantom_hc18", "hc18"),
+        ("phantom_landmarks", "hc18"),
+        ("phantom_lgg", "lgg"),
         ("phantom_tumour", "ultrasound_fetus"),
     ],
 )
@@ -176,6 +222,7 @@ def test_a_foreign_folder_is_told_what_each_layout_misses(tmp_path):
     assert first == f"{tmp_path}: of no known layout"
     missed = {
         "hc18": "no images such as training_set/000_HC.png; expected HC18's layout",
+        "lgg": "expected kaggle_3m/ with folders such as TCGA_CS_4941_19960909",
         "brain_structures": "expected folders Trans-thalamic, Trans-ventricular, Trans-cerebellum, Diverse Fetal Hea",
         "ultrasound_fetus": "expected train/, validation/, test/ with benign/, malignant/, normal/",
         "busi": 'expected Dataset_BUSI_with_GT/ with folders benign, malignant, normal and images such as "benign/',
@@ -203,11 +250,28 @@ def test_a_layout_without_one_sound_case_is_still_recognised(tmp_path):
 
 
 def test_at_hand_are_published_data_sets_that_say_who_is_who_but_for_the_one_itself(raw):
-    for name in ("hc18", "busi", "ultrasound_fetus", "phantom_hc18", "own_cells", "holiday"):
+    for name in ("hc18", "lgg", "busi", "ultrasound_fetus", "phantom_hc18", "own_cells", "landmarks", "holiday"):
         (raw / name).mkdir(parents=True)
     (raw / "brain_structures").write_text("no folder")
     assert AT_HAND("busi") == {"hc18": raw / "hc18"}
     assert AT_HAND("hc18") == {}
+
+
+@pytest.mark.parametrize("name", ["hc18", "own_heads"])
+def test_landmarks_of_published_and_own_images_lie_in_a_folder_of_their_own(raw, name):
+    expected = r"data/raw/landmarks: no such folder; link your copy with 'make study STUDY=<name> LANDMARKS=<folder>'"
+    with pytest.raises(ValueError, match=expected):
+        datasets.landmarks_folder(name)
+    (raw / "landmarks").mkdir(parents=True)
+    assert datasets.landmarks_folder(name) == raw / "landmarks"
+
+
+def test_a_phantom_brings_its_landmarks_along(raw):
+    (raw / "landmarks").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no such folder"):
+        datasets.landmarks_folder("phantom_landmarks")
+    (raw / "phantom_landmarks" / "landmarks").mkdir(parents=True)
+    assert datasets.landmarks_folder("phantom_landmarks") == raw / "phantom_landmarks" / "landmarks"
 
 
 # A phantom's truth
@@ -350,6 +414,23 @@ def test_samples_are_as_published_with_their_pixel_size_where_it_is_known(tmp_pa
     assert [mask.shape for mask in shown.masks] == [drawn[2].shape, drawn[1].shape]
     assert shown.spacings_mm[0] == pytest.approx((drawn[2].spacing_mm,) * 2, abs=1e-6)
     assert shown.spacings_mm[1] is None
+    assert shown.slices == [0, 0]
+
+
+def test_of_volumes_the_slice_with_most_of_the_reference_is_shown_in_the_channel_that_people_look_at(tmp_path):
+    folder, lgg = builders.write_lgg(tmp_path), datasets.DATASETS["lgg"]
+    table = cases.cases_table(lgg.find_cases(folder, [])[0])
+    names = [patient.name for patient in builders.PATIENTS]
+    shown = datasets.load(lgg, table, names[::-1])
+    assert shown.names == names[::-1]
+    assert shown.slices == [2, 0, 2, 1]  # the first of equals; the middle one where nothing is shown
+    for patient, seed, at, image, mask in zip(
+        builders.PATIENTS[::-1], (3, 2, 1, 0), shown.slices, shown.images, shown.masks
+    ):
+        assert np.array_equal(image, patient.image(seed)[at, ..., 1])
+        assert image.flags.c_contiguous
+        assert np.array_equal(mask, patient.mask[at])
+    assert shown.spacings_mm == [None] * 4
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, "a"), (2, "ae"), (3, "ace"), (5, "abcde"), (9, "abcde")])

@@ -19,6 +19,7 @@ DEMO = "\n".join(
         'dataset = "phantom_brain"',
         'classes = ["background", "parenchyma", "csp", "lv"]',
         "palette = []",
+        'landmarks = "none"',
         'device = "auto"',
         'precision = "auto"',
         'model = "unet"',
@@ -27,6 +28,7 @@ DEMO = "\n".join(
         'normalisation = "batch"',
         'encoder = "resnet34"',
         'encoder_weights = "none"',
+        'heatmap_per = "line"',
     ]
 )
 
@@ -131,7 +133,9 @@ def test_shared_keys_given_otherwise_are_refused(shell):
 
 
 @pytest.mark.parametrize(
-    "line", ["palette = [[0, 0, 0], [255, 0, 0]]", 'classes = ["background", "head"]'], ids=["palette", "classes"]
+    "line",
+    ["palette = [[0, 0, 0], [255, 0, 0]]", 'classes = ["background", "head"]', 'landmarks = "multicentre"'],
+    ids=["palette", "classes", "landmarks"],
 )
 def test_what_says_which_data_a_study_has_is_not_set_by_hand(shell, line):
     key, _, value = line.partition(" = ")
@@ -149,6 +153,53 @@ def test_groups_can_be_tried_by_hand_and_are_recorded(shell):
 def test_a_page_knows_the_data_set_of_its_study(shell):
     run(shell, DEMO, START)
     assert shell.user_ns["p"].dataset is datasets.DATASETS["phantom_brain"]
+
+
+OF_LANDMARKS = START.replace("03_model", "05_evaluation_landmarks")
+
+
+def test_points_are_evaluated_in_the_folder_of_the_same_step(shell, reports):
+    run(shell, 'study = "phantom_hc18_landmarks"', OF_LANDMARKS)
+    page = shell.user_ns["p"]
+    assert isinstance(page.params, params.EvaluationParams)
+    assert page.folder == reports / "phantom_hc18_landmarks" / "05_evaluation"
+    assert page.step == records.Step("05_evaluation")
+
+
+@pytest.mark.parametrize(
+    ("study", "wrong", "right", "landmarks"),
+    [
+        ("demo", "05_evaluation_landmarks", "05_evaluation", "none"),
+        ("phantom_hc18_landmarks", "05_evaluation", "05_evaluation_landmarks", "multicentre"),
+    ],
+)
+def test_the_notebook_of_the_other_kind_says_which_one_to_run(shell, reports, study, wrong, right, landmarks):
+    said = message(shell, f'study = "{study}"', START.replace("03_model", wrong))
+    assert said == f"{wrong} cannot evaluate study {study}, whose landmarks = '{landmarks}'; run {right}"
+    assert not (reports / study / "05_evaluation").exists()
+
+
+def test_a_fault_in_the_notebook_of_landmarks_is_told_under_its_own_name(shell):
+    said = message(shell, 'study = "phantom_hc18_landmarks"\nflip_averge = True', OF_LANDMARKS)
+    assert said.startswith(
+        "parameters of 05_evaluation_landmarks: 1 fault\n  flip_averge = True   no such key; nearest"
+    )
+
+
+def test_the_studies_that_are_compared_are_found_once_they_have_run(shell, reports):
+    cells = ('study = "hc18_ellipse_quick"', START.replace("03_model", "07_comparison"), "found = p.compared()")
+    said = message(shell, *cells)
+    expected = "compare_with = 'hc18_landmarks_quick'   has not been run; 'make study STUDY=hc18_landmarks_quick' first"
+    assert said == expected
+    for step in ("05_evaluation", "06_biometry"):
+        files.write_json(reports / "hc18_landmarks_quick" / step / "record.json", {"outputs": {}})
+    run(shell, *cells)
+    assert shell.user_ns["found"] == {"hc18_landmarks_quick": reports / "hc18_landmarks_quick"}
+
+
+def test_a_study_that_is_compared_with_none_has_nothing_to_find(shell):
+    run(shell, 'study = "demo"', START.replace("03_model", "07_comparison"), "found = p.compared()")
+    assert shell.user_ns["found"] == {}
 
 
 def test_fold_and_seed_set_by_the_graph_are_no_difference(shell, reports):

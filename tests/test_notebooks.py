@@ -11,11 +11,12 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import files, params
+from lib import files, params, records
 from tests.conftest import environment
 
 NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
 NOT_A_NOTEBOOK = ("report",)
+OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{records.OF_LANDMARKS}.ipynb"  # a second one of one step
 RESULT = re.compile(r"\d\s*%|\b\d+\.\d+")  # 95 %, 0.97
 INTERVAL = "95 % of single measurements"  # what limits of agreement are, not a result
 MOST_LINES = {"function": 10, "cell": 25}
@@ -31,6 +32,11 @@ def parameters_cells(path: Path) -> list[nbformat.NotebookNode]:
     return [cell for cell in cells(path, "code") if "parameters" in cell.metadata.get("tags", [])]
 
 
+def step_of(path: Path) -> str:
+    """The step that a notebook serves."""
+    return path.stem.removesuffix(records.OF_LANDMARKS)
+
+
 def code(path: Path) -> list[str]:
     """Sources of the code cells after that of parameters."""
     return [cell.source for cell in cells(path, "code")][1:]
@@ -44,7 +50,8 @@ def nodes(path: Path, kind: type | tuple[type, ...]) -> list[ast.AST]:
 
 
 def test_there_is_a_notebook_for_every_step_and_no_other():
-    assert [path.stem for path in NOTEBOOKS] == [name for name in params.STEPS if name not in NOT_A_NOTEBOOK]
+    steps = {name for name in params.STEPS if name not in NOT_A_NOTEBOOK}
+    assert {path.stem for path in NOTEBOOKS} == steps | {OF_LANDMARKS.stem}
 
 
 def test_outputs_are_stripped():
@@ -63,9 +70,9 @@ def test_the_parameters_are_the_demo_studys_values_of_exactly_this_steps_keys(pa
     body = ast.parse(parameters_cells(path)[0].source).body
     assert all(isinstance(node, ast.Assign) for node in body)
     given = {node.targets[0].id: ast.literal_eval(node.value) for node in body}
-    demo = params.read_study(files.study_file("demo"))
-    assert given == params.step_params(demo, path.stem).model_dump()
-    assert list(given) == list(params.STEPS[path.stem].model_fields)
+    demo, step = params.read_study(files.study_file("demo")), step_of(path)
+    assert given == params.step_params(demo, step).model_dump()
+    assert list(given) == list(params.STEPS[step].model_fields)
 
 
 @each
@@ -274,7 +281,8 @@ def test_every_notebook_runs_under_nbval_and_leaves_the_study_current_and_the_ne
     weights = reports / "demo" / "04_training" / "fold0-seed0" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     options = ("--nbval-lax", "--nbval-cell-timeout=600", "-q", "-p", "no:cacheprovider")
-    done = call(reports, "-m", "pytest", *options, *map(str, NOTEBOOKS))
+    of_demo = [path for path in NOTEBOOKS if path != OF_LANDMARKS]  # the demo learns regions
+    done = call(reports, "-m", "pytest", *options, *map(str, of_demo))
     assert done.returncode == 0, done.stdout
     assert set(states(reports).values()) == {"done"}
     assert weights.stat().st_mtime_ns == before

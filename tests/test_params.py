@@ -12,11 +12,33 @@ NAMES = {"study", "title"}
 SMALLER = NAMES | {"image_size", "base_channels", "epochs", "learning_rate", "workers"}  # for two cores
 LOSS = {"cross_entropy_weight", "focal_weight", "dice_weight", "cross_entropy_class_weights", "label_smoothing"}
 PLATEAU = {"plateau_factor", "plateau_patience", "early_stopping_patience"}
+HYPOTHESIS = NAMES | {"compare_with"}  # and the one thing that is asked about
+REGIONS = {"landmarks", "threshold_candidates", "postprocessing"}  # what regions need instead of landmarks
+HYPOTHESES = {"hc18_landmarks_sharp", "hc18_landmarks_plain", "hc18_landmarks_attention"}
 DIFFER = {  # two studies, and the keys in which they differ: a comparison must not change more than it says
     ("hc18_quick", "hc18_unet"): SMALLER | {"fold_count", "folds", "seeds"},
     ("hc18_segnet_quick", "hc18_segnet"): SMALLER | PLATEAU | {"fold_count", "folds", "depth"},
     ("phantom_hc18_segnet", "hc18_segnet_quick"): NAMES
     | {"dataset", "fold_count", "image_size", "epochs", "plateau_patience"},
+    ("hc18_landmarks_sharp", "hc18_landmarks_quick"): HYPOTHESIS | {"heatmap_sigma"},
+    ("hc18_landmarks_plain", "hc18_landmarks_quick"): HYPOTHESIS
+    | {"horizontal_flip", "affine_probability", "intensity_probability"},
+    ("hc18_landmarks_attention", "hc18_landmarks_quick"): HYPOTHESIS | {"model"},
+    ("hc18_ellipse_quick", "hc18_landmarks_quick"): HYPOTHESIS | REGIONS | {"epochs", "batch_size"},
+    ("hc18_ellipse_quick", "hc18_quick"): HYPOTHESIS | {"folds"},
+    ("hc18_ellipse", "hc18_landmarks"): HYPOTHESIS | REGIONS | {"heatmap_sigma"},
+    ("hc18_ellipse", "hc18_unet"): HYPOTHESIS,
+    ("hc18_landmarks_quick", "hc18_landmarks"): SMALLER
+    | {"fold_count", "folds", "seeds", "batch_size", "heatmap_sigma"},
+    ("phantom_hc18_landmarks", "hc18_landmarks_quick"): NAMES
+    | {"dataset", "fold_count", "folds", "image_size", "epochs"},
+    ("lgg_quick", "lgg"): SMALLER
+    | {"fold_count", "folds", "validation_subjects", "optimizer", "weight_decay", "schedule", "gradient_clip"}
+    | {"cross_entropy_weight", "oversample_classes", "oversample_factor", "area_weight_floor"}
+    | {"shift_fraction", "scale_fraction", "brightness_contrast", "intensity_probability"}
+    | {"tensorboard_every", "tensorboard_images"},
+    ("phantom_lgg", "lgg_quick"): NAMES
+    | {"dataset", "fold_count", "folds", "image_size", "depth", "epochs", "tensorboard_every"},
     ("fetal_tumour_quick", "fetal_tumour"): SMALLER | {"schedule", "folds"},
     ("phantom_fetal_tumour", "fetal_tumour_quick"): NAMES
     | {"dataset", "image_size", "normalisation", "epochs", "learning_rate", "head_classes"},
@@ -64,6 +86,35 @@ def test_two_studies_differ_in_these_keys_only(one, other):
 
 def test_every_study_file_is_compared_with_another():
     assert {name for pair in DIFFER for name in pair} == {path.stem for path in STUDIES}
+
+
+SAME_CASES = ("dataset", "groups", "exclude", "fold_count", "split_seed", "folds")  # what decides who is tested
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies_that_are_compared_exist_and_test_the_same_cases(path):
+    study = params.read_study(path)
+    for name in study.compare_with:
+        other = params.read_study(files.study_file(name))
+        assert {key: getattr(study, key) for key in SAME_CASES} == {key: getattr(other, key) for key in SAME_CASES}
+
+
+def test_no_two_studies_compare_each_other_in_a_circle():
+    asked = {path.stem: set(params.read_study(path).compare_with) for path in STUDIES}
+    while done := {name for name, others in asked.items() if not others & asked.keys()}:
+        asked = {name: others for name, others in asked.items() if name not in done}
+    assert asked == {}
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_without_augmentation_or_of_one_hypothesis_says_so_beside_the_key(path):
+    study, text = params.read_study(path), path.read_text(encoding="utf-8")
+    assert text.startswith("# Hypothesis: ") == (path.stem in HYPOTHESES)
+    if path.stem in HYPOTHESES:
+        (other,) = study.compare_with
+        changed = DIFFER[(path.stem, other)] - HYPOTHESIS
+        for key in changed:
+            assert re.search(rf"(?m)^{key}: .*  # \S", text), key
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -218,6 +269,28 @@ def test_a_misspelt_word_in_a_list_is_answered_with_the_nearest():
         ("minimum_probability", 1.5),
         ("minimum_margin", -0.1),
         ("head_classes", ["Head"]),
+        ("landmarks", "hc18"),
+        ("landmarks", None),
+        ("validation_subjects", 0),
+        ("validation_subjects", 2.0),
+        ("end_slices_dropped", -1),
+        ("end_slices_dropped", 11),
+        ("end_slices_dropped", None),
+        ("crop_level", 1.0),
+        ("crop_level", -0.1),
+        ("intensity_percentiles", [10.0]),
+        ("intensity_percentiles", [10.0, 101.0]),
+        ("heatmap_sigma", 0.0),
+        ("heatmap_sigma", 51.0),
+        ("heatmap_sigma_unit", "px"),
+        ("heatmap_per", "end"),
+        ("area_weight_floor", 1.1),
+        ("compile", "yes"),
+        ("tensorboard_every", 0),
+        ("tensorboard_images", 0),
+        ("tensorboard_images", 65),
+        ("compare_with", "hc18_quick"),
+        ("compare_with", ["HC18"]),
     ],
 )
 def test_a_value_of_wrong_type_or_range_is_one_fault_that_says_what_is_allowed(key, value):
@@ -264,6 +337,10 @@ def test_whole_numbers_may_stand_for_floats():
         ({"seeds": [1, 1]}, "no seed twice"),
         ({"threshold_candidates": []}, "at least one with two classes, [] with more (the most probable class wins)"),
         ({"hc_range_mm": [400.0, 40.0]}, "least before largest"),
+        ({"intensity_percentiles": [99.0, 10.0]}, "lower before upper"),
+        ({"intensity_percentiles": [10.0, 10.0]}, "lower before upper"),
+        ({"compare_with": ["hc18_unet", "hc18_quick"]}, "other studies, once each"),
+        ({"compare_with": ["hc18_unet", "hc18_unet"]}, "other studies, once each"),
     ],
     ids=str,
 )
@@ -288,6 +365,15 @@ def test_a_rule_between_keys_is_said_in_words(changes, said):
         {"postprocessing": ["fill_holes", "largest_component", "fill_holes"]},
         {"postprocessing": []},
         {"closing_pixels": 1, "dilation_pixels": 99},
+        {"landmarks": "multicentre", "heatmap_per": "point", "heatmap_sigma_unit": "mm"},
+        {"landmarks": "role_challenge", "model": "attention_unet"},
+        {"landmarks": "multicentre", "model": "resnet_unet", "depth": 5},
+        {"validation_subjects": None},
+        {"validation_subjects": 1},
+        {"end_slices_dropped": 0, "crop_level": 0.0, "intensity_percentiles": [0.0, 100.0]},
+        {"area_weight_floor": None, "tensorboard_every": None},
+        {"area_weight_floor": 0.0, "tensorboard_every": 1, "tensorboard_images": 64, "compile": True},
+        {"compare_with": ["hc18_unet", "hc18_segnet"]},
     ],
     ids=str,
 )

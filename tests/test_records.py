@@ -1,6 +1,7 @@
 """A record holds as long as keys, code, inputs, data and files are those that it was written for."""
 
 import os
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ VERIFICATION, PREPROCESSING, MODEL = (
     records.Step(name) for name in ("01_data_verification", "02_preprocessing", "03_model")
 )
 TRAINING, REPORT = records.Step("04_training", (0, 0)), records.Step("report")
+EVALUATION, BIOMETRY, COMPARISON = (records.Step(name) for name in ("05_evaluation", "06_biometry", "07_comparison"))
 
 
 @pytest.fixture
@@ -266,9 +268,114 @@ def test_every_input_comes_before_the_step_that_reads_it(study):
 
 def test_the_snakefile_knows_every_step_and_no_other(study):
     text = (files.ROOT / "Snakefile").read_text(encoding="utf-8")
-    notebooks = sorted(path.stem for path in (files.ROOT / "notebooks").glob("*.ipynb"))
-    assert sorted({step.name for step in records.study_steps(study)} - {"report"}) == notebooks
-    assert all(f'execute("{name}")' in text for name in notebooks)
+    steps = {step.name for step in records.study_steps(study.model_copy(update={"compare_with": ["other"]}))}
+    executed = set(re.findall(r'execute\("(\w+)"\)', text))
+    assert executed == steps - {"report"}
+
+
+def test_every_notebook_is_executed_by_a_step_of_some_study(study):
+    kinds = [study.model_copy(update={"landmarks": kind, "compare_with": ["a"]}) for kind in ("none", "multicentre")]
+    found = {
+        records.notebook_file(step.name, kind)
+        for kind in kinds
+        for step in records.study_steps(kind)
+        if step.name != "report"
+    }
+    assert found == set((files.ROOT / "notebooks").glob("*.ipynb"))
+
+
+# Points, and other studies
+
+
+def test_points_are_evaluated_by_a_notebook_of_their_own_in_the_same_step(study):
+    points = study.model_copy(update={"landmarks": "multicentre"})
+    for step in records.study_steps(study)[:-1]:
+        names = [records.notebook_file(step.name, each).name for each in (study, points)]
+        ending = "_landmarks" if step.name == "05_evaluation" else ""
+        assert names == [f"{step.name}.ipynb", f"{step.name}{ending}.ipynb"]
+    assert records.study_steps(points) == records.study_steps(study)
+
+
+def test_the_code_of_an_evaluation_is_that_of_its_own_notebook(study, monkeypatch):
+    monkeypatch.undo()  # the real hashes
+    points = study.model_copy(update={"landmarks": "multicentre"})
+    of_regions, of_points = (records.code_hashes("05_evaluation", each) for each in (study, points))
+    assert "05_evaluation.ipynb" in of_regions
+    assert "05_evaluation_landmarks.ipynb" in of_points
+    assert "lib.pointing" in of_points.keys() - of_regions.keys()
+
+
+@pytest.fixture
+def comparing(finished):
+    """A study compared with another; both have run from 01 to 06."""
+    other = finished.model_copy(update={"study": "other"})
+    for step in records.study_steps(other)[:-1]:
+        finish(step, other)
+    study = finished.model_copy(update={"compare_with": ["other"]})
+    for step in (EVALUATION, BIOMETRY):
+        finish(step, study)
+    return study
+
+
+def test_a_study_is_compared_only_where_it_names_another(study):
+    assert COMPARISON not in records.study_steps(study)
+    labels = [step.label for step in records.study_steps(study.model_copy(update={"compare_with": ["other"]}))]
+    assert labels[-3:] == ["06_biometry", "07_comparison", "report"]
+
+
+def test_a_comparison_reads_its_own_measurements_and_the_report_the_comparison(comparing):
+    assert records.step_inputs(COMPARISON, comparing) == [VERIFICATION, EVALUATION, BIOMETRY]
+    assert COMPARISON in records.step_inputs(REPORT, comparing)
+
+
+def test_a_comparison_depends_on_the_measurements_of_the_other_study(comparing):
+    finish(COMPARISON, comparing)
+    inputs = files.read_json(COMPARISON.record_file(comparing.study))["inputs"]
+    own = ["01_data_verification", "05_evaluation", "06_biometry"]
+    assert list(inputs) == [*own, "other/05_evaluation", "other/06_biometry"]
+    assert records.stale_reasons(COMPARISON, comparing) == []
+    other = comparing.model_copy(update={"study": "other", "compare_with": []})
+    finish(BIOMETRY, other)
+    assert records.stale_reasons(COMPARISON, comparing) == []  # run again, equal
+    edit(BIOMETRY, other, outputs={"measurements.csv": "others"})
+    assert records.stale_reasons(COMPARISON, comparing) == ["input other/06_biometry is another"]
+    assert records.stale_reasons(BIOMETRY, comparing) == []
+
+
+def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_with_what_to_do(comparing):
+    study = comparing.model_copy(update={"compare_with": ["other", "third"]})
+    with pytest.raises(ValueError, match=r"compare_with = 'third'   has not been run; 'make study STUDY=third' first"):
+        records.compared_digests(study)
+    with pytest.raises(ValueError, match="'third'   has not been run"):
+        finish(COMPARISON, study)
+    assert not COMPARISON.record_file(study.study).exists()
+
+
+def test_a_study_that_is_compared_with_none_needs_no_other(finished):
+    assert records.compared_digests(finished) == {}
+
+
+def test_a_changed_list_of_studies_makes_the_comparison_run_again(comparing):
+    finish(COMPARISON, comparing)
+    third = comparing.model_copy(update={"study": "third", "compare_with": []})
+    for step in records.study_steps(third)[:-1]:
+        finish(step, third)
+    both = comparing.model_copy(update={"compare_with": ["other", "third"]})
+    assert records.stale_reasons(COMPARISON, both) == [
+        "key compare_with: ['other'] -> ['other', 'third']",
+        "input third/05_evaluation is another",
+        "input third/06_biometry is another",
+    ]
+
+
+def test_curves_for_tensorboard_are_no_output(finished):
+    folder = TRAINING.folder(finished.study)
+    files.write_text(folder / "tensorboard" / "events.out.tfevents.1", "times and the machine's name")
+    assert records.stale_reasons(TRAINING, finished) == []
+    finish(TRAINING, finished)
+    assert list(records.output_hashes(folder)) == ["table.csv"]
+    files.write_text(folder / "tensorboard.csv", "a table of that name is one")
+    assert list(records.output_hashes(folder)) == ["table.csv", "tensorboard.csv"]
 
 
 def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch):

@@ -6,39 +6,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from pypdf import PdfReader
 
-from lib import (
-    cases,
-    datasets,
-    figures,
-    files,
-    identity,
-    measurement,
-    params,
-    postprocessing,
-    records,
-    report,
-    splits,
-    tables,
-    verification,
+from lib import cases, datasets, files, identity, params, postprocessing, records, report, tables
+from tests.builders_report import (
+    CASES,
+    DATE,
+    cells_of,
+    folder,
+    text_of,
+    text_with,
+    unreferred,
+    write_record,
+    write_records,
+    write_study,
 )
-
-CASES = 20
-VERSIONS = {"python": "3.11", "numpy": "2.0"}
-DATE = "2026-11-21 15:57 UTC"
-
-
-def write_study(made: params.Study) -> None:
-    """Small files of every step."""
-    write_verification(made)
-    write_model_and_run(made)
-    write_evaluation(made)
-    write_biometry(made)
-    write_records(made)
 
 
 @pytest.fixture(scope="module")
@@ -81,170 +65,6 @@ def other_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         return made
 
     return write
-
-
-def folder(study: params.Study, name: str) -> Path:
-    return files.study_folder(study.study) / name
-
-
-def manifest_of(study: params.Study) -> pd.DataFrame:
-    """20 cases of two groups; with pixel sizes and HC where the study measures heads."""
-    names = [f"case{index:02d}" for index in range(CASES)]
-    table = pd.DataFrame({"case": names, "subject": [f"s{index // 2:02d}" for index in range(CASES)]})
-    table = table.reindex(columns=cases.CASE_COLUMNS).astype({"split": str, "stratum": str, "fold_group": str})
-    table["fold_group"], table["stratum"], table["split"] = table["subject"], ["low", "low", "high", "high"] * 5, ""
-    table["height"], table["width"] = 270, 400
-    if study.head_classes:
-        table["spacing_row_mm"] = table["spacing_col_mm"] = np.linspace(0.2, 0.4, CASES)
-        table["hc_mm"] = np.linspace(120, 300, CASES)
-    return table
-
-
-def write_verification(study: params.Study) -> None:
-    at, table = folder(study, "01_data_verification"), manifest_of(study)
-    looks = pd.DataFrame({"case": table["case"], "area_fraction": np.linspace(0, 0.3, CASES)})
-    looks["border_gap"], looks["contrast"] = np.linspace(0, 0.3, CASES), np.linspace(-0.2, 0.2, CASES)
-    found = cases.Finding("warn", "HC differs", "case03", 'a "quoted" #name', "within $0.5 mm")
-    folds = splits.assign_folds(table, study.fold_count, study.split_seed)
-    colours = {"case00": verification.Look({}, [], {(0, 0, 0): 90_000, (255, 0, 0): 17_345}, None)}
-    files.write_csv(at / "cases.csv", table)
-    files.write_csv(at / "findings.csv", cases.findings_table([found]))
-    files.write_csv(at / "folds.csv", folds)
-    tables.save(verification.overview(table, looks), at / "tables" / "overview")
-    tables.save(verification.by_group(table, looks), at / "tables" / "groups")
-    tables.save(verification.colour_table(colours), at / "tables" / "colours")
-    tables.save(pd.DataFrame(columns=identity.IDENTITY_COLUMNS), at / "tables" / "identity")
-    figures.save(figures.folds(table, folds), at / "figures" / "folds")
-    figures.save(figures.sizes(table), at / "figures" / "sizes")
-
-
-def write_model_and_run(study: params.Study) -> None:
-    arguments = {"in_channels": 1, "base_channels": 16}
-    model = {"model": "unet", "arguments": arguments, "parameters": 1942289}
-    files.write_json(folder(study, "03_model/model.json"), model)
-    epochs = np.arange(1, 5)
-    history = pd.DataFrame({"epoch": epochs, "train_loss": 1.0 / epochs, "train_selection": 1 - 0.5 / epochs})
-    history["validation_loss"] = 1.2 / epochs
-    for name in study.classes[1:]:
-        history[f"validation_dice_{name}"] = 0.8 - 0.4 / epochs
-    history["selection"], history["learning_rate"], history["best"] = 0.8 - 0.4 / epochs, 1e-3, True
-    run = folder(study, "04_training/fold0-seed0")
-    files.write_csv(run / "history.csv", history)
-    about = {"best_epoch": 4, "best_value": 0.7, "epochs": 4, "stopped_early": False, "device": "cpu"}
-    counts = {"train_cases": 12, "validation_cases": 4, "precision": "float32"}
-    files.write_json(run / "run.json", about | counts)
-    figures.save(figures.training_curves(history, study.classes), run / "figures" / "curves")
-    exposure = pd.DataFrame({"class": study.classes[1:], "cases": 12, "cases_percent": 77.7})
-    tables.save(exposure, run / "tables" / "exposure")
-
-
-def rows_of_fold_0(study: params.Study) -> pd.DataFrame:
-    folds = files.read_csv(folder(study, "01_data_verification/folds.csv"), splits.FOLD_COLUMNS)
-    return folds[folds["fold"] == 0]
-
-
-def write_evaluation(study: params.Study) -> None:
-    rows = []
-    for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
-        for name in study.classes[1:]:
-            for stage in ("raw", "post"):
-                tp, fp, fn = 900 + place, 40 if stage == "post" else 60, 50 + 10 * place
-                dice, iou = 2 * tp / (2 * tp + fp + fn), tp / (tp + fp + fn)
-                key = {"case": case, "subject": subject, "fold": 0, "seed": 0, "class": name, "stage": stage}
-                rows.append(key | {"tp": tp, "fp": fp, "fn": fn, "tn": 1000, "dice": dice, "iou": iou})
-    at, long = folder(study, "05_evaluation"), pd.DataFrame(rows)
-    group = cases.group_of(manifest_of(study).set_index("case")["stratum"])
-    pixels = [
-        (0, 0, stage, of, to, 1000 * (1 + i) + 7 * j)
-        for stage in ("raw", "post")
-        for i, of in enumerate(study.classes)
-        for j, to in enumerate(study.classes)
-    ]
-    confusion = pd.DataFrame(pixels, columns=["fold", "seed", "stage", "reference", "predicted", "pixels"])
-    baseline = {"method": "Otsu's threshold, holes filled, ellipse", "class": study.classes[1], "n": 4}
-    chosen = {"fold": 0, "seed": 0, "threshold": 0.45, "validation_score": 0.876, "validation_cases": 4}
-    files.write_csv(at / "cases.csv", long)
-    files.write_csv(at / "confusion.csv", confusion)
-    files.write_csv(at / "chosen.csv", pd.DataFrame([chosen]))
-    made = {
-        "per_class": tables.per_class(long),
-        "detection": tables.detection(long),
-        "confusion": tables.confusion(confusion),
-        "folds": tables.by_part(long, "fold"),
-        "groups": tables.by_part(long.join(group, on="case"), "group"),
-        "effect": tables.effect(long),
-        "baselines": pd.DataFrame([baseline | {"dice": 0.505, "dice_low": 0.41, "dice_high": 0.6}]),
-    }
-    for name, table in made.items():
-        tables.save(table, at / "tables" / name)
-    figures.save(figures.dice_distribution(long, study.classes), at / "figures" / "dice-distribution")
-    figures.save(figures.confusion(made["confusion"], study.classes), at / "figures" / "confusion")
-
-
-def write_biometry(study: params.Study) -> None:
-    """Without a head nothing is measured, and without pixel sizes no structure: as 06_biometry then leaves it."""
-    rows, structures = [], []
-    for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
-        key = {"case": case, "subject": subject, "fold": 0, "seed": 0}
-        for quantity, size in (("bpd", 50.0), ("ofd", 65.0), ("hc", 180.0)) if study.head_classes else ():
-            for route, stage, error in (("ellipse", "post", 0.5 + place), ("baseline", "post", 20.0)):
-                found = {"predicted_mm": size + error, "reference_mm": size, "flags": ""}
-                rows.append(key | {"stage": stage, "route": route, "quantity": quantity} | found)
-        for name in study.classes[1:]:
-            for source, more in (("reference", 0.0), ("predicted", 1.25 + place)):
-                size = 10.0 + more if study.head_classes else np.nan
-                shape = dict.fromkeys(measurement.SHAPE_COLUMNS[6:], size) | {"parts": 1}
-                structures.append(key | {"class": name, "source": source} | shape)
-    at = folder(study, "06_biometry")
-    long = pd.DataFrame(rows, columns=measurement.COLUMNS)
-    shapes = pd.DataFrame(structures, columns=measurement.SHAPE_COLUMNS)
-    files.write_csv(at / "measurements.csv", long)
-    files.write_csv(at / "shapes.csv", shapes)
-    tables.save(tables.agreement(long), at / "tables" / "agreement")
-    tables.save(tables.shapes(shapes), at / "tables" / "shapes")
-    tables.save(measurement.flagged(long), at / "tables" / "flagged")
-    figures.save(figures.agreement_scatter(long), at / "figures" / "scatter")
-    figures.save(figures.bland_altman(long), at / "figures" / "bland-altman")
-
-
-def write_record(step: records.Step, study: params.Study, **changed: object) -> None:
-    record = records.snapshot(step, study) | {
-        "step": step.label,
-        "own": records.own_values(step, study),
-        "differs": [],
-        "outputs": records.output_hashes(step.folder(study.study)),
-        "checks": [{"claim": f"claim of {step.name}", "holds": True}],
-        "commit": "0123456789ab",
-        "versions": VERSIONS,
-        "device": "cpu (x86_64, 2 threads)",
-    }
-    files.write_json(step.record_file(study.study), record | changed)
-    timing = {"date": DATE, "seconds": 70.4, "peak_bytes": 2**30}
-    files.write_json(step.folder(study.study) / "timing.json", timing)
-
-
-def write_records(study: params.Study) -> None:
-    for step in records.study_steps(study)[:-1]:
-        write_record(step, study)
-
-
-def text_of(pdf: Path) -> str:
-    return re.sub(r"\s+", " ", " ".join(page.extract_text() for page in PdfReader(pdf).pages))
-
-
-def text_with(built: Path, content: dict) -> str:
-    """The text of a report that was built, typeset again from another content."""
-    source, pdf = built.parent / "report" / "report.typ", built.with_name("other.pdf")
-    files.write_json(source.with_name("content.json"), content)
-    pdf.write_bytes(report.typeset(source, DATE))
-    return text_of(pdf)
-
-
-def cells_of(study: params.Study, name: str) -> list[str]:
-    """Every cell of a table as it is printed, that says more than a small number does."""
-    columns = tables.printed_cells(report.read_table(study, f"{name}.csv"))
-    cells = [re.sub(r"\s+", " ", cell) for column in columns.values() for cell in column]
-    return [cell for cell in cells if len(cell) > 3]
 
 
 # --- the whole
@@ -505,13 +325,8 @@ def test_check_of_a_study_without_heads_recomputes_what_there_is(other_study: Ca
 # --- parts
 
 
-def test_every_figure_and_table_is_referred_to(study: params.Study) -> None:
-    text = text_of(report.build(study))
-    for kind in ("Figure", "Table"):
-        numbers = {int(number) for number in re.findall(rf"{kind} (\d+)\.", text)}  # of the captions
-        assert numbers
-        for number in numbers:
-            assert re.search(rf"{kind} {number} (?!\.)\w", text), f"{kind} {number} is nowhere referred to"
+def test_every_figure_and_table_is_referred_to(built_once: tuple[params.Study, str]) -> None:
+    assert unreferred(built_once[1]) == []
 
 
 def test_keys_changed_after_the_runs_are_all_named_and_no_report_is_built(study: params.Study) -> None:

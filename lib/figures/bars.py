@@ -25,8 +25,9 @@ def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
         at = np.arange(len(values))
         each.bar(at, values, 0.8 if named else 1.0, color=class_colour(name))
         each.scatter(at[values == 0], values[values == 0] + 0.01, marker="x", s=16, color=PREDICTED, linewidths=0.8)
-        for value, text, line in ((values.mean(), "mean", "-"), (values.median(), "median", "--")):
-            each.axhline(value, color=INK, linewidth=0.8, linestyle=line, label=f"{text} {value:.3f}")
+        for value, line in ((values.mean(), "-"), (values.median(), "--")):
+            each.axhline(value, color=INK, linewidth=0.8, linestyle=line)
+        each.set_title(f"mean {values.mean():.3f} (solid), median {values.median():.3f} (dashed)")
         each.set(ylim=(0, 1), ylabel=f"Dice, {name}", xlim=(-0.8, max(len(values), 1) - 0.2))
         each.set_xlabel(f"Cases in order of their Dice (n = {len(values)})")
         if named:
@@ -35,5 +36,4 @@ def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
             each.set_xticks([])
         each.grid(axis="y", color=FAINT, linewidth=0.3)
         each.set_axisbelow(True)
-        each.legend(loc="upper left", fontsize=7)
     return figure
