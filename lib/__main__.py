@@ -67,7 +67,7 @@ def run(given: argparse.Namespace) -> int:
         from lib import report
 
         differences = report.check(study)
-        print("\n".join(differences) or "per-class and agreement tables follow from the long tables")
+        print("\n".join(differences) or "the printed tables that can be made again follow from the long ones")
         return int(bool(differences))
     from lib import graph
 

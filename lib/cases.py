@@ -256,10 +256,14 @@ def split_paths(text: str) -> list[Path]:
 
 
 def content_hash(image: Path, mask: Sequence[Path]) -> str:
-    """SHA-256 of a case's bytes, image then mask, in hex; a folder stands for its files, in order of their names."""
+    """SHA-256 of a case's bytes, image then mask, in hex.
+
+    A folder stands for its files, in order of their names; hidden ones, which systems leave behind, do not count.
+    """
     whole = sha256()
     for path in dict.fromkeys((image, *mask)):  # a volume's image and mask lie in one folder
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        held = sorted(each for each in path.iterdir() if not each.name.startswith(".")) if path.is_dir() else [path]
+        for file in held:
             try:
                 whole.update(file.read_bytes())
             except OSError as error:

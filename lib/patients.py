@@ -84,7 +84,8 @@ def end_slice_cost(table: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
         total = both + group["fp"].to_numpy() + group["fn"].to_numpy() - gone
         without = np.where(total > 0, both / np.maximum(total, 1), 1.0).mean()
         dice, whole = scored(group).mean(), (group["tp"] + group["fn"]).sum()
-        counts = [int(group["case"].nunique()), int(group.loc[gone > 0, "case"].nunique()), int(gone.sum())]
+        once = voxels.loc[group["case"].unique()]  # a case has a row a seed
+        counts = [len(once), int((once > 0).sum()), int(once.sum())]
         share = 100 * gone.sum() / whole if whole else np.nan
         found.append([name, *counts, float(share), float(dice), float(without), float(without - dice)])
     return pd.DataFrame(found, columns=COST_COLUMNS)

@@ -50,6 +50,8 @@ def fingerprint(source: Source) -> str:
     if source.points is not None:
         used, keys = used | {"lib.points"}, [*keys, *LANDMARK_KEYS]
         depends["points"] = source.points.to_csv(index=False)
+        if source.chosen.heatmap_sigma_unit == "mm":  # pixel sizes lie in a table that no case's hash covers
+            depends["pixel_mm"] = table[["spacing_row_mm", "spacing_col_mm"]].to_csv(index=False)
     code = provenance.module_hashes({name for name in used if provenance.module_file(name) is not None})
     depends |= {key: getattr(source.chosen, key) for key in keys}
     return files.digest(depends | {"code": code | {"lib.preprocessing": provenance.module_hash("lib.preprocessing")}})[
@@ -234,7 +236,7 @@ def rows_are_whole(source: Source, prepared: Arrays) -> bool:
     """Whether each image has one row in the arrays, and each volume one for each slice that is kept."""
     dropped = 2 * source.chosen.end_slices_dropped if source.dataset.volumes else 0
     held = pd.Series(prepared.names).value_counts()
-    return bool((held.loc[source.table["case"]].to_numpy() == source.table["slices"].to_numpy() - dropped).all())
+    return bool((held.reindex(source.table["case"]).to_numpy() == source.table["slices"].to_numpy() - dropped).all())
 
 
 def network_views(prepared: Arrays, shown: datasets.Samples, channel: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

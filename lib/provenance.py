@@ -21,7 +21,7 @@ PACKAGES = (
     "matplotlib",
     "typst",
 )
-NOT_HASHED = {"lib.params", "lib.notebook"}  # reached by every notebook; what they decide is in the record
+NOT_HASHED = {"lib.params", "lib.rules", "lib.notebook"}  # reached by every notebook; what they decide is in the record
 
 
 @cache
@@ -88,7 +88,7 @@ def syntax(text: str) -> str:
 def module_hashes(modules: set[str]) -> dict[str, str]:
     """Hash of each module that some modules can reach, themselves included.
 
-    Comments, layout and docstrings leave a hash unchanged; `params` and `notebook` do not count.
+    Comments, layout and docstrings leave a hash unchanged; `params`, `rules` and `notebook` do not count.
     """
     return {module: module_hash(module) for module in sorted(reachable(modules) - NOT_HASHED)}
 

@@ -85,7 +85,7 @@ def describe_lost(study: params.Study) -> dict[str, str] | None:
 def describe_evaluation(study: params.Study) -> dict[str, Any]:
     """What 05_evaluation measured: of regions Dice and IoU by class, of landmarks how far they are off."""
     long = read_table(study, "05_evaluation/cases.csv")
-    known = long[long["dice"].notna()] if study.landmarks == "none" else long
+    known = long[(long["stage"] == "post") & long["dice"].notna()] if study.landmarks == "none" else long
     counts = {
         "cases": long["case"].nunique(),
         "subjects": long["subject"].nunique(),

@@ -63,7 +63,7 @@ def verify(
         layout: of the landmarks that are learnt, "none" for none; cases without landmarks are left out.
 
     Raises:
-        ValueError: the folder is not that data set, or an excluded name is not in it.
+        ValueError: the folder is not that data set, an excluded name is not in it, or it has no landmarks to be learnt.
     """
     found, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, found, findings, folder)

@@ -42,7 +42,7 @@ def write_study(made: params.Study) -> None:
     write_verification(made)
     write_preprocessing(made)
     write_model_and_run(made)
-    write_points(made) if made.landmarks != "none" else write_evaluation(made)
+    write_evaluation(made)
     write_biometry(made)
     if made.compare_with:
         write_comparison(made)
@@ -100,14 +100,14 @@ def write_verification(study: params.Study) -> None:
 
 
 def audit_of(study: params.Study, table: pd.DataFrame) -> pd.DataFrame:
-    """The audit of heads of 200 by 160 pixels; nothing where no landmarks are learnt."""
+    """The audit of heads of 200 by 160 pixels; empty where no landmarks are learnt."""
     if study.landmarks == "none":
-        return pd.DataFrame()
+        return verification.audit_summary(pd.DataFrame())
     heads = points.axis_ends((135.0, 200.0), 200.0, 160.0, 12.0)
     marks = pd.DataFrame([heads.ravel()] * CASES, columns=points.POINT_COLUMNS)
     marks.insert(0, "case", table["case"])
     marks["px_to_mm"], marks["published_split"] = table["spacing_row_mm"], ""
-    return landmarks.summary(landmarks.audit(marks, table, {})[0])
+    return verification.audit_summary(landmarks.audit(marks, table, {})[0])
 
 
 def write_preprocessing(study: params.Study) -> None:
@@ -124,7 +124,7 @@ def write_model_and_run(study: params.Study) -> None:
     maps = {"line": 2, "point": 4}[study.heatmap_per]
     channels = maps if study.landmarks != "none" else 1 if len(study.classes) == 2 else len(study.classes)
     arguments = {"in_channels": datasets.of(study).channels, "out_channels": channels, "base_channels": 16}
-    model = {"model": "unet", "arguments": arguments, "parameters": 1942289}
+    model = {"model": "unet", "arguments": arguments, "parameters": 1942289, "starts_blank": study.landmarks != "none"}
     files.write_json(folder(study, "03_model/model.json"), model)
     run, history = folder(study, "04_training/fold0-seed0"), history_of(study)
     files.write_csv(run / "history.csv", history)
@@ -174,6 +174,13 @@ def counted(study: params.Study) -> pd.DataFrame:
 
 
 def write_evaluation(study: params.Study) -> None:
+    if study.landmarks == "none":
+        write_regions(study)
+    else:
+        write_points(study)
+
+
+def write_regions(study: params.Study) -> None:
     at, long, manifest = folder(study, "05_evaluation"), counted(study), manifest_of(study)
     group = cases.group_of(manifest.set_index("case")["stratum"])
     pixels = [
@@ -332,10 +339,17 @@ def text_of(pdf: Path) -> str:
     return re.sub(r"\s+", " ", " ".join(page.extract_text() for page in PdfReader(pdf).pages))
 
 
-def text_with(built: Path, content: dict) -> str:
-    """The text of a report that was built, typeset again from another content."""
+def text_with(built: Path, content: dict, pages: bool = False) -> str:
+    """The text of a report that was built, typeset again from another content.
+
+    It stands on one endless page, because a sentence that a page ends in the middle could not be found.
+    """
     source, pdf = built.parent / "report" / "report.typ", built.with_name("other.pdf")
     files.write_json(source.with_name("content.json"), content)
+    style = (report.TEMPLATE / "style.typ").read_text(encoding="utf-8")
+    endless = style.replace('paper: "a4"', "width: 210mm, height: auto")
+    assert endless != style
+    files.write_text(source.with_name("style.typ"), style if pages else endless)
     pdf.write_bytes(report.typeset(source, DATE))
     return text_of(pdf)
 

@@ -24,9 +24,18 @@ TINY = {
     "epochs": "2",
     "batch_size": "4",
 }
+# The two other kinds of study, as small: landmarks and volumes.
+TINY_POINTS = TINY | {"study": "tiny_points", "base_channels": "16", "folds": "[0]"}
+TINY_VOLUMES = TINY_POINTS | {
+    "study": "tiny_volumes",
+    "image_size": "[32, 32]",
+    "validation_subjects": "1",
+    "tensorboard_every": "1",
+}
 WRITE_PHANTOM = """
+import sys
 from lib import datasets, files
-datasets.make("phantom_brain", subjects=9, seed=3)
+datasets.make(sys.argv[1], subjects=int(sys.argv[2]), seed=3)
 print(files.ROOT)
 """
 
@@ -45,14 +54,23 @@ def copy_code(folder: Path) -> None:
         shutil.copytree(files.ROOT / name, folder / name, ignore=SKIPPED)
     for name in ("Snakefile", "pyproject.toml"):
         shutil.copy2(files.ROOT / name, folder / name)
-    demo = folder / "params" / "demo.yaml"
-    shutil.copy2(demo, demo.with_name("tiny.yaml"))
-    set_keys(folder, **TINY)
+    add_study(folder, "demo", TINY)
+
+
+def add_study(project: Path, source: str, values: dict[str, str]) -> None:
+    """Copies a study file under the name among some values, which are changed in it."""
+    path = project / "params" / f"{values['study']}.yaml"
+    shutil.copy2(path.with_name(f"{source}.yaml"), path)
+    change_keys(path, values)
 
 
 def set_keys(project: Path, **values: str) -> None:
     """Changes keys of a project's params/tiny.yaml; values as YAML text."""
-    path = project / "params" / "tiny.yaml"
+    change_keys(project / "params" / "tiny.yaml", values)
+
+
+def change_keys(path: Path, values: dict[str, str]) -> None:
+    """Changes keys of a study file; values as YAML text."""
     text = path.read_text(encoding="utf-8")
     for key, value in values.items():
         text, count = re.subn(rf"(?m)^{key}:.*$", f"{key}: {value}", text)
@@ -98,11 +116,34 @@ def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose study `tiny` has run to its end; read it, copy it, leave it as it is."""
     folder = tmp_path_factory.mktemp("tiny") / "a project"
     copy_code(folder)
-    written = python(folder, "-c", WRITE_PHANTOM)
-    assert written.stdout.strip() == str(folder), written.stdout + written.stderr
-    done = run_study(folder)
+    return finish_study(folder, "tiny", "phantom_brain", 9)
+
+
+@pytest.fixture(scope="session")
+def points_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose study `tiny_points` has learnt landmarks; read it, copy it, leave it as it is."""
+    folder = tmp_path_factory.mktemp("points") / "a project"
+    copy_code(folder)
+    add_study(folder, "phantom_hc18_landmarks", TINY_POINTS)
+    return finish_study(folder, "tiny_points", "phantom_landmarks", 9)
+
+
+@pytest.fixture(scope="session")
+def volumes_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose study `tiny_volumes` has learnt lesions in volumes; read it, copy it, leave it as it is."""
+    folder = tmp_path_factory.mktemp("volumes") / "a project"
+    copy_code(folder)
+    add_study(folder, "phantom_lgg", TINY_VOLUMES)
+    return finish_study(folder, "tiny_volumes", "phantom_lgg", 6)
+
+
+def finish_study(project: Path, study: str, phantom: str, subjects: int) -> Path:
+    """Draws a phantom and runs a study on it to its end."""
+    written = python(project, "-c", WRITE_PHANTOM, phantom, str(subjects))
+    assert written.stdout.strip() == str(project), written.stdout + written.stderr
+    done = run_study(project, study)
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    return project
 
 
 @pytest.fixture

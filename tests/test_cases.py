@@ -467,6 +467,13 @@ def test_a_folder_s_hash_changes_with_a_byte_of_any_file_and_not_with_the_folder
         assert cases.content_hash(other, (other,)) != before, name
 
 
+def test_files_that_a_system_leaves_in_a_folder_do_not_change_its_hash(tmp_path):
+    folder = write_all(tmp_path / "patient", {"a": b"one", "b": b"two"})
+    before = cases.content_hash(folder, (folder,))
+    write_all(folder, {".DS_Store": b"places of windows", "._a": b"of macOS"})
+    assert cases.content_hash(folder, (folder,)) == before
+
+
 def test_a_folder_that_is_image_and_mask_counts_once(tmp_path):
     folder = write_all(tmp_path / "patient", {"a": b"one"})
     assert cases.content_hash(folder, ()) == cases.content_hash(folder, (folder, folder))

@@ -48,7 +48,10 @@ def test_an_import_on_the_same_floor_is_found(planted):
     assert len(floors.faults()) == 1
 
 
-@pytest.mark.parametrize(("importer", "imported"), [("busi", "hc18"), ("own", "busi"), ("phantom", "hc18")])
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [("busi", "hc18"), ("own", "busi"), ("phantom", "hc18"), ("lgg", "busi"), ("phantom_volumes", "lgg")],
+)
 def test_a_data_set_that_imports_another_is_found(planted, importer, imported):
     planted(f"lib.datasets.{importer}", f"lib.datasets.{imported}")
     assert len(floors.faults()) == 1
@@ -57,6 +60,7 @@ def test_a_data_set_that_imports_another_is_found(planted, importer, imported):
 def test_a_folders_own_members_are_below_it():
     assert floors.floor_of("datasets") > floors.floor_of("datasets.hc18")
     assert floors.floor_of("models") > floors.floor_of("models.unet")
+    assert floors.floor_of("figures") > floors.floor_of("figures.charts")
 
 
 def test_a_found_fault_stands_at_the_end_of_the_drawing(planted):

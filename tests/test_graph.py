@@ -14,13 +14,14 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from lib import files, graph, params
+from lib import files, graph, params, records
 from tests.conftest import environment, python, run_study, set_keys
 
 STEPS = [
     *("01_data_verification", "02_preprocessing", "03_model", "04_training/fold0-seed0"),
     *("05_evaluation", "06_biometry", "report"),
 ]
+PARAMS = files.ROOT / "params"
 RUN = "04_training/fold0-seed0"
 RESULTS = [f"{RUN}/history.csv", "05_evaluation/cases.csv", "05_evaluation/tables/per_class.csv"]
 RESULTS += ["06_biometry/measurements.csv", f"{RUN}/model.safetensors"]
@@ -127,8 +128,8 @@ def test_a_comment_or_a_docstring_in_lib_reruns_nothing(project):
 
 @pytest.mark.slow
 def test_a_changed_figure_draws_training_again_but_does_not_train_again(project):
-    replace_in(project / "lib" / "figures.py", '"lines.linewidth": 1.2', '"lines.linewidth": 1.9')
-    assert "code lib.figures changed" in why(project)[RUN]
+    replace_in(project / "lib" / "figures" / "style.py", '"lines.linewidth": 1.2', '"lines.linewidth": 1.9')
+    assert "code lib.figures.style changed" in why(project)[RUN]
     run, before = report_folder(project) / RUN, times(project)
     drawn = (run / "figures" / "curves.svg").read_bytes()
     notebook = ["notebooks/04_training.ipynb", str(run / "notebook.ipynb"), "-f", "params/tiny.yaml"]
@@ -137,7 +138,7 @@ def test_a_changed_figure_draws_training_again_but_does_not_train_again(project)
     assert (run / "figures" / "curves.svg").read_bytes() != drawn
     for name in ("model.safetensors", "run.json", "history.csv"):
         assert times(project)[f"{RUN}/{name}"] == before[f"{RUN}/{name}"]
-    assert "code lib.figures changed" not in why(project)[RUN]
+    assert "code lib.figures.style changed" not in why(project)[RUN]
 
 
 @pytest.mark.slow
@@ -328,6 +329,86 @@ def test_an_absent_data_set_is_refused_and_says_how_to_get_it(bare_project, tmp_
     done = run_study(project, "hc18_quick")
     assert done.returncode == 2
     assert "data/raw/hc18: no such folder; link your copy with 'make study STUDY=<name> DATA=<folder>'" in done.stderr
+
+
+# --- LANDMARKS=, and other studies
+
+
+@pytest.fixture
+def ran(raw_root, monkeypatch):
+    """Studies whose steps would have been run, with no landmarks and no report at hand; data/raw/hc18 is there."""
+    studies = []
+    monkeypatch.setenv("REPORTS_ROOT", str(raw_root / "reports"))
+    monkeypatch.setattr(graph, "_run_locked", lambda study, folder, cores: studies.append(study.study) or 0)
+    files.raw_folder("hc18").mkdir(parents=True)
+    return studies
+
+
+def study_named(name: str) -> params.Study:
+    """A study file of this project, wherever a test says that the project lies."""
+    return params.read_study(PARAMS / f"{name}.yaml")
+
+
+def test_landmarks_elsewhere_are_linked_beside_the_data(ran, raw_root):
+    marks = raw_root / "my landmarks"
+    marks.mkdir()
+    for _ in range(2):
+        assert graph.run(study_named("hc18_landmarks_quick"), 2, None, marks) == 0
+    link = raw_root / "data" / "raw" / "landmarks"
+    assert link.is_symlink()
+    assert link.resolve() == marks.resolve()
+    assert ran == ["hc18_landmarks_quick"] * 2
+
+
+def test_both_folders_are_linked_in_one_call(ran, raw_root):
+    files.raw_folder("hc18").rmdir()
+    folders = [raw_root / "images", raw_root / "points"]
+    for folder in folders:
+        folder.mkdir()
+    graph.run(study_named("hc18_landmarks_quick"), 2, *folders)
+    assert [files.raw_folder(name).resolve() for name in ("hc18", "landmarks")] == folders
+
+
+def test_a_study_of_landmarks_without_them_is_refused_before_any_work(ran):
+    with pytest.raises(
+        ValueError, match=r"data/raw/landmarks: no such folder; link your copy with .*LANDMARKS=<folder>"
+    ):
+        graph.run(study_named("hc18_landmarks_quick"), 2, None)
+    assert ran == []
+
+
+def test_a_study_of_regions_needs_no_landmarks(ran):
+    assert graph.run(study_named("hc18_quick"), 2, None) == 0
+    assert ran == ["hc18_quick"]
+
+
+def test_a_phantom_s_landmarks_are_looked_for_in_its_own_folder(ran, monkeypatch):
+    monkeypatch.setattr(graph.datasets, "prepare", files.raw_folder)  # it is not drawn for this
+    with pytest.raises(ValueError, match="data/raw/landmarks: no such folder"):
+        graph.run(study_named("phantom_hc18_landmarks"), 2, None)
+    (files.raw_folder("phantom_landmarks") / "landmarks").mkdir(parents=True)
+    assert graph.run(study_named("phantom_hc18_landmarks"), 2, None) == 0
+    assert ran == ["phantom_hc18_landmarks"]
+
+
+def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_before_any_work(ran):
+    expected = "compare_with = 'hc18_landmarks_quick'   has not been run; 'make study STUDY=hc18_landmarks_quick' first"
+    with pytest.raises(ValueError, match=expected):
+        graph.run(study_named("hc18_ellipse_quick"), 2, None)
+    assert ran == []
+    for step in ("05_evaluation", "06_biometry"):
+        record = records.Step(step).record_file("hc18_landmarks_quick")
+        files.write_json(record, {"outputs": {}})
+    assert graph.run(study_named("hc18_ellipse_quick"), 2, None) == 0
+    assert ran == ["hc18_ellipse_quick"]
+
+
+def test_an_absent_folder_of_landmarks_is_refused_under_its_own_name_with_status_2(bare_project, tmp_path):
+    absent = tmp_path / "nowhere"
+    project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
+    done = python(project, "-m", "lib", "study", "hc18_landmarks_quick", "--landmarks", str(absent))
+    assert (done.returncode, done.stderr.strip()) == (2, f"LANDMARKS={absent}: no such folder")
+    assert not (project / "data").exists()
 
 
 # --- Windows

@@ -11,8 +11,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import files, params, records
-from tests.conftest import environment
+from lib import files, masks, params, records
+from tests.conftest import change_keys, environment, python, run_study
 
 NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
 NOT_A_NOTEBOOK = ("report",)
@@ -73,6 +73,11 @@ def test_the_parameters_are_the_demo_studys_values_of_exactly_this_steps_keys(pa
     demo, step = params.read_study(files.study_file("demo")), step_of(path)
     assert given == params.step_params(demo, step).model_dump()
     assert list(given) == list(params.STEPS[step].model_fields)
+
+
+def test_both_notebooks_of_an_evaluation_have_the_same_parameters_word_for_word():
+    of_regions = OF_LANDMARKS.with_name("05_evaluation.ipynb")
+    assert parameters_cells(OF_LANDMARKS)[0].source == parameters_cells(of_regions)[0].source
 
 
 @each
@@ -230,6 +235,17 @@ def elsewhere(tmp_path: Path) -> Path:
     return folder
 
 
+def assert_shows_what_it_saved(study: Path) -> None:
+    """Every executed notebook of a study holds as many pictures as lie in its folder."""
+    executed = sorted(study.rglob("notebook.ipynb"))
+    assert len(executed) >= 6
+    for path in executed:
+        outputs = [output for cell in files.read_json(path)["cells"] for output in cell.get("outputs", [])]
+        pictures = [o for o in outputs if {"image/png", "image/svg+xml"} & set(o.get("data", {}))]
+        saved = path.parent / "figures"
+        assert len(pictures) == (len(list(saved.iterdir())) if saved.is_dir() else 0), path
+
+
 def dice(reports: Path, class_name: str) -> float:
     table = pd.read_csv(reports / "demo" / "05_evaluation" / "tables" / "per_class.csv").set_index(["class", "stage"])
     return float(table.loc[(class_name, "post"), "dice"])
@@ -243,11 +259,7 @@ def test_the_demo_study_runs_from_nothing_to_its_pdf(demo_reports):
 
 @pytest.mark.slow
 def test_an_executed_notebook_shows_every_figure_that_it_saved(demo_reports):
-    for executed in (demo_reports / "demo").rglob("notebook.ipynb"):
-        cells = files.read_json(executed)["cells"]
-        outputs = [output for cell in cells for output in cell.get("outputs", [])]
-        pictures = [o for o in outputs if {"image/png", "image/svg+xml"} & set(o.get("data", {}))]
-        assert len(pictures) == len(list((executed.parent / "figures").iterdir())), executed
+    assert_shows_what_it_saved(demo_reports / "demo")
 
 
 @pytest.mark.slow
@@ -318,3 +330,95 @@ def test_a_value_tried_on_the_command_line_is_recorded_and_the_step_is_not_taken
     assert files.read_json(reports / "demo" / "05_evaluation" / "record.json")["differs"] == ["flip_average"]
     now = states(reports)
     assert [step for step in now if now[step] == "runs"] == ["05_evaluation", "06_biometry", "report"]
+
+
+# --- the other kinds of study: landmarks, compared with others; volumes
+
+
+def step_states(project: Path, study: str) -> dict[str, str]:
+    """`done` or `runs` for each step of a study in a project of its own."""
+    said = python(project, "-m", "lib", "why", study)
+    assert said.returncode == 0, said.stderr
+    return dict(line.split() for line in said.stdout.splitlines() if not line.startswith(" "))
+
+
+def record_times(folder: Path) -> dict[str, int]:
+    """When each step of a study was recorded."""
+    found = {path.parent.relative_to(folder).as_posix(): path for path in folder.rglob("record.json")}
+    return {name: path.stat().st_mtime_ns for name, path in found.items()}
+
+
+@pytest.mark.slow
+def test_a_study_of_landmarks_runs_from_nothing_to_its_pdf(points_project):
+    study = points_project / "reports" / "tiny_points"
+    assert set(step_states(points_project, "tiny_points").values()) == {"done"}
+    assert (study / "report.pdf").read_bytes().startswith(b"%PDF")
+    code = files.read_json(study / "05_evaluation" / "record.json")["code"]
+    assert OF_LANDMARKS.name in code
+    assert "05_evaluation.ipynb" not in code
+    assert_shows_what_it_saved(study)
+
+
+@pytest.mark.slow
+def test_a_study_of_landmarks_measures_every_test_case_by_network_and_guesses(points_project):
+    study = points_project / "reports" / "tiny_points"
+    folds = pd.read_csv(study / "01_data_verification" / "folds.csv")
+    errors = pd.read_csv(study / "05_evaluation" / "cases.csv")
+    tested = set(folds.loc[folds["fold"] == 0, "case"])
+    assert tested
+    for (_, _), rows in errors.groupby(["line", "route"]):
+        assert set(rows["case"]) == tested
+    assert set(errors["line"]) == {"ofd", "bpd"}
+    assert "landmark" in set(errors["route"])
+
+
+@pytest.mark.slow
+def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_again(points_project, tmp_path):
+    project = Path(shutil.copytree(points_project, tmp_path / "a project", symlinks=True))
+    reports = project / "reports"
+    before = record_times(reports / "tiny_points")
+    change_keys(project / "params" / "tiny_points.yaml", {"compare_with": "[twin]"})
+    refused = run_study(project, "tiny_points")
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == "compare_with = 'twin'   has not been run; 'make study STUDY=twin' first"
+    assert record_times(reports / "tiny_points") == before
+    shutil.copytree(reports / "tiny_points", reports / "twin")
+    done = run_study(project, "tiny_points")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = record_times(reports / "tiny_points")
+    assert {step for step in after if after[step] != before.get(step)} == {"07_comparison", "report"}
+    assert_shows_what_it_saved(reports / "tiny_points")
+    compared = pd.read_csv(reports / "tiny_points" / "07_comparison" / "comparison.csv")
+    twins = compared[(compared["study_b"] == "twin") & (compared["route_a"] == compared["route_b"])]
+    assert len(twins)
+    assert (twins["difference_mm"].dropna() == 0).all()  # its copy errs as it does
+    assert set(step_states(project, "tiny_points").values()) == {"done"}
+
+
+@pytest.mark.slow
+def test_a_study_of_volumes_runs_from_nothing_to_its_pdf(volumes_project):
+    study = volumes_project / "reports" / "tiny_volumes"
+    assert set(step_states(volumes_project, "tiny_volumes").values()) == {"done"}
+    assert (study / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert_shows_what_it_saved(study)
+
+
+@pytest.mark.slow
+def test_a_study_of_volumes_counts_every_voxel_that_was_drawn(volumes_project):
+    study = volumes_project / "reports" / "tiny_volumes"
+    truth = pd.read_csv(volumes_project / "data" / "raw" / "phantom_lgg" / "truth.csv").set_index("case")
+    lost = pd.read_csv(study / "02_preprocessing" / "lost.csv").set_index("case")
+    assert lost["reference_voxels"].to_dict() == truth["lesion_voxels"].to_dict()
+    table = pd.read_csv(study / "05_evaluation" / "cases.csv").query("stage == 'post'").set_index("case")
+    assert (table["tp"] + table["fn"]).to_dict() == truth.loc[table.index, "lesion_voxels"].to_dict()
+    for name, fold in zip(table.index, table["fold"]):
+        path = masks.place(study / "05_evaluation" / "predictions", "post", fold, 0, name, is_volume=True)
+        assert masks.read(path).sum() == table.loc[name, ["tp", "fp"]].sum()
+
+
+@pytest.mark.slow
+def test_curves_for_tensorboard_are_written_and_are_no_output(volumes_project):
+    run = volumes_project / "reports" / "tiny_volumes" / "04_training" / "fold0-seed0"
+    events = list((run / "tensorboard").rglob("events.out.tfevents.*"))
+    assert events
+    assert not any("tensorboard" in name for name in files.read_json(run / "record.json")["outputs"])

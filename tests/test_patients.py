@@ -115,6 +115,12 @@ def test_what_end_slices_cost_is_the_dice_without_their_voxels_minus_that_with_t
     assert row["cost"] == pytest.approx(0.05)
 
 
+def test_voxels_that_were_left_out_count_once_however_many_seeds_there_are():
+    both = pd.concat([long_table(), long_table(seed=1)], ignore_index=True)
+    one, two = (patients.end_slice_cost(table, LOST).iloc[0] for table in (long_table(), both))
+    assert two.to_dict() == pytest.approx(one.to_dict())
+
+
 def test_a_lesion_in_dropped_slices_alone_costs_the_whole_score():
     counts = {"a": ((0, 0, 16), (0, 0, 16)), "b": COUNTS["b"]}
     lost = pd.DataFrame({"case": ["a", "b"], "in_dropped_slices": [16, 0]})

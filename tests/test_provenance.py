@@ -151,8 +151,13 @@ def test_a_notebooks_hashes_name_itself_and_what_it_reaches():
 
 
 def test_training_reaches_no_figure_so_a_changed_figure_never_trains_again():
-    assert "lib.figures" not in provenance.reachable({"lib.training"})
-    assert "lib.figures" not in provenance.reachable({"lib.preprocessing"})
+    reached = provenance.reachable({"lib.training", "lib.preprocessing"})
+    assert not [name for name in reached if name.startswith("lib.figures")]
+
+
+def test_a_message_about_a_study_file_never_trains_again():
+    assert {"lib.params", "lib.rules"} <= provenance.reachable({"lib.training"})
+    assert not {"lib.params", "lib.rules"} & provenance.module_hashes({"lib.training"}).keys()
 
 
 def test_a_changed_advice_or_search_never_trains_again():

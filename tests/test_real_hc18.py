@@ -7,6 +7,7 @@ from lib import biometry, cases, datasets, files, identity, likeness, splits, ve
 from lib.datasets import hc18
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "hc18"
+LANDMARKS = FOLDER.with_name("landmarks")
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not there: HC18 is not part of the project")
 
 
@@ -112,3 +113,14 @@ def test_axis_ratios_lie_between_those_measured_over_the_whole_set(every_tenth):
     for case in every_tenth:
         ellipse = biometry.fit_ellipse(np.argwhere(cases.read_grey(case.mask[0])))
         assert 0.66 < ellipse.minor / ellipse.major < 0.97, case.name
+
+
+@pytest.mark.skipif(not LANDMARKS.is_dir(), reason=f"{LANDMARKS} is not there: no data set is part of the project")
+def test_published_landmarks_of_every_image_fit_its_outline(verified, monkeypatch):
+    monkeypatch.setattr(files, "raw_folder", lambda name: LANDMARKS if name == "landmarks" else FOLDER)
+    marks, audited, findings = verification.audit_landmarks(
+        datasets.DATASETS["hc18"], "hc18", verified.cases, "multicentre"
+    )
+    assert marks["case"].tolist() == audited["case"].tolist() == verified.cases["case"].tolist()
+    assert (audited["fit"] == "as named").all()
+    assert [(each.severity, each.case) for each in findings] == [("warn", "186_HC")]  # an open outline

@@ -13,7 +13,7 @@ import pytest
 from pypdf import PdfReader
 
 from lib import datasets, files, params, report, results, sources, tables
-from tests.builders_report import CASES, OTHER, cells_of, folder, text_of, text_with, unreferred, write_study
+from tests.builders_report import CASES, OTHER, cells_of, folder, text_with, unreferred, write_study
 
 ALL_PATIENTS = 110  # published
 
@@ -25,11 +25,13 @@ class Built:
     Attributes:
         study: its parameters.
         pdf: its file.
-        text: all of it.
+        given: what the template was given.
+        text: all of it, without ends of pages.
     """
 
     study: params.Study
     pdf: Path
+    given: dict[str, Any]
     text: str
 
     @property
@@ -44,7 +46,7 @@ class Built:
 
     def content(self) -> dict[str, Any]:
         """What the template was given, to be changed."""
-        return copy.deepcopy(files.read_json(self.pdf.parent / "report" / "content.json"))
+        return copy.deepcopy(self.given)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,7 +62,8 @@ def build(name: str, **changed: object) -> Built:
     study = study.model_copy(update={"folds": [0], "seeds": [0]} | changed)
     write_study(study)
     pdf = report.build(study)
-    return Built(study, pdf, text_of(pdf))
+    given = files.read_json(pdf.parent / "report" / "content.json")
+    return Built(study, pdf, given, text_with(pdf, given))
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +239,7 @@ def test_a_list_of_many_patients_goes_on_over_pages(volumes: Built, tmp_path: Pa
     many = pd.concat([table] * 40, ignore_index=True)
     many["case"] = [f"patient{place:03d}" for place in range(len(many))]
     tables.save(many, study / name)
-    text = text_with(study / "report.pdf", volumes.content())
+    text = text_with(study / "report.pdf", volumes.content(), pages=True)
     assert len(many) >= ALL_PATIENTS
     assert [case for case in many["case"] if case not in text] == []
 
@@ -323,7 +326,7 @@ def test_a_missed_line_is_counted_in_the_text(landmarks: Built) -> None:
 def test_the_kept_epoch_of_landmarks_stands_with_its_error(landmarks: Built) -> None:
     assert "Validation error (% of OFD)" in landmarks.text
     assert "On validation the heatmaps’ loss was 0.300, where a blank map has 1.000" in landmarks.text.replace("'", "’")
-    kept = landmarks.content()["runs"][0]["kept"]
+    kept = landmarks.given["runs"][0]["kept"]
     assert kept["validation_error_percent"] == "6.2"
     assert " 6.2 no float32" in landmarks.text  # in the table of runs
 
@@ -432,9 +435,8 @@ def test_a_missing_table_of_each_kind_is_named(
     shutil.copytree(built.pdf.parents[1], tmp_path / "reports")
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
     folder(built.study, name).unlink()
-    with pytest.raises(
-        ValueError, match=f"{name}: missing; the report needs it; run notebook {name.partition('/')[0]} again"
-    ):
+    again = f"{name}: missing; the report needs it; run notebook {name.partition('/')[0]} again"
+    with pytest.raises(ValueError, match=again):
         report.collect(built.study)
 
 
@@ -457,7 +459,7 @@ def test_the_licence_of_the_landmarks_is_that_of_their_source() -> None:
 
 
 def test_a_table_without_rows_is_not_printed(volumes: Built, landmarks: Built) -> None:
-    assert "06_biometry/flagged" not in landmarks.content()["tables"]
-    assert "01_data_verification/landmark-audit" not in volumes.content()["tables"]
-    assert "02_preprocessing/lost" not in landmarks.content()["tables"]
-    assert "02_preprocessing/lost" in volumes.content()["tables"]
+    assert "06_biometry/flagged" not in landmarks.given["tables"]
+    assert "01_data_verification/landmark-audit" not in volumes.given["tables"]
+    assert "02_preprocessing/lost" not in landmarks.given["tables"]
+    assert "02_preprocessing/lost" in volumes.given["tables"]
