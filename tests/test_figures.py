@@ -413,3 +413,25 @@ def test_the_other_figures_are_drawn(image: np.ndarray, mask: np.ndarray, tmp_pa
     assert "original" in texts(drawn[1])
     assert "340 in these layers" in texts(drawn[2])
     assert all(figures.save(figure, tmp_path / str(i)).stat().st_size > 0 for i, figure in enumerate(drawn))
+
+
+def test_every_case_has_a_bar_as_high_as_its_dice_in_order_and_mean_and_median_are_said() -> None:
+    table = overlap_rows([(2, 1, 1), (0, 0, 4), (9, 1, 1), (0, 0, 0)])  # 2/3, a miss, 0.9, in neither mask
+    raw = table.assign(stage="raw", dice=0.1)
+    figure = figures.dice_bars(pd.concat([raw, table]), ["background", "csp"])
+    (axes,) = figure.axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([0, 2 / 3, 0.9])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["c1", "c0", "c2"]
+    assert axes.get_title() == "mean 0.522 (solid), median 0.667 (dashed)"
+
+
+def test_bars_of_a_case_with_several_seeds_are_one() -> None:
+    table = overlap_rows([(2, 1, 1), (9, 1, 1)])
+    figure = figures.dice_bars(pd.concat([table, table.assign(dice=0.5)]), ["background", "csp"])
+    assert [bar.get_height() for bar in figure.axes[0].patches] == pytest.approx([(2 / 3 + 0.5) / 2, 0.7])
+
+
+def test_names_are_left_out_where_there_are_too_many_to_read() -> None:
+    figure = figures.dice_bars(overlap_rows([(1, 1, 1)] * 60), ["background", "csp"])
+    assert list(figure.axes[0].get_xticks()) == []
+    assert len(figure.axes[0].patches) == 60
