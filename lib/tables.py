@@ -374,6 +374,7 @@ def describe_agreement(group: pd.DataFrame) -> dict[str, object]:
         "mae_low": error.low,
         "mae_high": error.high,
         "mae_percent": float(by_case["percent"].mean()),
+        "median_mm": float(by_case["mm"].median()),
         "bias_mm": limits[0],
         "lower_limit_mm": limits[1],
         "upper_limit_mm": limits[2],

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -116,34 +117,35 @@ def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose study `tiny` has run to its end; read it, copy it, leave it as it is."""
     folder = tmp_path_factory.mktemp("tiny") / "a project"
     copy_code(folder)
-    return finish_study(folder, "tiny", "phantom_brain", 9)
+    write_phantom(folder, "phantom_brain", 9)
+    done = run_study(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
 @pytest.fixture(scope="session")
-def points_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose study `tiny_points` has learnt landmarks; read it, copy it, leave it as it is."""
-    folder = tmp_path_factory.mktemp("points") / "a project"
+def kinds_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has learnt landmarks (`tiny_points`) and lesions in volumes (`tiny_volumes`); leave it as it is.
+
+    Both at once: a notebook's start keeps one core busy for as long as its work.
+    """
+    folder = tmp_path_factory.mktemp("kinds") / "a project"
     copy_code(folder)
     add_study(folder, "phantom_hc18_landmarks", TINY_POINTS)
-    return finish_study(folder, "tiny_points", "phantom_landmarks", 9)
-
-
-@pytest.fixture(scope="session")
-def volumes_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose study `tiny_volumes` has learnt lesions in volumes; read it, copy it, leave it as it is."""
-    folder = tmp_path_factory.mktemp("volumes") / "a project"
-    copy_code(folder)
     add_study(folder, "phantom_lgg", TINY_VOLUMES)
-    return finish_study(folder, "tiny_volumes", "phantom_lgg", 6)
+    write_phantom(folder, "phantom_landmarks", 9)
+    write_phantom(folder, "phantom_lgg", 6)
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda study: run_study(folder, study), ("tiny_points", "tiny_volumes")))
+    for done in runs:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
-def finish_study(project: Path, study: str, phantom: str, subjects: int) -> Path:
-    """Draws a phantom and runs a study on it to its end."""
-    written = python(project, "-c", WRITE_PHANTOM, phantom, str(subjects))
+def write_phantom(project: Path, name: str, subjects: int) -> None:
+    """Draws a phantom by the project's own lib, into its own data/raw."""
+    written = python(project, "-c", WRITE_PHANTOM, name, str(subjects))
     assert written.stdout.strip() == str(project), written.stdout + written.stderr
-    done = run_study(project, study)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return project
 
 
 @pytest.fixture

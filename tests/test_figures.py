@@ -184,13 +184,13 @@ def test_limits_of_agreement_are_written_at_their_lines() -> None:
 
 
 def test_the_baseline_is_drawn_once_a_case() -> None:
-    assert "baseline, n = 4 measured, n = 4" in texts(figures.agreement_scatter(measured(4)))
+    assert "training mean, n = 4 predicted, n = 4" in texts(figures.agreement_scatter(measured(4)))
 
 
 def test_cases_are_counted_once_however_many_seeds_predicted_them() -> None:
     both = pd.concat([measured(4), measured(4).assign(seed=1)])
     figure = figures.agreement_scatter(both)
-    assert "baseline, n = 4 measured, n = 4" in texts(figure)
+    assert "training mean, n = 4 predicted, n = 4" in texts(figure)
     assert [len(points.get_offsets()) for points in figure.axes[0].collections] == [4, 8]  # baseline once, each seed
     assert "HC, n = 4" in texts(figures.bland_altman(both))
     overlaps = pd.concat([overlap_rows([(9, 1, 1), (8, 1, 3)])] * 2)
@@ -318,7 +318,7 @@ def test_only_the_measuring_route_of_landmarks_and_the_baseline_are_drawn() -> N
     table = measured(4).query("stage == 'post'").replace({"route": {"ellipse": "landmark"}})
     guesses = [table[table["route"] == "baseline"].assign(route=route, predicted_mm=0.0) for route in GUESSES[1:]]
     figure = figures.agreement_scatter(pd.concat([table, *guesses]))
-    assert "baseline, n = 4 measured, n = 4" in texts(figure)
+    assert "training mean, n = 4 predicted, n = 4" in texts(figure)
     assert figure.axes[0].get_xlim()[0] > 50
     assert "HC, n = 4" in texts(figures.bland_altman(pd.concat([table, *guesses])))
 
@@ -370,13 +370,13 @@ def test_heads_that_were_not_measured_leave_a_figure_without_limits(tmp_path: Pa
     table = measured(3)
     table.loc[table["route"] == "ellipse", "predicted_mm"] = np.nan
     assert "no head with a pixel size was measured" in texts(figures.bland_altman(table))
-    assert "measured, n = 0" in texts(figures.agreement_scatter(table))
+    assert "predicted, n = 0" in texts(figures.agreement_scatter(table))
 
 
 def test_measurements_that_failed_are_not_drawn() -> None:
     table = measured(4)
     table.loc[(table["case"] == "c0") & (table["route"] == "ellipse"), "predicted_mm"] = np.nan
-    assert "measured, n = 3" in texts(figures.agreement_scatter(table))
+    assert "predicted, n = 3" in texts(figures.agreement_scatter(table))
 
 
 def test_unknown_sizes_are_left_out_and_n_is_said() -> None:

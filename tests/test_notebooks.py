@@ -349,9 +349,9 @@ def record_times(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_a_study_of_landmarks_runs_from_nothing_to_its_pdf(points_project):
-    study = points_project / "reports" / "tiny_points"
-    assert set(step_states(points_project, "tiny_points").values()) == {"done"}
+def test_a_study_of_landmarks_runs_from_nothing_to_its_pdf(kinds_project):
+    study = kinds_project / "reports" / "tiny_points"
+    assert set(step_states(kinds_project, "tiny_points").values()) == {"done"}
     assert (study / "report.pdf").read_bytes().startswith(b"%PDF")
     code = files.read_json(study / "05_evaluation" / "record.json")["code"]
     assert OF_LANDMARKS.name in code
@@ -360,8 +360,8 @@ def test_a_study_of_landmarks_runs_from_nothing_to_its_pdf(points_project):
 
 
 @pytest.mark.slow
-def test_a_study_of_landmarks_measures_every_test_case_by_network_and_guesses(points_project):
-    study = points_project / "reports" / "tiny_points"
+def test_a_study_of_landmarks_measures_every_test_case_by_network_and_guesses(kinds_project):
+    study = kinds_project / "reports" / "tiny_points"
     folds = pd.read_csv(study / "01_data_verification" / "folds.csv")
     errors = pd.read_csv(study / "05_evaluation" / "cases.csv")
     tested = set(folds.loc[folds["fold"] == 0, "case"])
@@ -373,8 +373,8 @@ def test_a_study_of_landmarks_measures_every_test_case_by_network_and_guesses(po
 
 
 @pytest.mark.slow
-def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_again(points_project, tmp_path):
-    project = Path(shutil.copytree(points_project, tmp_path / "a project", symlinks=True))
+def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_again(kinds_project, tmp_path):
+    project = Path(shutil.copytree(kinds_project, tmp_path / "a project", symlinks=True))
     reports = project / "reports"
     before = record_times(reports / "tiny_points")
     change_keys(project / "params" / "tiny_points.yaml", {"compare_with": "[twin]"})
@@ -396,17 +396,17 @@ def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_ag
 
 
 @pytest.mark.slow
-def test_a_study_of_volumes_runs_from_nothing_to_its_pdf(volumes_project):
-    study = volumes_project / "reports" / "tiny_volumes"
-    assert set(step_states(volumes_project, "tiny_volumes").values()) == {"done"}
+def test_a_study_of_volumes_runs_from_nothing_to_its_pdf(kinds_project):
+    study = kinds_project / "reports" / "tiny_volumes"
+    assert set(step_states(kinds_project, "tiny_volumes").values()) == {"done"}
     assert (study / "report.pdf").read_bytes().startswith(b"%PDF")
     assert_shows_what_it_saved(study)
 
 
 @pytest.mark.slow
-def test_a_study_of_volumes_counts_every_voxel_that_was_drawn(volumes_project):
-    study = volumes_project / "reports" / "tiny_volumes"
-    truth = pd.read_csv(volumes_project / "data" / "raw" / "phantom_lgg" / "truth.csv").set_index("case")
+def test_a_study_of_volumes_counts_every_voxel_that_was_drawn(kinds_project):
+    study = kinds_project / "reports" / "tiny_volumes"
+    truth = pd.read_csv(kinds_project / "data" / "raw" / "phantom_lgg" / "truth.csv").set_index("case")
     lost = pd.read_csv(study / "02_preprocessing" / "lost.csv").set_index("case")
     assert lost["reference_voxels"].to_dict() == truth["lesion_voxels"].to_dict()
     table = pd.read_csv(study / "05_evaluation" / "cases.csv").query("stage == 'post'").set_index("case")
@@ -417,8 +417,8 @@ def test_a_study_of_volumes_counts_every_voxel_that_was_drawn(volumes_project):
 
 
 @pytest.mark.slow
-def test_curves_for_tensorboard_are_written_and_are_no_output(volumes_project):
-    run = volumes_project / "reports" / "tiny_volumes" / "04_training" / "fold0-seed0"
+def test_curves_for_tensorboard_are_written_and_are_no_output(kinds_project):
+    run = kinds_project / "reports" / "tiny_volumes" / "04_training" / "fold0-seed0"
     events = list((run / "tensorboard").rglob("events.out.tfevents.*"))
     assert events
     assert not any("tensorboard" in name for name in files.read_json(run / "record.json")["outputs"])

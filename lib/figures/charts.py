@@ -209,10 +209,10 @@ def measured_rows(measurements: pd.DataFrame, baseline: bool) -> pd.DataFrame:
 def agreement_scatter(measurements: pd.DataFrame) -> Figure:
     """Predicted against reference with the line of identity, a point a case and seed; the baseline as faint crosses."""
     figure, axes = quantity_panels(measurements, 62)
-    routes = (("x", FAINT, "baseline"), ("o", OTHER_COLOURS[2], "measured"))
+    routes = (("x", FAINT, "training mean"), ("o", OTHER_COLOURS[2], "predicted"))
     for quantity, each in axes.items():
         for marker, colour, label in routes:
-            rows = measured_rows(measurements[measurements["quantity"] == quantity], label == "baseline")
+            rows = measured_rows(measurements[measurements["quantity"] == quantity], label == "training mean")
             style = {"s": 9, "marker": marker, "color": colour, "alpha": 0.7, "linewidths": 0.6}
             text = f"{label}, n = {rows['case'].nunique()}"
             each.scatter(rows["reference_mm"], rows["predicted_mm"], label=text, **style)

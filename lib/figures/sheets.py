@@ -103,9 +103,9 @@ def augmentations(images: np.ndarray, masks: np.ndarray, classes: list[str], poi
 
 
 def draw_lines(axes: Axes, points: np.ndarray, colour: str) -> None:
-    """OFD and BPD of landmarks (4, 2) in (row, col), with a dot at the first end of each."""
-    for first, second in (points[:2], points[2:]):
-        axes.plot([first[1], second[1]], [first[0], second[0]], color=colour, linewidth=0.9)
+    """OFD and (dashed) BPD of landmarks (4, 2) in (row, col), with a dot at the first end of each."""
+    for (first, second), line in ((points[:2], "-"), (points[2:], "--")):
+        axes.plot([first[1], second[1]], [first[0], second[0]], color=colour, linewidth=0.9, linestyle=line)
         axes.plot(first[1], first[0], marker="o", markersize=2.5, color=colour)
 
 
@@ -140,7 +140,7 @@ def probability(image: np.ndarray, probability: np.ndarray, name: str) -> Figure
 
 @styled
 def landmark_overlays(items: list[LandmarkOverlay]) -> Figure:
-    """Up to 12 cases with predicted (red) over reference (green) lines, OFD and BPD from end to end."""
+    """Up to 12 cases with predicted (red) over reference (green) lines from end to end, BPD dashed."""
     if len(items) > 12:
         raise ValueError(f"{len(items)} overlays; a sheet holds at most 12")
     figure, axes = sheet([item.image.shape for item in items])
@@ -148,8 +148,9 @@ def landmark_overlays(items: list[LandmarkOverlay]) -> Figure:
         draw_image(each, item.image, f"{item.name}\n{item.note}", item.spacing_mm)
         frame = {"xlim": each.get_xlim(), "ylim": each.get_ylim()}
         for points, colour, width in ((item.reference, REFERENCE, 1.2), (item.predicted, PREDICTED, 0.7)):
-            for ends in (points[:2], points[2:]):
-                each.plot(ends[:, 1], ends[:, 0], color=colour, linewidth=width, marker="o", markersize=2 * width)
+            style = {"color": colour, "linewidth": width, "marker": "o", "markersize": 2 * width}
+            for ends, line in ((points[:2], "-"), (points[2:], "--")):
+                each.plot(ends[:, 1], ends[:, 0], linestyle=line, **style)
         each.set(**frame)  # an end beyond the frame must not make the picture smaller
     add_legend(figure, {"reference": REFERENCE, "predicted": PREDICTED})
     return figure
