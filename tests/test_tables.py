@@ -88,7 +88,7 @@ def test_agreement_of_three_heads_worked_by_hand() -> None:
     assert (row["n"], row["not_measured"], row["flagged"]) == (3, 1, 2)
     assert row["mae_mm"] == pytest.approx(7 / 3)
     assert row["mae_percent"] == pytest.approx((1 + 1 + 4 / 3) / 3)
-    assert row["median_mm"] == 1
+    assert row["median_mm"] == 2  # of 1, 2 and 4
     assert row["bias_mm"] == pytest.approx(1)  # (1 - 2 + 4) / 3; standard deviation 3
     assert row["lower_limit_mm"] == pytest.approx(1 - 1.96 * 3)
     assert row["upper_limit_mm"] == pytest.approx(1 + 1.96 * 3)
