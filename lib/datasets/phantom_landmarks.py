@@ -59,7 +59,7 @@ def _row(image: str, outline: np.ndarray, pixel_mm: float) -> list[object]:
     ends = axis_ends(ellipse.centre, ellipse.major, ellipse.minor, ellipse.angle_deg)
     whole = np.rint(ends).astype(int)
     ofd = sorted(whole[:2].tolist())  # the upper end first
-    bpd = whole[:1:-1].tolist()  # the right end first
+    bpd = sorted(whole[2:].tolist(), key=lambda end: -end[1])  # the right end first
     points = [value for row, col in (*ofd, *bpd) for value in (col, row)]
     split = "Test" if int(image[:3]) % TEST_EVERY == TEST_EVERY - 1 else "Train"
     return [image, width / SCALE_PX, width / 2, height / 2, *points, "", pixel_mm, "", split]
