@@ -15,6 +15,7 @@ help:
 	@echo 'make why STUDY=<name>                  what would run, and why'
 	@echo 'make download NAME=<data set>          fetches it from its publisher, checked, or says how to get it'
 	@echo 'make verify DATA=<raw folder>          which data set it is, what is wrong with it, what to do'
+	@echo 'make test-all                          those too that take minutes each'
 	@echo 'make lab                               JupyterLab with the notebooks'
 	@echo 'make lint                              ruff, nbstripout'
 	@echo 'make bench                             speed and memory, as ratios measured in one run (ten minutes)'
@@ -37,6 +38,9 @@ why: $(READY)
 test: $(READY)
 	.venv/bin/python -m pytest
 
+test-all: $(READY)
+	.venv/bin/python -m pytest -m ''
+
 download: $(READY)
 	$(RUN) download $(NAME)
 
@@ -58,4 +62,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: help demo study why download verify test lab lint bench clean
+.PHONY: help demo study why download verify test test-all lab lint bench clean

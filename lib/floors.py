@@ -8,7 +8,7 @@ FLOORS: list[list[str]] = [
         "points rules",
         "biometry devices files geometry growth heatmaps likeness losses metrics params shapes "
         "statistics ultrasound unpacking",
-        "arrays blocks cases fetching figures.style making phantoms phantoms.* provenance sampling sources splits "
+        "arrays blocks cases environment fetching figures.style making phantoms phantoms.* provenance sampling sources splits "
         "tables volumes",
         "augmentation datasets.* figures.* floors landmarks masks models.* patients postprocessing records views",
         "datasets figures models prediction",

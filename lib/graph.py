@@ -3,7 +3,6 @@
 Records decide what still holds; Snakemake then runs what has none, in order.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lib import datasets, files, params, records
+from lib import datasets, environment, files, params, records
 
 
 def reasons(study: params.Study) -> dict[records.Step, list[str]]:
@@ -125,4 +124,4 @@ def _snakemake(
     ]
     # The kernel's settings silence a warning about a debugger port that every notebook would print.
     settings = {"IPYTHONDIR": str(files.ROOT / "notebooks" / ".ipython"), "NO_ALBUMENTATIONS_UPDATE": "1"}
-    return subprocess.run(command, env=os.environ | settings, pass_fds=[held], check=False)
+    return subprocess.run(command, env=environment.for_children() | settings, pass_fds=[held], check=False)

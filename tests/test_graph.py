@@ -94,7 +94,7 @@ def results(project: Path) -> dict[str, bytes]:
 # --- what runs again
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_second_call_runs_nothing_and_why_says_done_for_all(project):
     assert why(project) == {}
     before = times(project)
@@ -102,14 +102,14 @@ def test_a_second_call_runs_nothing_and_why_says_done_for_all(project):
     assert times(project) == before
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_projects_own_lib_and_reports_are_used_by_every_kernel(tiny_project):
     cases = files.read_csv(report_folder(tiny_project) / "01_data_verification" / "cases.csv", ["subject"])
     assert cases["subject"].nunique() == 9
     assert not (files.ROOT / "reports" / "tiny").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_changed_evaluation_key_reruns_evaluation_biometry_and_report_only(project):
     set_keys(project, flip_average="false")
     assert "key flip_average: True -> False" in why(project)["05_evaluation"]
@@ -117,7 +117,7 @@ def test_a_changed_evaluation_key_reruns_evaluation_biometry_and_report_only(pro
     assert why(project) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_comment_or_a_docstring_in_lib_reruns_nothing(project):
     replace_in(project / "lib" / "files.py", '"""The parameter file of a study."""', '"""Where a study is said."""')
     with (project / "lib" / "evaluation.py").open("a", encoding="utf-8") as file:
@@ -126,7 +126,7 @@ def test_a_comment_or_a_docstring_in_lib_reruns_nothing(project):
     assert rerun(project) == set()
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_changed_figure_draws_training_again_but_does_not_train_again(project):
     replace_in(project / "lib" / "figures" / "style.py", '"lines.linewidth": 1.2', '"lines.linewidth": 1.9')
     assert "code lib.figures.style changed" in why(project)[RUN]
@@ -141,7 +141,7 @@ def test_a_changed_figure_draws_training_again_but_does_not_train_again(project)
     assert "code lib.figures.style changed" not in why(project)[RUN]
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_record_written_again_with_the_same_outputs_reruns_nothing(project):
     record = report_folder(project) / "01_data_verification" / "record.json"
     files.write_json(record, files.read_json(record) | {"commit": "another"})
@@ -149,7 +149,7 @@ def test_a_record_written_again_with_the_same_outputs_reruns_nothing(project):
     assert rerun(project) == set()
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_is_tried_again(project):
     replace_in(project / "notebooks" / "04_training.ipynb", "p.finish()", "raise RuntimeError('planted')")
     executed = report_folder(project) / RUN / "notebook.ipynb"
@@ -162,7 +162,7 @@ def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_is_tried_ag
         assert why(project)[RUN] == ["it has not run to its end"]
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_deleted_training_record_is_made_again_without_training_again(project):
     before = times(project)
     (report_folder(project) / RUN / "record.json").unlink()
@@ -170,7 +170,7 @@ def test_a_deleted_training_record_is_made_again_without_training_again(project)
     assert times(project)[f"{RUN}/model.safetensors"] == before[f"{RUN}/model.safetensors"]
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_copied_reports_without_snakemakes_notes_are_not_taken_for_current_when_a_key_has_changed(project):
     shutil.rmtree(report_folder(project) / ".snakemake")
     set_keys(project, max_axis_ratio="1.6")
@@ -179,7 +179,7 @@ def test_copied_reports_without_snakemakes_notes_are_not_taken_for_current_when_
     assert record["own"]["max_axis_ratio"] == 1.6
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_table_edited_by_hand_is_made_again(project):
     table = report_folder(project) / "06_biometry" / "tables" / "agreement.csv"
     made = table.read_bytes()
@@ -189,7 +189,7 @@ def test_a_table_edited_by_hand_is_made_again(project):
     assert table.read_bytes() == made
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_deleted_pdf_is_made_again_by_the_report_alone(project):
     (report_folder(project) / "report.pdf").unlink()
     assert rerun(project) == {"report"}
@@ -210,7 +210,7 @@ def undisturbed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return results(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_study_killed_in_the_middle_of_training_goes_on_and_ends_as_an_undisturbed_one(project, undisturbed):
     set_keys(project, **LONG)
     state, process = report_folder(project) / RUN / "state.pt", start_study(project)
@@ -224,7 +224,7 @@ def test_a_study_killed_in_the_middle_of_training_goes_on_and_ends_as_an_undistu
     assert results(project) == undisturbed
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_study_whose_parent_alone_was_killed_is_waited_for_and_ends_well(project, undisturbed):
     set_keys(project, **LONG)
     state, process = report_folder(project) / RUN / "state.pt", start_study(project)
@@ -238,7 +238,7 @@ def test_a_study_whose_parent_alone_was_killed_is_waited_for_and_ends_well(proje
     assert why(project) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_second_call_on_the_same_study_ends_with_status_2_and_says_who_runs_it(project):
     before = times(project)
     with FileLock(report_folder(project) / ".lock"):

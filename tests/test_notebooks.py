@@ -251,24 +251,24 @@ def dice(reports: Path, class_name: str) -> float:
     return float(table.loc[(class_name, "post"), "dice"])
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_demo_study_runs_from_nothing_to_its_pdf(demo_reports):
     assert set(states(demo_reports).values()) == {"done"}
     assert (demo_reports / "demo" / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_an_executed_notebook_shows_every_figure_that_it_saved(demo_reports):
     assert_shows_what_it_saved(demo_reports / "demo")
 
 
-@pytest.mark.slow
+@pytest.mark.study
 @pytest.mark.parametrize(("class_name", "least"), [("parenchyma", 0.93), ("csp", 0.70), ("lv", 0.70)])
 def test_the_demo_finds_each_structure_as_well_as_promised(demo_reports, class_name, least):
     assert dice(demo_reports, class_name) >= least
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_demo_measures_head_circumference_within_two_percent(demo_reports):
     table = pd.read_csv(demo_reports / "demo" / "06_biometry" / "tables" / "agreement.csv")
     row = table.set_index(["quantity", "route", "stage"]).loc[("hc", "ellipse", "post")]
@@ -276,19 +276,19 @@ def test_the_demo_measures_head_circumference_within_two_percent(demo_reports):
     assert row["not_measured"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_demo_is_no_toy_a_threshold_alone_does_far_worse(demo_reports):
     table = pd.read_csv(demo_reports / "demo" / "05_evaluation" / "tables" / "baselines.csv")
     assert table["dice"].max() < 0.80
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_reports_go_where_reports_root_says_and_nowhere_else(demo_reports):
     shown = {path.name for path in demo_reports.iterdir() if not path.name.startswith(".")}
     assert shown == {"demo"}
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_every_notebook_runs_under_nbval_and_leaves_the_study_current_and_the_network_untrained(reports):
     weights = reports / "demo" / "04_training" / "fold0-seed0" / "model.safetensors"
     before = weights.stat().st_mtime_ns
@@ -300,7 +300,7 @@ def test_every_notebook_runs_under_nbval_and_leaves_the_study_current_and_the_ne
     assert weights.stat().st_mtime_ns == before
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_notebook_by_itself_from_another_folder_leaves_equal_tables(reports, demo_reports, elsewhere):
     done = papermill(reports, elsewhere)
     assert done.returncode == 0, done.stderr
@@ -313,7 +313,7 @@ def test_a_notebook_by_itself_from_another_folder_leaves_equal_tables(reports, d
     assert [path.name for path in elsewhere.iterdir()] == ["out.ipynb"]
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_mistyped_key_on_the_command_line_stops_and_names_the_nearest(reports, elsewhere):
     record = reports / "demo" / "05_evaluation" / "record.json"
     before = record.read_bytes()
@@ -323,7 +323,7 @@ def test_a_mistyped_key_on_the_command_line_stops_and_names_the_nearest(reports,
     assert record.read_bytes() == before
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_value_tried_on_the_command_line_is_recorded_and_the_step_is_not_taken_for_done(reports, elsewhere):
     done = papermill(reports, elsewhere, "-p", "flip_average", "false")
     assert done.returncode == 0, done.stderr
@@ -348,7 +348,7 @@ def record_times(folder: Path) -> dict[str, int]:
     return {name: path.stat().st_mtime_ns for name, path in found.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_study_of_landmarks_runs_from_nothing_to_its_pdf(kinds_project):
     study = kinds_project / "reports" / "tiny_points"
     assert set(step_states(kinds_project, "tiny_points").values()) == {"done"}
@@ -359,7 +359,7 @@ def test_a_study_of_landmarks_runs_from_nothing_to_its_pdf(kinds_project):
     assert_shows_what_it_saved(study)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_study_of_landmarks_measures_every_test_case_by_network_and_guesses(kinds_project):
     study = kinds_project / "reports" / "tiny_points"
     folds = pd.read_csv(study / "01_data_verification" / "folds.csv")
@@ -372,7 +372,7 @@ def test_a_study_of_landmarks_measures_every_test_case_by_network_and_guesses(ki
     assert "landmark" in set(errors["route"])
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_again(kinds_project, tmp_path):
     project = Path(shutil.copytree(kinds_project, tmp_path / "a project", symlinks=True))
     reports = project / "reports"
@@ -395,7 +395,7 @@ def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_ag
     assert set(step_states(project, "tiny_points").values()) == {"done"}
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_study_of_volumes_runs_from_nothing_to_its_pdf(kinds_project):
     study = kinds_project / "reports" / "tiny_volumes"
     assert set(step_states(kinds_project, "tiny_volumes").values()) == {"done"}
@@ -403,7 +403,7 @@ def test_a_study_of_volumes_runs_from_nothing_to_its_pdf(kinds_project):
     assert_shows_what_it_saved(study)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_study_of_volumes_counts_every_voxel_that_was_drawn(kinds_project):
     study = kinds_project / "reports" / "tiny_volumes"
     truth = pd.read_csv(kinds_project / "data" / "raw" / "phantom_lgg" / "truth.csv").set_index("case")
@@ -416,7 +416,7 @@ def test_a_study_of_volumes_counts_every_voxel_that_was_drawn(kinds_project):
         assert masks.read(path).sum() == table.loc[name, ["tp", "fp"]].sum()
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_curves_for_tensorboard_are_written_and_are_no_output(kinds_project):
     run = kinds_project / "reports" / "tiny_volumes" / "04_training" / "fold0-seed0"
     events = list((run / "tensorboard").rglob("events.out.tfevents.*"))
