@@ -8,8 +8,8 @@ FLOORS: list[list[str]] = [
         "points rules",
         "biometry devices files geometry growth heatmaps likeness losses metrics params shapes "
         "statistics ultrasound unpacking",
-        "arrays blocks cases environment fetching figures.style making phantoms phantoms.* provenance sampling sources splits "
-        "tables volumes",
+        "arrays blocks cases environment fetching figures.style making phantoms phantoms.* provenance sampling "
+        "sources splits tables volumes",
         "augmentation datasets.* figures.* floors landmarks masks models.* patients postprocessing records views",
         "datasets figures models prediction",
         "evaluation identity looks measurement monitor preprocessing runs tasks",
