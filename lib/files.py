@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,39 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_hashes(folder: Path, kept: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder by its path in it; hidden files, and those in hidden folders, are left out.
+
+    Args:
+        folder: may be absent, then there are none.
+        kept: file that remembers hashes with size and time; a file is read again only where either has changed.
+    """
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    states = {
+        name: [path.stat().st_size, path.stat().st_mtime_ns]
+        for name, path in paths.items()
+        if not any(part.startswith(".") for part in name.split("/"))
+    }
+    before = _read_kept(kept)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        changed = [name for name, state in states.items() if before.get(name, [])[:2] != state]
+        fresh = dict(zip(changed, pool.map(lambda name: sha256(paths[name]), changed)))
+    known = {name: [*state, fresh.get(name) or before[name][2]] for name, state in states.items()}
+    if known != before and folder.is_dir() and os.access(kept.parent, os.W_OK):
+        write_json(kept, known)  # only a memory: where it cannot be kept, files are read again
+    return {name: entry[2] for name, entry in known.items()}
+
+
+def _read_kept(path: Path) -> dict[str, list]:
+    """What `known_hashes` remembers: {name: [size, time, hash]}; nothing where the file is absent or not its own."""
+    try:
+        kept = read_json(path) if path.is_file() else {}
+    except ValueError:
+        return {}
+    entries = kept.items() if isinstance(kept, dict) else ()
+    return {name: each for name, each in entries if isinstance(each, list) and len(each) == 3}
 
 
 def digest(value: Any) -> str:

@@ -10,7 +10,7 @@ FLOORS: list[list[str]] = [
         "statistics ultrasound unpacking",
         "arrays blocks cases environment fetching figures.style making phantoms phantoms.* provenance sampling "
         "sources splits tables volumes",
-        "augmentation datasets.* figures.* floors landmarks masks models.* patients postprocessing records views",
+        "augmentation datasets.* figures.* floors landmarks locks masks models.* patients postprocessing records views",
         "datasets figures models prediction",
         "evaluation identity looks measurement monitor preprocessing runs tasks",
         "baselines comparison pointing results training trial verification",

@@ -1,6 +1,7 @@
 """Start and finish of a notebook: parameters checked, folders known, figures and tables saved, claims checked."""
 
 import datetime
+import re
 import shutil
 import sys
 import time
@@ -10,12 +11,14 @@ from typing import Any
 
 import pandas as pd
 import psutil
+from filelock import BaseFileLock
 from IPython.core.getipython import get_ipython
 from IPython.display import SVG, Image, display
 from matplotlib.figure import Figure
 
-from lib import datasets, devices, figures, files, params, provenance, records, tables
+from lib import datasets, devices, environment, figures, files, locks, params, provenance, records, tables
 
+BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of runs by hand, and of those with the study file's values
 SHOWN_WIDTH = 800  # pixels on the screen; the file has more
 PLAIN = (str, int, float, bool, list, dict, type(None))
 COMMAND_LINE_WORDS = {"true": True, "false": False, "null": None}  # YAML's, which papermill -p leaves as text
@@ -29,10 +32,10 @@ class Page:
         params: this notebook's keys, typed and checked.
         study: the whole study file.
         step: which step of the study this is.
-        folder: where this notebook's files go.
-        differs: keys whose values are not the study file's.
+        folder: where this notebook's files go: the step's own, or one below by_hand/ (`destination`).
         before: code, inputs and raw files that it started from.
         started: when, in seconds.
+        lock: on the folder, until `finish` or the kernel's end.
         checks: claims made so far, and whether they held.
     """
 
@@ -40,9 +43,9 @@ class Page:
     study: params.Study
     step: records.Step
     folder: Path
-    differs: list[str]
     before: dict[str, Any]
     started: float
+    lock: BaseFileLock
     checks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -79,6 +82,12 @@ class Page:
         """
         records.compared_digests(self.study)
         return {name: files.study_folder(name) for name in self.params.compare_with}
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of the training run: the study's own, unless values differ from the study file's."""
+        own = self.folder.parent == files.study_folder(self.study.study) / BY_HAND / UNCHANGED / self.step.name
+        return self.step.folder(self.study.study) if own else self.folder
 
     @property
     def raw(self) -> Path:
@@ -119,17 +128,19 @@ class Page:
             raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
         files.write_json(self.folder / "timing.json", measure(self.started))
         device = devices.describe(self.params.device)
+        needs = ["timing.json", *([records.EXECUTED] if environment.by_graph() else [])]
         own = self.params.model_dump()
-        records.write_record(self.step, self.study, own, self.differs, self.checks, device, self.before)
+        records.write_record(self.folder, self.step, own, self.checks, device, self.before, needs)
+        self.lock.release(force=True)
         print(f"{self.step.label} of study {self.study.study} is done")
 
 
 def start(name: str, namespace: dict[str, Any]) -> Page:
     """Checks a notebook's parameters and opens its page; the first call of every notebook.
 
-    The study file is read whole. Keys that the notebook's cell does not give are the study file's; those that it
-    gives otherwise are taken and recorded as such, but never data set, classes, palette and landmarks: they say what
-    the study is.
+    The study file is read whole. Keys that the notebook's cell does not give are the study file's. Those that it
+    gives otherwise are taken, but never data set, classes, palette and landmarks: they say what the study is; and
+    what such a run writes goes to a folder of its own (`destination`).
 
     Args:
         name: of the notebook, without .ipynb; of two that serve one step the study decides which.
@@ -161,16 +172,61 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     for key in set(params.Study.model_fields) - set(model.model_fields):
         namespace.pop(key, None)
     typed = model.model_validate(params.step_params(study, step_name).model_dump() | mine)
-    differs = [k for k, v in mine.items() if v != getattr(study, k) and k not in records.SET_BY_GRAPH]
+    differs = {k: v for k, v in mine.items() if v != getattr(study, k) and k not in records.SET_BY_GRAPH}
     step = records.Step(step_name, (typed.fold, typed.seed) if step_name == "04_training" else None)
     datasets.of(study)
     if step_name == "01_data_verification":
         datasets.prepare(study.dataset)
     before = records.snapshot(step, study)
-    clear(step, study.study)
-    said = f"; by hand: {', '.join(differs)}" if differs else ""
-    print(f"{step.label} of study {study.study}{said}")
-    return Page(typed, study, step, step.folder(study.study), differs, before, time.time())
+    folder, lock = take_folder(step, study, differs)
+    clear(folder, is_training=step.run is not None)
+    print(f"{step.label} of study {study.study}" + _said_by_hand(folder, step, study, differs))
+    return Page(typed, study, step, folder, before, time.time(), lock)
+
+
+def destination(step: records.Step, study: params.Study, differs: dict[str, Any]) -> Path:
+    """The folder that a run writes to; a run by hand never writes over what the study has.
+
+    The graph writes to the step's own folder. So does a run by hand with the study file's values while the step has
+    no record that holds. Otherwise it is by_hand/<what differs>/<step>, or by_hand/unchanged/<step>.
+
+    Args:
+        step: that runs.
+        study: that it belongs to.
+        differs: keys and values that are not the study file's.
+    """
+    own = step.folder(study.study)
+    if environment.by_graph() or not (differs or records.stale_reasons(step, study) == []):
+        return own
+    return files.study_folder(study.study) / BY_HAND / name_of(differs) / step.label
+
+
+def take_folder(step: records.Step, study: params.Study, differs: dict[str, Any]) -> tuple[Path, BaseFileLock]:
+    """The folder that a run writes to, held by this process; arguments as of `destination`."""
+    folder = destination(step, study, differs)
+    lock = locks.hold(folder, f"{step.label} of study {study.study}")
+    now = destination(step, study, differs)  # who had the folder may have finished the step meanwhile
+    if now == folder:
+        return folder, lock
+    lock.release(force=True)
+    return now, locks.hold(now, f"{step.label} of study {study.study}")
+
+
+def name_of(differs: dict[str, Any]) -> str:
+    """A folder's name for some values: "epochs-3_batch_size-8"; one that had to be changed or cut ends in a digest."""
+    if not differs:
+        return UNCHANGED
+    said = "_".join(f"{key}-{value}" for key, value in sorted(differs.items()))
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", said).strip("-.")[:60]
+    return plain if plain == said else f"{plain}-{files.digest(differs)[:6]}"
+
+
+def _said_by_hand(folder: Path, step: records.Step, study: params.Study, differs: dict[str, Any]) -> str:
+    """What a person must know of where this run writes; nothing where it is the step's own folder."""
+    if folder == step.folder(study.study):
+        return ""
+    why = f"by hand, with {', '.join(f'{k} = {v!r}' for k, v in differs.items())}" if differs else "by hand, once more"
+    return f": {why}\nthe study's own files are left as they are; this run writes to {folder}"
 
 
 def given_values(namespace: dict[str, Any]) -> dict[str, Any]:
@@ -214,20 +270,21 @@ def shared_faults(given: dict[str, Any], study: params.Study) -> list[str]:
     ]
 
 
-def clear(step: records.Step, study: str) -> None:
+def clear(folder: Path, is_training: bool) -> None:
     """Removes what an earlier run of a step left, its record first; a training run's own files stay.
 
-    Its executed notebook goes too: papermill writes the new one, and after a run by hand there is none.
+    Its executed notebook goes too: papermill writes the new one, and after a run by hand there is none. So does what
+    a killed process left half-written, for nobody else is at work here.
     """
-    folder = step.folder(study)
-    step.record_file(study).unlink(missing_ok=True)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if step.name == "04_training" and path.name not in ("figures", "tables", "notebook.ipynb"):
+    (folder / "record.json").unlink(missing_ok=True)
+    for path in sorted(folder.rglob(".writing-*")):
+        path.unlink()
+    for path in folder.iterdir():
+        if is_training and path.name not in ("figures", "tables", records.EXECUTED):
             continue
         if path.name.startswith("."):
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def measure(started: float) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import Any
 from lib import files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
+EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
 OF_LANDMARKS = "_landmarks"  # end of the name of the notebook that evaluates them
 APART = "tensorboard"  # a folder whose files hold times and the machine's name
-RECORD_PARTS = {"own", "code", "inputs", "outputs"}  # of a record, without which it cannot be compared
+RECORD_PARTS = {"own", "code", "inputs", "outputs", "needs"}  # of a record, without which it cannot be compared
 MADE_HERE = "phantom_"  # beginning of the names of data sets that the project makes itself
 SET_BY_GRAPH = {"fold", "seed"}  # given for each run; a difference from the study file says nothing
 
@@ -97,19 +98,18 @@ def code_hashes(step_name: str, study: params.Study) -> dict[str, str]:
     return provenance.notebook_hashes(notebook_file(step_name, study))
 
 
-def data_listing(dataset: str) -> str:
-    """Digest of a raw folder's file names, sizes and times: cheap, and it changes whenever a file does."""
+def data_digest(dataset: str) -> str:
+    """Digest of a raw folder's files by name and content; hidden ones, which systems leave behind, do not count.
+
+    What was read before is read again only where its size or time have changed, so a copy without times costs one
+    reading, and changes nothing.
+    """
     folder = files.raw_folder(dataset)
-    entries = sorted(
-        (path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns)
-        for path in folder.rglob("*")
-        if path.is_file() and (status := path.stat())
-    )
-    return files.digest(entries)
+    return files.digest(files.known_hashes(folder, folder.with_name(f".{dataset}.hashes.json")))
 
 
-def data_listings(dataset: str) -> dict[str, str]:
-    """Listings of what a verification reads: the data set's own folder, and those it is searched against.
+def data_digests(dataset: str) -> dict[str, str]:
+    """Digests of what a verification reads: the data set's own folder, and those that it is searched against.
 
     Data that the project makes itself is not searched against anything.
     """
@@ -118,7 +118,7 @@ def data_listings(dataset: str) -> dict[str, str]:
     others = (
         set() if dataset.startswith(MADE_HERE) else {n for n in names if not n.startswith((MADE_HERE, "own_", "."))}
     )
-    return {name: data_listing(name) for name in sorted({dataset} | others)}
+    return {name: data_digest(name) for name in sorted({dataset} | others)}
 
 
 def output_hashes(folder: Path) -> dict[str, str]:
@@ -127,9 +127,9 @@ def output_hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
 
 
-def step_outputs(step: Step, study: params.Study) -> dict[str, str]:
-    """SHA-256 of a step's files, and of the report's PDF, which lies above its folder."""
-    hashes, pdf = output_hashes(step.folder(study.study)), files.study_folder(study.study) / "report.pdf"
+def step_outputs(step: Step, folder: Path) -> dict[str, str]:
+    """SHA-256 of the files that a step made in a folder, and of the report's PDF, which lies above its folder."""
+    hashes, pdf = output_hashes(folder), folder.parent / "report.pdf"
     return hashes | ({"../report.pdf": files.sha256(pdf)} if step.name == "report" and pdf.is_file() else {})
 
 
@@ -179,39 +179,39 @@ def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
         "inputs": input_digests(step, study),
         "commit": provenance.commit(),
     }
-    return found | ({"data": data_listings(study.dataset)} if step.name == "01_data_verification" else {})
+    return found | ({"data": data_digests(study.dataset)} if step.name == "01_data_verification" else {})
 
 
 def write_record(
+    folder: Path,
     step: Step,
-    study: params.Study,
     own: dict[str, Any],
-    differs: list[str],
     checks: list[dict[str, Any]],
     device: str,
     before: dict[str, Any],
+    needs: list[str],
 ) -> None:
     """Writes a step's record, last of all: what it started from, keys, outputs, checks, versions, device.
 
     Args:
+        folder: of the step, or of a run by hand.
         step: that has ended well.
-        study: that it belongs to.
         own: its keys and values.
-        differs: keys whose values are not the study file's.
         checks: {"claim": text, "holds": bool} each.
         device: in words, "" for a step that computes nothing.
         before: `snapshot` of when the step began.
+        needs: files whose content varies from run to run, without which the step has not run to its end.
     """
     record = before | {
         "step": step.label,
         "own": own,
-        "differs": sorted(differs),
-        "outputs": step_outputs(step, study),
+        "outputs": step_outputs(step, folder),
+        "needs": needs,
         "checks": checks,
         "versions": provenance.versions(),
         "device": device,
     }
-    files.write_json(step.record_file(study.study), record)
+    files.write_json(folder / "record.json", record)
 
 
 def read_record(step: Step, study: params.Study) -> dict[str, Any] | None:
@@ -236,6 +236,7 @@ def stale_reasons(step: Step, study: params.Study) -> list[str]:
         *_input_reasons(record["inputs"], step, study),
         *_data_reasons(record.get("data"), step, study),
         *_output_reasons(record["outputs"], step, study),
+        *_need_reasons(record["needs"], step.folder(study.study)),
     ]
 
 
@@ -249,23 +250,46 @@ def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> I
     for source in step_inputs(step, study):
         record = read_record(source, study)
         if record is None:
-            yield f"input {source.label} is to be made"
+            yield f"input {source.label} must run"
         elif before.get(source.label) != files.digest(record["outputs"]):
-            yield f"input {source.label} is another"
+            yield f"input {source.label} has changed"
     if step.name == "07_comparison":
         now = compared_digests(study)
-        yield from (f"input {label} is another" for label in now if before.get(label) != now[label])
+        yield from (f"input {label} has changed" for label in now if before.get(label) != now[label])
 
 
 def _data_reasons(before: dict[str, str] | None, step: Step, study: params.Study) -> Iterator[str]:
+    """Raw folders that are not what the verification read; one that has come or gone since leaves its results true."""
     if step.name == "01_data_verification":
-        before, now = before if isinstance(before, dict) else {}, data_listings(study.dataset)  # once it was one text
-        changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+        before, now = before if isinstance(before, dict) else {}, data_digests(study.dataset)
+        changed = [name for name in now if name in {*before, study.dataset} and before.get(name) != now[name]]
         yield from (f"files in data/raw/{name} changed" for name in changed)
 
 
+def unsearched(study: params.Study) -> list[str]:
+    """Data sets in data/raw that came after the study's verification, which has not searched them for its images."""
+    record = read_record(Step("01_data_verification"), study) or {}
+    before = record.get("data")
+    return sorted(data_digests(study.dataset).keys() - before.keys()) if isinstance(before, dict) else []
+
+
+def _need_reasons(needs: list[str], folder: Path) -> Iterator[str]:
+    for name in needs:
+        if not (folder / name).is_file():
+            yield f"{name} is gone"
+        elif not _ends_whole(folder / name):
+            yield f"{name} is cut off"
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether a JSON file ends as one; papermill does not write its notebook whole or not at all."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 16))
+        return file.read().rstrip().endswith(b"}")
+
+
 def _output_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
-    now = step_outputs(step, study)
+    now = step_outputs(step, step.folder(study.study))
     changed = [name for name, value in before.items() if now.get(name) != value]
     if changed:
         listed = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")

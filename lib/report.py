@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import typst
 
-from lib import cases, datasets, files, params, pointing, records, results, splits, tables, verification, volumes
+from lib import cases, datasets, files, locks, params, pointing, records, results, splits, tables, verification, volumes
 from lib.results import as_rows, read_table, required
 
 TEMPLATE = files.ROOT / "reports" / "template"
@@ -33,31 +33,24 @@ def build(study: params.Study) -> Path:
     stale = stale_steps(study)
     if stale:
         raise ValueError("\n  ".join([f"study {study.study} must run before its report is built:", *stale]))
-    before = records.snapshot(STEP, study)
     folder, pdf = STEP.folder(study.study), files.study_folder(study.study) / "report.pdf"
+    lock = locks.hold(folder, f"the report of study {study.study}")
+    before = records.snapshot(STEP, study)
     STEP.record_file(study.study).unlink(missing_ok=True)
     content = collect(study)
     files.write_json(folder / "content.json", content)
     for source in sorted(TEMPLATE.iterdir()):
         files.write_bytes(folder / source.name, source.read_bytes())
     files.write_bytes(pdf, typeset(folder / "report.typ", content["provenance"]["date"]))
-    records.write_record(STEP, study, records.own_values(STEP, study), [], [], "", before)
+    records.write_record(folder, STEP, records.own_values(STEP, study), [], "", before, [])
+    lock.release(force=True)
     return pdf
 
 
 def stale_steps(study: params.Study) -> list[str]:
-    """Steps before the report whose files are not those of today's keys, code and inputs; a line each, with reasons.
-
-    A key that a notebook was given by hand is no reason: its record lists it, and the report says so.
-    """
-    found = []
-    for step in records.step_inputs(STEP, study):
-        record = records.read_record(step, study) or {}
-        by_hand = tuple(f"key {key}:" for key in record.get("differs", []))
-        reasons = [reason for reason in records.stale_reasons(step, study) if not reason.startswith(by_hand)]
-        if reasons:
-            found.append(f"{step.label}: {'; '.join(reasons)}")
-    return found
+    """Steps before the report whose files are not those of today's keys, code and inputs; a line each, with reasons."""
+    reasons = {step.label: records.stale_reasons(step, study) for step in records.step_inputs(STEP, study)}
+    return [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
 
 
 def typeset(source: Path, date: str) -> bytes:
@@ -89,39 +82,33 @@ def collect(study: params.Study) -> dict[str, Any]:
     """
     steps = [step for step in records.study_steps(study) if step != STEP]
     held = {step.label: files.read_json(step.record_file(study.study)) for step in steps}
-    dataset, used = datasets.of(study), as_run(study, held)
+    dataset = datasets.of(study)
     return plain(
         {
-            "study": used.model_dump(),
+            "study": study.model_dump(),
             "kind": "regions" if study.landmarks == "none" else "landmarks",
             "dataset": {name: getattr(dataset, name) for name in OF_DATASET},
-            "landmarks": results.describe_landmarks(used),
+            "landmarks": results.describe_landmarks(study),
             "made_here": dataset.made is not None,
             "identity": describe_identity(study),
-            "parameters": parameters(used),
-            "by_hand": by_hand(study, held),
-            "data": describe_data(used),
-            "parts": describe_parts(used),
-            "lost": results.describe_lost(used),
+            "parameters": parameters(study),
+            "data": describe_data(study),
+            "parts": describe_parts(study),
+            "lost": results.describe_lost(study),
             "spline_order": volumes.SPLINE_ORDER,
             "model": files.read_json(required(study, "03_model/model.json")),
             "runs": [describe_run(step, study) for step in steps if step.run],
             "drawn_runs": DRAWN_RUNS,
-            "evaluation": results.describe_evaluation(used),
+            "evaluation": results.describe_evaluation(study),
             "biometry": results.describe_biometry(study),
             "sizes": results.describe_sizes(study),
-            "comparison": results.describe_comparison(used),
+            "comparison": results.describe_comparison(study),
             "figures": find_made(study, "figures", {".svg", ".png"}),
             "tables": find_made(study, "tables", {".typ"}),
             "checks": [{"step": label, "checks": record["checks"]} for label, record in held.items()],
             "provenance": describe_provenance(study, held),
         }
     )
-
-
-def as_run(study: params.Study, held: dict[str, dict]) -> params.Study:
-    """A study as it was run: its file's values, and over them those that a notebook was given by hand."""
-    return study.model_copy(update={key: record["own"][key] for record in held.values() for key in record["differs"]})
 
 
 def plain(value: Any) -> Any:
@@ -190,15 +177,6 @@ def read_reasons(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     keyed = [line.partition(" #") for line in lines if line[:1].isalpha()]
     return {before.partition(":")[0]: reason.strip() for before, _, reason in keyed}
-
-
-def by_hand(study: params.Study, held: dict[str, dict]) -> list[dict[str, str]]:
-    """Keys that were set otherwise than in the study file: where, which, from, to."""
-    return [
-        {"step": label, "key": key, "from": as_text(getattr(study, key)), "to": as_text(record["own"][key])}
-        for label, record in held.items()
-        for key in record["differs"]
-    ]
 
 
 def describe_data(study: params.Study) -> dict[str, Any]:

@@ -318,8 +318,8 @@ def write_record(step: records.Step, study: params.Study, **changed: object) -> 
     record = records.snapshot(step, study) | {
         "step": step.label,
         "own": records.own_values(step, study),
-        "differs": [],
         "outputs": records.output_hashes(step.folder(study.study)),
+        "needs": ["timing.json"],
         "checks": [{"claim": f"claim of {step.name}", "holds": True}],
         "commit": "0123456789ab",
         "versions": VERSIONS,

@@ -9,7 +9,7 @@ from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
 from traitlets.config import Config
 
-from lib import datasets, files, notebook, params, records
+from lib import datasets, environment, files, notebook, params, records
 
 START = 'from lib.notebook import start\np = start("03_model", globals())'
 PAGE = START.replace("03_model", "01_data_verification")
@@ -36,7 +36,7 @@ DEMO = "\n".join(
 @pytest.fixture
 def reports(tmp_path, monkeypatch):
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
-    monkeypatch.setattr(records, "data_listing", lambda _: "the same")
+    monkeypatch.setattr(records, "data_digest", lambda _: "the same")
     monkeypatch.setattr(datasets, "prepare", files.raw_folder)  # the phantom is not drawn for this
     monkeypatch.setattr(records, "input_digests", lambda *_: {})  # parameters are tested here, not the graph
     return tmp_path / "reports"
@@ -76,7 +76,6 @@ def test_a_fresh_kernel_gives_typed_parameters_and_a_folder(shell, reports):
     assert isinstance(page.params, params.ModelParams)
     assert page.folder == reports / "demo" / "03_model"
     assert page.folder.is_dir()
-    assert page.differs == []
 
 
 def test_an_unknown_name_stops_the_notebook_and_the_nearest_key_is_named(shell):
@@ -117,14 +116,16 @@ def test_only_the_study_given_takes_the_rest_from_its_file(shell):
     run(shell, 'study = "hc18_unet"', START)
     page, study = shell.user_ns["p"], params.read_study(files.study_file("hc18_unet"))
     assert page.params == params.step_params(study, "03_model")
-    assert page.differs == []
 
 
-def test_a_value_that_is_not_the_study_files_is_taken_and_named(shell, capsys):
+def test_a_value_that_is_not_the_study_files_is_taken_and_named(shell, reports, capsys):
     run(shell, DEMO.replace("depth = 4", "depth = 3"), START)
-    assert shell.user_ns["p"].params.depth == 3
-    assert shell.user_ns["p"].differs == ["depth"]
-    assert "03_model of study demo; by hand: depth" in capsys.readouterr().out
+    page = shell.user_ns["p"]
+    assert page.params.depth == 3
+    assert page.folder == reports / "demo" / "by_hand" / "depth-3" / "03_model"
+    said = capsys.readouterr().out
+    assert "03_model of study demo: by hand, with depth = 3\n" in said
+    assert f"the study's own files are left as they are; this run writes to {page.folder}" in said
 
 
 def test_shared_keys_given_otherwise_are_refused(shell):
@@ -144,10 +145,9 @@ def test_what_says_which_data_a_study_has_is_not_set_by_hand(shell, line):
     assert "to run another study, give all its keys, or only its name" in said
 
 
-def test_groups_can_be_tried_by_hand_and_are_recorded(shell):
+def test_groups_can_be_tried_by_hand(shell):
     run(shell, 'study = "demo"\ngroups = ["trans-thalamic", "diverse"]', PAGE)
     assert shell.user_ns["p"].params.groups == ["trans-thalamic", "diverse"]
-    assert shell.user_ns["p"].differs == ["groups"]
 
 
 def test_a_page_knows_the_data_set_of_its_study(shell):
@@ -205,8 +205,7 @@ def test_a_study_that_is_compared_with_none_has_nothing_to_find(shell):
 def test_fold_and_seed_set_by_the_graph_are_no_difference(shell, reports):
     run(shell, 'study = "demo"\nfold = 2\nseed = 7', START.replace("03_model", "04_training"))
     page = shell.user_ns["p"]
-    assert page.differs == []
-    assert page.folder == reports / "demo" / "04_training" / "fold2-seed7"
+    assert page.folder == page.run_folder == reports / "demo" / "04_training" / "fold2-seed7"
 
 
 def test_a_number_that_yaml_reads_as_text_comes_with_a_hint(shell):
@@ -306,7 +305,7 @@ def test_a_finished_page_has_a_record_with_its_checks(shell, reports):
     record = files.read_json(reports / "demo" / "01_data_verification" / "record.json")
     assert record["checks"] == [{"claim": "one is one", "holds": True}]
     assert record["own"]["fold_count"] == 5
-    assert record["differs"] == []
+    assert record["needs"] == ["timing.json"]
 
 
 def test_the_record_is_written_last(shell, reports, monkeypatch):
@@ -314,14 +313,15 @@ def test_the_record_is_written_last(shell, reports, monkeypatch):
     real = files.write_bytes
     monkeypatch.setattr(files, "write_bytes", lambda path, content: (written.append(path.name), real(path, content)))
     run(shell, 'study = "demo"', PAGE, 'p.write_json({"a": 1}, "facts.json")', "p.finish()")
-    assert written == ["facts.json", "timing.json", "record.json"]
+    assert written == [".step.holder.json", "facts.json", "timing.json", "record.json"]
     assert "facts.json" in files.read_json(reports / "demo" / "01_data_verification" / "record.json")["outputs"]
 
 
-def test_a_value_by_hand_stands_in_the_record(shell, reports):
-    run(shell, 'study = "demo"\nsplit_seed = 1', PAGE, "p.finish()")
+def test_the_graph_s_record_needs_the_executed_notebook(shell, reports, monkeypatch):
+    monkeypatch.setenv(environment.ROOT_VARIABLE, str(files.ROOT))
+    run(shell, 'study = "demo"', PAGE, "p.finish()")
     record = files.read_json(reports / "demo" / "01_data_verification" / "record.json")
-    assert (record["differs"], record["own"]["split_seed"]) == (["split_seed"], 1)
+    assert record["needs"] == ["timing.json", "notebook.ipynb"]
 
 
 def test_failed_checks_stop_at_finish_all_named_and_no_record_is_written(shell, reports, capsys):
@@ -332,12 +332,75 @@ def test_failed_checks_stop_at_finish_all_named_and_no_record_is_written(shell, 
     assert not (reports / "demo" / "01_data_verification" / "record.json").exists()
 
 
-def test_a_start_takes_an_earlier_record_and_its_files_away(shell, reports):
+def test_a_start_takes_a_record_that_no_longer_holds_and_its_files_away(shell, reports):
     folder = reports / "demo" / "01_data_verification"
     run(shell, 'study = "demo"', PAGE, 'p.write_json({}, "facts.json")', "p.finish()")
+    files.write_text(folder / "facts.json", "edited")
+    files.write_text(folder / ".writing-a.csv", "left by a process that was killed")
     run(shell, PAGE)
     assert not (folder / "record.json").exists()
     assert not (folder / "facts.json").exists()
+    assert not (folder / ".writing-a.csv").exists()
+
+
+# --- runs by hand
+
+
+def test_a_finished_step_run_once_more_by_hand_takes_nothing_away(shell, reports, capsys):
+    own, apart = reports / "demo" / "01_data_verification", reports / "demo" / "by_hand" / "unchanged"
+    run(shell, 'study = "demo"', PAGE, 'p.write_json({}, "facts.json")', "p.finish()")
+    files.write_text(own / "notebook.ipynb", "executed")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in own.iterdir() if path.name[0] != "."}
+    run(shell, 'study = "demo"', PAGE, 'p.write_json({"other": 1}, "facts.json")', "p.finish()")
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
+    assert files.read_json(apart / "01_data_verification" / "facts.json") == {"other": 1}
+    assert "01_data_verification of study demo: by hand, once more\n" in capsys.readouterr().out
+
+
+def test_a_value_tried_by_hand_leaves_the_study_s_step_done(shell, reports):
+    run(shell, 'study = "demo"', PAGE, "p.finish()")
+    run(shell, 'study = "demo"\nsplit_seed = 1', PAGE, "p.finish()")
+    study = params.read_study(files.study_file("demo"))
+    assert records.stale_reasons(records.Step("01_data_verification"), study) == []
+    record = files.read_json(reports / "demo" / "by_hand" / "split_seed-1" / "01_data_verification" / "record.json")
+    assert record["own"]["split_seed"] == 1
+
+
+def test_a_training_tried_by_hand_has_a_run_of_its_own_and_one_run_once_more_that_of_the_study(shell, reports):
+    training = START.replace("03_model", "04_training")
+    run(shell, 'study = "demo"\nepochs = 3', training)
+    page = shell.user_ns["p"]
+    label = "04_training/fold0-seed0"
+    assert page.folder == page.run_folder == reports / "demo" / "by_hand" / "epochs-3" / label
+    run(shell, 'study = "demo"', training, "p.finish()", 'study = "demo"', training)
+    page = shell.user_ns["p"]
+    assert page.run_folder == reports / "demo" / label
+    assert page.folder == reports / "demo" / "by_hand" / "unchanged" / label
+
+
+def test_the_graph_writes_to_the_step_s_own_folder_whatever_lies_there(shell, reports, monkeypatch):
+    run(shell, 'study = "demo"', PAGE, "p.finish()")
+    monkeypatch.setenv(environment.ROOT_VARIABLE, str(files.ROOT))
+    run(shell, PAGE)
+    assert shell.user_ns["p"].folder == reports / "demo" / "01_data_verification"
+
+
+@pytest.mark.parametrize(
+    ("differs", "name"),
+    [
+        ({}, "unchanged"),
+        ({"epochs": 3}, "epochs-3"),
+        ({"learning_rate": 0.5, "epochs": 3}, "epochs-3_learning_rate-0.5"),
+    ],
+)
+def test_a_folder_by_hand_is_named_by_what_differs(differs, name):
+    assert notebook.name_of(differs) == name
+
+
+def test_values_that_are_no_file_name_are_told_apart_by_a_digest():
+    names = [notebook.name_of({"exclude": each}) for each in (["a/b"], ["a:b"], ["a/b" * 40])]
+    assert len(set(names)) == 3
+    assert all(name.startswith("exclude-") and "/" not in name and len(name) < 70 for name in names)
 
 
 def test_a_start_of_training_keeps_the_runs_own_files(shell, reports):
@@ -345,7 +408,7 @@ def test_a_start_of_training_keeps_the_runs_own_files(shell, reports):
     for name in ("model.safetensors", "state.pt", "run.json", "history.csv", "figures/curves.svg", "record.json"):
         files.write_text(folder / name, "old")
     run(shell, 'study = "demo"', START.replace("03_model", "04_training"))
-    left = {path.name for path in folder.rglob("*") if path.is_file()}
+    left = {path.name for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
     assert left == {"model.safetensors", "state.pt", "run.json", "history.csv"}
 
 

@@ -19,7 +19,6 @@ from tests.builders_report import (
     text_of,
     text_with,
     unreferred,
-    write_record,
     write_records,
     write_study,
 )
@@ -207,16 +206,6 @@ def test_absent_figures_and_biometry_are_left_out(study: params.Study) -> None:
     assert "below each column" not in text
 
 
-def test_a_key_set_by_hand_is_said_in_words(study: params.Study) -> None:
-    step = records.Step("05_evaluation")
-    own = records.own_values(step, study) | {"flip_average": False}
-    write_record(step, study, own=own, differs=["flip_average"])
-    text = text_of(report.build(study))
-    assert "1 key was set by hand" in text
-    assert "flip_average was no, while the study file says yes" in text
-    assert "averaged with those of the mirrored image" not in text  # prose says what was done, not what the file says
-
-
 def test_several_seeds_thresholds_baselines_and_left_out_cases_are_said_in_words(study: params.Study) -> None:
     built = report.build(study)
     content = files.read_json(built.parent / "report" / "content.json")
@@ -336,13 +325,6 @@ def test_keys_changed_after_the_runs_are_all_named_and_no_report_is_built(study:
     assert f"04_training/fold0-seed0: key epochs: {study.epochs} -> {study.epochs + 5}" in str(error.value)
     assert "05_evaluation: key flip_average: True -> False" in str(error.value)
     assert not folder(study, "report.pdf").exists()
-
-
-def test_a_key_set_by_hand_excuses_no_other_reason(study: params.Study) -> None:
-    step = records.Step("06_biometry")
-    own = records.own_values(step, study) | {"max_axis_ratio": 2.0, "hc_range_mm": [1.0, 2.0]}
-    write_record(step, study, own=own, differs=["max_axis_ratio"])
-    assert report.stale_steps(study) == [f"06_biometry: key hc_range_mm: [1.0, 2.0] -> {study.hc_range_mm}"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""Who must wait is told for whom; a killed process holds nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lib import files, locks
+
+HOLD = "import sys, time; from pathlib import Path; from lib import locks; "
+HOLD += "lock = locks.hold(Path(sys.argv[1]), 'the first'); print('held', flush=True); time.sleep(600)"
+TAKE = "import sys; from pathlib import Path; from lib import locks; "
+TAKE += (
+    "locks.hold(Path(sys.argv[1]), '05_evaluation of study demo', lambda text: print(text, flush=True)); print('taken')"
+)
+
+
+def begin(code, folder):
+    environment = os.environ | {"PYTHONPATH": str(files.ROOT)}
+    command = [sys.executable, "-c", code, str(folder)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_the_second_says_at_once_for_whom_it_waits_and_goes_on_when_the_first_is_killed(tmp_path):
+    first = begin(HOLD, tmp_path)
+    assert first.stdout.readline() == "held\n"
+    second = begin(TAKE, tmp_path)
+    said = second.stdout.readline()
+    assert said.startswith(f"05_evaluation of study demo waits for process {first.pid} on ")
+    assert "(a run by hand, since " in said
+    assert said.endswith(f"which is at work in {tmp_path}\n")
+    first.send_signal(signal.SIGKILL)
+    assert second.communicate(timeout=60)[0] == "taken\n"
+    first.wait()
+    first.stdout.close()
+
+
+def test_a_process_that_holds_a_folder_takes_it_again_and_one_release_frees_it(tmp_path):
+    said = []
+    locks.hold(tmp_path, "a page", said.append)
+    locks.hold(tmp_path, "the same page run again", said.append).release(force=True)
+    other = begin(TAKE, tmp_path)
+    assert other.communicate(timeout=60)[0] == "taken\n"
+    assert said == []
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"process": 1}'])
+def test_a_holder_without_a_whole_note_is_another_process(tmp_path, note):
+    files.write_text(tmp_path / locks.HOLDER, note)
+    assert locks.holder(tmp_path) == "another process"
