@@ -366,7 +366,10 @@ def test_a_value_tried_by_hand_leaves_the_study_s_step_done(shell, reports):
     assert record["own"]["split_seed"] == 1
 
 
-def test_a_training_tried_by_hand_has_a_run_of_its_own_and_one_run_once_more_that_of_the_study(shell, reports):
+def test_a_training_tried_by_hand_has_a_run_of_its_own_and_one_run_once_more_that_of_the_study(
+    shell, reports, monkeypatch
+):
+    monkeypatch.setattr(records, "step_inputs", lambda *_: [])
     training = START.replace("03_model", "04_training")
     run(shell, 'study = "demo"\nepochs = 3', training)
     page = shell.user_ns["p"]
