@@ -128,9 +128,8 @@ class Page:
             raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
         files.write_json(self.folder / "timing.json", measure(self.started))
         device = devices.describe(self.params.device)
-        needs = ["timing.json", *([records.EXECUTED] if environment.by_graph() else [])]
         own = self.params.model_dump()
-        records.write_record(self.folder, self.step, own, self.checks, device, self.before, needs)
+        records.write_record(self.folder, self.step, own, self.checks, device, self.before)
         self.lock.release(force=True)
         print(f"{self.step.label} of study {self.study.study} is done")
 

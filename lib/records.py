@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import files, params, provenance
+from lib import environment, files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
 EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
@@ -189,7 +189,6 @@ def write_record(
     checks: list[dict[str, Any]],
     device: str,
     before: dict[str, Any],
-    needs: list[str],
 ) -> None:
     """Writes a step's record, last of all: what it started from, keys, outputs, checks, versions, device.
 
@@ -200,18 +199,23 @@ def write_record(
         checks: {"claim": text, "holds": bool} each.
         device: in words, "" for a step that computes nothing.
         before: `snapshot` of when the step began.
-        needs: files whose content varies from run to run, without which the step has not run to its end.
     """
     record = before | {
         "step": step.label,
         "own": own,
         "outputs": step_outputs(step, folder),
-        "needs": needs,
+        "needs": needed(folder, step),
         "checks": checks,
         "versions": provenance.versions(),
         "device": device,
     }
     files.write_json(folder / "record.json", record)
+
+
+def needed(folder: Path, step: Step) -> list[str]:
+    """Files whose content varies from run to run, without which a step has not run to its end."""
+    executed = [EXECUTED] if environment.by_graph() and step.name != "report" else []  # by hand there may be none
+    return [name for name in ("timing.json", "timing.csv") if (folder / name).is_file()] + executed
 
 
 def read_record(step: Step, study: params.Study) -> dict[str, Any] | None:
@@ -277,7 +281,7 @@ def _need_reasons(needs: list[str], folder: Path) -> Iterator[str]:
     for name in needs:
         if not (folder / name).is_file():
             yield f"{name} is gone"
-        elif not _ends_whole(folder / name):
+        elif not name.endswith(".csv") and not _ends_whole(folder / name):
             yield f"{name} is cut off"
 
 

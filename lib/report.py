@@ -42,7 +42,7 @@ def build(study: params.Study) -> Path:
     for source in sorted(TEMPLATE.iterdir()):
         files.write_bytes(folder / source.name, source.read_bytes())
     files.write_bytes(pdf, typeset(folder / "report.typ", content["provenance"]["date"]))
-    records.write_record(folder, STEP, records.own_values(STEP, study), [], "", before, [])
+    records.write_record(folder, STEP, records.own_values(STEP, study), [], "", before)
     lock.release(force=True)
     return pdf
 

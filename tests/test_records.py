@@ -30,7 +30,7 @@ def finish(step, study, **changed):
     files.write_text(step.folder(study.study) / "table.csv", f"of {step.label}\n")
     own, before = records.own_values(step, study) | changed, records.snapshot(step, study)
     files.write_text(step.folder(study.study) / "timing.json", "{}")
-    records.write_record(step.folder(study.study), step, own, [], "cpu", before, ["timing.json"])
+    records.write_record(step.folder(study.study), step, own, [], "cpu", before)
 
 
 @pytest.fixture
@@ -244,9 +244,12 @@ def test_a_step_without_its_executed_notebook_must_run(finished, text, said):
     assert records.stale_reasons(MODEL, finished) == ([f"notebook.ipynb {said}"] if said else [])
 
 
-def test_a_step_without_its_timing_must_run_since_the_report_prints_it(finished):
-    (MODEL.folder(finished.study) / "timing.json").unlink()
-    assert records.stale_reasons(MODEL, finished) == ["timing.json is gone"]
+@pytest.mark.parametrize("name", ["timing.json", "timing.csv"])
+def test_a_step_without_its_timing_must_run_since_the_report_prints_it(finished, name):
+    files.write_text(MODEL.folder(finished.study) / "timing.csv", "images_per_second\n")
+    finish(MODEL, finished)
+    (MODEL.folder(finished.study) / name).unlink()
+    assert records.stale_reasons(MODEL, finished) == [f"{name} is gone"]
 
 
 def test_the_pdf_is_an_output_of_the_report(finished):
@@ -421,5 +424,5 @@ def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch)
     before = records.snapshot(VERIFICATION, study)
     monkeypatch.setattr(records, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.files": "newer"})
     own = records.own_values(VERIFICATION, study)
-    records.write_record(VERIFICATION.folder("demo"), VERIFICATION, own, [], "cpu", before, [])
+    records.write_record(VERIFICATION.folder("demo"), VERIFICATION, own, [], "cpu", before)
     assert records.stale_reasons(VERIFICATION, study) == ["code lib.files changed"]
