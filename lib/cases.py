@@ -292,9 +292,8 @@ def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
 
 
 def read_cases(path: Path) -> pd.DataFrame:
-    """The manifest as 01_data_verification wrote it; `split` and `stratum` are text."""
-    table = files.read_csv(path, CASE_COLUMNS)
-    return table.fillna({"split": "", "stratum": ""})
+    """The manifest as 01_data_verification wrote it."""
+    return files.read_csv(path, CASE_COLUMNS)
 
 
 def read_points(path: Path) -> pd.DataFrame:
@@ -326,4 +325,4 @@ def join_groups(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[
 
 def group_of(stratum: pd.Series) -> pd.Series:
     """The group of each case: the first word of its stratum, "all" where there is none."""
-    return stratum.fillna("").str.partition(" ")[0].replace("", "all").rename("group")
+    return stratum.str.partition(" ")[0].replace("", "all").rename("group")

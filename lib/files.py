@@ -1,8 +1,10 @@
 """Where a study's files lie, and how they are written: whole or not at all."""
 
+import csv
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,18 @@ from typing import Any
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT_COLUMNS = ("case", "subject", "fold_group", "stratum", "split")  # "007" is a name, not the number 7
+# Columns of text: "007" is a name and not the number 7, "NA" a name and not a missing value. Names are never empty.
+NAME_COLUMNS = (
+    *("case", "subject", "fold_group", "class", "stage", "route", "quantity", "line", "source", "seeds"),
+    *("reference", "predicted", "study_a", "study_b", "route_a", "route_b", "method", "group", "fact", "colour"),
+    *("dataset", "title", "twin", "twin_subject", "filename", "severity", "check"),
+)
+NOTE_COLUMNS = (
+    *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "what_to_do"),
+    *("twin_classes", "pixel_hash", "perceptual", "published_split"),
+)
+TEXT_COLUMNS = (*NAME_COLUMNS, *NOTE_COLUMNS)
+NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf)", re.ASCII | re.IGNORECASE)
 if not (ROOT / "pyproject.toml").is_file():
     raise ImportError(f"{ROOT} holds no pyproject.toml: install the project with 'pip install --editable .'")
 
@@ -98,21 +111,50 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Reads a table that must have some columns.
+    """Reads a table that must have some columns: text as text, numbers to the last digit.
+
+    Text are the columns of TEXT_COLUMNS, whatever they hold; an empty cell is "", and none may be empty in a column of
+    NAME_COLUMNS. All other columns hold numbers, or True and False; an empty cell is a missing number.
 
     Raises:
-        ValueError: the file is missing, is no table, or lacks a column.
+        ValueError: the file is missing, is no table, or lacks a column; a row has too few or too many cells; a name
+            is empty, or a number is none. The message names file, row and column.
     """
     if not path.is_file():
         raise ValueError(f"{path}: missing; run the notebook that writes it first")
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), float_precision="round_trip")
-    except ValueError as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file, strict=True))
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as a table: {error}") from error
-    absent = [name for name in columns if name not in table.columns]
+    header, rows = lines[0] if lines else [], lines[1:]
+    wrong = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)
+    if wrong or not header or len(set(header)) < len(header):
+        found = (
+            f"row {wrong} has {len(lines[wrong - 1])} cells, the header {len(header)}" if wrong else f"header {header}"
+        )
+        raise ValueError(f"{path}: cannot be read as a table: {found}; expected columns once each, and as many cells")
+    absent = [name for name in columns if name not in header]
     if absent:
-        raise ValueError(f"{path}: columns {absent} are missing; found {list(table.columns)}")
-    return table
+        raise ValueError(f"{path}: columns {absent} are missing; found {header}")
+    cells = zip(*rows) if rows else [()] * len(header)
+    return pd.DataFrame({name: _typed(each, f"{path}, column {name}", name) for name, each in zip(header, cells)})
+
+
+def _typed(cells: tuple[str, ...], where: str, name: str) -> pd.Series:
+    """A column's cells as text, True and False, or numbers."""
+    if name in TEXT_COLUMNS:
+        if name in NAME_COLUMNS and "" in cells:
+            raise ValueError(f"{where}, row {cells.index('') + 2}: empty; expected a name, such as a {name}'s")
+        return pd.Series(cells, dtype=object)
+    if cells and set(cells) <= {"True", "False"}:
+        return pd.Series([cell == "True" for cell in cells])
+    for row, cell in enumerate(cells, start=2):
+        if cell and not NUMBER.fullmatch(cell):
+            raise ValueError(f"{where}, row {row}: {cell!r}; expected a number (files.TEXT_COLUMNS lists text)")
+    if cells and all(cell.lstrip("+-").isdigit() for cell in cells):
+        return pd.Series([int(cell) for cell in cells])
+    return pd.Series([float(cell or "nan") for cell in cells], dtype=float)
 
 
 def sha256(path: Path) -> str:

@@ -23,7 +23,7 @@ KNOWN_COLUMNS = [
     "spacing_row_mm",
     "spacing_col_mm",
     "hc_mm",
-    "pixels",
+    "pixel_hash",
     "perceptual",
 ]
 TWIN_COLUMNS = ["case", "split", "dataset", "twin", "twin_subject", "equal_pixels", "differing_bits"]
@@ -60,10 +60,11 @@ def known_images(besides: str) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _hashes_of(name: str, folder: Path) -> pd.DataFrame:
-    key = {"listing": records.data_listing(name), "code": provenance.module_hashes({"lib.likeness", "lib.datasets"})}
+    code = provenance.module_hashes({"lib.likeness", "lib.datasets"})
+    key = {"listing": records.data_listing(name), "code": code, "columns": KNOWN_COLUMNS}
     path = files.processed_folder(f"hashes-{name}-{files.digest(key)[:16]}").with_suffix(".csv")
     if path.is_file():
-        table = pd.read_csv(path, dtype=dict.fromkeys(("case", "subject", "perceptual"), str))
+        table = files.read_csv(path, KNOWN_COLUMNS)
     else:
         dataset = datasets.DATASETS[name]
         found, _ = dataset.find_cases(folder, dataset.groups)
@@ -90,7 +91,7 @@ def _hash_row(dataset: str, case: Case) -> dict[str, object] | None:
         "spacing_row_mm": case.spacing_mm[0] if case.spacing_mm else np.nan,
         "spacing_col_mm": case.spacing_mm[1] if case.spacing_mm else np.nan,
         "hc_mm": case.reference_mm.get("hc", np.nan),
-        "pixels": looks.pixels,
+        "pixel_hash": looks.pixels,
         "perceptual": f"{looks.perceptual:016x}",
     }
 
@@ -108,7 +109,7 @@ def find_twins(found: list[Case], pixels: list[str], perceptual: list[int], know
     """
     if known.empty or not found:
         return pd.DataFrame(columns=TWIN_COLUMNS)
-    row_of = {value: row for row, value in reversed(list(enumerate(known["pixels"])))}
+    row_of = {value: row for row, value in reversed(list(enumerate(known["pixel_hash"])))}
     theirs = np.array([int(text, 16) for text in known["perceptual"]], np.uint64)
     rows = []
     for case, own, bits in zip(found, pixels, perceptual):

@@ -239,7 +239,7 @@ def exchanged_are_flagged(table: pd.DataFrame) -> bool:
     """Whether every BPD that landmarks make longer than the OFD is flagged as such."""
     axes = _axes(table, "landmark")
     rows = table[(table["route"] == "landmark") & (table["quantity"] == "hc")].set_index(["case", "seed", "stage"])
-    flags = rows["flags"].fillna("").loc[axes.index]
+    flags = rows["flags"].loc[axes.index]
     said = flags.map(lambda text: EXCHANGED in text).astype(bool)
     return bool((said == (axes["bpd"] > axes["ofd"])).all())
 

@@ -26,7 +26,14 @@ def assign_folds(
 
     Returns:
         Columns case, subject, fold_group, fold, validates; rows as in `table`.
+
+    Raises:
+        ValueError: fewer groups than folds, or a case lacks a name, subject, fold group or stratum.
     """
+    for column in ("case", "subject", "fold_group", "stratum"):
+        lacking = table.loc[table[column].isna(), "case"].tolist()
+        if lacking:
+            raise ValueError(f"{len(lacking)} cases have no {column}: {lacking[:5]}; expected one each")
     groups = table.sort_values("case").groupby("fold_group", sort=True)["stratum"].agg(["first", "size"])
     if len(groups) < fold_count:
         raise ValueError(f"{len(groups)} fold groups cannot fill {fold_count} folds")
@@ -38,7 +45,7 @@ def assign_folds(
         own = np.zeros(fold_count, dtype=int)
         for group, size in shuffled["size"].items():
             fold = int(np.lexsort((total, own))[0])
-            fold_of[str(group)] = fold
+            fold_of[group] = fold
             own[fold] += size
             total[fold] += size
     folds = table[["case", "subject", "fold_group"]].copy()

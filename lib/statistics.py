@@ -31,9 +31,16 @@ def bootstrap(values: np.ndarray, subjects: np.ndarray) -> Estimate:
     Returns:
         The estimate, with the number of values behind it.
 
+    Raises:
+        ValueError: a value is of no subject.
+
     Source: Efron 1979, with subjects as the units.
     """
-    kept = pd.DataFrame({"value": np.asarray(values, float), "subject": np.asarray(subjects)}).dropna()
+    table = pd.DataFrame({"value": np.asarray(values, float), "subject": np.asarray(subjects)})
+    nobody = np.flatnonzero(table["subject"].isna())
+    if len(nobody):
+        raise ValueError(f"{len(nobody)} of {len(table)} values are of no subject, first value {nobody[0] + 1}")
+    kept = table.dropna(subset=["value"])
     if kept.empty:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
     groups = kept.groupby("subject")["value"].agg(["sum", "size"]).to_numpy()

@@ -511,7 +511,7 @@ def test_a_table_of_landmarks_without_one_of_them_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stratum", "group"), [("malignant small", "malignant"), ("CS", "CS"), ("", "all"), (None, "all")]
+    ("stratum", "group"), [("malignant small", "malignant"), ("CS", "CS"), ("", "all"), ("nan", "nan")]
 )
 def test_the_group_of_a_case_is_the_first_word_of_its_stratum(stratum, group):
     assert cases.group_of(pd.Series([stratum], dtype=object)).tolist() == [group]

@@ -155,10 +155,38 @@ def test_a_table_is_typed_out_as_expected(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == b"case,dice\nx,0.5\ny,\n"
 
 
-def test_names_that_look_like_numbers_keep_their_zeros(tmp_path):
-    table = pd.DataFrame({name: ["007", "010"] for name in ("case", "subject", "fold_group", "stratum", "split")})
+@pytest.mark.parametrize("text", ["007", "NA", "None", "nan", "null", "N/A", "n/a", "NULL", "#N/A", "inf", "True", "-"])
+def test_text_is_text_whatever_it_says(tmp_path, text):
+    table = pd.DataFrame({name: [text, "010"] for name in files.TEXT_COLUMNS})
     files.write_csv(tmp_path / "a.csv", table)
     pd.testing.assert_frame_equal(files.read_csv(tmp_path / "a.csv", []), table)
+
+
+def test_an_empty_cell_is_a_missing_number_or_an_empty_note_and_no_name(tmp_path):
+    (tmp_path / "a.csv").write_text("case,stratum,mm,n,best\nNA,,,3,True\nb,x,inf,4,False\n")
+    table = files.read_csv(tmp_path / "a.csv", [])
+    expected = {"case": ["NA", "b"], "stratum": ["", "x"], "mm": [np.nan, np.inf], "n": [3, 4], "best": [True, False]}
+    pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
+
+
+@pytest.mark.parametrize("name", ["case", "subject", "fold_group", "class"])
+def test_an_empty_name_is_refused_with_its_file_and_row(tmp_path, name):
+    (tmp_path / "a.csv").write_text(f"{name},mm\nx,1\n,2\n")
+    with pytest.raises(ValueError, match=rf"a\.csv, column {name}, row 3: empty; expected a name"):
+        files.read_csv(tmp_path / "a.csv", [])
+
+
+@pytest.mark.parametrize("cell", ["nan", "NA", "1,5", "1_000", "3 mm", "-"])
+def test_what_is_no_number_is_refused_with_its_file_row_and_column(tmp_path, cell):
+    (tmp_path / "a.csv").write_text(f'case,mm\nx,1\ny,"{cell}"\n')
+    with pytest.raises(ValueError, match=rf"a\.csv, column mm, row 3: '{cell}'; expected a number"):
+        files.read_csv(tmp_path / "a.csv", [])
+
+
+@pytest.mark.parametrize("number", [0.1 + 0.2, 1e-320, -np.pi, 5e22, 123456789.123456789])
+def test_numbers_come_back_to_the_last_digit(tmp_path, number):
+    files.write_csv(tmp_path / "a.csv", pd.DataFrame({"mm": [number]}))
+    assert files.read_csv(tmp_path / "a.csv", [])["mm"].item() == number
 
 
 def test_a_missing_table_says_what_to_run(tmp_path):
@@ -172,7 +200,7 @@ def test_a_table_without_a_column_names_it_and_those_there_are(tmp_path):
         files.read_csv(tmp_path / "a.csv", ["case", "fold"])
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n1,2,3\n", b"a\n\xff\n"])
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n1,2,3\n", b"a,b\n1,2\n1\n", b"a\n\xff\n", b"a,a\n1,2\n"])
 def test_a_file_that_is_no_table_is_named(tmp_path, content):
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.csv: cannot be read as a table"):

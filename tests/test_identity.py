@@ -179,7 +179,7 @@ def test_what_a_case_knows_of_itself_is_kept(home):
     image = home.folder("hc18") / "training_set" / "001_HC.png"
     case = cases.Case("mine", "me", image, (image,), (0.5, 0.5), reference_mm={"hc": 99.0})
     known, _ = identity.known_images("own_data")
-    looks = [known.loc[known["case"] == "001_HC", kind].item() for kind in ("pixels", "perceptual")]
+    looks = [known.loc[known["case"] == "001_HC", kind].item() for kind in ("pixel_hash", "perceptual")]
     twins = identity.find_twins([case], [looks[0]], [int(looks[1], 16)], known)
     (found,) = identity.recover([case], twins, known)
     assert (found.subject, found.spacing_mm, found.reference_mm) == ("hc18-001", (0.5, 0.5), {"hc": 99.0})
@@ -213,7 +213,12 @@ def test_each_resized_copy_is_a_note_with_the_bits_that_differ(home):
 
 def test_a_hash_one_bit_too_far_is_no_twin():
     case = cases.Case("a", "a", Path("a.png"), (Path("a.png"),), None)
-    row = dict.fromkeys(identity.KNOWN_COLUMNS, "") | {"dataset": "hc18", "case": "x", "pixels": "0", "subject": "s"}
+    row = dict.fromkeys(identity.KNOWN_COLUMNS, "") | {
+        "dataset": "hc18",
+        "case": "x",
+        "pixel_hash": "0",
+        "subject": "s",
+    }
     near, far = (int("1" * bits, 2) for bits in (identity.FARTHEST, identity.FARTHEST + 1))
     known = pd.DataFrame([row | {"perceptual": f"{0:016x}"}])
     assert len(identity.find_twins([case], ["1"], [near], known)) == 1
@@ -222,7 +227,7 @@ def test_a_hash_one_bit_too_far_is_no_twin():
 
 def test_of_several_near_images_the_nearest_is_the_twin():
     case = cases.Case("a", "a", Path("a.png"), (Path("a.png"),), None)
-    row = dict.fromkeys(identity.KNOWN_COLUMNS, "") | {"dataset": "hc18", "subject": "s", "pixels": "0"}
+    row = dict.fromkeys(identity.KNOWN_COLUMNS, "") | {"dataset": "hc18", "subject": "s", "pixel_hash": "0"}
     bits = {"far": 0b1111, "near": 0b0001, "middle": 0b0011}
     known = pd.DataFrame([row | {"case": name, "perceptual": f"{value:016x}"} for name, value in bits.items()])
     found = identity.find_twins([case], ["1"], [0], known)
@@ -334,7 +339,7 @@ def test_hashes_are_renewed_when_the_folder_changes(home, change):
         path.with_name("003_HC_Annotation.png").unlink()
     now, _ = identity.known_images("ultrasound_fetus")
     assert len(home.hashes()) == 2
-    changed = set(first["pixels"]) ^ set(now["pixels"])
+    changed = set(first["pixel_hash"]) ^ set(now["pixel_hash"])
     assert len(changed) == {"pixels": 2, "time": 0, "gone": 1}[change]
 
 

@@ -192,6 +192,23 @@ def test_folds_come_back_from_disk_as_they_were_written(tmp_path):
     assert splits.parts(read, 1) == splits.parts(written, 1)
 
 
+@pytest.mark.parametrize("name", ["NA", "None", "nan", "null", "N/A", "n/a", "NULL", "#N/A"])
+def test_a_group_and_a_stratum_of_any_name_are_dealt_and_come_back(tmp_path, name):
+    table = groups_table([2] * 6, strata=2).replace({"subject": {"003": name}, "fold_group": {"003": name}})
+    written = splits.assign_folds(table.replace({"stratum": {"s1": name}}), 3, 0)
+    assert written["fold"].value_counts().tolist() == [4, 4, 4]
+    files.write_csv(tmp_path / "folds.csv", written)
+    pd.testing.assert_frame_equal(files.read_csv(tmp_path / "folds.csv", splits.FOLD_COLUMNS), written)
+
+
+@pytest.mark.parametrize("column", ["subject", "fold_group", "stratum"])
+def test_a_case_that_lacks_its_place_is_refused_and_not_left_out_of_all_folds(column):
+    table = groups_table([1] * 6)
+    table.loc[4, column] = None
+    with pytest.raises(ValueError, match=rf"1 cases have no {column}: \['004_0'\]"):
+        splits.assign_folds(table, 3, 0)
+
+
 # Claims of the notebooks
 
 

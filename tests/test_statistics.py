@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -44,6 +45,20 @@ def test_nan_is_left_out_and_not_counted():
     spoilt, subjects = np.append(VALUES, [np.nan, np.nan]), np.append(ONE_EACH, ["s0", "new"])
     assert statistics.bootstrap(spoilt, subjects) == statistics.bootstrap(VALUES, ONE_EACH)
     assert statistics.bootstrap(spoilt, subjects).count == 60
+
+
+@pytest.mark.parametrize("nobody", [None, np.nan, pd.NA])
+def test_a_value_of_no_subject_is_refused_and_not_left_out(nobody):
+    subjects = np.array(["a", "b", nobody, "d"], dtype=object)
+    with pytest.raises(ValueError, match="1 of 4 values are of no subject, first value 3"):
+        statistics.bootstrap(np.arange(4.0), subjects)
+
+
+@pytest.mark.parametrize("name", ["nan", "NA", "None", "null", ""])
+def test_a_subject_may_have_any_name(name):
+    subjects = ["a", "b", name, name]
+    found = statistics.bootstrap(np.array([1.0, 1.0, 0.0, 0.0]), np.array(subjects))
+    assert (found.value, found.count) == (0.5, 4)
 
 
 def test_the_same_values_give_the_same_interval_twice():
