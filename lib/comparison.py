@@ -1,6 +1,5 @@
 """This study beside others on the same cases: errors in millimetres and Dice, case by case."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +152,7 @@ def _dice_by_case(overlaps: pd.DataFrame) -> pd.DataFrame:
     return shown.groupby(["class", "case"], sort=False).agg(subject=("subject", "first"), dice=("dice", "mean"))
 
 
-def notes(own: Measured, others: list[Measured], references: pd.DataFrame) -> Iterator[str]:
+def notes(own: Measured, others: list[Measured], references: pd.DataFrame) -> list[str]:
     """What a reader of the tables must know, a sentence each.
 
     Args:
@@ -161,13 +160,11 @@ def notes(own: Measured, others: list[Measured], references: pd.DataFrame) -> It
         others: those that are compared with it.
         references: the view `views.references`.
     """
-    if not others:
-        yield "compare_with names no study: nothing is compared"
-    for other in others:
-        yield f"{own.study} and {other.study} tested the same {len(own.tested)} cases"
+    said = [f"{own.study} and {other.study} tested the same {len(own.tested)} cases" for other in others]
     for row in references[references["differ"]].to_dict("records") if len(references) else []:
         apart = f"by {row['amount_mm']:.2f} mm on average"
-        yield f"{row['quantity'].upper()}: the references of {own.study} and {row['study_b']} differ {apart}"
+        said.append(f"{row['quantity'].upper()}: the references of {own.study} and {row['study_b']} differ {apart}")
+    return said or ["compare_with names no study: nothing is compared"]
 
 
 def is_complete(own: Measured, long: pd.DataFrame) -> bool:

@@ -3,20 +3,26 @@
 import numpy as np
 import pandas as pd
 
-from lib import statistics
+from lib import tables
 from lib.cases import group_of
 
 PATIENT_COLUMNS = ["case", "group", "class", "slices", "reference_voxels", "predicted_voxels", "dice_raw", "dice"]
-COST_COLUMNS = ["class", "patients", "cut_patients", "lost_voxels", "lost_percent", "dice", "dice_without", "cost"]
+COST_COLUMNS = ["class", "n", "cut_patients", "lost_voxels", "lost_percent", "dice", "dice_without", "cost"]
 
 
 def scored(rows: pd.DataFrame) -> pd.Series:
-    """Dice of each row of the long table; 1 where neither reference nor prediction shows the class."""
-    return rows["dice"].fillna(1.0)
+    """ "Dice per patient, absent = 1": Dice of each row, and 1 where neither reference nor prediction shows the class.
+
+    It is not what is called Dice elsewhere, a mean of which leaves out whoever does not have the class.
+    """
+    return rows["dice"].mask(rows[["tp", "fp", "fn"]].sum(axis=1) == 0, 1.0)
 
 
 def listed(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """Each volume, the worst first: voxels of reference and prediction (after post-processing), Dice of both stages.
+
+    Dice is missing where the reference does not show the class; such a volume stands where its score puts it, 1 if
+    nothing is predicted and 0 otherwise.
 
     Args:
         table: cases.csv of 05_evaluation.
@@ -27,44 +33,45 @@ def listed(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """
     volumes = manifest[manifest["slices"] > 1].set_index("case")
     rows = table[table["case"].isin(volumes.index)].assign(scored=scored)
+    rows["dice"] = rows["dice"].where(tables.is_shown(rows))
     if rows.empty:
         return pd.DataFrame(columns=PATIENT_COLUMNS)
     rows["reference_voxels"], rows["predicted_voxels"] = rows["tp"] + rows["fn"], rows["tp"] + rows["fp"]
-    key, values = ["case", "class"], ["reference_voxels", "predicted_voxels", "scored"]
+    key, values = ["case", "class"], ["reference_voxels", "predicted_voxels", "dice", "scored"]
     of_stage = {
         stage: rows[rows["stage"] == stage].groupby(key, sort=False)[values].mean() for stage in ("raw", "post")
     }
-    found = of_stage["post"].rename(columns={"scored": "dice"}).assign(dice_raw=of_stage["raw"]["scored"]).reset_index()
+    found = of_stage["post"].assign(dice_raw=of_stage["raw"]["dice"]).reset_index()
     found["slices"] = volumes.loc[found["case"], "slices"].to_numpy()
     found["group"] = group_of(volumes.loc[found["case"], "stratum"]).to_numpy()
     counted = ["reference_voxels", "predicted_voxels"]
     found[counted] = found[counted].round().astype(int)
-    return found.sort_values(["dice", "case"])[PATIENT_COLUMNS].reset_index(drop=True)
+    return found.sort_values(["scored", "case"])[PATIENT_COLUMNS].reset_index(drop=True)
 
 
 def summary(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Dice per patient by class and stage: a patient without lesion of whom nothing is predicted scores 1.
+    """ "Dice per patient, absent = 1" by class and stage, over all n patients, seeds of a patient averaged first.
 
     Returns:
-        class, stage, n, dice with its interval (95 %, resampling subjects), dice_median, dice_min, absent; no row for
-        images.
+        class, stage, n, dice_per_patient with its interval (95 %, resampling subjects), median_per_patient,
+        min_per_patient, absent (predictions that score 1 for it); no row for images.
     """
     volumes = set(manifest.loc[manifest["slices"] > 1, "case"])
     rows = []
     for (name, stage), group in table[table["case"].isin(volumes)].groupby(["class", "stage"], sort=False):
-        values = scored(group)
-        found = statistics.bootstrap(values.to_numpy(float), group["subject"].to_numpy())
-        row = {"class": name, "stage": stage, "n": int(group["case"].nunique())}
-        row |= {"dice": found.value, "dice_low": found.low, "dice_high": found.high}
-        row |= {"dice_median": float(values.median()), "dice_min": float(values.min())}
-        rows.append(row | {"absent": int(group["dice"].isna().sum())})
+        own = group.assign(scored=scored)
+        found, values = tables.mean_over_cases(own, "scored"), tables.by_case(own, ["scored"])["scored"]
+        row = {"class": name, "stage": stage, "n": found.count} | tables.estimated("dice_per_patient", found)
+        row |= {"median_per_patient": float(values.median()), "min_per_patient": float(values.min())}
+        rows.append(row | {"absent": int((group[["tp", "fp", "fn"]].sum(axis=1) == 0).sum())})
     return pd.DataFrame(rows)
 
 
 def end_slice_cost(table: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
     """What leaving out end slices costs: mean Dice after post-processing as it is, and without the voxels lost there.
 
-    Nothing is predicted in a slice that is left out, so a lost voxel is a miss (FN) and no more.
+    Nothing is predicted in a slice that is left out, so a lost voxel is a miss (FN) and no more. Both means are over
+    the n patients whose reference shows the class; one of whom all is lost has, without, 1 if nothing is predicted.
 
     Args:
         table: cases.csv of 05_evaluation.
@@ -74,18 +81,17 @@ def end_slice_cost(table: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
         COST_COLUMNS, a row a class; no row for images. `cut_patients` lose something.
     """
     rows = table[(table["stage"] == "post") & table["case"].isin(lost["case"])]
-    if rows.empty:
-        return pd.DataFrame(columns=COST_COLUMNS)
     voxels = lost.set_index("case")["in_dropped_slices"]
     found = []
     for name, group in rows.groupby("class", sort=False):
-        gone = voxels.loc[group["case"]].to_numpy()
-        both = 2 * group["tp"].to_numpy()
-        total = both + group["fp"].to_numpy() + group["fn"].to_numpy() - gone
-        without = np.where(total > 0, both / np.maximum(total, 1), 1.0).mean()
-        dice, whole = scored(group).mean(), (group["tp"] + group["fn"]).sum()
-        once = voxels.loc[group["case"].unique()]  # a case has a row a seed
+        shown = group[tables.is_shown(group)]
+        gone, both = voxels.loc[shown["case"]].to_numpy(), 2 * shown["tp"].to_numpy()
+        total = both + shown["fp"].to_numpy() + shown["fn"].to_numpy() - gone
+        without = np.where(total > 0, both / np.maximum(total, 1), 1.0)
+        means = tables.by_case(shown.assign(without=without), ["dice", "without"])
+        once, whole = voxels.loc[means.index], (shown["tp"] + shown["fn"]).sum()
         counts = [len(once), int((once > 0).sum()), int(once.sum())]
         share = 100 * gone.sum() / whole if whole else np.nan
-        found.append([name, *counts, float(share), float(dice), float(without), float(without - dice)])
+        dice, dice_without = float(means["dice"].mean()), float(means["without"].mean())
+        found.append([name, *counts, float(share), dice, dice_without, dice_without - dice])
     return pd.DataFrame(found, columns=COST_COLUMNS)

@@ -301,8 +301,9 @@ def check(study: params.Study) -> list[str]:
 
     Of regions: Dice by class, of volumes also by patient, what end slices cost, and sizes. Of landmarks: how far they
     are off, and the losses of their heatmaps. Of all: agreement in mm, and the comparison with other studies. Each is
-    compared as .csv, to nine digits, and as .typ, to the letter. Not made again: the long tables themselves, every
-    other table and figure, counts in the text, and what the PDF shows.
+    compared as .csv, to nine digits, and as .typ, to the letter; and no row of a long table may be lost on the way to
+    its means. Not made again: the long tables themselves, every other table and figure, counts in the text, and what
+    the PDF shows.
 
     Raises:
         ValueError: a table is missing.
@@ -311,7 +312,7 @@ def check(study: params.Study) -> list[str]:
     if study.landmarks != "none":
         trainings = files.study_folder(study.study) / "04_training"
         made["05_evaluation/tables/heatmap_loss"] = pointing.heatmap_losses(study, trainings)
-    found = []
+    found = results.rows_lost(study)
     for name, expected in made.items():
         found += differing_cells(f"{name}.csv", expected, read_table(study, f"{name}.csv"))
         if required(study, f"{name}.typ").read_text(encoding="utf-8") != tables.to_typst(expected):

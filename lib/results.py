@@ -98,7 +98,7 @@ def describe_regions(study: params.Study) -> dict[str, Any]:
     """Dice and IoU by class; of volumes also by patient."""
     table = read_table(study, "05_evaluation/tables/per_class.csv")
     required(study, "05_evaluation/tables/per_class.typ")
-    summary = table[table["seed"].astype(str) == "all"] if "seed" in table else table
+    summary = table[table["seeds"] == "all"] if "seeds" in table else table
     return {
         "post": as_rows(summary[summary["stage"] == "post"]),
         "raw": as_rows(summary[summary["stage"] == "raw"]),
@@ -192,6 +192,26 @@ def made_again(study: params.Study) -> dict[str, pd.DataFrame]:
     if describe_biometry(study) is not None:
         made["06_biometry/tables/agreement"] = tables.agreement(read_table(study, "06_biometry/measurements.csv"))
     return made | (_comparison_again(study) if study.compare_with else {})
+
+
+def rows_lost(study: params.Study) -> list[str]:
+    """Printed tables of 05 and 06 whose n and counts leave out a row of their long table, a line each."""
+    long, step = read_table(study, "05_evaluation/cases.csv"), "05_evaluation/tables"
+    if study.landmarks != "none":
+        whole = {f"{step}/points": views.holds_all_lines(read_table(study, f"{step}/points.csv"), long)}
+    else:
+        whole = {f"{step}/per_class": tables.holds_all_cases(read_table(study, f"{step}/per_class.csv"), long)}
+    if datasets.of(study).volumes:
+        table, sizes = (read_table(study, f"06_biometry/{name}.csv") for name in ("tables/volumes", "volumes"))
+        whole["06_biometry/tables/volumes"] = views.holds_all_volumes(table, sizes)
+    if describe_biometry(study) is not None:
+        table, heads = (read_table(study, f"06_biometry/{name}.csv") for name in ("tables/agreement", "measurements"))
+        whole["06_biometry/tables/agreement"] = tables.holds_all_measurements(table, heads)
+    return [
+        f"{name}.csv: n and what is counted beside it leave out rows of the long table"
+        for name in whole
+        if not whole[name]
+    ]
 
 
 def _patients_again(study: params.Study, long: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -7,29 +7,17 @@ import numpy as np
 import pandas as pd
 
 from lib import files, statistics
+from lib.statistics import Estimate
 
 DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by the last word
 UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
-WORDS = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "mae": "Mean abs. error",
-    "hc": "HC",
-    "bpd": "BPD",
-    "ofd": "OFD",
-    "csp": "CSP",
-    "lv": "LV",
-    "n": "n",
-    "a": "A",
-    "b": "B",
-    "tp": "TP",
-    "fp": "FP",
-    "fn": "FN",
-    "tn": "TN",
-    "sha256": "SHA-256",
-}
+ABBREVIATIONS = ("hc", "bpd", "ofd", "csp", "lv", "a", "b", "tp", "fp", "fn", "tn")
+WORDS = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "n": "n", "sha256": "SHA-256"}
+WORDS |= {word: word.upper() for word in ABBREVIATIONS}
+TITLES = {"dice_per_patient": "Dice per patient, absent = 1"}
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
 DETECTION = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
+AGREEMENT_KEY = ["quantity", "route", "stage"]
 GUESSES = ("baseline", "mean shape", "blank map")  # routes that look at no image
 WIDE = 12  # columns from which a table is set smaller, so that it fits the page
 DASH = "–"
@@ -137,6 +125,8 @@ def format_float(value: float, name: str) -> str:
 
 def title(name: str) -> str:
     """A column's name for reading, its unit in brackets."""
+    if name in TITLES:
+        return TITLES[name]
     words = str(name).split("_")
     unit = UNITS.get(words[-1]) if len(words) > 1 else None
     text = " ".join(WORDS.get(word, word) for word in (words[:-1] if unit else words))
@@ -156,12 +146,43 @@ def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n") + '"'
 
 
+def estimated(name: str, found: Estimate) -> dict[str, float]:
+    """A mean with the ends of its interval beside it: <name>, <name>_low, <name>_high."""
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
+    """The subject of each case, and the means of some columns over its seeds, what is missing left out."""
+    return rows.groupby("case", sort=False).agg({"subject": "first"} | dict.fromkeys(values, "mean"))
+
+
+def mean_over_cases(rows: pd.DataFrame, value: str) -> Estimate:
+    """The mean of a column over cases whose seeds are averaged first, and in how many cases it is not missing."""
+    found = by_case(rows, [value])
+    return statistics.bootstrap(found[value].to_numpy(float), found["subject"].to_numpy())
+
+
+def counts_all(table: pd.DataFrame, long: pd.DataFrame, key: list[str], in_mean: pd.Series, others: list[str]) -> bool:
+    """Whether no row is lost between a long table and its view.
+
+    Args:
+        table: the view, in which n counts cases.
+        long: the long table.
+        key: columns that tell the view's rows apart.
+        in_mean: of each row of the long table, whether the mean should hold it.
+        others: columns of the view that count all other rows.
+    """
+    cases = long[in_mean].drop_duplicates(["case", *key])
+    counted = table.reindex(columns=["n", *others]).sum()
+    return [counted["n"], counted[others].sum()] == [len(cases), int((~in_mean).sum())]
+
+
 def per_class(cases: pd.DataFrame) -> pd.DataFrame:
     """Dice and IoU by class and stage, with what the mean leaves out beside it.
 
-    A mean is over the cases whose reference shows the class, a miss counting 0. Absent (in neither mask), missed
-    (shown, nothing predicted) and invented (predicted, not shown) cases are counted. With several seeds, each has
-    its rows too; n of the rows "all" counts a case once, their other counts are of predictions.
+    A mean is over the n cases whose reference shows the class, a miss counting 0; seeds of a case are averaged first.
+    Absent (in neither mask), missed (shown, nothing predicted) and invented (predicted, not shown) are counted, one a
+    prediction. With several seeds, each has its rows too.
 
     Args:
         cases: the long table of 05_evaluation, one row a case x class x stage.
@@ -172,54 +193,66 @@ def per_class(cases: pd.DataFrame) -> pd.DataFrame:
     seeds = list(dict.fromkeys(cases["seed"]))
     rows = []
     for (name, stage), group in cases.groupby(["class", "stage"], sort=False):
-        rows.append({"class": name, "stage": stage, "seed": "all"} | describe_class(group))
-        for seed in seeds if len(seeds) > 1 else []:
-            own = describe_class(group[group["seed"] == seed])
-            rows.append({"class": name, "stage": stage, "seed": str(seed)} | own)
+        of_seeds = {str(seed): group[group["seed"] == seed] for seed in seeds if len(seeds) > 1}
+        for of, own in ({"all": group} | of_seeds).items():
+            rows.append({"class": name, "stage": stage, "seeds": of} | describe_class(own))
     table = pd.DataFrame(rows)
-    return table if len(seeds) > 1 else table.drop(columns="seed", errors="ignore")
+    return table if len(seeds) > 1 else table.drop(columns="seeds", errors="ignore")
+
+
+def holds_all_cases(table: pd.DataFrame, cases: pd.DataFrame) -> bool:
+    """Whether n, absent and invented of `per_class` count every row of the long table."""
+    whole = table[table["seeds"] == "all"] if "seeds" in table else table
+    return counts_all(whole, cases, ["class", "stage"], is_shown(cases), ["absent", "invented"])
+
+
+def is_shown(rows: pd.DataFrame) -> pd.Series:
+    """Whether the reference of each row of the long table shows the class."""
+    return rows["tp"] + rows["fn"] > 0
+
+
+def dice_by_case(rows: pd.DataFrame) -> pd.DataFrame:
+    """Subject, Dice and IoU of each case whose reference shows the class, a miss counting 0: what "Dice" is a mean of.
+
+    Args:
+        rows: of the long table of 05_evaluation, of one class and stage; seeds are averaged.
+    """
+    return by_case(rows[is_shown(rows)], ["dice", "iou"])
 
 
 def describe_class(group: pd.DataFrame) -> dict[str, object]:
     """One row of `per_class`."""
-    in_reference, in_prediction = group["tp"] + group["fn"] > 0, group["tp"] + group["fp"] > 0
-    shown = group[in_reference]
-    subjects = shown["subject"].to_numpy()
-    dice = statistics.bootstrap(shown["dice"].to_numpy(float), subjects)
-    iou = statistics.bootstrap(shown["iou"].to_numpy(float), subjects)
+    shown, in_prediction = is_shown(group), group["tp"] + group["fp"] > 0
+    of_cases = dice_by_case(group)
+    dice, iou = (mean_over_cases(group[shown], name) for name in ("dice", "iou"))
     tp, fp, fn = (int(group[name].sum()) for name in ("tp", "fp", "fn"))
     return {
-        "n": int(shown["case"].nunique()),
-        "dice": dice.value,
-        "dice_low": dice.low,
-        "dice_high": dice.high,
-        "dice_median": float(shown["dice"].median()),
-        "dice_min": float(shown["dice"].min()),
-        "iou": iou.value,
-        "iou_low": iou.low,
-        "iou_high": iou.high,
+        "n": dice.count,
+        **estimated("dice", dice),
+        "dice_median": float(of_cases["dice"].median()),
+        "dice_min": float(of_cases["dice"].min()),
+        **estimated("iou", iou),
         "pooled_dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else float("nan"),
-        "absent": int((~in_reference & ~in_prediction).sum()),
+        "absent": int((~shown & ~in_prediction).sum()),
         "missed": count_missed(group),
-        "no_overlap": int((in_reference & (group["tp"] == 0)).sum()),
+        "no_overlap": int((shown & (group["tp"] == 0)).sum()),
         "invented": count_invented(group),
     }
 
 
 def detection(cases: pd.DataFrame) -> pd.DataFrame:
-    """Sensitivity, specificity and precision of pixels by class and stage: class, stage, n and each with its interval.
+    """Sensitivity, specificity and precision of pixels by class and stage, each with its n and interval, and pooled.
 
-    Means over images in which they are defined: sensitivity where the reference shows the class, precision where the
-    prediction does. Pooled ones, of summed counts, stand beside them.
+    A mean is over the n images in which it is defined (sensitivity where the reference shows the class, precision
+    where the prediction does), seeds averaged first; pooled ones are of summed counts.
     """
     rows = []
     for (name, stage), group in cases.groupby(["class", "stage"], sort=False):
-        row: dict[str, object] = {"class": name, "stage": stage, "n": int(group["case"].nunique())}
+        row: dict[str, object] = {"class": name, "stage": stage}
         for metric, (hit, other) in DETECTION.items():
             whole = group[hit] + group[other]
-            each = (group[hit] / whole.where(whole > 0)).to_numpy(float)
-            found = statistics.bootstrap(each, group["subject"].to_numpy())
-            row |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
+            found = mean_over_cases(group.assign(**{metric: group[hit] / whole.where(whole > 0)}), metric)
+            row |= {f"n_{metric}": found.count} | estimated(metric, found)
             row[f"pooled_{metric}"] = float(group[hit].sum() / whole.sum()) if whole.sum() else float("nan")
         rows.append(row)
     return pd.DataFrame(rows)
@@ -237,7 +270,7 @@ def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
     rows = [
         {part: value, "class": name, "cases": int(group["case"].nunique())}
         | {key: each for key, each in describe_class(group).items() if key in kept}
-        for value, of_part in post.groupby(part, sort=True)
+        for value, of_part in post.groupby(part, sort=True, dropna=False)
         for name, group in of_part.groupby("class", sort=False)
     ]
     return pd.DataFrame(rows)
@@ -246,22 +279,20 @@ def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
 def effect(cases: pd.DataFrame) -> pd.DataFrame:
     """What post-processing changes, paired by case: post minus raw, a row a class.
 
-    Dice is compared where the reference shows the class; misses and inventions are counted in both stages.
+    Dice is compared in the n cases whose reference shows the class, seeds averaged first. All else counts
+    predictions, misses and inventions in both stages.
     """
     rows = []
     for name, group in cases.groupby("class", sort=False):
         raw, post = (group[group["stage"] == stage].set_index(["case", "seed"]) for stage in ("raw", "post"))
         post = post.loc[raw.index]
-        shown = (raw["tp"] + raw["fn"] > 0).to_numpy()
-        change = np.where(shown, post["dice"] - raw["dice"], np.nan)
-        found = statistics.bootstrap(change, raw["subject"].to_numpy())
+        change = (post["dice"] - raw["dice"]).where(is_shown(raw))
+        found = mean_over_cases(raw.assign(change=change), "change")
         rows.append(
             {
                 "class": name,
-                "n": int(raw[shown].index.get_level_values("case").nunique()),
-                "change": found.value,
-                "change_low": found.low,
-                "change_high": found.high,
+                "n": found.count,
+                **estimated("change", found),
                 "better": int((change > 0).sum()),
                 "worse": int((change < 0).sum()),
                 "missed_raw": count_missed(raw),
@@ -275,12 +306,12 @@ def effect(cases: pd.DataFrame) -> pd.DataFrame:
 
 def count_missed(rows: pd.DataFrame) -> int:
     """Rows whose reference shows the class and whose prediction does not."""
-    return int(((rows["tp"] + rows["fn"] > 0) & (rows["tp"] + rows["fp"] == 0)).sum())
+    return int((is_shown(rows) & (rows["tp"] + rows["fp"] == 0)).sum())
 
 
 def count_invented(rows: pd.DataFrame) -> int:
     """Rows whose prediction shows the class and whose reference does not."""
-    return int(((rows["tp"] + rows["fn"] == 0) & (rows["tp"] + rows["fp"] > 0)).sum())
+    return int((~is_shown(rows) & (rows["tp"] + rows["fp"] > 0)).sum())
 
 
 def confusion(long: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
@@ -299,38 +330,6 @@ def confusion(long: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
     return table
 
 
-def shapes(long: pd.DataFrame) -> pd.DataFrame:
-    """Predicted structures against reference ones, by class: area, place and form, over cases that show both.
-
-    Args:
-        long: shapes.csv of 06_biometry, a row a case x seed x class x source.
-    """
-    rows = []
-    for name, group in long.groupby("class", sort=False):
-        key = ["case", "seed"]
-        one, other = (group[group["source"] == source].set_index(key) for source in ("reference", "predicted"))
-        other = other.loc[one.index]
-        both = ((one["parts"] > 0) & (other["parts"] > 0)).to_numpy()
-        one, other = one[both], other[both]
-        apart = np.hypot(*(other[f"centroid_{axis}_mm"] - one[f"centroid_{axis}_mm"] for axis in ("row", "col")))
-        area = (other["area_mm2"] - one["area_mm2"]).abs()
-        rows.append(
-            {
-                "class": name,
-                "n": int(one.index.get_level_values("case").nunique()),
-                "reference_area_mm2": float(one["area_mm2"].mean()),
-                "area_error_mm2": float(area.mean()),
-                "area_error_percent": float((area / one["area_mm2"] * 100).mean()),
-                "centroid_distance_mm": float(np.mean(apart)) if len(apart) else float("nan"),
-                "height_error_mm": float((other["height_mm"] - one["height_mm"]).abs().mean()),
-                "width_error_mm": float((other["width_mm"] - one["width_mm"]).abs().mean()),
-                "eccentricity": float(one["eccentricity"].mean()),
-                "eccentricity_error": float((other["eccentricity"] - one["eccentricity"]).abs().mean()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
     """Error in millimetres by quantity, route and stage, over cases whose reference is known.
 
@@ -346,15 +345,22 @@ def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
         resampling subjects); the limits are those of agreement (95 % of predictions), which treat images of one
         subject as independent.
     """
-    is_guess = measurements["route"].isin(GUESSES)
-    repeated = is_guess & (
-        (measurements["stage"] == "raw") | measurements.duplicated(["case", "quantity", "route", "stage"])
-    )
-    groups = dict(list(measurements[~repeated].groupby(["quantity", "route", "stage"], sort=False)))
+    groups = dict(list(with_guesses_once(measurements).groupby(AGREEMENT_KEY, sort=False)))
     quantities = list(dict.fromkeys(quantity for quantity, _, _ in groups))
     ordered = sorted(groups, key=lambda key: quantities.index(key[0]))  # stable: routes, stages as they come
-    rows = [dict(zip(("quantity", "route", "stage"), key)) | describe_agreement(groups[key]) for key in ordered]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([dict(zip(AGREEMENT_KEY, key)) | describe_agreement(groups[key]) for key in ordered])
+
+
+def with_guesses_once(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Rows of measurements.csv; of a guess, which knows no stage and no seed, one a case and quantity."""
+    again = measurements.duplicated(["case", *AGREEMENT_KEY]) | (measurements["stage"] == "raw")
+    return measurements[~(again & measurements["route"].isin(GUESSES))]
+
+
+def holds_all_measurements(table: pd.DataFrame, measurements: pd.DataFrame) -> bool:
+    """Whether n and not_measured of `agreement` count every row of measurements.csv that has a reference."""
+    known = with_guesses_once(measurements[measurements["reference_mm"].notna()])
+    return counts_all(table, known, AGREEMENT_KEY, known["predicted_mm"].notna(), ["not_measured"])
 
 
 def describe_agreement(group: pd.DataFrame) -> dict[str, object]:
@@ -363,20 +369,20 @@ def describe_agreement(group: pd.DataFrame) -> dict[str, object]:
     measured = known[known["predicted_mm"].notna()]
     difference = measured["predicted_mm"] - measured["reference_mm"]
     errors = measured.assign(mm=difference.abs(), percent=difference.abs() / measured["reference_mm"] * 100)
-    by_case = errors.groupby("case", sort=False).agg({"subject": "first", "mm": "mean", "percent": "mean"})
-    error = statistics.bootstrap(by_case["mm"].to_numpy(float), by_case["subject"].to_numpy())
+    of_cases = by_case(errors, ["mm", "percent"])
+    error = statistics.bootstrap(of_cases["mm"].to_numpy(float), of_cases["subject"].to_numpy())
     enough = len(difference) >= 2
     limits = statistics.limits_of_agreement(difference.to_numpy(float)) if enough else (float("nan"),) * 3
     return {
-        "n": len(by_case),
+        "n": error.count,
         "not_measured": len(known) - len(measured),
         "mae_mm": error.value,
         "mae_low": error.low,
         "mae_high": error.high,
-        "mae_percent": float(by_case["percent"].mean()),
-        "median_mm": float(by_case["mm"].median()),
+        "mae_percent": float(of_cases["percent"].mean()),
+        "median_mm": float(of_cases["mm"].median()),
         "bias_mm": limits[0],
         "lower_limit_mm": limits[1],
         "upper_limit_mm": limits[2],
-        "flagged": int(group["flags"].fillna("").astype(str).ne("").sum()),
+        "flagged": int(group["flags"].ne("").sum()),
     }

@@ -98,7 +98,7 @@ def region_task(
 ) -> Task:
     """The task of giving each pixel its class; pooled Dice or IoU, averaged with class weights, chooses."""
     return Task(
-        metric={"dice": "Dice", "iou": "IoU"}[metric],
+        metric={"dice": "pooled Dice", "iou": "pooled IoU"}[metric],
         threshold_mode="rel",
         target=_mask,
         loss=partial(_region_loss, mixture=mixture),

@@ -288,7 +288,7 @@ def write_biometry(study: params.Study) -> None:
     files.write_csv(at / "shapes.csv", shapes)
     files.write_csv(at / "volumes.csv", volumes)
     tables.save(tables.agreement(long), at / "tables" / "agreement")
-    tables.save(tables.shapes(shapes), at / "tables" / "shapes")
+    tables.save(views.shapes(shapes), at / "tables" / "shapes")
     tables.save(measurement.flagged(long), at / "tables" / "flagged")
     tables.save(views.volumes(volumes), at / "tables" / "volumes")
     figures.save(figures.agreement_scatter(long), at / "figures" / "scatter")

@@ -130,9 +130,7 @@ def test_with_nothing_to_compare_with_tables_are_empty_and_it_is_said():
     assert long.empty
     assert comparison.compare_overlaps(own, []).columns.tolist() == comparison.OVERLAP_COLUMNS
     assert comparison.is_complete(own, long)
-    assert list(comparison.notes(own, [], views.references(long))) == [
-        "compare_with names no study: nothing is compared"
-    ]
+    assert comparison.notes(own, [], views.references(long)) == ["compare_with names no study: nothing is compared"]
 
 
 def test_a_study_without_a_measured_head_is_compared_by_overlaps_alone():
@@ -146,13 +144,13 @@ def test_a_study_without_a_measured_head_is_compared_by_overlaps_alone():
 def test_references_that_lie_half_a_millimetre_apart_are_said():
     own, other = ellipse_study(), landmark_study()
     references = views.references(comparison.compare_all(own, [other]))
-    assert list(comparison.notes(own, [other], references)) == [
+    assert comparison.notes(own, [other], references) == [
         "ellipses and points tested the same 4 cases",
         "HC: the references of ellipses and points differ by 1.00 mm on average",
     ]
     nearer = study("points", other.measurements.assign(reference_mm=[100.4, 199.6, 300.4, 399.6] * 4))
     references = views.references(comparison.compare_all(own, [nearer]))
-    assert list(comparison.notes(own, [nearer], references)) == ["ellipses and points tested the same 4 cases"]
+    assert comparison.notes(own, [nearer], references) == ["ellipses and points tested the same 4 cases"]
 
 
 def test_a_pair_that_lacks_a_measured_case_is_found_out():

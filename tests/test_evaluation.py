@@ -421,7 +421,7 @@ def test_dice_of_four_patients_is_the_one_by_hand_and_absent_where_there_is_noth
 def test_the_mean_over_patients_counts_a_right_nothing_as_1_and_the_long_table_as_absent(volumes):
     bench, measured = volumes
     row = patients.summary(measured.table, bench.table).set_index("stage").loc["post"]
-    assert row["dice"] == pytest.approx((48 / 72 + 1 + 64 / 80 + 80 / 102) / 4)
+    assert row["dice_per_patient"] == pytest.approx((48 / 72 + 1 + 64 / 80 + 80 / 102) / 4)
     assert (row["n"], row["absent"]) == (4, 1)
     long = tables.per_class(measured.table).query("stage == 'post'").iloc[0]
     assert long["dice"] == pytest.approx((48 / 72 + 64 / 80 + 80 / 102) / 3)
@@ -435,7 +435,7 @@ def test_a_dropped_end_slice_costs_a_fifth_of_one_patient_s_dice(volumes):
     (row,) = patients.end_slice_cost(measured.table, lost).to_dict("records")
     assert (row["lost_voxels"], row["cut_patients"]) == (16, 1)
     assert row["lost_percent"] == pytest.approx(100 * 16 / (48 + 48 + 42))
-    assert row["cost"] == pytest.approx((1 - 64 / 80) / 4)
+    assert row["cost"] == pytest.approx((1 - 64 / 80) / 3)
 
 
 def test_a_volume_s_prediction_lies_in_one_file_with_a_page_a_native_slice(volumes):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lib import figures, measurement, statistics
+from lib import figures, measurement, statistics, tables
 from lib.cases import QUANTITIES
 from lib.tables import GUESSES
 
@@ -34,7 +34,9 @@ def overlap_rows(counts: list[tuple[int, int, int]]) -> pd.DataFrame:
     table = pd.DataFrame(counts, columns=["tp", "fp", "fn"])
     total = 2 * table["tp"] + table["fp"] + table["fn"]
     table["case"] = [f"c{place}" for place in range(len(table))]
-    return table.assign(**{"class": "csp", "stage": "post"}, dice=2 * table["tp"] / total.where(total > 0))
+    dice = 2 * table["tp"] / total.where(total > 0)
+    table = table.assign(**{"class": "csp", "stage": "post"}, dice=dice, iou=dice / (2 - dice))
+    return table.assign(subject=table["case"], seed=0)
 
 
 def measured(count: int) -> pd.DataFrame:
@@ -423,6 +425,20 @@ def test_every_case_has_a_bar_as_high_as_its_dice_in_order_and_mean_and_median_a
     assert [bar.get_height() for bar in axes.patches] == pytest.approx([0, 2 / 3, 0.9])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["c1", "c0", "c2"]
     assert axes.get_title() == "mean 0.522 (solid), median 0.667 (dashed)"
+    assert "(n = 3; not in the reference: absent 1, invented 0)" in axes.get_xlabel()
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_bars_show_the_mean_median_and_n_of_the_table_though_cases_are_missed_absent_and_invented(seeds: int) -> None:
+    counts = [(2, 1, 1), (0, 0, 4), (9, 1, 1), (0, 0, 0), (0, 5, 0), (0, 3, 0)]
+    table = pd.concat([overlap_rows(counts).assign(seed=seed) for seed in range(seeds)])
+    row = tables.per_class(table).iloc[0]
+    (axes,) = figures.dice_bars(table, ["background", "csp"]).axes
+    heights = [bar.get_height() for bar in axes.patches]
+    assert (len(heights), min(heights)) == (row["n"], row["dice_min"])
+    assert np.mean(heights) == pytest.approx(row["dice"])
+    assert [line.get_ydata()[0] for line in axes.lines] == [row["dice"], row["dice_median"]]
+    assert f"absent {row['absent']}, invented {row['invented']}" in axes.get_xlabel()
 
 
 def test_bars_of_a_case_with_several_seeds_are_one() -> None:

@@ -291,7 +291,7 @@ def test_a_shifted_prediction_is_found_by_its_centroid(written, tmp_path):
     def shift(region, head):
         return np.roll(region, (3, 4), axis=(0, 1))  # five pixels
 
-    found = tables.shapes(describe_shapes(written, tmp_path, change=shift)).iloc[0]
+    found = views.shapes(describe_shapes(written, tmp_path, change=shift)).iloc[0]
     tested = [head for head in large_heads() if head.name in set(masks_of(written[1])["case"])]
     expected = np.mean([5 * head.spacing_mm for head in tested])
     assert found["centroid_distance_mm"] == pytest.approx(expected, abs=0.03)  # the reference is fitted to an outline

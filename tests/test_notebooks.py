@@ -1,6 +1,7 @@
 """Notebooks are pages: rules that each of them keeps, and the demo study run with them."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ NOT_A_NOTEBOOK = ("report",)
 OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{records.OF_LANDMARKS}.ipynb"  # a second one of one step
 RESULT = re.compile(r"\d\s*%|\b\d+\.\d+")  # 95 %, 0.97
 INTERVAL = "95 % of single measurements"  # what limits of agreement are, not a result
+SPEED = re.compile(r"\d+ images/s")
+OBJECT = re.compile(r".{0,60}( object | at )0x|<(generator|function|bound method|zip|map|filter)\b")
 MOST_LINES = {"function": 10, "cell": 25}
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -246,6 +249,20 @@ def assert_shows_what_it_saved(study: Path) -> None:
         assert len(pictures) == (len(list(saved.iterdir())) if saved.is_dir() else 0), path
 
 
+def outputs_of(path: Path) -> list[str]:
+    """What each code cell of an executed notebook shows, as JSON; speeds apart, which are another time's."""
+    cells = [cell for cell in files.read_json(path)["cells"] if cell["cell_type"] == "code"]
+    shown = [cell["outputs"] if "timing.csv" not in "".join(cell["source"]) else [] for cell in cells]
+    return [SPEED.sub("", json.dumps(each, sort_keys=True)) for each in shown]
+
+
+def assert_prints_values(study: Path) -> None:
+    """No executed notebook of a study prints where an object lies instead of what it holds."""
+    for path in sorted(study.rglob("notebook.ipynb")):
+        for output in outputs_of(path):
+            assert not OBJECT.search(output), (path, OBJECT.search(output))
+
+
 def dice(reports: Path, class_name: str) -> float:
     table = pd.read_csv(reports / "demo" / "05_evaluation" / "tables" / "per_class.csv").set_index(["class", "stage"])
     return float(table.loc[(class_name, "post"), "dice"])
@@ -260,6 +277,25 @@ def test_the_demo_study_runs_from_nothing_to_its_pdf(demo_reports):
 @pytest.mark.study
 def test_an_executed_notebook_shows_every_figure_that_it_saved(demo_reports):
     assert_shows_what_it_saved(demo_reports / "demo")
+
+
+@pytest.mark.study
+def test_no_executed_notebook_prints_an_object_instead_of_what_it_holds(demo_reports, kinds_project):
+    assert_prints_values(demo_reports)
+    assert_prints_values(kinds_project / "reports")
+
+
+@pytest.mark.slow
+@pytest.mark.study
+def test_every_notebook_executed_again_differs_in_nothing_but_times(tiny_project, project):
+    first, again = tiny_project / "reports" / "tiny", project / "reports" / "tiny"
+    shutil.rmtree(again)
+    done = run_study(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    executed = sorted(path.relative_to(first) for path in first.rglob("notebook.ipynb"))
+    assert len(executed) >= 6
+    for name in executed:
+        assert outputs_of(again / name) == outputs_of(first / name), name
 
 
 @pytest.mark.study
@@ -311,6 +347,7 @@ def test_a_notebook_by_itself_from_another_folder_leaves_equal_tables(reports, d
         assert (apart / name).read_bytes() == (own / name).read_bytes(), name
     assert set(states(reports).values()) == {"done"}
     assert [path.name for path in elsewhere.iterdir()] == ["out.ipynb"]
+    assert outputs_of(elsewhere / "out.ipynb") == outputs_of(demo_reports / folder / "notebook.ipynb")
 
 
 @pytest.mark.study
@@ -390,6 +427,9 @@ def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_ag
     after = record_times(reports / "tiny_points")
     assert {step for step in after if after[step] != before.get(step)} == {"07_comparison", "report"}
     assert_shows_what_it_saved(reports / "tiny_points")
+    assert_prints_values(reports / "tiny_points")
+    said = outputs_of(reports / "tiny_points" / "07_comparison" / "notebook.ipynb")
+    assert any("tiny_points and twin tested the same" in output for output in said)
     compared = pd.read_csv(reports / "tiny_points" / "07_comparison" / "comparison.csv")
     twins = compared[(compared["study_b"] == "twin") & (compared["route_a"] == compared["route_b"])]
     assert len(twins)

@@ -3,10 +3,23 @@
 import unicodedata
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import cases
+from lib import (
+    cases,
+    datasets,
+    evaluation,
+    files,
+    metrics,
+    params,
+    preprocessing,
+    splits,
+    statistics,
+    tables,
+    verification,
+)
 from lib.datasets import own
 from tests import builders
 from tests.builders import save_png
@@ -418,3 +431,67 @@ def test_class_indices_in_a_jpeg_are_refused(tmp_path, pixels, class_count):
 def test_a_16_bit_mask_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"m\.png: 16 bits a channel"):
         decoded(save_png(tmp_path / "m.png", MASK.astype(np.uint16)))
+
+
+# Names that tables take for missing values
+
+CALLED = ("NA", "null", "None", "nan", "N/A", "n/a", "NULL", "#N/A")  # initials, codes of exports
+HARD = "NA"  # the patient whose images go wrong: without them the mean is much better
+
+
+def write_called(folder):
+    """Two images of each of eight patients, four of them in files called as missing values; heads in noise."""
+    rows, at = ["name,subject,spacing_mm,stratum"], np.mgrid[:36, :48]
+    for place in range(2 * len(CALLED)):
+        draw, subject = np.random.default_rng(place), CALLED[place // 2]
+        name = CALLED[place] if place < 4 else f"c{place}"
+        mask = ((at[0] - draw.uniform(14, 22)) / 9) ** 2 + ((at[1] - draw.uniform(18, 30)) / 12) ** 2 <= 1
+        image = np.kron(draw.uniform(0, 120, (6, 8)), np.ones((6, 6))) + 90 * mask
+        save_png(folder / "images" / f"{name}.png", image.astype(np.uint8))
+        save_png(folder / "masks" / f"{name}.png", mask.astype(np.uint8) * 255)
+        rows.append(f"{name},{subject},0.5,{CALLED[place % 2]}")
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_patients_images_classes_and_strata_called_as_missing_values_are_lost_nowhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "processed_folder", lambda name: tmp_path / "processed" / name)
+    classes, demo = ["background", "nan"], params.read_study(files.study_file("demo"))
+    study = demo.model_copy(update={"dataset": "own_called", "classes": classes, "groups": []})
+    dataset = datasets.of(study)
+    verified = verification.verify(dataset, "own_called", write_called(tmp_path / "raw"))
+    assert not verified.findings["severity"].isin(["stop", "warn"]).any()
+    written = {"cases": verified.cases, "folds": splits.assign_folds(verified.cases, 4, seed=0)}
+    for name, table in written.items():
+        files.write_csv(tmp_path / f"{name}.csv", table)
+    manifest, folds = cases.read_cases(tmp_path / "cases.csv"), files.read_csv(tmp_path / "folds.csv", [])
+    pd.testing.assert_frame_equal(folds, written["folds"])
+    assert set(manifest["subject"]) == set(folds["subject"]) == set(CALLED)
+    tested = [name for fold in range(4) for name in splits.parts(folds, fold)["test"]]
+    assert sorted(tested) == sorted(manifest["case"])
+
+    source = preprocessing.Source(
+        manifest, dataset, None, builders.step_params("02_preprocessing", image_size=[32, 48])
+    )
+    prepared = preprocessing.preprocess(source)
+    assert prepared.rows(manifest["case"].tolist()).tolist() == list(range(16))
+
+    rows = []
+    for case in manifest.to_dict("records"):
+        reference = dataset.read_mask(cases.split_paths(case["mask"]))
+        predicted = np.roll(reference, 20 if case["subject"] == HARD else 1, axis=1)
+        (counts,) = evaluation.class_rows(metrics.confusion(reference, predicted, 2), classes).values()
+        rows += [{**case, "fold": 0, "seed": 0, "class": "nan", "stage": stage} | counts for stage in ("raw", "post")]
+    files.write_csv(tmp_path / "long.csv", pd.DataFrame(rows)[evaluation.COLUMNS])
+    long = files.read_csv(tmp_path / "long.csv", evaluation.COLUMNS)
+    table = tables.per_class(long)
+    assert tables.holds_all_cases(table, long)
+    row = table.iloc[0]
+    dice, subjects = (np.array([each[key] for each in rows[::2]]) for key in ("dice", "subject"))
+    expected = statistics.bootstrap(dice, np.unique(subjects, return_inverse=True)[1])
+    assert dice.mean() < 0.9 < dice[subjects != HARD].mean()
+    assert (row["class"], row["n"], row["dice"]) == ("nan", 16, pytest.approx(dice.mean()))
+    assert (row["dice_low"], row["dice_high"]) == pytest.approx((expected.low, expected.high))
+    group = cases.group_of(manifest.set_index("case")["stratum"])
+    of_parts = tables.by_part(long.join(group, on="case"), "group")
+    assert of_parts[["group", "cases", "n"]].values.tolist() == [["NA", 8, 8], ["null", 8, 8]]

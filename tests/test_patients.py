@@ -40,8 +40,9 @@ def test_patients_are_listed_from_the_worst_with_voxels_and_dice_of_both_stages(
     assert found.columns.tolist() == patients.PATIENT_COLUMNS
     assert found["case"].tolist() == ["a", "d", "c", "b"]
     rows = found.set_index("case")
-    assert rows["dice"].to_dict() == pytest.approx(DICE)
-    assert rows["dice_raw"].to_dict() == pytest.approx({"a": 48 / 76, "b": 0, "c": 64 / 80, "d": 80 / 102})
+    assert rows["dice"].to_dict() == pytest.approx(DICE | {"b": np.nan}, nan_ok=True)
+    expected = {"a": 48 / 76, "b": np.nan, "c": 64 / 80, "d": 80 / 102}
+    assert rows["dice_raw"].to_dict() == pytest.approx(expected, nan_ok=True)
     assert rows["reference_voxels"].to_dict() == {"a": 48, "b": 0, "c": 48, "d": 42}
     assert rows["predicted_voxels"].to_dict() == {"a": 24, "b": 0, "c": 32, "d": 60}
     assert rows["slices"].to_dict() == SLICES
@@ -60,6 +61,18 @@ def test_what_is_invented_in_a_patient_without_lesion_scores_0():
     table = long_table()
     row = table.query("case == 'b' and stage == 'raw'").iloc[0]
     assert patients.scored(table)[row.name] == 0
+
+
+def test_a_patient_without_lesion_in_whom_one_is_invented_is_listed_among_the_worst_and_has_no_dice():
+    found = patients.listed(long_table(COUNTS | {"b": ((0, 3, 0), (0, 3, 0))}), MANIFEST)
+    assert found["case"].tolist() == ["b", "a", "d", "c"]
+    assert np.isnan(found["dice"].iloc[0])
+
+
+def test_a_dice_that_is_lost_is_not_taken_for_a_right_nothing():
+    lost = long_table().assign(dice=np.nan)
+    assert patients.scored(lost).dropna().index.tolist() == [3]  # b after post-processing
+    assert patients.summary(lost, MANIFEST).set_index("stage")["n"].to_dict() == {"raw": 0, "post": 1}
 
 
 def test_a_patient_of_several_seeds_has_one_row_with_their_means():
@@ -87,11 +100,11 @@ def test_the_mean_over_patients_is_the_one_computed_by_hand():
     found = patients.summary(long_table(), MANIFEST).set_index("stage")
     post, raw = found.loc["post"], found.loc["raw"]
     assert (post["class"], post["n"], post["absent"]) == ("lesion", 4, 1)
-    assert post["dice"] == pytest.approx(sum(DICE.values()) / 4)
-    assert post["dice_median"] == pytest.approx((80 / 102 + 0.8) / 2)
-    assert post["dice_min"] == pytest.approx(48 / 72)
-    assert post["dice_low"] < post["dice"] < post["dice_high"]
-    assert raw["dice"] == pytest.approx((48 / 76 + 0 + 0.8 + 80 / 102) / 4)
+    assert post["dice_per_patient"] == pytest.approx(sum(DICE.values()) / 4)
+    assert post["median_per_patient"] == pytest.approx((80 / 102 + 0.8) / 2)
+    assert post["min_per_patient"] == pytest.approx(48 / 72)
+    assert post["dice_per_patient_low"] < post["dice_per_patient"] < post["dice_per_patient_high"]
+    assert raw["dice_per_patient"] == pytest.approx((48 / 76 + 0 + 0.8 + 80 / 102) / 4)
     assert raw["absent"] == 0
 
 
@@ -108,11 +121,12 @@ def test_a_study_of_images_has_no_patients():
 def test_what_end_slices_cost_is_the_dice_without_their_voxels_minus_that_with_them():
     (row,) = patients.end_slice_cost(long_table(), LOST).to_dict("records")
     assert list(row) == patients.COST_COLUMNS
-    assert (row["class"], row["patients"], row["cut_patients"], row["lost_voxels"]) == ("lesion", 4, 1, 16)
+    assert (row["class"], row["n"], row["cut_patients"], row["lost_voxels"]) == ("lesion", 3, 1, 16)
     assert row["lost_percent"] == pytest.approx(100 * 16 / (48 + 0 + 48 + 42))
-    assert row["dice"] == pytest.approx(sum(DICE.values()) / 4)
-    assert row["dice_without"] == pytest.approx((sum(DICE.values()) + 0.2) / 4)  # c alone gains: 1 instead of 0.8
-    assert row["cost"] == pytest.approx(0.05)
+    of_table = tables.per_class(long_table()).query("stage == 'post'").iloc[0]
+    assert (row["dice"], row["n"]) == (pytest.approx(of_table["dice"]), of_table["n"])
+    assert row["dice_without"] == pytest.approx(row["dice"] + 0.2 / 3)  # c alone gains: 1 instead of 0.8
+    assert row["cost"] == pytest.approx(0.2 / 3)
 
 
 def test_voxels_that_were_left_out_count_once_however_many_seeds_there_are():
@@ -125,7 +139,7 @@ def test_a_lesion_in_dropped_slices_alone_costs_the_whole_score():
     counts = {"a": ((0, 0, 16), (0, 0, 16)), "b": COUNTS["b"]}
     lost = pd.DataFrame({"case": ["a", "b"], "in_dropped_slices": [16, 0]})
     (row,) = patients.end_slice_cost(long_table(counts), lost).to_dict("records")
-    assert (row["dice"], row["dice_without"], row["cost"], row["lost_percent"]) == (0.5, 1, 0.5, 100)
+    assert (row["dice"], row["dice_without"], row["cost"], row["lost_percent"]) == (0, 1, 1, 100)
 
 
 def test_an_alarm_beside_a_lesion_that_was_left_out_still_counts():
@@ -137,8 +151,8 @@ def test_an_alarm_beside_a_lesion_that_was_left_out_still_counts():
 def test_without_any_lesion_nothing_is_lost():
     counts = {"b": COUNTS["b"]}
     (row,) = patients.end_slice_cost(long_table(counts), LOST).to_dict("records")
-    assert (row["lost_voxels"], row["dice"], row["cost"]) == (0, 1, 0)
-    assert np.isnan(row["lost_percent"])
+    assert (row["lost_voxels"], row["n"]) == (0, 0)
+    assert np.isnan([row["lost_percent"], row["dice"], row["cost"]]).all()
 
 
 def test_a_study_of_images_loses_no_slices():

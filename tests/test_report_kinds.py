@@ -126,7 +126,8 @@ def test_page_one_of_volumes_says_dice_by_patient_and_that_the_data_are_not_for_
     tested = len(set(report.read_table(volumes.study, "05_evaluation/cases.csv")["case"]))
     assert f"in all {tested} patients (fold 0 of 5, 1 seed)" in volumes.first
     assert (
-        f"mean Dice per patient, all slices together, with its 95 % interval was: lesion {row['dice']} "
+        f"mean Dice of the n patients whose reference shows the structure, all slices together, "
+        f"with its 95 % interval was: lesion {row['dice']} "
         f"(median {row['dice_median']}; n = {tested - 1}, missed in 0, invented in 0 of 1 without it)"
     ) in volumes.first.replace("post- processing", "post-processing")
     assert "Not for commercial use, by the licence of the data (CC BY-NC-SA 4.0)" in volumes.first
@@ -182,8 +183,35 @@ def test_slices_that_are_drawn_by_their_area_are_said(volumes: Built, other_volu
 def test_a_patient_without_lesion_is_counted_where_patients_are_listed(volumes: Built) -> None:
     row = row_of(volumes, "05_evaluation/tables/patient-dice", stage="post")
     assert row["absent"] == "1"
-    assert f"Of {row['n']}, 1 is such a patient. Mean Dice for lesion is then {row['dice']}" in volumes.text
+    assert (
+        f"Of {row['n']}, 1 is such a patient. Dice per patient, absent = 1, is {row['dice_per_patient']} for lesion"
+        in volumes.text
+    )
     assert "No healthy controls" not in volumes.text
+
+
+def test_no_two_different_numbers_carry_one_name(volumes: Built) -> None:
+    found: dict[tuple[str, ...], set[str]] = {}
+    for row in rows_in(volumes.given["evaluation"]):
+        of = (row["class"], row.get("stage", "post"), row.get("method", ""))
+        for name in row:
+            if "dice" in name or "iou" in name or "per_patient" in name:
+                found.setdefault((name, *of), set()).add(row[name].partition(tables.KEEP)[0])  # without its interval
+    assert {"dice", "pooled_dice", "dice_per_patient", "dice_without"} <= {name for name, *_ in found}
+    assert [name for name, values in found.items() if len(values) > 1] == []
+    row = row_of(volumes, "05_evaluation/tables/patient-dice", stage="post")
+    assert row["dice_per_patient"].partition(" ")[0] not in {
+        value for name, values in found.items() if name[0] == "dice" for value in values
+    }
+
+
+def rows_in(value: object) -> Iterator[dict[str, str]]:
+    """Every row of a table, one a class, in what a report gathers."""
+    if isinstance(value, dict) and "class" in value:
+        yield value
+    else:
+        for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from rows_in(each)
 
 
 def test_without_healthy_patients_their_absence_is_a_limit(other_volumes: str) -> None:
@@ -395,7 +423,7 @@ def test_studies_that_share_nothing_are_said_to(landmarks: Built) -> None:
     [
         ("volumes", "05_evaluation/tables/per_class", "dice"),
         ("volumes", "05_evaluation/tables/patients", "dice_raw"),
-        ("volumes", "05_evaluation/tables/patient-dice", "dice_median"),
+        ("volumes", "05_evaluation/tables/patient-dice", "median_per_patient"),
         ("volumes", "05_evaluation/tables/end-slices", "dice_without"),
         ("volumes", "06_biometry/tables/volumes", "bias_voxels"),
         ("landmarks", "05_evaluation/tables/points", "error_mm"),

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 import typst
 
-from lib import shapes as shape_measures
-from lib import tables
+from lib import files, tables
 
 NAN = float("nan")
 
@@ -67,11 +66,50 @@ def test_a_class_that_no_reference_shows_has_no_mean() -> None:
 
 def test_one_seed_gives_no_seed_column_and_two_give_rows_of_their_own() -> None:
     one = long_table([(9, 1, 1), (8, 2, 2)])
-    assert "seed" not in tables.per_class(one)
+    assert "seeds" not in tables.per_class(one)
     both = tables.per_class(pd.concat([one, long_table([(7, 3, 3), (8, 2, 2)], seed=1)]))
-    assert both["seed"].tolist() == ["all", "0", "1"]
+    assert both["seeds"].tolist() == ["all", "0", "1"]
     assert both["n"].tolist() == [2, 2, 2]
     assert both["dice"].tolist() == pytest.approx([0.8, 0.85, 0.75])
+    assert both["dice_min"].tolist() == pytest.approx([0.8, 0.8, 0.7])  # of cases, seeds averaged
+
+
+def test_a_dice_that_is_missing_though_the_reference_shows_the_class_is_not_counted_by_n() -> None:
+    lost = long_table([(9, 1, 1), (8, 2, 2), (0, 0, 0), (0, 3, 0)]).assign(dice=[0.9, NAN, NAN, 0.0])
+    table = tables.per_class(lost)
+    assert (table["n"].item(), table["dice"].item()) == (1, 0.9)
+    assert not tables.holds_all_cases(table, lost)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_every_row_of_the_long_table_is_in_n_absent_or_invented(seeds: int) -> None:
+    counts = [(40, 10, 10), (0, 0, 50), (0, 30, 0), (0, 0, 0)]
+    long = pd.concat([long_table(counts, seed, stage) for seed in range(seeds) for stage in ("raw", "post")])
+    table = tables.per_class(long)
+    assert tables.holds_all_cases(table, long)
+    single = table if seeds == 1 else table[table["seeds"] != "all"]
+    assert single[["n", "absent", "invented"]].sum().sum() == len(long)
+    assert not tables.holds_all_cases(tables.per_class(long[long["case"] != "c1"]), long)
+    assert not tables.holds_all_cases(tables.per_class(long[long["case"] != "c3"]), long)
+
+
+def test_a_row_without_a_subject_is_refused_and_not_left_out_of_the_mean() -> None:
+    long = long_table([(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)])
+    with pytest.raises(ValueError, match="2 of 4 values are of no subject"):
+        tables.per_class(long.assign(subject=["a", "b", None, None]))
+
+
+@pytest.mark.parametrize("name", ["nan", "NA", "None", "null", "N/A", "#N/A", "n/a", "NULL"])
+def test_a_class_and_a_subject_may_have_any_name_and_no_row_is_lost_on_disk(name: str, tmp_path: Path) -> None:
+    long = long_table([(9, 1, 1), (8, 2, 2), (1, 9, 9), (2, 9, 9)]).assign(subject=["a", "b", name, name])
+    long["class"] = name
+    files.write_csv(tmp_path / "cases.csv", long)
+    again = files.read_csv(tmp_path / "cases.csv", ["case"])
+    pd.testing.assert_frame_equal(again, long)
+    row = tables.per_class(again).iloc[0]
+    assert (row["class"], row["n"]) == (name, 4)
+    assert row["dice"] == pytest.approx((0.9 + 0.8 + 0.1 + 4 / 22) / 4)
+    assert row["dice_low"] < 0.2  # the hard subject alone can be drawn
 
 
 def test_rows_come_by_class_and_stage_as_in_the_long_table() -> None:
@@ -83,7 +121,7 @@ def test_rows_come_by_class_and_stage_as_in_the_long_table() -> None:
 
 def test_agreement_of_three_heads_worked_by_hand() -> None:
     rows = [("ellipse", "post", 101.0, 100.0, ""), ("ellipse", "post", 198.0, 200.0, "HC out of range")]
-    rows += [("ellipse", "post", 304.0, 300.0, NAN), ("ellipse", "post", NAN, 250.0, "no ellipse")]
+    rows += [("ellipse", "post", 304.0, 300.0, ""), ("ellipse", "post", NAN, 250.0, "no ellipse")]
     row = tables.agreement(measurements(rows)).iloc[0]
     assert (row["n"], row["not_measured"], row["flagged"]) == (3, 1, 2)
     assert row["mae_mm"] == pytest.approx(7 / 3)
@@ -119,6 +157,9 @@ def test_seeds_count_a_case_once_and_are_averaged_before_the_mean() -> None:
     assert table.loc["ellipse", "mae_percent"] == pytest.approx((3 + 5) / 2)
     assert table.loc["ellipse", "bias_mm"] == pytest.approx((2 + 4 + 10) / 3)  # of single predictions
     assert table["not_measured"].tolist() == [1, 0]
+    assert tables.holds_all_measurements(table, both)
+    assert not tables.holds_all_measurements(table, pd.concat([both, first.assign(case="another")]))
+    assert not tables.holds_all_measurements(tables.agreement(both[both["predicted_mm"].notna()]), both)
 
 
 def test_quantities_stay_together() -> None:
@@ -143,7 +184,8 @@ def test_detection_of_three_images_counted_by_hand() -> None:
     counts = [(3, 1, 1, 95), (1, 1, 1, 97), (0, 2, 0, 98)]
     table = long_table([each[:3] for each in counts]).assign(tn=[each[3] for each in counts])
     row = tables.detection(table).iloc[0]
-    assert (row["class"], row["stage"], row["n"]) == ("csp", "post", 3)
+    assert (row["class"], row["stage"]) == ("csp", "post")
+    assert row[["n_sensitivity", "n_specificity", "n_precision"]].tolist() == [2, 3, 3]
     assert row["sensitivity"] == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert row["specificity"] == pytest.approx((95 / 96 + 97 / 98 + 98 / 100) / 3)
     assert row["precision"] == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
@@ -273,67 +315,6 @@ def test_shares_of_a_class_that_no_reference_shows_are_missing() -> None:
     table = tables.confusion(confusion_table(*confusion_rows({"background": [8, 2], "csp": [0, 0]})))
     assert table["pixels"].tolist() == [10, 0]
     assert table.loc[1, ["background_percent", "csp_percent"]].isna().all()
-
-
-# Shapes
-
-
-def shape_rows(**values: list[float]) -> pd.DataFrame:
-    """shapes.csv of one class: the reference and the prediction of each case, in turn."""
-    count = len(next(iter(values.values())))
-    table = pd.DataFrame(dict.fromkeys(shape_measures.COLUMNS, 1.0), index=range(count)).assign(**values)
-    table.insert(0, "source", ["reference", "predicted"] * (count // 2))
-    key = {"case": [f"c{place // 2}" for place in range(count)], "seed": 0, "class": "csp"}
-    return table.assign(**key)
-
-
-def test_shapes_of_two_structures_compared_by_hand() -> None:
-    table = shape_rows(
-        area_mm2=[100.0, 110.0, 50.0, 40.0],
-        centroid_row_mm=[10.0, 13.0, 20.0, 20.0],
-        centroid_col_mm=[10.0, 14.0, 20.0, 21.0],
-        height_mm=[5.0, 6.0, 4.0, 4.0],
-        width_mm=[9.0, 8.0, 4.0, 7.0],
-        eccentricity=[0.8, 0.7, 0.6, 0.8],
-    )
-    row = tables.shapes(table).iloc[0]
-    assert (row["class"], row["n"]) == ("csp", 2)
-    assert row["reference_area_mm2"] == 75
-    assert row["area_error_mm2"] == 10
-    assert row["area_error_percent"] == pytest.approx((10 + 20) / 2)
-    assert row["centroid_distance_mm"] == pytest.approx((5 + 1) / 2)
-    assert (row["height_error_mm"], row["width_error_mm"]) == (0.5, 2.0)
-    assert (row["eccentricity"], row["eccentricity_error"]) == (pytest.approx(0.7), pytest.approx(0.15))
-
-
-def test_cases_that_lack_a_structure_in_one_mask_are_not_compared() -> None:
-    table = shape_rows(parts=[1, 1, 1, 0, 0, 2, 0, 0], area_mm2=[10.0, 12.0, 10.0, NAN, NAN, 3.0, NAN, NAN])
-    row = tables.shapes(table).iloc[0]
-    assert row["n"] == 1
-    assert row["area_error_mm2"] == 2
-
-
-def test_a_structure_that_no_case_shows_in_both_masks_has_no_figures() -> None:
-    row = tables.shapes(shape_rows(parts=[1, 0], area_mm2=[10.0, NAN])).iloc[0]
-    assert row["n"] == 0
-    assert row.drop(["class", "n"]).isna().all()
-
-
-def test_without_a_pixel_size_only_form_is_compared() -> None:
-    table = shape_rows(area_mm2=[NAN, NAN], eccentricity=[0.8, 0.6], height_mm=[NAN, NAN])
-    row = tables.shapes(table.assign(centroid_row_mm=NAN)).iloc[0]
-    assert row["n"] == 1
-    assert np.isnan(row["area_error_mm2"])
-    assert np.isnan(row["centroid_distance_mm"])
-    assert row["eccentricity_error"] == pytest.approx(0.2)
-
-
-@pytest.mark.parametrize("order", range(5))
-def test_predictions_are_paired_by_case_and_seed_in_any_order(order: int) -> None:
-    table = shape_rows(parts=[1, 1, 1, 2, 1, 0], area_mm2=[100.0, 110.0, 50.0, 40.0, 70.0, NAN])
-    both = pd.concat([table, table.assign(seed=1)]).sample(frac=1, random_state=order)
-    row = tables.shapes(both).iloc[0]
-    assert (row["n"], row["reference_area_mm2"], row["area_error_mm2"]) == (2, 75, 10)
 
 
 # Reading

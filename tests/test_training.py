@@ -161,7 +161,7 @@ def test_each_figure_of_the_history_comes_from_its_own_cases(tmp_path, monkeypat
         0.9,
         0.5,
     )
-    assert "loss 0.7000 / 0.9000   Dice 0.2500 / 0.5000 *" in lines[0]
+    assert "loss 0.7000 / 0.9000   pooled Dice 0.2500 / 0.5000 *" in lines[0]
 
 
 def test_iou_may_choose_the_checkpoint(tmp_path):

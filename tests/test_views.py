@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import shapes as shape_measures
 from lib import tables, views
 
 NAN = float("nan")
@@ -20,7 +21,7 @@ def errors(values, line="ofd", route="landmark", seed=0):
 
 def test_landmarks_of_five_lines_worked_by_hand():
     row = views.landmarks(errors([1.0, 2.0, 3.0, 10.0, NAN])).iloc[0]
-    assert (row["line"], row["route"], row["n"], row["missed"]) == ("ofd", "landmark", 4, 1)
+    assert (row["line"], row["route"], row["n"], row["n_mm"], row["missed"]) == ("ofd", "landmark", 4, 4, 1)
     assert (row["error_mm"], row["error_px"], row["normalised_error_percent"]) == (4, 8, 4)
     assert row["median_mm"] == 2.5
     assert row["percentile_95_mm"] == pytest.approx(3 + 0.85 * 7)  # 0.95 * 3 = 2.85 steps from the first of four
@@ -44,6 +45,15 @@ def test_seeds_of_a_case_are_averaged_before_the_mean_and_each_miss_counts():
     row = views.landmarks(both).iloc[0]
     assert (row["n"], row["missed"]) == (2, 1)
     assert row["error_mm"] == (2 + 2) / 2
+    assert views.holds_all_lines(views.landmarks(both), both)
+    assert not views.holds_all_lines(views.landmarks(both[both["error_px"].notna()]), both)
+
+
+def test_a_mean_in_mm_counts_the_cases_whose_pixel_size_is_known_alone():
+    table = errors([1.0, 3.0, 5.0])
+    table["error_mm"] = [1.0, 3.0, NAN]
+    row = views.landmarks(table).iloc[0]
+    assert (row["n"], row["error_px"], row["n_mm"], row["error_mm"]) == (3, 6, 2, 2)
 
 
 def test_without_pixel_sizes_landmarks_are_counted_in_pixels():
@@ -58,6 +68,68 @@ def test_a_printed_view_of_landmarks_has_its_units_and_intervals():
     assert printed["Line"].tolist() == ["OFD"]
     titles = [title.replace(tables.KEEP, " ") for title in printed.columns]
     assert {"Error (mm) [95 % interval]", "Error (pixels) [95 % interval]", "Median (mm)", "Missed"} <= set(titles)
+
+
+# Shapes
+
+
+def shape_rows(**values: list[float]) -> pd.DataFrame:
+    """shapes.csv of one class: the reference and the prediction of each case, in turn."""
+    count = len(next(iter(values.values())))
+    table = pd.DataFrame(dict.fromkeys(shape_measures.COLUMNS, 1.0), index=range(count)).assign(**values)
+    table.insert(0, "source", ["reference", "predicted"] * (count // 2))
+    key = {"case": [f"c{place // 2}" for place in range(count)], "seed": 0, "class": "csp"}
+    return table.assign(**key)
+
+
+def test_shapes_of_two_structures_compared_by_hand() -> None:
+    table = shape_rows(
+        area_mm2=[100.0, 110.0, 50.0, 40.0],
+        centroid_row_mm=[10.0, 13.0, 20.0, 20.0],
+        centroid_col_mm=[10.0, 14.0, 20.0, 21.0],
+        height_mm=[5.0, 6.0, 4.0, 4.0],
+        width_mm=[9.0, 8.0, 4.0, 7.0],
+        eccentricity=[0.8, 0.7, 0.6, 0.8],
+    )
+    row = views.shapes(table).iloc[0]
+    assert (row["class"], row["n"]) == ("csp", 2)
+    assert row["reference_area_mm2"] == 75
+    assert row["area_error_mm2"] == 10
+    assert row["area_error_percent"] == pytest.approx((10 + 20) / 2)
+    assert row["centroid_distance_mm"] == pytest.approx((5 + 1) / 2)
+    assert (row["height_error_mm"], row["width_error_mm"]) == (0.5, 2.0)
+    assert (row["eccentricity"], row["eccentricity_error"]) == (pytest.approx(0.7), pytest.approx(0.15))
+
+
+def test_cases_that_lack_a_structure_in_one_mask_are_not_compared() -> None:
+    table = shape_rows(parts=[1, 1, 1, 0, 0, 2, 0, 0], area_mm2=[10.0, 12.0, 10.0, NAN, NAN, 3.0, NAN, NAN])
+    row = views.shapes(table).iloc[0]
+    assert row["n"] == 1
+    assert row["area_error_mm2"] == 2
+
+
+def test_a_structure_that_no_case_shows_in_both_masks_has_no_figures() -> None:
+    row = views.shapes(shape_rows(parts=[1, 0], area_mm2=[10.0, NAN])).iloc[0]
+    assert row["n"] == 0
+    assert row["n_mm"] == 0
+    assert row.drop(["class", "n", "n_mm"]).isna().all()
+
+
+def test_without_a_pixel_size_only_form_is_compared() -> None:
+    table = shape_rows(area_mm2=[NAN, NAN], eccentricity=[0.8, 0.6], height_mm=[NAN, NAN])
+    row = views.shapes(table.assign(centroid_row_mm=NAN)).iloc[0]
+    assert (row["n"], row["n_mm"]) == (1, 0)
+    assert np.isnan(row["area_error_mm2"])
+    assert np.isnan(row["centroid_distance_mm"])
+    assert row["eccentricity_error"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_predictions_are_paired_by_case_and_seed_in_any_order(order: int) -> None:
+    table = shape_rows(parts=[1, 1, 1, 2, 1, 0], area_mm2=[100.0, 110.0, 50.0, 40.0, 70.0, NAN])
+    both = pd.concat([table, table.assign(seed=1)]).sample(frac=1, random_state=order)
+    row = views.shapes(both).iloc[0]
+    assert (row["n"], row["reference_area_mm2"], row["area_error_mm2"]) == (2, 75, 10)
 
 
 # Volumes
@@ -79,6 +151,7 @@ def test_volumes_of_four_patients_worked_by_hand():
     assert row["error_voxels"] == (10 + 50 + 50 + 20) / 4
     assert row["bias_voxels"] == (10 - 50 - 50 + 20) / 4
     assert row["error_percent"] == pytest.approx((10 + 25 + 100) / 3)  # where there is a reference
+    assert (row["n_percent"], row["n_ml"]) == (3, 4)
     assert row["error_ml"] == pytest.approx(0.325)
     assert row["error_voxels_low"] < row["error_voxels"] < row["error_voxels_high"]
 
@@ -89,11 +162,13 @@ def test_seeds_of_a_volume_are_averaged_before_the_mean():
     assert row["n"] == 2
     assert row["error_voxels"] == (20 + 0) / 2  # not |90 - 100|
     assert row["bias_voxels"] == -5
+    assert views.holds_all_volumes(views.volumes(both), both)
+    assert not views.holds_all_volumes(views.volumes(both[both["case"] == "c0"]), both)
 
 
 def test_volumes_without_a_voxel_size_have_no_millilitres():
     row = views.volumes(sizes([(100, 110), (50, 50)], ml=NAN)).iloc[0]
-    assert row["error_voxels"] == 5
+    assert (row["error_voxels"], row["n"], row["n_ml"]) == (5, 2, 0)
     assert np.isnan([row["reference_ml"], row["error_ml"], row["bias_ml"]]).all()
 
 

@@ -49,7 +49,7 @@ def sizes(cases: pd.DataFrame) -> Figure:
 def folds(cases: pd.DataFrame, folds: pd.DataFrame) -> Figure:
     """Cases a fold, stacked by stratum, or by group where there are many."""
     joined = folds[["case", "fold"]].merge(cases[["case", "stratum"]], on="case")
-    strata = joined["stratum"].fillna("").astype(str).replace("", "all cases")
+    strata = joined["stratum"].replace("", "all cases")
     if strata.nunique() > MOST_STRATA:
         strata = group_of(joined["stratum"])
     counts = joined.groupby(["fold", strata]).size().unstack(fill_value=0)
@@ -113,7 +113,7 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
         draw_dice_curves(axes[1], history, classes)
     axes[2].plot(epochs, history["learning_rate"], color=INK)
     chosen = history.loc[history["best"].astype(bool), "epoch"].max()
-    middle = "Error (% of OFD)" if points else "Dice, and what chooses"
+    middle = "Error (% of OFD)" if points else "Pooled Dice, and what chooses"
     for each, text in zip(axes, ("Loss", middle, "Learning rate")):
         each.set(xlabel="Epoch", title=text)
         each.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
@@ -126,7 +126,7 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
 
 
 def draw_dice_curves(axes: Axes, history: pd.DataFrame, classes: list[str]) -> None:
-    """Validation Dice of each class, and the figure that chooses the epoch."""
+    """Pooled validation Dice of each class, and the figure that chooses the epoch."""
     for name in classes[1:]:
         values = history[f"validation_dice_{name}"]
         axes.plot(history["epoch"], values, color=class_colour(name), label=f"validation, {name}")
