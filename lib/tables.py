@@ -241,20 +241,18 @@ def describe_class(group: pd.DataFrame) -> dict[str, object]:
 
 
 def detection(cases: pd.DataFrame) -> pd.DataFrame:
-    """Sensitivity, specificity and precision of pixels by class and stage, each with its n and interval, and pooled.
+    """Sensitivity, specificity and precision of pixels, a row a class x stage x measure: n, mean with interval, pooled.
 
     A mean is over the n images in which it is defined (sensitivity where the reference shows the class, precision
-    where the prediction does), seeds averaged first; pooled ones are of summed counts.
+    where the prediction does), seeds averaged first; a pooled one is of summed counts.
     """
     rows = []
     for (name, stage), group in cases.groupby(["class", "stage"], sort=False):
-        row: dict[str, object] = {"class": name, "stage": stage}
-        for metric, (hit, other) in DETECTION.items():
+        for measure, (hit, other) in DETECTION.items():
             whole = group[hit] + group[other]
-            found = mean_over_cases(group.assign(**{metric: group[hit] / whole.where(whole > 0)}), metric)
-            row |= {f"n_{metric}": found.count} | estimated(metric, found)
-            row[f"pooled_{metric}"] = float(group[hit].sum() / whole.sum()) if whole.sum() else float("nan")
-        rows.append(row)
+            found = mean_over_cases(group.assign(share=group[hit] / whole.where(whole > 0)), "share")
+            row = {"class": name, "stage": stage, "measure": measure, "n": found.count} | estimated("mean", found)
+            rows.append(row | {"pooled": float(group[hit].sum() / whole.sum()) if whole.sum() else float("nan")})
     return pd.DataFrame(rows)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import landmarks, points
+from lib import files, landmarks, points
 from lib.datasets import hc18, phantom, phantom_landmarks
 from lib.phantoms import heads
 
@@ -73,7 +73,7 @@ def test_points_are_the_exact_ends_of_the_drawn_axes_rounded_to_whole_pixels(tab
 
 
 def test_lengths_are_the_truth_s_within_a_pixel(written, table):
-    truth = pd.read_csv(written / "truth.csv").set_index("case")
+    truth = files.read_csv(written / "truth.csv", []).set_index("case")
     for name in table["case"]:
         spacing = truth.loc[name, ["spacing_row_mm", "spacing_col_mm"]].to_numpy(float)
         found = points.line_lengths_mm(points.as_arrays(table, [name])[0], spacing)
@@ -88,7 +88,7 @@ def test_ends_stand_in_the_publisher_s_order(table):
 
 
 def test_pixel_sizes_are_those_of_hc18_s_table(written, table):
-    sizes = pd.read_csv(written / "training_set_pixel_size_and_HC.csv").set_index("filename")["pixel size(mm)"]
+    sizes = files.read_csv(written / "training_set_pixel_size_and_HC.csv", []).set_index("filename")["pixel size(mm)"]
     assert table["px_to_mm"].tolist() == [sizes[f"{name}.png"] for name in table["case"]]
 
 

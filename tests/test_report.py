@@ -71,8 +71,8 @@ def other_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 def test_the_pdf_holds_the_numbers_of_the_tables(study: params.Study) -> None:
     text = text_of(report.build(study))
-    per_class = pd.read_csv(folder(study, "05_evaluation/tables/per_class.csv"))
-    agreement = pd.read_csv(folder(study, "06_biometry/tables/agreement.csv"))
+    per_class = files.read_csv(folder(study, "05_evaluation/tables/per_class.csv"), [])
+    agreement = files.read_csv(folder(study, "06_biometry/tables/agreement.csv"), [])
     for value in per_class[["dice", "dice_low", "dice_high", "iou", "pooled_dice"]].to_numpy().ravel():
         assert f"{value:.3f}" in text
     for value in agreement[["mae_mm", "bias_mm", "upper_limit_mm"]].to_numpy().ravel():
@@ -352,13 +352,29 @@ def test_check_finds_nothing_in_tables_that_follow_from_the_long_ones(study: par
 
 def test_check_names_a_changed_cell(study: params.Study) -> None:
     path = folder(study, "05_evaluation/tables/per_class.csv")
-    table = pd.read_csv(path)
+    table = files.read_csv(path, [])
     table.loc[1, "dice"] = 0.999
     files.write_csv(path, table)
     assert report.check(study) == [
         f"05_evaluation/tables/per_class.csv, row 3, column dice: printed 0.999, "
         f"recomputed {tables.per_class(report.read_table(study, '05_evaluation/cases.csv'))['dice'].iloc[1]}"
     ]
+
+
+def test_check_names_a_table_that_has_lost_a_row_of_its_long_table(study: params.Study) -> None:
+    for name, column, said in (
+        ("05_evaluation/tables/per_class", "n", "printed 3, recomputed 4"),
+        ("06_biometry/tables/agreement", "not_measured", "printed -1, recomputed 0"),
+    ):
+        path = folder(study, f"{name}.csv")
+        whole = path.read_bytes()
+        table = files.read_csv(path, [])
+        table.loc[0, column] -= 1
+        files.write_csv(path, table)
+        lost, cell = report.check(study)
+        assert lost == f"{name}.csv: n and what is counted beside it leave out rows of the long table"
+        assert cell == f"{name}.csv, row 2, column {column}: {said}"
+        path.write_bytes(whole)
 
 
 def test_check_notices_a_number_changed_in_what_is_typeset(study: params.Study) -> None:

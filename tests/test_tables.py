@@ -183,34 +183,39 @@ def test_detection_of_three_images_counted_by_hand() -> None:
     # sensitivity 3/4, 1/2, -; specificity 95/96, 97/98, 98/100; precision 3/4, 1/2, 0/2; each over what is defined
     counts = [(3, 1, 1, 95), (1, 1, 1, 97), (0, 2, 0, 98)]
     table = long_table([each[:3] for each in counts]).assign(tn=[each[3] for each in counts])
-    row = tables.detection(table).iloc[0]
-    assert (row["class"], row["stage"]) == ("csp", "post")
-    assert row[["n_sensitivity", "n_specificity", "n_precision"]].tolist() == [2, 3, 3]
-    assert row["sensitivity"] == pytest.approx((3 / 4 + 1 / 2) / 2)
-    assert row["specificity"] == pytest.approx((95 / 96 + 97 / 98 + 98 / 100) / 3)
-    assert row["precision"] == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
-    assert row["pooled_sensitivity"] == pytest.approx(4 / 6)
-    assert row["pooled_specificity"] == pytest.approx(290 / 294)
-    assert row["pooled_precision"] == pytest.approx(4 / 8)
+    found = tables.detection(table)
+    assert (set(found["class"]), set(found["stage"])) == ({"csp"}, {"post"})
+    rows = found.set_index("measure")
+    assert rows["n"].to_dict() == {"sensitivity": 2, "specificity": 3, "precision": 3}
+    assert rows["mean"].to_dict() == pytest.approx(
+        {
+            "sensitivity": (3 / 4 + 1 / 2) / 2,
+            "specificity": (95 / 96 + 97 / 98 + 98 / 100) / 3,
+            "precision": (3 / 4 + 1 / 2 + 0) / 3,
+        }
+    )
+    assert rows["pooled"].to_dict() == pytest.approx(
+        {"sensitivity": 4 / 6, "specificity": 290 / 294, "precision": 4 / 8}
+    )
 
 
-def test_detection_has_an_interval_beside_each_mean_and_a_row_a_class_and_stage() -> None:
+def test_detection_has_an_interval_beside_each_mean_and_rows_for_each_class_and_stage() -> None:
     raw, post = (
         long_table([(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)], stage=stage).assign(tn=[9, 8, 90, 95])
         for stage in ("raw", "post")
     )
     table = tables.detection(pd.concat([raw, post]))
-    assert table["stage"].tolist() == ["raw", "post"]
-    for metric in ("sensitivity", "specificity", "precision"):
-        assert (table[f"{metric}_low"] < table[metric]).all()
-        assert (table[metric] < table[f"{metric}_high"]).all()
+    assert table["stage"].tolist() == ["raw"] * 3 + ["post"] * 3
+    assert table["measure"].tolist() == ["sensitivity", "specificity", "precision"] * 2
+    assert (table["mean_low"] < table["mean"]).all()
+    assert (table["mean"] < table["mean_high"]).all()
 
 
 def test_what_is_not_defined_in_any_image_is_missing_and_not_0() -> None:
-    row = tables.detection(long_table([(0, 0, 0), (0, 0, 0)])).iloc[0]
-    missing = ["sensitivity", "precision", "pooled_sensitivity", "pooled_precision"]
-    assert row[missing].isna().all()
-    assert row["specificity"] == row["pooled_specificity"] == 1
+    rows = tables.detection(long_table([(0, 0, 0), (0, 0, 0)])).set_index("measure")
+    assert rows.loc[["sensitivity", "precision"], ["mean", "pooled"]].isna().all(axis=None)
+    assert rows["n"].to_dict() == {"sensitivity": 0, "specificity": 2, "precision": 0}
+    assert rows.loc["specificity", ["mean", "pooled"]].tolist() == [1, 1]
 
 
 # Parts of the data

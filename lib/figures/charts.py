@@ -265,11 +265,12 @@ def landmark_errors(errors: pd.DataFrame) -> Figure:
     for line in dict.fromkeys(errors["line"]):
         for route in dict.fromkeys(errors["route"]):
             rows = errors[(errors["line"] == line) & (errors["route"] == route)]
-            values, missed = rows[f"error_{unit}"].dropna().to_numpy(float), int(rows["error_px"].isna().sum())
+            known, missed = rows.dropna(subset=[f"error_{unit}"]), int(rows["error_px"].isna().sum())
+            values = known[f"error_{unit}"].to_numpy(float)
             draw_points_and_box(axes, np.maximum(values, lowest), at, FAINT if route in GUESSES else OTHER_COLOURS[2])
             style = {"s": 16, "marker": "x", "color": PREDICTED, "linewidths": 0.8}
             axes.scatter(at + jitter(missed, 0.6), np.full(missed, above), **style)
-            labels[at] = f"{line.upper()}\n{route}\nn = {rows['case'].nunique()}" + f", {missed} missed" * (missed > 0)
+            labels[at] = f"{line.upper()}\n{route}\nn = {known['case'].nunique()}" + f", {missed} missed" * (missed > 0)
             at += 1
         at += 0.5
     axes.set(xticks=list(labels), xticklabels=list(labels.values()), xlim=(-0.7, at - 0.8), yscale="log")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from lib import biometry
+from lib import biometry, files
 from lib.datasets import brain_structures, hc18, phantom, ultrasound_fetus
 from lib.phantoms import heads, lesions
 
@@ -43,7 +43,7 @@ def contents(folder):
 
 
 def read_truth(folder):
-    return pd.read_csv(folder / "truth.csv", dtype={"subject": str, "case": str}).set_index("case")
+    return files.read_csv(folder / "truth.csv", []).set_index("case")
 
 
 def classes_of(path, csp):
