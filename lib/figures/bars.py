@@ -25,7 +25,8 @@ def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
     figure, axes = panels((len(classes) - 1) * (78 if named else 50), 1, len(classes) - 1)
     for name, each in zip(classes[1:], axes[:, 0]):
         of_class = rows[rows["class"] == name]
-        said, values = tables.describe_class(of_class), tables.dice_by_case(of_class)["dice"].sort_values(kind="stable")
+        said = tables.describe_class(of_class)
+        values = tables.dice_by_case(of_class)["dice"].sort_index().sort_values(kind="stable")
         at = np.arange(len(values))
         each.bar(at, values, 0.8 if named else 1.0, color=class_colour(name))
         each.scatter(at[values == 0], values[values == 0] + 0.01, marker="x", s=16, color=PREDICTED, linewidths=0.8)
