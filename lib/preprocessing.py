@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,8 +64,12 @@ def _module(function: object) -> str:
     return getattr(function, "func", function).__module__
 
 
-def preprocess(source: Source) -> Arrays:
-    """Arrays of all cases, from data/processed/<fingerprint>/ if they are there, else made now.
+def preprocess(source: Source, say: Callable[[str], None] = print) -> Arrays:
+    """Arrays of all cases, from data/processed/<fingerprint>/ if they are there as they were made, else made now.
+
+    Args:
+        source: what they are made of.
+        say: gets a line where arrays are there, but not as they were made.
 
     Raises:
         ValueError: a file has changed since the manifest was written, or cannot be read.
@@ -73,7 +78,10 @@ def preprocess(source: Source) -> Arrays:
     folder = files.processed_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{name}.lock")):  # two studies may want the same arrays
-        if not (folder / "dataset.json").is_file():
+        wrong = arrays.byte_fault(name)
+        if wrong is not None:
+            if folder.is_dir():
+                say(f"data/processed/{name}: {wrong}; the arrays are made again")
             _make(folder, source)
     return arrays.open_arrays(name)
 
@@ -87,10 +95,9 @@ def _make(folder: Path, source: Source) -> None:
         rows = _write_volumes(making, source) if source.dataset.volumes else _write_images(making, source)
         rows["sigma"] = np.nan if source.points is None else _write_points(making, source, rows)
         files.write_csv(making / "geometry.csv", rows)
-        hashes = {path.name: files.sha256(path) for path in sorted(making.glob("*.npy"))}
-        size = source.chosen.image_size
-        files.write_json(making / "dataset.json", {"fingerprint": folder.name, "arrays": hashes, "size": size})
-        shutil.rmtree(folder, ignore_errors=True)  # without dataset.json it is no data set
+        about = {"fingerprint": folder.name, "files": arrays.describe(making), "size": source.chosen.image_size}
+        files.write_json(making / "dataset.json", about)
+        shutil.rmtree(folder, ignore_errors=True)  # not there, or no longer as it was made
         making.rename(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)

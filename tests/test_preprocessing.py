@@ -186,9 +186,25 @@ def test_a_process_killed_in_the_middle_leaves_nothing_taken_for_whole(written, 
     child.kill()
     child.communicate()
     mark = fingerprint(table)
-    with pytest.raises(ValueError, match="no arrays; run 02_preprocessing"):
+    with pytest.raises(ValueError, match="no arrays; make study, or notebook 02"):
         arrays.open_arrays(mark)
     assert preprocess(table).images.any()
+
+
+@pytest.mark.parametrize("name", ["images.npy", "masks.npy", "geometry.csv", "dataset.json"])
+def test_arrays_that_are_not_as_they_were_made_are_made_again_to_the_byte_and_a_line_says_so(
+    written, processed, capsys, name
+):
+    table = manifest(written)
+    folder = processed / preprocess(table).fingerprint
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert capsys.readouterr().out == ""
+    (folder / name).write_bytes(before[name][: len(before[name]) // 2])
+    preprocess(table)
+    said = capsys.readouterr().out
+    assert said.startswith(f"data/processed/{folder.name}: {name} ")
+    assert said.endswith("; the arrays are made again\n")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_folder_left_half_is_made_again(written, processed):
@@ -205,7 +221,7 @@ def test_a_deleted_folder_says_what_to_run(written, processed, tmp_path):
     made = preprocess(manifest(written))
     files.write_json(tmp_path / "02" / "dataset.json", {"fingerprint": made.fingerprint})
     shutil.rmtree(processed)
-    with pytest.raises(ValueError, match=f"{made.fingerprint}: no arrays; run 02_preprocessing"):
+    with pytest.raises(ValueError, match=f"{made.fingerprint}: no arrays; make study"):
         arrays.read_arrays(tmp_path / "02")
 
 
