@@ -101,7 +101,7 @@ def read_json(path: Path) -> Any:
     """Reads JSON; the error of a broken file names it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: brackets in brackets, thousands deep
         raise ValueError(f"{path}: no JSON: {error}") from error
 
 

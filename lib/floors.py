@@ -8,9 +8,10 @@ FLOORS: list[list[str]] = [
         "points rules",
         "biometry devices files geometry growth heatmaps likeness losses metrics params shapes "
         "statistics ultrasound unpacking",
-        "arrays blocks cases environment fetching figures.style making phantoms phantoms.* provenance sampling "
+        "arrays blocks cases environment fetching figures.style making phantoms phantoms.* provenance "
         "sources splits tables volumes",
-        "augmentation datasets.* figures.* floors landmarks locks masks models.* patients postprocessing records views",
+        "augmentation datasets.* figures.* floors landmarks locks masks models.* patients postprocessing records "
+        "sampling views",
         "datasets figures models prediction",
         "evaluation identity looks measurement monitor preprocessing runs tasks",
         "baselines comparison pointing results training trial verification",

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lib import rules
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+# torch takes seeds of 64 bits, and tables hold them as int64
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0 to 2**63 - 1")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 
@@ -54,7 +56,7 @@ class VerificationParams(SharedParams):
         description="which groups (planes, kinds of lesion) of the data set are used; [] for one without groups"
     )
     fold_count: int = Field(ge=3, le=50, description="a whole number from 3 to 50: train, validation, test")
-    split_seed: int = Field(ge=0, description="a whole number from 0")
+    split_seed: Seed
     validation_subjects: int | None = Field(
         ge=1,
         description="how many subjects of the next fold validate, the rest of it trains; null for all of them",
@@ -114,7 +116,7 @@ class TrainingParams(SharedParams):
     """Keys of 04_training."""
 
     fold: int = Field(ge=0, description="the fold that is tested, from 0; the graph sets it")
-    seed: int = Field(ge=0, description="a whole number from 0; the graph sets it")
+    seed: Seed = Field(description="a whole number from 0 to 2**63 - 1; the graph sets it")
     epochs: int = Field(ge=1, le=5000, description="a whole number from 1 to 5000")
     batch_size: int = Field(ge=1, le=1024, description="images a step, 1 to 1024")
     optimizer: Literal["adam", "adamw"] = Field(description="adam or adamw")
@@ -178,7 +180,9 @@ class EvaluationParams(SharedParams):
     folds: list[Annotated[int, Field(ge=0)]] = Field(
         min_length=1, description="folds that are tested, one training each"
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, description="seeds, one training each per fold")
+    seeds: list[Seed] = Field(
+        min_length=1, description="seeds, one training each per fold; whole numbers from 0 to 2**63 - 1"
+    )
     flip_average: bool = Field(description="true: average with the prediction of the mirrored image; or false")
     threshold_candidates: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         description="foreground probabilities between 0 and 1 to choose from on validation; [] with over two classes"

@@ -259,7 +259,8 @@ def describe_run(step: records.Step, study: params.Study) -> dict[str, Any]:
         if name not in ("epoch", "best") and pd.api.types.is_numeric_dtype(history[name])
     }
     fold, seed = step.run  # type: ignore[misc]
-    return {"label": step.label, "fold": fold, "seed": seed, **about, "kept": shown}
+    told = {name: value for name, value in about.items() if not isinstance(value, dict)}  # not all that it was made of
+    return {"label": step.label, "fold": fold, "seed": seed, **told, "kept": shown}
 
 
 def describe_provenance(study: params.Study, held: dict[str, dict]) -> dict[str, Any]:

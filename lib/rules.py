@@ -2,6 +2,17 @@
 
 from collections.abc import Callable
 
+RESNET_DEPTH = 5  # how often an encoder of resnet_unet halves the image
+
+
+def ends_in_one_pixel(image_size: list[int], depth: int, model: str, normalisation: str) -> bool:
+    """Whether batch normalisation gets 1 x 1 pixels: of a batch of one image that is one value, and none to go by.
+
+    A SegNet's last pooling is undone before the next convolution, so it has none.
+    """
+    normalised = model == "resnet_unet" or (model in ("unet", "attention_unet") and normalisation == "batch")
+    return normalised and all(side == 2**depth for side in image_size)
+
 
 def nearest_multiple(value: int, of: int) -> int:
     """The multiple nearest to a value, never 0."""
@@ -28,10 +39,20 @@ RULES: list[tuple[tuple[str, ...], str, Callable[..., bool], str | Callable[...,
     (
         ("model", "depth"),
         "depth",
-        lambda model, depth: {"resnet_unet": depth == 5, "segnet": depth <= 5, "segnet_skips": depth <= 5}.get(
-            model, True
-        ),
+        lambda model, depth: {
+            "resnet_unet": depth == RESNET_DEPTH,
+            "segnet": depth <= 5,
+            "segnet_skips": depth <= 5,
+        }.get(model, True),
         "5 with resnet_unet, at most 5 with segnet and segnet_skips",
+    ),
+    (
+        ("batch_size", "image_size", "depth", "model", "normalisation"),
+        "batch_size",
+        lambda batch, size, depth, model, normalisation: (
+            batch > 1 or not ends_in_one_pixel(size, depth, model, normalisation)
+        ),
+        "at least 2 where image_size / 2**depth is one pixel: batch normalisation has one value to go by",
     ),
     (("dice_class_weights", "classes"), "dice_class_weights", lambda w, c: len(w) == len(c), "one for each class"),
     (

@@ -5,6 +5,9 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
+from lib.arrays import Arrays
+from lib.params import Study, TrainingParams
+
 
 def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> np.ndarray:
     """How often each case is drawn, relative to the others.
@@ -66,6 +69,49 @@ def exposure(masks: np.ndarray, rows: np.ndarray, order: np.ndarray, classes: li
         shares = {"cases_percent": 100 * cases / len(rows), "draws_percent": 100 * draws / len(order)}
         table.append({"class": name, "cases": cases, "draws": draws} | shares)
     return pd.DataFrame(table)[["class", "cases", "cases_percent", "draws", "draws_percent"]]
+
+
+def unshown(chosen: TrainingParams | Study, arrays: Arrays, parts: dict[str, list[str]], fold: int) -> list[str]:
+    """What training and validation cases must show and do not, a sentence each: weighed classes, or landmarks.
+
+    A slice without foreground is normal, so a volume counts as a whole.
+
+    Args:
+        chosen: a study, or the keys of 04_training.
+        arrays: preprocessed cases.
+        parts: names of the cases that train and validate.
+        fold: the fold that is tested, to be named.
+    """
+    found = []
+    for part, cases in (("training", parts["train"]), ("validation", parts["validation"])):
+        where = f"fold {fold}: none of its {len(cases)} {part} cases shows"
+        advice = "give another split_seed, fold_count or validation_subjects"
+        if chosen.landmarks != "none":
+            found += [] if _shows_landmarks(arrays, cases) else [f"{where} all four landmarks; {advice}"]
+            continue
+        held = set(np.unique(arrays.masks[arrays.rows(cases)]).tolist())
+        found += [
+            f"{where} {name}; {advice}, or weight 0 for {name} in loss and selection"
+            for index, name in enumerate(chosen.classes)
+            if is_weighed(chosen, index) and index not in held
+        ]
+    return found
+
+
+def is_weighed(chosen: TrainingParams | Study, index: int) -> bool:
+    """Whether loss or selection weighs a class that is not the background."""
+    by_loss = chosen.cross_entropy_weight + chosen.focal_weight, chosen.dice_weight
+    weights = (by_loss[0] * chosen.cross_entropy_class_weights[index], by_loss[1] * chosen.dice_class_weights[index])
+    return index > 0 and max(*weights, chosen.selection_class_weights[index]) > 0
+
+
+def _shows_landmarks(arrays: Arrays, cases: list[str]) -> bool:
+    """Whether a case shows all four ends; where the arrays hold no landmarks, another sentence says so."""
+    if arrays.points is None:
+        return True
+    places = arrays.points[arrays.rows(cases)]
+    inside = (places >= 0) & (places <= np.array(arrays.masks.shape[1:]) - 1)  # not where an end is NaN
+    return bool(inside.all(axis=(1, 2)).any())
 
 
 def repeats(rows: np.ndarray) -> list[int]:

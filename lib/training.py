@@ -2,7 +2,8 @@
 
 A run owns its folder: `state.pt` after every epoch (so that a killed run goes on where it was), and at its end
 `model.safetensors` of the best epoch, `history.csv`, `timing.csv`, and `run.json` last. A finished run is loaded, not
-trained again. On a CPU a run repeats to the byte with the same number of threads; a GPU does not promise that.
+trained again; another run in the folder is set aside until this one is whole. On a CPU a run repeats to the byte with
+the same number of threads; a GPU does not promise that.
 """
 
 import time
@@ -17,7 +18,7 @@ from filelock import FileLock
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from lib import augmentation, devices, files, models, monitor, prediction, provenance, runs, sampling, tasks
+from lib import augmentation, devices, files, models, monitor, prediction, provenance, rules, runs, sampling, tasks
 from lib.arrays import Arrays
 from lib.params import TrainingParams
 from lib.runs import Run
@@ -76,32 +77,55 @@ def fit(
         arrays: preprocessed cases.
         parts: names of the cases to train and validate on.
         folder: of this run; locked while it is used.
-        say: gets one line an epoch.
+        say: gets one line an epoch, and one for each thing that is not as it was left.
 
     Raises:
-        ValueError: device or precision is not to be had, or training diverged.
+        ValueError: device or precision is not to be had, a class or landmark is shown by no case, or training
+            diverged.
     """
+    check_before(chosen, network, arrays, parts)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # a process that outlived a kill may still train here: wait, then load
-        mark = fingerprint(chosen, network, arrays, parts)
-        finished = runs.load_finished(folder, mark)
+        whole = made_of(chosen, network, arrays, parts)
+        finished = runs.load_finished(folder, whole, say)
         if finished is not None:
             say(f"trained before: epoch {finished.best_epoch}, validation value {finished.best_value:.4f}")
             return finished
-        return _train(chosen, network, arrays, parts, folder, mark, say)
+        return _train(chosen, network, arrays, parts, folder, whole, say)
 
 
-def fingerprint(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays, parts: dict[str, list[str]]) -> str:
-    """Digest of what a run depends on: its keys, network, arrays, cases, and the code that training reaches."""
-    return files.digest(
-        {
-            "keys": chosen.model_dump(exclude=NOT_IN_FINGERPRINT),
-            "network": network,
-            "arrays": arrays.fingerprint,
-            "parts": {name: parts[name] for name in ("train", "validation")},
-            "code": provenance.module_hashes({"lib.training"}),
-        }
-    )
+def check_before(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays, parts: dict[str, list[str]]) -> None:
+    """Refuses what would fail, or teach nothing, only after hours.
+
+    Raises:
+        ValueError: a class or landmark is shown by no case, or a last batch of one image cannot be normalised.
+    """
+    unshown = sampling.unshown(chosen, arrays, parts, chosen.fold)
+    if unshown:
+        raise ValueError("\n".join(unshown))
+    rows, size, given = len(arrays.rows(parts["train"])), list(arrays.images.shape[2:]), network["arguments"]
+    depth, normalisation = given.get("depth", rules.RESNET_DEPTH), given.get("normalisation", "batch")
+    if rows % chosen.batch_size == 1 % chosen.batch_size and rules.ends_in_one_pixel(
+        size, depth, network["model"], normalisation
+    ):
+        raise ValueError(
+            f"batch_size = {chosen.batch_size}   {rows} training images leave a last batch of one, and image_size "
+            f"{size} leaves 1 x 1 pixels after {depth} poolings: batch normalisation has one value to go by; give "
+            "another batch_size, a smaller depth or a larger image_size"
+        )
+
+
+def made_of(
+    chosen: TrainingParams, network: dict[str, Any], arrays: Arrays, parts: dict[str, list[str]]
+) -> dict[str, Any]:
+    """What a run depends on: its keys, network, arrays, cases, and the code that training reaches."""
+    return {
+        "keys": chosen.model_dump(exclude=NOT_IN_FINGERPRINT),
+        "network": {name: value for name, value in network.items() if name != "arguments"} | network["arguments"],
+        "arrays": arrays.fingerprint,
+        "cases": {name: files.digest(parts[name]) for name in ("train", "validation")},
+        "code": provenance.module_hashes({"lib.training"}),
+    }
 
 
 def _train(
@@ -110,16 +134,16 @@ def _train(
     arrays: Arrays,
     parts: dict[str, list[str]],
     folder: Path,
-    mark: str,
+    whole: dict[str, Any],
     say: Callable[[str], None],
 ) -> Run:
     train_rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
     weights = case_weights(chosen, arrays, train_rows)
     learner, moving = begin(chosen, network, arrays, steps=-(-len(train_rows) // chosen.batch_size))
-    model, task = moving["model"], learner.task
-    here = f"{mark} {learner.device.type} {learner.precision}"  # a state goes on only where it came from
-    so_far = runs.resume(folder, here, moving, say)
-    history, timing = so_far["history"], so_far["timing"]
+    machine = _machine(learner)
+    mark = whole | {"machine": machine}  # a state goes on only where its bytes came from
+    so_far = runs.resume(folder, mark, moving, say)
+    model, task, history, timing = moving["model"], learner.task, so_far["history"], so_far["timing"]
     cases = AugmentedCases(arrays, chosen, task)
 
     with monitor.writer(chosen, folder / "tensorboard", len(history) + 1) as board:
@@ -136,9 +160,10 @@ def _train(
             validation_loss, validation_sums = validate(learner, arrays, validation_rows)
             scores = task.scores(validation_sums)
             selection = scores.pop("selection")
+            _check_finite(epoch, {"validation loss": validation_loss, "validation value": selection})
             if chosen.schedule == "plateau":
                 moving["schedule"].step(selection)
-            best = all(selection > row["selection"] for row in history)
+            best = all(_is_better(selection, validation_loss, row) for row in history)
             history.append(
                 {
                     "epoch": epoch,
@@ -156,10 +181,36 @@ def _train(
             if best:
                 so_far["weights"] = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
             _watch(board, history[-1], learner, arrays, validation_rows, chosen)
-            runs.save_state(folder / "state.pt", here, moving, so_far)
+            runs.save_state(folder / "state.pt", mark, moving, so_far)
             say(progress(history[-1], timing[-1], chosen.epochs, task.metric))
+    if max(row["selection"] for row in history) == 0:
+        say("no epoch found anything in the validation cases: that of the smallest validation loss is kept")
     models.save(folder / "model.safetensors", network["model"], network["arguments"], so_far["weights"])
-    return runs.finish(folder, mark, history, timing, chosen.epochs, _about(learner, parts))
+    about = machine | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
+    return runs.finish(folder, whole, history, timing, chosen.epochs, about)
+
+
+def _machine(learner: Learner) -> dict[str, Any]:
+    """What of the machine decides about a run's bytes: sums on a CPU depend on the number of threads."""
+    threads = torch.get_num_threads() if learner.device.type == "cpu" else None
+    precision = str(learner.precision).removeprefix("torch.")
+    return {"device": learner.device.type, "precision": precision, "threads": threads}
+
+
+def _check_finite(epoch: int, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        if not np.isfinite(value):
+            raise ValueError(
+                f"the {name} became {value} in epoch {epoch}: training diverged; try a lower learning_rate, or "
+                "float32 as precision"
+            )
+
+
+def _is_better(selection: float, validation_loss: float, than: dict[str, Any]) -> bool:
+    """Whether an epoch is better than another; of two that found nothing at all, the one of the smaller loss."""
+    if selection == than["selection"] == 0:
+        return validation_loss < than["validation_loss"]
+    return selection > than["selection"]
 
 
 def case_weights(chosen: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:
@@ -248,13 +299,12 @@ def _schedule(chosen: TrainingParams, optimizer: torch.optim.Optimizer, steps: i
     if chosen.schedule == "cosine":
         return rates.CosineAnnealingLR(optimizer, T_max=total)
     if chosen.schedule == "one_cycle":
+        share = chosen.warm_up_fraction
+        if share * (total + 1) == 1:  # torch divides by the length of the rise, which would be 0: a step and a bit
+            share *= 1 + 1e-9
         # One step more than there are: the last call would otherwise be past the end.
         return rates.OneCycleLR(
-            optimizer,
-            max_lr=chosen.learning_rate,
-            total_steps=total + 1,
-            pct_start=chosen.warm_up_fraction,
-            cycle_momentum=False,
+            optimizer, max_lr=chosen.learning_rate, total_steps=total + 1, pct_start=share, cycle_momentum=False
         )
     if chosen.schedule == "plateau":
         return rates.ReduceLROnPlateau(
@@ -328,13 +378,3 @@ def progress(row: dict[str, Any], timing: dict[str, Any], epochs: int, metric: s
         f"{metric} {abs(row['train_selection']):.4f} / {abs(row['selection']):.4f}{' *' if row['best'] else '  '}   "
         f"{timing['images_per_second']:.0f} images/s"
     )
-
-
-def _about(learner: Learner, parts: dict[str, list[str]]) -> dict[str, Any]:
-    """What a run's record says of how and on what it was trained."""
-    return {
-        "device": learner.device.type,
-        "precision": str(learner.precision).removeprefix("torch."),
-        "train_cases": len(parts["train"]),
-        "validation_cases": len(parts["validation"]),
-    }
