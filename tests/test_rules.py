@@ -3,8 +3,9 @@
 import inspect
 
 import pytest
+import torch
 
-from lib import params, rules
+from lib import models, params, rules
 from tests import builders
 
 
@@ -28,3 +29,19 @@ def test_a_rule_names_keys_of_a_study_and_takes_as_many(rule):
 def test_every_rule_holds_for_the_quick_study():
     given = builders.values()
     assert all(holds(*(given[key] for key in keys)) for keys, _, holds, _ in rules.RULES)
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+@pytest.mark.parametrize("normalisation", ["batch", "none"])
+def test_a_network_is_said_to_end_in_one_pixel_where_torch_refuses_one_image_of_that_size(model, normalisation):
+    given = {"in_channels": 1, "out_channels": 1}
+    own = {"base_channels": 4, "depth": 5, "normalisation": normalisation}
+    network = models.build(model, given | ({"encoder": "resnet18"} if model == "resnet_unet" else own)).train()
+    refused = {}
+    for size in ([32, 32], [32, 64]):
+        try:
+            network(torch.zeros(1, 1, *size))
+            refused[tuple(size)] = False
+        except ValueError as error:
+            refused[tuple(size)] = "more than 1 value per channel" in str(error)
+    assert refused == {(r, c): rules.ends_in_one_pixel([r, c], 5, model, normalisation) for r, c in refused}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lib import sampling
+from tests import builders, builders_tasks
 
 ROWS = np.arange(100, 130)
 
@@ -174,3 +175,75 @@ def test_rows_to_look_at_are_spread_over_those_that_show_something():
 
 def test_where_no_row_shows_anything_any_will_do():
     assert sampling.spread(slices_of(0, 0, 0), np.array([2, 1, 0]), 2).tolist() == [2, 0]
+
+
+# What no case shows
+
+
+THREE = {
+    "classes": ["background", "a", "b"],
+    "cross_entropy_class_weights": [1.0, 1.0, 0.0],
+    "dice_class_weights": [0.0, 1.0, 0.0],
+    "selection_class_weights": [1.0, 1.0, 0.0],
+}
+WHERE = "fold 1: none of its {} {} cases shows {}; give another split_seed, fold_count or validation_subjects"
+OR_NO_WEIGHT = ", or weight 0 for {} in loss and selection"
+
+
+def test_a_class_that_no_case_of_a_part_shows_is_named_with_fold_part_and_advice():
+    arrays = builders.discs(6)
+    parts = builders.disc_parts(arrays)
+    assert sampling.unshown(builders.training_params(), arrays, parts, 1) == []
+    arrays.masks[4:] = 0
+    expected = WHERE.format(2, "validation", "head") + OR_NO_WEIGHT.format("head")
+    assert sampling.unshown(builders.training_params(), arrays, parts, 1) == [expected]
+    arrays.masks[:] = 0
+    assert sampling.unshown(builders.training_params(), arrays, parts, 1)[0].startswith(
+        "fold 1: none of its 4 training cases shows head; "
+    )
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"cross_entropy_class_weights": [1.0, 1.0, 0.1]},
+        {"cross_entropy_class_weights": [1.0, 1.0, 0.1], "cross_entropy_weight": 0.0, "focal_weight": 1.0},
+        {"dice_class_weights": [0.0, 1.0, 2.0]},
+        {"selection_class_weights": [0.0, 1.0, 0.5]},
+    ],
+    ids=str,
+)
+def test_a_class_that_loss_or_selection_weighs_must_be_shown(keys):
+    arrays = builders.discs(6)
+    parts = builders.disc_parts(arrays)
+    assert sampling.unshown(builders.training_params(**THREE), arrays, parts, 1) == []
+    assert len(sampling.unshown(builders.training_params(**(THREE | keys)), arrays, parts, 1)) == 2
+
+
+def test_a_weight_in_a_part_of_the_loss_that_is_not_used_asks_for_nothing():
+    arrays = builders.discs(6)
+    keys = {"dice_class_weights": [0.0, 1.0, 2.0], "dice_weight": 0.0}
+    assert sampling.unshown(builders.training_params(**(THREE | keys)), arrays, builders.disc_parts(arrays), 1) == []
+
+
+def test_of_volumes_patients_count_and_not_slices():
+    arrays = builders_tasks.volumes(6, slices=5)
+    parts = builders_tasks.parts_of(arrays)
+    assert not arrays.masks[0].any()  # the outer slices show nothing
+    assert sampling.unshown(builders.training_params(), arrays, parts, 0) == []
+    arrays.masks[arrays.rows(parts["validation"][:1])] = 0
+    assert sampling.unshown(builders.training_params(), arrays, parts, 0) == []
+    arrays.masks[arrays.rows(parts["validation"])] = 0
+    (said,) = sampling.unshown(builders.training_params(), arrays, parts, 0)
+    assert said.startswith("fold 0: none of its 2 validation cases shows head; ")
+
+
+@pytest.mark.parametrize("place", [np.nan, -3.0, 31.5])
+def test_landmarks_must_lie_in_the_image_of_one_case_at_least(place):
+    arrays = builders_tasks.landmarked(6)
+    arrays.masks[:] = 0  # not what is learnt
+    parts, chosen = builders_tasks.parts_of(arrays), builders.training_params(landmarks="multicentre")
+    arrays.points[4, 2, 1] = place
+    assert sampling.unshown(chosen, arrays, parts, 1) == []
+    arrays.points[5, 0, 0] = place
+    assert sampling.unshown(chosen, arrays, parts, 1) == [WHERE.format(2, "validation", "all four landmarks")]

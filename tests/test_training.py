@@ -386,6 +386,17 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_nearly_nothing(tmp_path):
     assert found[-1] < 0.01 / 5
 
 
+@pytest.mark.parametrize(("epochs", "share"), [(3, 0.25), (9, 0.1), (1, 0.5)])
+def test_a_rise_of_exactly_one_step_is_that_of_a_hair_more(tmp_path, epochs, share):
+    keys = {"epochs": epochs, "schedule": "one_cycle", "batch_size": 8}  # one step an epoch
+    exact, above = (
+        fit(tmp_path / name, training_params(**keys, warm_up_fraction=each))[0].history["learning_rate"].to_numpy()
+        for name, each in (("exact", share), ("above", share * (1 + 1e-7)))
+    )
+    assert exact == pytest.approx(above, rel=1e-5)
+    assert exact[0] == pytest.approx(0.01 / 25)
+
+
 def script(monkeypatch, values):
     """Validation Dice epoch by epoch, whatever the network does."""
     scripted = iter(values)
@@ -418,6 +429,65 @@ def test_a_diverging_loss_names_the_learning_rate(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="the loss became nan: training diverged; try a lower learning_rate"):
         fit(tmp_path)
     assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("loss", "counts", "said"),
+    [
+        (float("nan"), counts_of(0.5), "the validation loss became nan in epoch 1: training diverged; try a lower"),
+        (float("inf"), counts_of(0.5), "the validation loss became inf in epoch 1"),
+    ],
+)
+def test_a_validation_that_diverges_is_refused_and_leaves_no_state(tmp_path, monkeypatch, loss, counts, said):
+    monkeypatch.setattr(training, "validate", lambda *_: (loss, counts))
+    with pytest.raises(ValueError, match=said):
+        fit(tmp_path)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_an_error_that_is_no_number_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "validate", lambda *_: (0.5, torch.tensor([0.0, 0.0])))
+    with pytest.raises(ValueError, match="the validation value became nan in epoch 1"):
+        fit_landmarks(tmp_path, builders_tasks.landmarked(6))
+
+
+# What would teach nothing
+
+
+def test_training_without_foreground_is_refused_before_anything_is_written(tmp_path):
+    arrays = builders.discs(6)
+    arrays.masks[4:] = 0
+    with pytest.raises(ValueError, match="fold 2: none of its 2 validation cases shows head; give another split_seed"):
+        fit(tmp_path / "run", training_params(fold=2), arrays)
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_nothing_is_found_the_epoch_of_the_smallest_validation_loss_is_kept_and_a_line_says_so(
+    tmp_path, monkeypatch
+):
+    found = iter([(0.9, 0.0), (0.7, 0.0), (0.8, 0.0)])
+    monkeypatch.setattr(training, "validate", lambda *_: (lambda loss, dice: (loss, counts_of(dice)))(*next(found)))
+    run, lines = fit(tmp_path)
+    assert (run.best_epoch, run.best_value) == (2, 0)
+    assert lines[-1] == "no epoch found anything in the validation cases: that of the smallest validation loss is kept"
+
+
+def test_an_epoch_that_finds_something_is_better_whatever_its_loss(tmp_path, monkeypatch):
+    found = iter([(0.5, 0.0), (0.9, 0.1), (0.4, 0.1)])
+    monkeypatch.setattr(training, "validate", lambda *_: (lambda loss, dice: (loss, counts_of(dice)))(*next(found)))
+    run, lines = fit(tmp_path)
+    assert run.best_epoch == 2
+    assert not any("found anything" in line for line in lines)
+
+
+def test_a_last_batch_of_one_image_that_cannot_be_normalised_is_refused_before_training(tmp_path):
+    network = NETWORK | {"arguments": NETWORK["arguments"] | {"depth": 5}}
+    said = (
+        r"batch_size = 7   8 training images leave a last batch of one, and image_size \[32, 32\] leaves 1 x 1 pixels"
+    )
+    with pytest.raises(ValueError, match=said):
+        fit(tmp_path, training_params(batch_size=7), network=network)
+    fit(tmp_path, training_params(batch_size=6, epochs=1), network=network)
 
 
 def test_gradients_are_clipped_to_the_largest_norm(tmp_path, monkeypatch):
