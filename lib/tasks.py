@@ -25,6 +25,7 @@ class Task:
 
     Attributes:
         metric: what chooses the checkpoint, in the words of a progress line.
+        blank: "selection" of a network that finds nothing.
         threshold_mode: how ReduceLROnPlateau measures a gain: "rel" where the figure is positive, else "abs".
         target: (arrays, row, mask (h, w), points (4, 2) or None) -> what the case is to give: a mask (h, w) uint8, or
             heatmaps (K, h, w) float32.
@@ -36,6 +37,7 @@ class Task:
     """
 
     metric: str
+    blank: float
     threshold_mode: Literal["rel", "abs"]
     target: Callable[[Arrays, int, np.ndarray, np.ndarray | None], np.ndarray]
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -99,6 +101,7 @@ def region_task(
     """The task of giving each pixel its class; pooled Dice or IoU, averaged with class weights, chooses."""
     return Task(
         metric={"dice": "pooled Dice", "iou": "pooled IoU"}[metric],
+        blank=0.0,
         threshold_mode="rel",
         target=_mask,
         loss=partial(_region_loss, mixture=mixture),
@@ -187,6 +190,7 @@ def heatmap_task(network: dict[str, Any], arrays: Arrays) -> Task:
     sigma = float(np.median(arrays.sigmas))
     return Task(
         metric="error (% of OFD)",
+        blank=-100.0,
         threshold_mode="abs",
         target=partial(_heatmaps, per=HEATMAPS_PER[channels]),
         loss=heatmaps.loss,

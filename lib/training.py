@@ -163,7 +163,7 @@ def _train(
             _check_finite(epoch, {"validation loss": validation_loss, "validation value": selection})
             if chosen.schedule == "plateau":
                 moving["schedule"].step(selection)
-            best = all(_is_better(selection, validation_loss, row) for row in history)
+            best = all(_is_better(selection, validation_loss, row, task.blank) for row in history)
             history.append(
                 {
                     "epoch": epoch,
@@ -183,7 +183,7 @@ def _train(
             _watch(board, history[-1], learner, arrays, validation_rows, chosen)
             runs.save_state(folder / "state.pt", mark, moving, so_far)
             say(progress(history[-1], timing[-1], chosen.epochs, task.metric))
-    if max(row["selection"] for row in history) == 0:
+    if max(row["selection"] for row in history) == task.blank:
         say("no epoch found anything in the validation cases: that of the smallest validation loss is kept")
     models.save(folder / "model.safetensors", network["model"], network["arguments"], so_far["weights"])
     about = machine | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
@@ -206,9 +206,9 @@ def _check_finite(epoch: int, values: dict[str, float]) -> None:
             )
 
 
-def _is_better(selection: float, validation_loss: float, than: dict[str, Any]) -> bool:
+def _is_better(selection: float, validation_loss: float, than: dict[str, Any], blank: float) -> bool:
     """Whether an epoch is better than another; of two that found nothing at all, the one of the smaller loss."""
-    if selection == than["selection"] == 0:
+    if selection == than["selection"] == blank:
         return validation_loss < than["validation_loss"]
     return selection > than["selection"]
 

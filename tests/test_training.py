@@ -472,6 +472,21 @@ def test_where_nothing_is_found_the_epoch_of_the_smallest_validation_loss_is_kep
     assert lines[-1] == "no epoch found anything in the validation cases: that of the smallest validation loss is kept"
 
 
+def test_of_landmarks_nothing_found_is_an_error_of_one_ofd(tmp_path, monkeypatch):
+    found = iter([(1.0, 3.0), (0.9, 3.0), (0.95, 3.0)])
+    monkeypatch.setattr(training, "validate", lambda *_: (lambda loss, s: (loss, torch.tensor([s, 3.0])))(*next(found)))
+    run, lines = fit_landmarks(tmp_path, builders_tasks.landmarked(6))
+    assert (run.best_epoch, run.best_value) == (2, -100)
+    assert lines[-1].startswith("no epoch found anything in the validation cases")
+
+
+def test_a_blank_heatmap_is_worth_what_its_task_says():
+    arrays = builders_tasks.landmarked(4)
+    task = tasks.of_training(training_params(**LANDMARKS), HEATMAPS, arrays)
+    targets = torch.as_tensor(tasks.targets(task, arrays, np.arange(4)))
+    assert task.scores(task.tally(torch.zeros_like(targets), targets))["selection"] == task.blank
+
+
 def test_an_epoch_that_finds_something_is_better_whatever_its_loss(tmp_path, monkeypatch):
     found = iter([(0.5, 0.0), (0.9, 0.1), (0.4, 0.1)])
     monkeypatch.setattr(training, "validate", lambda *_: (lambda loss, dice: (loss, counts_of(dice)))(*next(found)))
