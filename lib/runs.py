@@ -297,7 +297,8 @@ def _set_state_aside(folder: Path, mark: dict[str, Any], say: Say) -> None:
     elif state["mark"] != mark:
         count = len(state.get("history", []))
         what = f"{count} epoch{'s' if count != 1 else ''} of the unfinished run"
-        _set_aside(folder, state["mark"], ", ".join(differences(state["mark"], mark)), what, say)
+        why = ", ".join(differences(state["mark"], mark)) or "the same run lies finished beside it"
+        _set_aside(folder, state["mark"], why, what, say)
 
 
 def _set_aside(folder: Path, mark: dict[str, Any], why: str, what: str, say: Say) -> None:

@@ -505,6 +505,39 @@ def test_a_last_batch_of_one_image_that_cannot_be_normalised_is_refused_before_t
     fit(tmp_path, training_params(batch_size=6, epochs=1), network=network)
 
 
+ODD = [
+    {"learning_rate": 1.0e-320},
+    {"gradient_clip": 1.0e-320},
+    {"gradient_clip": 1.0e308},
+    {"weight_decay": 1.0},
+    {"batch_size": 1},
+    {"batch_size": 1024},
+    {"seed": 2**63 - 1},
+    {"focal_weight": 1.0, "focal_gamma": 0.01},
+    {"label_smoothing": 0.999999999999},
+    {"oversample_classes": ["head"], "oversample_factor": 100.0},
+    {"area_weight_floor": 0.0},
+    {"schedule": "one_cycle", "warm_up_fraction": 1.0e-12},
+    {"schedule": "one_cycle", "warm_up_fraction": 0.9999999999999999},
+    {"schedule": "plateau", "plateau_factor": 1.0e-300, "plateau_patience": 0},
+    {"early_stopping_patience": 10**30},
+    {"cross_entropy_weight": 0.0, "dice_weight": 1.0e-320},
+    {"shift_fraction": 0.5, "scale_fraction": 0.5, "rotation_deg": 180.0, "affine_probability": 1.0},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", ODD, ids=str)
+@pytest.mark.parametrize("kind", ["regions", "landmarks"])
+def test_odd_values_that_are_allowed_train(tmp_path, keys, kind):
+    if kind == "regions":
+        run, _ = fit(tmp_path, training_params(**({"epochs": 2} | keys)), builders.discs(7))
+    else:
+        run, _ = fit_landmarks(tmp_path, builders_tasks.landmarked(7), **({"epochs": 2} | keys))
+    assert len(run.history) == 2
+    assert np.isfinite(run.history[["train_loss", "validation_loss", "selection"]]).all(axis=None)
+
+
 def test_gradients_are_clipped_to_the_largest_norm(tmp_path, monkeypatch):
     norms = []
     real = torch.nn.utils.clip_grad_norm_
