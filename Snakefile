@@ -9,14 +9,11 @@ from lib import files, params, records
 
 study = params.read_study(files.study_file(config["study"]))
 TRAININGS = [step.label + "/record.json" for step in records.training_steps(study)]
-PYTHON = shlex.quote(sys.executable)
+PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")  # Snakemake fills in what stands in braces
 
 
-def execute(notebook):
-    source = shlex.quote(str(records.notebook_file(notebook, study)))
-    values = shlex.quote(str(files.study_file(study.study)))
-    command = f"{PYTHON} -m papermill {source} {{log}} -f {values} -k python3"
-    return command + " --no-progress-bar --log-level ERROR --stdout-file -"
+def execute(step):
+    return f"{PYTHON} -m lib step {study.study} {step}"
 
 
 rule study:
@@ -70,7 +67,7 @@ rule training:
         "04_training/fold{fold}-seed{seed}/notebook.ipynb",
     threads: workflow.cores
     shell:
-        execute("04_training") + " -p fold {wildcards.fold} -p seed {wildcards.seed}"
+        execute("04_training/fold{wildcards.fold}-seed{wildcards.seed}")
 
 
 rule evaluation:

@@ -1,15 +1,23 @@
-"""Command line: python -m lib study|why|download|verify|report|check-report|imports."""
+"""Command line: python -m lib study|why|step|download|verify|report|check-report|imports."""
 
 import argparse
+import logging
+import os
 import sys
 from functools import partial
 from pathlib import Path
 
-from lib import files, params
+from lib import environment, files, params
+
+STOPPED = "stopped; what had ended is kept, and the same command goes on from there"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; a fault that the user can mend is printed without a traceback, with status 2."""
+    """Runs one command and returns its status.
+
+    2 where the user or the machine is at fault, 130 where the user stopped it, each with a line and no traceback; a
+    reader that closes its pipe (`| head`) ends it silently.
+    """
     parser = argparse.ArgumentParser(prog="python -m lib", description="Studies of fetal ultrasound and brain MRI.")
     commands = parser.add_subparsers(dest="command", required=True)
     study = commands.add_parser("study", help="run what a study needs, from raw data to its PDF")
@@ -19,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     study.add_argument("--landmarks", type=Path, help="folder of landmarks, linked once as data/raw/landmarks")
     why = commands.add_parser("why", help="what would run, and why")
     why.add_argument("name")
+    step = commands.add_parser("step", help="run one notebook of a study as the graph does, whatever its record says")
+    step.add_argument("name")
+    step.add_argument("step", help="its folder below reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
     report = commands.add_parser("report", help="build a study's PDF from its files")
     report.add_argument("name")
     check = commands.add_parser("check-report", help="recompute the printed tables from the long ones, and compare")
@@ -32,10 +43,26 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("imports", help="who imports whom in lib, floor by floor")
     given = parser.parse_args(arguments)
     try:
-        return run(given)
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows the rest
+        status = run(given)
+        sys.stdout.flush()
+        return status
     except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return fail(str(error), 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there
+        return 0
+    except OSError as error:
+        return fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error), 2)
+    except KeyboardInterrupt:
+        return fail(STOPPED, 130)
+
+
+def fail(text: str, status: int) -> int:
+    """Says why a command ends, and gives back its status; marked where the graph listens."""
+    mark = environment.MARK if environment.by_graph() else ""
+    print(f"{mark}{text}\n{mark}" if mark else text, file=sys.stderr)
+    return status
 
 
 def run(given: argparse.Namespace) -> int:
@@ -58,6 +85,12 @@ def run(given: argparse.Namespace) -> int:
         ready = download.download(given.name, given.to, given.url, say, partial(say, file=sys.stderr))
         return int(not ready)
     study = params.read_study(files.study_file(given.name))
+    if given.command == "step":
+        from lib import graph
+
+        logging.basicConfig(level=logging.ERROR)  # papermill warns of each key that its notebook does not use
+        graph.execute(study, given.step)
+        return 0
     if given.command == "report":
         from lib import report
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +32,8 @@ if not (ROOT / "pyproject.toml").is_file():
 
 
 def reports_root() -> Path:
-    """`reports/`, or the folder that REPORTS_ROOT names (tests write to one of their own)."""
-    return Path(os.environ.get("REPORTS_ROOT", ROOT / "reports")).resolve()
+    """`reports/`, or the folder that REPORTS_ROOT names, seen from the project (tests write to one of their own)."""
+    return (ROOT / (os.environ.get("REPORTS_ROOT") or "reports")).resolve()
 
 
 def study_file(study: str) -> Path:
@@ -68,12 +68,10 @@ def replacing(path: Path) -> Iterator[Path]:
     A kill or a full disk leaves the old file, or none; never half a new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".writing-{secrets.token_hex(8)}{path.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL, 0o666))  # with the permissions that the user's umask leaves
     try:
         yield temporary
-        temporary.chmod(0o644)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

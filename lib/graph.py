@@ -3,15 +3,27 @@
 Records decide what still holds; Snakemake then runs what has none, in order.
 """
 
+import errno
+import os
+import re
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+import psutil
 
 from lib import datasets, environment, files, params, records
+
+START_SECONDS = 300  # for a kernel to start and to import lib; it takes 3 to 60
+NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+CHATTER = re.compile(
+    r"^(Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute \d+ jobs|Elapsed time|Shutting)"
+)
 
 
 def reasons(study: params.Study) -> dict[records.Step, list[str]]:
@@ -59,28 +71,26 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
         landmarks: folder of landmarks to be linked first.
 
     Returns:
-        0 when every step has a record that holds, else Snakemake's exit status.
+        0 when every step has a record that holds, else 1, and the reason is printed on standard error.
 
     Raises:
-        ValueError: data or a compared study are missing, another process runs this study, or this is Windows.
+        ValueError: data or a compared study are missing, another process runs this study, its folder can hold no
+            locks, or this is Windows.
     """
     if sys.platform == "win32":
         raise ValueError("the graph needs Linux, macOS or WSL; on Windows run notebooks in turn: docs/howto-windows.md")
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            for name, source in ((study.dataset, data), ("landmarks", landmarks)):
-                if source is not None:
-                    link_data(name, source)
-            datasets.of(study)
-            datasets.prepare(study.dataset)
-            if study.landmarks != "none":
-                datasets.landmarks_folder(study.dataset)
-            records.compared_digests(study)  # now, not after hours of training
-            return _run_locked(study, folder, cores)
-    except Timeout as error:
-        raise ValueError(f"study {study.study} is being run by another process; wait for it, or end it") from error
+    with _only_run(study, folder):
+        for name, source in ((study.dataset, data), ("landmarks", landmarks)):
+            if source is not None:
+                link_data(name, source)
+        datasets.of(study)
+        datasets.prepare(study.dataset)
+        if study.landmarks != "none":
+            datasets.landmarks_folder(study.dataset)
+        records.compared_digests(study)  # now, not after hours of training
+        return _run_locked(study, folder, cores)
 
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
@@ -92,7 +102,50 @@ def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
                 step.record_file(study.study).unlink(missing_ok=True)
         # A killed run leaves Snakemake's own lock behind; ours is held, so nobody else needs it.
         _snakemake(study, folder, cores, held, "--unlock")
-        return _snakemake(study, folder, cores, held, "--rerun-incomplete", "--rerun-triggers", "mtime").returncode
+        options = ("--rerun-incomplete", "--rerun-triggers", "mtime")
+        status, said = _snakemake(study, folder, cores, held, *options)
+    left = _left_words(study) if status == 0 else _last_words(said)
+    sys.stderr.write(left)
+    return int(status != 0 or left != "")
+
+
+@contextmanager
+def _only_run(study: params.Study, folder: Path) -> Iterator[None]:
+    """Holds the study, so that nobody else runs it.
+
+    Raises:
+        ValueError: another process holds it, or the folder's file system has no locks.
+    """
+    import fcntl  # not on Windows, where Snakemake's shell commands would not run either
+
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"study {study.study} is being run by another process; wait for it, or end it") from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            raise ValueError(
+                f"{folder}: its file system has no locks ({error.strerror}), so two runs could spoil each other; "
+                "let REPORTS_ROOT name a folder on a local disk"
+            ) from error
+        yield
+
+
+def _left_words(study: params.Study) -> str:
+    """A line for each step that has no record that holds, although Snakemake says that all is done."""
+    left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
+    return "".join(["these steps have no record that holds:\n", *left]) if left else ""
+
+
+def _last_words(said: str) -> str:
+    """What a failed step has said, or else Snakemake's own words without its usual ones."""
+    parts = said.split(environment.MARK)
+    if len(parts) > 2:
+        return parts[-2]
+    lines = [line.rstrip() + "\n" for line in said.splitlines() if line.strip() and not CHATTER.match(line)]
+    return "".join([*lines[-20:], "Snakemake stopped before the study's end; its words stand above\n"])
 
 
 @contextmanager
@@ -102,7 +155,7 @@ def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
     Where only the parent was killed, its Snakemake goes on. It has inherited this lock, which is free when all who
     have it have ended.
     """
-    import fcntl  # not on Windows, where Snakemake's shell commands would not run either
+    import fcntl
 
     with (folder / ".working").open("w") as file:
         try:
@@ -114,14 +167,114 @@ def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _snakemake(
-    study: params.Study, folder: Path, cores: int, held: int, *options: str
-) -> subprocess.CompletedProcess[bytes]:
+def _snakemake(study: params.Study, folder: Path, cores: int, held: int, *options: str) -> tuple[int, str]:
+    """Runs Snakemake; notebooks print as they go, its own words are returned with its status."""
+    own = folder / ".snakemake"
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
-        *("--directory", str(folder), "--cores", str(cores), "--quiet", "all", *options),
+        *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
+        *("--profile", "none", "--workflow-profile", "none", "--runtime-source-cache-path", str(own / "source-cache")),
+        *options,
         *("--config", f"study={study.study}"),
     ]
-    # The kernel's settings silence a warning about a debugger port that every notebook would print.
-    settings = {"IPYTHONDIR": str(files.ROOT / "notebooks" / ".ipython"), "NO_ALBUMENTATIONS_UPDATE": "1"}
-    return subprocess.run(command, env=environment.for_children() | settings, pass_fds=[held], check=False)
+    surroundings = environment.for_children(cores) | {"JUPYTER_RUNTIME_DIR": str(own / "jupyter")}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        running = subprocess.Popen(command, env=surroundings, pass_fds=[held], stderr=said)
+        try:
+            status = running.wait()
+        except KeyboardInterrupt:
+            running.wait()  # it had the signal too, and ends its steps
+            raise
+        said.seek(0)
+        return status, said.read()
+
+
+# --- one step
+
+
+def execute(study: params.Study, label: str) -> None:
+    """Runs one notebook headless, as the graph does; what it prints goes to standard output.
+
+    Args:
+        study: that it belongs to.
+        label: of its step.
+
+    Raises:
+        ValueError: there is no such step, it failed, or its kernel did not start; the text names the executed notebook
+            and ends with the error.
+    """
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.execute import execute_notebook
+
+    steps = {step.label: step for step in records.study_steps(study) if step.name != "report"}
+    if label not in steps:
+        raise ValueError(f"{label}: no notebook of study {study.study}; there are: {', '.join(steps)}")
+    step = steps[label]
+    executed = step.folder(study.study) / "notebook.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    own = dict(zip(("fold", "seed"), step.run)) if step.run else {}
+    where = f"{step.label} of study {study.study} stopped; its executed notebook: {executed}\n"
+    try:
+        with _begins_in_time() as late:
+            execute_notebook(
+                _escaped(records.notebook_file(step.name, study)),
+                _escaped(executed),
+                params.read_yaml(files.study_file(study.study)) | own,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                start_timeout=START_SECONDS,
+            )
+    except PapermillExecutionError as error:
+        raise ValueError(where + _plain(error.ename, error.evalue)) from error
+    except (RuntimeError, TimeoutError) as error:  # of a kernel: died, or did not answer
+        raise ValueError(where + (late[0] if late else _dead(error))) from error
+
+
+def _escaped(path: Path) -> str:
+    """A path as papermill wants it, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _plain(name: str, value: str) -> str:
+    """The error of a cell in one sentence; without its class where the text was written for a reader."""
+    return value if name in ("ValueError", "OSError", "PermissionError", "FileNotFoundError") else f"{name}: {value}"
+
+
+def _dead(error: Exception) -> str:
+    return f"the kernel ended before the notebook did ({error}); most often the memory was not enough"
+
+
+@contextmanager
+def _begins_in_time() -> Iterator[list[str]]:
+    """Ends the kernel of a notebook that has not come to `start` within START_SECONDS, and says so in the list."""
+    late: list[str] = []
+    handle, name = tempfile.mkstemp(prefix="waiting-")
+    os.close(handle)
+
+    def end() -> None:
+        if Path(name).exists():
+            late.append(
+                f"the kernel did not import lib within {START_SECONDS} s and was ended; memory that is too small "
+                "(ulimit -v) makes it wait for ever, a machine that is very busy makes it slow"
+            )
+            _end_kernels()
+
+    timer = threading.Timer(START_SECONDS, end)
+    timer.daemon = True
+    os.environ[environment.WAITING_VARIABLE] = name
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        Path(name).unlink(missing_ok=True)
+        _end_kernels()
+
+
+def _end_kernels() -> None:
+    """Ends what this process has started and what has not ended by itself; each kernel leads a group of its own."""
+    for child in psutil.Process().children():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(child.pid) == child.pid:
+                os.killpg(child.pid, signal.SIGKILL)

@@ -148,6 +148,8 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     Raises:
         ValueError: an unknown key, a wrong value, or a fault in the study file; all are named at once.
     """
+    environment.check()
+    environment.use_threads()
     step_name = name.removesuffix(records.OF_LANDMARKS)
     model = params.STEPS[step_name]
     given = given_values(namespace)

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from functools import cache
@@ -21,7 +22,10 @@ PACKAGES = (
     "matplotlib",
     "typst",
 )
-NOT_HASHED = {"lib.params", "lib.rules", "lib.notebook"}  # reached by every notebook; what they decide is in the record
+# Reached by every notebook; what they decide is in the record.
+NOT_HASHED = {"lib.params", "lib.rules", "lib.notebook", "lib.environment"}
+
+WORKING_PARTS = ("lib", "notebooks", "params", "reports/template", "Snakefile")  # files that results are made by
 
 
 @cache
@@ -123,18 +127,28 @@ def notebook_hashes(path: Path) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that is checked out, with '+' where tracked files differ from it; '' outside a repository."""
+    """The commit that is checked out, with '+' where tracked files, code or studies differ from it.
+
+    '' where the project's root is not a repository's top: a repository around it is another project's.
+    """
     try:
+        top = Path(_git("rev-parse", "--show-toplevel"))
+        if top.resolve() != files.ROOT.resolve():
+            return ""
         named = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no")
+        changed = _git("status", "--porcelain", "--untracked-files=no") or _git(
+            "ls-files", "--others", "--exclude-standard", "--", *WORKING_PARTS
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return named + ("+" if changed else "")
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(files.ROOT), *arguments], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    """What git says of the project, whatever the environment points at and whoever owns the folder."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-c", f"safe.directory={files.ROOT}", "-c", "core.fsmonitor=false", "-C", str(files.ROOT)]
+    return subprocess.run([*command, *arguments], env=own, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def versions() -> dict[str, str]:

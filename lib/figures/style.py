@@ -29,7 +29,8 @@ OTHER_COLOURS = ("#F0E442", "#009E73", "#0072B2", "#D55E00")
 REFERENCE, PREDICTED = "#7BE495", "#E8381B"  # light green and dark red: apart in lightness too
 INK, FAINT = "#222222", "#9A9A9A"
 
-STYLE = {
+# Over matplotlib's own defaults, so that a person's matplotlibrc changes nothing. Backends are not the figures'.
+STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key} | {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same bytes
     "font.size": 8,
     "axes.titlesize": 8,
