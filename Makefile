@@ -7,6 +7,19 @@ LANDMARKS ?=
 NAME   ?=
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
+PIP    := .venv/bin/python -m pip
+# What a person has set for other work decides nothing here; lib/environment.py says the same of notebooks.
+export PYTHONPATH := $(CURDIR)
+export PYTHONNOUSERSITE := 1
+export PYTHONUTF8 := 1
+export PIP_USER := 0
+export OMP_WAIT_POLICY := PASSIVE
+export IPYTHONDIR := $(CURDIR)/notebooks/.ipython
+export JUPYTER_PREFER_ENV_PATH := 1
+unexport PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE JUPYTER_PATH OMP_NUM_THREADS
+# The python that .venv should have: the one named on the command line, else its own.
+ASKED  := $(if $(findstring command,$(origin PYTHON)),$(PYTHON),.venv/bin/python)
+STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --version 2>&1 | cut -d. -f1,2)" || echo stale)
 
 help:
 	@echo 'make demo                              phantom study, from nothing to reports/demo/report.pdf (minutes)'
@@ -21,10 +34,18 @@ help:
 	@echo 'make bench                             speed and memory, as ratios measured in one run (ten minutes)'
 	@echo 'make clean                             removes generated reports, processed arrays and .venv; keeps data/raw'
 
-$(READY): pyproject.toml constraints.txt
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+# .venv belongs to this place and to a version of Python; set up anew where it is another's or was never finished.
+$(READY): pyproject.toml constraints.txt $(if $(STALE),anew)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+	  "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make demo PYTHON=python3.12" >&2; exit 1; }
+	@! kill -0 "$$(cat .venv/.making 2>/dev/null)" 2>/dev/null || { echo \
+	  'another make is setting up .venv; wait for its end' >&2; exit 1; }
+	$(if $(STALE),rm -rf .venv && mkdir .venv && echo $$PPID > .venv/.making)
+	@$(if $(STALE),$(PYTHON) -m venv .venv > /dev/null || { echo \
+	  "$(PYTHON) cannot make .venv; on Debian and Ubuntu: apt install python3-venv and give the same command again" >&2; exit 1; })
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@rm -f .venv/.making
+	@{ pwd -P; .venv/bin/python --version | cut -d. -f1,2; } > $@
 
 demo: $(READY)
 	$(RUN) study demo --cores $(CORES)
@@ -48,12 +69,12 @@ verify: $(READY)
 	$(RUN) verify "$(DATA)"
 
 lab: $(READY)
-	.venv/bin/jupyter lab notebooks
+	.venv/bin/python -m jupyterlab notebooks
 
 lint: $(READY)
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/nbstripout --keep-id --verify notebooks/*.ipynb
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: $(READY)
 	.venv/bin/python -m benchmarks
@@ -62,4 +83,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: help demo study why download verify test test-all lab lint bench clean
+.PHONY: anew help demo study why download verify test test-all lab lint bench clean

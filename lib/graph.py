@@ -20,6 +20,8 @@ import psutil
 from lib import datasets, environment, files, params, records
 
 START_SECONDS = 300  # for a kernel to start and to import lib; it takes 3 to 60
+# All but the cache of sources, which would lie in a home that perhaps cannot be written.
+SHARED = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
 NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 CHATTER = re.compile(
     r"^(Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute \d+ jobs|Elapsed time|Shutting)"
@@ -169,17 +171,15 @@ def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
 
 def _snakemake(study: params.Study, folder: Path, cores: int, held: int, *options: str) -> tuple[int, str]:
     """Runs Snakemake; notebooks print as they go, its own words are returned with its status."""
-    own = folder / ".snakemake"
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
         *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
-        *("--profile", "none", "--workflow-profile", "none", "--runtime-source-cache-path", str(own / "source-cache")),
+        *("--profile", "none", "--workflow-profile", "none", "--shared-fs-usage", *SHARED),
         *options,
         *("--config", f"study={study.study}"),
     ]
-    surroundings = environment.for_children(cores) | {"JUPYTER_RUNTIME_DIR": str(own / "jupyter")}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        running = subprocess.Popen(command, env=surroundings, pass_fds=[held], stderr=said)
+        running = subprocess.Popen(command, env=environment.for_children(cores), pass_fds=[held], stderr=said)
         try:
             status = running.wait()
         except KeyboardInterrupt:
@@ -226,7 +226,8 @@ def execute(study: params.Study, label: str) -> None:
                 start_timeout=START_SECONDS,
             )
     except PapermillExecutionError as error:
-        raise ValueError(where + _plain(error.ename, error.evalue)) from error
+        said = _plain(error.ename, error.evalue) if error.evalue else _last_printed(executed)
+        raise ValueError(where + said) from error
     except (RuntimeError, TimeoutError) as error:  # of a kernel: died, or did not answer
         raise ValueError(where + (late[0] if late else _dead(error))) from error
 
@@ -239,6 +240,13 @@ def _escaped(path: Path) -> str:
 def _plain(name: str, value: str) -> str:
     """The error of a cell in one sentence; without its class where the text was written for a reader."""
     return value if name in ("ValueError", "OSError", "PermissionError", "FileNotFoundError") else f"{name}: {value}"
+
+
+def _last_printed(executed: Path) -> str:
+    """The last line on a notebook's error stream: what is left where the kernel could not put its error into words."""
+    outputs = [output for cell in files.read_json(executed)["cells"] for output in cell.get("outputs", [])]
+    printed = "".join("".join(output["text"]) for output in outputs if output.get("name") == "stderr")
+    return next((line for line in reversed(printed.splitlines()) if line.strip()), "it failed without a word")
 
 
 def _dead(error: Exception) -> str:

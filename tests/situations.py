@@ -210,7 +210,7 @@ def private_files(whole: Path, folder: Path) -> Outcome:
 
 def commit_in_record(project: Path, folder: Path, **settings: str) -> Outcome:
     forget(project)
-    lines, status = run(STUDY, project, **settings)
+    _, status = run(STUDY, project, **settings)
     commit = json.loads((reports(project) / "06_biometry" / "record.json").read_text())["commit"]
     return Outcome(f"commit {commit!r}", status, status == 0 and commit == "")
 

@@ -1,0 +1,170 @@
+"""Setting up .venv: which python, begun anew when it belongs elsewhere or was never finished, once at a time."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib import files
+
+# A python that only says its version and notes what it is asked: venv and pip take minutes.
+STUB = """#!/bin/sh
+case "$*" in
+  --version) echo "Python {version}";;
+  "-c "*) exec {python} -c "import sys; sys.version_info = ({numbers}); exec(sys.argv[1])" "$2";;
+  "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "venv {version}" >> log; {venv};;
+  "-m pip "*) echo pip >> log; {pip};;
+  "-m lib "*) echo "lib PYTHONPATH=$PYTHONPATH PIP_USER=$PIP_USER PYTHONHOME=$PYTHONHOME" >> log;;
+esac
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with the Makefile, and `python3` first in PATH."""
+    folder = tmp_path / "Müller's {v2} $x project"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(files.ROOT / name, folder / name)
+    write_python(folder, "python3", "3.11.4")
+    return folder
+
+
+def write_python(project: Path, name: str, version: str, venv: str = "true", pip: str = "true") -> None:
+    numbers = ", ".join(version.split("."))
+    path = project.parent / "tools" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(STUB.format(version=version, numbers=numbers, python=sys.executable, venv=venv, pip=pip))
+    path.chmod(0o755)
+
+
+def make(project: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
+    path = f"{project.parent / 'tools'}{os.pathsep}{os.environ['PATH']}"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))} | {"PATH": path}
+    command = ["make", "-C", str(project), *(arguments or ["why"])]
+    return subprocess.run(command, env=environment | settings, capture_output=True, text=True, check=False)
+
+
+def log(project: Path) -> list[str]:
+    """What was done since the last look, first words only."""
+    path = project / "log"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    path.unlink(missing_ok=True)
+    return [line if line.startswith("venv") else line.split()[0] for line in lines]
+
+
+def test_set_up_is_made_once_in_a_path_with_odd_letters(project):
+    assert make(project).returncode == 0
+    assert log(project) == ["venv 3.11.4", "pip", "lib"]
+    assert make(project).returncode == 0
+    assert log(project) == ["lib"]
+
+
+def test_a_changed_list_of_packages_installs_into_the_same_environment(project):
+    make(project)
+    log(project)
+    later = (project / ".venv" / ".ready").stat().st_mtime + 10
+    os.utime(project / "pyproject.toml", (later, later))
+    assert make(project).returncode == 0
+    assert log(project) == ["pip", "lib"]
+
+
+@pytest.mark.parametrize("version", ["3.10.12", "2.7.18"])
+def test_a_python_that_is_too_old_is_named_before_anything_is_made(project, version):
+    write_python(project, "python3", version)
+    done = make(project)
+    expected = (
+        f"Python 3.11 or newer is needed; python3 is Python {version}. Name another: make demo PYTHON=python3.12\n"
+    )
+    assert done.stderr.startswith(expected)
+    assert done.returncode != 0
+    assert not (project / ".venv").exists()
+    write_python(project, "python3.12", "3.12.1")
+    assert make(project, "why", "PYTHON=python3.12").returncode == 0
+    assert log(project) == ["venv 3.12.1", "pip", "lib"]
+    assert make(project).returncode == 0  # python3 is still too old, but what is there serves
+    assert log(project) == ["lib"]
+
+
+def test_no_python_at_all_is_one_sentence(project):
+    done = make(project, "why", "PYTHON=python9")
+    assert done.stderr.startswith("Python 3.11 or newer is needed; python9 is ")
+    assert not (project / ".venv").exists()
+
+
+def test_an_install_that_failed_is_begun_anew(project):
+    write_python(project, "python3", "3.11.4", pip="exit 1")
+    assert make(project).returncode != 0
+    assert log(project) == ["venv 3.11.4", "pip"]
+    (project / ".venv" / "left over").touch()
+    write_python(project, "python3", "3.11.4")
+    assert make(project).returncode == 0
+    assert log(project) == ["venv 3.11.4", "pip", "lib"]
+    assert not (project / ".venv" / "left over").exists()
+
+
+def test_a_missing_venv_module_is_one_sentence_and_does_not_stay(project):
+    write_python(project, "python3", "3.11.4", venv="echo 'ensurepip is not available'; exit 1")
+    done = make(project)
+    assert done.stderr.startswith(
+        "python3 cannot make .venv; on Debian and Ubuntu: apt install python3-venv and give the same command again\n"
+    )
+    assert "ensurepip" not in done.stdout
+    write_python(project, "python3", "3.11.4")
+    assert make(project).returncode == 0
+
+
+def test_a_copied_or_moved_project_sets_up_its_own_environment(project):
+    make(project)
+    copy = shutil.copytree(project, project.with_name("copy"), symlinks=True)
+    log(copy)
+    assert make(copy).returncode == 0
+    assert log(copy) == ["venv 3.11.4", "pip", "lib"]
+    log(project)
+    assert make(project).returncode == 0
+    assert log(project) == ["lib"]
+
+
+def test_a_linked_environment_of_another_project_is_left_as_it_is(project):
+    make(project)
+    other = project.with_name("other")
+    other.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(project / name, other / name)
+    (other / ".venv").symlink_to(project / ".venv")
+    assert make(other).returncode == 0
+    assert not (other / ".venv").is_symlink()
+    assert (project / ".venv" / ".ready").read_text().startswith(str(project))
+
+
+def test_another_python_on_the_command_line_makes_the_environment_anew(project):
+    make(project)
+    log(project)
+    write_python(project, "python3.13", "3.13.0")
+    assert make(project, "why", "PYTHON=python3.13").returncode == 0
+    assert log(project) == ["venv 3.13.0", "pip", "lib"]
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(project):
+    make(project)
+    log(project)
+    (project / ".venv" / "bin" / "python").unlink()
+    assert make(project).returncode == 0
+    assert log(project) == ["venv 3.11.4", "pip", "lib"]
+
+
+def test_a_second_make_does_not_touch_what_the_first_is_setting_up(project):
+    (project / ".venv").mkdir()
+    (project / ".venv" / ".making").write_text(f"{os.getpid()}\n")
+    done = make(project)
+    assert done.returncode != 0
+    assert done.stderr.startswith("another make is setting up .venv; wait for its end\n")
+    assert log(project) == []
+
+
+def test_what_a_person_has_set_for_other_work_does_not_reach_python(project):
+    make(project, "why", PYTHONPATH="/elsewhere", PIP_USER="1", PYTHONHOME="/nowhere")
+    assert f"lib PYTHONPATH={project} PIP_USER=0 PYTHONHOME=" in (project / "log").read_text().splitlines()
