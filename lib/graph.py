@@ -175,6 +175,7 @@ def _snakemake(study: params.Study, folder: Path, cores: int, held: int, *option
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
         *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
         *("--profile", "none", "--workflow-profile", "none", "--shared-fs-usage", *SHARED),
+        *("--latency-wait", "1"),
         *options,
         *("--config", f"study={study.study}"),
     ]

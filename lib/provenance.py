@@ -147,7 +147,8 @@ def commit() -> str:
 def _git(*arguments: str) -> str:
     """What git says of the project, whatever the environment points at and whoever owns the folder."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-c", f"safe.directory={files.ROOT}", "-c", "core.fsmonitor=false", "-C", str(files.ROOT)]
+    options = ["--no-optional-locks", "-c", f"safe.directory={files.ROOT}", "-c", "core.fsmonitor=false"]
+    command = ["git", *options, "-C", str(files.ROOT)]
     return subprocess.run([*command, *arguments], env=own, capture_output=True, text=True, check=True).stdout.strip()
 
 

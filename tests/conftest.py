@@ -81,9 +81,13 @@ def change_keys(path: Path, values: dict[str, str]) -> None:
 
 def environment(project: Path, **settings: str) -> dict[str, str]:
     """Of a process that uses a project's own lib, whichever one is installed."""
-    # As many threads as Snakemake gives with two cores: sums, and so bytes, depend on their number.
+    # As many threads as the graph gives with two cores: sums, and so bytes, depend on their number.
     kept = {name: value for name, value in os.environ.items() if name != "REPORTS_ROOT"}
-    own = {"PYTHONPATH": str(project), "IPYTHONDIR": str(project / "notebooks" / ".ipython"), "OMP_NUM_THREADS": "2"}
+    own = {
+        "PYTHONPATH": str(project),
+        "IPYTHONDIR": str(project / "notebooks" / ".ipython"),
+        "FETAL_THESIS_THREADS": "2",
+    }
     return kept | own | settings
 
 

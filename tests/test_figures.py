@@ -77,6 +77,33 @@ def test_equal_figures_are_equal_bytes(tmp_path: Path, image: np.ndarray, mask: 
     assert first == again
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"text.usetex": True},
+        {"axes.grid": True, "font.size": 20, "savefig.dpi": 30, "image.cmap": "jet", "image.origin": "lower"},
+        {
+            "svg.fonttype": "none",
+            "lines.linewidth": 9,
+            "boxplot.notch": True,
+            "axes.prop_cycle": "cycler('color', 'r')",
+        },
+    ],
+)
+def test_a_person_s_matplotlibrc_changes_no_byte(tmp_path: Path, image: np.ndarray, mask: np.ndarray, foreign) -> None:
+    def draw(folder: Path) -> list[bytes]:
+        drawn = [
+            figures.samples([image, image], [mask, mask], ["a", "b"], CLASSES, [(0.2, 0.2), None]),
+            figures.dice_distribution(overlap_rows([(9, 1, 1), (0, 0, 5), (0, 4, 0)]), CLASSES),
+            figures.bland_altman(measured(5)),
+        ]
+        return [figures.save(figure, folder / str(i)).read_bytes() for i, figure in enumerate(drawn)]
+
+    plain = draw(tmp_path / "plain")
+    with matplotlib.rc_context(foreign):
+        assert draw(tmp_path / "foreign") == plain
+
+
 def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     figures.save(figures.overfit([1.0, 0.5]), tmp_path / "x")

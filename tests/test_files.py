@@ -108,9 +108,14 @@ def test_a_reader_of_the_old_file_reads_it_to_its_end(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_a_written_file_can_be_read_by_others(tmp_path):
-    files.write_text(tmp_path / "a.txt", "a")
-    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_written_file_has_the_permissions_that_the_user_wants(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        files.write_text(tmp_path / "a.txt", "a")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
 
 
 def test_text_is_utf_8_with_unix_line_ends(tmp_path):
@@ -230,3 +235,10 @@ def test_reports_lie_in_the_project_unless_told_otherwise(monkeypatch):
     monkeypatch.delenv("REPORTS_ROOT", raising=False)
     assert files.reports_root() == files.ROOT / "reports"
     assert os.path.isabs(files.reports_root())
+
+
+@pytest.mark.parametrize(("given", "expected"), [("", "reports"), ("elsewhere", "elsewhere"), ("../x", "../x")])
+def test_reports_are_looked_for_from_the_project_whatever_the_working_directory(monkeypatch, tmp_path, given, expected):
+    monkeypatch.setenv("REPORTS_ROOT", given)
+    monkeypatch.chdir(tmp_path)
+    assert files.reports_root() == (files.ROOT / expected).resolve()

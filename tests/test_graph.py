@@ -155,7 +155,11 @@ def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_is_tried_ag
     executed = report_folder(project) / RUN / "notebook.ipynb"
     for _ in range(2):
         before = executed.stat().st_mtime_ns
-        assert run_study(project).returncode == 1
+        done = run_study(project)
+        assert done.returncode == 1
+        where, said = done.stderr.splitlines()
+        assert where == f"{RUN} of study tiny stopped; its executed notebook: {executed}"
+        assert said == "RuntimeError: planted"
         assert executed.stat().st_mtime_ns > before
         assert "RuntimeError: planted" in re.sub(r"\x1b\[[0-9;]*m", "", printed(executed))
         assert not (report_folder(project) / RUN / "record.json").exists()
@@ -246,6 +250,47 @@ def test_a_second_call_on_the_same_study_ends_with_status_2_and_says_who_runs_it
     assert second.returncode == 2
     assert second.stderr.strip() == "study tiny is being run by another process; wait for it, or end it"
     assert times(project) == before
+
+
+# --- what Snakemake itself does
+
+
+@pytest.fixture
+def with_snakefile(bare_project: Path, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess]:
+    """Runs a study with another Snakefile; its data are an empty folder, since nothing reads them."""
+    project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
+    (project / "data" / "raw" / "hc18").mkdir(parents=True)
+
+    def run(text: str, **settings: str) -> subprocess.CompletedProcess:
+        (project / "Snakefile").write_text(text, encoding="utf-8")
+        return run_study(project, "hc18_quick", **settings)
+
+    return run
+
+
+def test_snakemake_s_own_errors_are_shown_and_its_usual_words_are_not(with_snakefile):
+    done = with_snakefile("raise NameError('planted')\n")
+    assert done.returncode == 1
+    assert "planted" in done.stderr
+    assert done.stderr.endswith("Snakemake stopped before the study's end; its words stand above\n")
+    assert "Assuming unrestricted" not in done.stderr
+
+
+def test_a_step_that_makes_no_record_is_named(with_snakefile):
+    done = with_snakefile("rule study:\n    output: 'x/record.json'\n    shell: 'echo a line of a notebook'\n")
+    assert done.returncode == 1
+    assert done.stdout == "a line of a notebook\n"
+    assert "x/record.json (missing locally" in done.stderr
+
+
+def test_a_profile_of_the_user_is_not_read_and_status_0_is_not_believed_without_records(with_snakefile, tmp_path):
+    files.write_text(tmp_path / "profile" / "config.yaml", "dry-run: true\n")
+    done = with_snakefile("rule study:\n    shell: 'echo ran'\n", SNAKEMAKE_PROFILE=str(tmp_path / "profile"))
+    assert (done.returncode, done.stdout) == (1, "ran\n")
+    first, *steps = done.stderr.splitlines()
+    assert first == "these steps have no record that holds:"
+    assert steps[0] == "01_data_verification: it has not run to its end"
+    assert len(steps) == len(STEPS)
 
 
 # --- what stops before any work

@@ -1,5 +1,9 @@
 """What counts as a change of code, and how far it reaches."""
 
+import os
+import shutil
+import subprocess
+
 import pytest
 
 from lib import files, provenance
@@ -188,4 +192,69 @@ def test_versions_name_python_and_torch():
 
 def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "ROOT", tmp_path)
+    assert provenance.commit() == ""
+
+
+# --- commit
+
+
+def git(folder, *arguments):
+    author = ["-c", "user.name=A", "-c", "user.email=a@b.c", "-c", f"safe.directory={folder}"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", *author, "-C", str(folder), *arguments]
+    return subprocess.run(command, env=kept, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A committed project inside another repository."""
+    folder = tmp_path / "thesis" / "project"
+    for name in ("lib/work.py", "params/demo.yaml", "README.md", ".gitignore"):
+        files.write_text(folder / name, "*.log\n")
+    monkeypatch.setattr(files, "ROOT", folder)
+    for each in (folder, folder.parent):
+        git(each, "init", "--quiet")
+        git(each, "add", ".")
+        git(each, "commit", "--quiet", "-m", each.name)
+    return folder
+
+
+def test_the_commit_is_the_project_s_own(repository):
+    assert provenance.commit() == git(repository, "rev-parse", "--short=12", "HEAD")
+
+
+def test_a_repository_around_the_project_is_another_s(repository):
+    shutil.rmtree(repository / ".git")
+    assert provenance.commit() == ""
+
+
+def test_the_environment_of_a_git_hook_names_no_other_repository(repository, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(repository.parent / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(repository.parent))
+    assert provenance.commit() == git(repository, "rev-parse", "--short=12", "HEAD")
+    shutil.rmtree(repository / ".git")
+    assert provenance.commit() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "mark"),
+    [
+        *(("lib/work.py", "+"), ("README.md", "+"), ("lib/new.py", "+"), ("lib/datasets/new.py", "+")),
+        *(("params/mine.yaml", "+"), ("notebooks/09_mine.ipynb", "+"), ("notes.txt", ""), ("lib/run.log", "")),
+    ],
+)
+def test_changed_files_and_new_code_or_studies_give_the_commit_a_plus(repository, name, mark):
+    files.write_text(repository / name, "changed\n")
+    assert provenance.commit() == git(repository, "rev-parse", "--short=12", "HEAD") + mark
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give a folder away")
+def test_the_commit_of_another_owner_s_folder_is_read(repository):
+    for path in (repository, *repository.rglob("*")):
+        os.chown(path, 65534, 65534)
+    assert provenance.commit() == git(repository, "rev-parse", "--short=12", "HEAD")
+
+
+def test_without_git_there_is_no_commit(repository, monkeypatch):
+    monkeypatch.setenv("PATH", "")
     assert provenance.commit() == ""

@@ -1,0 +1,81 @@
+"""What the command line says when the user or the machine stops it: one line, and a status."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lib import __main__ as command
+from lib import environment, files, graph
+
+STOPPED = "stopped; what had ended is kept, and the same command goes on from there"
+
+
+def run(*arguments, **settings):
+    """`python -m lib ...` as a user gives it."""
+    return subprocess.run(
+        [sys.executable, "-m", "lib", *arguments],
+        cwd=files.ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_with_its_reason():
+    done = run("study", "demo", REPORTS_ROOT="/proc/nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == ["/proc/nowhere: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, STOPPED),
+        (OSError(28, "No space left on device", "reports/demo/report.pdf"), 2, None),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (PermissionError(13, "Permission denied", "data/raw"), 2, "data/raw: Permission denied"),
+        (ValueError("two\nlines"), 2, "two\nlines"),
+    ],
+)
+def test_what_stops_a_command_is_said_without_a_traceback(monkeypatch, capsys, error, status, said):
+    def explain(_):
+        raise error
+
+    monkeypatch.setattr(graph, "explain", explain)
+    monkeypatch.delenv(environment.ROOT_VARIABLE, raising=False)
+    assert command.main(["why", "demo"]) == status
+    assert capsys.readouterr().err == (said or "reports/demo/report.pdf: No space left on device") + "\n"
+
+
+def test_a_programming_error_keeps_its_traceback(monkeypatch):
+    def explain(_):
+        raise KeyError("a fault of the code")
+
+    monkeypatch.setattr(graph, "explain", explain)
+    with pytest.raises(KeyError):
+        command.main(["why", "demo"])
+
+
+def test_a_reader_that_closes_its_pipe_ends_the_command_silently():
+    writing = subprocess.Popen(
+        [sys.executable, "-m", "lib", "imports"], cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    writing.stdout.close()
+    assert writing.stderr.read() == b""
+    assert writing.wait() == 0
+    writing.stderr.close()
+
+
+def test_a_terminal_without_utf_8_shows_what_it_can():
+    done = run("imports", PYTHONUTF8="0", PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONCOERCECLOCALE="0")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_step_that_a_study_does_not_have_is_refused_and_those_it_has_are_named():
+    done = run("step", "demo", "05_evalution")
+    assert done.returncode == 2
+    assert done.stderr.startswith("05_evalution: no notebook of study demo; there are: 01_data_verification, ")
+    assert done.stderr.rstrip().endswith("04_training/fold0-seed0, 05_evaluation, 06_biometry")
