@@ -4,10 +4,9 @@ import pytest
 
 from tests import situations
 
+OTHERS = [what for what in situations.ALL if what not in situations.FAST]
 QUICK = [pytest.param(what, marks=pytest.mark.study) for what in situations.FAST]
-SLOW = [
-    pytest.param(w, marks=[pytest.mark.study, pytest.mark.slow]) for w in situations.ALL if w not in situations.FAST
-]
+SLOW = [pytest.param(what, marks=[pytest.mark.study, pytest.mark.slow]) for what in OTHERS]
 
 
 @pytest.mark.parametrize("what", QUICK + SLOW)
