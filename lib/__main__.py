@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     study.add_argument("--landmarks", type=Path, help="folder of landmarks, linked once as data/raw/landmarks")
     why = commands.add_parser("why", help="what would run, and why")
     why.add_argument("name")
-    step = commands.add_parser("step", help="run one notebook of a study as the graph does, whatever its record says")
+    step = commands.add_parser("step", help="run one notebook; what the graph calls for each")
     step.add_argument("name")
     step.add_argument("step", help="its folder below reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
     report = commands.add_parser("report", help="build a study's PDF from its files")

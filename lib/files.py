@@ -75,6 +75,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # a full disk names no file, and nobody knows the temporary one
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -229,7 +229,9 @@ def execute(study: params.Study, label: str) -> None:
     except PapermillExecutionError as error:
         said = _plain(error.ename, error.evalue) if error.evalue else _last_printed(executed)
         raise ValueError(where + said) from error
-    except (RuntimeError, TimeoutError) as error:  # of a kernel: died, or did not answer
+    except OSError as error:  # the executed notebook cannot be written
+        raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
+    except RuntimeError as error:  # of a kernel: died, or did not answer
         raise ValueError(where + (late[0] if late else _dead(error))) from error
 
 

@@ -29,7 +29,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     getattr(files, sys.argv[2])(Path(sys.argv[1]), eval(sys.argv[3]))
 except OSError as error:
-    sys.exit(f"OSError {error.errno}")
+    sys.exit(f"OSError {error.errno}: {error.filename}")
 """
 
 
@@ -71,7 +71,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, function, conten
     path.write_text("old")
     ended = run(WRITE_TO_A_FULL_DISK, path, function, content, capture_output=True, text=True)
     assert ended.returncode == 1
-    assert "OSError 27" in ended.stderr
+    assert ended.stderr.strip() == f"OSError 27: {path}"
     assert path.read_text() == "old"
     assert names(tmp_path) == ["old.csv"]
 
