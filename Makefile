@@ -31,7 +31,7 @@ help:
 	@echo 'make test-all                          those too that take minutes each'
 	@echo 'make lab                               JupyterLab with the notebooks'
 	@echo 'make lint                              ruff, nbstripout'
-	@echo 'make bench                             speed and memory, as ratios measured in one run (ten minutes)'
+	@echo 'make bench                             speed and memory, as ratios measured in one run (a quarter of an hour)'
 	@echo 'make clean                             removes generated reports, processed arrays and .venv; keeps data/raw'
 
 # .venv belongs to this place and to a version of Python; set up anew where it is another's or was never finished.

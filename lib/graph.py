@@ -224,7 +224,7 @@ def execute(study: params.Study, label: str) -> None:
                 kernel_name="python3",
                 progress_bar=False,
                 stdout_file=sys.stdout,
-                start_timeout=START_SECONDS,
+                start_timeout=START_SECONDS + 10,  # the other limit, which ends it, comes first
             )
     except PapermillExecutionError as error:
         said = _plain(error.ename, error.evalue) if error.evalue else _last_printed(executed)

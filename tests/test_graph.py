@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -250,6 +251,40 @@ def test_a_second_call_on_the_same_study_ends_with_status_2_and_says_who_runs_it
     assert second.returncode == 2
     assert second.stderr.strip() == "study tiny is being run by another process; wait for it, or end it"
     assert times(project) == before
+
+
+# --- a kernel that does not begin
+
+SPINNING = "import re; re.match('(a+)+$', 'a' * 60 + 'b')"  # for ever, and no other thread of the kernel can run
+WITH_LITTLE_PATIENCE = """
+import sys
+from lib import __main__, graph
+graph.START_SECONDS = 6
+sys.exit(__main__.main(["step", "tiny", "01_data_verification"]))
+"""
+
+
+@pytest.mark.study
+def test_a_kernel_that_does_not_begin_is_ended_and_named(bare_project, tmp_path):
+    project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
+    path = project / "notebooks" / "01_data_verification.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [nbformat.v4.new_code_cell(SPINNING)]
+    nbformat.write(notebook, path)
+    done = python(project, "-c", WITH_LITTLE_PATIENCE)
+    assert done.returncode == 2
+    where, said = done.stderr.splitlines()[-2:]
+    assert where.startswith("01_data_verification of study tiny stopped; its executed notebook: ")
+    assert said.startswith("the kernel did not import lib within 6 s and was ended; ")
+    folders = [psutil.Process(pid).cwd() for pid in psutil.pids() if "ipykernel" in command_line(pid)]
+    assert str(project) not in folders
+
+
+def command_line(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
 
 
 # --- what Snakemake itself does
