@@ -10,9 +10,8 @@ from datetime import date
 from pathlib import Path
 
 import pooch
-from filelock import FileLock
 
-from lib import datasets, fetching, files, unpacking
+from lib import datasets, fetching, files, locks, unpacking
 from lib.sources import RemoteFile, Source, addresses, find_source
 
 SOURCES = files.ROOT / "data" / "sources.yaml"
@@ -43,7 +42,7 @@ def download(name: str, root: Path, urls: Sequence[str], say: Show, show: Show) 
     source = find_source(name, SOURCES)
     target, archives = root / name, root / ARCHIVES / name
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{name}.lock"):
+    with locks.held(root / f".{name}.lock", f"the download of {name}", say):
         if target.exists() or target.is_symlink():
             say("\n".join(verify(name, target, source)))
             return True

@@ -5,12 +5,11 @@ from lib import files, provenance
 FLOORS: list[list[str]] = [
     floor.split()
     for floor in (
-        "points rules",
-        "biometry devices files geometry growth heatmaps likeness losses metrics params shapes "
+        "files points rules",
+        "biometry devices environment geometry growth heatmaps likeness losses metrics params shapes "
         "statistics ultrasound unpacking",
-        "arrays blocks cases environment fetching figures.style making phantoms phantoms.* provenance "
-        "sources splits tables volumes",
-        "augmentation datasets.* figures.* floors landmarks locks masks models.* patients postprocessing records "
+        "arrays blocks cases fetching figures.style locks phantoms phantoms.* provenance sources splits tables volumes",
+        "augmentation datasets.* figures.* floors landmarks making masks models.* patients postprocessing records "
         "sampling views",
         "datasets figures models prediction",
         "evaluation identity looks measurement monitor preprocessing runs tasks",

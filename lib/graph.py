@@ -3,7 +3,6 @@
 Records decide what still holds; Snakemake then runs what has none, in order.
 """
 
-import errno
 import os
 import re
 import signal
@@ -17,12 +16,11 @@ from pathlib import Path
 
 import psutil
 
-from lib import datasets, environment, files, params, records
+from lib import datasets, environment, files, locks, params, records
 
 START_SECONDS = 300  # for a kernel to start and to import lib; it takes 3 to 60
 # All but the cache of sources, which would lie in a home that perhaps cannot be written.
 SHARED = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
-NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 CHATTER = re.compile(
     r"^(Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute \d+ jobs|Elapsed time|Shutting)"
 )
@@ -34,15 +32,23 @@ def reasons(study: params.Study) -> dict[records.Step, list[str]]:
     for step in records.study_steps(study):
         rerun = [s.label for s in records.step_inputs(step, study) if found[s]]
         own = records.stale_reasons(step, study)
-        found[step] = own + [f"input {label} is to be made again" for label in rerun if own == []]
+        found[step] = own + [f"input {label} must run" for label in rerun if own == []]
     return found
 
 
 def explain(study: params.Study) -> str:
-    """What would run and why, a line a step."""
-    lines = []
-    for step, why in reasons(study).items():
-        lines.append(f"{step.label:28} {'runs' if why else 'done'}" + "".join(f"\n    {reason}" for reason in why))
+    """What would run and why, a line a step; then what a verification has not searched, which came later."""
+    found = reasons(study)
+    lines = [
+        f"{step.label:28} {'runs' if why else 'done'}" + "".join(f"\n    {reason}" for reason in why)
+        for step, why in found.items()
+    ]
+    first = records.Step("01_data_verification")
+    for name in [] if found[first] else records.unsearched(study):
+        lines.append(
+            f"data/raw/{name} came after {first.label}, which has not searched it for this study's images; "
+            f"to search it: rm '{first.record_file(study.study)}', then make study STUDY={study.study}"
+        )
     return "\n".join(lines)
 
 
@@ -83,7 +89,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
         raise ValueError("the graph needs Linux, macOS or WSL; on Windows run notebooks in turn: docs/howto-windows.md")
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_run(study, folder):
+    with locks.held(folder / ".lock", f"study {study.study}", wait=False):
         for name, source in ((study.dataset, data), ("landmarks", landmarks)):
             if source is not None:
                 link_data(name, source)
@@ -97,8 +103,6 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
     with _steps_ended(study, folder) as held:
-        for left in folder.rglob(".writing-*"):  # by a process that was killed while it wrote
-            left.unlink()
         for step, why in reasons(study).items():
             if why:
                 step.record_file(study.study).unlink(missing_ok=True)
@@ -109,30 +113,6 @@ def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
     left = _left_words(study) if status == 0 else _last_words(said)
     sys.stderr.write(left)
     return int(status != 0 or left != "")
-
-
-@contextmanager
-def _only_run(study: params.Study, folder: Path) -> Iterator[None]:
-    """Holds the study, so that nobody else runs it.
-
-    Raises:
-        ValueError: another process holds it, or the folder's file system has no locks.
-    """
-    import fcntl  # not on Windows, where Snakemake's shell commands would not run either
-
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"study {study.study} is being run by another process; wait for it, or end it") from error
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            raise ValueError(
-                f"{folder}: its file system has no locks ({error.strerror}), so two runs could spoil each other; "
-                "let REPORTS_ROOT name a folder on a local disk"
-            ) from error
-        yield
 
 
 def _left_words(study: params.Study) -> str:
@@ -157,7 +137,7 @@ def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
     Where only the parent was killed, its Snakemake goes on. It has inherited this lock, which is free when all who
     have it have ended.
     """
-    import fcntl
+    import fcntl  # not on Windows, where Snakemake's shell commands would not run either
 
     with (folder / ".working").open("w") as file:
         try:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 
-from lib import files
+from lib import files, locks
 
 RECORD = "phantom.json"
 
@@ -29,7 +28,7 @@ def write_whole(folder: Path, record: dict[str, Any], write: Callable[[Path], No
     """
     refuse_foreign(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with locks.held(folder.with_name(f".{folder.name}.lock"), f"making {folder.name}"):
         if not is_current(folder, record):
             _replace(folder, record, write)
 

@@ -205,12 +205,12 @@ def destination(step: records.Step, study: params.Study, differs: dict[str, Any]
 def take_folder(step: records.Step, study: params.Study, differs: dict[str, Any]) -> tuple[Path, BaseFileLock]:
     """The folder that a run writes to, held by this process; arguments as of `destination`."""
     folder = destination(step, study, differs)
-    lock = locks.hold(folder, f"{step.label} of study {study.study}")
+    lock = locks.hold(folder / locks.STEP, f"{step.label} of study {study.study}")
     now = destination(step, study, differs)  # who had the folder may have finished the step meanwhile
     if now == folder:
         return folder, lock
     lock.release(force=True)
-    return now, locks.hold(now, f"{step.label} of study {study.study}")
+    return now, locks.hold(now / locks.STEP, f"{step.label} of study {study.study}")
 
 
 def name_of(differs: dict[str, Any]) -> str:

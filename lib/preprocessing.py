@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from lib import arrays, augmentation, cases, datasets, files, geometry, metrics, points, provenance, volumes
+from lib import arrays, augmentation, cases, datasets, files, geometry, locks, metrics, points, provenance, volumes
 from lib.arrays import Arrays
 from lib.geometry import Geometry
 from lib.params import PreprocessingParams
@@ -77,7 +76,7 @@ def preprocess(source: Source, say: Callable[[str], None] = print) -> Arrays:
     name = fingerprint(source)
     folder = files.processed_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{name}.lock")):  # two studies may want the same arrays
+    with locks.held(folder.with_name(f".{name}.lock"), "preprocessing"):  # two studies may want the same arrays
         wrong = arrays.byte_fault(name)
         if wrong is not None:
             if folder.is_dir():

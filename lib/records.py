@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import environment, files, params, provenance
+from lib import arrays, environment, files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
 EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
@@ -190,7 +190,7 @@ def write_record(
     device: str,
     before: dict[str, Any],
 ) -> None:
-    """Writes a step's record, last of all: what it started from, keys, outputs, checks, versions, device.
+    """Writes a step's record, last of all: what it started from, keys, outputs, checks, versions, device, threads.
 
     Args:
         folder: of the step, or of a run by hand.
@@ -208,6 +208,7 @@ def write_record(
         "checks": checks,
         "versions": provenance.versions(),
         "device": device,
+        "threads": environment.threads(),
     }
     files.write_json(folder / "record.json", record)
 
@@ -240,6 +241,7 @@ def stale_reasons(step: Step, study: params.Study) -> list[str]:
         *_input_reasons(record["inputs"], step, study),
         *_data_reasons(record.get("data"), step, study),
         *_output_reasons(record["outputs"], step, study),
+        *_array_reasons(step, study),
         *_need_reasons(record["needs"], step.folder(study.study)),
     ]
 
@@ -275,6 +277,16 @@ def unsearched(study: params.Study) -> list[str]:
     record = read_record(Step("01_data_verification"), study) or {}
     before = record.get("data")
     return sorted(data_digests(study.dataset).keys() - before.keys()) if isinstance(before, dict) else []
+
+
+def _array_reasons(step: Step, study: params.Study) -> Iterator[str]:
+    """What is wrong with the arrays that preprocessing made; they lie outside its folder, and can be deleted."""
+    described = step.folder(study.study) / "dataset.json"
+    if step.name == "02_preprocessing" and described.is_file():
+        name = files.read_json(described).get("fingerprint", "")
+        wrong = arrays.fault(name)
+        if wrong:
+            yield f"data/processed/{name}: {wrong}"
 
 
 def _need_reasons(needs: list[str], folder: Path) -> Iterator[str]:

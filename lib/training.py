@@ -14,11 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from lib import augmentation, devices, files, models, monitor, prediction, provenance, rules, runs, sampling, tasks
+from lib import (
+    augmentation,
+    devices,
+    files,
+    locks,
+    models,
+    monitor,
+    prediction,
+    provenance,
+    rules,
+    runs,
+    sampling,
+    tasks,
+)
 from lib.arrays import Arrays
 from lib.params import TrainingParams
 from lib.runs import Run
@@ -84,8 +96,7 @@ def fit(
             diverged.
     """
     check_before(chosen, network, arrays, parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # a process that outlived a kill may still train here: wait, then load
+    with locks.held(folder / ".lock", "this training", say):  # who outlived a kill may still train here
         whole = made_of(chosen, network, arrays, parts)
         finished = runs.load_finished(folder, whole, say)
         if finished is not None:

@@ -313,7 +313,7 @@ def test_the_record_is_written_last(shell, reports, monkeypatch):
     real = files.write_bytes
     monkeypatch.setattr(files, "write_bytes", lambda path, content: (written.append(path.name), real(path, content)))
     run(shell, 'study = "demo"', PAGE, 'p.write_json({"a": 1}, "facts.json")', "p.finish()")
-    assert written == [".step.holder.json", "facts.json", "timing.json", "record.json"]
+    assert written == [".step.lock.json", "facts.json", "timing.json", "record.json"]
     assert "facts.json" in files.read_json(reports / "demo" / "01_data_verification" / "record.json")["outputs"]
 
 

@@ -352,7 +352,7 @@ def test_a_notebook_by_itself_from_another_folder_leaves_equal_tables(reports, d
         assert (apart / name).read_bytes() == (own / name).read_bytes(), name
     assert set(states(reports).values()) == {"done"}
     assert [path.name for path in elsewhere.iterdir()] == ["out.ipynb"]
-    assert outputs_of(elsewhere / "out.ipynb") == outputs_of(demo_reports / folder / "notebook.ipynb")
+    assert outputs_of(elsewhere / "out.ipynb") == outputs_of(own / "notebook.ipynb")
 
 
 @pytest.mark.study
