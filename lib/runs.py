@@ -86,7 +86,7 @@ def _finished(folder: Path, made_of: dict[str, Any], say: Say) -> dict[str, Any]
     changed = differences(about["made_of"], made_of)
     if wrong is None and not changed:
         return about
-    what = "what is left of the run" if wrong else f"the finished run of {about['epochs']} epochs"
+    what = "what is left of the run is" if wrong else f"the finished run of {about['epochs']} epochs is"
     _set_aside(folder, about["made_of"], wrong or ", ".join(changed), what, say)
     return None
 
@@ -296,7 +296,7 @@ def _set_state_aside(folder: Path, mark: dict[str, Any], say: Say) -> None:
         _set_unknown_aside(folder, ["tensorboard", "state.pt"], "state.pt cannot be read", say)
     elif state["mark"] != mark:
         count = len(state.get("history", []))
-        what = f"{count} epoch{'s' if count != 1 else ''} of the unfinished run"
+        what = "1 epoch of the unfinished run is" if count == 1 else f"{count} epochs of the unfinished run are"
         why = ", ".join(differences(state["mark"], mark)) or "the same run lies finished beside it"
         _set_aside(folder, state["mark"], why, what, say)
 
@@ -304,7 +304,7 @@ def _set_state_aside(folder: Path, mark: dict[str, Any], say: Say) -> None:
 def _set_aside(folder: Path, mark: dict[str, Any], why: str, what: str, say: Say) -> None:
     place = folder / ASIDE / _short(mark)
     _move(folder, place, [*BESIDES, *NAMING])
-    say(f"set aside: {why}; {what} is kept in {_shown(place)} until a training here has ended")
+    say(f"set aside: {why}; {what} kept in {_shown(place)} until a training here has ended")
 
 
 def _set_unknown_aside(folder: Path, names: list[str], why: str, say: Say) -> None:
