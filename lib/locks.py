@@ -53,7 +53,13 @@ def held(path: Path, what: str, say: Callable[[str], None] = print, wait: bool =
     try:
         yield
     finally:
-        lock.release(force=True)
+        release(lock)
+
+
+def release(lock: BaseFileLock) -> None:
+    """Gives a lock back, however often this process has taken it."""
+    note_of(Path(lock.lock_file)).unlink(missing_ok=True)
+    lock.release(force=True)
 
 
 def holder(path: Path) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 from lib import files, locks
 
 RECORD = "phantom.json"

@@ -130,7 +130,7 @@ class Page:
         device = devices.describe(self.params.device)
         own = self.params.model_dump()
         records.write_record(self.folder, self.step, own, self.checks, device, self.before)
-        self.lock.release(force=True)
+        locks.release(self.lock)
         print(f"{self.step.label} of study {self.study.study} is done")
 
 
@@ -209,7 +209,7 @@ def take_folder(step: records.Step, study: params.Study, differs: dict[str, Any]
     now = destination(step, study, differs)  # who had the folder may have finished the step meanwhile
     if now == folder:
         return folder, lock
-    lock.release(force=True)
+    locks.release(lock)
     return now, locks.hold(now / locks.STEP, f"{step.label} of study {study.study}")
 
 

@@ -43,7 +43,7 @@ def build(study: params.Study) -> Path:
         files.write_bytes(folder / source.name, source.read_bytes())
     files.write_bytes(pdf, typeset(folder / "report.typ", content["provenance"]["date"]))
     records.write_record(folder, STEP, records.own_values(STEP, study), [], "", before)
-    lock.release(force=True)
+    locks.release(lock)
     return pdf
 
 
