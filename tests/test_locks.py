@@ -12,8 +12,13 @@ from lib import files, locks
 
 HOLD = "import sys, time; from pathlib import Path; from lib import locks; "
 HOLD += "lock = locks.hold(Path(sys.argv[1]) / locks.STEP, 'the first'); print('held', flush=True); time.sleep(600)"
-TAKE = "import sys; from pathlib import Path; from lib import locks; "
-TAKE += "locks.hold(Path(sys.argv[1]) / locks.STEP, '05_evaluation of study demo', lambda text: print(text, flush=True)); print('taken')"
+TAKE = """
+import sys
+from pathlib import Path
+from lib import locks
+locks.hold(Path(sys.argv[1]) / locks.STEP, "05_evaluation of study demo", lambda text: print(text, flush=True))
+print("taken")
+"""
 
 
 def begin(code, folder):
