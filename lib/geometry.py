@@ -23,6 +23,8 @@ GEOMETRY_COLUMNS = [
     "network_height",
     "network_width",
 ]
+TIE = 1e-5  # shares of a pixel that differ by less are equal; float32 sums of up to 10,000 native pixels differ by less
+SPREAD = (0.7548776662466927, 0.5698402909980532)  # 1/p and 1/p^2 of the plastic number p = 1.3247…
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ def image_to_network(image: np.ndarray, geometry: Geometry) -> np.ndarray:
 def mask_to_network(mask: np.ndarray, geometry: Geometry, class_count: int) -> np.ndarray:
     """Scales and pads a mask: each network pixel gets the class that covers most of it.
 
-    Nearest-neighbour scaling would lose thin structures and shift edges by up to half a native pixel.
+    Nearest-neighbour scaling would lose thin structures and shift edges by up to half a native pixel. Where classes
+    cover equal parts, as along every other edge at half the size, they take turns (`_turns`): one that always won
+    would grow by half a native pixel (measured: BPD and OFD of the other -0.50 px).
 
     Args:
         mask: (H, W) uint8 class indices.
@@ -110,9 +114,24 @@ def mask_to_network(mask: np.ndarray, geometry: Geometry, class_count: int) -> n
     Returns:
         (network_height, network_width) uint8.
     """
-    shares = [image_to_network((mask == index).astype(np.float32), geometry) for index in range(class_count)]
+    shares = np.stack([image_to_network((mask == index).astype(np.float32), geometry) for index in range(class_count)])
     shares[0][_outside(geometry)] = 1
-    return np.argmax(np.stack(shares), axis=0).astype(np.uint8)
+    most = np.argmax(shares, axis=0).astype(np.uint8)
+    leading = shares >= shares.max(axis=0) - TIE  # (C, h, w)
+    rows, cols = np.nonzero(leading.sum(axis=0) > 1)
+    if len(rows):
+        tied = leading[:, rows, cols]  # (C, N)
+        turn = np.floor(_turns(rows, cols) * tied.sum(axis=0)) + 1  # the first, second … of those that lead
+        most[rows, cols] = np.argmax(np.cumsum(tied, axis=0) == turn, axis=0)
+    return most
+
+
+def _turns(rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """A number from 0 to 1 for each pixel, evenly spread along edges of every direction, and the same every time.
+
+    A chequerboard would be constant along diagonals. Source: the R2 sequence (Roberts 2018), here as a pattern.
+    """
+    return (rows * SPREAD[0] + cols * SPREAD[1]) % 1.0
 
 
 def _outside(geometry: Geometry) -> np.ndarray:

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib import geometry
+from lib import biometry, geometry
 from tests.builders import ellipse_region
 
 SHAPES = [
@@ -133,6 +133,70 @@ def test_a_linear_ramp_comes_back_at_native_size(native, network):
     found = np.moveaxis(back, 0, -1)
     # OpenCV interpolates with weights in float32 (about 1e-3 of a pixel at these widths)
     assert np.abs(found[inner] - expected[inner]).max() < 2e-3
+
+
+# Masks: no direction is preferred
+
+
+def bias(native, network, count=40):
+    """Mean of (BPD, OFD) of ellipses at network size minus those at native size, native pixels, of two nested classes.
+
+    Of the outer one its area with the inner one in it.
+    """
+    draw, mapping, off = np.random.default_rng(0), geometry.fit(native, network), []
+    pixel = (1 / mapping.scale_row, 1 / mapping.scale_col)
+    for _ in range(count):
+        major = draw.uniform(0.45, 0.8) * min(native)
+        axes = np.array([major, major * draw.uniform(0.7, 0.95)])
+        place = np.array(native) / 2 + draw.uniform(-5, 5, 2), draw.uniform(0, 180)
+        outer, inner = (ellipse_region(native, place[0], *(axes * share), place[1]) for share in (1, 0.5))
+        found = geometry.mask_to_network(outer.astype(np.uint8) + inner, mapping, 3)
+        for before, after in ((outer, found > 0), (inner, found == 2)):
+            heads = biometry.fit_head(before, (1.0, 1.0)), biometry.fit_head(after, pixel)
+            off.append([heads[1].minor - heads[0].minor, heads[1].major - heads[0].major])
+    return np.reshape(off, (count, 2, 2)).mean(axis=0)
+
+
+# Standard errors of 40 ellipses are 0.02 px at half the size; were all ties background, bias would be -0.50 px there.
+@pytest.mark.parametrize(
+    ("native", "network", "largest"),
+    [
+        ((256, 384), (128, 192), 0.08),
+        ((270, 400), (135, 200), 0.08),
+        ((256, 384), (64, 96), 0.2),  # quarters; all ties to the background: -0.33
+        ((270, 402), (90, 134), 0.15),  # thirds have no ties of two classes
+        ((270, 400), (128, 192), 0.1),
+        ((128, 192), (256, 384), 0.02),
+    ],
+    ids=["half", "half, padded", "quarter", "third", "odd", "twice"],
+)
+def test_masks_at_network_size_are_as_large_as_native_ones(native, network, largest):
+    assert np.abs(bias(native, network)).max() < largest
+
+
+def test_classes_that_cover_equal_parts_take_turns_along_edges_of_every_direction():
+    rows, cols = np.mgrid[:80, :80]
+    for first, second in ((0, 1), (1, 2), (0, 2)):
+        for edge in (rows < 41, cols < 41, rows + 2 * cols < 122, 2 * rows + cols < 122, rows - 2 * cols < -40):
+            mask = np.where(edge, first, second).astype(np.uint8)
+            shown = geometry.mask_to_network(mask, geometry.fit((80, 80), (40, 40)), 3)
+            share = geometry.image_to_network(edge.astype(np.float32), geometry.fit((80, 80), (40, 40)))
+            taken = (shown == first)[share == 0.5]
+            assert len(taken) >= 15
+            assert 0.4 <= taken.mean() <= 0.6
+            assert np.isin(shown, (first, second)).all()
+
+
+def test_where_one_class_covers_most_nothing_depends_on_the_place():
+    mask = np.zeros((40, 60), np.uint8)
+    mask[3:30, 5:41] = 1
+    mask[9:14, 9:16] = 2
+    shares = np.stack([(mask == index).reshape(20, 2, 30, 2).sum(axis=(1, 3)) for index in range(3)])
+    found = geometry.mask_to_network(mask, geometry.fit((40, 60), (20, 30)), 3)
+    clear = np.sort(shares, axis=0)[-1] > np.sort(shares, axis=0)[-2]
+    assert 0 < clear.sum() < clear.size
+    assert np.array_equal(found[clear], shares.argmax(axis=0)[clear])
+    assert np.array_equal(found, geometry.mask_to_network(mask, geometry.fit((40, 60), (20, 30)), 3))
 
 
 def test_opencv_s_half_pixel_convention_is_that_of_the_point_mapping():
