@@ -20,6 +20,7 @@ from lib.geometry import Geometry
 
 LEVELS = 256  # of uint8
 SPLINE_ORDER = 2
+VANISHING = 1e-18  # a weight fades by 0.17 a pixel: in float32 it becomes a denormal, with which products are slow
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def spline_matrix(n_in: int, n_out: int) -> np.ndarray:
     """
     zoom = (n_out / n_in, 1)  # of the columns alone
     matrix = ndimage.zoom(np.eye(n_in), zoom, order=SPLINE_ORDER, mode="nearest", grid_mode=True)
+    matrix[np.abs(matrix) < VANISHING] = 0
     matrix.flags.writeable = False  # one array for all callers
     return matrix
 
