@@ -29,6 +29,7 @@ class Arrays:
         points: (N, P, 2) float32 landmarks, (row, col) in network pixels; None where none are learnt.
         sigmas: (N,) standard deviation of a landmark's heatmap in network pixels; None as points.
         fingerprint: of everything that these arrays depend on.
+        preparation: what was done to every case, as of `lib.preparation`.
     """
 
     names: list[str]
@@ -39,6 +40,7 @@ class Arrays:
     points: np.ndarray | None
     sigmas: np.ndarray | None
     fingerprint: str
+    preparation: dict[str, Any]
 
     def rows(self, names: list[str]) -> np.ndarray:
         """Array rows of some cases, those of a volume in the order of its slices.
@@ -108,6 +110,7 @@ def open_arrays(name: str) -> Arrays:
         points=np.load(folder / "points.npy") if learnt else None,
         sigmas=rows["sigma"].to_numpy(np.float32) if learnt else None,
         fingerprint=name,
+        preparation=files.read_json(folder / "dataset.json")["preparation"],
     )
 
 

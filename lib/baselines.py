@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import cases, evaluation, files, geometry, metrics, prediction, splits, statistics, volumes
+from lib import cases, datasets, geometry, metrics, prediction, splits, statistics, volumes
 from lib.evaluation import Bench
 from lib.params import EvaluationParams
 
@@ -82,7 +82,11 @@ def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: 
 def _otsu(bench: Bench, fold: int) -> pd.DataFrame:
     """Dice of Otsu's ellipse on the test cases of a fold that show the first class: subject, dice."""
     names = splits.parts(bench.folds, fold)["test"]
-    return _dice_of(bench, names, 1, lambda row: prediction.otsu_ellipse(cases.read_grey(files.ROOT / row["image"])))
+
+    def find(row: pd.Series) -> np.ndarray:
+        return prediction.otsu_ellipse(bench.dataset.read_image(cases.unchanged(row)[0]))
+
+    return _dice_of(bench, names, 1, find)
 
 
 def _brightest(bench: Bench, fold: int) -> pd.DataFrame:
@@ -118,7 +122,7 @@ def _dice_of(bench: Bench, names: list[str], index: int, predict: Callable[[pd.S
 
     def measure(place: int) -> float:
         row = rows.iloc[place]
-        reference = evaluation.read_reference(bench, row["case"], row["mask"]) == index
+        reference = datasets.read_mask(bench.dataset, row) == index
         return metrics.overlap(reference, predict(row), 1).dice if reference.any() else float("nan")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

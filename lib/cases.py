@@ -1,11 +1,11 @@
 """Cases and findings: who is there, and what is wrong."""
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -269,6 +269,20 @@ def content_hash(image: Path, mask: Sequence[Path]) -> str:
             except OSError as error:
                 raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
     return whole.hexdigest()
+
+
+def unchanged(row: Mapping[str, Any]) -> tuple[Path, list[Path]]:
+    """Image and mask files of a row of the manifest, once their bytes were compared with its hash.
+
+    After 01 nothing opens a case's files but by this function, so what was verified is what is used.
+
+    Raises:
+        ValueError: they have changed since 01_data_verification, or one cannot be read.
+    """
+    image, mask = files.ROOT / row["image"], split_paths(row["mask"])
+    if content_hash(image, mask) != row["sha256"]:
+        raise ValueError(f"{row['image']} or its mask has changed since 01_data_verification; run that again")
+    return image, mask
 
 
 def cases_table(cases: Iterable[Case]) -> pd.DataFrame:

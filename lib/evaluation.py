@@ -1,31 +1,29 @@
 """Every case measured once, at native size, by a network that never saw its subject."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 
 from lib import (
-    cases,
     datasets,
     devices,
     figures,
     files,
-    geometry,
+    inference,
     masks,
     metrics,
     models,
     postprocessing,
     prediction,
+    rounding,
     splits,
 )
 from lib.arrays import Arrays
+from lib.inference import Model
 from lib.params import EvaluationParams
 
 COLUMNS = ["case", "subject", "fold", "seed", "class", "stage", "tp", "fp", "fn", "tn", "dice", "iou"]
@@ -40,9 +38,9 @@ class Bench:
     Attributes:
         table: the manifest.
         folds: which case is tested when.
-        arrays: preprocessed cases.
-        dataset: reads the reference masks.
-        folder: of 05_evaluation; predictions go below it.
+        arrays: preprocessed cases, of which baselines are made.
+        dataset: reads images and reference masks.
+        folder: of 05_evaluation; predictions and models go below it.
     """
 
     table: pd.DataFrame
@@ -64,15 +62,17 @@ class Evaluation:
         table: the long table, a row a case x class x stage (COLUMNS).
         confusion: pixels by reference and predicted class, a row a run x stage x pair (CONFUSION_COLUMNS).
         choices: what validation chose, a row a run.
+        precision: what the precision of training would change, a row a case x class (rounding.MASK_COLUMNS).
     """
 
     table: pd.DataFrame
     confusion: pd.DataFrame
     choices: pd.DataFrame
+    precision: pd.DataFrame
 
 
 def evaluate_run(chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int) -> Evaluation:
-    """Measures one trained network on its test fold.
+    """Measures one trained network on its test fold, in float32, and writes the model with what its use needs.
 
     Args:
         chosen: the keys of 05_evaluation.
@@ -80,68 +80,112 @@ def evaluate_run(chosen: EvaluationParams, bench: Bench, weights: Path, fold: in
         weights: model.safetensors of this run.
         fold, seed: of this run.
     """
-    device = devices.choose(chosen.device)
-    precision = devices.choose_precision(chosen.precision, device)
-    network = models.load(weights).to(device, memory_format=torch.channels_last)
+    model = inference.load(weights, chosen.flip_average, devices.choose(chosen.device))
     parts = splits.parts(bench.folds, fold)
-    choice = choose_threshold(chosen, bench, network, parts["validation"], device, precision)
-    shown = predict(network, bench.arrays, parts["test"], chosen.flip_average, device, precision)
-    rows = bench.table.set_index("case").loc[parts["test"]].reset_index()
-
-    def measure(place: int) -> dict[str, np.ndarray]:
-        row = rows.iloc[place]
-        reference = read_reference(bench, row["case"], row["mask"])
-        stages = predicted_stages(chosen, bench, row, shown[row["case"]], choice["threshold"])
-        for stage, mask in stages.items():
-            masks.write(bench.predicted(stage, fold, seed, row["case"]), mask)
-        return {stage: metrics.confusion(reference, mask, len(chosen.classes)) for stage, mask in stages.items()}
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counts = list(pool.map(measure, range(len(rows))))
+    choice = choose_threshold(chosen, bench, model, parts["validation"])
+    threshold = choice["threshold"]
+    write_model(chosen, bench, weights, fold, seed, threshold)
     run = {"fold": fold, "seed": seed}
+
+    def measure(each: Predicted) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, Any]]]:
+        stages = predicted_stages(chosen, each.row, each.probability, threshold)
+        for stage, mask in stages.items():
+            masks.write(bench.predicted(stage, fold, seed, each.row["case"]), mask)
+        found = {stage: metrics.confusion(each.reference, mask, len(chosen.classes)) for stage, mask in stages.items()}
+        key = {"case": each.row["case"], "subject": each.row["subject"]} | run
+        return key, found, _precision_rows(chosen, model, each, stages["post"], threshold, key)
+
+    of_cases = list(inference.in_threads(measure, predicted(bench, model, parts["test"], as_trained=True)))
     measured = [
-        {"case": row["case"], "subject": row["subject"]} | run | {"class": name, "stage": stage, **each}
-        for row, of_case in zip(rows.to_dict("records"), counts)
+        key | {"class": name, "stage": stage, **each}
+        for key, found, _ in of_cases
         for stage in STAGES
-        for name, each in class_rows(of_case[stage], chosen.classes).items()
+        for name, each in class_rows(found[stage], chosen.classes).items()
     ]
-    pooled = {stage: sum(of_case[stage] for of_case in counts) for stage in STAGES}
+    pooled = {stage: sum(found[stage] for _, found, _ in of_cases) for stage in STAGES}
     return Evaluation(
         pd.DataFrame(measured, columns=COLUMNS),
         confusion_rows(pooled, chosen.classes, fold, seed),
         pd.DataFrame([run | choice]),
+        pd.DataFrame([row for *_, rows in of_cases for row in rows], columns=rounding.MASK_COLUMNS),
     )
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """A case as published, and as a network sees it.
+
+    Attributes:
+        row: of the manifest.
+        reference: (H, W) or (D, H, W) uint8 class indices.
+        probability: (C, *reference.shape) float32, computed in float32.
+        as_trained: the same in the precision of training; None where that is float32, or not asked for.
+    """
+
+    row: dict[str, Any]
+    reference: np.ndarray
+    probability: np.ndarray
+    as_trained: np.ndarray | None
+
+
+def predicted(bench: Bench, model: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:
+    """Cases one after the other, predicted from their files at native size; the next files are read meanwhile."""
+    rows = bench.table.set_index("case", drop=False).loc[names].to_dict("records")
+    rough = inference.as_trained(model) if as_trained else model
+
+    def read(row: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+        return row, *datasets.read_case(bench.dataset, row)
+
+    for row, image, reference in inference.in_threads(read, rows):
+        other = None if rough.precision == model.precision else inference.probability(rough, image)
+        yield Predicted(row, reference, inference.probability(model, image), other)
+
+
+def write_model(
+    chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int, threshold: float | None
+) -> None:
+    """Writes a run's weights with all that their use needs: models/<run>.safetensors."""
+    use = {
+        "threshold": threshold,
+        "flip_average": chosen.flip_average,
+        "postprocessing": postprocessing.describe(chosen),
+    }
+    models.complete(weights, bench.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
+
+
+def _precision_rows(
+    chosen: EvaluationParams,
+    model: Model,
+    each: Predicted,
+    mask: np.ndarray,
+    threshold: float | None,
+    key: dict[str, Any],
+) -> list[dict[str, Any]]:
+    other, other_mask = each.as_trained, mask
+    if other is not None:
+        other_mask = predicted_stages(chosen, each.row, other, threshold)["post"]
+    found = rounding.compare_masks(
+        (mask, each.probability), (other_mask, each.probability if other is None else other), chosen.classes
+    )
+    return [key | {"training_precision": model.about["training_precision"]} | row for row in found]
+
+
 def predicted_stages(
-    chosen: EvaluationParams, bench: Bench, row: pd.Series, shown: np.ndarray, threshold: float | None
+    chosen: EvaluationParams, row: Mapping[str, Any], probability: np.ndarray, threshold: float | None
 ) -> dict[str, np.ndarray]:
     """Masks of one case at native size, uint8 each: raw, and after post-processing.
 
     Args:
         chosen: the keys of 05_evaluation.
-        bench: cases and their arrays.
         row: of the manifest.
-        shown: (N, C, h, w) predicted probabilities of the case, a row a slice.
+        probability: (C, H, W), of a volume (C, D, H, W), at native size.
         threshold: as `choose_threshold` chose it.
     """
-    probability = native_probability(bench, row, shown)
     raw = prediction.decide(probability, threshold)
     return {"raw": raw, "post": postprocessing.apply(_on_its_way(raw, probability, row), chosen)}
 
 
-def native_probability(bench: Bench, row: pd.Series, shown: np.ndarray) -> np.ndarray:
-    """Class probabilities at native size: (N, C, h, w) -> (C, H, W), of a volume (C, D, H, W).
-
-    Slices and borders that the network has not seen are background.
-    """
-    mapping, slices = bench.arrays.geometry_of(row["case"]), bench.arrays.slices[bench.arrays.rows([row["case"]])]
-    others = geometry.slices_to_native(shown[:, 1:], mapping, slices, int(row["slices"]))
-    whole = np.concatenate([1 - others.sum(axis=0, keepdims=True), others])
-    return whole if bench.dataset.volumes else whole[:, 0]
-
-
-def _on_its_way(mask: np.ndarray, probability: np.ndarray, row: pd.Series) -> postprocessing.Prediction:
+def _on_its_way(mask: np.ndarray, probability: np.ndarray, row: Mapping[str, Any]) -> postprocessing.Prediction:
     area = float(row["spacing_row_mm"] * row["spacing_col_mm"])
     return postprocessing.Prediction(mask, probability, area if np.isfinite(area) else None)
 
@@ -170,32 +214,8 @@ def evaluate_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> Eva
         for fold in chosen.folds
         for seed in chosen.seeds
     ]
-    kinds = ("table", "confusion", "choices")
+    kinds = ("table", "confusion", "choices", "precision")
     return Evaluation(*(pd.concat([getattr(run, kind) for run in runs], ignore_index=True) for kind in kinds))
-
-
-def predict(
-    network: nn.Module,
-    arrays: Arrays,
-    names: list[str],
-    flip_average: bool,
-    device: torch.device,
-    precision: torch.dtype,
-) -> dict[str, np.ndarray]:
-    """Probabilities (N, C, h, w) of each case, a row a slice."""
-    rows = [arrays.rows([name]) for name in names]
-    shown = prediction.predict(network, arrays.images[np.concatenate(rows)], device, precision, flip_average)
-    return dict(zip(names, np.split(shown, np.cumsum([len(each) for each in rows])[:-1])))
-
-
-def read_reference(bench: Bench, case: str, mask: str) -> np.ndarray:
-    """A reference mask at native size, (H, W) uint8, of a volume (D, H, W)."""
-    reference = bench.dataset.read_mask(cases.split_paths(mask))
-    mapping = bench.arrays.geometry_of(case)
-    expected = (mapping.native_height, mapping.native_width)
-    if reference.shape[-2:] != expected:
-        raise ValueError(f"{mask}: {reference.shape} now, {expected} when preprocessed; run the study again")
-    return reference
 
 
 def class_rows(counts: np.ndarray, classes: list[str]) -> dict[str, dict[str, Any]]:
@@ -204,14 +224,7 @@ def class_rows(counts: np.ndarray, classes: list[str]) -> dict[str, dict[str, An
     return {name: {**vars(each), "dice": each.dice, "iou": each.iou} for name, each in overlaps.items()}
 
 
-def choose_threshold(
-    chosen: EvaluationParams,
-    bench: Bench,
-    network: nn.Module,
-    names: list[str],
-    device: torch.device,
-    precision: torch.dtype,
-) -> dict[str, Any]:
+def choose_threshold(chosen: EvaluationParams, bench: Bench, model: Model, names: list[str]) -> dict[str, Any]:
     """The foreground probability with the best mean score over validation cases, after post-processing.
 
     A case scores its Dice at native size; one whose reference is empty scores 1 if nothing is predicted and 0
@@ -223,20 +236,15 @@ def choose_threshold(
     """
     if not chosen.threshold_candidates:
         return {"threshold": None, "validation_score": None, "validation_cases": len(names)}
-    shown = predict(network, bench.arrays, names, chosen.flip_average, device, precision)
-    rows = bench.table.set_index("case").loc[names].reset_index()
 
-    def measure(place: int) -> list[float]:
-        row = rows.iloc[place]
-        reference = read_reference(bench, row["case"], row["mask"])
-        masks = [
-            predicted_stages(chosen, bench, row, shown[row["case"]], threshold)["post"]
+    def measure(each: Predicted) -> list[float]:
+        cut = [
+            predicted_stages(chosen, each.row, each.probability, threshold)["post"]
             for threshold in chosen.threshold_candidates
         ]
-        return [score(reference, mask) for mask in masks]
+        return [score(each.reference, mask) for mask in cut]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        means = np.mean(list(pool.map(measure, range(len(names)))), axis=0)
+    means = np.mean(list(inference.in_threads(measure, predicted(bench, model, names))), axis=0)
     best = max(range(len(means)), key=lambda i: (means[i], -abs(chosen.threshold_candidates[i] - 0.5)))
     return {
         "threshold": chosen.threshold_candidates[best],
@@ -291,12 +299,10 @@ def probability_map(
         trainings: folder of 04_training.
         case: a row of the long table.
     """
-    device = devices.choose(chosen.device)
-    network = models.load(trainings / files.run_name(case["fold"], case["seed"]) / "model.safetensors").to(device)
-    precision = devices.choose_precision(chosen.precision, device)
-    shown = predict(network, bench.arrays, [case["case"]], chosen.flip_average, device, precision)[case["case"]]
-    row = bench.table[bench.table["case"] == case["case"]].iloc[0]
-    foreground = 1 - native_probability(bench, row, shown)[0]
+    weights = trainings / files.run_name(case["fold"], case["seed"]) / "model.safetensors"
+    model = inference.load(weights, chosen.flip_average, devices.choose(chosen.device))
+    (found,) = predicted(bench, model, [case["case"]])
+    foreground = 1 - found.probability[0]
     seen = datasets.load(bench.dataset, bench.table, [case["case"]])
     return seen.images[0], foreground[seen.slices[0]] if bench.dataset.volumes else foreground
 

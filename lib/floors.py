@@ -9,10 +9,11 @@ FLOORS: list[list[str]] = [
         "biometry devices environment geometry growth heatmaps likeness losses metrics params shapes "
         "statistics ultrasound unpacking",
         "arrays blocks cases fetching figures.style locks phantoms phantoms.* provenance sources splits tables volumes",
-        "augmentation datasets.* figures.* floors landmarks making masks models.* patients postprocessing records "
-        "sampling views",
+        "augmentation datasets.* figures.* floors landmarks making masks models.* patients postprocessing preparation "
+        "records rounding sampling views",
         "datasets figures models prediction",
-        "evaluation identity looks measurement monitor preprocessing runs tasks",
+        "identity inference looks measurement monitor preprocessing runs tasks",
+        "evaluation",
         "baselines comparison pointing results training trial verification",
         "advice download graph report",
         "__main__ notebook",

@@ -190,7 +190,7 @@ def reference_mm(row: pd.Series, dataset: datasets.Dataset, heads: list[int]) ->
     published = {q: float(row[f"{q}_mm"]) for q in QUANTITIES}
     if all(np.isfinite(value) for value in published.values()):
         return published
-    region = np.isin(dataset.read_mask(cases.split_paths(row["mask"])), heads)
+    region = np.isin(datasets.read_mask(dataset, row), heads)
     measured = biometry.measure_head(region, (row["spacing_row_mm"], row["spacing_col_mm"]))
     return {q: published[q] if np.isfinite(published[q]) else measured[q] for q in QUANTITIES}
 
@@ -321,7 +321,7 @@ def _measure_masks(
 
     def measure_case(group: tuple[str, pd.DataFrame]) -> list[dict[str, Any]]:
         name, rows = group
-        reference = bench.dataset.read_mask(cases.split_paths(about.loc[name, "mask"]))
+        reference = datasets.read_mask(bench.dataset, about.loc[name])
         return [row for each in rows.to_dict("records") for row in measure(about.loc[name], each, reference)]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
-from lib import datasets, devices, figures, files, geometry, heatmaps, models, prediction, splits
+from lib import cases, datasets, devices, figures, files, geometry, heatmaps, inference, models, rounding, splits
 from lib.arrays import Arrays
+from lib.inference import Model
 from lib.measurement import FOUND_COLUMNS
 from lib.params import EvaluationParams
 from lib.points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
@@ -28,9 +28,10 @@ class Bench:
     Attributes:
         table: the manifest.
         folds: which case is tested when.
-        arrays: preprocessed cases.
+        arrays: preprocessed cases, of which the guesses are made.
         dataset: reads images.
         reference: published landmarks in native pixels: case, POINT_COLUMNS.
+        folder: of 05_evaluation; models go below it.
     """
 
     table: pd.DataFrame
@@ -38,6 +39,7 @@ class Bench:
     arrays: Arrays
     dataset: datasets.Dataset
     reference: pd.DataFrame
+    folder: Path
 
     def spacing_mm(self, case: str) -> tuple[float, float] | None:
         """(row, col) pixel size of a case, None where it is not known."""
@@ -60,8 +62,10 @@ def read_reference(chosen: EvaluationParams, verified: Path) -> pd.DataFrame:
     return files.read_csv(verified / "points.csv", ["case", *POINT_COLUMNS])
 
 
-def find_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> pd.DataFrame:
-    """The landmarks of every test case of every run, and those of two guesses.
+def find_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The landmarks of every test case of every run, found in float32, and those of two guesses.
+
+    Each run's model is written with what its use needs, models/<run>.safetensors.
 
     Args:
         chosen: the keys of 05_evaluation; its folds and seeds name the runs.
@@ -70,46 +74,67 @@ def find_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> pd.Data
 
     Returns:
         A row a case x seed x route (FOUND_COLUMNS), native pixels, canonical order of ends; NaN where a heatmap shows
-        no peak. The confidence of a line is the lower of the heights of its two peaks.
+        no peak. The confidence of a line is the lower of the heights of its two peaks. And how far the precision of
+        training would move each line (rounding.POINT_CHANGE_COLUMNS).
     """
-    return pd.concat(
-        [
-            find_run(chosen, bench, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
-            for fold in chosen.folds
-            for seed in chosen.seeds
-        ],
-        ignore_index=True,
-    )
+    runs = [
+        find_run(chosen, bench, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+        for fold in chosen.folds
+        for seed in chosen.seeds
+    ]
+    found, moved = (pd.concat(tables, ignore_index=True) for tables in zip(*runs))
+    return found, moved
 
 
-def find_run(chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int) -> pd.DataFrame:
+def find_run(
+    chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`find_all` of one trained network."""
+    model = inference.load(weights, chosen.flip_average, devices.choose(chosen.device))
+    use = {"flip_average": chosen.flip_average}
+    models.complete(weights, bench.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
     parts = splits.parts(bench.folds, fold)
     names, mappings = parts["test"], [bench.arrays.geometry_of(name) for name in parts["test"]]
-    points, heights = decode(bench, names, predict(chosen, bench, weights, names))
+    points, heights, rough = locate(bench, model, names)
     shape = mean_shape(bench.arrays.points[bench.arrays.rows(parts["train"])])  # (4, 2) network pixels
     shapes = [geometry.points_to_native(shape, mapping) for mapping in mappings]
     middles = [np.tile([(m.native_height - 1) / 2, (m.native_width - 1) / 2], (4, 1)) for m in mappings]
     unknown = np.full(heights.shape, np.nan)
     routes = ((FOUND, points, heights), (SHAPE, shapes, unknown), (BLANK, middles, np.zeros(heights.shape)))
-    return pd.concat([_rows(bench, names, fold, seed, *route) for route in routes], ignore_index=True)
+    found = [_rows(bench, names, fold, seed, *route) for route in routes]
+    return pd.concat(found, ignore_index=True), _moved(bench, model, found[0], rough)
 
 
-def predict(chosen: EvaluationParams, bench: Bench, weights: Path, names: list[str]) -> np.ndarray:
-    """Heatmaps of some cases, one a line: (N, 2, h, w) float32 at network size."""
-    device = devices.choose(chosen.device)
-    precision = devices.choose_precision(chosen.precision, device)
-    network: nn.Module = models.load(weights).to(device)
-    images = bench.arrays.images[bench.arrays.rows(names)]
-    return prediction.predict_heatmaps(network, images, device, precision, chosen.flip_average)
+def locate(bench: Bench, model: Model, names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Landmarks of some cases, from their files.
+
+    Returns:
+        Native ends (N, 4, 2), the lower peak of each line (N, 2), and the ends in the precision of training (N, 4, 2).
+    """
+    rows = bench.table.set_index("case", drop=False).loc[names].to_dict("records")
+    rough, found = inference.as_trained(model), []
+    for name, image in zip(names, inference.in_threads(lambda row: _image(bench, row), rows)):
+        size = bench.spacing_mm(name)
+        ends, heights = inference.landmarks(model, image, size)
+        same = rough.precision == model.precision
+        found.append((ends, heights, ends if same else inference.landmarks(rough, image, size)[0]))
+    points, heights, others = (np.array(each) for each in zip(*found))
+    return points, heights, others
 
 
-def decode(bench: Bench, names: list[str], maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Native end points (N, 4, 2) of some cases' heatmaps, and the lower peak of each line (N, 2)."""
-    sigmas = bench.arrays.sigmas[bench.arrays.rows(names)]
-    read = [heatmaps.decode(each, float(sigma)) for each, sigma in zip(maps, sigmas)]
-    native = [geometry.points_to_native(found, bench.arrays.geometry_of(name)) for name, (found, _) in zip(names, read)]
-    return canonical(np.array(native)), np.array([heights.reshape(2, 2).min(axis=1) for _, heights in read])
+def _image(bench: Bench, row: dict[str, Any]) -> np.ndarray:
+    return bench.dataset.read_image(cases.unchanged(row)[0])
+
+
+def _moved(bench: Bench, model: Model, found: pd.DataFrame, rough: np.ndarray) -> pd.DataFrame:
+    """How far the precision of training moves the lines of one run (rounding.POINT_CHANGE_COLUMNS)."""
+    other = found.copy()
+    other[POINT_COLUMNS] = rough.reshape(-1, 8)
+    spacing = {name: bench.spacing_mm(name) for name in found["case"]}
+    key = found.loc[found.index.repeat(len(LINES)), ["case", "subject", "fold", "seed"]].reset_index(drop=True)
+    moved = pd.DataFrame(rounding.compare_points(found, other, spacing), columns=rounding.POINT_CHANGE_COLUMNS[-3:])
+    key["training_precision"] = model.about["training_precision"]
+    return pd.concat([key, moved], axis=1)
 
 
 def _rows(
@@ -238,5 +263,7 @@ def _note(row: dict[str, Any], in_mm: bool) -> str:
 def heatmaps_of(chosen: EvaluationParams, bench: Bench, trainings: Path, row: pd.Series) -> np.ndarray:
     """Heatmaps of both lines of one case at native size: (2, H, W) float32."""
     weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
-    maps = predict(chosen, bench, weights, [row["case"]])[0]
-    return geometry.to_native(maps, bench.arrays.geometry_of(row["case"]))
+    model = inference.load(weights, chosen.flip_average, devices.choose(chosen.device))
+    case = bench.table.set_index("case", drop=False).loc[row["case"]]
+    maps, mapping = inference.line_heatmaps(model, _image(bench, case))
+    return geometry.to_native(maps, mapping)

@@ -8,6 +8,7 @@ none gives a structure's pixels to the outer class because that one was smoothed
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -169,6 +170,21 @@ STEPS: dict[str, Callable[[Prediction, EvaluationParams], np.ndarray]] = {
     "largest_parts": largest_parts,
     "confident_parts": confident_parts,
 }
+
+KEYS = {  # that a step uses, of 05_evaluation
+    "close_outer": ("closing_pixels",),
+    "inside_outer": ("dilation_pixels",),
+    "minimum_area": ("minimum_area_mm2",),
+    "largest_parts": ("parts_kept",),
+    "confident_parts": ("minimum_probability", "minimum_margin"),
+}
+
+
+def describe(chosen: EvaluationParams) -> list[dict[str, Any]]:
+    """The steps that a study names, in order, each with the keys that it uses: {"step": name, key: value, …}."""
+    return [
+        {"step": step} | {key: getattr(chosen, key) for key in KEYS.get(step, ())} for step in chosen.postprocessing
+    ]
 
 
 def apply(given: Prediction, chosen: EvaluationParams) -> np.ndarray:

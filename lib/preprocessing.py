@@ -6,17 +6,27 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib import arrays, augmentation, cases, datasets, files, geometry, locks, metrics, points, provenance, volumes
+from lib import (
+    arrays,
+    augmentation,
+    datasets,
+    files,
+    geometry,
+    locks,
+    metrics,
+    points,
+    preparation,
+    provenance,
+    volumes,
+)
 from lib.arrays import Arrays
 from lib.geometry import Geometry
 from lib.params import PreprocessingParams
-
-VOLUME_KEYS = ("end_slices_dropped", "crop_level", "intensity_percentiles")
-LANDMARK_KEYS = ("heatmap_sigma", "heatmap_sigma_unit")
 
 
 @dataclass(frozen=True)
@@ -43,20 +53,26 @@ def fingerprint(source: Source) -> str:
     """
     dataset, table = source.dataset, source.table
     used = {"lib.geometry", "lib.cases", *(_module(read) for read in (dataset.read_mask, dataset.read_image))}
-    keys = ["image_size"]
-    if dataset.volumes:
-        used, keys = used | {"lib.volumes"}, [*keys, *VOLUME_KEYS]
+    used |= {"lib.volumes"} if dataset.volumes else set()
     depends = {"cases": list(zip(table["case"], table["sha256"])), "classes": list(dataset.classes)}
     if source.points is not None:
-        used, keys = used | {"lib.points"}, [*keys, *LANDMARK_KEYS]
+        used.add("lib.points")
         depends["points"] = source.points.to_csv(index=False)
         if source.chosen.heatmap_sigma_unit == "mm":  # pixel sizes lie in a table that no case's hash covers
             depends["pixel_mm"] = table[["spacing_row_mm", "spacing_col_mm"]].to_csv(index=False)
     code = provenance.module_hashes({name for name in used if provenance.module_file(name) is not None})
-    depends |= {key: getattr(source.chosen, key) for key in keys}
-    return files.digest(depends | {"code": code | {"lib.preprocessing": provenance.module_hash("lib.preprocessing")}})[
-        :16
-    ]
+    depends["preparation"] = prepared_how(source)
+    own = {name: provenance.module_hash(name) for name in ("lib.preprocessing", "lib.preparation")}
+    return files.digest(depends | {"code": code | own})[:16]
+
+
+def prepared_how(source: Source) -> dict[str, Any]:
+    """What is done to every case, as of `lib.preparation`: the keys that this data set uses."""
+    dataset, keys = source.dataset, ["image_size"]
+    keys += preparation.VOLUME_KEYS if dataset.volumes else ()
+    keys += preparation.LANDMARK_KEYS if source.points is not None else ()
+    about = {"volumes": dataset.volumes, "channels": dataset.channels} | {k: getattr(source.chosen, k) for k in keys}
+    return about if dataset.volumes else about | {"grey": preparation.GREY}
 
 
 def _module(function: object) -> str:
@@ -94,7 +110,8 @@ def _make(folder: Path, source: Source) -> None:
         rows = _write_volumes(making, source) if source.dataset.volumes else _write_images(making, source)
         rows["sigma"] = np.nan if source.points is None else _write_points(making, source, rows)
         files.write_csv(making / "geometry.csv", rows)
-        about = {"fingerprint": folder.name, "files": arrays.describe(making), "size": source.chosen.image_size}
+        described, how = arrays.describe(making), prepared_how(source)
+        about = {"fingerprint": folder.name, "files": described, "preparation": how}
         files.write_json(making / "dataset.json", about)
         shutil.rmtree(folder, ignore_errors=True)  # not there, or no longer as it was made
         making.rename(folder)
@@ -110,28 +127,16 @@ def _memory(folder: Path, source: Source, rows: int, channels: int) -> tuple[np.
     return images, memory(folder / "masks.npy", "w+", np.uint8, (rows, *size))
 
 
-def read_case(source: Source, row: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask of a case at native size.
-
-    Raises:
-        ValueError: a file is not what the manifest says.
-    """
-    image, mask = files.ROOT / row["image"], cases.split_paths(row["mask"])
-    if cases.content_hash(image, mask) != row["sha256"]:
-        raise ValueError(f"{row['image']} or its mask has changed since 01_data_verification; run that again")
-    return source.dataset.read_image(image), source.dataset.read_mask(mask)
-
-
 def _write_images(folder: Path, source: Source) -> pd.DataFrame:
-    table, classes = source.table, len(source.dataset.classes)
+    table, classes, how = source.table, len(source.dataset.classes), prepared_how(source)
     images, masks = _memory(folder, source, len(table), 1)
 
     def put(place: int) -> Geometry:
-        image, mask = read_case(source, table.iloc[place])
-        mapping = geometry.fit(image.shape, tuple(source.chosen.image_size))
-        images[place, 0] = geometry.image_to_network(image, mapping)
-        masks[place] = geometry.mask_to_network(mask, mapping, classes)
-        return mapping
+        image, mask = datasets.read_case(source.dataset, table.iloc[place])
+        prepared = preparation.prepare(image, how)
+        images[place] = prepared.images[0]
+        masks[place] = geometry.mask_to_network(mask, prepared.mapping, classes)
+        return prepared.mapping
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         mappings = list(pool.map(put, range(len(table))))
@@ -141,22 +146,20 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
 
 
 def _write_volumes(folder: Path, source: Source) -> pd.DataFrame:
-    table, chosen = source.table, source.chosen
-    kept = [volumes.kept_slices(depth, chosen.end_slices_dropped) for depth in table["slices"]]
+    table, how = source.table, prepared_how(source)
+    kept = [volumes.kept_slices(depth, source.chosen.end_slices_dropped) for depth in table["slices"]]
     counts = [each.stop - each.start for each in kept]
     firsts = np.concatenate([[0], np.cumsum(counts)])
     images, masks = _memory(folder, source, int(firsts[-1]), source.dataset.channels)
 
     def put(place: int) -> Geometry:
-        volume, mask = read_case(source, table.iloc[place])
-        volume, mask = volume[kept[place]], mask[kept[place]]
-        box = volumes.content_box(volume, chosen.crop_level)
-        mapping = geometry.fit(volume.shape[1:3], tuple(chosen.image_size), box)
-        found = volumes.statistics(volume[(slice(None), *mapping.crop)], chosen.intensity_percentiles)
+        volume, mask = datasets.read_case(source.dataset, table.iloc[place])
+        prepared = preparation.prepare(volume, how)
         rows = slice(firsts[place], firsts[place + 1])
-        images[rows] = volumes.to_network(volume, mapping, found)
-        masks[rows] = [geometry.mask_to_network(each, mapping, len(source.dataset.classes)) for each in mask]
-        return mapping
+        images[rows] = prepared.images
+        classes = len(source.dataset.classes)
+        masks[rows] = [geometry.mask_to_network(mask[at], prepared.mapping, classes) for at in prepared.slices]
+        return prepared.mapping
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         mappings = list(pool.map(put, range(len(table))))
@@ -184,15 +187,13 @@ def _write_points(folder: Path, source: Source, rows: pd.DataFrame) -> np.ndarra
     mappings = [Geometry(**row) for row in rows[geometry.GEOMETRY_COLUMNS].to_dict("records")]
     mapped = [geometry.points_to_network(each, mapping) for each, mapping in zip(native, mappings)]
     np.save(folder / "points.npy", np.array(mapped, np.float32))
-    sigma = source.chosen.heatmap_sigma
-    if source.chosen.heatmap_sigma_unit == "pixels":
-        return np.full(len(rows), sigma)
     about = source.table.set_index("case").loc[rows["case"]]
-    pixel_mm = np.sqrt(about["spacing_row_mm"] * about["spacing_col_mm"]).to_numpy()
-    unknown = [name for name, size in zip(rows["case"], pixel_mm) if not np.isfinite(size)]
-    if unknown:
+    sizes = list(zip(about["spacing_row_mm"].tolist(), about["spacing_col_mm"].tolist()))
+    unknown = [name for name, size in zip(rows["case"], sizes) if not np.isfinite(size).all()]
+    if unknown and source.chosen.heatmap_sigma_unit == "mm":
         raise ValueError(f"heatmap_sigma_unit = 'mm'   {len(unknown)} cases have no pixel size: {unknown[:5]}")
-    return sigma * np.sqrt(rows["scale_row"] * rows["scale_col"]).to_numpy() / pixel_mm
+    how = prepared_how(source)
+    return np.array([preparation.heatmap_sigma(how, mapping, size) for mapping, size in zip(mappings, sizes)])
 
 
 def round_trip(source: Source, prepared: Arrays, names: list[str]) -> pd.DataFrame:
@@ -201,10 +202,10 @@ def round_trip(source: Source, prepared: Arrays, names: list[str]) -> pd.DataFra
     Returns:
         Columns case, class, dice; a class that a case does not show has no row.
     """
-    rows, classes = [], source.dataset.classes
+    rows, classes, about = [], source.dataset.classes, source.table.set_index("case")
     for name in names:
         of_case = prepared.rows([name])
-        native = source.dataset.read_mask(cases.split_paths(source.table.set_index("case").loc[name, "mask"]))
+        native = datasets.read_mask(source.dataset, about.loc[name])
         seen = prepared.masks[of_case]
         shares = np.stack([seen == index for index in range(len(classes))], axis=1).astype(np.float32)
         depth = native.shape[0] if native.ndim == 3 else 1
@@ -228,7 +229,7 @@ def lost(source: Source, prepared: Arrays) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
 
     def count(row: dict) -> list:
-        mask = source.dataset.read_mask(cases.split_paths(row["mask"])) > 0
+        mask = datasets.read_mask(source.dataset, row) > 0
         of_case = prepared.rows([row["case"]])
         kept = mask[prepared.slices[of_case]]
         inside = kept[(slice(None), *prepared.geometry_of(row["case"]).crop)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import cases, datasets, files, heatmaps, params, patients, tables, views
+from lib import cases, datasets, files, heatmaps, params, patients, rounding, tables, views
 
 # Whose points are learnt, and on what terms; data/sources.yaml says where they come from.
 LANDMARKS = {
@@ -91,6 +91,7 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
         "subjects": long["subject"].nunique(),
         "ranked": len(known[["case", "seed"]].drop_duplicates()),  # predictions that can be put in order
     }
+    counts["precision"] = rows_of(study, "05_evaluation/tables/precision")
     return counts | (describe_regions(study) if study.landmarks == "none" else describe_points(study))
 
 
@@ -187,6 +188,8 @@ def made_again(study: params.Study) -> dict[str, pd.DataFrame]:
         made = {"05_evaluation/tables/points": views.landmarks(long)}
     else:
         made = {"05_evaluation/tables/per_class": tables.per_class(long)}
+    rounded = read_table(study, "05_evaluation/precision.csv")
+    made["05_evaluation/tables/precision"] = rounding.summary(rounded)
     if datasets.of(study).volumes:
         made |= _patients_again(study, long)
     if describe_biometry(study) is not None:

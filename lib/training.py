@@ -196,7 +196,8 @@ def _train(
             say(progress(history[-1], timing[-1], chosen.epochs, task.metric))
     if max(row["selection"] for row in history) == task.blank:
         say("no epoch found anything in the validation cases: that of the smallest validation loss is kept")
-    models.save(folder / "model.safetensors", network["model"], network["arguments"], so_far["weights"])
+    described = (network["model"], network["arguments"])
+    models.save(folder / "model.safetensors", *described, so_far["weights"], _use(chosen, learner, arrays))
     about = machine | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
     return runs.finish(folder, whole, history, timing, chosen.epochs, about)
 
@@ -389,3 +390,15 @@ def progress(row: dict[str, Any], timing: dict[str, Any], epochs: int, metric: s
         f"{metric} {abs(row['train_selection']):.4f} / {abs(row['selection']):.4f}{' *' if row['best'] else '  '}   "
         f"{timing['images_per_second']:.0f} images/s"
     )
+
+
+def _use(chosen: TrainingParams, learner: Learner, arrays: Arrays) -> dict[str, Any]:
+    """What the file of weights says to whoever uses them, as far as it is known when they are trained."""
+    return {
+        "study": chosen.study,
+        "dataset": chosen.dataset,
+        "classes": chosen.classes,
+        "landmarks": chosen.landmarks,
+        "preparation": arrays.preparation,
+        "training_precision": str(learner.precision).removeprefix("torch."),
+    }

@@ -17,8 +17,10 @@ from lib import (
     evaluation,
     files,
     geometry,
+    inference,
     models,
     params,
+    preparation,
     preprocessing,
     splits,
     training,
@@ -237,9 +239,17 @@ def image_bench(
         points=None,
         sigmas=None,
         fingerprint="built",
+        preparation=of_images(32, 32),
     )
+    table = hashed(table)
     dataset = replace(datasets.DATASETS["hc18"], read_mask=lambda paths: cases.read_pixels(*paths))
     return evaluation.Bench(table, dealt, arrays, dataset, folder / "05_evaluation")
+
+
+def hashed(table: pd.DataFrame) -> pd.DataFrame:
+    """A manifest with the hashes that 01 gives to the files which it names."""
+    paths = [(files.ROOT / image, cases.split_paths(mask)) for image, mask in zip(table["image"], table["mask"])]
+    return table.assign(sha256=[cases.content_hash(*each) for each in paths])
 
 
 def says_its_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
@@ -273,7 +283,19 @@ def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
         points=None,
         sigmas=None,
         fingerprint=f"discs-{count}-{size}-{seed}",
+        preparation=of_images(size, size),
     )
+
+
+def of_images(rows: int, cols: int) -> dict[str, object]:
+    """The preparation of grey images."""
+    return {"image_size": [rows, cols], "volumes": False, "channels": 1, "grey": preparation.GREY}
+
+
+def of_volumes(rows: int, cols: int, **changes: object) -> dict[str, object]:
+    """The preparation of LGG's volumes."""
+    about = {"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0]}
+    return {"image_size": [rows, cols], "volumes": True, "channels": 3} | about | changes
 
 
 def disc_parts(arrays: Arrays) -> dict[str, list[str]]:
@@ -362,3 +384,18 @@ def network(seed: int = 0, **changes: object) -> torch.nn.Module:
     """A small U-Net in evaluation mode."""
     torch.manual_seed(seed)
     return models.build("unet", NETWORK["arguments"] | changes).eval()
+
+
+def write_weights(path: Path, prepared: dict[str, object], precision: str = "float32", **changes: object) -> Path:
+    """A file of weights as 04_training leaves it, of a small U-Net with fresh weights."""
+    about = {"study": "tiny", "dataset": "any", "classes": ["background", "head"], "landmarks": "none"}
+    about |= {"preparation": prepared, "training_precision": precision}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    models.save(path, "unet", NETWORK["arguments"] | changes, network(**changes).state_dict(), about)
+    return path
+
+
+def model(prepared: dict[str, object], flip_average: bool = False, **changes: object) -> inference.Model:
+    """A small U-Net with fresh weights, to be used on native images."""
+    about = {"preparation": prepared, "training_precision": "float32"}
+    return inference.Model(network(**changes), about, flip_average, torch.device("cpu"))

@@ -4,6 +4,7 @@ import numpy as np
 
 from lib import geometry, heatmaps, points
 from lib.arrays import Arrays
+from tests.builders import of_images, of_volumes
 
 SIGMA = 2.0
 
@@ -30,6 +31,7 @@ def landmarked(count: int = 12, size: int = 32, seed: int = 0) -> Arrays:
         points=places,
         sigmas=np.full(count, SIGMA, np.float32),
         fingerprint=f"landmarked-{count}-{size}-{seed}",
+        preparation=of_images(size, size) | {"heatmap_sigma": SIGMA, "heatmap_sigma_unit": "pixels"},
     )
 
 
@@ -56,6 +58,7 @@ def volumes(count: int = 4, slices: int = 5, size: int = 32, seed: int = 0) -> A
         points=None,
         sigmas=None,
         fingerprint=f"volumes-{count}-{slices}-{size}-{seed}",
+        preparation=of_volumes(size, size),
     )
 
 

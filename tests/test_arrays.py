@@ -27,7 +27,8 @@ def write_arrays(folder, made):
     files.write_csv(folder / "geometry.csv", rows)
     if made.points is not None:
         np.save(folder / "points.npy", made.points)
-    files.write_json(folder / "dataset.json", {"fingerprint": folder.name, "files": arrays.describe(folder)})
+    about = {"fingerprint": folder.name, "files": arrays.describe(folder), "preparation": made.preparation}
+    files.write_json(folder / "dataset.json", about)
 
 
 def test_rows_follow_the_order_of_the_names_asked_for():

@@ -134,9 +134,10 @@ def volume_bench(folder, volumes):
     images[:, 1] = np.concatenate([flair for flair, _ in volumes])
     for name, (_, mask) in zip(names, volumes):
         masks.write(folder / f"{name}.tif", mask)
-    table = pd.DataFrame({"case": names, "subject": names, "slices": depths, "height": 32, "width": 32}).assign(
-        image="", mask=[str(folder / f"{name}.tif") for name in names], spacing_row_mm=np.nan, spacing_col_mm=np.nan
-    )
+    paths = [str(folder / f"{name}.tif") for name in names]
+    table = pd.DataFrame({"case": names, "subject": names, "slices": depths, "height": 32, "width": 32})
+    table = table.assign(image=paths, mask=paths, spacing_row_mm=np.nan, spacing_col_mm=np.nan)
+    table = builders.hashed(table)
     folds = table[["case", "subject"]].assign(fold_group=names, fold=range(len(names)), validates=True)
     arrays = Arrays(
         names=[name for name, depth in zip(names, depths) for _ in range(depth)],
@@ -147,6 +148,7 @@ def volume_bench(folder, volumes):
         points=None,
         sigmas=None,
         fingerprint="built",
+        preparation=builders.of_volumes(32, 32),
     )
     dataset = replace(datasets.DATASETS["lgg"], read_mask=lambda paths: masks.read(*paths))
     return evaluation.Bench(table, folds, arrays, dataset, folder / "05_evaluation")

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -8,11 +9,26 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from lib import cases, evaluation, masks, metrics, models, patients, prediction, preprocessing, tables
+from lib import (
+    baselines,
+    cases,
+    datasets,
+    evaluation,
+    files,
+    inference,
+    masks,
+    measurement,
+    metrics,
+    models,
+    patients,
+    prediction,
+    preparation,
+    preprocessing,
+    rounding,
+    tables,
+)
 from tests import builders
 from tests.builders import one_thread  # noqa: F401
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +103,13 @@ def test_the_score_of_a_case_counted_by_hand(reference, predicted, expected):
 def bench_of(tmp_path, monkeypatch):
     """Makes a bench whose network says what a test wants: its foreground probability is the image itself."""
     monkeypatch.setattr(prediction, "predict", builders.says_its_image)
-    monkeypatch.setattr(models, "load", lambda _: torch.nn.Identity())
     return partial(builders.image_bench, tmp_path)
 
 
 def choose(bench, candidates, *steps):
     chosen = builders.step_params("05_evaluation", threshold_candidates=candidates, postprocessing=list(steps))
     names = bench.table["case"].tolist()
-    return evaluation.choose_threshold(chosen, bench, torch.nn.Identity(), names, CPU, torch.float32)
+    return evaluation.choose_threshold(chosen, bench, builders.model(bench.arrays.preparation), names)
 
 
 def steps():
@@ -133,7 +148,7 @@ def test_among_equals_the_threshold_nearest_to_one_half_is_chosen(bench_of, cand
 def test_without_candidates_there_is_nothing_to_choose(bench_of):
     bench = bench_of([steps()], [last_columns(14)])
     chosen = builders.step_params("05_evaluation").model_copy(update={"threshold_candidates": []})
-    choice = evaluation.choose_threshold(chosen, bench, torch.nn.Identity(), ["c0"], CPU, torch.float32)
+    choice = evaluation.choose_threshold(chosen, bench, builders.model(bench.arrays.preparation), ["c0"])
     assert choice == {"threshold": None, "validation_score": None, "validation_cases": 1}
 
 
@@ -178,7 +193,7 @@ def test_the_threshold_is_chosen_after_post_processing(bench_of):
 def stages_of(bench, foreground, **keys):
     chosen = builders.step_params("05_evaluation", **keys)
     shown = np.stack([1 - foreground, foreground]).astype(np.float32)
-    return evaluation.predicted_stages(chosen, bench, bench.table.iloc[0], shown[None], 0.5)
+    return evaluation.predicted_stages(chosen, bench.table.iloc[0], shown, 0.5)
 
 
 def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_is_post_processed(bench_of):
@@ -204,7 +219,7 @@ def test_of_several_classes_the_most_probable_is_raw(bench_of):
     bench = bench_of([NOTHING], [NOTHING])
     shown = np.random.default_rng(0).dirichlet(np.ones(4), (32, 32)).transpose(2, 0, 1).astype(np.float32)
     chosen = builders.step_params("05_evaluation", postprocessing=[])
-    stages = evaluation.predicted_stages(chosen, bench, bench.table.iloc[0], shown[None], None)
+    stages = evaluation.predicted_stages(chosen, bench.table.iloc[0], shown, None)
     assert np.array_equal(stages["raw"], np.argmax(shown, axis=0))
     assert np.array_equal(stages["post"], stages["raw"])
 
@@ -222,8 +237,13 @@ def screened(bench_of):
 
 
 def evaluate(bench, folds, **keys):
-    chosen = builders.step_params("05_evaluation", folds=folds, threshold_candidates=[0.4, 0.45], **keys)
-    return evaluation.evaluate_all(chosen, bench, bench.folder)
+    given = {"folds": folds, "device": "cpu", "threshold_candidates": [0.4, 0.45]} | keys
+    chosen = builders.step_params("05_evaluation", **given)
+    for fold in folds:
+        for seed in chosen.seeds:
+            weights = bench.folder.parent / files.run_name(fold, seed) / "model.safetensors"
+            builders.write_weights(weights, bench.arrays.preparation)
+    return evaluation.evaluate_all(chosen, bench, bench.folder.parent)
 
 
 def test_a_study_with_empty_references_is_evaluated_and_counts_them(screened):
@@ -240,8 +260,7 @@ def test_a_study_with_empty_references_is_evaluated_and_counts_them(screened):
 
 
 def test_what_is_invented_on_an_empty_reference_is_counted_and_not_averaged(screened):
-    chosen = builders.step_params("05_evaluation", folds=[0, 1, 2], threshold_candidates=[0.4])
-    measured = evaluation.evaluate_all(chosen, screened, screened.folder)
+    measured = evaluate(screened, [0, 1, 2], threshold_candidates=[0.4])
     row = tables.per_class(measured.table).query("stage == 'post'").iloc[0]
     assert (row["n"], row["dice"], row["absent"], row["invented"]) == (3, 1, 1, 2)
     assert row["pooled_dice"] < 1
@@ -272,6 +291,110 @@ def test_pixels_of_a_confusion_add_up_to_those_of_the_images(screened):
 
 
 # A whole study
+
+
+def test_the_model_is_written_with_what_validation_chose_and_the_tensors_of_training(study):
+    for row in study.measured.choices.to_dict("records"):
+        run = files.run_name(row["fold"], row["seed"])
+        written = study.bench.folder / "models" / f"{run}.safetensors"
+        network, about = models.load_described(written)
+        trained, known = models.load_described(study.trainings / run / "model.safetensors")
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in trained.state_dict().items())
+        steps = [{"step": "largest_component"}, {"step": "fill_holes"}]
+        added = {"threshold": row["threshold"], "flip_average": True, "postprocessing": steps}
+        assert about == known | added
+        assert known["preparation"] == study.bench.arrays.preparation
+        assert (known["training_precision"], known["classes"]) == ("float32", ["background", "head"])
+
+
+def test_a_model_is_written_to_the_same_bytes_each_time(study, tmp_path):
+    chosen, weights = builders.step_params("05_evaluation"), study.trainings / "fold0-seed0" / "model.safetensors"
+    for name in ("one", "other"):
+        evaluation.write_model(chosen, replace(study.bench, folder=tmp_path / name), weights, 0, 0, 0.5)
+    one, other = ((tmp_path / n / "models" / "fold0-seed0.safetensors").read_bytes() for n in ("one", "other"))
+    assert one == other
+
+
+def test_what_was_trained_in_float32_changes_nothing_in_it(study):
+    table = rounding.summary(study.measured.precision)
+    assert table.values.tolist() == [["head", "float32", len(study.measured.table) // 2, 1, 1, 0, 0, 0]]
+
+
+def test_evaluation_is_in_float32_whatever_the_study_trains_in_and_says_what_that_would_change(study, tmp_path):
+    weights = tmp_path / "model.safetensors"
+    models.complete(study.trainings / "fold0-seed0" / "model.safetensors", weights, {"training_precision": "bfloat16"})
+    chosen = builders.step_params("05_evaluation", device="cpu", precision="bfloat16")
+    measured = evaluation.evaluate_run(chosen, replace(study.bench, folder=tmp_path / "05"), weights, 0, 0)
+    pd.testing.assert_frame_equal(measured.table, study.measured.table.query("fold == 0").reset_index(drop=True))
+    (row,) = rounding.summary(measured.precision).to_dict("records")
+    assert row["training_precision"] == "bfloat16"
+    assert 0.9 < row["dice_least"] < 1
+    assert 0 < row["largest_probability_change"] < 0.1
+    assert row["n"] == measured.table["case"].nunique()
+
+
+def test_a_case_is_predicted_the_same_alone_and_among_others(study):
+    model = inference.load(study.trainings / "fold0-seed0" / "model.safetensors", True, torch.device("cpu"))
+    names = study.table["case"].tolist()[:4]
+    together = list(evaluation.predicted(study.bench, model, names))
+    assert [each.row["case"] for each in together] == names
+    for each in together:
+        (alone,) = evaluation.predicted(study.bench, model, [each.row["case"]])
+        assert np.array_equal(alone.probability, each.probability)
+
+
+# Files that changed since they were verified
+
+
+def emptied(path):
+    """Empties half of a picture's pixels; its file keeps size and time."""
+    before = path.stat()
+    with Image.open(path) as file:
+        pixels = np.array(file)
+    pixels[: len(pixels) // 2] = 0
+    builders.save_png(path, pixels)
+    assert path.stat().st_size <= before.st_size
+    path.write_bytes(path.read_bytes().ljust(before.st_size, b"\0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with Image.open(path) as file:
+        assert not np.array(file)[: len(pixels) // 2].any()  # still a picture
+
+
+@pytest.fixture
+def one_changed(study):
+    """A tested case whose reference is half emptied, and nothing else tells; it is mended afterwards."""
+    row = study.table[study.table["case"] == study.measured.table["case"].iloc[0]].iloc[0]
+    (path,) = cases.split_paths(row["mask"])
+    kept, status = path.read_bytes(), path.stat()
+    emptied(path)
+    yield row["image"]
+    path.write_bytes(kept)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_reference_changed_with_equal_size_and_time_is_refused_by_name(study, one_changed):
+    said = f"{one_changed} or its mask has changed since 01_data_verification; run that again"
+    dataset, verified, evaluated = study.bench.dataset, study.bench.folder.parent / "01", study.bench.folder
+    for name, table in (("cases.csv", study.table), ("folds.csv", study.folds)):
+        files.write_csv(verified / name, table)
+    files.write_csv(evaluated / "cases.csv", study.measured.table)
+    chosen = builders.step_params("05_evaluation", folds=[0, 1], device="cpu")
+    biometry = measurement.open_bench(builders.step_params("06_biometry"), dataset, verified, evaluated)
+    worst = study.measured.table.head(1)
+    prepared = preprocessing.Source(study.table, dataset, None, builders.step_params("02_preprocessing"))
+    for use in (
+        lambda: evaluation.evaluate_all(chosen, replace(study.bench, folder=evaluated / "again"), study.trainings),
+        lambda: evaluation.overlays(study.bench, worst),
+        lambda: evaluation.probability_map(chosen, study.bench, study.trainings, worst.iloc[0]),
+        lambda: baselines.baselines(chosen, study.bench),
+        lambda: measurement.references_of(biometry),
+        lambda: measurement.shapes_of_all(biometry),
+        lambda: preprocessing.round_trip(prepared, study.bench.arrays, study.table["case"].tolist()),
+    ):
+        with pytest.raises(ValueError, match="since 01_data_verification") as caught:
+            use()
+        assert str(caught.value) == said
 
 
 def test_every_test_case_is_measured_once_for_each_stage(study):
@@ -335,17 +458,8 @@ def test_the_probability_map_cut_at_the_chosen_threshold_is_the_raw_mask(study):
     drawn = {head.name: (seed, head) for seed, head in enumerate(study.drawn)}
     assert np.array_equal(image, builders.image_of(*drawn[row["case"]][::-1]))
     threshold = study.measured.choices.set_index("fold").loc[row["fold"], "threshold"]
-    differ = (shown >= threshold) != (
-        masks.read(study.bench.predicted("raw", row["fold"], row["seed"], row["case"])) == 1
-    )
-    assert differ.mean() < 1e-3  # a batch of one takes other kernels: the last digits differ
-
-
-def test_a_mask_of_another_size_than_when_preprocessed_is_refused(study, tmp_path):
-    path = builders.save_png(tmp_path / "other.png", builders.outline_of(builders.Head("a", shape=(70, 90))))
-    case = study.table["case"].iloc[1]
-    with pytest.raises(ValueError, match=r"other\.png: \(70, 90\) now, \(60, 90\) when preprocessed; run the study"):
-        evaluation.read_reference(study.bench, case, str(path))
+    raw = masks.read(study.bench.predicted("raw", row["fold"], row["seed"], row["case"]))
+    assert np.array_equal(shown >= threshold, raw == 1)
 
 
 # Volumes
@@ -386,17 +500,25 @@ def network_rows(bench, foregrounds):
     return shown
 
 
+def knows(bench, shown):
+    """In place of `prediction.predict`: what is shown of the patient whose slices, as they lie on disk, are given."""
+    patient_of = {bench.arrays.images[bench.arrays.rows([name])].tobytes(): name for name in shown}
+    return lambda _, images, *how: shown[patient_of[images.tobytes()]]
+
+
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory):
     """Four patients, and what is measured of predictions written by hand."""
     bench = builders.volume_bench(tmp_path_factory.mktemp("volumes"))
     shown = network_rows(bench, PREDICTED)
     keys = {"classes": ["background", "lesion"], "threshold_candidates": [0.5], "folds": [0, 1, 2]}
-    chosen = builders.step_params("05_evaluation", postprocessing=["largest_component"], **keys)
+    chosen = builders.step_params("05_evaluation", postprocessing=["largest_component"], device="cpu", **keys)
+    for fold in (0, 1, 2):
+        weights = bench.folder.parent / files.run_name(fold, 0) / "model.safetensors"
+        builders.write_weights(weights, bench.arrays.preparation, in_channels=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "load", lambda _: torch.nn.Identity())
-        patch.setattr(evaluation, "predict", lambda _, __, names, *___: {name: shown[name] for name in names})
-        return bench, evaluation.evaluate_all(chosen, bench, bench.folder)
+        patch.setattr(prediction, "predict", knows(bench, shown))
+        return bench, evaluation.evaluate_all(chosen, bench, bench.folder.parent)
 
 
 def test_voxels_of_four_patients_are_those_counted_by_hand(volumes):
@@ -455,12 +577,17 @@ def test_the_claims_of_the_notebook_hold_for_volumes(volumes):
     assert evaluation.dice_and_iou_agree(measured.table)
 
 
+def prepared_of(bench, name):
+    volume, _ = datasets.read_case(bench.dataset, bench.table.set_index("case").loc[name])
+    return preparation.prepare(volume, bench.arrays.preparation)
+
+
 def test_slices_and_borders_that_the_network_has_not_seen_are_background(volumes):
     bench, _ = volumes
     everywhere = {patient.name: np.ones((patient.depth, 32, 32)) for patient in builders.PATIENTS}
     for patient in builders.PATIENTS:
-        row = bench.table.set_index("case", drop=False).loc[patient.name]
-        probability = evaluation.native_probability(bench, row, network_rows(bench, everywhere)[patient.name])
+        prepared = prepared_of(bench, patient.name)
+        probability = inference.to_native(network_rows(bench, everywhere)[patient.name], prepared, is_volume=True)
         assert probability.shape == (2, patient.depth, 32, 32)
         seen = np.zeros((patient.depth, 32, 32))
         top, left, height, width = patient.head
@@ -472,8 +599,7 @@ def test_slices_and_borders_that_the_network_has_not_seen_are_background(volumes
 def test_probabilities_of_every_pixel_add_up_to_1_outside_the_crop_too(volumes):
     bench, _ = volumes
     shown = np.random.default_rng(0).dirichlet(np.ones(4), (4, 32, 32)).transpose(0, 3, 1, 2).astype(np.float32)
-    row = bench.table.set_index("case", drop=False).loc[FOURTH]
-    probability = evaluation.native_probability(bench, row, shown)
+    probability = inference.to_native(shown, prepared_of(bench, FOURTH), is_volume=True)
     assert probability.shape == (4, 6, 32, 32)
     assert probability.sum(axis=0) == pytest.approx(np.ones((6, 32, 32)), abs=1e-6)
     assert (probability >= -1e-6).all()
@@ -484,9 +610,10 @@ def test_the_threshold_of_volumes_is_chosen_over_all_their_slices(volumes, monke
     faint = dict(PREDICTED) | {SECOND: 0.4 * blocks(4, np.s_[1:3, 10:14, 12:16])}  # a false alarm up to 0.4
     faint[THIRD] = 0.45 * PREDICTED[THIRD]  # missed above 0.45
     shown = network_rows(bench, faint)
-    monkeypatch.setattr(evaluation, "predict", lambda _, __, names, *___: {name: shown[name] for name in names})
+    monkeypatch.setattr(prediction, "predict", knows(bench, shown))
     chosen = builders.step_params("05_evaluation", threshold_candidates=[0.3, 0.42, 0.5], postprocessing=[])
-    choice = evaluation.choose_threshold(chosen, bench, torch.nn.Identity(), [SECOND, THIRD], CPU, torch.float32)
+    model = builders.model(bench.arrays.preparation, in_channels=3)
+    choice = evaluation.choose_threshold(chosen, bench, model, [SECOND, THIRD])
     # At 0.3: 0 and 64/80. At 0.42: 1 and 64/80. At 0.5: 1 and 0.
     assert choice == {"threshold": 0.42, "validation_score": pytest.approx((1 + 0.8) / 2), "validation_cases": 2}
 
@@ -507,44 +634,12 @@ def test_the_probability_map_of_a_volume_is_that_of_the_slice_that_is_shown(volu
     bench, measured = volumes
     certainty = {FOURTH: PREDICTED[FOURTH] * np.linspace(0.1, 0.6, 6)[:, None, None]}
     shown = network_rows(bench, certainty)
-    monkeypatch.setattr(models, "load", lambda _: torch.nn.Identity())
-    monkeypatch.setattr(evaluation, "predict", lambda _, __, names, *___: {name: shown[name] for name in names})
+    monkeypatch.setattr(prediction, "predict", knows(bench, shown))
     row = measured.table.query("case == @FOURTH").iloc[0]
     chosen = builders.step_params("05_evaluation", device="cpu", precision="float32")
-    image, probability = evaluation.probability_map(chosen, bench, bench.folder, row)
+    image, probability = evaluation.probability_map(chosen, bench, bench.folder.parent, row)
     assert np.array_equal(image, builders.PATIENTS[3].image(3)[2, ..., 1])  # slice 2 shows two voxels more than 3
     assert probability == pytest.approx(certainty[FOURTH][2], abs=1e-6)
-
-
-def test_a_volume_s_mask_of_another_size_than_when_preprocessed_is_refused(volumes, tmp_path):
-    bench, _ = volumes
-    other = masks.place(tmp_path, "raw", 0, 0, "other", is_volume=True)
-    masks.write(other, np.zeros((5, 30, 32), np.uint8))
-    reads = replace(bench, dataset=replace(bench.dataset, read_mask=lambda paths: masks.read(*paths)))
-    with pytest.raises(ValueError, match=r"other\.tif: \(5, 30, 32\) now, \(32, 32\) when preprocessed"):
-        evaluation.read_reference(reads, FIRST, str(other))
-
-
-# Predicting
-
-
-def test_each_volume_is_predicted_whole_whatever_stands_beside_it(volumes):
-    bench, _ = volumes
-    network = builders.network(in_channels=3)
-    how = (False, CPU, torch.float32)
-    together = evaluation.predict(network, bench.arrays, [FOURTH, SECOND, FIRST], *how)
-    assert list(together) == [FOURTH, SECOND, FIRST]
-    assert [each.shape for each in together.values()] == [(4, 2, 32, 32), (2, 2, 32, 32), (3, 2, 32, 32)]
-    for name, shown in together.items():
-        rows = bench.arrays.images[bench.arrays.rows([name])]
-        alone = prediction.predict(network, np.array(rows), CPU, torch.float32, False)
-        assert shown == pytest.approx(alone, abs=1e-5)  # a batch of another size takes other kernels
-
-
-def test_each_image_is_a_case_of_one_row():
-    arrays = builders.discs(5)
-    shown = evaluation.predict(builders.network(), arrays, ["disc4", "disc1"], True, CPU, torch.float32)
-    assert {name: each.shape for name, each in shown.items()} == dict.fromkeys(("disc4", "disc1"), (1, 2, 32, 32))
 
 
 # Ranking

@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,25 @@ import safetensors.torch
 import torch
 
 import hubconf
-from lib import files, geometry, models, volumes
+from lib import (
+    cases,
+    datasets,
+    evaluation,
+    files,
+    geometry,
+    inference,
+    masks,
+    models,
+    params,
+    preprocessing,
+    volumes,
+)
+from tests import builders
 from tests.builders import one_thread  # noqa: F401
 from tests.conftest import SKIPPED, python
 
+CPU = torch.device("cpu")
+LGG = files.ROOT.parent / "shared" / "data" / "lgg"
 ARGUMENTS = {"in_channels": 3, "out_channels": 1, "base_channels": 4, "depth": 2, "normalisation": "batch"}
 FRESH = """
 import random, sys, torch
@@ -47,11 +64,15 @@ def load(**settings):
     return torch.hub.load(str(files.ROOT), "unet_segmentation", source="local", **settings)
 
 
-def written(path, model="unet", **changes):
+PREPARATION = builders.of_volumes(32, 48, crop_level=0.2, intensity_percentiles=[5.0, 95.0])
+USE = {"study": "lgg", "preparation": PREPARATION, "flip_average": True, "threshold": 0.4}
+
+
+def written(path, model="unet", about=USE, **changes):
     torch.manual_seed(0)
     given = ARGUMENTS | changes
     network = models.build(model, given).eval()
-    models.save(path, model, given, network.state_dict())
+    models.save(path, model, given, network.state_dict(), about)
     return path, network
 
 
@@ -135,7 +156,7 @@ def test_saved_weights_give_the_saved_network_s_probabilities(tmp_path):
     loaded = load(pretrained=True, weights_path=str(path))
     slices = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
-        assert torch.equal(loaded(slices), torch.sigmoid(network(slices)))
+        assert torch.equal(loaded(slices), torch.sigmoid(network.to(memory_format=torch.channels_last)(slices)))
     assert not loaded.training
 
 
@@ -146,16 +167,18 @@ def test_weights_that_are_given_are_read_without_pretrained_too(tmp_path):
 
 def test_a_fresh_network_s_weights_come_back_from_a_file(model, tmp_path):
     given = ARGUMENTS | {"base_channels": 32, "depth": 4}
-    models.save(tmp_path / "model.safetensors", "unet", given, model.network.state_dict())
+    models.save(tmp_path / "model.safetensors", "unet", given, model.network.state_dict(), USE)
     again = load(weights_path=str(tmp_path / "model.safetensors"))
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
 
 
 def refusal(path, **settings):
     """The message with which weights are refused; it always says what is expected and how to get it."""
-    with pytest.raises(ValueError, match=r"expected a model\.safetensors .* 3 channels in and 1 out; 'make study") as e:
+    with pytest.raises(
+        ValueError, match=r"expected a file of 05_evaluation/models .* 3 channels in and 1 out; 'make study"
+    ) as e:
         load(weights_path=None if path is None else str(path), **settings)
-    assert "reports/lgg/04_training/fold0-seed0/model.safetensors" in str(e.value)
+    assert "reports/lgg/05_evaluation/models/fold0-seed0.safetensors" in str(e.value)
     return str(e.value)
 
 
@@ -220,16 +243,143 @@ def test_a_broken_file_and_weights_of_others_are_refused(tmp_path):
     assert "model.safetensors: names no network" in refusal(path)
 
 
+def test_weights_of_04_are_refused_and_the_file_that_05_made_of_them_is_named(tmp_path):
+    path = tmp_path / "04_training" / "fold2-seed1" / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    written(path, about={"study": "lgg_quick", "preparation": PREPARATION})
+    said = refusal(path)
+    assert said.startswith(f"{path}: weights as 04_training wrote them, without what 05_evaluation chose")
+    assert "reports/lgg_quick/05_evaluation/models/fold2-seed1.safetensors" in said
+
+
+def test_older_weights_and_those_of_single_images_are_refused(tmp_path):
+    path, _ = written(tmp_path / "model.safetensors", about={})
+    assert "does not say how volumes are prepared (older weights)" in refusal(path)
+    written(path, about=USE | {"preparation": builders.of_images(32, 48) | {"channels": 3}})
+    assert "trained on single images, not on volumes" in refusal(path)
+
+
+# Beside another package called lib
+
+
+@pytest.fixture
+def own_lib(tmp_path):
+    """A user's script folder with a package of the same name."""
+    (tmp_path / "own" / "lib").mkdir(parents=True)
+    (tmp_path / "own" / "lib" / "__init__.py").write_text("answer = 42\n", encoding="utf-8")
+    return tmp_path / "own"
+
+
+def test_beside_an_imported_package_called_lib_both_folders_are_named(copied, own_lib, tmp_path):
+    (own_lib / "own.py").write_text(f"import lib\n{LOAD}", encoding="utf-8")
+    done = python(files.ROOT, str(own_lib / "own.py"), str(copied), cwd=tmp_path, PYTHONPATH="")
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"ImportError: this model is made of {copied / 'lib'}, but another package called lib is ")
+    assert f"from {own_lib / 'lib'}; load the model in a Python process of its own, or rename" in said
+
+
+def test_a_package_called_lib_that_would_be_hidden_is_named(own_lib, monkeypatch):
+    monkeypatch.delitem(sys.modules, "lib")
+    hubconf._refuse_another_lib()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(own_lib)])
+    with pytest.raises(ImportError, match=r"another package called lib lies in .*only one of them could be") as caught:
+        hubconf._refuse_another_lib()
+    assert f"{files.ROOT / 'lib'}, and" in str(caught.value)
+    assert str(own_lib) in str(caught.value)
+
+
+def test_a_module_called_lib_that_lies_in_no_file_is_refused_too(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lib", types.ModuleType("lib"))
+    with pytest.raises(ImportError, match="another package called lib is already imported here, from <module 'lib'>"):
+        hubconf._refuse_another_lib()
+
+
+# Segmenting
+
+
+def evaluated(about, volume, network):
+    """The probability of lesion as 05_evaluation computes it."""
+    model = inference.Model(network.to(memory_format=torch.channels_last), about, about["flip_average"], CPU)
+    return inference.probability(model, volume)[1]
+
+
+@pytest.mark.parametrize("flip_average", [True, False])
+def test_a_volume_is_segmented_as_its_file_says(tmp_path, flip_average):
+    path, network = written(tmp_path / "model.safetensors", about=USE | {"flip_average": flip_average})
+    found = load(weights_path=str(path)).segment(patient(depth=5))
+    assert (found.shape, found.dtype) == ((5, 60, 80), np.float32)
+    assert np.array_equal(found, evaluated(USE | {"flip_average": flip_average}, patient(depth=5), network))
+    assert (found[[0, -1]] == 0).all()
+    assert (found[1:-1, 10:50, 20:50] > 0).all()
+    assert (found[:, :10] == 0).all()
+
+
+def test_a_phantom_patient_is_segmented_as_the_study_evaluated_it(tmp_path):
+    bench = builders.volume_bench(tmp_path)
+    weights = tmp_path / "fold0-seed0" / "model.safetensors"
+    builders.write_weights(weights, bench.arrays.preparation, in_channels=3)
+    keys = {"classes": ["background", "lesion"], "folds": [0], "device": "cpu", "threshold_candidates": [0.4, 0.5]}
+    chosen = builders.step_params("05_evaluation", postprocessing=["largest_component"], **keys)
+    measured = evaluation.evaluate_run(chosen, bench, weights, 0, 0)
+    model = load(weights_path=str(bench.folder / "models" / "fold0-seed0.safetensors"))
+    assert model.about["threshold"] == measured.choices["threshold"].item()
+    assert model.about["postprocessing"] == [{"step": "largest_component"}]
+    names = set(measured.table["case"])
+    assert names
+    for row in bench.table[bench.table["case"].isin(names)].to_dict("records"):
+        volume, _ = datasets.read_case(bench.dataset, row)
+        raw = masks.read(bench.predicted("raw", 0, 0, row["case"]))
+        assert np.array_equal(model.segment(volume) >= model.about["threshold"], raw == 1)
+
+
+@pytest.mark.skipif(not LGG.is_dir(), reason="LGG is not there")
+@pytest.mark.parametrize("step", [10, pytest.param(1, marks=pytest.mark.slow)], ids=["3 patients", "28 patients"])
+def test_real_patients_are_segmented_as_evaluation_predicts_them(step, tmp_path):
+    dataset, prepared = datasets.DATASETS["lgg"], builders.of_volumes(64, 64)
+    found, _ = dataset.find_cases(LGG, ())
+    assert len(found) == 28
+    table = builders.hashed(cases.cases_table(found[::step]))
+    weights, used = tmp_path / "model.safetensors", tmp_path / "used.safetensors"
+    builders.write_weights(weights, prepared, in_channels=3)
+    models.complete(weights, used, {"flip_average": True})
+    model, bench = load(weights_path=str(used)), evaluation.Bench(table, None, None, dataset, tmp_path)
+    names = table["case"].tolist()
+    for each in evaluation.predicted(bench, inference.load(weights, True, CPU), names):
+        volume, _ = datasets.read_case(dataset, each.row)
+        assert np.array_equal(model.segment(volume), each.probability[1]), each.row["case"]
+        assert each.probability.shape == (2, *volume.shape[:3])
+        assert each.row["case"] == names.pop(0)
+    assert not names
+
+
+def test_without_weights_volumes_are_prepared_as_the_full_study_does():
+    study = params.read_study(files.study_file("lgg"))
+    prepared = preprocessing.prepared_how(
+        preprocessing.Source(None, datasets.DATASETS["lgg"], None, params.step_params(study, "02_preprocessing"))
+    )
+    assert {"preparation": prepared, "flip_average": study.flip_average} == hubconf._UNTRAINED
+
+
 # Preprocessing
 
 
 def test_a_volume_becomes_slices_as_lib_volumes_makes_them(model):
     volume = patient()
     found = model.preprocess(volume)
-    assert (found.shape, found.dtype) == ((4, 3, 256, 256), torch.float32)
+    assert (found.shape, found.dtype) == ((2, 3, 256, 256), torch.float32)  # end slices are left out, as in training
     mapping = geometry.fit((60, 80), (256, 256), (10, 20, 40, 30))
-    given = volumes.statistics(volume[:, 10:50, 20:50], [10.0, 99.0])
-    assert np.array_equal(found.numpy(), volumes.to_network(volume, mapping, given))
+    given = volumes.statistics(volume[1:-1, 10:50, 20:50], [10.0, 99.0])
+    assert np.array_equal(found.numpy(), volumes.to_network(volume[1:-1], mapping, given))
+
+
+def test_size_crop_and_intensities_are_those_of_the_file(tmp_path):
+    path, _ = written(tmp_path / "model.safetensors", about=USE | {"preparation": PREPARATION | {"crop_level": 0.0}})
+    volume = patient()
+    found = load(weights_path=str(path)).preprocess(volume)
+    assert found.shape == (2, 3, 32, 48)
+    given = volumes.statistics(volume[1:-1], [5.0, 95.0])  # noise around the box is content at a level of 0
+    assert np.array_equal(found.numpy(), volumes.to_network(volume[1:-1], geometry.fit((60, 80), (32, 48)), given))
 
 
 def test_a_preprocessed_volume_has_mean_0_and_spread_1_within_the_head(model):
@@ -241,12 +391,12 @@ def test_a_preprocessed_volume_has_mean_0_and_spread_1_within_the_head(model):
 
 def test_a_preprocessed_volume_goes_through_the_network(model):
     with torch.inference_mode():
-        assert model(model.preprocess(patient(depth=2))).shape == (2, 1, 256, 256)
+        assert model(model.preprocess(patient(depth=4))).shape == (2, 1, 256, 256)
 
 
 @pytest.mark.parametrize("lone", [patient()[0], patient()[:1]], ids=["(H, W, 3)", "(1, H, W, 3)"])
 def test_a_lone_slice_is_refused_with_the_reason_and_what_to_give(model, lone):
-    for use in (model.preprocess, model.measure):
+    for use in (model.preprocess, model.measure, model.segment):
         with pytest.raises(ValueError, match=r"a lone slice without statistics: .*segments it badly; give the") as e:
             use(lone)
         assert "'statistics, box = model.measure(volume)' and preprocess(slice, statistics, box)" in str(e.value)
@@ -255,10 +405,10 @@ def test_a_lone_slice_is_refused_with_the_reason_and_what_to_give(model, lone):
 @pytest.mark.parametrize("flat", [True, False])
 def test_a_lone_slice_with_what_was_measured_on_its_volume_is_as_within_it(model, flat):
     volume = patient()
-    volume[3] //= 4  # little tissue: its own statistics would be others
+    volume[2] //= 4  # little tissue: its own statistics would be others
     statistics, box = model.measure(volume)
-    found = model.preprocess(volume[3] if flat else volume[3:], statistics, box)
-    assert found.numpy() == pytest.approx(model.preprocess(volume)[3:].numpy(), abs=1e-5)
+    found = model.preprocess(volume[2] if flat else volume[2:3], statistics, box)
+    assert found.numpy() == pytest.approx(model.preprocess(volume)[1:].numpy(), abs=1e-5)
 
 
 def test_a_lone_slice_without_a_box_is_shown_whole(model):
@@ -266,7 +416,7 @@ def test_a_lone_slice_without_a_box_is_shown_whole(model):
     statistics, _ = model.measure(volume)
     whole = model.preprocess(volume[0], statistics, (0, 0, 60, 80))
     assert torch.equal(model.preprocess(volume[0], statistics), whole)
-    assert not torch.equal(model.preprocess(volume, statistics)[:1], whole)
+    assert not torch.equal(model.preprocess(volume)[:1], model.preprocess(volume[1], statistics))
 
 
 def test_a_constant_channel_gives_zeros_and_no_nan(model):

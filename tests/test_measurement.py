@@ -215,13 +215,14 @@ def test_flags_of_a_head(found, flags):
     assert measurement.flags_of(found, 1.7, [40.0, 400.0]) == flags
 
 
-def test_classes_of_the_head_are_joined_before_it_is_measured():
+def test_classes_of_the_head_are_joined_before_it_is_measured(tmp_path):
     region = builders.ellipse_region((200, 260), (100.3, 130.2), 200, 160, 15).astype(np.uint8)
     whole = biometry.measure_head(region > 0, (0.5, 0.5))
     region[90:110, 100:160] *= 3
-    row = pd.Series({"bpd_mm": np.nan, "ofd_mm": np.nan, "hc_mm": np.nan, "mask": "m.png"})
-    row["spacing_row_mm"] = row["spacing_col_mm"] = 0.5
-    joined = replace(HC18, classes=("background", "a", "b", "c"), read_mask=lambda _: region)
+    path = str(builders.save_png(tmp_path / "m.png", region))
+    row = pd.Series({"bpd_mm": np.nan, "ofd_mm": np.nan, "hc_mm": np.nan, "image": path, "mask": path})
+    row["sha256"], row["spacing_row_mm"], row["spacing_col_mm"] = files.sha256(tmp_path / "m.png"), 0.5, 0.5
+    joined = replace(HC18, classes=("background", "a", "b", "c"), read_mask=lambda paths: cases.read_pixels(*paths))
     assert measurement.reference_mm(row, joined, [1, 2, 3]) == whole
 
 
@@ -526,12 +527,16 @@ def test_a_bench_is_read_from_what_01_and_05_wrote(kind, route, tmp_path):
 
 def volume_bench(folder, predicted, reference, **columns):
     """One volume `a`, and its predicted masks by stage."""
-    dataset = replace(HC18, volumes=True, classes=("background", "lesion"), read_mask=lambda _: reference)
+    place = folder / "reference.tif"
+    masks.write(place, reference)
+    classes = ("background", "lesion")
+    dataset = replace(HC18, volumes=True, classes=classes, read_mask=lambda paths: masks.read(*paths))
     chosen = builders.step_params("06_biometry", head_classes=[], classes=["background", "lesion"])
     tested = pd.DataFrame([{"case": "a", "fold": 0, "seed": 0, "stage": stage} for stage in predicted])
     for stage, mask in predicted.items():
         masks.write(masks.place(folder, stage, 0, 0, "a", is_volume=True), mask)
-    table = manifest_of(slices=3, **({"spacing_slice_mm": 5.0} | columns))
+    table = manifest_of(slices=3, **({"spacing_slice_mm": 5.0, "image": str(place), "mask": str(place)} | columns))
+    table = builders.hashed(table)
     return measurement.Bench(chosen, table, FOLDS, dataset, folder, tested)
 
 
@@ -585,7 +590,7 @@ def test_images_have_no_volumes(written, tmp_path):
 def test_both_routes_of_hc18_are_judged_by_the_same_reference_to_a_tenth_of_a_millimetre():
     table, _ = landmarks.read(DATA / "landmarks", "multicentre")
     found, _ = HC18.find_cases(DATA / "hc18", ())
-    rows = [row for _, row in cases.cases_table(found[::8]).iterrows()]
+    rows = [row for _, row in builders.hashed(cases.cases_table(found[::8])).iterrows()]
     ends = points.as_arrays(table, [row["case"] for row in rows])
     of_points = pd.DataFrame([measurement.reference_of_points(row, each) for row, each in zip(rows, ends)])
     of_masks = pd.DataFrame([measurement.reference_mm(row, HC18, [1]) for row in rows])

@@ -1,13 +1,31 @@
 """Landmarks of test cases: found, mapped back, compared; worked on typed points and drawn heatmaps."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from lib import arrays, datasets, figures, files, geometry, heatmaps, models, pointing, points, splits, views
+from lib import (
+    arrays,
+    datasets,
+    figures,
+    files,
+    geometry,
+    heatmaps,
+    inference,
+    models,
+    pointing,
+    points,
+    prediction,
+    splits,
+    views,
+)
 from tests import builders
 
 NATIVE, NETWORK, SIGMA = (120, 200), (48, 80), 1.5
+GREY = 20  # levels between the images of two cases
 NAMES = [f"{n:03d}_HC" for n in range(6)]
 TALL_PIXELS = (0.4, 0.2)
 
@@ -24,11 +42,12 @@ def reference_table(ends=None):
     return table
 
 
-def bench_of(spacing_mm=TALL_PIXELS, **changes):
-    """Six cases of three folds, two each."""
+def bench_of(spacing_mm=TALL_PIXELS, folder=Path("none"), **changes):
+    """Six cases of three folds, two each; with a folder an image of one grey value a case, and weights of each run."""
     mapping = geometry.fit(NATIVE, NETWORK)
     table = pd.DataFrame({"case": NAMES, "subject": [f"s{n // 2}" for n in range(6)], "slices": 1})
     table["spacing_row_mm"], table["spacing_col_mm"] = spacing_mm
+    table["image"] = table["mask"] = [str(folder / f"{name}.png") for name in NAMES]
     folds = table[["case", "subject"]].assign(fold_group=table["subject"], fold=[0, 0, 1, 1, 2, 2], validates=True)
     reference = reference_table()
     native = points.as_arrays(reference, NAMES)
@@ -41,9 +60,17 @@ def bench_of(spacing_mm=TALL_PIXELS, **changes):
         points=geometry.points_to_network(native, mapping).astype(np.float32),
         sigmas=np.full(6, SIGMA, np.float32),
         fingerprint="drawn",
+        preparation=builders.of_images(*NETWORK) | {"heatmap_sigma": SIGMA, "heatmap_sigma_unit": "pixels"},
     )
     given = {"table": table, "folds": folds, "arrays": prepared, "dataset": datasets.DATASETS["hc18"]}
-    return pointing.Bench(**(given | {"reference": reference} | changes))
+    given |= {"reference": reference, "folder": folder / "05_evaluation"}
+    if folder.is_dir():
+        for place, name in enumerate(NAMES):
+            builders.save_png(folder / f"{name}.png", np.full(NATIVE, GREY * place, np.uint8))
+        for run in (files.run_name(fold, seed) for fold in (0, 1, 2) for seed in (0, 3)):
+            builders.write_weights(folder / run / "model.safetensors", prepared.preparation, out_channels=2)
+        given["table"] = builders.hashed(table)
+    return pointing.Bench(**(given | changes))
 
 
 def chosen(**changes):
@@ -59,10 +86,13 @@ def perfect(bench, names):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """Puts a network's heatmaps in the place of its weights."""
+    """Puts a network's heatmaps in the place of its output; it knows a case by its grey value."""
 
     def show(make):
-        monkeypatch.setattr(pointing, "predict", lambda chosen, bench, weights, names: make(bench, names))
+        def predict(_, images, *how):
+            return make(bench_of(), [NAMES[images.max() // GREY]])
+
+        monkeypatch.setattr(prediction, "predict_heatmaps", predict)
 
     return show
 
@@ -84,8 +114,8 @@ def errors(bench, found, line="ofd"):
 
 def test_perfect_heatmaps_give_back_the_native_points_within_a_tenth_of_a_pixel(shown, tmp_path):
     shown(perfect)
-    bench = bench_of()
-    found = pointing.find_all(chosen(folds=[0, 1, 2]), bench, tmp_path)
+    bench = bench_of(folder=tmp_path)
+    found, _ = pointing.find_all(chosen(folds=[0, 1, 2]), bench, tmp_path)
     ours = found[found["route"] == "landmark"]
     assert ours["case"].tolist() == NAMES
     native = points.as_arrays(bench.reference, NAMES)
@@ -95,8 +125,8 @@ def test_perfect_heatmaps_give_back_the_native_points_within_a_tenth_of_a_pixel(
 
 def test_every_test_case_has_a_row_for_each_route_and_seed(shown, tmp_path):
     shown(perfect)
-    bench = bench_of()
-    found = pointing.find_all(chosen(folds=[0, 2], seeds=[0, 3]), bench, tmp_path)
+    bench = bench_of(folder=tmp_path)
+    found, _ = pointing.find_all(chosen(folds=[0, 2], seeds=[0, 3]), bench, tmp_path)
     assert found.columns.tolist() == pointing.FOUND_COLUMNS
     assert len(found) == 4 * 2 * 3
     assert not found.duplicated(["case", "seed", "route"]).any()
@@ -108,27 +138,28 @@ def test_every_test_case_has_a_row_for_each_route_and_seed(shown, tmp_path):
 
 
 def test_each_run_is_read_from_its_own_weights(monkeypatch, tmp_path):
-    asked = []
-    monkeypatch.setattr(
-        pointing, "predict", lambda chosen, bench, weights, names: asked.append(weights) or perfect(bench, names)
-    )
-    pointing.find_all(chosen(folds=[1], seeds=[0, 3]), bench_of(), tmp_path)
+    asked, load = [], inference.load
+    monkeypatch.setattr(inference, "load", lambda path, *how: asked.append(path) or load(path, *how))
+    pointing.find_all(chosen(folds=[1], seeds=[0, 3]), bench_of(folder=tmp_path), tmp_path)
     assert asked == [tmp_path / f"fold1-seed{seed}" / "model.safetensors" for seed in (0, 3)]
 
 
-def test_a_network_on_disk_is_asked_for_the_test_cases(tmp_path):
-    arguments = builders.NETWORK["arguments"] | {"out_channels": 2}
-    network = builders.network(out_channels=2)
-    weights = tmp_path / "fold0-seed0" / "model.safetensors"
-    weights.parent.mkdir()
-    models.save(weights, "unet", arguments, network.state_dict())
-    bench = bench_of()
-    maps = pointing.predict(chosen(), bench, weights, NAMES[:2])
-    assert maps.shape == (2, 2, *NETWORK)
-    found = pointing.find_all(chosen(), bench, tmp_path)
-    ends, heights = pointing.decode(bench, NAMES[:2], maps)
-    assert np.array_equal(found[points.POINT_COLUMNS].to_numpy()[:2].reshape(-1, 4, 2), ends, equal_nan=True)
-    assert np.array_equal(found[["confidence_ofd", "confidence_bpd"]].to_numpy()[:2], heights)
+def test_a_network_on_disk_is_asked_for_each_test_case_by_itself(tmp_path):
+    bench = bench_of(folder=tmp_path)
+    found, _ = pointing.find_all(chosen(), bench, tmp_path)
+    model = inference.load(tmp_path / "fold0-seed0" / "model.safetensors", chosen().flip_average, torch.device("cpu"))
+    for place in (0, 1):
+        ends, heights = inference.landmarks(model, np.full(NATIVE, GREY * place, np.uint8), TALL_PIXELS)
+        row = found[found["route"] == "landmark"].iloc[place]
+        assert np.array_equal(row[points.POINT_COLUMNS].to_numpy(float).reshape(4, 2), ends, equal_nan=True)
+        assert np.array_equal(row[["confidence_ofd", "confidence_bpd"]].to_numpy(float), heights)
+
+
+def test_the_model_is_written_with_what_its_use_needs(tmp_path):
+    pointing.find_all(chosen(flip_average=True), bench_of(folder=tmp_path), tmp_path)
+    _, about = models.load_described(tmp_path / "05_evaluation" / "models" / "fold0-seed0.safetensors")
+    assert about["flip_average"] is True
+    assert about["preparation"]["heatmap_sigma"] == SIGMA
 
 
 def test_the_confidence_of_a_line_is_the_lower_of_its_peaks():
@@ -136,15 +167,15 @@ def test_the_confidence_of_a_line_is_the_lower_of_its_peaks():
     maps = perfect(bench, name)
     row, col = np.unravel_index(np.argmax(maps[0, 1, :, 40:]), (48, 40))  # the right end of the BPD
     maps[0, 1, row - 6 : row + 7, 40 + col - 6 : 40 + col + 7] *= 0.25
-    _, heights = pointing.decode(bench, name, maps)
-    assert heights[0, 0] > 0.8
-    assert 0.2 < heights[0, 1] <= 0.25
+    _, heights = inference.decode(maps[0], bench.arrays.geometries[0], SIGMA)
+    assert heights[0] > 0.8
+    assert 0.2 < heights[1] <= 0.25
 
 
 def test_a_blank_output_of_the_network_is_missed_and_not_taken_for_a_point(shown, tmp_path):
     shown(lambda bench, names: np.zeros((len(names), 2, *NETWORK), np.float32))
-    bench = bench_of()
-    found = pointing.find_all(chosen(), bench, tmp_path)
+    bench = bench_of(folder=tmp_path)
+    found, _ = pointing.find_all(chosen(), bench, tmp_path)
     table = views.landmarks(pointing.errors_of(bench, found)).set_index(["line", "route"])
     assert table.loc[("ofd", "landmark"), ["n", "missed"]].tolist() == [0, 2]
     assert np.isnan(table.loc[("ofd", "landmark"), "error_mm"])
@@ -156,8 +187,8 @@ def test_a_blank_output_of_the_network_is_missed_and_not_taken_for_a_point(shown
 
 def test_the_mean_shape_is_that_of_the_training_cases_alone_worked_by_hand(shown, tmp_path):
     shown(perfect)
-    bench = bench_of()
-    found = pointing.find_all(chosen(), bench, tmp_path)  # fold 0 is tested, 1 validates, 2 trains
+    bench = bench_of(folder=tmp_path)
+    found, _ = pointing.find_all(chosen(), bench, tmp_path)  # fold 0 is tested, 1 validates, 2 trains
     assert splits.parts(bench.folds, 0)["train"] == NAMES[4:]
     expected = (head(4) + head(5)) / 2  # one geometry, so the mean of native points; both in canonical order
     guess = found[found["route"] == "mean shape"][points.POINT_COLUMNS].to_numpy().reshape(-1, 4, 2)
@@ -166,8 +197,8 @@ def test_the_mean_shape_is_that_of_the_training_cases_alone_worked_by_hand(shown
 
 def test_a_blank_map_lies_in_the_middle_of_the_frame_and_has_no_length(shown, tmp_path):
     shown(perfect)
-    bench = bench_of()
-    found = pointing.find_all(chosen(), bench, tmp_path)
+    bench = bench_of(folder=tmp_path)
+    found, _ = pointing.find_all(chosen(), bench, tmp_path)
     blank = found[found["route"] == "blank map"]
     assert blank[points.POINT_COLUMNS].values.tolist() == [[59.5, 99.5] * 4] * 2
     assert (blank[["confidence_ofd", "confidence_bpd"]] == 0).all(axis=None)
@@ -320,7 +351,7 @@ def test_overlays_hold_reference_and_predicted_ends_and_say_the_errors(spacing_m
 
 def test_heatmaps_of_a_case_are_shown_at_native_size(shown, tmp_path):
     shown(perfect)
-    bench = bench_of()
+    bench = bench_of(folder=tmp_path)
     row = pd.Series({"case": NAMES[0], "fold": 0, "seed": 0})
     maps = pointing.heatmaps_of(chosen(), bench, tmp_path, row)
     assert maps.shape == (2, *NATIVE)
@@ -330,10 +361,11 @@ def test_heatmaps_of_a_case_are_shown_at_native_size(shown, tmp_path):
 
 def test_points_that_stand_in_the_manifest_s_order_are_not_mixed_up(shown, tmp_path):
     shown(perfect)
-    bench = bench_of()
-    mixed = bench_of(reference=bench.reference.iloc[::-1].reset_index(drop=True))
+    bench = bench_of(folder=tmp_path)
+    mixed = bench_of(folder=tmp_path, reference=bench.reference.iloc[::-1].reset_index(drop=True))
     one, other = (
-        pointing.errors_of(each, pointing.find_all(chosen(folds=[0, 1, 2]), each, tmp_path)) for each in (bench, mixed)
+        pointing.errors_of(each, pointing.find_all(chosen(folds=[0, 1, 2]), each, tmp_path)[0])
+        for each in (bench, mixed)
     )
     pd.testing.assert_frame_equal(one, other)
     assert one.loc[one["route"] == "landmark", "error_px"].max() < 0.1

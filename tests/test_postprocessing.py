@@ -472,3 +472,32 @@ def test_the_steps_are_those_that_a_study_file_may_name():
     allowed = params.Study.model_fields["postprocessing"].description
     assert all(step in allowed for step in postprocessing.STEPS)
     assert params.innermost(params.Study.model_fields["postprocessing"].annotation) == set(postprocessing.STEPS)
+
+
+def test_steps_are_described_in_order_each_with_the_keys_that_it_uses():
+    chosen = builders.step_params("05_evaluation", postprocessing=["fill_holes", "confident_parts"], minimum_margin=0.1)
+    assert postprocessing.describe(chosen) == [
+        {"step": "fill_holes"},
+        {"step": "confident_parts", "minimum_probability": chosen.minimum_probability, "minimum_margin": 0.1},
+    ]
+    keys = {key for names in postprocessing.KEYS.values() for key in names}
+    assert keys <= set(type(chosen).model_fields)
+    assert set(postprocessing.KEYS) <= set(postprocessing.STEPS)
+
+
+@pytest.mark.parametrize("step", postprocessing.STEPS)
+def test_a_step_uses_the_keys_that_it_is_described_with_and_no_other(step):
+    class Watched:
+        def __init__(self):
+            self.asked = set()
+
+        def __getattr__(self, key):
+            self.asked.add(key)
+            return getattr(builders.step_params("05_evaluation"), key)
+
+    mask = np.zeros((20, 30), np.uint8)
+    mask[3:15, 4:20], mask[6:9, 6:9] = 1, 2
+    probability = np.stack([(mask == index) * 0.8 + 0.1 for index in range(3)]).astype(np.float32)
+    watched = Watched()
+    postprocessing.STEPS[step](postprocessing.Prediction(mask, probability, 1.0), watched)
+    assert watched.asked == set(postprocessing.KEYS.get(step, ()))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from skimage.transform import resize
 
-from lib import arrays, cases, datasets, files, geometry, points, preprocessing, provenance, verification
+from lib import arrays, cases, datasets, files, geometry, points, preparation, preprocessing, provenance, verification
 from tests import builders
 
 HC18, LGG = datasets.DATASETS["hc18"], datasets.DATASETS["lgg"]
@@ -254,7 +254,7 @@ def test_a_key_changes_the_arrays_of_the_studies_that_use_it_and_of_no_other(hc1
         "landmarks": (hc18_table, HC18, SIZE, marks),
         "volumes": (bench.table, LGG, SIZE, None),
     }
-    user = "landmarks" if key in preprocessing.LANDMARK_KEYS else "volumes"
+    user = "landmarks" if key in preparation.LANDMARK_KEYS else "volumes"
     changed = {name for name, given in kinds.items() if fingerprint(*given) != fingerprint(*given, **{key: value})}
     assert changed == {user}
 
@@ -275,6 +275,7 @@ def test_landmarks_change_the_fingerprint_with_every_point(hc18_table, marks):
     ("module", "kinds"),
     [
         ("lib.preprocessing", {"regions", "landmarks", "volumes"}),
+        ("lib.preparation", {"regions", "landmarks", "volumes"}),
         ("lib.geometry", {"regions", "landmarks", "volumes"}),
         ("lib.cases", {"regions", "landmarks", "volumes"}),
         ("lib.datasets.hc18", {"regions", "landmarks"}),
@@ -431,6 +432,59 @@ def test_a_slice_changed_since_the_manifest_is_refused(processed, tmp_path):
         preprocess(table, LGG)
     table.loc[1, "sha256"] = cases.content_hash(mask.parent, (mask.parent,))
     assert fingerprint(table, LGG) != before
+
+
+# The same preparation for whoever uses a model
+
+
+def test_arrays_hold_what_a_model_is_fed_with_from_the_files(bench, hc18_table, processed):
+    of_images = preprocess(hc18_table)
+    for table, dataset, made in ((hc18_table, HC18, of_images), (bench.table, LGG, bench.arrays)):
+        for row in table.to_dict("records"):
+            native, _ = datasets.read_case(dataset, row)
+            prepared, rows = preparation.prepare(native, made.preparation), made.rows([row["case"]])
+            assert np.array_equal(prepared.images, made.images[rows]), row["case"]
+            assert prepared.mapping == made.geometry_of(row["case"])
+            assert np.array_equal(prepared.slices, made.slices[rows])
+            assert prepared.depth == row["slices"]
+
+
+def test_the_preparation_beside_the_arrays_says_what_was_done_and_no_more(bench, hc18_table, marks, processed):
+    grey = {"image_size": SIZE, "volumes": False, "channels": 1, "grey": [127.5, 63.75]}
+    assert preprocess(hc18_table).preparation == grey
+    points = {"heatmap_sigma": 3.0, "heatmap_sigma_unit": "mm"}
+    made = preprocess(hc18_table, marks=marks, **points)
+    assert made.preparation == grey | points
+    assert bench.arrays.preparation == {
+        "image_size": [32, 32],
+        "volumes": True,
+        "channels": 3,
+        "end_slices_dropped": 1,
+        "crop_level": 0.1,
+        "intensity_percentiles": [10.0, 99.0],
+    }
+    spacing = hc18_table.set_index("case")["spacing_row_mm"]
+    for name, mapping, sigma in zip(made.names, made.geometries, made.sigmas):
+        found = preparation.heatmap_sigma(made.preparation, mapping, (spacing[name], spacing[name]))
+        assert found == pytest.approx(sigma, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("array", "how"),
+    [
+        (np.zeros((4, 5, 3), np.uint8), builders.of_images(32, 32)),
+        (np.zeros((4, 5)), builders.of_images(32, 32)),
+        (np.zeros((0, 5), np.uint8), builders.of_images(32, 32)),
+        (np.zeros((3, 4, 5), np.uint8), builders.of_volumes(32, 32)),
+        (np.zeros((3, 4, 5, 1), np.uint8), builders.of_volumes(32, 32)),
+        (np.zeros((3, 4, 5, 3)), builders.of_volumes(32, 32)),
+    ],
+    ids=["colours", "float", "empty", "no channels", "one channel", "float volume"],
+)
+def test_what_a_network_cannot_be_shown_is_refused_with_what_it_is(array, how):
+    with pytest.raises(ValueError, match=r"is no (image|volume)") as caught:
+        preparation.prepare(array, how)
+    assert str(array.shape) in str(caught.value)
 
 
 # What the way to network size costs

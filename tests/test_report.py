@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from pypdf import PdfReader
 
-from lib import cases, datasets, files, identity, params, postprocessing, records, report, tables
+from lib import cases, datasets, files, identity, params, postprocessing, records, report, rounding, tables
 from tests.builders_report import (
     CASES,
     DATE,
     cells_of,
     folder,
+    rounded_of,
     text_of,
     text_with,
     unreferred,
@@ -64,6 +65,36 @@ def other_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         return made
 
     return write
+
+
+# --- the precision of arithmetic
+
+
+def test_what_was_trained_in_float32_has_one_sentence_and_no_table(built_once: tuple[params.Study, str]) -> None:
+    assert "Predictions are computed in float32, as training was." in built_once[1]
+    assert "predicted once more" not in built_once[1]
+
+
+def test_what_the_precision_of_training_would_change_is_printed(study: params.Study) -> None:
+    check_precision_is_printed(study, "0.988")
+
+
+@pytest.mark.slow
+def test_how_far_the_precision_of_training_would_move_points_is_printed(other_study) -> None:
+    check_precision_is_printed(other_study("hc18_landmarks_quick"), "0.37")
+
+
+def check_precision_is_printed(made: params.Study, said: str) -> None:
+    rounded = rounded_of(made, "bfloat16")
+    files.write_csv(folder(made, "05_evaluation/precision.csv"), rounded)
+    tables.save(rounding.summary(rounded), folder(made, "05_evaluation/tables/precision"))
+    write_records(made)
+    text = text_of(report.build(made))
+    assert "Predictions are computed in float32, whatever training computed in; Table" in text
+    assert "says what bfloat16 would change" in text
+    assert said in text
+    assert all(cell in text for cell in cells_of(made, "05_evaluation/tables/precision"))
+    assert unreferred(text) == []
 
 
 # --- the whole

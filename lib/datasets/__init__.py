@@ -1,9 +1,10 @@
 """The data sets that the project reads: one module a layout, one entry each here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -344,6 +345,17 @@ def recognise(folder: Path) -> str:
     return max(found, key=lambda name: found[name])
 
 
+def read_case(dataset: Dataset, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Image and reference mask of a row of the manifest at native size; errors as of `cases.unchanged`."""
+    image, mask = cases.unchanged(row)
+    return dataset.read_image(image), dataset.read_mask(mask)
+
+
+def read_mask(dataset: Dataset, row: Mapping[str, Any]) -> np.ndarray:
+    """Reference mask of a row of the manifest at native size; errors as of `cases.unchanged`."""
+    return dataset.read_mask(cases.unchanged(row)[1])
+
+
 @dataclass(frozen=True)
 class Samples:
     """Some cases as published, to look at; of a volume the slice that shows most of its reference.
@@ -369,8 +381,8 @@ def load(dataset: Dataset, table: pd.DataFrame, names: list[str]) -> Samples:
     spacings = [
         (row, col) if np.isfinite(row) else None for row, col in zip(rows["spacing_row_mm"], rows["spacing_col_mm"])
     ]
-    images = [dataset.read_image(files.ROOT / path) for path in rows["image"]]
-    masks = [dataset.read_mask(cases.split_paths(text)) for text in rows["mask"]]
+    read = [read_case(dataset, row) for row in rows.to_dict("records")]
+    images, masks = ([each[part] for each in read] for part in (0, 1))
     if not dataset.volumes:
         return Samples(list(names), images, masks, spacings, [0] * len(names))
     slices = [volumes.fullest_slice(mask) for mask in masks]

@@ -21,6 +21,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "segnet_skips": partial(segnet.SegNet, skips=True),
     "resnet_unet": resnet_unet.ResNetUNet,
 }
+NETWORK_PARTS = ("model", "arguments")  # of what a file says about its weights
 
 
 def arguments(chosen: params.ModelParams, in_channels: int) -> dict[str, Any]:
@@ -127,33 +128,64 @@ def layer_table(network: nn.Module, image_shape: tuple[int, int, int]) -> list[d
     return rows
 
 
-def save(path: Path, model: str, given: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+def save(
+    path: Path,
+    model: str,
+    given: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    about: dict[str, Any] | None = None,
+) -> None:
     """Writes weights with the name and arguments of their network, whole or not at all.
 
-    The metadata is one JSON string: safetensors orders several entries at random, and files would differ.
+    Args:
+        path: of the file.
+        model, given: as `build` takes them.
+        weights: the network's state.
+        about: what else a user of the network must know, JSON-able.
     """
+    _write(path, {"model": model, "arguments": given} | (about or {}), weights)
+
+
+def _write(path: Path, described: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """The metadata is one JSON string: safetensors orders several entries at random, and files would differ."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    described = {"network": json.dumps({"model": model, "arguments": given}, sort_keys=True)}
-    files.write_bytes(path, safetensors.torch.save(whole, described))
+    files.write_bytes(path, safetensors.torch.save(whole, {"network": json.dumps(described, sort_keys=True)}))
+
+
+def complete(source: Path, target: Path, added: dict[str, Any]) -> None:
+    """Writes the weights of a file to another, with more said about them; errors as of `load_described`."""
+    described, weights = _read(source)
+    _write(target, described | added, weights)
 
 
 def load(path: Path) -> nn.Module:
-    """A network as saved, in evaluation mode on the CPU.
+    """A network as saved, in evaluation mode on the CPU; errors as of `load_described`."""
+    return load_described(path)[0]
+
+
+def load_described(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A network as saved, in evaluation mode on the CPU, and what its file says about it.
 
     Raises:
         ValueError: the file is missing, broken, or its weights do not fit the network that it names.
     """
+    described, weights = _read(path)
+    try:
+        network = build(described["model"], described["arguments"])
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        named = {name: described[name] for name in NETWORK_PARTS}
+        raise ValueError(f"{path}: weights do not fit {named}: {error}") from error
+    return network.eval(), described
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {}).get("network", "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: cannot be read as weights: {error}") from error
-    if not isinstance(described, dict) or described.keys() != {"model", "arguments"}:
+    if not isinstance(described, dict) or not described.keys() >= set(NETWORK_PARTS):
         raise ValueError(f"{path}: names no network; expected weights saved by this project")
-    try:
-        network = build(described["model"], described["arguments"])
-        network.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: weights do not fit {described}: {error}") from error
-    return network.eval()
+    return described, weights
