@@ -106,3 +106,12 @@ def outline(areas: np.ndarray) -> np.ndarray:
         area = (areas == index).astype(np.uint8)
         line |= (area > 0) & (cv2.erode(area, cross, borderType=cv2.BORDER_CONSTANT, borderValue=0) == 0)
     return line
+
+
+def progress(row: dict[str, Any], timing: dict[str, Any], epochs: int, metric: str) -> str:
+    """One line an epoch; of an error the amount, whose minus is the selection value."""
+    return (
+        f"epoch {row['epoch']:3d}/{epochs}   loss {row['train_loss']:.4f} / {row['validation_loss']:.4f}   "
+        f"{metric} {abs(row['train_selection']):.4f} / {abs(row['selection']):.4f}{' *' if row['best'] else '  '}   "
+        f"{timing['images_per_second']:.0f} images/s"
+    )

@@ -193,7 +193,7 @@ def _train(
                 so_far["weights"] = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
             _watch(board, history[-1], learner, arrays, validation_rows, chosen)
             runs.save_state(folder / "state.pt", mark, moving, so_far)
-            say(progress(history[-1], timing[-1], chosen.epochs, task.metric))
+            say(monitor.progress(history[-1], timing[-1], chosen.epochs, task.metric))
     if max(row["selection"] for row in history) == task.blank:
         say("no epoch found anything in the validation cases: that of the smallest validation loss is kept")
     described = (network["model"], network["arguments"])
@@ -381,15 +381,6 @@ def _watch(
         found, there = (learner.task.areas(each).cpu().numpy() for each in compare(learner, arrays, picked))
         monitor.add_pictures(board, row["epoch"], arrays, picked, there, found)
     monitor.add_scalars(board, row)
-
-
-def progress(row: dict[str, Any], timing: dict[str, Any], epochs: int, metric: str) -> str:
-    """One line an epoch; of an error the amount, whose minus is the selection value."""
-    return (
-        f"epoch {row['epoch']:3d}/{epochs}   loss {row['train_loss']:.4f} / {row['validation_loss']:.4f}   "
-        f"{metric} {abs(row['train_selection']):.4f} / {abs(row['selection']):.4f}{' *' if row['best'] else '  '}   "
-        f"{timing['images_per_second']:.0f} images/s"
-    )
 
 
 def _use(chosen: TrainingParams, learner: Learner, arrays: Arrays) -> dict[str, Any]:

@@ -573,23 +573,21 @@ def test_a_second_process_waits_and_then_loads_what_the_first_has_trained(tmp_pa
     child = start_child(tmp_path)
     with pytest.raises(Timeout):
         FileLock(tmp_path / ".lock").acquire(timeout=0)
-    arrived = threading.Event()
+    said, told = [], threading.Event()
 
-    class Announcing(FileLock):
-        def __enter__(self):
-            arrived.set()
-            return super().__enter__()
+    def say(line):
+        said.append(line)
+        told.set()
 
-    monkeypatch.setattr(training, "FileLock", Announcing)
-    said = []
-    waiting = threading.Thread(target=fit, args=(tmp_path, None, builders.discs(8), said.append))
+    waiting = threading.Thread(target=fit, args=(tmp_path, None, builders.discs(8), say))
     waiting.start()
-    arrived.wait()
+    assert told.wait(60)  # it says at once that it waits
     child.communicate("\n")
     waiting.join()
     assert child.returncode == 0
-    assert len(said) == 1
-    assert said[0].startswith("trained before")
+    assert len(said) == 2
+    assert said[0].startswith("this training waits for ")
+    assert said[1].startswith("trained before")
 
 
 # Validation
