@@ -61,7 +61,7 @@ def known_images(besides: str) -> tuple[pd.DataFrame, list[Finding]]:
 
 def _hashes_of(name: str, folder: Path) -> pd.DataFrame:
     code = provenance.module_hashes({"lib.likeness", "lib.datasets"})
-    key = {"listing": records.data_listing(name), "code": code, "columns": KNOWN_COLUMNS}
+    key = {"data": records.data_digest(name), "code": code, "columns": KNOWN_COLUMNS}
     path = files.processed_folder(f"hashes-{name}-{files.digest(key)[:16]}").with_suffix(".csv")
     if path.is_file():
         table = files.read_csv(path, KNOWN_COLUMNS)
