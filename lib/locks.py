@@ -40,7 +40,7 @@ def hold(path: Path, what: str, say: Callable[[str], None] = print, wait: bool =
         say(f"{what} waits for {holder(path)}, which is at work in {path.parent}")
         lock.acquire()
     since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    origin = "make study" if environment.by_graph() else "a run by hand"
+    origin = "make study" if environment.by_graph() or not wait else "a run by hand"  # that of a study never waits
     who = {"process": os.getpid(), "host": platform.node(), "since": since, "origin": origin}
     files.write_json(note_of(path), who)
     return lock

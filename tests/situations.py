@@ -351,7 +351,7 @@ def stopped(whole: Path, folder: Path) -> Outcome:
 def two_at_once(whole: Path, folder: Path) -> Outcome:
     project = copied(whole, folder)
     process = begun(project)
-    outcome = refusal(*run(STUDY, project), 2, "study tiny is being run by another process")
+    outcome = refusal(*run(STUDY, project), 2, "study tiny is being run by process ")
     process.communicate(timeout=PATIENCE_SECONDS)
     return Outcome(outcome.said, outcome.status, outcome.right and process.returncode == 0)
 
