@@ -45,7 +45,7 @@ class SharedParams(Params):
         description="auto (CUDA, then MPS, then CPU), cpu, cuda or mps"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        description="auto (what is fast on the device), float32, bfloat16 or float16 (CUDA only)"
+        description="of training: auto (what is fast on the device), float32, bfloat16 or float16 (CUDA only)"
     )
 
 
