@@ -326,7 +326,15 @@ def begun(project: Path) -> subprocess.Popen:
     """The study at work in 03, in a process group of its own."""
     forget(project, "03_model")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(STUDY, cwd=project, env=environment(), start_new_session=True, text=True, **pipes)
+    process = subprocess.Popen(
+        STUDY,
+        cwd=project,
+        env=environment(),
+        start_new_session=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored below nohup and "&"
+        **pipes,
+    )
     end = time.monotonic() + PATIENCE_SECONDS
     while not any("ipykernel" in str(child.cmdline()) for child in psutil.Process(process.pid).children(True)):
         if process.poll() is not None or time.monotonic() > end:
