@@ -17,6 +17,8 @@ export OMP_WAIT_POLICY := PASSIVE
 export IPYTHONDIR := $(CURDIR)/notebooks/.ipython
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE JUPYTER_PATH OMP_NUM_THREADS
+NO_VENV := echo "$(PYTHON) cannot make .venv; on Debian and Ubuntu: apt install python3-venv and give the same command again" >&2; exit 1
+comma  := ,
 # The python that .venv should have: the one named on the command line, else its own.
 ASKED  := $(if $(findstring command,$(origin PYTHON)),$(PYTHON),.venv/bin/python)
 STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --version 2>&1 | cut -d. -f1,2)" || echo stale)
@@ -35,14 +37,18 @@ help:
 	@echo 'make clean                             removes generated reports, processed arrays and .venv; keeps data/raw'
 
 # .venv belongs to this place and to a version of Python; set up anew where it is another's or was never finished.
+# One that make has not made (without .ready or .making) is kept as .venv.old.
 $(READY): pyproject.toml constraints.txt $(if $(STALE),anew)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
 	  "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make demo PYTHON=python3.12" >&2; exit 1; }
-	@! kill -0 "$$(cat .venv/.making 2>/dev/null)" 2>/dev/null || { echo \
+	@maker=$$(cat .venv/.making 2>/dev/null); test -z "$$maker" || test "$$maker" = "$$PPID" || \
+	  ! ps -o comm= -p "$$maker" 2>/dev/null | grep -q make || { echo \
 	  'another make is setting up .venv; wait for its end' >&2; exit 1; }
-	$(if $(STALE),rm -rf .venv && mkdir .venv && echo $$PPID > .venv/.making)
-	@$(if $(STALE),$(PYTHON) -m venv .venv > /dev/null || { echo \
-	  "$(PYTHON) cannot make .venv; on Debian and Ubuntu: apt install python3-venv and give the same command again" >&2; exit 1; })
+	@$(if $(STALE),$(PYTHON) -c 'import ensurepip$(comma) venv' 2>/dev/null || { $(NO_VENV); })
+	$(if $(STALE),test ! -e .venv || test -e .venv/.ready || test -e .venv/.making || { rm -rf .venv.old; mv .venv .venv.old; })
+	$(if $(STALE),rm -rf .venv && mkdir .venv)
+	@echo $$PPID > .venv/.making
+	@$(if $(STALE),$(PYTHON) -m venv .venv > /dev/null || { $(NO_VENV); })
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@rm -f .venv/.making
 	@{ pwd -P; .venv/bin/python --version | cut -d. -f1,2; } > $@

@@ -67,6 +67,7 @@ def fail(text: str, status: int) -> int:
 
 def run(given: argparse.Namespace) -> int:
     """Runs one parsed command; imports only what it needs, so that the short ones are short."""
+    environment.check()
     if given.command == "imports":
         from lib import floors
 

@@ -1,6 +1,5 @@
 """What methods that learn nothing from images reach on the same cases: the rows that a network must beat."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import cases, datasets, geometry, metrics, prediction, splits, statistics, volumes
+from lib import cases, datasets, environment, geometry, metrics, prediction, splits, statistics, volumes
 from lib.evaluation import Bench
 from lib.params import EvaluationParams
 
@@ -125,5 +124,5 @@ def _dice_of(bench: Bench, names: list[str], index: int, predict: Callable[[pd.S
         reference = datasets.read_mask(bench.dataset, row) == index
         return metrics.overlap(reference, predict(row), 1).dice if reference.any() else float("nan")
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(environment.threads()) as pool:
         return pd.DataFrame({"subject": rows["subject"], "dice": list(pool.map(measure, range(len(rows))))})

@@ -43,21 +43,26 @@ def by_graph() -> bool:
     return ROOT_VARIABLE in os.environ
 
 
-def check() -> None:
-    """Says to the graph that the notebook has begun, and that its `lib` is that of the project it belongs to.
-
-    Raises:
-        ValueError: it is another project's: of a copy, a moved folder or another kernel.
-    """
+def begin() -> None:
+    """Says to the graph that the notebook has begun; errors as of `check`."""
     waiting = os.environ.get(WAITING_VARIABLE)
     if waiting:
         Path(waiting).unlink(missing_ok=True)
+    check()
+
+
+def check() -> None:
+    """Refuses to work in one project with the package of another.
+
+    Raises:
+        ValueError: `lib` is another project's: of a copy, a moved folder or another kernel.
+    """
     named = os.environ.get(ROOT_VARIABLE)
     project = Path(named) if named else project_of(Path.cwd())
     if project is not None and project.resolve() != files.ROOT:
         raise ValueError(
-            f"this notebook belongs to {project}, but its kernel has the package lib of {files.ROOT}; in {project} "
-            "give 'make lab' (it sets up .venv for this place), or choose that project's kernel"
+            f"here is the project {project}, but Python has the package lib of {files.ROOT}; in {project} give 'make "
+            "lab' or 'make study' (they set up .venv for this place), or choose that project's kernel"
         )
 
 

@@ -26,6 +26,7 @@ NOTE_COLUMNS = (
     *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "what_to_do"),
     *("twin_classes", "pixel_hash", "perceptual", "published_split"),
 )
+READERS = 4  # files that are hashed at a time
 TEXT_COLUMNS = (*NAME_COLUMNS, *NOTE_COLUMNS)
 NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf)", re.ASCII | re.IGNORECASE)
 if not (ROOT / "pyproject.toml").is_file():
@@ -180,7 +181,7 @@ def known_hashes(folder: Path, kept: Path) -> dict[str, str]:
         if not any(part.startswith(".") for part in name.split("/"))
     }
     before = _read_kept(kept)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         changed = [name for name, state in states.items() if before.get(name, [])[:2] != state]
         fresh = dict(zip(changed, pool.map(lambda name: sha256(paths[name]), changed)))
     known = {name: [*state, fresh.get(name) or before[name][2]] for name, state in states.items()}

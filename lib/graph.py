@@ -181,9 +181,14 @@ def execute(study: params.Study, label: str) -> None:
         label: of its step.
 
     Raises:
-        ValueError: there is no such step, it failed, or its kernel did not start; the text names the executed notebook
-            and ends with the error.
+        ValueError: a person calls it, there is no such step, it failed, or its kernel did not start; the text names
+            the executed notebook and ends with the error.
     """
+    if not environment.by_graph():  # its executed notebook would take the place of the study's
+        raise ValueError(
+            f"step is a command of the graph; by hand: papermill notebooks/{label.partition('/')[0]}.ipynb out.ipynb "
+            f"-f params/{study.study}.yaml"
+        )
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 

@@ -1,6 +1,5 @@
 """Is a data set another one under new names: its images against those of every published data set at hand."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import cases, datasets, files, likeness, metrics, provenance, records
+from lib import cases, datasets, environment, files, likeness, metrics, provenance, records
 from lib.cases import Case, Finding
 
 FARTHEST = 4  # bits of a perceptual hash; on HC18 no two examinations are nearer than 8
@@ -68,7 +67,7 @@ def _hashes_of(name: str, folder: Path) -> pd.DataFrame:
     else:
         dataset = datasets.DATASETS[name]
         found, _ = dataset.find_cases(folder, dataset.groups)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(environment.threads()) as pool:
             rows = [row for row in pool.map(lambda case: _hash_row(name, case), found) if row]
         table = pd.DataFrame(rows, columns=KNOWN_COLUMNS)
         files.write_csv(path, table)

@@ -3,7 +3,6 @@
 Each case is predicted by itself, so that its prediction depends on nothing that was predicted beside it.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib import geometry, heatmaps, models, prediction
+from lib import environment, geometry, heatmaps, models, prediction
 from lib.geometry import Geometry
 from lib.points import canonical
 from lib.preparation import GREY, Prepared, heatmap_sigma, prepare
@@ -127,7 +126,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 
     So files are read and masks measured while the network, in the caller's thread, works on the case between.
     """
-    workers = os.cpu_count() or 1
+    workers = environment.threads()
     waiting: deque = deque()
     with ThreadPoolExecutor(workers) as pool:
         for item in items:

@@ -37,7 +37,7 @@ def hold(path: Path, what: str, say: Callable[[str], None] = print, wait: bool =
     except Timeout as error:
         if not wait:
             raise ValueError(f"{what} is being run by {holder(path)}; wait for it, or end it") from error
-        say(f"{what} waits for {holder(path)}, which is at work in {path.parent}")
+        say(f"{what} waits for {holder(path)}; a notebook ends at its last cell, or when its kernel is shut down")
         lock.acquire()
     since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     origin = "make study" if environment.by_graph() or not wait else "a run by hand"  # that of a study never waits

@@ -1,6 +1,5 @@
 """Heads in millimetres by both routes, against references and knowing nothing; shapes of structures; volumes."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import biometry, cases, datasets, files, landmarks, masks, shapes, splits
+from lib import biometry, cases, datasets, environment, files, landmarks, masks, shapes, splits
 from lib.cases import QUANTITIES
 from lib.params import BiometryParams
 from lib.points import POINT_COLUMNS, line_lengths_mm
@@ -110,7 +109,7 @@ def find_heads(bench: Bench) -> pd.DataFrame:
     spacing = {name: known_spacing((row["spacing_row_mm"], row["spacing_col_mm"])) for name, row in about.iterrows()}
     if bench.found is None:
         subject, rows = about["subject"], bench.tested.to_dict("records")
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(environment.threads()) as pool:
             lines = list(pool.map(lambda row: _fit(bench, row, spacing[row["case"]]), rows))
         rows = [row | {"subject": subject[row["case"]], "route": "ellipse"} | line for row, line in zip(rows, lines)]
         return pd.DataFrame(rows).reindex(columns=HEAD_COLUMNS)
@@ -181,7 +180,7 @@ def references_of(bench: Bench) -> dict[str, dict[str, float]]:
     if bench.reference is not None:
         ends = landmarks.as_arrays(bench.reference, known["case"].tolist())
         return {row["case"]: reference_of_points(row, points) for row, points in zip(rows, ends)}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(environment.threads()) as pool:
         return dict(zip(known["case"], pool.map(lambda row: reference_mm(row, bench.dataset, bench.heads), rows)))
 
 
@@ -324,7 +323,7 @@ def _measure_masks(
         reference = datasets.read_mask(bench.dataset, about.loc[name])
         return [row for each in rows.to_dict("records") for row in measure(about.loc[name], each, reference)]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(environment.threads()) as pool:
         measured = pool.map(measure_case, tested.groupby("case", sort=False))
         return pd.DataFrame([row for each in measured for row in each], columns=columns)
 

@@ -35,7 +35,7 @@ class Page:
         folder: where this notebook's files go: the step's own, or one below by_hand/ (`destination`).
         before: code, inputs and raw files that it started from.
         started: when, in seconds.
-        lock: on the folder, until `finish` or the kernel's end.
+        lock: on the folder, until `finish` or the kernel's end; None afterwards.
         checks: claims made so far, and whether they held.
     """
 
@@ -45,7 +45,7 @@ class Page:
     folder: Path
     before: dict[str, Any]
     started: float
-    lock: BaseFileLock
+    lock: BaseFileLock | None
     checks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -94,22 +94,32 @@ class Page:
         """The data set as published; made first if the project makes it itself."""
         return datasets.prepare(self.study.dataset)
 
+    def place(self, name: str) -> Path:
+        """Where a file of this notebook goes.
+
+        Raises:
+            ValueError: the page is finished, so that others may be at work in its folder.
+        """
+        if self.lock is None:
+            raise ValueError("this page is finished; run the cell with start() again before writing anything")
+        return self.folder / name
+
     def write_csv(self, table: pd.DataFrame, name: str) -> None:
         """Writes a table into this notebook's folder."""
-        files.write_csv(self.folder / name, table)
+        files.write_csv(self.place(name), table)
 
     def write_json(self, value: Any, name: str) -> None:
         """Writes a JSON file into this notebook's folder."""
-        files.write_json(self.folder / name, value)
+        files.write_json(self.place(name), value)
 
     def show(self, figure: Figure, name: str) -> None:
         """Saves a figure as figures/<name>.svg, or .png where it holds images, and shows what was saved."""
-        path = figures.save(figure, self.folder / "figures" / name)
+        path = figures.save(figure, self.place("figures") / name)
         display(SVG(filename=str(path)) if path.suffix == ".svg" else Image(filename=str(path), width=SHOWN_WIDTH))
 
     def table(self, table: pd.DataFrame, name: str) -> None:
         """Saves a table as tables/<name>.csv and .typ, and shows it."""
-        tables.save(table, self.folder / "tables" / name)
+        tables.save(table, self.place("tables") / name)
         display(tables.readable(table)) if len(table) else print("nothing to list")
 
     def check(self, claim: str, holds: bool) -> None:
@@ -121,16 +131,18 @@ class Page:
         """Writes the record, last of all.
 
         Raises:
-            ValueError: a check failed; no record is written then.
+            ValueError: a check failed, and no record is written then; or the page is finished already.
         """
-        failed = [check["claim"] for check in self.checks if not check["holds"]]
-        if failed:
-            raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
-        files.write_json(self.folder / "timing.json", measure(self.started))
-        device = devices.describe(self.params.device)
-        own = self.params.model_dump()
-        records.write_record(self.folder, self.step, own, self.checks, device, self.before)
-        locks.release(self.lock)
+        timing, failed = self.place("timing.json"), [check["claim"] for check in self.checks if not check["holds"]]
+        try:
+            if failed:
+                raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
+            files.write_json(timing, measure(self.started))
+            device, own = devices.describe(self.params.device), self.params.model_dump()
+            records.write_record(self.folder, self.step, own, self.checks, device, self.before)
+        finally:
+            locks.release(self.lock)
+            self.lock = None
         print(f"{self.step.label} of study {self.study.study} is done")
 
 
@@ -148,7 +160,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     Raises:
         ValueError: an unknown key, a wrong value, or a fault in the study file; all are named at once.
     """
-    environment.check()
+    environment.begin()
     environment.use_threads()
     step_name = name.removesuffix(records.OF_LANDMARKS)
     model = params.STEPS[step_name]

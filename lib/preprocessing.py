@@ -1,6 +1,5 @@
 """Native images to arrays of one size, once, and the way back known for each."""
 
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from lib import (
     arrays,
     augmentation,
     datasets,
+    environment,
     files,
     geometry,
     locks,
@@ -138,7 +138,7 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
         masks[place] = geometry.mask_to_network(mask, prepared.mapping, classes)
         return prepared.mapping
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(environment.threads()) as pool:
         mappings = list(pool.map(put, range(len(table))))
     images.flush()
     masks.flush()
@@ -161,7 +161,7 @@ def _write_volumes(folder: Path, source: Source) -> pd.DataFrame:
         masks[rows] = [geometry.mask_to_network(mask[at], prepared.mapping, classes) for at in prepared.slices]
         return prepared.mapping
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(environment.threads()) as pool:
         mappings = list(pool.map(put, range(len(table))))
     images.flush()
     masks.flush()
@@ -235,7 +235,7 @@ def lost(source: Source, prepared: Arrays) -> pd.DataFrame:
         inside = kept[(slice(None), *prepared.geometry_of(row["case"]).crop)]
         return [row["case"], int(mask.sum()), int(mask.sum() - kept.sum()), int(kept.sum() - inside.sum())]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(environment.threads()) as pool:
         return pd.DataFrame(list(pool.map(count, source.table.to_dict("records"))), columns=columns)
 
 

@@ -1,6 +1,5 @@
 """Is the data what it says it is: every file opened, every claim recomputed, who belongs to whom."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import biometry, cases, datasets, identity, landmarks, looks
+from lib import biometry, cases, datasets, environment, identity, landmarks, looks
 from lib.cases import Case, Finding
 from lib.points import POINT_COLUMNS
 
@@ -68,7 +67,7 @@ def verify(
     found, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, found, findings, folder)
     kept = [case for case in found if case.name not in exclude]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing leave Python's lock
+    with ThreadPoolExecutor(environment.threads()) as pool:  # decoding and hashing leave Python's lock
         seen = dict(zip((case.name for case in kept), pool.map(lambda case: looks.look(case, dataset), kept)))
     findings += [finding for each in seen.values() for finding in each.findings]
     usable = [case for case in kept if "height" in seen[case.name].row]
@@ -141,7 +140,7 @@ def audit_landmarks(
         region = dataset.read_mask(cases.split_paths(row["mask"])) > 0
         return landmarks.reference_ellipse(region, spacing if np.isfinite(spacing).all() else None)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(environment.threads()) as pool:
         ellipses = dict(zip(table["case"], pool.map(outline, table.to_dict("records"))))
     audited, found = landmarks.audit(marks, table, ellipses)
     if audited.empty:

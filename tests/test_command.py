@@ -75,7 +75,25 @@ def test_a_terminal_without_utf_8_shows_what_it_can():
 
 
 def test_a_step_that_a_study_does_not_have_is_refused_and_those_it_has_are_named():
-    done = run("step", "demo", "05_evalution")
+    done = run("step", "demo", "05_evalution", **{environment.ROOT_VARIABLE: str(files.ROOT)})
     assert done.returncode == 2
-    assert done.stderr.startswith("05_evalution: no notebook of study demo; there are: 01_data_verification, ")
-    assert done.stderr.rstrip().endswith("04_training/fold0-seed0, 05_evaluation, 06_biometry")
+    assert done.stderr.removeprefix(environment.MARK).startswith(
+        "05_evalution: no notebook of study demo; there are: 01_data_verification, "
+    )
+    assert done.stderr.strip(environment.MARK + "\n").endswith("04_training/fold0-seed0, 05_evaluation, 06_biometry")
+
+
+def test_a_step_run_by_hand_is_refused_and_papermill_named():
+    done = run("step", "demo", "05_evaluation")
+    assert done.returncode == 2
+    assert done.stderr.startswith("step is a command of the graph; by hand: papermill notebooks/05_evaluation.ipynb ")
+
+
+def test_a_command_in_a_copy_refuses_the_original_s_lib(tmp_path):
+    for name in ("lib/notebook.py", "notebooks/01_data_verification.ipynb"):
+        files.write_text(tmp_path / name, "")
+    command = [sys.executable, "-m", "lib", "why", "demo"]
+    settings = os.environ | {"PYTHONPATH": str(files.ROOT), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"here is the project {tmp_path}, but Python has the package lib of {files.ROOT}")

@@ -88,7 +88,10 @@ def project_at(folder):
 
 def test_a_notebook_of_the_graph_refuses_another_project_s_lib(monkeypatch, tmp_path):
     monkeypatch.setenv(environment.ROOT_VARIABLE, str(tmp_path))
-    with pytest.raises(ValueError, match=rf"belongs to {tmp_path}, but .* lib of {files.ROOT}; .* give 'make lab'"):
+    with pytest.raises(
+        ValueError,
+        match=rf"here is the project {tmp_path}, but Python has the package lib of {files.ROOT}; .* give 'make lab'",
+    ):
         environment.check()
     monkeypatch.setenv(environment.ROOT_VARIABLE, str(files.ROOT))
     environment.check()
@@ -97,7 +100,9 @@ def test_a_notebook_of_the_graph_refuses_another_project_s_lib(monkeypatch, tmp_
 def test_a_notebook_by_hand_in_a_copy_refuses_the_original_s_lib(monkeypatch, tmp_path):
     monkeypatch.delenv(environment.ROOT_VARIABLE, raising=False)
     monkeypatch.chdir(project_at(tmp_path / "copy") / "notebooks")
-    with pytest.raises(ValueError, match=rf"belongs to {tmp_path / 'copy'}, but its kernel has the package lib of"):
+    with pytest.raises(
+        ValueError, match=rf"here is the project {tmp_path / 'copy'}, but Python has the package lib of"
+    ):
         environment.check()
 
 
@@ -112,5 +117,5 @@ def test_a_notebook_that_begins_says_so_to_the_graph(monkeypatch, tmp_path):
     waiting = tmp_path / "waiting"
     waiting.touch()
     monkeypatch.setenv(environment.WAITING_VARIABLE, str(waiting))
-    environment.check()
+    environment.begin()
     assert not waiting.exists()

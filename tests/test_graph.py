@@ -15,6 +15,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from lib import environment as lib_environment
 from lib import files, graph, params, records
 from tests.conftest import environment, python, run_study, set_keys
 
@@ -271,9 +272,9 @@ def test_a_kernel_that_does_not_begin_is_ended_and_named(bare_project, tmp_path)
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = [nbformat.v4.new_code_cell(SPINNING)]
     nbformat.write(notebook, path)
-    done = python(project, "-c", WITH_LITTLE_PATIENCE)
+    done = python(project, "-c", WITH_LITTLE_PATIENCE, **{lib_environment.ROOT_VARIABLE: str(project)})
     assert done.returncode == 2
-    where, said = done.stderr.splitlines()[-2:]
+    where, said = done.stderr.replace(lib_environment.MARK, "").strip().splitlines()[-2:]
     assert where.startswith("01_data_verification of study tiny stopped; its executed notebook: ")
     assert said.startswith("the kernel did not import lib within 6 s and was ended; ")
     folders = [psutil.Process(pid).cwd() for pid in psutil.pids() if "ipykernel" in command_line(pid)]

@@ -157,12 +157,31 @@ def test_an_environment_whose_python_is_gone_is_made_anew(project):
 
 
 def test_a_second_make_does_not_touch_what_the_first_is_setting_up(project):
+    first = subprocess.Popen([shutil.copy(shutil.which("sleep"), project.parent / "make"), "600"])
     (project / ".venv").mkdir()
-    (project / ".venv" / ".making").write_text(f"{os.getpid()}\n")
+    (project / ".venv" / ".making").write_text(f"{first.pid}\n")
     done = make(project)
+    first.kill()
+    first.wait()
     assert done.returncode != 0
     assert done.stderr.startswith("another make is setting up .venv; wait for its end\n")
     assert log(project) == []
+    assert make(project).returncode == 0
+
+
+def test_a_number_that_another_process_has_by_now_keeps_nobody_waiting(project):
+    (project / ".venv").mkdir()
+    (project / ".venv" / ".making").write_text(f"{os.getpid()}\n")
+    assert make(project).returncode == 0
+    assert log(project) == ["venv 3.11.4", "pip", "lib"]
+
+
+def test_an_environment_that_make_has_not_made_is_kept_under_another_name(project):
+    (project / ".venv" / "bin").mkdir(parents=True)
+    (project / ".venv" / "mine").touch()
+    assert make(project).returncode == 0
+    assert (project / ".venv.old" / "mine").is_file()
+    assert log(project) == ["venv 3.11.4", "pip", "lib"]
 
 
 def test_what_a_person_has_set_for_other_work_does_not_reach_python(project):

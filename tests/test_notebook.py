@@ -332,6 +332,19 @@ def test_failed_checks_stop_at_finish_all_named_and_no_record_is_written(shell, 
     assert not (reports / "demo" / "01_data_verification" / "record.json").exists()
 
 
+def test_a_finished_page_writes_nothing_more_and_its_folder_is_free(shell, reports):
+    run(shell, 'study = "demo"', PAGE, "p.finish()")
+    said = message(shell, 'p.write_json({}, "facts.json")')
+    assert said == "this page is finished; run the cell with start() again before writing anything"
+    assert message(shell, "p.finish()") == said
+
+
+def test_a_page_whose_checks_failed_keeps_nobody_waiting(shell, reports):
+    message(shell, 'study = "demo"', PAGE, 'p.check("a holds", False)', "p.finish()")
+    assert not (reports / "demo" / "01_data_verification" / ".step.lock.json").exists()
+    assert shell.user_ns["p"].lock is None
+
+
 def test_a_start_takes_a_record_that_no_longer_holds_and_its_files_away(shell, reports):
     folder = reports / "demo" / "01_data_verification"
     run(shell, 'study = "demo"', PAGE, 'p.write_json({}, "facts.json")', "p.finish()")
