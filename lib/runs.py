@@ -325,7 +325,7 @@ def _move(source: Path, target: Path, names: list[str]) -> None:
         if (source / name).exists():
             if (target / name).is_dir():
                 shutil.rmtree(target / name)
-            (source / name).replace(target / name)
+            (source / name).rename(target / name)
 
 
 def _settle(folder: Path) -> None:

@@ -80,7 +80,7 @@ def test_convolutions_in_float32_are_not_shortened(monkeypatch):
 
 
 def test_results_come_in_order_and_only_a_few_ahead(monkeypatch):
-    monkeypatch.setattr(inference.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(inference.environment, "threads", lambda: 2)
     taken = []
     results = inference.in_threads(lambda n: n * n, (taken.append(n) or n for n in range(20)))
     assert next(results) == 0

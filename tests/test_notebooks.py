@@ -359,7 +359,8 @@ def test_a_notebook_by_itself_from_another_folder_leaves_equal_tables(reports, d
         assert (apart / name).read_bytes() == (own / name).read_bytes(), name
     assert set(states(reports).values()) == {"done"}
     assert [path.name for path in elsewhere.iterdir()] == ["out.ipynb"]
-    assert outputs_of(elsewhere / "out.ipynb") == outputs_of(own / "notebook.ipynb")
+    shown = [outputs_of(path)[3:] for path in (elsewhere / "out.ipynb", own / "notebook.ipynb")]  # after `start`
+    assert shown[0] == shown[1] != []
 
 
 @pytest.mark.study
