@@ -47,8 +47,9 @@ _refuse_another_lib()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from lib import geometry, inference, models, preparation, volumes  # noqa: E402
-from lib.models import unet  # noqa: E402
+from lib import models  # noqa: E402
+from lib.imaging import geometry, intensity, preparation, volumes  # noqa: E402
+from lib.models import trained_model, unet  # noqa: E402
 
 dependencies = ["torch", "numpy", "scipy", "cv2", "pandas", "pydantic", "yaml", "safetensors"]
 
@@ -97,10 +98,10 @@ class _Segmentation(torch.nn.Module):
         stack = _stack(volume)
         _require_several(stack)
         device = next(self.network.parameters()).device
-        model = inference.Model(self.network, self.about, self.about["flip_average"], device)
-        return inference.probability(model, stack)[1]
+        model = trained_model.Model(self.network, self.about, self.about["flip_average"], device)
+        return trained_model.probability(model, stack)[1]
 
-    def measure(self, volume: np.ndarray) -> tuple[volumes.Statistics, preparation.Box]:
+    def measure(self, volume: np.ndarray) -> tuple[intensity.Statistics, preparation.Box]:
         """Intensity statistics and (row, col, height, width) of the head: what one slice needs of its volume.
 
         Args:
@@ -114,7 +115,7 @@ class _Segmentation(torch.nn.Module):
         return preparation.measure(stack, self.about["preparation"])
 
     def preprocess(
-        self, volume: np.ndarray, statistics: volumes.Statistics | None = None, box: preparation.Box | None = None
+        self, volume: np.ndarray, statistics: intensity.Statistics | None = None, box: preparation.Box | None = None
     ) -> torch.Tensor:
         """Slices as the network wants them: cropped to the head, normalised over the volume, of the trained size.
 

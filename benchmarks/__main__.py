@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from benchmarks import heatmaps, phantom, postprocessing, precision, reading, study, threads, training, volumes
-from lib import files, params
+from lib.study import files, params
 
 
 def main() -> None:

@@ -2,7 +2,10 @@
 
 import pandas as pd
 
-from lib import arrays, cases, datasets, looks, params, preprocessing
+from lib import datasets, preprocessing
+from lib.data import arrays, cases
+from lib.study import params
+from lib.verification import case_checks
 
 
 def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
@@ -11,7 +14,7 @@ def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
     folder = datasets.prepare(study.dataset)
     found, _ = datasets.find_cases(dataset, folder, study.groups)
     table = cases.cases_table(found)
-    seen = [looks.look(case, dataset).row for case in found]
+    seen = [case_checks.look(case, dataset).row for case in found]
     for column in ("slices", "height", "width", "sha256"):
         table[column] = [row[column] for row in seen]
     chosen = params.step_params(study, "02_preprocessing")

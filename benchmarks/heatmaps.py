@@ -5,7 +5,9 @@ import time
 import numpy as np
 import torch
 
-from lib import devices, heatmaps, models, prediction
+from lib import losses, models
+from lib.imaging import heatmaps
+from lib.models import devices, inference
 
 ROUNDS = 5
 BATCH, SHAPE, SIGMA = 16, (128, 192), 3.0
@@ -52,9 +54,9 @@ def _step_seconds(
     precision: torch.dtype,
 ) -> float:
     """Forward, loss, backward, step on one batch that lies in memory."""
-    inputs, wanted = prediction.to_input(images, device), torch.from_numpy(targets).to(device)
+    inputs, wanted = inference.to_input(images, device), torch.from_numpy(targets).to(device)
     started = time.perf_counter()
-    loss = heatmaps.loss(prediction.forward(network, inputs, precision), wanted)
+    loss = losses.heatmap_loss(inference.forward(network, inputs, precision), wanted)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lib.datasets import phantom
+from lib.datasets.phantoms import write_images
 
 SUBJECTS = 30
 
@@ -13,7 +13,7 @@ def rows() -> list[dict[str, object]]:
     """Images per second of one core's own time, PNG writing included."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
-        phantom.write_brain(Path(folder), SUBJECTS, seed=1)
+        write_images.write_brain(Path(folder), SUBJECTS, seed=1)
         seconds = time.process_time() - started
         count = len(list(Path(folder).rglob("Patient*.png"))) // 2  # an image and a mask each
     return [

@@ -5,7 +5,9 @@ import time
 import cv2
 import numpy as np
 
-from lib import biometry, files, params, postprocessing, shapes
+from lib.evaluation import postprocessing
+from lib.imaging import ellipse, shapes
+from lib.study import files, params
 
 ROUNDS, REPEATS = 5, 10
 SHAPE, SPACING_MM = (540, 800), (0.15, 0.15)
@@ -41,7 +43,7 @@ def _case() -> postprocessing.Prediction:
     """A head with a cavum and a ventricle, and specks of every class on it and around it."""
     mask = np.zeros(SHAPE, np.uint8)
     for index, (centre, major, minor, angle_deg) in ELLIPSES.items():
-        mask[biometry.fill_ellipse(biometry.Ellipse(centre, major, minor, angle_deg), SHAPE)] = index
+        mask[ellipse.fill_ellipse(ellipse.Ellipse(centre, major, minor, angle_deg), SHAPE)] = index
     draw = np.random.default_rng(0)
     for row, col, index in zip(
         draw.integers(0, 534, SPECKS), draw.integers(0, 794, SPECKS), draw.integers(0, 4, SPECKS)

@@ -6,7 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from lib import cases, datasets, params, verification
+from lib import datasets
+from lib.data import cases
+from lib.imaging import image_files
+from lib.study import params
+from lib.verification import verify
 
 ROUNDS = 5
 
@@ -23,7 +27,7 @@ def rows(study: params.Study) -> list[dict[str, object]]:
             list(pool.map(_decode, found))
         bare.append(len(found) / (time.perf_counter() - started))
         started = time.perf_counter()
-        verified = verification.verify(dataset, study.dataset, folder, study.groups, study.exclude)
+        verified = verify.check_dataset(dataset, study.dataset, folder, study.groups, study.exclude)
         ours.append(len(verified.cases) / (time.perf_counter() - started))
     ratios = np.array(ours) / np.array(bare)
     return [
@@ -39,4 +43,4 @@ def rows(study: params.Study) -> list[dict[str, object]]:
 
 
 def _decode(case: cases.Case) -> list[np.ndarray]:
-    return [cases.read_pixels(path) for path in (case.image, *case.mask)]
+    return [image_files.read_pixels(path) for path in (case.image, *case.mask)]

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from lib import files
+from lib.study import files
 
 
 def rows() -> list[dict[str, object]]:

@@ -6,7 +6,12 @@ import numpy as np
 import torch
 
 from benchmarks.data import prepared
-from lib import arrays, devices, models, params, prediction, tasks, training
+from lib import models
+from lib.data import arrays
+from lib.models import devices, inference
+from lib.study import params
+from lib.training import batches, objectives
+from lib.training.loop import Learner, begin, train_epoch
 
 ROUNDS = 5
 IMAGES = 160  # a round: long enough to be timed, short enough that both ways meet the same machine
@@ -18,14 +23,14 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     chosen = params.step_params(study, "04_training")
     network = models.describe(params.step_params(study, "03_model"), data.images.shape[1])
     steps = (ROUNDS + 1) * -(-IMAGES // chosen.batch_size)  # a schedule must not end before the last round
-    learner, moving = training.begin(chosen, network, data, steps)
+    learner, moving = begin(chosen, network, data, steps)
     order = np.resize(np.arange(len(data.names)), IMAGES)
-    cases = training.AugmentedCases(data, chosen, learner.task)
+    cases = batches.AugmentedCases(data, chosen, learner.task)
     bare, loop = [], []
     for epoch in range(ROUNDS + 1):  # the first round warms up
         bare.append(_bare_seconds(learner, moving, data, chosen))
         started = time.perf_counter()
-        training.train_epoch(learner, moving, training.batches(cases, order, epoch, chosen), chosen)
+        train_epoch(learner, moving, batches.load(cases, order, epoch, chosen), chosen)
         loop.append(time.perf_counter() - started)
     ratios = np.array(bare[1:]) / np.array(loop[1:])
     return [
@@ -40,15 +45,15 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     ]
 
 
-def _bare_seconds(learner: training.Learner, moving: dict, data: arrays.Arrays, chosen: params.TrainingParams) -> float:
+def _bare_seconds(learner: Learner, moving: dict, data: arrays.Arrays, chosen: params.TrainingParams) -> float:
     """Forward, loss, backward, step on one batch that lies in memory."""
     network, optimizer = learner.network.train(), moving["optimizer"]
     rows = np.arange(min(chosen.batch_size, len(data.names)))
-    inputs = prediction.to_input(data.images[rows], learner.device)
-    reference = torch.as_tensor(tasks.targets(learner.task, data, rows)).to(learner.device)
+    inputs = inference.to_input(data.images[rows], learner.device)
+    reference = torch.as_tensor(objectives.targets(learner.task, data, rows)).to(learner.device)
     started = time.perf_counter()
     for _ in range(IMAGES // chosen.batch_size):
-        loss = learner.task.loss(prediction.forward(network, inputs, learner.precision), reference)
+        loss = learner.task.loss(inference.forward(network, inputs, learner.precision), reference)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

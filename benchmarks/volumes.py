@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from skimage import exposure, transform
 
-from lib import biometry, cases, files, geometry, volumes
+from lib.imaging import ellipse, geometry, image_files, intensity, volumes
+from lib.study import files
 
 ROUNDS, PATIENTS = 3, 4
 LEVEL, PERCENTILES, SIZE = 0.1, (10.0, 99.0), (256, 256)
@@ -48,7 +49,7 @@ def _seconds(way: Callable[[np.ndarray], np.ndarray], volume: np.ndarray) -> flo
 
 def _ours(volume: np.ndarray) -> np.ndarray:
     mapping = geometry.fit(volume.shape[1:3], SIZE, volumes.content_box(volume, LEVEL))
-    measured = volumes.statistics(volume[(slice(None), *mapping.crop)], PERCENTILES)
+    measured = intensity.statistics(volume[(slice(None), *mapping.crop)], PERCENTILES)
     return volumes.to_network(volume, mapping, measured)
 
 
@@ -87,13 +88,13 @@ def _volumes() -> tuple[str, list[np.ndarray]]:
 
 def _read(patient: Path) -> np.ndarray:
     slices = [path for path in patient.glob("*.tif") if re.search(r"_\d+$", path.stem)]
-    return np.stack([cases.read_pixels(p) for p in sorted(slices, key=lambda p: int(p.stem.rpartition("_")[2]))])
+    return np.stack([image_files.read_pixels(p) for p in sorted(slices, key=lambda p: int(p.stem.rpartition("_")[2]))])
 
 
 def _drawn(seed: int) -> np.ndarray:
     """A speckled ellipse in 24 slices of 256 x 256 pixels."""
     draw = np.random.default_rng(seed)
-    head = biometry.fill_ellipse(biometry.Ellipse((128, 128), 220, 170, 90), SIZE)
+    head = ellipse.fill_ellipse(ellipse.Ellipse((128, 128), 220, 170, 90), SIZE)
     return np.where(
         head[..., None], draw.integers(40, 256, (24, *SIZE, 3)), draw.integers(0, 9, (24, *SIZE, 3))
     ).astype(np.uint8)

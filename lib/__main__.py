@@ -1,4 +1,4 @@
-"""Command line: python -m lib study|why|step|download|verify|report|check-report|imports."""
+"""Command line: python -m lib study|why|step|download|verify|report|check-report."""
 
 import argparse
 import logging
@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from lib import environment, files, params
+from lib.study import environment, files, params
 
 STOPPED = "stopped; what had ended is kept, and the same command goes on from there"
 
@@ -40,7 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
     fetched.add_argument("name", help="of a data set in data/sources.yaml")
     fetched.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="folder of raw data (data/raw)")
     fetched.add_argument("--url", nargs="+", default=[], help="addresses instead of those in data/sources.yaml")
-    commands.add_parser("imports", help="who imports whom in lib, floor by floor")
     given = parser.parse_args(arguments)
     try:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows the rest
@@ -68,47 +67,42 @@ def fail(text: str, status: int) -> int:
 def run(given: argparse.Namespace) -> int:
     """Runs one parsed command; imports only what it needs, so that the short ones are short."""
     environment.check()
-    if given.command == "imports":
-        from lib import floors
-
-        print(floors.drawing())
-        return 0
     if given.command == "verify":
-        from lib import advice
+        from lib.report import folder_check
 
-        text, sound = advice.report_on(given.folder)
+        text, sound = folder_check.report_on(given.folder)
         print(text)
         return int(not sound)
     if given.command == "download":
-        from lib import download
+        from lib.download import download
 
         say = partial(print, flush=True)
         ready = download.download(given.name, given.to, given.url, say, partial(say, file=sys.stderr))
         return int(not ready)
     study = params.read_study(files.study_file(given.name))
     if given.command == "step":
-        from lib import graph
+        from lib import pipeline
 
         logging.basicConfig(level=logging.ERROR)  # papermill warns of each key that its notebook does not use
-        graph.execute(study, given.step)
+        pipeline.execute(study, given.step)
         return 0
     if given.command == "report":
-        from lib import report
+        from lib.report import build
 
-        report.build(study)
+        build.write_pdf(study)
         return 0
     if given.command == "check-report":
-        from lib import report
+        from lib.report import build
 
-        differences = report.check(study)
+        differences = build.check(study)
         print("\n".join(differences) or "the printed tables that can be made again follow from the long ones")
         return int(bool(differences))
-    from lib import graph
+    from lib import pipeline
 
     if given.command == "why":
-        print(graph.explain(study))
+        print(pipeline.explain(study))
         return 0
-    status = graph.run(study, given.cores, given.data, given.landmarks)
+    status = pipeline.run(study, given.cores, given.data, given.landmarks)
     if status == 0:
         print(files.study_folder(study.study) / "report.pdf")
     return status

@@ -132,3 +132,22 @@ def combined(logits: torch.Tensor, reference: torch.Tensor, mixture: Mixture) ->
     if mixture.dice > 0:
         total = total + mixture.dice * soft_dice(logits, reference, mixture.dice_class_weights)
     return total
+
+
+BLANK_LOSS = 1.0  # of a network that shows nothing: only what scores less has learnt something
+
+
+def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Squared error of the heatmaps over that of a blank output, mean over images, float32.
+
+    Nearly all of a heatmap is 0, so the plain mean of squares is tiny for a network that shows nothing, and a small
+    number looks like success. Here nothing scores BLANK_LOSS, and perfect maps 0.
+
+    Args:
+        predicted: (N, C, h, w) of any float type.
+        target: (N, C, h, w); one without any height counts as if its squares summed to 1.
+    """
+    target = target.float()
+    missed = ((predicted.float() - target) ** 2).sum(dim=(1, 2, 3))  # (N,)
+    blank = (target**2).sum(dim=(1, 2, 3))
+    return (missed / torch.where(blank > 0, blank, 1.0)).mean()

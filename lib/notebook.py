@@ -16,7 +16,10 @@ from IPython.core.getipython import get_ipython
 from IPython.display import SVG, Image, display
 from matplotlib.figure import Figure
 
-from lib import datasets, devices, environment, figures, files, locks, params, provenance, records, tables
+from lib import datasets
+from lib.models import devices
+from lib.report import figures, tables
+from lib.study import environment, files, locks, params, provenance, steps
 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of runs by hand, and of those with the study file's values
 SHOWN_WIDTH = 800  # pixels on the screen; the file has more
@@ -41,7 +44,7 @@ class Page:
 
     params: Any
     study: params.Study
-    step: records.Step
+    step: steps.Step
     folder: Path
     before: dict[str, Any]
     started: float
@@ -59,7 +62,7 @@ class Page:
         Raises:
             ValueError: that step has not run to its end.
         """
-        step = records.Step(name, run)
+        step = steps.Step(name, run)
         if not step.record_file(self.study.study).is_file():
             raise ValueError(f"{step.label} of study {self.study.study} has not run; run that notebook first")
         return step.folder(self.study.study)
@@ -70,7 +73,7 @@ class Page:
         Raises:
             ValueError: a run of this study's folds and seeds has not ended.
         """
-        for step in records.training_steps(self.study):
+        for step in steps.training_steps(self.study):
             self.of(step.name, step.run)
         return files.study_folder(self.study.study) / "04_training"
 
@@ -80,7 +83,7 @@ class Page:
         Raises:
             ValueError: such a study has not been run.
         """
-        records.compared_digests(self.study)
+        steps.compared_digests(self.study)
         return {name: files.study_folder(name) for name in self.params.compare_with}
 
     @property
@@ -139,7 +142,7 @@ class Page:
                 raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
             files.write_json(timing, measure(self.started))
             device, own = devices.describe(self.params.device), self.params.model_dump()
-            records.write_record(self.folder, self.step, own, self.checks, device, self.before)
+            steps.write_record(self.folder, self.step, own, self.checks, device, self.before)
         finally:
             locks.release(self.lock)
             self.lock = None
@@ -162,7 +165,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     """
     environment.begin()
     environment.use_threads()
-    step_name = name.removesuffix(records.OF_LANDMARKS)
+    step_name = name.removesuffix(steps.OF_LANDMARKS)
     model = params.STEPS[step_name]
     given = given_values(namespace)
     where = f"parameters of {name}"
@@ -172,7 +175,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     if faults:
         raise ValueError(params.format_faults(where, faults))
     study = params.read_study(files.study_file(given["study"]))
-    expected = records.notebook_file(step_name, study).stem
+    expected = steps.notebook_file(step_name, study).stem
     if name != expected:
         raise ValueError(
             f"{name} cannot evaluate study {study.study}, whose landmarks = {study.landmarks!r}; run {expected}"
@@ -185,19 +188,19 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     for key in set(params.Study.model_fields) - set(model.model_fields):
         namespace.pop(key, None)
     typed = model.model_validate(params.step_params(study, step_name).model_dump() | mine)
-    differs = {k: v for k, v in mine.items() if v != getattr(study, k) and k not in records.SET_BY_GRAPH}
-    step = records.Step(step_name, (typed.fold, typed.seed) if step_name == "04_training" else None)
+    differs = {k: v for k, v in mine.items() if v != getattr(study, k) and k not in steps.SET_BY_GRAPH}
+    step = steps.Step(step_name, (typed.fold, typed.seed) if step_name == "04_training" else None)
     datasets.of(study)
     if step_name == "01_data_verification":
         datasets.prepare(study.dataset)
-    before = records.snapshot(step, study)
+    before = steps.snapshot(step, study)
     folder, lock = take_folder(step, study, differs)
     clear(folder, is_training=step.run is not None)
     print(f"{step.label} of study {study.study}" + _said_by_hand(folder, step, study, differs))
     return Page(typed, study, step, folder, before, time.time(), lock)
 
 
-def destination(step: records.Step, study: params.Study, differs: dict[str, Any]) -> Path:
+def destination(step: steps.Step, study: params.Study, differs: dict[str, Any]) -> Path:
     """The folder that a run writes to; a run by hand never writes over what the study has.
 
     The graph writes to the step's own folder. So does a run by hand with the study file's values while the step has
@@ -209,12 +212,12 @@ def destination(step: records.Step, study: params.Study, differs: dict[str, Any]
         differs: keys and values that are not the study file's.
     """
     own = step.folder(study.study)
-    if environment.by_graph() or not (differs or records.stale_reasons(step, study) == []):
+    if environment.by_graph() or not (differs or steps.stale_reasons(step, study) == []):
         return own
     return files.study_folder(study.study) / BY_HAND / name_of(differs) / step.label
 
 
-def take_folder(step: records.Step, study: params.Study, differs: dict[str, Any]) -> tuple[Path, BaseFileLock]:
+def take_folder(step: steps.Step, study: params.Study, differs: dict[str, Any]) -> tuple[Path, BaseFileLock]:
     """The folder that a run writes to, held by this process; arguments as of `destination`."""
     folder = destination(step, study, differs)
     lock = locks.hold(folder / locks.STEP, f"{step.label} of study {study.study}")
@@ -234,7 +237,7 @@ def name_of(differs: dict[str, Any]) -> str:
     return plain if plain == said else f"{plain}-{files.digest(differs)[:6]}"
 
 
-def _said_by_hand(folder: Path, step: records.Step, study: params.Study, differs: dict[str, Any]) -> str:
+def _said_by_hand(folder: Path, step: steps.Step, study: params.Study, differs: dict[str, Any]) -> str:
     """What a person must know of where this run writes; nothing where it is the step's own folder."""
     if folder == step.folder(study.study):
         return ""
@@ -293,7 +296,7 @@ def clear(folder: Path, is_training: bool) -> None:
     for path in sorted(folder.rglob(".writing-*")):
         path.unlink()
     for path in folder.iterdir():
-        if is_training and path.name not in ("figures", "tables", records.EXECUTED):
+        if is_training and path.name not in ("figures", "tables", steps.EXECUTED):
             continue
         if path.name.startswith("."):
             continue

@@ -10,23 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import (
-    arrays,
-    augmentation,
-    datasets,
-    environment,
-    files,
-    geometry,
-    locks,
-    metrics,
-    points,
-    preparation,
-    provenance,
-    volumes,
-)
-from lib.arrays import Arrays
-from lib.geometry import Geometry
-from lib.params import PreprocessingParams
+from lib import datasets, metrics
+from lib.data import arrays
+from lib.data.arrays import Arrays
+from lib.datasets import samples
+from lib.imaging import geometry, head_points, intensity, preparation, volumes
+from lib.imaging.geometry import Geometry
+from lib.study import array_files, environment, files, locks, provenance
+from lib.study.params import PreprocessingParams
 
 
 @dataclass(frozen=True)
@@ -52,17 +43,22 @@ def fingerprint(source: Source) -> str:
     Of the code, what this data set's files go through: another data set's module changes nothing here.
     """
     dataset, table = source.dataset, source.table
-    used = {"lib.geometry", "lib.cases", *(_module(read) for read in (dataset.read_mask, dataset.read_image))}
-    used |= {"lib.volumes"} if dataset.volumes else set()
+    used = {
+        "lib.imaging.geometry",
+        "lib.data.cases",
+        "lib.imaging.image_files",
+        *(_module(read) for read in (dataset.read_mask, dataset.read_image)),
+    }
+    used |= {"lib.imaging.volumes", "lib.imaging.intensity"} if dataset.volumes else set()
     depends = {"cases": list(zip(table["case"], table["sha256"])), "classes": list(dataset.classes)}
     if source.points is not None:
-        used.add("lib.points")
+        used.add("lib.imaging.head_points")
         depends["points"] = source.points.to_csv(index=False)
         if source.chosen.heatmap_sigma_unit == "mm":  # pixel sizes lie in a table that no case's hash covers
             depends["pixel_mm"] = table[["spacing_row_mm", "spacing_col_mm"]].to_csv(index=False)
     code = provenance.module_hashes({name for name in used if provenance.module_file(name) is not None})
     depends["preparation"] = prepared_how(source)
-    own = {name: provenance.module_hash(name) for name in ("lib.preprocessing", "lib.preparation")}
+    own = {name: provenance.module_hash(name) for name in ("lib.preprocessing", "lib.imaging.preparation")}
     return files.digest(depends | {"code": code | own})[:16]
 
 
@@ -93,7 +89,7 @@ def preprocess(source: Source, say: Callable[[str], None] = print) -> Arrays:
     folder = files.processed_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locks.held(folder.with_name(f".{name}.lock"), "preprocessing"):  # two studies may want the same arrays
-        wrong = arrays.byte_fault(name)
+        wrong = array_files.byte_fault(name)
         if wrong is not None:
             if folder.is_dir():
                 say(f"data/processed/{name}: {wrong}; the arrays are made again")
@@ -102,21 +98,14 @@ def preprocess(source: Source, say: Callable[[str], None] = print) -> Arrays:
 
 
 def _make(folder: Path, source: Source) -> None:
-    """Writes the arrays in a folder of their own that gets its name when all is there."""
-    making = folder.with_name(f".making-{folder.name}")
-    shutil.rmtree(making, ignore_errors=True)  # left by a process that was killed
-    making.mkdir()
-    try:
-        rows = _write_volumes(making, source) if source.dataset.volumes else _write_images(making, source)
-        rows["sigma"] = np.nan if source.points is None else _write_points(making, source, rows)
-        files.write_csv(making / "geometry.csv", rows)
-        described, how = arrays.describe(making), prepared_how(source)
-        about = {"fingerprint": folder.name, "files": described, "preparation": how}
-        files.write_json(making / "dataset.json", about)
-        shutil.rmtree(folder, ignore_errors=True)  # not there, or no longer as it was made
-        making.rename(folder)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+    """Writes the arrays, whole or not at all."""
+    shutil.rmtree(folder, ignore_errors=True)  # not there, or no longer as it was made
+    with files.replacing_folder(folder) as new:
+        rows = _write_volumes(new, source) if source.dataset.volumes else _write_images(new, source)
+        rows["sigma"] = np.nan if source.points is None else _write_points(new, source, rows)
+        files.write_csv(new / "geometry.csv", rows)
+        about = {"fingerprint": folder.name, "files": array_files.describe(new), "preparation": prepared_how(source)}
+        files.write_json(new / "dataset.json", about)
 
 
 def _memory(folder: Path, source: Source, rows: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +121,7 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
     images, masks = _memory(folder, source, len(table), 1)
 
     def put(place: int) -> Geometry:
-        image, mask = datasets.read_case(source.dataset, table.iloc[place])
+        image, mask = samples.read_case(source.dataset, table.iloc[place])
         prepared = preparation.prepare(image, how)
         images[place] = prepared.images[0]
         masks[place] = geometry.mask_to_network(mask, prepared.mapping, classes)
@@ -153,7 +142,7 @@ def _write_volumes(folder: Path, source: Source) -> pd.DataFrame:
     images, masks = _memory(folder, source, int(firsts[-1]), source.dataset.channels)
 
     def put(place: int) -> Geometry:
-        volume, mask = datasets.read_case(source.dataset, table.iloc[place])
+        volume, mask = samples.read_case(source.dataset, table.iloc[place])
         prepared = preparation.prepare(volume, how)
         rows = slice(firsts[place], firsts[place + 1])
         images[rows] = prepared.images
@@ -183,7 +172,7 @@ def _write_points(folder: Path, source: Source, rows: pd.DataFrame) -> np.ndarra
     Raises:
         ValueError: a standard deviation in mm, and a case without pixel size.
     """
-    native = points.as_arrays(source.points, rows["case"].tolist())  # (N, P, 2)
+    native = head_points.as_arrays(source.points, rows["case"].tolist())  # (N, P, 2)
     mappings = [Geometry(**row) for row in rows[geometry.GEOMETRY_COLUMNS].to_dict("records")]
     mapped = [geometry.points_to_network(each, mapping) for each, mapping in zip(native, mappings)]
     np.save(folder / "points.npy", np.array(mapped, np.float32))
@@ -205,7 +194,7 @@ def round_trip(source: Source, prepared: Arrays, names: list[str]) -> pd.DataFra
     rows, classes, about = [], source.dataset.classes, source.table.set_index("case")
     for name in names:
         of_case = prepared.rows([name])
-        native = datasets.read_mask(source.dataset, about.loc[name])
+        native = samples.read_mask(source.dataset, about.loc[name])
         seen = prepared.masks[of_case]
         shares = np.stack([seen == index for index in range(len(classes))], axis=1).astype(np.float32)
         depth = native.shape[0] if native.ndim == 3 else 1
@@ -229,7 +218,7 @@ def lost(source: Source, prepared: Arrays) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
 
     def count(row: dict) -> list:
-        mask = datasets.read_mask(source.dataset, row) > 0
+        mask = samples.read_mask(source.dataset, row) > 0
         of_case = prepared.rows([row["case"]])
         kept = mask[prepared.slices[of_case]]
         inside = kept[(slice(None), *prepared.geometry_of(row["case"]).crop)]
@@ -246,7 +235,7 @@ def rows_are_whole(source: Source, prepared: Arrays) -> bool:
     return bool((held.reindex(source.table["case"]).to_numpy() == source.table["slices"].to_numpy() - dropped).all())
 
 
-def network_views(prepared: Arrays, shown: datasets.Samples, channel: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def network_views(prepared: Arrays, shown: samples.Samples, channel: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Images and masks of some cases as the network gets them, to look at: (h, w) uint8 each.
 
     Args:
@@ -259,7 +248,7 @@ def network_views(prepared: Arrays, shown: datasets.Samples, channel: int) -> tu
         of_case = prepared.rows([name])
         row = of_case[np.argmin(np.abs(prepared.slices[of_case] - at))]
         image = prepared.images[row, channel]
-        images.append(augmentation.displayable(image, image))
+        images.append(intensity.displayable(image, image))
         masks.append(prepared.masks[row])
     return images, masks
 

@@ -11,22 +11,15 @@ import torch
 from PIL import Image
 from scipy.special import ellipe
 
-from lib import (
-    cases,
-    datasets,
-    evaluation,
-    files,
-    geometry,
-    inference,
-    models,
-    params,
-    preparation,
-    preprocessing,
-    splits,
-    training,
-    verification,
-)
-from lib.arrays import Arrays
+from lib import datasets, models, preprocessing
+from lib.data import cases, splits
+from lib.data.arrays import Arrays
+from lib.evaluation import segmentation
+from lib.imaging import geometry, image_files, preparation
+from lib.models import trained_model
+from lib.study import files, params
+from lib.training import loop
+from lib.verification import verify
 
 OUTLINE_PX = 2.5  # thickness of HC18's drawn outlines; their centre-line is the truth
 
@@ -191,16 +184,16 @@ def write_lgg(folder: Path, patients: tuple[Patient, ...] = PATIENTS) -> Path:
     return folder
 
 
-def volume_bench(folder: Path) -> evaluation.Bench:
+def volume_bench(folder: Path) -> segmentation.Bench:
     """PATIENTS from raw folder to arrays, dealt to three folds; 05_evaluation's folder is empty."""
     dataset = datasets.DATASETS["lgg"]
-    table = verification.verify(dataset, "lgg", write_lgg(folder / "raw")).cases
+    table = verify.check_dataset(dataset, "lgg", write_lgg(folder / "raw")).cases
     chosen = step_params("02_preprocessing", image_size=[32, 32], end_slices_dropped=1, crop_level=0.1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
         prepared = preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))
     folds = splits.assign_folds(table, 3, seed=0)
-    return evaluation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
+    return segmentation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
 
 
 def image_bench(
@@ -209,7 +202,7 @@ def image_bench(
     references: list[np.ndarray],
     spacing_mm: float = float("nan"),
     folds: int = 3,
-) -> evaluation.Bench:
+) -> segmentation.Bench:
     """Images and references of 32 x 32 pixels at network and native size, two in turn to each of some folds.
 
     An image holds the probability that `says_its_image` predicts for it, 0 to 255.
@@ -242,8 +235,8 @@ def image_bench(
         preparation=of_images(32, 32),
     )
     table = hashed(table)
-    dataset = replace(datasets.DATASETS["hc18"], read_mask=lambda paths: cases.read_pixels(*paths))
-    return evaluation.Bench(table, dealt, arrays, dataset, folder / "05_evaluation")
+    dataset = replace(datasets.DATASETS["hc18"], read_mask=lambda paths: image_files.read_pixels(*paths))
+    return segmentation.Bench(table, dealt, arrays, dataset, folder / "05_evaluation")
 
 
 def hashed(table: pd.DataFrame) -> pd.DataFrame:
@@ -257,11 +250,11 @@ def says_its_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
     return np.concatenate([255.0 - images, images], axis=1) / np.float32(255)
 
 
-def verified(folder: Path) -> verification.Verification:
+def verified(folder: Path) -> verify.Verification:
     """What 01_data_verification finds in an HC18 folder; it is not searched against the data sets at hand."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "at_hand", lambda _: {})
-        return verification.verify(datasets.DATASETS["hc18"], "hc18", folder)
+        return verify.check_dataset(datasets.DATASETS["hc18"], "hc18", folder)
 
 
 def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
@@ -342,12 +335,12 @@ class TinyStudy:
     """A study from raw folder to evaluated folds, on drawn heads."""
 
     drawn: list[Head]
-    found: verification.Verification
+    found: verify.Verification
     table: pd.DataFrame
     folds: pd.DataFrame
-    bench: evaluation.Bench
+    bench: segmentation.Bench
     trainings: Path
-    measured: evaluation.Evaluation
+    measured: segmentation.Evaluation
 
 
 def tiny_study(folder: Path) -> TinyStudy:
@@ -364,10 +357,10 @@ def tiny_study(folder: Path) -> TinyStudy:
         prepared = preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))
     for fold in (0, 1):
         run = folder / "trainings" / files.run_name(fold, 0)
-        training.fit(training_params(fold=fold, epochs=8), NETWORK, prepared, splits.parts(folds, fold), run, print)
-    bench = evaluation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
+        loop.fit(training_params(fold=fold, epochs=8), NETWORK, prepared, splits.parts(folds, fold), run, print)
+    bench = segmentation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
     chosen = step_params("05_evaluation", folds=[0, 1], device="cpu", precision="float32")
-    measured = evaluation.evaluate_all(chosen, bench, folder / "trainings")
+    measured = segmentation.evaluate_all(chosen, bench, folder / "trainings")
     return TinyStudy(drawn, found, table, folds, bench, folder / "trainings", measured)
 
 
@@ -395,7 +388,7 @@ def write_weights(path: Path, prepared: dict[str, object], precision: str = "flo
     return path
 
 
-def model(prepared: dict[str, object], flip_average: bool = False, **changes: object) -> inference.Model:
+def model(prepared: dict[str, object], flip_average: bool = False, **changes: object) -> trained_model.Model:
     """A small U-Net with fresh weights, to be used on native images."""
     about = {"preparation": prepared, "training_precision": "float32"}
-    return inference.Model(network(**changes), about, flip_average, torch.device("cpu"))
+    return trained_model.Model(network(**changes), about, flip_average, torch.device("cpu"))

@@ -7,28 +7,17 @@ import numpy as np
 import pandas as pd
 from pypdf import PdfReader
 
-from lib import (
-    cases,
-    comparison,
-    datasets,
-    figures,
-    files,
-    identity,
-    landmarks,
-    looks,
-    measurement,
-    params,
-    patients,
-    pointing,
-    points,
-    records,
-    report,
-    rounding,
-    splits,
-    tables,
-    verification,
-    views,
-)
+from lib import datasets
+from lib.data import cases, splits
+from lib.evaluation import biometry, comparison, landmarks, training_precision
+from lib.imaging import head_points
+from lib.report import build, figures, tables
+from lib.report.content import read_table
+from lib.report.summaries import biometry_errors, landmark_errors, paired, patients
+from lib.report.summaries import dice as summaries_dice
+from lib.report.summaries.dice import detection, per_class
+from lib.study import files, params, steps
+from lib.verification import case_checks, landmark_audit, overview, rehosted
 
 CASES = 20
 SLICES = 24  # of the first volume; the others have up to 3 fewer
@@ -87,14 +76,14 @@ def write_verification(study: params.Study) -> None:
     seen = pd.DataFrame({"case": table["case"], "area_fraction": np.linspace(0, 0.3, CASES)})
     seen["border_gap"], seen["contrast"] = np.linspace(0, 0.3, CASES), np.linspace(-0.2, 0.2, CASES)
     folds = splits.assign_folds(table, study.fold_count, study.split_seed, study.validation_subjects)
-    colours = {"case00": looks.Look({}, [], {(0, 0, 0): 90_000, (255, 0, 0): 17_345}, None)}
+    colours = {"case00": case_checks.Look({}, [], {(0, 0, 0): 90_000, (255, 0, 0): 17_345}, None)}
     files.write_csv(at / "cases.csv", table)
     files.write_csv(at / "findings.csv", findings_of(study))
     files.write_csv(at / "folds.csv", folds)
-    tables.save(verification.overview(table, seen), at / "tables" / "overview")
-    tables.save(verification.by_group(table, seen), at / "tables" / "groups")
-    tables.save(verification.colour_table(colours), at / "tables" / "colours")
-    tables.save(pd.DataFrame(columns=identity.IDENTITY_COLUMNS), at / "tables" / "identity")
+    tables.save(overview.facts(table, seen), at / "tables" / "overview")
+    tables.save(overview.by_group(table, seen), at / "tables" / "groups")
+    tables.save(overview.colour_table(colours), at / "tables" / "colours")
+    tables.save(pd.DataFrame(columns=rehosted.IDENTITY_COLUMNS), at / "tables" / "identity")
     tables.save(audit_of(study, table), at / "tables" / "landmark-audit")
     figures.save(figures.folds(table, folds), at / "figures" / "folds")
     figures.save(figures.sizes(table), at / "figures" / "sizes")
@@ -103,12 +92,12 @@ def write_verification(study: params.Study) -> None:
 def audit_of(study: params.Study, table: pd.DataFrame) -> pd.DataFrame:
     """The audit of heads of 200 by 160 pixels; empty where no landmarks are learnt."""
     if study.landmarks == "none":
-        return verification.audit_summary(pd.DataFrame())
-    heads = points.axis_ends((135.0, 200.0), 200.0, 160.0, 12.0)
-    marks = pd.DataFrame([heads.ravel()] * CASES, columns=points.POINT_COLUMNS)
+        return overview.audit_summary(pd.DataFrame())
+    heads = head_points.axis_ends((135.0, 200.0), 200.0, 160.0, 12.0)
+    marks = pd.DataFrame([heads.ravel()] * CASES, columns=head_points.POINT_COLUMNS)
     marks.insert(0, "case", table["case"])
     marks["px_to_mm"], marks["published_split"] = table["spacing_row_mm"], ""
-    return verification.audit_summary(landmarks.audit(marks, table, {})[0])
+    return overview.audit_summary(landmark_audit.audit(marks, table, {})[0])
 
 
 def write_preprocessing(study: params.Study) -> None:
@@ -199,13 +188,13 @@ def write_regions(study: params.Study) -> None:
     lost = files.read_csv(folder(study, "02_preprocessing/lost.csv"), [])
     files.write_csv(at / "precision.csv", rounded_of(study))
     made = {
-        "precision": rounding.summary(rounded_of(study)),
-        "per_class": tables.per_class(long),
-        "detection": tables.detection(long),
-        "confusion": tables.confusion(confusion),
-        "folds": tables.by_part(long, "fold"),
-        "groups": tables.by_part(long.join(group, on="case"), "group"),
-        "effect": tables.effect(long),
+        "precision": training_precision.summary(rounded_of(study)),
+        "per_class": per_class(long),
+        "detection": detection(long),
+        "confusion": summaries_dice.confusion(confusion),
+        "folds": summaries_dice.by_part(long, "fold"),
+        "groups": summaries_dice.by_part(long.join(group, on="case"), "group"),
+        "effect": summaries_dice.effect(long),
         "baselines": pd.DataFrame([baseline | {"dice": 0.505, "dice_low": 0.41, "dice_high": 0.6}]),
         "patients": patients.listed(long, manifest),
         "patient-dice": patients.summary(long, manifest),
@@ -228,7 +217,9 @@ def rounded_of(study: params.Study, precision: str = "float32") -> pd.DataFrame:
         values = [0.74 * amount, 0.37 * amount] if by_line else [1 - 0.0124 * amount, 2.5 * amount, 0.046 * amount]
         for name in ("ofd", "bpd") if by_line else study.classes[1:]:
             rows.append([case, subject, 0, 0, precision, name, *values])
-    return pd.DataFrame(rows, columns=rounding.POINT_CHANGE_COLUMNS if by_line else rounding.MASK_COLUMNS)
+    return pd.DataFrame(
+        rows, columns=training_precision.POINT_CHANGE_COLUMNS if by_line else training_precision.MASK_COLUMNS
+    )
 
 
 def write_pictures(at: Path, names: tuple[str, ...]) -> None:
@@ -241,21 +232,21 @@ def errors_of(study: params.Study) -> pd.DataFrame:
     """Errors of 1 mm and more by the network, of which the first BPD is missed; of 9 and 30 mm by the guesses."""
     rows = []
     for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
-        for route, least in ((pointing.FOUND, 1.0), (pointing.SHAPE, 9.0), (pointing.BLANK, 30.0)):
+        for route, least in ((landmarks.FOUND, 1.0), (landmarks.SHAPE, 9.0), (landmarks.BLANK, 30.0)):
             for line in ("ofd", "bpd"):
-                is_missed = (route, line, place) == (pointing.FOUND, "bpd", 0)
+                is_missed = (route, line, place) == (landmarks.FOUND, "bpd", 0)
                 mm = np.nan if is_missed else least + place / 8 + (line == "bpd") / 4
                 rows.append([case, subject, 0, 0, route, line, mm * 4, mm, mm * 1.25])
-    return pd.DataFrame(rows, columns=pointing.ERROR_COLUMNS)
+    return pd.DataFrame(rows, columns=landmarks.ERROR_COLUMNS)
 
 
 def write_points(study: params.Study) -> None:
     at, errors = folder(study, "05_evaluation"), errors_of(study)
     files.write_csv(at / "cases.csv", errors)
     files.write_csv(at / "precision.csv", rounded_of(study))
-    tables.save(rounding.summary(rounded_of(study)), at / "tables" / "precision")
-    tables.save(views.landmarks(errors), at / "tables" / "points")
-    tables.save(pointing.heatmap_losses(study, folder(study, "04_training")), at / "tables" / "heatmap_loss")
+    tables.save(training_precision.summary(rounded_of(study)), at / "tables" / "precision")
+    tables.save(landmark_errors.landmarks(errors), at / "tables" / "points")
+    tables.save(landmarks.heatmap_losses(study, folder(study, "04_training")), at / "tables" / "heatmap_loss")
     figures.save(figures.landmark_errors(errors), at / "figures" / "error-distribution")
     write_pictures(at, ("worst", "median", "best", "heatmaps"))
 
@@ -272,31 +263,31 @@ def measured(study: params.Study) -> pd.DataFrame:
             for name, error in routes:
                 found = {"predicted_mm": size + error + place * (name == route), "reference_mm": size, "flags": ""}
                 rows.append(key | {"route": name, "quantity": quantity} | found)
-    return pd.DataFrame(rows, columns=measurement.COLUMNS)
+    return pd.DataFrame(rows, columns=biometry.COLUMNS)
 
 
 def shapes_of(study: params.Study) -> pd.DataFrame:
     """Structures of images; without pixel sizes none is measured."""
     if is_of_volumes(study) or study.landmarks != "none":
-        return pd.DataFrame(columns=measurement.SHAPE_COLUMNS)
+        return pd.DataFrame(columns=biometry.SHAPE_COLUMNS)
     rows = []
     for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
         key = {"case": case, "subject": subject, "fold": 0, "seed": 0}
         for name in study.classes[1:]:
             for source, more in (("reference", 0.0), ("predicted", 1.25 + place)):
                 size = 10.0 + more if study.head_classes else np.nan
-                shape = dict.fromkeys(measurement.SHAPE_COLUMNS[6:], size) | {"parts": 1}
+                shape = dict.fromkeys(biometry.SHAPE_COLUMNS[6:], size) | {"parts": 1}
                 rows.append(key | {"class": name, "source": source} | shape)
-    return pd.DataFrame(rows, columns=measurement.SHAPE_COLUMNS)
+    return pd.DataFrame(rows, columns=biometry.SHAPE_COLUMNS)
 
 
 def volumes_of(study: params.Study) -> pd.DataFrame:
     """Voxels of each volume as 05_evaluation counted them; their size is not known."""
     if not is_of_volumes(study):
-        return pd.DataFrame(columns=measurement.VOLUME_COLUMNS)
+        return pd.DataFrame(columns=biometry.VOLUME_COLUMNS)
     long = files.read_csv(folder(study, "05_evaluation/cases.csv"), [])
     sizes = {"reference_voxels": long["tp"] + long["fn"], "predicted_voxels": long["tp"] + long["fp"]}
-    return long.assign(**sizes, reference_ml=np.nan, predicted_ml=np.nan)[measurement.VOLUME_COLUMNS]
+    return long.assign(**sizes, reference_ml=np.nan, predicted_ml=np.nan)[biometry.VOLUME_COLUMNS]
 
 
 def write_biometry(study: params.Study) -> None:
@@ -304,10 +295,10 @@ def write_biometry(study: params.Study) -> None:
     files.write_csv(at / "measurements.csv", long)
     files.write_csv(at / "shapes.csv", shapes)
     files.write_csv(at / "volumes.csv", volumes)
-    tables.save(tables.agreement(long), at / "tables" / "agreement")
-    tables.save(views.shapes(shapes), at / "tables" / "shapes")
-    tables.save(measurement.flagged(long), at / "tables" / "flagged")
-    tables.save(views.volumes(volumes), at / "tables" / "volumes")
+    tables.save(biometry_errors.agreement(long), at / "tables" / "agreement")
+    tables.save(biometry_errors.shapes(shapes), at / "tables" / "shapes")
+    tables.save(biometry.flagged(long), at / "tables" / "flagged")
+    tables.save(biometry_errors.volumes(volumes), at / "tables" / "volumes")
     figures.save(figures.agreement_scatter(long), at / "figures" / "scatter")
     figures.save(figures.bland_altman(long), at / "figures" / "bland-altman")
 
@@ -323,19 +314,19 @@ def write_comparison(study: params.Study) -> None:
     overlaps = pd.DataFrame(columns=comparison.OVERLAP_COLUMNS)
     files.write_csv(at / "comparison.csv", long)
     files.write_csv(at / "overlaps.csv", overlaps)
-    tables.save(views.comparison(long), at / "tables" / "comparison")
-    tables.save(views.references(long), at / "tables" / "references")
-    tables.save(views.overlap_comparison(overlaps), at / "tables" / "overlaps")
+    tables.save(paired.comparison(long), at / "tables" / "comparison")
+    tables.save(paired.references(long), at / "tables" / "references")
+    tables.save(paired.overlap_comparison(overlaps), at / "tables" / "overlaps")
     figures.save(figures.paired_differences(long), at / "figures" / "differences")
     for name in ("05_evaluation", "06_biometry"):
-        files.write_json(records.Step(name).record_file(OTHER), {"outputs": {}})
+        files.write_json(steps.Step(name).record_file(OTHER), {"outputs": {}})
 
 
-def write_record(step: records.Step, study: params.Study, **changed: object) -> None:
-    record = records.snapshot(step, study) | {
+def write_record(step: steps.Step, study: params.Study, **changed: object) -> None:
+    record = steps.snapshot(step, study) | {
         "step": step.label,
-        "own": records.own_values(step, study),
-        "outputs": records.output_hashes(step.folder(study.study)),
+        "own": steps.own_values(step, study),
+        "outputs": steps.output_hashes(step.folder(study.study)),
         "needs": ["timing.json"],
         "checks": [{"claim": f"claim of {step.name}", "holds": True}],
         "commit": "0123456789ab",
@@ -348,7 +339,7 @@ def write_record(step: records.Step, study: params.Study, **changed: object) -> 
 
 
 def write_records(study: params.Study) -> None:
-    for step in records.study_steps(study)[:-1]:
+    for step in steps.study_steps(study)[:-1]:
         write_record(step, study)
 
 
@@ -363,17 +354,17 @@ def text_with(built: Path, content: dict, pages: bool = False) -> str:
     """
     source, pdf = built.parent / "report" / "report.typ", built.with_name("other.pdf")
     files.write_json(source.with_name("content.json"), content)
-    style = (report.TEMPLATE / "style.typ").read_text(encoding="utf-8")
+    style = (build.TEMPLATE / "style.typ").read_text(encoding="utf-8")
     endless = style.replace('paper: "a4"', "width: 210mm, height: auto")
     assert endless != style
     files.write_text(source.with_name("style.typ"), style if pages else endless)
-    pdf.write_bytes(report.typeset(source, DATE))
+    pdf.write_bytes(build.typeset(source, DATE))
     return text_of(pdf)
 
 
 def cells_of(study: params.Study, name: str) -> list[str]:
     """Every cell of a table as it is printed, that says more than a small number does."""
-    columns = tables.printed_cells(report.read_table(study, f"{name}.csv"))
+    columns = tables.printed_cells(read_table(study, f"{name}.csv"))
     cells = [re.sub(r"\s+", " ", cell) for column in columns.values() for cell in column]
     return [cell for cell in cells if len(cell) > 3]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import datasets, files
+from lib import datasets
+from lib.study import files
 
 SKIPPED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "security", "pid", "log", "db")
 # 32 x 48 pixels and two epochs: nothing is learned, but every step runs in seconds.

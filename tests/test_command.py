@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from lib import __main__ as command
-from lib import environment, files, graph
+from lib import __main__, pipeline
+from lib.study import environment, files
 
 STOPPED = "stopped; what had ended is kept, and the same command goes on from there"
 
@@ -44,9 +44,9 @@ def test_what_stops_a_command_is_said_without_a_traceback(monkeypatch, capsys, e
     def explain(_):
         raise error
 
-    monkeypatch.setattr(graph, "explain", explain)
+    monkeypatch.setattr(pipeline, "explain", explain)
     monkeypatch.delenv(environment.ROOT_VARIABLE, raising=False)
-    assert command.main(["why", "demo"]) == status
+    assert __main__.main(["why", "demo"]) == status
     assert capsys.readouterr().err == (said or "reports/demo/report.pdf: No space left on device") + "\n"
 
 
@@ -54,9 +54,9 @@ def test_a_programming_error_keeps_its_traceback(monkeypatch):
     def explain(_):
         raise KeyError("a fault of the code")
 
-    monkeypatch.setattr(graph, "explain", explain)
+    monkeypatch.setattr(pipeline, "explain", explain)
     with pytest.raises(KeyError):
-        command.main(["why", "demo"])
+        __main__.main(["why", "demo"])
 
 
 def test_a_reader_that_closes_its_pipe_ends_the_command_silently():

@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lib import evaluation, files, losses, metrics, patients, tables
+from lib import losses, metrics
+from lib.evaluation import segmentation
+from lib.report.summaries import dice, patients
+from lib.study import files
 
 LOGITS = torch.tensor([[[[2.0, -1.0, 0.5, -3.0]]], [[[1.0, 0.0, -2.0, 3.0]]]])  # (2, 1, 1, 4): two images, one logit
 REFERENCE = torch.tensor([[[1, 0, 1, 0]], [[1, 1, 0, 1]]])
@@ -76,8 +79,8 @@ def long_table(*pairs):
     for place, (reference, predicted) in enumerate(pairs):
         counts = metrics.confusion(reference.astype(np.uint8), predicted.astype(np.uint8), 2)
         key = {"case": f"c{place}", "subject": f"s{place}", "fold": 0, "seed": 0, "class": "lesion", "stage": "post"}
-        rows.append(key | evaluation.class_rows(counts, ["background", "lesion"])["lesion"])
-    return pd.DataFrame(rows, columns=evaluation.COLUMNS)
+        rows.append(key | segmentation.class_rows(counts, ["background", "lesion"])["lesion"])
+    return pd.DataFrame(rows, columns=segmentation.COLUMNS)
 
 
 PAIRS = ((FULL, FULL), (FULL, FULL[:, ::-1]), (FULL, EMPTY), (EMPTY, FULL), (EMPTY, EMPTY))
@@ -85,7 +88,7 @@ PAIRS = ((FULL, FULL), (FULL, FULL[:, ::-1]), (FULL, EMPTY), (EMPTY, FULL), (EMP
 
 def test_means_agree_with_monai_s_that_ignore_empty_references_and_inventions_are_counted_beside():
     theirs = np.nanmean([monai_dice(*pair, ignore_empty=True) for pair in PAIRS])
-    row = tables.per_class(long_table(*PAIRS)).iloc[0]
+    row = dice.per_class(long_table(*PAIRS)).iloc[0]
     assert row["dice"] == pytest.approx(theirs) == pytest.approx(1 / 3)
     assert (row["n"], row["missed"], row["invented"], row["absent"]) == (3, 1, 1, 1)
 

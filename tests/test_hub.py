@@ -12,19 +12,13 @@ import safetensors.torch
 import torch
 
 import hubconf
-from lib import (
-    cases,
-    datasets,
-    evaluation,
-    files,
-    geometry,
-    inference,
-    masks,
-    models,
-    params,
-    preprocessing,
-    volumes,
-)
+from lib import datasets, models, preprocessing
+from lib.data import cases
+from lib.datasets import samples
+from lib.evaluation import segmentation
+from lib.imaging import geometry, intensity, mask_files, volumes
+from lib.models import trained_model
+from lib.study import files, params
 from tests import builders
 from tests.builders import one_thread  # noqa: F401
 from tests.conftest import SKIPPED, python
@@ -300,8 +294,8 @@ def test_a_module_called_lib_that_lies_in_no_file_is_refused_too(monkeypatch):
 
 def evaluated(about, volume, network):
     """The probability of lesion as 05_evaluation computes it."""
-    model = inference.Model(network.to(memory_format=torch.channels_last), about, about["flip_average"], CPU)
-    return inference.probability(model, volume)[1]
+    model = trained_model.Model(network.to(memory_format=torch.channels_last), about, about["flip_average"], CPU)
+    return trained_model.probability(model, volume)[1]
 
 
 @pytest.mark.parametrize("flip_average", [True, False])
@@ -321,15 +315,15 @@ def test_a_phantom_patient_is_segmented_as_the_study_evaluated_it(tmp_path):
     builders.write_weights(weights, bench.arrays.preparation, in_channels=3)
     keys = {"classes": ["background", "lesion"], "folds": [0], "device": "cpu", "threshold_candidates": [0.4, 0.5]}
     chosen = builders.step_params("05_evaluation", postprocessing=["largest_component"], **keys)
-    measured = evaluation.evaluate_run(chosen, bench, weights, 0, 0)
+    measured = segmentation.evaluate_run(chosen, bench, weights, 0, 0)
     model = load(weights_path=str(bench.folder / "models" / "fold0-seed0.safetensors"))
     assert model.about["threshold"] == measured.choices["threshold"].item()
     assert model.about["postprocessing"] == [{"step": "largest_component"}]
     names = set(measured.table["case"])
     assert names
     for row in bench.table[bench.table["case"].isin(names)].to_dict("records"):
-        volume, _ = datasets.read_case(bench.dataset, row)
-        raw = masks.read(bench.predicted("raw", 0, 0, row["case"]))
+        volume, _ = samples.read_case(bench.dataset, row)
+        raw = mask_files.read(bench.predicted("raw", 0, 0, row["case"]))
         assert np.array_equal(model.segment(volume) >= model.about["threshold"], raw == 1)
 
 
@@ -343,10 +337,10 @@ def test_real_patients_are_segmented_as_evaluation_predicts_them(step, tmp_path)
     weights, used = tmp_path / "model.safetensors", tmp_path / "used.safetensors"
     builders.write_weights(weights, prepared, in_channels=3)
     models.complete(weights, used, {"flip_average": True})
-    model, bench = load(weights_path=str(used)), evaluation.Bench(table, None, None, dataset, tmp_path)
+    model, bench = load(weights_path=str(used)), segmentation.Bench(table, None, None, dataset, tmp_path)
     names = table["case"].tolist()
-    for each in evaluation.predicted(bench, inference.load(weights, True, CPU), names):
-        volume, _ = datasets.read_case(dataset, each.row)
+    for each in segmentation.predicted(bench, trained_model.load(weights, True, CPU), names):
+        volume, _ = samples.read_case(dataset, each.row)
         assert np.array_equal(model.segment(volume), each.probability[1]), each.row["case"]
         assert each.probability.shape == (2, *volume.shape[:3])
         assert each.row["case"] == names.pop(0)
@@ -369,7 +363,7 @@ def test_a_volume_becomes_slices_as_lib_volumes_makes_them(model):
     found = model.preprocess(volume)
     assert (found.shape, found.dtype) == ((2, 3, 256, 256), torch.float32)  # end slices are left out, as in training
     mapping = geometry.fit((60, 80), (256, 256), (10, 20, 40, 30))
-    given = volumes.statistics(volume[1:-1, 10:50, 20:50], [10.0, 99.0])
+    given = intensity.statistics(volume[1:-1, 10:50, 20:50], [10.0, 99.0])
     assert np.array_equal(found.numpy(), volumes.to_network(volume[1:-1], mapping, given))
 
 
@@ -378,7 +372,7 @@ def test_size_crop_and_intensities_are_those_of_the_file(tmp_path):
     volume = patient()
     found = load(weights_path=str(path)).preprocess(volume)
     assert found.shape == (2, 3, 32, 48)
-    given = volumes.statistics(volume[1:-1], [5.0, 95.0])  # noise around the box is content at a level of 0
+    given = intensity.statistics(volume[1:-1], [5.0, 95.0])  # noise around the box is content at a level of 0
     assert np.array_equal(found.numpy(), volumes.to_network(volume[1:-1], geometry.fit((60, 80), (32, 48)), given))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import files
+from lib.study import files
 
 # A python that only says its version and notes what it is asked: venv and pip take minutes.
 STUB = """#!/bin/sh

@@ -9,7 +9,8 @@ from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
 from traitlets.config import Config
 
-from lib import datasets, environment, files, notebook, params, records
+from lib import datasets, notebook
+from lib.study import environment, files, params, steps
 
 START = 'from lib.notebook import start\np = start("03_model", globals())'
 PAGE = START.replace("03_model", "01_data_verification")
@@ -36,9 +37,9 @@ DEMO = "\n".join(
 @pytest.fixture
 def reports(tmp_path, monkeypatch):
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
-    monkeypatch.setattr(records, "data_digest", lambda _: "the same")
+    monkeypatch.setattr(steps, "data_digest", lambda _: "the same")
     monkeypatch.setattr(datasets, "prepare", files.raw_folder)  # the phantom is not drawn for this
-    monkeypatch.setattr(records, "input_digests", lambda *_: {})  # parameters are tested here, not the graph
+    monkeypatch.setattr(steps, "input_digests", lambda *_: {})  # parameters are tested here, not the graph
     return tmp_path / "reports"
 
 
@@ -163,7 +164,7 @@ def test_points_are_evaluated_in_the_folder_of_the_same_step(shell, reports):
     page = shell.user_ns["p"]
     assert isinstance(page.params, params.EvaluationParams)
     assert page.folder == reports / "phantom_hc18_landmarks" / "05_evaluation"
-    assert page.step == records.Step("05_evaluation")
+    assert page.step == steps.Step("05_evaluation")
 
 
 @pytest.mark.parametrize(
@@ -374,7 +375,7 @@ def test_a_value_tried_by_hand_leaves_the_study_s_step_done(shell, reports):
     run(shell, 'study = "demo"', PAGE, "p.finish()")
     run(shell, 'study = "demo"\nsplit_seed = 1', PAGE, "p.finish()")
     study = params.read_study(files.study_file("demo"))
-    assert records.stale_reasons(records.Step("01_data_verification"), study) == []
+    assert steps.stale_reasons(steps.Step("01_data_verification"), study) == []
     record = files.read_json(reports / "demo" / "by_hand" / "split_seed-1" / "01_data_verification" / "record.json")
     assert record["own"]["split_seed"] == 1
 
@@ -382,7 +383,7 @@ def test_a_value_tried_by_hand_leaves_the_study_s_step_done(shell, reports):
 def test_a_training_tried_by_hand_has_a_run_of_its_own_and_one_run_once_more_that_of_the_study(
     shell, reports, monkeypatch
 ):
-    monkeypatch.setattr(records, "step_inputs", lambda *_: [])
+    monkeypatch.setattr(steps, "step_inputs", lambda *_: [])
     training = START.replace("03_model", "04_training")
     run(shell, 'study = "demo"\nepochs = 3', training)
     page = shell.user_ns["p"]

@@ -11,12 +11,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import files, masks, params, records
+from lib.imaging import mask_files
+from lib.study import files, params
+from lib.study import steps as study_steps
 from tests.conftest import change_keys, environment, python, run_study
 
 NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
 NOT_A_NOTEBOOK = ("report",)
-OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{records.OF_LANDMARKS}.ipynb"  # a second one of one step
+OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{study_steps.OF_LANDMARKS}.ipynb"  # a second one of one step
 RESULT = re.compile(r"\d\s*%|\b\d+\.\d+")  # 95 %, 0.97
 INTERVAL = "95 % of single measurements"  # what limits of agreement are, not a result
 SPEED = re.compile(r"\d+ images/s")
@@ -36,7 +38,7 @@ def parameters_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 def step_of(path: Path) -> str:
     """The step that a notebook serves."""
-    return path.stem.removesuffix(records.OF_LANDMARKS)
+    return path.stem.removesuffix(study_steps.OF_LANDMARKS)
 
 
 def code(path: Path) -> list[str]:
@@ -467,8 +469,8 @@ def test_a_study_of_volumes_counts_every_voxel_that_was_drawn(kinds_project):
     table = files.read_csv(study / "05_evaluation" / "cases.csv", []).query("stage == 'post'").set_index("case")
     assert (table["tp"] + table["fn"]).to_dict() == truth.loc[table.index, "lesion_voxels"].to_dict()
     for name, fold in zip(table.index, table["fold"]):
-        path = masks.place(study / "05_evaluation" / "predictions", "post", fold, 0, name, is_volume=True)
-        assert masks.read(path).sum() == table.loc[name, ["tp", "fp"]].sum()
+        path = mask_files.place(study / "05_evaluation" / "predictions", "post", fold, 0, name, is_volume=True)
+        assert mask_files.read(path).sum() == table.loc[name, ["tp", "fp"]].sum()
 
 
 @pytest.mark.study

@@ -8,7 +8,12 @@ import pandas as pd
 import pytest
 from skimage.transform import resize
 
-from lib import arrays, cases, datasets, files, geometry, points, preparation, preprocessing, provenance, verification
+from lib import datasets, preprocessing
+from lib.data import arrays, cases
+from lib.datasets import samples
+from lib.imaging import geometry, head_points, image_files, preparation
+from lib.study import files, provenance
+from lib.verification import verify
 from tests import builders
 
 HC18, LGG = datasets.DATASETS["hc18"], datasets.DATASETS["lgg"]
@@ -155,7 +160,9 @@ def test_references_of_several_files_are_read_together_and_each_is_watched(proce
     masks = [builders.save_png(tmp_path / f"m{place}.png", part) for place, part in enumerate(parts)]
     table = cases.cases_table([cases.Case("a", "s", image, tuple(masks), None)])
     table = table.assign(slices=1, height=32, width=48, sha256=cases.content_hash(image, masks))
-    union = replace(HC18, read_mask=lambda paths: np.any([cases.read_binary(p) for p in paths], axis=0).view(np.uint8))
+    union = replace(
+        HC18, read_mask=lambda paths: np.any([image_files.read_binary(p) for p in paths], axis=0).view(np.uint8)
+    )
     made = preprocess(table, union)
     assert np.array_equal(made.masks[0], (parts > 0).any(axis=0))
     shutil.rmtree(processed)
@@ -166,7 +173,7 @@ def test_references_of_several_files_are_read_together_and_each_is_watched(proce
 
 def test_an_exception_in_the_middle_leaves_nothing(written, processed, monkeypatch):
     table = manifest(written)
-    monkeypatch.setattr(preprocessing.geometry, "mask_to_network", lambda *_: 1 / 0)
+    monkeypatch.setattr(geometry, "mask_to_network", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         preprocess(table)
     assert [path for path in processed.iterdir() if path.suffix != ".lock"] == []
@@ -237,7 +244,7 @@ def hc18_table(written):
 def marks(hc18_table):
     """Landmarks of the drawn heads, anywhere."""
     places = np.random.default_rng(0).uniform(5, 55, (len(hc18_table), 8)).round(1)
-    table = pd.DataFrame(places, columns=points.POINT_COLUMNS)
+    table = pd.DataFrame(places, columns=head_points.POINT_COLUMNS)
     table.insert(0, "case", hc18_table["case"])
     return table.sample(frac=1, random_state=1)  # in another order than the manifest
 
@@ -275,15 +282,15 @@ def test_landmarks_change_the_fingerprint_with_every_point(hc18_table, marks):
     ("module", "kinds"),
     [
         ("lib.preprocessing", {"regions", "landmarks", "volumes"}),
-        ("lib.preparation", {"regions", "landmarks", "volumes"}),
-        ("lib.geometry", {"regions", "landmarks", "volumes"}),
-        ("lib.cases", {"regions", "landmarks", "volumes"}),
+        ("lib.imaging.preparation", {"regions", "landmarks", "volumes"}),
+        ("lib.imaging.geometry", {"regions", "landmarks", "volumes"}),
+        ("lib.data.cases", {"regions", "landmarks", "volumes"}),
         ("lib.datasets.hc18", {"regions", "landmarks"}),
         ("lib.datasets.lgg", {"volumes"}),
-        ("lib.volumes", {"volumes"}),
-        ("lib.augmentation", set()),
+        ("lib.imaging.volumes", {"volumes"}),
+        ("lib.training.augmentation", set()),
         ("lib.datasets", set()),
-        ("lib.params", set()),
+        ("lib.study.params", set()),
     ],
 )
 def test_code_changes_the_arrays_that_go_through_it(hc18_table, bench, marks, monkeypatch, module, kinds):
@@ -423,7 +430,7 @@ def test_more_dropped_slices_than_there_are_is_refused_and_leaves_nothing(bench,
 
 def test_a_slice_changed_since_the_manifest_is_refused(processed, tmp_path):
     folder = builders.write_lgg(tmp_path / "raw")
-    table = verification.verify(LGG, "lgg", folder).cases
+    table = verify.check_dataset(LGG, "lgg", folder).cases
     before = fingerprint(table, LGG)
     name = builders.PATIENTS[1].name
     mask = folder / "kaggle_3m" / name / f"{name}_3_mask.tif"
@@ -441,7 +448,7 @@ def test_arrays_hold_what_a_model_is_fed_with_from_the_files(bench, hc18_table, 
     of_images = preprocess(hc18_table)
     for table, dataset, made in ((hc18_table, HC18, of_images), (bench.table, LGG, bench.arrays)):
         for row in table.to_dict("records"):
-            native, _ = datasets.read_case(dataset, row)
+            native, _ = samples.read_case(dataset, row)
             prepared, rows = preparation.prepare(native, made.preparation), made.rows([row["case"]])
             assert np.array_equal(prepared.images, made.images[rows]), row["case"]
             assert prepared.mapping == made.geometry_of(row["case"])
@@ -580,7 +587,7 @@ def test_an_image_with_two_rows_is_found(prepared):
 def test_the_network_s_view_of_an_image_is_its_row_as_it_is(prepared):
     source, made = prepared
     names = [made.names[3], made.names[0]]
-    images, masks = preprocessing.network_views(made, datasets.load(HC18, source.table, names), 0)
+    images, masks = preprocessing.network_views(made, samples.load(HC18, source.table, names), 0)
     for name, image, mask in zip(names, images, masks):
         row = int(made.rows([name])[0])
         assert np.array_equal(image, made.images[row, 0])
@@ -589,7 +596,7 @@ def test_the_network_s_view_of_an_image_is_its_row_as_it_is(prepared):
 
 def test_the_network_s_view_of_a_volume_is_the_slice_that_is_shown_in_grey_values(bench):
     name = builders.PATIENTS[0].name
-    shown = datasets.load(LGG, bench.table, [name])
+    shown = samples.load(LGG, bench.table, [name])
     (image,), (mask,) = preprocessing.network_views(bench.arrays, shown, LGG.shown_channel)
     row = bench.arrays.rows([name])[shown.slices[0] - 1]  # the first slice was dropped
     assert (image.dtype, image.shape) == (np.uint8, (32, 32))
@@ -601,7 +608,7 @@ def test_the_network_s_view_of_a_volume_is_the_slice_that_is_shown_in_grey_value
 
 def test_instead_of_a_dropped_slice_the_nearest_kept_one_is_shown(bench):
     name = builders.PATIENTS[3].name  # six slices, of which 1 to 4 are kept
-    shown = datasets.load(LGG, bench.table, [name] * 3)
+    shown = samples.load(LGG, bench.table, [name] * 3)
     _, found = preprocessing.network_views(bench.arrays, replace(shown, slices=[0, 5, 2]), 1)
     expected = [bench.arrays.masks[bench.arrays.rows([name])[place]] for place in (0, 3, 1)]
     assert all(np.array_equal(*pair) for pair in zip(found, expected))

@@ -4,7 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cases, datasets, files, splits, verification
+from lib import datasets
+from lib.data import cases, splits
+from lib.imaging import image_files
+from lib.study import files
+from lib.verification import verify
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "busi"
 LISTED = FOLDER / "near-duplicates.csv"  # groups over all 780 images, looked through by hand; columns group, image
@@ -15,7 +19,7 @@ ONE_LESION_MORE = {"malignant (39)", "malignant (40)"}  # two images of one lesi
 
 @pytest.fixture(scope="module")
 def verified():
-    return verification.verify(BUSI, "busi", FOLDER, BUSI.groups, correlation=0.3)
+    return verify.check_dataset(BUSI, "busi", FOLDER, BUSI.groups, correlation=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def test_masks_hold_black_and_white_only(verified):
 
 def test_both_masks_of_an_image_with_two_lesions_count(verified):
     both = verified.cases.set_index("case").loc["benign (25)", "mask"]
-    one, other = (cases.read_binary(path) for path in cases.split_paths(both))
+    one, other = (image_files.read_binary(path) for path in cases.split_paths(both))
     area = verified.looks.set_index("case").loc["benign (25)", "area_fraction"]
     assert area == pytest.approx((one | other).mean())
     assert area > max(one.mean(), other.mean())

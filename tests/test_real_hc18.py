@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from lib import biometry, cases, datasets, files, identity, likeness, splits, verification
+from lib import datasets
+from lib.data import splits
 from lib.datasets import hc18
+from lib.imaging import image_files
+from lib.imaging.ellipse import ellipse_perimeter_mm, fit_ellipse
+from lib.study import files
+from lib.verification import image_hash, rehosted, verify
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "hc18"
 LANDMARKS = FOLDER.with_name("landmarks")
@@ -15,15 +20,15 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not th
 def seen():
     """The whole verification, and what it compared images by: case -> likeness."""
     looks = {}
-    complete = verification.complete_table
+    complete = verify.complete_table
 
     def keep(usable, found, pairs):
         looks.update({case.name: found[case.name].likeness for case in usable})
         return complete(usable, found, pairs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "complete_table", keep)
-        return verification.verify(datasets.DATASETS["hc18"], "hc18", FOLDER, correlation=0.9), looks
+        patch.setattr(verify, "complete_table", keep)
+        return verify.check_dataset(datasets.DATASETS["hc18"], "hc18", FOLDER, correlation=0.9), looks
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def every_tenth():
 
 
 def circumference(ellipse, spacing_mm):
-    return biometry.ellipse_perimeter_mm(ellipse.major * spacing_mm, ellipse.minor * spacing_mm)
+    return ellipse_perimeter_mm(ellipse.major * spacing_mm, ellipse.minor * spacing_mm)
 
 
 def test_there_are_640_images_of_501_examinations_and_nothing_stops_the_study(verified):
@@ -71,7 +76,7 @@ def test_fine_structure_of_two_examinations_correlates_far_below_what_counts_as_
 def test_perceptual_hashes_of_two_examinations_differ_by_more_bits_than_those_of_twins(across):
     apart, likenesses = across
     hashes = np.array([each.perceptual for each in likenesses], np.uint64)
-    assert likeness.distances(hashes, hashes)[apart].min() >= 8 > identity.FARTHEST
+    assert image_hash.distances(hashes, hashes)[apart].min() >= 8 > rehosted.FARTHEST
 
 
 def test_no_published_hc_differs_from_its_annotation(verified):
@@ -87,7 +92,7 @@ def test_hc_from_every_whole_filled_outline_is_within_0_1_mm_of_the_published_on
 
 def test_hc_from_the_outline_is_within_0_05_mm_of_the_published_one(every_tenth):
     for case in every_tenth:
-        ellipse = biometry.fit_ellipse(np.argwhere(cases.read_grey(case.mask[0])))
+        ellipse = fit_ellipse(np.argwhere(image_files.read_grey(case.mask[0])))
         found = circumference(ellipse, case.spacing_mm[0])
         assert found == pytest.approx(case.reference_mm["hc"], abs=0.05), case.name  # the CSV has 1 to 2 decimals
 
@@ -111,16 +116,14 @@ def test_folds_are_disjoint_and_alike(verified, fold_count):
 
 def test_axis_ratios_lie_between_those_measured_over_the_whole_set(every_tenth):
     for case in every_tenth:
-        ellipse = biometry.fit_ellipse(np.argwhere(cases.read_grey(case.mask[0])))
+        ellipse = fit_ellipse(np.argwhere(image_files.read_grey(case.mask[0])))
         assert 0.66 < ellipse.minor / ellipse.major < 0.97, case.name
 
 
 @pytest.mark.skipif(not LANDMARKS.is_dir(), reason=f"{LANDMARKS} is not there: no data set is part of the project")
 def test_published_landmarks_of_every_image_fit_its_outline(verified, monkeypatch):
     monkeypatch.setattr(files, "raw_folder", lambda name: LANDMARKS if name == "landmarks" else FOLDER)
-    marks, audited, findings = verification.audit_landmarks(
-        datasets.DATASETS["hc18"], "hc18", verified.cases, "multicentre"
-    )
+    marks, audited, findings = verify.audit_landmarks(datasets.DATASETS["hc18"], "hc18", verified.cases, "multicentre")
     assert marks["case"].tolist() == audited["case"].tolist() == verified.cases["case"].tolist()
     assert (audited["fit"] == "as named").all()
     assert [(each.severity, each.case) for each in findings] == [("warn", "186_HC")]  # an open outline

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import files, landmarks, points
-from lib.datasets import hc18
+from lib.datasets import hc18, landmark_tables
+from lib.imaging import ellipse, head_points
+from lib.study import files
+from lib.verification import landmark_audit
 
 DATA = files.ROOT.parent / "shared" / "data"
 FOLDER, IMAGES = DATA / "landmarks", DATA / "hc18"
@@ -22,9 +24,7 @@ def at_hand():
     found, _ = hc18.find_cases(IMAGES, [])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         masks = list(pool.map(lambda case: hc18.read_mask(case.mask) > 0, found))
-        fitted = list(
-            pool.map(lambda pair: landmarks.reference_ellipse(pair[1], pair[0].spacing_mm), zip(found, masks))
-        )
+        fitted = list(pool.map(lambda pair: ellipse.reference_ellipse(pair[1], pair[0].spacing_mm), zip(found, masks)))
     rows = [(case.name, *mask.shape, *case.spacing_mm) for case, mask in zip(found, masks)]
     manifest = pd.DataFrame(rows, columns=["case", "height", "width", "spacing_row_mm", "spacing_col_mm"])
     return manifest, {case.name: each for case, each in zip(found, fitted)}
@@ -32,45 +32,45 @@ def at_hand():
 
 @pytest.fixture(scope="module")
 def of_hc18(at_hand):
-    return landmarks.audit(landmarks.read(FOLDER, "multicentre")[0], *at_hand)
+    return landmark_audit.audit(landmark_tables.read(FOLDER, "multicentre")[0], *at_hand)
 
 
 @pytest.fixture(scope="module")
 def of_challenge(at_hand):
-    return landmarks.audit(landmarks.read(FOLDER, "role_challenge")[0], *at_hand)
+    return landmark_audit.audit(landmark_tables.read(FOLDER, "role_challenge")[0], *at_hand)
 
 
 @pytest.mark.parametrize(
     ("set_name", "rows", "train", "test"), [("HC18", 640, 485, 155), ("FP", 1637, 757, 880), ("UCL", 159, 110, 49)]
 )
 def test_every_row_of_the_multicentre_tables_is_read(set_name, rows, train, test):
-    table, findings = landmarks.read(FOLDER, "multicentre", set_name)
+    table, findings = landmark_tables.read(FOLDER, "multicentre", set_name)
     assert findings == []
     assert len(table) == rows
     assert table["published_split"].value_counts().to_dict() == {"train": train, "test": test}
 
 
 def test_every_row_of_the_role_challenge_is_read():
-    table, findings = landmarks.read(FOLDER, "role_challenge")
+    table, findings = landmark_tables.read(FOLDER, "role_challenge")
     assert findings == []
     assert len(table) == 622
-    heads = points.as_arrays(table, table["case"].tolist())
-    ofd, bpd = points.line_lengths(heads).T
+    heads = head_points.as_arrays(table, table["case"].tolist())
+    ofd, bpd = head_points.line_lengths(heads).T
     assert (bpd > ofd).sum() == 522
 
 
 @pytest.mark.parametrize(("set_name", "absent"), [("HC18", 0), ("FP", 2), ("UCL", 33)])
 def test_pixel_sizes_are_missing_where_they_are_known_to_be(set_name, absent):
-    assert landmarks.read(FOLDER, "multicentre", set_name)[0]["px_to_mm"].isna().sum() == absent
+    assert landmark_tables.read(FOLDER, "multicentre", set_name)[0]["px_to_mm"].isna().sum() == absent
 
 
 @pytest.mark.parametrize("set_name", ["FP", "UCL"])
 def test_points_set_by_hand_elsewhere_pass_the_checks_that_need_no_outline(set_name):
-    table, _ = landmarks.read(FOLDER, "multicentre", set_name)
+    table, _ = landmark_tables.read(FOLDER, "multicentre", set_name)
     raw = pd.read_csv(FOLDER / "multicentre" / set_name / "Head.csv")
     sizes = {"height": 2 * raw["center_h"], "width": 2 * raw["center_w"]}
     spacing = dict.fromkeys(("spacing_row_mm", "spacing_col_mm"), table["px_to_mm"])
-    figures, findings = landmarks.audit(table, table[["case"]].assign(**sizes, **spacing), {})
+    figures, findings = landmark_audit.audit(table, table[["case"]].assign(**sizes, **spacing), {})
     assert [finding for finding in findings if finding.severity == "stop"] == []
     assert (figures["bpd_over_ofd"] <= 1).all()
     short = [finding.case for finding in findings if finding.check == "line too short"]
@@ -89,12 +89,12 @@ def test_hc18_s_points_pass_but_for_one_head_that_the_frame_cuts(of_hc18):
 
 def test_hc18_s_points_are_the_ends_of_the_fitted_ellipses_to_the_rounding(of_hc18, at_hand):
     manifest, ellipses = at_hand
-    table, _ = landmarks.read(FOLDER, "multicentre")
-    heads = dict(zip(table["case"], points.as_arrays(table, table["case"].tolist())))
+    table, _ = landmark_tables.read(FOLDER, "multicentre")
+    heads = dict(zip(table["case"], head_points.as_arrays(table, table["case"].tolist())))
     spacings = manifest.set_index("case")[["spacing_row_mm", "spacing_col_mm"]]
     errors = pd.DataFrame(
         [
-            points.point_errors(heads[name], landmarks.ends_of_ellipse(ellipses[name], spacing), spacing)
+            head_points.point_errors(heads[name], ellipse.ends_of_ellipse(ellipses[name], spacing), spacing)
             for name, spacing in zip(spacings.index, spacings.to_numpy())
         ],
         index=spacings.index,
@@ -103,7 +103,7 @@ def test_hc18_s_points_are_the_ends_of_the_fitted_ellipses_to_the_rounding(of_hc
     assert errors[["ofd_px", "bpd_px"]].median().max() < 0.5  # 0.38 is the mean distance to the nearest whole pixel
     assert whole[["ofd_px", "bpd_px"]].to_numpy().max() < 1
     assert whole["normalised_mean_error_percent"].max() < 0.5
-    facts = landmarks.summary(of_hc18[0]).set_index("fact")["value"]
+    facts = landmark_audit.summary(of_hc18[0]).set_index("fact")["value"]
     assert facts["ends off the outline, 90 % within (px)"] < 0.6
 
 
@@ -130,23 +130,23 @@ def test_the_role_challenge_s_points_stop_the_study_in_words_and_figures(of_chal
 
 
 def test_exchanged_the_role_challenge_s_columns_would_still_stop_the_study(at_hand):
-    table, _ = landmarks.read(FOLDER, "role_challenge")
+    table, _ = landmark_tables.read(FOLDER, "role_challenge")
     names = table["case"].tolist()
-    table[points.POINT_COLUMNS] = points.as_arrays(table, names)[:, [2, 3, 0, 1]].reshape(-1, 8)
-    figures, findings = landmarks.audit(table, *at_hand)
+    table[head_points.POINT_COLUMNS] = head_points.as_arrays(table, names)[:, [2, 3, 0, 1]].reshape(-1, 8)
+    figures, findings = landmark_audit.audit(table, *at_hand)
     assert (figures["fit"] == "as named").sum() == 249
     stops = {finding.check for finding in findings if finding.severity == "stop"}
     assert {"BPD longer than OFD", "lines along no axis", "end off the outline"} <= stops
 
 
 def test_no_hc18_examination_is_in_both_of_the_publisher_s_parts():
-    table, _ = landmarks.read(FOLDER, "multicentre")
+    table, _ = landmark_tables.read(FOLDER, "multicentre")
     assert table.groupby(table["case"].str[:3])["published_split"].nunique().max() == 1
 
 
 def test_the_mean_shape_is_far_from_most_heads(of_hc18):
-    table, _ = landmarks.read(FOLDER, "multicentre")
-    heads = points.as_arrays(table, table["case"].tolist())
-    guess = points.mean_shape(heads)
-    errors = [points.point_errors(guess, head)["normalised_mean_error_percent"] for head in heads]
+    table, _ = landmark_tables.read(FOLDER, "multicentre")
+    heads = head_points.as_arrays(table, table["case"].tolist())
+    guess = head_points.mean_shape(heads)
+    errors = [head_points.point_errors(guess, head)["normalised_mean_error_percent"] for head in heads]
     assert 10 < np.median(errors) < 60

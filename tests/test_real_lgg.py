@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import files
 from lib.datasets import lgg
+from lib.study import files
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "lgg"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not there: LGG is not part of the project")

@@ -2,8 +2,12 @@
 
 import pytest
 
-from lib import advice, cases, datasets, files, verification
+from lib import datasets
 from lib.datasets import hc18
+from lib.imaging import image_files
+from lib.report import folder_check
+from lib.study import files
+from lib.verification import verify
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "hc18"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not there: HC18 is not part of the project")
@@ -59,7 +63,7 @@ def patched(raw, tmp_path_factory):
 @pytest.fixture(scope="module")
 def verified(patched):
     dataset = datasets.DATASETS["ultrasound_fetus"]
-    return verification.verify(dataset, "ultrasound_fetus", patched / "ultrasound_fetus", ["malignant"])
+    return verify.check_dataset(dataset, "ultrasound_fetus", patched / "ultrasound_fetus", ["malignant"])
 
 
 def test_every_image_is_recognised_by_its_pixels(verified, renamed):
@@ -77,7 +81,7 @@ def test_examinations_pixel_sizes_and_hc_are_recovered(verified, renamed):
         assert row["subject"] == f"hc18-{case.subject}"
         assert (row["spacing_row_mm"], row["spacing_col_mm"]) == pytest.approx(case.spacing_mm)
         assert row["hc_mm"] == case.reference_mm["hc"]
-        assert (row["height"], row["width"]) == cases.read_grey(case.image).shape
+        assert (row["height"], row["width"]) == image_files.read_grey(case.image).shape
 
 
 def test_the_outlines_are_those_of_the_heads(verified):
@@ -98,7 +102,7 @@ def test_examinations_in_several_of_the_published_splits_are_counted(verified, r
 
 
 def test_the_command_line_says_whose_images_these_are(patched):
-    text, _ = advice.report_on(patched / "ultrasound_fetus")
+    text, _ = folder_check.report_on(patched / "ultrasound_fetus")
     assert text.splitlines()[0].endswith("(Anitha), read as ultrasound_fetus, groups malignant")
     assert "are those of hc18 (HC18, fetal head circumference)" in text
-    assert advice.ADVICE["images of another data set"] in text
+    assert folder_check.ADVICE["images of another data set"] in text

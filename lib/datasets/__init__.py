@@ -1,27 +1,19 @@
 """The data sets that the project reads: one module a layout, one entry each here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib import cases, files, making, params, provenance, volumes
-from lib.cases import Case, Finding, read_grey
-from lib.datasets import (
-    brain_structures,
-    busi,
-    hc18,
-    lgg,
-    own,
-    phantom,
-    phantom_landmarks,
-    phantom_volumes,
-    ultrasound_fetus,
-)
+from lib.data import cases
+from lib.data.cases import Case, Finding
+from lib.datasets import brain_structures, busi, hc18, lgg, own, ultrasound_fetus
+from lib.datasets.phantoms import cache, write_images, write_landmarks, write_volumes
+from lib.imaging.image_files import read_grey
+from lib.study import files, params, provenance
 
 TRUTH = "truth.csv"  # beside a phantom: what its program knows of each case, and no published data set has
 OWN = "own_"  # beginning of the name of one's own data sets, which need no entry here
@@ -94,18 +86,23 @@ def _phantom(
     subject: str = "examination",
 ) -> Dataset:
     """A data set in the layout of another, drawn by some modules of the package."""
-    made = Making(write, size, phantom.SEED, tuple(f"lib.{name}" for name in modules))
+    made = Making(write, size, write_images.SEED, tuple(f"lib.{name}" for name in modules))
     return replace(like, title=title, citation="phantom", licence="made by this project", subject=subject, made=made)
 
 
 def _write_landmarks(folder: Path, subjects: int, seed: int) -> None:
     """The phantom of HC18, and its landmarks as a publisher would give them."""
-    phantom.write_hc18(folder, subjects, seed)
-    phantom_landmarks.write_landmarks(folder)
+    write_images.write_hc18(folder, subjects, seed)
+    write_landmarks.write_landmarks(folder)
 
 
-_HEADS = ("datasets.phantom", "phantoms.heads", "ultrasound", "growth")
-_LESIONS = ("datasets.phantom", "phantoms.lesions", "ultrasound", "growth")
+_HEADS = ("datasets.phantoms.write_images", "datasets.phantoms.heads", "datasets.phantoms.ultrasound", "imaging.growth")
+_LESIONS = (
+    "datasets.phantoms.write_images",
+    "datasets.phantoms.lesions",
+    "datasets.phantoms.ultrasound",
+    "imaging.growth",
+)
 
 
 _HC18 = Dataset(
@@ -163,33 +160,33 @@ DATASETS: dict[str, Dataset] = {
         names_subjects=False,
     ),
     "phantom_brain": _phantom(
-        "Phantom of fetal brain structures", _BRAIN, phantom.write_brain, phantom.BRAIN_SUBJECTS, _HEADS
+        "Phantom of fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS, _HEADS
     ),
     "phantom_brain_structures": _phantom(
         "Phantom of fetal brain structures, four groups",
         _BRAIN,
-        phantom.write_brain_structures,
-        phantom.BRAIN_STRUCTURES_SUBJECTS,
+        write_images.write_brain_structures,
+        write_images.BRAIN_STRUCTURES_SUBJECTS,
         _HEADS,
     ),
-    "phantom_hc18": _phantom("Phantom of HC18", _HC18, phantom.write_hc18, phantom.HC18_SUBJECTS, _HEADS),
+    "phantom_hc18": _phantom("Phantom of HC18", _HC18, write_images.write_hc18, write_images.HC18_SUBJECTS, _HEADS),
     "phantom_landmarks": _phantom(
         "Phantom of HC18 with landmarks",
         _HC18,
         _write_landmarks,
-        phantom_landmarks.LANDMARK_SUBJECTS,
-        (*_HEADS, "datasets.phantom_landmarks"),
+        write_landmarks.LANDMARK_SUBJECTS,
+        (*_HEADS, "datasets.phantoms.write_landmarks"),
     ),
     "phantom_lgg": _phantom(
         "Phantom of brain MRI with lesions",
         _LGG,
-        phantom_volumes.write_lgg,
-        phantom_volumes.LGG_SUBJECTS,
-        ("datasets.phantom_volumes", "phantoms.brains"),
+        write_volumes.write_lgg,
+        write_volumes.LGG_SUBJECTS,
+        ("datasets.phantoms.write_volumes", "datasets.phantoms.brains"),
         subject="patient",
     ),
     "phantom_tumour": _phantom(
-        "Phantom of a hypo-echoic mass", _TUMOUR, phantom.write_tumour, phantom.TUMOUR_SUBJECTS, _LESIONS
+        "Phantom of a hypo-echoic mass", _TUMOUR, write_images.write_tumour, write_images.TUMOUR_SUBJECTS, _LESIONS
     ),
 }
 
@@ -275,8 +272,8 @@ def make(name: str, subjects: int, seed: int) -> None:
         raise ValueError(f"{name} is published, not made by this project")
     code = {module: provenance.module_hash(module) for module in made.modules}
     record = {"subjects": subjects, "seed": seed, "code": code}
-    if making.read_record(folder) != record:
-        making.write_whole(folder, record, lambda new: made.write(new, subjects, seed))
+    if cache.read_record(folder) != record:
+        cache.write_whole(folder, record, lambda new: made.write(new, subjects, seed))
 
 
 def prepare(name: str) -> Path:
@@ -290,7 +287,7 @@ def prepare(name: str) -> Path:
     folder = files.raw_folder(name)
     made = DATASETS[name].made if name in DATASETS else None
     if made is not None:
-        held = making.read_record(folder)
+        held = cache.read_record(folder)
         make(name, held.get("subjects", made.subjects), held.get("seed", made.seed))
     elif not folder.is_dir():
         raise ValueError(
@@ -343,54 +340,3 @@ def recognise(folder: Path) -> str:
     if not found:
         raise ValueError("\n".join([f"{folder}: of no known layout", *said]))
     return max(found, key=lambda name: found[name])
-
-
-def read_case(dataset: Dataset, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Image and reference mask of a row of the manifest at native size; errors as of `cases.unchanged`."""
-    image, mask = cases.unchanged(row)
-    return dataset.read_image(image), dataset.read_mask(mask)
-
-
-def read_mask(dataset: Dataset, row: Mapping[str, Any]) -> np.ndarray:
-    """Reference mask of a row of the manifest at native size; errors as of `cases.unchanged`."""
-    return dataset.read_mask(cases.unchanged(row)[1])
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Some cases as published, to look at; of a volume the slice that shows most of its reference.
-
-    Attributes:
-        names: of the cases.
-        images: (H, W) uint8 each.
-        masks: (H, W) uint8 class indices each.
-        spacings_mm: (row, col) each, None where it is not known.
-        slices: which slice of a volume is shown, 0 for an image.
-    """
-
-    names: list[str]
-    images: list[np.ndarray]
-    masks: list[np.ndarray]
-    spacings_mm: list[tuple[float, float] | None]
-    slices: list[int]
-
-
-def load(dataset: Dataset, table: pd.DataFrame, names: list[str]) -> Samples:
-    """Images, reference masks and spacings of some cases of a manifest."""
-    rows = table.set_index("case").loc[names]
-    spacings = [
-        (row, col) if np.isfinite(row) else None for row, col in zip(rows["spacing_row_mm"], rows["spacing_col_mm"])
-    ]
-    read = [read_case(dataset, row) for row in rows.to_dict("records")]
-    images, masks = ([each[part] for each in read] for part in (0, 1))
-    if not dataset.volumes:
-        return Samples(list(names), images, masks, spacings, [0] * len(names))
-    slices = [volumes.fullest_slice(mask) for mask in masks]
-    images = [np.ascontiguousarray(image[at, ..., dataset.shown_channel]) for image, at in zip(images, slices)]
-    return Samples(list(names), images, [mask[at] for mask, at in zip(masks, slices)], spacings, slices)
-
-
-def spread(table: pd.DataFrame, count: int) -> list[str]:
-    """Names of some cases, evenly spaced through the manifest."""
-    places = np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)
-    return table["case"].iloc[places].tolist()

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import cases
-from lib.cases import Case, Finding
+from lib.data.cases import Case, Finding
+from lib.imaging import image_files
 
 GROUPS = ("trans-thalamic", "trans-ventricular", "trans-cerebellum", "diverse")
 FOLDERS = "Trans-thalamic, Trans-ventricular, Trans-cerebellum, Diverse Fetal Head Images"
@@ -57,7 +57,7 @@ class Place:
     @property
     def keys(self) -> set[str]:
         """Of its image files."""
-        return {_key(Path(name).stem) for name in self.names if Path(name).suffix.lower() in cases.IMAGE_SUFFIXES}
+        return {_key(Path(name).stem) for name in self.names if Path(name).suffix.lower() in image_files.IMAGE_SUFFIXES}
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
@@ -96,7 +96,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     return list(found.values()), findings
 
 
-def read_mask(paths: Sequence[Path], read: cases.Reader = cases.read_pixels) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
     """Class indices (H, W) uint8 of a colour mask: 0 background, 1 parenchyma, 2 CSP, 3 lateral ventricles.
 
     Args:
@@ -110,7 +110,7 @@ def read_mask(paths: Sequence[Path], read: cases.Reader = cases.read_pixels) -> 
     mask, *labelmaps = paths
     palette, pixels = _palette(mask, labelmaps), read(mask)
     try:
-        return cases.decode_palette(pixels, palette, lossy=cases.is_lossy(mask))
+        return image_files.decode_palette(pixels, palette, lossy=image_files.is_lossy(mask))
     except ValueError as error:
         raise ValueError(f"{mask}: {error}") from error
 
@@ -249,7 +249,7 @@ def _fit(images: Place, masks: set[str]) -> tuple[int, bool]:
 def _by_key(folder: Path) -> dict[str, Path]:
     """Image files of a folder by key; ValueError where two names differ in nothing but letter case."""
     found: dict[str, Path] = {}
-    for path in cases.image_files(folder).values():
+    for path in image_files.by_stem(folder).values():
         first = found.setdefault(_key(path.stem), path)
         if first is not path:
             raise ValueError(f"{folder}: {first.name} and {path.name}; expected one file of a name")
@@ -368,7 +368,7 @@ def _read_csv(path: Path, columns: Sequence[str]) -> tuple[list[str], list[tuple
 def _stem(label: str) -> str:
     """An image's name of a label with or without folders and extension."""
     name = unicodedata.normalize("NFC", re.split(r"[/\\]", label)[-1])
-    return Path(name).stem if Path(name).suffix.lower() in cases.IMAGE_SUFFIXES else name
+    return Path(name).stem if Path(name).suffix.lower() in image_files.IMAGE_SUFFIXES else name
 
 
 def _number(text: str, low: float, high: float) -> float | None:

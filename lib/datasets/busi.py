@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import cases
-from lib.cases import Case, Finding
+from lib.data.cases import Case, Finding
+from lib.imaging import image_files
 
 GROUPS = ("benign", "malignant", "normal")
 FOLDER = "Dataset_BUSI_with_GT"
@@ -58,16 +58,16 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     return found, findings
 
 
-def read_mask(paths: Sequence[Path], read: cases.Reader = cases.read_pixels) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
     """All lesions of an image: (H, W) uint8, 0 or 1; a pixel of any mask counts.
 
     Raises:
         ValueError: a mask is unreadable, has more than two values, or another size than the first.
     """
-    first = cases.read_binary(paths[0], read)
+    first = image_files.read_binary(paths[0], read)
     lesions = first.copy()
     for path in paths[1:]:
-        mask = cases.read_binary(path, read)
+        mask = image_files.read_binary(path, read)
         if mask.shape != first.shape:
             sizes = f"{paths[0].name} {first.shape}, {path.name} {mask.shape}"
             raise ValueError(f"{path}: masks of one image differ in (rows, columns): {sizes}; expected equal")
@@ -127,7 +127,7 @@ def _group_cases(folder: Path, group: str) -> tuple[list[Case], list[Finding]]:
 def _place(path: Path, group: str) -> tuple[int, int] | None:
     """(number, lesion or IMAGE) by a file's name; None for a file of another form."""
     match = NAME.fullmatch(unicodedata.normalize("NFC", path.stem))
-    if match is None or match[1].casefold() != group or path.suffix.lower() not in cases.IMAGE_SUFFIXES:
+    if match is None or match[1].casefold() != group or path.suffix.lower() not in image_files.IMAGE_SUFFIXES:
         return None
     return int(match[2]), int(match[4] or 0) if match[3] else IMAGE
 

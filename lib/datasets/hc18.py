@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib import biometry
-from lib.cases import Case, Finding, Reader, image_files, read_binary, read_pixels
+from lib.data.cases import Case, Finding
+from lib.imaging.ellipse import fill_ellipse, fit_ellipse
+from lib.imaging.image_files import Reader, by_stem, read_binary, read_pixels
 
 TABLE = "training_set_pixel_size_and_HC.csv"
 COLUMNS = ["filename", "pixel size(mm)", "head circumference (mm)"]
@@ -36,7 +37,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     Raises:
         ValueError: the folder or the CSV is missing or of another layout.
     """
-    present = image_files(folder / "training_set")
+    present = by_stem(folder / "training_set")
     images = {stem: path for stem, path in present.items() if NAME.fullmatch(stem)}
     if not images:
         raise ValueError(f"{folder}: no images such as training_set/000_HC.png; expected HC18's layout")
@@ -92,10 +93,10 @@ def read_mask(paths: Sequence[Path], read: Reader = read_pixels) -> np.ndarray:
     (path,) = paths
     outline = read_binary(path, read)
     try:
-        ellipse = biometry.fit_ellipse(pixel_places(outline))
+        ellipse = fit_ellipse(pixel_places(outline))
     except ValueError as error:
         raise ValueError(f"{path}: no head outline: {error}") from error
-    return biometry.fill_ellipse(ellipse, outline.shape).astype(np.uint8)
+    return fill_ellipse(ellipse, outline.shape).astype(np.uint8)
 
 
 def pixel_places(region: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib import cases
-from lib.cases import Case, Finding
+from lib.data.cases import Case, Finding
+from lib.imaging import image_files
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
 FLAIR = 1
@@ -87,14 +87,14 @@ def read_image(folder: Path) -> np.ndarray:
     """
     slices: list[np.ndarray] = []
     for path in _ordered(folder)[0]:
-        pixels = cases.read_pixels(path)
+        pixels = image_files.read_pixels(path)
         _refuse_form(path, "RGB", "three channels of 8 bits (RGB), one page")
         _refuse_size(path, pixels.shape[:2], slices)
         slices.append(pixels)
     return np.stack(slices)
 
 
-def read_mask(paths: Sequence[Path], read: cases.Reader = cases.read_pixels) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
     """All masks of a patient in order: (slices, H, W) uint8, 0 or 1.
 
     Args:
@@ -107,7 +107,7 @@ def read_mask(paths: Sequence[Path], read: cases.Reader = cases.read_pixels) -> 
     """
     masks: list[np.ndarray] = []
     for path in _ordered(paths[0])[1]:
-        mask = cases.read_binary(path, read)
+        mask = image_files.read_binary(path, read)
         _refuse_form(path, "", "one page")
         _refuse_size(path, mask.shape, masks)
         masks.append(mask)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import cases
-from lib.cases import Case, Finding
+from lib.data import cases
+from lib.data.cases import Case, Finding
+from lib.imaging import image_files
 
 IMAGES, MASKS = ("images", "imgs", "train"), ("masks", "train_masks", "labels")
 LAYOUT = f"one folder of images ({', '.join(IMAGES)}) and one of masks ({', '.join(MASKS)})"
@@ -36,9 +37,9 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         ValueError: the folder is of another layout, two files of a folder share a stem, or `cases.csv` is no table.
     """
     images_folder, masks_folder = _only(folder, IMAGES), _only(folder, MASKS)
-    images, mask_files = cases.image_files(images_folder), cases.image_files(masks_folder)
+    images, mask_files = image_files.by_stem(images_folder), image_files.by_stem(masks_folder)
     if not images:
-        raise ValueError(f"{images_folder}: no images; expected files {', '.join(sorted(cases.IMAGE_SUFFIXES))}")
+        raise ValueError(f"{images_folder}: no images; expected files {', '.join(sorted(image_files.IMAGE_SUFFIXES))}")
     masks: dict[str, list[Path]] = defaultdict(list)
     for stem, path in mask_files.items():
         masks[stem if stem in images else SUFFIX.sub("", stem)].append(path)
@@ -60,7 +61,7 @@ def read_mask(
     paths: Sequence[Path],
     palette: list[list[int]],
     class_count: int,
-    read: cases.Reader = cases.read_pixels,
+    read: image_files.Reader = image_files.read_pixels,
 ) -> np.ndarray:
     """Class indices of a mask: (H, W) uint8.
 
@@ -74,14 +75,14 @@ def read_mask(
         ValueError: unreadable, or a value that is of no class; the message names the file and counts each value.
     """
     path, pixels = paths[0], read(paths[0])
-    grey = pixels if pixels.ndim == 2 else cases.read_grey(path)
+    grey = pixels if pixels.ndim == 2 else image_files.read_grey(path)
     if palette:
         rgb = pixels if pixels.ndim == 3 and pixels.shape[2] >= 3 else np.dstack([grey] * 3)
         indices = {(red, green, blue): index for index, (red, green, blue) in enumerate(palette)}
-        if not cases.is_lossy(path):
+        if not image_files.is_lossy(path):
             _check_values(path, rgb, set(indices), f"the palette's {list(indices)}")
-        return cases.nearest_class(rgb, indices)
-    if cases.is_lossy(path):
+        return image_files.nearest_class(rgb, indices)
+    if image_files.is_lossy(path):
         return _by_brightness(path, grey, class_count)
     two_tone = class_count == 2 and set(np.unique(grey)) <= {0, 255}
     allowed = {0, 255} if two_tone else set(range(class_count))
@@ -98,7 +99,7 @@ def _by_brightness(path: Path, grey: np.ndarray, class_count: int) -> np.ndarray
 
 
 def _check_values(path: Path, pixels: np.ndarray, allowed: set[tuple[int, ...]], expected: str) -> None:
-    counts = cases.colour_counts(pixels)
+    counts = image_files.colour_counts(pixels)
     if not set(counts) <= allowed:
         words = [f"{colour[0] if len(colour) == 1 else colour} in {count} pixels" for colour, count in counts.items()]
         more = f" and {len(words) - 8} more" if len(words) > 8 else ""

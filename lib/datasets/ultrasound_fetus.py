@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import biometry, cases
-from lib.cases import Case, Finding
+from lib.data.cases import Case, Finding
+from lib.imaging import image_files, regions
 
 GROUPS = ("benign", "malignant", "normal")
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
@@ -63,7 +63,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     return found, findings
 
 
-def read_mask(paths: Sequence[Path], read: cases.Reader = cases.read_pixels) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
     """The head inside an outline: (H, W) uint8, 0 or 1; a region that is already filled is taken as it is.
 
     The line's middle is the truth: the region is what it encloses and those pixels of the line that are no farther
@@ -73,13 +73,13 @@ def read_mask(paths: Sequence[Path], read: cases.Reader = cases.read_pixels) -> 
         ValueError: unreadable, more than two values, empty, or not closed; the message names the file.
     """
     path = paths[0]
-    line = cases.read_binary(path, read)
+    line = image_files.read_binary(path, read)
     if not line.any():
         raise ValueError(f"{path}: empty; expected an outline or a filled region")
     if _encloses(line):
         return _to_middle(np.pad(line, 1))[1:-1, 1:-1].astype(np.uint8)  # beyond the frame it is outside
-    if not _is_thin(biometry.fill_holes(line)):
-        return biometry.fill_holes(line).astype(np.uint8)
+    if not _is_thin(regions.fill_holes(line)):
+        return regions.fill_holes(line).astype(np.uint8)
     line |= _cut_by_frame(line)
     if not _encloses(line):
         raise ValueError(f"{path}: the outline is not closed; expected a closed line, or one cut by the image's frame")
@@ -87,7 +87,7 @@ def read_mask(paths: Sequence[Path], read: cases.Reader = cases.read_pixels) -> 
 
 
 def _encloses(line: np.ndarray) -> bool:
-    filled = biometry.fill_holes(line)
+    filled = regions.fill_holes(line)
     return bool((filled & ~line).sum() > LITTLE * filled.sum())
 
 
@@ -98,7 +98,7 @@ def _is_thin(region: np.ndarray) -> bool:
 
 def _to_middle(line: np.ndarray) -> np.ndarray:
     """What a closed line encloses, out to the line's middle: (H, W) bool."""
-    filled = biometry.fill_holes(line)
+    filled = regions.fill_holes(line)
     to_hole, to_outside = (
         cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         for part in (filled & ~line, ~filled)
@@ -166,7 +166,7 @@ def _group_cases(paths: list[Path], root: Path, group: str) -> tuple[list[Case],
     findings = []
     for path in paths:
         match = NAME.fullmatch(path.stem)
-        if match is not None and path.suffix.lower() in cases.IMAGE_SUFFIXES:
+        if match is not None and path.suffix.lower() in image_files.IMAGE_SUFFIXES:
             named[f"{match[1]}_{match[2]}HC"][(match[3] or "").lower()].append(path)
         else:
             place = path.relative_to(root).as_posix()

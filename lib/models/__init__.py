@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lib import files, params
 from lib.models import attention_unet, resnet_unet, segnet, unet
+from lib.study import files, params
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "unet": unet.UNet,

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from lib import blocks
+from lib.models import layers
 
 
 def projection(before: int, after: int, normalisation: Literal["batch", "none"]) -> nn.Sequential:
@@ -66,22 +66,22 @@ class AttentionUNet(nn.Module):
         upwards = widths[-2::-1]
         self.depth = depth
         self.encoder = nn.ModuleList(
-            blocks.convolutions([before, width, width], normalisation, bias=True)
+            layers.convolutions([before, width, width], normalisation, bias=True)
             for before, width in zip([in_channels, *widths], widths)
         )
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in upwards)
         self.gates = nn.ModuleList(Gate(width, normalisation) for width in upwards)
         self.decoder = nn.ModuleList(
-            blocks.convolutions([2 * width, width, width], normalisation, bias=True) for width in upwards
+            layers.convolutions([2 * width, width, width], normalisation, bias=True) for width in upwards
         )
         self.head = nn.Conv2d(base_channels, out_channels, 1)
-        self.apply(blocks.initialise)
+        self.apply(layers.initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
-        blocks.require_multiple(images, self.depth)
-        *skips, features = blocks.encode(self.encoder, self.pool, images)
+        layers.require_multiple(images, self.depth)
+        *skips, features = layers.encode(self.encoder, self.pool, images)
         for up, gate, block, skip in zip(self.up, self.gates, self.decoder, skips[::-1]):
             signal = up(features)  # as large as the skip
             features = block(torch.cat([skip * gate(skip, signal), signal], dim=1))

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib import blocks
+from lib.models import layers
 
 WIDTHS = (256, 128, 64, 32, 16)  # of the decoder, coarsest first
 DEPTH = 5  # halvings: the first convolution, the pooling, three of the four stages
@@ -73,15 +73,15 @@ class ResNetUNet(nn.Module):
         del self.encoder.fc, self.encoder.avgpool  # of the classifier
         self.encoder.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.decoder = nn.ModuleList(
-            blocks.convolutions([before + skip, width, width], "batch", bias=False)
+            layers.convolutions([before + skip, width, width], "batch", bias=False)
             for before, skip, width in zip((512, *WIDTHS), (256, 128, 64, 64, 0), WIDTHS)
         )
         self.head = nn.Conv2d(WIDTHS[-1], out_channels, 3, padding=1)
-        self.apply(blocks.initialise)
+        self.apply(layers.initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
-        blocks.require_multiple(images, DEPTH)
+        layers.require_multiple(images, DEPTH)
         *skips, features = self.encode(images)
         for block, skip in zip(self.decoder, [*reversed(skips), None]):
             enlarged = F.interpolate(features, scale_factor=2.0, mode="nearest")

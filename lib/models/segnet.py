@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib import blocks
+from lib.models import layers
 
 COUNTS = (2, 2, 3, 3, 3)  # convolutions a level, as in VGG16
 MULTIPLES = (1, 2, 4, 8, 8)  # of the first level's channels
@@ -51,22 +51,22 @@ class SegNet(nn.Module):
         seen = 2 if skips else 1  # maps of a level's width that its decoder sees
         self.depth, self.skips = depth, skips
         self.encoder = nn.ModuleList(
-            blocks.convolutions([before] + [width] * count, normalisation, bias=True)
+            layers.convolutions([before] + [width] * count, normalisation, bias=True)
             for before, width, count in zip([in_channels, *widths], widths, COUNTS)
         )
         self.pool = nn.MaxPool2d(2, return_indices=True)
         # The lowest decoder has one convolution fewer: the head is its last.
         levels = list(zip([base_channels, *widths], widths, (COUNTS[0] - 1, *COUNTS[1:])))
         self.decoder = nn.ModuleList(
-            blocks.convolutions([width * seen] + [width] * (count - 1) + [after], normalisation, bias=True)
+            layers.convolutions([width * seen] + [width] * (count - 1) + [after], normalisation, bias=True)
             for after, width, count in reversed(levels)
         )
         self.head = nn.Conv2d(base_channels, out_channels, 3, padding=1)
-        self.apply(blocks.initialise)
+        self.apply(layers.initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
-        blocks.require_multiple(images, self.depth)
+        layers.require_multiple(images, self.depth)
         levels = []
         features = images
         for block in self.encoder:

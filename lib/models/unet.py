@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from lib import blocks
+from lib.models import layers
 
 
 class UNet(nn.Module):
@@ -36,21 +36,21 @@ class UNet(nn.Module):
         bias = normalisation == "none"
         self.depth = depth
         self.encoder = nn.ModuleList(
-            blocks.convolutions([before, width, width], normalisation, bias)
+            layers.convolutions([before, width, width], normalisation, bias)
             for before, width in zip([in_channels, *widths], widths)
         )
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1])
         self.decoder = nn.ModuleList(
-            blocks.convolutions([2 * width, width, width], normalisation, bias) for width in widths[-2::-1]
+            layers.convolutions([2 * width, width, width], normalisation, bias) for width in widths[-2::-1]
         )
         self.head = nn.Conv2d(base_channels, out_channels, 1)
-        self.apply(blocks.initialise)
+        self.apply(layers.initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
-        blocks.require_multiple(images, self.depth)
-        *skips, features = blocks.encode(self.encoder, self.pool, images)
+        layers.require_multiple(images, self.depth)
+        *skips, features = layers.encode(self.encoder, self.pool, images)
         for up, block, skip in zip(self.up, self.decoder, skips[::-1]):
             features = block(torch.cat([skip, up(features)], dim=1))
         return self.head(features)

@@ -3,8 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
-from lib import biometry, datasets, verification
+from lib import datasets
 from lib.datasets import hc18
+from lib.imaging import regions
+from lib.verification import verify
 from tests import builders
 from tests.builders import Head
 
@@ -22,7 +24,7 @@ def folder(written, tmp_path):
 
 def found(folder, check, severity, exclude=()):
     """The one finding of a check after the whole verification."""
-    findings = verification.verify(datasets.DATASETS["hc18"], "hc18", folder, exclude=exclude).findings
+    findings = verify.check_dataset(datasets.DATASETS["hc18"], "hc18", folder, exclude=exclude).findings
     rows = findings[findings["check"] == check]
     assert len(rows) == 1, findings.to_string()
     assert rows["severity"].item() == severity
@@ -91,7 +93,7 @@ def test_an_outline_is_filled_to_the_ellipse_of_its_centre_line(tmp_path, angle_
 def test_an_open_outline_at_the_frame_is_filled_by_its_ellipse(tmp_path, move):
     head = Head("a", (150 + move[0], 200 + move[1]), 150.0, 120.0, 30.0, (300, 400))
     outline = builders.outline_of(head)
-    assert np.array_equal(biometry.fill_holes(outline > 0), outline > 0)  # it is open: nothing is enclosed
+    assert np.array_equal(regions.fill_holes(outline > 0), outline > 0)  # it is open: nothing is enclosed
     mask = hc18.read_mask([builders.save_png(tmp_path / "a.png", outline)]).astype(bool)
     truth = builders.region_of(head)
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.998
@@ -232,7 +234,7 @@ def test_a_missing_annotation_stops(folder):
 
 def test_a_missing_image_stops(folder):
     training_set(folder, "001_HC").unlink()
-    findings = verification.verify(datasets.DATASETS["hc18"], "hc18", folder).findings
+    findings = verify.check_dataset(datasets.DATASETS["hc18"], "hc18", folder).findings
     row = findings[findings["check"] == "missing image"].iloc[0]
     assert (row["severity"], row["case"], row["expected"]) == ("stop", "001_HC", "001_HC.png")
 

@@ -1,0 +1,176 @@
+"""Cases and findings: who is there, and what is wrong."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from lib.imaging.head_points import POINT_COLUMNS
+from lib.study import files
+
+QUANTITIES = ("bpd", "ofd", "hc")  # biparietal diameter, occipitofrontal diameter, head circumference
+REFERENCE_COLUMNS = tuple(f"{quantity}_mm" for quantity in QUANTITIES)
+CASE_COLUMNS = [
+    "case",
+    "subject",
+    "fold_group",
+    "stratum",
+    "split",
+    "image",
+    "mask",
+    "slices",
+    "height",
+    "width",
+    "spacing_slice_mm",
+    "spacing_row_mm",
+    "spacing_col_mm",
+    *REFERENCE_COLUMNS,
+    "sha256",
+]
+SEPARATOR = "|"  # between the files of one reference in the manifest
+FINDING_COLUMNS = ["severity", "check", "case", "found", "expected"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its reference, or one volume: a patient with all slices.
+
+    Attributes:
+        name: unique within the data set.
+        subject: person or examination; folds never split it.
+        image: file of the image; of a volume the folder of its slices.
+        mask: files that make up the reference, in the data set's own encoding.
+        spacing_mm: (row, col) pixel size in mm; None where it is not published.
+        stratum: what folds should share evenly: a group, then finer words, such as "malignant small" ("" for none).
+        split: the publisher's split ("" for none).
+        reference_mm: quantities that the publisher measured, such as {"hc": 174.1}.
+        shows: what the reference must hold: a normal image shows nothing, a screened one either.
+        slice_mm: distance between a volume's slices in mm; None where it is not published.
+    """
+
+    name: str
+    subject: str
+    image: Path
+    mask: tuple[Path, ...]
+    spacing_mm: tuple[float, float] | None
+    stratum: str = ""
+    split: str = ""
+    reference_mm: dict[str, float] = field(default_factory=dict)
+    shows: Literal["something", "nothing", "either"] = "something"
+    slice_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a reader of the data should know.
+
+    `stop` ends the study until it is mended or the case is excluded, `warn` stands in the report with its
+    case, `note` is a fact worth printing.
+    """
+
+    severity: Literal["stop", "warn", "note"]
+    check: str
+    case: str
+    found: str
+    expected: str
+
+
+def relative(path: Path) -> str:
+    """A path as the manifest holds it: relative to the project where it lies inside, POSIX."""
+    return path.relative_to(files.ROOT).as_posix() if path.is_relative_to(files.ROOT) else path.as_posix()
+
+
+def joined(paths: Sequence[Path]) -> str:
+    """The files of one reference as the manifest holds them.
+
+    Raises:
+        ValueError: a path holds the separator.
+    """
+    for path in paths:
+        if SEPARATOR in str(path):
+            raise ValueError(f"{path}: a name with {SEPARATOR!r}, which parts the files of a reference; rename it")
+    return SEPARATOR.join(relative(path) for path in paths)
+
+
+def split_paths(text: str) -> list[Path]:
+    """Undoes `joined`."""
+    return [files.ROOT / each for each in text.split(SEPARATOR)]
+
+
+def content_hash(image: Path, mask: Sequence[Path]) -> str:
+    """SHA-256 of a case's bytes, image then mask, in hex.
+
+    A folder stands for its files, in order of their names; hidden ones, which systems leave behind, do not count.
+    """
+    whole = sha256()
+    for path in dict.fromkeys((image, *mask)):  # a volume's image and mask lie in one folder
+        held = sorted(each for each in path.iterdir() if not each.name.startswith(".")) if path.is_dir() else [path]
+        for file in held:
+            try:
+                whole.update(file.read_bytes())
+            except OSError as error:
+                raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
+    return whole.hexdigest()
+
+
+def unchanged(row: Mapping[str, Any]) -> tuple[Path, list[Path]]:
+    """Image and mask files of a row of the manifest, once their bytes were compared with its hash.
+
+    After 01 nothing opens a case's files but by this function, so what was verified is what is used.
+
+    Raises:
+        ValueError: they have changed since 01_data_verification, or one cannot be read.
+    """
+    image, mask = files.ROOT / row["image"], split_paths(row["mask"])
+    if content_hash(image, mask) != row["sha256"]:
+        raise ValueError(f"{row['image']} or its mask has changed since 01_data_verification; run that again")
+    return image, mask
+
+
+def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
+    """The manifest's columns that need no file to be opened, one row a case, in natural order of names."""
+    rows = [
+        {
+            "case": case.name,
+            "subject": case.subject,
+            "stratum": case.stratum,
+            "split": case.split,
+            "image": relative(case.image),
+            "mask": joined(case.mask),
+            "spacing_slice_mm": case.slice_mm if case.slice_mm else np.nan,
+            "spacing_row_mm": case.spacing_mm[0] if case.spacing_mm else np.nan,
+            "spacing_col_mm": case.spacing_mm[1] if case.spacing_mm else np.nan,
+            **{f"{q}_mm": case.reference_mm.get(q, np.nan) for q in QUANTITIES},
+        }
+        for case in cases
+    ]
+    return pd.DataFrame(rows).reindex(columns=CASE_COLUMNS)
+
+
+def read_cases(path: Path) -> pd.DataFrame:
+    """The manifest as 01_data_verification wrote it."""
+    return files.read_csv(path, CASE_COLUMNS)
+
+
+def read_points(path: Path) -> pd.DataFrame:
+    """Landmarks as 01_data_verification wrote them, a row a case, in native pixels."""
+    return files.read_csv(path, ["case", *POINT_COLUMNS])
+
+
+def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
+    """Findings, the grave ones first, then by check and case."""
+    order = {"stop": 0, "warn": 1, "note": 2}
+    rows = sorted(findings, key=lambda f: (order[f.severity], f.check, f.case))
+    return pd.DataFrame([vars(finding) for finding in rows], columns=FINDING_COLUMNS)
+
+
+def group_of(stratum: pd.Series) -> pd.Series:
+    """The group of each case: the first word of its stratum, "all" where there is none."""
+    return stratum.str.partition(" ")[0].replace("", "all").rename("group")
+
+
+GUESSES = ("baseline", "mean shape", "blank map")  # routes that look at no image

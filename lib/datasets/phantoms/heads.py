@@ -1,0 +1,257 @@
+"""Fetal heads with exactly known truth: sizes by gestational age, structures, probe and settings drawn from a seed.
+
+Source of the head sizes: `lib.growth`; of the images: `lib.ultrasound`.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from scipy import special
+
+from lib.datasets.phantoms import ultrasound
+from lib.imaging import growth
+
+SHAPE = (270, 400)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A plane through the head, by what its images show.
+
+    Attributes:
+        csp: share of images with a cavum septi pellucidi, 0 to 1.
+        lv: share of images with a lateral ventricle, 0 to 1.
+    """
+
+    csp: float
+    lv: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image with its reference.
+
+    Attributes:
+        image: (H, W) uint8.
+        mask: (H, W) uint8 classes at pixel centres: 0 outside, 1 inside the skull's outer border, 2 CSP, 3 ventricle.
+        head: the drawn head, in millimetres from the centre of the first pixel.
+        spacing_mm: (row, col) pixel size.
+        ga_weeks: gestational age.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    head: ultrasound.Head
+    spacing_mm: tuple[float, float]
+    ga_weeks: float
+
+    @property
+    def truth(self) -> dict[str, float]:
+        """ga_weeks, bpd_mm, ofd_mm, hc_mm of the continuous ellipse; csp_mm2, lv_mm2 of the mask (0 if absent)."""
+        ofd, bpd = self.head.axes_mm
+        hc = 2 * ofd * special.ellipe(1 - (bpd / ofd) ** 2)
+        area = np.bincount(self.mask.ravel(), minlength=4) * (self.spacing_mm[0] * self.spacing_mm[1])
+        exact = {"ga_weeks": self.ga_weeks, "bpd_mm": bpd, "ofd_mm": ofd, "hc_mm": hc}
+        return {name: round(float(v), 6) for name, v in (exact | {"csp_mm2": area[2], "lv_mm2": area[3]}).items()}
+
+    @property
+    def shown(self) -> list[str]:
+        """Those of "csp" and "lv" that the mask holds."""
+        return [name for name, index in (("csp", 2), ("lv", 3)) if (self.mask == index).any()]
+
+
+def draw_frame(seed: int, subject: int, frame: int, plane: Plane) -> Frame:
+    """One image with its reference.
+
+    Args:
+        seed: of the data set.
+        subject: number of the examination, from 1; its frames show one head, whatever the plane.
+        frame: number of the image in it, from 1.
+        plane: decides how likely the image shows the structures, nothing else.
+
+    Returns:
+        The frame, `SHAPE` pixels.
+    """
+    anatomy = np.random.default_rng([seed, subject, 0])  # frame 0: what all frames of a subject share
+    ga = float(anatomy.uniform(15, 36))
+    (ofd, bpd), texture = _draw_axes(ga, anatomy), _draw_texture(ga, anatomy)
+    bend = float(anatomy.normal(0, 0.01) * bpd)
+    rng = np.random.default_rng([seed, subject, frame])
+    spacing, centre, angle = _draw_place(ofd, bpd, rng)
+    brain_db = float(rng.uniform(-50, -40))
+    head = ultrasound.Head(
+        axes_mm=(ofd, bpd),
+        centre_mm=centre,
+        angle_deg=angle,
+        forehead_left=bool(rng.random() < 0.5),
+        skull_mm=float(0.9 + 0.02 * ofd + rng.uniform(0, 0.5)),
+        skull_db=float(rng.uniform(-6, 3)),
+        brain_db=brain_db,
+        folding=(ga - 15) / 21,
+        midline_bend_mm=bend,
+        csp=_draw_csp(plane.csp, ofd, bend, brain_db, rng),
+        ventricles=_draw_lv(plane.lv, ofd, bpd, brain_db, rng),
+        texture=texture,
+    )
+    scan = _draw_scan(head, spacing, rng)
+    image = ultrasound.render(scan, ultrasound.scene(scan, head, rng), rng)
+    mask = ultrasound.reference_mask(head, SHAPE, spacing)
+    return Frame(_add_marks(image, rng), mask, head, (spacing, spacing), ga)
+
+
+def resize(frame: Frame, shape: tuple[int, int]) -> Frame:
+    """The same view in other pixels, as a publisher resizes: frame fills frame, so pixels need not stay square.
+
+    The mask is no resized mask but the classes at the new pixel centres.
+    """
+    spacing = (
+        frame.spacing_mm[0] * frame.image.shape[0] / shape[0],
+        frame.spacing_mm[1] * frame.image.shape[1] / shape[1],
+    )
+    moved = [at + (old - new) / 2 for at, old, new in zip(frame.head.centre_mm, frame.spacing_mm, spacing)]
+    head = replace(frame.head, centre_mm=(moved[0], moved[1]))  # counted from the centre of the new first pixel
+    image = cv2.resize(frame.image, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return Frame(image, ultrasound.reference_mask(head, shape, spacing), head, spacing, frame.ga_weeks)
+
+
+def outline(frame: Frame, thickness_px: float) -> np.ndarray:
+    """The skull's outer border as a drawn line with the truth on its centre-line: (H, W) bool, square pixels."""
+    bare = replace(frame.head, csp=None, ventricles=())
+    wide, narrow = (
+        ultrasound.reference_mask(replace(bare, axes_mm=axes), frame.image.shape, frame.spacing_mm)
+        for axes in (_widened(frame, thickness_px), _widened(frame, -thickness_px))
+    )
+    return wide > narrow
+
+
+def _widened(frame: Frame, more_px: float) -> tuple[float, float]:
+    """Full axes in mm, longer by some pixels."""
+    ofd, bpd = frame.head.axes_mm
+    return ofd + more_px * frame.spacing_mm[0], bpd + more_px * frame.spacing_mm[0]
+
+
+def _draw_axes(ga_weeks: float, rng: np.random.Generator) -> tuple[float, float]:
+    """OFD and BPD in mm, correlated and within 2 SD."""
+    common, own = rng.normal(size=2)
+    z_ofd, z_bpd = np.clip([common, 0.6 * common + 0.8 * own], -2, 2)
+    ofd = growth.mean_mm("ofd", ga_weeks) + z_ofd * growth.sd_mm("ofd", ga_weeks)
+    bpd = growth.mean_mm("bpd", ga_weeks) + z_bpd * growth.sd_mm("bpd", ga_weeks)
+    return round(float(ofd), 4), round(float(min(bpd, 0.92 * ofd)), 4)
+
+
+def _draw_texture(ga_weeks: float, rng: np.random.Generator) -> np.ndarray:
+    """Random fields of one head: regions, sulci (closer with age), gaps, patches."""
+    cells = ((16, 16), (round(14 - ga_weeks / 5), 16), (12, 12), (5, 7))
+    return np.dstack([ultrasound.smooth_noise(rng, (96, 96), cell) for cell in cells])
+
+
+def _draw_place(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float, tuple[float, float], float]:
+    """Pixel size in mm, centre (row, col) in mm, angle in degrees; the head lies inside the frame.
+
+    The head's length fills a half to three quarters of the frame's width, less where it would not fit.
+    """
+    angle = float(np.clip(rng.normal(0, 11), -25, 25))
+    turn = np.deg2rad(angle)
+    high = np.hypot(ofd * np.sin(turn), bpd * np.cos(turn))
+    wide = np.hypot(ofd * np.cos(turn), bpd * np.sin(turn))
+    spacing = round(float(max(ofd / rng.uniform(190, 300), high / (SHAPE[0] - 8))), 6)
+    slack = (np.array(SHAPE) - np.array([high, wide]) / spacing) / 2 - 3
+    place = (np.array(SHAPE) - 1) / 2 + slack * np.clip(rng.normal([0.15, 0], 0.4, 2), -1, 1)
+    return spacing, (float(place[0] * spacing), float(place[1] * spacing)), angle
+
+
+def _draw_csp(
+    share: float, ofd: float, bend: float, brain_db: float, rng: np.random.Generator
+) -> ultrasound.Chamber | None:
+    """The cavum in the front third, on the midline, in a share of images."""
+    absent = rng.random() < 1 - share
+    u = float(rng.uniform(0.20, 0.26) * ofd)
+    chamber = ultrasound.Chamber(
+        centre_mm=(u, bend * (1 - (2 * u / ofd) ** 2)),
+        half_mm=(float(rng.uniform(0.085, 0.115) * ofd), float(rng.uniform(0.042, 0.056) * ofd)),
+        tilt_deg=float(rng.normal(0, 1.5)),
+        bend=0.0,
+        taper=float(rng.uniform(-0.15, 0.25)),
+        boxy=True,
+        wall_db=float(rng.uniform(-13, -4)),
+        fluid_db=float(brain_db - rng.uniform(12, 18)),
+        plexus=0.0,
+    )
+    return None if absent else chamber
+
+
+def _draw_lv(
+    share: float, ofd: float, bpd: float, brain_db: float, rng: np.random.Generator
+) -> tuple[ultrasound.Chamber, ...]:
+    """The far ventricle in a share of images, in some of them also the near one, fainter."""
+    shown = (2 if rng.random() < 0.3 else 1) if rng.random() >= 1 - share else 0
+    u, v = float(rng.uniform(-0.17, -0.11) * ofd), float(rng.uniform(0.19, 0.225) * bpd)
+    half = (float(rng.uniform(0.13, 0.17) * ofd), float(rng.uniform(0.047, 0.062) * ofd))
+    tilt, bend, taper = (float(rng.uniform(*ends)) for ends in ((3, 9), (0.1, 0.5), (-0.4, -0.1)))
+    wall, fluid = float(rng.uniform(-22, -10)), float(brain_db - rng.uniform(10, 17))
+    plexus = float(rng.uniform(0.4, 0.65))
+    return tuple(
+        ultrasound.Chamber(
+            centre_mm=(u, side * v),
+            half_mm=half,
+            tilt_deg=-side * tilt,
+            bend=side * bend,
+            taper=taper,
+            boxy=False,
+            wall_db=wall if side > 0 else wall - 4,
+            fluid_db=fluid if side > 0 else fluid + 3,
+            plexus=plexus,
+        )
+        for side in (1, -1)[:shown]
+    )
+
+
+def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) -> ultrasound.Scan:
+    """A curved array above the head, wide enough to see it (in one frame of ten but for an edge), and its settings."""
+    outline, turn = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
+    along, across = head.axes_mm[0] / 2 * np.cos(outline), head.axes_mm[1] / 2 * np.sin(outline)
+    rows = head.centre_mm[0] + along * np.sin(turn) + across * np.cos(turn)
+    cols = head.centre_mm[1] + along * np.cos(turn) - across * np.sin(turn)
+    radius = float(rng.uniform(42, 62))
+    surface = min(14 * spacing, rows.min() - 2.0) - float(rng.choice([0.0, 1.0]) * rng.exponential(12.0))
+    apex = (float(surface - radius), float(((SHAPE[1] - 1) / 2 + rng.normal(0, 14)) * spacing))
+    needed = np.rad2deg(np.abs(np.arctan2(cols - apex[1], rows - apex[0])).max())
+    margin = -rng.uniform(1, 2.5) if rng.random() < 0.1 else rng.uniform(0.5, 4)
+    far = np.hypot(rows - apex[0], cols - apex[1]).max()
+    corner = np.hypot(SHAPE[0] * spacing - apex[0], SHAPE[1] / 2 * spacing)
+    fine = float(np.clip(head.axes_mm[0] / 70, 0.6, 1))  # small heads are scanned at a higher frequency
+    return ultrasound.Scan(
+        shape=SHAPE,
+        spacing_mm=spacing,
+        apex_mm=apex,
+        range_mm=(radius, float(max(far + rng.uniform(1, 4), min(corner, rng.uniform(0.88, 1.1) * corner)))),
+        half_angle_deg=float(max(rng.uniform(26, 38), needed + margin)),
+        axial_mm=float(rng.uniform(0.45, 0.75)) * fine,
+        lateral_mm=float(rng.uniform(0.9, 1.7)) * fine,
+        focus_mm=float(max(10.0, (head.centre_mm[0] - surface) * rng.uniform(0.7, 1.3))),
+        dynamic_range_db=float(rng.uniform(52, 68)),
+        gain_db=float(rng.uniform(-6, 4)),
+        gain_slope_db_mm=float(rng.uniform(-0.08, 0.04)),
+        noise_db=float(rng.uniform(-78, -64)),
+        noise_slope_db_mm=float(rng.uniform(0.05, 0.16)),
+        grey_exponent=float(rng.uniform(1.0, 1.5)),
+        smoothing=float(rng.uniform(0.6, 1.1)),
+    )
+
+
+def _add_marks(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What machines draw over frames: grey bar, text, a blanked name, and calipers that need not lie on the head."""
+    marked = image.copy()
+    if rng.random() < 0.6:
+        marked[12:92, 2:6] = np.linspace(255, 0, 80).astype(np.uint8)[:, None]
+    if rng.random() < 0.4:
+        text = f"{rng.integers(10, 40)}Hz  {rng.uniform(3, 6):.1f}MHz"
+        cv2.putText(marked, text, (300, 262), cv2.FONT_HERSHEY_PLAIN, 0.7, 180, 1, cv2.LINE_AA)
+    if rng.random() < 0.2:
+        for row, col in zip(rng.integers(30, 240, 2).tolist(), rng.integers(40, 360, 2).tolist()):
+            cv2.drawMarker(marked, (col, row), 230, cv2.MARKER_CROSS, 9, 1)
+    if rng.random() < 0.3:
+        row, col = int(rng.integers(215, 245)), int(rng.integers(310, 345))
+        marked[row : row + 25, col : col + 60] = 0
+    return marked

@@ -1,0 +1,148 @@
+"""What methods that learn nothing from images reach on the same cases: the rows that a network must beat."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from lib import metrics, statistics
+from lib.data import cases, splits
+from lib.datasets import samples
+from lib.evaluation.segmentation import Bench
+from lib.imaging import geometry, regions
+from lib.imaging.ellipse import fill_ellipse, fit_ellipse
+from lib.study import environment
+from lib.study.params import EvaluationParams
+
+OTSU, BRIGHT = "Otsu's threshold, holes filled, ellipse", "what is bright, largest part"
+BRIGHT_LEVELS = np.arange(0.5, 4.1, 0.25)  # standard deviations above the mean of a volume's channel
+LEVELS = np.arange(0.05, 1.0, 0.05)  # of the average reference, for the guess that looks at no image
+
+
+def baselines(chosen: EvaluationParams, bench: Bench) -> pd.DataFrame:
+    """What methods that learn nothing from images reach on the test cases that show a class.
+
+    Two: the average of the training references above the level that fits these best, a guess that looks at no image;
+    and for the first class what is bright: Otsu's threshold with an ellipse, in volumes the largest part above the
+    level that fits the training volumes best.
+
+    Returns:
+        method, class, n, dice with its interval.
+    """
+    rows = []
+    for index, name in enumerate(chosen.classes[1:], start=1):
+        guessed = [_guess(bench, fold, index) for fold in chosen.folds]
+        rows.append(_baseline_row("average of the training references", name, pd.concat(guessed)))
+    bright, said = (_brightest, BRIGHT) if bench.dataset.volumes else (_otsu, OTSU)
+    rows.append(_baseline_row(said, chosen.classes[1], pd.concat([bright(bench, fold) for fold in chosen.folds])))
+    return pd.DataFrame(rows)
+
+
+def _baseline_row(method: str, class_name: str, dice: pd.DataFrame) -> dict[str, Any]:
+    estimate = statistics.bootstrap(dice["dice"].to_numpy(float), dice["subject"].to_numpy())
+    found = {"dice": estimate.value, "dice_low": estimate.low, "dice_high": estimate.high}
+    return {"method": method, "class": class_name, "n": estimate.count} | found
+
+
+def _guess(bench: Bench, fold: int, index: int) -> pd.DataFrame:
+    """Dice of the average training reference on the test cases of a fold that show the class: subject, dice."""
+    parts = splits.parts(bench.folds, fold)
+    average = np.zeros(bench.arrays.masks.shape[1:], np.float32)
+    train = bench.arrays.rows(parts["train"])
+    for row in train:
+        average += (bench.arrays.masks[row] == index) / np.float32(len(train))
+    level = best_level(average, bench.arrays.masks, train, index)
+
+    def guess(row: pd.Series) -> np.ndarray:
+        back = geometry.to_native(average[None], bench.arrays.geometry_of(row["case"]))[0]
+        region = (back >= level) & (back > 0)
+        return np.broadcast_to(region, (row["slices"], *region.shape)) if bench.dataset.volumes else region
+
+    return _dice_of(bench, parts["test"], index, guess)
+
+
+def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: int) -> float:
+    """The level of an average reference whose region has the best mean Dice with the references themselves.
+
+    Args:
+        average: (H, W) share of references that show the class.
+        masks: (N, H, W) class indices.
+        rows: of the references.
+        index: of the class.
+    """
+    shown = np.stack([masks[row] == index for row in rows]).reshape(len(rows), -1)
+    shown = shown[shown.any(axis=1)].astype(np.float32)
+    if not len(shown):
+        return 1.0
+    levels = LEVELS * float(average.max())
+    regions = np.stack([(average >= level).ravel() for level in levels]).astype(np.float32)
+    both = shown @ regions.T  # (references, levels) pixels
+    dice = 2 * both / (shown.sum(axis=1)[:, None] + regions.sum(axis=1)[None])
+    return float(levels[np.argmax(dice.mean(axis=0))])
+
+
+def _otsu(bench: Bench, fold: int) -> pd.DataFrame:
+    """Dice of Otsu's ellipse on the test cases of a fold that show the first class: subject, dice."""
+    names = splits.parts(bench.folds, fold)["test"]
+
+    def find(row: pd.Series) -> np.ndarray:
+        return otsu_ellipse(bench.dataset.read_image(cases.unchanged(row)[0]))
+
+    return _dice_of(bench, names, 1, find)
+
+
+def _brightest(bench: Bench, fold: int) -> pd.DataFrame:
+    """Dice of what is bright on the shown channel of the test volumes that show the first class: subject, dice."""
+    parts, channel = splits.parts(bench.folds, fold), bench.dataset.shown_channel
+    level = bright_level(bench, parts["train"])
+
+    def find(row: pd.Series) -> np.ndarray:
+        rows, mapping = bench.arrays.rows([row["case"]]), bench.arrays.geometry_of(row["case"])
+        seen = bench.arrays.images[rows, channel : channel + 1]
+        native = geometry.slices_to_native(seen, mapping, bench.arrays.slices[rows], int(row["slices"]))[0]
+        return regions.largest_component(native >= level)
+
+    return _dice_of(bench, parts["test"], 1, find)
+
+
+def bright_level(bench: Bench, names: list[str]) -> float:
+    """The level of the shown channel above which training volumes have the best mean Dice with their references.
+
+    Volumes that do not show the first class do not count, as in `best_level`.
+    """
+    dice = []
+    for name in names:
+        rows = bench.arrays.rows([name])
+        image, mask = bench.arrays.images[rows, bench.dataset.shown_channel], bench.arrays.masks[rows] == 1
+        if mask.any():
+            dice.append([metrics.overlap(mask, image >= level, 1).dice for level in BRIGHT_LEVELS])
+    return float(BRIGHT_LEVELS[np.argmax(np.mean(dice, axis=0))]) if dice else float(BRIGHT_LEVELS[-1])
+
+
+def _dice_of(bench: Bench, names: list[str], index: int, predict: Callable[[pd.Series], np.ndarray]) -> pd.DataFrame:
+    rows = bench.table.set_index("case").loc[names].reset_index()
+
+    def measure(place: int) -> float:
+        row = rows.iloc[place]
+        reference = samples.read_mask(bench.dataset, row) == index
+        return metrics.overlap(reference, predict(row), 1).dice if reference.any() else float("nan")
+
+    with ThreadPoolExecutor(environment.threads()) as pool:
+        return pd.DataFrame({"subject": rows["subject"], "dice": list(pool.map(measure, range(len(rows))))})
+
+
+def otsu_ellipse(image: np.ndarray) -> np.ndarray:
+    """The head without learning: Otsu's threshold, holes filled, largest part, its ellipse: (H, W) bool.
+
+    All False where no ellipse can be fitted. It shows what the images give away for nothing.
+    """
+    _, bright = cv2.threshold(cv2.GaussianBlur(image, (0, 0), 2), 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    region = regions.largest_component(regions.fill_holes(bright > 0))
+    try:
+        ellipse = fit_ellipse(regions.edge_points(region))
+    except ValueError:
+        return np.zeros(image.shape, bool)
+    return fill_ellipse(ellipse, image.shape)

@@ -1,0 +1,277 @@
+"""Every test case's landmarks found once, at native size, by a network that never saw its subject; and two guesses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import datasets, losses, models
+from lib.data import cases, splits
+from lib.data.arrays import Arrays
+from lib.datasets import samples
+from lib.evaluation import training_precision
+from lib.evaluation.biometry import FOUND_COLUMNS
+from lib.imaging import geometry
+from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
+from lib.models import devices, trained_model
+from lib.models.trained_model import Model
+from lib.study import files
+from lib.study.params import EvaluationParams
+
+ERROR_COLUMNS = [
+    *("case", "subject", "fold", "seed", "route", "line"),
+    *("error_px", "error_mm", "normalised_error_percent"),
+]
+FOUND, SHAPE, BLANK = "landmark", "mean shape", "blank map"  # routes: the network, and two that look at no image
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every run of a landmark study is measured on.
+
+    Attributes:
+        table: the manifest.
+        folds: which case is tested when.
+        arrays: preprocessed cases, of which the guesses are made.
+        dataset: reads images.
+        reference: published landmarks in native pixels: case, POINT_COLUMNS.
+        folder: of 05_evaluation; models go below it.
+    """
+
+    table: pd.DataFrame
+    folds: pd.DataFrame
+    arrays: Arrays
+    dataset: datasets.Dataset
+    reference: pd.DataFrame
+    folder: Path
+
+    def spacing_mm(self, case: str) -> tuple[float, float] | None:
+        """(row, col) pixel size of a case, None where it is not known."""
+        row = self.table.set_index("case").loc[case]
+        size = (float(row["spacing_row_mm"]), float(row["spacing_col_mm"]))
+        return size if np.isfinite(size).all() else None
+
+
+def read_reference(chosen: EvaluationParams, verified: Path) -> pd.DataFrame:
+    """Published landmarks as 01_data_verification wrote them.
+
+    Raises:
+        ValueError: the study learns regions, or the table is missing.
+    """
+    if chosen.landmarks == "none":
+        raise ValueError(
+            f"landmarks = 'none' in study {chosen.study}: it learns class regions, which 05_evaluation.ipynb measures; "
+            "expected a study of landmarks, such as study = 'phantom_hc18_landmarks'"
+        )
+    return files.read_csv(verified / "points.csv", ["case", *POINT_COLUMNS])
+
+
+def find_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The landmarks of every test case of every run, found in float32, and those of two guesses.
+
+    Each run's model is written with what its use needs, models/<run>.safetensors.
+
+    Args:
+        chosen: the keys of 05_evaluation; its folds and seeds name the runs.
+        bench: cases.
+        trainings: folder of 04_training.
+
+    Returns:
+        A row a case x seed x route (FOUND_COLUMNS), native pixels, canonical order of ends; NaN where a heatmap shows
+        no peak. The confidence of a line is the lower of the heights of its two peaks. And how far the precision of
+        training would move each line (rounding.POINT_CHANGE_COLUMNS).
+    """
+    runs = [
+        find_run(chosen, bench, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+        for fold in chosen.folds
+        for seed in chosen.seeds
+    ]
+    found, moved = (pd.concat(tables, ignore_index=True) for tables in zip(*runs))
+    return found, moved
+
+
+def find_run(
+    chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`find_all` of one trained network."""
+    model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
+    use = {"flip_average": chosen.flip_average}
+    models.complete(weights, bench.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
+    parts = splits.parts(bench.folds, fold)
+    names, mappings = parts["test"], [bench.arrays.geometry_of(name) for name in parts["test"]]
+    points, heights, rough = locate(bench, model, names)
+    shape = mean_shape(bench.arrays.points[bench.arrays.rows(parts["train"])])  # (4, 2) network pixels
+    shapes = [geometry.points_to_native(shape, mapping) for mapping in mappings]
+    middles = [np.tile([(m.native_height - 1) / 2, (m.native_width - 1) / 2], (4, 1)) for m in mappings]
+    unknown = np.full(heights.shape, np.nan)
+    routes = ((FOUND, points, heights), (SHAPE, shapes, unknown), (BLANK, middles, np.zeros(heights.shape)))
+    found = [_rows(bench, names, fold, seed, *route) for route in routes]
+    return pd.concat(found, ignore_index=True), _moved(bench, model, found[0], rough)
+
+
+def locate(bench: Bench, model: Model, names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Landmarks of some cases, from their files.
+
+    Returns:
+        Native ends (N, 4, 2), the lower peak of each line (N, 2), and the ends in the precision of training (N, 4, 2).
+    """
+    rows = bench.table.set_index("case", drop=False).loc[names].to_dict("records")
+    rough, found = trained_model.as_trained(model), []
+    for name, image in zip(names, trained_model.in_threads(lambda row: _image(bench, row), rows)):
+        size = bench.spacing_mm(name)
+        ends, heights = trained_model.landmarks(model, image, size)
+        same = rough.precision == model.precision
+        found.append((ends, heights, ends if same else trained_model.landmarks(rough, image, size)[0]))
+    points, heights, others = (np.array(each) for each in zip(*found))
+    return points, heights, others
+
+
+def _image(bench: Bench, row: dict[str, Any]) -> np.ndarray:
+    return bench.dataset.read_image(cases.unchanged(row)[0])
+
+
+def _moved(bench: Bench, model: Model, found: pd.DataFrame, rough: np.ndarray) -> pd.DataFrame:
+    """How far the precision of training moves the lines of one run (rounding.POINT_CHANGE_COLUMNS)."""
+    other = found.copy()
+    other[POINT_COLUMNS] = rough.reshape(-1, 8)
+    spacing = {name: bench.spacing_mm(name) for name in found["case"]}
+    key = found.loc[found.index.repeat(len(LINES)), ["case", "subject", "fold", "seed"]].reset_index(drop=True)
+    moved = pd.DataFrame(
+        training_precision.compare_points(found, other, spacing), columns=training_precision.POINT_CHANGE_COLUMNS[-3:]
+    )
+    key["training_precision"] = model.about["training_precision"]
+    return pd.concat([key, moved], axis=1)
+
+
+def _rows(
+    bench: Bench, names: list[str], fold: int, seed: int, route: str, points: np.ndarray, heights: np.ndarray
+) -> pd.DataFrame:
+    table = pd.DataFrame(np.reshape(points, (-1, 8)), columns=POINT_COLUMNS)
+    table[["confidence_ofd", "confidence_bpd"]] = heights
+    subjects = bench.table.set_index("case").loc[names, "subject"].to_numpy()
+    return table.assign(case=names, subject=subjects, fold=fold, seed=seed, route=route)[FOUND_COLUMNS]
+
+
+def errors_of(bench: Bench, found: pd.DataFrame) -> pd.DataFrame:
+    """How far predicted lines lie from the reference's.
+
+    Args:
+        bench: cases and their reference.
+        found: from `find_all`.
+
+    Returns:
+        A row a case x seed x route x line (ERROR_COLUMNS): mean distance of the line's two ends under the better of
+        the two pairings, in native pixels and mm, and in percent of the reference's OFD (in mm where the pixel size
+        is known). NaN where an end is missing.
+
+    Raises:
+        ValueError: a case has no reference.
+    """
+    names = list(dict.fromkeys(found["case"]))
+    reference = dict(zip(names, as_arrays(bench.reference, names)))
+    spacing = {name: bench.spacing_mm(name) for name in names}
+    rows = []
+    for row, ends in zip(found.to_dict("records"), found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)):
+        there, unit = reference[row["case"]], spacing[row["case"]]
+        off = point_errors(ends, there, unit)
+        scale, measure = ((1.0, 1.0), "px") if unit is None else (unit, "mm")
+        ofd = line_lengths(there * np.asarray(scale))[0]
+        key = {name: row[name] for name in ERROR_COLUMNS[:5]}
+        for line in LINES:
+            share = 100 * off[f"{line}_{measure}"] / ofd
+            rows.append([*key.values(), line, off[f"{line}_px"], off[f"{line}_mm"], share])
+    return pd.DataFrame(rows, columns=ERROR_COLUMNS)
+
+
+def is_free_of_order(bench: Bench, found: pd.DataFrame) -> bool:
+    """Whether no error changes when the ends of each predicted line change places."""
+    turned = found.copy()
+    turned[POINT_COLUMNS] = found[POINT_COLUMNS].to_numpy(float).reshape(-1, 2, 2, 2)[:, :, ::-1].reshape(-1, 8)
+    values = [errors_of(bench, each)[ERROR_COLUMNS[6:]].to_numpy(float) for each in (found, turned)]
+    return bool(np.allclose(*values, rtol=1e-9, atol=0, equal_nan=True))
+
+
+def is_canonical(found: pd.DataFrame) -> bool:
+    """Whether the left end of each line is its first."""
+    points = found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
+    return bool(np.array_equal(points, canonical(points), equal_nan=True))
+
+
+def heatmap_losses(chosen: EvaluationParams, trainings: Path) -> pd.DataFrame:
+    """What each run's kept epoch scored on validation, beside what a network that shows nothing scores.
+
+    Returns:
+        fold, seed, kept_epoch, heatmap_loss, blank_map_loss, validation_error_percent (of the OFD).
+    """
+    rows = []
+    for fold in chosen.folds:
+        for seed in chosen.seeds:
+            path = trainings / files.run_name(fold, seed) / "history.csv"
+            history = files.read_csv(path, ["epoch", "validation_loss", "validation_error_percent", "best"])
+            kept = history[history["best"].astype(bool)].iloc[-1]
+            rows.append(
+                {
+                    "fold": fold,
+                    "seed": seed,
+                    "kept_epoch": int(kept["epoch"]),
+                    "heatmap_loss": float(kept["validation_loss"]),
+                    "blank_map_loss": losses.BLANK_LOSS,
+                    "validation_error_percent": float(kept["validation_error_percent"]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def ranked(errors: pd.DataFrame) -> pd.DataFrame:
+    """One row a test case and seed of the network's errors, the worst first; a case with a missed line is worst.
+
+    Returns:
+        case, fold, seed, ofd_mm, bpd_mm, ofd_px, bpd_px, error_percent (mean of both lines, of the reference's OFD;
+        NaN where one is missed).
+    """
+    rows = errors[errors["route"] == FOUND].rename(columns={"normalised_error_percent": "percent"})
+    values = [f"error_{unit}" for unit in ("mm", "px")]
+    wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=[*values, "percent"])
+    table = pd.DataFrame({f"{line}{name.removeprefix('error')}": wide[name][line] for name in values for line in LINES})
+    table["error_percent"] = wide["percent"].mean(axis=1, skipna=False)
+    by, ascending = ["error_percent", "case", "seed"], [False, True, True]
+    return table.reset_index().sort_values(by, ascending=ascending, na_position="first", ignore_index=True)
+
+
+def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The middle rows of a ranked table."""
+    first = max(0, (len(rows) - count) // 2)
+    return rows.iloc[first : first + count]
+
+
+def overlays(bench: Bench, found: pd.DataFrame, rows: pd.DataFrame) -> list[samples.LandmarkOverlay]:
+    """Pictures of some rows of `ranked`: image, reference lines, predicted lines, and their errors."""
+    names = rows["case"].tolist()
+    shown = samples.load(bench.dataset, bench.table, names)
+    reference = as_arrays(bench.reference, names)
+    by_run = found[found["route"] == FOUND].set_index(["case", "seed"])
+    predicted = by_run.loc[list(zip(rows["case"], rows["seed"])), POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
+    notes = [_note(row, size is not None) for row, size in zip(rows.to_dict("records"), shown.spacings_mm)]
+    return [
+        samples.LandmarkOverlay(*each)
+        for each in zip(names, shown.images, reference, predicted, shown.spacings_mm, notes)
+    ]
+
+
+def _note(row: dict[str, Any], in_mm: bool) -> str:
+    """A case's errors in words, such as "OFD 1.20 mm, BPD missed"."""
+    unit, word = ("mm", "mm") if in_mm else ("px", "pixels")
+    errors = {line: row[f"{line}_{unit}"] for line in LINES}
+    said = [f"{line.upper()} missed" if np.isnan(e) else f"{line.upper()} {e:.2f} {word}" for line, e in errors.items()]
+    return ", ".join(said)
+
+
+def heatmaps_of(chosen: EvaluationParams, bench: Bench, trainings: Path, row: pd.Series) -> np.ndarray:
+    """Heatmaps of both lines of one case at native size: (2, H, W) float32."""
+    weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
+    model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
+    case = bench.table.set_index("case", drop=False).loc[row["case"]]
+    maps, mapping = trained_model.line_heatmaps(model, _image(bench, case))
+    return geometry.to_native(maps, mapping)

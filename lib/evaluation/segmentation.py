@@ -1,0 +1,320 @@
+"""Every case measured once, at native size, by a network that never saw its subject."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import datasets, metrics, models
+from lib.data import splits
+from lib.data.arrays import Arrays
+from lib.datasets import samples
+from lib.evaluation import postprocessing, training_precision
+from lib.imaging import mask_files
+from lib.models import devices, inference, trained_model
+from lib.models.trained_model import Model
+from lib.study import files
+from lib.study.params import EvaluationParams
+
+COLUMNS = ["case", "subject", "fold", "seed", "class", "stage", "tp", "fp", "fn", "tn", "dice", "iou"]
+CONFUSION_COLUMNS = ["fold", "seed", "stage", "reference", "predicted", "pixels"]
+STAGES = ("raw", "post")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every run of a study is measured on.
+
+    Attributes:
+        table: the manifest.
+        folds: which case is tested when.
+        arrays: preprocessed cases, of which baselines are made.
+        dataset: reads images and reference masks.
+        folder: of 05_evaluation; predictions and models go below it.
+    """
+
+    table: pd.DataFrame
+    folds: pd.DataFrame
+    arrays: Arrays
+    dataset: datasets.Dataset
+    folder: Path
+
+    def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
+        """Where the predicted mask of a case lies."""
+        return mask_files.place(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What runs were measured to.
+
+    Attributes:
+        table: the long table, a row a case x class x stage (COLUMNS).
+        confusion: pixels by reference and predicted class, a row a run x stage x pair (CONFUSION_COLUMNS).
+        choices: what validation chose, a row a run.
+        precision: what the precision of training would change, a row a case x class (rounding.MASK_COLUMNS).
+    """
+
+    table: pd.DataFrame
+    confusion: pd.DataFrame
+    choices: pd.DataFrame
+    precision: pd.DataFrame
+
+
+def evaluate_run(chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int) -> Evaluation:
+    """Measures one trained network on its test fold, in float32, and writes the model with what its use needs.
+
+    Args:
+        chosen: the keys of 05_evaluation.
+        bench: cases and where predictions go.
+        weights: model.safetensors of this run.
+        fold, seed: of this run.
+    """
+    model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
+    parts = splits.parts(bench.folds, fold)
+    choice = choose_threshold(chosen, bench, model, parts["validation"])
+    threshold = choice["threshold"]
+    write_model(chosen, bench, weights, fold, seed, threshold)
+    run = {"fold": fold, "seed": seed}
+
+    def measure(each: Predicted) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, Any]]]:
+        stages = predicted_stages(chosen, each.row, each.probability, threshold)
+        for stage, mask in stages.items():
+            mask_files.write(bench.predicted(stage, fold, seed, each.row["case"]), mask)
+        found = {stage: metrics.confusion(each.reference, mask, len(chosen.classes)) for stage, mask in stages.items()}
+        key = {"case": each.row["case"], "subject": each.row["subject"]} | run
+        return key, found, _precision_rows(chosen, model, each, stages["post"], threshold, key)
+
+    of_cases = list(trained_model.in_threads(measure, predicted(bench, model, parts["test"], as_trained=True)))
+    measured = [
+        key | {"class": name, "stage": stage, **each}
+        for key, found, _ in of_cases
+        for stage in STAGES
+        for name, each in class_rows(found[stage], chosen.classes).items()
+    ]
+    pooled = {stage: sum(found[stage] for _, found, _ in of_cases) for stage in STAGES}
+    return Evaluation(
+        pd.DataFrame(measured, columns=COLUMNS),
+        confusion_rows(pooled, chosen.classes, fold, seed),
+        pd.DataFrame([run | choice]),
+        pd.DataFrame([row for *_, rows in of_cases for row in rows], columns=training_precision.MASK_COLUMNS),
+    )
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A case as published, and as a network sees it.
+
+    Attributes:
+        row: of the manifest.
+        reference: (H, W) or (D, H, W) uint8 class indices.
+        probability: (C, *reference.shape) float32, computed in float32.
+        as_trained: the same in the precision of training; None where that is float32, or not asked for.
+    """
+
+    row: dict[str, Any]
+    reference: np.ndarray
+    probability: np.ndarray
+    as_trained: np.ndarray | None
+
+
+def predicted(bench: Bench, model: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:
+    """Cases one after the other, predicted from their files at native size; the next files are read meanwhile."""
+    rows = bench.table.set_index("case", drop=False).loc[names].to_dict("records")
+    rough = trained_model.as_trained(model) if as_trained else model
+
+    def read(row: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+        return row, *samples.read_case(bench.dataset, row)
+
+    for row, image, reference in trained_model.in_threads(read, rows):
+        other = None if rough.precision == model.precision else trained_model.probability(rough, image)
+        yield Predicted(row, reference, trained_model.probability(model, image), other)
+
+
+def write_model(
+    chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int, threshold: float | None
+) -> None:
+    """Writes a run's weights with all that their use needs: models/<run>.safetensors."""
+    use = {
+        "threshold": threshold,
+        "flip_average": chosen.flip_average,
+        "postprocessing": postprocessing.describe(chosen),
+    }
+    models.complete(weights, bench.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
+
+
+def _precision_rows(
+    chosen: EvaluationParams,
+    model: Model,
+    each: Predicted,
+    mask: np.ndarray,
+    threshold: float | None,
+    key: dict[str, Any],
+) -> list[dict[str, Any]]:
+    other, other_mask = each.as_trained, mask
+    if other is not None:
+        other_mask = predicted_stages(chosen, each.row, other, threshold)["post"]
+    found = training_precision.compare_masks(
+        (mask, each.probability), (other_mask, each.probability if other is None else other), chosen.classes
+    )
+    return [key | {"training_precision": model.about["training_precision"]} | row for row in found]
+
+
+def predicted_stages(
+    chosen: EvaluationParams, row: Mapping[str, Any], probability: np.ndarray, threshold: float | None
+) -> dict[str, np.ndarray]:
+    """Masks of one case at native size, uint8 each: raw, and after post-processing.
+
+    Args:
+        chosen: the keys of 05_evaluation.
+        row: of the manifest.
+        probability: (C, H, W), of a volume (C, D, H, W), at native size.
+        threshold: as `choose_threshold` chose it.
+    """
+    raw = inference.decide(probability, threshold)
+    return {"raw": raw, "post": postprocessing.apply(_on_its_way(raw, probability, row), chosen)}
+
+
+def _on_its_way(mask: np.ndarray, probability: np.ndarray, row: Mapping[str, Any]) -> postprocessing.Prediction:
+    area = float(row["spacing_row_mm"] * row["spacing_col_mm"])
+    return postprocessing.Prediction(mask, probability, area if np.isfinite(area) else None)
+
+
+def confusion_rows(pooled: dict[str, np.ndarray], classes: list[str], fold: int, seed: int) -> pd.DataFrame:
+    """A run's summed confusion matrices as a long table."""
+    rows = [
+        (fold, seed, stage, of, to, int(counts[i, j]))
+        for stage, counts in pooled.items()
+        for i, of in enumerate(classes)
+        for j, to in enumerate(classes)
+    ]
+    return pd.DataFrame(rows, columns=CONFUSION_COLUMNS)
+
+
+def evaluate_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> Evaluation:
+    """Measures every run of a study.
+
+    Args:
+        chosen: the keys of 05_evaluation; its folds and seeds name the runs.
+        bench: cases and where predictions go.
+        trainings: folder of 04_training.
+    """
+    runs = [
+        evaluate_run(chosen, bench, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+        for fold in chosen.folds
+        for seed in chosen.seeds
+    ]
+    kinds = ("table", "confusion", "choices", "precision")
+    return Evaluation(*(pd.concat([getattr(run, kind) for run in runs], ignore_index=True) for kind in kinds))
+
+
+def class_rows(counts: np.ndarray, classes: list[str]) -> dict[str, dict[str, Any]]:
+    """Counts, Dice and IoU of each class but background, of one case's confusion matrix."""
+    overlaps = {name: metrics.overlap_of(counts, index) for index, name in enumerate(classes) if index > 0}
+    return {name: {**vars(each), "dice": each.dice, "iou": each.iou} for name, each in overlaps.items()}
+
+
+def choose_threshold(chosen: EvaluationParams, bench: Bench, model: Model, names: list[str]) -> dict[str, Any]:
+    """The foreground probability with the best mean score over validation cases, after post-processing.
+
+    A case scores its Dice at native size; one whose reference is empty scores 1 if nothing is predicted and 0
+    otherwise, so misses and false alarms both count. With more than two classes the most probable class wins and
+    there is nothing to choose. Among equals the threshold nearest to 0.5 is taken.
+
+    Returns:
+        {"threshold": value or None, "validation_score": its mean or None, "validation_cases": count}.
+    """
+    if not chosen.threshold_candidates:
+        return {"threshold": None, "validation_score": None, "validation_cases": len(names)}
+
+    def measure(each: Predicted) -> list[float]:
+        cut = [
+            predicted_stages(chosen, each.row, each.probability, threshold)["post"]
+            for threshold in chosen.threshold_candidates
+        ]
+        return [score(each.reference, mask) for mask in cut]
+
+    means = np.mean(list(trained_model.in_threads(measure, predicted(bench, model, names))), axis=0)
+    best = max(range(len(means)), key=lambda i: (means[i], -abs(chosen.threshold_candidates[i] - 0.5)))
+    return {
+        "threshold": chosen.threshold_candidates[best],
+        "validation_score": float(means[best]),
+        "validation_cases": len(names),
+    }
+
+
+def score(reference: np.ndarray, predicted: np.ndarray) -> float:
+    """Dice of the foreground; of an empty reference 1 if nothing is predicted, else 0."""
+    dice = metrics.overlap(reference > 0, predicted > 0, 1).dice
+    return 1.0 if np.isnan(dice) else dice
+
+
+def ranked(table: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
+    """One row a test case and seed, that of its lowest class Dice, the worst first; true absences do not count."""
+    rows = table[(table["stage"] == stage) & table["dice"].notna()]
+    ordered = rows.sort_values(["dice", "case", "class"], kind="stable")
+    return ordered.drop_duplicates(["case", "seed"]).reset_index(drop=True)
+
+
+def overlays(bench: Bench, rows: pd.DataFrame, stage: str = "post") -> list[samples.Overlay]:
+    """Pictures of some rows of the long table: image, reference, prediction, the row's class and its Dice."""
+    shown = samples.load(bench.dataset, bench.table, rows["case"].tolist())
+    predicted = [
+        mask_files.read(bench.predicted(stage, row["fold"], row["seed"], row["case"]))
+        for row in rows.to_dict("records")
+    ]
+    if bench.dataset.volumes:
+        predicted = [mask[at] for mask, at in zip(predicted, shown.slices)]
+    notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
+    return [
+        samples.Overlay(*each)
+        for each in zip(shown.names, shown.images, shown.masks, predicted, shown.spacings_mm, notes)
+    ]
+
+
+def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The middle rows of a ranked table, of those whose reference shows the class."""
+    rows = rows[rows["tp"] + rows["fn"] > 0]
+    first = max(0, (len(rows) - count) // 2)
+    return rows.iloc[first : first + count]
+
+
+def probability_map(
+    chosen: EvaluationParams, bench: Bench, trainings: Path, case: pd.Series
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W) uint8 and its probability of any foreground at native size, (H, W) float32.
+
+    Args:
+        chosen: the keys of 05_evaluation.
+        bench: cases and their arrays.
+        trainings: folder of 04_training.
+        case: a row of the long table.
+    """
+    weights = trainings / files.run_name(case["fold"], case["seed"]) / "model.safetensors"
+    model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
+    (found,) = predicted(bench, model, [case["case"]])
+    foreground = 1 - found.probability[0]
+    seen = samples.load(bench.dataset, bench.table, [case["case"]])
+    return seen.images[0], foreground[seen.slices[0]] if bench.dataset.volumes else foreground
+
+
+def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int]) -> bool:
+    """Whether each case of the tested folds, and no other, has rows, under its own fold."""
+    expected = folds[folds["fold"].isin(tested_folds)][["case", "fold"]]
+    measured = table[["case", "fold"]].drop_duplicates()
+    return sorted(map(tuple, expected.values)) == sorted(map(tuple, measured.values))
+
+
+def counts_add_up(table: pd.DataFrame, manifest: pd.DataFrame) -> bool:
+    """Whether TP + FP + FN + TN is the number of pixels (voxels) of the native image (volume), in each row."""
+    pixels = manifest.set_index("case").eval("slices * height * width")
+    return bool((table[["tp", "fp", "fn", "tn"]].sum(axis=1).to_numpy() == pixels.loc[table["case"]].to_numpy()).all())
+
+
+def dice_and_iou_agree(table: pd.DataFrame) -> bool:
+    """Whether Dice = 2 IoU / (1 + IoU) in each row that has them."""
+    rows = table[table["dice"].notna()]
+    return bool(np.allclose(rows["dice"], 2 * rows["iou"] / (1 + rows["iou"]), rtol=0, atol=1e-12))

@@ -1,0 +1,161 @@
+"""Image and mask files read strictly: what is not as it should be is an error that names the file."""
+
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+PNG_SIGNATURE, PNG_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24  # where a PNG says how many bits a channel has
+TIFF_DEPTH_TAG = 258  # where a TIFF says it; of 16-bit colours Pillow keeps 8 without a word
+Reader = Callable[[Path], np.ndarray]  # such as read_pixels, or one that also keeps what it read
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Pixels of an image file: (H, W) or (H, W, channels) uint8.
+
+    Raises:
+        ValueError: missing, unreadable, truncated, or not 8 bits a channel; the message names the file.
+    """
+    try:
+        deep = is_16_bit_png(path)
+        with Image.open(path) as image:
+            image.load()
+            deep = deep or (image.format == "TIFF" and 16 in image.tag_v2.get(TIFF_DEPTH_TAG, ()))
+            mode = image.mode
+            plain = {"P": "RGB", "1": "L", "CMYK": "RGB", "YCbCr": "RGB"}.get(mode, mode)
+            pixels = np.asarray(image if plain == mode else image.convert(plain))
+    except (OSError, UnidentifiedImageError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read as an image: {error}") from error
+    if deep or pixels.dtype != np.uint8:
+        found = "16 bits a channel" if deep else f"mode {mode}, {pixels.dtype}"
+        raise ValueError(f"{path}: {found}; expected 8 bits a channel (save it as an 8-bit PNG)")
+    return pixels
+
+
+def is_16_bit_png(path: Path) -> bool:
+    """Whether a file is a PNG of 16 bits a channel, which Pillow would cut to 8 without a word if it has colours."""
+    with path.open("rb") as file:
+        head = file.read(PNG_DEPTH_AT + 1)
+    return head.startswith(PNG_SIGNATURE) and len(head) > PNG_DEPTH_AT and head[-1] == 16
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """An image as (H, W) uint8; colour images by the luma of Rec. 601, transparency left out."""
+    pixels = read_pixels(path)
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] <= 2:
+        return np.ascontiguousarray(pixels[..., 0])
+    rgb = pixels[..., :3]
+    if np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 0], rgb[..., 2]):
+        return np.ascontiguousarray(rgb[..., 0])
+    return np.rint(rgb @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+
+
+def read_binary(path: Path, read: Reader = read_pixels) -> np.ndarray:
+    """A mask file of two values as (H, W) bool: 0 and 255, or 0 and 1, in any channel; transparency left out.
+
+    A lossy file has values between; from 128 they count.
+
+    Raises:
+        ValueError: unreadable, or other values; the message names the file and its values.
+    """
+    pixels = read(path)
+    if pixels.ndim == 3:
+        colours = 1 if pixels.shape[2] <= 2 else 3
+        pixels = pixels[..., :colours].max(axis=2)
+    if is_lossy(path):
+        return pixels >= 128
+    highest = int(pixels.max(initial=0))
+    region = pixels > 0
+    if highest not in (0, 1, 255) or np.count_nonzero(region) != np.count_nonzero(pixels == highest) * (highest > 0):
+        values = [value for (value,) in colour_counts(pixels)]
+        raise ValueError(f"{path}: values {values[:8]}; expected a mask of 0 and 255, or 0 and 1")
+    return region
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a file's format changes values when it is written."""
+    return path.suffix.lower() in (".jpg", ".jpeg")
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Every image file directly in a folder by its stem, in Unicode's composed form, sorted.
+
+    macOS writes names decomposed and upper-case suffixes come from Windows; both are taken for what they are.
+
+    Raises:
+        ValueError: two files share a stem.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        stem = unicodedata.normalize("NFC", path.stem)
+        if stem in found:
+            raise ValueError(f"{folder}: {found[stem].name} and {path.name}; expected one file of a name")
+        found[stem] = path
+    return found
+
+
+def colour_counts(pixels: np.ndarray) -> dict[tuple[int, ...], int]:
+    """How many pixels have each colour: {(r, g, b): count}, or {(grey,): count}; transparency left out."""
+    if pixels.ndim == 2 or pixels.shape[2] <= 2:
+        grey = pixels if pixels.ndim == 2 else pixels[..., 0]
+        counts = cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256])[:, 0]
+        return {(int(value),): int(counts[value]) for value in np.flatnonzero(counts)}
+    codes, counts = np.unique(colour_codes(pixels), return_counts=True)
+    return {split_code(int(code)): int(count) for code, count in zip(codes, counts)}
+
+
+def colour_codes(pixels: np.ndarray) -> np.ndarray:
+    """One number a pixel, red highest: (H, W, 3 or 4) uint8 -> (H, W) uint32."""
+    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+def split_code(code: int) -> tuple[int, int, int]:
+    """Red, green and blue of a colour's number."""
+    return code >> 16, code >> 8 & 255, code & 255
+
+
+def decode_palette(pixels: np.ndarray, palette: dict[tuple[int, int, int], int], lossy: bool = False) -> np.ndarray:
+    """Class indices of a colour mask, every pixel by exact colour, or by the nearest if the file is lossy.
+
+    Args:
+        pixels: (H, W, 3) or (H, W, 4) uint8.
+        palette: class index for each (red, green, blue); black is 0 unless it says otherwise.
+        lossy: the file's format changes colours (JPEG), so each pixel takes the palette's nearest.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ValueError: no colours, or a colour is not in the palette; the message counts each unknown one.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] < 3:
+        raise ValueError(f"a mask of shape {pixels.shape}; expected colours, (H, W, 3)")
+    known = {(0, 0, 0): 0} | palette
+    if lossy:
+        return nearest_class(pixels, known)
+    codes = colour_codes(pixels)
+    decoded = np.full(codes.shape, 255, np.uint8)
+    for (red, green, blue), index in known.items():
+        decoded[codes == (red << 16 | green << 8 | blue)] = index
+    if (decoded == 255).any():
+        unknown = {colour: count for colour, count in colour_counts(pixels).items() if colour not in known}
+        listed = ", ".join(f"{colour} in {count} pixels" for colour, count in list(unknown.items())[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise ValueError(f"unknown colours: {listed}{more}; expected {sorted(known)}")
+    return decoded
+
+
+def nearest_class(pixels: np.ndarray, palette: dict[tuple[int, int, int], int]) -> np.ndarray:
+    """The class of the nearest colour, of equals the first: (H, W, 3 or 4) uint8 -> (H, W) uint8."""
+    rgb = np.ascontiguousarray(pixels[..., :3])
+    apart = np.stack([cv2.absdiff(rgb, np.array([*colour, 0], np.float64)).astype(np.int32) for colour in palette])
+    return np.array(list(palette.values()), np.uint8)[np.argmin((apart**2).sum(axis=3), axis=0)]

@@ -1,0 +1,141 @@
+"""MRI volumes: where the head lies, which slices are kept, slices in the network's size.
+
+A volume is (D, H, W, C) uint8: slices, rows, columns, sequences (channels).
+
+Source of the order of steps: Buda, Saha, Mazurowski 2019, Comput Biol Med 109:218-225. Different here: nothing is set
+to zero before the crop, padding holds the background's value instead of 0 (which is the mean of all tissue after
+normalising), and each channel has percentiles of its own.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from lib.imaging import intensity
+from lib.imaging.geometry import Geometry
+from lib.imaging.intensity import Statistics
+
+SPLINE_ORDER = 2
+VANISHING = 1e-18  # a weight fades by 0.17 a pixel: in float32 it becomes a denormal, with which products are slow
+
+
+def content_box(volume: np.ndarray, level: float) -> tuple[int, int, int, int]:
+    """The smallest box, the same for all slices, that holds everything bright.
+
+    A channel with a bright background makes it the whole frame; nothing bright is ever cut off.
+
+    Args:
+        volume: (D, H, W, C) uint8.
+        level: share of a channel's own maximum over the volume that a pixel must exceed in some channel, 0 to 1.
+
+    Returns:
+        (row, col, height, width) in pixels; the whole frame if nothing is bright. A constant channel counts for
+        nothing: what fills a channel that was not measured says nothing about the head.
+
+    Raises:
+        ValueError: no such volume.
+    """
+    intensity.require_volume(volume)
+    brightest, darkest = volume.max(axis=0), volume.min(axis=0)  # (H, W, C)
+    peak = brightest.max(axis=(0, 1))
+    varies = peak > darkest.min(axis=(0, 1))
+    content = ((brightest > level * peak.astype(float)) & varies).any(axis=-1)  # (H, W)
+    if not content.any():
+        return 0, 0, *content.shape
+    rows, cols = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))
+    return int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1
+
+
+def kept_slices(depth: int, end_slices_dropped: int) -> slice:
+    """The slices that are left when some are dropped at each end.
+
+    Raises:
+        ValueError: none is left, or the number is negative.
+    """
+    most = (depth - 1) // 2
+    if not 0 <= end_slices_dropped <= most:
+        raise ValueError(
+            f"end_slices_dropped = {end_slices_dropped}   not allowed with {depth} slices: at least one must be left; "
+            f"0 to {most}"
+        )
+    return slice(end_slices_dropped, depth - end_slices_dropped)
+
+
+@lru_cache(maxsize=64)  # at most 32 MiB at 256 pixels
+def spline_matrix(n_in: int, n_out: int) -> np.ndarray:
+    """The resizing of one axis as a matrix: (n_out, n_in) float64, read-only.
+
+    It is what `skimage.transform.resize(order=2, mode="edge", anti_aliasing=False)` does along an axis: scipy's zoom
+    with pixel centres at half-integers, here of each unit vector. A spline is linear in its samples, so one product
+    resizes all slices and channels at once.
+    """
+    zoom = (n_out / n_in, 1)  # of the columns alone
+    matrix = ndimage.zoom(np.eye(n_in), zoom, order=SPLINE_ORDER, mode="nearest", grid_mode=True)
+    matrix[np.abs(matrix) < VANISHING] = 0
+    matrix.flags.writeable = False  # one array for all callers
+    return matrix
+
+
+def resize(volume: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """Resizes each slice by splines of order 2 and clips it to the range that it had, over all its channels.
+
+    Equal, to float32's digits, to `skimage.transform.resize(slice, (rows, cols), order=2, mode="edge",
+    anti_aliasing=False)`, which clips in this way.
+
+    Args:
+        volume: (D, h, w, C) float32.
+        rows, cols: new size of a slice, in pixels.
+
+    Returns:
+        (D, rows, cols, C) float32.
+    """
+    channels = np.moveaxis(volume, -1, 0)  # (C, D, h, w)
+    low, high = (bound(axis=(0, 2, 3))[:, None, None] for bound in (channels.min, channels.max))  # (D, 1, 1)
+    turned = _resize_last(channels, cols).swapaxes(2, 3)  # (C, D, cols, h)
+    resized = _resize_last(turned, rows).swapaxes(2, 3)  # (C, D, rows, cols)
+    return np.moveaxis(np.clip(resized, low, high, out=resized), 0, -1)
+
+
+def _resize_last(values: np.ndarray, size: int) -> np.ndarray:
+    """Resizes the last axis, (..., n) -> (..., size) float32, in memory of its own.
+
+    One product of two large matrices: a product a slice waits at each for all threads of BLAS, and took five times
+    as long where other processes wanted the cores.
+    """
+    n = values.shape[-1]
+    if n == size:
+        return values.astype(np.float32)
+    flat = np.ascontiguousarray(values, np.float32).reshape(-1, n)
+    return (flat @ spline_matrix(n, size).T.astype(np.float32)).reshape(*values.shape[:-1], size)
+
+
+def to_network(volume: np.ndarray, mapping: Geometry, given: Statistics) -> np.ndarray:
+    """Slices as the network gets them: cropped, normalised, resized, padded, in this order.
+
+    Normalising comes before resizing because clipping at the percentiles must meet measured values, not those that a
+    spline overshoots to. Padding comes last, with the background's value, so it enters neither the statistics nor
+    the splines.
+
+    Args:
+        volume: (D, H, W, C) uint8, the slices to be shown, at native size.
+        mapping: from native to network pixels, the crop included.
+        given: statistics of the volume that these slices belong to.
+
+    Returns:
+        (D, C, h, w) float32.
+
+    Raises:
+        ValueError: no such volume, or one of another size or number of channels than mapping and statistics.
+    """
+    intensity.require_volume(volume)
+    native = (mapping.native_height, mapping.native_width)
+    if volume.shape[1:3] != native:
+        raise ValueError(f"slices of {volume.shape[1:3]} pixels with the geometry of {native}; expected the same size")
+    inner = resize(intensity.normalise(volume[(slice(None), *mapping.crop)], given), *mapping.inner_shape)
+    network = (mapping.network_height, mapping.network_width)
+    shown = np.empty((len(volume), volume.shape[-1], *network), np.float32)
+    if mapping.inner_shape != network:
+        shown[:] = intensity.background(given)[:, None, None]
+    shown[(..., *mapping.inner)] = np.moveaxis(inner, -1, 1)
+    return shown

@@ -1,0 +1,278 @@
+"""A study as a graph of steps: what must run and why, and running it.
+
+Records decide what still holds; Snakemake then runs what has none, in order.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from lib import datasets
+from lib.study import environment, files, locks, params, steps
+from lib.study.steps import notebook_file, study_steps
+
+START_SECONDS = 300  # for a kernel to start and to import lib; it takes 3 to 60
+# All but the cache of sources, which would lie in a home that perhaps cannot be written.
+SHARED = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
+CHATTER = re.compile(
+    r"^(Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute \d+ jobs|Elapsed time|Shutting)"
+)
+
+
+def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
+    """Every step of a study and why it must run; an empty list where its record holds."""
+    found: dict[steps.Step, list[str]] = {}
+    for step in steps.study_steps(study):
+        rerun = [s.label for s in steps.step_inputs(step, study) if found[s]]
+        own = steps.stale_reasons(step, study)
+        found[step] = own + [f"input {label} must run" for label in rerun if own == []]
+    return found
+
+
+def explain(study: params.Study) -> str:
+    """What would run and why, a line a step; then what a verification has not searched, which came later."""
+    found = reasons(study)
+    lines = [
+        f"{step.label:28} {'runs' if why else 'done'}" + "".join(f"\n    {reason}" for reason in why)
+        for step, why in found.items()
+    ]
+    first = steps.Step("01_data_verification")
+    for name in [] if found[first] else steps.unsearched(study):
+        lines.append(
+            f"data/raw/{name} came after {first.label}, which has not searched it for this study's images; "
+            f"to search it: rm '{first.record_file(study.study)}', then make study STUDY={study.study}"
+        )
+    return "\n".join(lines)
+
+
+def link_data(name: str, folder: Path) -> None:
+    """Makes data/raw/<name> a link to a folder, once.
+
+    Raises:
+        ValueError: the folder is absent, or data/raw/<name> is already something else.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{'LANDMARKS' if name == 'landmarks' else 'DATA'}={folder}: no such folder")
+    link = files.raw_folder(name)
+    if link.resolve() == folder.resolve():
+        return
+    if link.exists() or link.is_symlink():
+        raise ValueError(f"{link}: is {link.resolve()}; remove it first to use {folder.resolve()}")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(folder.resolve(), target_is_directory=True)
+
+
+def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
+    """Runs what a study needs, and nothing else.
+
+    Args:
+        study: to be run.
+        cores: that its steps may use.
+        data: raw folder to be linked first; None where it is there.
+        landmarks: folder of landmarks to be linked first.
+
+    Returns:
+        0 when every step has a record that holds, else 1, and the reason is printed on standard error.
+
+    Raises:
+        ValueError: data or a compared study are missing, another process runs this study, its folder can hold no
+            locks, or this is Windows.
+    """
+    if sys.platform == "win32":
+        raise ValueError("the graph needs Linux, macOS or WSL; on Windows run notebooks in turn: docs/howto-windows.md")
+    folder = files.study_folder(study.study)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locks.held(folder / ".lock", f"study {study.study}", wait=False):
+        for name, source in ((study.dataset, data), ("landmarks", landmarks)):
+            if source is not None:
+                link_data(name, source)
+        datasets.of(study)
+        datasets.prepare(study.dataset)
+        if study.landmarks != "none":
+            datasets.landmarks_folder(study.dataset)
+        steps.compared_digests(study)  # now, not after hours of training
+        return _run_locked(study, folder, cores)
+
+
+def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
+    with _steps_ended(study, folder) as held:
+        for step, why in reasons(study).items():
+            if why:
+                step.record_file(study.study).unlink(missing_ok=True)
+        # A killed run leaves Snakemake's own lock behind; ours is held, so nobody else needs it.
+        _snakemake(study, folder, cores, held, "--unlock")
+        options = ("--rerun-incomplete", "--rerun-triggers", "mtime")
+        status, said = _snakemake(study, folder, cores, held, *options)
+    left = _left_words(study) if status == 0 else _last_words(said)
+    sys.stderr.write(left)
+    return int(status != 0 or left != "")
+
+
+def _left_words(study: params.Study) -> str:
+    """A line for each step that has no record that holds, although Snakemake says that all is done."""
+    left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
+    return "".join(["these steps have no record that holds:\n", *left]) if left else ""
+
+
+def _last_words(said: str) -> str:
+    """What a failed step has said, or else Snakemake's own words without its usual ones."""
+    parts = said.split(environment.MARK)
+    if len(parts) > 2:
+        return parts[-2]
+    lines = [line.rstrip() + "\n" for line in said.splitlines() if line.strip() and not CHATTER.match(line)]
+    return "".join([*lines[-20:], "Snakemake stopped before the study's end; its words stand above\n"])
+
+
+@contextmanager
+def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
+    """Waits until no Snakemake of an earlier run is at work, and holds what a later run waits for.
+
+    Where only the parent was killed, its Snakemake goes on. It has inherited this lock, which is free when all who
+    have it have ended.
+    """
+    import fcntl  # not on Windows, where Snakemake's shell commands would not run either
+
+    with (folder / ".working").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say = f"steps of a killed run of study {study.study} are still at work; waiting for their end\n"
+            sys.stderr.write(say)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _snakemake(study: params.Study, folder: Path, cores: int, held: int, *options: str) -> tuple[int, str]:
+    """Runs Snakemake; notebooks print as they go, its own words are returned with its status."""
+    command = [
+        *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
+        *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
+        *("--profile", "none", "--workflow-profile", "none", "--shared-fs-usage", *SHARED),
+        *("--latency-wait", "1"),
+        *options,
+        *("--config", f"study={study.study}"),
+    ]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        running = subprocess.Popen(command, env=environment.for_children(cores), pass_fds=[held], stderr=said)
+        try:
+            status = running.wait()
+        except KeyboardInterrupt:
+            running.wait()  # it had the signal too, and ends its steps
+            raise
+        said.seek(0)
+        return status, said.read()
+
+
+# --- one step
+
+
+def execute(study: params.Study, label: str) -> None:
+    """Runs one notebook headless, as the graph does; what it prints goes to standard output.
+
+    Args:
+        study: that it belongs to.
+        label: of its step.
+
+    Raises:
+        ValueError: a person calls it, there is no such step, it failed, or its kernel did not start; the text names
+            the executed notebook and ends with the error.
+    """
+    if not environment.by_graph():  # its executed notebook would take the place of the study's
+        raise ValueError(
+            f"step is a command of the graph; by hand: papermill notebooks/{label.partition('/')[0]}.ipynb out.ipynb "
+            f"-f params/{study.study}.yaml"
+        )
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.execute import execute_notebook
+
+    steps = {step.label: step for step in study_steps(study) if step.name != "report"}
+    if label not in steps:
+        raise ValueError(f"{label}: no notebook of study {study.study}; there are: {', '.join(steps)}")
+    step = steps[label]
+    executed = step.folder(study.study) / "notebook.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    own = dict(zip(("fold", "seed"), step.run)) if step.run else {}
+    where = f"{step.label} of study {study.study} stopped; its executed notebook: {executed}\n"
+    try:
+        with _begins_in_time() as late:
+            execute_notebook(
+                _escaped(notebook_file(step.name, study)),
+                _escaped(executed),
+                params.read_yaml(files.study_file(study.study)) | own,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                start_timeout=START_SECONDS + 10,  # the other limit, which ends it, comes first
+            )
+    except PapermillExecutionError as error:
+        said = _plain(error.ename, error.evalue) if error.evalue else _last_printed(executed)
+        raise ValueError(where + said) from error
+    except OSError as error:  # the executed notebook cannot be written
+        raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
+    except RuntimeError as error:  # of a kernel: died, or did not answer
+        raise ValueError(where + (late[0] if late else _dead(error))) from error
+
+
+def _escaped(path: Path) -> str:
+    """A path as papermill wants it, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _plain(name: str, value: str) -> str:
+    """The error of a cell in one sentence; without its class where the text was written for a reader."""
+    return value if name in ("ValueError", "OSError", "PermissionError", "FileNotFoundError") else f"{name}: {value}"
+
+
+def _last_printed(executed: Path) -> str:
+    """The last line on a notebook's error stream: what is left where the kernel could not put its error into words."""
+    outputs = [output for cell in files.read_json(executed)["cells"] for output in cell.get("outputs", [])]
+    printed = "".join("".join(output["text"]) for output in outputs if output.get("name") == "stderr")
+    return next((line for line in reversed(printed.splitlines()) if line.strip()), "it failed without a word")
+
+
+def _dead(error: Exception) -> str:
+    return f"the kernel ended before the notebook did ({error}); most often the memory was not enough"
+
+
+@contextmanager
+def _begins_in_time() -> Iterator[list[str]]:
+    """Ends the kernel of a notebook that has not come to `start` within START_SECONDS, and says so in the list."""
+    late: list[str] = []
+    handle, name = tempfile.mkstemp(prefix="waiting-")
+    os.close(handle)
+
+    def end() -> None:
+        if Path(name).exists():
+            late.append(
+                f"the kernel did not import lib within {START_SECONDS} s and was ended; memory that is too small "
+                "(ulimit -v) makes it wait for ever, a machine that is very busy makes it slow"
+            )
+            _end_kernels()
+
+    timer = threading.Timer(START_SECONDS, end)
+    timer.daemon = True
+    os.environ[environment.WAITING_VARIABLE] = name
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        Path(name).unlink(missing_ok=True)
+        _end_kernels()
+
+
+def _end_kernels() -> None:
+    """Ends what this process has started and what has not ended by itself; each kernel leads a group of its own."""
+    for child in psutil.Process().children():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(child.pid) == child.pid:
+                os.killpg(child.pid, signal.SIGKILL)

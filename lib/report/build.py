@@ -1,0 +1,348 @@
+"""A study's files, gathered and typeset: every number in the PDF is read from a file of the study.
+
+The report's folder holds `content.json` (what was gathered) beside copies of the template, so that a user can change
+a sentence and compile again: `typst compile --root <study> <study>/report/report.typ`.
+"""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import typst
+
+from lib import datasets
+from lib.data import cases, splits
+from lib.evaluation import landmarks
+from lib.imaging import volumes
+from lib.report import content, tables
+from lib.report.content import as_rows, read_table, required
+from lib.study import files, locks, params, steps
+from lib.study.steps import study_steps
+from lib.verification import overview
+
+TEMPLATE = files.ROOT / "reports" / "template"
+STEP = steps.Step("report")
+LISTED_FINDINGS = 25  # the others stay in findings.csv
+DRAWN_RUNS = 5  # curves of further runs stay in their folders
+SHARED = set(params.SharedParams.model_fields)
+OF_DATASET = ("title", "citation", "licence", "subject", "channels", "volumes")
+
+
+def write_pdf(study: params.Study) -> Path:
+    """Gathers a study's files and writes its PDF, then the report's record.
+
+    Raises:
+        ValueError: a step before the report does not hold, a file that the report needs is missing, or the template
+            does not compile without a warning.
+    """
+    stale = stale_steps(study)
+    if stale:
+        raise ValueError("\n  ".join([f"study {study.study} must run before its report is built:", *stale]))
+    folder, pdf = STEP.folder(study.study), files.study_folder(study.study) / "report.pdf"
+    lock = locks.hold(folder / locks.STEP, f"the report of study {study.study}")
+    before = steps.snapshot(STEP, study)
+    STEP.record_file(study.study).unlink(missing_ok=True)
+    content = collect(study)
+    files.write_json(folder / "content.json", content)
+    for source in sorted(TEMPLATE.iterdir()):
+        files.write_bytes(folder / source.name, source.read_bytes())
+    files.write_bytes(pdf, typeset(folder / "report.typ", content["provenance"]["date"]))
+    steps.write_record(folder, STEP, steps.own_values(STEP, study), [], "", before)
+    locks.release(lock)
+    return pdf
+
+
+def stale_steps(study: params.Study) -> list[str]:
+    """Steps before the report whose files are not those of today's keys, code and inputs; a line each, with reasons."""
+    reasons = {step.label: steps.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
+    return [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
+
+
+def typeset(source: Path, date: str) -> bytes:
+    """Compiles a report to PDF; equal files give equal bytes.
+
+    Args:
+        source: report.typ in a study's folder `report/`.
+        date: of the last run, as in timing.json; stands in the PDF's metadata.
+
+    Raises:
+        ValueError: an error or a warning; the message holds what Typst says.
+    """
+    moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
+    compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
+    try:
+        pdf, said = compiler.compile_with_warnings(format="pdf", timestamp=moment)
+    except typst.TypstError as error:
+        raise ValueError(f"{source} does not compile:\n{error.diagnostic}") from error
+    if said:
+        raise ValueError(f"{source}: {len(said)} warnings: {'; '.join(str(warning) for warning in said)}")
+    return pdf
+
+
+def collect(study: params.Study) -> dict[str, Any]:
+    """All that the template prints, as JSON-able values; absent optional parts are None or not listed.
+
+    Raises:
+        ValueError: a required file is missing; the message names it.
+    """
+    steps = [step for step in study_steps(study) if step != STEP]
+    held = {step.label: files.read_json(step.record_file(study.study)) for step in steps}
+    dataset = datasets.of(study)
+    return plain(
+        {
+            "study": study.model_dump(),
+            "kind": "regions" if study.landmarks == "none" else "landmarks",
+            "dataset": {name: getattr(dataset, name) for name in OF_DATASET},
+            "landmarks": content.describe_landmarks(study),
+            "made_here": dataset.made is not None,
+            "identity": describe_identity(study),
+            "parameters": parameters(study),
+            "data": describe_data(study),
+            "parts": describe_parts(study),
+            "lost": content.describe_lost(study),
+            "spline_order": volumes.SPLINE_ORDER,
+            "model": files.read_json(required(study, "03_model/model.json")),
+            "runs": [describe_run(step, study) for step in steps if step.run],
+            "drawn_runs": DRAWN_RUNS,
+            "evaluation": content.describe_evaluation(study),
+            "biometry": content.describe_biometry(study),
+            "sizes": content.describe_sizes(study),
+            "comparison": content.describe_comparison(study),
+            "figures": find_made(study, "figures", {".svg", ".png"}),
+            "tables": find_made(study, "tables", {".typ"}),
+            "checks": [{"step": label, "checks": record["checks"]} for label, record in held.items()],
+            "provenance": describe_provenance(study, held),
+        }
+    )
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON knows them: NaN and infinity become None, NumPy's numbers Python's."""
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def find_made(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, str]:
+    """Figures, or tables with rows, that are there: <step>/<name> -> path from the study's folder, for Typst."""
+    root = files.study_folder(study.study)
+    found = {}
+    for step in steps.study_steps(study):
+        for path in sorted((step.folder(study.study) / kind).glob("*")):
+            if path.suffix in suffixes and not path.name.startswith(".") and has_content(path):
+                found[f"{step.label}/{path.stem}"] = "/" + path.relative_to(root).as_posix()
+    return found
+
+
+def has_content(path: Path) -> bool:
+    """Whether a figure or table is worth printing: a table without rows, beside which lies its .csv, is not."""
+    table = path.with_suffix(".csv")
+    return not table.is_file() or len(table.read_text(encoding="utf-8").splitlines()) > 1
+
+
+def parameters(study: params.Study) -> list[dict[str, Any]]:
+    """Keys by step with value, meaning and the study file's reason; shared ones first."""
+    reasons = read_reasons(files.study_file(study.study))
+    values = study.model_dump()
+    groups = {"all": params.SharedParams} | params.STEPS
+    return [
+        {
+            "step": name,
+            "rows": [
+                {
+                    "key": key,
+                    "value": as_text(values[key]),
+                    "allowed": field.description,
+                    "reason": reasons.get(key, ""),
+                }
+                for key, field in model.model_fields.items()
+                if (name == "all" or key not in SHARED) and key not in steps.SET_BY_GRAPH
+            ],
+        }
+        for name, model in groups.items()
+        if name != "report"
+    ]
+
+
+def as_text(value: Any) -> str:
+    """A parameter's value as a reader writes it."""
+    if isinstance(value, list):
+        return ", ".join(as_text(each) for each in value) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read_reasons(path: Path) -> dict[str, str]:
+    """The comment beside each key of a study file; none where the file is not there."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    keyed = [line.partition(" #") for line in lines if line[:1].isalpha()]
+    return {before.partition(":")[0]: reason.strip() for before, _, reason in keyed}
+
+
+def describe_data(study: params.Study) -> dict[str, Any]:
+    """Counts, findings and folds, from 01_data_verification."""
+    table = cases.read_cases(required(study, "01_data_verification/cases.csv"))
+    findings = read_table(study, "01_data_verification/findings.csv")
+    folds = read_table(study, "01_data_verification/folds.csv")
+    grave = findings[findings["severity"] != "note"]
+    notes = findings[findings["severity"] == "note"]
+    counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
+    counts["role"] = [fold_role(int(fold), study.folds, study.fold_count) for fold in counts["fold"]]
+    in_part = counts["fold"].map(folds.groupby("fold")["validates"].all()).eq(False)
+    counts["role"] = counts["role"].mask(in_part & (counts["role"] == "validates"), "validates in part")
+    return {
+        "cases": len(table),
+        "subjects": table["subject"].nunique(),
+        "largest_subject": int(table["subject"].value_counts().max()),
+        "with_spacing": int(table["spacing_row_mm"].notna().sum()),
+        "with_hc": int(table["hc_mm"].notna().sum()),
+        "slices": describe_slices(table) if datasets.of(study).volumes else None,
+        "findings": len(findings),
+        "warnings": len(grave),
+        "finding_counts": as_rows(overview.count_findings(findings)),
+        "listed": as_rows(grave.head(LISTED_FINDINGS)),
+        "unlisted": max(0, len(grave) - LISTED_FINDINGS),
+        "notes": len(notes),
+        "folds": tables.to_typst(counts),
+    }
+
+
+def describe_identity(study: params.Study) -> list[dict[str, Any]]:
+    """Data sets that most of these images come from, if any: what is outlined there, and how far references agree.
+
+    A data set that says who is who is no copy, whatever else shows its images.
+    """
+    if datasets.of(study).names_subjects:
+        return []
+    table = read_table(study, "01_data_verification/tables/identity.csv")
+    rows = table[table["twins"] * 2 >= table["cases"]] if len(table) else table
+    return [
+        raw | {"citation": datasets.DATASETS[raw["dataset"]].citation, "said": said}
+        for raw, said in zip(rows.to_dict("records"), as_rows(rows))
+    ]
+
+
+def fold_role(fold: int, tested: list[int], count: int) -> str:
+    """What a fold does: in the one training that there is, or in all of several, where each does everything."""
+    if len(tested) > 1:
+        return "tested once" if fold in tested else "not tested"
+    return {tested[0]: "tests", (tested[0] + 1) % count: "validates"}.get(fold, "trains")
+
+
+def describe_slices(table: pd.DataFrame) -> dict[str, Any]:
+    """How many slices volumes have, in all and each."""
+    slices = table["slices"]
+    each = {"least": int(slices.min()), "most": int(slices.max()), "median": float(slices.median())}
+    return {"total": int(slices.sum())} | each
+
+
+def describe_parts(study: params.Study) -> list[dict[str, Any]]:
+    """How many cases and subjects train, validate and test, for each tested fold."""
+    folds = read_table(study, "01_data_verification/folds.csv")
+    subject_of = folds.set_index("case")["subject"]
+    return [
+        {"fold": fold}
+        | {name: {"cases": len(names), "subjects": subject_of.loc[names].nunique()} for name, names in parts.items()}
+        for fold in study.folds
+        for parts in [splits.parts(folds, fold)]
+    ]
+
+
+def describe_run(step: steps.Step, study: params.Study) -> dict[str, Any]:
+    """One training run: which epoch was kept, and what it had reached on validation."""
+    about = files.read_json(required(study, f"{step.label}/run.json"))
+    history = read_table(study, f"{step.label}/history.csv")
+    kept = history[history["epoch"] == about["best_epoch"]].iloc[0]
+    shown = {
+        name: tables.format_float(float(kept[name]), name)
+        for name in history.columns
+        if name not in ("epoch", "best") and pd.api.types.is_numeric_dtype(history[name])
+    }
+    fold, seed = step.run  # type: ignore[misc]
+    told = {name: value for name, value in about.items() if not isinstance(value, dict)}  # not all that it was made of
+    return {"label": step.label, "fold": fold, "seed": seed, **told, "kept": shown}
+
+
+def describe_provenance(study: params.Study, held: dict[str, dict]) -> dict[str, Any]:
+    """Commit, versions, data digest, and what each step took; what varies is from timing.json."""
+    root = files.study_folder(study.study)
+    timings = {label: files.read_json(required(study, f"{label}/timing.json")) for label in held}
+    rows = [
+        {
+            "step": label,
+            "date": timings[label]["date"],
+            "time": as_duration(timings[label]["seconds"]),
+            "peak": f"{timings[label]['peak_bytes'] / 2**30:.1f}",
+            "device": record["device"],
+            "commit": record["commit"],
+        }
+        for label, record in held.items()
+    ]
+    versions = [record["versions"] for record in held.values()]
+    return {
+        "date": max(row["date"] for row in rows),
+        "steps": rows,
+        "seconds": as_duration(sum(timing["seconds"] for timing in timings.values())),
+        "versions": versions[-1],
+        "same_versions": all(each == versions[0] for each in versions),
+        "commits": sorted({record["commit"] for record in held.values()}),
+        "data_sha256": files.sha256(root / "01_data_verification" / "cases.csv"),
+    }
+
+
+def as_duration(seconds: float) -> str:
+    """Seconds for reading."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
+
+
+def check(study: params.Study) -> list[str]:
+    """Makes printed tables again from the study's long tables and histories; a line for each cell that differs.
+
+    Of regions: Dice by class, of volumes also by patient, what end slices cost, and sizes. Of landmarks: how far they
+    are off, and the losses of their heatmaps. Of all: agreement in mm, and the comparison with other studies. Each is
+    compared as .csv, to nine digits, and as .typ, to the letter; and no row of a long table may be lost on the way to
+    its means. Not made again: the long tables themselves, every other table and figure, counts in the text, and what
+    the PDF shows.
+
+    Raises:
+        ValueError: a table is missing.
+    """
+    made = content.made_again(study)
+    if study.landmarks != "none":
+        trainings = files.study_folder(study.study) / "04_training"
+        made["05_evaluation/tables/heatmap_loss"] = landmarks.heatmap_losses(study, trainings)
+    found = content.rows_lost(study)
+    for name, expected in made.items():
+        found += differing_cells(f"{name}.csv", expected, read_table(study, f"{name}.csv"))
+        if required(study, f"{name}.typ").read_text(encoding="utf-8") != tables.to_typst(expected):
+            found.append(f"{name}.typ: not the table that follows from the long one")
+    return found
+
+
+def differing_cells(name: str, expected: pd.DataFrame, printed: pd.DataFrame) -> list[str]:
+    """Cells of a printed table that are not as expected; numbers agree to nine digits."""
+    if list(expected.columns) != list(printed.columns) or len(expected) != len(printed):
+        found = f"{len(printed)} rows of {list(printed.columns)}"
+        return [f"{name}: {found}; expected {len(expected)} of {list(expected.columns)}"]
+    return [
+        f"{name}, row {row + 2}, column {column}: printed {printed[column].iloc[row]}, recomputed {value}"
+        for column in expected.columns
+        for row, value in enumerate(expected[column])
+        if not same(value, printed[column].iloc[row])
+    ]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two cells agree: numbers to nine digits, both missing, or equal text."""
+    if isinstance(one, str) or isinstance(other, str):
+        return str(one) == str(other)
+    return bool(np.isclose(float(one), float(other), rtol=1e-9, atol=1e-12, equal_nan=True))

@@ -1,0 +1,316 @@
+"""Charts of numbers: every case a point before any summary."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from lib import losses, statistics
+from lib.data.cases import GUESSES, QUANTITIES, group_of
+from lib.report.figures.style import (
+    FAINT,
+    INK,
+    OTHER_COLOURS,
+    PREDICTED,
+    class_colour,
+    draw_points_and_box,
+    jitter,
+    panels,
+    styled,
+)
+
+INVENTED_AT = -0.06  # where cases stand that have no Dice between 0 and 1
+MOST_STRATA = 12  # in a legend; beyond, their groups are shown
+
+
+@styled
+def sizes(cases: pd.DataFrame) -> Figure:
+    """Head circumference and pixel size where known, and image sizes; `cases` as in cases.csv."""
+    columns = {"hc_mm": "Head circumference (mm)", "spacing_row_mm": "Pixel size, rows (mm)"}
+    known = [(cases[key].dropna().to_numpy(float), text) for key, text in columns.items() if cases[key].notna().any()]
+    figure, axes = panels(58, len(known) + 1)
+    for each, (values, text) in zip(axes[0], known):
+        draw_points_and_box(each, values, 0, OTHER_COLOURS[2])
+        each.set(ylabel=text, xticks=[], xlabel=f"n = {len(values)}", xlim=(-0.6, 0.6))
+    counts = cases.groupby(["height", "width"]).size().reset_index(name="count")
+    areas = 10 + 190 * counts["count"] / counts["count"].max()
+    last = axes[0, -1]
+    last.scatter(counts["width"], counts["height"], s=areas, color=OTHER_COLOURS[2], alpha=0.6, linewidths=0)
+    last.set(xlabel=f"Columns (pixels), n = {len(cases)}", ylabel="Rows (pixels)")
+    last.set(title="Image sizes, area by count", xmargin=0.25, ymargin=0.25)
+    return figure
+
+
+@styled
+def folds(cases: pd.DataFrame, folds: pd.DataFrame) -> Figure:
+    """Cases a fold, stacked by stratum, or by group where there are many."""
+    joined = folds[["case", "fold"]].merge(cases[["case", "stratum"]], on="case")
+    strata = joined["stratum"].replace("", "all cases")
+    if strata.nunique() > MOST_STRATA:
+        strata = group_of(joined["stratum"])
+    counts = joined.groupby(["fold", strata]).size().unstack(fill_value=0)
+    figure, ((axes,),) = panels(58)
+    colours = matplotlib.colormaps["cividis"](np.linspace(0.15, 0.9, counts.shape[1]))
+    below = counts.cumsum(axis=1) - counts
+    for name, colour in zip(counts.columns, colours):
+        label = f"{name} (n = {counts[name].sum()})"
+        axes.bar(counts.index, counts[name], 0.7, bottom=below[name], color=colour, label=label)
+    axes.set(xlabel="Fold", ylabel="Cases", xticks=list(counts.index))
+    figure.legend(loc="outside right upper", title="Stratum", reverse=True)
+    return figure
+
+
+@styled
+def feature_sizes(shapes: pd.DataFrame) -> Figure:
+    """What each layer puts out and holds; columns layer, channels, rows, cols, parameters."""
+    figure, axes = panels(14 + 4 * len(shapes), 2, share_y=True)
+    at = np.arange(len(shapes))
+    values = shapes[["channels", "rows", "cols"]].prod(axis=1)
+    outputs = [f"{s.channels} × {s.rows} × {s.cols}" for s in shapes.itertuples()]
+    counts = [f"{count:,}" for count in shapes["parameters"]]
+    for each, widths, texts in zip(axes[0], (values, shapes["parameters"]), (outputs, counts)):
+        each.bar_label(each.barh(at, widths, color=OTHER_COLOURS[2]), texts, padding=3, fontsize=7)
+        each.margins(x=0.35, y=0.01)
+        each.xaxis.set_major_formatter("{x:,.0f}")
+        each.locator_params(axis="x", nbins=4)
+    axes[0, 0].set_yticks(at, list(shapes["layer"]), fontsize=7)
+    axes[0, 0].set_xlabel("Values put out (channels × rows × columns)")
+    axes[0, 1].set_xlabel(f"Parameters ({shapes['parameters'].sum():,} in these layers)")
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+@styled
+def overfit(losses: list[float]) -> Figure:
+    """The loss on one batch that is seen again and again."""
+    figure, ((axes,),) = panels(55)
+    axes.plot(np.arange(1, len(losses) + 1), losses, color=OTHER_COLOURS[2])
+    axes.set(xlabel="Step", ylabel="Loss on the one batch", ylim=(min([0.0, *losses]), None))
+    return figure
+
+
+@styled
+def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
+    """Losses, what chooses, and learning rate by epoch (history.csv); the epoch that was kept is marked.
+
+    Landmarks have an error instead of Dice, and the loss of a blank map, which learns nothing, is drawn too.
+    """
+    figure, (axes,) = panels(58 + 4 * len(classes), 3)
+    epochs, points = history["epoch"], "validation_error_percent" in history
+    below = {"color": FAINT, "linewidth": 2.6, "zorder": 1.5, "label": "training"}  # seen where others cover it
+    axes[0].plot(epochs, history["train_loss"], **below)
+    axes[0].plot(epochs, history["validation_loss"], color=INK, label="validation")
+    axes[1].plot(epochs, history["train_selection"] * (-1 if points else 1), **below)
+    if points:
+        axes[0].axhline(losses.BLANK_LOSS, color=PREDICTED, linewidth=0.9, linestyle=":", label="blank map")
+        axes[0].set_ylim(0, 1.5 * losses.BLANK_LOSS)  # a fresh network starts far above
+        axes[1].plot(epochs, history["validation_error_percent"], color=INK, label="validation, chooses")
+    else:
+        draw_dice_curves(axes[1], history, classes)
+    axes[2].plot(epochs, history["learning_rate"], color=INK)
+    chosen = history.loc[history["best"].astype(bool), "epoch"].max()
+    middle = "Error (% of OFD)" if points else "Pooled Dice, and what chooses"
+    for each, text in zip(axes, ("Loss", middle, "Learning rate")):
+        each.set(xlabel="Epoch", title=text)
+        each.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        if np.isfinite(chosen):
+            each.axvline(chosen, color=OTHER_COLOURS[3], linewidth=0.8, linestyle="--", label=f"kept: epoch {chosen}")
+    for each in axes[:2]:
+        each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.33), fontsize=7)
+    axes[2].ticklabel_format(axis="y", scilimits=(0, 0))
+    return figure
+
+
+def draw_dice_curves(axes: Axes, history: pd.DataFrame, classes: list[str]) -> None:
+    """Pooled validation Dice of each class, and the figure that chooses the epoch."""
+    for name in classes[1:]:
+        values = history[f"validation_dice_{name}"]
+        axes.plot(history["epoch"], values, color=class_colour(name), label=f"validation, {name}")
+    axes.plot(history["epoch"], history["selection"], color=INK, linestyle=":", label="validation, chooses")
+    axes.set_ylim(-0.02, 1.02)
+
+
+@styled
+def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
+    """Dice by class and stage, a point a case and seed; boxes hold those whose reference shows the class."""
+    figure, ((axes,),) = panels(68)
+    labels, at = {}, 0.0  # of the ticks; where the next column stands
+    for name in classes[1:]:
+        for stage in dict.fromkeys(table["stage"]):
+            rows = table[(table["class"] == name) & (table["stage"] == stage)]
+            labels[at] = f"{name}\n{stage}\nn = {draw_dice(axes, rows, at, class_colour(name))}"
+            at += 1
+        at += 0.5
+    axes.set(xticks=list(labels), xticklabels=list(labels.values()), ylabel="Dice", xlim=(-0.7, at - 0.8))
+    least = float(np.nanmin(table["dice"])) if table["dice"].notna().any() else 0.0
+    axes.set_ylim(np.floor(least * 10) / 10 - 0.02 if least >= 0.1 else -0.1, 1.01)
+    marks = {"a case": ("o", FAINT), "missed": ("x", PREDICTED), "invented (in no box)": ("^", PREDICTED)}
+    handles = [Line2D([], [], marker=m, color=c, ls="", markersize=4, label=text) for text, (m, c) in marks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+@styled
+def confusion(shares: pd.DataFrame, classes: list[str]) -> Figure:
+    """Where the pixels of each reference class go, in percent of its row; `shares` as tables.confusion gives it."""
+    values = shares.set_index("reference").loc[classes, [f"{name}_percent" for name in classes]].to_numpy(float)
+    figure, ((axes,),) = panels(28 + 12 * len(classes))
+    axes.imshow(np.nan_to_num(values), cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    for (row, col), value in np.ndenumerate(values):
+        text = "none" if np.isnan(value) else f"{value:.1f}"
+        axes.text(col, row, text, ha="center", va="center", color="white" if not value >= 60 else "black")
+    axes.set(xlabel="Predicted class (% of the reference class's pixels)", ylabel="Reference class")
+    axes.set(xticks=range(len(classes)), xticklabels=classes, yticks=range(len(classes)), yticklabels=classes)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def draw_dice(axes: Axes, rows: pd.DataFrame, at: float, colour: str) -> int:
+    """One column of `dice_distribution`; returns in how many cases the reference shows the class."""
+    shown = rows["tp"] + rows["fn"] > 0
+    empty = rows["tp"] + rows["fp"] == 0
+    invented = ~shown & ~empty
+    draw_points_and_box(axes, rows.loc[shown, "dice"].to_numpy(float), at, colour)
+    for chosen, marker, height in ((shown & empty, "x", 0.0), (invented, "^", INVENTED_AT)):
+        count = int(chosen.sum())
+        style = {"s": 16, "marker": marker, "color": PREDICTED, "linewidths": 0.8}
+        axes.scatter(at + jitter(count, 0.6), np.full(count, height), **style)
+    return int(rows.loc[shown, "case"].nunique())
+
+
+def quantity_panels(measurements: pd.DataFrame, height_mm: float) -> tuple[Figure, dict[str, Axes]]:
+    """One panel for each quantity that is there."""
+    present = [quantity for quantity in QUANTITIES if (measurements["quantity"] == quantity).any()]
+    figure, (axes,) = panels(height_mm if present else 14, max(1, len(present)))
+    if not present:
+        axes[0].set_axis_off()
+        axes[0].text(0.5, 0.5, "no head with a pixel size was measured", ha="center", va="center")
+    return figure, dict(zip(present, axes))
+
+
+def measured_rows(measurements: pd.DataFrame, baseline: bool) -> pd.DataFrame:
+    """Rows with both values: of the baseline (a case once), or of the measuring route after post-processing.
+
+    The other guesses, of studies of landmarks, stand in tables only: a blank map measures 0 mm, and its points would
+    press all others into a corner.
+    """
+    if baseline:
+        rows = measurements[measurements["route"] == "baseline"].drop_duplicates(["case", "quantity"])
+    else:
+        rows = measurements[~measurements["route"].isin(GUESSES) & (measurements["stage"] == "post")]
+    return rows.dropna(subset=["predicted_mm", "reference_mm"])
+
+
+@styled
+def agreement_scatter(measurements: pd.DataFrame) -> Figure:
+    """Predicted against reference with the line of identity, a point a case and seed; the baseline as faint crosses."""
+    figure, axes = quantity_panels(measurements, 62)
+    routes = (("x", FAINT, "training mean"), ("o", OTHER_COLOURS[2], "predicted"))
+    for quantity, each in axes.items():
+        for marker, colour, label in routes:
+            rows = measured_rows(measurements[measurements["quantity"] == quantity], label == "training mean")
+            style = {"s": 9, "marker": marker, "color": colour, "alpha": 0.7, "linewidths": 0.6}
+            text = f"{label}, n = {rows['case'].nunique()}"
+            each.scatter(rows["reference_mm"], rows["predicted_mm"], label=text, **style)
+        ends = min(each.get_xlim()[0], each.get_ylim()[0]), max(each.get_xlim()[1], each.get_ylim()[1])
+        each.plot(ends, ends, color=INK, linewidth=0.7)
+        each.set(aspect="equal", xlim=ends, ylim=ends)
+        each.set(xlabel=f"Reference {quantity.upper()} (mm)", ylabel=f"Predicted {quantity.upper()} (mm)")
+        each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), fontsize=7)
+    return figure
+
+
+@styled
+def bland_altman(measurements: pd.DataFrame) -> Figure:
+    """Difference against mean of both after post-processing, a point a case and seed, with bias and 95 % limits."""
+    rows = measured_rows(measurements, baseline=False)
+    figure, axes = quantity_panels(rows, 62)
+    for quantity, each in axes.items():
+        one = rows[rows["quantity"] == quantity]
+        difference = (one["predicted_mm"] - one["reference_mm"]).to_numpy()
+        middle = ((one["predicted_mm"] + one["reference_mm"]) / 2).to_numpy()
+        each.scatter(middle, difference, s=9, color=OTHER_COLOURS[2], alpha=0.7, linewidths=0)
+        each.axhline(0, color=FAINT, linewidth=0.6)
+        if len(difference) >= 2:
+            draw_limits(each, statistics.limits_of_agreement(difference))
+        each.set(xlabel=f"Mean of both {quantity.upper()} (mm)", ylabel="Predicted − reference (mm)", ymargin=0.2)
+        each.set_title(f"{quantity.upper()}, n = {one['case'].nunique()}")
+    return figure
+
+
+def draw_limits(axes: Axes, limits: tuple[float, float, float]) -> None:
+    """Bias and limits of agreement as lines with their values."""
+    for value, line in zip(limits, ("-", "--", "--")):
+        axes.axhline(value, color=OTHER_COLOURS[3], linewidth=0.9, linestyle=line)
+        text = f"{value:+.2f}".replace("-", "−")
+        axes.text(1.02, value, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
+
+
+@styled
+def landmark_errors(errors: pd.DataFrame) -> Figure:
+    """Distance of predicted ends by line and route, a point a case and seed, in mm where pixel sizes are known.
+
+    The scale is logarithmic: a network's errors and a guess's do not fit one other. Missed lines are red crosses
+    above all others.
+    """
+    unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
+    figure, ((axes,),) = panels(68)
+    labels, at = {}, 0.0  # of the ticks; where the next column stands
+    positive = errors.loc[errors[f"error_{unit}"] > 0, f"error_{unit}"]
+    lowest, above = (positive.min(), 1.6 * positive.max()) if len(positive) else (1.0, 1.0)
+    for line in dict.fromkeys(errors["line"]):
+        for route in dict.fromkeys(errors["route"]):
+            rows = errors[(errors["line"] == line) & (errors["route"] == route)]
+            known, missed = rows.dropna(subset=[f"error_{unit}"]), int(rows["error_px"].isna().sum())
+            values = known[f"error_{unit}"].to_numpy(float)
+            draw_points_and_box(axes, np.maximum(values, lowest), at, FAINT if route in GUESSES else OTHER_COLOURS[2])
+            style = {"s": 16, "marker": "x", "color": PREDICTED, "linewidths": 0.8}
+            axes.scatter(at + jitter(missed, 0.6), np.full(missed, above), **style)
+            labels[at] = f"{line.upper()}\n{route}\nn = {known['case'].nunique()}" + f", {missed} missed" * (missed > 0)
+            at += 1
+        at += 0.5
+    axes.set(xticks=list(labels), xticklabels=list(labels.values()), xlim=(-0.7, at - 0.8), yscale="log")
+    axes.set_ylabel(f"Distance of the ends ({word})")
+    axes.yaxis.set_major_formatter("{x:g}")
+    marks = {"a case": ("o", FAINT), "missed (at no distance)": ("x", PREDICTED)}
+    handles = [Line2D([], [], marker=m, color=c, ls="", markersize=4, label=text) for text, (m, c) in marks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+@styled
+def paired_differences(long: pd.DataFrame) -> Figure:
+    """Errors of this study minus those of others on the same cases, a point a case, with mean and 95 % interval.
+
+    Args:
+        long: comparison.csv of 07_comparison; its pairs within one study, with a guess, are not drawn.
+    """
+    rows = long[long["study_a"] != long["study_b"]].dropna(subset=["difference_mm"])
+    present = [quantity for quantity in QUANTITIES if (rows["quantity"] == quantity).any()]
+    pairs = {pair: place for place, pair in enumerate(dict.fromkeys(zip(rows["study_b"], rows["route_b"])))}
+    figure, (axes,) = panels(22 + 24 * len(pairs) if present else 14, max(1, len(present)), share_y=True)
+    if not present:
+        axes[0].set_axis_off()
+        axes[0].text(0.5, 0.5, "nothing is compared in millimetres", ha="center", va="center")
+    for quantity, each in zip(present, axes):
+        each.axvline(0, color=FAINT, linewidth=0.6)
+        for pair, group in rows[rows["quantity"] == quantity].groupby(["study_b", "route_b"], sort=False):
+            draw_pair(each, group, pairs[pair])
+        each.set(title=quantity.upper(), xlabel="Error here − error there (mm)", ylim=(len(pairs) - 0.4, -0.6))
+    if present:
+        axes[0].set_yticks(list(pairs.values()), [f"{study}\n{route}" for study, route in pairs])
+    return figure
+
+
+def draw_pair(axes: Axes, rows: pd.DataFrame, at: float) -> None:
+    """One line of `paired_differences`: points, their mean with its interval, and their number."""
+    values = rows["difference_mm"].to_numpy(float)
+    axes.scatter(values, at + jitter(len(values), 0.5), s=5, color=OTHER_COLOURS[2], alpha=0.55, linewidths=0)
+    found = statistics.bootstrap(values, rows["subject"].to_numpy())
+    ends = np.nan_to_num([[found.value - found.low], [found.high - found.value]])
+    axes.errorbar([found.value], [at], xerr=ends, color=INK, marker="o", markersize=4, capsize=4)
+    text = f"n = {rows['case'].nunique()}"
+    axes.text(0.99, at - 0.42, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=7)

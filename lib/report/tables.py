@@ -1,0 +1,142 @@
+"""A table to CSV and Typst: titles, units, digits."""
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.study import files
+
+DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by the last word
+UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
+ABBREVIATIONS = ("hc", "bpd", "ofd", "csp", "lv", "a", "b", "tp", "fp", "fn", "tn")
+WORDS = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "n": "n", "sha256": "SHA-256"}
+WORDS |= {word: word.upper() for word in ABBREVIATIONS}
+TITLES = {"dice_per_patient": "Dice per patient, absent = 1"}
+NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
+WIDE = 12  # columns from which a table is set smaller, so that it fits the page
+DASH = "–"
+KEEP = "\u00a0"  # a space at which no line is broken
+
+
+def save(table: pd.DataFrame, path_without_suffix: Path) -> None:
+    """Writes <path>.csv with every digit and <path>.typ rounded for reading."""
+    folder, name = path_without_suffix.parent, path_without_suffix.name
+    files.write_csv(folder / f"{name}.csv", table)
+    files.write_text(folder / f"{name}.typ", to_typst(table))
+
+
+def to_typst(table: pd.DataFrame) -> str:
+    """A table as Typst markup with horizontal rules only; a value and its interval share a column."""
+    if not len(table.columns):
+        return "nothing to list\n"  # Typst knows no table without columns
+    printed, names = readable(table), list(shown_columns(table))
+    texts = [list(printed.iloc[:, place]) for place in range(len(names))]
+    headers = [quoted(broken(text, cells)) for text, cells in zip(printed.columns, texts)]
+    sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in names]
+    rows = [", ".join(map(quoted, row)) for row in zip(*texts)]
+    narrow = ["#show table: set text(7.4pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"] if len(names) >= WIDE else []
+    lines = [
+        *narrow,
+        "#table(",
+        f"  columns: {len(names)}, stroke: none,",
+        f"  align: (x, y) => ({', '.join(sides)},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
+        f"  table.header(table.hline(stroke: 0.8pt), {', '.join(headers)}, table.hline(stroke: 0.5pt)),",
+        *(f"  {row}," for row in rows),
+        "  table.hline(stroke: 0.8pt),",
+        ")",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as it is printed: titles as columns, cells as text, a value and its interval in one column."""
+    ends = shown_columns(table)
+    titles = [title(name) + (f" [95{KEEP}%{KEEP}interval]" if ends[name] else "") for name in ends]
+    rows = list(zip(*printed_cells(table).values()))
+    return pd.DataFrame(rows, columns=titles, dtype=object)
+
+
+def printed_cells(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Cells as text for reading, by the name of each printed column."""
+    return {name: column_cells(table, name, ends) for name, ends in shown_columns(table).items()}
+
+
+def shown_columns(table: pd.DataFrame) -> dict[str, tuple[str, str] | None]:
+    """Columns that are printed, with the ends of their interval where they have one."""
+    intervals = find_intervals(list(table.columns))
+    hidden = {end for ends in intervals.values() for end in ends}
+    return {name: intervals.get(name) for name in table.columns if name not in hidden}
+
+
+def find_intervals(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Columns that have a low and a high end beside them: dice -> (dice_low, dice_high), mae_mm -> (mae_low, …)."""
+    found = {}
+    for name in names:
+        for stem in (name, name.rpartition("_")[0]):
+            ends = (f"{stem}_low", f"{stem}_high")
+            if stem and ends[0] in names and ends[1] in names and name not in ends:
+                found.setdefault(name, ends)
+    taken = set()
+    return {name: ends for name, ends in found.items() if ends not in taken and not taken.add(ends)}
+
+
+def column_cells(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> list[str]:
+    """A column's cells as text for reading."""
+    cells = [format_cell(value, name) for value in table[name]]
+    if ends is None:
+        return cells
+    lows, highs = ([format_cell(value, name) for value in table[end]] for end in ends)
+    return [f"{cell}{KEEP}[{low},{KEEP}{high}]" if low != DASH else cell for cell, low, high in zip(cells, lows, highs)]
+
+
+def format_cell(value: object, name: str) -> str:
+    """One value, rounded by its column's unit; a missing one is a dash."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return DASH
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}".replace(",", KEEP).replace("-", "−")
+    if isinstance(value, float | np.floating):
+        return format_float(float(value), name)
+    return WORDS.get(str(value), str(value)) if name in NAMED else str(value)
+
+
+def format_float(value: float, name: str) -> str:
+    """A number with the digits of its unit; a dimensionless one too small for three digits keeps three that count.
+
+    A column called "value" holds facts of any unit: whole numbers stay whole, others have three digits that count.
+    """
+    if name == "value":
+        return format_cell(int(value), name) if value.is_integer() else f"{value:.3g}".replace("-", "−")
+    unit = name.rpartition("_")[2]
+    digits = 3 if name.startswith("spacing") else DIGITS.get(unit, 3)
+    if unit not in DIGITS and 0 < abs(value) < 0.0005:
+        return f"{value:.3g}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    return (text[1:] if float(text) == 0 and text.startswith("-") else text).replace("-", "−")
+
+
+def title(name: str) -> str:
+    """A column's name for reading, its unit in brackets."""
+    if name in TITLES:
+        return TITLES[name]
+    words = str(name).split("_")
+    unit = UNITS.get(words[-1]) if len(words) > 1 else None
+    text = " ".join(WORDS.get(word, word) for word in (words[:-1] if unit else words))
+    if words[0] not in WORDS:
+        text = text[:1].upper() + text[1:]
+    return f"{text} ({unit})" if unit else text
+
+
+def broken(text: str, cells: list[str]) -> str:
+    """A title in lines hardly wider than what stands below it, so that a wide table fits the page."""
+    width = max([9, *(len(cell) for cell in cells)])
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False))
+
+
+def quoted(text: str) -> str:
+    """Text as a Typst string, in which nothing but quote and backslash means anything."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n") + '"'

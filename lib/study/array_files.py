@@ -1,0 +1,99 @@
+"""Whether preprocessed arrays are as they were made: what lies under data/processed/, against its dataset.json."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lib.study import files
+
+FILES = ("images.npy", "masks.npy", "geometry.csv")  # and points.npy where landmarks are learnt
+COMPARED = ".compared.json"  # size and time of files whose bytes were as expected; may be deleted
+
+
+def describe(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of each file of arrays, as `dataset.json` holds them."""
+    present = [name for name in (*FILES, "points.npy") if (folder / name).is_file()]
+    return {n: {"bytes": (folder / n).stat().st_size, "sha256": files.sha256(folder / n)} for n in present}
+
+
+def fault(name: str) -> str | None:
+    """What is wrong with the arrays of a fingerprint, in words; None where they are as they were made.
+
+    Sizes are compared always, bytes where a file's size or time is another than when they were compared last.
+    """
+    return _fault(files.processed_folder(name), _had_bytes)
+
+
+def byte_fault(name: str) -> str | None:
+    """As `fault`, but every byte is compared, once in a process, whatever the times of the files say."""
+    folder = files.processed_folder(name)
+    wrong = _fault(folder, _has_bytes)
+    if wrong is not None:
+        with suppress(OSError):  # so that `fault` sees it too, where size and time were kept
+            (folder / COMPARED).unlink(missing_ok=True)
+    return wrong
+
+
+def _fault(folder: Path, is_same: Callable[[Path, str], bool]) -> str | None:
+    described = _described(folder)
+    if isinstance(described, str):
+        return described
+    for name, expected in described.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != expected["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes; expected {expected['bytes']}"
+        if not is_same(path, expected["sha256"]):
+            return f"{name} has other bytes than when it was made"
+    return None
+
+
+def _described(folder: Path) -> dict[str, dict[str, Any]] | str:
+    """What `dataset.json` says of each file, or what is wrong with it."""
+    if not folder.is_dir():
+        return "no arrays"
+    if not (folder / "dataset.json").is_file():
+        return "no arrays that are whole (dataset.json is missing)"
+    try:
+        held = files.read_json(folder / "dataset.json")
+    except ValueError:
+        return "dataset.json is no JSON"
+    described = held.get("files") if isinstance(held, dict) else None
+    if not isinstance(described, dict) or described.keys() - {"points.npy"} != set(FILES):
+        return "dataset.json does not say which files there are"
+    if held.get("fingerprint") != folder.name:
+        return f"dataset.json belongs to the arrays {held.get('fingerprint')!r}"
+    if not all(isinstance(each, dict) and each.keys() >= {"bytes", "sha256"} for each in described.values()):
+        return "dataset.json does not say size and SHA-256 of each file"
+    return described
+
+
+def _has_bytes(path: Path, expected: str) -> bool:
+    status = path.stat()
+    return _hash_once(path, status.st_size, status.st_mtime_ns) == expected
+
+
+@cache
+def _hash_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (they tell a file from its successor)
+    return files.sha256(path)
+
+
+def _had_bytes(path: Path, expected: str) -> bool:
+    """As `_has_bytes`, without reading a file whose size and time are those of when its bytes were last as expected."""
+    status, place = path.stat(), path.with_name(COMPARED)
+    try:
+        compared = files.read_json(place)
+    except (OSError, ValueError):  # none yet, or spoilt: all is compared again
+        compared = {}
+    compared = compared if isinstance(compared, dict) else {}
+    entry = [status.st_size, status.st_mtime_ns, expected]
+    if compared.get(path.name) == entry:
+        return True
+    if not _has_bytes(path, expected):
+        return False
+    with suppress(OSError):  # a folder that cannot be written costs time only
+        files.write_json(place, compared | {path.name: entry})
+    return True

@@ -1,0 +1,185 @@
+"""What a result was made by: code reachable from a notebook, versions, commit, device."""
+
+import ast
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from lib.study import files
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pandas",
+    "opencv-python-headless",
+    "albumentations",
+    "matplotlib",
+    "typst",
+)
+# Reached by every notebook; what they decide is in the record.
+NOT_HASHED = {"lib.study.params", "lib.study.rules", "lib.notebook", "lib.study.environment"}
+
+WORKING_PARTS = ("lib", "notebooks", "params", "reports/template", "Snakefile")  # files that results are made by
+
+
+@cache
+def module_file(module: str) -> Path | None:
+    """File of a module of this project, None for anything else."""
+    path = files.ROOT.joinpath(*module.split("."))
+    if not module.startswith("lib"):
+        return None
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """Modules of this project that some code imports, by name."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in inner if module_file(name)}
+            names |= modules if modules and len(modules) == len(inner) else modules | {node.module}
+    return {name for name in names if module_file(name) and name != "lib"}
+
+
+@cache
+def direct_imports(module: str) -> frozenset[str]:
+    """Modules of this project that a module imports itself."""
+    path = module_file(module)
+    if path is None:
+        raise ValueError(f"{module}: no module of this project")
+    return frozenset(imported_modules(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def reachable(modules: set[str]) -> set[str]:
+    """Modules of this project that some modules can reach, themselves included."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting.extend(direct_imports(module))
+    return found
+
+
+def syntax(text: str) -> str:
+    """The syntax tree of some code without docstrings: comments and layout leave it unchanged."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def module_hashes(modules: set[str]) -> dict[str, str]:
+    """Hash of each module that some modules can reach, themselves included.
+
+    Comments, layout and docstrings leave a hash unchanged; `params`, `rules` and `notebook` do not count.
+    """
+    return {module: module_hash(module) for module in sorted(reachable(modules) - NOT_HASHED)}
+
+
+@cache
+def module_hash(module: str) -> str:
+    """Hash of one module's syntax tree."""
+    path = module_file(module)
+    if path is None:
+        raise ValueError(f"{module}: no module of this project")
+    return hashlib.sha256(syntax(path.read_text(encoding="utf-8")).encode()).hexdigest()
+
+
+def notebook_code(path: Path) -> list[str]:
+    """Sources of a notebook's code cells, without the cell of parameters.
+
+    Read as plain JSON: importing nbformat takes a second, in every kernel.
+    """
+    return [
+        "".join(cell["source"])  # a list of lines, or one text
+        for cell in files.read_json(path)["cells"]
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+    ]
+
+
+def notebook_hashes(path: Path) -> dict[str, str]:
+    """Hash of a notebook's own code, and of each module that it can reach."""
+    sources = notebook_code(path)
+    modules = set().union(*(imported_modules(ast.parse(source)) for source in sources))
+    own = hashlib.sha256("\n".join(syntax(source) for source in sources).encode()).hexdigest()
+    return {path.name: own} | module_hashes(modules)
+
+
+def commit() -> str:
+    """The commit that is checked out, with '+' where tracked files, code or studies differ from it.
+
+    '' where the project's root is not a repository's top: a repository around it is another project's.
+    """
+    try:
+        top = Path(_git("rev-parse", "--show-toplevel"))
+        if top.resolve() != files.ROOT.resolve():
+            return ""
+        named = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no") or _git(
+            "ls-files", "--others", "--exclude-standard", "--", *WORKING_PARTS
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return named + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the project, whatever the environment points at and whoever owns the folder."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    options = ["--no-optional-locks", "-c", f"safe.directory={files.ROOT}", "-c", "core.fsmonitor=false"]
+    command = ["git", *options, "-C", str(files.ROOT)]
+    return subprocess.run([*command, *arguments], env=own, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def assigned_names(source: str) -> set[str]:
+    """Names that a cell assigns, if it holds nothing but plain assignments of written-out values; else none."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return set()
+    names: set[str] = set()
+    for node in body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not _is_literal(node.value):
+            return set()
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if not all(isinstance(target, ast.Name) for target in targets):
+            return set()
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def _is_literal(node: ast.expr | None) -> bool:
+    """Whether an expression is a value written out, such as 3, -1.5, [0, 1] or None."""
+    if node is None:
+        return False
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,312 @@
+"""Steps of a study and their records: what was run, by what code, from what, into what.
+
+A record is written last, so its presence says that the step ended well; whether it still holds is decided by
+comparing it with today's keys, code, inputs and files.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.study import array_files, environment, files, params, provenance
+
+NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
+EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
+OF_LANDMARKS = "_landmarks"  # end of the name of the notebook that evaluates them
+APART = "tensorboard"  # a folder whose files hold times and the machine's name
+RECORD_PARTS = {"own", "code", "inputs", "outputs", "needs"}  # of a record, without which it cannot be compared
+MADE_HERE = "phantom_"  # beginning of the names of data sets that the project makes itself
+SET_BY_GRAPH = {"fold", "seed"}  # given for each run; a difference from the study file says nothing
+
+
+@dataclass(frozen=True)
+class Step:
+    """One executed notebook, or the report.
+
+    Attributes:
+        name: of the notebook, without .ipynb; or "report".
+        run: (fold, seed) of a training run, else None.
+    """
+
+    name: str
+    run: tuple[int, int] | None = None
+
+    @property
+    def label(self) -> str:
+        """Its folder below the study's."""
+        return f"{self.name}/{files.run_name(*self.run)}" if self.run else self.name
+
+    def folder(self, study: str) -> Path:
+        """Where its files lie."""
+        return files.study_folder(study) / self.label
+
+    def record_file(self, study: str) -> Path:
+        """Its record, written last."""
+        return self.folder(study) / "record.json"
+
+
+def training_steps(study: params.Study) -> list[Step]:
+    """One run a pair of fold and seed."""
+    return [Step("04_training", (fold, seed)) for fold in study.folds for seed in study.seeds]
+
+
+def study_steps(study: params.Study) -> list[Step]:
+    """All steps of a study in an order in which they can run; nothing is compared where no other study is named."""
+    first = [Step(name) for name in ("01_data_verification", "02_preprocessing", "03_model")]
+    last = [Step("05_evaluation"), Step("06_biometry"), *([Step("07_comparison")] if study.compare_with else [])]
+    return [*first, *training_steps(study), *last, Step("report")]
+
+
+def notebook_file(step_name: str, study: params.Study) -> Path:
+    """The notebook that a step executes; points are evaluated by another than regions."""
+    is_points = step_name == "05_evaluation" and study.landmarks != "none"
+    return files.ROOT / "notebooks" / f"{step_name}{OF_LANDMARKS if is_points else ''}.ipynb"
+
+
+def step_inputs(step: Step, study: params.Study) -> list[Step]:
+    """The steps whose files a step reads."""
+    verification, preprocessing, model = (Step(n) for n in ("01_data_verification", "02_preprocessing", "03_model"))
+    return {
+        "01_data_verification": [],
+        "02_preprocessing": [verification],
+        "03_model": [verification, preprocessing],
+        "04_training": [verification, preprocessing, model],
+        "05_evaluation": [verification, preprocessing, *training_steps(study)],
+        "06_biometry": [verification, Step("05_evaluation")],
+        "07_comparison": [verification, Step("05_evaluation"), Step("06_biometry")],
+        "report": [s for s in study_steps(study) if s.name != "report"],
+    }[step.name]
+
+
+def own_values(step: Step, study: params.Study) -> dict[str, Any]:
+    """A step's own keys and their values in the study file; fold and seed as the graph sets them."""
+    values = params.step_params(study, step.name).model_dump()
+    if step.name == "report":  # it prints every key, and the reasons that stand beside them
+        values |= {"study_file": files.sha256(files.study_file(study.study))}
+    if step.run:
+        values |= {"fold": step.run[0], "seed": step.run[1]}
+    return values
+
+
+def code_hashes(step_name: str, study: params.Study) -> dict[str, str]:
+    """Hash of a notebook's own code and of each module that it reaches; of the template for the report."""
+    if step_name == "report":
+        template = files.ROOT / "reports" / "template"
+        own = {path.name: files.sha256(path) for path in sorted(template.iterdir())}
+        return own | provenance.module_hashes({"lib.report.build"})
+    return provenance.notebook_hashes(notebook_file(step_name, study))
+
+
+def data_digest(dataset: str) -> str:
+    """Digest of a raw folder's files by name and content; hidden ones, which systems leave behind, do not count.
+
+    What was read before is read again only where its size or time have changed, so a copy without times costs one
+    reading, and changes nothing.
+    """
+    folder = files.raw_folder(dataset)
+    return files.digest(files.known_hashes(folder, folder.with_name(f".{dataset}.hashes.json")))
+
+
+def data_digests(dataset: str) -> dict[str, str]:
+    """Digests of what a verification reads: the data set's own folder, and those that it is searched against.
+
+    Data that the project makes itself is not searched against anything.
+    """
+    root = files.raw_folder(dataset).parent
+    names = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
+    others = (
+        set() if dataset.startswith(MADE_HERE) else {n for n in names if not n.startswith((MADE_HERE, "own_", "."))}
+    )
+    return {name: data_digest(name) for name in sorted({dataset} | others)}
+
+
+def output_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that a step made, by its path in the step's folder."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_apart(p.relative_to(folder)))
+    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
+
+
+def step_outputs(step: Step, folder: Path) -> dict[str, str]:
+    """SHA-256 of the files that a step made in a folder, and of the report's PDF, which lies above its folder."""
+    hashes, pdf = output_hashes(folder), folder.parent / "report.pdf"
+    return hashes | ({"../report.pdf": files.sha256(pdf)} if step.name == "report" and pdf.is_file() else {})
+
+
+def _is_apart(path: Path) -> bool:
+    return path.name in NOT_OUTPUTS or any(part.startswith(".") or part == APART for part in path.parts)
+
+
+def input_digests(step: Step, study: params.Study) -> dict[str, str]:
+    """Digest of what each input step put out.
+
+    Raises:
+        ValueError: an input has not been run.
+    """
+    digests = {}
+    for source in step_inputs(step, study):
+        record = source.record_file(study.study)
+        if not record.is_file():
+            raise ValueError(f"{record}: missing; run {source.label} first")
+        digests[source.label] = files.digest(files.read_json(record)["outputs"])
+    return digests | (compared_digests(study) if step.name == "07_comparison" else {})
+
+
+def compared_digests(study: params.Study) -> dict[str, str]:
+    """Digest of the measurements of each study that is compared with this one.
+
+    Raises:
+        ValueError: such a study has not been run.
+    """
+    found = {}
+    for name in study.compare_with:
+        for step in (Step("05_evaluation"), Step("06_biometry")):
+            record = step.record_file(name)
+            if not record.is_file():
+                raise ValueError(f"compare_with = {name!r}   has not been run; 'make study STUDY={name}' first")
+            found[f"{name}/{step.name}"] = files.digest(files.read_json(record)["outputs"])
+    return found
+
+
+def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
+    """What a step starts from: code, inputs, commit, raw files; taken before it works, since all may change meanwhile.
+
+    Raises:
+        ValueError: an input has not been run.
+    """
+    found = {
+        "code": code_hashes(step.name, study),
+        "inputs": input_digests(step, study),
+        "commit": provenance.commit(),
+    }
+    return found | ({"data": data_digests(study.dataset)} if step.name == "01_data_verification" else {})
+
+
+def write_record(
+    folder: Path,
+    step: Step,
+    own: dict[str, Any],
+    checks: list[dict[str, Any]],
+    device: str,
+    before: dict[str, Any],
+) -> None:
+    """Writes a step's record, last of all: what it started from, keys, outputs, checks, versions, device, threads.
+
+    Args:
+        folder: of the step, or of a run by hand.
+        step: that has ended well.
+        own: its keys and values.
+        checks: {"claim": text, "holds": bool} each.
+        device: in words, "" for a step that computes nothing.
+        before: `snapshot` of when the step began.
+    """
+    record = before | {
+        "step": step.label,
+        "own": own,
+        "outputs": step_outputs(step, folder),
+        "needs": needed(folder, step),
+        "checks": checks,
+        "versions": provenance.versions(),
+        "device": device,
+        "threads": environment.threads(),
+    }
+    files.write_json(folder / "record.json", record)
+
+
+def needed(folder: Path, step: Step) -> list[str]:
+    """Files whose content varies from run to run, without which a step has not run to its end."""
+    executed = [EXECUTED] if environment.by_graph() and step.name != "report" else []  # by hand there may be none
+    return [name for name in ("timing.json", "timing.csv") if (folder / name).is_file()] + executed
+
+
+def read_record(step: Step, study: params.Study) -> dict[str, Any] | None:
+    """A step's record; None where there is none, or none of today's form (an older project's, or edited by hand)."""
+    path = step.record_file(study.study)
+    try:
+        record = files.read_json(path) if path.is_file() else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and record.keys() >= RECORD_PARTS else None
+
+
+def stale_reasons(step: Step, study: params.Study) -> list[str]:
+    """Why a step must run; empty where its record still holds."""
+    record = read_record(step, study)
+    if record is None:
+        found = step.record_file(study.study).is_file()
+        return ["its record cannot be read" if found else "it has not run to its end"]
+    return [
+        *_differences("key", record["own"], own_values(step, study)),
+        *_differences("code", record["code"], code_hashes(step.name, study), show_values=False),
+        *_input_reasons(record["inputs"], step, study),
+        *_data_reasons(record.get("data"), step, study),
+        *_output_reasons(record["outputs"], step, study),
+        *_array_reasons(step, study),
+        *_need_reasons(record["needs"], step.folder(study.study)),
+    ]
+
+
+def _differences(what: str, before: dict, now: dict, show_values: bool = True) -> Iterator[str]:
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            yield f"{what} {name}" + (f": {before.get(name)!r} -> {now.get(name)!r}" if show_values else " changed")
+
+
+def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
+    for source in step_inputs(step, study):
+        record = read_record(source, study)
+        if record is None:
+            yield f"input {source.label} must run"
+        elif before.get(source.label) != files.digest(record["outputs"]):
+            yield f"input {source.label} has changed"
+    if step.name == "07_comparison":
+        now = compared_digests(study)
+        yield from (f"input {label} has changed" for label in now if before.get(label) != now[label])
+
+
+def _data_reasons(before: dict[str, str] | None, step: Step, study: params.Study) -> Iterator[str]:
+    """Raw folders that are not what the verification read; one that has come or gone since leaves its results true."""
+    if step.name == "01_data_verification":
+        before, now = before if isinstance(before, dict) else {}, data_digests(study.dataset)
+        changed = [name for name in now if name in {*before, study.dataset} and before.get(name) != now[name]]
+        yield from (f"files in data/raw/{name} changed" for name in changed)
+
+
+def unsearched(study: params.Study) -> list[str]:
+    """Data sets in data/raw that came after the study's verification, which has not searched them for its images."""
+    record = read_record(Step("01_data_verification"), study) or {}
+    before = record.get("data")
+    return sorted(data_digests(study.dataset).keys() - before.keys()) if isinstance(before, dict) else []
+
+
+def _array_reasons(step: Step, study: params.Study) -> Iterator[str]:
+    """What is wrong with the arrays that preprocessing made; they lie outside its folder, and can be deleted."""
+    described = step.folder(study.study) / "dataset.json"
+    if step.name == "02_preprocessing" and described.is_file():
+        name = files.read_json(described).get("fingerprint", "")
+        wrong = array_files.fault(name)
+        if wrong:
+            yield f"data/processed/{name}: {wrong}"
+
+
+def _need_reasons(needs: list[str], folder: Path) -> Iterator[str]:
+    for name in needs:
+        if not (folder / name).is_file():
+            yield f"{name} is gone"
+        elif not name.endswith(".csv") and not _ends_whole(folder / name):
+            yield f"{name} is cut off"
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether a JSON file ends as one; papermill does not write its notebook whole or not at all."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 16))
+        return file.read().rstrip().endswith(b"}")
+
+
+def _output_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
+    now = step_outputs(step, step.folder(study.study))
+    changed = [name for name, value in before.items() if now.get(name) != value]
+    if changed:
+        listed = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")
+        yield f"{len(changed)} of its files changed or are gone: {listed}"

@@ -1,0 +1,154 @@
+"""Random changes of a training image, its mask and its points; a draw is a function of (seed, epoch, case, repeat)."""
+
+import os
+import random
+
+import albumentations
+import cv2
+import numpy as np
+
+from lib.imaging import intensity
+from lib.imaging.head_points import canonical
+from lib.study import params
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
+
+CLAHE_LIMIT = (1.0, 2.0)  # of contrast, drawn evenly; above 2 speckle comes to look like structure
+
+
+def pipeline(chosen: params.TrainingParams, dtype: np.dtype) -> albumentations.Compose:
+    """The transforms that a study file names, geometry first; for float32 images geometry alone.
+
+    albumentations takes float32 images to lie between 0 and 1 where it changes their values; normalised volumes do
+    not, so `augment` does that itself, and CLAHE they do without.
+    """
+    steps = [*_geometry(chosen), *(_intensity(chosen) if dtype == np.uint8 else [])]
+    # A landmark that leaves the image still has a place, and a line still has two ends.
+    places = albumentations.KeypointParams(format="yx", remove_invisible=False)
+    return albumentations.Compose(steps, keypoint_params=places)
+
+
+def _geometry(chosen: params.TrainingParams) -> list[albumentations.BasicTransform]:
+    shift, scale = chosen.shift_fraction, chosen.scale_fraction
+    affine = albumentations.Affine(
+        translate_percent=(-shift, shift),
+        scale=(1 - scale, 1 + scale),
+        keep_ratio=True,  # a head keeps its form
+        rotate=(-chosen.rotation_deg, chosen.rotation_deg),
+        interpolation=cv2.INTER_LINEAR,
+        mask_interpolation=cv2.INTER_NEAREST,
+        p=chosen.affine_probability,
+    )
+    return [
+        albumentations.HorizontalFlip(p=chosen.horizontal_flip),
+        albumentations.VerticalFlip(p=chosen.vertical_flip),
+        affine,
+    ]
+
+
+def _intensity(chosen: params.TrainingParams) -> list[albumentations.BasicTransform]:
+    change = chosen.brightness_contrast
+    return [
+        albumentations.RandomBrightnessContrast(
+            brightness_limit=change, contrast_limit=change, p=chosen.intensity_probability
+        ),
+        albumentations.CLAHE(clip_limit=CLAHE_LIMIT, p=chosen.clahe_probability),
+    ]
+
+
+def augment(
+    transform: albumentations.Compose,
+    chosen: params.TrainingParams,
+    image: np.ndarray,
+    mask: np.ndarray,
+    points: np.ndarray | None,
+    key: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """One draw.
+
+    albumentations' own seeding gives every transform the same stream and every loader process the same draws, so
+    both of its generators are set here for each image.
+
+    Args:
+        transform: from `pipeline`, for images of this type.
+        chosen: the keys of 04_training.
+        image: (C, H, W) uint8, or float32 already normalised.
+        mask: (H, W) uint8.
+        points: (P, 2) of (row, col) in pixels, or None.
+        key: (seed, epoch, case, repeat): equal keys give equal draws.
+
+    Returns:
+        Image and mask of the same shapes and types; points (P, 2) float32, some outside the image perhaps, or None.
+    """
+    sequence = np.random.SeedSequence(key)
+    states = sequence.generate_state(2)
+    transform.set_random_state(np.random.default_rng(states[0]), random.Random(int(states[1])))
+    background = background_of(image)
+    shown = image if background is None else image - background
+    given = {"image": shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, 2), "mask": mask}
+    if points is not None:
+        given["keypoints"] = np.asarray(points, np.float32)
+    changed = transform(**given)
+    moved = changed["image"]
+    moved = moved[None] if moved.ndim == 2 else np.moveaxis(moved, 2, 0)
+    if background is not None:
+        moved = change_contrast(moved + background, chosen, np.random.default_rng(sequence.spawn(1)[0]))
+    # One case in many comes back unchanged, as a view of the read-only arrays on disk.
+    return (
+        np.require(moved, requirements=["C", "W"]),
+        np.require(changed["mask"], requirements=["W"]),
+        None if points is None else np.asarray(changed["keypoints"], np.float32),
+    )
+
+
+def background_of(image: np.ndarray) -> np.ndarray | None:
+    """What a normalised image shows where nothing is, its least value: (C, H, W) -> (C, 1, 1); None for uint8.
+
+    Geometry fills corners with 0, which is black in a uint8 image but average tissue in a normalised one.
+    """
+    return None if image.dtype == np.uint8 else image.min(axis=(1, 2), keepdims=True)
+
+
+def change_contrast(image: np.ndarray, chosen: params.TrainingParams, draw: np.random.Generator) -> np.ndarray:
+    """Changes contrast and brightness of each channel by itself, or nothing: value * (1 + c) + b.
+
+    Args:
+        image: (C, H, W) float32 in standard deviations.
+        chosen: c and b lie within brightness_contrast; intensity_probability says how often.
+        draw: of this case.
+    """
+    if draw.random() >= chosen.intensity_probability:
+        return image
+    limit = chosen.brightness_contrast
+    contrast, brightness = draw.uniform(-limit, limit, (2, len(image), 1, 1)).astype(np.float32)
+    return image * (1 + contrast) + brightness
+
+
+def draws(
+    chosen: params.TrainingParams,
+    image: np.ndarray,
+    mask: np.ndarray,
+    points: np.ndarray | None,
+    count: int,
+    channel: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """A case as it is, then some draws of it, to look at.
+
+    Args:
+        chosen: the keys of 04_training.
+        image: (C, H, W) uint8 or float32.
+        mask: (H, W) uint8.
+        points: (4, 2) of (row, col) in pixels, or None.
+        count: of draws.
+        channel: that is shown.
+
+    Returns:
+        Images and masks, (count + 1, H, W) uint8 each, and points (count + 1, 4, 2) in canonical order, or None.
+    """
+    transform = pipeline(chosen, image.dtype)
+    drawn = [(image, mask, points)] + [
+        augment(transform, chosen, image, mask, points, (chosen.seed, epoch, 0, 0)) for epoch in range(1, count + 1)
+    ]
+    images, masks, moved = zip(*drawn)
+    shown = np.stack([intensity.displayable(each[channel], image[channel]) for each in images])
+    return shown, np.stack(masks), None if points is None else canonical(np.stack(moved))

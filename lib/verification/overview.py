@@ -1,0 +1,97 @@
+"""What 01_data_verification found, as tables to read."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+
+from lib.data import cases
+from lib.verification import case_checks, landmark_audit
+
+LISTED_COLOURS = 40  # of the audit; a lossy mask has hundreds
+
+
+def audit_summary(audited: pd.DataFrame) -> pd.DataFrame:
+    """The audit of landmarks in one row a fact (fact, value); empty where none are learnt."""
+    return landmark_audit.summary(audited) if len(audited) else pd.DataFrame(columns=["fact", "value"])
+
+
+def of_folds(table: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
+    """How many cases, subjects and fold groups each fold holds."""
+    counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique"))
+    counts["fold_groups"] = folds.groupby("fold")["fold_group"].nunique()
+    counts["with_pixel_size"] = (
+        table.set_index("case")["spacing_row_mm"].notna().groupby(folds.set_index("case")["fold"]).sum()
+    )
+    return counts.reset_index()
+
+
+def facts(table: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
+    """The data set in one row a fact: fact, value."""
+    spacing = table["spacing_row_mm"]
+    facts = {
+        "cases": len(table),
+        "subjects": table["subject"].nunique(),
+        "fold groups": table["fold_group"].nunique(),
+        "most cases of one subject": int(table["subject"].value_counts().max()),
+        "slices": int(table["slices"].sum()) if (table["slices"] > 1).any() else np.nan,
+        "image sizes": table.groupby(["height", "width"]).ngroups,
+        "with pixel size": int(spacing.notna().sum()),
+        "least pixel size (mm)": spacing.min(),
+        "largest pixel size (mm)": spacing.max(),
+        "with published HC": int(table["hc_mm"].notna().sum()),
+        "least HC (mm)": table["hc_mm"].min(),
+        "largest HC (mm)": table["hc_mm"].max(),
+        "with an empty mask": int((seen["area_fraction"] == 0).sum()),
+        "cut by the frame": int((seen["border_gap"] == 0).sum()),
+    }
+    rows = pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
+    return rows[rows["value"].notna()].reset_index(drop=True)
+
+
+def by_group(table: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
+    """Cases, references and how they lie, a row for each published split and group: what differs between them."""
+    joined = table[["case", "split"]].assign(group=cases.group_of(table["stratum"])).merge(seen, on="case")
+    grouped = joined.assign(
+        empty=joined["area_fraction"] == 0,
+        cut=joined["border_gap"] == 0,
+        near=(joined["border_gap"] > 0) & (joined["border_gap"] < case_checks.NEAR_BORDER),
+        share=joined["area_fraction"].where(joined["area_fraction"] > 0) * 100,
+    ).groupby(["split", "group"], sort=True)
+    counts = grouped.agg(
+        cases=("case", "size"),
+        empty_masks=("empty", "sum"),
+        cut_by_the_frame=("cut", "sum"),
+        near_the_frame=("near", "sum"),
+        mean_area_percent=("share", "mean"),
+        mean_contrast=("contrast", "mean"),
+    ).reset_index()
+    return counts.drop(columns="split") if (counts["split"] == "").all() else counts
+
+
+def colour_table(seen: dict[str, case_checks.Look]) -> pd.DataFrame:
+    """The audit of all masks: colour, pixels, cases; the most frequent first, the rest in one row."""
+    pixels: Counter[tuple[int, ...]] = Counter()
+    holders: Counter[tuple[int, ...]] = Counter()
+    for each in seen.values():
+        pixels.update(each.colours)
+        holders.update(each.colours.keys())
+    ordered = sorted(pixels, key=lambda colour: (-pixels[colour], colour))
+    rows = [(" ".join(map(str, colour)), pixels[colour], holders[colour]) for colour in ordered[:LISTED_COLOURS]]
+    rest = ordered[LISTED_COLOURS:]
+    if rest:
+        rows.append((f"{len(rest)} others", sum(pixels[c] for c in rest), max(holders[c] for c in rest)))
+    return pd.DataFrame(rows, columns=["colour", "pixels", "cases"])
+
+
+def stop_claim(findings: pd.DataFrame) -> str:
+    """The claim that nothing stops the study, naming what does."""
+    stops = findings[findings["severity"] == "stop"]
+    named = [f"{case}: {check} (found {found})" for case, check, found in stops[["case", "check", "found"]].values]
+    return "no finding stops the study" + "".join(f"\n    {line}" for line in named)
+
+
+def count_findings(findings: pd.DataFrame) -> pd.DataFrame:
+    """How often each check found something, the grave ones first: severity, check, findings."""
+    counted = findings.groupby(["severity", "check"], sort=False)["case"].size().rename("findings")
+    return counted.reset_index()

@@ -1,0 +1,697 @@
+import os
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from lib import metrics, models, preprocessing
+from lib.data import cases
+from lib.datasets import samples
+from lib.evaluation import baselines, segmentation, training_precision
+from lib.evaluation.biometry import open_bench, references_of, shapes_of_all
+from lib.imaging import mask_files, preparation
+from lib.models import inference, trained_model
+from lib.report.summaries import dice, patients
+from lib.study import files
+from tests import builders
+from tests.builders import one_thread  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return builders.tiny_study(tmp_path_factory.mktemp("study"))
+
+
+def table_of(rows):
+    """The long table from (case, fold, tp, fp, fn, tn)."""
+    made = []
+    for case, fold, *counts in rows:
+        each = metrics.Overlap(*counts)
+        key = {"case": case, "subject": case, "fold": fold, "seed": 0, "class": "head", "stage": "post"}
+        made.append(key | vars(each) | {"dice": each.dice, "iou": each.iou})
+    return pd.DataFrame(made, columns=segmentation.COLUMNS)
+
+
+# Rows
+
+
+def test_rows_of_two_classes_counted_by_hand():
+    reference = np.array([[0, 1, 1], [0, 2, 2]], np.uint8)
+    predicted = np.array([[1, 1, 1], [0, 2, 0]], np.uint8)
+    rows = segmentation.class_rows(metrics.confusion(reference, predicted, 3), ["background", "head", "csp"])
+    assert list(rows) == ["head", "csp"]
+    assert rows["head"] == {"tp": 2, "fp": 1, "fn": 0, "tn": 3, "dice": 4 / 5, "iou": 2 / 3}
+    assert rows["csp"] == {"tp": 1, "fp": 0, "fn": 1, "tn": 4, "dice": 2 / 3, "iou": 1 / 2}
+
+
+def test_a_class_in_neither_mask_has_a_row_without_dice():
+    row = segmentation.class_rows(np.array([[4, 0], [0, 0]]), ["background", "head"])["head"]
+    assert (row["tp"], row["fp"], row["fn"], row["tn"]) == (0, 0, 0, 4)
+    assert np.isnan(row["dice"])
+
+
+def test_a_confusion_becomes_a_row_a_pair_of_classes():
+    pooled = {"raw": np.array([[5, 1], [2, 3]]), "post": np.array([[6, 0], [2, 3]])}
+    rows = segmentation.confusion_rows(pooled, ["background", "head"], fold=1, seed=7)
+    assert rows.columns.tolist() == segmentation.CONFUSION_COLUMNS
+    assert rows.values.tolist() == [
+        [1, 7, "raw", "background", "background", 5],
+        [1, 7, "raw", "background", "head", 1],
+        [1, 7, "raw", "head", "background", 2],
+        [1, 7, "raw", "head", "head", 3],
+        [1, 7, "post", "background", "background", 6],
+        [1, 7, "post", "background", "head", 0],
+        [1, 7, "post", "head", "background", 2],
+        [1, 7, "post", "head", "head", 3],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reference", "predicted", "expected"),
+    [
+        ([1, 1, 0, 0], [1, 0, 0, 0], 2 / 3),
+        ([1, 1, 0, 0], [0, 0, 0, 0], 0),  # a miss
+        ([0, 0, 0, 0], [0, 1, 0, 0], 0),  # a false alarm
+        ([0, 0, 0, 0], [0, 0, 0, 0], 1),  # rightly nothing
+        ([2, 1, 0, 0], [1, 2, 0, 0], 1),  # foreground is any class
+    ],
+    ids=str,
+)
+def test_the_score_of_a_case_counted_by_hand(reference, predicted, expected):
+    found = segmentation.score(np.array([reference], np.uint8), np.array([predicted], np.uint8))
+    assert found == pytest.approx(expected)
+
+
+# The threshold
+
+
+@pytest.fixture
+def bench_of(tmp_path, monkeypatch):
+    """Makes a bench whose network says what a test wants: its foreground probability is the image itself."""
+    monkeypatch.setattr(inference, "predict", builders.says_its_image)
+    return partial(builders.image_bench, tmp_path)
+
+
+def choose(bench, candidates, *steps):
+    chosen = builders.step_params("05_evaluation", threshold_candidates=candidates, postprocessing=list(steps))
+    names = bench.table["case"].tolist()
+    return segmentation.choose_threshold(chosen, bench, builders.model(bench.arrays.preparation), names)
+
+
+def steps():
+    """A map in columns of 0.1, 0.3, 0.45, 0.6, 0.8 (6 wide each, the last 8)."""
+    return np.tile(np.repeat([0.1, 0.3, 0.45, 0.6, 0.8], [6, 6, 6, 6, 8]), (32, 1))
+
+
+def last_columns(count):
+    region = np.zeros((32, 32), bool)
+    region[:, 32 - count :] = True
+    return region
+
+
+NOTHING = np.zeros((32, 32), bool)
+
+
+@pytest.mark.parametrize(("true_columns", "best"), [(26, 0.2), (20, 0.4), (14, 0.5), (8, 0.7)])
+def test_the_threshold_with_the_best_dice_is_chosen(bench_of, true_columns, best):
+    choice = choose(bench_of([steps()], [last_columns(true_columns)]), [0.2, 0.4, 0.5, 0.7])
+    assert choice == {"threshold": best, "validation_score": 1.0, "validation_cases": 1}
+
+
+def test_the_threshold_is_best_on_the_mean_over_cases(bench_of):
+    wide, narrow = last_columns(26), last_columns(8)
+    choice = choose(bench_of([steps()] * 3, [wide, wide, narrow]), [0.2, 0.7])
+    # At 0.2: 1, 1, 16/34. At 0.7: 16/34, 16/34, 1.
+    assert choice["threshold"] == 0.2
+    assert choice["validation_score"] == pytest.approx((2 + 16 / 34) / 3)
+
+
+@pytest.mark.parametrize("candidates", [[0.35, 0.4, 0.44], [0.44, 0.4, 0.35]])
+def test_among_equals_the_threshold_nearest_to_one_half_is_chosen(bench_of, candidates):
+    assert choose(bench_of([steps()], [last_columns(20)]), candidates)["threshold"] == 0.44
+
+
+def test_without_candidates_there_is_nothing_to_choose(bench_of):
+    bench = bench_of([steps()], [last_columns(14)])
+    chosen = builders.step_params("05_evaluation").model_copy(update={"threshold_candidates": []})
+    choice = segmentation.choose_threshold(chosen, bench, builders.model(bench.arrays.preparation), ["c0"])
+    assert choice == {"threshold": None, "validation_score": None, "validation_cases": 1}
+
+
+def test_a_false_alarm_on_an_empty_reference_counts_against_a_threshold(bench_of):
+    faint = 0.35 * last_columns(5)  # something where nothing is: a false alarm up to 0.35
+    bench = bench_of([steps(), faint], [last_columns(26), NOTHING])
+    # At 0.2: 1 and 0. At 0.4: 40/46 and 1.
+    choice = choose(bench, [0.2, 0.4])
+    assert choice == {
+        "threshold": 0.4,
+        "validation_score": pytest.approx((40 / 46 + 1) / 2),
+        "validation_cases": 2,
+    }
+
+
+def test_a_miss_counts_against_a_threshold(bench_of):
+    bench = bench_of([steps(), 0.35 * last_columns(5)], [last_columns(14), last_columns(5)])
+    # At 0.25: 28/40 and 1. At 0.5: 1 and a miss.
+    choice = choose(bench, [0.25, 0.5])
+    assert (choice["threshold"], choice["validation_score"]) == (0.25, pytest.approx((28 / 40 + 1) / 2))
+
+
+def test_validation_cases_that_all_show_nothing_still_have_a_score(bench_of):
+    faint = 0.35 * last_columns(5)
+    choice = choose(bench_of([faint, faint], [NOTHING, NOTHING]), [0.2, 0.3, 0.4])
+    assert choice == {"threshold": 0.4, "validation_score": 1.0, "validation_cases": 2}
+
+
+def test_the_threshold_is_chosen_after_post_processing(bench_of):
+    shown = steps()
+    shown[:, 6:12] = 0.1
+    shown[:8, 1:5] = 0.45  # a spot apart from the region, gone with largest_component
+    bench = bench_of([shown], [last_columns(20)])
+    raw, post = choose(bench, [0.4, 0.7]), choose(bench, [0.4, 0.7], "largest_component")
+    assert raw["validation_score"] == pytest.approx(2 * 640 / (2 * 640 + 32))
+    assert post["validation_score"] == 1
+
+
+# Stages
+
+
+def stages_of(bench, foreground, **keys):
+    chosen = builders.step_params("05_evaluation", **keys)
+    shown = np.stack([1 - foreground, foreground]).astype(np.float32)
+    return segmentation.predicted_stages(chosen, bench.table.iloc[0], shown, 0.5)
+
+
+def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_is_post_processed(bench_of):
+    foreground = 0.9 * last_columns(10)
+    foreground[3:5, 3:5] = 0.7
+    stages = stages_of(bench_of([foreground], [NOTHING]), foreground, postprocessing=["largest_component"])
+    assert list(stages) == list(segmentation.STAGES)
+    assert np.array_equal(stages["raw"], foreground >= 0.5)
+    assert np.array_equal(stages["post"], last_columns(10))
+
+
+@pytest.mark.parametrize(("spacing_mm", "left"), [(1.0, 2), (0.4, 1), (np.nan, 2)], ids=["1 mm", "0.4 mm", "unknown"])
+def test_a_least_area_is_taken_in_millimetres_where_the_pixel_size_is_known(bench_of, spacing_mm, left):
+    foreground = 0.9 * last_columns(10)
+    foreground[3:5, 3:5] = 0.9  # four pixels: 4 mm2 at 1 mm, 0.64 mm2 at 0.4 mm
+    bench = bench_of([foreground], [NOTHING], spacing_mm)
+    stages = stages_of(bench, foreground, postprocessing=["minimum_area"], minimum_area_mm2=2.0)
+    assert ndimage.label(stages["post"])[1] == left
+    assert ndimage.label(stages["raw"])[1] == 2
+
+
+def test_of_several_classes_the_most_probable_is_raw(bench_of):
+    bench = bench_of([NOTHING], [NOTHING])
+    shown = np.random.default_rng(0).dirichlet(np.ones(4), (32, 32)).transpose(2, 0, 1).astype(np.float32)
+    chosen = builders.step_params("05_evaluation", postprocessing=[])
+    stages = segmentation.predicted_stages(chosen, bench.table.iloc[0], shown, None)
+    assert np.array_equal(stages["raw"], np.argmax(shown, axis=0))
+    assert np.array_equal(stages["post"], stages["raw"])
+
+
+# Cases that show nothing
+
+
+@pytest.fixture
+def screened(bench_of):
+    """Six cases, two a fold; c1, c2 and c5 show nothing. The network is right but for a faint alarm in c2 and c5."""
+    regions = [last_columns(10), NOTHING, NOTHING, last_columns(6), last_columns(8), NOTHING]
+    alarm = 0.42 * last_columns(3)
+    foregrounds = [0.9 * regions[0], regions[1], alarm, 0.9 * regions[3], 0.9 * regions[4], alarm]
+    return bench_of(foregrounds, regions)
+
+
+def evaluate(bench, folds, **keys):
+    given = {"folds": folds, "device": "cpu", "threshold_candidates": [0.4, 0.45]} | keys
+    chosen = builders.step_params("05_evaluation", **given)
+    for fold in folds:
+        for seed in chosen.seeds:
+            weights = bench.folder.parent / files.run_name(fold, seed) / "model.safetensors"
+            builders.write_weights(weights, bench.arrays.preparation)
+    return segmentation.evaluate_all(chosen, bench, bench.folder.parent)
+
+
+def test_a_study_with_empty_references_is_evaluated_and_counts_them(screened):
+    measured = evaluate(screened, [0, 1, 2])
+    post = measured.table.query("stage == 'post'").set_index("case")
+    # fold 0 is chosen on c2 and c3: the alarm in c2 costs 0.4 its place. Fold 1 on c4 and c5 likewise.
+    # Fold 2 is chosen on c0 and c1, for which both do equally well: that nearest to one half.
+    assert measured.choices["threshold"].tolist() == [0.45, 0.45, 0.45]
+    assert measured.choices["validation_score"].tolist() == [1, 1, 1]
+    assert post.loc[["c0", "c3", "c4"], "dice"].tolist() == [1, 1, 1]
+    assert post.loc[["c1", "c2", "c5"], "dice"].isna().all()
+    row = dice.per_class(measured.table).query("stage == 'post'").iloc[0]
+    assert (row["n"], row["dice"], row["absent"], row["missed"], row["invented"]) == (3, 1, 3, 0, 0)
+
+
+def test_what_is_invented_on_an_empty_reference_is_counted_and_not_averaged(screened):
+    measured = evaluate(screened, [0, 1, 2], threshold_candidates=[0.4])
+    row = dice.per_class(measured.table).query("stage == 'post'").iloc[0]
+    assert (row["n"], row["dice"], row["absent"], row["invented"]) == (3, 1, 1, 2)
+    assert row["pooled_dice"] < 1
+    assert segmentation.ranked(measured.table)["case"].iloc[:2].tolist() == ["c2", "c5"]
+
+
+def test_the_claims_of_the_notebook_hold_for_a_study_with_empty_references(screened):
+    measured = evaluate(screened, [0, 1, 2])
+    assert segmentation.is_complete(measured.table, screened.folds, [0, 1, 2])
+    assert segmentation.counts_add_up(measured.table, screened.table)
+    assert segmentation.dice_and_iou_agree(measured.table)
+
+
+def test_runs_of_all_folds_and_seeds_are_put_together(screened):
+    measured = evaluate(screened, [0, 2], seeds=[0, 3])
+    runs = [(0, 0), (0, 3), (2, 0), (2, 3)]
+    for table in (measured.table, measured.confusion, measured.choices):
+        assert sorted(set(zip(table["fold"], table["seed"]))) == runs
+        assert table.index.tolist() == list(range(len(table)))
+
+
+def test_pixels_of_a_confusion_add_up_to_those_of_the_images(screened):
+    measured = evaluate(screened, [0, 1, 2])
+    sums = measured.confusion.groupby(["fold", "stage"])["pixels"].sum()
+    assert (sums == 2 * 32 * 32).all()
+    heads = measured.confusion.query("reference == 'head' and stage == 'post'").groupby("fold")["pixels"].sum()
+    assert heads.tolist() == [32 * 10, 32 * 6, 32 * 8]
+
+
+# A whole study
+
+
+def test_the_model_is_written_with_what_validation_chose_and_the_tensors_of_training(study):
+    for row in study.measured.choices.to_dict("records"):
+        run = files.run_name(row["fold"], row["seed"])
+        written = study.bench.folder / "models" / f"{run}.safetensors"
+        network, about = models.load_described(written)
+        trained, known = models.load_described(study.trainings / run / "model.safetensors")
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in trained.state_dict().items())
+        steps = [{"step": "largest_component"}, {"step": "fill_holes"}]
+        added = {"threshold": row["threshold"], "flip_average": True, "postprocessing": steps}
+        assert about == known | added
+        assert known["preparation"] == study.bench.arrays.preparation
+        assert (known["training_precision"], known["classes"]) == ("float32", ["background", "head"])
+
+
+def test_a_model_is_written_to_the_same_bytes_each_time(study, tmp_path):
+    chosen, weights = builders.step_params("05_evaluation"), study.trainings / "fold0-seed0" / "model.safetensors"
+    for name in ("one", "other"):
+        segmentation.write_model(chosen, replace(study.bench, folder=tmp_path / name), weights, 0, 0, 0.5)
+    one, other = ((tmp_path / n / "models" / "fold0-seed0.safetensors").read_bytes() for n in ("one", "other"))
+    assert one == other
+
+
+def test_what_was_trained_in_float32_changes_nothing_in_it(study):
+    table = training_precision.summary(study.measured.precision)
+    assert table.values.tolist() == [["head", "float32", len(study.measured.table) // 2, 1, 1, 0, 0, 0]]
+
+
+def test_evaluation_is_in_float32_whatever_the_study_trains_in_and_says_what_that_would_change(study, tmp_path):
+    weights = tmp_path / "model.safetensors"
+    models.complete(study.trainings / "fold0-seed0" / "model.safetensors", weights, {"training_precision": "bfloat16"})
+    chosen = builders.step_params("05_evaluation", device="cpu", precision="bfloat16")
+    measured = segmentation.evaluate_run(chosen, replace(study.bench, folder=tmp_path / "05"), weights, 0, 0)
+    pd.testing.assert_frame_equal(measured.table, study.measured.table.query("fold == 0").reset_index(drop=True))
+    (row,) = training_precision.summary(measured.precision).to_dict("records")
+    assert row["training_precision"] == "bfloat16"
+    assert 0.9 < row["dice_least"] < 1
+    assert 0 < row["largest_probability_change"] < 0.1
+    assert row["n"] == measured.table["case"].nunique()
+
+
+def test_a_case_is_predicted_the_same_alone_and_among_others(study):
+    model = trained_model.load(study.trainings / "fold0-seed0" / "model.safetensors", True, torch.device("cpu"))
+    names = study.table["case"].tolist()[:4]
+    together = list(segmentation.predicted(study.bench, model, names))
+    assert [each.row["case"] for each in together] == names
+    for each in together:
+        (alone,) = segmentation.predicted(study.bench, model, [each.row["case"]])
+        assert np.array_equal(alone.probability, each.probability)
+
+
+# Files that changed since they were verified
+
+
+def emptied(path):
+    """Empties half of a picture's pixels; its file keeps size and time."""
+    before = path.stat()
+    with Image.open(path) as file:
+        pixels = np.array(file)
+    pixels[: len(pixels) // 2] = 0
+    builders.save_png(path, pixels)
+    assert path.stat().st_size <= before.st_size
+    path.write_bytes(path.read_bytes().ljust(before.st_size, b"\0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with Image.open(path) as file:
+        assert not np.array(file)[: len(pixels) // 2].any()  # still a picture
+
+
+@pytest.fixture
+def one_changed(study):
+    """A tested case whose reference is half emptied, and nothing else tells; it is mended afterwards."""
+    row = study.table[study.table["case"] == study.measured.table["case"].iloc[0]].iloc[0]
+    (path,) = cases.split_paths(row["mask"])
+    kept, status = path.read_bytes(), path.stat()
+    emptied(path)
+    yield row["image"]
+    path.write_bytes(kept)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_reference_changed_with_equal_size_and_time_is_refused_by_name(study, one_changed):
+    said = f"{one_changed} or its mask has changed since 01_data_verification; run that again"
+    dataset, verified, evaluated = study.bench.dataset, study.bench.folder.parent / "01", study.bench.folder
+    for name, table in (("cases.csv", study.table), ("folds.csv", study.folds)):
+        files.write_csv(verified / name, table)
+    files.write_csv(evaluated / "cases.csv", study.measured.table)
+    chosen = builders.step_params("05_evaluation", folds=[0, 1], device="cpu")
+    biometry = open_bench(builders.step_params("06_biometry"), dataset, verified, evaluated)
+    worst = study.measured.table.head(1)
+    prepared = preprocessing.Source(study.table, dataset, None, builders.step_params("02_preprocessing"))
+    for use in (
+        lambda: segmentation.evaluate_all(chosen, replace(study.bench, folder=evaluated / "again"), study.trainings),
+        lambda: segmentation.overlays(study.bench, worst),
+        lambda: segmentation.probability_map(chosen, study.bench, study.trainings, worst.iloc[0]),
+        lambda: baselines.baselines(chosen, study.bench),
+        lambda: references_of(biometry),
+        lambda: shapes_of_all(biometry),
+        lambda: preprocessing.round_trip(prepared, study.bench.arrays, study.table["case"].tolist()),
+    ):
+        with pytest.raises(ValueError, match="since 01_data_verification") as caught:
+            use()
+        assert str(caught.value) == said
+
+
+def test_every_test_case_is_measured_once_for_each_stage(study):
+    assert not study.measured.table.duplicated(["case", "class", "stage", "seed"]).any()
+    expected = study.folds[study.folds["fold"].isin([0, 1])]["case"]
+    assert sorted(study.measured.table.query("stage == 'post'")["case"]) == sorted(expected)
+    assert study.measured.table.columns.tolist() == segmentation.COLUMNS
+
+
+def test_the_small_network_finds_the_drawn_heads(study):
+    assert study.measured.table.query("stage == 'post'")["dice"].mean() > 0.8
+
+
+def test_rows_are_those_of_the_masks_that_were_written(study):
+    mask_of = study.table.set_index("case")["mask"]
+    for row in study.measured.table.to_dict("records"):
+        path = study.bench.predicted(row["stage"], row["fold"], row["seed"], row["case"])
+        with Image.open(path) as image:
+            predicted = np.asarray(image)
+        reference = study.bench.dataset.read_mask(cases.split_paths(mask_of[row["case"]]))
+        expected = metrics.overlap(reference, predicted, 1)
+        assert (row["tp"], row["fp"], row["fn"], row["tn"]) == tuple(vars(expected).values())
+        assert row["dice"] == expected.dice
+
+
+def test_the_next_fold_chose_the_threshold(study):
+    sizes = study.folds["fold"].value_counts()
+    assert study.measured.choices[["fold", "seed"]].values.tolist() == [[0, 0], [1, 0]]
+    assert study.measured.choices["validation_cases"].tolist() == [sizes[1], sizes[2]]
+    assert study.measured.choices["threshold"].isin(builders.values()["threshold_candidates"]).all()
+
+
+def test_the_claims_of_the_notebook_hold_for_the_study(study):
+    assert segmentation.is_complete(study.measured.table, study.folds, [0, 1])
+    assert segmentation.counts_add_up(study.measured.table, study.table)
+    assert segmentation.dice_and_iou_agree(study.measured.table)
+
+
+def test_the_confusion_of_the_study_is_that_of_its_rows(study):
+    counts = study.measured.confusion.set_index(["fold", "stage", "reference", "predicted"])["pixels"].sort_index()
+    rows = study.measured.table.groupby(["fold", "stage"])[["tp", "fp", "fn", "tn"]].sum()
+    for (fold, stage), row in rows.iterrows():
+        own = counts.loc[fold, stage]
+        assert own["head", "head"] == row["tp"]
+        assert own["background", "head"] == row["fp"]
+        assert own["head", "background"] == row["fn"]
+        assert own["background", "background"] == row["tn"]
+
+
+def test_pictures_show_reference_and_prediction_of_the_same_case(study):
+    rows = segmentation.ranked(study.measured.table).head(2)
+    for row, shown in zip(rows.to_dict("records"), segmentation.overlays(study.bench, rows)):
+        reference, predicted = vars(shown)["reference"], vars(shown)["predicted"]
+        assert metrics.overlap(reference, predicted, 1).dice == pytest.approx(row["dice"])
+
+
+def test_the_probability_map_cut_at_the_chosen_threshold_is_the_raw_mask(study):
+    row = study.measured.table.query("stage == 'raw'").iloc[0]
+    chosen = builders.step_params("05_evaluation", device="cpu", precision="float32")
+    image, shown = segmentation.probability_map(chosen, study.bench, study.trainings, row)
+    drawn = {head.name: (seed, head) for seed, head in enumerate(study.drawn)}
+    assert np.array_equal(image, builders.image_of(*drawn[row["case"]][::-1]))
+    threshold = study.measured.choices.set_index("fold").loc[row["fold"], "threshold"]
+    raw = mask_files.read(study.bench.predicted("raw", row["fold"], row["seed"], row["case"]))
+    assert np.array_equal(shown >= threshold, raw == 1)
+
+
+# Volumes
+
+
+def blocks(depth, *places):
+    """A volume of so many slices with True in blocks of (slices, rows, columns)."""
+    region = np.zeros((depth, 32, 32), bool)
+    for place in places:
+        region[place] = True
+    return region
+
+
+FIRST, SECOND, THIRD, FOURTH = (patient.name for patient in builders.PATIENTS)
+PREDICTED = {
+    FIRST: blocks(5, np.s_[1:4, 10:14, 12:14], np.s_[1:2, 20:22, 18:20]),  # half of the lesion, and 4 voxels apart
+    SECOND: blocks(4),  # rightly nothing
+    THIRD: blocks(5, np.s_[1:3, 12:16, 14:18]),  # all of it but for the slice that was left out
+    FOURTH: blocks(6, np.s_[2:5, 8:12, 8:13]),  # a slice too many; two voxels lie outside the crop
+}
+COUNTS = {  # (TP, FP, FN) raw, and after the largest component
+    FIRST: ((24, 4, 24), (24, 0, 24)),
+    SECOND: ((0, 0, 0), (0, 0, 0)),
+    THIRD: ((32, 0, 16), (32, 0, 16)),
+    FOURTH: ((40, 20, 2), (40, 20, 2)),
+}
+
+
+def network_rows(bench, foregrounds):
+    """Foregrounds (D, 32, 32) at native size as a network would give them: (N, 2, 32, 32) each; sure in its padding."""
+    shown = {}
+    for name, native in foregrounds.items():
+        mapping, rows = bench.arrays.geometry_of(name), bench.arrays.rows([name])
+        inner = native[(bench.arrays.slices[rows], *mapping.crop)]
+        foreground = np.ones((len(rows), 32, 32), np.float32)
+        foreground[(slice(None), *mapping.inner)] = inner.repeat(2, axis=1).repeat(2, axis=2)
+        shown[name] = np.stack([1 - foreground, foreground], axis=1)
+    return shown
+
+
+def knows(bench, shown):
+    """In place of `prediction.predict`: what is shown of the patient whose slices, as they lie on disk, are given."""
+    patient_of = {bench.arrays.images[bench.arrays.rows([name])].tobytes(): name for name in shown}
+    return lambda _, images, *how: shown[patient_of[images.tobytes()]]
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    """Four patients, and what is measured of predictions written by hand."""
+    bench = builders.volume_bench(tmp_path_factory.mktemp("volumes"))
+    shown = network_rows(bench, PREDICTED)
+    keys = {"classes": ["background", "lesion"], "threshold_candidates": [0.5], "folds": [0, 1, 2]}
+    chosen = builders.step_params("05_evaluation", postprocessing=["largest_component"], device="cpu", **keys)
+    for fold in (0, 1, 2):
+        weights = bench.folder.parent / files.run_name(fold, 0) / "model.safetensors"
+        builders.write_weights(weights, bench.arrays.preparation, in_channels=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "predict", knows(bench, shown))
+        return bench, segmentation.evaluate_all(chosen, bench, bench.folder.parent)
+
+
+def test_voxels_of_four_patients_are_those_counted_by_hand(volumes):
+    _, measured = volumes
+    rows = measured.table.set_index(["case", "stage"])
+    assert len(rows) == 8
+    for patient in builders.PATIENTS:
+        for stage, (tp, fp, fn) in zip(segmentation.STAGES, COUNTS[patient.name]):
+            found = rows.loc[(patient.name, stage)]
+            assert found[["tp", "fp", "fn"]].tolist() == [tp, fp, fn], (patient.name, stage)
+            assert found["tn"] == patient.depth * 32 * 32 - tp - fp - fn
+
+
+def test_dice_of_four_patients_is_the_one_by_hand_and_absent_where_there_is_nothing(volumes):
+    post = volumes[1].table.query("stage == 'post'").set_index("case")["dice"]
+    assert post.drop(SECOND).to_dict() == pytest.approx({FIRST: 48 / 72, THIRD: 64 / 80, FOURTH: 80 / 102})
+    assert np.isnan(post[SECOND])
+    raw = volumes[1].table.query("stage == 'raw'").set_index("case")["dice"]
+    assert raw[FIRST] == pytest.approx(48 / 76)
+
+
+def test_the_mean_over_patients_counts_a_right_nothing_as_1_and_the_long_table_as_absent(volumes):
+    bench, measured = volumes
+    row = patients.summary(measured.table, bench.table).set_index("stage").loc["post"]
+    assert row["dice_per_patient"] == pytest.approx((48 / 72 + 1 + 64 / 80 + 80 / 102) / 4)
+    assert (row["n"], row["absent"]) == (4, 1)
+    long = dice.per_class(measured.table).query("stage == 'post'").iloc[0]
+    assert long["dice"] == pytest.approx((48 / 72 + 64 / 80 + 80 / 102) / 3)
+    assert (long["n"], long["absent"]) == (3, 1)
+
+
+def test_a_dropped_end_slice_costs_a_fifth_of_one_patient_s_dice(volumes):
+    bench, measured = volumes
+    chosen = builders.step_params("02_preprocessing", image_size=[32, 32], end_slices_dropped=1)
+    lost = preprocessing.lost(preprocessing.Source(bench.table, bench.dataset, None, chosen), bench.arrays)
+    (row,) = patients.end_slice_cost(measured.table, lost).to_dict("records")
+    assert (row["lost_voxels"], row["cut_patients"]) == (16, 1)
+    assert row["lost_percent"] == pytest.approx(100 * 16 / (48 + 48 + 42))
+    assert row["cost"] == pytest.approx((1 - 64 / 80) / 3)
+
+
+def test_a_volume_s_prediction_lies_in_one_file_with_a_page_a_native_slice(volumes):
+    bench, measured = volumes
+    for row in measured.table.query("stage == 'raw'").to_dict("records"):
+        path = bench.predicted("raw", row["fold"], row["seed"], row["case"])
+        assert path.suffix == ".tif"
+        assert np.array_equal(mask_files.read(path), PREDICTED[row["case"]])
+    post = mask_files.read(bench.predicted("post", 0, 0, FIRST))
+    assert np.array_equal(post, blocks(5, np.s_[1:4, 10:14, 12:14]))
+
+
+def test_the_claims_of_the_notebook_hold_for_volumes(volumes):
+    bench, measured = volumes
+    assert segmentation.is_complete(measured.table, bench.folds, [0, 1, 2])
+    assert segmentation.counts_add_up(measured.table, bench.table)
+    assert segmentation.dice_and_iou_agree(measured.table)
+
+
+def prepared_of(bench, name):
+    volume, _ = samples.read_case(bench.dataset, bench.table.set_index("case").loc[name])
+    return preparation.prepare(volume, bench.arrays.preparation)
+
+
+def test_slices_and_borders_that_the_network_has_not_seen_are_background(volumes):
+    bench, _ = volumes
+    everywhere = {patient.name: np.ones((patient.depth, 32, 32)) for patient in builders.PATIENTS}
+    for patient in builders.PATIENTS:
+        prepared = prepared_of(bench, patient.name)
+        probability = trained_model.to_native(network_rows(bench, everywhere)[patient.name], prepared, is_volume=True)
+        assert probability.shape == (2, patient.depth, 32, 32)
+        seen = np.zeros((patient.depth, 32, 32))
+        top, left, height, width = patient.head
+        seen[1:-1, top : top + height, left : left + width] = 1
+        assert np.array_equal(probability[1], seen)
+        assert np.array_equal(probability[0], 1 - seen)
+
+
+def test_probabilities_of_every_pixel_add_up_to_1_outside_the_crop_too(volumes):
+    bench, _ = volumes
+    shown = np.random.default_rng(0).dirichlet(np.ones(4), (4, 32, 32)).transpose(0, 3, 1, 2).astype(np.float32)
+    probability = trained_model.to_native(shown, prepared_of(bench, FOURTH), is_volume=True)
+    assert probability.shape == (4, 6, 32, 32)
+    assert probability.sum(axis=0) == pytest.approx(np.ones((6, 32, 32)), abs=1e-6)
+    assert (probability >= -1e-6).all()
+
+
+def test_the_threshold_of_volumes_is_chosen_over_all_their_slices(volumes, monkeypatch):
+    bench, _ = volumes
+    faint = dict(PREDICTED) | {SECOND: 0.4 * blocks(4, np.s_[1:3, 10:14, 12:16])}  # a false alarm up to 0.4
+    faint[THIRD] = 0.45 * PREDICTED[THIRD]  # missed above 0.45
+    shown = network_rows(bench, faint)
+    monkeypatch.setattr(inference, "predict", knows(bench, shown))
+    chosen = builders.step_params("05_evaluation", threshold_candidates=[0.3, 0.42, 0.5], postprocessing=[])
+    model = builders.model(bench.arrays.preparation, in_channels=3)
+    choice = segmentation.choose_threshold(chosen, bench, model, [SECOND, THIRD])
+    # At 0.3: 0 and 64/80. At 0.42: 1 and 64/80. At 0.5: 1 and 0.
+    assert choice == {"threshold": 0.42, "validation_score": pytest.approx((1 + 0.8) / 2), "validation_cases": 2}
+
+
+def test_of_a_volume_the_picture_is_the_slice_with_most_of_the_reference(volumes):
+    bench, measured = volumes
+    rows = segmentation.ranked(measured.table)
+    assert rows["case"].tolist() == [FIRST, FOURTH, THIRD]
+    for row, shown in zip(rows.to_dict("records"), segmentation.overlays(bench, rows)):
+        seed, patient = next((n, each) for n, each in enumerate(builders.PATIENTS) if each.name == row["case"])
+        at = patient.mask.sum(axis=(1, 2)).argmax()
+        assert np.array_equal(shown.image, patient.image(seed)[at, ..., 1])
+        assert np.array_equal(shown.reference, patient.mask[at])
+        assert np.array_equal(
+            shown.predicted, mask_files.read(bench.predicted("post", row["fold"], 0, row["case"]))[at]
+        )
+
+
+def test_the_probability_map_of_a_volume_is_that_of_the_slice_that_is_shown(volumes, monkeypatch):
+    bench, measured = volumes
+    certainty = {FOURTH: PREDICTED[FOURTH] * np.linspace(0.1, 0.6, 6)[:, None, None]}
+    shown = network_rows(bench, certainty)
+    monkeypatch.setattr(inference, "predict", knows(bench, shown))
+    row = measured.table.query("case == @FOURTH").iloc[0]
+    chosen = builders.step_params("05_evaluation", device="cpu", precision="float32")
+    image, probability = segmentation.probability_map(chosen, bench, bench.folder.parent, row)
+    assert np.array_equal(image, builders.PATIENTS[3].image(3)[2, ..., 1])  # slice 2 shows two voxels more than 3
+    assert probability == pytest.approx(certainty[FOURTH][2], abs=1e-6)
+
+
+# Ranking
+
+
+def test_cases_are_ranked_from_worst_to_best_and_absent_ones_left_out():
+    table = table_of([("a", 0, 9, 1, 0, 0), ("b", 0, 1, 9, 0, 0), ("c", 0, 0, 0, 0, 10), ("d", 0, 1, 9, 0, 0)])
+    assert segmentation.ranked(table)["case"].tolist() == ["b", "d", "a"]
+
+
+def test_a_case_is_ranked_by_its_lowest_class():
+    table = table_of([("a", 0, 9, 1, 0, 0), ("b", 0, 8, 2, 0, 0)])
+    small = table_of([("a", 0, 1, 9, 0, 0), ("b", 0, 0, 0, 0, 10)]).assign(**{"class": "csp"})
+    rows = segmentation.ranked(pd.concat([table, small], ignore_index=True))
+    assert list(zip(rows["case"], rows["class"])) == [("a", "csp"), ("b", "head")]
+
+
+@pytest.mark.parametrize(("count", "middle"), [(1, ["c"]), (3, ["b", "c", "d"]), (9, list("abcde"))])
+def test_the_middle_of_a_ranking(count, middle):
+    rows = pd.DataFrame({"case": list("xyabcde"), "tp": [0, 0, 0, 1, 2, 3, 4], "fn": [0, 0, 5, 4, 3, 2, 1]})
+    assert segmentation.around_median(rows, count)["case"].tolist() == middle  # x and y are inventions
+
+
+# Claims that must fail
+
+
+FOLDS = pd.DataFrame({"case": list("abc"), "fold": [0, 0, 1]})
+MANIFEST = pd.DataFrame({"case": list("abc"), "slices": [1, 1, 2], "height": [2, 2, 3], "width": [5, 5, 2]})
+SOUND = [("a", 0, 4, 2, 1, 3), ("b", 0, 0, 0, 0, 10), ("c", 1, 5, 5, 2, 0)]
+
+
+def test_a_complete_table_is_complete():
+    assert segmentation.is_complete(table_of(SOUND), FOLDS, [0, 1])
+    assert segmentation.is_complete(table_of(SOUND[:2]), FOLDS, [0])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [SOUND[:2], [*SOUND, ("d", 1, 1, 1, 1, 1)], [*SOUND[:2], ("c", 0, 5, 5, 2, 0)], [*SOUND, ("a", 1, 4, 2, 1, 3)]],
+    ids=["a case is missing", "one is too many", "one is in another fold", "one is tested twice"],
+)
+def test_an_incomplete_table_is_found(rows):
+    assert not segmentation.is_complete(table_of(rows), FOLDS, [0, 1])
+
+
+def test_a_case_of_an_untested_fold_is_found():
+    assert not segmentation.is_complete(table_of(SOUND), FOLDS, [0])
+
+
+@pytest.mark.parametrize("column", ["tp", "fp", "fn", "tn"])
+def test_a_lost_pixel_is_found(column):
+    table = table_of(SOUND)
+    assert segmentation.counts_add_up(table, MANIFEST)
+    table.loc[2, column] += 1
+    assert not segmentation.counts_add_up(table, MANIFEST)
+
+
+def test_a_dice_that_does_not_follow_from_iou_is_found():
+    table = table_of(SOUND)
+    assert segmentation.dice_and_iou_agree(table)
+    table.loc[0, "dice"] += 1e-6
+    assert not segmentation.dice_and_iou_agree(table)

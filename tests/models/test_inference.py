@@ -1,0 +1,215 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib.evaluation import baselines
+from lib.imaging import geometry
+from lib.models import inference
+from tests import builders
+from tests.builders import one_thread  # noqa: F401
+
+CPU = torch.device("cpu")
+
+
+class Linear(nn.Module):
+    """A logit that is the input itself: symmetric under every flip."""
+
+    def forward(self, images):
+        return images
+
+
+class Leftward(nn.Module):
+    """A logit that grows from left to right whatever the image shows."""
+
+    def forward(self, images):
+        ramp = torch.linspace(-3, 3, images.shape[3])
+        return ramp.expand(len(images), 1, images.shape[2], -1)
+
+
+def predict(network, images, flip_average=False):
+    return inference.predict(network, images, CPU, torch.float32, flip_average)
+
+
+def test_grey_values_become_about_minus_2_to_2():
+    images = np.array([0, 255], np.uint8).reshape(1, 1, 1, 2)
+    assert inference.to_input(images, CPU).flatten().tolist() == [-2.0, 2.0]
+
+
+def test_normalised_values_go_to_the_network_as_they_are():
+    images = np.random.default_rng(0).normal(0, 3, (2, 3, 4, 5)).astype(np.float32)
+    images.setflags(write=False)  # as arrays on disk
+    inputs = inference.to_input(images, CPU)
+    assert inputs.dtype == torch.float32
+    assert np.array_equal(inputs.numpy(), images)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_probabilities_are_the_sigmoid_of_the_logit():
+    images = builders.discs(3).images
+    logits = (images[:, 0].astype(float) - 127.5) / 63.75
+    assert predict(Linear(), images)[:, 1] == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-6)
+
+
+def test_probabilities_of_a_pixel_add_up_to_1():
+    shown = predict(builders.network(out_channels=4), builders.discs(2).images)
+    assert shown.shape == (2, 4, 32, 32)
+    assert shown.sum(axis=1) == pytest.approx(np.ones((2, 32, 32)), abs=1e-5)
+
+
+def test_more_images_than_a_batch_are_predicted_like_single_ones():
+    arrays, network = builders.discs(inference.BATCH + 3), builders.network()
+    together = predict(network, arrays.images)
+    alone = np.concatenate([predict(network, arrays.images[n : n + 1]) for n in range(len(arrays.names))])
+    assert together == pytest.approx(alone, abs=1e-5)  # float32, other batch sizes take other kernels
+
+
+def test_flip_averaging_changes_nothing_for_a_symmetric_predictor():
+    images = builders.discs(3).images
+    assert np.array_equal(predict(Linear(), images, True), predict(Linear(), images, False))
+
+
+def test_flip_averaging_takes_the_mean_with_the_mirrored_prediction():
+    images = np.zeros((1, 1, 4, 8), np.uint8)
+    plain = predict(Leftward(), images)
+    averaged = predict(Leftward(), images, True)
+    assert averaged == pytest.approx((plain + plain[..., ::-1]) / 2, abs=1e-7)
+    assert averaged[0, 1] == pytest.approx(np.full((4, 8), 0.5), abs=1e-6)
+
+
+def test_flip_averaging_makes_any_network_symmetric():
+    network, images = builders.network(), builders.discs(2).images
+    mirrored = np.ascontiguousarray(images[..., ::-1])
+    assert predict(network, mirrored, True)[..., ::-1] == pytest.approx(predict(network, images, True), abs=1e-6)
+
+
+def test_bfloat16_gives_float32_probabilities_near_the_exact_ones():
+    images, network = builders.discs(2).images, builders.network()
+    rough = inference.predict(network, images, CPU, torch.bfloat16, False)
+    assert rough.dtype == np.float32
+    assert rough == pytest.approx(predict(network, images), abs=0.05)  # 8 bits of mantissa through 11 layers
+
+
+# Heatmaps
+
+
+class Ends(nn.Module):
+    """A heatmap a point from images whose first channel shows OFD's ends and whose second BPD's: the left end first."""
+
+    def forward(self, images):
+        left = torch.arange(images.shape[3]) < images.shape[3] // 2
+        return torch.stack([images[:, line] * half for line in (0, 1) for half in (left, ~left)], dim=1)
+
+
+def ends():
+    """Two images of noise, normalised, of two channels."""
+    return np.random.default_rng(0).normal(0, 1, (2, 2, 6, 8)).astype(np.float32)
+
+
+def test_heatmaps_of_points_are_added_up_to_those_of_lines():
+    found = inference.predict_heatmaps(Ends(), ends(), CPU, torch.float32, flip_average=False)
+    assert (found.shape, found.dtype) == ((2, 2, 6, 8), np.float32)
+    assert np.array_equal(found, ends())
+
+
+def test_heatmaps_of_lines_are_what_the_network_gives():
+    assert np.array_equal(inference.predict_heatmaps(Linear(), ends(), CPU, torch.float32, False), ends())
+
+
+def test_flip_averaging_of_heatmaps_does_not_mix_up_left_and_right_ends():
+    plain, averaged = (inference.predict_heatmaps(Ends(), ends(), CPU, torch.float32, flip) for flip in (False, True))
+    assert averaged == pytest.approx(plain, abs=1e-6)
+
+
+def test_flip_averaging_of_heatmaps_takes_the_mean_with_the_mirrored_prediction():
+    class Ramp(nn.Module):
+        def forward(self, images):
+            return torch.linspace(0, 2, images.shape[3]).expand(len(images), 2, images.shape[2], -1)
+
+    found = inference.predict_heatmaps(Ramp(), ends(), CPU, torch.float32, True)
+    assert found == pytest.approx(np.ones((2, 2, 6, 8)), abs=1e-6)
+
+
+def test_more_heatmaps_than_a_batch_are_predicted_like_single_ones():
+    images, network = builders.discs(inference.BATCH + 3).images, builders.network(out_channels=4)
+    together = inference.predict_heatmaps(network, images, CPU, torch.float32, False)
+    alone = inference.predict_heatmaps(network, images[-1:], CPU, torch.float32, False)
+    assert together.shape == (inference.BATCH + 3, 2, 32, 32)
+    assert together[-1:] == pytest.approx(alone, abs=1e-5)
+
+
+# Masks
+
+
+def native_mask(shown, mapping, threshold):
+    """From probabilities at network size to a mask at native size."""
+    return inference.decide(geometry.to_native(shown, mapping), threshold)
+
+
+def test_a_pixel_counts_from_the_threshold_on():
+    foreground = np.array([[0.1, 0.5], [0.49, 0.9]], np.float32)
+    shown = np.stack([1 - foreground, foreground])
+    assert inference.decide(shown, 0.5).tolist() == [[0, 1], [0, 1]]
+    assert inference.decide(shown, 0.3).tolist() == [[0, 1], [1, 1]]
+    assert inference.decide(shown, 0.95).tolist() == [[0, 0], [0, 0]]
+    assert inference.decide(shown, 0.5).dtype == np.uint8
+
+
+def test_without_a_threshold_the_most_probable_class_wins_of_equals_the_first():
+    shown = np.array([[[0.5, 0.2, 0.3, 0.4]], [[0.3, 0.5, 0.3, 0.4]], [[0.2, 0.3, 0.4, 0.2]]], np.float32)
+    mask = inference.decide(shown, None)
+    assert mask.tolist() == [[0, 1, 2, 0]]
+    assert mask.dtype == np.uint8
+
+
+def test_two_classes_without_a_threshold_are_cut_at_one_half():
+    mapping = geometry.fit((54, 80), (32, 48))
+    foreground = np.random.default_rng(0).random((32, 48)).astype(np.float32)
+    shown = np.stack([1 - foreground, foreground])
+    differ = native_mask(shown, mapping, None) != native_mask(shown, mapping, 0.5)
+    assert differ.mean() < 1e-3  # ties only
+
+
+def test_a_head_at_network_size_comes_back_in_its_native_place():
+    head = builders.Head("a", (30.4, 44.2), 50.0, 38.0, 30.0)
+    region = builders.region_of(head)
+    mapping = geometry.fit(head.shape, (128, 192))
+    share = geometry.image_to_network(region.astype(np.float32), mapping)
+    mask = native_mask(np.stack([1 - share, share]), mapping, 0.5)
+    assert mask.shape == head.shape
+    assert (mask != region).mean() < 2e-3  # a tenth of the edge's pixels
+
+
+def test_several_classes_come_back_in_their_native_places():
+    truth = np.zeros((60, 90), np.uint8)
+    truth[builders.ellipse_region(truth.shape, (30, 45), 56, 44, 20)] = 1
+    truth[builders.ellipse_region(truth.shape, (26, 40), 12, 8, 60)] = 2
+    truth[builders.ellipse_region(truth.shape, (36, 55), 14, 9, 0)] = 3
+    mapping = geometry.fit(truth.shape, (128, 192))
+    shares = np.stack([geometry.image_to_network((truth == index).astype(np.float32), mapping) for index in range(4)])
+    assert (native_mask(shares, mapping, None) != truth).mean() < 4e-3
+
+
+# The rival that learns nothing
+
+
+def test_otsu_finds_a_bright_disc():
+    rows, cols = np.mgrid[:100, :140]
+    disc = (rows - 48) ** 2 + (cols - 75) ** 2 <= 30**2
+    image = (np.random.default_rng(0).integers(0, 40, disc.shape) + 150 * disc).astype(np.uint8)
+    found = baselines.otsu_ellipse(image)
+    assert 2 * (found & disc).sum() / (found.sum() + disc.sum()) > 0.98  # blurred by 2 px: less than 1 px outwards
+
+
+def test_otsu_fills_a_bright_ring():
+    rows, cols = np.mgrid[:100, :140]
+    distance = np.hypot(rows - 50, cols - 70)
+    image = np.where(abs(distance - 30) < 4, 220, 10).astype(np.uint8)
+    assert baselines.otsu_ellipse(image)[50, 70]
+
+
+@pytest.mark.parametrize("image", [np.zeros((40, 50), np.uint8), np.full((40, 50), 9, np.uint8)], ids=["black", "even"])
+def test_otsu_finds_nothing_where_there_is_nothing(image):
+    found = baselines.otsu_ellipse(image)
+    assert found.shape == (40, 50)
+    assert not found.any()

@@ -1,0 +1,110 @@
+"""One way from a file to a prediction; the same for a case alone and among others."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lib import models
+from lib.imaging import preparation
+from lib.models import inference, trained_model
+from lib.study import environment
+from tests import builders
+from tests.builders import one_thread  # noqa: F401
+
+CPU = torch.device("cpu")
+
+
+def image(seed=0, size=(54, 80)):
+    return np.random.default_rng(seed).integers(0, 256, size).astype(np.uint8)
+
+
+def test_an_image_s_probability_has_its_own_size_and_adds_up_to_1():
+    found = trained_model.probability(builders.model(builders.of_images(32, 48), out_channels=4), image())
+    assert (found.shape, found.dtype) == ((4, 54, 80), np.float32)
+    assert found.sum(axis=0) == pytest.approx(np.ones((54, 80)), abs=1e-6)
+
+
+def test_the_probability_is_that_of_the_network_on_what_was_prepared():
+    native, model = image(size=(56, 80)), builders.model(builders.of_images(56, 80))  # equal size: nothing is resized
+    shown = inference.predict(model.network, native[None, None], CPU, torch.float32, False)[0]
+    assert trained_model.probability(model, native) == pytest.approx(shown, abs=1e-6)
+    assert np.array_equal(preparation.prepare(native, model.preparation).images[0, 0], native)
+
+
+def test_the_mirrored_image_is_predicted_mirrored_where_both_are_averaged():
+    model = builders.model(builders.of_images(32, 48), flip_average=True)
+    native = image(size=(64, 96))
+    mirrored = trained_model.probability(model, np.ascontiguousarray(native[:, ::-1]))
+    assert mirrored[..., ::-1] == pytest.approx(trained_model.probability(model, native), abs=1e-5)
+
+
+def test_weights_without_their_preparation_are_refused(tmp_path):
+    models.save(tmp_path / "old.safetensors", "unet", builders.NETWORK["arguments"], builders.network().state_dict())
+    with pytest.raises(ValueError, match=r"old\.safetensors: does not say how images are prepared .*run the study"):
+        trained_model.load(tmp_path / "old.safetensors", True, CPU)
+
+
+def test_grey_values_of_another_scale_are_refused(tmp_path):
+    path = builders.write_weights(tmp_path / "other.safetensors", builders.of_images(32, 48) | {"grey": [0.0, 255.0]})
+    with pytest.raises(ValueError, match=r"other\.safetensors: grey values normalised by \[0\.0, 255\.0\]"):
+        trained_model.load(path, True, CPU)
+
+
+def test_a_model_is_used_in_float32_and_knows_what_it_was_trained_in(tmp_path):
+    path = builders.write_weights(tmp_path / "m.safetensors", builders.of_images(32, 48), "bfloat16")
+    model = trained_model.load(path, False, CPU)
+    rough = trained_model.as_trained(model)
+    assert (model.precision, rough.precision) == (torch.float32, torch.bfloat16)
+    exact, other = (trained_model.probability(each, image()) for each in (model, rough))
+    assert 0 < np.abs(exact - other).max() < 0.05
+    assert np.array_equal(exact, trained_model.probability(replace(rough, precision=torch.float32), image()))
+
+
+def test_convolutions_in_float32_are_not_shortened(monkeypatch):
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, images):
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return images[:, :1]
+
+    before = torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    inference.predict(Watched(), image()[None, None], CPU, torch.float32, False)
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+
+
+# Files read ahead
+
+
+def test_results_come_in_order_and_only_a_few_ahead(monkeypatch):
+    monkeypatch.setattr(environment, "threads", lambda: 2)
+    taken = []
+    results = trained_model.in_threads(lambda n: n * n, (taken.append(n) or n for n in range(20)))
+    assert next(results) == 0
+    assert taken == [0, 1, 2]
+    assert list(results) == [n * n for n in range(1, 20)]
+
+
+def test_items_are_made_here_and_worked_on_elsewhere():
+    made, worked = [], []
+
+    def items():
+        for n in range(5):
+            made.append(threading.get_ident())
+            yield n
+
+    list(trained_model.in_threads(lambda n: worked.append(threading.get_ident()), items()))
+    assert set(made) == {threading.get_ident()}
+    assert threading.get_ident() not in worked
+    assert len(worked) == 5
+
+
+def test_an_error_in_a_thread_is_raised_here():
+    with pytest.raises(ValueError, match="could not convert"):
+        list(trained_model.in_threads(float, ["1", "2", "x", "4"]))

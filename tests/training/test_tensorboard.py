@@ -1,0 +1,171 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lib.study import files
+from lib.training import checkpoint, loop, tensorboard
+from tests import builders, builders_tasks
+from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
+
+WATCHED = {"tensorboard_every": 2, "tensorboard_images": 2}
+
+
+class Stopped(Exception):
+    """Raised by a test in the middle of a run."""
+
+
+def fit(folder, arrays=None, stop_after=None, network=NETWORK, **keys):
+    arrays = arrays or builders.discs(9)
+
+    def say(line):
+        if stop_after and line.startswith(f"epoch {stop_after:3d}/"):
+            raise Stopped
+
+    chosen = training_params(**({"epochs": 4} | WATCHED | keys))
+    return loop.fit(chosen, network, arrays, builders_tasks.parts_of(arrays), folder, say)
+
+
+def read(folder):
+    """What TensorBoard would show of a run."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    return events
+
+
+def curve(events, name):
+    return [(each.step, each.value) for each in events.Scalars(name)]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("watched")
+    return fit(folder), read(folder)
+
+
+# Curves
+
+
+def test_every_column_of_the_history_is_a_curve(watched):
+    run, events = watched
+    columns = set(run.history.columns) - {"epoch", "best"}
+    assert set(events.Tags()["scalars"]) == columns
+    assert {"train_loss", "validation_loss", "selection", "learning_rate", "validation_dice_head"} <= columns
+    for name in columns:
+        steps, values = zip(*curve(events, name))
+        assert steps == (1, 2, 3, 4)
+        assert values == pytest.approx(run.history[name].tolist(), rel=1e-6)  # float32
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3])
+def test_a_resumed_run_shows_each_epoch_once(tmp_path, watched, stopped_after):
+    with pytest.raises(Stopped):
+        fit(tmp_path, stop_after=stopped_after)
+    fit(tmp_path)
+    found = read(tmp_path)
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+    for name in found.Tags()["scalars"]:
+        assert curve(found, name) == curve(watched[1], name)
+    for name in found.Tags()["images"]:
+        assert [each.step for each in found.Images(name)] == [1, 3]
+
+
+def test_an_epoch_that_was_shown_but_never_saved_is_shown_once(tmp_path, watched, monkeypatch):
+    real, on_disk = checkpoint.save_state, []
+
+    def save_state(*given):
+        if len(given[-1]["history"]) == 3:  # killed between TensorBoard and the state
+            on_disk.extend(step for step, _ in curve(read(tmp_path), "train_loss"))
+            raise Stopped
+        real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_state", save_state)
+        with pytest.raises(Stopped):
+            fit(tmp_path)
+    assert on_disk == [1, 2, 3]  # written out before the epoch counts as done
+    fit(tmp_path)
+    assert curve(read(tmp_path), "train_loss") == curve(watched[1], "train_loss")
+
+
+def test_a_training_that_begins_anew_drops_the_curves_of_the_former(tmp_path):
+    fit(tmp_path, epochs=3)
+    fit(tmp_path, epochs=2, seed=1)
+    assert [step for step, _ in curve(read(tmp_path), "train_loss")] == [1, 2]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+def test_without_tensorboard_nothing_is_written(tmp_path):
+    with tensorboard.writer(training_params(tensorboard_every=None), tmp_path / "tensorboard", 1) as board:
+        tensorboard.add_scalars(board, {"epoch": 1, "train_loss": 0.5})
+        tensorboard.add_pictures(
+            board, 1, builders.discs(1), np.array([0]), np.zeros((1, 32, 32)), np.zeros((1, 32, 32))
+        )
+    assert board is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensorboard_is_not_loaded_by_those_who_do_not_want_it():
+    code = "import sys; from lib import training; print('torch.utils.tensorboard' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=files.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# Pictures
+
+
+def test_pictures_come_in_the_first_epoch_and_then_every_so_many():
+    chosen = training_params(tensorboard_every=3)
+    assert [epoch for epoch in range(1, 10) if tensorboard.is_due(chosen, epoch)] == [1, 4, 7]
+    assert not any(tensorboard.is_due(training_params(tensorboard_every=None), epoch) for epoch in range(1, 10))
+
+
+def test_so_many_validation_cases_are_drawn(watched):
+    _, events = watched
+    assert events.Tags()["images"] == ["validation/disc6_0", "validation/disc8_0"]
+    for name in events.Tags()["images"]:
+        shown = events.Images(name)
+        assert [each.step for each in shown] == [1, 3]
+        assert {(each.height, each.width) for each in shown} == {(32, 32)}
+
+
+def test_slices_and_landmarks_are_drawn(tmp_path):
+    three = NETWORK | {"arguments": NETWORK["arguments"] | {"in_channels": 3}}
+    fit(tmp_path / "volumes", builders_tasks.volumes(3), network=three, epochs=1)
+    assert read(tmp_path / "volumes").Tags()["images"] == ["validation/patient2_2", "validation/patient2_4"]
+    two = NETWORK | {"arguments": NETWORK["arguments"] | {"out_channels": 2}}
+    fit(tmp_path / "heads", builders_tasks.landmarked(6), network=two, epochs=1, landmarks="multicentre")
+    assert len(read(tmp_path / "heads").Tags()["images"]) == 2
+    assert "validation_error_percent" in read(tmp_path / "heads").Tags()["scalars"]
+
+
+def test_the_reference_is_drawn_green_the_predicted_red_and_both_yellow():
+    image = np.full((3, 6), 90, np.uint8)
+    reference, predicted = np.zeros((3, 6), np.uint8), np.zeros((3, 6), np.uint8)
+    reference[1, 1:3], predicted[1, 2:4] = 1, 1
+    drawn = tensorboard.overlay(image, reference, predicted)
+    assert drawn[1].tolist() == [[90] * 3, [0, 255, 0], [255, 255, 0], [255, 0, 0], [90] * 3, [90] * 3]
+    assert (drawn[[0, 2]] == 90).all()
+    assert (image == 90).all()
+
+
+def test_an_outline_is_the_outermost_pixels_of_each_class():
+    areas = np.zeros((7, 9), np.uint8)
+    areas[1:6, 1:5], areas[1:6, 5:8] = 1, 2
+    expected = np.zeros((7, 9), bool)
+    expected[1:6, 1:8] = True
+    expected[2:5, 2:4] = expected[2:5, 6] = False  # inside each class; where they touch, both have an edge
+    assert np.array_equal(tensorboard.outline(areas), expected)
+
+
+def test_an_area_at_the_border_of_the_image_is_closed_there():
+    areas = np.ones((4, 5), np.uint8)
+    expected = np.ones((4, 5), bool)
+    expected[1:3, 1:4] = False
+    assert np.array_equal(tensorboard.outline(areas), expected)
+
+
+def test_nothing_has_no_outline():
+    assert not tensorboard.outline(np.zeros((4, 5), np.uint8)).any()

@@ -1,0 +1,409 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.datasets import landmark_tables
+from lib.imaging import head_points
+from lib.imaging.ellipse import Ellipse, ends_of_ellipse, reference_ellipse
+from lib.verification import landmark_audit
+from tests.builders import ellipse_region
+
+MULTICENTRE = (
+    "image_name,scale,center_w,center_h,ofd_1_x,ofd_1_y,ofd_2_x,ofd_2_y,bpd_1_x,bpd_1_y,bpd_2_x,bpd_2_y,"
+    "SubjectID,px_to_mm_rate,Algo,Split"
+)
+CHALLENGE = "image_name,ofd_1_x,ofd_1_y,ofd_2_x,ofd_2_y,bpd_1_x,bpd_1_y,bpd_2_x,bpd_2_y"
+FIRST = "009_HC.png,1.8,400.0,270.0,376.0,147.0,486.0,287.0,489,172,373,262,,0.1215,,Train"
+SECOND = "010_2HC.png,1.8,400,270,544,113,448,472,646,333,346,252,77,,AlokaFit,Test"
+CASES = 40
+SHAPE = (270, 400)
+
+
+def write(folder, *lines, header=MULTICENTRE, set_name="HC18"):
+    """A table in the layout that its header is of."""
+    path = folder / "multicentre" / set_name / "Head.csv"
+    path = folder / landmark_tables.CHALLENGE_FILE if header == CHALLENGE else path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return folder
+
+
+def severities(findings):
+    return [(finding.severity, finding.check, finding.case) for finding in findings]
+
+
+# Reading
+
+
+def test_a_multicentre_table_is_read_with_rows_before_columns(tmp_path):
+    table, findings = landmark_tables.read(write(tmp_path, FIRST, SECOND), "multicentre")
+    assert findings == []
+    assert list(table.columns) == landmark_tables.TABLE_COLUMNS
+    assert table["case"].tolist() == ["009_HC", "010_2HC"]
+    assert head_points.as_arrays(table, ["009_HC"])[0].tolist() == [[147, 376], [287, 486], [172, 489], [262, 373]]
+    assert table["px_to_mm"].tolist() == pytest.approx([0.1215, np.nan], nan_ok=True)
+    assert table["published_split"].tolist() == ["train", "test"]
+
+
+def test_the_challenge_s_table_has_neither_pixel_size_nor_split(tmp_path):
+    folder = write(tmp_path, "000_HC.png,361,12,339,530,481,16,664,318", header=CHALLENGE)
+    table, findings = landmark_tables.read(folder, "role_challenge")
+    assert findings == []
+    assert head_points.as_arrays(table, ["000_HC"])[0].tolist() == [[12, 361], [530, 339], [16, 481], [318, 664]]
+    assert np.isnan(table["px_to_mm"][0])
+    assert table["published_split"][0] == ""
+
+
+@pytest.mark.parametrize("place", ["front", "end"])
+def test_a_column_index_in_front_or_at_the_end_does_not_matter(tmp_path, place):
+    plain, _ = landmark_tables.read(write(tmp_path / "plain", FIRST, SECOND), "multicentre")
+    front = place == "front"
+    lines = [f"{n},{line}" if front else f"{line},{n}" for n, line in enumerate((FIRST, SECOND))]
+    header = f"index,{MULTICENTRE}" if front else f"{MULTICENTRE},index"
+    table, findings = landmark_tables.read(write(tmp_path / "more", *lines, header=header), "multicentre")
+    assert findings == []
+    pd.testing.assert_frame_equal(table, plain)
+
+
+def test_windows_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path):
+    plain, _ = landmark_tables.read(write(tmp_path, FIRST), "multicentre")
+    path = tmp_path / "multicentre" / "HC18" / "Head.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    pd.testing.assert_frame_equal(landmark_tables.read(tmp_path, "multicentre")[0], plain)
+
+
+def test_the_set_is_chosen_by_name(tmp_path):
+    write(tmp_path, FIRST)
+    write(tmp_path, SECOND, set_name="UCL")
+    assert landmark_tables.read(tmp_path, "multicentre", "UCL")[0]["case"].tolist() == ["010_2HC"]
+
+
+def test_a_missing_table_is_named_with_the_sets_that_are_there(tmp_path):
+    write(tmp_path, FIRST, set_name="UCL")
+    with pytest.raises(
+        ValueError, match=r"HC18.Head\.csv: missing.*multicentre/<set>/Head\.csv; sets there: \['UCL'\]"
+    ):
+        landmark_tables.read(tmp_path, "multicentre")
+    with pytest.raises(ValueError, match=r"missing; the role_challenge landmarks are role_challenge_dataset"):
+        landmark_tables.read(tmp_path, "role_challenge")
+
+
+def test_an_unknown_layout_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'challenge'   not known; allowed: multicentre, role_challenge"):
+        landmark_tables.read(tmp_path, "challenge")
+
+
+def test_missing_columns_are_named_with_those_found_and_expected(tmp_path):
+    header = CHALLENGE.replace(",bpd_2_x,bpd_2_y", ",bpd_2")
+    path = write(tmp_path, "000_HC.png,1,2,3,4,5,6,7", header=CHALLENGE) / landmark_tables.CHALLENGE_FILE
+    path.write_text(f"{header}\n", encoding="utf-8")
+    said = r"columns \['bpd_2_y', 'bpd_2_x'\] are missing; found \['image_name'.*'bpd_2'\], expected \['image_name'"
+    with pytest.raises(ValueError, match=said):
+        landmark_tables.read(tmp_path, "role_challenge")
+
+
+@pytest.mark.parametrize("text", ["", 'image_name,"\n"a'])
+def test_what_is_no_table_is_refused(tmp_path, text):
+    path = write(tmp_path, FIRST) / "multicentre" / "HC18" / "Head.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"Head\.csv: "):
+        landmark_tables.read(tmp_path, "multicentre")
+
+
+def test_decimal_commas_make_more_fields_than_the_header_has(tmp_path):
+    folder = write(tmp_path, "000_HC.png,361,5,12,339,530,481,16,664,318", header=CHALLENGE)
+    with pytest.raises(ValueError, match="more fields than the header's 9"):
+        landmark_tables.read(folder, "role_challenge")
+
+
+@pytest.mark.parametrize("text", ["", "nan", "inf", "left", '"147,5"'])
+def test_a_coordinate_that_is_no_number_stops_with_its_row_and_column_and_the_rest_is_read(tmp_path, text):
+    faulty = FIRST.replace("147.0", text)
+    table, findings = landmark_tables.read(write(tmp_path, faulty, SECOND), "multicentre")
+    assert severities(findings) == [("stop", "unreadable number", "009_HC")]
+    bare = text.strip('"')
+    assert findings[0].found == f'Head.csv, row 2, column "ofd_1_y": "{bare}"'
+    assert ("a decimal point?" in findings[0].expected) == ("," in text)
+    assert table["case"].tolist() == ["010_2HC"]
+
+
+def test_two_rows_for_one_image_stop_and_the_first_is_kept(tmp_path):
+    table, findings = landmark_tables.read(write(tmp_path, FIRST, SECOND, FIRST.replace("376", "377")), "multicentre")
+    assert severities(findings) == [("stop", "two rows for one image", "009_HC")]
+    assert findings[0].found == "Head.csv, row 4"
+    assert table["ofd_1_col"].tolist() == [376, 544]
+
+
+def test_a_row_without_a_name_stops(tmp_path):
+    _, findings = landmark_tables.read(write(tmp_path, FIRST.replace("009_HC.png", "")), "multicentre")
+    assert severities(findings) == [("stop", "row without a name", "Head.csv")]
+
+
+@pytest.mark.parametrize("text", ["0,1215", "12.15", "mm"])
+def test_a_pixel_size_that_is_none_stops_and_the_row_is_kept(tmp_path, text):
+    table, findings = landmark_tables.read(write(tmp_path, FIRST.replace("0.1215", f'"{text}"')), "multicentre")
+    assert severities(findings) == [("stop", "unreadable number", "009_HC")]
+    assert 'column "px_to_mm_rate"' in findings[0].found
+    assert np.isnan(table["px_to_mm"][0])
+
+
+def test_an_unknown_split_is_a_warning(tmp_path):
+    table, findings = landmark_tables.read(write(tmp_path, FIRST.replace("Train", "Fold 3")), "multicentre")
+    assert severities(findings) == [("warn", "unknown split", "009_HC")]
+    assert table["published_split"][0] == ""
+
+
+# Reference ellipses
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.2, 0.2), (0.3, 0.15)])
+@pytest.mark.parametrize("angle_deg", [0, 25, 90, 160])
+def test_the_ends_of_a_drawn_head_are_found_in_square_and_in_oblong_pixels(spacing_mm, angle_deg):
+    drawn = ellipse_region((300, 400), (30.0, 34.0), 44.0, 33.0, angle_deg, spacing_mm)
+    found = reference_ellipse(drawn, spacing_mm)
+    ends = ends_of_ellipse(found, spacing_mm)
+    assert head_points.line_lengths_mm(ends, spacing_mm) == pytest.approx({"ofd": 44, "bpd": 33}, abs=0.05)
+    # An end lies on the edge: a pixel inwards is head, a pixel outwards is not.
+    middle = np.array([30.0, 34.0]) / spacing_mm
+    for end in ends:
+        step = (end - middle) / np.abs(end - middle).max()
+        inner, outer = (tuple(np.rint(end + way * step).astype(int)) for way in (-1.5, 1.5))
+        assert drawn[inner]
+        assert not drawn[outer]
+
+
+def test_without_a_pixel_size_the_ellipse_is_in_pixels():
+    drawn = ellipse_region((200, 300), (100.0, 150.0), 200.0, 150.0, 20.0)
+    found = reference_ellipse(drawn, None)
+    assert (found.major, found.minor) == pytest.approx((200, 150), abs=0.1)
+    assert ends_of_ellipse(found) == pytest.approx(head_points.axis_ends((100, 150), 200, 150, 20), abs=0.2)
+
+
+# Audit
+
+
+def drawn_heads(spacing_mm=(0.3, 0.3)):
+    """Ellipses in mm, and a table and a manifest that fit them exactly."""
+    draw = np.random.default_rng(6)
+    spacing = np.array(spacing_mm)
+    names = [f"{number:03d}_HC" for number in range(CASES)]
+    ellipses = {
+        name: Ellipse(
+            tuple((np.array(SHAPE) / 2 + draw.uniform(-10, 10, 2)) * spacing),
+            major := float(draw.uniform(45, 60)),
+            major * float(draw.uniform(0.7, 0.88)),
+            float(draw.uniform(0, 180)),
+        )
+        for name in names
+    }
+    ends = np.stack([ends_of_ellipse(each, spacing_mm) for each in ellipses.values()])
+    return ellipses, table_of(names, ends), manifest_of(names, spacing_mm)
+
+
+def table_of(names, heads):
+    table = pd.DataFrame(np.asarray(heads).reshape(-1, 8), columns=head_points.POINT_COLUMNS)
+    return table.assign(case=names, px_to_mm=np.nan, published_split="")[landmark_tables.TABLE_COLUMNS]
+
+
+def manifest_of(names, spacing_mm=(0.3, 0.3)):
+    row = {"height": SHAPE[0], "width": SHAPE[1]} | dict(zip(("spacing_row_mm", "spacing_col_mm"), spacing_mm))
+    return pd.DataFrame([{"case": name} | row for name in names])
+
+
+def change(table, count, new):
+    """A table in which the points of its first cases are new(points)."""
+    heads = head_points.as_arrays(table, table["case"].tolist())
+    heads[:count] = new(heads[:count])
+    return table_of(table["case"].tolist(), heads)
+
+
+def swap(heads):
+    return heads[:, [2, 3, 0, 1]]
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.3, 0.3), (0.25, 0.32)])
+def test_the_ends_of_the_axes_themselves_pass_without_a_finding(spacing_mm):
+    ellipses, table, manifest = drawn_heads(spacing_mm)
+    figures, findings = landmark_audit.audit(table, manifest, ellipses)
+    assert findings == []
+    assert figures["case"].tolist() == manifest["case"].tolist()
+    assert figures["ofd_mm"].tolist() == pytest.approx([each.major for each in ellipses.values()])
+    assert figures["bpd_mm"].tolist() == pytest.approx([each.minor for each in ellipses.values()])
+    assert figures["angle_deg"].to_numpy() == pytest.approx(90, abs=1e-4)
+    assert (figures["fit"] == "as named").all()
+    assert figures[["middle_percent", "outside_percent", "farthest_percent"]].to_numpy().max() < 0.01
+
+
+def test_swapped_columns_stop_and_are_named_for_what_they_are():
+    ellipses, table, manifest = drawn_heads()
+    figures, findings = landmark_audit.audit(change(table, CASES, swap), manifest, ellipses)
+    assert severities(findings) == [
+        ("stop", "BPD longer than OFD", "landmarks"),
+        ("stop", "BPD and OFD swapped", "landmarks"),
+    ]
+    assert findings[0].found.startswith(
+        "40 of 40 cases (100%): 000_HC, 001_HC, 002_HC, 003_HC, 004_HC, …; median of all:"
+    )
+    assert "once exchanged, the lines of 40 cases fit the reference ellipse" in findings[0].found
+    assert findings[1].found.endswith("0 fit as named, 40 fit exchanged, 0 fit neither")
+    assert (figures["fit"] == "exchanged").all()
+
+
+def test_a_fault_of_a_tenth_of_the_cases_warns_of_each_and_of_more_stops():
+    ellipses, table, manifest = drawn_heads()
+    _, few = landmark_audit.audit(change(table, 4, swap), manifest, ellipses)
+    _, many = landmark_audit.audit(change(table, 5, swap), manifest, ellipses)
+    assert [finding.severity for finding in few] == ["warn"] * 8
+    assert {finding.case for finding in few} == {"000_HC", "001_HC", "002_HC", "003_HC"}
+    assert [finding.severity for finding in many] == ["stop"] * 2
+    assert many[0].found.startswith("5 of 40 cases (12%)")
+
+
+def test_a_warning_says_by_how_much():
+    ellipses, table, manifest = drawn_heads()
+    figures, findings = landmark_audit.audit(change(table, 1, swap), manifest, ellipses)
+    assert findings[0].found == f"BPD is {figures['bpd_over_ofd'][0]:.2f} times OFD"
+    assert findings[0].expected == "at most 1"
+
+
+def test_a_slanted_line_does_not_cross_at_a_right_angle():
+    heads = np.array([[[50.0, 20], [50, 120], [50 - 40, 70 - 15], [50 + 40, 70 + 15]]])
+    figures, findings = landmark_audit.audit(table_of(["a"], heads), manifest_of(["a"]), {})
+    assert figures["angle_deg"][0] == pytest.approx(np.degrees(np.arctan2(40, 15)))
+    assert severities(findings) == [("stop", "lines not at right angles", "landmarks")]
+
+
+def test_lines_without_a_common_middle_are_found():
+    heads = np.array([[[50.0, 20], [50, 120], [10, 55], [90, 55]]])
+    figures, findings = landmark_audit.audit(table_of(["a"], heads), manifest_of(["a"]), {})
+    assert figures["middle_percent"][0] == pytest.approx(15)
+    assert severities(findings) == [("stop", "lines without a common middle", "landmarks")]
+
+
+@pytest.mark.parametrize("length", [0, 2, 13])
+def test_a_line_of_hardly_any_length_is_found(length):
+    heads = np.array([[[50.0, 20], [50, 120], [50, 70], [50 + length, 70]]])
+    _, findings = landmark_audit.audit(table_of(["a"], heads), manifest_of(["a"]), {})
+    assert ("stop", "line too short", "landmarks") in severities(findings)
+
+
+def test_points_on_the_frame_are_inside_beyond_it_a_warning_and_far_beyond_it_a_stop():
+    _, table, manifest = drawn_heads()
+
+    def shift_to(right):
+        """The right end of the first OFD at some column, the head moved along."""
+        return change(table, 1, lambda heads: heads + np.array([0, right - heads[0, :2, 1].max()]))
+
+    for right, expected in (
+        (399.5, []),
+        (401.0, [("warn", "point outside the image", "000_HC")]),
+        (415.0, [("warn", "point outside the image", "000_HC"), ("stop", "point far outside the image", "000_HC")]),
+    ):
+        figures, findings = landmark_audit.audit(shift_to(right), manifest, {})
+        assert severities(findings) == expected
+        assert figures["outside_percent"][0] == pytest.approx(100 * (right - 399.5) / 270)
+
+
+def test_points_inside_the_skull_by_4_percent_of_the_head_are_off_the_outline():
+    ellipses, table, manifest = drawn_heads()
+    shrunk = change(table, CASES, lambda heads: 0.92 * heads + 0.08 * heads.mean(axis=1, keepdims=True))
+    figures, findings = landmark_audit.audit(shrunk, manifest, ellipses)
+    assert severities(findings) == [("stop", "end off the outline", "landmarks")]
+    assert figures["farthest_percent"].to_numpy() == pytest.approx(4, abs=0.01)
+    major = np.array([each.major for each in ellipses.values()])
+    assert figures["ofd_1_off_mm"].to_numpy() == pytest.approx(0.04 * major, rel=1e-3)
+    assert figures["ofd_1_off_px"].to_numpy() == pytest.approx(0.04 * major / 0.3, rel=1e-3)
+    assert "of all ends" in findings[0].found
+
+
+def test_distances_to_the_outline_are_those_of_the_nearest_of_many_places_on_it():
+    draw = np.random.default_rng(8)
+    step = np.linspace(0, 2 * np.pi, 5001)
+    for ratio in (0.66, 0.8, 0.96, 1.0):
+        axes = np.array([[100.0, 120.0, 200.0, 200 * ratio, 37.0]])
+        given = draw.uniform(-100, 350, (1, 300, 2))
+        cos, sin = np.cos(np.deg2rad(37)), np.sin(np.deg2rad(37))
+        along, across = 100 * np.cos(step), 100 * ratio * np.sin(step)
+        outline = np.column_stack([100 + along * sin + across * cos, 120 + along * cos - across * sin])
+        nearest = [np.linalg.norm(outline - each, axis=1).min() for each in given[0]]
+        found = np.linalg.norm(landmark_audit._to_outline(given, axes)[0], axis=1)
+        assert found == pytest.approx(nearest, abs=0.005)  # a long axis of 200, in steps of 0.13
+
+
+def test_lines_turned_by_45_degrees_fit_under_neither_name():
+    ellipses, table, manifest = drawn_heads()
+
+    def turn(heads):
+        middle = heads.mean(axis=1, keepdims=True)
+        return (heads - middle) @ (np.array([[1, -1], [1, 1]]) / np.sqrt(2)) + middle
+
+    figures, findings = landmark_audit.audit(change(table, CASES, turn), manifest, ellipses)
+    assert ("stop", "lines along no axis", "landmarks") in severities(findings)
+    assert (figures["fit"] == "neither").all()
+
+
+def test_a_nearly_round_head_has_no_direction_that_lines_could_miss():
+    ellipse = {"a": Ellipse((40.0, 60.0), 60.0, 57.0, 0.0)}
+    heads = head_points.axis_ends((40.0, 60.0), 60.0, 57.0, 50.0)[None] / 0.3
+    figures, findings = landmark_audit.audit(table_of(["a"], heads), manifest_of(["a"]), ellipse)
+    assert figures["fit"].tolist() == ["as named"]
+    assert findings == []
+
+
+def test_another_pixel_size_than_the_data_set_s_is_found():
+    ellipses, table, manifest = drawn_heads()
+    table["px_to_mm"] = 0.3
+    assert landmark_audit.audit(table, manifest, ellipses)[1] == []
+    table["px_to_mm"] = [0.33, *[0.3] * (CASES - 1)]
+    figures, findings = landmark_audit.audit(table, manifest, ellipses)
+    assert severities(findings) == [("warn", "pixel size differs", "000_HC")]
+    assert figures["pixel_size_percent"][0] == pytest.approx(10)
+
+
+def test_images_without_a_row_are_left_out_and_rows_without_an_image_counted():
+    ellipses, table, manifest = drawn_heads()
+    figures, findings = landmark_audit.audit(table[3:], manifest[:30], ellipses)
+    assert severities(findings) == [
+        ("warn", "no landmarks", "landmarks"),
+        ("note", "rows without an image", "landmarks"),
+    ]
+    assert findings[0].found == "3 of 30 cases (10%): 000_HC, 001_HC, 002_HC: left out"
+    assert findings[1].found.startswith("10 of 37 cases (27%): 030_HC, 031_HC")
+    assert figures["case"].tolist() == manifest["case"][3:30].tolist()
+
+
+def test_no_row_for_any_image_stops():
+    ellipses, table, manifest = drawn_heads()
+    figures, findings = landmark_audit.audit(table[:0], manifest, ellipses)
+    assert severities(findings) == [("stop", "no landmarks", "landmarks")]
+    assert figures.empty
+
+
+def test_without_pixel_sizes_and_ellipses_the_lines_alone_are_judged():
+    _, table, manifest = drawn_heads()
+    bare = manifest.assign(spacing_row_mm=np.nan, spacing_col_mm=np.nan)
+    figures, findings = landmark_audit.audit(change(table, CASES, swap), bare, {})
+    assert severities(findings) == [("stop", "BPD longer than OFD", "landmarks")]
+    assert figures[["ofd_mm", "bpd_mm", "farthest_percent", "ofd_1_off_px"]].isna().all(axis=None)
+    assert figures["ofd_px"].notna().all()
+
+
+def test_without_pixel_sizes_ellipses_in_pixels_are_compared():
+    ellipses, table, manifest = drawn_heads((1.0, 1.0))
+    bare = manifest.assign(spacing_row_mm=np.nan, spacing_col_mm=np.nan)
+    figures, findings = landmark_audit.audit(table, bare, ellipses)
+    assert findings == []
+    assert figures["ofd_1_off_px"].max() < 0.01
+    assert figures["ofd_1_off_mm"].isna().all()
+
+
+def test_the_summary_counts_and_leaves_out_what_it_cannot_say():
+    ellipses, table, manifest = drawn_heads()
+    figures, _ = landmark_audit.audit(change(table, 3, swap), manifest, ellipses)
+    facts = landmark_audit.summary(figures).set_index("fact")["value"]
+    assert facts["cases with landmarks"] == CASES
+    assert facts["BPD longer than OFD"] == 3
+    assert [facts[f"lines fit the ellipse: {fit}"] for fit in landmark_audit.FITS] == [CASES - 3, 3, 0]
+    assert facts["ends off the outline, median (px)"] < 0.01
+    bare = landmark_audit.summary(landmark_audit.audit(table, manifest, {})[0])["fact"]
+    assert not bare.str.contains("outline|ellipse").any()
