@@ -8,7 +8,7 @@ NAME   ?=
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
 PIP    := .venv/bin/python -m pip
-# What a person has set for other work decides nothing here; lib/environment.py says the same of notebooks.
+# What a person has set for other work decides nothing here; lib/study/environment.py says the same of notebooks.
 export PYTHONPATH := $(CURDIR)
 export PYTHONNOUSERSITE := 1
 export PYTHONUTF8 := 1

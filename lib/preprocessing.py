@@ -63,7 +63,7 @@ def fingerprint(source: Source) -> str:
 
 
 def prepared_how(source: Source) -> dict[str, Any]:
-    """What is done to every case, as of `lib.preparation`: the keys that this data set uses."""
+    """What is done to every case, as of `lib.imaging.preparation`: the keys that this data set uses."""
     dataset, keys = source.dataset, ["image_size"]
     keys += preparation.VOLUME_KEYS if dataset.volumes else ()
     keys += preparation.LANDMARK_KEYS if source.points is not None else ()

@@ -246,7 +246,7 @@ def hashed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def says_its_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
-    """In place of `prediction.predict`: the foreground's probability is the image itself."""
+    """In place of `inference.predict`: the foreground's probability is the image itself."""
     return np.concatenate([255.0 - images, images], axis=1) / np.float32(255)
 
 

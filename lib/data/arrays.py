@@ -25,7 +25,7 @@ class Arrays:
         points: (N, P, 2) float32 landmarks, (row, col) in network pixels; None where none are learnt.
         sigmas: (N,) standard deviation of a landmark's heatmap in network pixels; None as points.
         fingerprint: of everything that these arrays depend on.
-        preparation: what was done to every case, as of `lib.preparation`.
+        preparation: what was done to every case, as of `lib.imaging.preparation`.
     """
 
     names: list[str]

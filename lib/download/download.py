@@ -1,6 +1,6 @@
 """Published data sets brought to data/raw: fetched, checked, unpacked, counted, and verified when they are there.
 
-What comes from where stands in data/sources.yaml and nowhere else (`lib.sources`).
+What comes from where stands in data/sources.yaml and nowhere else (`lib.download.sources`).
 """
 
 import csv

@@ -158,7 +158,7 @@ def notes(own: Measured, others: list[Measured], references: pd.DataFrame) -> li
     Args:
         own: this study.
         others: those that are compared with it.
-        references: the view `views.references`.
+        references: the view `paired.references`.
     """
     said = [f"{own.study} and {other.study} tested the same {len(own.tested)} cases" for other in others]
     for row in references[references["differ"]].to_dict("records") if len(references) else []:

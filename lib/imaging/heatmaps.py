@@ -1,7 +1,7 @@
 """Landmarks as heatmaps and back: targets, loss, decoding.
 
 A heatmap is a Gaussian of height 1 about a point. Per line it shows both ends of OFD (first map) or BPD (second), so
-no order of ends is needed; per point there are four maps in the order of `points.POINTS`, ends in canonical order.
+no order of ends is needed; per point there are four maps in the order of `head_points.POINTS`, ends in canonical order.
 """
 
 from typing import Literal

@@ -45,7 +45,7 @@ class Model:
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """As of `lib.preparation`."""
+        """As of `lib.imaging.preparation`."""
         return self.about["preparation"]
 
 

@@ -1,4 +1,4 @@
-"""What keys of a study file must be to each other: pure data, read by `lib.params`."""
+"""What keys of a study file must be to each other: pure data, read by `lib.study.params`."""
 
 from collections.abc import Callable
 

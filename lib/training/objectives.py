@@ -35,7 +35,7 @@ class Task:
         tally: (logits, targets) -> 1-D sums, to be added over batches.
         scores: tally -> columns of the history, and "selection", the larger the better.
         areas: logits or targets -> (N, h, w) uint8 class indices, to look at.
-        predict: as `prediction.predict`, what a trained network says.
+        predict: as `inference.predict`, what a trained network says.
     """
 
     metric: str

@@ -492,7 +492,7 @@ def network_rows(bench, foregrounds):
 
 
 def knows(bench, shown):
-    """In place of `prediction.predict`: what is shown of the patient whose slices, as they lie on disk, are given."""
+    """In place of `inference.predict`: what is shown of the patient whose slices, as they lie on disk, are given."""
     patient_of = {bench.arrays.images[bench.arrays.rows([name])].tobytes(): name for name in shown}
     return lambda _, images, *how: shown[patient_of[images.tobytes()]]
 

@@ -1,6 +1,6 @@
 """Fetal heads with exactly known truth: sizes by gestational age, structures, probe and settings drawn from a seed.
 
-Source of the head sizes: `lib.growth`; of the images: `lib.ultrasound`.
+Source of the head sizes: `lib.imaging.growth`; of the images: `lib.datasets.phantoms.ultrasound`.
 """
 
 from dataclasses import dataclass, replace

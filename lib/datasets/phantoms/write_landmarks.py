@@ -1,4 +1,4 @@
-"""Writes the landmarks of an HC18 phantom as their publisher lays them out; reading them is `lib.landmarks`' business.
+"""Writes the landmarks of an HC18 phantom as their publisher lays them out; `landmark_tables` reads them.
 
 Source of the layout: Di Vece et al. 2025, doi:10.5522/04/30819911, whose points of HC18 are the ends of fitted
 ellipses as well, rounded to whole pixels.
@@ -34,7 +34,7 @@ def write_landmarks(folder: Path) -> None:
     training and test.
 
     Args:
-        folder: as `phantom.write_hc18` leaves it.
+        folder: as `write_images.write_hc18` leaves it.
 
     Raises:
         ValueError: an outline without a row in the CSV of pixel sizes, or the folder is not such a phantom.

@@ -14,7 +14,7 @@ NAMED = 40  # bars; beyond, names cannot be read
 def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
     """Dice after post-processing of each case whose reference shows the class, sorted, a panel a class.
 
-    Mean, median and n are those of `tables.per_class`; cases that do not show the class are counted below.
+    Mean, median and n are those of `dice.per_class`; cases that do not show the class are counted below.
 
     Args:
         table: the long table of 05_evaluation; with several seeds a case's mean is drawn.
