@@ -1,7 +1,7 @@
 """Soft tissue in layers, with one mass of exactly known border or without: what a tumour looks like, and what not.
 
-Speckle, shadow and compression are those of `lib.datasets.phantoms.ultrasound`. Lengths that only shape the look are given in pixels
-times pixel size, so that a near field of 4 cm and a sector of 11 cm are drawn by the same rules.
+Speckle, shadow and compression are those of `phantoms.ultrasound`. Lengths that only shape the look are given in
+pixels times pixel size, so that a near field of 4 cm and a sector of 11 cm are drawn by the same rules.
 
 Source of the look: the images of Al-Dhabyani et al. 2020, doi:10.1016/j.dib.2019.104863 (layers of skin, fat, gland
 and muscle; enhancement behind fluid, shadow behind dense masses).
