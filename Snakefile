@@ -5,10 +5,10 @@
 import shlex
 import sys
 
-from lib import files, params, records
+from lib.study import files, params, steps
 
 study = params.read_study(files.study_file(config["study"]))
-TRAININGS = [step.label + "/record.json" for step in records.training_steps(study)]
+TRAININGS = [step.label + "/record.json" for step in steps.training_steps(study)]
 PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")  # Snakemake fills in what stands in braces
 
 
@@ -18,7 +18,7 @@ def execute(step):
 
 rule study:
     input:
-        [step.label + "/record.json" for step in records.study_steps(study)],
+        [step.label + "/record.json" for step in steps.study_steps(study)],
 
 
 rule data_verification:
@@ -113,7 +113,7 @@ rule comparison:
 
 rule report:
     input:
-        ancient([step.label + "/record.json" for step in records.study_steps(study) if step.name != "report"]),
+        ancient([step.label + "/record.json" for step in steps.study_steps(study) if step.name != "report"]),
     output:
         "report/record.json",
     shell:

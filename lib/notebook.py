@@ -13,10 +13,16 @@ import pandas as pd
 import psutil
 from filelock import BaseFileLock
 from IPython.core.getipython import get_ipython
-from IPython.display import SVG, Image, display
+from IPython.display import SVG, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from lib import datasets
+from lib.data.arrays import Arrays, read_arrays
+from lib.data.cases import CASE_COLUMNS
+from lib.data.dataset import Dataset
+from lib.data.evaluation_set import EvaluationSet
+from lib.data.splits import FOLD_COLUMNS
+from lib.imaging.head_points import POINT_COLUMNS
 from lib.models import devices
 from lib.report import figures, tables
 from lib.study import environment, files, locks, params, provenance, steps
@@ -24,6 +30,13 @@ from lib.study import environment, files, locks, params, provenance, steps
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of runs by hand, and of those with the study file's values
 SHOWN_WIDTH = 800  # pixels on the screen; the file has more
 PLAIN = (str, int, float, bool, list, dict, type(None))
+READ = {  # files that later notebooks read: by which step, with which columns at least
+    "cases.csv": ("01_data_verification", CASE_COLUMNS),
+    "folds.csv": ("01_data_verification", FOLD_COLUMNS),
+    "points.csv": ("01_data_verification", ["case", *POINT_COLUMNS]),
+    "lost.csv": ("02_preprocessing", ["case", "in_dropped_slices", "outside_crop"]),
+    "model.json": ("03_model", []),
+}
 COMMAND_LINE_WORDS = {"true": True, "false": False, "null": None}  # YAML's, which papermill -p leaves as text
 
 
@@ -52,9 +65,46 @@ class Page:
     checks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def dataset(self) -> datasets.Dataset:
+    def dataset(self) -> Dataset:
         """The registered data set of this study."""
         return datasets.of(self.study)
+
+    def read(self, name: str) -> Any:
+        """A file of an earlier step of this study: a table, or the content of a JSON file.
+
+        Args:
+            name: of READ.
+
+        Raises:
+            ValueError: that step has not run to its end, or a column is missing.
+        """
+        step, columns = READ[name]
+        path = self.of(step) / name
+        return files.read_json(path) if path.suffix == ".json" else files.read_csv(path, columns)
+
+    def arrays(self) -> Arrays:
+        """The preprocessed cases.
+
+        Raises:
+            ValueError: 02_preprocessing has not run to its end, or its arrays are not as they were made.
+        """
+        return read_arrays(self.of("02_preprocessing"))
+
+    def evaluation_set(self) -> EvaluationSet:
+        """The cases that this study is judged on, with the folder of its 05_evaluation.
+
+        Raises:
+            ValueError: a step that it is read from has not run to its end.
+        """
+        predicts = self.step.name == "05_evaluation"
+        return EvaluationSet(
+            cases=self.read("cases.csv"),
+            folds=self.read("folds.csv"),
+            arrays=self.arrays() if predicts else None,
+            dataset=self.dataset,
+            folder=self.folder if predicts else self.of("05_evaluation"),
+            points=None if self.study.landmarks == "none" else self.read("points.csv"),
+        )
 
     def of(self, name: str, run: tuple[int, int] | None = None) -> Path:
         """Folder of another step of this study.
@@ -78,13 +128,14 @@ class Page:
         return files.study_folder(self.study.study) / "04_training"
 
     def compared(self) -> dict[str, Path]:
-        """Folder of each study that is compared with this one, by its name.
+        """Folder of this study, and of each that is compared with it, by its name.
 
         Raises:
             ValueError: such a study has not been run.
         """
+        self.of("06_biometry")
         steps.compared_digests(self.study)
-        return {name: files.study_folder(name) for name in self.params.compare_with}
+        return {name: files.study_folder(name) for name in (self.study.study, *self.params.compare_with)}
 
     @property
     def run_folder(self) -> Path:
@@ -124,6 +175,10 @@ class Page:
         """Saves a table as tables/<name>.csv and .typ, and shows it."""
         tables.save(table, self.place("tables") / name)
         display(tables.readable(table)) if len(table) else print("nothing to list")
+
+    def say(self, sentences: str) -> None:
+        """Shows what a rule found, below the figure or table that it is read from."""
+        display(Markdown(sentences))
 
     def check(self, claim: str, holds: bool) -> None:
         """Says whether a claim holds; one that does not stops the notebook at `finish`."""

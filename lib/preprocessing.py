@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import datasets, metrics
+from lib import metrics
 from lib.data import arrays
 from lib.data.arrays import Arrays
+from lib.data.dataset import Dataset
 from lib.datasets import samples
 from lib.imaging import geometry, head_points, intensity, preparation, volumes
 from lib.imaging.geometry import Geometry
@@ -32,7 +33,7 @@ class Source:
     """
 
     table: pd.DataFrame
-    dataset: datasets.Dataset
+    dataset: Dataset
     points: pd.DataFrame | None
     chosen: PreprocessingParams
 
@@ -235,22 +236,23 @@ def rows_are_whole(source: Source, prepared: Arrays) -> bool:
     return bool((held.reindex(source.table["case"]).to_numpy() == source.table["slices"].to_numpy() - dropped).all())
 
 
-def network_views(prepared: Arrays, shown: samples.Samples, channel: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Images and masks of some cases as the network gets them, to look at: (h, w) uint8 each.
+def network_views(prepared: Arrays, shown: samples.Samples, channel: int) -> samples.Samples:
+    """Some cases as the network gets them, to look at; without pixel sizes.
 
     Args:
         prepared: arrays.
         shown: the cases; of a volume the slice that is shown there, or the kept one nearest to it.
         channel: that people look at.
     """
-    images, masks = [], []
+    images, masks, slices = [], [], []
     for name, at in zip(shown.names, shown.slices):
         of_case = prepared.rows([name])
         row = of_case[np.argmin(np.abs(prepared.slices[of_case] - at))]
         image = prepared.images[row, channel]
         images.append(intensity.displayable(image, image))
         masks.append(prepared.masks[row])
-    return images, masks
+        slices.append(int(prepared.slices[row]))
+    return samples.Samples(shown.names, images, masks, [None] * len(images), slices)
 
 
 def point_error(prepared: Arrays) -> float:

@@ -14,6 +14,7 @@ from scipy.special import ellipe
 from lib import datasets, models, preprocessing
 from lib.data import cases, splits
 from lib.data.arrays import Arrays
+from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import segmentation
 from lib.imaging import geometry, image_files, preparation
 from lib.models import trained_model
@@ -184,7 +185,7 @@ def write_lgg(folder: Path, patients: tuple[Patient, ...] = PATIENTS) -> Path:
     return folder
 
 
-def volume_bench(folder: Path) -> segmentation.Bench:
+def volume_bench(folder: Path) -> EvaluationSet:
     """PATIENTS from raw folder to arrays, dealt to three folds; 05_evaluation's folder is empty."""
     dataset = datasets.DATASETS["lgg"]
     table = verify.check_dataset(dataset, "lgg", write_lgg(folder / "raw")).cases
@@ -193,7 +194,7 @@ def volume_bench(folder: Path) -> segmentation.Bench:
         patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
         prepared = preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))
     folds = splits.assign_folds(table, 3, seed=0)
-    return segmentation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
+    return EvaluationSet(table, folds, prepared, dataset, folder / "05_evaluation")
 
 
 def image_bench(
@@ -202,7 +203,7 @@ def image_bench(
     references: list[np.ndarray],
     spacing_mm: float = float("nan"),
     folds: int = 3,
-) -> segmentation.Bench:
+) -> EvaluationSet:
     """Images and references of 32 x 32 pixels at network and native size, two in turn to each of some folds.
 
     An image holds the probability that `says_its_image` predicts for it, 0 to 255.
@@ -236,7 +237,7 @@ def image_bench(
     )
     table = hashed(table)
     dataset = replace(datasets.DATASETS["hc18"], read_mask=lambda paths: image_files.read_pixels(*paths))
-    return segmentation.Bench(table, dealt, arrays, dataset, folder / "05_evaluation")
+    return EvaluationSet(table, dealt, arrays, dataset, folder / "05_evaluation")
 
 
 def hashed(table: pd.DataFrame) -> pd.DataFrame:
@@ -338,7 +339,7 @@ class TinyStudy:
     found: verify.Verification
     table: pd.DataFrame
     folds: pd.DataFrame
-    bench: segmentation.Bench
+    bench: EvaluationSet
     trainings: Path
     measured: segmentation.Evaluation
 
@@ -358,7 +359,7 @@ def tiny_study(folder: Path) -> TinyStudy:
     for fold in (0, 1):
         run = folder / "trainings" / files.run_name(fold, 0)
         loop.fit(training_params(fold=fold, epochs=8), NETWORK, prepared, splits.parts(folds, fold), run, print)
-    bench = segmentation.Bench(table, folds, prepared, dataset, folder / "05_evaluation")
+    bench = EvaluationSet(table, folds, prepared, dataset, folder / "05_evaluation")
     chosen = step_params("05_evaluation", folds=[0, 1], device="cpu", precision="float32")
     measured = segmentation.evaluate_all(chosen, bench, folder / "trainings")
     return TinyStudy(drawn, found, table, folds, bench, folder / "trainings", measured)

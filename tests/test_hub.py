@@ -14,6 +14,7 @@ import torch
 import hubconf
 from lib import datasets, models, preprocessing
 from lib.data import cases
+from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation import segmentation
 from lib.imaging import geometry, intensity, mask_files, volumes
@@ -321,7 +322,7 @@ def test_a_phantom_patient_is_segmented_as_the_study_evaluated_it(tmp_path):
     assert model.about["postprocessing"] == [{"step": "largest_component"}]
     names = set(measured.table["case"])
     assert names
-    for row in bench.table[bench.table["case"].isin(names)].to_dict("records"):
+    for row in bench.cases[bench.cases["case"].isin(names)].to_dict("records"):
         volume, _ = samples.read_case(bench.dataset, row)
         raw = mask_files.read(bench.predicted("raw", 0, 0, row["case"]))
         assert np.array_equal(model.segment(volume) >= model.about["threshold"], raw == 1)
@@ -337,7 +338,7 @@ def test_real_patients_are_segmented_as_evaluation_predicts_them(step, tmp_path)
     weights, used = tmp_path / "model.safetensors", tmp_path / "used.safetensors"
     builders.write_weights(weights, prepared, in_channels=3)
     models.complete(weights, used, {"flip_average": True})
-    model, bench = load(weights_path=str(used)), segmentation.Bench(table, None, None, dataset, tmp_path)
+    model, bench = load(weights_path=str(used)), EvaluationSet(table, None, None, dataset, tmp_path)
     names = table["case"].tolist()
     for each in segmentation.predicted(bench, trained_model.load(weights, True, CPU), names):
         volume, _ = samples.read_case(dataset, each.row)

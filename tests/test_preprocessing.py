@@ -28,7 +28,9 @@ OTHER_KEYS = {  # another value of each key that only one kind of study uses
 PREPROCESS_AND_HOLD = """
 import sys
 from pathlib import Path
-from lib import cases, datasets, files, preprocessing
+from lib import datasets, preprocessing
+from lib.data import cases
+from lib.study import files
 from tests import builders
 folder = Path(sys.argv[1])
 files.processed_folder = lambda name: folder / name
@@ -259,7 +261,7 @@ def test_a_key_changes_the_arrays_of_the_studies_that_use_it_and_of_no_other(hc1
     kinds = {
         "regions": (hc18_table, HC18, SIZE, None),
         "landmarks": (hc18_table, HC18, SIZE, marks),
-        "volumes": (bench.table, LGG, SIZE, None),
+        "volumes": (bench.cases, LGG, SIZE, None),
     }
     user = "landmarks" if key in preparation.LANDMARK_KEYS else "volumes"
     changed = {name for name, given in kinds.items() if fingerprint(*given) != fingerprint(*given, **{key: value})}
@@ -297,7 +299,7 @@ def test_code_changes_the_arrays_that_go_through_it(hc18_table, bench, marks, mo
     given = {
         "regions": (hc18_table, HC18, SIZE, None),
         "landmarks": (hc18_table, HC18, SIZE, marks),
-        "volumes": (bench.table, LGG, SIZE, None),
+        "volumes": (bench.cases, LGG, SIZE, None),
     }
     before = {name: fingerprint(*each) for name, each in given.items()}
     real = provenance.module_hash
@@ -417,14 +419,14 @@ def test_masks_of_kept_slices_are_those_of_the_lesion_at_twice_the_size(bench):
 
 
 def test_without_dropped_slices_all_are_rows(bench, processed):
-    made = preprocess(bench.table, LGG, [32, 32], end_slices_dropped=0)
+    made = preprocess(bench.cases, LGG, [32, 32], end_slices_dropped=0)
     assert len(made.names) == 5 + 4 + 5 + 6
     assert made.slices[:5].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_more_dropped_slices_than_there_are_is_refused_and_leaves_nothing(bench, processed):
     with pytest.raises(ValueError, match="end_slices_dropped = 2   not allowed with 4 slices"):
-        preprocess(bench.table, LGG, [32, 32], end_slices_dropped=2)
+        preprocess(bench.cases, LGG, [32, 32], end_slices_dropped=2)
     assert [path for path in processed.iterdir() if path.suffix != ".lock"] == []
 
 
@@ -446,7 +448,7 @@ def test_a_slice_changed_since_the_manifest_is_refused(processed, tmp_path):
 
 def test_arrays_hold_what_a_model_is_fed_with_from_the_files(bench, hc18_table, processed):
     of_images = preprocess(hc18_table)
-    for table, dataset, made in ((hc18_table, HC18, of_images), (bench.table, LGG, bench.arrays)):
+    for table, dataset, made in ((hc18_table, HC18, of_images), (bench.cases, LGG, bench.arrays)):
         for row in table.to_dict("records"):
             native, _ = samples.read_case(dataset, row)
             prepared, rows = preparation.prepare(native, made.preparation), made.rows([row["case"]])
@@ -519,8 +521,8 @@ def test_nothing_is_lost_at_native_size(prepared):
 
 
 def test_a_volume_loses_what_lies_in_dropped_slices_and_outside_the_crop(bench):
-    source = source_of(bench.table, LGG, [32, 32])
-    found = preprocessing.round_trip(source, bench.arrays, bench.table["case"].tolist())
+    source = source_of(bench.cases, LGG, [32, 32])
+    found = preprocessing.round_trip(source, bench.arrays, bench.cases["case"].tolist())
     first, _, third, fourth = (patient.name for patient in builders.PATIENTS)
     assert dict(zip(found["case"], found["dice"])) == {first: 1, third: 2 * 32 / (32 + 48), fourth: 2 * 40 / (40 + 42)}
     assert set(found["class"]) == {"lesion"}
@@ -534,7 +536,7 @@ def test_losses_are_summed_up_in_a_row_a_class():
 
 
 def test_reference_voxels_that_no_network_can_find_are_counted_by_cause(bench):
-    found = preprocessing.lost(source_of(bench.table, LGG, [32, 32]), bench.arrays)
+    found = preprocessing.lost(source_of(bench.cases, LGG, [32, 32]), bench.arrays)
     assert found.columns.tolist() == ["case", "reference_voxels", "in_dropped_slices", "outside_crop"]
     assert found.values.tolist() == [
         [builders.PATIENTS[0].name, 48, 0, 0],
@@ -567,16 +569,16 @@ def test_a_stretched_image_is_found():
 
 def test_every_image_has_a_row_and_every_volume_one_a_kept_slice(prepared, bench):
     assert preprocessing.rows_are_whole(*prepared)
-    assert preprocessing.rows_are_whole(source_of(bench.table, LGG, [32, 32]), bench.arrays)
+    assert preprocessing.rows_are_whole(source_of(bench.cases, LGG, [32, 32]), bench.arrays)
 
 
 def test_a_slice_too_few_or_too_many_is_found(bench):
-    source = source_of(bench.table, LGG, [32, 32])
+    source = source_of(bench.cases, LGG, [32, 32])
     names = bench.arrays.names
     without = [name for name in names if name != builders.PATIENTS[1].name]
     for wrong in (names[:-1], [*names, names[-1]], [names[0], *names], without):
         assert not preprocessing.rows_are_whole(source, replace(bench.arrays, names=wrong)), wrong
-    assert not preprocessing.rows_are_whole(source_of(bench.table, LGG, [32, 32], end_slices_dropped=0), bench.arrays)
+    assert not preprocessing.rows_are_whole(source_of(bench.cases, LGG, [32, 32], end_slices_dropped=0), bench.arrays)
 
 
 def test_an_image_with_two_rows_is_found(prepared):
@@ -587,8 +589,9 @@ def test_an_image_with_two_rows_is_found(prepared):
 def test_the_network_s_view_of_an_image_is_its_row_as_it_is(prepared):
     source, made = prepared
     names = [made.names[3], made.names[0]]
-    images, masks = preprocessing.network_views(made, samples.load(HC18, source.table, names), 0)
-    for name, image, mask in zip(names, images, masks):
+    seen = preprocessing.network_views(made, samples.load(HC18, source.table, names), 0)
+    assert seen.names == names
+    for name, image, mask in zip(names, seen.images, seen.masks):
         row = int(made.rows([name])[0])
         assert np.array_equal(image, made.images[row, 0])
         assert np.array_equal(mask, made.masks[row])
@@ -596,8 +599,10 @@ def test_the_network_s_view_of_an_image_is_its_row_as_it_is(prepared):
 
 def test_the_network_s_view_of_a_volume_is_the_slice_that_is_shown_in_grey_values(bench):
     name = builders.PATIENTS[0].name
-    shown = samples.load(LGG, bench.table, [name])
-    (image,), (mask,) = preprocessing.network_views(bench.arrays, shown, LGG.shown_channel)
+    shown = samples.load(LGG, bench.cases, [name])
+    seen = preprocessing.network_views(bench.arrays, shown, LGG.shown_channel)
+    (image,), (mask,) = seen.images, seen.masks
+    assert seen.slices == shown.slices
     row = bench.arrays.rows([name])[shown.slices[0] - 1]  # the first slice was dropped
     assert (image.dtype, image.shape) == (np.uint8, (32, 32))
     assert (image.min(), image.max()) == (0, 255)
@@ -608,7 +613,8 @@ def test_the_network_s_view_of_a_volume_is_the_slice_that_is_shown_in_grey_value
 
 def test_instead_of_a_dropped_slice_the_nearest_kept_one_is_shown(bench):
     name = builders.PATIENTS[3].name  # six slices, of which 1 to 4 are kept
-    shown = samples.load(LGG, bench.table, [name] * 3)
-    _, found = preprocessing.network_views(bench.arrays, replace(shown, slices=[0, 5, 2]), 1)
+    shown = samples.load(LGG, bench.cases, [name] * 3)
+    seen = preprocessing.network_views(bench.arrays, replace(shown, slices=[0, 5, 2]), 1)
+    assert seen.slices == [1, 4, 2]
     expected = [bench.arrays.masks[bench.arrays.rows([name])[place]] for place in (0, 3, 1)]
-    assert all(np.array_equal(*pair) for pair in zip(found, expected))
+    assert all(np.array_equal(*pair) for pair in zip(seen.masks, expected))

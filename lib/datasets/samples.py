@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data import cases
-from lib.datasets import Dataset
+from lib.data.dataset import Dataset
 from lib.imaging import regions
 
 

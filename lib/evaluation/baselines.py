@@ -10,8 +10,9 @@ import pandas as pd
 
 from lib import metrics, statistics
 from lib.data import cases, splits
+from lib.data.arrays import Arrays
+from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.evaluation.segmentation import Bench
 from lib.imaging import geometry, regions
 from lib.imaging.ellipse import fill_ellipse, fit_ellipse
 from lib.study import environment
@@ -22,22 +23,26 @@ BRIGHT_LEVELS = np.arange(0.5, 4.1, 0.25)  # standard deviations above the mean 
 LEVELS = np.arange(0.05, 1.0, 0.05)  # of the average reference, for the guess that looks at no image
 
 
-def baselines(chosen: EvaluationParams, bench: Bench) -> pd.DataFrame:
+def baselines(chosen: EvaluationParams, test_set: EvaluationSet) -> pd.DataFrame:
     """What methods that learn nothing from images reach on the test cases that show a class.
 
     Two: the average of the training references above the level that fits these best, a guess that looks at no image;
     and for the first class what is bright: Otsu's threshold with an ellipse, in volumes the largest part above the
     level that fits the training volumes best.
 
+    Args:
+        chosen: the keys of 05_evaluation.
+        test_set: cases, their references, and their arrays, of which both learn what little they learn.
+
     Returns:
         method, class, n, dice with its interval.
     """
     rows = []
     for index, name in enumerate(chosen.classes[1:], start=1):
-        guessed = [_guess(bench, fold, index) for fold in chosen.folds]
+        guessed = [_guess(test_set, fold, index) for fold in chosen.folds]
         rows.append(_baseline_row("average of the training references", name, pd.concat(guessed)))
-    bright, said = (_brightest, BRIGHT) if bench.dataset.volumes else (_otsu, OTSU)
-    rows.append(_baseline_row(said, chosen.classes[1], pd.concat([bright(bench, fold) for fold in chosen.folds])))
+    bright, said = (_brightest, BRIGHT) if test_set.dataset.volumes else (_otsu, OTSU)
+    rows.append(_baseline_row(said, chosen.classes[1], pd.concat([bright(test_set, fold) for fold in chosen.folds])))
     return pd.DataFrame(rows)
 
 
@@ -47,21 +52,21 @@ def _baseline_row(method: str, class_name: str, dice: pd.DataFrame) -> dict[str,
     return {"method": method, "class": class_name, "n": estimate.count} | found
 
 
-def _guess(bench: Bench, fold: int, index: int) -> pd.DataFrame:
+def _guess(test_set: EvaluationSet, fold: int, index: int) -> pd.DataFrame:
     """Dice of the average training reference on the test cases of a fold that show the class: subject, dice."""
-    parts = splits.parts(bench.folds, fold)
-    average = np.zeros(bench.arrays.masks.shape[1:], np.float32)
-    train = bench.arrays.rows(parts["train"])
+    parts = splits.parts(test_set.folds, fold)
+    average = np.zeros(test_set.arrays.masks.shape[1:], np.float32)
+    train = test_set.arrays.rows(parts["train"])
     for row in train:
-        average += (bench.arrays.masks[row] == index) / np.float32(len(train))
-    level = best_level(average, bench.arrays.masks, train, index)
+        average += (test_set.arrays.masks[row] == index) / np.float32(len(train))
+    level = best_level(average, test_set.arrays.masks, train, index)
 
     def guess(row: pd.Series) -> np.ndarray:
-        back = geometry.to_native(average[None], bench.arrays.geometry_of(row["case"]))[0]
+        back = geometry.to_native(average[None], test_set.arrays.geometry_of(row["case"]))[0]
         region = (back >= level) & (back > 0)
-        return np.broadcast_to(region, (row["slices"], *region.shape)) if bench.dataset.volumes else region
+        return np.broadcast_to(region, (row["slices"], *region.shape)) if test_set.dataset.volumes else region
 
-    return _dice_of(bench, parts["test"], index, guess)
+    return _dice_of(test_set, parts["test"], index, guess)
 
 
 def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: int) -> float:
@@ -84,50 +89,52 @@ def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: 
     return float(levels[np.argmax(dice.mean(axis=0))])
 
 
-def _otsu(bench: Bench, fold: int) -> pd.DataFrame:
+def _otsu(test_set: EvaluationSet, fold: int) -> pd.DataFrame:
     """Dice of Otsu's ellipse on the test cases of a fold that show the first class: subject, dice."""
-    names = splits.parts(bench.folds, fold)["test"]
+    names = splits.parts(test_set.folds, fold)["test"]
 
     def find(row: pd.Series) -> np.ndarray:
-        return otsu_ellipse(bench.dataset.read_image(cases.unchanged(row)[0]))
+        return otsu_ellipse(test_set.dataset.read_image(cases.unchanged(row)[0]))
 
-    return _dice_of(bench, names, 1, find)
+    return _dice_of(test_set, names, 1, find)
 
 
-def _brightest(bench: Bench, fold: int) -> pd.DataFrame:
+def _brightest(test_set: EvaluationSet, fold: int) -> pd.DataFrame:
     """Dice of what is bright on the shown channel of the test volumes that show the first class: subject, dice."""
-    parts, channel = splits.parts(bench.folds, fold), bench.dataset.shown_channel
-    level = bright_level(bench, parts["train"])
+    parts, channel = splits.parts(test_set.folds, fold), test_set.dataset.shown_channel
+    level = bright_level(test_set.arrays, channel, parts["train"])
 
     def find(row: pd.Series) -> np.ndarray:
-        rows, mapping = bench.arrays.rows([row["case"]]), bench.arrays.geometry_of(row["case"])
-        seen = bench.arrays.images[rows, channel : channel + 1]
-        native = geometry.slices_to_native(seen, mapping, bench.arrays.slices[rows], int(row["slices"]))[0]
+        rows, mapping = test_set.arrays.rows([row["case"]]), test_set.arrays.geometry_of(row["case"])
+        seen = test_set.arrays.images[rows, channel : channel + 1]
+        native = geometry.slices_to_native(seen, mapping, test_set.arrays.slices[rows], int(row["slices"]))[0]
         return regions.largest_component(native >= level)
 
-    return _dice_of(bench, parts["test"], 1, find)
+    return _dice_of(test_set, parts["test"], 1, find)
 
 
-def bright_level(bench: Bench, names: list[str]) -> float:
+def bright_level(arrays: Arrays, channel: int, names: list[str]) -> float:
     """The level of the shown channel above which training volumes have the best mean Dice with their references.
 
     Volumes that do not show the first class do not count, as in `best_level`.
     """
     dice = []
     for name in names:
-        rows = bench.arrays.rows([name])
-        image, mask = bench.arrays.images[rows, bench.dataset.shown_channel], bench.arrays.masks[rows] == 1
+        rows = arrays.rows([name])
+        image, mask = arrays.images[rows, channel], arrays.masks[rows] == 1
         if mask.any():
             dice.append([metrics.overlap(mask, image >= level, 1).dice for level in BRIGHT_LEVELS])
     return float(BRIGHT_LEVELS[np.argmax(np.mean(dice, axis=0))]) if dice else float(BRIGHT_LEVELS[-1])
 
 
-def _dice_of(bench: Bench, names: list[str], index: int, predict: Callable[[pd.Series], np.ndarray]) -> pd.DataFrame:
-    rows = bench.table.set_index("case").loc[names].reset_index()
+def _dice_of(
+    test_set: EvaluationSet, names: list[str], index: int, predict: Callable[[pd.Series], np.ndarray]
+) -> pd.DataFrame:
+    rows = test_set.cases.set_index("case").loc[names].reset_index()
 
     def measure(place: int) -> float:
         row = rows.iloc[place]
-        reference = samples.read_mask(bench.dataset, row) == index
+        reference = samples.read_mask(test_set.dataset, row) == index
         return metrics.overlap(reference, predict(row), 1).dice if reference.any() else float("nan")
 
     with ThreadPoolExecutor(environment.threads()) as pool:

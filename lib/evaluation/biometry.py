@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib import datasets
-from lib.data import cases, splits
+from lib.data import splits
 from lib.data.cases import GUESSES, QUANTITIES
+from lib.data.dataset import Dataset
+from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.imaging import ellipse, head_points, mask_files, shapes
 from lib.imaging.ellipse import ends_of_ellipse, fit_head
@@ -32,73 +32,58 @@ NOT_MEASURED = {"ellipse": "no ellipse", "landmark": "no peak"}  # flag of a hea
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What 06_biometry measures.
+class Predictions:
+    """What 05_evaluation left to be measured: masks or landmarks.
 
     Attributes:
-        chosen: its keys.
-        table: the manifest.
-        folds: which case is in which fold.
-        dataset: reads the reference masks.
-        predictions: folder of the predicted masks.
+        chosen: the keys of 06_biometry.
+        test_set: cases, their references, and where the predicted masks lie.
         tested: a row a prediction: case, fold, seed, stage.
         found: predicted landmarks in native pixels (FOUND_COLUMNS); None where regions are learnt.
-        reference: published landmarks in native pixels: case, POINT_COLUMNS; None likewise.
     """
 
     chosen: BiometryParams
-    table: pd.DataFrame
-    folds: pd.DataFrame
-    dataset: datasets.Dataset
-    predictions: Path
+    test_set: EvaluationSet
     tested: pd.DataFrame
     found: pd.DataFrame | None = None
-    reference: pd.DataFrame | None = None
 
     @property
     def heads(self) -> list[int]:
         """Indices of the classes that make up the head; none in a volume."""
-        return [] if self.dataset.volumes else [self.chosen.classes.index(name) for name in self.chosen.head_classes]
+        if self.test_set.dataset.volumes:
+            return []
+        return [self.chosen.classes.index(name) for name in self.chosen.head_classes]
 
     @property
     def measurable(self) -> set[str]:
         """Tested cases that show a head and have a pixel size."""
-        known = set(self.table.loc[self.table["spacing_row_mm"].notna(), "case"]) if self.heads else set()
+        cases = self.test_set.cases
+        known = set(cases.loc[cases["spacing_row_mm"].notna(), "case"]) if self.heads else set()
         return known & set(self.tested["case"])
 
-    def predicted(self, row: dict[str, Any]) -> Path:
-        """Where the predicted mask of a row of `tested` lies."""
-        run = (row["stage"], row["fold"], row["seed"])
-        return mask_files.place(self.predictions, *run, row["case"], self.dataset.volumes)
+    def mask(self, row: dict[str, Any]) -> np.ndarray:
+        """The predicted mask of a row of `tested`."""
+        return mask_files.read(self.test_set.predicted(row["stage"], row["fold"], row["seed"], row["case"]))
 
 
-def open_bench(chosen: BiometryParams, dataset: datasets.Dataset, verified: Path, evaluated: Path) -> Bench:
-    """What a study's 05_evaluation left to be measured, masks or landmarks.
-
-    Args:
-        chosen: the keys of 06_biometry.
-        dataset: reads the reference masks.
-        verified, evaluated: folders of 01_data_verification and 05_evaluation.
+def read_predictions(chosen: BiometryParams, test_set: EvaluationSet) -> Predictions:
+    """What a study's 05_evaluation predicted.
 
     Raises:
         ValueError: a table is missing or lacks a column.
     """
-    table = cases.read_cases(verified / "cases.csv")
-    folds = files.read_csv(verified / "folds.csv", splits.FOLD_COLUMNS)
-    predictions, key = evaluated / "predictions", ["case", "fold", "seed", "stage"]
-    if chosen.landmarks == "none":
-        tested = files.read_csv(evaluated / "cases.csv", key)[key].drop_duplicates()
-        return Bench(chosen, table, folds, dataset, predictions, tested)
-    found = files.read_csv(evaluated / "points.csv", FOUND_COLUMNS)
-    reference = files.read_csv(verified / "points.csv", ["case", *POINT_COLUMNS])
-    tested = found.assign(stage="post")[key].drop_duplicates()
-    return Bench(chosen, table, folds, dataset, predictions, tested, found[FOUND_COLUMNS], reference)
+    key = ["case", "fold", "seed", "stage"]
+    if test_set.points is None:
+        tested = files.read_csv(test_set.folder / "cases.csv", key)[key].drop_duplicates()
+        return Predictions(chosen, test_set, tested)
+    found = files.read_csv(test_set.folder / "points.csv", FOUND_COLUMNS)
+    return Predictions(chosen, test_set, found.assign(stage="post")[key].drop_duplicates(), found[FOUND_COLUMNS])
 
 
 # Heads
 
 
-def find_heads(bench: Bench) -> pd.DataFrame:
+def find_heads(predictions: Predictions) -> pd.DataFrame:
     """The two lines of every predicted head: where they end, and how long they are.
 
     Of a mask they are the axes of the ellipse fitted to its edge, of landmarks the lines between the ends.
@@ -107,20 +92,20 @@ def find_heads(bench: Bench) -> pd.DataFrame:
         A row a prediction and route (HEAD_COLUMNS): ends in native pixels, canonical order, NaN where there is no
         head; lengths in mm, NaN also without a pixel size. Empty where the study names no head.
     """
-    if not bench.heads:
+    if not predictions.heads:
         return pd.DataFrame(columns=HEAD_COLUMNS)
-    about = bench.table.set_index("case")
+    about = predictions.test_set.cases.set_index("case")
     spacing = {name: known_spacing((row["spacing_row_mm"], row["spacing_col_mm"])) for name, row in about.iterrows()}
-    if bench.found is None:
-        subject, rows = about["subject"], bench.tested.to_dict("records")
+    if predictions.found is None:
+        subject, rows = about["subject"], predictions.tested.to_dict("records")
         with ThreadPoolExecutor(environment.threads()) as pool:
-            lines = list(pool.map(lambda row: _fit(bench, row, spacing[row["case"]]), rows))
+            lines = list(pool.map(lambda row: _fit(predictions, row, spacing[row["case"]]), rows))
         rows = [row | {"subject": subject[row["case"]], "route": "ellipse"} | line for row, line in zip(rows, lines)]
         return pd.DataFrame(rows).reindex(columns=HEAD_COLUMNS)
-    ends = bench.found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
-    lines = [lengths_mm(points, spacing[case]) for case, points in zip(bench.found["case"], ends)]
+    ends = predictions.found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
+    lines = [lengths_mm(points, spacing[case]) for case, points in zip(predictions.found["case"], ends)]
     lengths = {f"{name}_mm": [line[name] for line in lines] for name in ("ofd", "bpd")}
-    return bench.found.assign(stage="post", **lengths)[HEAD_COLUMNS]
+    return predictions.found.assign(stage="post", **lengths)[HEAD_COLUMNS]
 
 
 def lengths_mm(points: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
@@ -128,9 +113,9 @@ def lengths_mm(points: np.ndarray, spacing_mm: tuple[float, float] | None) -> di
     return {"ofd": np.nan, "bpd": np.nan} if spacing_mm is None else line_lengths_mm(points, spacing_mm)
 
 
-def _fit(bench: Bench, row: dict[str, Any], spacing_mm: tuple[float, float] | None) -> dict[str, float]:
+def _fit(predictions: Predictions, row: dict[str, Any], spacing_mm: tuple[float, float] | None) -> dict[str, float]:
     """Ends and lengths of the axes of one predicted head; nothing where no ellipse can be fitted."""
-    region, unit = np.isin(mask_files.read(bench.predicted(row)), bench.heads), spacing_mm or (1.0, 1.0)
+    region, unit = np.isin(predictions.mask(row), predictions.heads), spacing_mm or (1.0, 1.0)
     try:
         ellipse = fit_head(region, unit)
     except ValueError:
@@ -144,11 +129,11 @@ def points_of(heads: pd.DataFrame) -> pd.DataFrame:
     return heads.loc[heads["stage"] == "post", FOUND_COLUMNS].reset_index(drop=True)
 
 
-def measure_all(bench: Bench, heads: pd.DataFrame) -> pd.DataFrame:
+def measure_all(predictions: Predictions, heads: pd.DataFrame) -> pd.DataFrame:
     """BPD, OFD and HC of every predicted head, beside references and guesses.
 
     Args:
-        bench: what is measured.
+        predictions: what is measured.
         heads: from `find_heads`.
 
     Returns:
@@ -158,11 +143,11 @@ def measure_all(bench: Bench, heads: pd.DataFrame) -> pd.DataFrame:
     """
     if heads.empty:
         return pd.DataFrame(columns=COLUMNS)
-    references = references_of(bench)
+    references = references_of(predictions)
     rows = heads[heads["case"].isin(references)].to_dict("records")
-    long = [row for head in rows for row in _measure(bench.chosen, head)]
+    long = [row for head in rows for row in _measure(predictions.chosen, head)]
     measured = pd.DataFrame(long, columns=[name for name in COLUMNS if name != "reference_mm"])
-    both = pd.concat([measured, baseline(measured, bench.folds, references)], ignore_index=True)
+    both = pd.concat([measured, baseline(measured, predictions.test_set.folds, references)], ignore_index=True)
     both["reference_mm"] = [references[case][q] for case, q in zip(both["case"], both["quantity"])]
     return both[COLUMNS]
 
@@ -177,18 +162,23 @@ def _measure(chosen: BiometryParams, head: dict[str, Any]) -> list[dict[str, Any
     return [key | {"quantity": q, "predicted_mm": found[q], "flags": flags} for q in QUANTITIES]
 
 
-def references_of(bench: Bench) -> dict[str, dict[str, float]]:
+def references_of(predictions: Predictions) -> dict[str, dict[str, float]]:
     """Quantities in mm of each case with a pixel size, whether tested or not."""
-    known = bench.table[bench.table["spacing_row_mm"].notna()]
+    known = predictions.test_set.cases[predictions.test_set.cases["spacing_row_mm"].notna()]
     rows = [row for _, row in known.iterrows()]
-    if bench.reference is not None:
-        ends = head_points.as_arrays(bench.reference, known["case"].tolist())
+    if predictions.test_set.points is not None:
+        ends = head_points.as_arrays(predictions.test_set.points, known["case"].tolist())
         return {row["case"]: reference_of_points(row, points) for row, points in zip(rows, ends)}
     with ThreadPoolExecutor(environment.threads()) as pool:
-        return dict(zip(known["case"], pool.map(lambda row: reference_mm(row, bench.dataset, bench.heads), rows)))
+        return dict(
+            zip(
+                known["case"],
+                pool.map(lambda row: reference_mm(row, predictions.test_set.dataset, predictions.heads), rows),
+            )
+        )
 
 
-def reference_mm(row: pd.Series, dataset: datasets.Dataset, heads: list[int]) -> dict[str, float]:
+def reference_mm(row: pd.Series, dataset: Dataset, heads: list[int]) -> dict[str, float]:
     """Published quantities of a case; what is not published is measured on the reference mask."""
     published = {q: float(row[f"{q}_mm"]) for q in QUANTITIES}
     if all(np.isfinite(value) for value in published.values()):
@@ -263,68 +253,70 @@ def flagged(table: pd.DataFrame) -> pd.DataFrame:
 # Structures
 
 
-def shapes_of_all(bench: Bench) -> pd.DataFrame:
+def shapes_of_all(predictions: Predictions) -> pd.DataFrame:
     """Area, bounding box, centroid and form of every structure, predicted (after post-processing) and in the reference.
 
     Returns:
         A row a case x seed x class x source (SHAPE_COLUMNS); a class that is not shown has 0 parts. No rows for
         volumes, and where landmarks are learnt.
     """
-    if bench.dataset.volumes or bench.found is not None:
+    if predictions.test_set.dataset.volumes or predictions.found is not None:
         return pd.DataFrame(columns=SHAPE_COLUMNS)
 
     def measure(case: pd.Series, row: dict[str, Any], reference: np.ndarray) -> list[dict[str, Any]]:
         spacing = known_spacing((case["spacing_row_mm"], case["spacing_col_mm"]))
-        shown = {"reference": reference, "predicted": mask_files.read(bench.predicted(row))}
+        shown = {"reference": reference, "predicted": predictions.mask(row)}
         key = {"case": row["case"], "subject": case["subject"], "fold": row["fold"], "seed": row["seed"]}
         return [
             key | {"class": name, "source": source} | shapes.describe(mask == index, spacing)
-            for index, name in enumerate(bench.chosen.classes[1:], start=1)
+            for index, name in enumerate(predictions.chosen.classes[1:], start=1)
             for source, mask in shown.items()
         ]
 
-    return _measure_masks(bench, bench.tested[bench.tested["stage"] == "post"], measure, SHAPE_COLUMNS)
+    return _measure_masks(
+        predictions, predictions.tested[predictions.tested["stage"] == "post"], measure, SHAPE_COLUMNS
+    )
 
 
-def volumes_of_all(bench: Bench) -> pd.DataFrame:
+def volumes_of_all(predictions: Predictions) -> pd.DataFrame:
     """Size of every structure of every volume, predicted (both stages) and in the reference.
 
     Returns:
         A row a case x seed x class x stage (VOLUME_COLUMNS), ml where the size of a voxel is known. No rows for images.
     """
-    if not bench.dataset.volumes:
+    if not predictions.test_set.dataset.volumes:
         return pd.DataFrame(columns=VOLUME_COLUMNS)
 
     def measure(case: pd.Series, row: dict[str, Any], reference: np.ndarray) -> list[dict[str, Any]]:
         ml = float(np.prod([case[f"spacing_{axis}_mm"] for axis in ("slice", "row", "col")])) / 1000  # NaN: not known
-        predicted = mask_files.read(bench.predicted(row))
+        predicted = predictions.mask(row)
         key = {"case": row["case"], "subject": case["subject"]} | {
             name: row[name] for name in ("fold", "seed", "stage")
         }
         counts = [
             (name, int(np.count_nonzero(reference == index)), int(np.count_nonzero(predicted == index)))
-            for index, name in enumerate(bench.chosen.classes[1:], start=1)
+            for index, name in enumerate(predictions.chosen.classes[1:], start=1)
         ]
         return [
             key | {"class": name} | dict(zip(VOLUME_COLUMNS[-4:], (there, found, there * ml, found * ml)))
             for name, there, found in counts
         ]
 
-    return _measure_masks(bench, bench.tested, measure, VOLUME_COLUMNS)
+    return _measure_masks(predictions, predictions.tested, measure, VOLUME_COLUMNS)
 
 
 def _measure_masks(
-    bench: Bench,
+    predictions: Predictions,
     tested: pd.DataFrame,
     measure: Callable[[pd.Series, dict[str, Any], np.ndarray], list[dict[str, Any]]],
     columns: list[str],
 ) -> pd.DataFrame:
     """Rows of `measure` (manifest row, prediction, reference mask) for each prediction; a reference is read once."""
-    about = bench.table.set_index("case")
+    about = predictions.test_set.cases.set_index("case")
 
     def measure_case(group: tuple[str, pd.DataFrame]) -> list[dict[str, Any]]:
         name, rows = group
-        reference = samples.read_mask(bench.dataset, about.loc[name])
+        reference = samples.read_mask(predictions.test_set.dataset, about.loc[name])
         return [row for each in rows.to_dict("records") for row in measure(about.loc[name], each, reference)]
 
     with ThreadPoolExecutor(environment.threads()) as pool:

@@ -1,15 +1,14 @@
 """Every test case's landmarks found once, at native size, by a network that never saw its subject; and two guesses."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib import datasets, losses, models
+from lib import losses, models
 from lib.data import cases, splits
-from lib.data.arrays import Arrays
+from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation import training_precision
 from lib.evaluation.biometry import FOUND_COLUMNS
@@ -27,55 +26,14 @@ ERROR_COLUMNS = [
 FOUND, SHAPE, BLANK = "landmark", "mean shape", "blank map"  # routes: the network, and two that look at no image
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What every run of a landmark study is measured on.
-
-    Attributes:
-        table: the manifest.
-        folds: which case is tested when.
-        arrays: preprocessed cases, of which the guesses are made.
-        dataset: reads images.
-        reference: published landmarks in native pixels: case, POINT_COLUMNS.
-        folder: of 05_evaluation; models go below it.
-    """
-
-    table: pd.DataFrame
-    folds: pd.DataFrame
-    arrays: Arrays
-    dataset: datasets.Dataset
-    reference: pd.DataFrame
-    folder: Path
-
-    def spacing_mm(self, case: str) -> tuple[float, float] | None:
-        """(row, col) pixel size of a case, None where it is not known."""
-        row = self.table.set_index("case").loc[case]
-        size = (float(row["spacing_row_mm"]), float(row["spacing_col_mm"]))
-        return size if np.isfinite(size).all() else None
-
-
-def read_reference(chosen: EvaluationParams, verified: Path) -> pd.DataFrame:
-    """Published landmarks as 01_data_verification wrote them.
-
-    Raises:
-        ValueError: the study learns regions, or the table is missing.
-    """
-    if chosen.landmarks == "none":
-        raise ValueError(
-            f"landmarks = 'none' in study {chosen.study}: it learns class regions, which 05_evaluation.ipynb measures; "
-            "expected a study of landmarks, such as study = 'phantom_hc18_landmarks'"
-        )
-    return files.read_csv(verified / "points.csv", ["case", *POINT_COLUMNS])
-
-
-def find_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def find_all(chosen: EvaluationParams, test_set: EvaluationSet, trainings: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The landmarks of every test case of every run, found in float32, and those of two guesses.
 
     Each run's model is written with what its use needs, models/<run>.safetensors.
 
     Args:
         chosen: the keys of 05_evaluation; its folds and seeds name the runs.
-        bench: cases.
+        test_set: cases, and their arrays, of which the guesses are made.
         trainings: folder of 04_training.
 
     Returns:
@@ -84,7 +42,7 @@ def find_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> tuple[p
         training would move each line (rounding.POINT_CHANGE_COLUMNS).
     """
     runs = [
-        find_run(chosen, bench, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+        find_run(chosen, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
         for fold in chosen.folds
         for seed in chosen.seeds
     ]
@@ -93,34 +51,34 @@ def find_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> tuple[p
 
 
 def find_run(
-    chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int
+    chosen: EvaluationParams, test_set: EvaluationSet, weights: Path, fold: int, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`find_all` of one trained network."""
     model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
     use = {"flip_average": chosen.flip_average}
-    models.complete(weights, bench.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
-    parts = splits.parts(bench.folds, fold)
-    names, mappings = parts["test"], [bench.arrays.geometry_of(name) for name in parts["test"]]
-    points, heights, rough = locate(bench, model, names)
-    shape = mean_shape(bench.arrays.points[bench.arrays.rows(parts["train"])])  # (4, 2) network pixels
+    models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
+    parts = splits.parts(test_set.folds, fold)
+    names, mappings = parts["test"], [test_set.arrays.geometry_of(name) for name in parts["test"]]
+    points, heights, rough = locate(test_set, model, names)
+    shape = mean_shape(test_set.arrays.points[test_set.arrays.rows(parts["train"])])  # (4, 2) network pixels
     shapes = [geometry.points_to_native(shape, mapping) for mapping in mappings]
     middles = [np.tile([(m.native_height - 1) / 2, (m.native_width - 1) / 2], (4, 1)) for m in mappings]
     unknown = np.full(heights.shape, np.nan)
     routes = ((FOUND, points, heights), (SHAPE, shapes, unknown), (BLANK, middles, np.zeros(heights.shape)))
-    found = [_rows(bench, names, fold, seed, *route) for route in routes]
-    return pd.concat(found, ignore_index=True), _moved(bench, model, found[0], rough)
+    found = [_rows(test_set, names, fold, seed, *route) for route in routes]
+    return pd.concat(found, ignore_index=True), _moved(test_set, model, found[0], rough)
 
 
-def locate(bench: Bench, model: Model, names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def locate(test_set: EvaluationSet, model: Model, names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Landmarks of some cases, from their files.
 
     Returns:
         Native ends (N, 4, 2), the lower peak of each line (N, 2), and the ends in the precision of training (N, 4, 2).
     """
-    rows = bench.table.set_index("case", drop=False).loc[names].to_dict("records")
+    rows = test_set.cases.set_index("case", drop=False).loc[names].to_dict("records")
     rough, found = trained_model.as_trained(model), []
-    for name, image in zip(names, trained_model.in_threads(lambda row: _image(bench, row), rows)):
-        size = bench.spacing_mm(name)
+    for name, image in zip(names, trained_model.in_threads(lambda row: _image(test_set, row), rows)):
+        size = test_set.spacing_mm(name)
         ends, heights = trained_model.landmarks(model, image, size)
         same = rough.precision == model.precision
         found.append((ends, heights, ends if same else trained_model.landmarks(rough, image, size)[0]))
@@ -128,15 +86,15 @@ def locate(bench: Bench, model: Model, names: list[str]) -> tuple[np.ndarray, np
     return points, heights, others
 
 
-def _image(bench: Bench, row: dict[str, Any]) -> np.ndarray:
-    return bench.dataset.read_image(cases.unchanged(row)[0])
+def _image(test_set: EvaluationSet, row: dict[str, Any]) -> np.ndarray:
+    return test_set.dataset.read_image(cases.unchanged(row)[0])
 
 
-def _moved(bench: Bench, model: Model, found: pd.DataFrame, rough: np.ndarray) -> pd.DataFrame:
+def _moved(test_set: EvaluationSet, model: Model, found: pd.DataFrame, rough: np.ndarray) -> pd.DataFrame:
     """How far the precision of training moves the lines of one run (rounding.POINT_CHANGE_COLUMNS)."""
     other = found.copy()
     other[POINT_COLUMNS] = rough.reshape(-1, 8)
-    spacing = {name: bench.spacing_mm(name) for name in found["case"]}
+    spacing = {name: test_set.spacing_mm(name) for name in found["case"]}
     key = found.loc[found.index.repeat(len(LINES)), ["case", "subject", "fold", "seed"]].reset_index(drop=True)
     moved = pd.DataFrame(
         training_precision.compare_points(found, other, spacing), columns=training_precision.POINT_CHANGE_COLUMNS[-3:]
@@ -146,19 +104,19 @@ def _moved(bench: Bench, model: Model, found: pd.DataFrame, rough: np.ndarray) -
 
 
 def _rows(
-    bench: Bench, names: list[str], fold: int, seed: int, route: str, points: np.ndarray, heights: np.ndarray
+    test_set: EvaluationSet, names: list[str], fold: int, seed: int, route: str, points: np.ndarray, heights: np.ndarray
 ) -> pd.DataFrame:
     table = pd.DataFrame(np.reshape(points, (-1, 8)), columns=POINT_COLUMNS)
     table[["confidence_ofd", "confidence_bpd"]] = heights
-    subjects = bench.table.set_index("case").loc[names, "subject"].to_numpy()
+    subjects = test_set.cases.set_index("case").loc[names, "subject"].to_numpy()
     return table.assign(case=names, subject=subjects, fold=fold, seed=seed, route=route)[FOUND_COLUMNS]
 
 
-def errors_of(bench: Bench, found: pd.DataFrame) -> pd.DataFrame:
+def errors_of(test_set: EvaluationSet, found: pd.DataFrame) -> pd.DataFrame:
     """How far predicted lines lie from the reference's.
 
     Args:
-        bench: cases and their reference.
+        test_set: cases and their reference.
         found: from `find_all`.
 
     Returns:
@@ -170,8 +128,8 @@ def errors_of(bench: Bench, found: pd.DataFrame) -> pd.DataFrame:
         ValueError: a case has no reference.
     """
     names = list(dict.fromkeys(found["case"]))
-    reference = dict(zip(names, as_arrays(bench.reference, names)))
-    spacing = {name: bench.spacing_mm(name) for name in names}
+    reference = dict(zip(names, as_arrays(test_set.points, names)))
+    spacing = {name: test_set.spacing_mm(name) for name in names}
     rows = []
     for row, ends in zip(found.to_dict("records"), found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)):
         there, unit = reference[row["case"]], spacing[row["case"]]
@@ -185,11 +143,11 @@ def errors_of(bench: Bench, found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=ERROR_COLUMNS)
 
 
-def is_free_of_order(bench: Bench, found: pd.DataFrame) -> bool:
+def is_free_of_order(test_set: EvaluationSet, found: pd.DataFrame) -> bool:
     """Whether no error changes when the ends of each predicted line change places."""
     turned = found.copy()
     turned[POINT_COLUMNS] = found[POINT_COLUMNS].to_numpy(float).reshape(-1, 2, 2, 2)[:, :, ::-1].reshape(-1, 8)
-    values = [errors_of(bench, each)[ERROR_COLUMNS[6:]].to_numpy(float) for each in (found, turned)]
+    values = [errors_of(test_set, each)[ERROR_COLUMNS[6:]].to_numpy(float) for each in (found, turned)]
     return bool(np.allclose(*values, rtol=1e-9, atol=0, equal_nan=True))
 
 
@@ -246,11 +204,11 @@ def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return rows.iloc[first : first + count]
 
 
-def overlays(bench: Bench, found: pd.DataFrame, rows: pd.DataFrame) -> list[samples.LandmarkOverlay]:
+def overlays(test_set: EvaluationSet, found: pd.DataFrame, rows: pd.DataFrame) -> list[samples.LandmarkOverlay]:
     """Pictures of some rows of `ranked`: image, reference lines, predicted lines, and their errors."""
     names = rows["case"].tolist()
-    shown = samples.load(bench.dataset, bench.table, names)
-    reference = as_arrays(bench.reference, names)
+    shown = samples.load(test_set.dataset, test_set.cases, names)
+    reference = as_arrays(test_set.points, names)
     by_run = found[found["route"] == FOUND].set_index(["case", "seed"])
     predicted = by_run.loc[list(zip(rows["case"], rows["seed"])), POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
     notes = [_note(row, size is not None) for row, size in zip(rows.to_dict("records"), shown.spacings_mm)]
@@ -268,10 +226,10 @@ def _note(row: dict[str, Any], in_mm: bool) -> str:
     return ", ".join(said)
 
 
-def heatmaps_of(chosen: EvaluationParams, bench: Bench, trainings: Path, row: pd.Series) -> np.ndarray:
+def heatmaps_of(chosen: EvaluationParams, test_set: EvaluationSet, trainings: Path, row: pd.Series) -> np.ndarray:
     """Heatmaps of both lines of one case at native size: (2, H, W) float32."""
     weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
     model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
-    case = bench.table.set_index("case", drop=False).loc[row["case"]]
-    maps, mapping = trained_model.line_heatmaps(model, _image(bench, case))
+    case = test_set.cases.set_index("case", drop=False).loc[row["case"]]
+    maps, mapping = trained_model.line_heatmaps(model, _image(test_set, case))
     return geometry.to_native(maps, mapping)

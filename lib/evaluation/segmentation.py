@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import datasets, metrics, models
+from lib import metrics, models
 from lib.data import splits
-from lib.data.arrays import Arrays
+from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation import postprocessing, training_precision
 from lib.imaging import mask_files
@@ -25,29 +25,6 @@ STAGES = ("raw", "post")
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every run of a study is measured on.
-
-    Attributes:
-        table: the manifest.
-        folds: which case is tested when.
-        arrays: preprocessed cases, of which baselines are made.
-        dataset: reads images and reference masks.
-        folder: of 05_evaluation; predictions and models go below it.
-    """
-
-    table: pd.DataFrame
-    folds: pd.DataFrame
-    arrays: Arrays
-    dataset: datasets.Dataset
-    folder: Path
-
-    def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
-        """Where the predicted mask of a case lies."""
-        return mask_files.place(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What runs were measured to.
 
@@ -55,7 +32,7 @@ class Evaluation:
         table: the long table, a row a case x class x stage (COLUMNS).
         confusion: pixels by reference and predicted class, a row a run x stage x pair (CONFUSION_COLUMNS).
         choices: what validation chose, a row a run.
-        precision: what the precision of training would change, a row a case x class (rounding.MASK_COLUMNS).
+        precision: what the precision of training would change, a row a case x class (training_precision.MASK_COLUMNS).
     """
 
     table: pd.DataFrame
@@ -64,31 +41,31 @@ class Evaluation:
     precision: pd.DataFrame
 
 
-def evaluate_run(chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int) -> Evaluation:
+def evaluate_run(chosen: EvaluationParams, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:
     """Measures one trained network on its test fold, in float32, and writes the model with what its use needs.
 
     Args:
         chosen: the keys of 05_evaluation.
-        bench: cases and where predictions go.
+        test_set: cases and where predictions go.
         weights: model.safetensors of this run.
         fold, seed: of this run.
     """
     model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
-    parts = splits.parts(bench.folds, fold)
-    choice = choose_threshold(chosen, bench, model, parts["validation"])
+    parts = splits.parts(test_set.folds, fold)
+    choice = choose_threshold(chosen, test_set, model, parts["validation"])
     threshold = choice["threshold"]
-    write_model(chosen, bench, weights, fold, seed, threshold)
+    write_model(chosen, test_set, weights, fold, seed, threshold)
     run = {"fold": fold, "seed": seed}
 
     def measure(each: Predicted) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, Any]]]:
         stages = predicted_stages(chosen, each.row, each.probability, threshold)
         for stage, mask in stages.items():
-            mask_files.write(bench.predicted(stage, fold, seed, each.row["case"]), mask)
+            mask_files.write(test_set.predicted(stage, fold, seed, each.row["case"]), mask)
         found = {stage: metrics.confusion(each.reference, mask, len(chosen.classes)) for stage, mask in stages.items()}
         key = {"case": each.row["case"], "subject": each.row["subject"]} | run
         return key, found, _precision_rows(chosen, model, each, stages["post"], threshold, key)
 
-    of_cases = list(trained_model.in_threads(measure, predicted(bench, model, parts["test"], as_trained=True)))
+    of_cases = list(trained_model.in_threads(measure, predicted(test_set, model, parts["test"], as_trained=True)))
     measured = [
         key | {"class": name, "stage": stage, **each}
         for key, found, _ in of_cases
@@ -121,13 +98,13 @@ class Predicted:
     as_trained: np.ndarray | None
 
 
-def predicted(bench: Bench, model: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:
+def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:
     """Cases one after the other, predicted from their files at native size; the next files are read meanwhile."""
-    rows = bench.table.set_index("case", drop=False).loc[names].to_dict("records")
+    rows = test_set.cases.set_index("case", drop=False).loc[names].to_dict("records")
     rough = trained_model.as_trained(model) if as_trained else model
 
     def read(row: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        return row, *samples.read_case(bench.dataset, row)
+        return row, *samples.read_case(test_set.dataset, row)
 
     for row, image, reference in trained_model.in_threads(read, rows):
         other = None if rough.precision == model.precision else trained_model.probability(rough, image)
@@ -135,7 +112,7 @@ def predicted(bench: Bench, model: Model, names: list[str], as_trained: bool = F
 
 
 def write_model(
-    chosen: EvaluationParams, bench: Bench, weights: Path, fold: int, seed: int, threshold: float | None
+    chosen: EvaluationParams, test_set: EvaluationSet, weights: Path, fold: int, seed: int, threshold: float | None
 ) -> None:
     """Writes a run's weights with all that their use needs: models/<run>.safetensors."""
     use = {
@@ -143,7 +120,7 @@ def write_model(
         "flip_average": chosen.flip_average,
         "postprocessing": postprocessing.describe(chosen),
     }
-    models.complete(weights, bench.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
+    models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
 
 
 def _precision_rows(
@@ -194,16 +171,16 @@ def confusion_rows(pooled: dict[str, np.ndarray], classes: list[str], fold: int,
     return pd.DataFrame(rows, columns=CONFUSION_COLUMNS)
 
 
-def evaluate_all(chosen: EvaluationParams, bench: Bench, trainings: Path) -> Evaluation:
+def evaluate_all(chosen: EvaluationParams, test_set: EvaluationSet, trainings: Path) -> Evaluation:
     """Measures every run of a study.
 
     Args:
         chosen: the keys of 05_evaluation; its folds and seeds name the runs.
-        bench: cases and where predictions go.
+        test_set: cases and where predictions go.
         trainings: folder of 04_training.
     """
     runs = [
-        evaluate_run(chosen, bench, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+        evaluate_run(chosen, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
         for fold in chosen.folds
         for seed in chosen.seeds
     ]
@@ -217,7 +194,9 @@ def class_rows(counts: np.ndarray, classes: list[str]) -> dict[str, dict[str, An
     return {name: {**vars(each), "dice": each.dice, "iou": each.iou} for name, each in overlaps.items()}
 
 
-def choose_threshold(chosen: EvaluationParams, bench: Bench, model: Model, names: list[str]) -> dict[str, Any]:
+def choose_threshold(
+    chosen: EvaluationParams, test_set: EvaluationSet, model: Model, names: list[str]
+) -> dict[str, Any]:
     """The foreground probability with the best mean score over validation cases, after post-processing.
 
     A case scores its Dice at native size; one whose reference is empty scores 1 if nothing is predicted and 0
@@ -237,7 +216,7 @@ def choose_threshold(chosen: EvaluationParams, bench: Bench, model: Model, names
         ]
         return [score(each.reference, mask) for mask in cut]
 
-    means = np.mean(list(trained_model.in_threads(measure, predicted(bench, model, names))), axis=0)
+    means = np.mean(list(trained_model.in_threads(measure, predicted(test_set, model, names))), axis=0)
     best = max(range(len(means)), key=lambda i: (means[i], -abs(chosen.threshold_candidates[i] - 0.5)))
     return {
         "threshold": chosen.threshold_candidates[best],
@@ -259,14 +238,14 @@ def ranked(table: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
     return ordered.drop_duplicates(["case", "seed"]).reset_index(drop=True)
 
 
-def overlays(bench: Bench, rows: pd.DataFrame, stage: str = "post") -> list[samples.Overlay]:
+def overlays(test_set: EvaluationSet, rows: pd.DataFrame, stage: str = "post") -> list[samples.Overlay]:
     """Pictures of some rows of the long table: image, reference, prediction, the row's class and its Dice."""
-    shown = samples.load(bench.dataset, bench.table, rows["case"].tolist())
+    shown = samples.load(test_set.dataset, test_set.cases, rows["case"].tolist())
     predicted = [
-        mask_files.read(bench.predicted(stage, row["fold"], row["seed"], row["case"]))
+        mask_files.read(test_set.predicted(stage, row["fold"], row["seed"], row["case"]))
         for row in rows.to_dict("records")
     ]
-    if bench.dataset.volumes:
+    if test_set.dataset.volumes:
         predicted = [mask[at] for mask, at in zip(predicted, shown.slices)]
     notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
     return [
@@ -283,22 +262,22 @@ def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def probability_map(
-    chosen: EvaluationParams, bench: Bench, trainings: Path, case: pd.Series
+    chosen: EvaluationParams, test_set: EvaluationSet, trainings: Path, case: pd.Series
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image (H, W) uint8 and its probability of any foreground at native size, (H, W) float32.
 
     Args:
         chosen: the keys of 05_evaluation.
-        bench: cases and their arrays.
+        test_set: cases and their arrays.
         trainings: folder of 04_training.
         case: a row of the long table.
     """
     weights = trainings / files.run_name(case["fold"], case["seed"]) / "model.safetensors"
     model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
-    (found,) = predicted(bench, model, [case["case"]])
+    (found,) = predicted(test_set, model, [case["case"]])
     foreground = 1 - found.probability[0]
-    seen = samples.load(bench.dataset, bench.table, [case["case"]])
-    return seen.images[0], foreground[seen.slices[0]] if bench.dataset.volumes else foreground
+    seen = samples.load(test_set.dataset, test_set.cases, [case["case"]])
+    return seen.images[0], foreground[seen.slices[0]] if test_set.dataset.volumes else foreground
 
 
 def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int]) -> bool:

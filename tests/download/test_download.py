@@ -395,7 +395,7 @@ def test_a_file_that_an_archive_holds_as_well_is_refused(world, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lib import download, unpacking
+from lib.download import download, unpacking
 real = unpacking._copy
 written = []
 def copy(stream, file, most):
@@ -416,7 +416,7 @@ def test_a_killed_unpacking_is_never_taken_for_whole_and_begun_again(world):
     run = python(files.ROOT, "-c", KILLED, str(download_download.SOURCES), str(world.root))
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert not (world.root / "hc18").exists()
-    assert len(list((world.root / ".unpacking-hc18").rglob("*.png"))) == 5  # the last of them without a byte
+    assert len(list((world.root / ".writing-hc18").rglob("*.png"))) == 5  # the last of them without a byte
     world.download()
     assert world.left() == [".downloads", "hc18"]
     assert len(list((world.root / "hc18" / "training_set").iterdir())) == 10

@@ -9,7 +9,8 @@ import pytest
 
 from lib import datasets, metrics
 from lib.data.arrays import Arrays
-from lib.evaluation import baselines, segmentation
+from lib.data.evaluation_set import EvaluationSet
+from lib.evaluation import baselines
 from lib.imaging import geometry, mask_files
 from tests import builders
 from tests.builders import one_thread  # noqa: F401
@@ -153,20 +154,22 @@ def volume_bench(folder, volumes):
         preparation=builders.of_volumes(32, 32),
     )
     dataset = replace(datasets.DATASETS["lgg"], read_mask=lambda paths: mask_files.read(*paths))
-    return segmentation.Bench(table, folds, arrays, dataset, folder / "05_evaluation")
+    return EvaluationSet(table, folds, arrays, dataset, folder / "05_evaluation")
 
 
 def test_the_bright_level_is_the_first_that_leaves_all_tissue_below(tmp_path):
     bench = volume_bench(tmp_path, [drawn(5, slice(1, 4), tissue=1.1), drawn(6, slice(2, 4), tissue=0.3)])
-    assert baselines.bright_level(bench, ["v0", "v1"]) == 1.25  # levels are a quarter apart
-    assert baselines.bright_level(bench, ["v1"]) == 0.5
+    assert (
+        baselines.bright_level(bench.arrays, bench.dataset.shown_channel, ["v0", "v1"]) == 1.25
+    )  # levels are a quarter apart
+    assert baselines.bright_level(bench.arrays, bench.dataset.shown_channel, ["v1"]) == 0.5
 
 
 def test_volumes_without_lesion_have_no_say_in_the_bright_level(tmp_path):
     without = drawn(5, slice(0, 0), speck=np.s_[1:4, 5:9, 5:9])
     bench = volume_bench(tmp_path, [without, drawn(6, slice(2, 4), tissue=0.3)])
-    assert baselines.bright_level(bench, ["v0", "v1"]) == 0.5
-    assert baselines.bright_level(bench, ["v0"]) == baselines.BRIGHT_LEVELS[-1]
+    assert baselines.bright_level(bench.arrays, bench.dataset.shown_channel, ["v0", "v1"]) == 0.5
+    assert baselines.bright_level(bench.arrays, bench.dataset.shown_channel, ["v0"]) == baselines.BRIGHT_LEVELS[-1]
 
 
 def test_of_what_is_bright_the_largest_part_is_the_lesion_wherever_a_speck_is(tmp_path):

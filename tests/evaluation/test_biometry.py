@@ -6,6 +6,7 @@ import pytest
 
 from lib import datasets
 from lib.data import cases, splits
+from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import landmark_tables
 from lib.evaluation import biometry
 from lib.imaging import ellipse, head_points, image_files, mask_files, shapes
@@ -70,8 +71,9 @@ def bench_of(written, folder, table=None, change=as_drawn, tested=None, **keys):
     manifest, folds = written
     tested = masks_of(folds) if tested is None else tested
     chosen = builders.step_params("06_biometry", **({"hc_range_mm": [10.0, 400.0]} | keys))
-    predicted = predictions(folder, tested, change)
-    return biometry.Bench(chosen, manifest if table is None else table, folds, HC18, predicted, tested)
+    predictions(folder / "predictions", tested, change)
+    test_set = EvaluationSet(manifest if table is None else table, folds, None, HC18, folder)
+    return biometry.Predictions(chosen, test_set, tested)
 
 
 def measure(written, folder, table=None, change=as_drawn, tested=None, **keys):
@@ -169,7 +171,7 @@ def test_without_any_pixel_size_there_is_no_row(written, tmp_path):
 def test_where_the_study_names_no_head_nothing_is_measured_and_no_mask_is_read(written, tmp_path):
     table, folds = written
     chosen = builders.step_params("06_biometry", head_classes=[])
-    bench = biometry.Bench(chosen, table, folds, HC18, tmp_path / "nowhere", masks_of(folds))
+    bench = biometry.Predictions(chosen, EvaluationSet(table, folds, None, HC18, tmp_path / "nowhere"), masks_of(folds))
     heads = biometry.find_heads(bench)
     measured = biometry.measure_all(bench, heads)
     assert measured.empty
@@ -369,7 +371,8 @@ def test_a_head_without_an_ellipse_has_no_ends(written, tmp_path):
 
 def test_a_mask_that_cannot_be_read_is_an_error_and_no_missed_head(written, tmp_path):
     bench = bench_of(written, tmp_path)
-    bench.predicted(bench.tested.iloc[0].to_dict()).write_bytes(b"no picture")
+    row = bench.tested.iloc[0]
+    bench.test_set.predicted(row["stage"], row["fold"], row["seed"], row["case"]).write_bytes(b"no picture")
     with pytest.raises(ValueError, match="cannot be read as an image"):
         biometry.find_heads(bench)
 
@@ -410,7 +413,7 @@ def landmark_bench(found, table=None, **keys):
     chosen = builders.step_params("06_biometry", landmarks="multicentre", **({"hc_range_mm": [10.0, 400.0]} | keys))
     tested = found.assign(stage="post")[["case", "fold", "seed", "stage"]].drop_duplicates()
     table = manifest_of() if table is None else table
-    return biometry.Bench(chosen, table, FOLDS, HC18, "nowhere", tested, found, REFERENCE)
+    return biometry.Predictions(chosen, EvaluationSet(table, FOLDS, None, HC18, "nowhere", REFERENCE), tested, found)
 
 
 def measure_landmarks(found, table=None, **keys):
@@ -518,11 +521,8 @@ def test_guesses_stand_once_in_the_agreement_however_many_seeds():
 
 
 @pytest.mark.parametrize(("kind", "route"), [("none", "ellipse"), ("multicentre", "landmark")])
-def test_a_bench_is_read_from_what_01_and_05_wrote(kind, route, tmp_path):
-    verified, evaluated = tmp_path / "01", tmp_path / "05"
-    files.write_csv(verified / "cases.csv", manifest_of(fold_group="a", image="a.png", sha256="0"))
-    files.write_csv(verified / "folds.csv", FOLDS)
-    files.write_csv(verified / "points.csv", REFERENCE)
+def test_predictions_are_read_as_05_wrote_them(kind, route, tmp_path):
+    evaluated = tmp_path / "05"
     files.write_csv(evaluated / "points.csv", found_of(("a", 0, "landmark", A), ("a", 0, "mean shape", A)))
     regions = pd.DataFrame({"case": ["a", "a"], "fold": 0, "seed": 0, "stage": ["raw", "post"], "class": "head"})
     files.write_csv(evaluated / "cases.csv", pd.concat([regions, regions.assign(**{"class": "other"})]))
@@ -532,7 +532,8 @@ def test_a_bench_is_read_from_what_01_and_05_wrote(kind, route, tmp_path):
             mask_files.place(evaluated / "predictions", stage, 0, 0, "a", is_volume=False), region.astype(np.uint8)
         )
     chosen = builders.step_params("06_biometry", landmarks=kind)
-    bench = biometry.open_bench(chosen, HC18, verified, evaluated)
+    manifest, points = manifest_of(fold_group="a", image="a.png", sha256="0"), None if kind == "none" else REFERENCE
+    bench = biometry.read_predictions(chosen, EvaluationSet(manifest, FOLDS, None, HC18, evaluated, points))
     assert bench.tested.values.tolist() == [["a", 0, 0, s] for s in (("raw", "post") if kind == "none" else ("post",))]
     assert biometry.points_of(biometry.find_heads(bench))["route"].iloc[0] == route
 
@@ -549,10 +550,10 @@ def volume_bench(folder, predicted, reference, **columns):
     chosen = builders.step_params("06_biometry", head_classes=[], classes=["background", "lesion"])
     tested = pd.DataFrame([{"case": "a", "fold": 0, "seed": 0, "stage": stage} for stage in predicted])
     for stage, mask in predicted.items():
-        mask_files.write(mask_files.place(folder, stage, 0, 0, "a", is_volume=True), mask)
+        mask_files.write(mask_files.place(folder / "predictions", stage, 0, 0, "a", is_volume=True), mask)
     table = manifest_of(slices=3, **({"spacing_slice_mm": 5.0, "image": str(place), "mask": str(place)} | columns))
     table = builders.hashed(table)
-    return biometry.Bench(chosen, table, FOLDS, dataset, folder, tested)
+    return biometry.Predictions(chosen, EvaluationSet(table, FOLDS, None, dataset, folder), tested)
 
 
 def block(voxels, shape=(3, 4, 5)):

@@ -9,6 +9,7 @@ import torch
 
 from lib import datasets, models
 from lib.data import arrays, splits
+from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation import biometry, landmarks
 from lib.imaging import geometry, head_points, heatmaps
@@ -58,15 +59,15 @@ def bench_of(spacing_mm=TALL_PIXELS, folder=Path("none"), **changes):
         fingerprint="drawn",
         preparation=builders.of_images(*NETWORK) | {"heatmap_sigma": SIGMA, "heatmap_sigma_unit": "pixels"},
     )
-    given = {"table": table, "folds": folds, "arrays": prepared, "dataset": datasets.DATASETS["hc18"]}
-    given |= {"reference": reference, "folder": folder / "05_evaluation"}
+    given = {"cases": table, "folds": folds, "arrays": prepared, "dataset": datasets.DATASETS["hc18"]}
+    given |= {"points": reference, "folder": folder / "05_evaluation"}
     if folder.is_dir():
         for place, name in enumerate(NAMES):
             builders.save_png(folder / f"{name}.png", np.full(NATIVE, GREY * place, np.uint8))
         for run in (files.run_name(fold, seed) for fold in (0, 1, 2) for seed in (0, 3)):
             builders.write_weights(folder / run / "model.safetensors", prepared.preparation, out_channels=2)
-        given["table"] = builders.hashed(table)
-    return landmarks.Bench(**(given | changes))
+        given["cases"] = builders.hashed(table)
+    return EvaluationSet(**(given | changes))
 
 
 def chosen(**changes):
@@ -114,7 +115,7 @@ def test_perfect_heatmaps_give_back_the_native_points_within_a_tenth_of_a_pixel(
     found, _ = landmarks.find_all(chosen(folds=[0, 1, 2]), bench, tmp_path)
     ours = found[found["route"] == "landmark"]
     assert ours["case"].tolist() == NAMES
-    native = head_points.as_arrays(bench.reference, NAMES)
+    native = head_points.as_arrays(bench.points, NAMES)
     assert ours[head_points.POINT_COLUMNS].to_numpy().reshape(-1, 4, 2) == pytest.approx(native, abs=0.1)
     assert ours[["confidence_ofd", "confidence_bpd"]].min(axis=None) > 0.8  # the highest pixel lies beside the peak
 
@@ -127,7 +128,7 @@ def test_every_test_case_has_a_row_for_each_route_and_seed(shown, tmp_path):
     assert len(found) == 4 * 2 * 3
     assert not found.duplicated(["case", "seed", "route"]).any()
     assert set(found["case"]) == {*NAMES[:2], *NAMES[4:]}
-    assert (found["subject"] == found["case"].map(bench.table.set_index("case")["subject"])).all()
+    assert (found["subject"] == found["case"].map(bench.cases.set_index("case")["subject"])).all()
     long = landmarks.errors_of(bench, found)
     assert long.columns.tolist() == landmarks.ERROR_COLUMNS
     assert len(long) == 2 * len(found)
@@ -279,19 +280,9 @@ def test_without_a_pixel_size_errors_are_in_pixels_and_percent():
 
 
 def test_a_case_without_reference_points_is_refused():
-    bench = bench_of(reference=reference_table().iloc[1:])
+    bench = bench_of(points=reference_table().iloc[1:])
     with pytest.raises(ValueError, match=r"1 cases without one row of landmarks: \['000_HC'\]"):
         landmarks.errors_of(bench, found_of([head(0)], names=NAMES[:1]))
-
-
-def test_reference_points_are_read_as_01_wrote_them(tmp_path):
-    files.write_csv(tmp_path / "points.csv", reference_table())
-    pd.testing.assert_frame_equal(landmarks.read_reference(chosen(), tmp_path), reference_table())
-
-
-def test_a_study_that_learns_regions_is_sent_to_the_other_notebook(tmp_path):
-    with pytest.raises(ValueError, match=r"landmarks = 'none'.*05_evaluation.ipynb measures; expected a study of"):
-        landmarks.read_reference(chosen(landmarks="none"), tmp_path)
 
 
 # Loss
@@ -360,7 +351,7 @@ def test_heatmaps_of_a_case_are_shown_at_native_size(shown, tmp_path):
 def test_points_that_stand_in_the_manifest_s_order_are_not_mixed_up(shown, tmp_path):
     shown(perfect)
     bench = bench_of(folder=tmp_path)
-    mixed = bench_of(folder=tmp_path, reference=bench.reference.iloc[::-1].reset_index(drop=True))
+    mixed = bench_of(folder=tmp_path, points=bench.points.iloc[::-1].reset_index(drop=True))
     one, other = (
         landmarks.errors_of(each, landmarks.find_all(chosen(folds=[0, 1, 2]), each, tmp_path)[0])
         for each in (bench, mixed)

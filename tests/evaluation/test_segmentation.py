@@ -13,7 +13,7 @@ from lib import metrics, models, preprocessing
 from lib.data import cases
 from lib.datasets import samples
 from lib.evaluation import baselines, segmentation, training_precision
-from lib.evaluation.biometry import open_bench, references_of, shapes_of_all
+from lib.evaluation.biometry import read_predictions, references_of, shapes_of_all
 from lib.imaging import mask_files, preparation
 from lib.models import inference, trained_model
 from lib.report.summaries import dice, patients
@@ -99,7 +99,7 @@ def bench_of(tmp_path, monkeypatch):
 
 def choose(bench, candidates, *steps):
     chosen = builders.step_params("05_evaluation", threshold_candidates=candidates, postprocessing=list(steps))
-    names = bench.table["case"].tolist()
+    names = bench.cases["case"].tolist()
     return segmentation.choose_threshold(chosen, bench, builders.model(bench.arrays.preparation), names)
 
 
@@ -184,7 +184,7 @@ def test_the_threshold_is_chosen_after_post_processing(bench_of):
 def stages_of(bench, foreground, **keys):
     chosen = builders.step_params("05_evaluation", **keys)
     shown = np.stack([1 - foreground, foreground]).astype(np.float32)
-    return segmentation.predicted_stages(chosen, bench.table.iloc[0], shown, 0.5)
+    return segmentation.predicted_stages(chosen, bench.cases.iloc[0], shown, 0.5)
 
 
 def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_is_post_processed(bench_of):
@@ -210,7 +210,7 @@ def test_of_several_classes_the_most_probable_is_raw(bench_of):
     bench = bench_of([NOTHING], [NOTHING])
     shown = np.random.default_rng(0).dirichlet(np.ones(4), (32, 32)).transpose(2, 0, 1).astype(np.float32)
     chosen = builders.step_params("05_evaluation", postprocessing=[])
-    stages = segmentation.predicted_stages(chosen, bench.table.iloc[0], shown, None)
+    stages = segmentation.predicted_stages(chosen, bench.cases.iloc[0], shown, None)
     assert np.array_equal(stages["raw"], np.argmax(shown, axis=0))
     assert np.array_equal(stages["post"], stages["raw"])
 
@@ -261,7 +261,7 @@ def test_what_is_invented_on_an_empty_reference_is_counted_and_not_averaged(scre
 def test_the_claims_of_the_notebook_hold_for_a_study_with_empty_references(screened):
     measured = evaluate(screened, [0, 1, 2])
     assert segmentation.is_complete(measured.table, screened.folds, [0, 1, 2])
-    assert segmentation.counts_add_up(measured.table, screened.table)
+    assert segmentation.counts_add_up(measured.table, screened.cases)
     assert segmentation.dice_and_iou_agree(measured.table)
 
 
@@ -366,12 +366,10 @@ def one_changed(study):
 
 def test_a_reference_changed_with_equal_size_and_time_is_refused_by_name(study, one_changed):
     said = f"{one_changed} or its mask has changed since 01_data_verification; run that again"
-    dataset, verified, evaluated = study.bench.dataset, study.bench.folder.parent / "01", study.bench.folder
-    for name, table in (("cases.csv", study.table), ("folds.csv", study.folds)):
-        files.write_csv(verified / name, table)
+    dataset, evaluated = study.bench.dataset, study.bench.folder
     files.write_csv(evaluated / "cases.csv", study.measured.table)
     chosen = builders.step_params("05_evaluation", folds=[0, 1], device="cpu")
-    biometry = open_bench(builders.step_params("06_biometry"), dataset, verified, evaluated)
+    predictions = read_predictions(builders.step_params("06_biometry"), study.bench)
     worst = study.measured.table.head(1)
     prepared = preprocessing.Source(study.table, dataset, None, builders.step_params("02_preprocessing"))
     for use in (
@@ -379,8 +377,8 @@ def test_a_reference_changed_with_equal_size_and_time_is_refused_by_name(study, 
         lambda: segmentation.overlays(study.bench, worst),
         lambda: segmentation.probability_map(chosen, study.bench, study.trainings, worst.iloc[0]),
         lambda: baselines.baselines(chosen, study.bench),
-        lambda: references_of(biometry),
-        lambda: shapes_of_all(biometry),
+        lambda: references_of(predictions),
+        lambda: shapes_of_all(predictions),
         lambda: preprocessing.round_trip(prepared, study.bench.arrays, study.table["case"].tolist()),
     ):
         with pytest.raises(ValueError, match="since 01_data_verification") as caught:
@@ -533,7 +531,7 @@ def test_dice_of_four_patients_is_the_one_by_hand_and_absent_where_there_is_noth
 
 def test_the_mean_over_patients_counts_a_right_nothing_as_1_and_the_long_table_as_absent(volumes):
     bench, measured = volumes
-    row = patients.summary(measured.table, bench.table).set_index("stage").loc["post"]
+    row = patients.summary(measured.table, bench.cases).set_index("stage").loc["post"]
     assert row["dice_per_patient"] == pytest.approx((48 / 72 + 1 + 64 / 80 + 80 / 102) / 4)
     assert (row["n"], row["absent"]) == (4, 1)
     long = dice.per_class(measured.table).query("stage == 'post'").iloc[0]
@@ -544,7 +542,7 @@ def test_the_mean_over_patients_counts_a_right_nothing_as_1_and_the_long_table_a
 def test_a_dropped_end_slice_costs_a_fifth_of_one_patient_s_dice(volumes):
     bench, measured = volumes
     chosen = builders.step_params("02_preprocessing", image_size=[32, 32], end_slices_dropped=1)
-    lost = preprocessing.lost(preprocessing.Source(bench.table, bench.dataset, None, chosen), bench.arrays)
+    lost = preprocessing.lost(preprocessing.Source(bench.cases, bench.dataset, None, chosen), bench.arrays)
     (row,) = patients.end_slice_cost(measured.table, lost).to_dict("records")
     assert (row["lost_voxels"], row["cut_patients"]) == (16, 1)
     assert row["lost_percent"] == pytest.approx(100 * 16 / (48 + 48 + 42))
@@ -564,12 +562,12 @@ def test_a_volume_s_prediction_lies_in_one_file_with_a_page_a_native_slice(volum
 def test_the_claims_of_the_notebook_hold_for_volumes(volumes):
     bench, measured = volumes
     assert segmentation.is_complete(measured.table, bench.folds, [0, 1, 2])
-    assert segmentation.counts_add_up(measured.table, bench.table)
+    assert segmentation.counts_add_up(measured.table, bench.cases)
     assert segmentation.dice_and_iou_agree(measured.table)
 
 
 def prepared_of(bench, name):
-    volume, _ = samples.read_case(bench.dataset, bench.table.set_index("case").loc[name])
+    volume, _ = samples.read_case(bench.dataset, bench.cases.set_index("case").loc[name])
     return preparation.prepare(volume, bench.arrays.preparation)
 
 

@@ -61,8 +61,16 @@ def texts(figure: Figure) -> str:
     return " ".join(found)
 
 
+def seen(
+    images: list[np.ndarray], masks: list[np.ndarray], spacings_mm: list[tuple[float, float] | None] | None = None
+) -> samples.Samples:
+    """Cases a, b, … to be drawn."""
+    names = [chr(ord("a") + place) for place in range(len(images))]
+    return samples.Samples(names, images, masks, spacings_mm or [None] * len(images), [0] * len(images))
+
+
 def test_a_figure_with_images_is_a_png_and_another_an_svg(tmp_path: Path, image: np.ndarray, mask: np.ndarray) -> None:
-    shown = figures.samples([image], [mask], ["a"], CLASSES, [None])
+    shown = figures.samples(seen([image], [mask]), CLASSES)
     assert figures.save(shown, tmp_path / "with.dot").name == "with.dot.png"
     assert figures.save(figures.overfit([1.0, 0.5]), tmp_path / "without").name == "without.svg"
 
@@ -70,7 +78,7 @@ def test_a_figure_with_images_is_a_png_and_another_an_svg(tmp_path: Path, image:
 def test_equal_figures_are_equal_bytes(tmp_path: Path, image: np.ndarray, mask: np.ndarray) -> None:
     def draw() -> list[Figure]:
         return [
-            figures.samples([image, image], [mask, mask], ["a", "b"], CLASSES, [(0.2, 0.2), None]),
+            figures.samples(seen([image, image], [mask, mask], [(0.2, 0.2), None]), CLASSES),
             figures.dice_distribution(overlap_rows([(9, 1, 1), (0, 0, 5), (0, 4, 0)]), CLASSES),
             figures.bland_altman(measured(5)),
         ]
@@ -96,7 +104,7 @@ def test_equal_figures_are_equal_bytes(tmp_path: Path, image: np.ndarray, mask: 
 def test_a_person_s_matplotlibrc_changes_no_byte(tmp_path: Path, image: np.ndarray, mask: np.ndarray, foreign) -> None:
     def draw(folder: Path) -> list[bytes]:
         drawn = [
-            figures.samples([image, image], [mask, mask], ["a", "b"], CLASSES, [(0.2, 0.2), None]),
+            figures.samples(seen([image, image], [mask, mask], [(0.2, 0.2), None]), CLASSES),
             figures.dice_distribution(overlap_rows([(9, 1, 1), (0, 0, 5), (0, 4, 0)]), CLASSES),
             figures.bland_altman(measured(5)),
         ]
@@ -120,7 +128,7 @@ def test_a_class_has_one_colour_whatever_stands_beside_it() -> None:
 
 def test_every_sheet_has_the_width_of_the_printed_column(image: np.ndarray, mask: np.ndarray) -> None:
     for count in (1, 3, 6, 12):
-        sheet = figures.samples([image] * count, [mask] * count, ["x"] * count, CLASSES, [None] * count)
+        sheet = figures.samples(seen([image] * count, [mask] * count), CLASSES)
         assert sheet.get_figwidth() * 25.4 == pytest.approx(160)
 
 
@@ -136,13 +144,13 @@ def test_contours_of_a_reference_and_a_prediction_run_midway_between_pixels(
 
 def test_a_region_cut_by_the_frame_is_drawn_closed(image: np.ndarray) -> None:
     whole = np.ones((40, 60), np.uint8)
-    axes = figures.samples([image], [whole], ["a"], ["background", "head"], [None]).axes[0]
+    axes = figures.samples(seen([image], [whole]), ["background", "head"]).axes[0]
     line = axes.collections[0].get_paths()[0].vertices
     assert line.max(axis=0) == pytest.approx([59.5, 39.5])
 
 
 def test_a_scale_bar_is_a_round_number_of_millimetres_long(image: np.ndarray, mask: np.ndarray) -> None:
-    axes = figures.samples([image], [mask], ["a"], CLASSES, [(0.4, 0.5)]).axes[0]
+    axes = figures.samples(seen([image], [mask], [(0.4, 0.5)]), CLASSES).axes[0]
     left, right = axes.lines[0].get_xdata()
     assert axes.texts[0].get_text() == "10 mm"
     assert (right - left) * 0.5 == pytest.approx(10)
@@ -436,7 +444,7 @@ def test_jitter_is_even_and_the_same_each_time() -> None:
 def test_the_other_figures_are_drawn(image: np.ndarray, mask: np.ndarray, tmp_path: Path) -> None:
     shapes = pd.DataFrame({"layer": ["a", "b"], "channels": [4, 8], "rows": 8, "cols": 8, "parameters": [40, 300]})
     drawn = [
-        figures.preprocessing([image], [image[::2, ::2]], [mask], [mask[::2, ::2]], ["a"], CLASSES),
+        figures.preprocessing(seen([image], [mask]), seen([image[::2, ::2]], [mask[::2, ::2]]), CLASSES),
         figures.augmentations(np.stack([image] * 3), np.stack([mask] * 3), CLASSES, None),
         figures.feature_sizes(shapes),
         figures.probability(image, image / 255, "a"),

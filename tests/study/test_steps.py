@@ -80,12 +80,12 @@ def test_a_record_of_other_values_makes_the_step_run_again(finished):
 
 def test_changed_code_is_named_without_its_hash(finished, monkeypatch):
     monkeypatch.setattr(study_steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "3"})
-    assert study_steps.stale_reasons(MODEL, finished) == ["code lib.files changed"]
+    assert study_steps.stale_reasons(MODEL, finished) == ["code lib.study.files changed"]
 
 
 def test_a_module_that_is_newly_reached_or_no_longer_is_a_change(finished, monkeypatch):
     monkeypatch.setattr(study_steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.new": "2"})
-    assert study_steps.stale_reasons(MODEL, finished) == ["code lib.files changed", "code lib.new changed"]
+    assert study_steps.stale_reasons(MODEL, finished) == ["code lib.new changed", "code lib.study.files changed"]
 
 
 def test_a_missing_input_is_named(finished):
@@ -278,7 +278,7 @@ def test_all_causes_are_named_at_once(finished):
     assert study_steps.stale_reasons(MODEL, other) == [
         "key depth: 4 -> 3",
         "code 03_model.ipynb changed",
-        "code lib.files changed",
+        "code lib.study.files changed",
         "1 of its files changed or are gone: table.csv",
     ]
 
@@ -428,4 +428,4 @@ def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch)
     )
     own = study_steps.own_values(VERIFICATION, study)
     study_steps.write_record(VERIFICATION.folder("demo"), VERIFICATION, own, [], "cpu", before)
-    assert study_steps.stale_reasons(VERIFICATION, study) == ["code lib.files changed"]
+    assert study_steps.stale_reasons(VERIFICATION, study) == ["code lib.study.files changed"]

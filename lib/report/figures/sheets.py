@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.datasets.samples import LandmarkOverlay, Overlay
+from lib.datasets.samples import LandmarkOverlay, Overlay, Samples
 from lib.report.figures.style import (
     PREDICTED,
     REFERENCE,
@@ -35,19 +35,17 @@ def class_sheet(
 
 
 @styled
-def samples(images: Images, masks: Images, names: list[str], classes: list[str], spacings_mm: list[Spacing]) -> Figure:
-    """A sheet of (H, W) uint8 images with their reference contours."""
-    return class_sheet(images, masks, names, classes, spacings_mm)
+def samples(shown: Samples, classes: list[str]) -> Figure:
+    """A sheet of images with their reference contours."""
+    return class_sheet(shown.images, shown.masks, shown.names, classes, shown.spacings_mm)
 
 
 @styled
-def preprocessing(
-    native: Images, network: Images, native_masks: Images, network_masks: Images, names: list[str], classes: list[str]
-) -> Figure:
+def preprocessing(native: Samples, network: Samples, classes: list[str]) -> Figure:
     """Pairs of one case at native and at network size, with reference contours."""
-    pairs = [pair for both in zip(native, network) for pair in both]
-    masks = [mask for both in zip(native_masks, network_masks) for mask in both]
-    before = [name for one in names for name in (one, "network")]
+    pairs = [pair for both in zip(native.images, network.images) for pair in both]
+    masks = [mask for both in zip(native.masks, network.masks) for mask in both]
+    before = [name for one in native.names for name in (one, "network")]
     titles = [f"{text}\n{image.shape[0]} × {image.shape[1]}" for text, image in zip(before, pairs)]
     return class_sheet(pairs, masks, titles, classes)
 
