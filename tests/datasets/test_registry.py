@@ -306,7 +306,7 @@ def test_a_case_without_a_row_of_truth_stops(phantoms, tmp_path):
     files.write_csv(folder / datasets.TRUTH, truth[truth["case"] != "001_HC"])
     found, findings = datasets.find_cases(datasets.DATASETS["phantom_hc18"], folder, [])
     assert "001_HC" not in [case.name for case in found]
-    assert [(f.severity, f.check, f.case) for f in findings] == [("stop", "missing truth", "001_HC")]
+    assert [(f.severity, f.check.name, f.case) for f in findings] == [("stop", "missing truth", "001_HC")]
 
 
 def test_a_published_data_set_needs_no_truth(phantoms):

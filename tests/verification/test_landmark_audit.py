@@ -29,7 +29,7 @@ def write(folder, *lines, header=MULTICENTRE, set_name="HC18"):
 
 
 def severities(findings):
-    return [(finding.severity, finding.check, finding.case) for finding in findings]
+    return [(finding.severity, finding.check.name, finding.case) for finding in findings]
 
 
 # Reading

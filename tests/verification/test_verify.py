@@ -12,6 +12,7 @@ from PIL import Image
 
 from lib import datasets
 from lib.data import cases, splits
+from lib.data.cases import Check, Finding
 from lib.datasets.landmark_tables import CHALLENGE_FILE
 from lib.imaging import head_points, image_files
 from lib.study import files, params
@@ -618,7 +619,7 @@ def test_the_mean_area_of_a_group_is_over_references_that_show_something(tmp_pat
 
 def test_the_claim_names_what_stops_the_study():
     findings = cases.findings_table(
-        [cases.Finding("stop", "missing image", "a", "x", "y"), cases.Finding("note", "b", "c", "d", "e")]
+        [Finding("stop", Check("missing image"), "a", "x", "y"), Finding("note", Check("b"), "c", "d", "e")]
     )
     assert overview.stop_claim(findings) == "no finding stops the study\n    a: missing image (found x)"
     assert overview.stop_claim(findings.iloc[1:]) == "no finding stops the study"
@@ -626,6 +627,7 @@ def test_the_claim_names_what_stops_the_study():
 
 def test_findings_are_counted_by_check_the_grave_ones_first():
     findings = cases.findings_table(
-        [cases.Finding("note", "b", name, "", "") for name in "xyz"] + [cases.Finding("stop", "z", "x", "", "")]
+        [Finding("note", Check("b"), name, "", "") for name in "xyz"]
+        + [Finding("stop", Check("z", "mend it"), "x", "", "")]
     )
-    assert overview.count_findings(findings).values.tolist() == [["stop", "z", 1], ["note", "b", 3]]
+    assert overview.count_findings(findings).values.tolist() == [["stop", "z", 1, "mend it"], ["note", "b", 3, ""]]
