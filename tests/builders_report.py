@@ -9,6 +9,7 @@ from pypdf import PdfReader
 
 from lib import datasets
 from lib.data import cases, splits
+from lib.datasets import lgg
 from lib.evaluation import biometry, comparison, landmarks, training_precision
 from lib.imaging import head_points
 from lib.report import build, figures, tables
@@ -64,9 +65,9 @@ def manifest_of(study: params.Study) -> pd.DataFrame:
 
 
 def findings_of(study: params.Study) -> pd.DataFrame:
-    found = [cases.Finding("warn", "HC differs", "case03", 'a "quoted" #name', "within $0.5 mm")]
+    found = [cases.Finding("warn", cases.Check("HC differs"), "case03", 'a "quoted" #name', "within $0.5 mm")]
     if is_of_volumes(study):
-        about = ("note", "sequence replaced by FLAIR")
+        about = ("note", lgg.REPLACED_BY_FLAIR)
         found += [cases.Finding(*about, f"case{index:02d}", "post-contrast", "its own") for index in (4, 5, 6)]
     return cases.findings_table(found)
 

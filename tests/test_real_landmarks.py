@@ -73,7 +73,7 @@ def test_points_set_by_hand_elsewhere_pass_the_checks_that_need_no_outline(set_n
     figures, findings = landmark_audit.audit(table, table[["case"]].assign(**sizes, **spacing), {})
     assert [finding for finding in findings if finding.severity == "stop"] == []
     assert (figures["bpd_over_ofd"] <= 1).all()
-    short = [finding.case for finding in findings if finding.check == "line too short"]
+    short = [finding.case for finding in findings if finding.check.name == "line too short"]
     assert len(short) == {"FP": 3, "UCL": 0}[set_name]  # lines of 2 to 8 pixels
 
 
@@ -82,7 +82,7 @@ def test_hc18_s_points_pass_but_for_one_head_that_the_frame_cuts(of_hc18):
     assert len(figures) == 640
     assert (figures["fit"] == "as named").all()
     # Its outline is open, and the publisher's ellipse was fitted to what is left of it.
-    assert [(finding.severity, finding.check, finding.case) for finding in findings] == [
+    assert [(finding.severity, finding.check.name, finding.case) for finding in findings] == [
         ("warn", "end off the outline", "186_HC")
     ]
 
@@ -109,8 +109,8 @@ def test_hc18_s_points_are_the_ends_of_the_fitted_ellipses_to_the_rounding(of_hc
 
 def test_the_role_challenge_s_points_stop_the_study_in_words_and_figures(of_challenge):
     figures, findings = of_challenge
-    said = {finding.check: finding for finding in findings}
-    stops = {finding.check for finding in findings if finding.severity == "stop"}
+    said = {finding.check.name: finding for finding in findings}
+    stops = {finding.check.name for finding in findings if finding.severity == "stop"}
     assert stops == {
         "BPD longer than OFD",
         "BPD and OFD swapped",
@@ -135,7 +135,7 @@ def test_exchanged_the_role_challenge_s_columns_would_still_stop_the_study(at_ha
     table[head_points.POINT_COLUMNS] = head_points.as_arrays(table, names)[:, [2, 3, 0, 1]].reshape(-1, 8)
     figures, findings = landmark_audit.audit(table, *at_hand)
     assert (figures["fit"] == "as named").sum() == 249
-    stops = {finding.check for finding in findings if finding.severity == "stop"}
+    stops = {finding.check.name for finding in findings if finding.severity == "stop"}
     assert {"BPD longer than OFD", "lines along no axis", "end off the outline"} <= stops
 
 

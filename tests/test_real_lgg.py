@@ -32,14 +32,14 @@ def looked(found):
 def said(looked, check):
     """{patient: words} of one check; the patient by institution and number alone."""
     found = [(name, finding) for name, (_, _, findings) in looked.items() for finding in findings]
-    return {name[5:12]: finding.found for name, finding in found if finding.check == check}
+    return {name[5:12]: finding.found for name, finding in found if finding.check.name == check}
 
 
 def test_28_patients_of_five_institutions_are_found_whole(found):
     cases, findings = found
     assert Counter(case.stratum for case in cases) == {"CS": 8, "DU": 3, "EZ": 1, "FG": 2, "HT": 14}
     assert len({case.subject for case in cases}) == 28
-    assert [finding.check for finding in findings] == ["no pixel size"]
+    assert [finding.check.name for finding in findings] == ["no pixel size"]
     assert {(case.spacing_mm, case.slice_mm, case.shows) for case in cases} == {(None, None, "either")}
 
 
@@ -87,7 +87,9 @@ def test_lesions_in_a_last_slice_are_found_in_two_patients(looked):
         "FG_7634": "slice 27: 1381 of 24777 lesion voxels",
         "HT_7692": "slice 20: 240 of 3115 lesion voxels",
     }
-    severe = [finding.check for _, _, findings in looked.values() for finding in findings if finding.severity != "note"]
+    severe = [
+        finding.check.name for _, _, findings in looked.values() for finding in findings if finding.severity != "note"
+    ]
     assert severe == ["lesion in an end slice"] * 2
 
 

@@ -7,7 +7,7 @@ from lib.datasets import hc18
 from lib.imaging import image_files
 from lib.report import folder_check
 from lib.study import files
-from lib.verification import verify
+from lib.verification import rehosted, verify
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "hc18"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not there: HC18 is not part of the project")
@@ -105,4 +105,4 @@ def test_the_command_line_says_whose_images_these_are(patched):
     text, _ = folder_check.report_on(patched / "ultrasound_fetus")
     assert text.splitlines()[0].endswith("(Anitha), read as ultrasound_fetus, groups malignant")
     assert "are those of hc18 (HC18, fetal head circumference)" in text
-    assert folder_check.ADVICE["images of another data set"] in text
+    assert rehosted.IMAGES_OF_ANOTHER_DATA_SET.advice in text

@@ -32,7 +32,7 @@ CASE_COLUMNS = [
     "sha256",
 ]
 SEPARATOR = "|"  # between the files of one reference in the manifest
-FINDING_COLUMNS = ["severity", "check", "case", "found", "expected"]
+FINDING_COLUMNS = ["severity", "check", "case", "found", "expected", "advice"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,17 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Check:
+    """What is looked for in the data.
+
+    `advice` is what to do about a finding; "" where nothing needs to be done.
+    """
+
+    name: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
 class Finding:
     """Something that a reader of the data should know.
 
@@ -73,7 +84,7 @@ class Finding:
     """
 
     severity: Literal["stop", "warn", "note"]
-    check: str
+    check: Check
     case: str
     found: str
     expected: str
@@ -162,10 +173,11 @@ def read_points(path: Path) -> pd.DataFrame:
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Findings, the grave ones first, then by check and case."""
+    """Findings with the advice of their checks, the grave ones first, then by check and case."""
     order = {"stop": 0, "warn": 1, "note": 2}
-    rows = sorted(findings, key=lambda f: (order[f.severity], f.check, f.case))
-    return pd.DataFrame([vars(finding) for finding in rows], columns=FINDING_COLUMNS)
+    rows = sorted(findings, key=lambda f: (order[f.severity], f.check.name, f.case))
+    cells = [(f.severity, f.check.name, f.case, f.found, f.expected, f.check.advice) for f in rows]
+    return pd.DataFrame(cells, columns=FINDING_COLUMNS)
 
 
 def group_of(stratum: pd.Series) -> pd.Series:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data import cases
-from lib.data.cases import Case, Finding
+from lib.data.cases import Case, Check, Finding
 from lib.data.dataset import Dataset, Making
 from lib.datasets import brain_structures, busi, hc18, lgg, own, ultrasound_fetus
 from lib.datasets.phantoms import cache, write_images, write_landmarks, write_volumes
@@ -19,6 +19,8 @@ TRUTH = "truth.csv"  # beside a phantom: what its program knows of each case, an
 OWN = "own_"  # beginning of the name of one's own data sets, which need no entry here
 HEAD, BRAIN, LESION = ("background", "head"), ("background", "parenchyma", "csp", "lv"), ("background", "lesion")
 TUMOUR = ("background", "tumour")
+
+MISSING_TRUTH = Check("missing truth", "remove the phantom's folder; it is written again")
 
 
 def _phantom(
@@ -196,7 +198,7 @@ def find_cases(dataset: Dataset, folder: Path, groups: Sequence[str]) -> tuple[l
         return found, findings
     truth = files.read_csv(folder / TRUTH, ["case"]).set_index("case")
     unknown = [case.name for case in found if case.name not in truth.index]
-    findings += [Finding("stop", "missing truth", name, f"no row in {TRUTH}", "one row an image") for name in unknown]
+    findings += [Finding("stop", MISSING_TRUTH, name, f"no row in {TRUTH}", "one row an image") for name in unknown]
     return [_with_truth(case, truth.loc[case.name]) for case in found if case.name in truth.index], findings
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.cases import Case, Finding
+from lib.data import checks
+from lib.data.cases import Case, Check, Finding
 from lib.imaging import image_files
 
 GROUPS = ("trans-thalamic", "trans-ventricular", "trans-cerebellum", "diverse")
@@ -43,6 +44,13 @@ RANGES_MM = ((0.02, 1.0), (20.0, 450.0))  # of a table's second and third column
 
 Colour = tuple[int, int, int]
 Row = tuple[str, tuple[float, float] | None, float | None]  # of a table: image, (row, col) pixel size and HC in mm
+
+NAME_IN_TWO_GROUPS = Check("name in two groups", "remove one of the two, or rename it")
+EXPORT_NOT_READ = Check("export not read")
+MISSING_MASKS = Check("missing masks", "unpack the Segmentation or PASCAL export of this group, or leave the group out")
+UNREADABLE_NAME = Check("unreadable name", "rename the file as the publisher names files")
+PIXELS_NOT_SQUARE = Check("pixels are not square")
+DECIMAL_COMMA = Check("decimal comma")
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         raise ValueError(f"{folder}: nothing of {', '.join(absent)}; found {held}; expected folders {FOLDERS}")
     found: dict[str, Case] = {}
     expected = "its folder, or a study without it"
-    findings = [Finding("stop", "missing group", group, "no such folder", expected) for group in absent]
+    findings = [Finding("stop", checks.MISSING_GROUP, group, "no such folder", expected) for group in absent]
     for group in (each for each in GROUPS if each in groups and each not in absent):
         group_cases, group_findings = _read_group(folder, places, group)
         findings += group_findings
@@ -92,7 +100,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
             first = found.setdefault(_key(case.name), case)
             if first is not case:
                 both = f"{first.stratum} and {group}"
-                findings.append(Finding("stop", "name in two groups", first.name, both, "a name in one group"))
+                findings.append(Finding("stop", NAME_IN_TWO_GROUPS, first.name, both, "a name in one group"))
     return list(found.values()), findings
 
 
@@ -226,7 +234,9 @@ def _read_group(folder: Path, places: Sequence[Place], group: str) -> tuple[list
     chosen = min(masks, key=lambda place: EXPORTS.index(_export(place.path.parent.name)), default=None)
     best = max(images, key=lambda place: _fit(place, chosen.keys if chosen else place.keys))
     findings = [
-        Finding("note", "folder passed over", group, p.path.relative_to(folder).as_posix(), f"read: {best.path.name}")
+        Finding(
+            "note", checks.FOLDER_PASSED_OVER, group, p.path.relative_to(folder).as_posix(), f"read: {best.path.name}"
+        )
         for p in own
         if p.keys and p.kind in ("images", "other size") and p is not best
     ]
@@ -235,8 +245,8 @@ def _read_group(folder: Path, places: Sequence[Place], group: str) -> tuple[list
         return group_cases, findings + faults
     expected = "SegmentationClass/ of its Segmentation or PASCAL export"
     others = sorted({place.path.name for place in own if OTHER_EXPORT.search(_letters(place.path.name))})
-    findings += [Finding("note", "export not read", group, ", ".join(others), expected)] if others else []
-    return [], [*findings, Finding("stop", "missing masks", group, packed or "no such folder", expected)]
+    findings += [Finding("note", EXPORT_NOT_READ, group, ", ".join(others), expected)] if others else []
+    return [], [*findings, Finding("stop", MISSING_MASKS, group, packed or "no such folder", expected)]
 
 
 def _fit(images: Place, masks: set[str]) -> tuple[int, bool]:
@@ -273,20 +283,20 @@ def _pair(images: Place, masks: Place, rows: dict[str, Row], said: list[Finding]
             subject = _subject(images.group, name)
             found.append(Case(name, subject, image_of[key], mask, spacing, images.group, reference_mm=known))
     idle = [row[0] for key, row in rows.items() if key not in names] if images.group != "diverse" else []
-    warned = [Finding("warn", "row without a file", name, "in the table", "an image of that name") for name in idle]
+    warned = [Finding("warn", checks.ROW_WITHOUT_FILE, name, "in the table", "an image of that name") for name in idle]
     return found, findings + warned
 
 
 def _fault(group: str, name: str, has_image: bool, has_mask: bool, has_row: bool) -> Finding | None:
     """The gravest of what is missing; None for a whole case."""
     if not has_image:
-        return Finding("stop", "missing image", name, "a mask alone", "an image of that name")
+        return Finding("stop", checks.MISSING_IMAGE, name, "a mask alone", "an image of that name")
     if not has_mask:
-        return Finding("stop", "missing mask", name, "no file", "a file of that name in SegmentationClass/")
+        return Finding("stop", checks.MISSING_MASK, name, "no file", "a file of that name in SegmentationClass/")
     if not _subject(group, name):
         form = "010_2HC" if group == "diverse" else "Patient00001_Plane3_1_of_1"
-        return Finding("stop", "unreadable name", name, f"in {group}", f"such as {form}")
-    row = Finding("warn", "missing pixel size", name, "no row in the table", "a row; no millimetres without")
+        return Finding("stop", UNREADABLE_NAME, name, f"in {group}", f"such as {form}")
+    row = Finding("warn", checks.MISSING_PIXEL_SIZE, name, "no row in the table", "a row; no millimetres without")
     return None if has_row else row
 
 
@@ -312,13 +322,15 @@ def _read_sizes(folder: Path, places: Sequence[Place], images: Place) -> tuple[d
     tables = _tables(folder, places, group)
     if not tables:
         expected = HC18_TABLE if group == "diverse" else "a CSV with Pixel-Size in its name"
-        return {}, [Finding("warn", "missing pixel size", group, "no table", f"{expected}; no millimetres without")]
+        return {}, [
+            Finding("warn", checks.MISSING_PIXEL_SIZE, group, "no table", f"{expected}; no millimetres without")
+        ]
     if len({path.read_bytes() for path in tables}) > 1:
         raise ValueError(f"{' and '.join(map(str, tables))} differ; expected one table of pixel sizes")
     if group != "diverse" or RESIZED not in _letters("".join(images.path.parts[-2:])):
         return _read_table(tables[0], header, (1.0, 1.0))
     found = f"HC18 in 959x661: its pixel sizes times {DOWN:.4f} down, {ACROSS:.4f} across"
-    note = Finding("note", "pixels are not square", group, found, "native 800x540 is assumed for all")
+    note = Finding("note", PIXELS_NOT_SQUARE, group, found, "native 800x540 is assumed for all")
     rows, findings = _read_table(tables[0], header, (DOWN, ACROSS))
     return rows, [note, *findings]
 
@@ -332,7 +344,7 @@ def _read_table(path: Path, columns: Sequence[str], scale: tuple[float, float]) 
     for line, cells in lines:
         name, where = _stem(cells[first]), f"{path.name}, row {line}"
         if _key(name) in rows:
-            findings.append(Finding("stop", "two rows for one image", name, where, "one row an image"))
+            findings.append(Finding("stop", checks.TWO_ROWS_FOR_ONE_IMAGE, name, where, "one row an image"))
             continue
         # A cell too many comes of a decimal comma without quotes: sure only in the last column.
         texts = [",".join(cells[place:]) if any(cells[len(header) :]) else cells[place] for place in places]
@@ -340,12 +352,12 @@ def _read_table(path: Path, columns: Sequence[str], scale: tuple[float, float]) 
         for place, text, value, (low, high) in zip(places, texts, values, RANGES_MM):
             if value is None:
                 found = f'{where}, column "{header[place]}": "{text}"'
-                findings.append(Finding("stop", "unreadable number", name, found, f"mm, {low:g} to {high:g}"))
+                findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, found, f"mm, {low:g} to {high:g}"))
         pixel, hc = (*values, None)[:2]
         rows[_key(name)] = (name, None if pixel is None else (pixel * scale[0], pixel * scale[1]), hc)
         commas += None not in values and "," in "".join(texts)
     if commas:
-        findings.append(Finding("note", "decimal comma", path.name, f"in {commas} rows", "a point; read as one"))
+        findings.append(Finding("note", DECIMAL_COMMA, path.name, f"in {commas} rows", "a point; read as one"))
     return rows, findings
 
 

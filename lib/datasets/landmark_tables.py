@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from lib.data.cases import Finding
+from lib.data import checks
+from lib.data.cases import Check, Finding
 from lib.imaging.head_points import POINT_COLUMNS, POINTS
 
 SET_FILE, CHALLENGE_FILE = "Head.csv", "role_challenge_dataset_ground_truth.csv"
@@ -20,6 +21,9 @@ NAME, PIXEL_SIZE, SPLIT = "image_name", "px_to_mm_rate", "Split"
 XY_COLUMNS = [f"{point}_{axis}" for point in POINTS for axis in ("y", "x")]  # in the order of POINT_COLUMNS
 TABLE_COLUMNS = ["case", *POINT_COLUMNS, "px_to_mm", "published_split"]
 PIXEL_SIZE_RANGE_MM = (0.02, 1.0)
+
+ROW_WITHOUT_NAME = Check("row without a name", "write the image's name in the row, or remove the row")
+UNKNOWN_SPLIT = Check("unknown split", "mend the cell; until then the row has no split")
 
 
 def read(
@@ -46,7 +50,7 @@ def read(
         name = unicodedata.normalize("NFC", Path(row[NAME]).stem)
         where = f"{path.name}, row {line}"
         if not name or name in rows:
-            check = "two rows for one image" if name else "row without a name"
+            check = checks.TWO_ROWS_FOR_ONE_IMAGE if name else ROW_WITHOUT_NAME
             findings.append(Finding("stop", check, name or path.name, where, "one row an image, with its file's name"))
             continue
         wrong = len(findings)
@@ -93,7 +97,7 @@ def _about(row: dict[str, str], name: str, where: str, findings: list[Finding]) 
         size = _number(row, PIXEL_SIZE, name, where, findings, PIXEL_SIZE_RANGE_MM)
     split = row.get(SPLIT, "").lower()
     if split not in ("", "train", "test"):
-        findings.append(Finding("warn", "unknown split", name, f'{where}: "{row[SPLIT]}"', "Train, Test or nothing"))
+        findings.append(Finding("warn", UNKNOWN_SPLIT, name, f'{where}: "{row[SPLIT]}"', "Train, Test or nothing"))
         split = ""
     return size, split
 
@@ -117,5 +121,5 @@ def _number(
     hint = " (a decimal point?)" if "," in row[column] else ""
     expected = f"mm, {low:g} to {high:g}{hint}" if bounds else f"a number of pixels{hint}"
     found = f'{where}, column "{column}": "{row[column]}"'
-    findings.append(Finding("stop", "unreadable number", name, found, expected))
+    findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, found, expected))
     return float("nan")

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.data.cases import Case, Finding
+from lib.data import checks
+from lib.data.cases import Case, Check, Finding
 from lib.imaging import image_files
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
@@ -28,6 +29,25 @@ SPACING_TABLE = "spacing.csv"  # not the publisher's: for who has the DICOM head
 SPACING_COLUMNS = ("patient", "row_mm", "col_mm", "slice_mm")
 PIXEL_RANGE_MM, SLICE_RANGE_MM = (0.1, 5.0), (0.1, 20.0)
 Spacings = dict[str, tuple[float, float, float]]  # (row, col, slice) in mm by patient's folder
+
+UNKNOWN_FOLDER = Check(
+    "unknown folder", "remove it if it does not belong to the data set, or rename it as the publisher names patients"
+)
+TWO_FILES_OF_ONE_SLICE = Check("two files of one slice", "keep the right file")
+MISSING_SLICE_NUMBER = Check("missing slice number", "get the missing slices again, or exclude the patient")
+SLICE_WITHOUT_MASK = Check("slice without mask", "add the mask (black where nothing is), or exclude the patient")
+MASK_WITHOUT_SLICE = Check("mask without slice", "add the slice, or remove the mask if its number is the last")
+TOO_FEW_SLICES = Check("too few slices", "exclude the patient")
+ROW_WITHOUT_PATIENT = Check("row without a patient", "add the patient's folder, or mend the name in the row")
+TWO_ROWS_FOR_ONE_PATIENT = Check("two rows for one patient", "keep the right row")
+REPLACED_BY_FLAIR = Check("sequence replaced by FLAIR")
+CONSTANT_CHANNEL = Check("constant channel")
+LESION_IN_END_SLICE = Check(
+    "lesion in an end slice", "nothing, or end_slices_dropped: 0; dropped slices count as missed"
+)
+LESION_TOUCHES_FRAME = Check("lesion touches the frame")
+DARK_LESION = Check("dark lesion")
+NO_LESION = Check("no lesion")
 
 
 @dataclass(frozen=True)
@@ -72,7 +92,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
             findings += _listing_findings(path.name, listings[path])
         elif not path.name.startswith("."):
             expected = "such as TCGA_CS_4941_19960909"
-            findings.append(Finding("warn", "unknown folder", path.name, "left out", expected))
+            findings.append(Finding("warn", UNKNOWN_FOLDER, path.name, "left out", expected))
     spacings, more = _read_spacings(root, [path.name for path in listings])
     found = [_case(path, spacings) for path, listing in listings.items() if not _faults(path.name, listing)]
     return found, findings + more
@@ -122,15 +142,15 @@ def inspect(case: Case, image: np.ndarray, mask: np.ndarray) -> list[Finding]:
         image: (slices, H, W, 3) uint8.
         mask: (slices, H, W) uint8.
     """
-    said = [("note", "sequence replaced by FLAIR", *_replaced(image)), ("note", "constant channel", *_constant(image))]
+    said = [("note", REPLACED_BY_FLAIR, *_replaced(image)), ("note", CONSTANT_CHANNEL, *_constant(image))]
     if mask.any():
         said += [
-            ("warn", "lesion in an end slice", *_at_ends(mask)),
-            ("note", "lesion touches the frame", *_at_frame(mask)),
-            ("note", "dark lesion", *_dark(image[..., FLAIR], mask > 0)),
+            ("warn", LESION_IN_END_SLICE, *_at_ends(mask)),
+            ("note", LESION_TOUCHES_FRAME, *_at_frame(mask)),
+            ("note", DARK_LESION, *_dark(image[..., FLAIR], mask > 0)),
         ]
     else:
-        said.append(("note", "no lesion", f"none in {len(mask)} slices", "a lesion; Dice has no meaning without"))
+        said.append(("note", NO_LESION, f"none in {len(mask)} slices", "a lesion; Dice has no meaning without"))
     return [Finding(severity, check, case.name, found, expected) for severity, check, found, expected in said if found]
 
 
@@ -191,7 +211,7 @@ def _case(folder: Path, spacings: Spacings) -> Case:
 
 def _listing_findings(name: str, listing: Listing) -> list[Finding]:
     expected = f"{name}_<number>.tif and {name}_<number>_mask.tif"
-    foreign = [Finding("warn", "unknown file", name, f"{file}: left out", expected) for file in listing.foreign]
+    foreign = [Finding("warn", checks.UNKNOWN_FILE, name, f"{file}: left out", expected) for file in listing.foreign]
     return _faults(name, listing) + foreign
 
 
@@ -199,16 +219,16 @@ def _faults(name: str, listing: Listing) -> list[Finding]:
     """What keeps a patient from being read in order; every one stops the study."""
     images, masks = set(listing.images), set(listing.masks)
     numbers = images | masks
-    said = [("two files of one slice", both, "one") for both in listing.doubles]
+    said = [(TWO_FILES_OF_ONE_SLICE, both, "one") for both in listing.doubles]
     if numbers and (0 in numbers or max(numbers) != len(numbers)):
-        said.append(("missing slice number", f"slices {runs(numbers)}", f"1 to {max(numbers)} without a gap"))
+        said.append((MISSING_SLICE_NUMBER, f"slices {runs(numbers)}", f"1 to {max(numbers)} without a gap"))
     if images - masks:
-        said.append(("slice without mask", f"slices {runs(images - masks)}", f"{name}_{min(images - masks)}_mask.tif"))
+        said.append((SLICE_WITHOUT_MASK, f"slices {runs(images - masks)}", f"{name}_{min(images - masks)}_mask.tif"))
     if masks - images:
-        said.append(("mask without slice", f"masks {runs(masks - images)}", f"{name}_{min(masks - images)}.tif"))
+        said.append((MASK_WITHOUT_SLICE, f"masks {runs(masks - images)}", f"{name}_{min(masks - images)}.tif"))
     if len(numbers) < FEWEST_SLICES:
         expected = f"needs at least {FEWEST_SLICES} slices: without the end slices nothing is left"
-        said.append(("too few slices", f"{len(numbers)} slices", expected))
+        said.append((TOO_FEW_SLICES, f"{len(numbers)} slices", expected))
     return [Finding("stop", check, name, found, expected) for check, found, expected in said]
 
 
@@ -221,7 +241,9 @@ def _ordered(folder: Path) -> tuple[list[Path], list[Path]]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; expected a patient's")
     listing = list_slices(folder)
-    faults = [f"{each.check}: found {each.found}; expected {each.expected}" for each in _faults(folder.name, listing)]
+    faults = [
+        f"{each.check.name}: found {each.found}; expected {each.expected}" for each in _faults(folder.name, listing)
+    ]
     if faults:
         raise ValueError(f"{folder}: " + "; ".join(faults))
     return [listing.images[n] for n in sorted(listing.images)], [listing.masks[n] for n in sorted(listing.masks)]
@@ -284,7 +306,9 @@ def _read_spacings(root: Path, patients: list[str]) -> tuple[Spacings, list[Find
     path = root / SPACING_TABLE
     if not path.is_file():
         expected = "areas in pixels and volumes in voxels only"
-        return {}, [Finding("note", "no pixel size", root.name, f"none is published, no {SPACING_TABLE}", expected)]
+        return {}, [
+            Finding("note", checks.NO_PIXEL_SIZE, root.name, f"none is published, no {SPACING_TABLE}", expected)
+        ]
     spacings: Spacings = {}
     findings: list[Finding] = []
     seen: dict[str, str] = {}
@@ -292,10 +316,10 @@ def _read_spacings(root: Path, patients: list[str]) -> tuple[Spacings, list[Find
         at = f"{path.name}, row {line}"
         if patient not in patients:
             near = "".join(f" (nearest: {name})" for name in difflib.get_close_matches(patient, patients, 1, 0))
-            findings.append(Finding("warn", "row without a patient", patient, at, f"a patient's folder{near}"))
+            findings.append(Finding("warn", ROW_WITHOUT_PATIENT, patient, at, f"a patient's folder{near}"))
         elif patient in seen:
             findings.append(
-                Finding("stop", "two rows for one patient", patient, f"{seen[patient]} and row {line}", "one")
+                Finding("stop", TWO_ROWS_FOR_ONE_PATIENT, patient, f"{seen[patient]} and row {line}", "one")
             )
         else:
             seen[patient] = at
@@ -304,7 +328,7 @@ def _read_spacings(root: Path, patients: list[str]) -> tuple[Spacings, list[Find
                 spacings[patient] = tuple(numbers)  # type: ignore[assignment]
     lost = [name for name in patients if name not in seen]
     expected = "a row; no millimetres without"
-    findings += [Finding("warn", "missing pixel size", name, f"no row in {path.name}", expected) for name in lost]
+    findings += [Finding("warn", checks.MISSING_PIXEL_SIZE, name, f"no row in {path.name}", expected) for name in lost]
     return spacings, findings
 
 
@@ -336,5 +360,5 @@ def _number(text: str, column: str, patient: str, at: str, findings: list[Findin
     if low <= value <= high:
         return value
     expected = f"mm, {low:g} to {high:g}{' (a decimal point?)' * (',' in text)}"
-    findings.append(Finding("stop", "unreadable number", patient, f'{at}, column "{column}": "{text}"', expected))
+    findings.append(Finding("stop", checks.UNREADABLE_NUMBER, patient, f'{at}, column "{column}": "{text}"', expected))
     return None

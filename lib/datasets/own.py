@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data import cases
-from lib.data.cases import Case, Finding
+from lib.data import cases, checks
+from lib.data.cases import Case, Check, Finding
 from lib.imaging import image_files
 
 IMAGES, MASKS = ("images", "imgs", "train"), ("masks", "train_masks", "labels")
@@ -21,6 +21,12 @@ TABLE = "cases.csv"
 SPACINGS = ("spacing_mm", "spacing_row_mm", "spacing_col_mm")
 COLUMNS = ("name", "subject", *SPACINGS, "stratum")
 SPACING_RANGE_MM = (0.001, 10.0)
+
+TWO_MASKS_FOR_ONE_IMAGE = Check("two masks for one image", "keep the right file")
+UNUSABLE_NAME = Check("unusable name", "rename the file")
+ROW_WITHOUT_IMAGE = Check("row without an image", "add the image or remove the row")
+IMAGE_WITHOUT_ROW = Check("image without a row", "add a row, or the subject counts as unknown")
+SUBJECT_UNKNOWN = Check("subject unknown", "give the subject; images of one person in two folds leak")
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001
@@ -123,18 +129,20 @@ def _natural(name: str) -> list[tuple[str, int]]:
 def _fault(name: str, image: Path | None, masks: list[Path]) -> Finding | None:
     held = ", ".join(path.name for path in masks)
     if image is None:
-        return Finding("stop", "missing image", name, f"{held} alone", f"an image {name}")
+        return Finding("stop", checks.MISSING_IMAGE, name, f"{held} alone", f"an image {name}")
     if len(masks) != 1:
-        check = "two masks for one image" if masks else "missing mask"
+        check = TWO_MASKS_FOR_ONE_IMAGE if masks else checks.MISSING_MASK
         return Finding("stop", check, name, held or "no file", f"one mask, {name} or {name}_mask")
     if cases.SEPARATOR in name:
-        return Finding("stop", "unusable name", name, f'holds "{cases.SEPARATOR}"', "a name without it")
+        return Finding("stop", UNUSABLE_NAME, name, f'holds "{cases.SEPARATOR}"', "a name without it")
     return None
 
 
 def _unknown_files(folder: Path, known: dict[str, Path]) -> list[Finding]:
     names = {path.name for path in folder.iterdir() if path.name[0] != "."} - {path.name for path in known.values()}
-    return [Finding("warn", "unknown file", f"{folder.name}/{n}", "left out", "an image file") for n in sorted(names)]
+    return [
+        Finding("warn", checks.UNKNOWN_FILE, f"{folder.name}/{n}", "left out", "an image file") for n in sorted(names)
+    ]
 
 
 def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, dict[str, str]], list[Finding]]:
@@ -146,17 +154,19 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, dict[st
     for row in _read_table(table) if table else []:
         name = row["name"] if row["name"] in images else by_file.get(row["name"])
         if name is None:
-            findings.append(Finding("warn", "row without an image", row["name"], row["at"], "an image of that name"))
+            findings.append(Finding("warn", ROW_WITHOUT_IMAGE, row["name"], row["at"], "an image of that name"))
         elif name in rows:
-            findings.append(Finding("stop", "two rows for one image", name, f"{rows[name]['at']}, {row['at']}", "one"))
+            findings.append(
+                Finding("stop", checks.TWO_ROWS_FOR_ONE_IMAGE, name, f"{rows[name]['at']}, {row['at']}", "one")
+            )
         else:
             rows[name] = row
     if not any("subject" in row for row in rows.values()):
         expected = f"a column subject in {TABLE}; images of one person may now be in two folds"
-        findings.append(Finding("warn", "subjects unknown", folder.name, "each image counts as its own", expected))
+        findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
     lost, blank = set(images) - set(rows), [name for name, row in rows.items() if row.get("subject") == ""]
-    findings += [Finding("warn", "image without a row", n, f"not in {TABLE}", "a row") for n in sorted(lost) if table]
-    findings += [Finding("warn", "subject unknown", name, rows[name]["at"], "its subject") for name in blank]
+    findings += [Finding("warn", IMAGE_WITHOUT_ROW, n, f"not in {TABLE}", "a row") for n in sorted(lost) if table]
+    findings += [Finding("warn", SUBJECT_UNKNOWN, name, rows[name]["at"], "its subject") for name in blank]
     return rows, findings
 
 
@@ -198,7 +208,7 @@ def _spacing(name: str, row: dict[str, str], findings: list[Finding]) -> tuple[f
         except ValueError:
             numbers.append(float("nan"))
         if not SPACING_RANGE_MM[0] <= numbers[-1] <= SPACING_RANGE_MM[1]:
-            check, severity = ("unreadable number", "stop") if text else ("missing pixel size", "warn")
+            check, severity = (checks.UNREADABLE_NUMBER, "stop") if text else (checks.MISSING_PIXEL_SIZE, "warn")
             expected = f"mm, {SPACING_RANGE_MM[0]:g} to {SPACING_RANGE_MM[1]:g}{' (a decimal point?)' * (',' in text)}"
             findings.append(Finding(severity, check, name, f'{row["at"]}, column "{column}": "{text}"', expected))
             return None

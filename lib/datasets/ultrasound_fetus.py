@@ -13,7 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.data.cases import Case, Finding
+from lib.data import checks
+from lib.data.cases import Case, Check, Finding
 from lib.imaging import image_files, regions
 
 GROUPS = ("benign", "malignant", "normal")
@@ -25,6 +26,11 @@ LAYOUT = "train/, validation/, test/ with benign/, malignant/, normal/ and image
 LITTLE = 0.25  # share that filling adds, up to which a shape was no closed line; HC18's lines: over 0.9
 RAGGED = 4  # pixels of the frame between two places of a line that count as one
 THIN = 0.2  # half thickness over the root of the area: a disc 0.56, a filled 1:4 ellipse 0.28, a 50:1 line 0.07
+
+TWO_IMAGES_OF_ONE_NAME = Check("two images of one name", "keep the right file")
+MISSING_OUTLINE = Check("missing outline", "add the outline, or name the case in `exclude`")
+TWO_OUTLINES_FOR_ONE_IMAGE = Check("two outlines for one image", "keep the right file")
+OUTLINE_IN_ANOTHER_SPLIT = Check("outline in another split", "nothing: paired by name over all splits")
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
@@ -54,12 +60,14 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
             found += group_cases
             findings += group_findings
         elif group in groups:
-            findings.append(Finding("stop", "missing group", group, "no file in any split", f"train/{group}/1_HC.png"))
+            findings.append(
+                Finding("stop", checks.MISSING_GROUP, group, "no file in any split", f"train/{group}/1_HC.png")
+            )
         elif paths:
-            findings.append(Finding("note", "group not used", group, f"{len(paths)} files", "named in groups"))
+            findings.append(Finding("note", checks.GROUP_NOT_USED, group, f"{len(paths)} files", "named in groups"))
     hidden = "names hide the examination; the publisher's splits may share subjects"
     beside = "HC18 beside it as data/raw/hc18, so that verification can recover subjects"
-    findings.append(Finding("warn", "subjects unknown", folder.name, hidden, beside))
+    findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, hidden, beside))
     return found, findings
 
 
@@ -143,7 +151,7 @@ def _passed_over(folder: Path, root: Path) -> list[Finding]:
     others = [path for level in way for path in _folders(level) if path not in way and path not in splits]
     others += [path for split in splits for path in _folders(split) if path.name.casefold() not in GROUPS]
     names = [path.relative_to(folder).as_posix() for path in others]
-    return [Finding("note", "folder passed over", name, "not read", LAYOUT) for name in names]
+    return [Finding("note", checks.FOLDER_PASSED_OVER, name, "not read", LAYOUT) for name in names]
 
 
 def _split_folders(root: Path) -> list[Path]:
@@ -170,7 +178,9 @@ def _group_cases(paths: list[Path], root: Path, group: str) -> tuple[list[Case],
             named[f"{match[1]}_{match[2]}HC"][(match[3] or "").lower()].append(path)
         else:
             place = path.relative_to(root).as_posix()
-            findings.append(Finding("warn", "unknown file", place, "left out", "such as 1_HC.png, 1_HC_Annotation.png"))
+            findings.append(
+                Finding("warn", checks.UNKNOWN_FILE, place, "left out", "such as 1_HC.png, 1_HC_Annotation.png")
+            )
     found = []
     for stem in sorted(named, key=lambda stem: (int(stem.partition("_")[0]), stem)):
         images, outlines = named[stem][""], named[stem]["_annotation"] or named[stem]["_mask"]
@@ -187,13 +197,13 @@ def _fault(name: str, images: list[Path], outlines: list[Path], root: Path) -> F
     """What is wrong with the files of one name; of several faults the gravest."""
     files, stem = ", ".join(path.relative_to(root).as_posix() for path in (*images, *outlines)), name.partition("-")[2]
     if not images:
-        return Finding("stop", "missing image", name, f"{files} alone", f"{stem}.png")
+        return Finding("stop", checks.MISSING_IMAGE, name, f"{files} alone", f"{stem}.png")
     if len(images) > 1:
-        return Finding("stop", "two images of one name", name, files, "one image of a name over all splits")
+        return Finding("stop", TWO_IMAGES_OF_ONE_NAME, name, files, "one image of a name over all splits")
     if not outlines:
-        return Finding("stop", "missing outline", name, files, f"{stem}_Annotation.png in any split")
+        return Finding("stop", MISSING_OUTLINE, name, files, f"{stem}_Annotation.png in any split")
     if len(outlines) > 1:
-        return Finding("stop", "two outlines for one image", name, files, "one outline over all splits")
+        return Finding("stop", TWO_OUTLINES_FOR_ONE_IMAGE, name, files, "one outline over all splits")
     if _split_of(outlines[0]) != _split_of(images[0]):
-        return Finding("note", "outline in another split", name, files, "image and outline in one split")
+        return Finding("note", OUTLINE_IN_ANOTHER_SPLIT, name, files, "image and outline in one split")
     return None

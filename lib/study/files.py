@@ -24,7 +24,7 @@ NAME_COLUMNS = (
     *("dataset", "title", "twin", "twin_subject", "filename", "severity", "check"),
 )
 NOTE_COLUMNS = (
-    *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "what_to_do"),
+    *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "advice"),
     *("twin_classes", "pixel_hash", "perceptual", "published_split"),
 )
 READERS = 4  # files that are hashed at a time

@@ -9,7 +9,7 @@ import numpy as np
 
 from lib import datasets
 from lib.data import cases
-from lib.data.cases import Case, Finding
+from lib.data.cases import Case, Check, Finding
 from lib.imaging import ellipse, image_files
 from lib.verification import image_hash
 
@@ -17,6 +17,20 @@ HC_TOLERANCE_MM = 0.5  # of HC recomputed from the annotation against the publis
 QUICK_TOLERANCE_MM = 0.1  # within which moments are trusted; on whole HC18 heads they are 0.01 mm off
 NEAR_BORDER = 0.02  # of the shorter side: a reference whose edge comes nearer may be cut
 LOW_CONTRAST = 0.02  # of (inside - outside) / (inside + outside), without sign
+
+UNREADABLE = Check("unreadable", "get the file again, or name the case in `exclude`")
+SIZE_MISMATCH = Check(
+    "size mismatch", "image and mask belong to different pictures, or one was resized: get both again, or exclude"
+)
+EMPTY_MASK = Check("empty mask", "exclude the case, or mend the mask")
+MASK_OF_NORMAL_IMAGE = Check("mask of a normal image", "move the image to the group that it shows, or empty the mask")
+UNMEASURABLE_MASK = Check("unmeasurable mask", "look at the mask; exclude the case if it shows no whole head")
+LOSSY_MASK = Check("lossy mask", "save masks as PNG; borders are blurred, and each pixel was given the nearest colour")
+ZERO_AND_ONE = Check("0 and 1 instead of 0 and 255", "nothing: taken as the same")
+TOUCHES_FRAME = Check("touches the frame")
+NEAR_FRAME = Check("near the frame")
+CONTRAST_IS_LOW = Check("low contrast")
+HC_DIFFERS = Check("HC differs from its annotation", "look at both; pixel size or annotation is wrong")
 
 
 @dataclass(frozen=True)
@@ -41,21 +55,21 @@ def look(case: Case, dataset: datasets.Dataset) -> Look:
         image = dataset.read_image(case.image)
         mask = dataset.read_mask(case.mask, read=read)
     except ValueError as error:
-        return unusable(case, "unreadable", str(error), "a readable image and mask", audit(case, held)[0])
+        return unusable(case, UNREADABLE, str(error), "a readable image and mask", audit(case, held)[0])
     colours, findings = audit(case, held)
     seen = image[..., dataset.shown_channel] if dataset.volumes else image
     if seen.shape != mask.shape:
         found = f"image {seen.shape}, mask {mask.shape}"
-        return unusable(case, "size mismatch", found, "equal (rows, columns)", colours)
+        return unusable(case, SIZE_MISMATCH, found, "equal (rows, columns)", colours)
     if case.shows == "something" and not mask.any():
-        return unusable(case, "empty mask", "no pixel of any class", "at least one class", colours)
+        return unusable(case, EMPTY_MASK, "no pixel of any class", "at least one class", colours)
     if case.shows == "nothing" and mask.any():
         found = f"{int((mask > 0).sum())} pixels of a class"
-        return unusable(case, "mask of a normal image", found, "an empty mask", colours)
+        return unusable(case, MASK_OF_NORMAL_IMAGE, found, "an empty mask", colours)
     try:
         row = describe(case, seen, mask)
     except ValueError as error:
-        return unusable(case, "unmeasurable mask", str(error), "a mask that an ellipse fits", colours)
+        return unusable(case, UNMEASURABLE_MASK, str(error), "a mask that an ellipse fits", colours)
     findings += judge(case, row) + (dataset.inspect(case, image, mask) if dataset.inspect else [])
     return Look(row, findings, colours, alike(image, seen))
 
@@ -68,7 +82,7 @@ def alike(image: np.ndarray, seen: np.ndarray) -> image_hash.Likeness:
     return replace(image_hash.describe(middle), pixels=image_hash.pixel_hash(image))
 
 
-def unusable(case: Case, check: str, found: str, expected: str, colours: dict[tuple[int, ...], int]) -> Look:
+def unusable(case: Case, check: Check, found: str, expected: str, colours: dict[tuple[int, ...], int]) -> Look:
     """The look at a case that stops the study."""
     finding = Finding("stop", check, case.name, found, expected)
     return Look({"case": case.name}, [finding], colours, image_hash.Likeness("", 0, np.zeros(0)))
@@ -83,10 +97,9 @@ def audit(case: Case, held: dict[Path, np.ndarray]) -> tuple[dict[tuple[int, ...
         counted.update(own)
         if image_files.is_lossy(path):
             found = f"{path.name}: {len(own)} colours"
-            findings.append(Finding("warn", "lossy mask", case.name, found, "a lossless file; nearest colour taken"))
+            findings.append(Finding("warn", LOSSY_MASK, case.name, found, "a lossless file; nearest colour taken"))
         elif set(own) == {(0,), (1,)}:
-            check = "0 and 1 instead of 0 and 255"
-            findings.append(Finding("note", check, case.name, path.name, "0 and 255; taken as the same"))
+            findings.append(Finding("note", ZERO_AND_ONE, case.name, path.name, "0 and 255; taken as the same"))
     return dict(counted), findings
 
 
@@ -153,15 +166,14 @@ def judge(case: Case, row: dict[str, object]) -> list[Finding]:
     )
     found = []
     if gap == 0:
-        found.append(Finding("note", "touches the frame", case.name, "cut by the image's edge", "inside"))
+        found.append(Finding("note", TOUCHES_FRAME, case.name, "cut by the image's edge", "inside"))
     elif gap < NEAR_BORDER:
         said = f"{gap:.1%} of the shorter side away"
-        found.append(Finding("note", "near the frame", case.name, said, f"{NEAR_BORDER:.0%} or more"))
+        found.append(Finding("note", NEAR_FRAME, case.name, said, f"{NEAR_BORDER:.0%} or more"))
     if abs(contrast) < LOW_CONTRAST:
         said = f"{contrast:+.3f} from inside to outside"
-        found.append(Finding("note", "low contrast", case.name, said, f"{LOW_CONTRAST} or more, either way"))
+        found.append(Finding("note", CONTRAST_IS_LOW, case.name, said, f"{LOW_CONTRAST} or more, either way"))
     if abs(hc - published) > HC_TOLERANCE_MM:
         said = f"{hc:.2f} mm from the annotation, {published:.2f} mm published"
-        check = "HC differs from its annotation"
-        found.append(Finding("warn", check, case.name, said, f"within {HC_TOLERANCE_MM} mm"))
+        found.append(Finding("warn", HC_DIFFERS, case.name, said, f"within {HC_TOLERANCE_MM} mm"))
     return found

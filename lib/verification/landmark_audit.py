@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.data.cases import Finding
+from lib.data.cases import Check, Finding
 from lib.imaging import ellipse
 from lib.imaging.ellipse import Ellipse
 from lib.imaging.head_points import POINTS, as_arrays, line_lengths
@@ -13,17 +13,34 @@ FIT_LENGTH, FIT_TURN_DEG = 0.10, 25.0  # how far a line may be from an axis of t
 FITS = ("as named", "exchanged", "neither")
 NEARLY_ROUND = 0.90  # axis ratio above which an ellipse's axes have no sure direction
 FAR_OUTSIDE_PERCENT = 5.0  # of the image's shorter side; FP, whose heads the frame cuts, reaches 3
+
+MEND = "mend the row or exclude the case; where many are wrong, use another table"
+EXCHANGE = "exchange BPD and OFD in the row or exclude the case; where many are wrong, exchange them in the header"
+NO_LANDMARKS = Check("no landmarks", "add a row for each image; images without one are left out")
+ROWS_WITHOUT_IMAGE = Check("rows without an image")
+BPD_LONGER = Check("BPD longer than OFD", EXCHANGE)
+NOT_AT_RIGHT_ANGLES = Check("lines not at right angles", MEND)
+NO_COMMON_MIDDLE = Check("lines without a common middle", MEND)
+LINE_TOO_SHORT = Check("line too short", MEND)
+POINT_OUTSIDE = Check("point outside the image", f"nothing where the frame cuts the head; else {MEND}")
+PIXEL_SIZE_DIFFERS = Check(
+    "pixel size differs", "find out which is right; millimetres are computed with that of the data set"
+)
+END_OFF_OUTLINE = Check("end off the outline", MEND)
+SWAPPED = Check("BPD and OFD swapped", EXCHANGE)
+ALONG_NO_AXIS = Check("lines along no axis", MEND)
+POINT_FAR_OUTSIDE = Check("point far outside the image", MEND)
 # What each figure of a case may be: check, column, its side, limit, wording.
 LIMITS = (
-    ("BPD longer than OFD", "bpd_over_ofd", "at most", 1.0, "BPD is {:.2f} times OFD"),
+    (BPD_LONGER, "bpd_over_ofd", "at most", 1.0, "BPD is {:.2f} times OFD"),
     # FP's and UCL's lines, set by hand, cross at 82 degrees or more; their middles lie up to 8 % of OFD apart.
-    ("lines not at right angles", "angle_deg", "at least", 80.0, "they cross at {:.0f}°"),
-    ("lines without a common middle", "middle_percent", "at most", 10.0, "middles {:.0f} % of the longer line apart"),
-    ("line too short", "shortest_percent", "at least", 5.0, "{:.1f} % of the image's shorter side"),
-    ("point outside the image", "outside_percent", "at most", 0.0, "by {:.1f} % of the shorter side"),
-    ("pixel size differs", "pixel_size_percent", "at most", 1.0, "by {:.1f} % from the data set's"),
+    (NOT_AT_RIGHT_ANGLES, "angle_deg", "at least", 80.0, "they cross at {:.0f}°"),
+    (NO_COMMON_MIDDLE, "middle_percent", "at most", 10.0, "middles {:.0f} % of the longer line apart"),
+    (LINE_TOO_SHORT, "shortest_percent", "at least", 5.0, "{:.1f} % of the image's shorter side"),
+    (POINT_OUTSIDE, "outside_percent", "at most", 0.0, "by {:.1f} % of the shorter side"),
+    (PIXEL_SIZE_DIFFERS, "pixel_size_percent", "at most", 1.0, "by {:.1f} % from the data set's"),
     # A skull is about 2 % of the head's length thick, and calipers are set on its inner or its outer side.
-    ("end off the outline", "farthest_percent", "at most", 3.0, "the farthest by {:.1f} % of the head's length"),
+    (END_OFF_OUTLINE, "farthest_percent", "at most", 3.0, "the farthest by {:.1f} % of the head's length"),
 )
 
 
@@ -51,9 +68,9 @@ def audit(
     if lost:
         severity = "warn" if names else "stop"
         found = f"{_share(lost, len(manifest))}: left out"
-        findings.append(Finding(severity, "no landmarks", "landmarks", found, "a row for each image"))
+        findings.append(Finding(severity, NO_LANDMARKS, "landmarks", found, "a row for each image"))
     if idle:
-        findings.append(Finding("note", "rows without an image", "landmarks", _share(idle, len(table)), "not used"))
+        findings.append(Finding("note", ROWS_WITHOUT_IMAGE, "landmarks", _share(idle, len(table)), "not used"))
     figures = describe(table, manifest.set_index("case").loc[names], ellipses)
     return figures, findings + judge(figures)
 
@@ -178,19 +195,19 @@ def judge(figures: pd.DataFrame) -> list[Finding]:
         findings += _weigh(figures, check, faulty, said, f"{side} {limit:g}")
     limits = f"lengths within {FIT_LENGTH:.0%}, directions within {FIT_TURN_DEG:g}°"
     for check, value, text, expected in (
-        ("BPD and OFD swapped", FITS[1], "each line lies along the other's axis", "OFD along the long axis"),
-        ("lines along no axis", FITS[2], "they fit the ellipse under neither name", f"its axes: {limits}"),
+        (SWAPPED, FITS[1], "each line lies along the other's axis", "OFD along the long axis"),
+        (ALONG_NO_AXIS, FITS[2], "they fit the ellipse under neither name", f"its axes: {limits}"),
     ):
         findings += _weigh(figures, check, figures["fit"] == value, [text] * len(figures), expected)
     far = figures[figures["outside_percent"] > FAR_OUTSIDE_PERCENT]
     expected = f"at most {FAR_OUTSIDE_PERCENT:g} % of the shorter side"
     return findings + [
-        Finding("stop", "point far outside the image", case, f"by {percent:.1f} %", expected)
+        Finding("stop", POINT_FAR_OUTSIDE, case, f"by {percent:.1f} %", expected)
         for case, percent in zip(far["case"], far["outside_percent"])
     ]
 
 
-def _weigh(figures: pd.DataFrame, check: str, faulty: pd.Series, said: list[str], expected: str) -> list[Finding]:
+def _weigh(figures: pd.DataFrame, check: Check, faulty: pd.Series, said: list[str], expected: str) -> list[Finding]:
     """One finding that stops the study if many cases are faulty, else a warning for each."""
     if faulty.mean() > MANY:
         found = f"{_share(figures['case'][faulty].tolist(), len(figures))}; {_overall(figures, check)}"
@@ -202,18 +219,18 @@ def _weigh(figures: pd.DataFrame, check: str, faulty: pd.Series, said: list[str]
     ]
 
 
-def _overall(figures: pd.DataFrame, check: str) -> str:
+def _overall(figures: pd.DataFrame, check: Check) -> str:
     """What a check says of all cases together."""
     about = {row.fact: row.value for row in summary(figures).itertuples()}
     fits = {fit: about.get(f"lines fit the ellipse: {fit}", 0) for fit in FITS}
     said = [
         f"median of all: {wording.format(figures[column].median())}"
-        for name, column, *_, wording in LIMITS
-        if name == check
+        for each, column, *_, wording in LIMITS
+        if each == check
     ]
-    if check == "BPD longer than OFD" and fits["exchanged"]:
+    if check == BPD_LONGER and fits["exchanged"]:
         said.append(f"once exchanged, the lines of {fits['exchanged']:.0f} cases fit the reference ellipse")
-    if check == "end off the outline":
+    if check == END_OFF_OUTLINE:
         said.append(
             f"of all ends {about['ends more than 10 px off (%)']:.0f} % lie more than 10 px off, "
             f"half within {about['ends off the outline, median (px)']:.1f} px, "

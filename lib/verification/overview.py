@@ -92,6 +92,6 @@ def stop_claim(findings: pd.DataFrame) -> str:
 
 
 def count_findings(findings: pd.DataFrame) -> pd.DataFrame:
-    """How often each check found something, the grave ones first: severity, check, findings."""
-    counted = findings.groupby(["severity", "check"], sort=False)["case"].size().rename("findings")
-    return counted.reset_index()
+    """How often each check found something, the grave ones first: severity, check, findings, advice."""
+    by_check = findings.groupby(["severity", "check"], sort=False)
+    return by_check.agg(findings=("case", "size"), advice=("advice", "first")).reset_index()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib import datasets, metrics
 from lib.data import cases
-from lib.data.cases import Case, Finding
+from lib.data.cases import Case, Check, Finding
 from lib.imaging import image_files
 from lib.study import environment, files, provenance, steps
 from lib.verification import image_hash
@@ -43,6 +43,15 @@ IDENTITY_COLUMNS = [
     "subjects_in_several_splits",
 ]
 
+DATA_SET_NOT_SEARCHED = Check("data set not searched")
+IMAGES_OF_ANOTHER_DATA_SET = Check(
+    "images of another data set", "cite that data set, and never train on one and test on the other"
+)
+SUBJECT_IN_SEVERAL_SPLITS = Check(
+    "subject in several published splits", "use the folds of this project, not the published split"
+)
+NEARLY_OF_ANOTHER_DATA_SET = Check("nearly an image of another data set")
+
 
 def known_images(besides: str) -> tuple[pd.DataFrame, list[Finding]]:
     """Hashes of every image of the published data sets in data/raw, but for one.
@@ -58,7 +67,7 @@ def known_images(besides: str) -> tuple[pd.DataFrame, list[Finding]]:
             tables.append(_hashes_of(name, folder))
         except ValueError as error:
             said = str(error).splitlines()[0]
-            findings.append(Finding("note", "data set not searched", name, said, "a folder of its layout"))
+            findings.append(Finding("note", DATA_SET_NOT_SEARCHED, name, said, "a folder of its layout"))
     return pd.concat([t for t in tables if len(t)] or tables, ignore_index=True), findings
 
 
@@ -206,16 +215,16 @@ def findings(identity: pd.DataFrame, twins: pd.DataFrame) -> list[Finding]:
         of = f"{row['twins']} of {row['cases']} images are those of {row['dataset']} ({row['title']}), "
         said = of + f"{row['equal_pixels']} of them pixel by pixel"
         expected = "images of its own; where subjects are not named, they are taken from there, and pixel sizes"
-        found.append(Finding("warn", "images of another data set", row["dataset"], said, expected))
+        found.append(Finding("warn", IMAGES_OF_ANOTHER_DATA_SET, row["dataset"], said, expected))
         if row["subjects_in_several_splits"]:
             said = f"{row['subjects_in_several_splits']} of {row['subjects']} subjects, as {row['dataset']} names them"
             expected = "none; folds are made of the recovered subjects instead"
-            found.append(Finding("warn", "subject in several published splits", row["dataset"], said, expected))
+            found.append(Finding("warn", SUBJECT_IN_SEVERAL_SPLITS, row["dataset"], said, expected))
     near = twins[~twins["equal_pixels"].astype(bool)]
     return found + [
         Finding(
             "note",
-            "nearly an image of another data set",
+            NEARLY_OF_ANOTHER_DATA_SET,
             row["case"],
             f"{row['dataset']} {row['twin']}, {row['differing_bits']} of {image_hash.HASH_BITS} bits differ",
             "an image of its own",

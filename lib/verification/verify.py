@@ -2,20 +2,26 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lib import datasets
-from lib.data import cases, splits
-from lib.data.cases import Case, Finding
+from lib.data import cases, checks, splits
+from lib.data.cases import Case, Check, Finding
 from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.study import environment
 from lib.verification import case_checks, landmark_audit, overview, rehosted
+
+EXCLUDED = Check("excluded")
+DUPLICATE_ACROSS_SUBJECTS = Check(
+    "duplicate across subjects", "nothing: both are kept in one fold; exclude one if a picture should count once"
+)
+DUPLICATE_WITHIN_SUBJECT = Check("duplicate within a subject")
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def check_dataset(
     usable, twins, origin, more = search(dataset, name, usable, seen)
     findings += more
     if len(twins) == len(usable):
-        findings = [finding for finding in findings if finding.check != "subjects unknown"]  # no longer
+        findings = [finding for finding in findings if finding.check != checks.SUBJECTS_UNKNOWN]  # no longer
     pairs = duplicate_pairs(usable, seen, correlation)
     findings += duplicate_findings(usable, pairs)
     table = complete_table(usable, seen, pairs)
@@ -91,7 +97,7 @@ def check_dataset(
         table = table[table["case"].isin(marks["case"])].reset_index(drop=True)
     findings = [as_note(finding) if finding.case in exclude else finding for finding in findings]
     listed = {finding.case for finding in findings}
-    findings += [Finding("note", "excluded", each, "named in exclude", "") for each in exclude if each not in listed]
+    findings += [Finding("note", EXCLUDED, each, "named in exclude", "") for each in exclude if each not in listed]
     rows = pd.DataFrame([seen[name].row for name in table["case"]])
     listed = cases.findings_table(findings)
     return Verification(table, rows, overview.colour_table(seen), twins, origin, marks, audited, listed)
@@ -153,7 +159,7 @@ def audit_landmarks(
 
 def as_note(finding: Finding) -> Finding:
     """A finding on an excluded case stops nothing."""
-    return Finding("note", f"excluded: {finding.check}", finding.case, finding.found, finding.expected)
+    return replace(finding, severity="note", check=Check(f"{EXCLUDED.name}: {finding.check.name}"))
 
 
 def duplicate_pairs(
@@ -176,7 +182,7 @@ def duplicate_findings(usable: list[Case], pairs: list[tuple[int, int, str]]) ->
     for i, j, how in pairs:
         one, other = usable[i], usable[j]
         across = one.subject != other.subject
-        check = "duplicate across subjects" if across else "duplicate within a subject"
+        check = DUPLICATE_ACROSS_SUBJECTS if across else DUPLICATE_WITHIN_SUBJECT
         expected = "one subject; joined in one fold" if across else "different frames"
         found.append(Finding("warn" if across else "note", check, one.name, f"{other.name}: {how}", expected))
     return found

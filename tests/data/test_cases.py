@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lib.data import cases, splits
-from lib.data.cases import Case, Finding
+from lib.data.cases import Case, Check, Finding
 from lib.imaging import head_points, image_files
 from lib.study import files
 from tests.builders import ellipse_region, save_png
@@ -523,10 +523,10 @@ def test_the_group_of_a_case_is_the_first_word_of_its_stratum(stratum, group):
 
 def test_findings_are_ordered_by_gravity_then_check_then_case():
     found = [
-        Finding("note", "a", "1", "", ""),
-        Finding("stop", "z", "2", "", ""),
-        Finding("warn", "b", "9", "", ""),
-        Finding("stop", "z", "1", "", ""),
+        Finding("note", Check("a"), "1", "", ""),
+        Finding("stop", Check("z"), "2", "", ""),
+        Finding("warn", Check("b"), "9", "", ""),
+        Finding("stop", Check("z"), "1", "", ""),
     ]
     assert cases.findings_table(found)[["severity", "case"]].values.tolist() == [
         ["stop", "1"],

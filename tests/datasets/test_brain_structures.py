@@ -47,11 +47,13 @@ def names(folder, groups=ONE):
 
 def findings(folder, groups=ONE):
     """Severity, check and case of each finding, but for the note that every Diverse has."""
-    return [(f.severity, f.check, f.case) for f in find(folder, groups)[1] if f.check != "pixels are not square"]
+    return [
+        (f.severity, f.check.name, f.case) for f in find(folder, groups)[1] if f.check.name != "pixels are not square"
+    ]
 
 
 def only(folder, check, groups=ONE):
-    (found,) = [finding for finding in find(folder, groups)[1] if finding.check == check]
+    (found,) = [finding for finding in find(folder, groups)[1] if finding.check.name == check]
     return found
 
 
@@ -672,7 +674,7 @@ def test_pixels_of_resized_images_are_not_square_and_hc_is_the_publisher_s(diver
 def test_images_that_are_not_said_to_be_resized_keep_the_pixel_size(diverse):
     (diverse / DIVERSE_HEADS.images).rename(diverse / "Diverse images")
     assert find(diverse, ["diverse"])[0][0].spacing_mm == (0.3, 0.3)
-    assert [f.check for f in find(diverse, ["diverse"])[1]] == []
+    assert [f.check.name for f in find(diverse, ["diverse"])[1]] == []
 
 
 @pytest.mark.parametrize(
@@ -683,7 +685,7 @@ def test_hc18_s_table_is_found_anywhere_in_the_folder(root, place):
     folder.mkdir(parents=True, exist_ok=True)
     shutil.move(root / DIVERSE_HEADS.name / brain.HC18_TABLE, folder / brain.HC18_TABLE.upper())
     expected = "missing pixel size" if place.endswith("..") else "pixels are not square"
-    assert [f.check for f in find(root, ["diverse"])[1]] == [expected]
+    assert [f.check.name for f in find(root, ["diverse"])[1]] == [expected]
 
 
 def test_hc18_s_table_is_found_beside_the_group_that_is_given(root):
@@ -699,7 +701,7 @@ def test_hc18_s_table_of_test_images_is_not_taken_for_it(diverse):
 def test_diverse_without_hc18_s_table_is_one_warning(diverse):
     (diverse / brain.HC18_TABLE).unlink()
     found = find(diverse, ["diverse"])
-    assert [(f.severity, f.check, f.case) for f in found[1]] == [("warn", "missing pixel size", "diverse")]
+    assert [(f.severity, f.check.name, f.case) for f in found[1]] == [("warn", "missing pixel size", "diverse")]
     assert "training_set_pixel_size_and_HC.csv" in found[1][0].expected
     assert [(case.spacing_mm, case.reference_mm) for case in found[0]] == [(None, {})] * 3
 
@@ -720,7 +722,7 @@ def test_an_hc_that_is_no_plausible_number_stops(diverse, text):
 
 def test_decimal_commas_without_quotes_in_both_columns_stop(diverse):
     edit(diverse / brain.HC18_TABLE, lambda text: text.replace("0.3,172.5", "0,3,172,5"))
-    checks = [f.found for f in find(diverse, ["diverse"])[1] if f.check == "unreadable number"]
+    checks = [f.found for f in find(diverse, ["diverse"])[1] if f.check.name == "unreadable number"]
     assert checks[0] == f'{brain.HC18_TABLE}, row 4, column "pixel size(mm)": "0,3,172,5"'
 
 
@@ -794,7 +796,9 @@ def test_a_missing_an_empty_and_a_foreign_folder_are_refused_with_what_was_found
 
 def test_a_chosen_group_that_is_not_there_stops_by_name_and_the_others_are_read(thalamic):
     found, findings = find(thalamic.parent, ["diverse", "trans-cerebellum", "trans-thalamic"])
-    missing = [finding.case for finding in findings if (finding.severity, finding.check) == ("stop", "missing group")]
+    missing = [
+        finding.case for finding in findings if (finding.severity, finding.check.name) == ("stop", "missing group")
+    ]
     assert found
     assert missing == ["trans-cerebellum", "diverse"]
 

@@ -40,11 +40,15 @@ def folder(tmp_path):
 
 def checks(folder, groups=busi.GROUPS):
     """(severity, check, case) of all findings but the note that no pixel size is known."""
-    return [(f.severity, f.check, f.case) for f in busi.find_cases(folder, groups)[1] if f.check != "no pixel size"]
+    return [
+        (f.severity, f.check.name, f.case)
+        for f in busi.find_cases(folder, groups)[1]
+        if f.check.name != "no pixel size"
+    ]
 
 
 def one(folder, check):
-    (found,) = [f for f in busi.find_cases(folder, busi.GROUPS)[1] if f.check == check]
+    (found,) = [f for f in busi.find_cases(folder, busi.GROUPS)[1] if f.check.name == check]
     return found
 
 
@@ -75,7 +79,7 @@ def test_only_normal_images_show_nothing(folder):
 def test_a_group_that_is_not_chosen_is_only_counted(folder):
     (folder / "normal" / "stray.txt").touch()
     assert names(folder, ["malignant"]) == ["malignant (2)", "malignant (10)"]
-    found = [f for f in busi.find_cases(folder, ["malignant"])[1] if f.check == "group not used"]
+    found = [f for f in busi.find_cases(folder, ["malignant"])[1] if f.check.name == "group not used"]
     assert [(f.severity, f.case, f.found) for f in found] == [
         ("note", "benign", "4 files"),
         ("note", "normal", "5 files"),
@@ -241,7 +245,7 @@ def test_the_published_files_are_found_whole():
     counts = {group: sum(case.stratum == group for case in found) for group in busi.GROUPS}
     assert counts == {"benign": 35, "malignant": 50, "normal": 50}
     assert sum(len(case.mask) for case in found) == 136
-    assert [finding.check for finding in findings] == ["no pixel size"]
+    assert [finding.check.name for finding in findings] == ["no pixel size"]
     assert [case.name for case in found[:2]] == ["benign (15)", "benign (16)"]
 
 

@@ -177,7 +177,7 @@ def test_a_decimal_comma_is_a_finding_with_row_column_and_hint(folder):
     assert row["case"] == "001_HC"
     assert row["found"] == f'{hc18.TABLE}, row 4, column "pixel size(mm)": "0,154"'
     assert row["expected"] == "mm, 0.02 to 1 (a decimal point?)"
-    assert not [each for each in hc18.find_cases(folder, [])[1] if each.check == "missing pixel size"]
+    assert not [each for each in hc18.find_cases(folder, [])[1] if each.check.name == "missing pixel size"]
 
 
 def test_a_file_of_another_name_is_a_warning(folder):

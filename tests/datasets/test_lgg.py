@@ -58,11 +58,13 @@ def only_case(folder):
 
 def checks(folder):
     """(severity, check, case) of all findings but the note that no pixel size is known."""
-    return [(f.severity, f.check, f.case) for f in lgg.find_cases(folder, ())[1] if f.check != "no pixel size"]
+    return [
+        (f.severity, f.check.name, f.case) for f in lgg.find_cases(folder, ())[1] if f.check.name != "no pixel size"
+    ]
 
 
 def one(folder, check):
-    (found,) = [f for f in lgg.find_cases(folder, ())[1] if f.check == check]
+    (found,) = [f for f in lgg.find_cases(folder, ())[1] if f.check.name == check]
     return found
 
 
@@ -195,7 +197,7 @@ def test_a_volume_of_fewer_than_three_slices_stops(tmp_path, count):
     found, findings = lgg.find_cases(tmp_path, ())
     assert [case.stratum for case in found] == ["HT"]
     (finding,) = [each for each in findings if each.severity == "stop"]
-    assert (finding.check, finding.case, finding.found) == ("too few slices", NAME, f"{count} slices")
+    assert (finding.check.name, finding.case, finding.found) == ("too few slices", NAME, f"{count} slices")
     assert finding.expected == "needs at least 3 slices: without the end slices nothing is left"
 
 
@@ -364,7 +366,7 @@ def inspected(image, mask):
     case = cases.Case(NAME, "TCGA_CS_4941", None, (None,), None)
     findings = lgg.inspect(case, image, mask)
     assert all(finding.case == NAME and finding.expected for finding in findings)
-    return {(finding.severity, finding.check): finding.found for finding in findings}
+    return {(finding.severity, finding.check.name): finding.found for finding in findings}
 
 
 def test_a_patient_without_oddity_has_no_finding():

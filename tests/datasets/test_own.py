@@ -47,11 +47,11 @@ def find(folder):
 
 def checks(folder):
     """All findings but the one that no subject is known."""
-    return [(f.severity, f.check, f.case) for f in find(folder)[1] if f.check != "subjects unknown"]
+    return [(f.severity, f.check.name, f.case) for f in find(folder)[1] if f.check.name != "subjects unknown"]
 
 
 def one(folder, check):
-    (found,) = [f for f in find(folder)[1] if f.check == check]
+    (found,) = [f for f in find(folder)[1] if f.check.name == check]
     return found
 
 

@@ -343,7 +343,7 @@ def test_the_layout_s_reader_finds_the_oddities_in_pixels(written):
     said = {}
     for case in found:
         for finding in lgg.inspect(case, lgg.read_image(case.image), lgg.read_mask(case.mask)):
-            said[finding.check, int(case.subject[-3:])] = finding.found
+            said[finding.check.name, int(case.subject[-3:])] = finding.found
     assert set(said) == {
         ("constant channel", 3),
         ("sequence replaced by FLAIR", 5),

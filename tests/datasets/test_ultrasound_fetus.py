@@ -41,11 +41,11 @@ def names(folder, groups=("malignant",)):
 def findings(folder, groups=("malignant",)):
     """Those beside what holds for every copy."""
     usual = ("subjects unknown", "group not used")
-    return [f for f in ultrasound_fetus.find_cases(folder, groups)[1] if f.check not in usual]
+    return [f for f in ultrasound_fetus.find_cases(folder, groups)[1] if f.check.name not in usual]
 
 
 def checks(folder, groups=("malignant",)):
-    return [(f.severity, f.check, f.case) for f in findings(folder, groups)]
+    return [(f.severity, f.check.name, f.case) for f in findings(folder, groups)]
 
 
 # A sound folder
@@ -64,14 +64,14 @@ def test_each_image_is_its_own_subject_and_keeps_class_and_split(root):
 
 
 def test_it_warns_once_that_subjects_are_unknown_and_says_what_would_help(root):
-    (found,) = [f for f in ultrasound_fetus.find_cases(root, MALIGNANT)[1] if f.check == "subjects unknown"]
+    (found,) = [f for f in ultrasound_fetus.find_cases(root, MALIGNANT)[1] if f.check.name == "subjects unknown"]
     assert found.severity == "warn"
     assert "data/raw/hc18" in found.expected
 
 
 def test_groups_that_are_not_chosen_are_counted_and_not_judged(root):
     (root / "train" / "benign" / "stray.txt").touch()
-    found = [f for f in ultrasound_fetus.find_cases(root, MALIGNANT)[1] if f.check == "group not used"]
+    found = [f for f in ultrasound_fetus.find_cases(root, MALIGNANT)[1] if f.check.name == "group not used"]
     assert [(f.severity, f.case, f.found) for f in found] == [
         ("note", "benign", "2 files"),
         ("note", "normal", "1 files"),
@@ -145,7 +145,7 @@ def test_an_outline_in_another_split_is_paired_by_name_and_noted(root):
     assert case.split == "train"
     assert case.mask == (root / "test" / "malignant" / "2_HC_Annotation.png",)
     (found,) = findings(root)
-    assert (found.severity, found.check, found.case) == ("note", "outline in another split", "malignant-2_HC")
+    assert (found.severity, found.check.name, found.case) == ("note", "outline in another split", "malignant-2_HC")
     assert found.found == "train/malignant/2_HC.png, test/malignant/2_HC_Annotation.png"
 
 
@@ -185,7 +185,7 @@ def test_a_filled_mask_is_taken_only_where_no_outline_is_there(root):
 )
 def test_a_name_in_two_splits_stops(root, added, check, found):
     add(root, added)
-    assert [(f.severity, f.check, f.case, f.found) for f in findings(root)] == [
+    assert [(f.severity, f.check.name, f.case, f.found) for f in findings(root)] == [
         ("stop", check, "malignant-2_HC", found)
     ]
     assert names(root) == ["malignant-10_2HC", "malignant-10_HC"]
@@ -194,7 +194,7 @@ def test_a_name_in_two_splits_stops(root, added, check, found):
 def test_an_outline_without_image_stops(root):
     (root / "train" / "malignant" / "2_HC.png").unlink()
     (found,) = findings(root)
-    assert (found.severity, found.check, found.case) == ("stop", "missing image", "malignant-2_HC")
+    assert (found.severity, found.check.name, found.case) == ("stop", "missing image", "malignant-2_HC")
     assert (found.found, found.expected) == ("train/malignant/2_HC_Annotation.png alone", "2_HC.png")
 
 

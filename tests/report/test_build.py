@@ -378,7 +378,7 @@ def test_the_role_of_each_of_three_folds(tested: list[int], roles: list[str]) ->
 
 
 def test_findings_of_one_check_are_counted_one_by_one(study: params.Study) -> None:
-    found = [cases.Finding("note", "duplicate", "case03", other, "") for other in ("case04", "case05")]
+    found = [cases.Finding("note", cases.Check("duplicate"), "case03", other, "") for other in ("case04", "case05")]
     files.write_csv(folder(study, "01_data_verification/findings.csv"), cases.findings_table(found))
     counted = build.describe_data(study)
     assert (counted["findings"], counted["finding_counts"][0]["findings"]) == (2, "2")

@@ -1,6 +1,5 @@
 """`python -m lib verify <folder>`: what it is, how much there is, what is wrong, what to do, whether it is sound."""
 
-import ast
 import re
 import shutil
 
@@ -9,10 +8,11 @@ import pytest
 
 from lib import datasets
 from lib.__main__ import main
-from lib.data import cases
+from lib.data import cases, checks
+from lib.data.cases import Check, Finding
+from lib.datasets import hc18, lgg
 from lib.report import folder_check
-from lib.study import files
-from lib.verification import overview
+from lib.verification import case_checks, overview
 from tests import builders
 from tests.builders import save_png
 
@@ -64,8 +64,8 @@ def test_each_check_stands_with_its_count_and_what_to_do(folder):
     image(folder, "copy of 003_HC").write_text("")
     text, sound = folder_check.report_on(folder)
     assert not sound
-    assert row_of(text, "unreadable") == ["stop", "unreadable", "2", folder_check.ADVICE["unreadable"]]
-    assert row_of(text, "unknown file") == ["warn", "unknown file", "1", folder_check.ADVICE["unknown file"]]
+    assert row_of(text, "unreadable") == ["stop", "unreadable", "2", case_checks.UNREADABLE.advice]
+    assert row_of(text, "unknown file") == ["warn", "unknown file", "1", checks.UNKNOWN_FILE.advice]
     assert text.splitlines()[-1] == "2 of 3 findings stop a study"
 
 
@@ -111,7 +111,7 @@ def test_all_groups_of_a_data_set_are_opened(tmp_path):
 
 
 def test_columns_stand_one_below_the_other():
-    found = [cases.Finding("note", "a", "x", "f", "e"), cases.Finding("warn", "bcd", "x", "", "")]
+    found = [Finding("note", Check("a"), "x", "f", "e"), Finding("warn", Check("bcd"), "x", "", "")]
     findings = cases.findings_table(found)
     lines = folder_check.plain(overview.count_findings(findings)).splitlines()
     assert [line.split() for line in lines[1:]] == [["warn", "bcd", "1"], ["note", "a", "1"]]
@@ -123,40 +123,8 @@ def test_columns_stand_one_below_the_other():
 
 
 def test_a_check_that_needs_nothing_done_has_no_advice():
-    findings = cases.findings_table([cases.Finding("note", "touches the frame", "x", "", "")])
-    assert folder_check.advise(findings).values.tolist() == [["note", "touches the frame", 1, ""]]
-
-
-def checks_in_code(severities):
-    """Names of checks that some code of lib gives with one of some severities, where both are written out.
-
-    Landmarks apart: they lie in another folder, which this command does not open.
-    """
-    calls = [
-        node
-        for path in (files.ROOT / "lib").rglob("*.py")
-        if path.name != "landmarks.py"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding" and len(node.args) > 1
-    ]
-    given = [[arg.value if isinstance(arg, ast.Constant) else None for arg in call.args[:2]] for call in calls]
-    return {check for severity, check in given if severity in severities and check}
-
-
-def test_there_is_advice_only_for_checks_that_exist():
-    texts = {
-        node.value
-        for path in (files.ROOT / "lib").rglob("*.py")
-        if path.name != "advice.py"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    assert set(folder_check.ADVICE) <= texts
-
-
-def test_there_is_advice_for_every_check_that_stops_or_warns():
-    assert len(checks_in_code({"stop", "warn"})) > 20
-    assert checks_in_code({"stop", "warn"}) - set(folder_check.ADVICE) == set()
+    findings = cases.findings_table([Finding("note", case_checks.TOUCHES_FRAME, "x", "", "")])
+    assert overview.count_findings(findings).values.tolist() == [["note", "touches the frame", 1, ""]]
 
 
 def spoil_patient(folder, how):
@@ -186,23 +154,24 @@ def spoil_patient(folder, how):
 @pytest.mark.parametrize(
     "check",
     [
-        "two files of one slice",
-        "missing slice number",
-        "slice without mask",
-        "mask without slice",
-        "too few slices",
-        "unknown folder",
-        "row without a patient",
-        "two rows for one patient",
+        lgg.TWO_FILES_OF_ONE_SLICE,
+        lgg.MISSING_SLICE_NUMBER,
+        lgg.SLICE_WITHOUT_MASK,
+        lgg.MASK_WITHOUT_SLICE,
+        lgg.TOO_FEW_SLICES,
+        lgg.UNKNOWN_FOLDER,
+        lgg.ROW_WITHOUT_PATIENT,
+        lgg.TWO_ROWS_FOR_ONE_PATIENT,
     ],
+    ids=lambda check: check.name,
 )
 def test_a_fault_of_a_patient_s_folder_stands_with_what_to_do(tmp_path, check):
     folder = builders.write_lgg(tmp_path)
-    spoil_patient(folder / "kaggle_3m" / builders.PATIENTS[0].name, check)
+    spoil_patient(folder / "kaggle_3m" / builders.PATIENTS[0].name, check.name)
     text, sound = folder_check.report_on(folder)
     assert text.splitlines()[0].endswith("read as lgg")
-    severity = "warn" if check in ("unknown folder", "row without a patient") else "stop"
-    assert row_of(text, check) == [severity, check, "1", folder_check.ADVICE[check]]
+    severity = "warn" if check in (lgg.UNKNOWN_FOLDER, lgg.ROW_WITHOUT_PATIENT) else "stop"
+    assert row_of(text, check.name) == [severity, check.name, "1", check.advice]
     assert sound == (severity == "warn")
 
 
@@ -210,7 +179,7 @@ def test_patients_are_recognised_counted_and_their_oddities_told(tmp_path):
     text, sound = folder_check.report_on(builders.write_lgg(tmp_path))
     assert sound
     assert (row_of(text, "cases"), row_of(text, "slices")) == (["cases", "4"], ["slices", "20"])
-    expected = ["warn", "lesion in an end slice", "1", folder_check.ADVICE["lesion in an end slice"]]
+    expected = ["warn", "lesion in an end slice", "1", lgg.LESION_IN_END_SLICE.advice]
     assert row_of(text, "lesion in an end slice") == expected
 
 
@@ -226,7 +195,7 @@ def test_a_folder_that_stops_a_study_ends_with_status_1(folder, capsys):
     image(folder, "001_HC_Annotation").unlink()
     assert main(["verify", str(folder)]) == 1
     printed = capsys.readouterr().out
-    assert row_of(printed, "missing annotation")[2:] == ["1", folder_check.ADVICE["missing annotation"]]
+    assert row_of(printed, "missing annotation")[2:] == ["1", hc18.MISSING_ANNOTATION.advice]
     assert printed.rstrip().endswith("1 of 1 findings stop a study")
 
 

@@ -30,7 +30,7 @@ def look_at(tmp_path, mask, image=None, **about):
 
 
 def findings_of(look):
-    return [(finding.severity, finding.check) for finding in look.findings if finding.check != "low contrast"]
+    return [(finding.severity, finding.check.name) for finding in look.findings if finding.check.name != "low contrast"]
 
 
 # Circumference
@@ -84,7 +84,7 @@ def test_a_mask_must_hold_what_the_case_is_to_show(tmp_path, shows, mask, check)
 def test_an_image_and_a_mask_of_different_size_stop(tmp_path):
     seen = look_at(tmp_path, block(40, 40, 20, 20), image=np.full((90, 160), 9, np.uint8))
     (finding,) = seen.findings
-    assert (finding.check, finding.found) == ("size mismatch", "image (90, 160), mask (100, 160)")
+    assert (finding.check.name, finding.found) == ("size mismatch", "image (90, 160), mask (100, 160)")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_how_near_the_frame_a_mass_is_goes_by_its_edge_not_by_its_middle(tmp_pat
 
 
 def test_a_mass_near_the_frame_is_noted_with_its_distance(tmp_path):
-    (found,) = (f for f in look_at(tmp_path, block(1, 30, 98, 100)).findings if f.check == "near the frame")
+    (found,) = (f for f in look_at(tmp_path, block(1, 30, 98, 100)).findings if f.check.name == "near the frame")
     assert (found.found, found.expected) == ("1.0% of the shorter side away", "2% or more")
 
 
@@ -125,7 +125,7 @@ def test_contrast_by_hand_is_inside_minus_outside_over_their_sum(tmp_path, insid
     mask = block(40, 60, 20, 40)
     seen = look_at(tmp_path, mask, image=np.where(mask > 0, inside, outside).astype(np.uint8))
     assert seen.row["contrast"] == pytest.approx(contrast)
-    assert [finding.check for finding in seen.findings] == ["low contrast"] * noted
+    assert [finding.check.name for finding in seen.findings] == ["low contrast"] * noted
     assert seen.row["area_fraction"] == 20 * 40 / (100 * 160)
 
 
@@ -161,7 +161,7 @@ def test_how_near_the_frame_a_lesion_comes_is_seen_over_all_slices(tmp_path):
         )
         found = patient_look(tmp_path / str(gap), patient)
         assert found.row["border_gap"] == pytest.approx(gap)
-        touches = [finding.check for finding in found.findings if "frame" in finding.check]
+        touches = [finding.check.name for finding in found.findings if "frame" in finding.check.name]
         assert touches == (["touches the frame", "lesion touches the frame"] if gap == 0 else [])
 
 
@@ -174,7 +174,7 @@ def test_a_volume_without_lesion_is_a_note_and_no_fault(tmp_path):
 
 def test_what_only_pixels_tell_of_a_volume_is_among_its_findings(tmp_path):
     found = patient_look(tmp_path, builders.PATIENTS[2])
-    (finding,) = (each for each in found.findings if each.check == "lesion in an end slice")
+    (finding,) = (each for each in found.findings if each.check.name == "lesion in an end slice")
     assert (finding.severity, finding.found) == ("warn", "slice 1: 16 of 48 lesion voxels")
     silent = patient_look(tmp_path / "again", builders.PATIENTS[2], dataset=replace(LGG, inspect=None))
     assert silent.findings == []
@@ -189,7 +189,7 @@ def test_an_unreadable_slice_stops_and_is_named(tmp_path):
     name = f"{builders.PATIENTS[0].name}_3.tif"
     found = patient_look(tmp_path, builders.PATIENTS[0], spoil=lambda folder: (folder / name).write_text("no image"))
     (finding,) = found.findings
-    assert (finding.severity, finding.check) == ("stop", "unreadable")
+    assert (finding.severity, finding.check.name) == ("stop", "unreadable")
     assert name in finding.found
     assert "height" not in found.row
 
@@ -200,7 +200,7 @@ def test_masks_of_another_size_than_their_slices_stop(tmp_path):
             Image.fromarray(np.zeros((30, 32), np.uint8)).save(path)
 
     (finding,) = patient_look(tmp_path, builders.PATIENTS[0], spoil=shrink).findings
-    assert (finding.check, finding.found) == ("size mismatch", "image (5, 32, 32), mask (5, 30, 32)")
+    assert (finding.check.name, finding.found) == ("size mismatch", "image (5, 32, 32), mask (5, 30, 32)")
 
 
 def test_volumes_are_compared_by_their_middle_slice_and_are_equal_by_every_voxel():

@@ -15,23 +15,13 @@ from lib.data import cases, splits
 from lib.datasets.landmark_tables import CHALLENGE_FILE
 from lib.imaging import head_points, image_files
 from lib.study import files, params
-from lib.verification import case_checks, overview, rehosted
+from lib.verification import overview
 from lib.verification.verify import check_dataset
 from tests import builders
 from tests.builders import Head, save_png
+from tests.builders_busi import SHAPE, lesion, texture, verify_busi, write_busi
 
-HC18, BUSI, LGG = (datasets.DATASETS[name] for name in ("hc18", "busi", "lgg"))
-SHAPE = (60, 80)
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    return builders.write_hc18(tmp_path_factory.mktemp("raw"), builders.heads())
-
-
-@pytest.fixture(scope="module")
-def sound(written):
-    return verify(written)
+HC18, LGG = datasets.DATASETS["hc18"], datasets.DATASETS["lgg"]
 
 
 @pytest.fixture
@@ -54,34 +44,6 @@ def copy_case(folder, source, target, change=lambda pixels: pixels):
         pixels = image_files.read_pixels(folder / "training_set" / f"{source}{ending}.png")
         changed = pixels if ending else change(pixels)
         builders.save_png(folder / "training_set" / f"{target}{ending}.png", changed)
-
-
-def texture(seed, shape=SHAPE):
-    """A picture with a fine structure of its own: (H, W) uint8; two of them correlate by less than 0.15."""
-    draw = np.random.default_rng(seed)
-    fine, coarse = (cv2.GaussianBlur(draw.normal(size=shape), (0, 0), sigma) for sigma in (1.5, 12))
-    return np.clip(110 + 35 * fine / fine.std() + 30 * coarse / coarse.std(), 0, 255).astype(np.uint8)
-
-
-def lesion(top=20, left=30, height=20, width=20, shape=SHAPE):
-    """A block: (H, W) uint8, 0 and 255."""
-    mask = np.zeros(shape, np.uint8)
-    mask[top : top + height, left : left + width] = 255
-    return mask
-
-
-def write_busi(folder, **groups):
-    """BUSI's layout: for each group pairs of image and mask."""
-    for group, pairs in groups.items():
-        for number, (image, mask) in enumerate(pairs, start=1):
-            save_png(folder / group / f"{group} ({number}).png", image)
-            save_png(folder / group / f"{group} ({number})_mask.png", mask)
-    return folder
-
-
-def verify_busi(folder, **how):
-    groups = [group for group in BUSI.groups if (folder / group).is_dir()]
-    return check_dataset(BUSI, "busi", folder, groups, **how)
 
 
 # A sound data set
@@ -268,16 +230,6 @@ def test_a_mask_of_0_and_1_is_a_note(tmp_path):
     assert verify_busi(folder).looks["area_fraction"].nunique() == 1
 
 
-def test_colours_beyond_the_most_frequent_forty_are_summed_up():
-    counts = {(value,): 100 - value for value in range(42)}
-    seen = {"a": case_checks.Look({}, [], counts, None), "b": case_checks.Look({}, [], {(41,): 1}, None)}
-    table = overview.colour_table(seen)
-    assert len(table) == 41
-    assert table.iloc[0].tolist() == ["0", 100, 1]
-    # Values 40 and 41 have 60 pixels each; of equals the lower is listed.
-    assert table.iloc[-1].tolist() == ["2 others", 60 + 60, 2]
-
-
 # Duplicates
 
 
@@ -352,23 +304,6 @@ def test_a_changed_copy_in_another_subject_is_found_and_joined_and_no_other_imag
 # Volumes
 
 
-@pytest.fixture(scope="module")
-def patients(tmp_path_factory):
-    """Patients of different depth, with the pixel size of two of them."""
-    folder = builders.write_lgg(tmp_path_factory.mktemp("patients"))
-    names = [patient.name for patient in builders.PATIENTS]
-    rows = [f"{names[0]},0.5,0.6,4.5", f"{names[3]},1.0,1.0,6.0"]
-    (folder / "kaggle_3m" / "spacing.csv").write_text("\n".join(["patient,row_mm,col_mm,slice_mm", *rows]) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def seen_patients(patients):
-    with pytest.MonkeyPatch.context() as patch:  # no data set of images is searched for volumes
-        patch.setattr(rehosted, "known_images", lambda _: 1 / 0)
-        return check_dataset(LGG, "lgg", patients)
-
-
 def test_a_row_of_the_manifest_is_a_patient_with_the_number_and_distance_of_slices(seen_patients, patients):
     table = seen_patients.cases
     assert table.columns.tolist() == cases.CASE_COLUMNS
@@ -394,19 +329,6 @@ def test_what_stands_out_in_patients_is_said_and_stops_nothing(seen_patients):
         ["warn", "lesion in an end slice", names[2]],
         ["note", "no lesion", names[1]],
     ]
-
-
-def test_the_overview_counts_patients_and_slices(seen_patients, sound):
-    facts = overview.facts(seen_patients.cases, seen_patients.looks).set_index("fact")["value"]
-    assert (facts["cases"], facts["slices"], facts["with an empty mask"], facts["with pixel size"]) == (4, 20, 1, 2)
-    assert "slices" not in set(overview.facts(sound.cases, sound.looks)["fact"])
-
-
-def test_groups_of_patients_are_their_institutions(seen_patients):
-    found = overview.by_group(seen_patients.cases, seen_patients.looks).set_index("group")
-    assert found["cases"].to_dict() == {"CS": 2, "DU": 1, "HT": 1}
-    assert found.loc["CS", "empty_masks"] == 1
-    assert found.loc["CS", "mean_area_percent"] == pytest.approx(100 * 48 / (5 * 32 * 32))
 
 
 def test_a_patient_s_copy_under_another_name_is_found_and_joined(patients, tmp_path):
@@ -557,75 +479,3 @@ def test_the_files_of_an_excluded_case_are_not_opened(folder):
 def test_an_excluded_name_that_is_not_there_is_refused(written):
     with pytest.raises(ValueError, match=r"exclude = \['999_HC'\]   no such cases in"):
         verify(written, exclude=["001_HC", "999_HC"])
-
-
-# Views
-
-
-def test_folds_are_summed_up_case_by_case(sound):
-    folds = splits.assign_folds(sound.cases, 3, 0)
-    summary = overview.of_folds(sound.cases, folds)
-    assert summary["cases"].sum() == summary["with_pixel_size"].sum() == 12
-    assert summary["subjects"].sum() == summary["fold_groups"].sum() == sound.cases["subject"].nunique()
-
-
-def test_the_overview_counts_what_was_drawn(sound):
-    facts = overview.facts(sound.cases, sound.looks).set_index("fact")["value"]
-    drawn = builders.heads()
-    assert facts["cases"] == 12
-    assert facts["subjects"] == len({head.name[:3] for head in drawn})
-    assert facts["most cases of one subject"] == 2
-    assert facts["image sizes"] == 2
-    assert facts["largest HC (mm)"] == pytest.approx(max(head.hc_mm for head in drawn), abs=1e-3)
-    assert facts["cut by the frame"] == 0
-
-
-def test_groups_are_counted_by_published_split(tmp_path):
-    drawn = {  # split, class, mask
-        "1_HC": ("train", lesion(20, 30, 20, 20)),
-        "2_HC": ("train", lesion(0, 30, 20, 40)),
-        "3_HC": ("test", lesion(1, 30, 20, 20)),
-    }
-    for seed, (name, (split, mask)) in enumerate(drawn.items()):
-        save_png(tmp_path / split / "malignant" / f"{name}.png", np.where(mask > 0, 150, 50 + seed).astype(np.uint8))
-        save_png(tmp_path / split / "malignant" / f"{name}_Annotation.png", mask)
-    dataset = datasets.DATASETS["ultrasound_fetus"]
-    result = check_dataset(dataset, "ultrasound_fetus", tmp_path, ["malignant"])
-    found = overview.by_group(result.cases, result.looks).set_index(["split", "group"])
-    train, test = found.loc[("train", "malignant")], found.loc[("test", "malignant")]
-    counts = ["cases", "empty_masks", "cut_by_the_frame", "near_the_frame"]
-    assert [train[counts].tolist(), test[counts].tolist()] == [[2, 0, 1, 0], [1, 0, 0, 1]]
-    assert train["mean_area_percent"] == pytest.approx((400 + 800) / 2 / 4800 * 100)
-    assert train["mean_contrast"] == pytest.approx((100 / 200 + 99 / 201) / 2)
-    assert test["mean_contrast"] == pytest.approx(98 / 202)
-
-
-def test_without_a_published_split_there_is_no_column_of_it(sound):
-    found = overview.by_group(sound.cases, sound.looks)
-    assert "split" not in found.columns
-    assert found["cases"].sum() == 12
-
-
-def test_the_mean_area_of_a_group_is_over_references_that_show_something(tmp_path):
-    nothing = np.zeros(SHAPE, np.uint8)
-    folder = write_busi(tmp_path, benign=[(texture(0), lesion())], normal=[(texture(1), nothing)])
-    result = verify_busi(folder)
-    found = overview.by_group(result.cases, result.looks).set_index("group")
-    assert found["empty_masks"].to_dict() == {"benign": 0, "normal": 1}
-    assert found.loc["benign", "mean_area_percent"] == pytest.approx(400 / 4800 * 100)
-    assert np.isnan(found.loc["normal", "mean_area_percent"])
-
-
-def test_the_claim_names_what_stops_the_study():
-    findings = cases.findings_table(
-        [cases.Finding("stop", "missing image", "a", "x", "y"), cases.Finding("note", "b", "c", "d", "e")]
-    )
-    assert overview.stop_claim(findings) == "no finding stops the study\n    a: missing image (found x)"
-    assert overview.stop_claim(findings.iloc[1:]) == "no finding stops the study"
-
-
-def test_findings_are_counted_by_check_the_grave_ones_first():
-    findings = cases.findings_table(
-        [cases.Finding("note", "b", name, "", "") for name in "xyz"] + [cases.Finding("stop", "z", "x", "", "")]
-    )
-    assert overview.count_findings(findings).values.tolist() == [["stop", "z", 1], ["note", "b", 3]]
