@@ -36,7 +36,8 @@ TINY_VOLUMES = TINY_POINTS | {
 }
 WRITE_PHANTOM = """
 import sys
-from lib import datasets, files
+from lib import datasets
+from lib.study import files
 datasets.make(sys.argv[1], subjects=int(sys.argv[2]), seed=3)
 print(files.ROOT)
 """

@@ -292,9 +292,9 @@ def little_memory(whole: Path, folder: Path) -> Outcome:
     """A kernel that cannot import numpy spins for ever; the time limit is cut, so that this does not take minutes."""
     project = copied(whole, folder)
     script = (
-        "import resource, sys\nfrom lib import environment, files, graph, params\n"
+        "import resource, sys\nfrom lib import pipeline\nfrom lib.study import environment, files, params\n"
         "resource.setrlimit(resource.RLIMIT_AS, (900 * 2**20,) * 2)\n"
-        "graph.START_SECONDS = 20\n"
+        "pipeline.START_SECONDS = 20\n"
         "from lib import __main__\nsys.exit(__main__.main(['step', 'tiny', '06_biometry']))\n"
     )
     before = {process.pid for process in psutil.process_iter()}

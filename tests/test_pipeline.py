@@ -261,8 +261,8 @@ def test_a_second_call_on_the_same_study_ends_with_status_2_and_says_who_runs_it
 SPINNING = "import re; re.match('(a+)+$', 'a' * 60 + 'b')"  # for ever, and no other thread of the kernel can run
 WITH_LITTLE_PATIENCE = """
 import sys
-from lib import __main__, graph
-graph.START_SECONDS = 6
+from lib import __main__, pipeline
+pipeline.START_SECONDS = 6
 sys.exit(__main__.main(["step", "tiny", "01_data_verification"]))
 """
 

@@ -28,7 +28,9 @@ OTHER_KEYS = {  # another value of each key that only one kind of study uses
 PREPROCESS_AND_HOLD = """
 import sys
 from pathlib import Path
-from lib import cases, datasets, files, preprocessing
+from lib import datasets, preprocessing
+from lib.data import cases
+from lib.study import files
 from tests import builders
 folder = Path(sys.argv[1])
 files.processed_folder = lambda name: folder / name

@@ -125,11 +125,11 @@ def test_an_interrupted_write_leaves_the_old_folder_as_it_was(folder):
 ENDLESS = """
 from itertools import count
 from pathlib import Path
-from lib import making
+from lib.datasets.phantoms import cache
 def write(folder):
     for number in count():
         (folder / f"{number % 50}.txt").write_text("half")
-making.write_whole(Path(FOLDER), {"seed": 2}, write)
+cache.write_whole(Path(FOLDER), {"seed": 2}, write)
 """
 
 

@@ -395,7 +395,7 @@ def test_a_file_that_an_archive_holds_as_well_is_refused(world, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lib import download, unpacking
+from lib.download import download, unpacking
 real = unpacking._copy
 written = []
 def copy(stream, file, most):

@@ -298,8 +298,8 @@ def test_no_server_is_said_after_some_attempts(site, part, monkeypatch):
 def test_a_killed_download_goes_on_in_the_next_process(site, part):
     site.pages["/a.zip"] = Page(BODY, breaks=[200_000], hang=threading.Event())
     program = (
-        "import sys, pathlib; from lib import fetching;"
-        f"fetching.fetch('{site.address}/a.zip', pathlib.Path(sys.argv[1]), None, {MOST}, print)"
+        "import sys, pathlib; from lib.download import http;"
+        f"http.fetch('{site.address}/a.zip', pathlib.Path(sys.argv[1]), None, {MOST}, print)"
     )
     running = subprocess.Popen([sys.executable, "-c", program, str(part)])
     deadline = time.monotonic() + 60

@@ -8,7 +8,7 @@ import pytest
 
 from lib.study import environment, files
 
-NUMBERS = "import torch, cv2; from lib import environment; environment.use_threads(); "
+NUMBERS = "import torch, cv2; from lib.study import environment; environment.use_threads(); "
 NUMBERS += "print(torch.get_num_threads(), cv2.getNumThreads(), environment.threads())"
 
 

@@ -13,7 +13,7 @@ from lib.study import files
 WRITE_HALF_AND_WAIT = """
 import sys
 from pathlib import Path
-from lib import files
+from lib.study import files
 with files.replacing(Path(sys.argv[1])) as temporary:
     with temporary.open("wb") as file:
         file.write(b"new" * 1000)
@@ -24,7 +24,7 @@ with files.replacing(Path(sys.argv[1])) as temporary:
 WRITE_TO_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from lib import files
+from lib.study import files
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     getattr(files, sys.argv[2])(Path(sys.argv[1]), eval(sys.argv[3]))

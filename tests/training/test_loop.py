@@ -20,7 +20,7 @@ STABLE = ("history.csv", "model.safetensors", "run.json")  # timing.csv says how
 TRAIN_AND_HOLD = """
 import sys
 from pathlib import Path
-from lib import training
+from lib.training import loop
 from tests import builders
 builders.torch.set_num_threads(1)  # as in these tests: other sums, other last digits
 def say(line):
@@ -28,7 +28,7 @@ def say(line):
         print("holds", flush=True)
         sys.stdin.readline()
 arrays = builders.discs(8)
-training.fit(builders.training_params(), builders.NETWORK, arrays, builders.disc_parts(arrays), Path(sys.argv[1]), say)
+loop.fit(builders.training_params(), builders.NETWORK, arrays, builders.disc_parts(arrays), Path(sys.argv[1]), say)
 """
 
 

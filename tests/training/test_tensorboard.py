@@ -108,7 +108,7 @@ def test_without_tensorboard_nothing_is_written(tmp_path):
 
 
 def test_tensorboard_is_not_loaded_by_those_who_do_not_want_it():
-    code = "import sys; from lib import training; print('torch.utils.tensorboard' in sys.modules)"
+    code = "import sys; from lib.training import loop; print('torch.utils.tensorboard' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=files.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
