@@ -83,6 +83,16 @@ def image_of(head: Head, seed: int) -> np.ndarray:
     return np.clip(grey, 0, 255).astype(np.uint8)
 
 
+def noise(shape: tuple[int, ...] = (4, 30, 20, 3), seed: int = 0) -> np.ndarray:
+    """A volume of noise: (slices, rows, columns, channels) uint8."""
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def typed(text: str) -> np.ndarray:
+    """A mask of lines of text; a dot is background, a digit its class."""
+    return np.array([[0 if sign == "." else int(sign) for sign in line] for line in text.split()], np.uint8)
+
+
 def save_png(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
@@ -324,6 +334,32 @@ def step_params(step: str, **changes: object) -> params.SharedParams:
     model = params.STEPS[step]
     given = values(**changes)
     return model.model_validate({name: given[name] for name in model.model_fields})
+
+
+# Augmentations: none at all, all of them, and flips with moves.
+STILL = {
+    "horizontal_flip": 0.0,
+    "vertical_flip": 0.0,
+    "affine_probability": 0.0,
+    "intensity_probability": 0.0,
+    "clahe_probability": 0.0,
+}
+LIVELY = {
+    "horizontal_flip": 0.5,
+    "vertical_flip": 0.5,
+    "affine_probability": 0.7,
+    "intensity_probability": 0.5,
+    "brightness_contrast": 0.3,
+    "clahe_probability": 0.5,
+}
+MOVING = STILL | {
+    "horizontal_flip": 0.5,
+    "vertical_flip": 0.5,
+    "affine_probability": 1.0,
+    "shift_fraction": 0.1,
+    "scale_fraction": 0.1,
+    "rotation_deg": 30.0,
+}
 
 
 def training_params(**changes: object) -> params.TrainingParams:

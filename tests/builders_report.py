@@ -14,9 +14,7 @@ from lib.evaluation import biometry, comparison, landmarks, training_precision
 from lib.imaging import head_points
 from lib.report import build, figures, tables
 from lib.report.content import read_table
-from lib.report.summaries import biometry_errors, landmark_errors, paired, patients
-from lib.report.summaries import dice as summaries_dice
-from lib.report.summaries.dice import detection, per_class
+from lib.report.summaries import biometry_errors, dice, landmark_errors, paired, patients
 from lib.study import files, params, steps
 from lib.verification import case_checks, landmark_audit, overview, rehosted
 
@@ -158,9 +156,9 @@ def counted(study: params.Study) -> pd.DataFrame:
                 tp, fp, fn = 900 + place, 40 if stage == "post" else 60, 50 + 10 * place
                 tp, fp, fn = (0, 0, 0) if is_absent else (tp, fp, fn)
                 both = 2 * tp + fp + fn
-                dice, iou = (2 * tp / both, tp / (tp + fp + fn)) if both else (np.nan, np.nan)
+                overlap = [2 * tp / both, tp / (tp + fp + fn)] if both else [np.nan, np.nan]
                 key = {"case": case, "subject": subject, "fold": 0, "seed": 0, "class": name, "stage": stage}
-                rows.append(key | {"tp": tp, "fp": fp, "fn": fn, "tn": 1000, "dice": dice, "iou": iou})
+                rows.append(key | {"tp": tp, "fp": fp, "fn": fn, "tn": 1000} | dict(zip(("dice", "iou"), overlap)))
     return pd.DataFrame(rows)
 
 
@@ -190,12 +188,12 @@ def write_regions(study: params.Study) -> None:
     files.write_csv(at / "precision.csv", rounded_of(study))
     made = {
         "precision": training_precision.summary(rounded_of(study)),
-        "per_class": per_class(long),
-        "detection": detection(long),
-        "confusion": summaries_dice.confusion(confusion),
-        "folds": summaries_dice.by_part(long, "fold"),
-        "groups": summaries_dice.by_part(long.join(group, on="case"), "group"),
-        "effect": summaries_dice.effect(long),
+        "per_class": dice.per_class(long),
+        "detection": dice.detection(long),
+        "confusion": dice.confusion(confusion),
+        "folds": dice.by_part(long, "fold"),
+        "groups": dice.by_part(long.join(group, on="case"), "group"),
+        "effect": dice.effect(long),
         "baselines": pd.DataFrame([baseline | {"dice": 0.505, "dice_low": 0.41, "dice_high": 0.6}]),
         "patients": patients.listed(long, manifest),
         "patient-dice": patients.summary(long, manifest),

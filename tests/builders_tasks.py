@@ -1,12 +1,20 @@
 """Preprocessed arrays of the two other kinds: heads with landmarks, and slices of volumes."""
 
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
+import torch
 
 from lib.data.arrays import Arrays
 from lib.imaging import geometry, head_points, heatmaps
+from lib.study import array_files, files
 from tests.builders import of_images, of_volumes
 
 SIGMA = 2.0
+SHAPE = (96, 128)  # of heatmaps
+HEAD = np.array([[40.0, 20.0], [52.0, 110.0], [20.0, 60.0], [80.0, 70.0]])  # its four points in that frame
 
 
 def landmarked(count: int = 12, size: int = 32, seed: int = 0) -> Arrays:
@@ -67,3 +75,24 @@ def parts_of(arrays: Arrays) -> dict[str, list[str]]:
     names = list(dict.fromkeys(arrays.names))
     cut = len(names) * 2 // 3
     return {"train": names[:cut], "validation": names[cut:], "test": []}
+
+
+def heatmap_batch(heads: list[np.ndarray], sigma: float = 3.0, per: str = "line") -> torch.Tensor:
+    """Heatmaps of some heads in a frame of SHAPE: (N, 2 or 4, H, W)."""
+    return torch.from_numpy(np.stack([heatmaps.encode(head, sigma, SHAPE, per) for head in heads]))
+
+
+def write_arrays(folder: Path, made: Arrays) -> None:
+    """Writes arrays as preprocessing leaves them; the folder is named after their fingerprint."""
+    folder.mkdir()
+    np.save(folder / "images.npy", made.images)
+    np.save(folder / "masks.npy", made.masks)
+    rows = pd.DataFrame([asdict(each) for each in made.geometries])
+    rows.insert(0, "case", made.names)
+    rows.insert(1, "slice", made.slices)
+    rows["sigma"] = np.nan if made.sigmas is None else made.sigmas
+    files.write_csv(folder / "geometry.csv", rows)
+    if made.points is not None:
+        np.save(folder / "points.npy", made.points)
+    about = {"fingerprint": folder.name, "files": array_files.describe(folder), "preparation": made.preparation}
+    files.write_json(folder / "dataset.json", about)

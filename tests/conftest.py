@@ -51,6 +51,13 @@ def nothing_at_hand() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def processed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which preprocessed arrays are looked for: this test's own."""
+    monkeypatch.setattr(files, "processed_folder", lambda name: tmp_path / name)
+    return tmp_path
+
+
 def copy_code(folder: Path) -> None:
     """Copies what a project runs on, without data and reports, and adds params/tiny.yaml."""
     for name in ("lib", "notebooks", "params", "reports/template"):

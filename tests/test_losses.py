@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from lib import losses
+from tests.builders_tasks import HEAD, SHAPE, heatmap_batch
 
 
 def draw(channels, classes, seed=0, size=(2, 8, 9)):
@@ -305,3 +306,36 @@ def test_gradients_are_those_of_finite_differences(channels, classes):
 def test_the_loss_is_float32_whatever_the_logits_are():
     logits, reference = draw(3, 3)
     assert losses.combined(logits.bfloat16(), reference, mixture(classes=3)).dtype == torch.float32
+
+
+# Heatmaps
+
+
+@pytest.mark.parametrize("per", ["line", "point"])
+def test_a_blank_output_scores_exactly_1_and_a_perfect_one_0(per):
+    target = heatmap_batch([HEAD, HEAD + 3.3, HEAD - 5], per=per)
+    assert losses.heatmap_loss(torch.zeros_like(target), target).item() == losses.BLANK_LOSS == 1
+    assert losses.heatmap_loss(target, target).item() == 0
+
+
+def test_the_loss_of_two_small_images_by_hand():
+    target = torch.tensor([[[[1.0, 0.0]]], [[[2.0, 0.0]]]])
+    predicted = torch.tensor([[[[0.5, 0.5]]], [[[2.0, 1.0]]]])
+    assert losses.heatmap_loss(predicted, target).item() == pytest.approx((0.5 / 1 + 1 / 4) / 2)
+
+
+def test_the_loss_of_half_precision_is_computed_in_float32():
+    target = heatmap_batch([HEAD])
+    found = losses.heatmap_loss(torch.zeros_like(target, dtype=torch.bfloat16), target)
+    assert found.dtype == torch.float32
+    assert found.item() == 1
+
+
+def test_a_target_without_any_height_has_a_finite_loss():
+    assert losses.heatmap_loss(torch.full((1, 2, 2, 2), 0.5), torch.zeros(1, 2, 2, 2)).item() == 2
+
+
+def test_the_loss_leads_a_blank_output_towards_the_peaks():
+    predicted, target = torch.zeros(1, 2, *SHAPE, requires_grad=True), heatmap_batch([HEAD])
+    losses.heatmap_loss(predicted, target).backward()
+    assert torch.argmin(predicted.grad[0, 1]) in (20 * 128 + 60, 80 * 128 + 70)

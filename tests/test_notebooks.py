@@ -12,13 +12,12 @@ import nbformat
 import pytest
 
 from lib.imaging import mask_files
-from lib.study import files, params
-from lib.study import steps as study_steps
+from lib.study import files, params, steps
 from tests.conftest import change_keys, environment, python, run_study
 
 NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
 NOT_A_NOTEBOOK = ("report",)
-OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{study_steps.OF_LANDMARKS}.ipynb"  # a second one of one step
+OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{steps.OF_LANDMARKS}.ipynb"  # a second one of one step
 RESULT = re.compile(r"\d\s*%|\b\d+\.\d+")  # 95 %, 0.97
 INTERVAL = "95 % of single measurements"  # what limits of agreement are, not a result
 SPEED = re.compile(r"\d+ images/s")
@@ -38,7 +37,7 @@ def parameters_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 def step_of(path: Path) -> str:
     """The step that a notebook serves."""
-    return path.stem.removesuffix(study_steps.OF_LANDMARKS)
+    return path.stem.removesuffix(steps.OF_LANDMARKS)
 
 
 def code(path: Path) -> list[str]:
@@ -54,8 +53,8 @@ def nodes(path: Path, kind: type | tuple[type, ...]) -> list[ast.AST]:
 
 
 def test_there_is_a_notebook_for_every_step_and_no_other():
-    steps = {name for name in params.STEPS if name not in NOT_A_NOTEBOOK}
-    assert {path.stem for path in NOTEBOOKS} == steps | {OF_LANDMARKS.stem}
+    expected = {name for name in params.STEPS if name not in NOT_A_NOTEBOOK}
+    assert {path.stem for path in NOTEBOOKS} == expected | {OF_LANDMARKS.stem}
 
 
 def test_outputs_are_stripped():

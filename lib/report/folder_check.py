@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import datasets
+from lib.data.dataset import Dataset
 from lib.report import tables
 from lib.verification import overview, verify
 
@@ -37,7 +38,7 @@ def report_on(folder: Path) -> tuple[str, bool]:
     return "\n".join(lines), not stops.any()
 
 
-def groups_with_cases(dataset: datasets.Dataset, folder: Path) -> list[str]:
+def groups_with_cases(dataset: Dataset, folder: Path) -> list[str]:
     """Groups of a data set that hold a case with a reference; all of them where none does."""
     held = []
     for group in dataset.groups:

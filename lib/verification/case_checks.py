@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import datasets
 from lib.data import cases
 from lib.data.cases import Case, Check, Finding
+from lib.data.dataset import Dataset
 from lib.imaging import ellipse, image_files
 from lib.verification import image_hash
 
@@ -43,7 +43,7 @@ class Look:
     likeness: image_hash.Likeness
 
 
-def look(case: Case, dataset: datasets.Dataset) -> Look:
+def look(case: Case, dataset: Dataset) -> Look:
     """Opens one case; what cannot be used is a finding, and its row then lacks a size."""
     held: dict[Path, np.ndarray] = {}
 

@@ -11,6 +11,7 @@ import pandas as pd
 from lib import datasets, metrics
 from lib.data import cases
 from lib.data.cases import Case, Check, Finding
+from lib.data.dataset import Dataset
 from lib.imaging import image_files
 from lib.study import environment, files, provenance, steps
 from lib.verification import image_hash
@@ -189,7 +190,7 @@ def reference_agreement(
     found: list[Case],
     equal: pd.DataFrame,
     known: pd.DataFrame,
-    other: datasets.Dataset,
+    other: Dataset,
     read_mask: Callable[[tuple[Path, ...]], np.ndarray],
 ) -> list[float]:
     """Dice of any class here against any class there, over some cases of equal pixels that both can read."""

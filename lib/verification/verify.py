@@ -11,6 +11,7 @@ import pandas as pd
 from lib import datasets
 from lib.data import cases, checks, splits
 from lib.data.cases import Case, Check, Finding
+from lib.data.dataset import Dataset
 from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
@@ -50,7 +51,7 @@ class Verification:
 
 
 def check_dataset(
-    dataset: datasets.Dataset,
+    dataset: Dataset,
     name: str,
     folder: Path,
     groups: Sequence[str] = (),
@@ -112,7 +113,7 @@ def refuse_unknown(exclude: Sequence[str], found: list[Case], findings: list[Fin
 
 
 def search(
-    dataset: datasets.Dataset, name: str, usable: list[Case], seen: dict[str, case_checks.Look]
+    dataset: Dataset, name: str, usable: list[Case], seen: dict[str, case_checks.Look]
 ) -> tuple[list[Case], pd.DataFrame, pd.DataFrame, list[Finding]]:
     """Looks for the images in every other data set at hand: cases with what was recovered, twins, origin, findings."""
     known, findings = (
@@ -126,7 +127,7 @@ def search(
 
 
 def audit_landmarks(
-    dataset: datasets.Dataset, name: str, table: pd.DataFrame, layout: str
+    dataset: Dataset, name: str, table: pd.DataFrame, layout: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Finding]]:
     """Landmarks of the cases that have some, what their audit measured, what it found; nothing where none are learnt.
 

@@ -229,3 +229,23 @@ def test_a_subject_in_two_parts_is_found(moved):
     other = {"train": "test", "validation": "train", "test": "validation"}[moved]
     divided[other] = [*divided[other], divided[moved].pop()]
     assert not splits.parts_are_apart(folds, divided)
+
+
+# Joined groups
+
+
+# Fold groups
+
+
+def test_names_joined_by_pairs_share_the_first_name_of_their_group():
+    joined = splits.join_groups("edcba", [("d", "e"), ("b", "d"), ("c", "c")])
+    assert joined == {"a": "a", "b": "b", "c": "c", "d": "b", "e": "b"}
+
+
+def test_groups_do_not_depend_on_the_order_of_pairs():
+    pairs = [("a", "b"), ("c", "d"), ("b", "c"), ("e", "f")]
+    expected = splits.join_groups("abcdef", pairs)
+    assert all(
+        splits.join_groups("fedcba", [pairs[i] for i in np.random.default_rng(seed).permutation(4)]) == expected
+        for seed in range(10)
+    )

@@ -9,6 +9,7 @@ import pytest
 
 from lib import datasets
 from lib.data import cases
+from lib.data.dataset import Making
 from lib.datasets.phantoms import cache
 from lib.study import files, params, provenance
 from tests import builders
@@ -326,7 +327,7 @@ def small(raw, monkeypatch):
         written.append((subjects, seed))
         (folder / "data.txt").write_text(f"{subjects} {seed}")
 
-    made = datasets.Making(write, 150, 12, ("lib.imaging.growth",))
+    made = Making(write, 150, 12, ("lib.imaging.growth",))
     monkeypatch.setitem(datasets.DATASETS, "phantom_brain", replace(datasets.DATASETS["phantom_brain"], made=made))
     return written
 

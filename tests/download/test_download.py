@@ -12,8 +12,7 @@ import yaml
 
 from lib import datasets
 from lib.__main__ import main
-from lib.download import download as download_download
-from lib.download import http, sources, unpacking
+from lib.download import download, http, sources, unpacking
 from lib.study import files
 from tests import builders, builders_brain
 from tests.builders_web import Page, serving
@@ -64,7 +63,7 @@ class World:
             self.said.append(text)
             self.asked_when_said.append(len(self.site.asked))
 
-        ready = download_download.download(name, self.root, urls, say, self.shown.append)
+        ready = download.download(name, self.root, urls, say, self.shown.append)
         return ready, "\n".join(self.said)
 
     def change(self, **changes):
@@ -89,7 +88,7 @@ def world(tmp_path, monkeypatch, published):
     monkeypatch.setattr(http, "CHUNK_BYTES", 4096)  # the files are small
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     path = tmp_path / "sources.yaml"
-    monkeypatch.setattr(download_download, "SOURCES", path)
+    monkeypatch.setattr(download, "SOURCES", path)
     with serving() as site:
         made = World(
             tmp_path / "raw", site, published, lambda source: path.write_text(yaml.safe_dump({"hc18": source}))
@@ -413,7 +412,7 @@ def test_a_killed_unpacking_is_never_taken_for_whole_and_begun_again(world):
     world.archives().mkdir(parents=True)
     for name in ("training_set.zip", TABLE):
         shutil.copy(world.published / name, world.archives())
-    run = python(files.ROOT, "-c", KILLED, str(download_download.SOURCES), str(world.root))
+    run = python(files.ROOT, "-c", KILLED, str(download.SOURCES), str(world.root))
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert not (world.root / "hc18").exists()
     assert len(list((world.root / ".writing-hc18").rglob("*.png"))) == 5  # the last of them without a byte
@@ -471,7 +470,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(
         ValueError, match=r"busy: no data set of sources\.yaml; there are: hc18, lgg, .*; nearest: busi"
     ):
-        download_download.download("busy", tmp_path / "raw", [], print, print)
+        download.download("busy", tmp_path / "raw", [], print, print)
     assert not (tmp_path / "raw").exists()
 
 
@@ -496,7 +495,7 @@ def test_the_command_gives_status_1_where_a_login_is_needed_and_2_for_a_fault(gu
 
 @pytest.fixture(scope="module")
 def registered():
-    return sources.read_sources(download_download.SOURCES)
+    return sources.read_sources(download.SOURCES)
 
 
 def test_all_published_data_sets_have_a_source(registered):
@@ -595,7 +594,7 @@ def test_a_file_given_twice_is_named(world):
 
 
 def test_a_missing_sources_file_is_named(world):
-    download_download.SOURCES.unlink()
+    download.SOURCES.unlink()
     with pytest.raises(ValueError, match=r"sources\.yaml: missing; it says where each data set comes from"):
         world.download()
 
@@ -610,7 +609,7 @@ def test_zips_in_zips_of_brain_structures_come_out_as_the_reader_wants_them(tmp_
         shutil.rmtree(folder / group.export)
         zipped(folder, hand / f"{group.name}.zip", f"{group.name}/")
     said = []
-    assert download_download.download("brain_structures", tmp_path / "raw", [], said.append, print)
+    assert download.download("brain_structures", tmp_path / "raw", [], said.append, print)
     assert "warning: 9 cases; expected 3832 (a count that others report)" in said[-1]
     target = tmp_path / "raw" / "brain_structures"
     assert (target / "Trans-ventricular" / "Trans-ventricular-segmentation-mask" / "SegmentationClass").is_dir()
@@ -624,11 +623,11 @@ def test_the_tables_at_hand_have_the_registered_hashes_sizes_and_rows(registered
     for file in known:
         path = SHARED / "landmarks" / file.name
         assert (files.sha256(path), path.stat().st_size) == (file.sha256, file.size)
-        assert download_download.count_rows(path) == registered["landmarks"].expected.rows[file.name]
+        assert download.count_rows(path) == registered["landmarks"].expected.rows[file.name]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not there: published data are not part of the project")
 def test_a_part_of_hc18_is_told_from_the_whole(tmp_path):
     (tmp_path / "hc18").symlink_to(SHARED / "hc18")
     with pytest.raises(ValueError, match="hc18: 640 cases; expected 999; 501 subjects; expected 806"):
-        download_download.download("hc18", tmp_path, [], print, print)
+        download.download("hc18", tmp_path, [], print, print)

@@ -217,3 +217,28 @@ def test_both_baselines_of_volumes_go_from_raw_files_to_an_interval(tmp_path):
     guess, bright = found["dice"]
     assert bright == pytest.approx((1 + 64 / 80 + 80 / 82) / 3)  # a dropped slice, two voxels outside the crop
     assert guess < bright
+
+
+# Otsu's ellipse
+
+
+def test_otsu_finds_a_bright_disc():
+    rows, cols = np.mgrid[:100, :140]
+    disc = (rows - 48) ** 2 + (cols - 75) ** 2 <= 30**2
+    image = (np.random.default_rng(0).integers(0, 40, disc.shape) + 150 * disc).astype(np.uint8)
+    found = baselines.otsu_ellipse(image)
+    assert 2 * (found & disc).sum() / (found.sum() + disc.sum()) > 0.98  # blurred by 2 px: less than 1 px outwards
+
+
+def test_otsu_fills_a_bright_ring():
+    rows, cols = np.mgrid[:100, :140]
+    distance = np.hypot(rows - 50, cols - 70)
+    image = np.where(abs(distance - 30) < 4, 220, 10).astype(np.uint8)
+    assert baselines.otsu_ellipse(image)[50, 70]
+
+
+@pytest.mark.parametrize("image", [np.zeros((40, 50), np.uint8), np.full((40, 50), 9, np.uint8)], ids=["black", "even"])
+def test_otsu_finds_nothing_where_there_is_nothing(image):
+    found = baselines.otsu_ellipse(image)
+    assert found.shape == (40, 50)
+    assert not found.any()

@@ -10,6 +10,7 @@ from lib.evaluation.postprocessing import Prediction
 from lib.imaging import regions
 from lib.study import params
 from tests import builders
+from tests.builders import typed
 
 SPOTS = """
     111.1
@@ -28,11 +29,6 @@ HEAD = """
     ..1111111..
     ...........
 """
-
-
-def typed(text):
-    """A mask of lines of text."""
-    return np.array([[0 if sign == "." else int(sign) for sign in line] for line in text.split()], np.uint8)
 
 
 def sure(mask, classes=4, pixel_mm2=None):
@@ -386,23 +382,6 @@ def test_an_empty_mask_stays_empty(step, classes):
     assert postprocessing.apply(given, chosen(step)).shape == (5, 6)
 
 
-@pytest.mark.parametrize(
-    ("text", "frame"),
-    [
-        (".... .... ..1. ....", (2, 3, 2, 3)),
-        ("2... .... ..1. ....", (0, 3, 0, 3)),
-        ("1111 1111", (0, 2, 0, 4)),
-    ],
-)
-def test_the_window_holds_the_foreground_and_nothing_more(text, frame):
-    rows, cols = regions.foreground_frame(typed(text))
-    assert (rows.start, rows.stop, cols.start, cols.stop) == frame
-
-
-def test_an_empty_mask_has_no_window():
-    assert regions.foreground_frame(np.zeros((3, 4), np.uint8)) is None
-
-
 # Volumes
 
 
@@ -461,13 +440,6 @@ def test_a_volume_is_left_as_it_is_without_steps_and_without_foreground():
     assert np.array_equal(postprocessing.apply(sure(BESIDE, classes=2), chosen()), BESIDE)
     empty = np.zeros((3, 4, 5), np.uint8)
     assert np.array_equal(postprocessing.apply(sure(empty, classes=2), chosen("largest_component")), empty)
-
-
-def test_the_box_of_a_volume_holds_its_foreground_and_nothing_more():
-    volume = np.zeros((6, 7, 8), np.uint8)
-    volume[2, 3, 1] = volume[4, 5, 6] = 1
-    assert regions.foreground_frame(volume) == (slice(2, 5), slice(3, 6), slice(1, 7))
-    assert regions.foreground_frame(np.zeros((6, 7, 8), np.uint8)) is None
 
 
 def test_the_steps_are_those_that_a_study_file_may_name():

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from scipy import ndimage, special
+from scipy import special
 
 from lib.imaging import regions
 from lib.imaging.ellipse import (
@@ -212,74 +212,6 @@ def test_filling_within_the_ellipse_s_rectangle_leaves_nothing_out(seed):
     minor = major * draw.uniform(0.2, 1)
     filled = fill_ellipse(Ellipse(tuple(centre), major, minor, angle_deg), (50, 60))
     assert (filled != ellipse_region((50, 60), centre, major, minor, angle_deg)).sum() <= 2
-
-
-# Regions
-
-
-def test_the_largest_component_of_three_is_kept_diagonals_joined():
-    small = np.array([[1, 0, 0, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [1, 0, 0, 0, 0]], bool)
-    expected = np.array([[0, 0, 0, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]], bool)
-    assert np.array_equal(regions.largest_component(small), expected)
-
-
-def test_the_largest_component_of_nothing_is_nothing():
-    assert not regions.largest_component(np.zeros((4, 5), bool)).any()
-
-
-def test_the_largest_component_is_that_of_scipy_on_random_regions():
-    for seed in range(20):
-        noise = np.random.default_rng(seed).random((30, 40)) < 0.35
-        parts, count = ndimage.label(noise, np.ones((3, 3)))
-        sizes = ndimage.sum_labels(noise, parts, np.arange(1, count + 1))
-        found = regions.largest_component(noise)
-        assert found.sum() == sizes.max()
-        assert len(np.unique(parts[found])) == 1
-
-
-def test_filling_holes_is_that_of_scipy_on_random_regions():
-    for seed in range(20):
-        noise = np.random.default_rng(seed).random((30, 40)) < 0.6
-        assert np.array_equal(regions.fill_holes(noise), ndimage.binary_fill_holes(noise))
-
-
-def test_a_notch_at_the_frame_is_no_hole():
-    notch = np.array([[1, 0, 1], [1, 0, 1], [1, 1, 1]], bool)
-    assert np.array_equal(regions.fill_holes(notch), notch)
-
-
-def test_edge_points_of_two_pixels_lie_midway_to_their_neighbours():
-    small = np.zeros((3, 4), bool)
-    small[1, 1:3] = True
-    expected = {(0.5, 1), (0.5, 2), (1.5, 1), (1.5, 2), (1, 0.5), (1, 2.5)}
-    found = regions.edge_points(small)
-    assert set(map(tuple, found)) == expected
-    assert len(found) == 6
-
-
-def test_the_frame_is_no_edge():
-    corner = np.zeros((3, 3), bool)
-    corner[:2, :2] = True
-    expected = {(1.5, 0), (1.5, 1), (0, 1.5), (1, 1.5)}
-    assert set(map(tuple, regions.edge_points(corner))) == expected
-
-
-def test_edge_points_do_not_depend_on_how_much_lies_around_a_region():
-    small = np.random.default_rng(0).random((12, 15)) < 0.5
-    alone = regions.edge_points(np.pad(small, 1))
-    for above, left in ((1, 1), (2, 1), (9, 30)):
-        wide = np.pad(small, ((above, 7), (left, 3)))
-        moved = np.add(alone, (above - 1, left - 1))
-        assert set(map(tuple, regions.edge_points(wide))) == set(map(tuple, moved))
-
-
-@pytest.mark.parametrize("side", ["top", "bottom", "left", "right"])
-def test_a_region_one_pixel_off_the_frame_has_its_edge_and_one_at_the_frame_has_none(side):
-    turns = {"top": 0, "left": 1, "bottom": 2, "right": 3}[side]
-    for gap, count in ((1, 14), (0, 10)):  # four columns, three rows: 2 (4 + 3) crossings, less the four at the frame
-        region = np.zeros((9, 10), bool)
-        region[gap : gap + 3, 3:7] = True
-        assert len(regions.edge_points(np.rot90(region, turns))) == count
 
 
 # Heads

@@ -2,13 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib import losses
 from lib.imaging import head_points, heatmaps
+from tests.builders_tasks import HEAD, SHAPE, heatmap_batch
 
-SHAPE = (96, 128)
 PERS = ("line", "point")
 SIGMAS = (1.5, 2.0, 3.0, 4.5, 6.0)
-HEAD = np.array([[40.0, 20.0], [52.0, 110.0], [20.0, 60.0], [80.0, 70.0]])
 
 
 def random_head(draw, sigma, shape=SHAPE):
@@ -203,43 +201,6 @@ def test_decoding_leaves_the_maps_as_they_are():
     assert np.array_equal(maps, before)
 
 
-# Loss
-
-
-def batch(heads, sigma=3.0, per="line"):
-    return torch.from_numpy(np.stack([heatmaps.encode(head, sigma, SHAPE, per) for head in heads]))
-
-
-@pytest.mark.parametrize("per", PERS)
-def test_a_blank_output_scores_exactly_1_and_a_perfect_one_0(per):
-    target = batch([HEAD, HEAD + 3.3, HEAD - 5], per=per)
-    assert losses.heatmap_loss(torch.zeros_like(target), target).item() == losses.BLANK_LOSS == 1
-    assert losses.heatmap_loss(target, target).item() == 0
-
-
-def test_the_loss_of_two_small_images_by_hand():
-    target = torch.tensor([[[[1.0, 0.0]]], [[[2.0, 0.0]]]])
-    predicted = torch.tensor([[[[0.5, 0.5]]], [[[2.0, 1.0]]]])
-    assert losses.heatmap_loss(predicted, target).item() == pytest.approx((0.5 / 1 + 1 / 4) / 2)
-
-
-def test_the_loss_of_half_precision_is_computed_in_float32():
-    target = batch([HEAD])
-    found = losses.heatmap_loss(torch.zeros_like(target, dtype=torch.bfloat16), target)
-    assert found.dtype == torch.float32
-    assert found.item() == 1
-
-
-def test_a_target_without_any_height_has_a_finite_loss():
-    assert losses.heatmap_loss(torch.full((1, 2, 2, 2), 0.5), torch.zeros(1, 2, 2, 2)).item() == 2
-
-
-def test_the_loss_leads_a_blank_output_towards_the_peaks():
-    predicted, target = torch.zeros(1, 2, *SHAPE, requires_grad=True), batch([HEAD])
-    losses.heatmap_loss(predicted, target).backward()
-    assert torch.argmin(predicted.grad[0, 1]) in (20 * 128 + 60, 80 * 128 + 70)
-
-
 # Peaks and their distance
 
 
@@ -247,7 +208,7 @@ def test_the_loss_leads_a_blank_output_towards_the_peaks():
 def test_peaks_are_what_decoding_finds_in_whole_pixels(per):
     draw = np.random.default_rng(4)
     heads = [random_head(draw, 3.0) for _ in range(20)]
-    maps = batch(heads, per=per)
+    maps = heatmap_batch(heads, per=per)
     found = heatmaps.peaks(maps, 3.0).numpy()
     decoded = np.stack([heatmaps.decode(each, 3.0)[0] for each in maps.numpy()])
     assert found == pytest.approx(np.rint(found))
@@ -257,19 +218,19 @@ def test_peaks_are_what_decoding_finds_in_whole_pixels(per):
 
 
 def test_peaks_of_whole_pixels_are_exact_in_canonical_order():
-    found = heatmaps.peaks(batch([HEAD, HEAD[[1, 0, 3, 2]]]), 3.0)
+    found = heatmaps.peaks(heatmap_batch([HEAD, HEAD[[1, 0, 3, 2]]]), 3.0)
     assert found.tolist() == [HEAD.tolist(), HEAD.tolist()]
 
 
 def test_each_image_has_its_own_standard_deviation():
     near = HEAD.copy()
     near[1] = near[0] + [0, 12]
-    maps = torch.cat([batch([near], sigma=2.0), batch([HEAD], sigma=6.0)])
+    maps = torch.cat([heatmap_batch([near], sigma=2.0), heatmap_batch([HEAD], sigma=6.0)])
     assert heatmaps.peaks(maps, torch.tensor([2.0, 6.0])).tolist() == [near.tolist(), HEAD.tolist()]
 
 
 def test_peaks_of_half_precision_on_a_blank_and_a_shown_line():
-    maps = batch([HEAD]).bfloat16()
+    maps = heatmap_batch([HEAD]).bfloat16()
     maps[:, 1] = 0
     found = heatmaps.peaks(maps, 3.0)
     assert found.dtype == torch.float32
@@ -278,7 +239,7 @@ def test_peaks_of_half_precision_on_a_blank_and_a_shown_line():
 
 
 def test_a_single_peak_is_one_end():
-    maps = batch([HEAD], per="point")[:, [0, 2]]
+    maps = heatmap_batch([HEAD], per="point")[:, [0, 2]]
     assert heatmaps.peaks(maps, 3.0)[0].isnan().any(dim=1).tolist() == [False, True, False, True]
 
 

@@ -3,7 +3,6 @@ import pytest
 import torch
 from torch import nn
 
-from lib.evaluation import baselines
 from lib.imaging import geometry
 from lib.models import inference
 from tests import builders
@@ -188,28 +187,3 @@ def test_several_classes_come_back_in_their_native_places():
     mapping = geometry.fit(truth.shape, (128, 192))
     shares = np.stack([geometry.image_to_network((truth == index).astype(np.float32), mapping) for index in range(4)])
     assert (native_mask(shares, mapping, None) != truth).mean() < 4e-3
-
-
-# The rival that learns nothing
-
-
-def test_otsu_finds_a_bright_disc():
-    rows, cols = np.mgrid[:100, :140]
-    disc = (rows - 48) ** 2 + (cols - 75) ** 2 <= 30**2
-    image = (np.random.default_rng(0).integers(0, 40, disc.shape) + 150 * disc).astype(np.uint8)
-    found = baselines.otsu_ellipse(image)
-    assert 2 * (found & disc).sum() / (found.sum() + disc.sum()) > 0.98  # blurred by 2 px: less than 1 px outwards
-
-
-def test_otsu_fills_a_bright_ring():
-    rows, cols = np.mgrid[:100, :140]
-    distance = np.hypot(rows - 50, cols - 70)
-    image = np.where(abs(distance - 30) < 4, 220, 10).astype(np.uint8)
-    assert baselines.otsu_ellipse(image)[50, 70]
-
-
-@pytest.mark.parametrize("image", [np.zeros((40, 50), np.uint8), np.full((40, 50), 9, np.uint8)], ids=["black", "even"])
-def test_otsu_finds_nothing_where_there_is_nothing(image):
-    found = baselines.otsu_ellipse(image)
-    assert found.shape == (40, 50)
-    assert not found.any()

@@ -21,6 +21,15 @@ with files.replacing(Path(sys.argv[1])) as temporary:
         print("half", flush=True)
         sys.stdin.read()
 """
+WRITE_HALF_A_FOLDER_AND_WAIT = """
+import sys
+from pathlib import Path
+from lib.study import files
+with files.replacing_folder(Path(sys.argv[1])) as working:
+    (working / "half.txt").write_text("half")
+    print("half", flush=True)
+    sys.stdin.read()
+"""
 WRITE_TO_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
@@ -41,19 +50,20 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_process_killed_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "run.json"
-    path.write_text("old")
-    child = subprocess.Popen(
-        [sys.executable, "-c", WRITE_HALF_AND_WAIT, str(path)],
-        cwd=files.ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+def kill_at_half(script, path):
+    """Runs a script that writes half of what is to lie at a path, and kills it there."""
+    command = [sys.executable, "-c", script, str(path)]
+    child = subprocess.Popen(command, cwd=files.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout.readline() == b"half\n"
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert child.returncode == -signal.SIGKILL
+
+
+def test_a_process_killed_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+    kill_at_half(WRITE_HALF_AND_WAIT, path)
     assert path.read_text() == "old"
 
 
@@ -116,6 +126,84 @@ def test_a_written_file_has_the_permissions_that_the_user_wants(tmp_path, umask,
     finally:
         os.umask(before)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
+
+
+# Folders
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a file of before."""
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "old.txt").write_text("old")
+    return tmp_path / "made"
+
+
+def write_new(folder):
+    with files.replacing_folder(folder) as working:
+        assert names(working) == []
+        (working / "new.txt").write_text("new")
+
+
+def write_half(folder, error):
+    with files.replacing_folder(folder) as working:
+        (working / "half.txt").write_text("half")
+        raise error
+
+
+def test_a_written_folder_takes_the_place_of_the_old_one_and_leaves_no_other(folder):
+    write_new(folder)
+    assert names(folder) == ["new.txt"]
+    assert (folder / "new.txt").read_text() == "new"
+    assert names(folder.parent) == ["made"]
+
+
+def test_a_folder_is_written_where_there_was_none(tmp_path):
+    write_new(tmp_path / "deep" / "made")
+    assert names(tmp_path / "deep" / "made") == ["new.txt"]
+    assert names(tmp_path / "deep") == ["made"]
+
+
+def test_the_old_folder_stays_until_the_block_ends(folder):
+    with files.replacing_folder(folder) as working:
+        (working / "new.txt").write_text("new")
+        assert names(folder) == ["old.txt"]
+    assert names(folder) == ["new.txt"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
+def test_an_exception_in_the_block_leaves_the_old_folder_and_no_other(folder, error):
+    with pytest.raises(type(error)):
+        write_half(folder, error)
+    assert names(folder) == ["old.txt"]
+    assert (folder / "old.txt").read_text() == "old"
+    assert names(folder.parent) == ["made"]
+
+
+def test_an_exception_in_the_block_leaves_no_folder_where_there_was_none(tmp_path):
+    with pytest.raises(OSError, match="no space left"):
+        write_half(tmp_path / "made", OSError("no space left"))
+    assert names(tmp_path) == []
+
+
+def test_a_process_killed_in_the_middle_of_a_folder_leaves_the_old_one_and_the_next_write_is_whole(folder):
+    kill_at_half(WRITE_HALF_A_FOLDER_AND_WAIT, folder)
+    assert names(folder) == ["old.txt"]
+    assert names(folder.parent) == [".writing-made", "made"]  # it was killed in the middle
+    write_new(folder)
+    assert names(folder) == ["new.txt"]
+    assert names(folder.parent) == ["made"]
+
+
+def test_what_a_kill_left_between_both_renames_is_removed_by_the_next_write(folder):
+    folder.rename(folder.with_name(".replaced-made"))
+    folder.with_name(".writing-made").mkdir()
+    write_new(folder)
+    assert names(folder) == ["new.txt"]
+    assert names(folder.parent) == ["made"]
+
+
+# Text and JSON
 
 
 def test_text_is_utf_8_with_unix_line_ends(tmp_path):

@@ -7,8 +7,7 @@ import shutil
 import pytest
 
 from lib import pipeline
-from lib.study import files, params
-from lib.study import steps as study_steps
+from lib.study import files, params, steps
 from lib.study.steps import Step
 
 VERIFICATION, PREPROCESSING, MODEL = (Step(name) for name in ("01_data_verification", "02_preprocessing", "03_model"))
@@ -21,7 +20,7 @@ def study(tmp_path, monkeypatch):
     """The demo study with reports, raw data and code of its own."""
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
     monkeypatch.setattr(files, "raw_folder", lambda dataset: tmp_path / "raw" / dataset)
-    monkeypatch.setattr(study_steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "2"})
+    monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "2"})
     files.write_text(files.raw_folder("phantom_brain") / "image.png", "pixels")
     return params.read_study(files.study_file("demo"))
 
@@ -29,9 +28,9 @@ def study(tmp_path, monkeypatch):
 def finish(step, study, **changed):
     """Writes an output and the record of a step; `changed` keys differ from the study file."""
     files.write_text(step.folder(study.study) / "table.csv", f"of {step.label}\n")
-    own, before = study_steps.own_values(step, study) | changed, study_steps.snapshot(step, study)
+    own, before = steps.own_values(step, study) | changed, steps.snapshot(step, study)
     files.write_text(step.folder(study.study) / "timing.json", "{}")
-    study_steps.write_record(step.folder(study.study), step, own, [], "cpu", before)
+    steps.write_record(step.folder(study.study), step, own, [], "cpu", before)
 
 
 @pytest.fixture
@@ -50,57 +49,57 @@ def edit(step, study, **parts):
 
 def test_a_record_just_written_holds(finished):
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
-        assert study_steps.stale_reasons(step, finished) == []
+        assert steps.stale_reasons(step, finished) == []
 
 
 def test_a_step_without_a_record_has_not_run_to_its_end(study):
-    assert study_steps.stale_reasons(VERIFICATION, study) == ["it has not run to its end"]
+    assert steps.stale_reasons(VERIFICATION, study) == ["it has not run to its end"]
 
 
 def test_a_changed_key_is_named_with_both_values(finished):
     other = finished.model_copy(update={"image_size": [64, 96]})
-    assert study_steps.stale_reasons(PREPROCESSING, other) == ["key image_size: [96, 144] -> [64, 96]"]
+    assert steps.stale_reasons(PREPROCESSING, other) == ["key image_size: [96, 144] -> [64, 96]"]
 
 
 def test_a_key_of_another_step_does_not_matter(finished):
     other = finished.model_copy(update={"flip_average": False, "title": "Another", "folds": [0, 1], "seeds": [0, 5]})
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
-        assert study_steps.stale_reasons(step, other) == []
+        assert steps.stale_reasons(step, other) == []
 
 
 def test_fold_and_seed_of_the_study_file_do_not_matter_to_a_run_of_the_graph(finished):
     other = finished.model_copy(update={"fold": 3, "seed": 9})
-    assert study_steps.stale_reasons(TRAINING, other) == []
+    assert steps.stale_reasons(TRAINING, other) == []
 
 
 def test_a_record_of_other_values_makes_the_step_run_again(finished):
     finish(MODEL, finished, depth=2)
-    assert study_steps.stale_reasons(MODEL, finished) == ["key depth: 2 -> 4"]
+    assert steps.stale_reasons(MODEL, finished) == ["key depth: 2 -> 4"]
 
 
 def test_changed_code_is_named_without_its_hash(finished, monkeypatch):
-    monkeypatch.setattr(study_steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "3"})
-    assert study_steps.stale_reasons(MODEL, finished) == ["code lib.study.files changed"]
+    monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "3"})
+    assert steps.stale_reasons(MODEL, finished) == ["code lib.study.files changed"]
 
 
 def test_a_module_that_is_newly_reached_or_no_longer_is_a_change(finished, monkeypatch):
-    monkeypatch.setattr(study_steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.new": "2"})
-    assert study_steps.stale_reasons(MODEL, finished) == ["code lib.new changed", "code lib.study.files changed"]
+    monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.new": "2"})
+    assert steps.stale_reasons(MODEL, finished) == ["code lib.new changed", "code lib.study.files changed"]
 
 
 def test_a_missing_input_is_named(finished):
     VERIFICATION.record_file(finished.study).unlink()
-    assert study_steps.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
+    assert steps.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
 
 
 def test_an_input_with_other_outputs_is_named(finished):
     edit(PREPROCESSING, finished, outputs={"table.csv": "another"})
-    assert study_steps.stale_reasons(MODEL, finished) == ["input 02_preprocessing has changed"]
+    assert steps.stale_reasons(MODEL, finished) == ["input 02_preprocessing has changed"]
 
 
 def test_an_input_run_again_with_equal_outputs_does_not_matter(finished):
     finish(PREPROCESSING, finished)
-    assert study_steps.stale_reasons(MODEL, finished) == []
+    assert steps.stale_reasons(MODEL, finished) == []
 
 
 @pytest.mark.parametrize("change", ["content", "name", "gone"])
@@ -112,8 +111,8 @@ def test_raw_data_changed_in_any_way_make_verification_run_again_and_nothing_els
         image.rename(image.with_name("other.png"))
     else:
         image.unlink()
-    assert study_steps.stale_reasons(VERIFICATION, finished) == ["files in data/raw/phantom_brain changed"]
-    assert study_steps.stale_reasons(PREPROCESSING, finished) == []
+    assert steps.stale_reasons(VERIFICATION, finished) == ["files in data/raw/phantom_brain changed"]
+    assert steps.stale_reasons(PREPROCESSING, finished) == []
 
 
 # Data that a verification is searched against
@@ -138,27 +137,27 @@ def at_hand(study):
     ],
 )
 def test_the_other_published_data_sets_at_hand_are_listed_but_none_for_a_phantom(at_hand, dataset, listed):
-    digests = study_steps.data_digests(dataset)
+    digests = steps.data_digests(dataset)
     assert list(digests) == listed
-    assert digests == {name: study_steps.data_digest(name) for name in listed}
+    assert digests == {name: steps.data_digest(name) for name in listed}
 
 
 def test_an_absent_data_set_has_a_listing_too(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "raw_folder", lambda dataset: tmp_path / "raw" / dataset)
-    assert list(study_steps.data_digests("hc18")) == ["hc18"]
+    assert list(steps.data_digests("hc18")) == ["hc18"]
 
 
 def test_only_the_verification_lists_data(at_hand):
     finish(VERIFICATION, at_hand)
-    assert list(study_steps.snapshot(VERIFICATION, at_hand)["data"]) == ["busi", "hc18", "ultrasound_fetus"]
-    assert "data" not in study_steps.snapshot(PREPROCESSING, at_hand)
+    assert list(steps.snapshot(VERIFICATION, at_hand)["data"]) == ["busi", "hc18", "ultrasound_fetus"]
+    assert "data" not in steps.snapshot(PREPROCESSING, at_hand)
 
 
 def test_another_data_set_that_changed_is_named(at_hand):
     finish(VERIFICATION, at_hand)
-    assert study_steps.stale_reasons(VERIFICATION, at_hand) == []
+    assert steps.stale_reasons(VERIFICATION, at_hand) == []
     files.write_text(files.raw_folder("busi") / "image.png", "other pixels")
-    assert study_steps.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi changed"]
+    assert steps.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi changed"]
     assert pipeline.explain(at_hand).splitlines()[:2] == [
         f"{'01_data_verification':28} runs",
         "    files in data/raw/busi changed",
@@ -169,70 +168,70 @@ def test_another_data_set_that_comes_or_goes_leaves_a_verification_true(at_hand)
     finish(VERIFICATION, at_hand)
     files.write_text(files.raw_folder("lgg") / "image.tif", "linked later")
     shutil.rmtree(files.raw_folder("busi"))
-    assert study_steps.stale_reasons(VERIFICATION, at_hand) == []
-    assert study_steps.unsearched(at_hand) == ["lgg"]
+    assert steps.stale_reasons(VERIFICATION, at_hand) == []
+    assert steps.unsearched(at_hand) == ["lgg"]
 
 
 def test_data_copied_without_times_are_the_same_data(finished):
     image = files.raw_folder("phantom_brain") / "image.png"
     os.utime(image, ns=(1, 1))
     files.write_text(image.with_name(".DS_Store"), "left by a system")
-    assert study_steps.stale_reasons(VERIFICATION, finished) == []
+    assert steps.stale_reasons(VERIFICATION, finished) == []
 
 
 def test_data_are_read_again_only_where_size_or_time_changed(finished, monkeypatch):
-    study_steps.data_digest("phantom_brain")
+    steps.data_digest("phantom_brain")
     read = []
     real = files.sha256
     monkeypatch.setattr(files, "sha256", lambda path: (read.append(path.name), real(path))[1])
-    study_steps.data_digest("phantom_brain")
+    steps.data_digest("phantom_brain")
     assert read == []
     os.utime(files.raw_folder("phantom_brain") / "image.png", ns=(1, 1))
-    study_steps.data_digest("phantom_brain")
-    study_steps.data_digest("phantom_brain")
+    steps.data_digest("phantom_brain")
+    steps.data_digest("phantom_brain")
     assert read == ["image.png"]
 
 
 @pytest.mark.parametrize("kept", ["", "[]", '{"image.png": 3}', '{"image.png": [6, 1]}'])
 def test_a_broken_memory_of_hashes_is_no_memory(finished, kept):
-    digest = study_steps.data_digest("phantom_brain")
+    digest = steps.data_digest("phantom_brain")
     files.write_text(files.raw_folder("phantom_brain").with_name(".phantom_brain.hashes.json"), kept)
-    assert study_steps.data_digest("phantom_brain") == digest
+    assert steps.data_digest("phantom_brain") == digest
 
 
 def test_one_s_own_data_and_phantoms_beside_it_change_nothing(at_hand):
     finish(VERIFICATION, at_hand)
     for name in ("own_cells", "phantom_brain", "phantom_hc18"):
         files.write_text(files.raw_folder(name) / "image.png", "other pixels")
-    assert study_steps.stale_reasons(VERIFICATION, at_hand) == []
+    assert steps.stale_reasons(VERIFICATION, at_hand) == []
 
 
 def test_a_record_without_listings_by_folder_makes_verification_run_again(at_hand):
     finish(VERIFICATION, at_hand)
     edit(VERIFICATION, at_hand, data=None)
-    assert study_steps.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 changed"]
+    assert steps.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 changed"]
 
 
 def test_a_record_whose_data_are_one_digest_is_stale_and_does_not_stop_the_graph(at_hand):
     finish(VERIFICATION, at_hand)
     edit(VERIFICATION, at_hand, data="0123abcd")  # as records were before data sets were listed by name
-    assert study_steps.stale_reasons(VERIFICATION, at_hand) != []
+    assert steps.stale_reasons(VERIFICATION, at_hand) != []
 
 
 def test_an_output_edited_by_hand_is_named(finished):
     files.write_text(MODEL.folder(finished.study) / "table.csv", "nicer\n")
-    assert study_steps.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
+    assert steps.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
 
 
 def test_a_deleted_output_is_named(finished):
     (MODEL.folder(finished.study) / "table.csv").unlink()
-    assert study_steps.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
+    assert steps.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
 
 
 def test_what_varies_from_run_to_run_is_no_output(finished):
     for name in ("timing.json", "notebook.ipynb", "state.pt", ".lock", ".writing-a.csv"):
         files.write_text(MODEL.folder(finished.study) / name, "{}")
-    assert study_steps.stale_reasons(MODEL, finished) == []
+    assert steps.stale_reasons(MODEL, finished) == []
 
 
 @pytest.mark.parametrize(
@@ -242,7 +241,7 @@ def test_a_step_without_its_executed_notebook_must_run(finished, text, said):
     edit(MODEL, finished, needs=["timing.json", "notebook.ipynb"])
     if text is not None:
         files.write_text(MODEL.folder(finished.study) / "notebook.ipynb", text)
-    assert study_steps.stale_reasons(MODEL, finished) == ([f"notebook.ipynb {said}"] if said else [])
+    assert steps.stale_reasons(MODEL, finished) == ([f"notebook.ipynb {said}"] if said else [])
 
 
 @pytest.mark.parametrize("name", ["timing.json", "timing.csv"])
@@ -250,32 +249,32 @@ def test_a_step_without_its_timing_must_run_since_the_report_prints_it(finished,
     files.write_text(MODEL.folder(finished.study) / "timing.csv", "images_per_second\n")
     finish(MODEL, finished)
     (MODEL.folder(finished.study) / name).unlink()
-    assert study_steps.stale_reasons(MODEL, finished) == [f"{name} is gone"]
+    assert steps.stale_reasons(MODEL, finished) == [f"{name} is gone"]
 
 
 def test_the_pdf_is_an_output_of_the_report(finished):
-    for step in study_steps.study_steps(finished)[4:-1]:
+    for step in steps.study_steps(finished)[4:-1]:
         finish(step, finished)
     pdf = files.study_folder(finished.study) / "report.pdf"
     files.write_text(pdf, "%PDF")
     finish(REPORT, finished)
-    assert study_steps.stale_reasons(REPORT, finished) == []
+    assert steps.stale_reasons(REPORT, finished) == []
     pdf.unlink()
-    assert study_steps.stale_reasons(REPORT, finished) == ["1 of its files changed or are gone: ../report.pdf"]
+    assert steps.stale_reasons(REPORT, finished) == ["1 of its files changed or are gone: ../report.pdf"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"own": {}}'])
 def test_a_record_of_another_form_makes_its_step_and_those_after_it_run_again(finished, text):
     files.write_text(VERIFICATION.record_file(finished.study), text)
-    assert study_steps.stale_reasons(VERIFICATION, finished) == ["its record cannot be read"]
-    assert study_steps.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
+    assert steps.stale_reasons(VERIFICATION, finished) == ["its record cannot be read"]
+    assert steps.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
 
 
 def test_all_causes_are_named_at_once(finished):
     edit(MODEL, finished, code={})
     files.write_text(MODEL.folder(finished.study) / "table.csv", "nicer\n")
     other = finished.model_copy(update={"depth": 3})
-    assert study_steps.stale_reasons(MODEL, other) == [
+    assert steps.stale_reasons(MODEL, other) == [
         "key depth: 4 -> 3",
         "code 03_model.ipynb changed",
         "code lib.study.files changed",
@@ -297,31 +296,31 @@ def test_equal_steps_write_equal_bytes(finished):
 
 def test_every_pair_of_fold_and_seed_is_a_step_before_evaluation(study):
     other = study.model_copy(update={"folds": [0, 2], "seeds": [0, 1]})
-    labels = [step.label for step in study_steps.study_steps(other)]
+    labels = [step.label for step in steps.study_steps(other)]
     runs = [f"04_training/fold{fold}-seed{seed}" for fold in (0, 2) for seed in (0, 1)]
     assert labels[3:7] == runs
     assert labels[7:] == ["05_evaluation", "06_biometry", "report"]
 
 
 def test_every_input_comes_before_the_step_that_reads_it(study):
-    steps = study_steps.study_steps(study)
-    for place, step in enumerate(steps):
-        assert all(source in steps[:place] for source in study_steps.step_inputs(step, study))
+    planned = steps.study_steps(study)
+    for place, step in enumerate(planned):
+        assert all(source in planned[:place] for source in steps.step_inputs(step, study))
 
 
 def test_the_snakefile_knows_every_step_and_no_other(study):
     text = (files.ROOT / "Snakefile").read_text(encoding="utf-8")
-    steps = {step.name for step in study_steps.study_steps(study.model_copy(update={"compare_with": ["other"]}))}
+    planned = {step.name for step in steps.study_steps(study.model_copy(update={"compare_with": ["other"]}))}
     executed = set(re.findall(r'execute\("(\w+)', text))
-    assert executed == steps - {"report"}
+    assert executed == planned - {"report"}
 
 
 def test_every_notebook_is_executed_by_a_step_of_some_study(study):
     kinds = [study.model_copy(update={"landmarks": kind, "compare_with": ["a"]}) for kind in ("none", "multicentre")]
     found = {
-        study_steps.notebook_file(step.name, kind)
+        steps.notebook_file(step.name, kind)
         for kind in kinds
-        for step in study_steps.study_steps(kind)
+        for step in steps.study_steps(kind)
         if step.name != "report"
     }
     assert found == set((files.ROOT / "notebooks").glob("*.ipynb"))
@@ -332,17 +331,17 @@ def test_every_notebook_is_executed_by_a_step_of_some_study(study):
 
 def test_points_are_evaluated_by_a_notebook_of_their_own_in_the_same_step(study):
     points = study.model_copy(update={"landmarks": "multicentre"})
-    for step in study_steps.study_steps(study)[:-1]:
-        names = [study_steps.notebook_file(step.name, each).name for each in (study, points)]
+    for step in steps.study_steps(study)[:-1]:
+        names = [steps.notebook_file(step.name, each).name for each in (study, points)]
         ending = "_landmarks" if step.name == "05_evaluation" else ""
         assert names == [f"{step.name}.ipynb", f"{step.name}{ending}.ipynb"]
-    assert study_steps.study_steps(points) == study_steps.study_steps(study)
+    assert steps.study_steps(points) == steps.study_steps(study)
 
 
 def test_the_code_of_an_evaluation_is_that_of_its_own_notebook(study, monkeypatch):
     monkeypatch.undo()  # the real hashes
     points = study.model_copy(update={"landmarks": "multicentre"})
-    of_regions, of_points = (study_steps.code_hashes("05_evaluation", each) for each in (study, points))
+    of_regions, of_points = (steps.code_hashes("05_evaluation", each) for each in (study, points))
     assert "05_evaluation.ipynb" in of_regions
     assert "05_evaluation_landmarks.ipynb" in of_points
     assert "lib.evaluation.landmarks" in of_points.keys() - of_regions.keys()
@@ -352,7 +351,7 @@ def test_the_code_of_an_evaluation_is_that_of_its_own_notebook(study, monkeypatc
 def comparing(finished):
     """A study compared with another; both have run from 01 to 06."""
     other = finished.model_copy(update={"study": "other"})
-    for step in study_steps.study_steps(other)[:-1]:
+    for step in steps.study_steps(other)[:-1]:
         finish(step, other)
     study = finished.model_copy(update={"compare_with": ["other"]})
     for step in (EVALUATION, BIOMETRY):
@@ -361,14 +360,14 @@ def comparing(finished):
 
 
 def test_a_study_is_compared_only_where_it_names_another(study):
-    assert COMPARISON not in study_steps.study_steps(study)
-    labels = [step.label for step in study_steps.study_steps(study.model_copy(update={"compare_with": ["other"]}))]
+    assert COMPARISON not in steps.study_steps(study)
+    labels = [step.label for step in steps.study_steps(study.model_copy(update={"compare_with": ["other"]}))]
     assert labels[-3:] == ["06_biometry", "07_comparison", "report"]
 
 
 def test_a_comparison_reads_its_own_measurements_and_the_report_the_comparison(comparing):
-    assert study_steps.step_inputs(COMPARISON, comparing) == [VERIFICATION, EVALUATION, BIOMETRY]
-    assert COMPARISON in study_steps.step_inputs(REPORT, comparing)
+    assert steps.step_inputs(COMPARISON, comparing) == [VERIFICATION, EVALUATION, BIOMETRY]
+    assert COMPARISON in steps.step_inputs(REPORT, comparing)
 
 
 def test_a_comparison_depends_on_the_measurements_of_the_other_study(comparing):
@@ -376,35 +375,35 @@ def test_a_comparison_depends_on_the_measurements_of_the_other_study(comparing):
     inputs = files.read_json(COMPARISON.record_file(comparing.study))["inputs"]
     own = ["01_data_verification", "05_evaluation", "06_biometry"]
     assert list(inputs) == [*own, "other/05_evaluation", "other/06_biometry"]
-    assert study_steps.stale_reasons(COMPARISON, comparing) == []
+    assert steps.stale_reasons(COMPARISON, comparing) == []
     other = comparing.model_copy(update={"study": "other", "compare_with": []})
     finish(BIOMETRY, other)
-    assert study_steps.stale_reasons(COMPARISON, comparing) == []  # run again, equal
+    assert steps.stale_reasons(COMPARISON, comparing) == []  # run again, equal
     edit(BIOMETRY, other, outputs={"measurements.csv": "others"})
-    assert study_steps.stale_reasons(COMPARISON, comparing) == ["input other/06_biometry has changed"]
-    assert study_steps.stale_reasons(BIOMETRY, comparing) == []
+    assert steps.stale_reasons(COMPARISON, comparing) == ["input other/06_biometry has changed"]
+    assert steps.stale_reasons(BIOMETRY, comparing) == []
 
 
 def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_with_what_to_do(comparing):
     study = comparing.model_copy(update={"compare_with": ["other", "third"]})
     with pytest.raises(ValueError, match=r"compare_with = 'third'   has not been run; 'make study STUDY=third' first"):
-        study_steps.compared_digests(study)
+        steps.compared_digests(study)
     with pytest.raises(ValueError, match="'third'   has not been run"):
         finish(COMPARISON, study)
     assert not COMPARISON.record_file(study.study).exists()
 
 
 def test_a_study_that_is_compared_with_none_needs_no_other(finished):
-    assert study_steps.compared_digests(finished) == {}
+    assert steps.compared_digests(finished) == {}
 
 
 def test_a_changed_list_of_studies_makes_the_comparison_run_again(comparing):
     finish(COMPARISON, comparing)
     third = comparing.model_copy(update={"study": "third", "compare_with": []})
-    for step in study_steps.study_steps(third)[:-1]:
+    for step in steps.study_steps(third)[:-1]:
         finish(step, third)
     both = comparing.model_copy(update={"compare_with": ["other", "third"]})
-    assert study_steps.stale_reasons(COMPARISON, both) == [
+    assert steps.stale_reasons(COMPARISON, both) == [
         "key compare_with: ['other'] -> ['other', 'third']",
         "input third/05_evaluation has changed",
         "input third/06_biometry has changed",
@@ -414,18 +413,16 @@ def test_a_changed_list_of_studies_makes_the_comparison_run_again(comparing):
 def test_curves_for_tensorboard_are_no_output(finished):
     folder = TRAINING.folder(finished.study)
     files.write_text(folder / "tensorboard" / "events.out.tfevents.1", "times and the machine's name")
-    assert study_steps.stale_reasons(TRAINING, finished) == []
+    assert steps.stale_reasons(TRAINING, finished) == []
     finish(TRAINING, finished)
-    assert list(study_steps.output_hashes(folder)) == ["table.csv"]
+    assert list(steps.output_hashes(folder)) == ["table.csv"]
     files.write_text(folder / "tensorboard.csv", "a table of that name is one")
-    assert list(study_steps.output_hashes(folder)) == ["table.csv", "tensorboard.csv"]
+    assert list(steps.output_hashes(folder)) == ["table.csv", "tensorboard.csv"]
 
 
 def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch):
-    before = study_steps.snapshot(VERIFICATION, study)
-    monkeypatch.setattr(
-        study_steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "newer"}
-    )
-    own = study_steps.own_values(VERIFICATION, study)
-    study_steps.write_record(VERIFICATION.folder("demo"), VERIFICATION, own, [], "cpu", before)
-    assert study_steps.stale_reasons(VERIFICATION, study) == ["code lib.study.files changed"]
+    before = steps.snapshot(VERIFICATION, study)
+    monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "newer"})
+    own = steps.own_values(VERIFICATION, study)
+    steps.write_record(VERIFICATION.folder("demo"), VERIFICATION, own, [], "cpu", before)
+    assert steps.stale_reasons(VERIFICATION, study) == ["code lib.study.files changed"]

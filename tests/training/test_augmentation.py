@@ -3,27 +3,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lib.imaging import intensity
 from lib.imaging.head_points import canonical
-from lib.training import augmentation, objectives
-from lib.training.batches import AugmentedCases, load
+from lib.training import augmentation
 from tests import builders, builders_tasks
+from tests.builders import LIVELY, MOVING, STILL
 
-STILL = {
-    "horizontal_flip": 0.0,
-    "vertical_flip": 0.0,
-    "affine_probability": 0.0,
-    "intensity_probability": 0.0,
-    "clahe_probability": 0.0,
-}
-LIVELY = {
-    "horizontal_flip": 0.5,
-    "vertical_flip": 0.5,
-    "affine_probability": 0.7,
-    "intensity_probability": 0.5,
-    "brightness_contrast": 0.3,
-    "clahe_probability": 0.5,
-}
 CLAHE = STILL | {"clahe_probability": 1.0}
 CHOSEN = builders.training_params(**STILL)
 
@@ -193,21 +177,6 @@ def test_results_can_be_written_even_where_the_arrays_cannot():
     assert moved.flags.writeable
 
 
-def test_batches_are_the_same_for_0_1_and_2_loader_processes():
-    arrays = builders.discs(10)
-    order = np.random.default_rng(0).permutation(10)
-    batches = []
-    for workers in (0, 1, 2):
-        chosen = builders.training_params(workers=workers, **LIVELY)
-        cases = AugmentedCases(arrays, chosen, objectives.of_training(chosen, builders.NETWORK, arrays))
-        loaded = list(load(cases, order, 3, chosen))
-        batches.append([np.concatenate([part.numpy() for part in parts]) for parts in zip(*loaded)])
-    assert len(batches[0][0]) == 10
-    for other in batches[1:]:
-        assert np.array_equal(batches[0][0], other[0])
-        assert np.array_equal(batches[0][1], other[1])
-
-
 def test_samples_to_look_at_begin_with_the_case_itself():
     image, mask = pair()
     images, masks, points = augmentation.draws(builders.training_params(**LIVELY), image[None], mask, None, count=3)
@@ -215,14 +184,6 @@ def test_samples_to_look_at_begin_with_the_case_itself():
     assert points is None
     assert np.array_equal(images[0], pair()[0])
     assert np.array_equal(masks[0], pair()[1])
-
-
-def test_a_case_that_is_drawn_twice_in_an_epoch_is_changed_differently():
-    chosen = builders.training_params(**LIVELY)
-    arrays = builders.discs(4)
-    cases = AugmentedCases(arrays, chosen, objectives.of_training(chosen, builders.NETWORK, arrays))
-    (images, _), *_ = load(cases, np.array([2, 2]), 1, chosen)
-    assert not np.array_equal(images[0].numpy(), images[1].numpy())
 
 
 def test_scaling_keeps_a_circle_round():
@@ -237,15 +198,6 @@ def test_scaling_keeps_a_circle_round():
 
 
 # Points
-
-MOVING = STILL | {
-    "horizontal_flip": 0.5,
-    "vertical_flip": 0.5,
-    "affine_probability": 1.0,
-    "shift_fraction": 0.1,
-    "scale_fraction": 0.1,
-    "rotation_deg": 30.0,
-}
 
 
 def spots(points, size=(96, 128)):
@@ -314,16 +266,6 @@ def test_points_do_not_change_what_is_drawn():
         other = augmentation.augment(transform, chosen, image[None], mask, np.array([[3.0, 4.0]]), key)
         assert np.array_equal(one[0], other[0])
         assert np.array_equal(one[1], other[1])
-
-
-def test_heatmaps_are_those_of_the_moved_points():
-    arrays = builders_tasks.landmarked(1)
-    network = builders.NETWORK | {"arguments": builders.NETWORK["arguments"] | {"out_channels": 2}}
-    chosen = builders.training_params(**(MOVING | {"landmarks": "multicentre", "scale_fraction": 0.0}))
-    cases = AugmentedCases(arrays, chosen, objectives.of_training(chosen, network, arrays))
-    for epoch in range(10):
-        image, maps = cases[epoch, 0, 0]
-        assert image[0][maps.max(axis=0) > 0.9].min() > 60  # noise ends at 30, the paler spots reach 100
 
 
 # Normalised slices
@@ -420,11 +362,6 @@ def test_a_chosen_channel_of_slices_is_stretched_to_grey_values_alike_in_all_dra
     middle = images[:, 30, 50].astype(int)
     assert abs(middle[0] - 255 * (image[1, 30, 50] + 1) / 3) <= 1
     assert len(set(middle)) > 3  # a change of brightness is to be seen
-
-
-def test_a_constant_channel_is_black():
-    flat = np.full((4, 4), 0.7, np.float32)
-    assert not intensity.displayable(flat, flat).any()
 
 
 def test_points_to_look_at_come_with_each_draw_in_canonical_order():

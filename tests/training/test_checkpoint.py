@@ -420,3 +420,13 @@ def test_a_value_that_is_not_known_comes_back_as_such(tmp_path):
     read = checkpoint.load_finished(tmp_path, {"keys": {}}, pytest.fail)
     pd.testing.assert_frame_equal(written.history, read.history, check_exact=True)
     assert (tmp_path / "history.csv").read_text() == "epoch,train_selection,selection,best\n1,,-3.5,True\n"
+
+
+def test_a_state_that_holds_code_is_not_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"mark": Trap()}, tmp_path / "state.pt")
+    assert checkpoint.read_state(tmp_path / "state.pt") == {}
+    assert not (tmp_path / "sprung").exists()

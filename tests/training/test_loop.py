@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from lib import losses, models
 from lib.models import inference
 from lib.study import files, provenance
-from lib.training import batches, checkpoint, loop, objectives
+from lib.training import loop, objectives
 from tests import builders, builders_tasks
 from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
 
@@ -302,16 +302,6 @@ def test_a_half_written_state_is_not_used(tmp_path, length):
     assert lines[0].startswith("set aside: state.pt cannot be read; what was left of the run is kept in ")
     assert lines[1].startswith("epoch   1/")
     assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
-
-
-def test_a_state_that_holds_code_is_not_run(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
-
-    torch.save({"mark": Trap()}, tmp_path / "state.pt")
-    assert checkpoint.read_state(tmp_path / "state.pt") == {}
-    assert not (tmp_path / "sprung").exists()
 
 
 # The fingerprint
@@ -729,16 +719,6 @@ def test_slices_of_several_normalised_channels_are_learned(tmp_path):
     assert run.best_value > 0.85
     about = files.read_json(tmp_path / "run.json")
     assert (about["train_cases"], about["validation_cases"]) == (6, 3)  # patients, not slices
-
-
-def test_patients_train_with_all_their_slices():
-    arrays = builders_tasks.volumes(2)
-    cases = batches.AugmentedCases(
-        arrays, training_params(), objectives.of_training(training_params(), NETWORK, arrays)
-    )
-    (images, masks), *_ = batches.load(cases, arrays.rows(["patient1"]), 1, training_params(batch_size=8))
-    assert (images.shape, images.dtype) == ((5, 3, 32, 32), torch.float32)
-    assert (masks.shape, masks.dtype) == ((5, 32, 32), torch.uint8)
 
 
 # Compiling and watching

@@ -1,0 +1,186 @@
+"""Measurements, shapes and volumes typed out by hand: what a mean holds, what is counted beside it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.imaging import shapes
+from lib.report import tables
+from lib.report.summaries import biometry_errors
+
+NAN = float("nan")
+
+
+def measurements(rows: list[tuple[str, str, float, float, object]]) -> pd.DataFrame:
+    """The long table of 06, from (route, stage, predicted, reference, flags); a subject each."""
+    table = pd.DataFrame(rows, columns=["route", "stage", "predicted_mm", "reference_mm", "flags"])
+    return table.assign(case=[f"c{i}" for i in range(len(table))], quantity="hc", seed=0, fold=0).assign(
+        subject=lambda t: t["case"]
+    )
+
+
+def test_agreement_of_three_heads_worked_by_hand() -> None:
+    rows = [("ellipse", "post", 101.0, 100.0, ""), ("ellipse", "post", 198.0, 200.0, "HC out of range")]
+    rows += [("ellipse", "post", 304.0, 300.0, ""), ("ellipse", "post", NAN, 250.0, "no ellipse")]
+    row = biometry_errors.agreement(measurements(rows)).iloc[0]
+    assert (row["n"], row["not_measured"], row["flagged"]) == (3, 1, 2)
+    assert row["mae_mm"] == pytest.approx(7 / 3)
+    assert row["mae_percent"] == pytest.approx((1 + 1 + 4 / 3) / 3)
+    assert row["median_mm"] == 2  # of 1, 2 and 4
+    assert row["bias_mm"] == pytest.approx(1)  # (1 - 2 + 4) / 3; standard deviation 3
+    assert row["lower_limit_mm"] == pytest.approx(1 - 1.96 * 3)
+    assert row["upper_limit_mm"] == pytest.approx(1 + 1.96 * 3)
+
+
+def test_cases_without_a_reference_are_neither_measured_nor_missing() -> None:
+    row = biometry_errors.agreement(
+        measurements([("ellipse", "post", 101.0, 100.0, ""), ("ellipse", "post", 90.0, NAN, "")])
+    )
+    assert (row["n"].item(), row["not_measured"].item()) == (1, 0)
+    assert np.isnan(row["bias_mm"].item())
+
+
+def test_the_baseline_stands_once_though_it_is_measured_at_both_stages() -> None:
+    rows = [(route, stage, 1.0, 2.0, "") for route in ("ellipse", "baseline") for stage in ("raw", "post")]
+    table = biometry_errors.agreement(measurements(rows))
+    expected = [["ellipse", "raw"], ["ellipse", "post"], ["baseline", "post"]]
+    assert table[["route", "stage"]].values.tolist() == expected
+
+
+def test_seeds_count_a_case_once_and_are_averaged_before_the_mean() -> None:
+    rows = [("ellipse", "post", 102.0, 100.0, ""), ("ellipse", "post", 210.0, 200.0, "")]
+    baseline = [("baseline", "post", 150.0, 100.0, ""), ("baseline", "post", 150.0, 200.0, "")]
+    first, again = measurements(rows), measurements(rows).assign(seed=1, predicted_mm=[104.0, NAN])
+    guessed = measurements(baseline)
+    both = pd.concat([first, again, guessed, guessed.assign(seed=1)])
+    table = biometry_errors.agreement(both).set_index("route")
+    assert table["n"].tolist() == [2, 2]
+    assert table.loc["ellipse", "mae_mm"] == pytest.approx(((2 + 4) / 2 + 10) / 2)
+    assert table.loc["ellipse", "mae_percent"] == pytest.approx((3 + 5) / 2)
+    assert table.loc["ellipse", "bias_mm"] == pytest.approx((2 + 4 + 10) / 3)  # of single predictions
+    assert table["not_measured"].tolist() == [1, 0]
+    assert biometry_errors.holds_all_measurements(table, both)
+    assert not biometry_errors.holds_all_measurements(table, pd.concat([both, first.assign(case="another")]))
+    assert not biometry_errors.holds_all_measurements(
+        biometry_errors.agreement(both[both["predicted_mm"].notna()]), both
+    )
+
+
+def test_quantities_stay_together() -> None:
+    one = measurements([("ellipse", "post", 1.0, 2.0, ""), ("baseline", "post", 1.0, 2.0, "")])
+    both = pd.concat(
+        [one.iloc[:1], one.iloc[:1].assign(quantity="bpd"), one.iloc[1:], one.iloc[1:].assign(quantity="bpd")]
+    )
+    assert biometry_errors.agreement(both)["quantity"].tolist() == ["hc", "hc", "bpd", "bpd"]
+
+
+def test_agreement_of_no_measurement_is_an_empty_table() -> None:
+    empty = measurements([])
+    assert biometry_errors.agreement(empty).empty
+    assert tables.to_typst(biometry_errors.agreement(empty)) == "nothing to list\n"
+
+
+# Shapes
+
+
+def shape_rows(**values: list[float]) -> pd.DataFrame:
+    """shapes.csv of one class: the reference and the prediction of each case, in turn."""
+    count = len(next(iter(values.values())))
+    table = pd.DataFrame(dict.fromkeys(shapes.COLUMNS, 1.0), index=range(count)).assign(**values)
+    table.insert(0, "source", ["reference", "predicted"] * (count // 2))
+    key = {"case": [f"c{place // 2}" for place in range(count)], "seed": 0, "class": "csp"}
+    return table.assign(**key)
+
+
+def test_shapes_of_two_structures_compared_by_hand() -> None:
+    table = shape_rows(
+        area_mm2=[100.0, 110.0, 50.0, 40.0],
+        centroid_row_mm=[10.0, 13.0, 20.0, 20.0],
+        centroid_col_mm=[10.0, 14.0, 20.0, 21.0],
+        height_mm=[5.0, 6.0, 4.0, 4.0],
+        width_mm=[9.0, 8.0, 4.0, 7.0],
+        eccentricity=[0.8, 0.7, 0.6, 0.8],
+    )
+    row = biometry_errors.shapes(table).iloc[0]
+    assert (row["class"], row["n"]) == ("csp", 2)
+    assert row["reference_area_mm2"] == 75
+    assert row["area_error_mm2"] == 10
+    assert row["area_error_percent"] == pytest.approx((10 + 20) / 2)
+    assert row["centroid_distance_mm"] == pytest.approx((5 + 1) / 2)
+    assert (row["height_error_mm"], row["width_error_mm"]) == (0.5, 2.0)
+    assert (row["eccentricity"], row["eccentricity_error"]) == (pytest.approx(0.7), pytest.approx(0.15))
+
+
+def test_cases_that_lack_a_structure_in_one_mask_are_not_compared() -> None:
+    table = shape_rows(parts=[1, 1, 1, 0, 0, 2, 0, 0], area_mm2=[10.0, 12.0, 10.0, NAN, NAN, 3.0, NAN, NAN])
+    row = biometry_errors.shapes(table).iloc[0]
+    assert row["n"] == 1
+    assert row["area_error_mm2"] == 2
+
+
+def test_a_structure_that_no_case_shows_in_both_masks_has_no_figures() -> None:
+    row = biometry_errors.shapes(shape_rows(parts=[1, 0], area_mm2=[10.0, NAN])).iloc[0]
+    assert row["n"] == 0
+    assert row["n_mm"] == 0
+    assert row.drop(["class", "n", "n_mm"]).isna().all()
+
+
+def test_without_a_pixel_size_only_form_is_compared() -> None:
+    table = shape_rows(area_mm2=[NAN, NAN], eccentricity=[0.8, 0.6], height_mm=[NAN, NAN])
+    row = biometry_errors.shapes(table.assign(centroid_row_mm=NAN)).iloc[0]
+    assert (row["n"], row["n_mm"]) == (1, 0)
+    assert np.isnan(row["area_error_mm2"])
+    assert np.isnan(row["centroid_distance_mm"])
+    assert row["eccentricity_error"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_predictions_are_paired_by_case_and_seed_in_any_order(order: int) -> None:
+    table = shape_rows(parts=[1, 1, 1, 2, 1, 0], area_mm2=[100.0, 110.0, 50.0, 40.0, 70.0, NAN])
+    both = pd.concat([table, table.assign(seed=1)]).sample(frac=1, random_state=order)
+    row = biometry_errors.shapes(both).iloc[0]
+    assert (row["n"], row["reference_area_mm2"], row["area_error_mm2"]) == (2, 75, 10)
+
+
+# Volumes
+
+
+def sizes(pairs, seed=0, ml=0.01):
+    """volumes.csv of (reference, predicted) voxels, one case each."""
+    table = pd.DataFrame(pairs, columns=["reference_voxels", "predicted_voxels"])
+    for side in ("reference", "predicted"):
+        table[f"{side}_ml"] = table[f"{side}_voxels"] * ml
+    table["case"] = table["subject"] = [f"c{place}" for place in range(len(table))]
+    return table.assign(**{"class": "lesion"}, stage="post", seed=seed)
+
+
+def test_volumes_of_four_patients_worked_by_hand():
+    row = biometry_errors.volumes(sizes([(100, 110), (200, 150), (50, 0), (0, 20)])).iloc[0]
+    assert (row["n"], row["missed"], row["invented"]) == (4, 1, 1)
+    assert (row["reference_voxels"], row["predicted_voxels"]) == (87.5, 70)
+    assert row["error_voxels"] == (10 + 50 + 50 + 20) / 4
+    assert row["bias_voxels"] == (10 - 50 - 50 + 20) / 4
+    assert row["error_percent"] == pytest.approx((10 + 25 + 100) / 3)  # where there is a reference
+    assert (row["n_percent"], row["n_ml"]) == (3, 4)
+    assert row["error_ml"] == pytest.approx(0.325)
+    assert row["error_voxels_low"] < row["error_voxels"] < row["error_voxels_high"]
+
+
+def test_seeds_of_a_volume_are_averaged_before_the_mean():
+    both = pd.concat([sizes([(100, 110), (100, 100)]), sizes([(100, 70), (100, 100)], seed=1)])
+    row = biometry_errors.volumes(both).iloc[0]
+    assert row["n"] == 2
+    assert row["error_voxels"] == (20 + 0) / 2  # not |90 - 100|
+    assert row["bias_voxels"] == -5
+    assert biometry_errors.holds_all_volumes(biometry_errors.volumes(both), both)
+    assert not biometry_errors.holds_all_volumes(biometry_errors.volumes(both[both["case"] == "c0"]), both)
+
+
+def test_volumes_without_a_voxel_size_have_no_millilitres():
+    row = biometry_errors.volumes(sizes([(100, 110), (50, 50)], ml=NAN)).iloc[0]
+    assert (row["error_voxels"], row["n"], row["n_ml"]) == (5, 2, 0)
+    assert np.isnan([row["reference_ml"], row["error_ml"], row["bias_ml"]]).all()
+
+
+def test_a_view_of_nothing_is_empty():
+    assert tables.to_typst(biometry_errors.volumes(sizes([]))) == "nothing to list\n"
