@@ -61,7 +61,7 @@ def test_a_programming_error_keeps_its_traceback(monkeypatch):
 
 def test_a_reader_that_closes_its_pipe_ends_the_command_silently():
     writing = subprocess.Popen(
-        [sys.executable, "-m", "lib", "imports"], cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "lib", "why", "demo"], cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     writing.stdout.close()
     assert writing.stderr.read() == b""
@@ -70,7 +70,7 @@ def test_a_reader_that_closes_its_pipe_ends_the_command_silently():
 
 
 def test_a_terminal_without_utf_8_shows_what_it_can():
-    done = run("imports", PYTHONUTF8="0", PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONCOERCECLOCALE="0")
+    done = run("why", "demo", PYTHONUTF8="0", PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONCOERCECLOCALE="0")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -189,18 +189,28 @@ def test_a_fault_in_the_notebook_of_landmarks_is_told_under_its_own_name(shell):
 
 def test_the_studies_that_are_compared_are_found_once_they_have_run(shell, reports):
     cells = ('study = "hc18_ellipse_quick"', START.replace("03_model", "07_comparison"), "found = p.compared()")
+    write_record(reports, "hc18_ellipse_quick")
     said = message(shell, *cells)
     expected = "compare_with = 'hc18_landmarks_quick'   has not been run; 'make study STUDY=hc18_landmarks_quick' first"
     assert said == expected
-    for step in ("05_evaluation", "06_biometry"):
-        files.write_json(reports / "hc18_landmarks_quick" / step / "record.json", {"outputs": {}})
+    write_record(reports, "hc18_landmarks_quick")
     run(shell, *cells)
-    assert shell.user_ns["found"] == {"hc18_landmarks_quick": reports / "hc18_landmarks_quick"}
+    names = ["hc18_ellipse_quick", "hc18_landmarks_quick"]  # its own first
+    assert list(shell.user_ns["found"].items()) == [(name, reports / name) for name in names]
 
 
-def test_a_study_that_is_compared_with_none_has_nothing_to_find(shell):
-    run(shell, 'study = "demo"', START.replace("03_model", "07_comparison"), "found = p.compared()")
-    assert shell.user_ns["found"] == {}
+def write_record(reports, study):
+    """As if a study had been evaluated and measured."""
+    for step in ("05_evaluation", "06_biometry"):
+        files.write_json(reports / study / step / "record.json", {"outputs": {}})
+
+
+def test_a_study_that_is_compared_with_none_finds_itself(shell, reports):
+    cells = ('study = "demo"', START.replace("03_model", "07_comparison"), "found = p.compared()")
+    assert message(shell, *cells) == "06_biometry of study demo has not run; run that notebook first"
+    write_record(reports, "demo")
+    run(shell, *cells)
+    assert shell.user_ns["found"] == {"demo": reports / "demo"}
 
 
 def test_fold_and_seed_set_by_the_graph_are_no_difference(shell, reports):

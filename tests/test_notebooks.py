@@ -79,11 +79,6 @@ def test_the_parameters_are_a_phantom_study_s_values_of_exactly_this_steps_keys(
     assert list(given) == list(params.STEPS[step].model_fields)
 
 
-def test_both_notebooks_of_an_evaluation_have_the_same_parameters_word_for_word():
-    of_regions = OF_LANDMARKS.with_name("05_evaluation.ipynb")
-    assert parameters_cells(OF_LANDMARKS)[0].source == parameters_cells(of_regions)[0].source
-
-
 @each
 def test_each_parameter_has_a_comment(path):
     for line in parameters_cells(path)[0].source.splitlines():
@@ -92,7 +87,7 @@ def test_each_parameter_has_a_comment(path):
 
 @each
 def test_the_next_cell_starts_the_page_under_the_notebooks_own_name(path):
-    assert code(path)[0].splitlines()[-1] == f'p = start("{path.stem}", globals())'
+    assert code(path)[0].splitlines()[-1] == f'page = start("{path.stem}", globals())'
     starts = [node for node in nodes(path, ast.Call) if ast.unparse(node.func) == "start"]
     assert len(starts) == 1
 
@@ -102,15 +97,15 @@ def test_the_last_section_is_checks_and_ends_in_finish(path):
     book = nbformat.read(path, as_version=4).cells
     assert [cell.cell_type for cell in book[-2:]] == ["markdown", "code"]
     assert book[-2].source.splitlines()[0] == "## Checks"
-    assert book[-1].source.splitlines()[-1] == "p.finish()"
-    assert "p.check(" in book[-1].source
-    finishes = [node for node in nodes(path, ast.Call) if ast.unparse(node.func) == "p.finish"]
+    assert book[-1].source.splitlines()[-1] == "page.finish()"
+    assert "page.check(" in book[-1].source
+    finishes = [node for node in nodes(path, ast.Call) if ast.unparse(node.func) == "page.finish"]
     assert len(finishes) == 1
 
 
 @each
 def test_every_claim_of_a_notebook_is_named_once(path):
-    calls = [node for node in nodes(path, ast.Call) if ast.unparse(node.func) == "p.check"]
+    calls = [node for node in nodes(path, ast.Call) if ast.unparse(node.func) == "page.check"]
     claims = [ast.unparse(node.args[0]) for node in calls]
     assert len(set(claims)) == len(claims)
 
