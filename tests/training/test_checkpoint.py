@@ -255,7 +255,7 @@ def test_what_two_runs_differ_in_is_said_by_name():
         "threads 2 -> 1",
         "other arrays",
         "other validation cases",
-        "code of lib.losses, lib.new, lib.runs … changed",
+        "code of lib.losses, lib.new, lib.training.checkpoint … changed",
     ]
     assert checkpoint.differences(one, one) == []
 

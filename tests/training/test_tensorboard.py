@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from lib.study import files
 from lib.training import checkpoint, loop, tensorboard
@@ -37,6 +38,12 @@ def read(folder):
 
 def curve(events, name):
     return [(each.step, each.value) for each in events.Scalars(name)]
+
+
+@pytest.fixture(autouse=True)
+def first_event_files(monkeypatch):
+    """Event files of one second are read by name, which ends in the process's count of them: 10 would come before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 @pytest.fixture(scope="module")
