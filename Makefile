@@ -32,7 +32,7 @@ help:
 	@echo 'make verify DATA=<raw folder>          which data set it is, what is wrong with it, what to do'
 	@echo 'make test-all                          those too that take minutes each'
 	@echo 'make lab                               JupyterLab with the notebooks'
-	@echo 'make lint                              ruff, nbstripout'
+	@echo 'make lint                              ruff, order of imports, nbstripout'
 	@echo 'make bench                             speed and memory, as ratios measured in one run (a quarter of an hour)'
 	@echo 'make clean                             removes generated reports, processed arrays and .venv; keeps data/raw'
 
@@ -80,6 +80,7 @@ lab: $(READY)
 lint: $(READY)
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
+	.venv/bin/lint-imports
 	.venv/bin/python -m nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: $(READY)
