@@ -25,7 +25,7 @@ from lib.data.splits import FOLD_COLUMNS
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.models import devices
 from lib.report import figures, tables
-from lib.study import environment, files, locks, params, provenance, steps
+from lib.study import environment, files, locks, params, provenance, staleness, steps
 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of runs by hand, and of those with the study file's values
 SHOWN_WIDTH = 800  # pixels on the screen; the file has more
@@ -267,7 +267,7 @@ def destination(step: steps.Step, study: params.Study, differs: dict[str, Any]) 
         differs: keys and values that are not the study file's.
     """
     own = step.folder(study.study)
-    if environment.by_graph() or not (differs or steps.stale_reasons(step, study) == []):
+    if environment.by_graph() or not (differs or staleness.stale_reasons(step, study) == []):
         return own
     return files.study_folder(study.study) / BY_HAND / name_of(differs) / step.label
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from lib import datasets
-from lib.study import environment, files, locks, params, steps
+from lib.study import environment, files, locks, params, staleness, steps
 from lib.study.steps import notebook_file, study_steps
 
 START_SECONDS = 300  # for a kernel to start and to import lib; it takes 3 to 60
@@ -33,7 +33,7 @@ def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
     found: dict[steps.Step, list[str]] = {}
     for step in steps.study_steps(study):
         rerun = [s.label for s in steps.step_inputs(step, study) if found[s]]
-        own = steps.stale_reasons(step, study)
+        own = staleness.stale_reasons(step, study)
         found[step] = own + [f"input {label} must run" for label in rerun if own == []]
     return found
 
@@ -46,7 +46,7 @@ def explain(study: params.Study) -> str:
         for step, why in found.items()
     ]
     first = steps.Step("01_data_verification")
-    for name in [] if found[first] else steps.unsearched(study):
+    for name in [] if found[first] else staleness.unsearched(study):
         lines.append(
             f"data/raw/{name} came after {first.label}, which has not searched it for this study's images; "
             f"to search it: rm '{first.record_file(study.study)}', then make study STUDY={study.study}"

@@ -8,7 +8,7 @@ import pandas as pd
 from pypdf import PdfReader
 
 from lib import datasets
-from lib.data import cases, splits
+from lib.data import cases, findings, splits
 from lib.datasets import lgg
 from lib.evaluation import biometry, comparison, landmarks, training_precision
 from lib.imaging import head_points
@@ -63,11 +63,11 @@ def manifest_of(study: params.Study) -> pd.DataFrame:
 
 
 def findings_of(study: params.Study) -> pd.DataFrame:
-    found = [cases.Finding("warn", cases.Check("HC differs"), "case03", 'a "quoted" #name', "within $0.5 mm")]
+    found = [findings.Finding("warn", findings.Check("HC differs"), "case03", 'a "quoted" #name', "within $0.5 mm")]
     if is_of_volumes(study):
         about = ("note", lgg.REPLACED_BY_FLAIR)
-        found += [cases.Finding(*about, f"case{index:02d}", "post-contrast", "its own") for index in (4, 5, 6)]
-    return cases.findings_table(found)
+        found += [findings.Finding(*about, f"case{index:02d}", "post-contrast", "its own") for index in (4, 5, 6)]
+    return findings.to_table(found)
 
 
 def write_verification(study: params.Study) -> None:

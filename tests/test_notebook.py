@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from traitlets.config import Config
 
 from lib import datasets, notebook
-from lib.study import environment, files, params, steps
+from lib.study import environment, files, params, staleness, steps
 
 START = 'from lib.notebook import start\np = start("03_model", globals())'
 PAGE = START.replace("03_model", "01_data_verification")
@@ -385,7 +385,7 @@ def test_a_value_tried_by_hand_leaves_the_study_s_step_done(shell, reports):
     run(shell, 'study = "demo"', PAGE, "p.finish()")
     run(shell, 'study = "demo"\nsplit_seed = 1', PAGE, "p.finish()")
     study = params.read_study(files.study_file("demo"))
-    assert steps.stale_reasons(steps.Step("01_data_verification"), study) == []
+    assert staleness.stale_reasons(steps.Step("01_data_verification"), study) == []
     record = files.read_json(reports / "demo" / "by_hand" / "split_seed-1" / "01_data_verification" / "record.json")
     assert record["own"]["split_seed"] == 1
 

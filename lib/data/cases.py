@@ -32,7 +32,6 @@ CASE_COLUMNS = [
     "sha256",
 ]
 SEPARATOR = "|"  # between the files of one reference in the manifest
-FINDING_COLUMNS = ["severity", "check", "case", "found", "expected", "advice"]
 
 
 @dataclass(frozen=True)
@@ -62,32 +61,6 @@ class Case:
     reference_mm: dict[str, float] = field(default_factory=dict)
     shows: Literal["something", "nothing", "either"] = "something"
     slice_mm: float | None = None
-
-
-@dataclass(frozen=True)
-class Check:
-    """What is looked for in the data.
-
-    `advice` is what to do about a finding; "" where nothing needs to be done.
-    """
-
-    name: str
-    advice: str = ""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that a reader of the data should know.
-
-    `stop` ends the study until it is mended or the case is excluded, `warn` stands in the report with its
-    case, `note` is a fact worth printing.
-    """
-
-    severity: Literal["stop", "warn", "note"]
-    check: Check
-    case: str
-    found: str
-    expected: str
 
 
 def relative(path: Path) -> str:
@@ -170,14 +143,6 @@ def read_cases(path: Path) -> pd.DataFrame:
 def read_points(path: Path) -> pd.DataFrame:
     """Landmarks as 01_data_verification wrote them, a row a case, in native pixels."""
     return files.read_csv(path, ["case", *POINT_COLUMNS])
-
-
-def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Findings with the advice of their checks, the grave ones first, then by check and case."""
-    order = {"stop": 0, "warn": 1, "note": 2}
-    rows = sorted(findings, key=lambda f: (order[f.severity], f.check.name, f.case))
-    cells = [(f.severity, f.check.name, f.case, f.found, f.expected, f.check.advice) for f in rows]
-    return pd.DataFrame(cells, columns=FINDING_COLUMNS)
 
 
 def group_of(stratum: pd.Series) -> pd.Series:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.cases import Case, Finding
+from lib.data.cases import Case
+from lib.data.findings import Finding
 from lib.imaging.image_files import read_grey
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lib.data import cases
-from lib.data.cases import Case, Check, Finding
+from lib.data.cases import Case
 from lib.data.dataset import Dataset, Making
+from lib.data.findings import Check, Finding
 from lib.datasets import brain_structures, busi, hc18, lgg, own, ultrasound_fetus
 from lib.datasets.phantoms import cache, write_images, write_landmarks, write_volumes
 from lib.study import files, params, provenance

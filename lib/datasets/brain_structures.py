@@ -17,8 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data import checks
-from lib.data.cases import Case, Check, Finding
+from lib.data import findings
+from lib.data.cases import Case
+from lib.data.findings import (
+    FOLDER_PASSED_OVER,
+    MISSING_GROUP,
+    MISSING_PIXEL_SIZE,
+    ROW_WITHOUT_FILE,
+    TWO_ROWS_FOR_ONE_IMAGE,
+    UNREADABLE_NUMBER,
+    Check,
+    Finding,
+)
 from lib.imaging import image_files
 
 GROUPS = ("trans-thalamic", "trans-ventricular", "trans-cerebellum", "diverse")
@@ -92,7 +102,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         raise ValueError(f"{folder}: nothing of {', '.join(absent)}; found {held}; expected folders {FOLDERS}")
     found: dict[str, Case] = {}
     expected = "its folder, or a study without it"
-    findings = [Finding("stop", checks.MISSING_GROUP, group, "no such folder", expected) for group in absent]
+    findings = [Finding("stop", MISSING_GROUP, group, "no such folder", expected) for group in absent]
     for group in (each for each in GROUPS if each in groups and each not in absent):
         group_cases, group_findings = _read_group(folder, places, group)
         findings += group_findings
@@ -234,9 +244,7 @@ def _read_group(folder: Path, places: Sequence[Place], group: str) -> tuple[list
     chosen = min(masks, key=lambda place: EXPORTS.index(_export(place.path.parent.name)), default=None)
     best = max(images, key=lambda place: _fit(place, chosen.keys if chosen else place.keys))
     findings = [
-        Finding(
-            "note", checks.FOLDER_PASSED_OVER, group, p.path.relative_to(folder).as_posix(), f"read: {best.path.name}"
-        )
+        Finding("note", FOLDER_PASSED_OVER, group, p.path.relative_to(folder).as_posix(), f"read: {best.path.name}")
         for p in own
         if p.keys and p.kind in ("images", "other size") and p is not best
     ]
@@ -283,20 +291,20 @@ def _pair(images: Place, masks: Place, rows: dict[str, Row], said: list[Finding]
             subject = _subject(images.group, name)
             found.append(Case(name, subject, image_of[key], mask, spacing, images.group, reference_mm=known))
     idle = [row[0] for key, row in rows.items() if key not in names] if images.group != "diverse" else []
-    warned = [Finding("warn", checks.ROW_WITHOUT_FILE, name, "in the table", "an image of that name") for name in idle]
+    warned = [Finding("warn", ROW_WITHOUT_FILE, name, "in the table", "an image of that name") for name in idle]
     return found, findings + warned
 
 
 def _fault(group: str, name: str, has_image: bool, has_mask: bool, has_row: bool) -> Finding | None:
     """The gravest of what is missing; None for a whole case."""
     if not has_image:
-        return Finding("stop", checks.MISSING_IMAGE, name, "a mask alone", "an image of that name")
+        return Finding("stop", findings.MISSING_IMAGE, name, "a mask alone", "an image of that name")
     if not has_mask:
-        return Finding("stop", checks.MISSING_MASK, name, "no file", "a file of that name in SegmentationClass/")
+        return Finding("stop", findings.MISSING_MASK, name, "no file", "a file of that name in SegmentationClass/")
     if not _subject(group, name):
         form = "010_2HC" if group == "diverse" else "Patient00001_Plane3_1_of_1"
         return Finding("stop", UNREADABLE_NAME, name, f"in {group}", f"such as {form}")
-    row = Finding("warn", checks.MISSING_PIXEL_SIZE, name, "no row in the table", "a row; no millimetres without")
+    row = Finding("warn", findings.MISSING_PIXEL_SIZE, name, "no row in the table", "a row; no millimetres without")
     return None if has_row else row
 
 
@@ -322,9 +330,7 @@ def _read_sizes(folder: Path, places: Sequence[Place], images: Place) -> tuple[d
     tables = _tables(folder, places, group)
     if not tables:
         expected = HC18_TABLE if group == "diverse" else "a CSV with Pixel-Size in its name"
-        return {}, [
-            Finding("warn", checks.MISSING_PIXEL_SIZE, group, "no table", f"{expected}; no millimetres without")
-        ]
+        return {}, [Finding("warn", MISSING_PIXEL_SIZE, group, "no table", f"{expected}; no millimetres without")]
     if len({path.read_bytes() for path in tables}) > 1:
         raise ValueError(f"{' and '.join(map(str, tables))} differ; expected one table of pixel sizes")
     if group != "diverse" or RESIZED not in _letters("".join(images.path.parts[-2:])):
@@ -344,7 +350,7 @@ def _read_table(path: Path, columns: Sequence[str], scale: tuple[float, float]) 
     for line, cells in lines:
         name, where = _stem(cells[first]), f"{path.name}, row {line}"
         if _key(name) in rows:
-            findings.append(Finding("stop", checks.TWO_ROWS_FOR_ONE_IMAGE, name, where, "one row an image"))
+            findings.append(Finding("stop", TWO_ROWS_FOR_ONE_IMAGE, name, where, "one row an image"))
             continue
         # A cell too many comes of a decimal comma without quotes: sure only in the last column.
         texts = [",".join(cells[place:]) if any(cells[len(header) :]) else cells[place] for place in places]
@@ -352,7 +358,7 @@ def _read_table(path: Path, columns: Sequence[str], scale: tuple[float, float]) 
         for place, text, value, (low, high) in zip(places, texts, values, RANGES_MM):
             if value is None:
                 found = f'{where}, column "{header[place]}": "{text}"'
-                findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, found, f"mm, {low:g} to {high:g}"))
+                findings.append(Finding("stop", UNREADABLE_NUMBER, name, found, f"mm, {low:g} to {high:g}"))
         pixel, hc = (*values, None)[:2]
         rows[_key(name)] = (name, None if pixel is None else (pixel * scale[0], pixel * scale[1]), hc)
         commas += None not in values and "," in "".join(texts)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data import checks
-from lib.data.cases import Case, Check, Finding
+from lib.data import findings
+from lib.data.cases import Case
+from lib.data.findings import GROUP_NOT_USED, MISSING_GROUP, NO_PIXEL_SIZE, UNKNOWN_FILE, Check, Finding
 from lib.imaging import image_files
 
 GROUPS = ("benign", "malignant", "normal")
@@ -50,16 +51,14 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
             found += group_cases
             findings += group_findings
         elif group in groups:
-            findings.append(
-                Finding("stop", checks.MISSING_GROUP, group, f"no folder {group}", f"{group}/{group} (1).png")
-            )
+            findings.append(Finding("stop", MISSING_GROUP, group, f"no folder {group}", f"{group}/{group} (1).png"))
         elif group in folders:
             count = sum(not path.name.startswith(".") for path in folders[group].iterdir())
-            findings.append(Finding("note", checks.GROUP_NOT_USED, group, f"{count} files", "named in groups"))
+            findings.append(Finding("note", GROUP_NOT_USED, group, f"{count} files", "named in groups"))
     if not found and not any(finding.severity == "stop" for finding in findings):
         raise ValueError(f"{folder}: no images in {' or '.join(groups)}; expected {LAYOUT}")
     expected = "millimetres cannot be computed; sizes stay in pixels"
-    findings.append(Finding("note", checks.NO_PIXEL_SIZE, folder.name, "none is published", expected))
+    findings.append(Finding("note", NO_PIXEL_SIZE, folder.name, "none is published", expected))
     return found, findings
 
 
@@ -112,7 +111,7 @@ def _group_cases(folder: Path, group: str) -> tuple[list[Case], list[Finding]]:
         place = _place(path, group)
         if place is None:
             expected = f"such as {group} (1).png, {group} (1)_mask.png"
-            findings.append(Finding("warn", checks.UNKNOWN_FILE, path.name, "left out", expected))
+            findings.append(Finding("warn", UNKNOWN_FILE, path.name, "left out", expected))
             continue
         number, lesion = place
         if lesion in numbers[number]:
@@ -141,12 +140,12 @@ def _fault(name: str, files: dict[int, Path]) -> Finding | None:
     """An image or a mask that is missing; a gap in the masks' numbers counts, or a lesion would be background."""
     listed = ", ".join(files[lesion].name for lesion in sorted(files))
     if IMAGE not in files:
-        return Finding("stop", checks.MISSING_IMAGE, name, f"{listed} alone", f"{name}.png")
+        return Finding("stop", findings.MISSING_IMAGE, name, f"{listed} alone", f"{name}.png")
     lesions = set(files) - {IMAGE}
     lost = min(set(range(len(lesions) + 1)) - lesions)
     if lesions and lost == len(lesions):
         return None
-    return Finding("stop", checks.MISSING_MASK, name, listed, f"{name}_mask{f'_{lost}' if lost else ''}.png")
+    return Finding("stop", findings.MISSING_MASK, name, listed, f"{name}_mask{f'_{lost}' if lost else ''}.png")
 
 
 def _case(group: str, number: int, files: dict[int, Path]) -> Case:

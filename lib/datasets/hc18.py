@@ -11,8 +11,17 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.data import checks
-from lib.data.cases import Case, Check, Finding
+from lib.data.cases import Case
+from lib.data.findings import (
+    MISSING_IMAGE,
+    MISSING_PIXEL_SIZE,
+    ROW_WITHOUT_FILE,
+    TWO_ROWS_FOR_ONE_IMAGE,
+    UNKNOWN_FILE,
+    UNREADABLE_NUMBER,
+    Check,
+    Finding,
+)
 from lib.imaging.ellipse import fill_ellipse, fit_ellipse
 from lib.imaging.image_files import Reader, by_stem, read_binary, read_pixels
 
@@ -46,11 +55,11 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         raise ValueError(f"{folder}: no images such as training_set/000_HC.png; expected HC18's layout")
     rows, findings = _read_table(folder / TABLE)
     findings += [
-        Finding("warn", checks.ROW_WITHOUT_FILE, name, f"{TABLE} names {name}.png", "an image of that name")
+        Finding("warn", ROW_WITHOUT_FILE, name, f"{TABLE} names {name}.png", "an image of that name")
         for name in rows
         if name not in images
     ]
-    unreadable = {finding.case for finding in findings if finding.check == checks.UNREADABLE_NUMBER}
+    unreadable = {finding.case for finding in findings if finding.check == UNREADABLE_NUMBER}
     cases = []
     for name in sorted(images, key=_place):
         annotation = present.get(f"{name}_Annotation")
@@ -60,7 +69,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         spacing, hc = rows.get(name, (None, None))
         if spacing is None and name not in unreadable:
             findings.append(
-                Finding("warn", checks.MISSING_PIXEL_SIZE, name, f"no row in {TABLE}", "a row; no millimetres without")
+                Finding("warn", MISSING_PIXEL_SIZE, name, f"no row in {TABLE}", "a row; no millimetres without")
             )
         cases.append(
             Case(
@@ -74,10 +83,10 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
             )
         )
     foreign = sorted(p.name for p in (folder / "training_set").iterdir() if not NAMES.fullmatch(p.stem))
-    findings += [Finding("warn", checks.UNKNOWN_FILE, name, "left out", "such as 000_HC.png") for name in foreign]
+    findings += [Finding("warn", UNKNOWN_FILE, name, "left out", "such as 000_HC.png") for name in foreign]
     stems = {stem.removesuffix("_Annotation") for stem in present if stem.endswith("_Annotation")}
     findings += [
-        Finding("stop", checks.MISSING_IMAGE, name, f"{name}_Annotation.png alone", f"{name}.png")
+        Finding("stop", MISSING_IMAGE, name, f"{name}_Annotation.png alone", f"{name}.png")
         for name in sorted(stems - set(images))
     ]
     return cases, findings
@@ -131,7 +140,7 @@ def _read_table(path: Path) -> tuple[dict[str, tuple[float, float | None]], list
         name = Path(file).stem
         where = f"{path.name}, row {line}"
         if name in rows:
-            findings.append(Finding("stop", checks.TWO_ROWS_FOR_ONE_IMAGE, name, where, "one row an image"))
+            findings.append(Finding("stop", TWO_ROWS_FOR_ONE_IMAGE, name, where, "one row an image"))
             continue
         numbers = [
             _number(text, column, bounds, name, where, findings)
@@ -154,5 +163,5 @@ def _number(
     if bounds[0] <= value <= bounds[1]:
         return value
     expected = f"mm, {bounds[0]:g} to {bounds[1]:g}{hint}"
-    findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, f'{where}, column "{column}": "{text}"', expected))
+    findings.append(Finding("stop", UNREADABLE_NUMBER, name, f'{where}, column "{column}": "{text}"', expected))
     return None

@@ -12,8 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from lib.data import checks
-from lib.data.cases import Check, Finding
+from lib.data.findings import TWO_ROWS_FOR_ONE_IMAGE, UNREADABLE_NUMBER, Check, Finding
 from lib.imaging.head_points import POINT_COLUMNS, POINTS
 
 SET_FILE, CHALLENGE_FILE = "Head.csv", "role_challenge_dataset_ground_truth.csv"
@@ -50,7 +49,7 @@ def read(
         name = unicodedata.normalize("NFC", Path(row[NAME]).stem)
         where = f"{path.name}, row {line}"
         if not name or name in rows:
-            check = checks.TWO_ROWS_FOR_ONE_IMAGE if name else ROW_WITHOUT_NAME
+            check = TWO_ROWS_FOR_ONE_IMAGE if name else ROW_WITHOUT_NAME
             findings.append(Finding("stop", check, name or path.name, where, "one row an image, with its file's name"))
             continue
         wrong = len(findings)
@@ -121,5 +120,5 @@ def _number(
     hint = " (a decimal point?)" if "," in row[column] else ""
     expected = f"mm, {low:g} to {high:g}{hint}" if bounds else f"a number of pixels{hint}"
     found = f'{where}, column "{column}": "{row[column]}"'
-    findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, found, expected))
+    findings.append(Finding("stop", UNREADABLE_NUMBER, name, found, expected))
     return float("nan")

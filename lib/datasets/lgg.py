@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.data import checks
-from lib.data.cases import Case, Check, Finding
+from lib.data import findings
+from lib.data.cases import Case
+from lib.data.findings import MISSING_PIXEL_SIZE, NO_PIXEL_SIZE, UNREADABLE_NUMBER, Check, Finding
 from lib.imaging import image_files
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
@@ -211,7 +212,7 @@ def _case(folder: Path, spacings: Spacings) -> Case:
 
 def _listing_findings(name: str, listing: Listing) -> list[Finding]:
     expected = f"{name}_<number>.tif and {name}_<number>_mask.tif"
-    foreign = [Finding("warn", checks.UNKNOWN_FILE, name, f"{file}: left out", expected) for file in listing.foreign]
+    foreign = [Finding("warn", findings.UNKNOWN_FILE, name, f"{file}: left out", expected) for file in listing.foreign]
     return _faults(name, listing) + foreign
 
 
@@ -306,9 +307,7 @@ def _read_spacings(root: Path, patients: list[str]) -> tuple[Spacings, list[Find
     path = root / SPACING_TABLE
     if not path.is_file():
         expected = "areas in pixels and volumes in voxels only"
-        return {}, [
-            Finding("note", checks.NO_PIXEL_SIZE, root.name, f"none is published, no {SPACING_TABLE}", expected)
-        ]
+        return {}, [Finding("note", NO_PIXEL_SIZE, root.name, f"none is published, no {SPACING_TABLE}", expected)]
     spacings: Spacings = {}
     findings: list[Finding] = []
     seen: dict[str, str] = {}
@@ -328,7 +327,7 @@ def _read_spacings(root: Path, patients: list[str]) -> tuple[Spacings, list[Find
                 spacings[patient] = tuple(numbers)  # type: ignore[assignment]
     lost = [name for name in patients if name not in seen]
     expected = "a row; no millimetres without"
-    findings += [Finding("warn", checks.MISSING_PIXEL_SIZE, name, f"no row in {path.name}", expected) for name in lost]
+    findings += [Finding("warn", MISSING_PIXEL_SIZE, name, f"no row in {path.name}", expected) for name in lost]
     return spacings, findings
 
 
@@ -360,5 +359,5 @@ def _number(text: str, column: str, patient: str, at: str, findings: list[Findin
     if low <= value <= high:
         return value
     expected = f"mm, {low:g} to {high:g}{' (a decimal point?)' * (',' in text)}"
-    findings.append(Finding("stop", checks.UNREADABLE_NUMBER, patient, f'{at}, column "{column}": "{text}"', expected))
+    findings.append(Finding("stop", UNREADABLE_NUMBER, patient, f'{at}, column "{column}": "{text}"', expected))
     return None

@@ -10,8 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data import cases, checks
-from lib.data.cases import Case, Check, Finding
+from lib.data import cases, findings
+from lib.data.cases import Case
+from lib.data.findings import (
+    MISSING_PIXEL_SIZE,
+    SUBJECTS_UNKNOWN,
+    TWO_ROWS_FOR_ONE_IMAGE,
+    UNREADABLE_NUMBER,
+    Check,
+    Finding,
+)
 from lib.imaging import image_files
 
 IMAGES, MASKS = ("images", "imgs", "train"), ("masks", "train_masks", "labels")
@@ -129,9 +137,9 @@ def _natural(name: str) -> list[tuple[str, int]]:
 def _fault(name: str, image: Path | None, masks: list[Path]) -> Finding | None:
     held = ", ".join(path.name for path in masks)
     if image is None:
-        return Finding("stop", checks.MISSING_IMAGE, name, f"{held} alone", f"an image {name}")
+        return Finding("stop", findings.MISSING_IMAGE, name, f"{held} alone", f"an image {name}")
     if len(masks) != 1:
-        check = TWO_MASKS_FOR_ONE_IMAGE if masks else checks.MISSING_MASK
+        check = TWO_MASKS_FOR_ONE_IMAGE if masks else findings.MISSING_MASK
         return Finding("stop", check, name, held or "no file", f"one mask, {name} or {name}_mask")
     if cases.SEPARATOR in name:
         return Finding("stop", UNUSABLE_NAME, name, f'holds "{cases.SEPARATOR}"', "a name without it")
@@ -141,7 +149,7 @@ def _fault(name: str, image: Path | None, masks: list[Path]) -> Finding | None:
 def _unknown_files(folder: Path, known: dict[str, Path]) -> list[Finding]:
     names = {path.name for path in folder.iterdir() if path.name[0] != "."} - {path.name for path in known.values()}
     return [
-        Finding("warn", checks.UNKNOWN_FILE, f"{folder.name}/{n}", "left out", "an image file") for n in sorted(names)
+        Finding("warn", findings.UNKNOWN_FILE, f"{folder.name}/{n}", "left out", "an image file") for n in sorted(names)
     ]
 
 
@@ -156,14 +164,12 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, dict[st
         if name is None:
             findings.append(Finding("warn", ROW_WITHOUT_IMAGE, row["name"], row["at"], "an image of that name"))
         elif name in rows:
-            findings.append(
-                Finding("stop", checks.TWO_ROWS_FOR_ONE_IMAGE, name, f"{rows[name]['at']}, {row['at']}", "one")
-            )
+            findings.append(Finding("stop", TWO_ROWS_FOR_ONE_IMAGE, name, f"{rows[name]['at']}, {row['at']}", "one"))
         else:
             rows[name] = row
     if not any("subject" in row for row in rows.values()):
         expected = f"a column subject in {TABLE}; images of one person may now be in two folds"
-        findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
+        findings.append(Finding("warn", SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
     lost, blank = set(images) - set(rows), [name for name, row in rows.items() if row.get("subject") == ""]
     findings += [Finding("warn", IMAGE_WITHOUT_ROW, n, f"not in {TABLE}", "a row") for n in sorted(lost) if table]
     findings += [Finding("warn", SUBJECT_UNKNOWN, name, rows[name]["at"], "its subject") for name in blank]
@@ -208,7 +214,7 @@ def _spacing(name: str, row: dict[str, str], findings: list[Finding]) -> tuple[f
         except ValueError:
             numbers.append(float("nan"))
         if not SPACING_RANGE_MM[0] <= numbers[-1] <= SPACING_RANGE_MM[1]:
-            check, severity = (checks.UNREADABLE_NUMBER, "stop") if text else (checks.MISSING_PIXEL_SIZE, "warn")
+            check, severity = (UNREADABLE_NUMBER, "stop") if text else (MISSING_PIXEL_SIZE, "warn")
             expected = f"mm, {SPACING_RANGE_MM[0]:g} to {SPACING_RANGE_MM[1]:g}{' (a decimal point?)' * (',' in text)}"
             findings.append(Finding(severity, check, name, f'{row["at"]}, column "{column}": "{text}"', expected))
             return None

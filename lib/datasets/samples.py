@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.data import cases
 from lib.data.dataset import Dataset
-from lib.imaging import regions
+from lib.imaging import volumes
 
 
 def read_case(dataset: Dataset, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +52,7 @@ def load(dataset: Dataset, table: pd.DataFrame, names: list[str]) -> Samples:
     images, masks = ([each[part] for each in read] for part in (0, 1))
     if not dataset.volumes:
         return Samples(list(names), images, masks, spacings, [0] * len(names))
-    slices = [regions.fullest_slice(mask) for mask in masks]
+    slices = [volumes.fullest_slice(mask) for mask in masks]
     images = [np.ascontiguousarray(image[at, ..., dataset.shown_channel]) for image, at in zip(images, slices)]
     return Samples(list(names), images, [mask[at] for mask, at in zip(masks, slices)], spacings, slices)
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.data import checks
-from lib.data.cases import Case, Check, Finding
-from lib.imaging import image_files, regions
+from lib.data import findings
+from lib.data.cases import Case
+from lib.data.findings import GROUP_NOT_USED, MISSING_GROUP, SUBJECTS_UNKNOWN, UNKNOWN_FILE, Check, Finding
+from lib.imaging import connected_parts, image_files
 
 GROUPS = ("benign", "malignant", "normal")
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
@@ -60,14 +61,12 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
             found += group_cases
             findings += group_findings
         elif group in groups:
-            findings.append(
-                Finding("stop", checks.MISSING_GROUP, group, "no file in any split", f"train/{group}/1_HC.png")
-            )
+            findings.append(Finding("stop", MISSING_GROUP, group, "no file in any split", f"train/{group}/1_HC.png"))
         elif paths:
-            findings.append(Finding("note", checks.GROUP_NOT_USED, group, f"{len(paths)} files", "named in groups"))
+            findings.append(Finding("note", GROUP_NOT_USED, group, f"{len(paths)} files", "named in groups"))
     hidden = "names hide the examination; the publisher's splits may share subjects"
     beside = "HC18 beside it as data/raw/hc18, so that verification can recover subjects"
-    findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, hidden, beside))
+    findings.append(Finding("warn", SUBJECTS_UNKNOWN, folder.name, hidden, beside))
     return found, findings
 
 
@@ -86,8 +85,8 @@ def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read
         raise ValueError(f"{path}: empty; expected an outline or a filled region")
     if _encloses(line):
         return _to_middle(np.pad(line, 1))[1:-1, 1:-1].astype(np.uint8)  # beyond the frame it is outside
-    if not _is_thin(regions.fill_holes(line)):
-        return regions.fill_holes(line).astype(np.uint8)
+    if not _is_thin(connected_parts.fill_holes(line)):
+        return connected_parts.fill_holes(line).astype(np.uint8)
     line |= _cut_by_frame(line)
     if not _encloses(line):
         raise ValueError(f"{path}: the outline is not closed; expected a closed line, or one cut by the image's frame")
@@ -95,7 +94,7 @@ def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read
 
 
 def _encloses(line: np.ndarray) -> bool:
-    filled = regions.fill_holes(line)
+    filled = connected_parts.fill_holes(line)
     return bool((filled & ~line).sum() > LITTLE * filled.sum())
 
 
@@ -106,7 +105,7 @@ def _is_thin(region: np.ndarray) -> bool:
 
 def _to_middle(line: np.ndarray) -> np.ndarray:
     """What a closed line encloses, out to the line's middle: (H, W) bool."""
-    filled = regions.fill_holes(line)
+    filled = connected_parts.fill_holes(line)
     to_hole, to_outside = (
         cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         for part in (filled & ~line, ~filled)
@@ -151,7 +150,7 @@ def _passed_over(folder: Path, root: Path) -> list[Finding]:
     others = [path for level in way for path in _folders(level) if path not in way and path not in splits]
     others += [path for split in splits for path in _folders(split) if path.name.casefold() not in GROUPS]
     names = [path.relative_to(folder).as_posix() for path in others]
-    return [Finding("note", checks.FOLDER_PASSED_OVER, name, "not read", LAYOUT) for name in names]
+    return [Finding("note", findings.FOLDER_PASSED_OVER, name, "not read", LAYOUT) for name in names]
 
 
 def _split_folders(root: Path) -> list[Path]:
@@ -178,9 +177,7 @@ def _group_cases(paths: list[Path], root: Path, group: str) -> tuple[list[Case],
             named[f"{match[1]}_{match[2]}HC"][(match[3] or "").lower()].append(path)
         else:
             place = path.relative_to(root).as_posix()
-            findings.append(
-                Finding("warn", checks.UNKNOWN_FILE, place, "left out", "such as 1_HC.png, 1_HC_Annotation.png")
-            )
+            findings.append(Finding("warn", UNKNOWN_FILE, place, "left out", "such as 1_HC.png, 1_HC_Annotation.png"))
     found = []
     for stem in sorted(named, key=lambda stem: (int(stem.partition("_")[0]), stem)):
         images, outlines = named[stem][""], named[stem]["_annotation"] or named[stem]["_mask"]
@@ -197,7 +194,7 @@ def _fault(name: str, images: list[Path], outlines: list[Path], root: Path) -> F
     """What is wrong with the files of one name; of several faults the gravest."""
     files, stem = ", ".join(path.relative_to(root).as_posix() for path in (*images, *outlines)), name.partition("-")[2]
     if not images:
-        return Finding("stop", checks.MISSING_IMAGE, name, f"{files} alone", f"{stem}.png")
+        return Finding("stop", findings.MISSING_IMAGE, name, f"{files} alone", f"{stem}.png")
     if len(images) > 1:
         return Finding("stop", TWO_IMAGES_OF_ONE_NAME, name, files, "one image of a name over all splits")
     if not outlines:

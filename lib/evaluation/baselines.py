@@ -13,8 +13,8 @@ from lib.data import cases, splits
 from lib.data.arrays import Arrays
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.imaging import geometry, regions
-from lib.imaging.ellipse import fill_ellipse, fit_ellipse
+from lib.imaging import connected_parts, geometry
+from lib.imaging.ellipse import edge_points, fill_ellipse, fit_ellipse
 from lib.study import environment
 from lib.study.params import EvaluationParams
 
@@ -108,7 +108,7 @@ def _brightest(test_set: EvaluationSet, fold: int) -> pd.DataFrame:
         rows, mapping = test_set.arrays.rows([row["case"]]), test_set.arrays.geometry_of(row["case"])
         seen = test_set.arrays.images[rows, channel : channel + 1]
         native = geometry.slices_to_native(seen, mapping, test_set.arrays.slices[rows], int(row["slices"]))[0]
-        return regions.largest_component(native >= level)
+        return connected_parts.largest_component(native >= level)
 
     return _dice_of(test_set, parts["test"], 1, find)
 
@@ -147,9 +147,9 @@ def otsu_ellipse(image: np.ndarray) -> np.ndarray:
     All False where no ellipse can be fitted. It shows what the images give away for nothing.
     """
     _, bright = cv2.threshold(cv2.GaussianBlur(image, (0, 0), 2), 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    region = regions.largest_component(regions.fill_holes(bright > 0))
+    region = connected_parts.largest_component(connected_parts.fill_holes(bright > 0))
     try:
-        ellipse = fit_ellipse(regions.edge_points(region))
+        ellipse = fit_ellipse(edge_points(region))
     except ValueError:
         return np.zeros(image.shape, bool)
     return fill_ellipse(ellipse, image.shape)

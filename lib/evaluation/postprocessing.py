@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lib.imaging import regions
-from lib.imaging.regions import Parts
+from lib.imaging import connected_parts
+from lib.imaging.connected_parts import Parts
 from lib.study.params import EvaluationParams
 
 
@@ -43,7 +43,7 @@ class Prediction:
         """What a dropped part becomes, (H, W) uint8: the outer class in the head, if there is one, else background."""
         if len(self.probability) <= 2:
             return np.zeros_like(self.mask)
-        return regions.fill_holes(self.mask == 1).astype(np.uint8)
+        return connected_parts.fill_holes(self.mask == 1).astype(np.uint8)
 
 
 def largest_component(given: Prediction, _: EvaluationParams) -> np.ndarray:
@@ -51,13 +51,13 @@ def largest_component(given: Prediction, _: EvaluationParams) -> np.ndarray:
 
     All classes together, because a structure such as the lateral ventricles may rightly show in two parts.
     """
-    return np.where(regions.largest_component(given.mask > 0), given.mask, 0).astype(np.uint8)
+    return np.where(connected_parts.largest_component(given.mask > 0), given.mask, 0).astype(np.uint8)
 
 
 def fill_holes(given: Prediction, _: EvaluationParams) -> np.ndarray:
     """Gives background that is enclosed by the foreground to the first class (the one around the others)."""
     filled = given.mask.copy()
-    filled[regions.fill_holes(given.mask > 0) & (given.mask == 0)] = 1
+    filled[connected_parts.fill_holes(given.mask > 0) & (given.mask == 0)] = 1
     return filled
 
 
@@ -65,14 +65,14 @@ def close_outer(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
     """Closes cracks in the first class; only background is taken, never another class's pixels."""
     side = chosen.closing_pixels
     outer = np.pad((given.mask == 1).astype(np.uint8), side)  # OpenCV takes what lies beyond the frame for foreground
-    closed = cv2.morphologyEx(outer, cv2.MORPH_CLOSE, regions.square(side))[side:-side, side:-side]
+    closed = cv2.morphologyEx(outer, cv2.MORPH_CLOSE, square(side))[side:-side, side:-side]
     return np.where((closed > 0) & (given.mask == 0), 1, given.mask).astype(np.uint8)
 
 
 def inside_outer(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
     """Drops structures outside the head: the first class with its holes filled, dilated by a little."""
-    head = regions.fill_holes(given.mask == 1).astype(np.uint8)
-    allowed = cv2.dilate(head, regions.square(chosen.dilation_pixels))
+    head = connected_parts.fill_holes(given.mask == 1).astype(np.uint8)
+    allowed = cv2.dilate(head, square(chosen.dilation_pixels))
     return np.where((given.mask > 1) & (allowed == 0), 0, given.mask).astype(np.uint8)
 
 
@@ -110,7 +110,7 @@ def confident_parts(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
 def keep_parts(given: Prediction, holds: Callable[[Parts], np.ndarray]) -> np.ndarray:
     """Drops connected parts for which something does not hold; `holds` gives a bool for each part."""
     kept, surroundings = given.mask.copy(), None
-    for part in (regions.parts_of(given.mask, index) for index in given.parted):
+    for part in (connected_parts.parts_of(given.mask, index) for index in given.parted):
         if part is None:
             continue
         dropped = ~holds(part)[part.labels]
@@ -152,7 +152,7 @@ def apply(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
 
     Works on the rectangle (or box) that holds the foreground: no step goes beyond it.
     """
-    frame = regions.foreground_frame(given.mask)
+    frame = connected_parts.foreground_frame(given.mask)
     if frame is None:
         return given.mask
     mask, probability = np.ascontiguousarray(given.mask[frame]), given.probability[(slice(None), *frame)]
@@ -161,3 +161,8 @@ def apply(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
     whole = np.zeros_like(given.mask)
     whole[frame] = mask
     return whole
+
+
+def square(side: int) -> np.ndarray:
+    """A full kernel."""
+    return np.ones((side, side), np.uint8)

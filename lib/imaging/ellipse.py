@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib.imaging import regions
+from lib.imaging import connected_parts
 from lib.imaging.head_points import axis_ends
 
 
@@ -157,7 +157,7 @@ def fit_head(region: np.ndarray, spacing_mm: tuple[float, float]) -> Ellipse:
     """The ellipse of a head mask in mm from the centre of the first pixel; arguments and errors of `measure_head`."""
     if not (spacing_mm[0] > 0 and spacing_mm[1] > 0):
         raise ValueError(f"spacing {spacing_mm} mm; expected two positive numbers: no millimetres without a pixel size")
-    return fit_ellipse(regions.edge_points(region) * np.asarray(spacing_mm))
+    return fit_ellipse(edge_points(region) * np.asarray(spacing_mm))
 
 
 def measure_lines(ofd_mm: float, bpd_mm: float) -> dict[str, float]:
@@ -192,3 +192,27 @@ def reference_ellipse(region: np.ndarray, spacing_mm: tuple[float, float] | None
         ValueError: no ellipse can be fitted.
     """
     return fit_head(region, spacing_mm or (1.0, 1.0))
+
+
+def edge_points(region: np.ndarray) -> np.ndarray:
+    """Where the outer edge of a region crosses the grid lines between pixel centres.
+
+    Each crossing lies midway between a pixel inside and its neighbour outside, so the edge is not half a pixel too
+    small as a contour through pixel centres is. The image's frame is no edge: a head cut by it is fitted by what
+    is seen.
+
+    Args:
+        region: (H, W) bool; its largest component counts, holes do not.
+
+    Returns:
+        (N, 2) of (row, col).
+    """
+    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(region).view(np.uint8))
+    top, left = max(top - 1, 0), max(left - 1, 0)  # a pixel of room, but the frame stays the frame
+    window = region[top : top + height + 2, left : left + width + 2]
+    solid = connected_parts.solid_component(window)
+    row_down, col_down = np.nonzero(solid[1:] != solid[:-1])
+    row_right, col_right = np.nonzero(solid[:, 1:] != solid[:, :-1])
+    down = np.column_stack([row_down + 0.5, col_down])
+    right = np.column_stack([row_right, col_right + 0.5])
+    return np.concatenate([down, right]) + np.array([top, left])

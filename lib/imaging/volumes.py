@@ -139,3 +139,9 @@ def to_network(volume: np.ndarray, mapping: Geometry, given: Statistics) -> np.n
         shown[:] = intensity.background(given)[:, None, None]
     shown[(..., *mapping.inner)] = np.moveaxis(inner, -1, 1)
     return shown
+
+
+def fullest_slice(mask: np.ndarray) -> int:
+    """Index of the slice of a mask (D, H, W) with most foreground, the first of equals; the middle if all are empty."""
+    counts = np.count_nonzero(mask, axis=(1, 2))
+    return int(counts.argmax()) if counts.any() else len(mask) // 2

@@ -18,7 +18,7 @@ from lib.evaluation import landmarks
 from lib.imaging import volumes
 from lib.report import content, tables
 from lib.report.content import as_rows, read_table, required
-from lib.study import files, locks, params, steps
+from lib.study import files, locks, params, staleness, steps
 from lib.study.steps import study_steps
 from lib.verification import overview
 
@@ -56,7 +56,7 @@ def write_pdf(study: params.Study) -> Path:
 
 def stale_steps(study: params.Study) -> list[str]:
     """Steps before the report whose files are not those of today's keys, code and inputs; a line each, with reasons."""
-    reasons = {step.label: steps.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
+    reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
     return [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
 
 

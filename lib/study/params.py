@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lib.study import rules
+from lib.study import param_rules
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # torch takes seeds of 64 bits, and tables hold them as int64
@@ -315,7 +315,7 @@ def find_faults(values: dict[str, Any], model: type[Params], partial: bool = Fal
             if partial and fault["type"] == "missing":
                 continue
             wrong.setdefault(key, describe_fault(key, fault, values, model))
-    for keys, blamed, holds, allowed in rules.RULES:
+    for keys, blamed, holds, allowed in param_rules.RULES:
         if all(k in values and k not in wrong for k in keys) and not holds(*(values[k] for k in keys)):
             said = allowed if isinstance(allowed, str) else allowed(*(values[k] for k in keys))
             wrong[blamed] = f"{blamed} = {values[blamed]!r}   not allowed; {said}"

@@ -23,7 +23,7 @@ PACKAGES = (
     "typst",
 )
 # Reached by every notebook; what they decide is in the record.
-NOT_HASHED = {"lib.study.params", "lib.study.rules", "lib.notebook", "lib.study.environment"}
+NOT_HASHED = {"lib.study.params", "lib.study.param_rules", "lib.notebook", "lib.study.environment"}
 
 WORKING_PARTS = ("lib", "notebooks", "params", "reports/template", "Snakefile")  # files that results are made by
 
@@ -92,7 +92,7 @@ def syntax(text: str) -> str:
 def module_hashes(modules: set[str]) -> dict[str, str]:
     """Hash of each module that some modules can reach, themselves included.
 
-    Comments, layout and docstrings leave a hash unchanged; `params`, `rules` and `notebook` do not count.
+    Comments, layout and docstrings leave a hash unchanged; `params`, `param_rules` and `notebook` do not count.
     """
     return {module: module_hash(module) for module in sorted(reachable(modules) - NOT_HASHED)}
 

@@ -4,12 +4,11 @@ A record is written last, so its presence says that the step ended well; whether
 comparing it with today's keys, code, inputs and files.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.study import array_files, environment, files, params, provenance
+from lib.study import environment, files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
 EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
@@ -227,86 +226,3 @@ def read_record(step: Step, study: params.Study) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) and record.keys() >= RECORD_PARTS else None
-
-
-def stale_reasons(step: Step, study: params.Study) -> list[str]:
-    """Why a step must run; empty where its record still holds."""
-    record = read_record(step, study)
-    if record is None:
-        found = step.record_file(study.study).is_file()
-        return ["its record cannot be read" if found else "it has not run to its end"]
-    return [
-        *_differences("key", record["own"], own_values(step, study)),
-        *_differences("code", record["code"], code_hashes(step.name, study), show_values=False),
-        *_input_reasons(record["inputs"], step, study),
-        *_data_reasons(record.get("data"), step, study),
-        *_output_reasons(record["outputs"], step, study),
-        *_array_reasons(step, study),
-        *_need_reasons(record["needs"], step.folder(study.study)),
-    ]
-
-
-def _differences(what: str, before: dict, now: dict, show_values: bool = True) -> Iterator[str]:
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            yield f"{what} {name}" + (f": {before.get(name)!r} -> {now.get(name)!r}" if show_values else " changed")
-
-
-def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
-    for source in step_inputs(step, study):
-        record = read_record(source, study)
-        if record is None:
-            yield f"input {source.label} must run"
-        elif before.get(source.label) != files.digest(record["outputs"]):
-            yield f"input {source.label} has changed"
-    if step.name == "07_comparison":
-        now = compared_digests(study)
-        yield from (f"input {label} has changed" for label in now if before.get(label) != now[label])
-
-
-def _data_reasons(before: dict[str, str] | None, step: Step, study: params.Study) -> Iterator[str]:
-    """Raw folders that are not what the verification read; one that has come or gone since leaves its results true."""
-    if step.name == "01_data_verification":
-        before, now = before if isinstance(before, dict) else {}, data_digests(study.dataset)
-        changed = [name for name in now if name in {*before, study.dataset} and before.get(name) != now[name]]
-        yield from (f"files in data/raw/{name} changed" for name in changed)
-
-
-def unsearched(study: params.Study) -> list[str]:
-    """Data sets in data/raw that came after the study's verification, which has not searched them for its images."""
-    record = read_record(Step("01_data_verification"), study) or {}
-    before = record.get("data")
-    return sorted(data_digests(study.dataset).keys() - before.keys()) if isinstance(before, dict) else []
-
-
-def _array_reasons(step: Step, study: params.Study) -> Iterator[str]:
-    """What is wrong with the arrays that preprocessing made; they lie outside its folder, and can be deleted."""
-    described = step.folder(study.study) / "dataset.json"
-    if step.name == "02_preprocessing" and described.is_file():
-        name = files.read_json(described).get("fingerprint", "")
-        wrong = array_files.fault(name)
-        if wrong:
-            yield f"data/processed/{name}: {wrong}"
-
-
-def _need_reasons(needs: list[str], folder: Path) -> Iterator[str]:
-    for name in needs:
-        if not (folder / name).is_file():
-            yield f"{name} is gone"
-        elif not name.endswith(".csv") and not _ends_whole(folder / name):
-            yield f"{name} is cut off"
-
-
-def _ends_whole(path: Path) -> bool:
-    """Whether a JSON file ends as one; papermill does not write its notebook whole or not at all."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 16))
-        return file.read().rstrip().endswith(b"}")
-
-
-def _output_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
-    now = step_outputs(step, step.folder(study.study))
-    changed = [name for name, value in before.items() if now.get(name) != value]
-    if changed:
-        listed = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")
-        yield f"{len(changed)} of its files changed or are gone: {listed}"

@@ -19,7 +19,7 @@ from torch import nn
 from lib import models
 from lib.data.arrays import Arrays
 from lib.models import devices, inference
-from lib.study import files, locks, provenance, rules
+from lib.study import files, locks, param_rules, provenance
 from lib.study.params import TrainingParams
 from lib.training import batches, checkpoint, objectives, sampling, tensorboard
 from lib.training.batches import AugmentedCases
@@ -88,8 +88,8 @@ def check_before(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays
     if unshown:
         raise ValueError("\n".join(unshown))
     rows, size, given = len(arrays.rows(parts["train"])), list(arrays.images.shape[2:]), network["arguments"]
-    depth, normalisation = given.get("depth", rules.RESNET_DEPTH), given.get("normalisation", "batch")
-    if rows % chosen.batch_size == 1 % chosen.batch_size and rules.ends_in_one_pixel(
+    depth, normalisation = given.get("depth", param_rules.RESNET_DEPTH), given.get("normalisation", "batch")
+    if rows % chosen.batch_size == 1 % chosen.batch_size and param_rules.ends_in_one_pixel(
         size, depth, network["model"], normalisation
     ):
         raise ValueError(

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from lib.data import cases
-from lib.data.cases import Case, Check, Finding
+from lib.data.cases import Case
 from lib.data.dataset import Dataset
+from lib.data.findings import Check, Finding
 from lib.imaging import ellipse, image_files
 from lib.verification import image_hash
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.data.cases import Check, Finding
+from lib.data.findings import Check, Finding
 from lib.imaging import ellipse
 from lib.imaging.ellipse import Ellipse
 from lib.imaging.head_points import POINTS, as_arrays, line_lengths

@@ -10,8 +10,9 @@ import pandas as pd
 
 from lib import datasets, metrics
 from lib.data import cases
-from lib.data.cases import Case, Check, Finding
+from lib.data.cases import Case
 from lib.data.dataset import Dataset
+from lib.data.findings import Check, Finding
 from lib.imaging import image_files
 from lib.study import environment, files, provenance, steps
 from lib.verification import image_hash

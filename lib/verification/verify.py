@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lib import datasets
-from lib.data import cases, checks, splits
-from lib.data.cases import Case, Check, Finding
+from lib.data import cases, splits
+from lib.data.cases import Case
 from lib.data.dataset import Dataset
+from lib.data.findings import SUBJECTS_UNKNOWN, Check, Finding, to_table
 from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
@@ -81,11 +82,11 @@ def check_dataset(
     findings += [finding for each in seen.values() for finding in each.findings]
     usable = [case for case in kept if "height" in seen[case.name].row]
     if not usable:
-        raise ValueError(f"{folder}: no case can be used:\n{cases.findings_table(findings).head(20).to_string()}")
+        raise ValueError(f"{folder}: no case can be used:\n{to_table(findings).head(20).to_string()}")
     usable, twins, origin, more = search(dataset, name, usable, seen)
     findings += more
     if len(twins) == len(usable):
-        findings = [finding for finding in findings if finding.check != checks.SUBJECTS_UNKNOWN]  # no longer
+        findings = [finding for finding in findings if finding.check != SUBJECTS_UNKNOWN]  # no longer
     pairs = duplicate_pairs(usable, seen, correlation)
     findings += duplicate_findings(usable, pairs)
     table = complete_table(usable, seen, pairs)
@@ -100,7 +101,7 @@ def check_dataset(
     listed = {finding.case for finding in findings}
     findings += [Finding("note", EXCLUDED, each, "named in exclude", "") for each in exclude if each not in listed]
     rows = pd.DataFrame([seen[name].row for name in table["case"]])
-    listed = cases.findings_table(findings)
+    listed = to_table(findings)
     return Verification(table, rows, overview.colour_table(seen), twins, origin, marks, audited, listed)
 
 
@@ -153,7 +154,7 @@ def audit_landmarks(
         ellipses = dict(zip(table["case"], pool.map(outline, table.to_dict("records"))))
     audited, found = landmark_audit.audit(marks, table, ellipses)
     if audited.empty:
-        raise ValueError(f"{name}: no case has landmarks:\n{cases.findings_table(findings + found).to_string()}")
+        raise ValueError(f"{name}: no case has landmarks:\n{to_table(findings + found).to_string()}")
     kept = marks.set_index("case").loc[audited["case"], POINT_COLUMNS].reset_index()
     return kept, audited, findings + found
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.data import cases
-from lib.data.cases import Case, Check, Finding
+from lib.data import cases, findings
+from lib.data.cases import Case
+from lib.data.findings import Check, Finding
 from lib.imaging import head_points
 from lib.study import files
 
@@ -153,7 +154,7 @@ def test_findings_are_ordered_by_gravity_then_check_then_case():
         Finding("warn", Check("b"), "9", "", ""),
         Finding("stop", Check("z"), "1", "", ""),
     ]
-    assert cases.findings_table(found)[["severity", "case"]].values.tolist() == [
+    assert findings.to_table(found)[["severity", "case"]].values.tolist() == [
         ["stop", "1"],
         ["stop", "2"],
         ["warn", "9"],
@@ -162,4 +163,4 @@ def test_findings_are_ordered_by_gravity_then_check_then_case():
 
 
 def test_no_findings_are_an_empty_table_with_columns():
-    assert cases.findings_table([]).columns.tolist() == cases.FINDING_COLUMNS
+    assert findings.to_table([]).columns.tolist() == findings.FINDING_COLUMNS

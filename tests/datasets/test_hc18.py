@@ -5,7 +5,7 @@ import pytest
 
 from lib import datasets
 from lib.datasets import hc18
-from lib.imaging import regions
+from lib.imaging import connected_parts
 from lib.verification import verify
 from tests import builders
 from tests.builders import Head
@@ -93,7 +93,7 @@ def test_an_outline_is_filled_to_the_ellipse_of_its_centre_line(tmp_path, angle_
 def test_an_open_outline_at_the_frame_is_filled_by_its_ellipse(tmp_path, move):
     head = Head("a", (150 + move[0], 200 + move[1]), 150.0, 120.0, 30.0, (300, 400))
     outline = builders.outline_of(head)
-    assert np.array_equal(regions.fill_holes(outline > 0), outline > 0)  # it is open: nothing is enclosed
+    assert np.array_equal(connected_parts.fill_holes(outline > 0), outline > 0)  # it is open: nothing is enclosed
     mask = hc18.read_mask([builders.save_png(tmp_path / "a.png", outline)]).astype(bool)
     truth = builders.region_of(head)
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.998

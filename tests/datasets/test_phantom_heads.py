@@ -7,8 +7,7 @@ import pytest
 from scipy import ndimage, special
 
 from lib.datasets.phantoms import heads, ultrasound
-from lib.imaging import regions
-from lib.imaging.ellipse import ellipse_perimeter_mm, fill_ellipse, fit_ellipse, measure_head
+from lib.imaging.ellipse import edge_points, ellipse_perimeter_mm, fill_ellipse, fit_ellipse, measure_head
 
 SEED = 3
 OFTEN = heads.Plane(csp=0.75, lv=0.65)
@@ -96,7 +95,7 @@ def test_heads_lie_inside_the_frame_mostly_level(dozen):
     for frame in dozen:
         head = frame.mask > 0
         assert not np.concatenate([*head[[0, -1]], *head[:, [0, -1]].T]).any()
-        ellipse = fit_ellipse(regions.edge_points(head))
+        ellipse = fit_ellipse(edge_points(head))
         assert min(ellipse.angle_deg, 180 - ellipse.angle_deg) < 26
 
 
@@ -199,7 +198,7 @@ def test_an_outline_is_round_where_structures_lie_at_the_border():
 def otsu_dice(image, head):
     """Whole head by Otsu's threshold, filled holes and an ellipse around the largest part."""
     _, bright = cv2.threshold(image, 0, 1, cv2.THRESH_OTSU)
-    points = regions.edge_points(ndimage.binary_fill_holes(bright))
+    points = edge_points(ndimage.binary_fill_holes(bright))
     found = fill_ellipse(fit_ellipse(points), head.shape)
     return 2 * (found & head).sum() / (found.sum() + head.sum())
 

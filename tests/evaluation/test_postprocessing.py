@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from lib.evaluation import postprocessing
 from lib.evaluation.postprocessing import Prediction
-from lib.imaging import regions
+from lib.imaging import connected_parts
 from lib.study import params
 from tests import builders
 from tests.builders import typed
@@ -283,7 +283,7 @@ def test_dropping_makes_no_hole_and_adds_no_structure(step, seed):
     found = postprocessing.STEPS[step](Prediction(mask, shown, 1.0), chosen(**DROPPING[step]))
     changed = found != mask
     assert changed.any()
-    enclosed = regions.fill_holes(mask == 1)
+    enclosed = connected_parts.fill_holes(mask == 1)
     assert (found[changed] == enclosed[changed]).all()
 
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from scipy import special
 
-from lib.imaging import regions
 from lib.imaging.ellipse import (
     Ellipse,
+    edge_points,
     ellipse_perimeter_mm,
     fill_ellipse,
     fit_ellipse,
@@ -103,7 +103,7 @@ def test_noise_of_a_pixel_moves_the_axes_by_its_standard_error(seed):
 
 
 def test_the_fit_is_that_of_opencv_where_points_are_noisy():
-    points = regions.edge_points(region())
+    points = edge_points(region())
     (x, y), axes, _ = cv2.fitEllipse(points[:, ::-1].astype(np.float32))
     found = fit_ellipse(points)
     assert (*found.centre, found.minor, found.major) == pytest.approx((y, x, *axes), abs=0.02)

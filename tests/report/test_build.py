@@ -11,12 +11,12 @@ import pytest
 from pypdf import PdfReader
 
 from lib import datasets
-from lib.data import cases
+from lib.data import findings
 from lib.evaluation import postprocessing, training_precision
 from lib.report import build, tables
 from lib.report.content import read_table
 from lib.report.summaries import dice
-from lib.study import files, params, steps
+from lib.study import files, params, staleness
 from lib.verification import rehosted
 from tests.builders_report import (
     CASES,
@@ -203,9 +203,9 @@ def test_the_same_files_give_the_same_bytes(study: params.Study) -> None:
 
 def test_a_report_that_was_just_built_needs_no_second_build_until_its_pdf_is_gone(study: params.Study) -> None:
     pdf = build.write_pdf(study)
-    assert steps.stale_reasons(build.STEP, study) == []
+    assert staleness.stale_reasons(build.STEP, study) == []
     pdf.unlink()
-    assert steps.stale_reasons(build.STEP, study) == ["1 of its files changed or are gone: ../report.pdf"]
+    assert staleness.stale_reasons(build.STEP, study) == ["1 of its files changed or are gone: ../report.pdf"]
 
 
 def test_the_study_folder_compiles_by_itself(study: params.Study, tmp_path: Path) -> None:
@@ -378,8 +378,10 @@ def test_the_role_of_each_of_three_folds(tested: list[int], roles: list[str]) ->
 
 
 def test_findings_of_one_check_are_counted_one_by_one(study: params.Study) -> None:
-    found = [cases.Finding("note", cases.Check("duplicate"), "case03", other, "") for other in ("case04", "case05")]
-    files.write_csv(folder(study, "01_data_verification/findings.csv"), cases.findings_table(found))
+    found = [
+        findings.Finding("note", findings.Check("duplicate"), "case03", other, "") for other in ("case04", "case05")
+    ]
+    files.write_csv(folder(study, "01_data_verification/findings.csv"), findings.to_table(found))
     counted = build.describe_data(study)
     assert (counted["findings"], counted["finding_counts"][0]["findings"]) == (2, "2")
 

@@ -8,8 +8,7 @@ import pytest
 
 from lib import datasets
 from lib.__main__ import main
-from lib.data import cases, checks
-from lib.data.cases import Check, Finding
+from lib.data.findings import UNKNOWN_FILE, Check, Finding, to_table
 from lib.datasets import hc18, lgg
 from lib.report import folder_check
 from lib.verification import case_checks, overview
@@ -65,7 +64,7 @@ def test_each_check_stands_with_its_count_and_what_to_do(folder):
     text, sound = folder_check.report_on(folder)
     assert not sound
     assert row_of(text, "unreadable") == ["stop", "unreadable", "2", case_checks.UNREADABLE.advice]
-    assert row_of(text, "unknown file") == ["warn", "unknown file", "1", checks.UNKNOWN_FILE.advice]
+    assert row_of(text, "unknown file") == ["warn", "unknown file", "1", UNKNOWN_FILE.advice]
     assert text.splitlines()[-1] == "2 of 3 findings stop a study"
 
 
@@ -112,7 +111,7 @@ def test_all_groups_of_a_data_set_are_opened(tmp_path):
 
 def test_columns_stand_one_below_the_other():
     found = [Finding("note", Check("a"), "x", "f", "e"), Finding("warn", Check("bcd"), "x", "", "")]
-    findings = cases.findings_table(found)
+    findings = to_table(found)
     lines = folder_check.plain(overview.count_findings(findings)).splitlines()
     assert [line.split() for line in lines[1:]] == [["warn", "bcd", "1"], ["note", "a", "1"]]
     assert len({line.index(word) for line, word in zip(lines[1:], ("bcd", "a"))}) == 1
@@ -123,7 +122,7 @@ def test_columns_stand_one_below_the_other():
 
 
 def test_a_check_that_needs_nothing_done_has_no_advice():
-    findings = cases.findings_table([Finding("note", case_checks.TOUCHES_FRAME, "x", "", "")])
+    findings = to_table([Finding("note", case_checks.TOUCHES_FRAME, "x", "", "")])
     assert overview.count_findings(findings).values.tolist() == [["note", "touches the frame", 1, ""]]
 
 

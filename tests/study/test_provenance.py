@@ -167,8 +167,8 @@ def test_training_reaches_no_figure_so_a_changed_figure_never_trains_again():
 
 
 def test_a_message_about_a_study_file_never_trains_again():
-    assert {"lib.study.params", "lib.study.rules"} <= provenance.reachable({"lib.training.loop"})
-    assert not {"lib.study.params", "lib.study.rules"} & provenance.module_hashes({"lib.training.loop"}).keys()
+    assert {"lib.study.params", "lib.study.param_rules"} <= provenance.reachable({"lib.training.loop"})
+    assert not {"lib.study.params", "lib.study.param_rules"} & provenance.module_hashes({"lib.training.loop"}).keys()
 
 
 def test_what_only_verification_looks_for_never_trains_again():

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from lib import pipeline
-from lib.study import files, params, steps
+from lib.study import files, params, staleness, steps
 from lib.study.steps import Step
 
 VERIFICATION, PREPROCESSING, MODEL = (Step(name) for name in ("01_data_verification", "02_preprocessing", "03_model"))
@@ -49,57 +49,57 @@ def edit(step, study, **parts):
 
 def test_a_record_just_written_holds(finished):
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
-        assert steps.stale_reasons(step, finished) == []
+        assert staleness.stale_reasons(step, finished) == []
 
 
 def test_a_step_without_a_record_has_not_run_to_its_end(study):
-    assert steps.stale_reasons(VERIFICATION, study) == ["it has not run to its end"]
+    assert staleness.stale_reasons(VERIFICATION, study) == ["it has not run to its end"]
 
 
 def test_a_changed_key_is_named_with_both_values(finished):
     other = finished.model_copy(update={"image_size": [64, 96]})
-    assert steps.stale_reasons(PREPROCESSING, other) == ["key image_size: [96, 144] -> [64, 96]"]
+    assert staleness.stale_reasons(PREPROCESSING, other) == ["key image_size: [96, 144] -> [64, 96]"]
 
 
 def test_a_key_of_another_step_does_not_matter(finished):
     other = finished.model_copy(update={"flip_average": False, "title": "Another", "folds": [0, 1], "seeds": [0, 5]})
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
-        assert steps.stale_reasons(step, other) == []
+        assert staleness.stale_reasons(step, other) == []
 
 
 def test_fold_and_seed_of_the_study_file_do_not_matter_to_a_run_of_the_graph(finished):
     other = finished.model_copy(update={"fold": 3, "seed": 9})
-    assert steps.stale_reasons(TRAINING, other) == []
+    assert staleness.stale_reasons(TRAINING, other) == []
 
 
 def test_a_record_of_other_values_makes_the_step_run_again(finished):
     finish(MODEL, finished, depth=2)
-    assert steps.stale_reasons(MODEL, finished) == ["key depth: 2 -> 4"]
+    assert staleness.stale_reasons(MODEL, finished) == ["key depth: 2 -> 4"]
 
 
 def test_changed_code_is_named_without_its_hash(finished, monkeypatch):
     monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "3"})
-    assert steps.stale_reasons(MODEL, finished) == ["code lib.study.files changed"]
+    assert staleness.stale_reasons(MODEL, finished) == ["code lib.study.files changed"]
 
 
 def test_a_module_that_is_newly_reached_or_no_longer_is_a_change(finished, monkeypatch):
     monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.new": "2"})
-    assert steps.stale_reasons(MODEL, finished) == ["code lib.new changed", "code lib.study.files changed"]
+    assert staleness.stale_reasons(MODEL, finished) == ["code lib.new changed", "code lib.study.files changed"]
 
 
 def test_a_missing_input_is_named(finished):
     VERIFICATION.record_file(finished.study).unlink()
-    assert steps.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
+    assert staleness.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
 
 
 def test_an_input_with_other_outputs_is_named(finished):
     edit(PREPROCESSING, finished, outputs={"table.csv": "another"})
-    assert steps.stale_reasons(MODEL, finished) == ["input 02_preprocessing has changed"]
+    assert staleness.stale_reasons(MODEL, finished) == ["input 02_preprocessing has changed"]
 
 
 def test_an_input_run_again_with_equal_outputs_does_not_matter(finished):
     finish(PREPROCESSING, finished)
-    assert steps.stale_reasons(MODEL, finished) == []
+    assert staleness.stale_reasons(MODEL, finished) == []
 
 
 @pytest.mark.parametrize("change", ["content", "name", "gone"])
@@ -111,8 +111,8 @@ def test_raw_data_changed_in_any_way_make_verification_run_again_and_nothing_els
         image.rename(image.with_name("other.png"))
     else:
         image.unlink()
-    assert steps.stale_reasons(VERIFICATION, finished) == ["files in data/raw/phantom_brain changed"]
-    assert steps.stale_reasons(PREPROCESSING, finished) == []
+    assert staleness.stale_reasons(VERIFICATION, finished) == ["files in data/raw/phantom_brain changed"]
+    assert staleness.stale_reasons(PREPROCESSING, finished) == []
 
 
 # Data that a verification is searched against
@@ -155,9 +155,9 @@ def test_only_the_verification_lists_data(at_hand):
 
 def test_another_data_set_that_changed_is_named(at_hand):
     finish(VERIFICATION, at_hand)
-    assert steps.stale_reasons(VERIFICATION, at_hand) == []
+    assert staleness.stale_reasons(VERIFICATION, at_hand) == []
     files.write_text(files.raw_folder("busi") / "image.png", "other pixels")
-    assert steps.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi changed"]
+    assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi changed"]
     assert pipeline.explain(at_hand).splitlines()[:2] == [
         f"{'01_data_verification':28} runs",
         "    files in data/raw/busi changed",
@@ -168,15 +168,15 @@ def test_another_data_set_that_comes_or_goes_leaves_a_verification_true(at_hand)
     finish(VERIFICATION, at_hand)
     files.write_text(files.raw_folder("lgg") / "image.tif", "linked later")
     shutil.rmtree(files.raw_folder("busi"))
-    assert steps.stale_reasons(VERIFICATION, at_hand) == []
-    assert steps.unsearched(at_hand) == ["lgg"]
+    assert staleness.stale_reasons(VERIFICATION, at_hand) == []
+    assert staleness.unsearched(at_hand) == ["lgg"]
 
 
 def test_data_copied_without_times_are_the_same_data(finished):
     image = files.raw_folder("phantom_brain") / "image.png"
     os.utime(image, ns=(1, 1))
     files.write_text(image.with_name(".DS_Store"), "left by a system")
-    assert steps.stale_reasons(VERIFICATION, finished) == []
+    assert staleness.stale_reasons(VERIFICATION, finished) == []
 
 
 def test_data_are_read_again_only_where_size_or_time_changed(finished, monkeypatch):
@@ -203,35 +203,35 @@ def test_one_s_own_data_and_phantoms_beside_it_change_nothing(at_hand):
     finish(VERIFICATION, at_hand)
     for name in ("own_cells", "phantom_brain", "phantom_hc18"):
         files.write_text(files.raw_folder(name) / "image.png", "other pixels")
-    assert steps.stale_reasons(VERIFICATION, at_hand) == []
+    assert staleness.stale_reasons(VERIFICATION, at_hand) == []
 
 
 def test_a_record_without_listings_by_folder_makes_verification_run_again(at_hand):
     finish(VERIFICATION, at_hand)
     edit(VERIFICATION, at_hand, data=None)
-    assert steps.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 changed"]
+    assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 changed"]
 
 
 def test_a_record_whose_data_are_one_digest_is_stale_and_does_not_stop_the_graph(at_hand):
     finish(VERIFICATION, at_hand)
     edit(VERIFICATION, at_hand, data="0123abcd")  # as records were before data sets were listed by name
-    assert steps.stale_reasons(VERIFICATION, at_hand) != []
+    assert staleness.stale_reasons(VERIFICATION, at_hand) != []
 
 
 def test_an_output_edited_by_hand_is_named(finished):
     files.write_text(MODEL.folder(finished.study) / "table.csv", "nicer\n")
-    assert steps.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
+    assert staleness.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
 
 
 def test_a_deleted_output_is_named(finished):
     (MODEL.folder(finished.study) / "table.csv").unlink()
-    assert steps.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
+    assert staleness.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
 
 
 def test_what_varies_from_run_to_run_is_no_output(finished):
     for name in ("timing.json", "notebook.ipynb", "state.pt", ".lock", ".writing-a.csv"):
         files.write_text(MODEL.folder(finished.study) / name, "{}")
-    assert steps.stale_reasons(MODEL, finished) == []
+    assert staleness.stale_reasons(MODEL, finished) == []
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_step_without_its_executed_notebook_must_run(finished, text, said):
     edit(MODEL, finished, needs=["timing.json", "notebook.ipynb"])
     if text is not None:
         files.write_text(MODEL.folder(finished.study) / "notebook.ipynb", text)
-    assert steps.stale_reasons(MODEL, finished) == ([f"notebook.ipynb {said}"] if said else [])
+    assert staleness.stale_reasons(MODEL, finished) == ([f"notebook.ipynb {said}"] if said else [])
 
 
 @pytest.mark.parametrize("name", ["timing.json", "timing.csv"])
@@ -249,7 +249,7 @@ def test_a_step_without_its_timing_must_run_since_the_report_prints_it(finished,
     files.write_text(MODEL.folder(finished.study) / "timing.csv", "images_per_second\n")
     finish(MODEL, finished)
     (MODEL.folder(finished.study) / name).unlink()
-    assert steps.stale_reasons(MODEL, finished) == [f"{name} is gone"]
+    assert staleness.stale_reasons(MODEL, finished) == [f"{name} is gone"]
 
 
 def test_the_pdf_is_an_output_of_the_report(finished):
@@ -258,23 +258,23 @@ def test_the_pdf_is_an_output_of_the_report(finished):
     pdf = files.study_folder(finished.study) / "report.pdf"
     files.write_text(pdf, "%PDF")
     finish(REPORT, finished)
-    assert steps.stale_reasons(REPORT, finished) == []
+    assert staleness.stale_reasons(REPORT, finished) == []
     pdf.unlink()
-    assert steps.stale_reasons(REPORT, finished) == ["1 of its files changed or are gone: ../report.pdf"]
+    assert staleness.stale_reasons(REPORT, finished) == ["1 of its files changed or are gone: ../report.pdf"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"own": {}}'])
 def test_a_record_of_another_form_makes_its_step_and_those_after_it_run_again(finished, text):
     files.write_text(VERIFICATION.record_file(finished.study), text)
-    assert steps.stale_reasons(VERIFICATION, finished) == ["its record cannot be read"]
-    assert steps.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
+    assert staleness.stale_reasons(VERIFICATION, finished) == ["its record cannot be read"]
+    assert staleness.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
 
 
 def test_all_causes_are_named_at_once(finished):
     edit(MODEL, finished, code={})
     files.write_text(MODEL.folder(finished.study) / "table.csv", "nicer\n")
     other = finished.model_copy(update={"depth": 3})
-    assert steps.stale_reasons(MODEL, other) == [
+    assert staleness.stale_reasons(MODEL, other) == [
         "key depth: 4 -> 3",
         "code 03_model.ipynb changed",
         "code lib.study.files changed",
@@ -375,13 +375,13 @@ def test_a_comparison_depends_on_the_measurements_of_the_other_study(comparing):
     inputs = files.read_json(COMPARISON.record_file(comparing.study))["inputs"]
     own = ["01_data_verification", "05_evaluation", "06_biometry"]
     assert list(inputs) == [*own, "other/05_evaluation", "other/06_biometry"]
-    assert steps.stale_reasons(COMPARISON, comparing) == []
+    assert staleness.stale_reasons(COMPARISON, comparing) == []
     other = comparing.model_copy(update={"study": "other", "compare_with": []})
     finish(BIOMETRY, other)
-    assert steps.stale_reasons(COMPARISON, comparing) == []  # run again, equal
+    assert staleness.stale_reasons(COMPARISON, comparing) == []  # run again, equal
     edit(BIOMETRY, other, outputs={"measurements.csv": "others"})
-    assert steps.stale_reasons(COMPARISON, comparing) == ["input other/06_biometry has changed"]
-    assert steps.stale_reasons(BIOMETRY, comparing) == []
+    assert staleness.stale_reasons(COMPARISON, comparing) == ["input other/06_biometry has changed"]
+    assert staleness.stale_reasons(BIOMETRY, comparing) == []
 
 
 def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_with_what_to_do(comparing):
@@ -403,7 +403,7 @@ def test_a_changed_list_of_studies_makes_the_comparison_run_again(comparing):
     for step in steps.study_steps(third)[:-1]:
         finish(step, third)
     both = comparing.model_copy(update={"compare_with": ["other", "third"]})
-    assert steps.stale_reasons(COMPARISON, both) == [
+    assert staleness.stale_reasons(COMPARISON, both) == [
         "key compare_with: ['other'] -> ['other', 'third']",
         "input third/05_evaluation has changed",
         "input third/06_biometry has changed",
@@ -413,7 +413,7 @@ def test_a_changed_list_of_studies_makes_the_comparison_run_again(comparing):
 def test_curves_for_tensorboard_are_no_output(finished):
     folder = TRAINING.folder(finished.study)
     files.write_text(folder / "tensorboard" / "events.out.tfevents.1", "times and the machine's name")
-    assert steps.stale_reasons(TRAINING, finished) == []
+    assert staleness.stale_reasons(TRAINING, finished) == []
     finish(TRAINING, finished)
     assert list(steps.output_hashes(folder)) == ["table.csv"]
     files.write_text(folder / "tensorboard.csv", "a table of that name is one")
@@ -425,4 +425,4 @@ def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch)
     monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "newer"})
     own = steps.own_values(VERIFICATION, study)
     steps.write_record(VERIFICATION.folder("demo"), VERIFICATION, own, [], "cpu", before)
-    assert steps.stale_reasons(VERIFICATION, study) == ["code lib.study.files changed"]
+    assert staleness.stale_reasons(VERIFICATION, study) == ["code lib.study.files changed"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lib import datasets
-from lib.data import cases, splits
-from lib.data.cases import Check, Finding
+from lib.data import splits
+from lib.data.findings import Check, Finding, to_table
 from lib.verification import case_checks, overview
 from lib.verification.verify import check_dataset
 from tests import builders
@@ -68,7 +68,7 @@ def test_the_mean_area_of_a_group_is_over_references_that_show_something(tmp_pat
 
 
 def test_the_claim_names_what_stops_the_study():
-    findings = cases.findings_table(
+    findings = to_table(
         [Finding("stop", Check("missing image"), "a", "x", "y"), Finding("note", Check("b"), "c", "d", "e")]
     )
     assert overview.stop_claim(findings) == "no finding stops the study\n    a: missing image (found x)"
@@ -76,7 +76,7 @@ def test_the_claim_names_what_stops_the_study():
 
 
 def test_findings_are_counted_by_check_the_grave_ones_first():
-    findings = cases.findings_table(
+    findings = to_table(
         [Finding("note", Check("b"), name, "", "") for name in "xyz"]
         + [Finding("stop", Check("z", "mend it"), "x", "", "")]
     )

@@ -1,4 +1,4 @@
-"""Regions of masks: connected parts, holes, edges, the frame around what is shown."""
+"""Connected parts of masks, their holes, and the frame around what is shown."""
 
 from dataclasses import dataclass
 
@@ -38,35 +38,6 @@ def solid_component(region: np.ndarray) -> np.ndarray:
         return fill_holes(largest_component(region))
     solid = np.zeros(region.shape, np.uint8)  # one part: its outline filled is the same, in a third of the time
     return cv2.drawContours(solid, outlines, 0, 1, cv2.FILLED).view(bool)
-
-
-def edge_points(region: np.ndarray) -> np.ndarray:
-    """Where the outer edge of a region crosses the grid lines between pixel centres.
-
-    Each crossing lies midway between a pixel inside and its neighbour outside, so the edge is not half a pixel too
-    small as a contour through pixel centres is. The image's frame is no edge: a head cut by it is fitted by what
-    is seen.
-
-    Args:
-        region: (H, W) bool; its largest component counts, holes do not.
-
-    Returns:
-        (N, 2) of (row, col).
-    """
-    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(region).view(np.uint8))
-    top, left = max(top - 1, 0), max(left - 1, 0)  # a pixel of room, but the frame stays the frame
-    window = region[top : top + height + 2, left : left + width + 2]
-    solid = solid_component(window)
-    row_down, col_down = np.nonzero(solid[1:] != solid[:-1])
-    row_right, col_right = np.nonzero(solid[:, 1:] != solid[:, :-1])
-    down = np.column_stack([row_down + 0.5, col_down])
-    right = np.column_stack([row_right, col_right + 0.5])
-    return np.concatenate([down, right]) + np.array([top, left])
-
-
-def square(side: int) -> np.ndarray:
-    """A full kernel."""
-    return np.ones((side, side), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -114,9 +85,3 @@ def foreground_frame(mask: np.ndarray) -> tuple[slice, ...] | None:
         return rows_and_cols
     shown = np.flatnonzero(mask.any(axis=(1, 2)))
     return slice(shown[0], shown[-1] + 1), *rows_and_cols
-
-
-def fullest_slice(mask: np.ndarray) -> int:
-    """Index of the slice of a mask (D, H, W) with most foreground, the first of equals; the middle if all are empty."""
-    counts = np.count_nonzero(mask, axis=(1, 2))
-    return int(counts.argmax()) if counts.any() else len(mask) // 2

@@ -2,8 +2,8 @@ import importlib
 import pkgutil
 
 import lib
-from lib.data import cases
-from lib.data.cases import Check, Finding
+from lib.data import findings
+from lib.data.findings import Check, Finding
 
 # Checks that only note a fact, after which nothing needs to be done; every other one has advice.
 FACTS = {
@@ -48,7 +48,7 @@ def test_a_check_is_defined_once():
 def test_a_finding_stands_in_the_table_with_the_name_and_the_advice_of_its_check():
     check = Check("missing mask", "add the mask")
     found = [Finding("stop", check, "001", "no file", "001.png"), Finding("note", Check("a fact"), "002", "", "")]
-    assert cases.findings_table(found).to_dict("records") == [
+    assert findings.to_table(found).to_dict("records") == [
         {
             "severity": "stop",
             "check": "missing mask",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lib import models
-from lib.study import params, rules
+from lib.study import param_rules, params
 from tests import builders
 
 
@@ -14,10 +14,10 @@ from tests import builders
     ("value", "of", "expected"), [(96, 16, 96), (100, 16, 96), (105, 16, 112), (250, 32, 256), (3, 16, 16), (0, 8, 8)]
 )
 def test_the_nearest_multiple_is_never_0(value, of, expected):
-    assert rules.nearest_multiple(value, of) == expected
+    assert param_rules.nearest_multiple(value, of) == expected
 
 
-@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule[1])
+@pytest.mark.parametrize("rule", param_rules.RULES, ids=lambda rule: rule[1])
 def test_a_rule_names_keys_of_a_study_and_takes_as_many(rule):
     keys, blamed, holds, said = rule
     assert set(keys) <= set(params.Study.model_fields)
@@ -29,7 +29,7 @@ def test_a_rule_names_keys_of_a_study_and_takes_as_many(rule):
 
 def test_every_rule_holds_for_the_quick_study():
     given = builders.values()
-    assert all(holds(*(given[key] for key in keys)) for keys, _, holds, _ in rules.RULES)
+    assert all(holds(*(given[key] for key in keys)) for keys, _, holds, _ in param_rules.RULES)
 
 
 @pytest.mark.parametrize("model", models.MODELS)
@@ -45,4 +45,4 @@ def test_a_network_is_said_to_end_in_one_pixel_where_torch_refuses_one_image_of_
             refused[tuple(size)] = False
         except ValueError as error:
             refused[tuple(size)] = "more than 1 value per channel" in str(error)
-    assert refused == {(r, c): rules.ends_in_one_pixel([r, c], 5, model, normalisation) for r, c in refused}
+    assert refused == {(r, c): param_rules.ends_in_one_pixel([r, c], 5, model, normalisation) for r, c in refused}
