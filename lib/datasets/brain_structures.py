@@ -18,14 +18,7 @@ import numpy as np
 
 from lib.data import findings
 from lib.data.cases import Case
-from lib.data.findings import (
-    FOLDER_PASSED_OVER,
-    MISSING_GROUP,
-    MISSING_PIXEL_SIZE,
-    ROW_WITHOUT_FILE,
-    Check,
-    Finding,
-)
+from lib.data.findings import FOLDER_PASSED_OVER, MISSING_GROUP, MISSING_PIXEL_SIZE, ROW_WITHOUT_FILE, Check, Finding
 from lib.datasets import strict_table
 from lib.imaging import image_files
 

@@ -578,12 +578,6 @@ def test_decimal_commas_are_read_and_counted_in_one_note(thalamic, change, rows)
     assert only(thalamic, "decimal comma").found == f"in {rows} rows"
 
 
-def test_semicolons_with_points_need_no_note(thalamic):
-    edit(table(thalamic), lambda text: text.replace(",", ";") + ";\n;;\n\n")
-    assert spacings(thalamic)[FIRST] == (0.12, 0.12)
-    assert findings(thalamic) == []
-
-
 @pytest.mark.parametrize("text", ["", "0.019", "1.01", "0.12 mm", "1,2", "0.1,2", "0.12,0.2"])
 def test_a_pixel_size_that_is_no_plausible_number_stops_with_file_row_column_and_text(thalamic, text):
     edit(table(thalamic), lambda whole: whole.replace("0.12", text))
