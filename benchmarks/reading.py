@@ -1,15 +1,13 @@
 """HC18 verified, hashes included, against decoding the same PNGs alone."""
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from lib import datasets
 from lib.data import cases
 from lib.imaging import image_files
-from lib.study import params
+from lib.study import environment, params
 from lib.verification import verify
 
 ROUNDS = 5
@@ -23,8 +21,7 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     bare, ours = [], []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(_decode, found))
+        environment.in_parallel(_decode, found)
         bare.append(len(found) / (time.perf_counter() - started))
         started = time.perf_counter()
         verified = verify.check_dataset(dataset, study.dataset, folder, study.groups, study.exclude)

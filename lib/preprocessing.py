@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lib import metrics
-from lib.data import arrays
+from lib.data import arrays, cases
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.datasets import samples
@@ -128,8 +127,7 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
         masks[place] = geometry.mask_to_network(mask, prepared.mapping, classes)
         return prepared.mapping
 
-    with ThreadPoolExecutor(environment.threads()) as pool:
-        mappings = list(pool.map(put, range(len(table))))
+    mappings = environment.in_parallel(put, range(len(table)))
     images.flush()
     masks.flush()
     return _geometry_rows(table["case"].tolist(), [0] * len(table), mappings)
@@ -151,8 +149,7 @@ def _write_volumes(folder: Path, source: Source) -> pd.DataFrame:
         masks[rows] = [geometry.mask_to_network(mask[at], prepared.mapping, classes) for at in prepared.slices]
         return prepared.mapping
 
-    with ThreadPoolExecutor(environment.threads()) as pool:
-        mappings = list(pool.map(put, range(len(table))))
+    mappings = environment.in_parallel(put, range(len(table)))
     images.flush()
     masks.flush()
     names = [name for name, count in zip(table["case"], counts) for _ in range(count)]
@@ -178,8 +175,8 @@ def _write_points(folder: Path, source: Source, rows: pd.DataFrame) -> np.ndarra
     mapped = [geometry.points_to_network(each, mapping) for each, mapping in zip(native, mappings)]
     np.save(folder / "points.npy", np.array(mapped, np.float32))
     about = source.table.set_index("case").loc[rows["case"]]
-    sizes = list(zip(about["spacing_row_mm"].tolist(), about["spacing_col_mm"].tolist()))
-    unknown = [name for name, size in zip(rows["case"], sizes) if not np.isfinite(size).all()]
+    sizes = [cases.spacing_mm(row) for row in about.to_dict("records")]
+    unknown = [name for name, size in zip(rows["case"], sizes) if size is None]
     if unknown and source.chosen.heatmap_sigma_unit == "mm":
         raise ValueError(f"heatmap_sigma_unit = 'mm'   {len(unknown)} cases have no pixel size: {unknown[:5]}")
     how = prepared_how(source)
@@ -225,8 +222,7 @@ def lost(source: Source, prepared: Arrays) -> pd.DataFrame:
         inside = kept[(slice(None), *prepared.geometry_of(row["case"]).crop)]
         return [row["case"], int(mask.sum()), int(mask.sum() - kept.sum()), int(kept.sum() - inside.sum())]
 
-    with ThreadPoolExecutor(environment.threads()) as pool:
-        return pd.DataFrame(list(pool.map(count, source.table.to_dict("records"))), columns=columns)
+    return pd.DataFrame(environment.in_parallel(count, source.table.to_dict("records")), columns=columns)
 
 
 def rows_are_whole(source: Source, prepared: Arrays) -> bool:

@@ -1,15 +1,12 @@
 """Known answers on the published landmarks; skipped where they, or HC18, are not at hand."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.datasets import hc18, landmark_tables
 from lib.imaging import ellipse, head_points
-from lib.study import files
+from lib.study import environment, files
 from lib.verification import landmark_audit
 
 DATA = files.ROOT.parent / "shared" / "data"
@@ -22,9 +19,9 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"{ABSENT} are not there: n
 def at_hand():
     """Manifest and reference ellipses of HC18's images."""
     found, _ = hc18.find_cases(IMAGES, [])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        masks = list(pool.map(lambda case: hc18.read_mask(case.mask) > 0, found))
-        fitted = list(pool.map(lambda pair: ellipse.reference_ellipse(pair[1], pair[0].spacing_mm), zip(found, masks)))
+    masks = environment.in_parallel(lambda case: hc18.read_mask(case.mask) > 0, found)
+    sized = zip(masks, (case.spacing_mm for case in found))
+    fitted = environment.in_parallel(lambda pair: ellipse.reference_ellipse(*pair), sized)
     rows = [(case.name, *mask.shape, *case.spacing_mm) for case, mask in zip(found, masks)]
     manifest = pd.DataFrame(rows, columns=["case", "height", "width", "spacing_row_mm", "spacing_col_mm"])
     return manifest, {case.name: each for case, each in zip(found, fitted)}

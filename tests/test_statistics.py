@@ -13,13 +13,35 @@ def width(estimate):
     return estimate.high - estimate.low
 
 
-def test_with_one_value_a_subject_the_interval_is_scipy_s_percentile_bootstrap():
-    found = statistics.bootstrap(VALUES, ONE_EACH)
-    other = stats.bootstrap((VALUES,), np.mean, n_resamples=20_000, method="percentile", rng=1)
-    low, high = other.confidence_interval
-    # Two independent sets of draws: an end of 2000 moves by about 3 % of the width, and at most 4 times that.
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.12 * (high - low))
-    assert found.value == pytest.approx(float(np.mean(VALUES)))
+def scipy_s(data, statistic, **how):
+    """Ends of scipy's percentile bootstrap with the same seed."""
+    draws = {"n_resamples": statistics.RESAMPLES, "rng": np.random.default_rng(statistics.SEED)}
+    found = stats.bootstrap(data, statistic, method="percentile", **draws, **how).confidence_interval
+    return pytest.approx((found.low, found.high), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [2, 3, 17, 60, 200])
+def test_with_one_value_a_subject_the_interval_is_scipy_s_percentile_bootstrap(count):
+    for seed in range(4):
+        values = np.random.default_rng(seed).gamma(2, 10.0**seed, count)
+        found = statistics.bootstrap(values, np.arange(count))
+        assert (found.low, found.high) == scipy_s((values,), np.mean)
+        assert found.value == pytest.approx(float(np.mean(values)))
+
+
+@pytest.mark.parametrize("count", [2, 3, 17, 60])
+def test_with_subjects_of_unequal_size_the_interval_is_scipy_s_of_paired_sums_and_sizes(count):
+    def mean_of(sums, sizes, axis):
+        return sums.sum(axis) / sizes.sum(axis)
+
+    for seed in range(4):
+        draw = np.random.default_rng(seed)
+        sizes = draw.integers(1, 9, count)
+        subjects = draw.permutation(np.repeat(np.arange(count), sizes))
+        values = draw.gamma(2, 10.0**seed, len(subjects))
+        found = statistics.bootstrap(values, subjects)
+        sums = np.bincount(subjects, values)
+        assert (found.low, found.high) == scipy_s((sums, sizes.astype(float)), mean_of, paired=True)
 
 
 def test_the_interval_of_four_subjects_counted_by_hand():

@@ -115,6 +115,12 @@ def unchanged(row: Mapping[str, Any]) -> tuple[Path, list[Path]]:
     return image, mask
 
 
+def spacing_mm(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """(row, col) pixel size of a row of the manifest; None where either is not known."""
+    size = float(row["spacing_row_mm"]), float(row["spacing_col_mm"])
+    return size if np.isfinite(size).all() else None
+
+
 def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
     """The manifest's columns that need no file to be opened, one row a case, in natural order of names."""
     rows = [

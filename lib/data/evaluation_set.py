@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from lib.data import cases
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.imaging import mask_files
@@ -37,6 +37,4 @@ class EvaluationSet:
 
     def spacing_mm(self, case: str) -> tuple[float, float] | None:
         """(row, col) pixel size of a case, None where it is not known."""
-        row = self.cases.set_index("case").loc[case]
-        size = (float(row["spacing_row_mm"]), float(row["spacing_col_mm"]))
-        return size if np.isfinite(size).all() else None
+        return cases.spacing_mm(self.cases.set_index("case").loc[case])

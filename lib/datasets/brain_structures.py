@@ -6,7 +6,6 @@ letters and digits count, and a folder belongs to the group that its own name, o
 Source: doi:10.1016/j.dib.2023.109708, zenodo 8265464.
 """
 
-import csv
 import os
 import re
 import unicodedata
@@ -19,16 +18,8 @@ import numpy as np
 
 from lib.data import findings
 from lib.data.cases import Case
-from lib.data.findings import (
-    FOLDER_PASSED_OVER,
-    MISSING_GROUP,
-    MISSING_PIXEL_SIZE,
-    ROW_WITHOUT_FILE,
-    TWO_ROWS_FOR_ONE_IMAGE,
-    UNREADABLE_NUMBER,
-    Check,
-    Finding,
-)
+from lib.data.findings import FOLDER_PASSED_OVER, MISSING_GROUP, MISSING_PIXEL_SIZE, ROW_WITHOUT_FILE, Check, Finding
+from lib.datasets import strict_table
 from lib.imaging import image_files
 
 GROUPS = ("trans-thalamic", "trans-ventricular", "trans-cerebellum", "diverse")
@@ -304,8 +295,7 @@ def _fault(group: str, name: str, has_image: bool, has_mask: bool, has_row: bool
     if not _subject(group, name):
         form = "010_2HC" if group == "diverse" else "Patient00001_Plane3_1_of_1"
         return Finding("stop", UNREADABLE_NAME, name, f"in {group}", f"such as {form}")
-    row = Finding("warn", findings.MISSING_PIXEL_SIZE, name, "no row in the table", "a row; no millimetres without")
-    return None if has_row else row
+    return None if has_row else strict_table.no_row(name, "the table")
 
 
 def _subject(group: str, name: str) -> str:
@@ -343,44 +333,20 @@ def _read_sizes(folder: Path, places: Sequence[Place], images: Place) -> tuple[d
 
 def _read_table(path: Path, columns: Sequence[str], scale: tuple[float, float]) -> tuple[dict[str, Row], list[Finding]]:
     """Rows by key, pixel sizes times a (row, col) scale, and what is wrong with them."""
-    header, lines = _read_csv(path, columns)
-    first, *places = ([_letters(cell) for cell in header].index(_letters(column)) for column in columns)
+    findings: list[Finding] = []
+    read = strict_table.read(path, columns, _letters, rest_in_last=True)
+    named = {row.line: _stem(row.cells[columns[0]]) for row in read}
     rows: dict[str, Row] = {}
-    findings, commas = [], 0
-    for line, cells in lines:
-        name, where = _stem(cells[first]), f"{path.name}, row {line}"
-        if _key(name) in rows:
-            findings.append(Finding("stop", TWO_ROWS_FOR_ONE_IMAGE, name, where, "one row an image"))
-            continue
-        # A cell too many comes of a decimal comma without quotes: sure only in the last column.
-        texts = [",".join(cells[place:]) if any(cells[len(header) :]) else cells[place] for place in places]
-        values = [_number(text, *bounds) for text, bounds in zip(texts, RANGES_MM)]
-        for place, text, value, (low, high) in zip(places, texts, values, RANGES_MM):
-            if value is None:
-                found = f'{where}, column "{header[place]}": "{text}"'
-                findings.append(Finding("stop", UNREADABLE_NUMBER, name, found, f"mm, {low:g} to {high:g}"))
+    commas = 0
+    for key, row in strict_table.unique(((_key(named[row.line]), row) for row in read), findings).items():
+        name = named[row.line]
+        values = [_number(row, *each, name, findings) for each in zip(columns[1:], RANGES_MM)]
         pixel, hc = (*values, None)[:2]
-        rows[_key(name)] = (name, None if pixel is None else (pixel * scale[0], pixel * scale[1]), hc)
-        commas += None not in values and "," in "".join(texts)
+        rows[key] = (name, None if pixel is None else (pixel * scale[0], pixel * scale[1]), hc)
+        commas += None not in values and any("," in row.cells[column] for column in columns[1:])
     if commas:
         findings.append(Finding("note", DECIMAL_COMMA, path.name, f"in {commas} rows", "a point; read as one"))
     return rows, findings
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header, and cells of each row that is not empty, with its line; separated by comma or semicolon."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        separator = max(",;", key=text.partition("\n")[0].count)
-        reader = csv.reader(text.splitlines(), delimiter=separator, strict=True)
-        (_, header), *rows = [
-            (reader.line_num, [cell.strip() for cell in row]) for row in reader if "".join(row).strip()
-        ]
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as a table: {error}") from error
-    if not rows or not {_letters(column) for column in columns} <= {_letters(cell) for cell in header}:
-        raise ValueError(f"{path}: {len(rows)} rows with columns {header}; expected {list(columns)}")
-    return header, [(line, row + [""] * (len(header) - len(row))) for line, row in rows]
 
 
 def _stem(label: str) -> str:
@@ -389,10 +355,9 @@ def _stem(label: str) -> str:
     return Path(name).stem if Path(name).suffix.lower() in image_files.IMAGE_SUFFIXES else name
 
 
-def _number(text: str, low: float, high: float) -> float | None:
-    """A number within bounds, with a point or a comma; None for anything else."""
-    try:
-        value = float(text.replace(",", "."))
-    except ValueError:
-        return None
-    return value if low <= value <= high else None
+def _number(
+    row: strict_table.Row, column: str, bounds: tuple[float, float], name: str, findings: list[Finding]
+) -> float | None:
+    """A number within bounds, with a point or a comma; None and a finding for anything else."""
+    value = strict_table.within(row.cells[column].replace(",", "."), bounds)
+    return strict_table.number(row, column, bounds, name, findings) if value is None else value

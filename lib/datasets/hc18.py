@@ -9,19 +9,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from lib.data.cases import Case
-from lib.data.findings import (
-    MISSING_IMAGE,
-    MISSING_PIXEL_SIZE,
-    ROW_WITHOUT_FILE,
-    TWO_ROWS_FOR_ONE_IMAGE,
-    UNKNOWN_FILE,
-    UNREADABLE_NUMBER,
-    Check,
-    Finding,
-)
+from lib.data.findings import MISSING_IMAGE, UNKNOWN_FILE, Check, Finding
+from lib.datasets import strict_table
 from lib.imaging.ellipse import fill_ellipse, fit_ellipse
 from lib.imaging.image_files import Reader, by_stem, read_binary, read_pixels
 
@@ -53,24 +44,16 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     images = {stem: path for stem, path in present.items() if NAME.fullmatch(stem)}
     if not images:
         raise ValueError(f"{folder}: no images such as training_set/000_HC.png; expected HC18's layout")
-    rows, findings = _read_table(folder / TABLE)
-    findings += [
-        Finding("warn", ROW_WITHOUT_FILE, name, f"{TABLE} names {name}.png", "an image of that name")
-        for name in rows
-        if name not in images
-    ]
-    unreadable = {finding.case for finding in findings if finding.check == UNREADABLE_NUMBER}
+    sizes, findings = _read_sizes(folder / TABLE, images)
     cases = []
     for name in sorted(images, key=_place):
         annotation = present.get(f"{name}_Annotation")
         if annotation is None:
             findings.append(Finding("stop", MISSING_ANNOTATION, name, "no file", f"{name}_Annotation.png"))
             continue
-        spacing, hc = rows.get(name, (None, None))
-        if spacing is None and name not in unreadable:
-            findings.append(
-                Finding("warn", MISSING_PIXEL_SIZE, name, f"no row in {TABLE}", "a row; no millimetres without")
-            )
+        if name not in sizes:
+            findings.append(strict_table.no_row(name, TABLE))
+        spacing, hc = sizes.get(name, (None, None))
         cases.append(
             Case(
                 name=name,
@@ -122,46 +105,17 @@ def _place(name: str) -> tuple[int, int]:
     return int(number), int(repeat or 1)
 
 
-def _read_table(path: Path) -> tuple[dict[str, tuple[float, float | None]], list[Finding]]:
-    """(pixel size, HC or None) in mm for each image name, and what is wrong with the rows."""
+def _read_sizes(
+    path: Path, images: dict[str, Path]
+) -> tuple[dict[str, tuple[float | None, float | None]], list[Finding]]:
+    """(pixel size, HC) in mm for each name in the table, and what is wrong with the rows."""
     if not path.is_file():
         raise ValueError(f"{path}: missing; it holds HC18's pixel sizes")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:
-        raise ValueError(f"{path}: cannot be read as a table: {error}") from error
-    if list(table.columns)[:3] != COLUMNS:
-        raise ValueError(f"{path}: columns {list(table.columns)}; expected {COLUMNS}")
-    if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError(f"{path}: rows hold more fields than the header; expected {len(COLUMNS)} (a decimal point?)")
-    rows: dict[str, tuple[float, float | None]] = {}
-    findings = []
-    for line, (file, *texts) in enumerate(table[COLUMNS].itertuples(index=False), start=2):
-        name = Path(file).stem
-        where = f"{path.name}, row {line}"
-        if name in rows:
-            findings.append(Finding("stop", TWO_ROWS_FOR_ONE_IMAGE, name, where, "one row an image"))
-            continue
-        numbers = [
-            _number(text, column, bounds, name, where, findings)
-            for text, column, bounds in zip(texts, COLUMNS[1:], (SPACING_RANGE_MM, HC_RANGE_MM))
-        ]
-        if numbers[0] is not None:
-            rows[name] = (numbers[0], numbers[1])
-    return rows, findings
-
-
-def _number(
-    text: str, column: str, bounds: tuple[float, float], name: str, where: str, findings: list[Finding]
-) -> float | None:
-    """A number within bounds, or None and a finding."""
-    hint = " (a decimal point?)" if "," in text else ""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if bounds[0] <= value <= bounds[1]:
-        return value
-    expected = f"mm, {bounds[0]:g} to {bounds[1]:g}{hint}"
-    findings.append(Finding("stop", UNREADABLE_NUMBER, name, f'{where}, column "{column}": "{text}"', expected))
-    return None
+    findings: list[Finding] = []
+    named = [(Path(row.cells[COLUMNS[0]]).stem, row) for row in strict_table.read(path, COLUMNS)]
+    rows = strict_table.unique(named, findings)
+    sizes = {}
+    for name, row in rows.items():
+        spacing = strict_table.number(row, COLUMNS[1], SPACING_RANGE_MM, name, findings)
+        sizes[name] = spacing, strict_table.number(row, COLUMNS[2], HC_RANGE_MM, name, findings)
+    return sizes, findings + strict_table.without_file(rows, images)

@@ -3,7 +3,6 @@
 Source: Buda, Saha and Mazurowski 2019, Comput Biol Med 109:218-225, doi:10.1016/j.compbiomed.2019.05.002.
 """
 
-import csv
 import difflib
 import re
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,8 @@ from PIL import Image
 
 from lib.data import findings
 from lib.data.cases import Case
-from lib.data.findings import MISSING_PIXEL_SIZE, NO_PIXEL_SIZE, UNREADABLE_NUMBER, Check, Finding
+from lib.data.findings import NO_PIXEL_SIZE, Check, Finding
+from lib.datasets import strict_table
 from lib.imaging import image_files
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
@@ -28,7 +28,7 @@ FEWEST_SLICES = 3  # the first and the last slice may be dropped
 TISSUE_ABOVE = 25  # FLAIR grey value; below it lie air and bone
 SPACING_TABLE = "spacing.csv"  # not the publisher's: for who has the DICOM headers
 SPACING_COLUMNS = ("patient", "row_mm", "col_mm", "slice_mm")
-PIXEL_RANGE_MM, SLICE_RANGE_MM = (0.1, 5.0), (0.1, 20.0)
+SPACING_RANGES_MM = ((0.1, 5.0), (0.1, 5.0), (0.1, 20.0))
 Spacings = dict[str, tuple[float, float, float]]  # (row, col, slice) in mm by patient's folder
 
 UNKNOWN_FOLDER = Check(
@@ -310,54 +310,15 @@ def _read_spacings(root: Path, patients: list[str]) -> tuple[Spacings, list[Find
         return {}, [Finding("note", NO_PIXEL_SIZE, root.name, f"none is published, no {SPACING_TABLE}", expected)]
     spacings: Spacings = {}
     findings: list[Finding] = []
-    seen: dict[str, str] = {}
-    for line, (patient, *texts) in _spacing_rows(path):
-        at = f"{path.name}, row {line}"
+    named = [(row.cells["patient"], row) for row in strict_table.read(path, SPACING_COLUMNS)]
+    rows = strict_table.unique(named, findings, TWO_ROWS_FOR_ONE_PATIENT)
+    for patient, row in rows.items():
         if patient not in patients:
             near = "".join(f" (nearest: {name})" for name in difflib.get_close_matches(patient, patients, 1, 0))
-            findings.append(Finding("warn", ROW_WITHOUT_PATIENT, patient, at, f"a patient's folder{near}"))
-        elif patient in seen:
-            findings.append(
-                Finding("stop", TWO_ROWS_FOR_ONE_PATIENT, patient, f"{seen[patient]} and row {line}", "one")
-            )
-        else:
-            seen[patient] = at
-            numbers = [_number(*each, patient, at, findings) for each in zip(texts, SPACING_COLUMNS[1:])]
-            if not any(number is None for number in numbers):
-                spacings[patient] = tuple(numbers)  # type: ignore[assignment]
-    lost = [name for name in patients if name not in seen]
-    expected = "a row; no millimetres without"
-    findings += [Finding("warn", MISSING_PIXEL_SIZE, name, f"no row in {path.name}", expected) for name in lost]
-    return spacings, findings
-
-
-def _spacing_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """(line, texts in order of SPACING_COLUMNS) of each row of a spacing table; blank rows are passed over."""
-    try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True)) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as a table in UTF-8: {error}") from error
-    columns = [name.strip() for name in lines[0]]
-    if sorted(columns) != sorted(SPACING_COLUMNS):
-        raise ValueError(f"{path}: columns {columns}; expected {list(SPACING_COLUMNS)}, with commas between them")
-    rows = []
-    for number, line in enumerate(lines[1:], start=2):
-        if any(line) and len(line) != len(columns):
-            raise ValueError(f"{path}, row {number}: {len(line)} fields; expected {len(columns)} (a decimal point?)")
-        if any(line):  # a spreadsheet may leave blank rows
-            rows.append((number, [line[columns.index(name)].strip() for name in SPACING_COLUMNS]))
-    return rows
-
-
-def _number(text: str, column: str, patient: str, at: str, findings: list[Finding]) -> float | None:
-    """A number within bounds, or None and a finding."""
-    low, high = SLICE_RANGE_MM if column == "slice_mm" else PIXEL_RANGE_MM
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if low <= value <= high:
-        return value
-    expected = f"mm, {low:g} to {high:g}{' (a decimal point?)' * (',' in text)}"
-    findings.append(Finding("stop", UNREADABLE_NUMBER, patient, f'{at}, column "{column}": "{text}"', expected))
-    return None
+            findings.append(Finding("warn", ROW_WITHOUT_PATIENT, patient, row.at, f"a patient's folder{near}"))
+            continue
+        columns = zip(SPACING_COLUMNS[1:], SPACING_RANGES_MM)
+        numbers = [strict_table.number(row, column, bounds, patient, findings) for column, bounds in columns]
+        if None not in numbers:
+            spacings[patient] = tuple(numbers)  # type: ignore[assignment]
+    return spacings, findings + [strict_table.no_row(name, path.name) for name in patients if name not in rows]

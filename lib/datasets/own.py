@@ -1,6 +1,5 @@
 """One's own data: a folder of images, a folder of masks, pairs by name, and a table of subjects if there is one."""
 
-import csv
 import difflib
 import re
 import unicodedata
@@ -12,14 +11,9 @@ import numpy as np
 
 from lib.data import cases, findings
 from lib.data.cases import Case
-from lib.data.findings import (
-    MISSING_PIXEL_SIZE,
-    SUBJECTS_UNKNOWN,
-    TWO_ROWS_FOR_ONE_IMAGE,
-    UNREADABLE_NUMBER,
-    Check,
-    Finding,
-)
+from lib.data.findings import MISSING_PIXEL_SIZE, SUBJECTS_UNKNOWN, Check, Finding
+from lib.datasets import strict_table
+from lib.datasets.strict_table import Row
 from lib.imaging import image_files
 
 IMAGES, MASKS = ("images", "imgs", "train"), ("masks", "train_masks", "labels")
@@ -32,7 +26,6 @@ SPACING_RANGE_MM = (0.001, 10.0)
 
 TWO_MASKS_FOR_ONE_IMAGE = Check("two masks for one image", "keep the right file")
 UNUSABLE_NAME = Check("unusable name", "rename the file")
-ROW_WITHOUT_IMAGE = Check("row without an image", "add the image or remove the row")
 IMAGE_WITHOUT_ROW = Check("image without a row", "add a row, or the subject counts as unknown")
 SUBJECT_UNKNOWN = Check("subject unknown", "give the subject; images of one person in two folds leak")
 
@@ -64,9 +57,9 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         if fault is not None:
             findings.append(fault)
             continue
-        row = rows.get(name, {})
-        spacing = _spacing(name, row, findings)
-        subject, stratum = row.get("subject") or name, row.get("stratum", "")
+        cells = rows[name].cells if name in rows else {}
+        spacing = _spacing(name, rows[name], findings) if name in rows else None
+        subject, stratum = cells.get("subject") or name, cells.get("stratum", "")
         found.append(Case(name, subject, images[name], tuple(masks[name]), spacing, stratum, shows="either"))
     return found, findings + _unknown_files(images_folder, images) + _unknown_files(masks_folder, mask_files)
 
@@ -153,69 +146,44 @@ def _unknown_files(folder: Path, known: dict[str, Path]) -> list[Finding]:
     ]
 
 
-def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, dict[str, str]], list[Finding]]:
+def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], list[Finding]]:
     """Rows of `cases.csv` by image, and what is wrong with them and with what is missing."""
     table = next((path for path in sorted(folder.iterdir()) if path.name.casefold() == TABLE), None)
-    by_file = {unicodedata.normalize("NFC", path.name): stem for stem, path in images.items()}
-    rows: dict[str, dict[str, str]] = {}
-    findings = []
-    for row in _read_table(table) if table else []:
-        name = row["name"] if row["name"] in images else by_file.get(row["name"])
-        if name is None:
-            findings.append(Finding("warn", ROW_WITHOUT_IMAGE, row["name"], row["at"], "an image of that name"))
-        elif name in rows:
-            findings.append(Finding("stop", TWO_ROWS_FOR_ONE_IMAGE, name, f"{rows[name]['at']}, {row['at']}", "one"))
-        else:
-            rows[name] = row
-    if not any("subject" in row for row in rows.values()):
+    read = strict_table.read(table, COLUMNS[:1]) if table else []
+    if read:
+        _check_columns(table, list(read[0].cells))
+    by_name = {unicodedata.normalize("NFC", path.name): stem for stem, path in images.items()}
+    by_name |= {stem: stem for stem in images}
+    findings: list[Finding] = []
+    rows = strict_table.unique(((by_name.get(row.cells["name"], row.cells["name"]), row) for row in read), findings)
+    findings += strict_table.without_file(rows, images)
+    rows = {name: row for name, row in rows.items() if name in images}
+    if not any("subject" in row.cells for row in rows.values()):
         expected = f"a column subject in {TABLE}; images of one person may now be in two folds"
         findings.append(Finding("warn", SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
-    lost, blank = set(images) - set(rows), [name for name, row in rows.items() if row.get("subject") == ""]
-    findings += [Finding("warn", IMAGE_WITHOUT_ROW, n, f"not in {TABLE}", "a row") for n in sorted(lost) if table]
-    findings += [Finding("warn", SUBJECT_UNKNOWN, name, rows[name]["at"], "its subject") for name in blank]
+    blank = [name for name, row in rows.items() if row.cells.get("subject") == ""]
+    lost = sorted(set(images) - set(rows)) if table else []
+    findings += [Finding("warn", IMAGE_WITHOUT_ROW, name, f"not in {TABLE}", "a row") for name in lost]
+    findings += [Finding("warn", SUBJECT_UNKNOWN, name, rows[name].at, "its subject") for name in blank]
     return rows, findings
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a table with commas or semicolons, by column; where each stands is under "at"."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        separator = ";" if ";" in text.partition("\n")[0] else ","
-        lines = list(csv.reader(text.splitlines(), delimiter=separator, strict=True)) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as a table in UTF-8: {error}") from error
-    columns = [name.strip() for name in lines[0]]
-    _check_columns(path, columns)
-    rows = []
-    for number, line in enumerate(lines[1:], start=2):
-        values = [unicodedata.normalize("NFC", cell.strip()) for cell in line]
-        if any(values) and len(values) != len(columns):
-            raise ValueError(f"{path}, row {number}: {len(line)} fields; expected {len(columns)} (a decimal point?)")
-        if any(values):  # a spreadsheet may leave blank rows
-            rows.append(dict(zip(columns, values)) | {"at": f"{path.name}, row {number}"})
-    return rows
-
-
 def _check_columns(path: Path, columns: list[str]) -> None:
-    wrong = [name for name in columns if name not in COLUMNS or columns.count(name) > 1]
+    wrong = [name for name in columns if name not in COLUMNS]
     near = [f"{name!r} (nearest: {difflib.get_close_matches(name, COLUMNS, 1, 0)[0]})" for name in wrong]
     if wrong:
-        raise ValueError(f"{path}: columns {', '.join(near)}; expected each once of {list(COLUMNS)}")
-    if "name" not in columns or {*SPACINGS} & {*columns} not in (set(), {SPACINGS[0]}, {*SPACINGS[1:]}):
-        raise ValueError(f"{path}: columns {columns}; expected name, and of {SPACINGS} none, the first or the others")
+        raise ValueError(f"{path}: columns {', '.join(near)}; expected some of {list(COLUMNS)}")
+    if {*SPACINGS} & {*columns} not in (set(), {SPACINGS[0]}, {*SPACINGS[1:]}):
+        raise ValueError(f"{path}: columns {columns}; expected of {SPACINGS} none, the first or the others")
 
 
-def _spacing(name: str, row: dict[str, str], findings: list[Finding]) -> tuple[float, float] | None:
+def _spacing(name: str, row: Row, findings: list[Finding]) -> tuple[float, float] | None:
     """(row, col) in mm; None where it is not given, or with a finding where it is no number within bounds."""
-    numbers = []
-    for column, text in ((column, row[column]) for column in SPACINGS if column in row):
-        try:
-            numbers.append(float(text))
-        except ValueError:
-            numbers.append(float("nan"))
-        if not SPACING_RANGE_MM[0] <= numbers[-1] <= SPACING_RANGE_MM[1]:
-            check, severity = (UNREADABLE_NUMBER, "stop") if text else (MISSING_PIXEL_SIZE, "warn")
-            expected = f"mm, {SPACING_RANGE_MM[0]:g} to {SPACING_RANGE_MM[1]:g}{' (a decimal point?)' * (',' in text)}"
-            findings.append(Finding(severity, check, name, f'{row["at"]}, column "{column}": "{text}"', expected))
-            return None
-    return (numbers[0], numbers[-1]) if numbers else None
+    columns = [column for column in SPACINGS if column in row.cells]
+    blank = [column for column in columns if not row.cells[column]]
+    if blank:
+        expected = f"mm, {SPACING_RANGE_MM[0]:g} to {SPACING_RANGE_MM[1]:g}"
+        findings.append(Finding("warn", MISSING_PIXEL_SIZE, name, f'{row.at}, column "{blank[0]}": ""', expected))
+        return None
+    numbers = [strict_table.number(row, column, SPACING_RANGE_MM, name, findings) for column in columns]
+    return (numbers[0], numbers[-1]) if numbers and None not in numbers else None

@@ -44,11 +44,9 @@ class Samples:
 
 def load(dataset: Dataset, table: pd.DataFrame, names: list[str]) -> Samples:
     """Images, reference masks and spacings of some cases of a manifest."""
-    rows = table.set_index("case").loc[names]
-    spacings = [
-        (row, col) if np.isfinite(row) else None for row, col in zip(rows["spacing_row_mm"], rows["spacing_col_mm"])
-    ]
-    read = [read_case(dataset, row) for row in rows.to_dict("records")]
+    rows = table.set_index("case").loc[names].to_dict("records")
+    spacings = [cases.spacing_mm(row) for row in rows]
+    read = [read_case(dataset, row) for row in rows]
     images, masks = ([each[part] for each in read] for part in (0, 1))
     if not dataset.volumes:
         return Samples(list(names), images, masks, spacings, [0] * len(names))

@@ -1,7 +1,6 @@
 """What methods that learn nothing from images reach on the same cases: the rows that a network must beat."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -137,8 +136,7 @@ def _dice_of(
         reference = samples.read_mask(test_set.dataset, row) == index
         return metrics.overlap(reference, predict(row), 1).dice if reference.any() else float("nan")
 
-    with ThreadPoolExecutor(environment.threads()) as pool:
-        return pd.DataFrame({"subject": rows["subject"], "dice": list(pool.map(measure, range(len(rows))))})
+    return pd.DataFrame({"subject": rows["subject"], "dice": environment.in_parallel(measure, range(len(rows)))})
 
 
 def otsu_ellipse(image: np.ndarray) -> np.ndarray:

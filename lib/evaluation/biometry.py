@@ -1,7 +1,6 @@
 """Heads in millimetres by both routes, against references and knowing nothing; shapes of structures; volumes."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,8 +97,7 @@ def find_heads(predictions: Predictions) -> pd.DataFrame:
     spacing = {name: known_spacing((row["spacing_row_mm"], row["spacing_col_mm"])) for name, row in about.iterrows()}
     if predictions.found is None:
         subject, rows = about["subject"], predictions.tested.to_dict("records")
-        with ThreadPoolExecutor(environment.threads()) as pool:
-            lines = list(pool.map(lambda row: _fit(predictions, row, spacing[row["case"]]), rows))
+        lines = environment.in_parallel(lambda row: _fit(predictions, row, spacing[row["case"]]), rows)
         rows = [row | {"subject": subject[row["case"]], "route": "ellipse"} | line for row, line in zip(rows, lines)]
         return pd.DataFrame(rows).reindex(columns=HEAD_COLUMNS)
     ends = predictions.found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
@@ -169,13 +167,10 @@ def references_of(predictions: Predictions) -> dict[str, dict[str, float]]:
     if predictions.test_set.points is not None:
         ends = head_points.as_arrays(predictions.test_set.points, known["case"].tolist())
         return {row["case"]: reference_of_points(row, points) for row, points in zip(rows, ends)}
-    with ThreadPoolExecutor(environment.threads()) as pool:
-        return dict(
-            zip(
-                known["case"],
-                pool.map(lambda row: reference_mm(row, predictions.test_set.dataset, predictions.heads), rows),
-            )
-        )
+    measured = environment.in_parallel(
+        lambda row: reference_mm(row, predictions.test_set.dataset, predictions.heads), rows
+    )
+    return dict(zip(known["case"], measured))
 
 
 def reference_mm(row: pd.Series, dataset: Dataset, heads: list[int]) -> dict[str, float]:
@@ -319,9 +314,8 @@ def _measure_masks(
         reference = samples.read_mask(predictions.test_set.dataset, about.loc[name])
         return [row for each in rows.to_dict("records") for row in measure(about.loc[name], each, reference)]
 
-    with ThreadPoolExecutor(environment.threads()) as pool:
-        measured = pool.map(measure_case, tested.groupby("case", sort=False))
-        return pd.DataFrame([row for each in measured for row in each], columns=columns)
+    measured = environment.in_parallel(measure_case, tested.groupby("case", sort=False))
+    return pd.DataFrame([row for each in measured for row in each], columns=columns)
 
 
 def known_spacing(spacing_mm: tuple[float, float]) -> tuple[float, float] | None:

@@ -1,7 +1,6 @@
 """Is a data set another one under new names: its images against those of every published data set at hand."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,9 +81,8 @@ def _hashes_of(name: str, folder: Path) -> pd.DataFrame:
     else:
         dataset = datasets.DATASETS[name]
         found, _ = dataset.find_cases(folder, dataset.groups)
-        with ThreadPoolExecutor(environment.threads()) as pool:
-            rows = [row for row in pool.map(lambda case: _hash_row(name, case), found) if row]
-        table = pd.DataFrame(rows, columns=KNOWN_COLUMNS)
+        rows = environment.in_parallel(lambda case: _hash_row(name, case), found)
+        table = pd.DataFrame([row for row in rows if row], columns=KNOWN_COLUMNS)
         files.write_csv(path, table)
     return table
 
@@ -150,10 +148,10 @@ def _recovered(case: Case, twin: dict, about: pd.DataFrame) -> Case:
     named = replace(case, subject=f"{twin['dataset']}-{twin['twin_subject']}")
     if not twin["equal_pixels"]:
         return named
-    row, col, hc = (float(original[name]) for name in ("spacing_row_mm", "spacing_col_mm", "hc_mm"))
+    hc = float(original["hc_mm"])
     return replace(
         named,
-        spacing_mm=case.spacing_mm or ((row, col) if np.isfinite(row) else None),
+        spacing_mm=case.spacing_mm or cases.spacing_mm(original),
         reference_mm=case.reference_mm or ({"hc": hc} if np.isfinite(hc) else {}),
     )
 

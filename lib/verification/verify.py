@@ -1,7 +1,6 @@
 """Is the data what it says it is: every file opened, every claim recomputed, who belongs to whom."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,8 +76,8 @@ def check_dataset(
     found, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, found, findings, folder)
     kept = [case for case in found if case.name not in exclude]
-    with ThreadPoolExecutor(environment.threads()) as pool:  # decoding and hashing leave Python's lock
-        seen = dict(zip((case.name for case in kept), pool.map(lambda case: case_checks.look(case, dataset), kept)))
+    looks = environment.in_parallel(lambda case: case_checks.look(case, dataset), kept)
+    seen = {case.name: look for case, look in zip(kept, looks)}
     findings += [finding for each in seen.values() for finding in each.findings]
     usable = [case for case in kept if "height" in seen[case.name].row]
     if not usable:
@@ -146,12 +145,10 @@ def audit_landmarks(
     marks, findings = landmark_tables.read(datasets.landmarks_folder(name), layout)
 
     def outline(row: dict) -> ellipse.Ellipse:
-        spacing = (row["spacing_row_mm"], row["spacing_col_mm"])
         region = dataset.read_mask(cases.split_paths(row["mask"])) > 0
-        return ellipse.reference_ellipse(region, spacing if np.isfinite(spacing).all() else None)
+        return ellipse.reference_ellipse(region, cases.spacing_mm(row))
 
-    with ThreadPoolExecutor(environment.threads()) as pool:
-        ellipses = dict(zip(table["case"], pool.map(outline, table.to_dict("records"))))
+    ellipses = dict(zip(table["case"], environment.in_parallel(outline, table.to_dict("records"))))
     audited, found = landmark_audit.audit(marks, table, ellipses)
     if audited.empty:
         raise ValueError(f"{name}: no case has landmarks:\n{to_table(findings + found).to_string()}")

@@ -27,6 +27,17 @@ def test_a_case_without_pixel_size_has_no_spacing_in_the_manifest(tmp_path):
     assert table[["spacing_row_mm", "spacing_col_mm", "hc_mm"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize("size", [(0.1, 0.2), None])
+def test_a_pixel_size_comes_back_from_the_manifest_or_none_does(tmp_path, size):
+    table = cases.cases_table([Case("a", "a", tmp_path / "a.png", (tmp_path / "b.png",), size)])
+    assert cases.spacing_mm(table.iloc[0]) == cases.spacing_mm(table.to_dict("records")[0]) == size
+
+
+@pytest.mark.parametrize("size", [(np.nan, 0.2), (0.1, np.nan)], ids=str)
+def test_half_a_pixel_size_is_none(size):
+    assert cases.spacing_mm(dict(zip(("spacing_row_mm", "spacing_col_mm"), size))) is None
+
+
 def test_a_reference_of_several_files_stands_in_one_column(tmp_path):
     masks = (files.ROOT / "data" / "größe (1)_mask.png", files.ROOT / "data" / "größe (1)_mask_1.png")
     row = cases.cases_table([Case("a", "a", files.ROOT / "a.png", masks, None)]).iloc[0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lib import datasets
-from lib.datasets import brain_structures
+from lib.datasets import brain_structures, strict_table
 from lib.imaging import image_files
 from lib.verification import verify
 from tests import builders_brain as brain
@@ -578,21 +578,13 @@ def test_decimal_commas_are_read_and_counted_in_one_note(thalamic, change, rows)
     assert only(thalamic, "decimal comma").found == f"in {rows} rows"
 
 
-def test_semicolons_with_points_need_no_note(thalamic):
-    edit(table(thalamic), lambda text: text.replace(",", ";") + ";\n;;\n\n")
-    assert spacings(thalamic)[FIRST] == (0.12, 0.12)
-    assert findings(thalamic) == []
-
-
-@pytest.mark.parametrize(
-    "text", ["", "abc", "nan", "inf", "-0.1", "0.019", "1.01", "0.12 mm", "1,2", "0.1,2", "0.12,0.2"]
-)
+@pytest.mark.parametrize("text", ["", "0.019", "1.01", "0.12 mm", "1,2", "0.1,2", "0.12,0.2"])
 def test_a_pixel_size_that_is_no_plausible_number_stops_with_file_row_column_and_text(thalamic, text):
     edit(table(thalamic), lambda whole: whole.replace("0.12", text))
     found = only(thalamic, "unreadable number")
     assert (found.severity, found.case) == ("stop", FIRST)
-    assert found.found == f'{THALAMIC.table}, row 4, column "Pixel  in mm": "{text}"'
-    assert found.expected == "mm, 0.02 to 1"
+    assert found.found == f'{THALAMIC.table}, row 4, column "Pixel in mm": "{text}"'
+    assert found.expected == "mm, 0.02 to 1" + strict_table.HINT * ("," in text)
     assert FIRST not in names(thalamic)
 
 
@@ -606,13 +598,8 @@ def test_the_ends_of_the_range_are_plausible(thalamic, text):
 def test_two_rows_for_one_image_stop_and_it_is_no_case(thalamic, again):
     edit(table(thalamic), lambda text: f"{text}{again}\n")
     assert findings(thalamic) == [("stop", "two rows for one image", FIRST)]
-    assert only(thalamic, "two rows for one image").found == f"{THALAMIC.table}, row 5"
+    assert only(thalamic, "two rows for one image").found == f"{THALAMIC.table}, row 4 and row 5"
     assert FIRST not in names(thalamic)
-
-
-def test_rows_are_counted_as_lines_of_the_file(thalamic):
-    edit(table(thalamic), lambda text: text.replace("\n", "\n\n", 1).replace("0.12", "x"))
-    assert ", row 5," in only(thalamic, "unreadable number").found
 
 
 def test_a_row_without_a_file_is_a_warning(thalamic):
@@ -633,22 +620,11 @@ def test_a_plane_without_a_table_is_one_warning(thalamic):
     assert set(spacings(thalamic).values()) == {None}
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", r"Pixel-Size\.csv: cannot be read as a table"),
-        (b"\xff\xfeL\x00", r"Pixel-Size\.csv: cannot be read as a table: 'utf-8'"),
-        (b'Label,Pixel in mm\na.png,"0.1\n', r"Pixel-Size\.csv: cannot be read as a table: unexpected end of data"),
-        (
-            b"Label,mm\na.png,0.1\n",
-            r"Pixel-Size\.csv: 1 rows with columns \['Label', 'mm'\]; expected \['Label', 'Pixel",
-        ),
-        (b"Label,Pixel in mm\n", r"Pixel-Size\.csv: 0 rows with columns"),
-    ],
-)
-def test_a_file_that_is_no_such_table_is_refused_by_name(thalamic, content, message):
-    table(thalamic).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
+def test_a_file_that_is_no_such_table_is_refused_by_name(thalamic):
+    table(thalamic).write_text("Label,mm\na.png,0.1\n")
+    with pytest.raises(
+        ValueError, match=r"Pixel-Size\.csv: columns \['Pixel in mm'\] are missing; found \['Label', 'mm'"
+    ):
         find(thalamic)
 
 
@@ -723,7 +699,10 @@ def test_an_hc_that_is_no_plausible_number_stops(diverse, text):
 def test_decimal_commas_without_quotes_in_both_columns_stop(diverse):
     edit(diverse / brain.HC18_TABLE, lambda text: text.replace("0.3,172.5", "0,3,172,5"))
     checks = [f.found for f in find(diverse, ["diverse"])[1] if f.check.name == "unreadable number"]
-    assert checks[0] == f'{brain.HC18_TABLE}, row 4, column "pixel size(mm)": "0,3,172,5"'
+    assert checks == [
+        f'{brain.HC18_TABLE}, row 4, column "pixel size(mm)": "0"',
+        f'{brain.HC18_TABLE}, row 4, column "head circumference (mm)": "3,172,5"',
+    ]
 
 
 # Faults of files

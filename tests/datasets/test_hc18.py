@@ -71,12 +71,6 @@ def test_the_stratum_is_the_bin_of_hc(folder, hc, stratum):
     assert {case.stratum for case in hc18.find_cases(folder, [])[0]} == {stratum}
 
 
-def test_a_csv_with_a_byte_order_mark_is_read(folder):
-    path = folder / hc18.TABLE
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert hc18.find_cases(folder, [])[1] == []
-
-
 # Outlines
 
 
@@ -142,28 +136,9 @@ def test_a_missing_csv_is_refused(folder):
         hc18.find_cases(folder, [])
 
 
-def test_wrong_columns_are_refused_with_those_that_are_expected(folder):
+def test_wrong_columns_are_refused(folder):
     edit_table(folder, lambda text: text.replace("pixel size(mm)", "spacing"))
-    with pytest.raises(ValueError, match=r"columns \['filename', 'spacing', .*expected \['filename', 'pixel size"):
-        hc18.find_cases(folder, [])
-
-
-def test_a_csv_with_semicolons_is_refused(folder):
-    edit_table(folder, lambda text: text.replace(",", ";"))
-    with pytest.raises(ValueError, match=rf"{hc18.TABLE}: columns \['filename;pixel size"):
-        hc18.find_cases(folder, [])
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b,c\n1,2,3\n1,2,3,4\n"])
-def test_a_file_that_is_no_csv_is_refused_by_name(folder, content):
-    (folder / hc18.TABLE).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{hc18.TABLE}: cannot be read as a table"):
-        hc18.find_cases(folder, [])
-
-
-def test_decimal_commas_without_quotes_are_refused(folder):
-    builders.write_hc18_table(folder, [f"{head.name}.png,0,154,174,3" for head in builders.heads(6)])
-    with pytest.raises(ValueError, match=r"rows hold more fields than the header; expected 3 \(a decimal point\?\)"):
+    with pytest.raises(ValueError, match=rf"{hc18.TABLE}: columns \['pixel size\(mm\)'\] are missing"):
         hc18.find_cases(folder, [])
 
 
@@ -186,14 +161,14 @@ def test_a_file_of_another_name_is_a_warning(folder):
     assert (row["case"], row["expected"]) == ("copy of 001_HC.png", "such as 000_HC.png")
 
 
-@pytest.mark.parametrize("text", ["", "abc", "nan", "-0.1", "154", "inf"])
+@pytest.mark.parametrize("text", ["", "0.019", "1.01"])
 def test_a_pixel_size_that_is_no_plausible_number_stops(folder, text):
     lines = [f"{head.name}.png,{head.spacing_mm},{head.hc_mm}" for head in builders.heads(6)]
     builders.write_hc18_table(folder, [f"000_HC.png,{text},174.0", *lines[1:]])
     assert found(folder, "unreadable number", "stop")["expected"] == "mm, 0.02 to 1"
 
 
-@pytest.mark.parametrize("text", ["", "17.4 cm", "1740"])
+@pytest.mark.parametrize("text", ["", "19.9", "450.1"])
 def test_an_hc_that_is_no_plausible_number_stops(folder, text):
     lines = [f"{head.name}.png,{head.spacing_mm},{head.hc_mm}" for head in builders.heads(6)]
     builders.write_hc18_table(folder, [f"000_HC.png,0.9,{text}", *lines[1:]])
@@ -205,7 +180,7 @@ def test_an_hc_that_is_no_plausible_number_stops(folder, text):
 def test_two_rows_for_one_image_stop(folder):
     edit_table(folder, lambda text: text + "002_HC.png,0.1,174.0\n")
     row = found(folder, "two rows for one image", "stop")
-    assert (row["case"], row["found"]) == ("002_HC", f"{hc18.TABLE}, row 8")
+    assert (row["case"], row["found"]) == ("002_HC", f"{hc18.TABLE}, row 5 and row 8")
 
 
 def test_a_row_without_a_file_is_a_warning(folder):

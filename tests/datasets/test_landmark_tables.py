@@ -59,13 +59,6 @@ def test_a_column_index_in_front_or_at_the_end_does_not_matter(tmp_path, place):
     pd.testing.assert_frame_equal(table, plain)
 
 
-def test_windows_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path):
-    plain, _ = landmark_tables.read(write(tmp_path, FIRST), "multicentre")
-    path = tmp_path / "multicentre" / "HC18" / "Head.csv"
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-    pd.testing.assert_frame_equal(landmark_tables.read(tmp_path, "multicentre")[0], plain)
-
-
 def test_the_set_is_chosen_by_name(tmp_path):
     write(tmp_path, FIRST)
     write(tmp_path, SECOND, set_name="UCL")
@@ -96,21 +89,7 @@ def test_missing_columns_are_named_with_those_found_and_expected(tmp_path):
         landmark_tables.read(tmp_path, "role_challenge")
 
 
-@pytest.mark.parametrize("text", ["", 'image_name,"\n"a'])
-def test_what_is_no_table_is_refused(tmp_path, text):
-    path = write(tmp_path, FIRST) / "multicentre" / "HC18" / "Head.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"Head\.csv: "):
-        landmark_tables.read(tmp_path, "multicentre")
-
-
-def test_decimal_commas_make_more_fields_than_the_header_has(tmp_path):
-    folder = write(tmp_path, "000_HC.png,361,5,12,339,530,481,16,664,318", header=CHALLENGE)
-    with pytest.raises(ValueError, match="more fields than the header's 9"):
-        landmark_tables.read(folder, "role_challenge")
-
-
-@pytest.mark.parametrize("text", ["", "nan", "inf", "left", '"147,5"'])
+@pytest.mark.parametrize("text", ["", "inf", "left", '"147,5"'])
 def test_a_coordinate_that_is_no_number_stops_with_its_row_and_column_and_the_rest_is_read(tmp_path, text):
     faulty = FIRST.replace("147.0", text)
     table, findings = landmark_tables.read(write(tmp_path, faulty, SECOND), "multicentre")
@@ -124,7 +103,7 @@ def test_a_coordinate_that_is_no_number_stops_with_its_row_and_column_and_the_re
 def test_two_rows_for_one_image_stop_and_the_first_is_kept(tmp_path):
     table, findings = landmark_tables.read(write(tmp_path, FIRST, SECOND, FIRST.replace("376", "377")), "multicentre")
     assert severities(findings) == [("stop", "two rows for one image", "009_HC")]
-    assert findings[0].found == "Head.csv, row 4"
+    assert findings[0].found == "Head.csv, row 2 and row 4"
     assert table["ofd_1_col"].tolist() == [376, 544]
 
 

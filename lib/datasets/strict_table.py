@@ -1,0 +1,127 @@
+"""Tables as publishers and users write them: every cell as text, every fault named by file, row and column."""
+
+import csv
+import io
+import unicodedata
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.data.findings import (
+    MISSING_PIXEL_SIZE,
+    ROW_WITHOUT_FILE,
+    TWO_ROWS_FOR_ONE_IMAGE,
+    UNREADABLE_NUMBER,
+    Check,
+    Finding,
+)
+
+HINT = " (a decimal point?)"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: its file's name, its line there (the first is 1), its cells by column."""
+
+    file: str
+    line: int
+    cells: dict[str, str]
+
+    @property
+    def at(self) -> str:
+        """Where it stands, such as "spacing.csv, row 3"."""
+        return f"{self.file}, row {self.line}"
+
+
+def read(
+    path: Path, required: Sequence[str], alike: Callable[[str], str] = str, rest_in_last: bool = False
+) -> list[Row]:
+    """Rows of a table in UTF-8, separated by comma or semicolon; blank rows, and blank cells at ends, do not count.
+
+    Args:
+        path: of the file.
+        required: columns that it must have, in any order; in a row they are called as here.
+        alike: what counts of a column's name.
+        rest_in_last: cells too many belong to the last column, as of a decimal comma without quotes.
+
+    Raises:
+        ValueError: the file cannot be read, lacks a column, has one twice, has no rows, or has a row of more or fewer
+            cells than the header.
+    """
+    try:
+        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
+        separator = max(",;", key=text.lstrip().partition("\n")[0].count)
+        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if "".join(cells).strip()]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read as a table in UTF-8: {error}") from error
+    named = {alike(name): name for name in required}
+    header = [named.get(alike(cell), cell) for cell in lines[0][1]] if lines else []
+    columns = header[: max((place for place, name in enumerate(header, start=1) if name), default=0)]
+    _check_columns(path, columns, required)
+    rows = []
+    for line, cells in lines[1:]:
+        fitting = cells if any(cells[len(columns) :]) else cells[: len(columns)]
+        if rest_in_last and len(fitting) > len(columns):
+            fitting[len(columns) - 1 :] = [separator.join(fitting[len(columns) - 1 :])]
+        if len(fitting) != len(columns):
+            raise ValueError(f"{path}, row {line}: {len(fitting)} fields; expected {len(columns)}{HINT}")
+        rows.append(Row(path.name, line, dict(zip(columns, fitting))))
+    if not rows:
+        raise ValueError(f"{path}: no rows below the header; expected one for each image")
+    return rows
+
+
+def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
+    absent = [name for name in required if name not in columns]
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if absent or twice:
+        said = f"{absent} are missing" if absent else f"{twice} stand twice"
+        raise ValueError(f"{path}: columns {said}; found {columns}, expected {list(required)}")
+
+
+def unique(
+    named: Iterable[tuple[str, Row]], findings: list[Finding], check: Check = TWO_ROWS_FOR_ONE_IMAGE
+) -> dict[str, Row]:
+    """The first row of each name; every other one is a finding that stops."""
+    rows: dict[str, Row] = {}
+    for name, row in named:
+        first = rows.setdefault(name, row)
+        if first is not row:
+            findings.append(Finding("stop", check, name, f"{first.at} and row {row.line}", "one row"))
+    return rows
+
+
+def without_file(rows: dict[str, Row], present: Container[str]) -> list[Finding]:
+    """A warning for each row by name whose image is not there."""
+    return [
+        Finding("warn", ROW_WITHOUT_FILE, name, row.at, "an image of that name")
+        for name, row in rows.items()
+        if name not in present
+    ]
+
+
+def no_row(name: str, table: str) -> Finding:
+    """A warning of an image, or of a patient, that a table of pixel sizes does not name."""
+    return Finding("warn", MISSING_PIXEL_SIZE, name, f"no row in {table}", "a row; no millimetres without")
+
+
+def number(
+    row: Row, column: str, bounds: tuple[float, float], name: str, findings: list[Finding], unit: str = "mm"
+) -> float | None:
+    """The number of a cell; None and a finding on `name`, which stops, where there is none within bounds."""
+    text = row.cells[column]
+    value = within(text, bounds)
+    if value is None:
+        found, expected = f'{row.at}, column "{column}": "{text}"', f"{unit}, {bounds[0]:g} to {bounds[1]:g}"
+        findings.append(Finding("stop", UNREADABLE_NUMBER, name, found, expected + HINT * ("," in text)))
+    return value
+
+
+def within(text: str, bounds: tuple[float, float]) -> float | None:
+    """A number with a decimal point within bounds; None for any other text."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if bounds[0] <= value <= bounds[1] else None
