@@ -10,7 +10,7 @@ from lib import losses, models
 from lib.data import arrays
 from lib.models import devices
 from lib.study import params
-from lib.training import objectives
+from lib.training import loop
 
 ROUNDS = 3
 STEPS = 4
@@ -62,7 +62,7 @@ def _seconds(
             started = time.perf_counter()
         with torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32):
             logits = network(inputs)
-        loss = losses.combined(logits, reference, objectives.mixture_of(study))
+        loss = losses.combined(logits, reference, loop.mixture_of(study))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -15,7 +15,7 @@ import torch
 
 from lib import losses, models
 from lib.study import files, params
-from lib.training import objectives
+from lib.training import loop
 
 ROUNDS = 3
 STEPS = 6
@@ -89,7 +89,7 @@ def _steps(kind: torch.dtype) -> tuple[float, str]:
         started = time.perf_counter() if step == 1 else started  # the first one warms up
         with torch.autocast("cpu", dtype=kind, enabled=kind != torch.float32):
             logits = network(inputs)
-        loss = losses.combined(logits, reference, objectives.mixture_of(study))
+        loss = losses.combined(logits, reference, loop.mixture_of(study))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -10,8 +10,9 @@ from lib import models
 from lib.data import arrays
 from lib.models import devices, inference
 from lib.study import params
-from lib.training import batches, objectives
-from lib.training.loop import Learner, begin, train_epoch
+from lib.training import batches, loop, objectives
+from lib.training.objectives import Objective
+from lib.training.state import TrainingState
 
 ROUNDS = 5
 IMAGES = 160  # a round: long enough to be timed, short enough that both ways meet the same machine
@@ -23,21 +24,23 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     chosen = params.step_params(study, "04_training")
     network = models.describe(params.step_params(study, "03_model"), data.images.shape[1])
     steps = (ROUNDS + 1) * -(-IMAGES // chosen.batch_size)  # a schedule must not end before the last round
-    learner, moving = begin(chosen, network, data, steps)
+    objective = loop.objective_of(chosen, network, data)
+    state = loop.begin(chosen, network, steps, objective.threshold_mode)
     order = np.resize(np.arange(len(data.names)), IMAGES)
-    cases = batches.AugmentedCases(data, chosen, learner.task)
-    bare, loop = [], []
+    cases = batches.AugmentedCases(data, chosen, objective)
+    bare, ours = [], []
     for epoch in range(ROUNDS + 1):  # the first round warms up
-        bare.append(_bare_seconds(learner, moving, data, chosen))
+        bare.append(_bare_seconds(state, objective, data, chosen.batch_size))
         started = time.perf_counter()
-        train_epoch(learner, moving, batches.load(cases, order, epoch, chosen), chosen)
-        loop.append(time.perf_counter() - started)
-    ratios = np.array(bare[1:]) / np.array(loop[1:])
+        loaded = batches.load(cases, order, epoch, chosen)
+        loop.train_epoch(state, objective, loaded, chosen.gradient_clip, by_step=chosen.schedule != "plateau")
+        ours.append(time.perf_counter() - started)
+    ratios = np.array(bare[1:]) / np.array(ours[1:])
     return [
         {
             "what": f"training loop against bare step, {study.study}",
             "bare": f"{IMAGES / np.median(bare[1:]):.1f} images/s",
-            "ours": f"{IMAGES / np.median(loop[1:]):.1f} images/s",
+            "ours": f"{IMAGES / np.median(ours[1:]):.1f} images/s",
             "ratio": float(np.median(ratios)),
             "spread": f"{ratios.min():.3f} to {ratios.max():.3f}",
             "goal": ">= 0.90",
@@ -45,17 +48,17 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     ]
 
 
-def _bare_seconds(learner: Learner, moving: dict, data: arrays.Arrays, chosen: params.TrainingParams) -> float:
+def _bare_seconds(state: TrainingState, objective: Objective, data: arrays.Arrays, batch_size: int) -> float:
     """Forward, loss, backward, step on one batch that lies in memory."""
-    network, optimizer = learner.network.train(), moving["optimizer"]
-    rows = np.arange(min(chosen.batch_size, len(data.names)))
-    inputs = inference.to_input(data.images[rows], learner.device)
-    reference = torch.as_tensor(objectives.targets(learner.task, data, rows)).to(learner.device)
+    network = state.network.train()
+    rows = np.arange(min(batch_size, len(data.names)))
+    inputs = inference.to_input(data.images[rows], state.device)
+    reference = torch.as_tensor(objectives.targets(objective, data, rows)).to(state.device)
     started = time.perf_counter()
-    for _ in range(IMAGES // chosen.batch_size):
-        loss = learner.task.loss(inference.forward(network, inputs, learner.precision), reference)
-        optimizer.zero_grad(set_to_none=True)
+    for _ in range(IMAGES // batch_size):
+        loss = objective.loss(inference.forward(network, inputs, state.precision), reference)
+        state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
-    devices.synchronise(learner.device)
+        state.optimizer.step()
+    devices.synchronise(state.device)
     return time.perf_counter() - started

@@ -9,14 +9,14 @@ from torch.utils.data import DataLoader, Dataset
 from lib.data.arrays import Arrays
 from lib.study.params import TrainingParams
 from lib.training import augmentation, objectives, sampling
-from lib.training.objectives import Task
+from lib.training.objectives import Objective
 
 
 class AugmentedCases(Dataset):
     """Training cases, changed anew for each (epoch, row, how often the row came before in this epoch)."""
 
-    def __init__(self, arrays: Arrays, chosen: TrainingParams, task: Task) -> None:
-        self.arrays, self.chosen, self.task = arrays, chosen, task
+    def __init__(self, arrays: Arrays, chosen: TrainingParams, objective: Objective) -> None:
+        self.arrays, self.chosen, self.objective = arrays, chosen, objective
         self.transform = augmentation.pipeline(chosen, arrays.images.dtype)
 
     def __getitem__(self, place: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +26,7 @@ class AugmentedCases(Dataset):
         image, mask, points = augmentation.augment(
             self.transform, self.chosen, self.arrays.images[row], mask, points, key
         )
-        return image, self.task.target(self.arrays, row, mask, points)
+        return image, self.objective.target(self.arrays, row, mask, points)
 
 
 def load(

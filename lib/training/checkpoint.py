@@ -5,10 +5,8 @@ to `.set_aside/<mark>/` and back by renames; that one file leaves last and comes
 where the others belong.
 """
 
-import copy
 import json
 import math
-import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from lib.study import files
+from lib.training import state
+from lib.training.state import TrainingState
 
 WEIGHTS = "model.safetensors"
 TABLES = ("history.csv", "timing.csv")
 BESIDES = ("tensorboard", WEIGHTS, *TABLES)
 NAMING = ("run.json", "state.pt")  # say which run a folder belongs to
 ASIDE = ".set_aside"
-BROKEN = (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, pickle.UnpicklingError)
 Say = Callable[[str], None]
 
 
@@ -192,96 +190,29 @@ def _drop_leftovers(folder: Path) -> None:
 # States of unfinished runs
 
 
-def save_state(path: Path, mark: dict[str, Any], moving: dict[str, Any], so_far: dict[str, Any]) -> None:
-    """Writes all that the next epoch depends on in one file, whole or not at all.
-
-    Draws are functions of (seed, epoch, case), so the only random state is torch's. The best weights so far lie in
-    the same file as the history that calls them the best.
-    """
-    state = {name: part.state_dict() for name, part in moving.items()}
-    with files.replacing(path) as temporary:
-        torch.save(state | so_far | {"mark": mark, "random": torch.get_rng_state()}, temporary)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """What `save_state` wrote; empty where there is none, or a file that cannot be read as such."""
-    if not path.is_file():
-        return {}
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except BROKEN:  # whatever a broken archive raises
-        return {}
-    return state if isinstance(state, dict) and isinstance(state.get("mark"), dict) else {}
-
-
-def resume(folder: Path, mark: dict[str, Any], moving: dict[str, Any], say: Say) -> dict[str, Any]:
+def resume(folder: Path, mark: dict[str, Any], fresh: TrainingState, say: Say) -> None:
     """Takes up an unfinished run with this mark, from its folder or from what was set aside.
 
     Args:
         folder: of the run.
         mark: what the run depends on, and the machine's part: device, precision, threads.
-        moving: what a state holds: model, optimizer, schedule, scaler.
+        fresh: a network before its first step; it is brought to where the run was left.
         say: gets a line for each thing that is not as it was left.
-
-    Returns:
-        History, timing and best weights so far; empty for a new run.
     """
     _set_state_aside(folder, mark, say)
     aside = folder / ASIDE / _short(mark)
-    if not (folder / "state.pt").is_file() and read_state(aside / "state.pt").get("mark") == mark:
+    if not (folder / "state.pt").is_file() and state.read(aside / "state.pt").get("mark") == mark:
         _move(aside, folder, [*NAMING, *BESIDES])
         say(f"the unfinished run with these values lay in {_shown(aside)}")
-    state, new = read_state(folder / "state.pt"), {"history": [], "timing": [], "weights": {}}
-    if not state:
-        return new
+    held = state.read(folder / "state.pt")
+    if not held:
+        return
     try:
-        so_far = take_up(state, moving)
+        fresh.load(held)
     except ValueError as error:
         _set_unknown_aside(folder, ["tensorboard", "state.pt"], f"state.pt does not fit this run ({error})", say)
-        return new
-    say(f"goes on after epoch {len(so_far['history'])}")
-    return so_far
-
-
-def take_up(state: dict[str, Any], moving: dict[str, Any]) -> dict[str, Any]:
-    """Brings a network and what moves with it to where a state was written: history, timing, best weights so far.
-
-    Raises:
-        ValueError: the state does not fit; all is then as it was.
-    """
-    fresh, random = copy.deepcopy({name: part.state_dict() for name, part in moving.items()}), torch.get_rng_state()
-    try:
-        _check_form(state, moving)
-        for name, part in moving.items():
-            part.load_state_dict(state[name])
-        for parameter, held in moving["optimizer"].state.items():
-            if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != parameter.shape for v in held.values()):
-                raise ValueError("its optimizer is that of another network")
-        torch.set_rng_state(state["random"])
-    except BROKEN as error:
-        for name, part in moving.items():
-            part.load_state_dict(fresh[name])
-        torch.set_rng_state(random)
-        said = str(error).strip().split("\n")[0]
-        raise ValueError(f"{type(error).__name__}: {said}") from error
-    return {name: state[name] for name in ("history", "timing", "weights")}
-
-
-def _check_form(state: dict[str, Any], moving: dict[str, Any]) -> None:
-    """Refuses what torch would take without a word, and stumble over later."""
-    epochs = list(range(1, len(state["history"]) + 1))
-    if not epochs or any([row["epoch"] for row in state[name]] != epochs for name in ("history", "timing")):
-        raise ValueError("its history is not that of epochs 1, 2, …")
-    if not any(row["best"] and math.isfinite(row["selection"]) for row in state["history"]):
-        raise ValueError("its history has no best epoch")
-    shapes = {name: tensor.shape for name, tensor in moving["model"].state_dict().items()}
-    if {name: tensor.shape for name, tensor in state["weights"].items()} != shapes:
-        raise ValueError("its best weights are of another network")
-    groups = [list(group) for group in moving["optimizer"].state_dict()["param_groups"]]
-    if [list(group) for group in state["optimizer"]["param_groups"]] != groups:
-        raise ValueError("its optimizer is another")
-    if state["schedule"].keys() != moving["schedule"].state_dict().keys():
-        raise ValueError("its schedule is another")
+        return
+    say(f"goes on after epoch {len(fresh.history)}")
 
 
 # Setting aside
@@ -291,14 +222,14 @@ def _set_state_aside(folder: Path, mark: dict[str, Any], say: Say) -> None:
     """Sets a state aside that has another mark, or none that can be read."""
     if not (folder / "state.pt").is_file():
         return
-    state = read_state(folder / "state.pt")
-    if not state:
+    held = state.read(folder / "state.pt")
+    if not held:
         _set_unknown_aside(folder, ["tensorboard", "state.pt"], "state.pt cannot be read", say)
-    elif state["mark"] != mark:
-        count = len(state.get("history", []))
+    elif held["mark"] != mark:
+        count = len(held.get("history", []))
         what = "1 epoch of the unfinished run is" if count == 1 else f"{count} epochs of the unfinished run are"
-        why = ", ".join(differences(state["mark"], mark)) or "the same run lies finished beside it"
-        _set_aside(folder, state["mark"], why, what, say)
+        why = ", ".join(differences(held["mark"], mark)) or "the same run lies finished beside it"
+        _set_aside(folder, held["mark"], why, what, say)
 
 
 def _set_aside(folder: Path, mark: dict[str, Any], why: str, what: str, say: Say) -> None:
@@ -332,7 +263,7 @@ def _settle(folder: Path) -> None:
     """Ends what a kill interrupted: a move, of which this folder's files lie in two places, or the end of a run."""
     whole = record_fault(folder) is None
     if (folder / ASIDE).is_dir():
-        mark = read_record(folder)["made_of"] if whole else read_state(folder / "state.pt").get("mark")
+        mark = read_record(folder)["made_of"] if whole else state.read(folder / "state.pt").get("mark")
         aside = folder / ASIDE / _short(mark)
         _move(aside, folder, [name for name in BESIDES if not (folder / name).exists()])
     if whole and _weights_fault(folder) is None and (folder / "state.pt").is_file():

@@ -7,16 +7,15 @@ the same number of threads; a GPU does not promise that.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from lib import models
+from lib import losses, models
 from lib.data.arrays import Arrays
 from lib.models import devices, inference
 from lib.study import files, locks, param_rules, provenance
@@ -24,26 +23,12 @@ from lib.study.params import TrainingParams
 from lib.training import batches, checkpoint, objectives, sampling, tensorboard
 from lib.training.batches import AugmentedCases
 from lib.training.checkpoint import Run
-from lib.training.objectives import Task
+from lib.training.objectives import Objective, RegionObjective
+from lib.training.state import TrainingState
 
+Images = np.ndarray | torch.Tensor
 # They do not change the result; `compile` may change its last digits.
 NOT_IN_FINGERPRINT = {"study", "dataset", "workers", "tensorboard_every", "tensorboard_images"}
-
-
-@dataclass(frozen=True)
-class Learner:
-    """A network that learns.
-
-    Attributes:
-        network: as it is called, compiled perhaps; its weights are those of the plain model.
-        task: what it learns.
-        device, precision: where and how it computes.
-    """
-
-    network: nn.Module
-    task: Task
-    device: torch.device
-    precision: torch.dtype
 
 
 def fit(
@@ -123,36 +108,39 @@ def _train(
 ) -> Run:
     train_rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
     weights = case_weights(chosen, arrays, train_rows)
-    learner, moving = begin(chosen, network, arrays, steps=-(-len(train_rows) // chosen.batch_size))
-    machine = _machine(learner)
+    objective = objective_of(chosen, network, arrays)
+    steps = -(-len(train_rows) // chosen.batch_size)
+    state = begin(chosen, network, steps, objective.threshold_mode)
+    machine = _machine(state)
     mark = whole | {"machine": machine}  # a state goes on only where its bytes came from
-    so_far = checkpoint.resume(folder, mark, moving, say)
-    model, task, history, timing = moving["model"], learner.task, so_far["history"], so_far["timing"]
-    cases = AugmentedCases(arrays, chosen, task)
+    checkpoint.resume(folder, mark, state, say)
+    cases = AugmentedCases(arrays, chosen, objective)
 
-    with tensorboard.writer(chosen, folder / "tensorboard", len(history) + 1) as board:
-        for epoch in range(len(history) + 1, chosen.epochs + 1):
-            if _is_exhausted(history, chosen.early_stopping_patience):
+    with tensorboard.writer(chosen, folder / "tensorboard", len(state.history) + 1) as board:
+        for epoch in range(len(state.history) + 1, chosen.epochs + 1):
+            if _is_exhausted(state.history, chosen.early_stopping_patience):
                 say(f"stopped early: no better epoch for {chosen.early_stopping_patience}")
                 break
             started = time.perf_counter()
             order = sampling.epoch_rows(train_rows, weights, chosen.seed, epoch)
-            rate = moving["optimizer"].param_groups[0]["lr"]
-            train_loss, train_sums = train_epoch(learner, moving, batches.load(cases, order, epoch, chosen), chosen)
+            rate = state.optimizer.param_groups[0]["lr"]
+            loaded = batches.load(cases, order, epoch, chosen)
+            by_step = chosen.schedule != "plateau"
+            train_loss, train_sums = train_epoch(state, objective, loaded, chosen.gradient_clip, by_step)
             train_seconds = time.perf_counter() - started
 
-            validation_loss, validation_sums = validate(learner, arrays, validation_rows)
-            scores = task.scores(validation_sums)
+            validation_loss, validation_sums = validate(state, objective, arrays, validation_rows)
+            scores = objective.scores(validation_sums)
             selection = scores.pop("selection")
             _check_finite(epoch, {"validation loss": validation_loss, "validation value": selection})
-            if chosen.schedule == "plateau":
-                moving["schedule"].step(selection)
-            best = all(_is_better(selection, validation_loss, row, task.blank) for row in history)
-            history.append(
+            if not by_step:
+                state.schedule.step(selection)
+            best = all(_is_better(selection, validation_loss, row, objective.blank) for row in state.history)
+            state.history.append(
                 {
                     "epoch": epoch,
                     "train_loss": train_loss,
-                    "train_selection": task.scores(train_sums)["selection"],
+                    "train_selection": objective.scores(train_sums)["selection"],
                     "validation_loss": validation_loss,
                     **{f"validation_{name}": value for name, value in scores.items()},
                     "selection": selection,
@@ -161,25 +149,25 @@ def _train(
                 }
             )
             seconds = time.perf_counter() - started
-            timing.append({"epoch": epoch, "seconds": seconds, "images_per_second": len(order) / train_seconds})
+            state.timing.append({"epoch": epoch, "seconds": seconds, "images_per_second": len(order) / train_seconds})
             if best:
-                so_far["weights"] = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-            _watch(board, history[-1], learner, arrays, validation_rows, chosen)
-            checkpoint.save_state(folder / "state.pt", mark, moving, so_far)
-            say(tensorboard.progress(history[-1], timing[-1], chosen.epochs, task.metric))
-    if max(row["selection"] for row in history) == task.blank:
+                state.keep_weights()
+            _watch(board, state, objective, arrays, validation_rows, chosen)
+            state.save(folder / "state.pt", mark)
+            say(tensorboard.progress(state.history[-1], state.timing[-1], chosen.epochs, objective.metric))
+    if max(row["selection"] for row in state.history) == objective.blank:
         say("no epoch found anything in the validation cases: that of the smallest validation loss is kept")
     described = (network["model"], network["arguments"])
-    models.save(folder / "model.safetensors", *described, so_far["weights"], _use(chosen, learner, arrays))
+    models.save(folder / "model.safetensors", *described, state.weights, _use(chosen, state, arrays))
     about = machine | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
-    return checkpoint.finish(folder, whole, history, timing, chosen.epochs, about)
+    return checkpoint.finish(folder, whole, state.history, state.timing, chosen.epochs, about)
 
 
-def _machine(learner: Learner) -> dict[str, Any]:
+def _machine(state: TrainingState) -> dict[str, Any]:
     """What of the machine decides about a run's bytes: sums on a CPU depend on the number of threads."""
-    threads = torch.get_num_threads() if learner.device.type == "cpu" else None
-    precision = str(learner.precision).removeprefix("torch.")
-    return {"device": learner.device.type, "precision": precision, "threads": threads}
+    threads = torch.get_num_threads() if state.device.type == "cpu" else None
+    precision = str(state.precision).removeprefix("torch.")
+    return {"device": state.device.type, "precision": precision, "threads": threads}
 
 
 def _check_finite(epoch: int, values: dict[str, float]) -> None:
@@ -208,63 +196,94 @@ def case_weights(chosen: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np
     return weights * sampling.area_weights(masks, [arrays.names[row] for row in rows], chosen.area_weight_floor)
 
 
-def begin(
-    chosen: TrainingParams, network: dict[str, Any], arrays: Arrays, steps: int
-) -> tuple[Learner, dict[str, Any]]:
-    """A network before its first step, and what moves as it learns: model, optimizer, schedule, scaler.
+def objective_of(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays) -> Objective:
+    """What 04_training trains.
 
     Args:
         chosen: the keys of 04_training.
         network: as models.describe gives it.
         arrays: preprocessed cases.
-        steps: batches an epoch.
 
     Raises:
-        ValueError: device or precision is not to be had, or network or arrays do not fit the task.
+        ValueError: network or arrays are not those of a study of landmarks, where it is one.
+    """
+    if chosen.landmarks != "none":
+        return objectives.heatmap_objective(network, arrays)
+    weights = chosen.selection_class_weights
+    return RegionObjective(chosen.classes, mixture_of(chosen), chosen.selection_metric, weights)
+
+
+def mixture_of(chosen: TrainingParams) -> losses.Mixture:
+    """The loss that a study file names."""
+    return losses.Mixture(
+        cross_entropy=chosen.cross_entropy_weight,
+        focal=chosen.focal_weight,
+        dice=chosen.dice_weight,
+        class_weights=chosen.cross_entropy_class_weights,
+        dice_class_weights=chosen.dice_class_weights,
+        label_smoothing=chosen.label_smoothing,
+        focal_gamma=chosen.focal_gamma,
+    )
+
+
+def begin(
+    chosen: TrainingParams, network: dict[str, Any], steps: int, threshold_mode: Literal["rel", "abs"]
+) -> TrainingState:
+    """A network before its first step, with what moves as it learns.
+
+    Args:
+        chosen: the keys of 04_training.
+        network: as models.describe gives it.
+        steps: batches an epoch.
+        threshold_mode: how the value that chooses is compared, where it sets the learning rate.
+
+    Raises:
+        ValueError: device or precision is not to be had.
     """
     device = devices.choose(chosen.device)
     precision = devices.choose_precision(chosen.precision, device)
-    task = objectives.of_training(chosen, network, arrays)
     torch.manual_seed(chosen.seed)
     model = models.start(network).to(device, memory_format=torch.channels_last)
     optimizer = _optimizer(chosen, model)
-    schedule = _schedule(chosen, optimizer, steps, task)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
-    called = torch.compile(model) if chosen.compile else model  # shares its weights, but names them otherwise
-    moving = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-    return Learner(called, task, device, precision), moving
+    return TrainingState(
+        model=model,
+        network=torch.compile(model) if chosen.compile else model,  # shares its weights, but names them otherwise
+        optimizer=optimizer,
+        schedule=_schedule(chosen, optimizer, steps, threshold_mode),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+        device=device,
+        precision=precision,
+    )
 
 
 def train_epoch(
-    learner: Learner,
-    moving: dict[str, Any],
-    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
-    chosen: TrainingParams,
+    state: TrainingState,
+    objective: Objective,
+    loaded: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    gradient_clip: float | None,
+    by_step: bool,
 ) -> tuple[float, torch.Tensor]:
-    """One pass over the training cases: mean loss, and the task's tally.
+    """One pass over the training cases: mean loss, and the objective's tally.
+
+    Args:
+        state: the network that learns.
+        objective: what it learns.
+        loaded: batches of images and targets.
+        gradient_clip: largest norm of a step's gradients, None for any.
+        by_step: whether the learning rate moves with each step, not with the epoch.
 
     Raises:
         ValueError: the loss is not finite.
     """
-    model, optimizer, scaler = moving["model"], moving["optimizer"], moving["scaler"]
-    task, device = learner.task, learner.device
-    learner.network.train()
-    loss_sum, seen, tallies = torch.zeros((), device=device), 0, []
-    for images, targets in batches:
-        targets = targets.to(device, non_blocking=True)  # (N, H, W) masks or (N, K, H, W) heatmaps
-        logits = inference.forward(learner.network, inference.to_input(images, device), learner.precision)
-        loss = task.loss(logits, targets)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        if chosen.gradient_clip is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), chosen.gradient_clip)
-        scaler.step(optimizer)
-        scaler.update()
-        if chosen.schedule != "plateau":
-            moving["schedule"].step()
-        loss_sum += loss.detach() * len(images)
-        tallies.append(task.tally(logits.detach(), targets))
+    state.network.train()
+    loss_sum, seen, tallies = torch.zeros((), device=state.device), 0, []
+    for images, targets in loaded:
+        targets = targets.to(state.device, non_blocking=True)  # (N, H, W) masks or (N, K, H, W) heatmaps
+        loss, logits = step(state, objective, images, targets, gradient_clip)
+        if by_step:
+            state.schedule.step()
+        loss_sum += loss * len(images)
+        tallies.append(objective.tally(logits, targets))
         seen += len(images)
     mean_loss = float(loss_sum) / seen
     if not np.isfinite(mean_loss):
@@ -272,12 +291,41 @@ def train_epoch(
     return mean_loss, torch.stack(tallies).sum(dim=0)
 
 
+def step(
+    state: TrainingState, objective: Objective, images: Images, targets: torch.Tensor, gradient_clip: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of the optimizer on one batch.
+
+    Args:
+        state: the network that learns, in training mode.
+        objective: what it learns.
+        images: (N, C, H, W) uint8 or float32.
+        targets: what they must give, on the device.
+        gradient_clip: largest norm of the gradients, None for any.
+
+    Returns:
+        The loss and the logits before the step.
+    """
+    logits = inference.forward(state.network, inference.to_input(images, state.device), state.precision)
+    loss = objective.loss(logits, targets)
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(loss).backward()
+    if gradient_clip is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return loss.detach(), logits.detach()
+
+
 def _optimizer(chosen: TrainingParams, model: nn.Module) -> torch.optim.Optimizer:
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[chosen.optimizer]
     return kind(model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
 
 
-def _schedule(chosen: TrainingParams, optimizer: torch.optim.Optimizer, steps: int, task: Task) -> Any:
+def _schedule(
+    chosen: TrainingParams, optimizer: torch.optim.Optimizer, steps: int, threshold_mode: Literal["rel", "abs"]
+) -> Any:
     """The learning rate's course: by step, and by epoch for plateau."""
     total = steps * chosen.epochs
     rates = torch.optim.lr_scheduler
@@ -297,30 +345,34 @@ def _schedule(chosen: TrainingParams, optimizer: torch.optim.Optimizer, steps: i
             mode="max",
             factor=chosen.plateau_factor,
             patience=chosen.plateau_patience,
-            threshold_mode=task.threshold_mode,
+            threshold_mode=threshold_mode,
         )
     return rates.ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
-def validate(learner: Learner, arrays: Arrays, rows: np.ndarray) -> tuple[float, torch.Tensor]:
-    """Mean loss, and the task's tally, on validation cases at network size."""
-    loss_sum, tallies = torch.zeros((), device=learner.device), []
+def validate(
+    state: TrainingState, objective: Objective, arrays: Arrays, rows: np.ndarray
+) -> tuple[float, torch.Tensor]:
+    """Mean loss, and the objective's tally, on validation cases at network size."""
+    loss_sum, tallies = torch.zeros((), device=state.device), []
     for first in range(0, len(rows), inference.BATCH):
         batch = rows[first : first + inference.BATCH]
-        logits, targets = compare(learner, arrays, batch)
-        loss_sum += learner.task.loss(logits, targets) * len(batch)
-        tallies.append(learner.task.tally(logits, targets))
+        logits, targets = compare(state, objective, arrays, batch)
+        loss_sum += objective.loss(logits, targets) * len(batch)
+        tallies.append(objective.tally(logits, targets))
     return float(loss_sum) / len(rows), torch.stack(tallies).sum(dim=0)
 
 
 @torch.inference_mode()
-def compare(learner: Learner, arrays: Arrays, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of some rows as they are, in one batch, and what they are to be."""
-    learner.network.eval()
-    targets = torch.as_tensor(objectives.targets(learner.task, arrays, rows))
-    inputs = inference.to_input(arrays.images[rows], learner.device)
-    logits = inference.forward(learner.network, inputs, learner.precision)
-    return logits, targets.to(learner.device)
+def compare(
+    state: TrainingState, objective: Objective, arrays: Arrays, rows: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of some rows as they are, in one batch, and their targets."""
+    state.network.eval()
+    targets = torch.as_tensor(objectives.targets(objective, arrays, rows))
+    inputs = inference.to_input(arrays.images[rows], state.device)
+    logits = inference.forward(state.network, inputs, state.precision)
+    return logits, targets.to(state.device)
 
 
 def _is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
@@ -330,17 +382,19 @@ def _is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
 
 
 def _watch(
-    board: Any, row: dict[str, Any], learner: Learner, arrays: Arrays, rows: np.ndarray, chosen: TrainingParams
+    board: Any, state: TrainingState, objective: Objective, arrays: Arrays, rows: np.ndarray, chosen: TrainingParams
 ) -> None:
     """Shows an epoch in TensorBoard, where a study wants it."""
+    row = state.history[-1]
     if tensorboard.is_due(chosen, row["epoch"]):
         picked = sampling.spread(arrays.masks, rows, chosen.tensorboard_images)
-        found, there = (learner.task.areas(each).cpu().numpy() for each in compare(learner, arrays, picked))
-        tensorboard.add_pictures(board, row["epoch"], arrays, picked, there, found)
+        compared = compare(state, objective, arrays, picked)
+        predicted, reference = (objective.areas(each).cpu().numpy() for each in compared)
+        tensorboard.add_pictures(board, row["epoch"], arrays, picked, reference, predicted)
     tensorboard.add_scalars(board, row)
 
 
-def _use(chosen: TrainingParams, learner: Learner, arrays: Arrays) -> dict[str, Any]:
+def _use(chosen: TrainingParams, state: TrainingState, arrays: Arrays) -> dict[str, Any]:
     """What the file of weights says to whoever uses them, as far as it is known when they are trained."""
     return {
         "study": chosen.study,
@@ -348,5 +402,5 @@ def _use(chosen: TrainingParams, learner: Learner, arrays: Arrays) -> dict[str, 
         "classes": chosen.classes,
         "landmarks": chosen.landmarks,
         "preparation": arrays.preparation,
-        "training_precision": str(learner.precision).removeprefix("torch."),
+        "training_precision": str(state.precision).removeprefix("torch."),
     }

@@ -1,4 +1,4 @@
-"""Before the long run: can the network learn one batch by heart, and how fast is it here."""
+"""Before the long run: can the network overfit one batch, and how fast is it here."""
 
 import time
 from collections.abc import Callable
@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from lib import models
+from lib import losses, models
 from lib.data.arrays import Arrays
-from lib.models import devices, inference
+from lib.models import devices
 from lib.study.params import ModelParams
-from lib.training import objectives, sampling
+from lib.training import loop, objectives, sampling
+from lib.training.objectives import Objective, RegionObjective
+from lib.training.state import TrainingState
 
 STEPS = 100
 BATCH = 8
 SEED = 0
+CLIP = 1.0  # largest norm of the gradients
 RATE = 5.0e-3  # of Adam, with clipped gradients; four times as much makes networks without normalisation diverge
 
 
@@ -36,7 +38,7 @@ def batch_rows(prepared: Arrays) -> np.ndarray:
 def overfit(
     chosen: ModelParams, described: dict[str, Any], prepared: Arrays, rows: np.ndarray
 ) -> tuple[list[float], pd.DataFrame]:
-    """Trains a fresh network on one batch without any change of the images.
+    """Trains a fresh network on one batch, by the steps of the training loop, without any change of the images.
 
     A network, loss and data that fit together bring the loss far down; if they do not, no long run will.
 
@@ -50,25 +52,14 @@ def overfit(
         The loss at each step (cross-entropy plus soft Dice, or that of heatmaps), and images per second of training and
         of prediction (one row).
     """
-    device = devices.choose(chosen.device)
-    precision = devices.choose_precision(chosen.precision, device)
-    torch.manual_seed(SEED)
-    network = models.start(described).to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-    inputs = inference.to_input(prepared.images[rows], device)
-    task = objectives.of_trial(chosen, described, prepared)
-    reference = torch.as_tensor(objectives.targets(task, prepared, rows)).to(device)
-    values, started = [], time.perf_counter()
-    for _ in range(STEPS):
-        logits = inference.forward(network, inputs, precision)
-        loss = task.loss(logits, reference)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        values.append(float(loss.detach()))
+    state, objective = begin(chosen, described), objective_of(chosen, described, prepared)
+    images = prepared.images[rows]
+    targets = torch.as_tensor(objectives.targets(objective, prepared, rows)).to(state.device)
+    state.network.train()
+    started = time.perf_counter()
+    values = [float(loop.step(state, objective, images, targets, CLIP)[0]) for _ in range(STEPS)]
     trained = time.perf_counter() - started
-    predicted = predict_seconds(network, prepared.images[rows], device, precision, task.predict)
+    predicted = predict_seconds(state, images, objective.predict)
     speed = {
         "training_images_per_second": STEPS * len(rows) / trained,
         "prediction_images_per_second": len(rows) / predicted,
@@ -76,18 +67,43 @@ def overfit(
     return values, pd.DataFrame([speed])
 
 
-def predict_seconds(
-    network: torch.nn.Module,
-    images: np.ndarray,
-    device: torch.device,
-    precision: torch.dtype,
-    predict: Callable[..., np.ndarray],
-) -> float:
-    """Seconds to predict one batch, after one to warm up; `predict` is the task's."""
-    network.eval()
-    predict(network, images, device, precision, flip_average=False)
-    devices.synchronise(device)
+def objective_of(chosen: ModelParams, network: dict[str, Any], arrays: Arrays) -> Objective:
+    """What one batch is shown for: class regions with cross-entropy plus soft Dice of all but the background.
+
+    Args:
+        chosen: the keys of 03_model.
+        network: as models.describe gives it.
+        arrays: preprocessed cases.
+
+    Raises:
+        ValueError: network or arrays are not those of a study of landmarks, where it is one.
+    """
+    if chosen.landmarks != "none":
+        return objectives.heatmap_objective(network, arrays)
+    equal = [1.0] * len(chosen.classes)
+    foreground = [0.0, *equal[1:]]
+    mixture = losses.Mixture(1.0, 0.0, 1.0, equal, foreground, label_smoothing=0.0, focal_gamma=0.0)
+    return RegionObjective(chosen.classes, mixture, "dice", foreground)
+
+
+def begin(chosen: ModelParams, described: dict[str, Any]) -> TrainingState:
+    """A fresh network with Adam at one rate."""
+    device = devices.choose(chosen.device)
+    precision = devices.choose_precision(chosen.precision, device)
+    torch.manual_seed(SEED)
+    network = models.start(described).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    return TrainingState(network, network, optimizer, schedule, scaler, device, precision)
+
+
+def predict_seconds(state: TrainingState, images: np.ndarray, predict: Callable[..., np.ndarray]) -> float:
+    """Seconds to predict one batch, after one to warm up; `predict` is the objective's."""
+    state.network.eval()
+    predict(state.network, images, state.device, state.precision, flip_average=False)
+    devices.synchronise(state.device)
     started = time.perf_counter()
-    predict(network, images, device, precision, flip_average=False)
-    devices.synchronise(device)
+    predict(state.network, images, state.device, state.precision, flip_average=False)
+    devices.synchronise(state.device)
     return time.perf_counter() - started

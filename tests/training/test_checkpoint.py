@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lib.study import files
-from lib.training import checkpoint, loop
+from lib.training import checkpoint, loop, state
 from tests import builders
 from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
 
@@ -305,18 +305,18 @@ def unfinished(tmp_path_factory):
 def start():
     """What moves in a run of two epochs of two steps, before its first."""
     chosen = training_params(epochs=2)
-    return loop.begin(chosen, NETWORK, ARRAYS, steps=2)[1]
+    return loop.begin(chosen, NETWORK, steps=2, threshold_mode="rel")
 
 
 @pytest.mark.parametrize(("forge", "said"), FORGED.values(), ids=FORGED)
 def test_a_forged_state_is_refused_and_nothing_has_moved(unfinished, forge, said):
-    state, moving, random = checkpoint.read_state(unfinished / "state.pt"), start(), torch.get_rng_state()
-    before = {name: tensor.clone() for name, tensor in moving["model"].state_dict().items()}
-    forge(state)
+    held, fresh, random = state.read(unfinished / "state.pt"), start(), torch.get_rng_state()
+    before = {name: tensor.clone() for name, tensor in fresh.model.state_dict().items()}
+    forge(held)
     with pytest.raises(ValueError, match=said):
-        checkpoint.take_up(state, moving)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in moving["model"].state_dict().items())
-    assert moving["optimizer"].state_dict()["state"] == {}
+        fresh.load(held)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in fresh.model.state_dict().items())
+    assert fresh.optimizer.state_dict()["state"] == {}
     assert torch.equal(torch.get_rng_state(), random)
 
 
@@ -324,9 +324,9 @@ def test_a_forged_state_is_refused_and_nothing_has_moved(unfinished, forge, said
 def test_a_forged_state_is_named_once_and_the_run_starts_anew(unfinished, finished, tmp_path, name):
     forge, said = FORGED[name]
     folder = shutil.copytree(unfinished, tmp_path / "run")
-    state = torch.load(folder / "state.pt", weights_only=True)
-    forge(state)
-    torch.save(state, folder / "state.pt")
+    held = torch.load(folder / "state.pt", weights_only=True)
+    forge(held)
+    torch.save(held, folder / "state.pt")
     lines = fit(folder)
     assert lines[0].startswith("set aside: state.pt does not fit this run (")
     assert said in lines[0]
@@ -428,5 +428,5 @@ def test_a_state_that_holds_code_is_not_run(tmp_path):
             return (open, (str(tmp_path / "sprung"), "w"))
 
     torch.save({"mark": Trap()}, tmp_path / "state.pt")
-    assert checkpoint.read_state(tmp_path / "state.pt") == {}
+    assert state.read(tmp_path / "state.pt") == {}
     assert not (tmp_path / "sprung").exists()

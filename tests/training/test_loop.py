@@ -54,11 +54,12 @@ def counts_of(*dice):
     return table.flatten()
 
 
-def learner(network, arrays, chosen=None):
-    """A trained network as validation meets it."""
-    return loop.Learner(
-        network, objectives.of_training(chosen or training_params(), NETWORK, arrays), CPU, torch.float32
-    )
+def validate(network, arrays, rows, described=NETWORK, **keys):
+    """What a trained network scores on some rows."""
+    chosen = training_params(device="cpu", precision="float32", **keys)
+    state = loop.begin(chosen, described, steps=1, threshold_mode="rel")
+    state.network = network
+    return loop.validate(state, loop.objective_of(chosen, described, arrays), arrays, rows)
 
 
 def stop_after(epoch):
@@ -105,7 +106,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(learned):
     arrays = builders.discs(24)
     rows = arrays.rows(builders.disc_parts(arrays)["validation"])
     network = models.load(folder / "model.safetensors")
-    _, counts = loop.validate(learner(network, arrays), arrays, rows)
+    _, counts = validate(network, arrays, rows)
     assert run.best_value == run.history["selection"].max()
     assert objectives.pooled(counts, "dice")[1] == pytest.approx(run.best_value, abs=1e-6)
 
@@ -475,7 +476,7 @@ def test_of_landmarks_nothing_found_is_an_error_of_one_ofd(tmp_path, monkeypatch
 
 def test_a_blank_heatmap_is_worth_what_its_task_says():
     arrays = builders_tasks.landmarked(4)
-    task = objectives.of_training(training_params(**LANDMARKS), HEATMAPS, arrays)
+    task = loop.objective_of(training_params(**LANDMARKS), HEATMAPS, arrays)
     targets = torch.as_tensor(objectives.targets(task, arrays, np.arange(4)))
     assert task.scores(task.tally(torch.zeros_like(targets), targets))["selection"] == task.blank
 
@@ -589,11 +590,11 @@ def test_a_second_process_waits_and_then_loads_what_the_first_has_trained(tmp_pa
 def test_validation_loss_is_the_mean_over_cases_of_the_named_loss():
     arrays, network, chosen = builders.discs(inference.BATCH + 3), builders.network(), training_params()
     rows = np.arange(len(arrays.names))
-    loss, counts = loop.validate(learner(network, arrays), arrays, rows)
+    loss, counts = validate(network, arrays, rows)
     with torch.inference_mode():
         logits = network(inference.to_input(arrays.images, CPU))
         reference = torch.as_tensor(arrays.masks).long()
-        expected = losses.combined(logits, reference, objectives.mixture_of(chosen))
+        expected = losses.combined(logits, reference, loop.mixture_of(chosen))
     assert loss == pytest.approx(float(expected), rel=1e-4)
     assert counts.tolist() == objectives.confusion(logits, reference, 2).tolist()
     assert counts.sum() == arrays.masks.size
@@ -675,12 +676,10 @@ def test_a_line_of_progress_names_the_error(pointed):
 def test_the_kept_weights_of_heatmaps_have_the_error_of_the_best_epoch(pointed):
     folder, run, _ = pointed
     arrays = builders_tasks.landmarked(48)
-    chosen = training_params(**LANDMARKS)
-    learnt = loop.Learner(
-        models.load(folder / "model.safetensors"), objectives.of_training(chosen, HEATMAPS, arrays), CPU, torch.float32
-    )
-    _, sums = loop.validate(learnt, arrays, arrays.rows(builders_tasks.parts_of(arrays)["validation"]))
-    assert learnt.task.scores(sums)["selection"] == pytest.approx(run.best_value, rel=1e-5)
+    rows = arrays.rows(builders_tasks.parts_of(arrays)["validation"])
+    _, sums = validate(models.load(folder / "model.safetensors"), arrays, rows, HEATMAPS, **LANDMARKS)
+    objective = loop.objective_of(training_params(**LANDMARKS), HEATMAPS, arrays)
+    assert objective.scores(sums)["selection"] == pytest.approx(run.best_value, rel=1e-5)
 
 
 def test_an_interrupted_run_of_landmarks_goes_on_to_the_same_bytes(tmp_path):

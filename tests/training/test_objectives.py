@@ -6,7 +6,7 @@ import torch
 
 from lib import losses
 from lib.models import inference
-from lib.training import objectives
+from lib.training import loop, objectives, overfit_one_batch
 from tests import builders, builders_tasks
 from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
 
@@ -17,7 +17,7 @@ def described(channels):
 
 
 def landmark_task(arrays, channels=2):
-    return objectives.of_training(training_params(landmarks="multicentre"), described(channels), arrays)
+    return loop.objective_of(training_params(landmarks="multicentre"), described(channels), arrays)
 
 
 def target(task, arrays, row=0):
@@ -83,7 +83,7 @@ def test_pooling_is_over_cases_so_small_ones_count_little():
 def test_the_figure_that_chooses_is_the_weighted_mean_over_classes_beside_the_dice_of_each(metric, weights, expected):
     three = {name: [1.0, 1.0, 1.0] for name in ("cross_entropy_class_weights", "dice_class_weights")}
     keys = {"classes": ["background", "a", "b"], "selection_metric": metric, "selection_class_weights": weights}
-    scores = objectives.of_training(training_params(**keys, **three), described(3), builders.discs(1)).scores(COUNTS)
+    scores = loop.objective_of(training_params(**keys, **three), described(3), builders.discs(1)).scores(COUNTS)
     assert scores == pytest.approx({"dice_a": 6 / 9, "dice_b": 1.0, "selection": expected})
     assert list(scores) == ["dice_a", "dice_b", "selection"]
 
@@ -102,10 +102,10 @@ def test_the_loss_is_the_one_that_the_study_file_names():
         focal_gamma=1.5,
     )
     expected = losses.Mixture(0.4, 0.2, 0.3, [1.0, 2.0], [0.0, 3.0], label_smoothing=0.05, focal_gamma=1.5)
-    assert objectives.mixture_of(chosen) == expected
+    assert loop.mixture_of(chosen) == expected
     arrays, logits = builders.discs(2), random_logits(2, 1, 32, 32)
     reference = torch.as_tensor(arrays.masks)
-    found = objectives.of_training(chosen, NETWORK, arrays).loss(logits, reference)
+    found = loop.objective_of(chosen, NETWORK, arrays).loss(logits, reference)
     assert torch.equal(found, losses.combined(logits, reference.long(), expected))
 
 
@@ -115,18 +115,18 @@ def test_the_trial_s_loss_is_cross_entropy_plus_dice_of_all_but_the_background()
     reference = torch.as_tensor(arrays.masks).long()
     dice = losses.soft_dice(logits, reference, [0.0, 1.0, 1.0])
     expected = losses.cross_entropy(logits, reference, [1.0, 1.0, 1.0]) + dice
-    assert torch.equal(objectives.of_trial(chosen, described(3), arrays).loss(logits, reference), expected)
+    assert torch.equal(overfit_one_batch.objective_of(chosen, described(3), arrays).loss(logits, reference), expected)
 
 
 def test_the_target_of_regions_is_the_mask_as_augmentation_left_it():
     arrays, moved = builders.discs(2), np.ones((32, 32), np.uint8)
-    task = objectives.of_training(training_params(), NETWORK, arrays)
+    task = loop.objective_of(training_params(), NETWORK, arrays)
     assert task.target(arrays, 0, moved, None) is moved
     assert np.array_equal(objectives.targets(task, arrays, np.array([1, 0])), arrays.masks[[1, 0]])
 
 
 def test_the_areas_of_regions_are_the_most_probable_classes_and_the_masks():
-    task = objectives.of_training(training_params(), NETWORK, builders.discs(2))
+    task = loop.objective_of(training_params(), NETWORK, builders.discs(2))
     assert task.areas(torch.tensor([[[[2.0, -1.0]]]])).tolist() == [[[1, 0]]]
     assert task.areas(torch.tensor([[[0.0, 2.0]], [[1.0, 1.0]], [[0.5, 3.0]]])[None]).tolist() == [[[1, 2]]]
     assert task.areas(torch.tensor([[[3, 1]]], dtype=torch.uint8)).tolist() == [[[3, 1]]]
@@ -237,10 +237,10 @@ def test_a_blank_output_has_no_areas():
 def test_heatmaps_are_learned_in_the_trial_as_in_training():
     arrays, network = builders_tasks.landmarked(2), described(2)
     chosen = builders.step_params("03_model", landmarks="multicentre")
-    one, other = objectives.of_trial(chosen, network, arrays), landmark_task(arrays)
+    one, other = overfit_one_batch.objective_of(chosen, network, arrays), landmark_task(arrays)
     wanted = torch.as_tensor(objectives.targets(one, arrays, np.arange(2)))
     assert torch.equal(wanted, torch.as_tensor(objectives.targets(other, arrays, np.arange(2))))
-    assert one.loss is other.loss
+    assert one == other
     assert one.predict is inference.predict_heatmaps
 
 
@@ -250,7 +250,7 @@ def test_heatmaps_are_learned_in_the_trial_as_in_training():
 @pytest.mark.parametrize("landmarks", ["none", "multicentre"])
 def test_a_task_reaches_loader_processes_that_start_afresh(landmarks):
     arrays = builders_tasks.landmarked(1)
-    task = objectives.of_training(training_params(landmarks=landmarks), described(2), arrays)
+    task = loop.objective_of(training_params(landmarks=landmarks), described(2), arrays)
     again = pickle.loads(pickle.dumps(task))
     assert np.array_equal(target(again, arrays), target(task, arrays))
 

@@ -7,7 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from lib.study import files
-from lib.training import checkpoint, loop, tensorboard
+from lib.training import loop, tensorboard
+from lib.training.state import TrainingState
 from tests import builders, builders_tasks
 from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
 
@@ -80,16 +81,16 @@ def test_a_resumed_run_shows_each_epoch_once(tmp_path, watched, stopped_after):
 
 
 def test_an_epoch_that_was_shown_but_never_saved_is_shown_once(tmp_path, watched, monkeypatch):
-    real, on_disk = checkpoint.save_state, []
+    real, on_disk = TrainingState.save, []
 
-    def save_state(*given):
-        if len(given[-1]["history"]) == 3:  # killed between TensorBoard and the state
+    def save(self, *given):
+        if len(self.history) == 3:  # killed between TensorBoard and the state
             on_disk.extend(step for step, _ in curve(read(tmp_path), "train_loss"))
             raise Stopped
-        real(*given)
+        real(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_state", save_state)
+        patch.setattr(TrainingState, "save", save)
         with pytest.raises(Stopped):
             fit(tmp_path)
     assert on_disk == [1, 2, 3]  # written out before the epoch counts as done
