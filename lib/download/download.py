@@ -24,10 +24,10 @@ ROWS = "rows of "  # a table, in what is expected
 
 
 def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], None]) -> bool:
-    """Brings a data set to `<root>/<name>`, or verifies the one that lies there.
+    """Brings a data set of data/sources.yaml to `<root>/<name>`, or verifies the one that lies there.
 
     Args:
-        name: an entry of data/sources.yaml.
+        name: of the data set.
         root: folder of raw data.
         urls: addresses instead of the registered ones, as in `addresses`.
         say: takes the lines of the report.
@@ -36,8 +36,7 @@ def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], No
         False where a login is needed first; then the report says what to do, and nothing was fetched.
 
     Raises:
-        ValueError: the name is not known, a file cannot be had or is not what was expected, or the folder holds
-            something else. Nothing lies in `<root>/<name>` then that was not there before.
+        ValueError: what was asked for cannot be had, or is not as expected. `<root>/<name>` is then as before.
     """
     source = find_source(name, SOURCES)
     target, archives = root / name, root / ARCHIVES / name
@@ -70,7 +69,7 @@ def heading(source: Source, target: Path) -> str:
     return f"""{source.title}, {source.record}
 licence: {source.licence}{terms}; cite it (key {source.citation} in reports/template/references.bib)
 note: {source.notes}
-{len(sizes)} file{"s" if len(sizes) > 1 else ""}, size {size}, to {target}"""
+files: {len(sizes)}, size {size}, to {target}"""
 
 
 def instructions(name: str, source: Source, archives: Path) -> str:
@@ -104,18 +103,16 @@ def check(path: Path, file: RemoteFile) -> None:
     hashes = [f"{kind}:{pooch.file_hash(str(path), kind)}" for kind in kinds]
     if hashes != file.hashes or file.size not in (None, size):
         found, expected = ", ".join([f"{size} bytes", *hashes]), ", ".join([f"{file.size} bytes", *file.hashes])
-        raise ValueError(f"{file.name}: {found}; expected {expected}; if it was put into {path.parent}, remove it there")
+        raise ValueError(
+            f"{file.name}: {found}; expected {expected}; if it was put into {path.parent}, remove it there"
+        )
 
 
 def settle(name: str, target: Path, source: Source, fetched: dict[Path, dict]) -> str:
-    """Unpacks beside the folder, counts, and gives the whole its name at the end; returns lines of the report.
-
-    Raises:
-        ValueError: an archive is unsound, or something else was found than expected; then nothing is left.
-    """
+    """Unpacks beside the folder, counts, names the whole at the end, and says so; ValueError leaves nothing."""
     with files.replacing_folder(target) as working:
         for path, entry in fetched.items():
-            _place(path, working, entry["name"], source)
+            _place(path, working / entry["name"], working, source)
         counts = count(name, working, source)
         record = source.model_dump(include={"record", "licence", "citation"}) | {
             "dataset": name,
@@ -128,24 +125,19 @@ def settle(name: str, target: Path, source: Source, fetched: dict[Path, dict]) -
     return f"{target}: {counts}; {len(record['files'])} files\n{target.parent / ARCHIVES / name} can be deleted"
 
 
-def _place(path: Path, working: Path, name: str, source: Source) -> None:
+def _place(path: Path, place: Path, working: Path, source: Source) -> None:
     """Unpacks a zip file, or copies another file to its place."""
-    place = working / name
-    if name.lower().endswith(".zip"):
+    if place.suffix.lower() == ".zip":
         unpacking.unpack(path, working, source.most_members, source.most_bytes, source.leave_out, source.nested)
     elif place.exists():
-        raise ValueError(f"{path}: an archive holds a file {name} as well; expected each name once")
+        raise ValueError(f"{path}: an archive holds a file of this name as well; expected each name once")
     else:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
 
 
 def verify(name: str, target: Path, source: Source) -> str:
-    """Checks a folder that lies there, by the hashes of its record or else by its counts.
-
-    Raises:
-        ValueError: something is missing, changed or more; the message says what to do.
-    """
+    """Checks a folder that lies there, by the hashes of its record or by its counts; ValueError says what to do."""
     if not target.is_dir():
         raise ValueError(f"{target}: no folder, or a link to none; remove it to fetch the data set")
     if not (target / RECORD).is_file():
@@ -173,8 +165,8 @@ def count(name: str, folder: Path, source: Source) -> str:
     """Cases and subjects as the registered reader finds them, and rows of tables, in words.
 
     Raises:
-        ValueError: the reader does not know the folder's layout, a table is missing, or the counts are not those that
-            were published. Where only others report them, the words hold a warning instead.
+        ValueError: the reader does not know the layout, a table is missing, or the counts are not those published.
+            Where only others report them, the words hold a warning instead.
     """
     counts = {what: count_rows(folder / what.removeprefix(ROWS)) for what in source.expected if what.startswith(ROWS)}
     if name in datasets.DATASETS:

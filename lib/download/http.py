@@ -26,13 +26,13 @@ def fetch(url: str, path: Path, size: int | None, most_bytes: int, say: Callable
 
     Args:
         url: http or https.
-        path: the file; what it holds is overwritten.
-        size: in bytes, if it is known beforehand.
+        path: what it holds is overwritten.
+        size: bytes, if known beforehand.
         most_bytes: more are never taken.
-        say: takes a line where it begins anew; a bar on a terminal shows how much came.
+        say: takes a line where it begins anew.
 
     Raises:
-        ValueError: no answer, a web page, a size that differs, or too many bytes; it names the address.
+        ValueError: no answer, a web page, a size that differs, or too many bytes.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise ValueError(f"{url}: expected an address that begins with http:// or https://")

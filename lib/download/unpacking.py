@@ -27,22 +27,18 @@ UNSAFE = {
     "a control character": r"[\x00-\x1f\x7f-\x9f]",
     "a device of Windows": r"(?i)(^|/)(con|prn|aux|nul|com\d|lpt\d) *(\.[^/]*)?(/|$)",
     "no name": r"^$|(^|/)\.$",
+    "over 20 folders": r"(/[^/]*){21}",  # thousands would fill the memory
 }
 
 
 def unpack(
-    archive: Path,
-    folder: Path,
-    most_members: int,
-    most_bytes: int,
-    leave_out: Sequence[str] = (),
-    nested: Sequence[str] = (),
+    archive: Path, folder: Path, most_members: int, most_bytes: int, leave_out: Sequence[str], nested: Sequence[str]
 ) -> tuple[int, int]:
     """Unpacks a zip file into a folder that holds nothing of the same names.
 
     Args:
         archive: the zip file.
-        folder: made if need be. After an error it holds part of the files, so give one that can be thrown away.
+        folder: made if need be; after an error it holds part of the files, and is to be thrown away.
         most_members: files and folders, those of zip files inside included.
         most_bytes: of all files together, unpacked.
         leave_out: patterns of paths in the archive that are not written, letter case aside; * takes any text.
@@ -61,17 +57,17 @@ def unpack(
             fault = _find_fault(members, archive.stat().st_size, most_members, most_bytes)
             if fault:
                 raise ValueError(f"{archive}: {fault}")
-            wanted = [each for each in members if not _is_folder(each) and not _fits("/".join(_parts(each)), leave_out)]
-            places = {folder.joinpath(*_parts(member)): member for member in wanted}
-            for path, member in places.items():
-                _write(zipped, member, path)
+            inside = [member for member in members if not _is_folder(member)]
+            kept = [member for member in inside if not _fits("/".join(_parts(member)), leave_out)]
+            for member in kept:
+                _write(zipped, member, folder.joinpath(*_parts(member)))
     except BROKEN as error:
         raise ValueError(f"{archive}: cannot be unpacked: {error}; if it came in part, fetch it again") from error
-    used = (len(members), sum(member.file_size for member in wanted))
-    for path in places:
-        inside = path.with_suffix("")
-        if path.suffix.lower() == ".zip" and _fits(path.name, nested) and not inside.exists():
-            more = unpack(path, inside, most_members - used[0], most_bytes - used[1], leave_out)
+    used = (len(members), sum(member.file_size for member in kept))
+    for path in (folder.joinpath(*_parts(member)) for member in kept):
+        into = path.with_suffix("")
+        if path.suffix.lower() == ".zip" and _fits(path.name, nested) and not into.exists():
+            more = unpack(path, into, most_members - used[0], most_bytes - used[1], leave_out, [])
             used = (used[0] + more[0], used[1] + more[1])
             path.unlink()
     return used
@@ -92,21 +88,21 @@ def _is_folder(member: zipfile.ZipInfo) -> bool:
 
 def _find_fault(members: Sequence[zipfile.ZipInfo], size: int, most_members: int, most_bytes: int) -> str:
     """Why an archive of `size` bytes is not to be unpacked; "" if it may be."""
-    keys = [_key(member) for member in members]
-    folders = {key[:end] for key, member in zip(keys, members) for end in range(1, len(key) + _is_folder(member))}
-    named = Counter([*folders, *(key for key, member in zip(keys, members) if not _is_folder(member))])
-    for key, member in zip(keys, members):
-        fault = _member_fault(member) or ("named as another one" if named[key] > 1 else "")
-        if fault:
-            return f"member {member.orig_filename!r} is {fault}; expected plain files inside the folder"
+    announced = sum(member.file_size for member in members)
     if len(members) > most_members:
         return f"too many members; expected up to {most_members}"
-    announced = sum(member.file_size for member in members)
     if announced > most_bytes:
         return f"too large unpacked; expected up to {most_bytes} bytes"
     if announced > max(SMALL_BYTES, WHOLE_SHRUNK * size):
         return f"unpacks from {size} to {announced} bytes; a zip bomb?"
-    return ""
+    faults = {member.orig_filename: _member_fault(member) for member in members}
+    if not any(faults.values()):
+        keys = [(_key(member), member) for member in members]
+        folders = {key[:end] for key, member in keys for end in range(1, len(key) + _is_folder(member))}
+        named = Counter([*folders, *(key for key, member in keys if not _is_folder(member))])
+        faults = {member.orig_filename: "named as another one" for key, member in keys if named[key] > 1}
+    found = next((f"member {name!r} is {fault}" for name, fault in faults.items() if fault), "")
+    return found and f"{found}; expected plain files inside the folder"
 
 
 def _member_fault(member: zipfile.ZipInfo) -> str:
@@ -120,8 +116,9 @@ def _member_fault(member: zipfile.ZipInfo) -> str:
         return f"packed by method {member.compress_type}, not stored or deflated"
     if member.file_size > max(SMALL_BYTES, MOST_SHRUNK * member.compress_size):
         return f"unpacked from {member.compress_size} to {member.file_size} bytes, a zip bomb?"
-    words = next((words for words, pattern in UNSAFE.items() if re.search(pattern, member.orig_filename)), "")
-    return words and f"named with {words}"
+    return next(
+        (f"named with {words}" for words, unsafe in UNSAFE.items() if re.search(unsafe, member.orig_filename)), ""
+    )
 
 
 def _key(member: zipfile.ZipInfo) -> tuple[str, ...]:
@@ -135,5 +132,4 @@ def _write(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None
     with zipped.open(member) as stream, path.open("xb") as file:
         shutil.copyfileobj(stream, file)
         if file.tell() != member.file_size:
-            told = f"holds {file.tell()} bytes; its header says {member.file_size}"
-            raise zipfile.BadZipFile(f"member {member.orig_filename!r} {told}")
+            raise zipfile.BadZipFile(f"{path.name} holds {file.tell()} bytes; its header says {member.file_size}")

@@ -161,7 +161,7 @@ def test_the_licence_is_said_before_anything_is_asked_for(world):
     said = []
     download.download("hc18", world.root, [], lambda text: said.append((text, len(world.site.asked))))
     assert "licence: CC BY-NC 4.0; not for commercial use" in said[0][0]
-    assert f"2 files, size 0.03 MB, to {world.target}" in said[0][0]
+    assert f"files: 2, size 0.03 MB, to {world.target}" in said[0][0]
     assert (said[0][1], len(world.site.asked)) == (0, 2)
 
 
@@ -195,7 +195,9 @@ def test_a_folder_that_was_removed_is_unpacked_again_without_fetching(world):
 @pytest.mark.parametrize("known", ["sha256:" + "0" * 64, "md5:" + "0" * 32])
 def test_a_file_with_another_hash_is_refused_and_not_kept(world, known):
     world.file(hashes=[known])
-    with pytest.raises(ValueError, match=rf"{ZIP}: \d+ bytes, (sha256|md5):\w+; expected \d+ bytes, {known}; if it was"):
+    with pytest.raises(
+        ValueError, match=rf"{ZIP}: \d+ bytes, (sha256|md5):\w+; expected \d+ bytes, {known}; if it was"
+    ):
         world.download()
     assert list(world.archives.iterdir()) == []
     assert world.left() == [".downloads"]
@@ -206,16 +208,9 @@ def test_a_file_without_a_known_hash_is_fetched_and_called_unverified(world):
     _, text = world.download()
     sha256 = files.sha256(world.published / ZIP)
     assert f"sha256 {sha256}, not verified against the publisher, no checksum is known" in text
-    assert "2 files, size not published" in text
+    assert "files: 2, size not published" in text
     record = json.loads((world.target / "download.json").read_text())
     assert record["fetched"][0]["checked"] == "not verified against the publisher, no checksum is known"
-
-
-def test_archives_that_were_put_there_by_hand_are_used(world):
-    world.put()
-    world.download()
-    assert world.site.asked == []
-    assert (world.target / "download.json").is_file()
 
 
 @pytest.mark.parametrize("hashes", [[], ["sha256:" + "1" * 64]])
@@ -223,7 +218,9 @@ def test_a_wrong_archive_that_was_put_there_by_hand_is_named_and_left(world, has
     world.put()
     world.file(hashes=hashes)
     (world.archives / ZIP).write_bytes(b"half")
-    with pytest.raises(ValueError, match=rf"{ZIP}: 4 bytes.*; expected \d+ bytes.*; if it was put into .*hc18, remove it there"):
+    with pytest.raises(
+        ValueError, match=rf"{ZIP}: 4 bytes.*; expected \d+ bytes.*; if it was put into .*hc18, remove it there"
+    ):
         world.download()
     assert (world.archives / ZIP).read_bytes() == b"half"
     assert world.site.asked == []
@@ -236,7 +233,7 @@ def test_a_login_is_asked_for_with_every_step_and_nothing_is_fetched(guarded):
         "Heads, https://doi.org/10.1/heads",
         "licence: CC BY-NC 4.0; not for commercial use; cite it (key hc18 in reports/template/references.bib)",
         "note: Drawn.",
-        f"1 file, size not published, to {guarded.target}",
+        f"files: 1, size not published, to {guarded.target}",
         "its site gives it only after a login, so nothing was fetched:",
         "  1. Open the page and sign in.",
         f"  2. Move archive.zip to {guarded.archives}/",
@@ -274,16 +271,12 @@ def test_addresses_given_by_hand_take_the_place_of_the_registered_ones(world, gi
     assert world.site.asked == asked
 
 
-def test_a_mirror_is_checked_like_the_publisher(world):
-    world.site.pages["/mirror/training_set.zip"] = Page((world.published / TABLE).read_bytes())
-    with pytest.raises(ValueError, match=r"announces \d+ bytes; expected \d+ to \d+"):
-        world.download(f"{world.site.address}/mirror/")
-
-
-def test_too_few_addresses_are_refused_with_the_names_of_the_files(world):
+def test_other_addresses_are_checked_like_the_publishers(world):
+    world.site.pages[f"/mirror/{ZIP}"] = Page((world.published / TABLE).read_bytes())
     with pytest.raises(ValueError, match=rf"--url: 1 addresses for 2 files; .*ends with /: {ZIP}, {TABLE}"):
         world.download(f"{world.site.address}/0")
-    assert world.site.asked == []
+    with pytest.raises(ValueError, match=r"announces \d+ bytes; expected \d+ to \d+"):
+        world.download(f"{world.site.address}/mirror/")
 
 
 @pytest.mark.parametrize(
@@ -319,7 +312,7 @@ def test_a_data_set_without_a_reader_is_never_said_to_be_counted(world, monkeypa
         ({"a.png": b"one"}, "expected HC18's layout"),
         ({"training_set/000_HC.png": b"one", "../../outside.png": b"two"}, r"is named with a path with \.\."),
         ({"training_set/000_HC.png": bytes(9_000_000)}, "a zip bomb"),
-        ({TABLE: b"x"}, f"an archive holds a file {TABLE} as well; expected each name once"),
+        ({TABLE: b"x"}, f"{TABLE}: an archive holds a file of this name as well; expected each name once"),
     ],
 )
 def test_an_archive_of_something_else_leaves_nothing(world, tmp_path, content, words):
@@ -378,31 +371,28 @@ def test_a_folder_that_came_by_another_way_is_verified_by_counting(world):
     assert world.site.asked == []
 
 
-def test_a_folder_in_part_is_left_alone_and_both_numbers_are_named(world):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda at: (at / "training_set" / "000_HC.png").unlink(), r"left alone; move it away to fetch the whole"),
+        (
+            lambda at: [each.unlink() for each in at.rglob("000_*")],
+            "3 cases; expected 5; 3 subjects; expected 4; no down",
+        ),
+        (lambda at: shutil.rmtree(at / "training_set"), "left alone; move it away to fetch the whole"),
+        (
+            lambda at: (at.rename(at.with_name("away")), at.symlink_to("gone")),
+            "no folder, or a link to none; remove it",
+        ),
+    ],
+)
+def test_a_folder_of_something_else_is_named_and_left_alone(world, change, words):
     world.copy()
-    for path in (world.target / "training_set").glob("000_*"):
-        path.unlink()
-    with pytest.raises(ValueError, match=r"3 cases; expected 5; 3 subjects; expected 4; no download\.json lies there"):
+    change(world.target)
+    before = sorted(world.root.rglob("*.*g"))
+    with pytest.raises(ValueError, match=f"{world.target}: .*{words}"):
         world.download()
-    assert (world.target / TABLE).is_file()
-    assert world.site.asked == []
-
-
-def test_a_folder_of_something_else_is_left_alone(world):
-    world.target.mkdir(parents=True)
-    (world.target / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="left alone; move it away to fetch the whole"):
-        world.download()
-    assert (world.target / "thesis.txt").read_text() == "mine"
-    assert world.site.asked == []
-
-
-def test_a_link_to_nothing_is_not_followed(world, tmp_path):
-    world.root.mkdir()
-    world.target.symlink_to(tmp_path / "gone")
-    with pytest.raises(ValueError, match="hc18: no folder, or a link to none; remove it to fetch the data set"):
-        world.download()
-    assert world.site.asked == []
+    assert (sorted(world.root.rglob("*.*g")), world.site.asked) == (before, [])
 
 
 def test_the_command_gives_status_0_and_1_where_a_login_is_needed_and_2_for_a_fault(world, capsys):
@@ -417,6 +407,9 @@ def test_the_command_gives_status_0_and_1_where_a_login_is_needed_and_2_for_a_fa
     assert not (world.root / "none").exists()
     assert main(["download", "hc18", "--to", str(world.root), "--url", "ftp://127.0.0.1/a.zip"]) == 2
     assert "expected an address that begins with http:// or https://" in capsys.readouterr().err
+    world.path.unlink()
+    assert main(["download", "hc18"]) == 2
+    assert "sources.yaml: missing; it says where each data set comes from" in capsys.readouterr().err
 
 
 # The sources themselves
@@ -442,9 +435,6 @@ def test_every_address_is_safe_and_what_is_expected_can_be_counted_and_fits_its_
         assert tables <= {file.name for file in source.files}, name
         assert tables or name in datasets.DATASETS, name
         assert all((file.size or 0) <= source.most_download_bytes for file in source.files), name
-
-
-def test_the_published_counts_are_expected(registered):
     cases = {"hc18": 999, "lgg": 110, "brain_structures": 3832, "ultrasound_fetus": 999, "busi": 780}
     assert {name: source.expected.get("cases") for name, source in registered.items()} == cases | {"landmarks": None}
     assert registered["hc18"].expected["subjects"] == 806
@@ -487,12 +477,6 @@ def test_keys_that_do_not_go_together_are_named_before_anything_is_fetched(world
     with pytest.raises(ValueError, match=words):
         world.download()
     assert world.site.asked == []
-
-
-def test_a_missing_sources_file_is_named(world):
-    world.path.unlink()
-    with pytest.raises(ValueError, match=r"sources\.yaml: missing; it says where each data set comes from"):
-        world.download()
 
 
 def test_zips_in_zips_of_brain_structures_come_out_as_the_reader_wants_them(tmp_path):
