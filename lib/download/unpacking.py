@@ -101,7 +101,7 @@ def _find_fault(members: Sequence[zipfile.ZipInfo], size: int, most_members: int
         folders = {key[:end] for key, member in keys for end in range(1, len(key) + _is_folder(member))}
         named = Counter([*folders, *(key for key, member in keys if not _is_folder(member))])
         faults = {member.orig_filename: "named as another one" for key, member in keys if named[key] > 1}
-    found = next((f"member {name!r} is {fault}" for name, fault in faults.items() if fault), "")
+    found = next((f"member {name[:100]!r} is {fault}" for name, fault in faults.items() if fault), "")
     return found and f"{found}; expected plain files inside the folder"
 
 
