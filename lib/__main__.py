@@ -76,9 +76,7 @@ def run(given: argparse.Namespace) -> int:
     if given.command == "download":
         from lib.download import download
 
-        say = partial(print, flush=True)
-        ready = download.download(given.name, given.to, given.url, say, partial(say, file=sys.stderr))
-        return int(not ready)
+        return int(not download.download(given.name, given.to, given.url, partial(print, flush=True)))
     study = params.read_study(files.study_file(given.name))
     if given.command == "step":
         from lib import pipeline

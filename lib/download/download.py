@@ -3,12 +3,12 @@
 What comes from where stands in data/sources.yaml and nowhere else (`lib.download.sources`).
 """
 
-import csv
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pooch
 
 from lib import datasets
@@ -20,248 +20,172 @@ SOURCES = files.ROOT / "data" / "sources.yaml"
 RECORD = "download.json"  # in the data set's folder: where its files come from, and the hash of each
 ARCHIVES = ".downloads"  # beside the data sets: what was fetched, as it came
 LISTED = 10  # files that a message names
-UNVERIFIED = "not verified against the publisher, no checksum is known"
-Show = Callable[[str], None]
+ROWS = "rows of "  # a table, in what is expected
 
 
-def download(name: str, root: Path, urls: Sequence[str], say: Show, show: Show) -> bool:
-    """Brings a data set to `<root>/<name>`, or verifies the one that lies there.
+def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], None]) -> bool:
+    """Brings a data set of data/sources.yaml to `<root>/<name>`, or verifies the one that lies there.
 
     Args:
-        name: an entry of data/sources.yaml.
+        name: of the data set.
         root: folder of raw data.
         urls: addresses instead of the registered ones, as in `addresses`.
         say: takes the lines of the report.
-        show: takes the lines of progress.
 
     Returns:
         False where a login is needed first; then the report says what to do, and nothing was fetched.
 
     Raises:
-        ValueError: the name is not known, a file cannot be had or is not what was expected, or the folder holds
-            something else. Nothing lies in `<root>/<name>` then that was not there before.
+        ValueError: what was asked for cannot be had, or is not as expected. `<root>/<name>` is then as before.
     """
     source = find_source(name, SOURCES)
     target, archives = root / name, root / ARCHIVES / name
-    root.mkdir(parents=True, exist_ok=True)
     with locks.held(root / f".{name}.lock", f"the download of {name}", say):
         if target.exists() or target.is_symlink():
-            say("\n".join(verify(name, target, source)))
+            say(verify(name, target, source))
             return True
         wanted = addresses(source, urls)
-        held = [find_archive(source, file, archives) for file in source.files]
-        if any(path is None and url is None for path, url in zip(held, wanted)):
-            say("\n".join(instructions(name, source, archives)))
+        say(heading(source, target))
+        archives.mkdir(parents=True, exist_ok=True)
+        for left in archives.rglob(".writing-*"):  # by a process that was killed
+            left.unlink()
+        held = [archives / file.name for file in source.files]
+        if len(held) == 1:  # whatever name a browser gave it
+            held = sorted(archives.glob("*.zip"))[:1] or held
+        if any(url is None and not path.is_file() for url, path in zip(wanted, held)):
+            say(instructions(name, source, archives))
             return False
-        say("\n".join(heading(source, target)))
-        fetched = [
-            obtain(source, file, url, path or archives / file.name, say, show)
-            for file, url, path in zip(source.files, wanted, held)
-        ]
-        say("\n".join(settle(name, target, source, fetched)))
+        most_bytes, triples = source.most_download_bytes, zip(source.files, wanted, held)
+        fetched = {path: obtain(file, url, path, most_bytes, say) for file, url, path in triples}
+        say(settle(name, target, source, fetched))
     return True
 
 
-def heading(source: Source, target: Path) -> list[str]:
+def heading(source: Source, target: Path) -> str:
     """What is said before anything is fetched: title, licence, size."""
     terms = "; not for commercial use" if "NC" in source.licence else ""
-    known = [file.size for file in source.files if file.size is not None]
-    size = http.readable(sum(known)) if len(known) == len(source.files) else "not published"
-    return [
-        f"{source.title}, {source.record}",
-        f"licence: {source.licence}{terms}; cite it (key {source.citation} in reports/template/references.bib)",
-        f"note: {source.notes}",
-        f"{len(source.files)} file{'s' if len(source.files) > 1 else ''}, size {size}, to {target}",
-    ]
+    sizes = [file.size or 0 for file in source.files]
+    size = f"{sum(sizes) / 1e6:,.2f} MB" if all(sizes) else "not published"
+    return f"""{source.title}, {source.record}
+licence: {source.licence}{terms}; cite it (key {source.citation} in reports/template/references.bib)
+note: {source.notes}
+files: {len(sizes)}, size {size}, to {target}"""
 
 
-def instructions(name: str, source: Source, archives: Path) -> list[str]:
+def instructions(name: str, source: Source, archives: Path) -> str:
     """What to do by hand where a site wants a login."""
-    archives.mkdir(parents=True, exist_ok=True)  # so that the file can be moved there
-    login = source.login
-    steps = [] if login is None else [step.replace("{folder}", str(archives)) for step in login.steps]
-    return [
-        *heading(source, archives.parent.parent / name)[:3],
-        f"{'a site' if login is None else login.site} gives it only after a login, so nothing was fetched:",
-        *(f"  {number}. {step}" for number, step in enumerate(steps, start=1)),
-        f"Then, in the project's folder: python -m lib download {name}",
-        f"With an address that needs no login: python -m lib download {name} --url <address of the zip>",
-    ]
+    steps = "\n".join(f"  {number}. {step}" for number, step in enumerate(source.login, start=1))
+    return f"""its site gives it only after a login, so nothing was fetched:
+{steps.replace("{folder}", str(archives))}
+Then, in the project's folder: python -m lib download {name}
+With an address that needs no login: python -m lib download {name} --url <address of the zip>"""
 
 
-def find_archive(source: Source, file: RemoteFile, archives: Path) -> Path | None:
-    """A file that was fetched before or put there by hand."""
-    names = [file.name, *source.also_named]
-    return next((archives / each for each in names if (archives / each).is_file()), None)
-
-
-def obtain(source: Source, file: RemoteFile, url: str | None, path: Path, say: Show, show: Show) -> dict:
-    """Fetches a file unless it is there, checks it, and returns what the record keeps of it.
-
-    Raises:
-        ValueError: it cannot be fetched, or its hash is not the registered one.
-    """
-    known = {name: value for name, value in (("sha256", file.sha256), ("md5", file.md5)) if value}
+def obtain(file: RemoteFile, url: str | None, path: Path, most_bytes: int, say: Callable[[str], None]) -> dict:
+    """Fetches a file unless it is there, checks it, and returns what the record keeps; ValueError for a wrong one."""
     if path.is_file():
         say(f"{path}: is there, not fetched")
+        check(path, file)
     else:
         say(f"{file.name} from {url}")
-        _fetch(source, file, str(url), path, next((f"{name}:{value}" for name, value in known.items()), None), show)
-    for algorithm, expected in known.items():
-        found = pooch.file_hash(str(path), algorithm)
-        if found != expected:
-            raise ValueError(f"{path}: {algorithm} {found}; expected {expected}; remove it to fetch it again")
+        with files.replacing(path) as part:
+            http.fetch(str(url), part, file.size, most_bytes, say)
+            check(part, file)
     size, sha256 = path.stat().st_size, files.sha256(path)
-    checked = f"{' and '.join(known)} as registered" if known else UNVERIFIED
-    say(f"{file.name}: {http.readable(size)}, sha256 {sha256}, {checked}")
-    return {"name": file.name, "file": path, "url": url, "bytes": size, "sha256": sha256, "checked": checked}
+    checked = "as registered" if file.hashes else "not verified against the publisher, no checksum is known"
+    say(f"{file.name}: {size} bytes, sha256 {sha256}, {checked}")
+    return {"name": file.name, "url": url, "bytes": size, "sha256": sha256, "checked": checked}
 
 
-def _fetch(source: Source, file: RemoteFile, url: str, path: Path, known_hash: str | None, show: Show) -> None:
-    """By pooch, which checks the hash and moves the file to its place; it cannot go on with half a file itself."""
-    part = path.with_name(f"{path.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-
-    def resume(address: str, output: str, _: object) -> None:
-        http.fetch(address, part, file.size, source.limits.download_bytes, show)
-        part.replace(output)
-
-    pooch.get_logger().setLevel("WARNING")  # where it comes from and its hash are said by `obtain`
-    pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=resume)
+def check(path: Path, file: RemoteFile) -> None:
+    """ValueError where a file has not the registered size and hashes."""
+    size, kinds = path.stat().st_size, [known.partition(":")[0] for known in file.hashes]
+    hashes = [f"{kind}:{pooch.file_hash(str(path), kind)}" for kind in kinds]
+    if hashes != file.hashes or file.size not in (None, size):
+        found, expected = ", ".join([f"{size} bytes", *hashes]), ", ".join([f"{file.size} bytes", *file.hashes])
+        raise ValueError(
+            f"{file.name}: {found}; expected {expected}; if it was put into {path.parent}, remove it there"
+        )
 
 
-def settle(name: str, target: Path, source: Source, fetched: Sequence[dict]) -> list[str]:
-    """Unpacks beside the folder, counts, and gives the whole its name at the end; returns lines of the report.
-
-    Raises:
-        ValueError: an archive is unsound, or something else was found than expected; then nothing is left.
-    """
+def settle(name: str, target: Path, source: Source, fetched: dict[Path, dict]) -> str:
+    """Unpacks beside the folder, counts, names the whole at the end, and says so; ValueError leaves nothing."""
     with files.replacing_folder(target) as working:
-        for each in fetched:
-            _place(each["file"], working, each["name"], source)
+        for path, entry in fetched.items():
+            _place(path, working / entry["name"], working, source)
         counts = count(name, working, source)
-        differing = differences(counts, source)
-        if differing and source.expected.sure:
-            raise ValueError(f"{target}: not kept: {'; '.join(differing)}")
-        record = {
+        record = source.model_dump(include={"record", "licence", "citation"}) | {
             "dataset": name,
-            "record": source.record,
-            "licence": source.licence,
-            "citation": source.citation,
             "date": date.today().isoformat(),
-            "fetched": [{key: value for key, value in each.items() if key != "file"} for each in fetched],
+            "fetched": list(fetched.values()),
             "counts": counts,
-            "files": hashes(working),
+            "files": hash_files(working),
         }
         files.write_json(working / RECORD, record)
-    unsure = [f"warning: {each} (a count that others report)" for each in differing]
-    archives = target.parent / ARCHIVES / name
-    return [*unsure, f"{target}: {described(counts)}; {len(record['files'])} files", f"{archives} can be deleted"]
+    return f"{target}: {counts}; {len(record['files'])} files\n{target.parent / ARCHIVES / name} can be deleted"
 
 
-def _place(path: Path, working: Path, name: str, source: Source) -> None:
-    """Unpacks an archive, or copies another file to its place."""
-    if unpacking.is_archive(name):
-        limits = unpacking.Limits(source.limits.members, source.limits.unpacked_bytes)
-        unpacking.unpack(path, working, limits, source.leave_out, source.nested)
-        return
-    place = working / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():
-        raise ValueError(f"{path}: an archive holds a file {name} as well; expected each name once")
-    shutil.copyfile(path, place)
+def _place(path: Path, place: Path, working: Path, source: Source) -> None:
+    """Unpacks a zip file, or copies another file to its place."""
+    if place.suffix.lower() == ".zip":
+        unpacking.unpack(path, working, source.most_members, source.most_bytes, source.leave_out, source.nested)
+    elif place.exists():
+        raise ValueError(f"{path}: an archive holds a file of this name as well; expected each name once")
+    else:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
 
 
-def verify(name: str, target: Path, source: Source) -> list[str]:
-    """Checks a folder that lies there, by the hashes of its record or else by its counts.
-
-    Raises:
-        ValueError: something is missing, changed or more; the message says what to do.
-    """
+def verify(name: str, target: Path, source: Source) -> str:
+    """Checks a folder that lies there, by the hashes of its record or by its counts; ValueError says what to do."""
     if not target.is_dir():
         raise ValueError(f"{target}: no folder, or a link to none; remove it to fetch the data set")
     if not (target / RECORD).is_file():
-        advice = f"no {RECORD} lies there, so it came by another way and is left alone; move it away to fetch the whole"
         try:
-            counts = count(name, target, source)
+            return f"{target}: is there, nothing fetched; {count(name, target, source)}, verified by counting"
         except ValueError as error:
-            raise ValueError(f"{error}; {advice}") from error
-        differing = "; ".join(differences(counts, source))
-        if differing and source.expected.sure:
-            raise ValueError(f"{target}: {differing}; {advice}")
-        warned = [f"warning: {differing} (a count that others report)"] if differing else []
-        return [f"{target}: is there, nothing fetched; {described(counts)}, verified by counting", *warned]
-    record = files.read_json(target / RECORD)
-    changes = _changes(record["files"], hashes(target))
-    if changes:
-        raise ValueError(f"{target}: {changes} since it was unpacked; remove the folder to have it unpacked again")
-    return [f"{target}: is there, nothing fetched; all {len(record['files'])} files have the hashes of {RECORD}"]
+            advice = f"no {RECORD} lies there, so it came by another way and is left alone; move it away"
+            raise ValueError(f"{target}: {error}; {advice} to fetch the whole") from error
+    hashes = files.read_json(target / RECORD)["files"]
+    changed = sorted({name for name, _ in hashes.items() ^ hash_files(target).items()})
+    if changed:
+        found = f"{len(changed)} files changed, missing or added since it was unpacked: {', '.join(changed[:LISTED])}"
+        raise ValueError(f"{target}: {found}; remove the folder to have it unpacked again")
+    return f"{target}: is there, nothing fetched; all {len(hashes)} files have the hashes of {RECORD}"
 
 
-def _changes(before: dict[str, str], now: dict[str, str]) -> str:
-    """What differs between hashes, in words; "" for nothing."""
-    kinds = {
-        "changed": [name for name in before if name in now and before[name] != now[name]],
-        "missing": [name for name in before if name not in now],
-        "added": [name for name in now if name not in before],
-    }
-    return "; ".join(
-        f"{len(names)} {kind}: {', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''}"
-        for kind, names in kinds.items()
-        if names
-    )
-
-
-def hashes(folder: Path) -> dict[str, str]:
+def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of each file below a folder by its path; the record and hidden files left out."""
-    found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {
-        path.as_posix(): files.sha256(folder / path)
-        for path in found
-        if path.as_posix() != RECORD and not any(part.startswith(".") for part in path.parts)
-    }
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    shown = [name for name in names if name != Path(RECORD) and not any(part.startswith(".") for part in name.parts)]
+    return {name.as_posix(): files.sha256(folder / name) for name in shown}
 
 
-def count(name: str, folder: Path, source: Source) -> dict[str, int]:
-    """Cases and subjects as the registered reader finds them, and rows of tables.
+def count(name: str, folder: Path, source: Source) -> str:
+    """Cases and subjects as the registered reader finds them, and rows of tables, in words.
 
     Raises:
-        ValueError: the reader does not know the folder's layout, or a table is missing.
+        ValueError: the reader does not know the layout, a table is missing, or the counts are not those published.
+            Where only others report them, the words hold a warning instead.
     """
-    counts = {table: count_rows(folder / table) for table in source.expected.rows}
+    counts = {what: count_rows(folder / what.removeprefix(ROWS)) for what in source.expected if what.startswith(ROWS)}
     if name in datasets.DATASETS:
-        dataset = datasets.DATASETS[name]
-        found, _ = dataset.find_cases(folder, dataset.groups)
-        counts |= {"cases": len(found), "subjects": len({case.subject for case in found})}
-    return counts
+        cases, _ = datasets.DATASETS[name].find_cases(folder, datasets.DATASETS[name].groups)
+        counts |= {"cases": len(cases), "subjects": len({case.subject for case in cases})}
+    differing = "; ".join(
+        f"{counts.get(what, 'uncounted')} {what}; expected {number}"
+        for what, number in source.expected.items()
+        if counts.get(what) != number
+    )
+    if differing and source.counts_published:
+        raise ValueError(f"{name}: {differing}")
+    warning = f"; warning: {differing} (a count that others report)" if differing else ""
+    return ", ".join(f"{number} {what}" for what, number in counts.items()) + warning
 
 
 def count_rows(path: Path) -> int:
     """Rows of a CSV file, its header and empty lines left out."""
-    if not path.is_file():
-        raise ValueError(f"{path}: missing")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return max(sum(1 for row in csv.reader(file) if row) - 1, 0)
-    except (UnicodeDecodeError, csv.Error) as error:
+        return len(pd.read_csv(path, dtype=str))
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as a table: {error}") from error
-
-
-def differences(counts: dict[str, int], source: Source) -> list[str]:
-    """Where counts are not as expected, in words."""
-    known = {"cases": source.expected.cases, "subjects": source.expected.subjects, **source.expected.rows}
-    return [
-        f"{counts.get(what, 'uncounted')} {described_key(what)}; expected {number}"
-        for what, number in known.items()
-        if number is not None and counts.get(what) != number
-    ]
-
-
-def described(counts: dict[str, int]) -> str:
-    """Counts in words."""
-    return ", ".join(f"{number} {described_key(what)}" for what, number in counts.items()) or "nothing to count"
-
-
-def described_key(what: str) -> str:
-    """cases, subjects, or rows in a table."""
-    return what if what in ("cases", "subjects") else f"rows in {what}"

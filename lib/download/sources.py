@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote, urljoin
 
 from pydantic import Field, ValidationError
 
 from lib.study import params
+
+OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".rar", ".7z")
 
 
 class RemoteFile(params.Params):
@@ -15,58 +18,31 @@ class RemoteFile(params.Params):
     name: str = Field(pattern=r"^\w[\w. -]*(/\w[\w. -]*)*$", max_length=200)
     url: str | None
     size: int | None = Field(gt=0)
-    md5: str | None = Field(pattern="^[0-9a-f]{32}$")
-    sha256: str | None = Field(pattern="^[0-9a-f]{64}$")
-
-
-class Login(params.Params):
-    """What to do by hand on a site that wants a login; {folder} stands for where the file goes."""
-
-    site: str = Field(min_length=1)
-    steps: list[str] = Field(min_length=1)
-
-
-class Limits(params.Params):
-    """More is never fetched or unpacked."""
-
-    download_bytes: int = Field(gt=0)
-    members: int = Field(gt=0)
-    unpacked_bytes: int = Field(gt=0)
-
-
-class Expected(params.Params):
-    """What lies there in the end; null where it is not known."""
-
-    cases: int | None = Field(gt=0)
-    subjects: int | None = Field(gt=0)
-    rows: dict[str, int]
-    sure: bool
+    hashes: list[Annotated[str, Field(pattern="^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]]
 
 
 class Source(params.Params):
-    """An entry of data/sources.yaml."""
+    """An entry of data/sources.yaml, which says what each key means."""
 
     title: str = Field(min_length=1)
     record: str = Field(pattern=r"^https://\S+$")
     licence: str = Field(min_length=1)
     citation: params.Name
-    login: Login | None
+    login: list[str]
     base: str | None = Field(pattern=r"^https?://\S+/$")
     files: list[RemoteFile] = Field(min_length=1)
-    also_named: list[str]
     leave_out: list[str]
     nested: list[str]
-    limits: Limits
-    expected: Expected
+    most_download_bytes: int = Field(gt=0)
+    most_members: int = Field(gt=0)
+    most_bytes: int = Field(gt=0)
+    expected: dict[Annotated[str, Field(pattern="^(cases|subjects|rows of .+)$")], Annotated[int, Field(gt=0)]]
+    counts_published: bool
     notes: str
 
 
 def read_sources(path: Path) -> dict[str, Source]:
-    """Every source by the name of its data set.
-
-    Raises:
-        ValueError: no such file, no YAML, or faults, all of them named at once.
-    """
+    """Every source by the name of its data set; ValueError for no such file, no YAML, or with all faults."""
     if not path.is_file():
         raise ValueError(f"{path}: missing; it says where each data set comes from")
     sources, faults = {}, []
@@ -76,8 +52,8 @@ def read_sources(path: Path) -> dict[str, Source]:
             faults += [f"{name}.{fault}" for fault in _source_faults(sources[name])]
         except ValidationError as error:
             for fault in error.errors():
-                key = ".".join(map(str, (name, *fault["loc"])))
-                faults.append(f"{key} = {fault['input']!r}   {fault['msg']}")
+                value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
+                faults.append(f"{'.'.join(map(str, (name, *fault['loc'])))}{value}   {fault['msg']}")
     if faults:
         raise ValueError(params.format_faults(str(path), faults))
     return sources
@@ -87,13 +63,13 @@ def _source_faults(source: Source) -> list[str]:
     """What single keys cannot tell."""
     names = [file.name for file in source.files]
     faults = [f"files   {name} is given twice; expected each name once" for name in names if names.count(name) > 1]
-    for file, url in zip(source.files, addresses(source, [])):
-        if (url is None) == (source.login is None):
-            faults.append(f"files.{file.name}.url = {url}   expected an address, or a login with steps, and not both")
+    for name, url in zip(names, addresses(source, [])):
+        if name.lower().endswith(OTHER_ARCHIVES):
+            faults.append(f"files.{name}   of this kind of archive nothing is unpacked; expected .zip, or plain files")
+        if (url is None) != bool(source.login):
+            faults.append(f"files.{name}.url = {url}   expected an address, or steps of a login, and not both")
         elif url is not None and not url.startswith(("http://", "https://")):
-            faults.append(f"files.{file.name}.url = {url}   expected an address with http or https, or a base")
-    if source.also_named and len(names) > 1:
-        faults.append(f"also_named = {source.also_named}   not allowed for {len(names)} files; expected [] or one file")
+            faults.append(f"files.{name}.url = {url}   expected an address with http or https, or a base")
     return faults
 
 
@@ -107,12 +83,7 @@ def find_source(name: str, path: Path) -> Source:
 
 
 def addresses(source: Source, urls: Sequence[str]) -> list[str | None]:
-    """The address of each file: as given, else as registered.
-
-    Args:
-        source: of the data set.
-        urls: one for each file, or one of a folder, that ends with /, or none.
-    """
+    """The address of each file: as given (one for each, or that of a folder, ending with /), else as registered."""
     if not urls:
         return [None if file.url is None else urljoin(source.base or "", file.url) for file in source.files]
     if len(urls) == 1 and urls[0].endswith("/"):
