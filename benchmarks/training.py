@@ -11,6 +11,7 @@ from lib.data import arrays
 from lib.models import devices, inference
 from lib.study import params
 from lib.training import batches, objectives
+from lib.training.augmentation import Augmentation
 from lib.training.loop import Learner, begin, train_epoch
 
 ROUNDS = 5
@@ -25,12 +26,13 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     steps = (ROUNDS + 1) * -(-IMAGES // chosen.batch_size)  # a schedule must not end before the last round
     learner, moving = begin(chosen, network, data, steps)
     order = np.resize(np.arange(len(data.names)), IMAGES)
-    cases = batches.AugmentedCases(data, chosen, learner.task)
+    cases = batches.AugmentedCases(data, chosen.pick(Augmentation), chosen.seed, learner.task)
     bare, loop = [], []
     for epoch in range(ROUNDS + 1):  # the first round warms up
         bare.append(_bare_seconds(learner, moving, data, chosen))
         started = time.perf_counter()
-        train_epoch(learner, moving, batches.load(cases, order, epoch, chosen), chosen)
+        loaded = batches.load(cases, order, epoch, chosen.batch_size, chosen.workers)
+        train_epoch(learner, moving, loaded, chosen)
         loop.append(time.perf_counter() - started)
     ratios = np.array(bare[1:]) / np.array(loop[1:])
     return [

@@ -22,6 +22,7 @@ from lib.models import devices, inference
 from lib.study import files, locks, param_rules, provenance
 from lib.study.params import TrainingParams
 from lib.training import batches, checkpoint, objectives, sampling, tensorboard
+from lib.training.augmentation import Augmentation
 from lib.training.batches import AugmentedCases
 from lib.training.checkpoint import Run
 from lib.training.objectives import Task
@@ -84,7 +85,7 @@ def check_before(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays
     Raises:
         ValueError: a class or landmark is shown by no case, or a last batch of one image cannot be normalised.
     """
-    unshown = sampling.unshown(chosen, arrays, parts, chosen.fold)
+    unshown = sampling.unshown(chosen.pick(sampling.Weighed), arrays, parts, chosen.fold)
     if unshown:
         raise ValueError("\n".join(unshown))
     rows, size, given = len(arrays.rows(parts["train"])), list(arrays.images.shape[2:]), network["arguments"]
@@ -128,9 +129,9 @@ def _train(
     mark = whole | {"machine": machine}  # a state goes on only where its bytes came from
     so_far = checkpoint.resume(folder, mark, moving, say)
     model, task, history, timing = moving["model"], learner.task, so_far["history"], so_far["timing"]
-    cases = AugmentedCases(arrays, chosen, task)
+    cases = AugmentedCases(arrays, chosen.pick(Augmentation), chosen.seed, task)
 
-    with tensorboard.writer(chosen, folder / "tensorboard", len(history) + 1) as board:
+    with tensorboard.writer(chosen.tensorboard_every, folder / "tensorboard", len(history) + 1) as board:
         for epoch in range(len(history) + 1, chosen.epochs + 1):
             if _is_exhausted(history, chosen.early_stopping_patience):
                 say(f"stopped early: no better epoch for {chosen.early_stopping_patience}")
@@ -138,7 +139,8 @@ def _train(
             started = time.perf_counter()
             order = sampling.epoch_rows(train_rows, weights, chosen.seed, epoch)
             rate = moving["optimizer"].param_groups[0]["lr"]
-            train_loss, train_sums = train_epoch(learner, moving, batches.load(cases, order, epoch, chosen), chosen)
+            loaded = batches.load(cases, order, epoch, chosen.batch_size, chosen.workers)
+            train_loss, train_sums = train_epoch(learner, moving, loaded, chosen)
             train_seconds = time.perf_counter() - started
 
             validation_loss, validation_sums = validate(learner, arrays, validation_rows)
@@ -333,7 +335,7 @@ def _watch(
     board: Any, row: dict[str, Any], learner: Learner, arrays: Arrays, rows: np.ndarray, chosen: TrainingParams
 ) -> None:
     """Shows an epoch in TensorBoard, where a study wants it."""
-    if tensorboard.is_due(chosen, row["epoch"]):
+    if tensorboard.is_due(chosen.tensorboard_every, row["epoch"]):
         picked = sampling.spread(arrays.masks, rows, chosen.tensorboard_images)
         found, there = (learner.task.areas(each).cpu().numpy() for each in compare(learner, arrays, picked))
         tensorboard.add_pictures(board, row["epoch"], arrays, picked, there, found)
