@@ -18,38 +18,22 @@ CLAHE_LIMIT = (1.0, 2.0)  # of contrast, drawn evenly; above 2 speckle comes to 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are changed, in the names and units of a study file's keys; probabilities are 0 to 1.
+    """How training images are changed, in the names and units of a study file's keys."""
 
-    Attributes:
-        horizontal_flip, vertical_flip: probability of each.
-        affine_probability: of shift, scale and rotation together.
-        shift_fraction: largest shift as a share of the image.
-        scale_fraction: largest change of scale.
-        rotation_deg: largest rotation.
-        intensity_probability: of a change of brightness and contrast.
-        brightness_contrast: largest relative change of each.
-        clahe_probability: of local contrast equalisation; of uint8 images alone.
-    """
-
-    horizontal_flip: float
-    vertical_flip: float
-    affine_probability: float
-    shift_fraction: float
-    scale_fraction: float
-    rotation_deg: float
-    intensity_probability: float
-    brightness_contrast: float
-    clahe_probability: float
+    horizontal_flip: float  # probability, 0 to 1
+    vertical_flip: float  # probability
+    affine_probability: float  # of shift, scale and rotation together
+    shift_fraction: float  # the largest, as a share of the image
+    scale_fraction: float  # the largest change
+    rotation_deg: float  # the largest
+    intensity_probability: float  # of a change of brightness and contrast
+    brightness_contrast: float  # the largest relative change of each
+    clahe_probability: float  # of local contrast equalisation; of uint8 images alone
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What `augment` draws from, for images of one type.
-
-    Attributes:
-        steps: those that albumentations does.
-        changes: what was asked for.
-    """
+    """What `augment` draws from, for images of one type: what albumentations does, and what was asked for."""
 
     steps: albumentations.Compose
     changes: Augmentation
