@@ -187,21 +187,6 @@ def heatmap_losses(folds: list[int], seeds: list[int], trainings: Path) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def by_case(errors: pd.DataFrame) -> pd.DataFrame:
-    """The network's errors in one row a test case and seed.
-
-    Returns:
-        case, fold, seed, ofd_mm, bpd_mm, ofd_px, bpd_px, error_percent (mean of both lines, of the reference's OFD;
-        NaN where one is missed).
-    """
-    rows = errors[errors["route"] == FOUND].rename(columns={"normalised_error_percent": "percent"})
-    values = [f"error_{unit}" for unit in ("mm", "px")]
-    wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=[*values, "percent"])
-    table = pd.DataFrame({f"{line}{name.removeprefix('error')}": wide[name][line] for name in values for line in LINES})
-    table["error_percent"] = wide["percent"].mean(axis=1, skipna=False)
-    return table.reset_index()
-
-
 def heatmaps_of(
     test_set: EvaluationSet, trainings: Path, row: pd.Series, flip_average: bool, device: str
 ) -> np.ndarray:

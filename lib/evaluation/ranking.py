@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.data.cases import GUESSES
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.evaluation import landmarks
 from lib.imaging import mask_files
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
 
@@ -16,19 +16,34 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """One row a test case and seed, the worst first.
 
     Of masks, after post-processing, it is the row of the case's lowest class Dice; true absences do not count. Of
-    landmarks it is a row of `landmarks.by_case`; a case with a missed line is worst.
+    landmarks it is a row of `by_case`; a case with a missed line is worst.
 
     Args:
         table: cases.csv of 05_evaluation.
     """
     if "line" in table:
-        rows, score, is_error = landmarks.by_case(table), "error_percent", True
+        rows, score, is_error = by_case(table), "error_percent", True
     else:
         rows, score, is_error = table[(table["stage"] == "post") & table["dice"].notna()], "dice", False
     ties = [name for name in ("case", "class") if name in rows]
     ascending = [not is_error] + [True] * len(ties)
     ordered = rows.sort_values([score, *ties], ascending=ascending, na_position="first", kind="stable")
     return ordered.drop_duplicates(["case", "seed"]).reset_index(drop=True)
+
+
+def by_case(errors: pd.DataFrame) -> pd.DataFrame:
+    """The network's errors in one row a test case and seed.
+
+    Returns:
+        case, fold, seed, ofd_mm, bpd_mm, ofd_px, bpd_px, error_percent (mean of both lines, of the reference's OFD;
+        NaN where one is missed).
+    """
+    rows = errors[~errors["route"].isin(GUESSES)].rename(columns={"normalised_error_percent": "percent"})
+    values = [f"error_{unit}" for unit in ("mm", "px")]
+    wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=[*values, "percent"])
+    table = pd.DataFrame({f"{line}{name.removeprefix('error')}": wide[name][line] for name in values for line in LINES})
+    table["error_percent"] = wide["percent"].mean(axis=1, skipna=False)
+    return table.reset_index()
 
 
 def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -78,7 +93,7 @@ def _masks(test_set: EvaluationSet, rows: pd.DataFrame, slices: list[int]) -> li
 
 def _ends(rows: pd.DataFrame, found: pd.DataFrame) -> np.ndarray:
     """The network's landmarks of some rows: (N, 4, 2)."""
-    by_run = found[found["route"] == landmarks.FOUND].set_index(["case", "seed"])
+    by_run = found[~found["route"].isin(GUESSES)].set_index(["case", "seed"])
     return by_run.loc[list(zip(rows["case"], rows["seed"])), POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
 
 
