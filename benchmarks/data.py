@@ -18,4 +18,4 @@ def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
     for column in ("slices", "height", "width", "sha256"):
         table[column] = [row[column] for row in seen]
     chosen = params.step_params(study, "02_preprocessing")
-    return table, preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))
+    return table, preprocessing.preprocess(preprocessing.source_of(chosen, table, dataset, None))

@@ -18,13 +18,12 @@ SPECKS = 20
 def rows() -> list[dict[str, object]]:
     """Milliseconds of all steps of params/brain_structures.yaml, and of the three structures' shapes."""
     study = params.read_study(files.study_file("brain_structures"))
-    steps = ["confident_parts", *study.postprocessing]
-    chosen = params.step_params(study, "05_evaluation").model_copy(update={"postprocessing": steps})
-    given = _case()
+    steps = postprocessing.describe(["confident_parts", *study.postprocessing], study.model_dump())
+    mask, probability = _case()
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        found = [_milliseconds(given, chosen) for _ in range(ROUNDS)]
+        found = [_milliseconds(mask, probability, steps) for _ in range(ROUNDS)]
     finally:
         cv2.setNumThreads(before)
     return [
@@ -39,8 +38,8 @@ def rows() -> list[dict[str, object]]:
     ]
 
 
-def _case() -> postprocessing.Prediction:
-    """A head with a cavum and a ventricle, and specks of every class on it and around it."""
+def _case() -> tuple[np.ndarray, np.ndarray]:
+    """Mask and probabilities of a head with a cavum and a ventricle, and specks of every class on it and around it."""
     mask = np.zeros(SHAPE, np.uint8)
     for index, (centre, major, minor, angle_deg) in ELLIPSES.items():
         mask[ellipse.fill_ellipse(ellipse.Ellipse(centre, major, minor, angle_deg), SHAPE)] = index
@@ -50,13 +49,13 @@ def _case() -> postprocessing.Prediction:
     ):
         mask[row : row + 6, col : col + 6] = index
     sure = np.stack([mask == index for index in range(4)]).astype(np.float32)
-    return postprocessing.Prediction(mask, 0.8 * sure + 0.05, SPACING_MM[0] * SPACING_MM[1])
+    return mask, 0.8 * sure + 0.05
 
 
-def _milliseconds(given: postprocessing.Prediction, chosen: params.EvaluationParams) -> float:
+def _milliseconds(mask: np.ndarray, probability: np.ndarray, steps: list[dict[str, object]]) -> float:
     started = time.perf_counter()
     for _ in range(REPEATS):
-        mask = postprocessing.apply(given, chosen)
+        found = postprocessing.apply(mask, probability, SPACING_MM[0] * SPACING_MM[1], steps)
         for index in ELLIPSES:
-            shapes.describe(mask == index, SPACING_MM)
+            shapes.describe(found == index, SPACING_MM)
     return (time.perf_counter() - started) / REPEATS * 1e3

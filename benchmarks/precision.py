@@ -20,7 +20,7 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     """Training steps per second of each choice, timed in turn, against float32 without channels last."""
     _, data = prepared(study)
     device = devices.choose(study.device)
-    arguments = models.arguments(params.step_params(study, "03_model"), data.images.shape[1])
+    arguments = models.describe(params.step_params(study, "03_model"), data.images.shape[1])["arguments"]
     choices = [(t, f) for t in (torch.float32, torch.bfloat16) for f in (torch.contiguous_format, torch.channels_last)]
     seconds: dict[tuple, list[float]] = {choice: [] for choice in choices}
     for _ in range(ROUNDS):

@@ -79,7 +79,7 @@ def train(count: int) -> None:
 def _steps(kind: torch.dtype) -> tuple[float, str]:
     study = params.read_study(files.study_file("demo"))
     torch.manual_seed(0)
-    network = models.build(study.model, models.arguments(params.step_params(study, "03_model"), 1))
+    network = models.build(study.model, models.describe(params.step_params(study, "03_model"), 1)["arguments"])
     network = network.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     inputs = torch.randn(BATCH, 1, *SIZE).contiguous(memory_format=torch.channels_last)

@@ -11,6 +11,7 @@ from lib.data import arrays
 from lib.models import devices, inference
 from lib.study import params
 from lib.training import batches, loop, objectives
+from lib.training.augmentation import Augmentation
 from lib.training.objectives import Objective
 from lib.training.state import TrainingState
 
@@ -27,12 +28,12 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     objective = loop.objective_of(chosen, network, data)
     state = loop.begin(chosen, network, steps, objective.threshold_mode)
     order = np.resize(np.arange(len(data.names)), IMAGES)
-    cases = batches.AugmentedCases(data, chosen, objective)
+    cases = batches.AugmentedCases(data, chosen.pick(Augmentation), chosen.seed, objective)
     bare, ours = [], []
     for epoch in range(ROUNDS + 1):  # the first round warms up
         bare.append(_bare_seconds(state, objective, data, chosen.batch_size))
         started = time.perf_counter()
-        loaded = batches.load(cases, order, epoch, chosen)
+        loaded = batches.load(cases, order, epoch, chosen.batch_size, chosen.workers)
         loop.train_epoch(state, objective, loaded, chosen.gradient_clip, by_step=chosen.schedule != "plateau")
         ours.append(time.perf_counter() - started)
     ratios = np.array(bare[1:]) / np.array(ours[1:])

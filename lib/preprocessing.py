@@ -28,13 +28,24 @@ class Source:
         table: the manifest.
         dataset: reads images and masks.
         points: native landmarks (points.csv of 01), None where none are learnt.
-        chosen: the keys of 02_preprocessing.
+        preparation: what is done to every case, as of `lib.imaging.preparation`.
     """
 
     table: pd.DataFrame
     dataset: Dataset
     points: pd.DataFrame | None
-    chosen: PreprocessingParams
+    preparation: dict[str, Any]
+
+
+def source_of(
+    chosen: PreprocessingParams, table: pd.DataFrame, dataset: Dataset, points: pd.DataFrame | None
+) -> Source:
+    """What a study's arrays are made of; of the keys of 02_preprocessing those that this data set uses."""
+    keys = ["image_size"]
+    keys += preparation.VOLUME_KEYS if dataset.volumes else ()
+    keys += preparation.LANDMARK_KEYS if points is not None else ()
+    about = {"volumes": dataset.volumes, "channels": dataset.channels} | {key: getattr(chosen, key) for key in keys}
+    return Source(table, dataset, points, about if dataset.volumes else about | {"grey": preparation.GREY})
 
 
 def fingerprint(source: Source) -> str:
@@ -54,21 +65,12 @@ def fingerprint(source: Source) -> str:
     if source.points is not None:
         used.add("lib.imaging.head_points")
         depends["points"] = source.points.to_csv(index=False)
-        if source.chosen.heatmap_sigma_unit == "mm":  # pixel sizes lie in a table that no case's hash covers
+        if source.preparation["heatmap_sigma_unit"] == "mm":  # pixel sizes lie in a table that no case's hash covers
             depends["pixel_mm"] = table[["spacing_row_mm", "spacing_col_mm"]].to_csv(index=False)
     code = provenance.module_hashes({name for name in used if provenance.module_file(name) is not None})
-    depends["preparation"] = prepared_how(source)
+    depends["preparation"] = source.preparation
     own = {name: provenance.module_hash(name) for name in ("lib.preprocessing", "lib.imaging.preparation")}
     return files.digest(depends | {"code": code | own})[:16]
-
-
-def prepared_how(source: Source) -> dict[str, Any]:
-    """What is done to every case, as of `lib.imaging.preparation`: the keys that this data set uses."""
-    dataset, keys = source.dataset, ["image_size"]
-    keys += preparation.VOLUME_KEYS if dataset.volumes else ()
-    keys += preparation.LANDMARK_KEYS if source.points is not None else ()
-    about = {"volumes": dataset.volumes, "channels": dataset.channels} | {k: getattr(source.chosen, k) for k in keys}
-    return about if dataset.volumes else about | {"grey": preparation.GREY}
 
 
 def _module(function: object) -> str:
@@ -104,25 +106,25 @@ def _make(folder: Path, source: Source) -> None:
         rows = _write_volumes(new, source) if source.dataset.volumes else _write_images(new, source)
         rows["sigma"] = np.nan if source.points is None else _write_points(new, source, rows)
         files.write_csv(new / "geometry.csv", rows)
-        about = {"fingerprint": folder.name, "files": array_files.describe(new), "preparation": prepared_how(source)}
+        about = {"fingerprint": folder.name, "files": array_files.describe(new), "preparation": source.preparation}
         files.write_json(new / "dataset.json", about)
 
 
 def _memory(folder: Path, source: Source, rows: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Images and masks on disk, to be filled."""
-    size, kind = tuple(source.chosen.image_size), np.float32 if source.dataset.volumes else np.uint8
+    size, kind = tuple(source.preparation["image_size"]), np.float32 if source.dataset.volumes else np.uint8
     memory = np.lib.format.open_memmap
     images = memory(folder / "images.npy", "w+", kind, (rows, channels, *size))
     return images, memory(folder / "masks.npy", "w+", np.uint8, (rows, *size))
 
 
 def _write_images(folder: Path, source: Source) -> pd.DataFrame:
-    table, classes, how = source.table, len(source.dataset.classes), prepared_how(source)
+    table, classes = source.table, len(source.dataset.classes)
     images, masks = _memory(folder, source, len(table), 1)
 
     def put(place: int) -> Geometry:
         image, mask = samples.read_case(source.dataset, table.iloc[place])
-        prepared = preparation.prepare(image, how)
+        prepared = preparation.prepare(image, source.preparation)
         images[place] = prepared.images[0]
         masks[place] = geometry.mask_to_network(mask, prepared.mapping, classes)
         return prepared.mapping
@@ -134,15 +136,15 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
 
 
 def _write_volumes(folder: Path, source: Source) -> pd.DataFrame:
-    table, how = source.table, prepared_how(source)
-    kept = [volumes.kept_slices(depth, source.chosen.end_slices_dropped) for depth in table["slices"]]
+    table, dropped = source.table, source.preparation["end_slices_dropped"]
+    kept = [volumes.kept_slices(depth, dropped) for depth in table["slices"]]
     counts = [each.stop - each.start for each in kept]
     firsts = np.concatenate([[0], np.cumsum(counts)])
     images, masks = _memory(folder, source, int(firsts[-1]), source.dataset.channels)
 
     def put(place: int) -> Geometry:
         volume, mask = samples.read_case(source.dataset, table.iloc[place])
-        prepared = preparation.prepare(volume, how)
+        prepared = preparation.prepare(volume, source.preparation)
         rows = slice(firsts[place], firsts[place + 1])
         images[rows] = prepared.images
         classes = len(source.dataset.classes)
@@ -177,10 +179,10 @@ def _write_points(folder: Path, source: Source, rows: pd.DataFrame) -> np.ndarra
     about = source.table.set_index("case").loc[rows["case"]]
     sizes = [cases.spacing_mm(row) for row in about.to_dict("records")]
     unknown = [name for name, size in zip(rows["case"], sizes) if size is None]
-    if unknown and source.chosen.heatmap_sigma_unit == "mm":
+    if unknown and source.preparation["heatmap_sigma_unit"] == "mm":
         raise ValueError(f"heatmap_sigma_unit = 'mm'   {len(unknown)} cases have no pixel size: {unknown[:5]}")
-    how = prepared_how(source)
-    return np.array([preparation.heatmap_sigma(how, mapping, size) for mapping, size in zip(mappings, sizes)])
+    pairs = zip(mappings, sizes)
+    return np.array([preparation.heatmap_sigma(source.preparation, mapping, size) for mapping, size in pairs])
 
 
 def round_trip(source: Source, prepared: Arrays, names: list[str]) -> pd.DataFrame:
@@ -227,7 +229,7 @@ def lost(source: Source, prepared: Arrays) -> pd.DataFrame:
 
 def rows_are_whole(source: Source, prepared: Arrays) -> bool:
     """Whether each image has one row in the arrays, and each volume one for each slice that is kept."""
-    dropped = 2 * source.chosen.end_slices_dropped if source.dataset.volumes else 0
+    dropped = 2 * source.preparation["end_slices_dropped"] if source.dataset.volumes else 0
     held = pd.Series(prepared.names).value_counts()
     return bool((held.reindex(source.table["case"]).to_numpy() == source.table["slices"].to_numpy() - dropped).all())
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.special import ellipe
 
-from lib import datasets, models, preprocessing
+from lib import datasets, metrics, models, preprocessing
 from lib.data import cases, splits
 from lib.data.arrays import Arrays
 from lib.data.evaluation_set import EvaluationSet
@@ -195,6 +195,16 @@ def write_lgg(folder: Path, patients: tuple[Patient, ...] = PATIENTS) -> Path:
     return folder
 
 
+def table_of(rows: list[tuple]) -> pd.DataFrame:
+    """The long table from (case, fold, tp, fp, fn, tn)."""
+    made = []
+    for case, fold, *counts in rows:
+        each = metrics.Overlap(*counts)
+        key = {"case": case, "subject": case, "fold": fold, "seed": 0, "class": "head", "stage": "post"}
+        made.append(key | vars(each) | {"dice": each.dice, "iou": each.iou})
+    return pd.DataFrame(made, columns=segmentation.COLUMNS)
+
+
 def volume_bench(folder: Path) -> EvaluationSet:
     """PATIENTS from raw folder to arrays, dealt to three folds; 05_evaluation's folder is empty."""
     dataset = datasets.DATASETS["lgg"]
@@ -202,7 +212,7 @@ def volume_bench(folder: Path) -> EvaluationSet:
     chosen = step_params("02_preprocessing", image_size=[32, 32], end_slices_dropped=1, crop_level=0.1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
-        prepared = preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))
+        prepared = preprocessing.preprocess(preprocessing.source_of(chosen, table, dataset, None))
     folds = splits.assign_folds(table, 3, seed=0)
     return EvaluationSet(table, folds, prepared, dataset, folder / "05_evaluation")
 
@@ -391,7 +401,7 @@ def tiny_study(folder: Path) -> TinyStudy:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
         chosen = step_params("02_preprocessing", image_size=[32, 48])
-        prepared = preprocessing.preprocess(preprocessing.Source(table, dataset, None, chosen))
+        prepared = preprocessing.preprocess(preprocessing.source_of(chosen, table, dataset, None))
     for fold in (0, 1):
         run = folder / "trainings" / files.run_name(fold, 0)
         loop.fit(training_params(fold=fold, epochs=8), NETWORK, prepared, splits.parts(folds, fold), run, print)

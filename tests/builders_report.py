@@ -245,7 +245,8 @@ def write_points(study: params.Study) -> None:
     files.write_csv(at / "precision.csv", rounded_of(study))
     tables.save(training_precision.summary(rounded_of(study)), at / "tables" / "precision")
     tables.save(landmark_errors.landmarks(errors), at / "tables" / "points")
-    tables.save(landmarks.heatmap_losses(study, folder(study, "04_training")), at / "tables" / "heatmap_loss")
+    lost = landmarks.heatmap_losses(study.folds, study.seeds, folder(study, "04_training"))
+    tables.save(lost, at / "tables" / "heatmap_loss")
     figures.save(figures.landmark_errors(errors), at / "figures" / "error-distribution")
     write_pictures(at, ("worst", "median", "best", "heatmaps"))
 

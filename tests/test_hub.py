@@ -314,12 +314,12 @@ def test_a_phantom_patient_is_segmented_as_the_study_evaluated_it(tmp_path):
     bench = builders.volume_bench(tmp_path)
     weights = tmp_path / "fold0-seed0" / "model.safetensors"
     builders.write_weights(weights, bench.arrays.preparation, in_channels=3)
-    keys = {"classes": ["background", "lesion"], "folds": [0], "device": "cpu", "threshold_candidates": [0.4, 0.5]}
-    chosen = builders.step_params("05_evaluation", postprocessing=["largest_component"], **keys)
-    measured = segmentation.evaluate_run(chosen, bench, weights, 0, 0)
+    steps = [{"step": "largest_component"}]
+    protocol = segmentation.Protocol(["background", "lesion"], [0.4, 0.5], steps, flip_average=True, device=CPU)
+    measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0)
     model = load(weights_path=str(bench.folder / "models" / "fold0-seed0.safetensors"))
     assert model.about["threshold"] == measured.choices["threshold"].item()
-    assert model.about["postprocessing"] == [{"step": "largest_component"}]
+    assert model.about["postprocessing"] == steps
     names = set(measured.table["case"])
     assert names
     for row in bench.cases[bench.cases["case"].isin(names)].to_dict("records"):
@@ -350,10 +350,9 @@ def test_real_patients_are_segmented_as_evaluation_predicts_them(step, tmp_path)
 
 def test_without_weights_volumes_are_prepared_as_the_full_study_does():
     study = params.read_study(files.study_file("lgg"))
-    prepared = preprocessing.prepared_how(
-        preprocessing.Source(None, datasets.DATASETS["lgg"], None, params.step_params(study, "02_preprocessing"))
-    )
-    assert {"preparation": prepared, "flip_average": study.flip_average} == hubconf._UNTRAINED
+    chosen = params.step_params(study, "02_preprocessing")
+    source = preprocessing.source_of(chosen, None, datasets.DATASETS["lgg"], None)
+    assert {"preparation": source.preparation, "flip_average": study.flip_average} == hubconf._UNTRAINED
 
 
 # Preprocessing

@@ -42,7 +42,7 @@ def hold(path, table):
 files.write_csv = hold
 chosen = builders.step_params("02_preprocessing", image_size=[32, 48])
 table = cases.read_cases(folder / "cases.csv")
-preprocessing.preprocess(preprocessing.Source(table, datasets.DATASETS["hc18"], None, chosen))
+preprocessing.preprocess(preprocessing.source_of(chosen, table, datasets.DATASETS["hc18"], None))
 """
 
 
@@ -64,7 +64,7 @@ def manifest(folder):
 def source_of(table, dataset=HC18, size=SIZE, marks=None, **keys):
     """What arrays of a table are made of; the size may be smaller than a study may ask for."""
     chosen = builders.step_params("02_preprocessing", **keys).model_copy(update={"image_size": list(size)})
-    return preprocessing.Source(table, dataset, marks, chosen)
+    return preprocessing.source_of(chosen, table, dataset, marks)
 
 
 def preprocess(table, dataset=HC18, size=SIZE, marks=None, **keys):

@@ -15,14 +15,13 @@ from lib.datasets import samples
 from lib.imaging import connected_parts, geometry
 from lib.imaging.ellipse import edge_points, fill_ellipse, fit_ellipse
 from lib.study import environment
-from lib.study.params import EvaluationParams
 
 OTSU, BRIGHT = "Otsu's threshold, holes filled, ellipse", "what is bright, largest part"
 BRIGHT_LEVELS = np.arange(0.5, 4.1, 0.25)  # standard deviations above the mean of a volume's channel
 LEVELS = np.arange(0.05, 1.0, 0.05)  # of the average reference, for the guess that looks at no image
 
 
-def baselines(chosen: EvaluationParams, test_set: EvaluationSet) -> pd.DataFrame:
+def baselines(test_set: EvaluationSet, classes: list[str], folds: list[int]) -> pd.DataFrame:
     """What methods that learn nothing from images reach on the test cases that show a class.
 
     Two: the average of the training references above the level that fits these best, a guess that looks at no image;
@@ -30,18 +29,19 @@ def baselines(chosen: EvaluationParams, test_set: EvaluationSet) -> pd.DataFrame
     level that fits the training volumes best.
 
     Args:
-        chosen: the keys of 05_evaluation.
         test_set: cases, their references, and their arrays, of which both learn what little they learn.
+        classes: names, background first.
+        folds: that are tested.
 
     Returns:
         method, class, n, dice with its interval.
     """
     rows = []
-    for index, name in enumerate(chosen.classes[1:], start=1):
-        guessed = [_guess(test_set, fold, index) for fold in chosen.folds]
+    for index, name in enumerate(classes[1:], start=1):
+        guessed = [_guess(test_set, fold, index) for fold in folds]
         rows.append(_baseline_row("average of the training references", name, pd.concat(guessed)))
     bright, said = (_brightest, BRIGHT) if test_set.dataset.volumes else (_otsu, OTSU)
-    rows.append(_baseline_row(said, chosen.classes[1], pd.concat([bright(test_set, fold) for fold in chosen.folds])))
+    rows.append(_baseline_row(said, classes[1], pd.concat([bright(test_set, fold) for fold in folds])))
     return pd.DataFrame(rows)
 
 

@@ -35,15 +35,21 @@ class Predictions:
     """What 05_evaluation left to be measured: masks or landmarks.
 
     Attributes:
-        chosen: the keys of 06_biometry.
         test_set: cases, their references, and where the predicted masks lie.
         tested: a row a prediction: case, fold, seed, stage.
+        classes: names in index order, background first.
+        head_classes: those whose union is the head; [] where no head is shown.
+        max_axis_ratio: OFD/BPD above which a head is flagged.
+        hc_range_mm: [least, largest] plausible HC; outside is flagged.
         found: predicted landmarks in native pixels (FOUND_COLUMNS); None where regions are learnt.
     """
 
-    chosen: BiometryParams
     test_set: EvaluationSet
     tested: pd.DataFrame
+    classes: list[str]
+    head_classes: list[str]
+    max_axis_ratio: float
+    hc_range_mm: list[float]
     found: pd.DataFrame | None = None
 
     @property
@@ -51,7 +57,7 @@ class Predictions:
         """Indices of the classes that make up the head; none in a volume."""
         if self.test_set.dataset.volumes:
             return []
-        return [self.chosen.classes.index(name) for name in self.chosen.head_classes]
+        return [self.classes.index(name) for name in self.head_classes]
 
     @property
     def measurable(self) -> set[str]:
@@ -72,11 +78,13 @@ def read_predictions(chosen: BiometryParams, test_set: EvaluationSet) -> Predict
         ValueError: a table is missing or lacks a column.
     """
     key = ["case", "fold", "seed", "stage"]
+    keys = (chosen.classes, chosen.head_classes, chosen.max_axis_ratio, chosen.hc_range_mm)
     if test_set.points is None:
         tested = files.read_csv(test_set.folder / "cases.csv", key)[key].drop_duplicates()
-        return Predictions(chosen, test_set, tested)
+        return Predictions(test_set, tested, *keys)
     found = files.read_csv(test_set.folder / "points.csv", FOUND_COLUMNS)
-    return Predictions(chosen, test_set, found.assign(stage="post")[key].drop_duplicates(), found[FOUND_COLUMNS])
+    tested = found.assign(stage="post")[key].drop_duplicates()
+    return Predictions(test_set, tested, *keys, found=found[FOUND_COLUMNS])
 
 
 # Heads
@@ -94,7 +102,7 @@ def find_heads(predictions: Predictions) -> pd.DataFrame:
     if not predictions.heads:
         return pd.DataFrame(columns=HEAD_COLUMNS)
     about = predictions.test_set.cases.set_index("case")
-    spacing = {name: known_spacing((row["spacing_row_mm"], row["spacing_col_mm"])) for name, row in about.iterrows()}
+    spacing = {name: cases.spacing_mm(row) for name, row in about.iterrows()}
     if predictions.found is None:
         subject, rows = about["subject"], predictions.tested.to_dict("records")
         lines = environment.in_parallel(lambda row: _fit(predictions, row, spacing[row["case"]]), rows)
@@ -143,19 +151,20 @@ def measure_all(predictions: Predictions, heads: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     references = references_of(predictions)
     rows = heads[heads["case"].isin(references)].to_dict("records")
-    long = [row for head in rows for row in _measure(predictions.chosen, head)]
+    limits = (predictions.max_axis_ratio, predictions.hc_range_mm)
+    long = [row for head in rows for row in _measure(head, *limits)]
     measured = pd.DataFrame(long, columns=[name for name in COLUMNS if name != "reference_mm"])
     both = pd.concat([measured, baseline(measured, predictions.test_set.folds, references)], ignore_index=True)
     both["reference_mm"] = [references[case][q] for case, q in zip(both["case"], both["quantity"])]
     return both[COLUMNS]
 
 
-def _measure(chosen: BiometryParams, head: dict[str, Any]) -> list[dict[str, Any]]:
+def _measure(head: dict[str, Any], max_axis_ratio: float, hc_range_mm: list[float]) -> list[dict[str, Any]]:
     found = ellipse.measure_lines(head["ofd_mm"], head["bpd_mm"])
     flags = ""
     if head["route"] not in GUESSES:
         whole = np.isfinite(found["hc"])
-        flags = flags_of(found, chosen.max_axis_ratio, chosen.hc_range_mm) if whole else NOT_MEASURED[head["route"]]
+        flags = flags_of(found, max_axis_ratio, hc_range_mm) if whole else NOT_MEASURED[head["route"]]
     key = {name: head[name] for name in ("case", "subject", "fold", "seed", "stage", "route")}
     return [key | {"quantity": q, "predicted_mm": found[q], "flags": flags} for q in QUANTITIES]
 
@@ -259,12 +268,12 @@ def shapes_of_all(predictions: Predictions) -> pd.DataFrame:
         return pd.DataFrame(columns=SHAPE_COLUMNS)
 
     def measure(case: pd.Series, row: dict[str, Any], reference: np.ndarray) -> list[dict[str, Any]]:
-        spacing = known_spacing((case["spacing_row_mm"], case["spacing_col_mm"]))
+        spacing = cases.spacing_mm(case)
         shown = {"reference": reference, "predicted": predictions.mask(row)}
         key = {"case": row["case"], "subject": case["subject"], "fold": row["fold"], "seed": row["seed"]}
         return [
             key | {"class": name, "source": source} | shapes.describe(mask == index, spacing)
-            for index, name in enumerate(predictions.chosen.classes[1:], start=1)
+            for index, name in enumerate(predictions.classes[1:], start=1)
             for source, mask in shown.items()
         ]
 
@@ -290,7 +299,7 @@ def volumes_of_all(predictions: Predictions) -> pd.DataFrame:
         }
         counts = [
             (name, int(np.count_nonzero(reference == index)), int(np.count_nonzero(predicted == index)))
-            for index, name in enumerate(predictions.chosen.classes[1:], start=1)
+            for index, name in enumerate(predictions.classes[1:], start=1)
         ]
         return [
             key | {"class": name} | dict(zip(VOLUME_COLUMNS[-4:], (there, found, there * ml, found * ml)))
@@ -316,8 +325,3 @@ def _measure_masks(
 
     measured = environment.in_parallel(measure_case, tested.groupby("case", sort=False))
     return pd.DataFrame([row for each in measured for row in each], columns=columns)
-
-
-def known_spacing(spacing_mm: tuple[float, float]) -> tuple[float, float] | None:
-    """A pixel size, or None for the NaN of a table."""
-    return spacing_mm if np.isfinite(spacing_mm).all() else None

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from lib import losses, models
 from lib.data import cases, splits
 from lib.data.evaluation_set import EvaluationSet
-from lib.datasets import samples
 from lib.evaluation import training_precision
 from lib.evaluation.biometry import FOUND_COLUMNS
 from lib.imaging import geometry
@@ -39,10 +39,11 @@ def find_all(chosen: EvaluationParams, test_set: EvaluationSet, trainings: Path)
     Returns:
         A row a case x seed x route (FOUND_COLUMNS), native pixels, canonical order of ends; NaN where a heatmap shows
         no peak. The confidence of a line is the lower of the heights of its two peaks. And how far the precision of
-        training would move each line (rounding.POINT_CHANGE_COLUMNS).
+        training would move each line (training_precision.POINT_CHANGE_COLUMNS).
     """
+    how = (chosen.flip_average, devices.choose(chosen.device))
     runs = [
-        find_run(chosen, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+        find_run(test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed, *how)
         for fold in chosen.folds
         for seed in chosen.seeds
     ]
@@ -51,11 +52,11 @@ def find_all(chosen: EvaluationParams, test_set: EvaluationSet, trainings: Path)
 
 
 def find_run(
-    chosen: EvaluationParams, test_set: EvaluationSet, weights: Path, fold: int, seed: int
+    test_set: EvaluationSet, weights: Path, fold: int, seed: int, flip_average: bool, device: torch.device
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`find_all` of one trained network."""
-    model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
-    use = {"flip_average": chosen.flip_average}
+    model = trained_model.load(weights, flip_average, device)
+    use = {"flip_average": flip_average}
     models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
     parts = splits.parts(test_set.folds, fold)
     names, mappings = parts["test"], [test_set.arrays.geometry_of(name) for name in parts["test"]]
@@ -91,7 +92,7 @@ def _image(test_set: EvaluationSet, row: dict[str, Any]) -> np.ndarray:
 
 
 def _moved(test_set: EvaluationSet, model: Model, found: pd.DataFrame, rough: np.ndarray) -> pd.DataFrame:
-    """How far the precision of training moves the lines of one run (rounding.POINT_CHANGE_COLUMNS)."""
+    """How far the precision of training moves the lines of one run (training_precision.POINT_CHANGE_COLUMNS)."""
     other = found.copy()
     other[POINT_COLUMNS] = rough.reshape(-1, 8)
     spacing = {name: test_set.spacing_mm(name) for name in found["case"]}
@@ -157,15 +158,19 @@ def is_canonical(found: pd.DataFrame) -> bool:
     return bool(np.array_equal(points, canonical(points), equal_nan=True))
 
 
-def heatmap_losses(chosen: EvaluationParams, trainings: Path) -> pd.DataFrame:
+def heatmap_losses(folds: list[int], seeds: list[int], trainings: Path) -> pd.DataFrame:
     """What each run's kept epoch scored on validation, beside what a network that shows nothing scores.
+
+    Args:
+        folds, seeds: of the runs.
+        trainings: folder of 04_training.
 
     Returns:
         fold, seed, kept_epoch, heatmap_loss, blank_map_loss, validation_error_percent (of the OFD).
     """
     rows = []
-    for fold in chosen.folds:
-        for seed in chosen.seeds:
+    for fold in folds:
+        for seed in seeds:
             path = trainings / files.run_name(fold, seed) / "history.csv"
             history = files.read_csv(path, ["epoch", "validation_loss", "validation_error_percent", "best"])
             kept = history[history["best"].astype(bool)].iloc[-1]
@@ -182,54 +187,12 @@ def heatmap_losses(chosen: EvaluationParams, trainings: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ranked(errors: pd.DataFrame) -> pd.DataFrame:
-    """One row a test case and seed of the network's errors, the worst first; a case with a missed line is worst.
-
-    Returns:
-        case, fold, seed, ofd_mm, bpd_mm, ofd_px, bpd_px, error_percent (mean of both lines, of the reference's OFD;
-        NaN where one is missed).
-    """
-    rows = errors[errors["route"] == FOUND].rename(columns={"normalised_error_percent": "percent"})
-    values = [f"error_{unit}" for unit in ("mm", "px")]
-    wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=[*values, "percent"])
-    table = pd.DataFrame({f"{line}{name.removeprefix('error')}": wide[name][line] for name in values for line in LINES})
-    table["error_percent"] = wide["percent"].mean(axis=1, skipna=False)
-    by, ascending = ["error_percent", "case", "seed"], [False, True, True]
-    return table.reset_index().sort_values(by, ascending=ascending, na_position="first", ignore_index=True)
-
-
-def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The middle rows of a ranked table."""
-    first = max(0, (len(rows) - count) // 2)
-    return rows.iloc[first : first + count]
-
-
-def overlays(test_set: EvaluationSet, found: pd.DataFrame, rows: pd.DataFrame) -> list[samples.LandmarkOverlay]:
-    """Pictures of some rows of `ranked`: image, reference lines, predicted lines, and their errors."""
-    names = rows["case"].tolist()
-    shown = samples.load(test_set.dataset, test_set.cases, names)
-    reference = as_arrays(test_set.points, names)
-    by_run = found[found["route"] == FOUND].set_index(["case", "seed"])
-    predicted = by_run.loc[list(zip(rows["case"], rows["seed"])), POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
-    notes = [_note(row, size is not None) for row, size in zip(rows.to_dict("records"), shown.spacings_mm)]
-    return [
-        samples.LandmarkOverlay(*each)
-        for each in zip(names, shown.images, reference, predicted, shown.spacings_mm, notes)
-    ]
-
-
-def _note(row: dict[str, Any], in_mm: bool) -> str:
-    """A case's errors in words, such as "OFD 1.20 mm, BPD missed"."""
-    unit, word = ("mm", "mm") if in_mm else ("px", "pixels")
-    errors = {line: row[f"{line}_{unit}"] for line in LINES}
-    said = [f"{line.upper()} missed" if np.isnan(e) else f"{line.upper()} {e:.2f} {word}" for line, e in errors.items()]
-    return ", ".join(said)
-
-
-def heatmaps_of(chosen: EvaluationParams, test_set: EvaluationSet, trainings: Path, row: pd.Series) -> np.ndarray:
-    """Heatmaps of both lines of one case at native size: (2, H, W) float32."""
+def heatmaps_of(
+    test_set: EvaluationSet, trainings: Path, row: pd.Series, flip_average: bool, device: str
+) -> np.ndarray:
+    """Heatmaps of both lines of one case at native size, (2, H, W) float32; as `segmentation.probability_map`."""
     weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
-    model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
+    model = trained_model.load(weights, flip_average, devices.choose(device))
     case = test_set.cases.set_index("case", drop=False).loc[row["case"]]
     maps, mapping = trained_model.line_heatmaps(model, _image(test_set, case))
     return geometry.to_native(maps, mapping)

@@ -6,8 +6,7 @@ dropped becomes what surrounds it: the outer class inside the head, background e
 none gives a structure's pixels to the outer class because that one was smoothed.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -15,123 +14,10 @@ import numpy as np
 
 from lib.imaging import connected_parts
 from lib.imaging.connected_parts import Parts
-from lib.study.params import EvaluationParams
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """A mask on its way.
-
-    Attributes:
-        mask: (H, W) or (D, H, W) uint8 class indices.
-        probability: (C, *mask.shape) float32 that the mask was made of.
-        pixel_mm2: area of a pixel, None where it is not known.
-    """
-
-    mask: np.ndarray
-    probability: np.ndarray
-    pixel_mm2: float | None
-
-    @property
-    def parted(self) -> range:
-        """Classes whose parts are judged one by one: the structures, or the one class that there is."""
-        count = len(self.probability)
-        return range(2, count) if count > 2 else range(1, count)
-
-    @property
-    def surroundings(self) -> np.ndarray:
-        """What a dropped part becomes, (H, W) uint8: the outer class in the head, if there is one, else background."""
-        if len(self.probability) <= 2:
-            return np.zeros_like(self.mask)
-        return connected_parts.fill_holes(self.mask == 1).astype(np.uint8)
-
-
-def largest_component(given: Prediction, _: EvaluationParams) -> np.ndarray:
-    """Keeps the largest connected part of the foreground; what lies apart from it becomes background.
-
-    All classes together, because a structure such as the lateral ventricles may rightly show in two parts.
-    """
-    return np.where(connected_parts.largest_component(given.mask > 0), given.mask, 0).astype(np.uint8)
-
-
-def fill_holes(given: Prediction, _: EvaluationParams) -> np.ndarray:
-    """Gives background that is enclosed by the foreground to the first class (the one around the others)."""
-    filled = given.mask.copy()
-    filled[connected_parts.fill_holes(given.mask > 0) & (given.mask == 0)] = 1
-    return filled
-
-
-def close_outer(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
-    """Closes cracks in the first class; only background is taken, never another class's pixels."""
-    side = chosen.closing_pixels
-    outer = np.pad((given.mask == 1).astype(np.uint8), side)  # OpenCV takes what lies beyond the frame for foreground
-    closed = cv2.morphologyEx(outer, cv2.MORPH_CLOSE, square(side))[side:-side, side:-side]
-    return np.where((closed > 0) & (given.mask == 0), 1, given.mask).astype(np.uint8)
-
-
-def inside_outer(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
-    """Drops structures outside the head: the first class with its holes filled, dilated by a little."""
-    head = connected_parts.fill_holes(given.mask == 1).astype(np.uint8)
-    allowed = cv2.dilate(head, square(chosen.dilation_pixels))
-    return np.where((given.mask > 1) & (allowed == 0), 0, given.mask).astype(np.uint8)
-
-
-def minimum_area(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
-    """Drops parts smaller than an area in mm2; where no pixel size is known it does nothing."""
-    if given.pixel_mm2 is None:
-        return given.mask
-    least = chosen.minimum_area_mm2 / given.pixel_mm2
-    return keep_parts(given, lambda part: part.areas >= least)
-
-
-def largest_parts(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
-    """Keeps the largest few parts of each class, of equals those that OpenCV counts first (nearly from the top)."""
-
-    def among_largest(part: Parts) -> np.ndarray:
-        kept = np.zeros(len(part.areas), bool)
-        kept[np.argsort(-part.areas, kind="stable")[: chosen.parts_kept]] = True
-        return kept
-
-    return keep_parts(given, among_largest)
-
-
-def confident_parts(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
-    """Drops parts whose mean probability, or mean lead over the next class, is low."""
-
-    def is_confident(part: Parts) -> np.ndarray:
-        shown = given.probability[:, part.rows, part.cols]  # (C, N)
-        own, others = shown[part.index], np.delete(shown, part.index, axis=0).max(axis=0)
-        certain = part.mean(own) >= chosen.minimum_probability
-        return certain & (part.mean(own - others) >= chosen.minimum_margin)
-
-    return keep_parts(given, is_confident)
-
-
-def keep_parts(given: Prediction, holds: Callable[[Parts], np.ndarray]) -> np.ndarray:
-    """Drops connected parts for which something does not hold; `holds` gives a bool for each part."""
-    kept, surroundings = given.mask.copy(), None
-    for part in (connected_parts.parts_of(given.mask, index) for index in given.parted):
-        if part is None:
-            continue
-        dropped = ~holds(part)[part.labels]
-        if dropped.any():
-            surroundings = given.surroundings if surroundings is None else surroundings
-            places = part.rows[dropped], part.cols[dropped]
-            kept[places] = surroundings[places]
-    return kept
-
-
-STEPS: dict[str, Callable[[Prediction, EvaluationParams], np.ndarray]] = {
-    "largest_component": largest_component,
-    "fill_holes": fill_holes,
-    "close_outer": close_outer,
-    "inside_outer": inside_outer,
-    "minimum_area": minimum_area,
-    "largest_parts": largest_parts,
-    "confident_parts": confident_parts,
-}
-
-KEYS = {  # that a step uses, of 05_evaluation
+KEYS: dict[str, tuple[str, ...]] = {  # every step, with the keys of a study file that it uses
+    "largest_component": (),
+    "fill_holes": (),
     "close_outer": ("closing_pixels",),
     "inside_outer": ("dilation_pixels",),
     "minimum_area": ("minimum_area_mm2",),
@@ -140,27 +26,158 @@ KEYS = {  # that a step uses, of 05_evaluation
 }
 
 
-def describe(chosen: EvaluationParams) -> list[dict[str, Any]]:
-    """The steps that a study names, in order, each with the keys that it uses: {"step": name, key: value, …}."""
-    return [
-        {"step": step} | {key: getattr(chosen, key) for key in KEYS.get(step, ())} for step in chosen.postprocessing
-    ]
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """Keeps the largest connected part of the foreground; what lies apart from it becomes background.
+
+    All classes together, because a structure such as the lateral ventricles may rightly show in two parts.
+    """
+    return np.where(connected_parts.largest_component(mask > 0), mask, 0).astype(np.uint8)
 
 
-def apply(given: Prediction, chosen: EvaluationParams) -> np.ndarray:
-    """The steps that a study names, in order: uint8 of the mask's shape.
+def fill_holes(mask: np.ndarray) -> np.ndarray:
+    """Gives background that is enclosed by the foreground to the first class (the one around the others)."""
+    filled = mask.copy()
+    filled[connected_parts.fill_holes(mask > 0) & (mask == 0)] = 1
+    return filled
+
+
+def close_outer(mask: np.ndarray, side_px: int) -> np.ndarray:
+    """Closes cracks in the first class with a square; only background is taken, never another class's pixels."""
+    outer = np.pad((mask == 1).astype(np.uint8), side_px)  # OpenCV takes what lies beyond the frame for foreground
+    closed = cv2.morphologyEx(outer, cv2.MORPH_CLOSE, square(side_px))[side_px:-side_px, side_px:-side_px]
+    return np.where((closed > 0) & (mask == 0), 1, mask).astype(np.uint8)
+
+
+def inside_outer(mask: np.ndarray, side_px: int) -> np.ndarray:
+    """Drops structures outside the head: the first class with its holes filled, dilated by a square."""
+    head = connected_parts.fill_holes(mask == 1).astype(np.uint8)
+    allowed = cv2.dilate(head, square(side_px))
+    return np.where((mask > 1) & (allowed == 0), 0, mask).astype(np.uint8)
+
+
+def minimum_area(mask: np.ndarray, pixel_mm2: float | None, minimum_mm2: float, class_count: int) -> np.ndarray:
+    """Drops parts smaller than an area; where no pixel size is known it does nothing.
+
+    Args:
+        mask: (H, W) uint8 class indices.
+        pixel_mm2: area of a pixel; None where it is not known.
+        minimum_mm2: of a part that is kept.
+        class_count: classes of the network, background included: of two the one is judged, of more the structures.
+    """
+    if pixel_mm2 is None:
+        return mask
+    least = minimum_mm2 / pixel_mm2
+    return keep_parts(mask, class_count, lambda part: part.areas >= least)
+
+
+def largest_parts(mask: np.ndarray, count: int, class_count: int) -> np.ndarray:
+    """Keeps the largest few parts of each class, of equals those that OpenCV counts first (nearly from the top).
+
+    Args:
+        mask: (H, W) uint8 class indices.
+        count: of parts of a class that are kept.
+        class_count: as in `minimum_area`.
+    """
+
+    def among_largest(part: Parts) -> np.ndarray:
+        kept = np.zeros(len(part.areas), bool)
+        kept[np.argsort(-part.areas, kind="stable")[:count]] = True
+        return kept
+
+    return keep_parts(mask, class_count, among_largest)
+
+
+def confident_parts(
+    mask: np.ndarray, probability: np.ndarray, minimum_probability: float, minimum_margin: float
+) -> np.ndarray:
+    """Drops parts whose mean probability, or mean lead over the next class, is low.
+
+    Args:
+        mask: (H, W) uint8 class indices.
+        probability: (C, H, W) float32 of each class.
+        minimum_probability, minimum_margin: means over a part that is kept, 0 to 1.
+    """
+
+    def is_confident(part: Parts) -> np.ndarray:
+        shown = probability[:, part.rows, part.cols]  # (C, N)
+        own, others = shown[part.index], np.delete(shown, part.index, axis=0).max(axis=0)
+        return (part.mean(own) >= minimum_probability) & (part.mean(own - others) >= minimum_margin)
+
+    return keep_parts(mask, len(probability), is_confident)
+
+
+def keep_parts(mask: np.ndarray, class_count: int, holds: Callable[[Parts], np.ndarray]) -> np.ndarray:
+    """Drops connected parts for which something does not hold; `holds` gives a bool for each part.
+
+    Parts are judged one by one of the structures, or of the one class that there is. A dropped part becomes the outer
+    class where that encloses it, if there is one, else background.
+    """
+    kept, surroundings, outer = mask.copy(), None, 1 if class_count > 2 else 0
+    for part in (connected_parts.parts_of(mask, index) for index in range(1 + outer, class_count)):
+        if part is None:
+            continue
+        dropped = ~holds(part)[part.labels]
+        if dropped.any():
+            if surroundings is None:
+                surroundings = connected_parts.fill_holes(mask == 1) if outer else np.zeros(mask.shape, bool)
+            places = part.rows[dropped], part.cols[dropped]
+            kept[places] = surroundings[places]
+    return kept
+
+
+def describe(names: Sequence[str], keys: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Steps in order, each with the keys that it uses, as `apply` takes them: {"step": name, key: value, …}."""
+    return [{"step": name} | {key: keys[key] for key in KEYS[name]} for name in names]
+
+
+def apply(
+    mask: np.ndarray, probability: np.ndarray, pixel_mm2: float | None, steps: Sequence[Mapping[str, Any]]
+) -> np.ndarray:
+    """Steps in order: uint8 of the mask's shape.
 
     Works on the rectangle (or box) that holds the foreground: no step goes beyond it.
+
+    Args:
+        mask: (H, W) or (D, H, W) uint8 class indices.
+        probability: (C, *mask.shape) float32 that the mask was made of.
+        pixel_mm2: area of a pixel, None where it is not known.
+        steps: as `describe` gives them, and a file of weights holds them.
     """
-    frame = connected_parts.foreground_frame(given.mask)
+    frame = connected_parts.foreground_frame(mask)
     if frame is None:
-        return given.mask
-    mask, probability = np.ascontiguousarray(given.mask[frame]), given.probability[(slice(None), *frame)]
-    for step in chosen.postprocessing:
-        mask = STEPS[step](Prediction(mask, probability, given.pixel_mm2), chosen)
-    whole = np.zeros_like(given.mask)
-    whole[frame] = mask
+        return mask
+    inner, shown = np.ascontiguousarray(mask[frame]), probability[(slice(None), *frame)]
+    for step in steps:
+        inner = apply_step(inner, shown, pixel_mm2, step)
+    whole = np.zeros_like(mask)
+    whole[frame] = inner
     return whole
+
+
+def apply_step(
+    mask: np.ndarray, probability: np.ndarray, pixel_mm2: float | None, step: Mapping[str, Any]
+) -> np.ndarray:
+    """One step of `apply`.
+
+    Raises:
+        ValueError: there is no such step.
+    """
+    match step["step"]:
+        case "largest_component":
+            return largest_component(mask)
+        case "fill_holes":
+            return fill_holes(mask)
+        case "close_outer":
+            return close_outer(mask, step["closing_pixels"])
+        case "inside_outer":
+            return inside_outer(mask, step["dilation_pixels"])
+        case "minimum_area":
+            return minimum_area(mask, pixel_mm2, step["minimum_area_mm2"], len(probability))
+        case "largest_parts":
+            return largest_parts(mask, step["parts_kept"], len(probability))
+        case "confident_parts":
+            return confident_parts(mask, probability, step["minimum_probability"], step["minimum_margin"])
+    raise ValueError(f"step = {step['step']!r}   not known; allowed: {', '.join(KEYS)}")
 
 
 def square(side: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from lib import metrics, models
 from lib.data import splits
@@ -41,41 +42,63 @@ class Evaluation:
     precision: pd.DataFrame
 
 
-def evaluate_run(chosen: EvaluationParams, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:
+@dataclass(frozen=True)
+class Protocol:
+    """How every run is evaluated.
+
+    Attributes:
+        classes: names in index order, background first.
+        threshold_candidates: foreground probabilities to choose from on validation; [] with over two classes.
+        steps: of post-processing, as `postprocessing.describe` gives them.
+        flip_average: whether the mirrored image is predicted too, and the mean taken.
+        device: where networks compute.
+    """
+
+    classes: list[str]
+    threshold_candidates: list[float]
+    steps: list[dict[str, Any]]
+    flip_average: bool
+    device: torch.device
+
+
+def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:
     """Measures one trained network on its test fold, in float32, and writes the model with what its use needs.
 
     Args:
-        chosen: the keys of 05_evaluation.
+        protocol: how.
         test_set: cases and where predictions go.
         weights: model.safetensors of this run.
         fold, seed: of this run.
     """
-    model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
-    parts = splits.parts(test_set.folds, fold)
-    choice = choose_threshold(chosen, test_set, model, parts["validation"])
+    model, classes = trained_model.load(weights, protocol.flip_average, protocol.device), protocol.classes
+    parts, run = splits.parts(test_set.folds, fold), {"fold": fold, "seed": seed}
+    candidates, steps = protocol.threshold_candidates, protocol.steps
+    choice = choose_threshold(test_set, model, parts["validation"], candidates, steps)
     threshold = choice["threshold"]
-    write_model(chosen, test_set, weights, fold, seed, threshold)
-    run = {"fold": fold, "seed": seed}
+    use = {"threshold": threshold, "flip_average": protocol.flip_average, "postprocessing": steps}
+    models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
 
     def measure(each: Predicted) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, Any]]]:
-        stages = predicted_stages(chosen, each.row, each.probability, threshold)
+        stages = predicted_stages(each.probability, threshold, steps, pixel_mm2(each.row))
         for stage, mask in stages.items():
             mask_files.write(test_set.predicted(stage, fold, seed, each.row["case"]), mask)
-        found = {stage: metrics.confusion(each.reference, mask, len(chosen.classes)) for stage, mask in stages.items()}
+        found = {stage: metrics.confusion(each.reference, mask, len(classes)) for stage, mask in stages.items()}
         key = {"case": each.row["case"], "subject": each.row["subject"]} | run
-        return key, found, _precision_rows(chosen, model, each, stages["post"], threshold, key)
+        trained_in = {"training_precision": model.about["training_precision"]}
+        changed = precision_changes(each, stages["post"], threshold, steps, classes)
+        return key, found, [key | trained_in | row for row in changed]
 
     of_cases = list(trained_model.in_threads(measure, predicted(test_set, model, parts["test"], as_trained=True)))
     measured = [
         key | {"class": name, "stage": stage, **each}
         for key, found, _ in of_cases
         for stage in STAGES
-        for name, each in class_rows(found[stage], chosen.classes).items()
+        for name, each in class_rows(found[stage], classes).items()
     ]
     pooled = {stage: sum(found[stage] for _, found, _ in of_cases) for stage in STAGES}
     return Evaluation(
         pd.DataFrame(measured, columns=COLUMNS),
-        confusion_rows(pooled, chosen.classes, fold, seed),
+        confusion_rows(pooled, classes, fold, seed),
         pd.DataFrame([run | choice]),
         pd.DataFrame([row for *_, rows in of_cases for row in rows], columns=training_precision.MASK_COLUMNS),
     )
@@ -111,53 +134,36 @@ def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_traine
         yield Predicted(row, reference, trained_model.probability(model, image), other)
 
 
-def write_model(
-    chosen: EvaluationParams, test_set: EvaluationSet, weights: Path, fold: int, seed: int, threshold: float | None
-) -> None:
-    """Writes a run's weights with all that their use needs: models/<run>.safetensors."""
-    use = {
-        "threshold": threshold,
-        "flip_average": chosen.flip_average,
-        "postprocessing": postprocessing.describe(chosen),
-    }
-    models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
-
-
-def _precision_rows(
-    chosen: EvaluationParams,
-    model: Model,
-    each: Predicted,
-    mask: np.ndarray,
-    threshold: float | None,
-    key: dict[str, Any],
+def precision_changes(
+    each: Predicted, mask: np.ndarray, threshold: float | None, steps: list[dict[str, Any]], classes: list[str]
 ) -> list[dict[str, Any]]:
+    """What the precision of training would change in the mask of a case, a row a class."""
     other, other_mask = each.as_trained, mask
     if other is not None:
-        other_mask = predicted_stages(chosen, each.row, other, threshold)["post"]
-    found = training_precision.compare_masks(
-        (mask, each.probability), (other_mask, each.probability if other is None else other), chosen.classes
-    )
-    return [key | {"training_precision": model.about["training_precision"]} | row for row in found]
+        other_mask = predicted_stages(other, threshold, steps, pixel_mm2(each.row))["post"]
+    rough = (other_mask, each.probability if other is None else other)
+    return training_precision.compare_masks((mask, each.probability), rough, classes)
 
 
 def predicted_stages(
-    chosen: EvaluationParams, row: Mapping[str, Any], probability: np.ndarray, threshold: float | None
+    probability: np.ndarray, threshold: float | None, steps: list[dict[str, Any]], area_mm2: float | None
 ) -> dict[str, np.ndarray]:
     """Masks of one case at native size, uint8 each: raw, and after post-processing.
 
     Args:
-        chosen: the keys of 05_evaluation.
-        row: of the manifest.
         probability: (C, H, W), of a volume (C, D, H, W), at native size.
         threshold: as `choose_threshold` chose it.
+        steps: of post-processing, as `postprocessing.describe` gives them.
+        area_mm2: of a pixel; None where it is not known.
     """
     raw = inference.decide(probability, threshold)
-    return {"raw": raw, "post": postprocessing.apply(_on_its_way(raw, probability, row), chosen)}
+    return {"raw": raw, "post": postprocessing.apply(raw, probability, area_mm2, steps)}
 
 
-def _on_its_way(mask: np.ndarray, probability: np.ndarray, row: Mapping[str, Any]) -> postprocessing.Prediction:
+def pixel_mm2(row: Mapping[str, Any]) -> float | None:
+    """Area of a pixel of a row of the manifest; None where it is not known."""
     area = float(row["spacing_row_mm"] * row["spacing_col_mm"])
-    return postprocessing.Prediction(mask, probability, area if np.isfinite(area) else None)
+    return area if np.isfinite(area) else None
 
 
 def confusion_rows(pooled: dict[str, np.ndarray], classes: list[str], fold: int, seed: int) -> pd.DataFrame:
@@ -179,8 +185,15 @@ def evaluate_all(chosen: EvaluationParams, test_set: EvaluationSet, trainings: P
         test_set: cases and where predictions go.
         trainings: folder of 04_training.
     """
+    protocol = Protocol(
+        classes=chosen.classes,
+        threshold_candidates=chosen.threshold_candidates,
+        steps=postprocessing.describe(chosen.postprocessing, chosen.model_dump()),
+        flip_average=chosen.flip_average,
+        device=devices.choose(chosen.device),
+    )
     runs = [
-        evaluate_run(chosen, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+        evaluate_run(protocol, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
         for fold in chosen.folds
         for seed in chosen.seeds
     ]
@@ -195,7 +208,7 @@ def class_rows(counts: np.ndarray, classes: list[str]) -> dict[str, dict[str, An
 
 
 def choose_threshold(
-    chosen: EvaluationParams, test_set: EvaluationSet, model: Model, names: list[str]
+    test_set: EvaluationSet, model: Model, names: list[str], candidates: list[float], steps: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The foreground probability with the best mean score over validation cases, after post-processing.
 
@@ -203,23 +216,28 @@ def choose_threshold(
     otherwise, so misses and false alarms both count. With more than two classes the most probable class wins and
     there is nothing to choose. Among equals the threshold nearest to 0.5 is taken.
 
+    Args:
+        test_set: cases.
+        model: whose threshold it is.
+        names: of the validation cases.
+        candidates: to choose from; [] with more than two classes.
+        steps: of post-processing.
+
     Returns:
         {"threshold": value or None, "validation_score": its mean or None, "validation_cases": count}.
     """
-    if not chosen.threshold_candidates:
+    if not candidates:
         return {"threshold": None, "validation_score": None, "validation_cases": len(names)}
 
     def measure(each: Predicted) -> list[float]:
-        cut = [
-            predicted_stages(chosen, each.row, each.probability, threshold)["post"]
-            for threshold in chosen.threshold_candidates
-        ]
+        area_mm2 = pixel_mm2(each.row)
+        cut = [predicted_stages(each.probability, threshold, steps, area_mm2)["post"] for threshold in candidates]
         return [score(each.reference, mask) for mask in cut]
 
     means = np.mean(list(trained_model.in_threads(measure, predicted(test_set, model, names))), axis=0)
-    best = max(range(len(means)), key=lambda i: (means[i], -abs(chosen.threshold_candidates[i] - 0.5)))
+    best = max(range(len(means)), key=lambda i: (means[i], -abs(candidates[i] - 0.5)))
     return {
-        "threshold": chosen.threshold_candidates[best],
+        "threshold": candidates[best],
         "validation_score": float(means[best]),
         "validation_cases": len(names),
     }
@@ -231,60 +249,24 @@ def score(reference: np.ndarray, predicted: np.ndarray) -> float:
     return 1.0 if np.isnan(dice) else dice
 
 
-def ranked(table: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
-    """One row a test case and seed, that of its lowest class Dice, the worst first; true absences do not count."""
-    rows = table[(table["stage"] == stage) & table["dice"].notna()]
-    ordered = rows.sort_values(["dice", "case", "class"], kind="stable")
-    return ordered.drop_duplicates(["case", "seed"]).reset_index(drop=True)
-
-
-def overlays(test_set: EvaluationSet, rows: pd.DataFrame, stage: str = "post") -> list[samples.Overlay]:
-    """Pictures of some rows of the long table: image, reference, prediction, the row's class and its Dice."""
-    shown = samples.load(test_set.dataset, test_set.cases, rows["case"].tolist())
-    predicted = [
-        mask_files.read(test_set.predicted(stage, row["fold"], row["seed"], row["case"]))
-        for row in rows.to_dict("records")
-    ]
-    if test_set.dataset.volumes:
-        predicted = [mask[at] for mask, at in zip(predicted, shown.slices)]
-    notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
-    return [
-        samples.Overlay(*each)
-        for each in zip(shown.names, shown.images, shown.masks, predicted, shown.spacings_mm, notes)
-    ]
-
-
-def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The middle rows of a ranked table, of those whose reference shows the class."""
-    rows = rows[rows["tp"] + rows["fn"] > 0]
-    first = max(0, (len(rows) - count) // 2)
-    return rows.iloc[first : first + count]
-
-
 def probability_map(
-    chosen: EvaluationParams, test_set: EvaluationSet, trainings: Path, case: pd.Series
+    test_set: EvaluationSet, trainings: Path, case: pd.Series, flip_average: bool, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image (H, W) uint8 and its probability of any foreground at native size, (H, W) float32.
 
     Args:
-        chosen: the keys of 05_evaluation.
         test_set: cases and their arrays.
         trainings: folder of 04_training.
         case: a row of the long table.
+        flip_average: whether the mirrored image is predicted too, and the mean taken.
+        device: as a study file names it.
     """
     weights = trainings / files.run_name(case["fold"], case["seed"]) / "model.safetensors"
-    model = trained_model.load(weights, chosen.flip_average, devices.choose(chosen.device))
+    model = trained_model.load(weights, flip_average, devices.choose(device))
     (found,) = predicted(test_set, model, [case["case"]])
     foreground = 1 - found.probability[0]
     seen = samples.load(test_set.dataset, test_set.cases, [case["case"]])
     return seen.images[0], foreground[seen.slices[0]] if test_set.dataset.volumes else foreground
-
-
-def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int]) -> bool:
-    """Whether each case of the tested folds, and no other, has rows, under its own fold."""
-    expected = folds[folds["fold"].isin(tested_folds)][["case", "fold"]]
-    measured = table[["case", "fold"]].drop_duplicates()
-    return sorted(map(tuple, expected.values)) == sorted(map(tuple, measured.values))
 
 
 def counts_add_up(table: pd.DataFrame, manifest: pd.DataFrame) -> bool:

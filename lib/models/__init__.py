@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -24,35 +24,26 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 NETWORK_PARTS = ("model", "arguments")  # of what a file says about its weights
 
 
-def arguments(chosen: params.ModelParams, in_channels: int) -> dict[str, Any]:
-    """Constructor arguments of the network that a study file names."""
-    given = {"in_channels": in_channels, "out_channels": out_channels(chosen)}
-    if chosen.model == "resnet_unet":  # width, depth and normalisation are its encoder's
-        return given | {"encoder": chosen.encoder}
-    return given | {
-        "base_channels": chosen.base_channels,
-        "depth": chosen.depth,
-        "normalisation": chosen.normalisation,
-    }
-
-
-def out_channels(chosen: params.ModelParams) -> int:
-    """Two classes share one logit, more have one each; of landmarks a heatmap a line (2) or a point (4)."""
-    if chosen.landmarks != "none":
-        return {"line": 2, "point": 4}[chosen.heatmap_per]
-    classes = len(chosen.classes)
-    return 1 if classes == 2 else classes
-
-
 def describe(chosen: params.ModelParams, in_channels: int) -> dict[str, Any]:
     """A network as model.json holds it: name, constructor arguments, and what its weights start from."""
+    is_resnet = chosen.model == "resnet_unet"  # whose width, depth and normalisation are its encoder's
+    own = ("encoder",) if is_resnet else ("base_channels", "depth", "normalisation")
+    per = None if chosen.landmarks == "none" else chosen.heatmap_per
+    channels = {"in_channels": in_channels, "out_channels": out_channels(len(chosen.classes), per)}
     described = {
         "model": chosen.model,
-        "arguments": arguments(chosen, in_channels),
-        "encoder_weights": chosen.encoder_weights if chosen.model == "resnet_unet" else "none",
+        "arguments": channels | {key: getattr(chosen, key) for key in own},
+        "encoder_weights": chosen.encoder_weights if is_resnet else "none",
     }
     # Heatmaps are 0 nearly everywhere: from random weights the first epochs would only learn to show nothing.
     return described | ({} if chosen.landmarks == "none" else {"starts_blank": True})
+
+
+def out_channels(class_count: int, heatmap_per: Literal["line", "point"] | None) -> int:
+    """Two classes share one logit, more have one each; of landmarks a heatmap a line (2) or a point (4)."""
+    if heatmap_per is not None:
+        return {"line": 2, "point": 4}[heatmap_per]
+    return 1 if class_count == 2 else class_count
 
 
 def start(network: dict[str, Any]) -> nn.Module:

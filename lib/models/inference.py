@@ -36,7 +36,7 @@ def predict(
     Args:
         network: on the device, in evaluation mode.
         images: (N, channels, H, W) uint8 or float32.
-        device, precision: as chosen by lib.devices.
+        device, precision: as chosen by lib.models.devices.
         flip_average: mean of the prediction and that of the mirrored image, mirrored back.
 
     Returns:

@@ -319,7 +319,7 @@ def check(study: params.Study) -> list[str]:
     made = content.made_again(study)
     if study.landmarks != "none":
         trainings = files.study_folder(study.study) / "04_training"
-        made["05_evaluation/tables/heatmap_loss"] = landmarks.heatmap_losses(study, trainings)
+        made["05_evaluation/tables/heatmap_loss"] = landmarks.heatmap_losses(study.folds, study.seeds, trainings)
     found = content.rows_lost(study)
     for name, expected in made.items():
         found += differing_cells(f"{name}.csv", expected, read_table(study, f"{name}.csv"))

@@ -74,7 +74,7 @@ def of_dice(table: pd.DataFrame) -> str:
 
 
 def of_worst(ranked: pd.DataFrame) -> str:
-    """Which case is worst and in what, and how many predictions score below 0.5 (rows as `segmentation.ranked`)."""
+    """Which case is worst and in what, and how many predictions score below 0.5 (rows as `ranking.ranked`)."""
     if ranked.empty:
         return "No case shows a class."
     worst, low = ranked.iloc[0], int((ranked["dice"] < 0.5).sum())

@@ -1,12 +1,12 @@
 """What a study file may say: every key, its type, range and unit, once and without defaults.
 
-One strict, frozen model a notebook; `Study` is their union. A key's description is the sentence that an
-error prints as "allowed".
+One strict, frozen model a notebook; `Study` is their union. A key's description is what an error prints as "allowed".
 """
 
 import difflib
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,12 +17,17 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 # torch takes seeds of 64 bits, and tables hold them as int64
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0 to 2**63 - 1")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Record = TypeVar("Record")
 
 
 class Params(BaseModel):
     """Base of the parameter models: no coercion, no unknown key, no infinity, no change after reading."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def pick(self, record: type[Record]) -> Record:
+        """A dataclass of plain values, each of its fields taken from the key of that name."""
+        return record(**{field.name: getattr(self, field.name) for field in fields(record)})  # type: ignore[arg-type]
 
 
 class SharedParams(Params):
@@ -301,10 +306,7 @@ def step_params(study: Study, step: str) -> SharedParams:
 def find_faults(values: dict[str, Any], model: type[Params], partial: bool = False) -> list[str]:
     """Every fault of some values, a line each: key, value, what is wrong, what is allowed, nearest key.
 
-    Args:
-        values: keys and values as read.
-        model: the model they must fit.
-        partial: missing keys are no fault.
+    Where `partial` is true, missing keys are no fault.
     """
     wrong: dict[str, str] = {}
     try:

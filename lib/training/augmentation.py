@@ -2,6 +2,7 @@
 
 import os
 import random
+from dataclasses import dataclass
 
 import albumentations
 import cv2
@@ -9,59 +10,80 @@ import numpy as np
 
 from lib.imaging import intensity
 from lib.imaging.head_points import canonical
-from lib.study import params
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
 
 CLAHE_LIMIT = (1.0, 2.0)  # of contrast, drawn evenly; above 2 speckle comes to look like structure
 
 
-def pipeline(chosen: params.TrainingParams, dtype: np.dtype) -> albumentations.Compose:
-    """The transforms that a study file names, geometry first; for float32 images geometry alone.
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are changed, in the names and units of a study file's keys."""
+
+    horizontal_flip: float  # probability, 0 to 1
+    vertical_flip: float  # probability
+    affine_probability: float  # of shift, scale and rotation together
+    shift_fraction: float  # the largest, as a share of the image
+    scale_fraction: float  # the largest change
+    rotation_deg: float  # the largest
+    intensity_probability: float  # of a change of brightness and contrast
+    brightness_contrast: float  # the largest relative change of each
+    clahe_probability: float  # of local contrast equalisation; of uint8 images alone
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What `augment` draws from, for images of one type: what albumentations does, and what was asked for."""
+
+    steps: albumentations.Compose
+    changes: Augmentation
+
+
+def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
+    """The transforms that are asked for, geometry first; for float32 images geometry alone.
 
     albumentations takes float32 images to lie between 0 and 1 where it changes their values; normalised volumes do
     not, so `augment` does that itself, and CLAHE they do without.
     """
-    steps = [*_geometry(chosen), *(_intensity(chosen) if dtype == np.uint8 else [])]
+    steps = [*_geometry(changes), *(_intensity(changes) if dtype == np.uint8 else [])]
     # A landmark that leaves the image still has a place, and a line still has two ends.
     places = albumentations.KeypointParams(format="yx", remove_invisible=False)
-    return albumentations.Compose(steps, keypoint_params=places)
+    return Transform(albumentations.Compose(steps, keypoint_params=places), changes)
 
 
-def _geometry(chosen: params.TrainingParams) -> list[albumentations.BasicTransform]:
-    shift, scale = chosen.shift_fraction, chosen.scale_fraction
+def _geometry(changes: Augmentation) -> list[albumentations.BasicTransform]:
+    shift, scale = changes.shift_fraction, changes.scale_fraction
     affine = albumentations.Affine(
         translate_percent=(-shift, shift),
         scale=(1 - scale, 1 + scale),
         keep_ratio=True,  # a head keeps its form
-        rotate=(-chosen.rotation_deg, chosen.rotation_deg),
+        rotate=(-changes.rotation_deg, changes.rotation_deg),
         interpolation=cv2.INTER_LINEAR,
         mask_interpolation=cv2.INTER_NEAREST,
-        p=chosen.affine_probability,
+        p=changes.affine_probability,
     )
     return [
-        albumentations.HorizontalFlip(p=chosen.horizontal_flip),
-        albumentations.VerticalFlip(p=chosen.vertical_flip),
+        albumentations.HorizontalFlip(p=changes.horizontal_flip),
+        albumentations.VerticalFlip(p=changes.vertical_flip),
         affine,
     ]
 
 
-def _intensity(chosen: params.TrainingParams) -> list[albumentations.BasicTransform]:
-    change = chosen.brightness_contrast
+def _intensity(changes: Augmentation) -> list[albumentations.BasicTransform]:
+    change = changes.brightness_contrast
     return [
         albumentations.RandomBrightnessContrast(
-            brightness_limit=change, contrast_limit=change, p=chosen.intensity_probability
+            brightness_limit=change, contrast_limit=change, p=changes.intensity_probability
         ),
-        albumentations.CLAHE(clip_limit=CLAHE_LIMIT, p=chosen.clahe_probability),
+        albumentations.CLAHE(clip_limit=CLAHE_LIMIT, p=changes.clahe_probability),
     ]
 
 
 def augment(
-    transform: albumentations.Compose,
-    chosen: params.TrainingParams,
     image: np.ndarray,
     mask: np.ndarray,
     points: np.ndarray | None,
+    transform: Transform,
     key: tuple[int, ...],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """One draw.
@@ -70,11 +92,10 @@ def augment(
     both of its generators are set here for each image.
 
     Args:
-        transform: from `pipeline`, for images of this type.
-        chosen: the keys of 04_training.
         image: (C, H, W) uint8, or float32 already normalised.
         mask: (H, W) uint8.
         points: (P, 2) of (row, col) in pixels, or None.
+        transform: from `pipeline`, for images of this type.
         key: (seed, epoch, case, repeat): equal keys give equal draws.
 
     Returns:
@@ -82,17 +103,18 @@ def augment(
     """
     sequence = np.random.SeedSequence(key)
     states = sequence.generate_state(2)
-    transform.set_random_state(np.random.default_rng(states[0]), random.Random(int(states[1])))
+    transform.steps.set_random_state(np.random.default_rng(states[0]), random.Random(int(states[1])))
     background = background_of(image)
     shown = image if background is None else image - background
     given = {"image": shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, 2), "mask": mask}
     if points is not None:
         given["keypoints"] = np.asarray(points, np.float32)
-    changed = transform(**given)
+    changed = transform.steps(**given)
     moved = changed["image"]
     moved = moved[None] if moved.ndim == 2 else np.moveaxis(moved, 2, 0)
     if background is not None:
-        moved = change_contrast(moved + background, chosen, np.random.default_rng(sequence.spawn(1)[0]))
+        draw, changes = np.random.default_rng(sequence.spawn(1)[0]), transform.changes
+        moved = change_contrast(moved + background, changes.brightness_contrast, changes.intensity_probability, draw)
     # One case in many comes back unchanged, as a view of the read-only arrays on disk.
     return (
         np.require(moved, requirements=["C", "W"]),
@@ -109,23 +131,24 @@ def background_of(image: np.ndarray) -> np.ndarray | None:
     return None if image.dtype == np.uint8 else image.min(axis=(1, 2), keepdims=True)
 
 
-def change_contrast(image: np.ndarray, chosen: params.TrainingParams, draw: np.random.Generator) -> np.ndarray:
+def change_contrast(image: np.ndarray, limit: float, probability: float, draw: np.random.Generator) -> np.ndarray:
     """Changes contrast and brightness of each channel by itself, or nothing: value * (1 + c) + b.
 
     Args:
         image: (C, H, W) float32 in standard deviations.
-        chosen: c and b lie within brightness_contrast; intensity_probability says how often.
+        limit: c and b lie between -limit and limit.
+        probability: of a change.
         draw: of this case.
     """
-    if draw.random() >= chosen.intensity_probability:
+    if draw.random() >= probability:
         return image
-    limit = chosen.brightness_contrast
     contrast, brightness = draw.uniform(-limit, limit, (2, len(image), 1, 1)).astype(np.float32)
     return image * (1 + contrast) + brightness
 
 
 def draws(
-    chosen: params.TrainingParams,
+    changes: Augmentation,
+    seed: int,
     image: np.ndarray,
     mask: np.ndarray,
     points: np.ndarray | None,
@@ -135,7 +158,8 @@ def draws(
     """A case as it is, then some draws of it, to look at.
 
     Args:
-        chosen: the keys of 04_training.
+        changes: what is drawn.
+        seed: of the draws.
         image: (C, H, W) uint8 or float32.
         mask: (H, W) uint8.
         points: (4, 2) of (row, col) in pixels, or None.
@@ -145,9 +169,9 @@ def draws(
     Returns:
         Images and masks, (count + 1, H, W) uint8 each, and points (count + 1, 4, 2) in canonical order, or None.
     """
-    transform = pipeline(chosen, image.dtype)
+    transform = pipeline(changes, image.dtype)
     drawn = [(image, mask, points)] + [
-        augment(transform, chosen, image, mask, points, (chosen.seed, epoch, 0, 0)) for epoch in range(1, count + 1)
+        augment(image, mask, points, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1)
     ]
     images, masks, moved = zip(*drawn)
     shown = np.stack([intensity.displayable(each[channel], image[channel]) for each in images])

@@ -7,39 +7,37 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lib.data.arrays import Arrays
-from lib.study.params import TrainingParams
 from lib.training import augmentation, objectives, sampling
+from lib.training.augmentation import Augmentation
 from lib.training.objectives import Objective
 
 
 class AugmentedCases(Dataset):
     """Training cases, changed anew for each (epoch, row, how often the row came before in this epoch)."""
 
-    def __init__(self, arrays: Arrays, chosen: TrainingParams, objective: Objective) -> None:
-        self.arrays, self.chosen, self.objective = arrays, chosen, objective
-        self.transform = augmentation.pipeline(chosen, arrays.images.dtype)
+    def __init__(self, arrays: Arrays, changes: Augmentation, seed: int, objective: Objective) -> None:
+        self.arrays, self.seed, self.objective = arrays, seed, objective
+        self.transform = augmentation.pipeline(changes, arrays.images.dtype)
 
     def __getitem__(self, place: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
         epoch, row, repeat = place
-        key = (self.chosen.seed, epoch, row, repeat)
+        key = (self.seed, epoch, row, repeat)
         mask, points = objectives.reference_of(self.arrays, row)
-        image, mask, points = augmentation.augment(
-            self.transform, self.chosen, self.arrays.images[row], mask, points, key
-        )
+        image, mask, points = augmentation.augment(self.arrays.images[row], mask, points, self.transform, key)
         return image, self.objective.target(self.arrays, row, mask, points)
 
 
 def load(
-    cases: AugmentedCases, order: np.ndarray, epoch: int, chosen: TrainingParams
+    cases: AugmentedCases, order: np.ndarray, epoch: int, batch_size: int, workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of images (N, C, H, W) and the task's targets."""
+    """Batches of images (N, C, H, W) and the task's targets, loaded by so many processes; 0 for this one."""
     places = [(epoch, int(row), repeat) for row, repeat in zip(order, sampling.repeats(order))]
     return iter(
         DataLoader(
             cases,  # type: ignore[arg-type]
-            batch_size=chosen.batch_size,
+            batch_size=batch_size,
             sampler=places,  # type: ignore[arg-type]
-            num_workers=chosen.workers,
+            num_workers=workers,
             pin_memory=torch.cuda.is_available(),
         )
     )

@@ -21,6 +21,7 @@ from lib.models import devices, inference
 from lib.study import files, locks, param_rules, provenance
 from lib.study.params import TrainingParams
 from lib.training import batches, checkpoint, objectives, sampling, tensorboard
+from lib.training.augmentation import Augmentation
 from lib.training.batches import AugmentedCases
 from lib.training.checkpoint import Run
 from lib.training.objectives import Objective, RegionObjective
@@ -69,7 +70,7 @@ def check_before(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays
     Raises:
         ValueError: a class or landmark is shown by no case, or a last batch of one image cannot be normalised.
     """
-    unshown = sampling.unshown(chosen, arrays, parts, chosen.fold)
+    unshown = sampling.unshown(chosen.pick(sampling.Weighed), arrays, parts, chosen.fold)
     if unshown:
         raise ValueError("\n".join(unshown))
     rows, size, given = len(arrays.rows(parts["train"])), list(arrays.images.shape[2:]), network["arguments"]
@@ -114,9 +115,9 @@ def _train(
     machine = _machine(state)
     mark = whole | {"machine": machine}  # a state goes on only where its bytes came from
     checkpoint.resume(folder, mark, state, say)
-    cases = AugmentedCases(arrays, chosen, objective)
+    cases = AugmentedCases(arrays, chosen.pick(Augmentation), chosen.seed, objective)
 
-    with tensorboard.writer(chosen, folder / "tensorboard", len(state.history) + 1) as board:
+    with tensorboard.writer(chosen.tensorboard_every, folder / "tensorboard", len(state.history) + 1) as board:
         for epoch in range(len(state.history) + 1, chosen.epochs + 1):
             if _is_exhausted(state.history, chosen.early_stopping_patience):
                 say(f"stopped early: no better epoch for {chosen.early_stopping_patience}")
@@ -124,7 +125,7 @@ def _train(
             started = time.perf_counter()
             order = sampling.epoch_rows(train_rows, weights, chosen.seed, epoch)
             rate = state.optimizer.param_groups[0]["lr"]
-            loaded = batches.load(cases, order, epoch, chosen)
+            loaded = batches.load(cases, order, epoch, chosen.batch_size, chosen.workers)
             by_step = chosen.schedule != "plateau"
             train_loss, train_sums = train_epoch(state, objective, loaded, chosen.gradient_clip, by_step)
             train_seconds = time.perf_counter() - started
@@ -386,7 +387,7 @@ def _watch(
 ) -> None:
     """Shows an epoch in TensorBoard, where a study wants it."""
     row = state.history[-1]
-    if tensorboard.is_due(chosen, row["epoch"]):
+    if tensorboard.is_due(chosen.tensorboard_every, row["epoch"]):
         picked = sampling.spread(arrays.masks, rows, chosen.tensorboard_images)
         compared = compare(state, objective, arrays, picked)
         predicted, reference = (objective.areas(each).cpu().numpy() for each in compared)

@@ -52,7 +52,8 @@ def overfit(
         The loss at each step (cross-entropy plus soft Dice, or that of heatmaps), and images per second of training and
         of prediction (one row).
     """
-    state, objective = begin(chosen, described), objective_of(chosen, described, prepared)
+    state = begin(described, chosen.device, chosen.precision)
+    objective = objective_of(chosen.landmarks, chosen.classes, described, prepared)
     images = prepared.images[rows]
     targets = torch.as_tensor(objectives.targets(objective, prepared, rows)).to(state.device)
     state.network.train()
@@ -67,29 +68,30 @@ def overfit(
     return values, pd.DataFrame([speed])
 
 
-def objective_of(chosen: ModelParams, network: dict[str, Any], arrays: Arrays) -> Objective:
+def objective_of(landmarks: str, classes: list[str], network: dict[str, Any], arrays: Arrays) -> Objective:
     """What one batch is shown for: class regions with cross-entropy plus soft Dice of all but the background.
 
     Args:
-        chosen: the keys of 03_model.
+        landmarks: layout of those that are learnt, "none" for class regions.
+        classes: names in index order.
         network: as models.describe gives it.
         arrays: preprocessed cases.
 
     Raises:
         ValueError: network or arrays are not those of a study of landmarks, where it is one.
     """
-    if chosen.landmarks != "none":
+    if landmarks != "none":
         return objectives.heatmap_objective(network, arrays)
-    equal = [1.0] * len(chosen.classes)
+    equal = [1.0] * len(classes)
     foreground = [0.0, *equal[1:]]
     mixture = losses.Mixture(1.0, 0.0, 1.0, equal, foreground, label_smoothing=0.0, focal_gamma=0.0)
-    return RegionObjective(chosen.classes, mixture, "dice", foreground)
+    return RegionObjective(classes, mixture, "dice", foreground)
 
 
-def begin(chosen: ModelParams, described: dict[str, Any]) -> TrainingState:
-    """A fresh network with Adam at one rate."""
-    device = devices.choose(chosen.device)
-    precision = devices.choose_precision(chosen.precision, device)
+def begin(described: dict[str, Any], device_name: str, precision_name: str) -> TrainingState:
+    """A fresh network with Adam at one rate; device and precision as a study file names them."""
+    device = devices.choose(device_name)
+    precision = devices.choose_precision(precision_name, device)
     torch.manual_seed(SEED)
     network = models.start(described).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)

@@ -1,12 +1,12 @@
 """Which cases an epoch shows, in which order: a function of seed and epoch alone."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from lib.data.arrays import Arrays
-from lib.study.params import Study, TrainingParams
 
 
 def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> np.ndarray:
@@ -71,13 +71,35 @@ def exposure(masks: np.ndarray, rows: np.ndarray, order: np.ndarray, classes: li
     return pd.DataFrame(table)[["class", "cases", "cases_percent", "draws", "draws_percent"]]
 
 
-def unshown(chosen: TrainingParams | Study, arrays: Arrays, parts: dict[str, list[str]], fold: int) -> list[str]:
+@dataclass(frozen=True)
+class Weighed:
+    """What loss and selection weigh, in the names of a study file's keys; a weight for each class, background first."""
+
+    landmarks: str
+    classes: list[str]
+    cross_entropy_weight: float
+    focal_weight: float
+    dice_weight: float
+    cross_entropy_class_weights: list[float]
+    dice_class_weights: list[float]
+    selection_class_weights: list[float]
+
+    @property
+    def indices(self) -> list[int]:
+        """Classes that loss or selection weighs, but for the background."""
+        pixels = self.cross_entropy_weight + self.focal_weight
+        by_class = zip(self.cross_entropy_class_weights, self.dice_class_weights, self.selection_class_weights)
+        most = [max(pixels * each, self.dice_weight * dice, selection) for each, dice, selection in by_class]
+        return [index for index, weight in enumerate(most) if index > 0 and weight > 0]
+
+
+def unshown(weighed: Weighed, arrays: Arrays, parts: dict[str, list[str]], fold: int) -> list[str]:
     """What training and validation cases must show and do not, a sentence each: weighed classes, or landmarks.
 
     A slice without foreground is normal, so a volume counts as a whole.
 
     Args:
-        chosen: a study, or the keys of 04_training.
+        weighed: what must be shown.
         arrays: preprocessed cases.
         parts: names of the cases that train and validate.
         fold: the fold that is tested, to be named.
@@ -86,23 +108,16 @@ def unshown(chosen: TrainingParams | Study, arrays: Arrays, parts: dict[str, lis
     for part, cases in (("training", parts["train"]), ("validation", parts["validation"])):
         where = f"fold {fold}: none of its {len(cases)} {part} cases shows"
         advice = "give another split_seed, fold_count or validation_subjects"
-        if chosen.landmarks != "none":
+        if weighed.landmarks != "none":
             found += [] if _shows_landmarks(arrays, cases) else [f"{where} all four landmarks; {advice}"]
             continue
         held = set(np.unique(arrays.masks[arrays.rows(cases)]).tolist())
         found += [
             f"{where} {name}; {advice}, or weight 0 for {name} in loss and selection"
-            for index, name in enumerate(chosen.classes)
-            if is_weighed(chosen, index) and index not in held
+            for index, name in enumerate(weighed.classes)
+            if index in weighed.indices and index not in held
         ]
     return found
-
-
-def is_weighed(chosen: TrainingParams | Study, index: int) -> bool:
-    """Whether loss or selection weighs a class that is not the background."""
-    by_loss = chosen.cross_entropy_weight + chosen.focal_weight, chosen.dice_weight
-    weights = (by_loss[0] * chosen.cross_entropy_class_weights[index], by_loss[1] * chosen.dice_class_weights[index])
-    return index > 0 and max(*weights, chosen.selection_class_weights[index]) > 0
 
 
 def _shows_landmarks(arrays: Arrays, cases: list[str]) -> bool:

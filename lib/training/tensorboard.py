@@ -10,7 +10,6 @@ import numpy as np
 
 from lib.data.arrays import Arrays
 from lib.imaging import intensity
-from lib.study.params import TrainingParams
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -19,15 +18,15 @@ NOT_DRAWN = {"epoch", "best"}
 REFERENCE, PREDICTED = (0, 255, 0), (255, 0, 0)  # red, green, blue; where both run there is yellow
 
 
-def writer(chosen: TrainingParams, folder: Path, first_epoch: int) -> AbstractContextManager["SummaryWriter | None"]:
+def writer(every: int | None, folder: Path, first_epoch: int) -> AbstractContextManager["SummaryWriter | None"]:
     """What the functions below write to; None where a study wants no TensorBoard.
 
     Args:
-        chosen: the keys of 04_training.
+        every: epochs between pictures; None for no TensorBoard.
         folder: of TensorBoard's files; those of a training that has begun anew are removed.
         first_epoch: from which this process trains; what a killed one wrote from there on no longer counts.
     """
-    if chosen.tensorboard_every is None:
+    if every is None:
         return nullcontext()
     from torch.utils.tensorboard import SummaryWriter  # seconds to import, and few want it
 
@@ -36,9 +35,9 @@ def writer(chosen: TrainingParams, folder: Path, first_epoch: int) -> AbstractCo
     return SummaryWriter(log_dir=str(folder), purge_step=first_epoch)
 
 
-def is_due(chosen: TrainingParams, epoch: int) -> bool:
-    """Whether an epoch's predictions are drawn: the first, and then every so many."""
-    return chosen.tensorboard_every is not None and (epoch - 1) % chosen.tensorboard_every == 0
+def is_due(every: int | None, epoch: int) -> bool:
+    """Whether an epoch's predictions are drawn: the first, and then every so many; none where that is None."""
+    return every is not None and (epoch - 1) % every == 0
 
 
 def add_scalars(board: "SummaryWriter | None", row: dict[str, Any]) -> None:

@@ -423,10 +423,8 @@ def test_patients_images_classes_and_strata_called_as_missing_values_are_lost_no
     tested = [name for fold in range(4) for name in splits.parts(folds, fold)["test"]]
     assert sorted(tested) == sorted(manifest["case"])
 
-    source = preprocessing.Source(
-        manifest, dataset, None, builders.step_params("02_preprocessing", image_size=[32, 48])
-    )
-    prepared = preprocessing.preprocess(source)
+    chosen = builders.step_params("02_preprocessing", image_size=[32, 48])
+    prepared = preprocessing.preprocess(preprocessing.source_of(chosen, manifest, dataset, None))
     assert prepared.rows(manifest["case"].tolist()).tolist() == list(range(16))
 
     rows = []

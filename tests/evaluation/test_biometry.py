@@ -67,13 +67,17 @@ def masks_of(folds, stages=("post",), seeds=(0,)):
     )
 
 
+def predictions_of(test_set, tested, found=None, **keys):
+    given = {"classes": ["background", "head"], "head_classes": ["head"], "max_axis_ratio": 1.7}
+    return biometry.Predictions(test_set, tested, **(given | {"hc_range_mm": [10.0, 400.0]} | keys), found=found)
+
+
 def bench_of(written, folder, table=None, change=as_drawn, tested=None, **keys):
     manifest, folds = written
     tested = masks_of(folds) if tested is None else tested
-    chosen = builders.step_params("06_biometry", **({"hc_range_mm": [10.0, 400.0]} | keys))
     predictions(folder / "predictions", tested, change)
     test_set = EvaluationSet(manifest if table is None else table, folds, None, HC18, folder)
-    return biometry.Predictions(chosen, test_set, tested)
+    return predictions_of(test_set, tested, **keys)
 
 
 def measure(written, folder, table=None, change=as_drawn, tested=None, **keys):
@@ -170,8 +174,8 @@ def test_without_any_pixel_size_there_is_no_row(written, tmp_path):
 
 def test_where_the_study_names_no_head_nothing_is_measured_and_no_mask_is_read(written, tmp_path):
     table, folds = written
-    chosen = builders.step_params("06_biometry", head_classes=[])
-    bench = biometry.Predictions(chosen, EvaluationSet(table, folds, None, HC18, tmp_path / "nowhere"), masks_of(folds))
+    test_set = EvaluationSet(table, folds, None, HC18, tmp_path / "nowhere")
+    bench = predictions_of(test_set, masks_of(folds), head_classes=[])
     heads = biometry.find_heads(bench)
     measured = biometry.measure_all(bench, heads)
     assert measured.empty
@@ -310,15 +314,6 @@ def test_a_shifted_prediction_is_found_by_its_centroid(written, tmp_path):
     assert found["n"] == len(tested)
 
 
-@pytest.mark.parametrize(
-    ("spacing_mm", "known"),
-    [((0.1, 0.2), (0.1, 0.2)), ((np.nan, np.nan), None), ((0.1, np.nan), None)],
-    ids=str,
-)
-def test_a_pixel_size_of_a_table_is_known_or_none(spacing_mm, known):
-    assert biometry.known_spacing(spacing_mm) == known
-
-
 # Ends of the lines, by either route
 
 
@@ -410,10 +405,9 @@ def found_of(*rows):
 
 
 def landmark_bench(found, table=None, **keys):
-    chosen = builders.step_params("06_biometry", landmarks="multicentre", **({"hc_range_mm": [10.0, 400.0]} | keys))
     tested = found.assign(stage="post")[["case", "fold", "seed", "stage"]].drop_duplicates()
     table = manifest_of() if table is None else table
-    return biometry.Predictions(chosen, EvaluationSet(table, FOLDS, None, HC18, "nowhere", REFERENCE), tested, found)
+    return predictions_of(EvaluationSet(table, FOLDS, None, HC18, "nowhere", REFERENCE), tested, found, **keys)
 
 
 def measure_landmarks(found, table=None, **keys):
@@ -547,13 +541,13 @@ def volume_bench(folder, predicted, reference, **columns):
     mask_files.write(place, reference)
     classes = ("background", "lesion")
     dataset = replace(HC18, volumes=True, classes=classes, read_mask=lambda paths: mask_files.read(*paths))
-    chosen = builders.step_params("06_biometry", head_classes=[], classes=["background", "lesion"])
     tested = pd.DataFrame([{"case": "a", "fold": 0, "seed": 0, "stage": stage} for stage in predicted])
     for stage, mask in predicted.items():
         mask_files.write(mask_files.place(folder / "predictions", stage, 0, 0, "a", is_volume=True), mask)
     table = manifest_of(slices=3, **({"spacing_slice_mm": 5.0, "image": str(place), "mask": str(place)} | columns))
     table = builders.hashed(table)
-    return biometry.Predictions(chosen, EvaluationSet(table, FOLDS, None, dataset, folder), tested)
+    test_set = EvaluationSet(table, FOLDS, None, dataset, folder)
+    return predictions_of(test_set, tested, classes=list(classes), head_classes=[])
 
 
 def block(voxels, shape=(3, 4, 5)):

@@ -11,7 +11,7 @@ from lib import datasets, models
 from lib.data import arrays, splits
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.evaluation import biometry, landmarks
+from lib.evaluation import biometry, landmarks, ranking
 from lib.imaging import geometry, head_points, heatmaps
 from lib.models import inference, trained_model
 from lib.report import figures
@@ -293,7 +293,7 @@ def test_the_loss_of_the_kept_epoch_stands_beside_that_of_a_blank_map(tmp_path):
         table = pd.DataFrame({"epoch": [1, 2, 3], "validation_loss": losses, "best": [True, True, False]})
         table["validation_error_percent"] = [9.0, 3.0, 4.0]
         files.write_csv(tmp_path / f"fold0-seed{seed}" / "history.csv", table)
-    found = landmarks.heatmap_losses(chosen(seeds=[0, 1]), tmp_path)
+    found = landmarks.heatmap_losses([0], [0, 1], tmp_path)
     assert found.values.tolist() == [[0, 0, 2, 0.4, 1.0, 3.0], [0, 1, 2, 1.0, 1.0, 3.0]]
     assert found.columns.tolist()[2:5] == ["kept_epoch", "heatmap_loss", "blank_map_loss"]
 
@@ -306,12 +306,12 @@ def test_cases_are_ranked_by_the_mean_of_both_lines_a_missed_line_first():
     ends[3, 0] = np.nan
     bench = bench_of()
     found = pd.concat([found_of(ends), found_of(ends * 3, "mean shape")])
-    table = landmarks.ranked(landmarks.errors_of(bench, found))
+    table = ranking.ranked(landmarks.errors_of(bench, found))
     assert table["case"].tolist() == [NAMES[place] for place in (3, 1, 2, 5, 0, 4)]
     assert table["error_percent"].isna().tolist() == [True] + [False] * 5
     assert table.loc[1, ["ofd_mm", "bpd_mm", "ofd_px"]].tolist() == pytest.approx([3.6, 3.6, 9])
-    assert landmarks.around_median(table, 2)["case"].tolist() == [NAMES[2], NAMES[5]]
-    assert len(landmarks.around_median(table, 20)) == 6
+    assert ranking.around_median(table, 2)["case"].tolist() == [NAMES[2], NAMES[5]]
+    assert len(ranking.around_median(table, 20)) == 6
 
 
 @pytest.mark.parametrize("spacing_mm", [TALL_PIXELS, (np.nan, np.nan)], ids=["mm", "pixels"])
@@ -328,8 +328,8 @@ def test_overlays_hold_reference_and_predicted_ends_and_say_the_errors(spacing_m
     ends = np.array([moved(place, (5, 0)) for place in range(6)])
     ends[2, 3] = np.nan
     found = found_of(ends)
-    rows = landmarks.ranked(landmarks.errors_of(bench, found)).head(2)
-    first, second = landmarks.overlays(bench, found, rows)
+    rows = ranking.ranked(landmarks.errors_of(bench, found)).head(2)
+    first, second = ranking.overlays(bench, rows, found)
     assert first.name == NAMES[2] == rows["case"].iloc[0]
     assert first.note == ("OFD 2.00 mm, BPD missed" if known else "OFD 5.00 pixels, BPD missed")
     assert second.note == ("OFD 2.00 mm, BPD 2.00 mm" if known else "OFD 5.00 pixels, BPD 5.00 pixels")
@@ -342,7 +342,7 @@ def test_heatmaps_of_a_case_are_shown_at_native_size(shown, tmp_path):
     shown(perfect)
     bench = bench_of(folder=tmp_path)
     row = pd.Series({"case": NAMES[0], "fold": 0, "seed": 0})
-    maps = landmarks.heatmaps_of(chosen(), bench, tmp_path, row)
+    maps = landmarks.heatmaps_of(bench, tmp_path, row, True, "cpu")
     assert maps.shape == (2, *NATIVE)
     peak = np.unravel_index(np.argmax(maps[0]), NATIVE)
     assert np.linalg.norm(np.array(head(0)[:2]) - peak, axis=1).min() < 2

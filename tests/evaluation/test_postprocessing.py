@@ -6,10 +6,8 @@ import pytest
 from scipy import ndimage
 
 from lib.evaluation import postprocessing
-from lib.evaluation.postprocessing import Prediction
 from lib.imaging import connected_parts
 from lib.study import params
-from tests import builders
 from tests.builders import typed
 
 SPOTS = """
@@ -31,19 +29,37 @@ HEAD = """
 """
 
 
-def sure(mask, classes=4, pixel_mm2=None):
-    """A prediction whose probabilities are all or nothing."""
-    return Prediction(mask, np.moveaxis(np.eye(classes, dtype=np.float32)[mask], -1, 0), pixel_mm2)
+KEYS = {
+    "closing_pixels": 9,
+    "dilation_pixels": 5,
+    "minimum_area_mm2": 1.0,
+    "parts_kept": 2,
+    "minimum_probability": 0.5,
+    "minimum_margin": 0.05,
+}
 
 
-def chosen(*steps, **keys):
-    """Keys of 05_evaluation with these steps."""
-    return builders.step_params("05_evaluation", postprocessing=list(steps), **keys)
+def certain(mask, classes=4):
+    """Probabilities that are all or nothing."""
+    return np.moveaxis(np.eye(classes, dtype=np.float32)[mask], -1, 0)
+
+
+def applied(mask, *names, classes=4, shown=None, pixel_mm2=None, **keys):
+    """What steps make of a mask, of probabilities that are all or nothing where none are given."""
+    shown = certain(mask, classes) if shown is None else shown
+    return postprocessing.apply(mask, shown, pixel_mm2, postprocessing.describe(names, KEYS | keys))
+
+
+def stepped(step, mask, classes=4, shown=None, pixel_mm2=None, **keys):
+    """What one step makes of a mask, in the whole frame."""
+    shown = certain(mask, classes) if shown is None else shown
+    (described,) = postprocessing.describe([step], KEYS | keys)
+    return postprocessing.apply_step(mask, shown, pixel_mm2, described)
 
 
 def after(step, text, classes=4, pixel_mm2=None, **keys):
     """What one step makes of a mask of text."""
-    return postprocessing.STEPS[step](sure(typed(text), classes, pixel_mm2), chosen(**keys))
+    return stepped(step, typed(text), classes, pixel_mm2=pixel_mm2, **keys)
 
 
 def assert_is(found, text):
@@ -92,7 +108,7 @@ def test_closing_never_takes_a_structure_s_pixels():
 @pytest.mark.parametrize("seed", range(5))
 def test_closing_changes_nothing_but_background_and_into_nothing_but_the_outer_class(seed):
     mask = np.random.default_rng(seed).integers(0, 4, (40, 50)).astype(np.uint8)
-    found = postprocessing.close_outer(sure(mask), chosen(closing_pixels=5))
+    found = postprocessing.close_outer(mask, side_px=5)
     assert np.array_equal(found[mask > 0], mask[mask > 0])
     assert set(np.unique(found[mask == 0])) == {0, 1}
 
@@ -200,7 +216,7 @@ def test_the_parts_that_are_kept_are_the_largest_of_scipy_s(seed):
     mask = np.where(np.random.default_rng(seed).random((30, 40)) < 0.3, 2, 1).astype(np.uint8)
     parts, count = ndimage.label(mask == 2, np.ones((3, 3)))
     sizes = ndimage.sum_labels(mask == 2, parts, np.arange(1, count + 1))
-    found = postprocessing.largest_parts(sure(mask), chosen(parts_kept=3)) == 2
+    found = postprocessing.largest_parts(mask, count=3, class_count=4) == 2
     kept, left = ndimage.label(found, np.ones((3, 3)))
     assert left == 3
     assert sorted(ndimage.sum_labels(found, kept, [1, 2, 3])) == sorted(sizes)[-3:]
@@ -217,7 +233,7 @@ def doubtful():
     left, right = (slice(1, 2), slice(1, 3)), (slice(1, 2), slice(4, 6))
     shown[(slice(None), *left)] = np.array([[0.05, 0.05], [0.35, 0.25], [0.5, 0.7], [0.1, 0.0]])[:, None]
     shown[(slice(None), *right)] = np.array([[0.0, 0.0], [0.3, 0.1], [0.5, 0.5], [0.2, 0.4]])[:, None]
-    return Prediction(mask, shown, None)
+    return mask, shown
 
 
 @pytest.mark.parametrize(
@@ -234,17 +250,16 @@ def doubtful():
     ],
 )
 def test_parts_of_low_mean_probability_or_lead_are_dropped(probability, margin, kept):
-    keys = {"minimum_probability": probability, "minimum_margin": margin}
-    assert_is(postprocessing.confident_parts(doubtful(), chosen(**keys)), f"1111111 {kept} 1111111")
+    assert_is(postprocessing.confident_parts(*doubtful(), probability, margin), f"1111111 {kept} 1111111")
 
 
 def test_with_two_classes_the_lead_is_that_over_background():
     mask = typed("11..1")
     foreground = np.array([[0.9, 0.7, 0.1, 0.2, 0.55]], np.float32)  # leads of the parts: 0.6 and 0.1
-    given = Prediction(mask, np.stack([1 - foreground, foreground]), None)
-    assert_is(postprocessing.confident_parts(given, chosen(minimum_probability=0.5, minimum_margin=0.05)), "11..1")
-    assert_is(postprocessing.confident_parts(given, chosen(minimum_probability=0.5, minimum_margin=0.2)), "11...")
-    assert_is(postprocessing.confident_parts(given, chosen(minimum_probability=0.6, minimum_margin=0.0)), "11...")
+    shown = np.stack([1 - foreground, foreground])
+    assert_is(postprocessing.confident_parts(mask, shown, 0.5, 0.05), "11..1")
+    assert_is(postprocessing.confident_parts(mask, shown, 0.5, 0.2), "11...")
+    assert_is(postprocessing.confident_parts(mask, shown, 0.6, 0.0), "11...")
 
 
 # What a dropped part becomes
@@ -280,7 +295,7 @@ def test_dropping_makes_no_hole_and_adds_no_structure(step, seed):
     spots = draw.random(mask.shape) < 0.1
     mask[spots & (mask > 0)] = draw.integers(1, 4, (spots & (mask > 0)).sum())
     shown = draw.dirichlet(np.ones(4), mask.shape).transpose(2, 0, 1).astype(np.float32)
-    found = postprocessing.STEPS[step](Prediction(mask, shown, 1.0), chosen(**DROPPING[step]))
+    found = stepped(step, mask, shown=shown, pixel_mm2=1.0, **DROPPING[step])
     changed = found != mask
     assert changed.any()
     enclosed = connected_parts.fill_holes(mask == 1)
@@ -295,33 +310,27 @@ def test_steps_are_done_in_order():
     mask[1:8, 1:8] = 1
     mask[2:7, 2:7] = 0
     mask[4, 4] = 1
-    given = sure(mask, classes=2)
-    first_filled = postprocessing.apply(given, chosen("fill_holes", "largest_component"))
+    first_filled = applied(mask, "fill_holes", "largest_component", classes=2)
     assert first_filled.sum() == 49
-    assert np.array_equal(postprocessing.apply(given, chosen("largest_component", "fill_holes")), first_filled)
-    assert postprocessing.apply(given, chosen("largest_component")).sum() == 24
+    assert np.array_equal(applied(mask, "largest_component", "fill_holes", classes=2), first_filled)
+    assert applied(mask, "largest_component", classes=2).sum() == 24
 
 
 def test_the_order_of_two_steps_matters_where_it_must():
     # parts of 3 and 2 pixels, the larger outside the head: counted first, it takes the place of the one inside
-    given = sure(typed("11111.222 12211.... 11111...."))
-    keys = {"parts_kept": 1, "dilation_pixels": 1}
-    assert_is(
-        postprocessing.apply(given, chosen("inside_outer", "largest_parts", **keys)), "11111.... 12211.... 11111...."
-    )
-    assert_is(
-        postprocessing.apply(given, chosen("largest_parts", "inside_outer", **keys)), "11111.... 11111.... 11111...."
-    )
+    mask, keys = typed("11111.222 12211.... 11111...."), {"parts_kept": 1, "dilation_pixels": 1}
+    assert_is(applied(mask, "inside_outer", "largest_parts", **keys), "11111.... 12211.... 11111....")
+    assert_is(applied(mask, "largest_parts", "inside_outer", **keys), "11111.... 11111.... 11111....")
 
 
 def test_a_step_named_twice_is_done_twice():
-    given = sure(typed("1111111 11.1121 1111111 ......2"))
-    twice = chosen("largest_component", "fill_holes", "largest_component")
-    assert_is(postprocessing.apply(given, twice), "1111111 1111121 1111111 ......2")
+    mask = typed("1111111 11.1121 1111111 ......2")
+    found = applied(mask, "largest_component", "fill_holes", "largest_component")
+    assert_is(found, "1111111 1111121 1111111 ......2")
 
 
 def test_no_steps_leave_the_mask_as_it_is():
-    assert_is(postprocessing.apply(sure(typed(SPOTS)), chosen()), SPOTS)
+    assert_is(applied(typed(SPOTS)), SPOTS)
 
 
 def blobs(seed, shape=(60, 80)):
@@ -333,7 +342,7 @@ def blobs(seed, shape=(60, 80)):
     return shown.astype(np.float32)
 
 
-ALL_STEPS = sorted(postprocessing.STEPS)
+ALL_STEPS = sorted(postprocessing.KEYS)
 
 
 @pytest.mark.parametrize("margin", [0, 3, 25], ids=lambda pixels: f"{pixels} px around")
@@ -345,41 +354,42 @@ def test_working_in_a_window_gives_what_the_whole_frame_gives(seed, margin):
     steps = [ALL_STEPS[place] for place in draw.permutation(len(ALL_STEPS))]
     keys = {"closing_pixels": int(draw.choice([1, 3, 9, 21])), "dilation_pixels": int(draw.choice([1, 5, 15]))}
     keys |= {"minimum_area_mm2": 12.0, "parts_kept": 3, "minimum_probability": 0.4, "minimum_margin": 0.05}
-    given = Prediction(np.argmax(shown, axis=0).astype(np.uint8), shown, 0.25)
-    mask = given.mask
+    given = np.argmax(shown, axis=0).astype(np.uint8)
+    mask = given
     for step in steps:
-        mask = postprocessing.STEPS[step](Prediction(mask, shown, 0.25), chosen(**keys))
-    assert not np.array_equal(mask, given.mask)
-    assert np.array_equal(postprocessing.apply(given, chosen(*steps, **keys)), mask)
+        mask = stepped(step, mask, shown=shown, pixel_mm2=0.25, **keys)
+    assert not np.array_equal(mask, given)
+    assert np.array_equal(applied(given, *steps, shown=shown, pixel_mm2=0.25, **keys), mask)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("step", ALL_STEPS)
 def test_a_step_keeps_its_input_and_the_type(step, classes):
-    given = sure(np.minimum(typed(SPOTS), classes - 1), classes, 0.5)
-    before = given.mask.copy(), given.probability.copy()
-    found = postprocessing.STEPS[step](given, chosen(parts_kept=1))
+    mask = np.minimum(typed(SPOTS), classes - 1)
+    shown = certain(mask, classes)
+    before = mask.copy(), shown.copy()
+    found = stepped(step, mask, shown=shown, pixel_mm2=0.5, parts_kept=1)
     assert found.dtype == np.uint8
-    assert found.shape == given.mask.shape
-    assert np.array_equal(given.mask, before[0])
-    assert np.array_equal(given.probability, before[1])
+    assert found.shape == mask.shape
+    assert np.array_equal(mask, before[0])
+    assert np.array_equal(shown, before[1])
 
 
 @pytest.mark.parametrize("step", ALL_STEPS)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_step_done_twice_changes_nothing_more(step, seed):
     shown = blobs(seed)
-    keys = chosen(closing_pixels=5, dilation_pixels=5, parts_kept=1, minimum_area_mm2=10.0, minimum_probability=0.5)
-    once = postprocessing.STEPS[step](Prediction(np.argmax(shown, axis=0).astype(np.uint8), shown, 0.25), keys)
-    assert np.array_equal(postprocessing.STEPS[step](Prediction(once, shown, 0.25), keys), once)
+    how = {"shown": shown, "pixel_mm2": 0.25, "closing_pixels": 5, "parts_kept": 1, "minimum_area_mm2": 10.0}
+    once = stepped(step, np.argmax(shown, axis=0).astype(np.uint8), **how)
+    assert np.array_equal(stepped(step, once, **how), once)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("step", ALL_STEPS)
 def test_an_empty_mask_stays_empty(step, classes):
-    given = sure(np.zeros((5, 6), np.uint8), classes, 1.0)
-    assert not postprocessing.STEPS[step](given, chosen()).any()
-    assert postprocessing.apply(given, chosen(step)).shape == (5, 6)
+    mask = np.zeros((5, 6), np.uint8)
+    assert not stepped(step, mask, classes, pixel_mm2=1.0).any()
+    assert applied(mask, step, classes=classes, pixel_mm2=1.0).shape == (5, 6)
 
 
 # Volumes
@@ -394,7 +404,7 @@ BESIDE = stacked("11.... ...... ......", "...... ..1... ......", "...... ...1.. 
 
 
 def test_parts_of_a_volume_that_meet_at_an_edge_or_a_corner_are_one():
-    found = postprocessing.apply(sure(BESIDE, classes=2), chosen("largest_component"))
+    found = applied(BESIDE, "largest_component", classes=2)
     # The two pixels of the first slice meet that of the second at a corner, this one that of the third likewise;
     # the two columns below are parts of two voxels each.
     expected = stacked("11.... ...... ......", "...... ..1... ......", "...... ...1.. ......", "...... ...... ......")
@@ -404,21 +414,21 @@ def test_parts_of_a_volume_that_meet_at_an_edge_or_a_corner_are_one():
 
 def test_slice_by_slice_another_part_would_be_kept():
     volume = stacked("111.. ..... .....", "1.... ..... ...11", "1.... ..... ...11", "1.... ..... .....")
-    found = postprocessing.apply(sure(volume, classes=2), chosen("largest_component"))
+    found = applied(volume, "largest_component", classes=2)
     assert np.array_equal(found, np.where(np.arange(5) < 3, volume, 0))  # 6 voxels against 4
     assert found[1].sum() == 1  # of this slice alone the other part is the larger
 
 
 def test_the_largest_part_of_a_volume_keeps_all_its_classes():
     volume = stacked("12... ....1", "1.... ....1", "3.... .....")
-    found = postprocessing.largest_component(sure(volume), chosen())
+    found = postprocessing.largest_component(volume)
     assert np.array_equal(found, stacked("12... .....", "1.... .....", "3.... ....."))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_largest_part_of_a_volume_is_the_one_that_counting_neighbours_finds(seed):
     mask = (np.random.default_rng(seed).random((8, 12, 14)) < 0.07).astype(np.uint8)
-    found = postprocessing.apply(sure(mask, classes=2), chosen("largest_component"))
+    found = applied(mask, "largest_component", classes=2)
     sizes, largest = [], set()
     left = set(map(tuple, np.argwhere(mask)))
     while left:
@@ -437,41 +447,27 @@ def test_the_largest_part_of_a_volume_is_the_one_that_counting_neighbours_finds(
 
 
 def test_a_volume_is_left_as_it_is_without_steps_and_without_foreground():
-    assert np.array_equal(postprocessing.apply(sure(BESIDE, classes=2), chosen()), BESIDE)
+    assert np.array_equal(applied(BESIDE, classes=2), BESIDE)
     empty = np.zeros((3, 4, 5), np.uint8)
-    assert np.array_equal(postprocessing.apply(sure(empty, classes=2), chosen("largest_component")), empty)
+    assert np.array_equal(applied(empty, "largest_component", classes=2), empty)
 
 
 def test_the_steps_are_those_that_a_study_file_may_name():
-    allowed = params.Study.model_fields["postprocessing"].description
-    assert all(step in allowed for step in postprocessing.STEPS)
-    assert params.innermost(params.Study.model_fields["postprocessing"].annotation) == set(postprocessing.STEPS)
+    key = params.Study.model_fields["postprocessing"]
+    assert all(step in key.description for step in postprocessing.KEYS)
+    assert params.innermost(key.annotation) == set(postprocessing.KEYS)
+    assert {key for keys in postprocessing.KEYS.values() for key in keys} == set(KEYS)
+    assert set(KEYS) <= set(params.EvaluationParams.model_fields)
 
 
 def test_steps_are_described_in_order_each_with_the_keys_that_it_uses():
-    chosen = builders.step_params("05_evaluation", postprocessing=["fill_holes", "confident_parts"], minimum_margin=0.1)
-    assert postprocessing.describe(chosen) == [
+    assert postprocessing.describe(["fill_holes", "confident_parts"], KEYS | {"minimum_margin": 0.1}) == [
         {"step": "fill_holes"},
-        {"step": "confident_parts", "minimum_probability": chosen.minimum_probability, "minimum_margin": 0.1},
+        {"step": "confident_parts", "minimum_probability": 0.5, "minimum_margin": 0.1},
     ]
-    keys = {key for names in postprocessing.KEYS.values() for key in names}
-    assert keys <= set(type(chosen).model_fields)
-    assert set(postprocessing.KEYS) <= set(postprocessing.STEPS)
 
 
-@pytest.mark.parametrize("step", postprocessing.STEPS)
-def test_a_step_uses_the_keys_that_it_is_described_with_and_no_other(step):
-    class Watched:
-        def __init__(self):
-            self.asked = set()
-
-        def __getattr__(self, key):
-            self.asked.add(key)
-            return getattr(builders.step_params("05_evaluation"), key)
-
-    mask = np.zeros((20, 30), np.uint8)
-    mask[3:15, 4:20], mask[6:9, 6:9] = 1, 2
-    probability = np.stack([(mask == index) * 0.8 + 0.1 for index in range(3)]).astype(np.float32)
-    watched = Watched()
-    postprocessing.STEPS[step](postprocessing.Prediction(mask, probability, 1.0), watched)
-    assert watched.asked == set(postprocessing.KEYS.get(step, ()))
+def test_a_step_that_there_is_not_is_refused_with_those_there_are():
+    said = r"step = 'largest_components'   not known; allowed: largest_component, fill_holes, close_outer"
+    with pytest.raises(ValueError, match=said):
+        postprocessing.apply(BESIDE, certain(BESIDE, 2), None, [{"step": "largest_components"}])

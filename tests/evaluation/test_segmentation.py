@@ -12,7 +12,7 @@ from scipy import ndimage
 from lib import metrics, models, preprocessing
 from lib.data import cases
 from lib.datasets import samples
-from lib.evaluation import baselines, segmentation, training_precision
+from lib.evaluation import baselines, postprocessing, ranking, segmentation, training_precision
 from lib.evaluation.biometry import read_predictions, references_of, shapes_of_all
 from lib.imaging import mask_files, preparation
 from lib.models import inference, trained_model
@@ -25,16 +25,6 @@ from tests.builders import one_thread  # noqa: F401
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     return builders.tiny_study(tmp_path_factory.mktemp("study"))
-
-
-def table_of(rows):
-    """The long table from (case, fold, tp, fp, fn, tn)."""
-    made = []
-    for case, fold, *counts in rows:
-        each = metrics.Overlap(*counts)
-        key = {"case": case, "subject": case, "fold": fold, "seed": 0, "class": "head", "stage": "post"}
-        made.append(key | vars(each) | {"dice": each.dice, "iou": each.iou})
-    return pd.DataFrame(made, columns=segmentation.COLUMNS)
 
 
 # Rows
@@ -98,9 +88,8 @@ def bench_of(tmp_path, monkeypatch):
 
 
 def choose(bench, candidates, *steps):
-    chosen = builders.step_params("05_evaluation", threshold_candidates=candidates, postprocessing=list(steps))
-    names = bench.cases["case"].tolist()
-    return segmentation.choose_threshold(chosen, bench, builders.model(bench.arrays.preparation), names)
+    model, names = builders.model(bench.arrays.preparation), bench.cases["case"].tolist()
+    return segmentation.choose_threshold(bench, model, names, candidates, postprocessing.describe(steps, {}))
 
 
 def steps():
@@ -138,9 +127,7 @@ def test_among_equals_the_threshold_nearest_to_one_half_is_chosen(bench_of, cand
 
 def test_without_candidates_there_is_nothing_to_choose(bench_of):
     bench = bench_of([steps()], [last_columns(14)])
-    chosen = builders.step_params("05_evaluation").model_copy(update={"threshold_candidates": []})
-    choice = segmentation.choose_threshold(chosen, bench, builders.model(bench.arrays.preparation), ["c0"])
-    assert choice == {"threshold": None, "validation_score": None, "validation_cases": 1}
+    assert choose(bench, []) == {"threshold": None, "validation_score": None, "validation_cases": 1}
 
 
 def test_a_false_alarm_on_an_empty_reference_counts_against_a_threshold(bench_of):
@@ -181,36 +168,33 @@ def test_the_threshold_is_chosen_after_post_processing(bench_of):
 # Stages
 
 
-def stages_of(bench, foreground, **keys):
-    chosen = builders.step_params("05_evaluation", **keys)
+def stages_of(foreground, step, area_mm2=None):
     shown = np.stack([1 - foreground, foreground]).astype(np.float32)
-    return segmentation.predicted_stages(chosen, bench.cases.iloc[0], shown, 0.5)
+    return segmentation.predicted_stages(shown, 0.5, [step], area_mm2)
 
 
-def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_is_post_processed(bench_of):
+def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_is_post_processed():
     foreground = 0.9 * last_columns(10)
     foreground[3:5, 3:5] = 0.7
-    stages = stages_of(bench_of([foreground], [NOTHING]), foreground, postprocessing=["largest_component"])
+    stages = stages_of(foreground, {"step": "largest_component"})
     assert list(stages) == list(segmentation.STAGES)
     assert np.array_equal(stages["raw"], foreground >= 0.5)
     assert np.array_equal(stages["post"], last_columns(10))
 
 
 @pytest.mark.parametrize(("spacing_mm", "left"), [(1.0, 2), (0.4, 1), (np.nan, 2)], ids=["1 mm", "0.4 mm", "unknown"])
-def test_a_least_area_is_taken_in_millimetres_where_the_pixel_size_is_known(bench_of, spacing_mm, left):
+def test_a_least_area_is_taken_in_millimetres_where_the_pixel_size_is_known(spacing_mm, left):
     foreground = 0.9 * last_columns(10)
     foreground[3:5, 3:5] = 0.9  # four pixels: 4 mm2 at 1 mm, 0.64 mm2 at 0.4 mm
-    bench = bench_of([foreground], [NOTHING], spacing_mm)
-    stages = stages_of(bench, foreground, postprocessing=["minimum_area"], minimum_area_mm2=2.0)
+    area_mm2 = segmentation.pixel_mm2({"spacing_row_mm": spacing_mm, "spacing_col_mm": spacing_mm})
+    stages = stages_of(foreground, {"step": "minimum_area", "minimum_area_mm2": 2.0}, area_mm2)
     assert ndimage.label(stages["post"])[1] == left
     assert ndimage.label(stages["raw"])[1] == 2
 
 
-def test_of_several_classes_the_most_probable_is_raw(bench_of):
-    bench = bench_of([NOTHING], [NOTHING])
+def test_of_several_classes_the_most_probable_is_raw():
     shown = np.random.default_rng(0).dirichlet(np.ones(4), (32, 32)).transpose(2, 0, 1).astype(np.float32)
-    chosen = builders.step_params("05_evaluation", postprocessing=[])
-    stages = segmentation.predicted_stages(chosen, bench.cases.iloc[0], shown, None)
+    stages = segmentation.predicted_stages(shown, None, [], None)
     assert np.array_equal(stages["raw"], np.argmax(shown, axis=0))
     assert np.array_equal(stages["post"], stages["raw"])
 
@@ -255,12 +239,12 @@ def test_what_is_invented_on_an_empty_reference_is_counted_and_not_averaged(scre
     row = dice.per_class(measured.table).query("stage == 'post'").iloc[0]
     assert (row["n"], row["dice"], row["absent"], row["invented"]) == (3, 1, 1, 2)
     assert row["pooled_dice"] < 1
-    assert segmentation.ranked(measured.table)["case"].iloc[:2].tolist() == ["c2", "c5"]
+    assert ranking.ranked(measured.table)["case"].iloc[:2].tolist() == ["c2", "c5"]
 
 
 def test_the_claims_of_the_notebook_hold_for_a_study_with_empty_references(screened):
     measured = evaluate(screened, [0, 1, 2])
-    assert segmentation.is_complete(measured.table, screened.folds, [0, 1, 2])
+    assert ranking.is_complete(measured.table, screened.folds, [0, 1, 2])
     assert segmentation.counts_add_up(measured.table, screened.cases)
     assert segmentation.dice_and_iou_agree(measured.table)
 
@@ -299,11 +283,11 @@ def test_the_model_is_written_with_what_validation_chose_and_the_tensors_of_trai
 
 
 def test_a_model_is_written_to_the_same_bytes_each_time(study, tmp_path):
-    chosen, weights = builders.step_params("05_evaluation"), study.trainings / "fold0-seed0" / "model.safetensors"
-    for name in ("one", "other"):
-        segmentation.write_model(chosen, replace(study.bench, folder=tmp_path / name), weights, 0, 0, 0.5)
-    one, other = ((tmp_path / n / "models" / "fold0-seed0.safetensors").read_bytes() for n in ("one", "other"))
-    assert one == other
+    written = study.bench.folder / "models" / "fold0-seed0.safetensors"
+    _, about = models.load_described(written)
+    added = {key: about[key] for key in ("threshold", "flip_average", "postprocessing")}
+    models.complete(study.trainings / "fold0-seed0" / "model.safetensors", tmp_path / "again.safetensors", added)
+    assert (tmp_path / "again.safetensors").read_bytes() == written.read_bytes()
 
 
 def test_what_was_trained_in_float32_changes_nothing_in_it(study):
@@ -314,8 +298,10 @@ def test_what_was_trained_in_float32_changes_nothing_in_it(study):
 def test_evaluation_is_in_float32_whatever_the_study_trains_in_and_says_what_that_would_change(study, tmp_path):
     weights = tmp_path / "model.safetensors"
     models.complete(study.trainings / "fold0-seed0" / "model.safetensors", weights, {"training_precision": "bfloat16"})
-    chosen = builders.step_params("05_evaluation", device="cpu", precision="bfloat16")
-    measured = segmentation.evaluate_run(chosen, replace(study.bench, folder=tmp_path / "05"), weights, 0, 0)
+    candidates = builders.values()["threshold_candidates"]
+    steps = postprocessing.describe(["largest_component", "fill_holes"], {})
+    protocol = segmentation.Protocol(["background", "head"], candidates, steps, True, torch.device("cpu"))
+    measured = segmentation.evaluate_run(protocol, replace(study.bench, folder=tmp_path / "05"), weights, 0, 0)
     pd.testing.assert_frame_equal(measured.table, study.measured.table.query("fold == 0").reset_index(drop=True))
     (row,) = training_precision.summary(measured.precision).to_dict("records")
     assert row["training_precision"] == "bfloat16"
@@ -371,12 +357,12 @@ def test_a_reference_changed_with_equal_size_and_time_is_refused_by_name(study, 
     chosen = builders.step_params("05_evaluation", folds=[0, 1], device="cpu")
     predictions = read_predictions(builders.step_params("06_biometry"), study.bench)
     worst = study.measured.table.head(1)
-    prepared = preprocessing.Source(study.table, dataset, None, builders.step_params("02_preprocessing"))
+    prepared = preprocessing.source_of(builders.step_params("02_preprocessing"), study.table, dataset, None)
     for use in (
         lambda: segmentation.evaluate_all(chosen, replace(study.bench, folder=evaluated / "again"), study.trainings),
-        lambda: segmentation.overlays(study.bench, worst),
-        lambda: segmentation.probability_map(chosen, study.bench, study.trainings, worst.iloc[0]),
-        lambda: baselines.baselines(chosen, study.bench),
+        lambda: ranking.overlays(study.bench, worst),
+        lambda: segmentation.probability_map(study.bench, study.trainings, worst.iloc[0], True, "cpu"),
+        lambda: baselines.baselines(study.bench, ["background", "head"], [0, 1]),
         lambda: references_of(predictions),
         lambda: shapes_of_all(predictions),
         lambda: preprocessing.round_trip(prepared, study.bench.arrays, study.table["case"].tolist()),
@@ -417,7 +403,7 @@ def test_the_next_fold_chose_the_threshold(study):
 
 
 def test_the_claims_of_the_notebook_hold_for_the_study(study):
-    assert segmentation.is_complete(study.measured.table, study.folds, [0, 1])
+    assert ranking.is_complete(study.measured.table, study.folds, [0, 1])
     assert segmentation.counts_add_up(study.measured.table, study.table)
     assert segmentation.dice_and_iou_agree(study.measured.table)
 
@@ -434,16 +420,15 @@ def test_the_confusion_of_the_study_is_that_of_its_rows(study):
 
 
 def test_pictures_show_reference_and_prediction_of_the_same_case(study):
-    rows = segmentation.ranked(study.measured.table).head(2)
-    for row, shown in zip(rows.to_dict("records"), segmentation.overlays(study.bench, rows)):
+    rows = ranking.ranked(study.measured.table).head(2)
+    for row, shown in zip(rows.to_dict("records"), ranking.overlays(study.bench, rows)):
         reference, predicted = vars(shown)["reference"], vars(shown)["predicted"]
         assert metrics.overlap(reference, predicted, 1).dice == pytest.approx(row["dice"])
 
 
 def test_the_probability_map_cut_at_the_chosen_threshold_is_the_raw_mask(study):
     row = study.measured.table.query("stage == 'raw'").iloc[0]
-    chosen = builders.step_params("05_evaluation", device="cpu", precision="float32")
-    image, shown = segmentation.probability_map(chosen, study.bench, study.trainings, row)
+    image, shown = segmentation.probability_map(study.bench, study.trainings, row, True, "cpu")
     drawn = {head.name: (seed, head) for seed, head in enumerate(study.drawn)}
     assert np.array_equal(image, builders.image_of(*drawn[row["case"]][::-1]))
     threshold = study.measured.choices.set_index("fold").loc[row["fold"], "threshold"]
@@ -542,7 +527,7 @@ def test_the_mean_over_patients_counts_a_right_nothing_as_1_and_the_long_table_a
 def test_a_dropped_end_slice_costs_a_fifth_of_one_patient_s_dice(volumes):
     bench, measured = volumes
     chosen = builders.step_params("02_preprocessing", image_size=[32, 32], end_slices_dropped=1)
-    lost = preprocessing.lost(preprocessing.Source(bench.cases, bench.dataset, None, chosen), bench.arrays)
+    lost = preprocessing.lost(preprocessing.source_of(chosen, bench.cases, bench.dataset, None), bench.arrays)
     (row,) = patients.end_slice_cost(measured.table, lost).to_dict("records")
     assert (row["lost_voxels"], row["cut_patients"]) == (16, 1)
     assert row["lost_percent"] == pytest.approx(100 * 16 / (48 + 48 + 42))
@@ -561,7 +546,7 @@ def test_a_volume_s_prediction_lies_in_one_file_with_a_page_a_native_slice(volum
 
 def test_the_claims_of_the_notebook_hold_for_volumes(volumes):
     bench, measured = volumes
-    assert segmentation.is_complete(measured.table, bench.folds, [0, 1, 2])
+    assert ranking.is_complete(measured.table, bench.folds, [0, 1, 2])
     assert segmentation.counts_add_up(measured.table, bench.cases)
     assert segmentation.dice_and_iou_agree(measured.table)
 
@@ -600,18 +585,17 @@ def test_the_threshold_of_volumes_is_chosen_over_all_their_slices(volumes, monke
     faint[THIRD] = 0.45 * PREDICTED[THIRD]  # missed above 0.45
     shown = network_rows(bench, faint)
     monkeypatch.setattr(inference, "predict", knows(bench, shown))
-    chosen = builders.step_params("05_evaluation", threshold_candidates=[0.3, 0.42, 0.5], postprocessing=[])
     model = builders.model(bench.arrays.preparation, in_channels=3)
-    choice = segmentation.choose_threshold(chosen, bench, model, [SECOND, THIRD])
+    choice = segmentation.choose_threshold(bench, model, [SECOND, THIRD], [0.3, 0.42, 0.5], [])
     # At 0.3: 0 and 64/80. At 0.42: 1 and 64/80. At 0.5: 1 and 0.
     assert choice == {"threshold": 0.42, "validation_score": pytest.approx((1 + 0.8) / 2), "validation_cases": 2}
 
 
 def test_of_a_volume_the_picture_is_the_slice_with_most_of_the_reference(volumes):
     bench, measured = volumes
-    rows = segmentation.ranked(measured.table)
+    rows = ranking.ranked(measured.table)
     assert rows["case"].tolist() == [FIRST, FOURTH, THIRD]
-    for row, shown in zip(rows.to_dict("records"), segmentation.overlays(bench, rows)):
+    for row, shown in zip(rows.to_dict("records"), ranking.overlays(bench, rows)):
         seed, patient = next((n, each) for n, each in enumerate(builders.PATIENTS) if each.name == row["case"])
         at = patient.mask.sum(axis=(1, 2)).argmax()
         assert np.array_equal(shown.image, patient.image(seed)[at, ..., 1])
@@ -627,69 +611,28 @@ def test_the_probability_map_of_a_volume_is_that_of_the_slice_that_is_shown(volu
     shown = network_rows(bench, certainty)
     monkeypatch.setattr(inference, "predict", knows(bench, shown))
     row = measured.table.query("case == @FOURTH").iloc[0]
-    chosen = builders.step_params("05_evaluation", device="cpu", precision="float32")
-    image, probability = segmentation.probability_map(chosen, bench, bench.folder.parent, row)
+    image, probability = segmentation.probability_map(bench, bench.folder.parent, row, True, "cpu")
     assert np.array_equal(image, builders.PATIENTS[3].image(3)[2, ..., 1])  # slice 2 shows two voxels more than 3
     assert probability == pytest.approx(certainty[FOURTH][2], abs=1e-6)
-
-
-# Ranking
-
-
-def test_cases_are_ranked_from_worst_to_best_and_absent_ones_left_out():
-    table = table_of([("a", 0, 9, 1, 0, 0), ("b", 0, 1, 9, 0, 0), ("c", 0, 0, 0, 0, 10), ("d", 0, 1, 9, 0, 0)])
-    assert segmentation.ranked(table)["case"].tolist() == ["b", "d", "a"]
-
-
-def test_a_case_is_ranked_by_its_lowest_class():
-    table = table_of([("a", 0, 9, 1, 0, 0), ("b", 0, 8, 2, 0, 0)])
-    small = table_of([("a", 0, 1, 9, 0, 0), ("b", 0, 0, 0, 0, 10)]).assign(**{"class": "csp"})
-    rows = segmentation.ranked(pd.concat([table, small], ignore_index=True))
-    assert list(zip(rows["case"], rows["class"])) == [("a", "csp"), ("b", "head")]
-
-
-@pytest.mark.parametrize(("count", "middle"), [(1, ["c"]), (3, ["b", "c", "d"]), (9, list("abcde"))])
-def test_the_middle_of_a_ranking(count, middle):
-    rows = pd.DataFrame({"case": list("xyabcde"), "tp": [0, 0, 0, 1, 2, 3, 4], "fn": [0, 0, 5, 4, 3, 2, 1]})
-    assert segmentation.around_median(rows, count)["case"].tolist() == middle  # x and y are inventions
 
 
 # Claims that must fail
 
 
-FOLDS = pd.DataFrame({"case": list("abc"), "fold": [0, 0, 1]})
 MANIFEST = pd.DataFrame({"case": list("abc"), "slices": [1, 1, 2], "height": [2, 2, 3], "width": [5, 5, 2]})
 SOUND = [("a", 0, 4, 2, 1, 3), ("b", 0, 0, 0, 0, 10), ("c", 1, 5, 5, 2, 0)]
 
 
-def test_a_complete_table_is_complete():
-    assert segmentation.is_complete(table_of(SOUND), FOLDS, [0, 1])
-    assert segmentation.is_complete(table_of(SOUND[:2]), FOLDS, [0])
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [SOUND[:2], [*SOUND, ("d", 1, 1, 1, 1, 1)], [*SOUND[:2], ("c", 0, 5, 5, 2, 0)], [*SOUND, ("a", 1, 4, 2, 1, 3)]],
-    ids=["a case is missing", "one is too many", "one is in another fold", "one is tested twice"],
-)
-def test_an_incomplete_table_is_found(rows):
-    assert not segmentation.is_complete(table_of(rows), FOLDS, [0, 1])
-
-
-def test_a_case_of_an_untested_fold_is_found():
-    assert not segmentation.is_complete(table_of(SOUND), FOLDS, [0])
-
-
 @pytest.mark.parametrize("column", ["tp", "fp", "fn", "tn"])
 def test_a_lost_pixel_is_found(column):
-    table = table_of(SOUND)
+    table = builders.table_of(SOUND)
     assert segmentation.counts_add_up(table, MANIFEST)
     table.loc[2, column] += 1
     assert not segmentation.counts_add_up(table, MANIFEST)
 
 
 def test_a_dice_that_does_not_follow_from_iou_is_found():
-    table = table_of(SOUND)
+    table = builders.table_of(SOUND)
     assert segmentation.dice_and_iou_agree(table)
     table.loc[0, "dice"] += 1e-6
     assert not segmentation.dice_and_iou_agree(table)

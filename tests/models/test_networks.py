@@ -549,7 +549,10 @@ def test_a_study_describes_a_network_that_starts(model):
     chosen = builders.step_params("03_model", model=model, base_channels=4, depth=5, encoder_weights="none")
     network = models.describe(chosen, in_channels=3)
     assert json.loads(json.dumps(network)) == network
-    assert network == {"model": model, "arguments": models.arguments(chosen, 3), "encoder_weights": "none"}
+    plain = {"base_channels": 4, "depth": 5, "normalisation": "batch"}
+    own = {"encoder": "resnet34"} if model == "resnet_unet" else plain
+    given = {"in_channels": 3, "out_channels": 1} | own
+    assert network == {"model": model, "arguments": given, "encoder_weights": "none"}
     with torch.device("meta"):
         assert models.start(network).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
 

@@ -178,7 +178,7 @@ def test_every_step_of_post_processing_is_described_with_its_number(study: param
     content = files.read_json(built.parent / "report" / "content.json")
     numbers = {"closing_pixels": 9, "dilation_pixels": 13, "minimum_area_mm2": 4.5, "parts_kept": 3}
     content["study"] |= numbers | {"minimum_probability": 0.35, "minimum_margin": 0.15}
-    content["study"]["postprocessing"] = list(postprocessing.STEPS)
+    content["study"]["postprocessing"] = list(postprocessing.KEYS)
     text = text_with(built, content)
     for said in (
         "the largest connected part of the foreground is kept",

@@ -9,7 +9,17 @@ from tests import builders, builders_tasks
 from tests.builders import LIVELY, MOVING, STILL
 
 CLAHE = STILL | {"clahe_probability": 1.0}
-CHOSEN = builders.training_params(**STILL)
+BASE = {
+    "horizontal_flip": 0.5,
+    "vertical_flip": 0.0,
+    "affine_probability": 0.7,
+    "shift_fraction": 0.06,
+    "scale_fraction": 0.1,
+    "rotation_deg": 20.0,
+    "intensity_probability": 0.5,
+    "brightness_contrast": 0.2,
+    "clahe_probability": 0.0,
+}
 
 
 def pair(size=(32, 48)):
@@ -20,13 +30,17 @@ def pair(size=(32, 48)):
     return image, mask
 
 
-def pipeline(**changes):
-    return augmentation.pipeline(builders.training_params(**changes), np.dtype(np.uint8))
+def asked(**changes):
+    return augmentation.Augmentation(**(BASE | changes))
+
+
+def pipeline(dtype=np.uint8, **changes):
+    return augmentation.pipeline(asked(**changes), np.dtype(dtype))
 
 
 def changed(transform, image, mask, key):
     """One draw of a grey image (H, W) without points."""
-    moved, region, points = augmentation.augment(transform, CHOSEN, image[None], mask, None, key)
+    moved, region, points = augmentation.augment(image[None], mask, None, transform, key)
     assert points is None
     return moved[0], region
 
@@ -179,7 +193,7 @@ def test_results_can_be_written_even_where_the_arrays_cannot():
 
 def test_samples_to_look_at_begin_with_the_case_itself():
     image, mask = pair()
-    images, masks, points = augmentation.draws(builders.training_params(**LIVELY), image[None], mask, None, count=3)
+    images, masks, points = augmentation.draws(asked(**LIVELY), 0, image[None], mask, None, count=3)
     assert images.shape == masks.shape == (4, 32, 48)
     assert points is None
     assert np.array_equal(images[0], pair()[0])
@@ -187,10 +201,9 @@ def test_samples_to_look_at_begin_with_the_case_itself():
 
 
 def test_scaling_keeps_a_circle_round():
-    chosen = builders.training_params(affine_probability=1.0, scale_fraction=0.3, shift_fraction=0.0, rotation_deg=0.0)
     rows, cols = np.ogrid[:96, :96]
     disc = ((rows - 48) ** 2 + (cols - 48) ** 2 <= 20**2).astype(np.uint8)
-    transform = augmentation.pipeline(chosen, np.dtype(np.uint8))
+    transform = pipeline(affine_probability=1.0, scale_fraction=0.3, shift_fraction=0.0, rotation_deg=0.0)
     for epoch in range(20):
         _, mask = changed(transform, disc * 200, disc, (0, epoch, 0, 0))
         height, width = mask.any(axis=1).sum(), mask.any(axis=0).sum()
@@ -217,11 +230,10 @@ def centroids(shown):
 def test_points_move_with_what_they_mark_to_a_tenth_of_a_pixel():
     points = np.array([[40.25, 50.5], [50.0, 80.75], [60.5, 55.0]])
     image, mask = spots(points), np.zeros((96, 128), np.uint8)
-    chosen = builders.training_params(**MOVING)
-    transform, farthest = augmentation.pipeline(chosen, image.dtype), 0.0
+    transform, farthest = pipeline(**MOVING), 0.0
     assert centroids(image) == pytest.approx(points, abs=0.01)
     for epoch in range(40):
-        shown, _, moved = augmentation.augment(transform, chosen, image, mask, points, (0, epoch, 0, 0))
+        shown, _, moved = augmentation.augment(image, mask, points, transform, (0, epoch, 0, 0))
         assert moved.dtype == np.float32
         assert moved == pytest.approx(centroids(shown), abs=0.1)  # half a pixel would be a wrong convention
         farthest = max(farthest, np.abs(moved - points).max())
@@ -230,25 +242,18 @@ def test_points_move_with_what_they_mark_to_a_tenth_of_a_pixel():
 
 def test_a_mirrored_point_keeps_its_distance_to_the_other_border():
     for key, expected in (("horizontal_flip", [10.25, 31 - 4.5]), ("vertical_flip", [31 - 10.25, 4.5])):
-        chosen = builders.training_params(**(STILL | {key: 1.0}))
-        _, _, moved = augmentation.augment(
-            augmentation.pipeline(chosen, np.dtype(np.uint8)),
-            chosen,
-            np.zeros((1, 32, 32), np.uint8),
-            np.zeros((32, 32), np.uint8),
-            np.array([[10.25, 4.5]]),
-            (0, 0, 0, 0),
-        )
+        image, point = np.zeros((1, 32, 32), np.uint8), np.array([[10.25, 4.5]])
+        transform = pipeline(**(STILL | {key: 1.0}))
+        _, _, moved = augmentation.augment(image, image[0], point, transform, (0, 0, 0, 0))
         assert moved.tolist() == [expected]
 
 
 def test_points_that_leave_the_image_stay_in_their_order():
-    chosen = builders.training_params(**(MOVING | {"shift_fraction": 0.5}))
     image, mask = spots([[48, 64]]), np.zeros((96, 128), np.uint8)
     points = np.array([[5.0, 5.0], [90.0, 5.0], [90.0, 120.0], [5.0, 120.0]])
-    transform, outside = augmentation.pipeline(chosen, image.dtype), 0
+    transform, outside = pipeline(**(MOVING | {"shift_fraction": 0.5})), 0
     for epoch in range(20):
-        _, _, moved = augmentation.augment(transform, chosen, image, mask, points, (0, epoch, 0, 0))
+        _, _, moved = augmentation.augment(image, mask, points, transform, (0, epoch, 0, 0))
         assert moved.shape == (4, 2)
         outside += int(((moved < 0) | (moved > [95, 127])).any())
         sides = np.linalg.norm(moved - np.roll(moved, 1, axis=0), axis=1) / np.array([115, 85, 115, 85])
@@ -257,13 +262,12 @@ def test_points_that_leave_the_image_stay_in_their_order():
 
 
 def test_points_do_not_change_what_is_drawn():
-    chosen = builders.training_params(**LIVELY)
     image, mask = pair()
-    transform = augmentation.pipeline(chosen, image.dtype)
+    transform = pipeline(**LIVELY)
     for epoch in range(10):
         key = (0, epoch, 0, 0)
-        one = augmentation.augment(transform, chosen, image[None], mask, None, key)
-        other = augmentation.augment(transform, chosen, image[None], mask, np.array([[3.0, 4.0]]), key)
+        one = augmentation.augment(image[None], mask, None, transform, key)
+        other = augmentation.augment(image[None], mask, np.array([[3.0, 4.0]]), transform, key)
         assert np.array_equal(one[0], other[0])
         assert np.array_equal(one[1], other[1])
 
@@ -282,8 +286,8 @@ def slices(channels=3, size=(64, 96)):
 
 def moved_slices(epoch=0, channels=3, **changes):
     image, mask = slices(channels)
-    chosen = builders.training_params(**(STILL | changes))
-    return augmentation.augment(augmentation.pipeline(chosen, image.dtype), chosen, image, mask, None, (0, epoch, 0, 0))
+    transform = pipeline(np.float32, **(STILL | changes))
+    return augmentation.augment(image, mask, None, transform, (0, epoch, 0, 0))
 
 
 def test_normalised_slices_stay_as_they_are_where_every_probability_is_0():
@@ -330,9 +334,9 @@ def test_contrast_and_brightness_of_each_channel_change_by_themselves_and_within
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
 def test_slices_change_their_intensities_as_often_as_the_key_says(probability):
     image, mask = slices()
-    chosen = builders.training_params(**(STILL | {"intensity_probability": probability, "brightness_contrast": 0.3}))
-    transform = augmentation.pipeline(chosen, image.dtype)
-    shown = [augmentation.augment(transform, chosen, image, mask, None, (0, 1, case, 0))[0] for case in range(300)]
+    keys = STILL | {"intensity_probability": probability, "brightness_contrast": 0.3}
+    transform = pipeline(np.float32, **keys)
+    shown = [augmentation.augment(image, mask, None, transform, (0, 1, case, 0))[0] for case in range(300)]
     changes = [np.abs(each - image).max() > 1e-4 for each in shown]
     assert np.mean(changes) == pytest.approx(probability, abs=0.1)  # 2.6 % at one standard deviation
 
@@ -356,7 +360,7 @@ def test_a_chosen_channel_of_slices_is_stretched_to_grey_values_alike_in_all_dra
     image, mask = slices()
     image[1, 20, 30] = 2.0
     keys = STILL | {"intensity_probability": 1.0, "brightness_contrast": 0.3}
-    images, masks, _ = augmentation.draws(builders.training_params(**keys), image, mask, None, count=6, channel=1)
+    images, masks, _ = augmentation.draws(asked(**keys), 0, image, mask, None, count=6, channel=1)
     assert (images.shape, images.dtype, masks.shape) == ((7, 64, 96), np.uint8, (7, 64, 96))
     assert (images[0].min(), images[0].max(), images[0, 20, 30]) == (0, 255, 255)
     middle = images[:, 30, 50].astype(int)
@@ -368,7 +372,7 @@ def test_points_to_look_at_come_with_each_draw_in_canonical_order():
     arrays = builders_tasks.landmarked(1)
     arrays.points[0] = [[14, 28], [14, 4], [22, 17], [6, 16]]  # right and lower ends first
     given = (arrays.images[0], arrays.masks[0], arrays.points[0])
-    _, _, points = augmentation.draws(builders.training_params(**MOVING), *given, count=3)
+    _, _, points = augmentation.draws(asked(**MOVING), 0, *given, count=3)
     assert points.shape == (4, 4, 2)
     assert np.array_equal(points[0], arrays.points[0][[1, 0, 3, 2]])
     assert np.array_equal(points, canonical(points))

@@ -2,8 +2,15 @@ import numpy as np
 import torch
 
 from lib.training import batches, loop
+from lib.training.augmentation import Augmentation
 from tests import builders, builders_tasks
 from tests.builders import LIVELY, MOVING, NETWORK, training_params
+
+
+def cases_of(arrays, network=NETWORK, **keys):
+    chosen = training_params(**keys)
+    task = loop.objective_of(chosen, network, arrays)
+    return batches.AugmentedCases(arrays, chosen.pick(Augmentation), 0, task)
 
 
 def test_batches_are_the_same_for_0_1_and_2_loader_processes():
@@ -11,9 +18,7 @@ def test_batches_are_the_same_for_0_1_and_2_loader_processes():
     order = np.random.default_rng(0).permutation(10)
     of_workers = []
     for workers in (0, 1, 2):
-        chosen = training_params(workers=workers, **LIVELY)
-        cases = batches.AugmentedCases(arrays, chosen, loop.objective_of(chosen, NETWORK, arrays))
-        loaded = list(batches.load(cases, order, 3, chosen))
+        loaded = list(batches.load(cases_of(arrays, **LIVELY), order, 3, batch_size=4, workers=workers))
         of_workers.append([np.concatenate([part.numpy() for part in parts]) for parts in zip(*loaded)])
     assert len(of_workers[0][0]) == 10
     for other in of_workers[1:]:
@@ -22,18 +27,15 @@ def test_batches_are_the_same_for_0_1_and_2_loader_processes():
 
 
 def test_a_case_that_is_drawn_twice_in_an_epoch_is_changed_differently():
-    chosen = training_params(**LIVELY)
-    arrays = builders.discs(4)
-    cases = batches.AugmentedCases(arrays, chosen, loop.objective_of(chosen, NETWORK, arrays))
-    (images, _), *_ = batches.load(cases, np.array([2, 2]), 1, chosen)
+    cases = cases_of(builders.discs(4), **LIVELY)
+    (images, _), *_ = batches.load(cases, np.array([2, 2]), 1, batch_size=4, workers=0)
     assert not np.array_equal(images[0].numpy(), images[1].numpy())
 
 
 def test_heatmaps_are_those_of_the_moved_points():
     arrays = builders_tasks.landmarked(1)
     network = NETWORK | {"arguments": NETWORK["arguments"] | {"out_channels": 2}}
-    chosen = training_params(**(MOVING | {"landmarks": "multicentre", "scale_fraction": 0.0}))
-    cases = batches.AugmentedCases(arrays, chosen, loop.objective_of(chosen, network, arrays))
+    cases = cases_of(arrays, network, **(MOVING | {"landmarks": "multicentre", "scale_fraction": 0.0}))
     for epoch in range(10):
         image, maps = cases[epoch, 0, 0]
         assert image[0][maps.max(axis=0) > 0.9].min() > 60  # noise ends at 30, the paler spots reach 100
@@ -41,7 +43,6 @@ def test_heatmaps_are_those_of_the_moved_points():
 
 def test_patients_train_with_all_their_slices():
     arrays = builders_tasks.volumes(2)
-    cases = batches.AugmentedCases(arrays, training_params(), loop.objective_of(training_params(), NETWORK, arrays))
-    (images, masks), *_ = batches.load(cases, arrays.rows(["patient1"]), 1, training_params(batch_size=8))
+    (images, masks), *_ = batches.load(cases_of(arrays), arrays.rows(["patient1"]), 1, batch_size=8, workers=0)
     assert (images.shape, images.dtype) == ((5, 3, 32, 32), torch.float32)
     assert (masks.shape, masks.dtype) == ((5, 32, 32), torch.uint8)

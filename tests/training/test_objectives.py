@@ -115,7 +115,10 @@ def test_the_trial_s_loss_is_cross_entropy_plus_dice_of_all_but_the_background()
     reference = torch.as_tensor(arrays.masks).long()
     dice = losses.soft_dice(logits, reference, [0.0, 1.0, 1.0])
     expected = losses.cross_entropy(logits, reference, [1.0, 1.0, 1.0]) + dice
-    assert torch.equal(overfit_one_batch.objective_of(chosen, described(3), arrays).loss(logits, reference), expected)
+    assert torch.equal(
+        overfit_one_batch.objective_of(chosen.landmarks, chosen.classes, described(3), arrays).loss(logits, reference),
+        expected,
+    )
 
 
 def test_the_target_of_regions_is_the_mask_as_augmentation_left_it():
@@ -237,7 +240,10 @@ def test_a_blank_output_has_no_areas():
 def test_heatmaps_are_learned_in_the_trial_as_in_training():
     arrays, network = builders_tasks.landmarked(2), described(2)
     chosen = builders.step_params("03_model", landmarks="multicentre")
-    one, other = overfit_one_batch.objective_of(chosen, network, arrays), landmark_task(arrays)
+    one, other = (
+        overfit_one_batch.objective_of(chosen.landmarks, chosen.classes, network, arrays),
+        landmark_task(arrays),
+    )
     wanted = torch.as_tensor(objectives.targets(one, arrays, np.arange(2)))
     assert torch.equal(wanted, torch.as_tensor(objectives.targets(other, arrays, np.arange(2))))
     assert one == other

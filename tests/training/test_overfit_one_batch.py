@@ -75,7 +75,7 @@ def test_a_start_that_a_network_does_not_know_is_refused():
 
 def test_predicting_takes_time_and_leaves_the_network_in_evaluation_mode():
     chosen = builders.step_params("03_model", device="cpu", precision="float32", base_channels=4, depth=1)
-    state = overfit_one_batch.begin(chosen, models.describe(chosen, 1))
+    state = overfit_one_batch.begin(models.describe(chosen, 1), "cpu", "float32")
     assert overfit_one_batch.predict_seconds(state, builders.discs(2, size=16).images, inference.predict) > 0
     assert not state.network.training
 
@@ -128,7 +128,9 @@ def test_the_first_loss_of_landmarks_is_that_of_the_fresh_network_s_heatmaps():
     torch.manual_seed(overfit_one_batch.SEED)
     logits = models.start(described).train()(inference.to_input(arrays.images, torch.device("cpu")))
     wanted = torch.as_tensor(
-        objectives.targets(overfit_one_batch.objective_of(chosen, described, arrays), arrays, np.arange(2))
+        objectives.targets(
+            overfit_one_batch.objective_of(chosen.landmarks, chosen.classes, described, arrays), arrays, np.arange(2)
+        )
     )
     expected = ((logits - wanted) ** 2).sum(dim=(1, 2, 3)) / (wanted**2).sum(dim=(1, 2, 3))
     found = overfit_one_batch.overfit(chosen, described, arrays, np.arange(2))[0][0]

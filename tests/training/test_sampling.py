@@ -180,6 +180,16 @@ def test_where_no_row_shows_anything_any_will_do():
 # What no case shows
 
 
+TWO = {
+    "landmarks": "none",
+    "classes": ["background", "head"],
+    "cross_entropy_weight": 1.0,
+    "focal_weight": 0.0,
+    "dice_weight": 1.0,
+    "cross_entropy_class_weights": [1.0, 1.0],
+    "dice_class_weights": [0.0, 1.0],
+    "selection_class_weights": [0.0, 1.0],
+}
 THREE = {
     "classes": ["background", "a", "b"],
     "cross_entropy_class_weights": [1.0, 1.0, 0.0],
@@ -190,15 +200,19 @@ WHERE = "fold 1: none of its {} {} cases shows {}; give another split_seed, fold
 OR_NO_WEIGHT = ", or weight 0 for {} in loss and selection"
 
 
+def weighed(**keys):
+    return sampling.Weighed(**(TWO | keys))
+
+
 def test_a_class_that_no_case_of_a_part_shows_is_named_with_fold_part_and_advice():
     arrays = builders.discs(6)
     parts = builders.disc_parts(arrays)
-    assert sampling.unshown(builders.training_params(), arrays, parts, 1) == []
+    assert sampling.unshown(weighed(), arrays, parts, 1) == []
     arrays.masks[4:] = 0
     expected = WHERE.format(2, "validation", "head") + OR_NO_WEIGHT.format("head")
-    assert sampling.unshown(builders.training_params(), arrays, parts, 1) == [expected]
+    assert sampling.unshown(weighed(), arrays, parts, 1) == [expected]
     arrays.masks[:] = 0
-    assert sampling.unshown(builders.training_params(), arrays, parts, 1)[0].startswith(
+    assert sampling.unshown(weighed(), arrays, parts, 1)[0].startswith(
         "fold 1: none of its 4 training cases shows head; "
     )
 
@@ -216,25 +230,25 @@ def test_a_class_that_no_case_of_a_part_shows_is_named_with_fold_part_and_advice
 def test_a_class_that_loss_or_selection_weighs_must_be_shown(keys):
     arrays = builders.discs(6)
     parts = builders.disc_parts(arrays)
-    assert sampling.unshown(builders.training_params(**THREE), arrays, parts, 1) == []
-    assert len(sampling.unshown(builders.training_params(**(THREE | keys)), arrays, parts, 1)) == 2
+    assert sampling.unshown(weighed(**THREE), arrays, parts, 1) == []
+    assert len(sampling.unshown(weighed(**(THREE | keys)), arrays, parts, 1)) == 2
 
 
 def test_a_weight_in_a_part_of_the_loss_that_is_not_used_asks_for_nothing():
     arrays = builders.discs(6)
     keys = {"dice_class_weights": [0.0, 1.0, 2.0], "dice_weight": 0.0}
-    assert sampling.unshown(builders.training_params(**(THREE | keys)), arrays, builders.disc_parts(arrays), 1) == []
+    assert sampling.unshown(weighed(**(THREE | keys)), arrays, builders.disc_parts(arrays), 1) == []
 
 
 def test_of_volumes_patients_count_and_not_slices():
     arrays = builders_tasks.volumes(6, slices=5)
     parts = builders_tasks.parts_of(arrays)
     assert not arrays.masks[0].any()  # the outer slices show nothing
-    assert sampling.unshown(builders.training_params(), arrays, parts, 0) == []
+    assert sampling.unshown(weighed(), arrays, parts, 0) == []
     arrays.masks[arrays.rows(parts["validation"][:1])] = 0
-    assert sampling.unshown(builders.training_params(), arrays, parts, 0) == []
+    assert sampling.unshown(weighed(), arrays, parts, 0) == []
     arrays.masks[arrays.rows(parts["validation"])] = 0
-    (said,) = sampling.unshown(builders.training_params(), arrays, parts, 0)
+    (said,) = sampling.unshown(weighed(), arrays, parts, 0)
     assert said.startswith("fold 0: none of its 2 validation cases shows head; ")
 
 
@@ -242,8 +256,8 @@ def test_of_volumes_patients_count_and_not_slices():
 def test_landmarks_must_lie_in_the_image_of_one_case_at_least(place):
     arrays = builders_tasks.landmarked(6)
     arrays.masks[:] = 0  # not what is learnt
-    parts, chosen = builders_tasks.parts_of(arrays), builders.training_params(landmarks="multicentre")
+    parts, points = builders_tasks.parts_of(arrays), weighed(landmarks="multicentre")
     arrays.points[4, 2, 1] = place
-    assert sampling.unshown(chosen, arrays, parts, 1) == []
+    assert sampling.unshown(points, arrays, parts, 1) == []
     arrays.points[5, 0, 0] = place
-    assert sampling.unshown(chosen, arrays, parts, 1) == [WHERE.format(2, "validation", "all four landmarks")]
+    assert sampling.unshown(points, arrays, parts, 1) == [WHERE.format(2, "validation", "all four landmarks")]

@@ -1,0 +1,105 @@
+"""Test cases in order, the worst first, and pictures of some: of masks by Dice, of landmarks by their errors."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.data.cases import GUESSES
+from lib.data.evaluation_set import EvaluationSet
+from lib.datasets import samples
+from lib.imaging import mask_files
+from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a test case and seed, the worst first.
+
+    Of masks, after post-processing, it is the row of the case's lowest class Dice; true absences do not count. Of
+    landmarks it is a row of `by_case`; a case with a missed line is worst.
+
+    Args:
+        table: cases.csv of 05_evaluation.
+    """
+    if "line" in table:
+        rows, score, is_error = by_case(table), "error_percent", True
+    else:
+        rows, score, is_error = table[(table["stage"] == "post") & table["dice"].notna()], "dice", False
+    ties = [name for name in ("case", "class") if name in rows]
+    ascending = [not is_error] + [True] * len(ties)
+    ordered = rows.sort_values([score, *ties], ascending=ascending, na_position="first", kind="stable")
+    return ordered.drop_duplicates(["case", "seed"]).reset_index(drop=True)
+
+
+def by_case(errors: pd.DataFrame) -> pd.DataFrame:
+    """The network's errors in one row a test case and seed.
+
+    Returns:
+        case, fold, seed, ofd_mm, bpd_mm, ofd_px, bpd_px, error_percent (mean of both lines, of the reference's OFD;
+        NaN where one is missed).
+    """
+    rows = errors[~errors["route"].isin(GUESSES)].rename(columns={"normalised_error_percent": "percent"})
+    values = [f"error_{unit}" for unit in ("mm", "px")]
+    wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=[*values, "percent"])
+    table = pd.DataFrame({f"{line}{name.removeprefix('error')}": wide[name][line] for name in values for line in LINES})
+    table["error_percent"] = wide["percent"].mean(axis=1, skipna=False)
+    return table.reset_index()
+
+
+def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The middle rows of a ranked table, of masks those whose reference shows the class."""
+    if "tp" in rows:
+        rows = rows[rows["tp"] + rows["fn"] > 0]
+    first = max(0, (len(rows) - count) // 2)
+    return rows.iloc[first : first + count]
+
+
+def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int]) -> bool:
+    """Whether each case of the tested folds, and no other, has rows, under its own fold."""
+    expected = folds[folds["fold"].isin(tested_folds)][["case", "fold"]]
+    measured = table[["case", "fold"]].drop_duplicates()
+    return sorted(map(tuple, expected.values)) == sorted(map(tuple, measured.values))
+
+
+def overlays(
+    test_set: EvaluationSet, rows: pd.DataFrame, found: pd.DataFrame | None = None
+) -> list[samples.Overlay] | list[samples.LandmarkOverlay]:
+    """Pictures of some ranked rows: image, reference, prediction, and the row's score or errors in words.
+
+    Args:
+        test_set: cases, their references, and where predicted masks lie.
+        rows: of `ranked`.
+        found: predicted landmarks (points.csv of 05_evaluation), where these are learnt.
+    """
+    shown = samples.load(test_set.dataset, test_set.cases, rows["case"].tolist())
+    if found is None:
+        kind, reference, predicted = samples.Overlay, shown.masks, _masks(test_set, rows, shown.slices)
+        notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
+    else:
+        kind, predicted = samples.LandmarkOverlay, _ends(rows, found)
+        reference = as_arrays(test_set.points, shown.names)
+        notes = [_errors(row, size is not None) for row, size in zip(rows.to_dict("records"), shown.spacings_mm)]
+    each = zip(shown.names, shown.images, reference, predicted, shown.spacings_mm, notes)
+    return [kind(*values) for values in each]
+
+
+def _masks(test_set: EvaluationSet, rows: pd.DataFrame, slices: list[int]) -> list[np.ndarray]:
+    """Predicted masks after post-processing; of volumes the slice that is shown."""
+    records = rows.to_dict("records")
+    paths = [test_set.predicted("post", row["fold"], row["seed"], row["case"]) for row in records]
+    masks = [mask_files.read(path) for path in paths]
+    return [mask[at] for mask, at in zip(masks, slices)] if test_set.dataset.volumes else masks
+
+
+def _ends(rows: pd.DataFrame, found: pd.DataFrame) -> np.ndarray:
+    """The network's landmarks of some rows: (N, 4, 2)."""
+    by_run = found[~found["route"].isin(GUESSES)].set_index(["case", "seed"])
+    return by_run.loc[list(zip(rows["case"], rows["seed"])), POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
+
+
+def _errors(row: dict[str, Any], in_mm: bool) -> str:
+    """A case's errors in words, such as "OFD 1.20 mm, BPD missed"."""
+    unit, word = ("mm", "mm") if in_mm else ("px", "pixels")
+    errors = {line: row[f"{line}_{unit}"] for line in LINES}
+    said = [f"{line.upper()} missed" if np.isnan(e) else f"{line.upper()} {e:.2f} {word}" for line, e in errors.items()]
+    return ", ".join(said)

@@ -1,0 +1,53 @@
+"""The scripts of docs/howto-script.md run as they stand, in a folder that holds what they name."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from lib.imaging import ellipse, mask_files
+from lib.study import files
+from tests import builders
+from tests.builders import one_thread  # noqa: F401
+
+BPD, DICE = re.findall(r"```python\n(.*?)```", (files.ROOT / "docs/howto-script.md").read_text(encoding="utf-8"), re.S)
+SPACING_MM = (0.12, 0.12)  # of the page
+
+
+def run(script, capsys):
+    """Lines that a script prints."""
+    exec(compile(script, "docs/howto-script.md", "exec"), {})
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """An evaluated model where the page looks for it, and images that it has not trained on; their predicted masks."""
+    folder = tmp_path_factory.mktemp("project")
+    study = builders.tiny_study(folder / "tiny")
+    shutil.copytree(study.bench.folder, folder / "reports" / "hc18_quick" / "05_evaluation")
+    (folder / "my_images").mkdir()
+    names = sorted(set(study.measured.table.query("fold == 0")["case"]))
+    for name in names:
+        shutil.copy(folder / "tiny" / "raw" / "training_set" / f"{name}.png", folder / "my_images")
+    return folder, {name: mask_files.read(study.bench.predicted("post", 0, 0, name)) for name in names}
+
+
+def test_the_scripts_are_as_short_as_they_say():
+    assert [sum(bool(line.strip()) for line in script.splitlines()) for script in (BPD, DICE)] == [12, 5]
+
+
+def test_a_folder_of_images_becomes_the_bpd_of_the_masks_that_evaluation_predicted(project, monkeypatch, capsys):
+    folder, masks = project
+    monkeypatch.chdir(folder)
+    bpd_mm = {name: ellipse.measure_head(mask == 1, SPACING_MM)["bpd"] for name, mask in masks.items()}
+    assert len(bpd_mm) == 4
+    assert run(BPD, capsys) == [f"{name}.png  BPD {value:.1f} mm" for name, value in bpd_mm.items()]
+
+
+def test_two_masks_become_a_table_of_dice(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mask_files.write(tmp_path / "reference.png", np.array([[0, 1, 1], [0, 1, 2]], np.uint8))
+    mask_files.write(tmp_path / "predicted.png", np.array([[0, 1, 1], [1, 1, 0]], np.uint8))
+    assert run(DICE, capsys) == ["head  0.857", "csp  0.000"]  # 2 * 3 / 7; missed
