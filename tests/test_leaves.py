@@ -60,11 +60,10 @@ def takers(module: ModuleType) -> set[str]:
 
 
 MODULES = [each.name for each in pkgutil.walk_packages(lib.__path__, "lib.")]
+LEAVES = [name for name in MODULES if not name.startswith("lib.study") and name not in {*STUDIES, PROTOCOL}]
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in MODULES if not name.startswith("lib.study") and name not in {*STUDIES, PROTOCOL}]
-)
+@pytest.mark.parametrize("name", LEAVES)
 def test_only_those_that_unpack_a_parameter_model_take_one(name):
     assert takers(importlib.import_module(name)) == UNPACK.get(name, set())
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.data import splits
+from lib.data import cases, splits
 from lib.data.cases import GUESSES, QUANTITIES
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
