@@ -116,8 +116,10 @@ def _bias(predicted: pd.Series, reference: pd.Series) -> str:
     spread = difference.std() > 0 and middle.std() > 0
     r = float(np.corrcoef(difference, middle)[0, 1]) if spread else 0.0
     trend = "does not depend on size" if abs(r) < GROWS else "grows with size" if r > 0 else "falls with size"
-    limits = f"limits {lower:+.2f} to {upper:+.2f} mm"
-    return f"{abs(bias):.2f} mm {side} on average, {limits}; the difference {trend} (r = {r:.2f})"
+    limits = f"limits {lower:+.2f} to {upper:+.2f} mm".replace("-", "−")
+    return f"{abs(bias):.2f} mm {side} on average, {limits}; the difference {trend} (r = {r:.2f})".replace(
+        "r = -", "r = −"
+    )
 
 
 def of_differences(compared: pd.DataFrame) -> str:
