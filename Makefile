@@ -25,7 +25,7 @@ STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --vers
 
 help:
 	@echo 'make demo                              phantom study, from nothing to reports/demo/report.pdf (minutes)'
-	@echo 'make test                              every test: package, notebooks, studies, real data if present'
+	@echo 'make test                              every test that does not take minutes by itself: package, notebooks, studies, real data'
 	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n]   to reports/<name>/report.pdf'
 	@echo 'make why STUDY=<name>                  what would run, and why'
 	@echo 'make download NAME=<data set>          fetches it from its publisher, checked, or says how to get it'

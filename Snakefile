@@ -1,5 +1,5 @@
 # One rule a notebook. The working directory is reports/<study>, so every path below is a path in that folder.
-# Records (written last by each notebook) are the files that rules see; lib/study/steps.py decides which still hold, and
+# Records (written last by each notebook) are the files that rules see; lib/study/staleness.py decides which still hold, and
 # those that do not are removed beforehand. So inputs are `ancient`: their times decide nothing.
 # A notebook uses all cores, so notebooks run one after the other; two at once on one machine are slower than in turn.
 import shlex
