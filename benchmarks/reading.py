@@ -7,7 +7,7 @@ import numpy as np
 from lib import datasets
 from lib.data import cases
 from lib.imaging import image_files
-from lib.study import environment, params
+from lib.study import parallel, params
 from lib.verification import verify
 
 ROUNDS = 5
@@ -21,7 +21,7 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     bare, ours = [], []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        environment.in_parallel(_decode, found)
+        parallel.in_parallel(_decode, found)
         bare.append(len(found) / (time.perf_counter() - started))
         started = time.perf_counter()
         verified = verify.check_dataset(dataset, study.dataset, folder, study.groups, study.exclude)

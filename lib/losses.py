@@ -1,4 +1,4 @@
-"""Losses on logits; two classes share one logit, more have one each."""
+"""Losses on logits (two classes share one logit, more have one each), and that of heatmaps."""
 
 from dataclasses import dataclass
 

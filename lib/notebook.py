@@ -17,12 +17,10 @@ from IPython.display import SVG, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from lib import datasets
-from lib.data.arrays import Arrays, read_arrays
-from lib.data.cases import CASE_COLUMNS
+from lib.data import earlier
+from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
-from lib.data.splits import FOLD_COLUMNS
-from lib.imaging.head_points import POINT_COLUMNS
 from lib.models import devices
 from lib.report import figures, tables
 from lib.study import environment, files, locks, params, provenance, staleness, steps
@@ -30,13 +28,6 @@ from lib.study import environment, files, locks, params, provenance, staleness, 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of runs by hand, and of those with the study file's values
 SHOWN_WIDTH = 800  # pixels on the screen; the file has more
 PLAIN = (str, int, float, bool, list, dict, type(None))
-READ = {  # files that later notebooks read: by which step, with which columns at least
-    "cases.csv": ("01_data_verification", CASE_COLUMNS),
-    "folds.csv": ("01_data_verification", FOLD_COLUMNS),
-    "points.csv": ("01_data_verification", ["case", *POINT_COLUMNS]),
-    "lost.csv": ("02_preprocessing", ["case", "in_dropped_slices", "outside_crop"]),
-    "model.json": ("03_model", []),
-}
 COMMAND_LINE_WORDS = {"true": True, "false": False, "null": None}  # YAML's, which papermill -p leaves as text
 
 
@@ -70,17 +61,12 @@ class Page:
         return datasets.of(self.study)
 
     def read(self, name: str) -> Any:
-        """A file of an earlier step of this study: a table, or the content of a JSON file.
-
-        Args:
-            name: of READ.
+        """A file of an earlier step of this study, by its name (`earlier.FILES`).
 
         Raises:
             ValueError: that step has not run to its end, or a column is missing.
         """
-        step, columns = READ[name]
-        path = self.of(step) / name
-        return files.read_json(path) if path.suffix == ".json" else files.read_csv(path, columns)
+        return earlier.read(name, self.of)
 
     def arrays(self) -> Arrays:
         """The preprocessed cases.
@@ -88,23 +74,16 @@ class Page:
         Raises:
             ValueError: 02_preprocessing has not run to its end, or its arrays are not as they were made.
         """
-        return read_arrays(self.of("02_preprocessing"))
+        return earlier.read_arrays(self.of)
 
     def evaluation_set(self) -> EvaluationSet:
-        """The cases that this study is judged on, with the folder of its 05_evaluation.
+        """The cases that this study is judged on; 05_evaluation itself writes to its own folder.
 
         Raises:
             ValueError: a step that it is read from has not run to its end.
         """
-        predicts = self.step.name == "05_evaluation"
-        return EvaluationSet(
-            cases=self.read("cases.csv"),
-            folds=self.read("folds.csv"),
-            arrays=self.arrays() if predicts else None,
-            dataset=self.dataset,
-            folder=self.folder if predicts else self.of("05_evaluation"),
-            points=None if self.study.landmarks == "none" else self.read("points.csv"),
-        )
+        writes_to = self.folder if self.step.name == "05_evaluation" else None
+        return earlier.evaluation_set(self.of, self.dataset, self.study.landmarks != "none", writes_to)
 
     def of(self, name: str, run: tuple[int, int] | None = None) -> Path:
         """Folder of another step of this study.

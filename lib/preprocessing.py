@@ -1,6 +1,5 @@
 """Native images to arrays of one size, once, and the way back known for each."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from lib.data import arrays, cases
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.datasets import samples
-from lib.imaging import geometry, head_points, intensity, preparation, volumes
+from lib.imaging import display, geometry, head_points, preparation, volumes
 from lib.imaging.geometry import Geometry
-from lib.study import array_files, environment, files, locks, provenance
+from lib.study import array_files, files, locks, parallel, provenance
 from lib.study.params import PreprocessingParams
 
 
@@ -58,6 +57,7 @@ def fingerprint(source: Source) -> str:
         "lib.imaging.geometry",
         "lib.data.cases",
         "lib.imaging.image_files",
+        "lib.study.parallel",
         *(_module(read) for read in (dataset.read_mask, dataset.read_image)),
     }
     used |= {"lib.imaging.volumes", "lib.imaging.intensity"} if dataset.volumes else set()
@@ -69,7 +69,8 @@ def fingerprint(source: Source) -> str:
             depends["pixel_mm"] = table[["spacing_row_mm", "spacing_col_mm"]].to_csv(index=False)
     code = provenance.module_hashes({name for name in used if provenance.module_file(name) is not None})
     depends["preparation"] = source.preparation
-    own = {name: provenance.module_hash(name) for name in ("lib.preprocessing", "lib.imaging.preparation")}
+    modules = ("lib.preprocessing", "lib.imaging.preparation", "lib.datasets.samples")
+    own = {name: provenance.module_hash(name) for name in modules}
     return files.digest(depends | {"code": code | own})[:16]
 
 
@@ -101,7 +102,6 @@ def preprocess(source: Source, say: Callable[[str], None] = print) -> Arrays:
 
 def _make(folder: Path, source: Source) -> None:
     """Writes the arrays, whole or not at all."""
-    shutil.rmtree(folder, ignore_errors=True)  # not there, or no longer as it was made
     with files.replacing_folder(folder) as new:
         rows = _write_volumes(new, source) if source.dataset.volumes else _write_images(new, source)
         rows["sigma"] = np.nan if source.points is None else _write_points(new, source, rows)
@@ -129,7 +129,7 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
         masks[place] = geometry.mask_to_network(mask, prepared.mapping, classes)
         return prepared.mapping
 
-    mappings = environment.in_parallel(put, range(len(table)))
+    mappings = parallel.in_parallel(put, range(len(table)))
     images.flush()
     masks.flush()
     return _geometry_rows(table["case"].tolist(), [0] * len(table), mappings)
@@ -151,7 +151,7 @@ def _write_volumes(folder: Path, source: Source) -> pd.DataFrame:
         masks[rows] = [geometry.mask_to_network(mask[at], prepared.mapping, classes) for at in prepared.slices]
         return prepared.mapping
 
-    mappings = environment.in_parallel(put, range(len(table)))
+    mappings = parallel.in_parallel(put, range(len(table)))
     images.flush()
     masks.flush()
     names = [name for name, count in zip(table["case"], counts) for _ in range(count)]
@@ -224,7 +224,7 @@ def lost(source: Source, prepared: Arrays) -> pd.DataFrame:
         inside = kept[(slice(None), *prepared.geometry_of(row["case"]).crop)]
         return [row["case"], int(mask.sum()), int(mask.sum() - kept.sum()), int(kept.sum() - inside.sum())]
 
-    return pd.DataFrame(environment.in_parallel(count, source.table.to_dict("records")), columns=columns)
+    return pd.DataFrame(parallel.in_parallel(count, source.table.to_dict("records")), columns=columns)
 
 
 def rows_are_whole(source: Source, prepared: Arrays) -> bool:
@@ -247,7 +247,7 @@ def network_views(prepared: Arrays, shown: samples.Samples, channel: int) -> sam
         of_case = prepared.rows([name])
         row = of_case[np.argmin(np.abs(prepared.slices[of_case] - at))]
         image = prepared.images[row, channel]
-        images.append(intensity.displayable(image, image))
+        images.append(display.displayable(image, image))
         masks.append(prepared.masks[row])
         slices.append(int(prepared.slices[row]))
     return samples.Samples(shown.names, images, masks, [None] * len(images), slices)

@@ -6,7 +6,7 @@ import pytest
 
 from lib.datasets import hc18, landmark_tables
 from lib.imaging import ellipse, head_points
-from lib.study import environment, files
+from lib.study import files, parallel
 from lib.verification import landmark_audit
 
 DATA = files.ROOT.parent / "shared" / "data"
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"{ABSENT} are not there: n
 def at_hand():
     """Manifest and reference ellipses of HC18's images."""
     found, _ = hc18.find_cases(IMAGES, [])
-    masks = environment.in_parallel(lambda case: hc18.read_mask(case.mask) > 0, found)
+    masks = parallel.in_parallel(lambda case: hc18.read_mask(case.mask) > 0, found)
     sized = zip(masks, (case.spacing_mm for case in found))
-    fitted = environment.in_parallel(lambda pair: ellipse.reference_ellipse(*pair), sized)
+    fitted = parallel.in_parallel(lambda pair: ellipse.reference_ellipse(*pair), sized)
     rows = [(case.name, *mask.shape, *case.spacing_mm) for case, mask in zip(found, masks)]
     manifest = pd.DataFrame(rows, columns=["case", "height", "width", "spacing_row_mm", "spacing_col_mm"])
     return manifest, {case.name: each for case, each in zip(found, fitted)}

@@ -1,4 +1,4 @@
-"""Cases and findings: who is there, and what is wrong."""
+"""Cases: who is there, as the manifest holds them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from lib.imaging.head_points import POINT_COLUMNS
 from lib.study import files
 
 QUANTITIES = ("bpd", "ofd", "hc")  # biparietal diameter, occipitofrontal diameter, head circumference
@@ -144,11 +143,6 @@ def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
 def read_cases(path: Path) -> pd.DataFrame:
     """The manifest as 01_data_verification wrote it."""
     return files.read_csv(path, CASE_COLUMNS)
-
-
-def read_points(path: Path) -> pd.DataFrame:
-    """Landmarks as 01_data_verification wrote them, a row a case, in native pixels."""
-    return files.read_csv(path, ["case", *POINT_COLUMNS])
 
 
 def group_of(stratum: pd.Series) -> pd.Series:

@@ -38,7 +38,8 @@ class Dataset:
         subject: what a subject is here, for the report ("examination", "patient").
         classes: names that a study lists, in index order.
         find_cases: (folder, groups) -> (cases, findings); raises ValueError when the folder is not this layout.
-        read_mask: (files of a reference, read=cases.read_pixels) -> (H, W) uint8 class indices; raises ValueError.
+        read_mask: (files of a reference, read=image_files.read_pixels) -> (H, W) uint8 class indices; raises
+            ValueError.
         groups: parts that a study may choose from; () for a data set without.
         read_image: file (or folder of a volume) -> (H, W) uint8, of a volume (D, H, W, channels); raises ValueError.
         channels: of an image as the network sees it.

@@ -118,4 +118,4 @@ def _read_sizes(
     for name, row in rows.items():
         spacing = strict_table.number(row, COLUMNS[1], SPACING_RANGE_MM, name, findings)
         sizes[name] = spacing, strict_table.number(row, COLUMNS[2], HC_RANGE_MM, name, findings)
-    return sizes, findings + strict_table.without_file(rows, images)
+    return sizes, findings + strict_table.without_file(rows.items(), images)

@@ -311,8 +311,8 @@ def _read_spacings(root: Path, patients: list[str]) -> tuple[Spacings, list[Find
     spacings: Spacings = {}
     findings: list[Finding] = []
     named = [(row.cells["patient"], row) for row in strict_table.read(path, SPACING_COLUMNS)]
-    rows = strict_table.unique(named, findings, TWO_ROWS_FOR_ONE_PATIENT)
-    for patient, row in rows.items():
+    rows = strict_table.unique((each for each in named if each[0] in patients), findings, TWO_ROWS_FOR_ONE_PATIENT)
+    for patient, row in [*rows.items(), *(each for each in named if each[0] not in patients)]:
         if patient not in patients:
             near = "".join(f" (nearest: {name})" for name in difflib.get_close_matches(patient, patients, 1, 0))
             findings.append(Finding("warn", ROW_WITHOUT_PATIENT, patient, row.at, f"a patient's folder{near}"))

@@ -155,9 +155,9 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], l
     by_name = {unicodedata.normalize("NFC", path.name): stem for stem, path in images.items()}
     by_name |= {stem: stem for stem in images}
     findings: list[Finding] = []
-    rows = strict_table.unique(((by_name.get(row.cells["name"], row.cells["name"]), row) for row in read), findings)
-    findings += strict_table.without_file(rows, images)
-    rows = {name: row for name, row in rows.items() if name in images}
+    named = [(by_name.get(row.cells["name"], row.cells["name"]), row) for row in read]
+    rows = strict_table.unique((each for each in named if each[0] in images), findings)
+    findings += strict_table.without_file(named, images)
     if not any("subject" in row.cells for row in rows.values()):
         expected = f"a column subject in {TABLE}; images of one person may now be in two folds"
         findings.append(Finding("warn", SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
@@ -181,9 +181,11 @@ def _spacing(name: str, row: Row, findings: list[Finding]) -> tuple[float, float
     """(row, col) in mm; None where it is not given, or with a finding where it is no number within bounds."""
     columns = [column for column in SPACINGS if column in row.cells]
     blank = [column for column in columns if not row.cells[column]]
+    numbers = [
+        strict_table.number(row, column, SPACING_RANGE_MM, name, findings) for column in columns if row.cells[column]
+    ]
     if blank:
         expected = f"mm, {SPACING_RANGE_MM[0]:g} to {SPACING_RANGE_MM[1]:g}"
         findings.append(Finding("warn", MISSING_PIXEL_SIZE, name, f'{row.at}, column "{blank[0]}": ""', expected))
         return None
-    numbers = [strict_table.number(row, column, SPACING_RANGE_MM, name, findings) for column in columns]
     return (numbers[0], numbers[-1]) if numbers and None not in numbers else None

@@ -65,7 +65,8 @@ def read(
         if rest_in_last and len(fitting) > len(columns):
             fitting[len(columns) - 1 :] = [separator.join(fitting[len(columns) - 1 :])]
         if len(fitting) != len(columns):
-            raise ValueError(f"{path}, row {line}: {len(fitting)} fields; expected {len(columns)}{HINT}")
+            hint = HINT if len(fitting) > len(columns) else ""
+            raise ValueError(f"{path}, row {line}: {len(fitting)} fields; expected {len(columns)}{hint}")
         rows.append(Row(path.name, line, dict(zip(columns, fitting))))
     if not rows:
         raise ValueError(f"{path}: no rows below the header; expected one for each image")
@@ -92,11 +93,11 @@ def unique(
     return rows
 
 
-def without_file(rows: dict[str, Row], present: Container[str]) -> list[Finding]:
+def without_file(named: Iterable[tuple[str, Row]], present: Container[str]) -> list[Finding]:
     """A warning for each row by name whose image is not there."""
     return [
         Finding("warn", ROW_WITHOUT_FILE, name, row.at, "an image of that name")
-        for name, row in rows.items()
+        for name, row in named
         if name not in present
     ]
 

@@ -50,8 +50,8 @@ def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], No
         for left in archives.rglob(".writing-*"):  # by a process that was killed
             left.unlink()
         held = [archives / file.name for file in source.files]
-        if len(held) == 1:  # whatever name a browser gave it
-            held = sorted(archives.glob("*.zip"))[:1] or held
+        if len(held) == 1 and not held[0].is_file():
+            held = [only_zip(archives) or held[0]]
         if any(url is None and not path.is_file() for url, path in zip(wanted, held)):
             say(instructions(name, source, archives))
             return False
@@ -59,6 +59,20 @@ def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], No
         fetched = {path: obtain(file, url, path, most_bytes, say) for file, url, path in triples}
         say(settle(name, target, source, fetched))
     return True
+
+
+def only_zip(archives: Path) -> Path | None:
+    """The zip of a data set of one file, whatever name a browser gave it; None where there is none.
+
+    Raises:
+        ValueError: there are several.
+    """
+    held = sorted(path for path in archives.iterdir() if path.suffix.lower() == ".zip")
+    if len(held) > 1:
+        raise ValueError(
+            f"{archives}: {[path.name for path in held]}; expected one zip, so remove those that are not it"
+        )
+    return held[0] if held else None
 
 
 def heading(source: Source, target: Path) -> str:

@@ -14,7 +14,7 @@ from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.imaging import connected_parts, geometry
 from lib.imaging.ellipse import edge_points, fill_ellipse, fit_ellipse
-from lib.study import environment
+from lib.study import parallel
 
 OTSU, BRIGHT = "Otsu's threshold, holes filled, ellipse", "what is bright, largest part"
 BRIGHT_LEVELS = np.arange(0.5, 4.1, 0.25)  # standard deviations above the mean of a volume's channel
@@ -136,7 +136,7 @@ def _dice_of(
         reference = samples.read_mask(test_set.dataset, row) == index
         return metrics.overlap(reference, predict(row), 1).dice if reference.any() else float("nan")
 
-    return pd.DataFrame({"subject": rows["subject"], "dice": environment.in_parallel(measure, range(len(rows)))})
+    return pd.DataFrame({"subject": rows["subject"], "dice": parallel.in_parallel(measure, range(len(rows)))})
 
 
 def otsu_ellipse(image: np.ndarray) -> np.ndarray:

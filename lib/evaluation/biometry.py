@@ -15,7 +15,7 @@ from lib.datasets import samples
 from lib.imaging import ellipse, head_points, mask_files, shapes
 from lib.imaging.ellipse import ends_of_ellipse, fit_head
 from lib.imaging.head_points import POINT_COLUMNS, line_lengths_mm
-from lib.study import environment, files
+from lib.study import files, parallel
 from lib.study.params import BiometryParams
 
 COLUMNS = ["case", "subject", "fold", "seed", "stage", "route", "quantity", "predicted_mm", "reference_mm", "flags"]
@@ -105,7 +105,7 @@ def find_heads(predictions: Predictions) -> pd.DataFrame:
     spacing = {name: cases.spacing_mm(row) for name, row in about.iterrows()}
     if predictions.found is None:
         subject, rows = about["subject"], predictions.tested.to_dict("records")
-        lines = environment.in_parallel(lambda row: _fit(predictions, row, spacing[row["case"]]), rows)
+        lines = parallel.in_parallel(lambda row: _fit(predictions, row, spacing[row["case"]]), rows)
         rows = [row | {"subject": subject[row["case"]], "route": "ellipse"} | line for row, line in zip(rows, lines)]
         return pd.DataFrame(rows).reindex(columns=HEAD_COLUMNS)
     ends = predictions.found[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
@@ -176,7 +176,7 @@ def references_of(predictions: Predictions) -> dict[str, dict[str, float]]:
     if predictions.test_set.points is not None:
         ends = head_points.as_arrays(predictions.test_set.points, known["case"].tolist())
         return {row["case"]: reference_of_points(row, points) for row, points in zip(rows, ends)}
-    measured = environment.in_parallel(
+    measured = parallel.in_parallel(
         lambda row: reference_mm(row, predictions.test_set.dataset, predictions.heads), rows
     )
     return dict(zip(known["case"], measured))
@@ -323,5 +323,5 @@ def _measure_masks(
         reference = samples.read_mask(predictions.test_set.dataset, about.loc[name])
         return [row for each in rows.to_dict("records") for row in measure(about.loc[name], each, reference)]
 
-    measured = environment.in_parallel(measure_case, tested.groupby("case", sort=False))
+    measured = parallel.in_parallel(measure_case, tested.groupby("case", sort=False))
     return pd.DataFrame([row for each in measured for row in each], columns=columns)

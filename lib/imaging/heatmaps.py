@@ -1,4 +1,4 @@
-"""Landmarks as heatmaps and back: targets, loss, decoding.
+"""Landmarks as heatmaps and back: targets, decoding, errors.
 
 A heatmap is a Gaussian of height 1 about a point. Per line it shows both ends of OFD (first map) or BPD (second), so
 no order of ends is needed; per point there are four maps in the order of `head_points.POINTS`, ends in canonical order.

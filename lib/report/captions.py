@@ -6,9 +6,10 @@ import pandas as pd
 from lib import statistics
 from lib.data.cases import GUESSES
 
-SETTLED = 0.002  # gain of the value that chooses, per tenth of the epochs, below which more epochs would hardly help
-GROWS = 0.3  # correlation of difference and size from which an error is said to grow with size
 FAR_BELOW = 1.5  # interquartile ranges below the lower quartile, as a box plot's whisker
+LEAST_GAP = 0.05  # of Dice: what is nearer to the lower quartile is not far below it
+FEW = 4  # cases, or heads, of which no quartiles and no correlation are said
+SURE = 1.96  # standard deviations of Fisher's z that hold 95 %
 
 
 def of_sizes(cases: pd.DataFrame) -> str:
@@ -31,33 +32,35 @@ def of_folds(folds: pd.DataFrame) -> str:
 
 def of_one_batch(losses: list[float]) -> str:
     """How far the loss on one batch fell."""
-    share = losses[-1] / losses[0]
-    return f"The loss fell from {losses[0]:.3g} to {losses[-1]:.2g}, {share:.1%} of its start, in {len(losses)} steps."
+    first, last = losses[0], losses[-1]
+    if not np.isfinite(last):
+        return f"The loss is {last} after {len(losses)} steps: it diverged."
+    way = "fell" if last < first else "rose"
+    return f"The loss {way} from {first:.3g} to {last:.2g}, {last / first:.1%} of its start, in {len(losses)} steps."
 
 
 def of_training(history: pd.DataFrame) -> str:
-    """Which epoch is kept, how far training and validation lie apart there, and whether more epochs may help.
+    """Which epoch is kept, what it reaches on validation and training cases, and when the best value last rose.
 
     Args:
         history: history.csv of a run; `selection` is negative where an error chooses.
     """
-    best = history.loc[history["selection"].idxmax()]
-    percent = "validation_error_percent" in history
-    value, training = abs(best["selection"]), abs(best["train_selection"])
-    figures = (
-        f"error {value:.2f} % of OFD on validation, {training:.2f} % on training cases"
-        if percent
-        else (f"{value:.3f} on validation, {training:.3f} on training cases")
+    kept = history[history["best"].astype(bool)].iloc[-1]
+    error = "validation_error_percent" in history
+    unit = " % of OFD" if error else ""
+    validation, training = (
+        f"{abs(kept[name]):.{2 if error else 3}f}{unit}" for name in ("selection", "train_selection")
     )
-    tenth = max(1, len(history) // 10)
-    before = history["selection"].iloc[:-tenth].max() if len(history) > tenth else -np.inf
-    gain = (history["selection"].max() - before) / (100 if percent else 1)
-    more = (
-        "the best value still rose in the last tenth of the epochs, so more epochs may help"
-        if gain > SETTLED
-        else f"the last tenth of the epochs brought no more than {SETTLED:g}, so more epochs would hardly help"
+    said = f"Epoch {kept['epoch']:.0f} of {len(history)} is kept: {validation} on validation"
+    said += f", {training} on augmented training cases"
+    if len(history) < 2:
+        return f"{said}."
+    last = (
+        "It is the last epoch: more epochs may help"
+        if kept["epoch"] == history["epoch"].max()
+        else (f"The {int(history['epoch'].max() - kept['epoch'])} epochs after it brought nothing better")
     )
-    return f"Epoch {best['epoch']:.0f} of {len(history)} is kept: {figures}; {more}."
+    return f"{said}. {last}."
 
 
 def of_dice(table: pd.DataFrame) -> str:
@@ -66,8 +69,11 @@ def of_dice(table: pd.DataFrame) -> str:
     post = table[(table["stage"] == "post") & (table["tp"] + table["fn"] > 0)]
     for name, rows in post.groupby("class", sort=False):
         dice = rows.groupby("case", sort=False)["dice"].mean()
+        if len(dice) < FEW:
+            said.append(f"{name}: {len(dice)} cases, from {dice.min():.3f} to {dice.max():.3f}.")
+            continue
         low, high = np.percentile(dice, [25, 75])
-        far = dice[dice < low - FAR_BELOW * (high - low)].sort_values()
+        far = dice[dice < low - max(FAR_BELOW * (high - low), LEAST_GAP)].sort_values()
         below = f"; far below them {_listed(far.index.tolist())}" if len(far) else "; none lies far below them"
         said.append(f"{name}: half of the {len(dice)} cases lie between {low:.3f} and {high:.3f}{below}.")
     return "  \n".join(said) or "No case shows a class."
@@ -85,41 +91,58 @@ def of_worst(ranked: pd.DataFrame) -> str:
 
 
 def of_landmarks(errors: pd.DataFrame) -> str:
-    """Median and 95th percentile of the network's errors by line (cases.csv of a landmark study's 05_evaluation)."""
+    """Median and 95th percentile of the network's errors by line, over cases, and what is in neither.
+
+    Args:
+        errors: cases.csv of a landmark study's 05_evaluation; a case's seeds are averaged.
+    """
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
     said = []
     for line, rows in errors[~errors["route"].isin(GUESSES)].groupby("line", sort=False):
-        known = rows[f"error_{unit}"].dropna()
+        known = rows.groupby("case", sort=False)[f"error_{unit}"].mean().dropna()
+        missed, found = rows["error_px"].isna(), rows["error_px"].notna()
+        left_out = [f"{int(missed.sum())} missed"] if missed.any() else []
+        without = int((found & rows[f"error_{unit}"].isna()).sum())
+        left_out += [f"{without} without a pixel size"] if without else []
+        counted = ", ".join([f"n = {len(known)}", *left_out])
         if len(known):
             middle, high = np.percentile(known, [50, 95])
             said.append(
-                f"{line.upper()}: half of the errors are below {middle:.2f} {word}, 95 % below {high:.2f} {word}."
+                f"{line.upper()}: half of the errors are below {middle:.2f}, 95 % below {high:.2f} {word} ({counted})."
             )
-    return "  \n".join(said) or "No line was found."
+        else:
+            said.append(f"{line.upper()}: no error is known ({counted}).")
+    return "  \n".join(said) or "No line was predicted."
 
 
 def of_agreement(measurements: pd.DataFrame) -> str:
-    """Bias, limits, and whether the error grows with size, by route and quantity (measurements.csv of 06_biometry)."""
+    """Bias, limits, and whether the error goes with size, by route and quantity (measurements.csv of 06_biometry)."""
     rows = measurements[(measurements["stage"] == "post") & ~measurements["route"].isin(GUESSES)]
     rows = rows.dropna(subset=["predicted_mm", "reference_mm"])
+    if rows.empty:
+        return "No head was measured against a reference."
     said = []
     for (route, quantity), one in rows.groupby(["route", "quantity"], sort=False):
-        if len(one) >= 3:
-            said.append(f"{quantity.upper()} by {route}: {_bias(one['predicted_mm'], one['reference_mm'])}.")
-    return "  \n".join(said) or "Too few heads were measured."
+        of_cases = one.groupby("case", sort=False)[["predicted_mm", "reference_mm"]].mean()
+        what = f"{quantity.upper()} by {route}"
+        if len(of_cases) < FEW:
+            said.append(f"{what}: {len(of_cases)} heads, too few for limits.")
+        else:
+            said.append(f"{what}: {_bias(of_cases['predicted_mm'], of_cases['reference_mm'])}.")
+    return "  \n".join(said)
 
 
 def _bias(predicted: pd.Series, reference: pd.Series) -> str:
+    """Mean difference with limits; a trend with size only where the 95 % interval of the correlation leaves out 0."""
     difference, middle = (predicted - reference).to_numpy(), ((predicted + reference) / 2).to_numpy()
     bias, lower, upper = statistics.limits_of_agreement(difference)
-    side = "too large" if bias > 0 else "too small"
+    side = f"{abs(bias):.2f} mm too {'large' if bias > 0 else 'small'}" if f"{abs(bias):.2f}" != "0.00" else "right"
     spread = difference.std() > 0 and middle.std() > 0
-    r = float(np.corrcoef(difference, middle)[0, 1]) if spread else 0.0
-    trend = "does not depend on size" if abs(r) < GROWS else "grows with size" if r > 0 else "falls with size"
-    limits = f"limits {lower:+.2f} to {upper:+.2f} mm".replace("-", "−")
-    return f"{abs(bias):.2f} mm {side} on average, {limits}; the difference {trend} (r = {r:.2f})".replace(
-        "r = -", "r = −"
-    )
+    r = float(np.clip(np.corrcoef(difference, middle)[0, 1], -0.999999, 0.999999)) if spread else 0.0
+    low, high = np.tanh(np.arctanh(r) + SURE / np.sqrt(len(difference) - 3) * np.array([-1, 1]))
+    trend = "grows with size" if low > 0 else "falls with size" if high < 0 else "shows no trend with size"
+    figures = f"limits {lower:+.2f} to {upper:+.2f} mm; the difference {trend} (n = {len(difference)}, r = {r:.2f})"
+    return f"{side} on average, {figures.replace('-', '−')}"
 
 
 def of_differences(compared: pd.DataFrame) -> str:
@@ -129,8 +152,9 @@ def of_differences(compared: pd.DataFrame) -> str:
         if row["n"] == 0:
             continue
         nearer = "nearer" if row["difference_mm"] < 0 else "farther off"
-        open_ = row["difference_mm_low"] <= 0 <= row["difference_mm_high"]
-        sure = "the interval holds 0: undecided" if open_ else "the interval leaves out 0"
+        low, high = row["difference_mm_low"], row["difference_mm_high"]
+        sure = "the interval holds 0: undecided" if low <= 0 <= high else "the interval leaves out 0"
+        sure = sure if np.isfinite([low, high]).all() else "no interval: one subject"
         said.append(
             f"{row['quantity'].upper()}, {row['route_a']} against {row['route_b']} of {row['study_b']}: A is "
             f"{abs(row['difference_mm']):.2f} mm {nearer} on average ({sure})."

@@ -1,14 +1,9 @@
 """What the surroundings may decide, and what they may not: where a step runs, and with how many threads."""
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 from lib.study import files
-
-Row, Result = TypeVar("Row"), TypeVar("Result")
 
 ROOT_VARIABLE = "FETAL_THESIS_ROOT"  # set by the graph for its notebooks: the project that they belong to
 THREADS_VARIABLE = "FETAL_THESIS_THREADS"  # and how many threads they compute with
@@ -84,15 +79,6 @@ def threads() -> int:
     """
     named = os.environ.get(THREADS_VARIABLE, "")
     return int(named) if named.isdecimal() and int(named) > 0 else processors()
-
-
-def in_parallel(function: Callable[[Row], Result], rows: Iterable[Row]) -> list[Result]:
-    """Results of a function over rows, in their order, from `threads()` threads; the first row's error is raised here.
-
-    It is for functions that leave Python's lock: reading, decoding, hashing, numpy.
-    """
-    with ThreadPoolExecutor(threads()) as pool:
-        return list(pool.map(function, rows))
 
 
 def use_threads() -> None:

@@ -4,7 +4,6 @@ One strict, frozen model a notebook; `Study` is their union. A key's description
 """
 
 import difflib
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -24,10 +23,6 @@ class Params(BaseModel):
     """Base of the parameter models: no coercion, no unknown key, no infinity, no change after reading."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-    def pick(self, record: type[Record]) -> Record:
-        """A dataclass of plain values, each of its fields taken from the key of that name."""
-        return record(**{field.name: getattr(self, field.name) for field in fields(record)})  # type: ignore[arg-type]
 
 
 class SharedParams(Params):

@@ -4,14 +4,14 @@ import os
 import random
 from dataclasses import dataclass
 
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # at its import it would ask the network for its newest version
+
 import albumentations
 import cv2
 import numpy as np
 
-from lib.imaging import intensity
+from lib.imaging import display
 from lib.imaging.head_points import canonical
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
 
 CLAHE_LIMIT = (1.0, 2.0)  # of contrast, drawn evenly; above 2 speckle comes to look like structure
 
@@ -174,5 +174,5 @@ def draws(
         augment(image, mask, points, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1)
     ]
     images, masks, moved = zip(*drawn)
-    shown = np.stack([intensity.displayable(each[channel], image[channel]) for each in images])
+    shown = np.stack([display.displayable(each[channel], image[channel]) for each in images])
     return shown, np.stack(masks), None if points is None else canonical(np.stack(moved))

@@ -30,7 +30,7 @@ class AugmentedCases(Dataset):
 def load(
     cases: AugmentedCases, order: np.ndarray, epoch: int, batch_size: int, workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of images (N, C, H, W) and the task's targets, loaded by so many processes; 0 for this one."""
+    """Batches of images (N, C, H, W) and the objective's targets, loaded by so many processes; 0 for this one."""
     places = [(epoch, int(row), repeat) for row, repeat in zip(order, sampling.repeats(order))]
     return iter(
         DataLoader(

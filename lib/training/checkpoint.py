@@ -52,7 +52,7 @@ def load_finished(folder: Path, made_of: dict[str, Any], say: Say) -> Run | None
 
     Args:
         folder: of the run.
-        made_of: what the run depends on, as training.made_of gives it.
+        made_of: what the run depends on, as loop.made_of gives it.
         say: gets a line for each thing that is not as it was left.
     """
     _settle(folder)

@@ -18,9 +18,9 @@ from torch import nn
 from lib import losses, models
 from lib.data.arrays import Arrays
 from lib.models import devices, inference
-from lib.study import files, locks, param_rules, provenance
+from lib.study import files, locks, param_rules, plain_values, provenance
 from lib.study.params import TrainingParams
-from lib.training import batches, checkpoint, objectives, sampling, tensorboard
+from lib.training import batches, checkpoint, history, objectives, sampling, tensorboard
 from lib.training.augmentation import Augmentation
 from lib.training.batches import AugmentedCases
 from lib.training.checkpoint import Run
@@ -70,7 +70,7 @@ def check_before(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays
     Raises:
         ValueError: a class or landmark is shown by no case, or a last batch of one image cannot be normalised.
     """
-    unshown = sampling.unshown(chosen.pick(sampling.Weighed), arrays, parts, chosen.fold)
+    unshown = sampling.unshown(plain_values.pick(chosen, sampling.Weighed), arrays, parts, chosen.fold)
     if unshown:
         raise ValueError("\n".join(unshown))
     rows, size, given = len(arrays.rows(parts["train"])), list(arrays.images.shape[2:]), network["arguments"]
@@ -110,16 +110,15 @@ def _train(
     train_rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
     weights = case_weights(chosen, arrays, train_rows)
     objective = objective_of(chosen, network, arrays)
-    steps = -(-len(train_rows) // chosen.batch_size)
-    state = begin(chosen, network, steps, objective.threshold_mode)
+    state = begin(chosen, network, -(-len(train_rows) // chosen.batch_size), objective.threshold_mode)
     machine = _machine(state)
     mark = whole | {"machine": machine}  # a state goes on only where its bytes came from
     checkpoint.resume(folder, mark, state, say)
-    cases = AugmentedCases(arrays, chosen.pick(Augmentation), chosen.seed, objective)
+    cases = AugmentedCases(arrays, plain_values.pick(chosen, Augmentation), chosen.seed, objective)
 
     with tensorboard.writer(chosen.tensorboard_every, folder / "tensorboard", len(state.history) + 1) as board:
         for epoch in range(len(state.history) + 1, chosen.epochs + 1):
-            if _is_exhausted(state.history, chosen.early_stopping_patience):
+            if history.is_exhausted(state.history, chosen.early_stopping_patience):
                 say(f"stopped early: no better epoch for {chosen.early_stopping_patience}")
                 break
             started = time.perf_counter()
@@ -133,24 +132,15 @@ def _train(
             validation_loss, validation_sums = validate(state, objective, arrays, validation_rows)
             scores = objective.scores(validation_sums)
             selection = scores.pop("selection")
-            _check_finite(epoch, {"validation loss": validation_loss, "validation value": selection})
+            history.check_finite(epoch, {"validation loss": validation_loss, "validation value": selection})
             if not by_step:
                 state.schedule.step(selection)
-            best = all(_is_better(selection, validation_loss, row, objective.blank) for row in state.history)
-            state.history.append(
-                {
-                    "epoch": epoch,
-                    "train_loss": train_loss,
-                    "train_selection": objective.scores(train_sums)["selection"],
-                    "validation_loss": validation_loss,
-                    **{f"validation_{name}": value for name, value in scores.items()},
-                    "selection": selection,
-                    "learning_rate": rate,
-                    "best": best,
-                }
-            )
-            seconds = time.perf_counter() - started
-            state.timing.append({"epoch": epoch, "seconds": seconds, "images_per_second": len(order) / train_seconds})
+            best = all(history.is_better(selection, validation_loss, row, objective.blank) for row in state.history)
+            losses_and_rate = {"train_loss": train_loss, "validation_loss": validation_loss, "learning_rate": rate}
+            train_selection = objective.scores(train_sums)["selection"]
+            state.history.append(history.row(epoch, losses_and_rate, train_selection, scores, selection, best))
+            speed = {"seconds": time.perf_counter() - started, "images_per_second": len(order) / train_seconds}
+            state.timing.append({"epoch": epoch} | speed)
             if best:
                 state.keep_weights()
             _watch(board, state, objective, arrays, validation_rows, chosen)
@@ -158,8 +148,8 @@ def _train(
             say(tensorboard.progress(state.history[-1], state.timing[-1], chosen.epochs, objective.metric))
     if max(row["selection"] for row in state.history) == objective.blank:
         say("no epoch found anything in the validation cases: that of the smallest validation loss is kept")
-    described = (network["model"], network["arguments"])
-    models.save(folder / "model.safetensors", *described, state.weights, _use(chosen, state, arrays))
+    use = _use(chosen, state, arrays)
+    models.save(folder / "model.safetensors", network["model"], network["arguments"], state.weights, use)
     about = machine | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
     return checkpoint.finish(folder, whole, state.history, state.timing, chosen.epochs, about)
 
@@ -169,22 +159,6 @@ def _machine(state: TrainingState) -> dict[str, Any]:
     threads = torch.get_num_threads() if state.device.type == "cpu" else None
     precision = str(state.precision).removeprefix("torch.")
     return {"device": state.device.type, "precision": precision, "threads": threads}
-
-
-def _check_finite(epoch: int, values: dict[str, float]) -> None:
-    for name, value in values.items():
-        if not np.isfinite(value):
-            raise ValueError(
-                f"the {name} became {value} in epoch {epoch}: training diverged; try a lower learning_rate, or "
-                "float32 as precision"
-            )
-
-
-def _is_better(selection: float, validation_loss: float, than: dict[str, Any], blank: float) -> bool:
-    """Whether an epoch is better than another; of two that found nothing at all, the one of the smaller loss."""
-    if selection == than["selection"] == blank:
-        return validation_loss < than["validation_loss"]
-    return selection > than["selection"]
 
 
 def case_weights(chosen: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:
@@ -374,12 +348,6 @@ def compare(
     inputs = inference.to_input(arrays.images[rows], state.device)
     logits = inference.forward(state.network, inputs, state.precision)
     return logits, targets.to(state.device)
-
-
-def _is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
-    """Whether the last `patience` epochs brought nothing better."""
-    best = max((row["epoch"] for row in history if row["best"]), default=0)
-    return patience is not None and len(history) - best >= patience
 
 
 def _watch(

@@ -26,7 +26,7 @@ RATE = 5.0e-3  # of Adam, with clipped gradients; four times as much makes netwo
 def batch_rows(prepared: Arrays) -> np.ndarray:
     """Array rows of a batch, evenly spread over the cases whose reference shows something: an empty one teaches little.
 
-    Of a volume the slice that shows most: a lesion of a few pixels takes longer to learn than a trial lasts.
+    Of a volume the slice that shows most: a lesion of a few pixels takes longer to learn than these steps last.
     """
     areas = np.array([np.count_nonzero(mask) for mask in prepared.masks])
     fullest = [

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from lib.data.arrays import Arrays
-from lib.imaging import intensity
+from lib.imaging import display
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -75,7 +75,7 @@ def add_pictures(
     channel = arrays.images.shape[1] // 2  # of the three MRI channels FLAIR, which people look at
     for row, there, found in zip(rows.tolist(), reference, predicted):
         image = arrays.images[row, channel]
-        drawn = overlay(intensity.displayable(image, image), there, found)
+        drawn = overlay(display.displayable(image, image), there, found)
         board.add_image(f"validation/{arrays.names[row]}_{arrays.slices[row]}", drawn, epoch, dataformats="HWC")
 
 

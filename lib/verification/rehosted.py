@@ -13,7 +13,7 @@ from lib.data.cases import Case
 from lib.data.dataset import Dataset
 from lib.data.findings import Check, Finding
 from lib.imaging import image_files
-from lib.study import environment, files, provenance, steps
+from lib.study import files, parallel, provenance, steps
 from lib.verification import image_hash
 
 FARTHEST = 4  # bits of a perceptual hash; on HC18 no two examinations are nearer than 8
@@ -81,7 +81,7 @@ def _hashes_of(name: str, folder: Path) -> pd.DataFrame:
     else:
         dataset = datasets.DATASETS[name]
         found, _ = dataset.find_cases(folder, dataset.groups)
-        rows = environment.in_parallel(lambda case: _hash_row(name, case), found)
+        rows = parallel.in_parallel(lambda case: _hash_row(name, case), found)
         table = pd.DataFrame([row for row in rows if row], columns=KNOWN_COLUMNS)
         files.write_csv(path, table)
     return table

@@ -15,7 +15,7 @@ from lib.data.findings import SUBJECTS_UNKNOWN, Check, Finding, to_table
 from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
-from lib.study import environment
+from lib.study import parallel
 from lib.verification import case_checks, landmark_audit, overview, rehosted
 
 EXCLUDED = Check("excluded")
@@ -76,7 +76,7 @@ def check_dataset(
     found, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, found, findings, folder)
     kept = [case for case in found if case.name not in exclude]
-    looks = environment.in_parallel(lambda case: case_checks.look(case, dataset), kept)
+    looks = parallel.in_parallel(lambda case: case_checks.look(case, dataset), kept)
     seen = {case.name: look for case, look in zip(kept, looks)}
     findings += [finding for each in seen.values() for finding in each.findings]
     usable = [case for case in kept if "height" in seen[case.name].row]
@@ -148,7 +148,7 @@ def audit_landmarks(
         region = dataset.read_mask(cases.split_paths(row["mask"])) > 0
         return ellipse.reference_ellipse(region, cases.spacing_mm(row))
 
-    ellipses = dict(zip(table["case"], environment.in_parallel(outline, table.to_dict("records"))))
+    ellipses = dict(zip(table["case"], parallel.in_parallel(outline, table.to_dict("records"))))
     audited, found = landmark_audit.audit(marks, table, ellipses)
     if audited.empty:
         raise ValueError(f"{name}: no case has landmarks:\n{to_table(findings + found).to_string()}")

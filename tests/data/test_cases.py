@@ -7,7 +7,6 @@ import pytest
 from lib.data import cases, findings
 from lib.data.cases import Case
 from lib.data.findings import Check, Finding
-from lib.imaging import head_points
 from lib.study import files
 
 # The manifest
@@ -134,21 +133,6 @@ def test_the_distance_of_slices_stands_in_the_manifest_where_it_is_known(tmp_pat
     assert table.loc[0, columns].tolist() == [4.5, 0.5, 0.6]
     assert table.loc[1, columns].isna().all()
     assert table.columns.tolist() == cases.CASE_COLUMNS
-
-
-def test_landmarks_come_back_from_disk_to_the_last_digit(tmp_path):
-    places = np.random.default_rng(0).uniform(0, 500, (2, 8))
-    written = pd.DataFrame(places, columns=head_points.POINT_COLUMNS)
-    written.insert(0, "case", ["007_HC", "8"])
-    files.write_csv(tmp_path / "points.csv", written)
-    pd.testing.assert_frame_equal(cases.read_points(tmp_path / "points.csv"), written, check_exact=True)
-
-
-def test_a_table_of_landmarks_without_one_of_them_is_refused(tmp_path):
-    table = pd.DataFrame(columns=["case", *head_points.POINT_COLUMNS[:-1]])
-    files.write_csv(tmp_path / "points.csv", table)
-    with pytest.raises(ValueError, match=r"points\.csv: columns \['bpd_2_col'\] are missing"):
-        cases.read_points(tmp_path / "points.csv")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_rows_are_counted_as_lines_of_the_file(tmp_path, content, line):
         ("name,mm,a,a\na,1,1,1\n", r"columns \['a'\] stand twice"),
         ("name,mm\n\n", "no rows below the header; expected one for each image"),
         ("name,mm\n\na,0,1\n", r"row 3: 3 fields; expected 2 \(a decimal point\?\)"),
-        ("name,mm\na,1\nb\n", r"row 3: 1 fields; expected 2 \(a decimal point\?\)"),
+        ("name,mm\na,1\nb\n", r"row 3: 1 fields; expected 2$"),
     ],
 )
 def test_what_is_no_such_table_is_refused_by_name(tmp_path, content, said):
@@ -147,7 +147,7 @@ def test_of_rows_of_one_name_the_first_is_kept_and_every_other_one_stops():
 
 
 def test_a_row_without_a_file_and_a_file_without_a_row_warn():
-    (found,) = strict_table.without_file({"a": row_of(), "b": row_of(line=3)}, {"a"})
+    (found,) = strict_table.without_file([("a", row_of()), ("b", row_of(line=3))], {"a"})
     assert (found.severity, found.check.name, found.case) == ("warn", "row without a file", "b")
     assert found.found == "sizes.csv, row 3"
     found = strict_table.no_row("c", "sizes.csv")

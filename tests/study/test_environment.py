@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -63,26 +62,6 @@ def test_the_graph_s_number_of_threads_holds_whatever_openmp_is_told():
 def test_by_hand_all_processors_of_the_process_are_used_and_no_other():
     one = "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
     assert numbers(one) == [1, 1, 1]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_rows_are_worked_on_by_so_many_threads_and_results_come_in_their_order(monkeypatch, count):
-    monkeypatch.setenv(environment.THREADS_VARIABLE, str(count))
-    together, workers = threading.Barrier(count, timeout=60), set()  # passed only by so many at a time
-
-    def square(row):
-        together.wait()
-        workers.add(threading.get_ident())
-        return row * row
-
-    assert environment.in_parallel(square, (row for row in range(12))) == [row * row for row in range(12)]
-    assert len(workers) == count
-    assert threading.get_ident() not in workers
-
-
-def test_the_error_of_the_first_row_that_fails_is_raised_here():
-    with pytest.raises(ValueError, match="could not convert string to float: 'x'"):
-        environment.in_parallel(float, ["1", "x", "2", "y"])
 
 
 @pytest.mark.parametrize("word", ["", "0", "-1", "many", "1.5"])

@@ -1,6 +1,5 @@
 import itertools
 import re
-from dataclasses import make_dataclass
 
 import pytest
 import yaml
@@ -481,8 +480,3 @@ def test_a_file_that_is_not_utf_8_is_refused_by_name(tmp_path):
     path.write_bytes("title: Größe".encode("latin-1"))
     with pytest.raises(ValueError, match=r"tiny\.yaml: cannot be read as YAML"):
         params.read_study(path)
-
-
-def test_a_record_of_plain_values_is_filled_from_the_keys_that_its_fields_are_named_after():
-    picked = builders.training_params(seed=3).pick(make_dataclass("Drawn", [("seed", int), ("batch_size", int)]))
-    assert (picked.seed, picked.batch_size) == (3, 4)

@@ -1,9 +1,13 @@
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from lib.imaging.head_points import canonical
+from lib.study import files
 from lib.training import augmentation
 from tests import builders, builders_tasks
 from tests.builders import LIVELY, MOVING, STILL
@@ -377,3 +381,12 @@ def test_points_to_look_at_come_with_each_draw_in_canonical_order():
     assert np.array_equal(points[0], arrays.points[0][[1, 0, 3, 2]])
     assert np.array_equal(points, canonical(points))
     assert not np.allclose(points[1], points[0], atol=0.5)
+
+
+def test_importing_it_asks_no_network_for_a_newer_version():
+    code = (
+        "from lib.training import augmentation; from albumentations import check_version; print(check_version.opener)"
+    )
+    own = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
+    done = subprocess.run([sys.executable, "-c", code], env=own, cwd=files.ROOT, capture_output=True, text=True)
+    assert done.stdout == "None\n", done.stderr

@@ -1,6 +1,7 @@
 import numpy as np
 import torch
 
+from lib.study import plain_values
 from lib.training import batches, loop
 from lib.training.augmentation import Augmentation
 from tests import builders, builders_tasks
@@ -10,7 +11,7 @@ from tests.builders import LIVELY, MOVING, NETWORK, training_params
 def cases_of(arrays, network=NETWORK, **keys):
     chosen = training_params(**keys)
     task = loop.objective_of(chosen, network, arrays)
-    return batches.AugmentedCases(arrays, chosen.pick(Augmentation), 0, task)
+    return batches.AugmentedCases(arrays, plain_values.pick(chosen, Augmentation), 0, task)
 
 
 def test_batches_are_the_same_for_0_1_and_2_loader_processes():

@@ -155,7 +155,7 @@ def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
 
 @styled
 def confusion(shares: pd.DataFrame, classes: list[str]) -> Figure:
-    """Where the pixels of each reference class go, in percent of its row; `shares` as tables.confusion gives it."""
+    """Where the pixels of each reference class go, in percent of its row; `shares` as dice.confusion gives it."""
     values = shares.set_index("reference").loc[classes, [f"{name}_percent" for name in classes]].to_numpy(float)
     figure, ((axes,),) = panels(28 + 12 * len(classes))
     axes.imshow(np.nan_to_num(values), cmap="cividis", vmin=0, vmax=100, aspect="auto")

@@ -1,0 +1,65 @@
+"""What a notebook reads of the steps before it: which file of which step, and the set that a study is judged on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lib.data import arrays
+from lib.data.arrays import Arrays
+from lib.data.cases import CASE_COLUMNS
+from lib.data.dataset import Dataset
+from lib.data.evaluation_set import EvaluationSet
+from lib.data.splits import FOLD_COLUMNS
+from lib.imaging.head_points import POINT_COLUMNS
+from lib.study import files
+
+FILES = {  # files that later notebooks read: by which step, with which columns at least
+    "cases.csv": ("01_data_verification", CASE_COLUMNS),
+    "folds.csv": ("01_data_verification", FOLD_COLUMNS),
+    "points.csv": ("01_data_verification", ["case", *POINT_COLUMNS]),
+    "lost.csv": ("02_preprocessing", ["case", "in_dropped_slices", "outside_crop"]),
+    "model.json": ("03_model", []),
+}
+FolderOf = Callable[[str], Path]  # of a step by its name; raises ValueError where it has not run to its end
+
+
+def read(name: str, folder_of: FolderOf) -> Any:
+    """A file of an earlier step: a table, or the content of a JSON file.
+
+    Args:
+        name: of FILES.
+        folder_of: gives a step's folder.
+
+    Raises:
+        ValueError: that step has not run to its end, or a column is missing.
+    """
+    step, columns = FILES[name]
+    path = folder_of(step) / name
+    return files.read_json(path) if path.suffix == ".json" else files.read_csv(path, columns)
+
+
+def read_arrays(folder_of: FolderOf) -> Arrays:
+    """The preprocessed cases; errors as of `arrays.read_arrays`."""
+    return arrays.read_arrays(folder_of("02_preprocessing"))
+
+
+def evaluation_set(folder_of: FolderOf, dataset: Dataset, learns_points: bool, writes_to: Path | None) -> EvaluationSet:
+    """The cases that a study is judged on.
+
+    Args:
+        folder_of: gives a step's folder.
+        dataset: reads images and reference masks.
+        learns_points: whether landmarks are learnt.
+        writes_to: folder of a 05_evaluation that is running; None where it has run, and nothing is predicted.
+
+    Raises:
+        ValueError: a step that it is read from has not run to its end.
+    """
+    return EvaluationSet(
+        cases=read("cases.csv", folder_of),
+        folds=read("folds.csv", folder_of),
+        arrays=read_arrays(folder_of) if writes_to else None,
+        dataset=dataset,
+        folder=writes_to or folder_of("05_evaluation"),
+        points=read("points.csv", folder_of) if learns_points else None,
+    )
