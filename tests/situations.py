@@ -314,7 +314,7 @@ def no_locks(whole: Path, folder: Path) -> Outcome:
 
 
 def closed_pipe(whole: Path, folder: Path) -> Outcome:
-    command = f"set -o pipefail; {sys.executable} -m lib imports | head -n 1 | wc -l"
+    command = f"set -o pipefail; {sys.executable} -m lib why tiny | head -n 1 | wc -l"
     lines, status = run(["bash", "-c", command], whole)
     return seen(lines, status, (lines, status) == (["1"], 0))
 

@@ -123,8 +123,10 @@ def test_a_changed_evaluation_key_reruns_evaluation_biometry_and_report_only(pro
 
 @pytest.mark.study
 def test_a_comment_or_a_docstring_in_lib_reruns_nothing(project):
-    replace_in(project / "lib" / "files.py", '"""The parameter file of a study."""', '"""Where a study is said."""')
-    with (project / "lib" / "evaluation.py").open("a", encoding="utf-8") as file:
+    replace_in(
+        project / "lib" / "study" / "files.py", '"""The parameter file of a study."""', '"""Where a study is said."""'
+    )
+    with (project / "lib" / "evaluation" / "segmentation.py").open("a", encoding="utf-8") as file:
         file.write("\n\n# a remark\n")
     assert why(project) == {}
     assert rerun(project) == set()
@@ -132,8 +134,8 @@ def test_a_comment_or_a_docstring_in_lib_reruns_nothing(project):
 
 @pytest.mark.study
 def test_a_changed_figure_draws_training_again_but_does_not_train_again(project):
-    replace_in(project / "lib" / "figures" / "style.py", '"lines.linewidth": 1.2', '"lines.linewidth": 1.9')
-    assert "code lib.figures.style changed" in why(project)[RUN]
+    replace_in(project / "lib" / "report" / "figures" / "style.py", '"lines.linewidth": 1.2', '"lines.linewidth": 1.9')
+    assert "code lib.report.figures.style changed" in why(project)[RUN]
     run, before = report_folder(project) / RUN, times(project)
     drawn = (run / "figures" / "curves.svg").read_bytes()
     notebook = ["notebooks/04_training.ipynb", str(run / "notebook.ipynb"), "-f", "params/tiny.yaml"]
@@ -142,7 +144,7 @@ def test_a_changed_figure_draws_training_again_but_does_not_train_again(project)
     assert (run / "figures" / "curves.svg").read_bytes() != drawn
     for name in ("model.safetensors", "run.json", "history.csv"):
         assert times(project)[f"{RUN}/{name}"] == before[f"{RUN}/{name}"]
-    assert "code lib.figures.style changed" not in why(project)[RUN]
+    assert "code lib.report.figures.style changed" not in why(project)[RUN]
 
 
 @pytest.mark.study
@@ -155,7 +157,7 @@ def test_a_record_written_again_with_the_same_outputs_reruns_nothing(project):
 
 @pytest.mark.study
 def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_is_tried_again(project):
-    replace_in(project / "notebooks" / "04_training.ipynb", "p.finish()", "raise RuntimeError('planted')")
+    replace_in(project / "notebooks" / "04_training.ipynb", "page.finish()", "raise RuntimeError('planted')")
     executed = report_folder(project) / RUN / "notebook.ipynb"
     for _ in range(2):
         before = executed.stat().st_mtime_ns
