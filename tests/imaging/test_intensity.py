@@ -138,11 +138,6 @@ def test_the_background_typed_out():
 # To look at
 
 
-def test_a_constant_channel_is_black():
-    flat = np.full((4, 4), 0.7, np.float32)
-    assert not intensity.displayable(flat, flat).any()
-
-
 # Bad input
 
 
