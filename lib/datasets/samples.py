@@ -63,33 +63,15 @@ def spread(table: pd.DataFrame, count: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Overlay:
-    """One predicted mask over its image.
-
-    Attributes:
-        name: of the case.
-        image, reference, predicted: (H, W) uint8.
-        spacing_mm: (row, col), None where it is not known.
-        note: beside the name, such as "Dice 0.971".
-    """
-
-    name: str
-    image: np.ndarray
-    reference: np.ndarray
-    predicted: np.ndarray
-    spacing_mm: tuple[float, float] | None
-    note: str
-
-
-@dataclass(frozen=True)
-class LandmarkOverlay:
-    """Predicted landmarks over their image.
+    """One prediction over its image: a mask, or landmarks.
 
     Attributes:
         name: of the case.
         image: (H, W) uint8.
-        reference, predicted: (4, 2) of (row, col), the ends of OFD and of BPD; NaN for an end that was missed.
+        reference, predicted: (H, W) uint8 class indices; or (4, 2) of (row, col), the ends of OFD and of BPD, NaN for
+            an end that was missed.
         spacing_mm: (row, col), None where it is not known.
-        note: beside the name, such as "OFD 0.52 mm".
+        note: beside the name, such as "Dice 0.971" or "OFD 0.52 mm".
     """
 
     name: str

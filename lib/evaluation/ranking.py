@@ -61,9 +61,7 @@ def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int
     return sorted(map(tuple, expected.values)) == sorted(map(tuple, measured.values))
 
 
-def overlays(
-    test_set: EvaluationSet, rows: pd.DataFrame, found: pd.DataFrame | None = None
-) -> list[samples.Overlay] | list[samples.LandmarkOverlay]:
+def overlays(test_set: EvaluationSet, rows: pd.DataFrame, found: pd.DataFrame | None = None) -> list[samples.Overlay]:
     """Pictures of some ranked rows: image, reference, prediction, and the row's score or errors in words.
 
     Args:
@@ -73,14 +71,13 @@ def overlays(
     """
     shown = samples.load(test_set.dataset, test_set.cases, rows["case"].tolist())
     if found is None:
-        kind, reference, predicted = samples.Overlay, shown.masks, _masks(test_set, rows, shown.slices)
+        reference, predicted = shown.masks, _masks(test_set, rows, shown.slices)
         notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
     else:
-        kind, predicted = samples.LandmarkOverlay, _ends(rows, found)
-        reference = as_arrays(test_set.points, shown.names)
+        reference, predicted = as_arrays(test_set.points, shown.names), _ends(rows, found)
         notes = [_errors(row, size is not None) for row, size in zip(rows.to_dict("records"), shown.spacings_mm)]
     each = zip(shown.names, shown.images, reference, predicted, shown.spacings_mm, notes)
-    return [kind(*values) for values in each]
+    return [samples.Overlay(*values) for values in each]
 
 
 def _masks(test_set: EvaluationSet, rows: pd.DataFrame, slices: list[int]) -> list[np.ndarray]:

@@ -29,28 +29,27 @@ def is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
 
 def row(
     epoch: int,
-    losses_and_rate: dict[str, float],
-    train_selection: float,
-    scores: dict[str, float],
-    selection: float,
+    learning_rate: float,
+    train: tuple[float, dict[str, float]],
+    validation: tuple[float, dict[str, float]],
     best: bool,
 ) -> dict[str, Any]:
     """One epoch of history.csv.
 
     Args:
         epoch: from 1.
-        losses_and_rate: train_loss, validation_loss, learning_rate.
-        train_selection, selection: the value that chooses, of training and validation cases.
-        scores: of validation cases.
+        learning_rate: of its first step.
+        train, validation: mean loss, and the objective's scores, "selection" among them.
         best: whether it is the best epoch so far.
     """
+    (train_loss, train_scores), (validation_loss, scores) = train, validation
     return {
         "epoch": epoch,
-        "train_loss": losses_and_rate["train_loss"],
-        "train_selection": train_selection,
-        "validation_loss": losses_and_rate["validation_loss"],
-        **{f"validation_{name}": value for name, value in scores.items()},
-        "selection": selection,
-        "learning_rate": losses_and_rate["learning_rate"],
+        "train_loss": train_loss,
+        "train_selection": train_scores["selection"],
+        "validation_loss": validation_loss,
+        **{f"validation_{name}": value for name, value in scores.items() if name != "selection"},
+        "selection": scores["selection"],
+        "learning_rate": learning_rate,
         "best": best,
     }

@@ -131,14 +131,13 @@ def _train(
 
             validation_loss, validation_sums = validate(state, objective, arrays, validation_rows)
             scores = objective.scores(validation_sums)
-            selection = scores.pop("selection")
+            selection = scores["selection"]
             history.check_finite(epoch, {"validation loss": validation_loss, "validation value": selection})
             if not by_step:
                 state.schedule.step(selection)
             best = all(history.is_better(selection, validation_loss, row, objective.blank) for row in state.history)
-            losses_and_rate = {"train_loss": train_loss, "validation_loss": validation_loss, "learning_rate": rate}
-            train_selection = objective.scores(train_sums)["selection"]
-            state.history.append(history.row(epoch, losses_and_rate, train_selection, scores, selection, best))
+            train = train_loss, objective.scores(train_sums)
+            state.history.append(history.row(epoch, rate, train, (validation_loss, scores), best))
             speed = {"seconds": time.perf_counter() - started, "images_per_second": len(order) / train_seconds}
             state.timing.append({"epoch": epoch} | speed)
             if best:

@@ -288,9 +288,9 @@ def test_augmented_landmarks_are_drawn_on_their_own_image(image: np.ndarray, mas
         assert np.array_equal(np.concatenate(ends), drawn)
 
 
-def overlay(predicted: list[list[float]], image: np.ndarray) -> samples.LandmarkOverlay:
+def overlay(predicted: list[list[float]], image: np.ndarray) -> samples.Overlay:
     reference = np.array([[10.0, 5], [30, 50], [8, 30], [33, 25]])
-    return samples.LandmarkOverlay("a", image, reference, np.array(predicted), (0.2, 0.2), "OFD 1.00 mm, BPD missed")
+    return samples.Overlay("a", image, reference, np.array(predicted), (0.2, 0.2), "OFD 1.00 mm, BPD missed")
 
 
 def test_lines_of_landmarks_run_from_end_to_end_the_reference_below(image: np.ndarray) -> None:

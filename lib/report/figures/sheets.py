@@ -1,10 +1,12 @@
 """Sheets of images: what a case looks like, and what was made of it."""
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.datasets.samples import LandmarkOverlay, Overlay, Samples
+from lib.datasets.samples import Overlay, Samples
 from lib.report.figures.style import (
     PREDICTED,
     REFERENCE,
@@ -67,19 +69,28 @@ def draw_lines(axes: Axes, points: np.ndarray, colour: str) -> None:
         axes.plot(first[1], first[0], marker="o", markersize=2.5, color=colour)
 
 
-@styled
-def overlays(items: list[Overlay], classes: list[str]) -> Figure:
-    """Up to 12 cases with predicted (red) over reference (green) contours of every class."""
+def overlay_sheet(items: list[Overlay], draw: Callable[[Axes, Overlay], None]) -> Figure:
+    """Up to 12 cases with what `draw` puts over each image: predicted red, reference green."""
     if len(items) > 12:
         raise ValueError(f"{len(items)} overlays; a sheet holds at most 12")
     figure, axes = sheet([item.image.shape for item in items])
     for each, item in zip(axes, items):
         draw_image(each, item.image, f"{item.name}\n{item.note}", item.spacing_mm)
-        for index in range(1, len(classes)):
-            draw_contour(each, item.reference == index, REFERENCE, 1.2)
-            draw_contour(each, item.predicted == index, PREDICTED, 0.7)
+        draw(each, item)
     add_legend(figure, {"reference": REFERENCE, "predicted": PREDICTED})
     return figure
+
+
+@styled
+def overlays(items: list[Overlay], classes: list[str]) -> Figure:
+    """Up to 12 cases with predicted (red) over reference (green) contours of every class."""
+
+    def draw(axes: Axes, item: Overlay) -> None:
+        for index in range(1, len(classes)):
+            draw_contour(axes, item.reference == index, REFERENCE, 1.2)
+            draw_contour(axes, item.predicted == index, PREDICTED, 0.7)
+
+    return overlay_sheet(items, draw)
 
 
 @styled
@@ -97,21 +108,18 @@ def probability(image: np.ndarray, probability: np.ndarray, name: str) -> Figure
 
 
 @styled
-def landmark_overlays(items: list[LandmarkOverlay]) -> Figure:
+def landmark_overlays(items: list[Overlay]) -> Figure:
     """Up to 12 cases with predicted (red) over reference (green) lines from end to end, BPD dashed."""
-    if len(items) > 12:
-        raise ValueError(f"{len(items)} overlays; a sheet holds at most 12")
-    figure, axes = sheet([item.image.shape for item in items])
-    for each, item in zip(axes, items):
-        draw_image(each, item.image, f"{item.name}\n{item.note}", item.spacing_mm)
-        frame = {"xlim": each.get_xlim(), "ylim": each.get_ylim()}
+
+    def draw(axes: Axes, item: Overlay) -> None:
+        frame = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
         for points, colour, width in ((item.reference, REFERENCE, 1.2), (item.predicted, PREDICTED, 0.7)):
             style = {"color": colour, "linewidth": width, "marker": "o", "markersize": 2 * width}
             for ends, line in ((points[:2], "-"), (points[2:], "--")):
-                each.plot(ends[:, 1], ends[:, 0], linestyle=line, **style)
-        each.set(**frame)  # an end beyond the frame must not make the picture smaller
-    add_legend(figure, {"reference": REFERENCE, "predicted": PREDICTED})
-    return figure
+                axes.plot(ends[:, 1], ends[:, 0], linestyle=line, **style)
+        axes.set(**frame)  # an end beyond the frame must not make the picture smaller
+
+    return overlay_sheet(items, draw)
 
 
 @styled
