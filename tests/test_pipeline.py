@@ -401,11 +401,15 @@ def test_a_link_to_data_that_are_gone_is_not_followed_elsewhere(raw_root):
         pipeline.link_data("hc18", second)
 
 
-def test_an_absent_data_folder_is_refused_with_status_2(bare_project, tmp_path):
+@pytest.mark.parametrize(
+    ("study", "option", "variable"),
+    [("hc18_quick", "--data", "DATA"), ("hc18_landmarks_quick", "--landmarks", "LANDMARKS")],
+)
+def test_an_absent_folder_is_refused_under_its_own_name_with_status_2(bare_project, tmp_path, study, option, variable):
     absent = tmp_path / "nowhere"
     project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
-    done = python(project, "-m", "lib", "study", "hc18_quick", "--data", str(absent))
-    assert (done.returncode, done.stderr.strip()) == (2, f"DATA={absent}: no such folder")
+    done = python(project, "-m", "lib", "study", study, option, str(absent))
+    assert (done.returncode, done.stderr.strip()) == (2, f"{variable}={absent}: no such folder")
     assert not (project / "data").exists()
 
 
@@ -486,14 +490,6 @@ def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_before_any_w
         files.write_json(record, {"outputs": {}})
     assert pipeline.run(study_named("hc18_ellipse_quick"), 2, None) == 0
     assert ran == ["hc18_ellipse_quick"]
-
-
-def test_an_absent_folder_of_landmarks_is_refused_under_its_own_name_with_status_2(bare_project, tmp_path):
-    absent = tmp_path / "nowhere"
-    project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
-    done = python(project, "-m", "lib", "study", "hc18_landmarks_quick", "--landmarks", str(absent))
-    assert (done.returncode, done.stderr.strip()) == (2, f"LANDMARKS={absent}: no such folder")
-    assert not (project / "data").exists()
 
 
 # --- Windows
