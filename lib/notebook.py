@@ -83,7 +83,7 @@ class Page:
             ValueError: a step that it is read from has not run to its end.
         """
         writes_to = self.folder if self.step.name == "05_evaluation" else None
-        return earlier.evaluation_set(self.of, self.dataset, self.study.landmarks != "none", writes_to)
+        return earlier.evaluation_set(self.of, self.dataset, self.study.learns_landmarks, writes_to)
 
     def of(self, name: str, run: tuple[int, int] | None = None) -> Path:
         """Folder of another step of this study.

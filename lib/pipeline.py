@@ -97,7 +97,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
                 link_data(name, source)
         datasets.of(study)
         datasets.prepare(study.dataset)
-        if study.landmarks != "none":
+        if study.learns_landmarks:
             datasets.landmarks_folder(study.dataset)
         steps.compared_digests(study)  # now, not after hours of training
         return _run_locked(study, folder, cores)

@@ -48,6 +48,11 @@ class SharedParams(Params):
         description="of training: auto (what is fast on the device), float32, bfloat16 or float16 (CUDA only)"
     )
 
+    @property
+    def learns_landmarks(self) -> bool:
+        """The study's kind: heatmaps of end points, not class regions."""
+        return self.landmarks != "none"
+
 
 class VerificationParams(SharedParams):
     """Keys of 01_data_verification."""

@@ -59,7 +59,7 @@ def study_steps(study: params.Study) -> list[Step]:
 
 def notebook_file(step_name: str, study: params.Study) -> Path:
     """The notebook that a step executes; points are evaluated by another than regions."""
-    is_points = step_name == "05_evaluation" and study.landmarks != "none"
+    is_points = step_name == "05_evaluation" and study.learns_landmarks
     return files.ROOT / "notebooks" / f"{step_name}{OF_LANDMARKS if is_points else ''}.ipynb"
 
 
