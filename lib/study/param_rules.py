@@ -1,6 +1,6 @@
 """What keys of a study file must be to each other: pure data, read by `lib.study.params`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 RESNET_DEPTH = 5  # how often an encoder of resnet_unet halves the image
 
@@ -19,104 +19,85 @@ def nearest_multiple(value: int, of: int) -> int:
     return max(1, round(value / of)) * of
 
 
-# Rules between keys: (keys that must be sound, key that is blamed, holds, what is allowed).
-RULES: list[tuple[tuple[str, ...], str, Callable[..., bool], str | Callable[..., str]]] = [
-    (("classes",), "classes", lambda c: c[0] == "background", "the first class is background"),
-    (("classes",), "classes", lambda c: len(set(c)) == len(c), "no class twice"),
+def _are_distinct(values: Sequence) -> bool:
+    return len(set(values)) == len(values)
+
+
+def _increase(limits: list[float]) -> bool:
+    return limits[0] < limits[1]
+
+
+def _is_odd(side_px: int) -> bool:
+    return side_px % 2 == 1
+
+
+def _weigh_classes(weights: list[float], classes: list[str]) -> bool:
+    return len(weights) == len(classes) and sum(weights) > 0
+
+
+def _are_foreground(names: list[str], classes: list[str]) -> bool:
+    return set(names) <= set(classes[1:])
+
+
+def _colour_classes(palette: list[list[int]], classes: list[str]) -> bool:
+    each = [tuple(colour) for colour in palette]
+    return not each or (len(each) == len(classes) and all(len(c) == 3 for c in each) and _are_distinct(each))
+
+
+def _fits_model(depth: int, model: str) -> bool:
+    return depth == RESNET_DEPTH if model == "resnet_unet" else depth <= 5 or not model.startswith("segnet")
+
+
+# (keys that must be sound, of which the first is blamed; whether they hold; what is allowed).
+RULES: list[tuple[tuple[str, ...], Callable[..., bool], str | Callable[..., str]]] = [
+    (("classes",), lambda classes: classes[0] == "background", "the first class is background"),
+    (("classes",), _are_distinct, "no class twice"),
     (
         ("image_size", "depth"),
-        "image_size",
         lambda size, depth: all(side % 2**depth == 0 for side in size),
         lambda size, depth: f"multiples of {2**depth}; nearest: {[nearest_multiple(s, 2**depth) for s in size]}",
     ),
-    (
-        ("palette", "classes"),
-        "palette",
-        lambda p, c: not p or (len(p) == len(c) and all(len(x) == 3 for x in p) and len({*map(tuple, p)}) == len(p)),
-        "[], or three numbers for each class, no colour twice",
-    ),
-    (("groups",), "groups", lambda g: len(set(g)) == len(g), "no group twice"),
-    (
-        ("model", "depth"),
-        "depth",
-        lambda model, depth: {
-            "resnet_unet": depth == RESNET_DEPTH,
-            "segnet": depth <= 5,
-            "segnet_skips": depth <= 5,
-        }.get(model, True),
-        "5 with resnet_unet, at most 5 with segnet and segnet_skips",
-    ),
+    (("palette", "classes"), _colour_classes, "[], or three numbers for each class, no colour twice"),
+    (("groups",), _are_distinct, "no group twice"),
+    (("depth", "model"), _fits_model, "5 with resnet_unet, at most 5 with segnet and segnet_skips"),
     (
         ("batch_size", "image_size", "depth", "model", "normalisation"),
-        "batch_size",
-        lambda batch, size, depth, model, normalisation: (
-            batch > 1 or not ends_in_one_pixel(size, depth, model, normalisation)
-        ),
+        lambda batch_size, *network: batch_size > 1 or not ends_in_one_pixel(*network),
         "at least 2 where image_size / 2**depth is one pixel: batch normalisation has one value to go by",
     ),
-    (("dice_class_weights", "classes"), "dice_class_weights", lambda w, c: len(w) == len(c), "one for each class"),
-    (
-        ("cross_entropy_class_weights", "classes"),
-        "cross_entropy_class_weights",
-        lambda w, c: len(w) == len(c) and sum(w) > 0,
-        "one for each class, not all 0",
-    ),
+    (("dice_class_weights", "classes"), lambda weights, c: len(weights) == len(c), "one for each class"),
+    (("cross_entropy_class_weights", "classes"), _weigh_classes, "one for each class, not all 0"),
     (
         ("dice_class_weights", "dice_weight"),
-        "dice_class_weights",
-        lambda w, dice_weight: dice_weight == 0 or sum(w) > 0,
+        lambda weights, dice_weight: dice_weight == 0 or sum(weights) > 0,
         "not all 0 where dice_weight is above 0",
     ),
+    (("selection_class_weights", "classes"), _weigh_classes, "one for each class, not all 0"),
     (
-        ("selection_class_weights", "classes"),
-        "selection_class_weights",
-        lambda w, c: len(w) == len(c) and sum(w) > 0,
-        "one for each class, not all 0",
-    ),
-    (
-        ("cross_entropy_weight", "focal_weight", "dice_weight"),
-        "dice_weight",
-        lambda a, b, c: a + b + c > 0,
+        ("dice_weight", "cross_entropy_weight", "focal_weight"),
+        lambda *weights: sum(weights) > 0,
         "cross_entropy_weight, focal_weight and dice_weight not all 0",
     ),
-    (
-        ("oversample_classes", "classes"),
-        "oversample_classes",
-        lambda names, c: set(names) <= set(c[1:]),
-        "classes other than background",
-    ),
-    (
-        ("head_classes", "classes"),
-        "head_classes",
-        lambda names, c: set(names) <= set(c[1:]),
-        "classes other than background",
-    ),
+    (("oversample_classes", "classes"), _are_foreground, "classes other than background"),
+    (("head_classes", "classes"), _are_foreground, "classes other than background"),
     (
         ("folds", "fold_count"),
-        "folds",
-        lambda f, n: max(f) < n and len(set(f)) == len(f),
+        lambda folds, count: max(folds) < count and _are_distinct(folds),
         "0 to fold_count - 1, once each",
     ),
-    (("seeds",), "seeds", lambda s: len(set(s)) == len(s), "no seed twice"),
+    (("seeds",), _are_distinct, "no seed twice"),
     (
         ("threshold_candidates", "classes"),
-        "threshold_candidates",
-        lambda t, c: bool(t) == (len(c) == 2),
+        lambda candidates, classes: bool(candidates) == (len(classes) == 2),
         "at least one with two classes, [] with more (the most probable class wins)",
     ),
-    (("hc_range_mm",), "hc_range_mm", lambda r: r[0] < r[1], "least before largest"),
-    (("closing_pixels",), "closing_pixels", lambda side: side % 2 == 1, "odd: an even kernel has no middle"),
-    (("dilation_pixels",), "dilation_pixels", lambda side: side % 2 == 1, "odd: an even kernel has no middle"),
-    (
-        ("intensity_percentiles",),
-        "intensity_percentiles",
-        lambda p: p[0] < p[1],
-        "lower before upper",
-    ),
+    (("hc_range_mm",), _increase, "least before largest"),
+    (("closing_pixels",), _is_odd, "odd: an even kernel has no middle"),
+    (("dilation_pixels",), _is_odd, "odd: an even kernel has no middle"),
+    (("intensity_percentiles",), _increase, "lower before upper"),
     (
         ("compare_with", "study"),
-        "compare_with",
-        lambda names, study: study not in names and len(set(names)) == len(names),
+        lambda names, study: study not in names and _are_distinct(names),
         "other studies, once each",
     ),
 ]
