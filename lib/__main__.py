@@ -59,8 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def fail(text: str, status: int) -> int:
     """Says why a command ends, and gives back its status; marked where the graph listens."""
-    mark = environment.MARK if environment.by_graph() else ""
-    print(f"{mark}{text}\n{mark}" if mark else text, file=sys.stderr)
+    print(f"{environment.MARK}{text}\n{environment.MARK}" if environment.by_graph() else text, file=sys.stderr)
     return status
 
 
@@ -78,25 +77,21 @@ def run(given: argparse.Namespace) -> int:
 
         return int(not download.download(given.name, given.to, given.url, partial(print, flush=True)))
     study = params.read_study(files.study_file(given.name))
-    if given.command == "step":
-        from lib import pipeline
-
-        logging.basicConfig(level=logging.ERROR)  # papermill warns of each key that its notebook does not use
-        pipeline.execute(study, given.step)
-        return 0
-    if given.command == "report":
+    if given.command in ("report", "check-report"):
         from lib.report import build
 
-        build.write_pdf(study)
-        return 0
-    if given.command == "check-report":
-        from lib.report import build
-
+        if given.command == "report":
+            build.write_pdf(study)
+            return 0
         differences = build.check(study)
         print("\n".join(differences) or "the printed tables that can be made again follow from the long ones")
         return int(bool(differences))
     from lib import pipeline
 
+    if given.command == "step":
+        logging.basicConfig(level=logging.ERROR)  # papermill warns of each key that its notebook does not use
+        pipeline.execute(study, given.step)
+        return 0
     if given.command == "why":
         print(pipeline.explain(study))
         return 0

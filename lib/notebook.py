@@ -33,27 +33,16 @@ COMMAND_LINE_WORDS = {"true": True, "false": False, "null": None}  # YAML's, whi
 
 @dataclass
 class Page:
-    """A running notebook.
+    """A running notebook; what it reads of other steps is refused by a ValueError where they have not run."""
 
-    Attributes:
-        params: this notebook's keys, typed and checked.
-        study: the whole study file.
-        step: which step of the study this is.
-        folder: where this notebook's files go: the step's own, or one below by_hand/ (`destination`).
-        before: code, inputs and raw files that it started from.
-        started: when, in seconds.
-        lock: on the folder, until `finish` or the kernel's end; None afterwards.
-        checks: claims made so far, and whether they held.
-    """
-
-    params: Any
+    params: Any  # this notebook's keys, typed and checked
     study: params.Study
     step: steps.Step
-    folder: Path
-    before: dict[str, Any]
-    started: float
-    lock: BaseFileLock | None
-    checks: list[dict[str, Any]] = field(default_factory=list)
+    folder: Path  # where its files go: the step's own, or one below by_hand/ (`destination`)
+    before: dict[str, Any]  # code, inputs and raw files that it started from
+    started: float  # seconds since the epoch
+    lock: BaseFileLock | None  # on the folder, until `finish` or the kernel's end
+    checks: list[dict[str, Any]] = field(default_factory=list)  # claims so far, and whether they hold
 
     @property
     def dataset(self) -> Dataset:
@@ -61,57 +50,33 @@ class Page:
         return datasets.of(self.study)
 
     def read(self, name: str) -> Any:
-        """A file of an earlier step of this study, by its name (`earlier.FILES`).
-
-        Raises:
-            ValueError: that step has not run to its end, or a column is missing.
-        """
+        """A file of an earlier step of this study, by its name (`earlier.FILES`)."""
         return earlier.read(name, self.of)
 
     def arrays(self) -> Arrays:
-        """The preprocessed cases.
-
-        Raises:
-            ValueError: 02_preprocessing has not run to its end, or its arrays are not as they were made.
-        """
+        """The preprocessed cases; ValueError if their arrays are not as they were made."""
         return earlier.read_arrays(self.of)
 
     def evaluation_set(self) -> EvaluationSet:
-        """The cases that this study is judged on; 05_evaluation itself writes to its own folder.
-
-        Raises:
-            ValueError: a step that it is read from has not run to its end.
-        """
+        """The cases that this study is judged on; 05_evaluation itself writes to its own folder."""
         writes_to = self.folder if self.step.name == "05_evaluation" else None
         return earlier.evaluation_set(self.of, self.dataset, self.study.learns_landmarks, writes_to)
 
     def of(self, name: str, run: tuple[int, int] | None = None) -> Path:
-        """Folder of another step of this study.
-
-        Raises:
-            ValueError: that step has not run to its end.
-        """
+        """Folder of another step of this study."""
         step = steps.Step(name, run)
         if not step.record_file(self.study.study).is_file():
             raise ValueError(f"{step.label} of study {self.study.study} has not run; run that notebook first")
         return step.folder(self.study.study)
 
     def trainings(self) -> Path:
-        """Folder of 04_training.
-
-        Raises:
-            ValueError: a run of this study's folds and seeds has not ended.
-        """
+        """Folder of 04_training, whose runs of this study's folds and seeds have all ended."""
         for step in steps.training_steps(self.study):
             self.of(step.name, step.run)
         return files.study_folder(self.study.study) / "04_training"
 
     def compared(self) -> dict[str, Path]:
-        """Folder of this study, and of each that is compared with it, by its name.
-
-        Raises:
-            ValueError: such a study has not been run.
-        """
+        """Folder of this study, and of each that is compared with it, by its name."""
         self.of("06_biometry")
         steps.compared_digests(self.study)
         return {name: files.study_folder(name) for name in (self.study.study, *self.params.compare_with)}
@@ -128,11 +93,7 @@ class Page:
         return datasets.prepare(self.study.dataset)
 
     def place(self, name: str) -> Path:
-        """Where a file of this notebook goes.
-
-        Raises:
-            ValueError: the page is finished, so that others may be at work in its folder.
-        """
+        """Where a file of this notebook goes; ValueError once it is finished, for others may then write there."""
         if self.lock is None:
             raise ValueError("this page is finished; run the cell with start() again before writing anything")
         return self.folder / name
@@ -165,11 +126,7 @@ class Page:
         print(f"{'holds' if holds else 'FAILS'}   {claim}")
 
     def finish(self) -> None:
-        """Writes the record, last of all.
-
-        Raises:
-            ValueError: a check failed, and no record is written then; or the page is finished already.
-        """
+        """Writes the record, last of all; ValueError, and no record, if a check failed or there is one already."""
         timing, failed = self.place("timing.json"), [check["claim"] for check in self.checks if not check["holds"]]
         try:
             if failed:
@@ -188,14 +145,11 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
 
     The study file is read whole. Keys that the notebook's cell does not give are the study file's. Those that it
     gives otherwise are taken, but never data set, classes, palette and landmarks: they say what the study is; and
-    what such a run writes goes to a folder of its own (`destination`).
+    what such a run writes goes to a folder of its own (`destination`). A ValueError names all faults at once.
 
     Args:
         name: of the notebook, without .ipynb; of two that serve one step the study decides which.
         namespace: the notebook's `globals()`; names that are keys of other notebooks are removed from it.
-
-    Raises:
-        ValueError: an unknown key, a wrong value, or a fault in the study file; all are named at once.
     """
     environment.begin()
     environment.use_threads()
@@ -230,20 +184,15 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     before = steps.snapshot(step, study)
     folder, lock = take_folder(step, study, differs)
     clear(folder, is_training=step.run is not None)
-    print(f"{step.label} of study {study.study}" + _said_by_hand(folder, step, study, differs))
+    print(f"{step.label} of study {study.study}" + _note_by_hand(folder, step, study, differs))
     return Page(typed, study, step, folder, before, time.time(), lock)
 
 
 def destination(step: steps.Step, study: params.Study, differs: dict[str, Any]) -> Path:
     """The folder that a run writes to; a run by hand never writes over what the study has.
 
-    The graph writes to the step's own folder. So does a run by hand with the study file's values while the step has
-    no record that holds. Otherwise it is by_hand/<what differs>/<step>, or by_hand/unchanged/<step>.
-
-    Args:
-        step: that runs.
-        study: that it belongs to.
-        differs: keys and values that are not the study file's.
+    The graph writes to the step's own folder. So does a run by hand in which nothing differs from the study file,
+    while the step has no record that holds. Otherwise it is by_hand/<what differs, or "unchanged">/<step>.
     """
     own = step.folder(study.study)
     if environment.by_graph() or not (differs or staleness.stale_reasons(step, study) == []):
@@ -252,26 +201,26 @@ def destination(step: steps.Step, study: params.Study, differs: dict[str, Any]) 
 
 
 def take_folder(step: steps.Step, study: params.Study, differs: dict[str, Any]) -> tuple[Path, BaseFileLock]:
-    """The folder that a run writes to, held by this process; arguments as of `destination`."""
-    folder = destination(step, study, differs)
-    lock = locks.hold(folder / locks.STEP, f"{step.label} of study {study.study}")
+    """`destination`, held by this process."""
+    folder, what = destination(step, study, differs), f"{step.label} of study {study.study}"
+    lock = locks.hold(folder / locks.STEP, what)
     now = destination(step, study, differs)  # who had the folder may have finished the step meanwhile
     if now == folder:
         return folder, lock
     locks.release(lock)
-    return now, locks.hold(now / locks.STEP, f"{step.label} of study {study.study}")
+    return now, locks.hold(now / locks.STEP, what)
 
 
 def name_of(differs: dict[str, Any]) -> str:
     """A folder's name for some values: "epochs-3_batch_size-8"; one that had to be changed or cut ends in a digest."""
     if not differs:
         return UNCHANGED
-    said = "_".join(f"{key}-{value}" for key, value in sorted(differs.items()))
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", said).strip("-.")[:60]
-    return plain if plain == said else f"{plain}-{files.digest(differs)[:6]}"
+    name = "_".join(f"{key}-{value}" for key, value in sorted(differs.items()))
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60]
+    return plain if plain == name else f"{plain}-{files.digest(differs)[:6]}"
 
 
-def _said_by_hand(folder: Path, step: steps.Step, study: params.Study, differs: dict[str, Any]) -> str:
+def _note_by_hand(folder: Path, step: steps.Step, study: params.Study, differs: dict[str, Any]) -> str:
     """What a person must know of where this run writes; nothing where it is the step's own folder."""
     if folder == step.folder(study.study):
         return ""
@@ -282,15 +231,16 @@ def _said_by_hand(folder: Path, step: steps.Step, study: params.Study, differs: 
 def given_values(namespace: dict[str, Any]) -> dict[str, Any]:
     """Names that the parameters cell (or papermill) has set.
 
-    In a fresh kernel that is everything plain in the namespace. When the check cell runs again, the namespace also
-    holds what later cells made, so the nearest cell of plain assignments before it is read instead.
+    In a fresh kernel that is everything plain in the namespace. When `start` runs again, the namespace also holds what
+    later cells made, so the nearest cell of plain assignments before it is read instead.
     """
     shell = get_ipython()
     hidden = shell.user_ns_hidden if shell else {}
     names = {n for n, v in namespace.items() if not n.startswith("_") and n not in hidden and type(v) in PLAIN}
     if namespace.get("__page_started__"):
-        assigned = assigned_before(namespace.get("In", []))
-        names = assigned or names & set(params.Study.model_fields)
+        history = namespace.get("In", [])
+        before = next((cell for cell in reversed(history) if cell != history[-1]), "")
+        names = provenance.assigned_names(before) or names & set(params.Study.model_fields)
     namespace["__page_started__"] = True
     return {n: typed_word(n, namespace[n]) for n in names if n in namespace}
 
@@ -298,16 +248,8 @@ def given_values(namespace: dict[str, Any]) -> dict[str, Any]:
 def typed_word(key: str, value: Any) -> Any:
     """`true`, `false` or `null` as papermill's command line gives it, for a key that takes no text; else the value."""
     known = params.Study.model_fields.get(key)
-    if known is None or known.annotation not in (bool, int | None, float | None) or not isinstance(value, str):
-        return value
-    return COMMAND_LINE_WORDS.get(value, value)
-
-
-def assigned_before(history: list[str]) -> set[str]:
-    """Names assigned by the last cell in the history before the running one, if it holds plain assignments only."""
-    running = history[-1] if history else ""
-    earlier = next((cell for cell in reversed(history[:-1]) if cell != running), "")
-    return provenance.assigned_names(earlier)
+    takes_no_text = known is not None and known.annotation in (bool, int | None, float | None)
+    return COMMAND_LINE_WORDS.get(value, value) if takes_no_text and isinstance(value, str) else value
 
 
 def shared_faults(given: dict[str, Any], study: params.Study) -> list[str]:
@@ -330,20 +272,15 @@ def clear(folder: Path, is_training: bool) -> None:
     for path in sorted(folder.rglob(".writing-*")):
         path.unlink()
     for path in folder.iterdir():
-        if is_training and path.name not in ("figures", "tables", steps.EXECUTED):
-            continue
-        if path.name.startswith("."):
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        stays = is_training and path.name not in ("figures", "tables", steps.EXECUTED)
+        if not stays and not path.name.startswith("."):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def measure(started: float) -> dict[str, Any]:
     """What varies from run to run: date, seconds, peak memory of this process."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "seconds": round(time.time() - started, 2),
-        "peak_bytes": peak_bytes(),
-    }
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return {"date": date, "seconds": round(time.time() - started, 2), "peak_bytes": peak_bytes()}
 
 
 def peak_bytes() -> int:

@@ -1,7 +1,4 @@
-"""A study as a graph of steps: what must run and why, and running it.
-
-Records decide what still holds; Snakemake then runs what has none, in order.
-"""
+"""A study as a graph of steps: records decide what must run and why; Snakemake then runs it in order."""
 
 import os
 import re
@@ -18,7 +15,6 @@ import psutil
 
 from lib import datasets
 from lib.study import environment, files, locks, params, staleness, steps
-from lib.study.steps import notebook_file, study_steps
 
 START_SECONDS = 300  # for a kernel to start and to import lib; it takes 3 to 60
 # All but the cache of sources, which would lie in a home that perhaps cannot be written.
@@ -30,36 +26,30 @@ CHATTER = re.compile(
 
 def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
     """Every step of a study and why it must run; an empty list where its record holds."""
-    found: dict[steps.Step, list[str]] = {}
+    stale: dict[steps.Step, list[str]] = {}
     for step in steps.study_steps(study):
-        rerun = [s.label for s in steps.step_inputs(step, study) if found[s]]
-        own = staleness.stale_reasons(step, study)
-        found[step] = own + [f"input {label} must run" for label in rerun if own == []]
-    return found
+        of_inputs = [f"input {source.label} must run" for source in steps.step_inputs(step, study) if stale[source]]
+        stale[step] = staleness.stale_reasons(step, study) or of_inputs
+    return stale
 
 
 def explain(study: params.Study) -> str:
-    """What would run and why, a line a step; then what a verification has not searched, which came later."""
-    found = reasons(study)
+    """What would run and why, one line per step; then what a verification has not searched, which came later."""
+    stale, first = reasons(study), steps.Step("01_data_verification")
     lines = [
         f"{step.label:28} {'runs' if why else 'done'}" + "".join(f"\n    {reason}" for reason in why)
-        for step, why in found.items()
+        for step, why in stale.items()
     ]
-    first = steps.Step("01_data_verification")
-    for name in [] if found[first] else staleness.unsearched(study):
-        lines.append(
-            f"data/raw/{name} came after {first.label}, which has not searched it for this study's images; "
-            f"to search it: rm '{first.record_file(study.study)}', then make study STUDY={study.study}"
-        )
-    return "\n".join(lines)
+    unsearched = [
+        f"data/raw/{name} came after {first.label}, which has not searched it for this study's images; "
+        f"to search it: rm '{first.record_file(study.study)}', then make study STUDY={study.study}"
+        for name in ([] if stale[first] else staleness.unsearched(study))
+    ]
+    return "\n".join(lines + unsearched)
 
 
 def link_data(name: str, folder: Path) -> None:
-    """Makes data/raw/<name> a link to a folder, once.
-
-    Raises:
-        ValueError: the folder is absent, or data/raw/<name> is already something else.
-    """
+    """Makes data/raw/<name> a link to a folder, once; ValueError if the folder is absent, or the name is taken."""
     if not folder.is_dir():
         raise ValueError(f"{'LANDMARKS' if name == 'landmarks' else 'DATA'}={folder}: no such folder")
     link = files.raw_folder(name)
@@ -72,13 +62,7 @@ def link_data(name: str, folder: Path) -> None:
 
 
 def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
-    """Runs what a study needs, and nothing else.
-
-    Args:
-        study: to be run.
-        cores: that its steps may use.
-        data: raw folder to be linked first; None where it is there.
-        landmarks: folder of landmarks to be linked first.
+    """Runs what a study needs, and nothing else; given folders of data and landmarks are linked first.
 
     Returns:
         0 when every step has a record that holds, else 1, and the reason is printed on standard error.
@@ -104,17 +88,16 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
 
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
-    with _steps_ended(study, folder) as held:
+    with _steps_ended(study, folder) as lock:
         for step, why in reasons(study).items():
             if why:
                 step.record_file(study.study).unlink(missing_ok=True)
         # A killed run leaves Snakemake's own lock behind; ours is held, so nobody else needs it.
-        _snakemake(study, folder, cores, held, "--unlock")
-        options = ("--rerun-incomplete", "--rerun-triggers", "mtime")
-        status, said = _snakemake(study, folder, cores, held, *options)
-    left = _left_words(study) if status == 0 else _last_words(said)
-    sys.stderr.write(left)
-    return int(status != 0 or left != "")
+        _snakemake(study, folder, cores, lock, "--unlock")
+        status, log = _snakemake(study, folder, cores, lock, "--rerun-incomplete", "--rerun-triggers", "mtime")
+    message = _left_words(study) if status == 0 else _last_words(log)
+    sys.stderr.write(message)
+    return int(status != 0 or message != "")
 
 
 def _left_words(study: params.Study) -> str:
@@ -123,12 +106,12 @@ def _left_words(study: params.Study) -> str:
     return "".join(["these steps have no record that holds:\n", *left]) if left else ""
 
 
-def _last_words(said: str) -> str:
+def _last_words(log: str) -> str:
     """What a failed step has said, or else Snakemake's own words without its usual ones."""
-    parts = said.split(environment.MARK)
+    parts = log.split(environment.MARK)
     if len(parts) > 2:
         return parts[-2]
-    lines = [line.rstrip() + "\n" for line in said.splitlines() if line.strip() and not CHATTER.match(line)]
+    lines = [line.rstrip() + "\n" for line in log.splitlines() if line.strip() and not CHATTER.match(line)]
     return "".join([*lines[-20:], "Snakemake stopped before the study's end; its words stand above\n"])
 
 
@@ -136,8 +119,7 @@ def _last_words(said: str) -> str:
 def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
     """Waits until no Snakemake of an earlier run is at work, and holds what a later run waits for.
 
-    Where only the parent was killed, its Snakemake goes on. It has inherited this lock, which is free when all who
-    have it have ended.
+    Where only the parent was killed, its Snakemake goes on, and still has this lock, which it has inherited.
     """
     import fcntl  # not on Windows, where Snakemake's shell commands would not run either
 
@@ -145,42 +127,36 @@ def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say = f"steps of a killed run of study {study.study} are still at work; waiting for their end\n"
-            sys.stderr.write(say)
+            sys.stderr.write(f"steps of a killed run of study {study.study} are still at work; waiting for their end\n")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
-def _snakemake(study: params.Study, folder: Path, cores: int, held: int, *options: str) -> tuple[int, str]:
+def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *options: str) -> tuple[int, str]:
     """Runs Snakemake; notebooks print as they go, its own words are returned with its status."""
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
         *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
-        *("--profile", "none", "--workflow-profile", "none", "--shared-fs-usage", *SHARED),
-        *("--latency-wait", "1"),
+        *("--profile", "none", "--workflow-profile", "none", "--shared-fs-usage", *SHARED, "--latency-wait", "1"),
         *options,
         *("--config", f"study={study.study}"),
     ]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        running = subprocess.Popen(command, env=environment.for_children(cores), pass_fds=[held], stderr=said)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        running = subprocess.Popen(command, env=environment.for_children(cores), pass_fds=[lock], stderr=log)
         try:
             status = running.wait()
         except KeyboardInterrupt:
             running.wait()  # it had the signal too, and ends its steps
             raise
-        said.seek(0)
-        return status, said.read()
+        log.seek(0)
+        return status, log.read()
 
 
 # --- one step
 
 
 def execute(study: params.Study, label: str) -> None:
-    """Runs one notebook headless, as the graph does; what it prints goes to standard output.
-
-    Args:
-        study: that it belongs to.
-        label: of its step.
+    """Runs the notebook of a step headless, as the graph does; what it prints goes to standard output.
 
     Raises:
         ValueError: a person calls it, there is no such step, it failed, or its kernel did not start; the text names
@@ -194,18 +170,18 @@ def execute(study: params.Study, label: str) -> None:
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
-    steps = {step.label: step for step in study_steps(study) if step.name != "report"}
-    if label not in steps:
-        raise ValueError(f"{label}: no notebook of study {study.study}; there are: {', '.join(steps)}")
-    step = steps[label]
-    executed = step.folder(study.study) / "notebook.ipynb"
+    known = {step.label: step for step in steps.study_steps(study) if step.name != "report"}
+    if label not in known:
+        raise ValueError(f"{label}: no notebook of study {study.study}; there are: {', '.join(known)}")
+    step = known[label]
+    executed = step.folder(study.study) / steps.EXECUTED
     executed.parent.mkdir(parents=True, exist_ok=True)
     own = dict(zip(("fold", "seed"), step.run)) if step.run else {}
     where = f"{step.label} of study {study.study} stopped; its executed notebook: {executed}\n"
     try:
         with _begins_in_time() as late:
             execute_notebook(
-                _escaped(notebook_file(step.name, study)),
+                _escaped(steps.notebook_file(step.name, study)),
                 _escaped(executed),
                 params.read_yaml(files.study_file(study.study)) | own,
                 kernel_name="python3",
@@ -219,7 +195,8 @@ def execute(study: params.Study, label: str) -> None:
     except OSError as error:  # the executed notebook cannot be written
         raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
     except RuntimeError as error:  # of a kernel: died, or did not answer
-        raise ValueError(where + (late[0] if late else _dead(error))) from error
+        died = f"the kernel ended before the notebook did ({error}); most often the memory was not enough"
+        raise ValueError(where + (late[0] if late else died)) from error
 
 
 def _escaped(path: Path) -> str:
@@ -233,14 +210,10 @@ def _plain(name: str, value: str) -> str:
 
 
 def _last_printed(executed: Path) -> str:
-    """The last line on a notebook's error stream: what is left where the kernel could not put its error into words."""
+    """The last line on a notebook's error stream, where the kernel could not put its error into words."""
     outputs = [output for cell in files.read_json(executed)["cells"] for output in cell.get("outputs", [])]
     printed = "".join("".join(output["text"]) for output in outputs if output.get("name") == "stderr")
     return next((line for line in reversed(printed.splitlines()) if line.strip()), "it failed without a word")
-
-
-def _dead(error: Exception) -> str:
-    return f"the kernel ended before the notebook did ({error}); most often the memory was not enough"
 
 
 @contextmanager

@@ -19,15 +19,15 @@ def describe(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def fault(name: str) -> str | None:
-    """What is wrong with the arrays of a fingerprint, in words; None where they are as they were made.
+    """What is wrong with the arrays of a fingerprint, in words, or None.
 
-    Sizes are compared always, bytes where a file's size or time is another than when they were compared last.
+    Bytes are compared only where a file's size or time has changed since they were compared last.
     """
     return _fault(files.processed_folder(name), _had_bytes)
 
 
 def byte_fault(name: str) -> str | None:
-    """As `fault`, but every byte is compared, once in a process, whatever the times of the files say."""
+    """As `fault`, but every byte is compared, once in a process, whatever the times of the files."""
     folder = files.processed_folder(name)
     wrong = _fault(folder, _has_bytes)
     if wrong is not None:
@@ -52,20 +52,20 @@ def _fault(folder: Path, is_same: Callable[[Path, str], bool]) -> str | None:
 
 
 def _described(folder: Path) -> dict[str, dict[str, Any]] | str:
-    """What `dataset.json` says of each file, or what is wrong with it."""
+    """What dataset.json says of each file, or what is wrong with it."""
     if not folder.is_dir():
         return "no arrays"
     if not (folder / "dataset.json").is_file():
         return "no arrays that are whole (dataset.json is missing)"
     try:
-        held = files.read_json(folder / "dataset.json")
+        about = files.read_json(folder / "dataset.json")
     except ValueError:
         return "dataset.json is no JSON"
-    described = held.get("files") if isinstance(held, dict) else None
+    described = about.get("files") if isinstance(about, dict) else None
     if not isinstance(described, dict) or described.keys() - {"points.npy"} != set(FILES):
         return "dataset.json does not say which files there are"
-    if held.get("fingerprint") != folder.name:
-        return f"dataset.json belongs to the arrays {held.get('fingerprint')!r}"
+    if about.get("fingerprint") != folder.name:
+        return f"dataset.json belongs to the arrays {about.get('fingerprint')!r}"
     if not all(isinstance(each, dict) and each.keys() >= {"bytes", "sha256"} for each in described.values()):
         return "dataset.json does not say size and SHA-256 of each file"
     return described
@@ -84,10 +84,9 @@ def _hash_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (th
 def _had_bytes(path: Path, expected: str) -> bool:
     """As `_has_bytes`, without reading a file whose size and time are those of when its bytes were last as expected."""
     status, place = path.stat(), path.with_name(COMPARED)
-    try:
+    compared: Any = {}
+    with suppress(OSError, ValueError):  # none yet, or spoilt: all is compared again
         compared = files.read_json(place)
-    except (OSError, ValueError):  # none yet, or spoilt: all is compared again
-        compared = {}
     compared = compared if isinstance(compared, dict) else {}
     entry = [status.st_size, status.st_mtime_ns, expected]
     if compared.get(path.name) == entry:

@@ -17,11 +17,7 @@ COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR
 
 
 def for_children(cores: int) -> dict[str, str]:
-    """The environment of a process that the graph starts: this project's `lib`, kernels and threads, whatever is set.
-
-    Args:
-        cores: that it may use.
-    """
+    """The environment of a process that the graph starts: this project's `lib`, kernels and number of threads."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     own = {
         "PYTHONPATH": str(files.ROOT),
@@ -44,7 +40,7 @@ def by_graph() -> bool:
 
 
 def begin() -> None:
-    """Says to the graph that the notebook has begun; errors as of `check`."""
+    """Says to the graph that the notebook has begun, then `check`s."""
     waiting = os.environ.get(WAITING_VARIABLE)
     if waiting:
         Path(waiting).unlink(missing_ok=True)
@@ -52,13 +48,9 @@ def begin() -> None:
 
 
 def check() -> None:
-    """Refuses to work in one project with the package of another.
-
-    Raises:
-        ValueError: `lib` is another project's: of a copy, a moved folder or another kernel.
-    """
+    """ValueError where one project is worked in with the `lib` of another: a copy, a moved folder, another kernel."""
     named = os.environ.get(ROOT_VARIABLE)
-    project = Path(named) if named else project_of(Path.cwd())
+    project = Path(named) if named else _project_around(Path.cwd())
     if project is not None and project.resolve() != files.ROOT:
         raise ValueError(
             f"here is the project {project}, but Python has the package lib of {files.ROOT}; in {project} give 'make "
@@ -66,17 +58,14 @@ def check() -> None:
         )
 
 
-def project_of(folder: Path) -> Path | None:
-    """The nearest folder at or above one that holds lib/ and notebooks/ as this project does."""
+def _project_around(folder: Path) -> Path | None:
+    """The nearest folder, at or above one, that holds lib/ and notebooks/ as this project does."""
     marks = ("lib/notebook.py", "notebooks/01_data_verification.ipynb")
     return next((f for f in (folder, *folder.parents) if all((f / mark).is_file() for mark in marks)), None)
 
 
 def threads() -> int:
-    """How many threads a step computes with: as many cores as the graph was given, else all of this process.
-
-    The last digits of sums depend on it, so it stands in a step's record.
-    """
+    """How many threads a step computes with (last digits depend on it): the graph's cores, else all of this process."""
     named = os.environ.get(THREADS_VARIABLE, "")
     return int(named) if named.isdecimal() and int(named) > 0 else processors()
 

@@ -23,12 +23,12 @@ NAME_COLUMNS = (
     *("reference", "predicted", "study_a", "study_b", "route_a", "route_b", "method", "group", "fact", "colour"),
     *("dataset", "title", "twin", "twin_subject", "filename", "severity", "check"),
 )
-NOTE_COLUMNS = (
+TEXT_COLUMNS = (
+    *NAME_COLUMNS,
     *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "advice"),
     *("twin_classes", "pixel_hash", "perceptual", "published_split"),
 )
 READERS = 4  # files that are hashed at a time
-TEXT_COLUMNS = (*NAME_COLUMNS, *NOTE_COLUMNS)
 NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf)", re.ASCII | re.IGNORECASE)
 if not (ROOT / "pyproject.toml").is_file():
     raise ImportError(f"{ROOT} holds no pyproject.toml: install the project with 'pip install --editable .'")
@@ -66,10 +66,7 @@ def processed_folder(fingerprint: str) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that replaces `path` when the block ends well.
-
-    A kill or a full disk leaves the old file, or none; never half a new one.
-    """
+    """A temporary path beside `path` that replaces it when the block ends well; a kill never leaves half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{secrets.token_hex(8)}{path.suffix}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL, 0o666))  # with the permissions that the user's umask leaves
@@ -90,8 +87,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """An empty folder beside `folder` that takes its place when the block ends well.
 
-    A kill, an error or a full disk leaves the old folder, or none; never half a new one. What a killed process left
-    beside it is removed first, so whoever calls this holds a lock on the folder.
+    A kill, an error or a full disk never leaves half a new one. What a killed process left beside it is removed
+    first, so whoever calls this holds a lock on the folder.
     """
     working, replaced = (folder.with_name(f".{what}-{folder.name}") for what in ("writing", "replaced"))
     for left in (working, replaced):
@@ -137,14 +134,10 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Reads a table that must have some columns: text as text, numbers to the last digit.
+    """Reads a table that must have some columns; a ValueError names file, row and column.
 
-    Text are the columns of TEXT_COLUMNS, whatever they hold; an empty cell is "", and none may be empty in a column of
-    NAME_COLUMNS. All other columns hold numbers, or True and False; an empty cell is a missing number.
-
-    Raises:
-        ValueError: the file is missing, is no table, or lacks a column; a row has too few or too many cells; a name
-            is empty, or a number is none. The message names file, row and column.
+    TEXT_COLUMNS are text, whatever they hold, and may be empty where they are not in NAME_COLUMNS. All other columns
+    hold numbers, kept to the last digit, or True and False; an empty cell is a missing number.
     """
     if not path.is_file():
         raise ValueError(f"{path}: missing; run the notebook that writes it first")
@@ -156,15 +149,15 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     header, rows = lines[0] if lines else [], lines[1:]
     wrong = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)
     if wrong or not header or len(set(header)) < len(header):
-        found = (
+        cells = (
             f"row {wrong} has {len(lines[wrong - 1])} cells, the header {len(header)}" if wrong else f"header {header}"
         )
-        raise ValueError(f"{path}: cannot be read as a table: {found}; expected columns once each, and as many cells")
+        raise ValueError(f"{path}: cannot be read as a table: {cells}; expected columns once each, and as many cells")
     absent = [name for name in columns if name not in header]
     if absent:
         raise ValueError(f"{path}: columns {absent} are missing; found {header}")
-    cells = zip(*rows) if rows else [()] * len(header)
-    return pd.DataFrame({name: _typed(each, f"{path}, column {name}", name) for name, each in zip(header, cells)})
+    columns_of_cells = zip(*rows) if rows else [()] * len(header)
+    return pd.DataFrame({n: _typed(cells, f"{path}, column {n}", n) for n, cells in zip(header, columns_of_cells)})
 
 
 def _typed(cells: tuple[str, ...], where: str, name: str) -> pd.Series:
@@ -190,18 +183,13 @@ def sha256(path: Path) -> str:
 
 
 def known_hashes(folder: Path, kept: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder by its path in it; hidden files, and those in hidden folders, are left out.
+    """SHA-256 of every file below a folder by its path in it, without hidden files and folders; {} if it is absent.
 
-    Args:
-        folder: may be absent, then there are none.
-        kept: file that remembers hashes with size and time; a file is read again only where either has changed.
+    `kept` is a file that remembers hashes: a file is read again only where its size or time has changed.
     """
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    states = {
-        name: [path.stat().st_size, path.stat().st_mtime_ns]
-        for name, path in paths.items()
-        if not any(part.startswith(".") for part in name.split("/"))
-    }
+    shown = {name: path.stat() for name, path in paths.items() if "/." not in f"/{name}"}
+    states = {name: [status.st_size, status.st_mtime_ns] for name, status in shown.items()}
     before = _read_kept(kept)
     with ThreadPoolExecutor(READERS) as pool:
         changed = [name for name, state in states.items() if before.get(name, [])[:2] != state]
@@ -213,7 +201,7 @@ def known_hashes(folder: Path, kept: Path) -> dict[str, str]:
 
 
 def _read_kept(path: Path) -> dict[str, list]:
-    """What `known_hashes` remembers: {name: [size, time, hash]}; nothing where the file is absent or not its own."""
+    """{name: [size, time, hash]} as `known_hashes` keeps them; nothing where the file is absent or not its own."""
     try:
         kept = read_json(path) if path.is_file() else {}
     except ValueError:

@@ -18,16 +18,10 @@ NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def hold(path: Path, what: str, say: Callable[[str], None] = print, wait: bool = True) -> BaseFileLock:
-    """Takes a lock for this process, until it is released or the process ends; who has it already keeps it.
+    """Takes a lock until it is released or this process ends; a process that has it already keeps it.
 
-    Args:
-        path: of the lock; its folder is made if it is not there. Who holds it stands beside it, in <path>.json.
-        what: wants the lock, in words.
-        say: is told whom this process waits for, before it waits.
-        wait: False where a second process is refused.
-
-    Raises:
-        ValueError: another process has the lock and this one is not to wait, or the file system has no locks.
+    Who holds it stands beside it, in <path>.json; whoever waits is told first, by `say`, for whom. ValueError where
+    another process has it and this one is not to wait, or the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _require_locks(path)
@@ -48,7 +42,7 @@ def hold(path: Path, what: str, say: Callable[[str], None] = print, wait: bool =
 
 @contextmanager
 def held(path: Path, what: str, say: Callable[[str], None] = print, wait: bool = True) -> Iterator[None]:
-    """Holds a lock for a block; arguments as of `hold`."""
+    """Holds a lock (`hold`) for a block."""
     lock = hold(path, what, say, wait)
     try:
         yield
@@ -65,8 +59,7 @@ def release(lock: BaseFileLock) -> None:
 def holder(path: Path) -> str:
     """Who has a lock, in words: "process 4711 on laptop (make study, since 2026-11-27 10:00 UTC)"."""
     try:
-        found = files.read_json(note_of(path))
-        return "process {process} on {host} ({origin}, since {since})".format_map(found)
+        return "process {process} on {host} ({origin}, since {since})".format_map(files.read_json(note_of(path)))
     except (OSError, ValueError, KeyError, TypeError):  # it has only just begun, or the note was edited
         return "another process"
 

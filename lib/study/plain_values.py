@@ -1,4 +1,4 @@
-"""From a parameter model to plain values, at the border between a notebook and the functions that it calls."""
+"""From a parameter model to plain values, where a notebook calls functions."""
 
 from dataclasses import fields
 from typing import TypeVar

@@ -11,17 +11,8 @@ from pathlib import Path
 
 from lib.study import files
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "scipy",
-    "pandas",
-    "opencv-python-headless",
-    "albumentations",
-    "matplotlib",
-    "typst",
-)
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "opencv-python-headless", "albumentations")
+PACKAGES += ("matplotlib", "typst")
 # Reached by every notebook; what they decide is in the record.
 NOT_HASHED = {"lib.study.params", "lib.study.param_rules", "lib.notebook", "lib.study.environment"}
 
@@ -32,12 +23,15 @@ WORKING_PARTS = ("lib", "notebooks", "params", "reports/template", "Snakefile") 
 def module_file(module: str) -> Path | None:
     """File of a module of this project, None for anything else."""
     path = files.ROOT.joinpath(*module.split("."))
-    if not module.startswith("lib"):
-        return None
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+    candidates = (path.with_suffix(".py"), path / "__init__.py") if module.startswith("lib") else ()
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _text(module: str) -> str:
+    path = module_file(module)
+    if path is None:
+        raise ValueError(f"{module}: no module of this project")
+    return path.read_text(encoding="utf-8")
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
@@ -56,62 +50,42 @@ def imported_modules(tree: ast.AST) -> set[str]:
 @cache
 def direct_imports(module: str) -> frozenset[str]:
     """Modules of this project that a module imports itself."""
-    path = module_file(module)
-    if path is None:
-        raise ValueError(f"{module}: no module of this project")
-    return frozenset(imported_modules(ast.parse(path.read_text(encoding="utf-8"))))
+    return frozenset(imported_modules(ast.parse(_text(module))))
 
 
 def reachable(modules: set[str]) -> set[str]:
     """Modules of this project that some modules can reach, themselves included."""
-    found: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        module = waiting.pop()
-        if module not in found:
-            found.add(module)
-            waiting.extend(direct_imports(module))
-    return found
+    reached: set[str] = set()
+    while modules:
+        reached |= modules
+        modules = set().union(*(direct_imports(module) for module in modules)) - reached
+    return reached
 
 
 def syntax(text: str) -> str:
     """The syntax tree of some code without docstrings: comments and layout leave it unchanged."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
+        is_documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if is_documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
     return ast.dump(tree)
 
 
 def module_hashes(modules: set[str]) -> dict[str, str]:
-    """Hash of each module that some modules can reach, themselves included.
-
-    Comments, layout and docstrings leave a hash unchanged; `params`, `param_rules` and `notebook` do not count.
-    """
+    """Hash of each module that some modules can reach, themselves included, without NOT_HASHED."""
     return {module: module_hash(module) for module in sorted(reachable(modules) - NOT_HASHED)}
 
 
 @cache
 def module_hash(module: str) -> str:
-    """Hash of one module's syntax tree."""
-    path = module_file(module)
-    if path is None:
-        raise ValueError(f"{module}: no module of this project")
-    return hashlib.sha256(syntax(path.read_text(encoding="utf-8")).encode()).hexdigest()
+    """Hash of one module's syntax tree; comments, layout and docstrings leave it unchanged."""
+    return hashlib.sha256(syntax(_text(module)).encode()).hexdigest()
 
 
 def notebook_code(path: Path) -> list[str]:
-    """Sources of a notebook's code cells, without the cell of parameters.
-
-    Read as plain JSON: importing nbformat takes a second, in every kernel.
-    """
-    return [
+    """Sources of a notebook's code cells, without the cell of parameters."""
+    return [  # read as plain JSON: importing nbformat takes a second, in every kernel
         "".join(cell["source"])  # a list of lines, or one text
         for cell in files.read_json(path)["cells"]
         if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
@@ -159,27 +133,13 @@ def versions() -> dict[str, str]:
 
 def assigned_names(source: str) -> set[str]:
     """Names that a cell assigns, if it holds nothing but plain assignments of written-out values; else none."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        return set()
     names: set[str] = set()
-    for node in body:
-        if not isinstance(node, ast.Assign | ast.AnnAssign) or not _is_literal(node.value):
-            return set()
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if not all(isinstance(target, ast.Name) for target in targets):
-            return set()
-        names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
-
-
-def _is_literal(node: ast.expr | None) -> bool:
-    """Whether an expression is a value written out, such as 3, -1.5, [0, 1] or None."""
-    if node is None:
-        return False
     try:
-        ast.literal_eval(node)
-    except ValueError:
-        return False
-    return True
+        for node in ast.parse(source).body:
+            if not isinstance(node, ast.Assign | ast.AnnAssign):
+                return set()
+            ast.literal_eval(node.value)
+            names |= {target.id for target in (node.targets if isinstance(node, ast.Assign) else [node.target])}
+    except (SyntaxError, ValueError, AttributeError):  # no Python; a value that is computed; an entry or several names
+        return set()
+    return names

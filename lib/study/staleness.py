@@ -11,8 +11,8 @@ def stale_reasons(step: Step, study: params.Study) -> list[str]:
     """Why a step must run; empty where its record still holds."""
     record = steps.read_record(step, study)
     if record is None:
-        found = step.record_file(study.study).is_file()
-        return ["its record cannot be read" if found else "it has not run to its end"]
+        exists = step.record_file(study.study).is_file()
+        return ["its record cannot be read" if exists else "it has not run to its end"]
     return [
         *_differences("key", record["own"], steps.own_values(step, study)),
         *_differences("code", record["code"], steps.code_hashes(step.name, study), show_values=False),
@@ -45,9 +45,10 @@ def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> I
 def _data_reasons(before: dict[str, str] | None, step: Step, study: params.Study) -> Iterator[str]:
     """Raw folders that are not what the verification read; one that has come or gone since leaves its results true."""
     if step.name == "01_data_verification":
-        before, now = before if isinstance(before, dict) else {}, steps.data_digests(study.dataset)
-        changed = [name for name in now if name in {*before, study.dataset} and before.get(name) != now[name]]
-        yield from (f"files in data/raw/{name} changed" for name in changed)
+        before = before if isinstance(before, dict) else {}
+        for name, now in steps.data_digests(study.dataset).items():
+            if name in {*before, study.dataset} and before.get(name) != now:
+                yield f"files in data/raw/{name} changed"
 
 
 def unsearched(study: params.Study) -> list[str]:
@@ -63,8 +64,7 @@ def _array_reasons(step: Step, study: params.Study) -> Iterator[str]:
     if step.name == "02_preprocessing" and described.is_file():
         name = files.read_json(described).get("fingerprint", "")
         wrong = array_files.fault(name)
-        if wrong:
-            yield f"data/processed/{name}: {wrong}"
+        yield from [f"data/processed/{name}: {wrong}"] if wrong else []
 
 
 def _need_reasons(needs: list[str], folder: Path) -> Iterator[str]:

@@ -13,7 +13,6 @@ from lib.study import environment, files, params, provenance
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
 EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
 OF_LANDMARKS = "_landmarks"  # end of the name of the notebook that evaluates them
-APART = "tensorboard"  # a folder whose files hold times and the machine's name
 RECORD_PARTS = {"own", "code", "inputs", "outputs", "needs"}  # of a record, without which it cannot be compared
 MADE_HERE = "phantom_"  # beginning of the names of data sets that the project makes itself
 SET_BY_GRAPH = {"fold", "seed"}  # given for each run; a difference from the study file says nothing
@@ -21,15 +20,10 @@ SET_BY_GRAPH = {"fold", "seed"}  # given for each run; a difference from the stu
 
 @dataclass(frozen=True)
 class Step:
-    """One executed notebook, or the report.
+    """One executed notebook, or the report."""
 
-    Attributes:
-        name: of the notebook, without .ipynb; or "report".
-        run: (fold, seed) of a training run, else None.
-    """
-
-    name: str
-    run: tuple[int, int] | None = None
+    name: str  # of the notebook, without .ipynb; or "report"
+    run: tuple[int, int] | None = None  # (fold, seed) of a training run
 
     @property
     def label(self) -> str:
@@ -52,9 +46,9 @@ def training_steps(study: params.Study) -> list[Step]:
 
 def study_steps(study: params.Study) -> list[Step]:
     """All steps of a study in an order in which they can run; nothing is compared where no other study is named."""
-    first = [Step(name) for name in ("01_data_verification", "02_preprocessing", "03_model")]
-    last = [Step("05_evaluation"), Step("06_biometry"), *([Step("07_comparison")] if study.compare_with else [])]
-    return [*first, *training_steps(study), *last, Step("report")]
+    before = ("01_data_verification", "02_preprocessing", "03_model")
+    after = ("05_evaluation", "06_biometry", *(["07_comparison"] if study.compare_with else []), "report")
+    return [*map(Step, before), *training_steps(study), *map(Step, after)]
 
 
 def notebook_file(step_name: str, study: params.Study) -> Path:
@@ -98,32 +92,30 @@ def code_hashes(step_name: str, study: params.Study) -> dict[str, str]:
 
 
 def data_digest(dataset: str) -> str:
-    """Digest of a raw folder's files by name and content; hidden ones, which systems leave behind, do not count.
-
-    What was read before is read again only where its size or time have changed, so a copy without times costs one
-    reading, and changes nothing.
-    """
+    """Digest of a raw folder's files by name and content; hidden ones, which systems leave behind, do not count."""
     folder = files.raw_folder(dataset)
     return files.digest(files.known_hashes(folder, folder.with_name(f".{dataset}.hashes.json")))
 
 
 def data_digests(dataset: str) -> dict[str, str]:
-    """Digests of what a verification reads: the data set's own folder, and those that it is searched against.
-
-    Data that the project makes itself is not searched against anything.
-    """
-    root = files.raw_folder(dataset).parent
-    names = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
-    others = (
-        set() if dataset.startswith(MADE_HERE) else {n for n in names if not n.startswith((MADE_HERE, "own_", "."))}
-    )
-    return {name: data_digest(name) for name in sorted({dataset} | others)}
+    """Digests of what a verification reads: its data set's folder, and the published ones it is searched against."""
+    root, names = files.raw_folder(dataset).parent, {dataset}
+    if root.is_dir() and not dataset.startswith(MADE_HERE):  # phantoms are not searched against anything
+        published = (path.name for path in root.iterdir() if path.is_dir())
+        names |= {name for name in published if not name.startswith((MADE_HERE, "own_", "."))}
+    return {name: data_digest(name) for name in sorted(names)}
 
 
 def output_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that a step made, by its path in the step's folder."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_apart(p.relative_to(folder)))
-    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {inner.as_posix(): files.sha256(path) for inner, path in paths.items() if _is_output(inner)}
+
+
+def _is_output(path: Path) -> bool:
+    """Files for TensorBoard hold times and the machine's name."""
+    is_apart = any(part.startswith(".") or part == "tensorboard" for part in path.parts)
+    return path.name not in NOT_OUTPUTS and not is_apart
 
 
 def step_outputs(step: Step, folder: Path) -> dict[str, str]:
@@ -132,16 +124,8 @@ def step_outputs(step: Step, folder: Path) -> dict[str, str]:
     return hashes | ({"../report.pdf": files.sha256(pdf)} if step.name == "report" and pdf.is_file() else {})
 
 
-def _is_apart(path: Path) -> bool:
-    return path.name in NOT_OUTPUTS or any(part.startswith(".") or part == APART for part in path.parts)
-
-
 def input_digests(step: Step, study: params.Study) -> dict[str, str]:
-    """Digest of what each input step put out.
-
-    Raises:
-        ValueError: an input has not been run.
-    """
+    """Digest of what each input step put out; ValueError if one has not been run."""
     digests = {}
     for source in step_inputs(step, study):
         record = source.record_file(study.study)
@@ -152,49 +136,32 @@ def input_digests(step: Step, study: params.Study) -> dict[str, str]:
 
 
 def compared_digests(study: params.Study) -> dict[str, str]:
-    """Digest of the measurements of each study that is compared with this one.
-
-    Raises:
-        ValueError: such a study has not been run.
-    """
-    found = {}
+    """Digest of the measurements of each study that is compared with this one; ValueError if one has not been run."""
+    digests = {}
     for name in study.compare_with:
         for step in (Step("05_evaluation"), Step("06_biometry")):
             record = step.record_file(name)
             if not record.is_file():
                 raise ValueError(f"compare_with = {name!r}   has not been run; 'make study STUDY={name}' first")
-            found[f"{name}/{step.name}"] = files.digest(files.read_json(record)["outputs"])
-    return found
+            digests[f"{name}/{step.name}"] = files.digest(files.read_json(record)["outputs"])
+    return digests
 
 
 def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
-    """What a step starts from: code, inputs, commit, raw files; taken before it works, since all may change meanwhile.
-
-    Raises:
-        ValueError: an input has not been run.
-    """
-    found = {
-        "code": code_hashes(step.name, study),
-        "inputs": input_digests(step, study),
-        "commit": provenance.commit(),
-    }
-    return found | ({"data": data_digests(study.dataset)} if step.name == "01_data_verification" else {})
+    """What a step starts from, taken before it works, since all may change meanwhile; ValueError if it cannot."""
+    code, inputs = code_hashes(step.name, study), input_digests(step, study)
+    data = {"data": data_digests(study.dataset)} if step.name == "01_data_verification" else {}
+    return {"code": code, "inputs": inputs, "commit": provenance.commit()} | data
 
 
 def write_record(
-    folder: Path,
-    step: Step,
-    own: dict[str, Any],
-    checks: list[dict[str, Any]],
-    device: str,
-    before: dict[str, Any],
+    folder: Path, step: Step, own: dict[str, Any], checks: list[dict[str, Any]], device: str, before: dict[str, Any]
 ) -> None:
-    """Writes a step's record, last of all: what it started from, keys, outputs, checks, versions, device, threads.
+    """Writes a step's record, last of all.
 
     Args:
         folder: of the step, or of a run by hand.
-        step: that has ended well.
-        own: its keys and values.
+        own: keys and values that it ran with.
         checks: {"claim": text, "holds": bool} each.
         device: in words, "" for a step that computes nothing.
         before: `snapshot` of when the step began.
@@ -213,8 +180,8 @@ def write_record(
 
 
 def needed(folder: Path, step: Step) -> list[str]:
-    """Files whose content varies from run to run, without which a step has not run to its end."""
-    executed = [EXECUTED] if environment.by_graph() and step.name != "report" else []  # by hand there may be none
+    """Files whose content varies, without which a step has not run to its end; by hand there may be no notebook."""
+    executed = [EXECUTED] if environment.by_graph() and step.name != "report" else []
     return [name for name in ("timing.json", "timing.csv") if (folder / name).is_file()] + executed
 
 
