@@ -126,7 +126,7 @@ class Page:
         print(f"{'holds' if holds else 'FAILS'}   {claim}")
 
     def finish(self) -> None:
-        """Writes the record, last of all; ValueError, and no record, if a check failed or there is one already."""
+        """Writes the record, last of all; ValueError, and no record, if a check failed or it is finished already."""
         timing, failed = self.place("timing.json"), [check["claim"] for check in self.checks if not check["holds"]]
         try:
             if failed:
@@ -155,8 +155,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     environment.use_threads()
     step_name = name.removesuffix(steps.OF_LANDMARKS)
     model = params.STEPS[step_name]
-    given = given_values(namespace)
-    where = f"parameters of {name}"
+    given, where = given_values(namespace), f"parameters of {name}"
     if not isinstance(given.get("study"), str):
         raise ValueError(f"{where}: study = {given.get('study')!r}   expected the name of a file in params/")
     faults = params.find_faults(given, params.Study, partial=True)
@@ -213,9 +212,7 @@ def take_folder(step: steps.Step, study: params.Study, differs: dict[str, Any]) 
 
 def name_of(differs: dict[str, Any]) -> str:
     """A folder's name for some values: "epochs-3_batch_size-8"; one that had to be changed or cut ends in a digest."""
-    if not differs:
-        return UNCHANGED
-    name = "_".join(f"{key}-{value}" for key, value in sorted(differs.items()))
+    name = "_".join(f"{key}-{value}" for key, value in sorted(differs.items())) or UNCHANGED
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60]
     return plain if plain == name else f"{plain}-{files.digest(differs)[:6]}"
 
@@ -234,8 +231,7 @@ def given_values(namespace: dict[str, Any]) -> dict[str, Any]:
     In a fresh kernel that is everything plain in the namespace. When `start` runs again, the namespace also holds what
     later cells made, so the nearest cell of plain assignments before it is read instead.
     """
-    shell = get_ipython()
-    hidden = shell.user_ns_hidden if shell else {}
+    hidden = getattr(get_ipython(), "user_ns_hidden", {})
     names = {n for n, v in namespace.items() if not n.startswith("_") and n not in hidden and type(v) in PLAIN}
     if namespace.get("__page_started__"):
         history = namespace.get("In", [])

@@ -16,11 +16,12 @@ import psutil
 from lib import datasets
 from lib.study import environment, files, locks, params, staleness, steps
 
+FOR_READERS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # errors that are said without a class
 START_SECONDS = 300  # for a kernel to start and to import lib; it takes 3 to 60
 # All but the cache of sources, which would lie in a home that perhaps cannot be written.
 SHARED = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
 CHATTER = re.compile(
-    r"^(Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute \d+ jobs|Elapsed time|Shutting)"
+    "Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute [0-9]+ jobs|Elapsed time|Shutting"
 )
 
 
@@ -64,12 +65,8 @@ def link_data(name: str, folder: Path) -> None:
 def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
     """Runs what a study needs, and nothing else; given folders of data and landmarks are linked first.
 
-    Returns:
-        0 when every step has a record that holds, else 1, and the reason is printed on standard error.
-
-    Raises:
-        ValueError: data or a compared study are missing, another process runs this study, its folder can hold no
-            locks, or this is Windows.
+    Returns 0 when every step has a record that holds, else 1, and the reason is printed on standard error. ValueError
+    where data or a compared study are missing, another process runs this study, or this is Windows.
     """
     if sys.platform == "win32":
         raise ValueError("the graph needs Linux, macOS or WSL; on Windows run notebooks in turn: docs/howto-windows.md")
@@ -158,9 +155,7 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *option
 def execute(study: params.Study, label: str) -> None:
     """Runs the notebook of a step headless, as the graph does; what it prints goes to standard output.
 
-    Raises:
-        ValueError: a person calls it, there is no such step, it failed, or its kernel did not start; the text names
-            the executed notebook and ends with the error.
+    ValueError where a person calls it, there is no such step, it failed, or its kernel did not start.
     """
     if not environment.by_graph():  # its executed notebook would take the place of the study's
         raise ValueError(
@@ -190,8 +185,8 @@ def execute(study: params.Study, label: str) -> None:
                 start_timeout=START_SECONDS + 10,  # the other limit, which ends it, comes first
             )
     except PapermillExecutionError as error:
-        said = _plain(error.ename, error.evalue) if error.evalue else _last_printed(executed)
-        raise ValueError(where + said) from error
+        kind = f"{error.ename}: " if error.evalue and error.ename not in FOR_READERS else ""
+        raise ValueError(where + kind + (error.evalue or _last_printed(executed))) from error
     except OSError as error:  # the executed notebook cannot be written
         raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
     except RuntimeError as error:  # of a kernel: died, or did not answer
@@ -202,11 +197,6 @@ def execute(study: params.Study, label: str) -> None:
 def _escaped(path: Path) -> str:
     """A path as papermill wants it, which fills in what stands in braces."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _plain(name: str, value: str) -> str:
-    """The error of a cell in one sentence; without its class where the text was written for a reader."""
-    return value if name in ("ValueError", "OSError", "PermissionError", "FileNotFoundError") else f"{name}: {value}"
 
 
 def _last_printed(executed: Path) -> str:

@@ -108,14 +108,13 @@ def data_digests(dataset: str) -> dict[str, str]:
 
 def output_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that a step made, by its path in the step's folder."""
-    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {inner.as_posix(): files.sha256(path) for inner, path in paths.items() if _is_output(inner)}
+    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.as_posix(): files.sha256(folder / path) for path in paths if _is_output(path)}
 
 
 def _is_output(path: Path) -> bool:
     """Files for TensorBoard hold times and the machine's name."""
-    is_apart = any(part.startswith(".") or part == "tensorboard" for part in path.parts)
-    return path.name not in NOT_OUTPUTS and not is_apart
+    return path.name not in NOT_OUTPUTS and not any(p.startswith(".") or p == "tensorboard" for p in path.parts)
 
 
 def step_outputs(step: Step, folder: Path) -> dict[str, str]:
