@@ -19,18 +19,12 @@ def spoil_pixels(path):
 
 
 def swap_names(path):
-    text = path.read_text(encoding="utf-8")
-    path.write_text(
-        text.replace("disc0", "other").replace("disc1", "disc0").replace("other", "disc1"), encoding="utf-8"
-    )
+    text = path.read_text(encoding="utf-8").replace("disc0", "other").replace("disc1", "disc0")
+    path.write_text(text.replace("other", "disc1"), encoding="utf-8")
 
 
 def cut_in_half(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path):
-    path.write_bytes(b"")
 
 
 FAULTS = [
@@ -38,7 +32,7 @@ FAULTS = [
     ("geometry.csv", swap_names, "geometry.csv has other bytes than when it was made"),
     ("geometry.csv", cut_in_half, r"geometry.csv has \d+ bytes; expected \d+"),
     ("images.npy", cut_in_half, r"images.npy has \d+ bytes; expected 3200"),
-    ("images.npy", empty, "images.npy has 0 bytes; expected 3200"),
+    ("images.npy", lambda path: path.write_bytes(b""), "images.npy has 0 bytes; expected 3200"),
     ("images.npy", os.unlink, "images.npy is missing"),
     ("points.npy", spoil_pixels, "points.npy has other bytes than when it was made"),
     ("dataset.json", cut_in_half, "dataset.json is no JSON"),
@@ -58,49 +52,36 @@ def whole(processed):
     return processed / "abc"
 
 
-@pytest.mark.parametrize(
-    ("name", "spoil", "said"), FAULTS, ids=[f"{name} {spoil.__name__}" for name, spoil, _ in FAULTS]
-)
-def test_arrays_that_are_not_as_they_were_made_are_named_and_refused(whole, name, spoil, said):
+@pytest.mark.parametrize(("name", "spoil", "fault"), FAULTS)
+def test_arrays_that_are_not_as_they_were_made_are_named_and_refused(whole, name, spoil, fault):
     spoil(whole / name)
     array_files._hash_once.cache_clear()  # as in another process
     with pytest.raises(
-        ValueError, match=f"abc: .*{said}.*; make study, or notebook 02_preprocessing, makes the arrays"
+        ValueError, match=f"abc: .*{fault}.*; make study, or notebook 02_preprocessing, makes the arrays"
     ):
         arrays.open_arrays("abc")
-    assert re.search(said, array_files.fault("abc"))
+    assert re.search(fault, array_files.fault("abc"))
 
 
-def test_arrays_of_another_name_are_refused(whole):
+def test_deleted_arrays_and_those_of_another_name_are_refused(whole):
     whole.rename(whole.with_name("def"))
     with pytest.raises(ValueError, match=r"dataset\.json belongs to the arrays 'abc'"):
         arrays.open_arrays("def")
-
-
-def test_deleted_arrays_say_what_to_run(processed):
-    with pytest.raises(ValueError, match="gone: no arrays; make study, or notebook 02_preprocessing, makes"):
-        arrays.open_arrays("gone")
-    assert array_files.fault("gone") == "no arrays"
+    with pytest.raises(ValueError, match="abc: no arrays; make study, or notebook 02_preprocessing, makes"):
+        arrays.open_arrays("abc")
 
 
 def test_asking_again_reads_no_file_whose_size_and_time_are_the_same(whole, monkeypatch):
     monkeypatch.setattr(files, "sha256", lambda path: pytest.fail(f"{path} was read"))
+    assert arrays.open_arrays("abc").fingerprint == "abc"  # bytes are compared once in a process
     array_files._hash_once.cache_clear()
     assert array_files.fault("abc") is None
 
 
-def test_a_copy_with_other_times_is_as_it_was_made(whole):
+@pytest.mark.parametrize("kept", [None, "", "[]", '{"masks.npy": 3}'])
+def test_a_copy_with_other_times_and_a_spoilt_memory_are_as_they_were_made(whole, kept):
     for path in whole.iterdir():
         os.utime(path)
+    if kept is not None:
+        (whole / array_files.COMPARED).write_text(kept)
     assert array_files.fault("abc") is None
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"masks.npy": 3}'])
-def test_what_was_kept_of_an_earlier_look_may_be_spoilt(whole, content):
-    (whole / array_files.COMPARED).write_text(content)
-    assert array_files.fault("abc") is None
-
-
-def test_bytes_are_compared_once_in_a_process(whole, monkeypatch):
-    monkeypatch.setattr(files, "sha256", lambda path: pytest.fail(f"{path} was read"))
-    assert arrays.open_arrays("abc").fingerprint == "abc"

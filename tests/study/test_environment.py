@@ -10,6 +10,10 @@ from lib.study import environment, files
 
 NUMBERS = "import torch, cv2; from lib.study import environment; environment.use_threads(); "
 NUMBERS += "print(torch.get_num_threads(), cv2.getNumThreads(), environment.threads())"
+ONE_PROCESSOR = "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
+FOREIGN = ("PYTHONSTARTUP", "PYTHONHOME", "PYTHONWARNINGS", "JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "SNAKEMAKE_PROFILE")
+FOREIGN += ("MATPLOTLIBRC", "MPLBACKEND", "BASH_ENV", "GOMP_SPINCOUNT", "OMP_SCHEDULE", "DNNL_MAX_CPU_ISA")
+OWN = ("PYTHONPATH", "IPYTHONDIR", "JUPYTER_PREFER_ENV_PATH", "OMP_NUM_THREADS")
 
 
 def numbers(before: str = "", **settings: str) -> list[int]:
@@ -20,38 +24,17 @@ def numbers(before: str = "", **settings: str) -> list[int]:
     return [int(number) for number in done.stdout.split()]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("PYTHONSTARTUP", "PYTHONHOME", "PYTHONWARNINGS", "JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "SNAKEMAKE_PROFILE"),
-        *("MATPLOTLIBRC", "MPLBACKEND", "BASH_ENV", "GOMP_SPINCOUNT", "OMP_SCHEDULE", "DNNL_MAX_CPU_ISA"),
-    ],
-)
-def test_settings_of_other_work_do_not_reach_a_child(monkeypatch, name):
-    monkeypatch.setenv(name, "foreign")
-    assert name not in environment.for_children(2)
-
-
-@pytest.mark.parametrize("name", ["PYTHONPATH", "IPYTHONDIR", "JUPYTER_PREFER_ENV_PATH", "OMP_NUM_THREADS"])
-def test_a_child_has_the_project_s_value_not_the_user_s(monkeypatch, name):
-    monkeypatch.setenv(name, "foreign")
-    given = environment.for_children(3)
-    assert given[name] != "foreign"
-    assert given["PYTHONPATH"] == str(files.ROOT)
-    assert given["OMP_NUM_THREADS"] == given[environment.THREADS_VARIABLE] == "3"
-
-
-def test_what_a_machine_needs_is_kept(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/lib")
-    given = environment.for_children(1)
-    assert (given["CUDA_VISIBLE_DEVICES"], given["LD_LIBRARY_PATH"]) == ("1", "/opt/lib")
-
-
-def test_a_child_writes_where_its_parent_looks_for_it(monkeypatch, tmp_path):
+def test_a_child_has_what_the_machine_needs_and_the_project_s_values_not_those_of_other_work(monkeypatch, tmp_path):
+    for name in (*FOREIGN, *OWN, "LD_LIBRARY_PATH"):
+        monkeypatch.setenv(name, "foreign")
     monkeypatch.setattr(files, "ROOT", tmp_path)
     monkeypatch.setenv("REPORTS_ROOT", "elsewhere")
-    assert environment.for_children(1)["REPORTS_ROOT"] == str(tmp_path / "elsewhere")
+    given = environment.for_children(3)
+    assert not set(FOREIGN) & given.keys()
+    assert [given[name] for name in OWN] == [str(tmp_path), str(tmp_path / "notebooks" / ".ipython"), "1", "3"]
+    assert given[environment.THREADS_VARIABLE] == "3"
+    assert given["LD_LIBRARY_PATH"] == "foreign"
+    assert given["REPORTS_ROOT"] == str(tmp_path / "elsewhere")  # where its parent looks
 
 
 def test_the_graph_s_number_of_threads_holds_whatever_openmp_is_told():
@@ -60,8 +43,7 @@ def test_the_graph_s_number_of_threads_holds_whatever_openmp_is_told():
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a processor")
 def test_by_hand_all_processors_of_the_process_are_used_and_no_other():
-    one = "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
-    assert numbers(one) == [1, 1, 1]
+    assert numbers(ONE_PROCESSOR) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("word", ["", "0", "-1", "many", "1.5"])
@@ -79,37 +61,25 @@ def test_a_container_s_share_of_time_counts_as_processors_rounded_up(monkeypatch
     assert environment.processors() == expected
 
 
-def project_at(folder):
-    for name in ("lib/notebook.py", "notebooks/01_data_verification.ipynb"):
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).touch()
-    return folder
-
-
 def test_a_notebook_of_the_graph_refuses_another_project_s_lib(monkeypatch, tmp_path):
     monkeypatch.setenv(environment.ROOT_VARIABLE, str(tmp_path))
-    with pytest.raises(
-        ValueError,
-        match=rf"here is the project {tmp_path}, but Python has the package lib of {files.ROOT}; .* give 'make lab'",
-    ):
+    with pytest.raises(ValueError, match=rf"project {tmp_path}, but Python has the package lib of {files.ROOT}; .*lab"):
         environment.check()
     monkeypatch.setenv(environment.ROOT_VARIABLE, str(files.ROOT))
     environment.check()
 
 
-def test_a_notebook_by_hand_in_a_copy_refuses_the_original_s_lib(monkeypatch, tmp_path):
+def test_a_notebook_by_hand_refuses_the_lib_of_another_project_around_it(monkeypatch, tmp_path):
     monkeypatch.delenv(environment.ROOT_VARIABLE, raising=False)
-    monkeypatch.chdir(project_at(tmp_path / "copy") / "notebooks")
+    for folder in (files.ROOT / "notebooks", tmp_path):  # its own project, and none
+        monkeypatch.chdir(folder)
+        environment.check()
+    for name in ("lib/notebook.py", "notebooks/01_data_verification.ipynb"):
+        files.write_text(tmp_path / "copy" / name, "")
+    monkeypatch.chdir(tmp_path / "copy" / "notebooks")
     with pytest.raises(
         ValueError, match=rf"here is the project {tmp_path / 'copy'}, but Python has the package lib of"
     ):
-        environment.check()
-
-
-def test_a_notebook_by_hand_in_its_own_project_or_in_none_begins(monkeypatch, tmp_path):
-    monkeypatch.delenv(environment.ROOT_VARIABLE, raising=False)
-    for folder in (files.ROOT / "notebooks", tmp_path):
-        monkeypatch.chdir(folder)
         environment.check()
 
 

@@ -60,13 +60,20 @@ def kill_at_half(script, path):
     assert child.returncode == -signal.SIGKILL
 
 
-def test_a_process_killed_in_the_middle_of_a_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "run.json"
-    path.write_text("old")
-    kill_at_half(WRITE_HALF_AND_WAIT, path)
-    assert path.read_text() == "old"
+@pytest.fixture
+def old(tmp_path):
+    """A file of before, in a folder of its own."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.txt").write_text("old")
+    return tmp_path / "files" / "a.txt"
 
 
+def test_a_process_killed_in_the_middle_of_a_write_leaves_the_old_file(old):
+    kill_at_half(WRITE_HALF_AND_WAIT, old)
+    assert old.read_text() == "old"
+
+
+@pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize(
     ("function", "content"),
     [
@@ -76,56 +83,36 @@ def test_a_process_killed_in_the_middle_of_a_write_leaves_the_old_file(tmp_path)
         ("write_csv", "__import__('pandas').DataFrame({'a': range(100_000)})"),
     ],
 )
-def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, function, content):
-    path = tmp_path / "old.csv"
-    path.write_text("old")
+def test_a_full_disk_leaves_the_old_file_and_no_other(old, function, content, exists):
+    path = old if exists else old.with_name("new.txt")
     ended = run(WRITE_TO_A_FULL_DISK, path, function, content, capture_output=True, text=True)
-    assert ended.returncode == 1
-    assert ended.stderr.strip() == f"OSError 27: {path}"
-    assert path.read_text() == "old"
-    assert names(tmp_path) == ["old.csv"]
+    assert (ended.returncode, ended.stderr.strip()) == (1, f"OSError 27: {path}")
+    assert (old.read_text(), names(old.parent)) == ("old", ["a.txt"])
 
 
-def test_a_full_disk_leaves_nothing_where_nothing_was(tmp_path):
-    ended = run(WRITE_TO_A_FULL_DISK, tmp_path / "new", "write_bytes", "bytes(100_000)", capture_output=True)
-    assert ended.returncode == 1
-    assert names(tmp_path) == []
-
-
-def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(TypeError), files.replacing(path) as temporary:
+def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(old):
+    with pytest.raises(TypeError), files.replacing(old) as temporary:
         temporary.write_bytes(b"new" + "no bytes")
-    assert path.read_text() == "old"
-    assert names(tmp_path) == ["a.txt"]
+    assert (old.read_text(), names(old.parent)) == ("old", ["a.txt"])
 
 
-def test_a_written_file_replaces_the_old_one_and_leaves_no_other(tmp_path):
-    path = tmp_path / "deep" / "a.txt"
-    files.write_text(path, "old")
-    files.write_text(path, "new\n")
-    assert path.read_bytes() == b"new\n"
-    assert names(path.parent) == ["a.txt"]
-
-
-def test_a_reader_of_the_old_file_reads_it_to_its_end(tmp_path):
-    path = tmp_path / "a.txt"
-    files.write_text(path, "old")
-    with path.open() as reader:
-        files.write_text(path, "new")
+def test_a_written_file_replaces_the_old_one_whose_reader_reads_it_to_its_end(old):
+    with old.open() as reader:
+        files.write_text(old, "Größe\n")
         assert reader.read() == "old"
-    assert path.read_text() == "new"
+    assert old.read_bytes() == "Größe\n".encode()
+    files.write_text(old.parent / "deep" / "b.txt", "new")
+    assert (names(old.parent), names(old.parent / "deep")) == (["a.txt", "deep"], ["b.txt"])
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_a_written_file_has_the_permissions_that_the_user_wants(tmp_path, umask, mode):
+def test_a_written_file_has_the_permissions_that_the_user_wants(old, umask, mode):
     before = os.umask(umask)
     try:
-        files.write_text(tmp_path / "a.txt", "a")
+        files.write_text(old, "a")
     finally:
         os.umask(before)
-    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
+    assert old.stat().st_mode & 0o777 == mode
 
 
 # Folders
@@ -140,9 +127,14 @@ def folder(tmp_path):
 
 
 def write_new(folder):
+    """Writes a folder, which is nowhere to be seen until it is whole."""
+    before = names(folder) if folder.is_dir() else None
     with files.replacing_folder(folder) as working:
         assert names(working) == []
         (working / "new.txt").write_text("new")
+        assert (names(folder) if folder.is_dir() else None) == before
+    assert names(folder) == ["new.txt"]
+    assert names(folder.parent) == ["made"]
 
 
 def write_half(folder, error):
@@ -151,39 +143,19 @@ def write_half(folder, error):
         raise error
 
 
-def test_a_written_folder_takes_the_place_of_the_old_one_and_leaves_no_other(folder):
+def test_a_written_folder_takes_the_place_of_the_old_one_or_of_none_and_leaves_no_other(folder):
     write_new(folder)
-    assert names(folder) == ["new.txt"]
-    assert (folder / "new.txt").read_text() == "new"
-    assert names(folder.parent) == ["made"]
-
-
-def test_a_folder_is_written_where_there_was_none(tmp_path):
-    write_new(tmp_path / "deep" / "made")
-    assert names(tmp_path / "deep" / "made") == ["new.txt"]
-    assert names(tmp_path / "deep") == ["made"]
-
-
-def test_the_old_folder_stays_until_the_block_ends(folder):
-    with files.replacing_folder(folder) as working:
-        (working / "new.txt").write_text("new")
-        assert names(folder) == ["old.txt"]
-    assert names(folder) == ["new.txt"]
+    write_new(folder.parent / "deep" / "made")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
-def test_an_exception_in_the_block_leaves_the_old_folder_and_no_other(folder, error):
+def test_an_exception_in_the_block_leaves_the_old_folder_or_none_and_no_other(folder, error):
     with pytest.raises(type(error)):
         write_half(folder, error)
+    assert (names(folder), names(folder.parent)) == (["old.txt"], ["made"])
+    with pytest.raises(type(error)):
+        write_half(folder / "new", error)
     assert names(folder) == ["old.txt"]
-    assert (folder / "old.txt").read_text() == "old"
-    assert names(folder.parent) == ["made"]
-
-
-def test_an_exception_in_the_block_leaves_no_folder_where_there_was_none(tmp_path):
-    with pytest.raises(OSError, match="no space left"):
-        write_half(tmp_path / "made", OSError("no space left"))
-    assert names(tmp_path) == []
 
 
 def test_a_process_killed_in_the_middle_of_a_folder_leaves_the_old_one_and_the_next_write_is_whole(folder):
@@ -191,35 +163,21 @@ def test_a_process_killed_in_the_middle_of_a_folder_leaves_the_old_one_and_the_n
     assert names(folder) == ["old.txt"]
     assert names(folder.parent) == [".writing-made", "made"]  # it was killed in the middle
     write_new(folder)
-    assert names(folder) == ["new.txt"]
-    assert names(folder.parent) == ["made"]
 
 
 def test_what_a_kill_left_between_both_renames_is_removed_by_the_next_write(folder):
     folder.rename(folder.with_name(".replaced-made"))
     folder.with_name(".writing-made").mkdir()
     write_new(folder)
-    assert names(folder) == ["new.txt"]
-    assert names(folder.parent) == ["made"]
 
 
-# Text and JSON
-
-
-def test_text_is_utf_8_with_unix_line_ends(tmp_path):
-    files.write_text(tmp_path / "a.txt", "Größe\n")
-    assert (tmp_path / "a.txt").read_bytes() == "Größe\n".encode()
+# JSON and tables
 
 
 def test_equal_values_are_equal_json_bytes_whatever_the_order_of_keys(tmp_path):
-    files.write_json(tmp_path / "a.json", {"b": [1, 2.5], "a": {"y": None, "x": "ü"}})
-    files.write_json(tmp_path / "b.json", {"a": {"x": "ü", "y": None}, "b": [1, 2.5]})
-    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-
-
-def test_json_is_typed_out_as_expected(tmp_path):
-    files.write_json(tmp_path / "a.json", {"b": 1, "a": [0.1]})
-    assert (tmp_path / "a.json").read_text() == '{\n "a": [\n  0.1\n ],\n "b": 1\n}\n'
+    for value in ({"b": 1, "a": [0.1, "ü"]}, {"a": [0.1, "ü"], "b": 1}):
+        files.write_json(tmp_path / "a.json", value)
+        assert (tmp_path / "a.json").read_text("utf-8") == '{\n "a": [\n  0.1,\n  "ü"\n ],\n "b": 1\n}\n'
 
 
 def test_json_without_a_meaning_is_refused_and_nothing_is_written(tmp_path):
@@ -228,24 +186,23 @@ def test_json_without_a_meaning_is_refused_and_nothing_is_written(tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", [b'{"a": 1', b"", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b'{"a": 1', b"", b"\xff\xfe", b"[" * 100_000])
 def test_broken_json_is_named(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"run\.json: no JSON"):
         files.read_json(tmp_path / "run.json")
 
 
+def read_csv(folder, content, columns=()):
+    (folder / "a.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    return files.read_csv(folder / "a.csv", list(columns))
+
+
 def test_a_table_s_bytes_are_stable_and_its_floats_come_back_exactly(tmp_path):
-    table = pd.DataFrame({"case": ["007_HC", "a,b"], "mm": [0.1 + 0.2, np.pi], "n": [1, 2]})
-    for name in ("a.csv", "b.csv"):
-        files.write_csv(tmp_path / name, table)
-    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    table = pd.DataFrame({"case": ["007_HC", "a,b"], "mm": [0.1 + 0.2, np.nan], "n": [1, 2]})
+    files.write_csv(tmp_path / "a.csv", table)
+    assert (tmp_path / "a.csv").read_bytes() == b'case,mm,n\n007_HC,0.30000000000000004,1\n"a,b",,2\n'
     pd.testing.assert_frame_equal(files.read_csv(tmp_path / "a.csv", ["case"]), table, check_exact=True)
-
-
-def test_a_table_is_typed_out_as_expected(tmp_path):
-    files.write_csv(tmp_path / "a.csv", pd.DataFrame({"case": ["x", "y"], "dice": [0.5, np.nan]}))
-    assert (tmp_path / "a.csv").read_bytes() == b"case,dice\nx,0.5\ny,\n"
 
 
 @pytest.mark.parametrize("text", ["007", "NA", "None", "nan", "null", "N/A", "n/a", "NULL", "#N/A", "inf", "True", "-"])
@@ -256,24 +213,9 @@ def test_text_is_text_whatever_it_says(tmp_path, text):
 
 
 def test_an_empty_cell_is_a_missing_number_or_an_empty_note_and_no_name(tmp_path):
-    (tmp_path / "a.csv").write_text("case,stratum,mm,n,best\nNA,,,3,True\nb,x,inf,4,False\n")
-    table = files.read_csv(tmp_path / "a.csv", [])
+    table = read_csv(tmp_path, "case,stratum,mm,n,best\nNA,,,3,True\nb,x,inf,4,False\n")
     expected = {"case": ["NA", "b"], "stratum": ["", "x"], "mm": [np.nan, np.inf], "n": [3, 4], "best": [True, False]}
     pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
-
-
-@pytest.mark.parametrize("name", ["case", "subject", "fold_group", "class"])
-def test_an_empty_name_is_refused_with_its_file_and_row(tmp_path, name):
-    (tmp_path / "a.csv").write_text(f"{name},mm\nx,1\n,2\n")
-    with pytest.raises(ValueError, match=rf"a\.csv, column {name}, row 3: empty; expected a name"):
-        files.read_csv(tmp_path / "a.csv", [])
-
-
-@pytest.mark.parametrize("cell", ["nan", "NA", "1,5", "1_000", "3 mm", "-"])
-def test_what_is_no_number_is_refused_with_its_file_row_and_column(tmp_path, cell):
-    (tmp_path / "a.csv").write_text(f'case,mm\nx,1\ny,"{cell}"\n')
-    with pytest.raises(ValueError, match=rf"a\.csv, column mm, row 3: '{cell}'; expected a number"):
-        files.read_csv(tmp_path / "a.csv", [])
 
 
 @pytest.mark.parametrize("number", [0.1 + 0.2, 1e-320, -np.pi, 5e22, 123456789.123456789])
@@ -282,22 +224,37 @@ def test_numbers_come_back_to_the_last_digit(tmp_path, number):
     assert files.read_csv(tmp_path / "a.csv", [])["mm"].item() == number
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *[
+            (f"{name},mm\nx,1\n,2\n", f"column {name}, row 3: empty")
+            for name in ("case", "subject", "fold_group", "class")
+        ],
+        *[
+            (f'case,mm\nx,1\ny,"{cell}"\n', f"column mm, row 3: '{cell}'; expected a number")
+            for cell in ("nan", "NA", "1,5", "1_000", "3 mm", "-")
+        ],
+        (b"", "cannot be read as a table"),
+        (b"a,b\n1,2\n1,2,3\n", "cannot be read as a table: row 3 has 3 cells, the header 2"),
+        (b"a,b\n1,2\n1\n", "cannot be read as a table: row 3 has 1 cells, the header 2"),
+        (b"a\n\xff\n", "cannot be read as a table"),
+        (b"a,a\n1,2\n", r"cannot be read as a table: header \['a', 'a'\]"),
+        ("case,dice\n", r"columns \['fold'\] are missing; found \['case', 'dice'\]"),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_refused_with_its_file_row_and_column(tmp_path, content, message):
+    columns = ["fold"] if "fold'" in message else []
+    with pytest.raises(ValueError, match=rf"a\.csv\W+{message}"):
+        read_csv(tmp_path, content, columns)
+
+
 def test_a_missing_table_says_what_to_run(tmp_path):
     with pytest.raises(ValueError, match=r"folds\.csv: missing; run the notebook that writes it first"):
         files.read_csv(tmp_path / "folds.csv", ["case"])
 
 
-def test_a_table_without_a_column_names_it_and_those_there_are(tmp_path):
-    (tmp_path / "a.csv").write_text("case,dice\n")
-    with pytest.raises(ValueError, match=r"a\.csv: columns \['fold'\] are missing; found \['case', 'dice'\]"):
-        files.read_csv(tmp_path / "a.csv", ["case", "fold"])
-
-
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n1,2,3\n", b"a,b\n1,2\n1\n", b"a\n\xff\n", b"a,a\n1,2\n"])
-def test_a_file_that_is_no_table_is_named(tmp_path, content):
-    (tmp_path / "a.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.csv: cannot be read as a table"):
-        files.read_csv(tmp_path / "a.csv", [])
+# Hashes and places
 
 
 def test_sha256_of_abc_is_the_published_one(tmp_path):
@@ -311,22 +268,15 @@ def test_a_digest_does_not_depend_on_the_order_of_keys_but_on_every_value():
     assert files.digest({"a": 1}) != files.digest({"a": 1.5})
 
 
-def test_paths_of_a_study_lie_where_readers_expect_them(monkeypatch, tmp_path):
-    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
-    assert files.study_folder("demo") == tmp_path.resolve() / "demo"
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, "reports"), ("", "reports"), ("elsewhere", "elsewhere"), ("../x", "../x")]
+)
+def test_files_lie_where_readers_expect_them_whatever_the_working_directory(monkeypatch, tmp_path, given, expected):
+    monkeypatch.delenv("REPORTS_ROOT", raising=False)
+    if given is not None:
+        monkeypatch.setenv("REPORTS_ROOT", given)
+    monkeypatch.chdir(tmp_path)
+    assert files.study_folder("demo") == (files.ROOT / expected).resolve() / "demo"
     assert files.study_file("demo") == files.ROOT / "params" / "demo.yaml"
     assert files.raw_folder("hc18") == files.ROOT / "data" / "raw" / "hc18"
     assert files.run_name(3, 1) == "fold3-seed1"
-
-
-def test_reports_lie_in_the_project_unless_told_otherwise(monkeypatch):
-    monkeypatch.delenv("REPORTS_ROOT", raising=False)
-    assert files.reports_root() == files.ROOT / "reports"
-    assert os.path.isabs(files.reports_root())
-
-
-@pytest.mark.parametrize(("given", "expected"), [("", "reports"), ("elsewhere", "elsewhere"), ("../x", "../x")])
-def test_reports_are_looked_for_from_the_project_whatever_the_working_directory(monkeypatch, tmp_path, given, expected):
-    monkeypatch.setenv("REPORTS_ROOT", given)
-    monkeypatch.chdir(tmp_path)
-    assert files.reports_root() == (files.ROOT / expected).resolve()

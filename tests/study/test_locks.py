@@ -27,43 +27,45 @@ def begin(code, folder):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_the_second_says_at_once_for_whom_it_waits_and_goes_on_when_the_first_is_killed(tmp_path):
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock."""
     first = begin(HOLD, tmp_path)
     assert first.stdout.readline() == "held\n"
+    yield first
+    first.kill()
+    first.communicate()
+
+
+def test_the_second_says_at_once_for_whom_it_waits_and_goes_on_when_the_first_is_killed(tmp_path, holder):
     second = begin(TAKE, tmp_path)
-    said = second.stdout.readline()
-    assert said.startswith(f"05_evaluation of study demo waits for process {first.pid} on ")
-    assert "(a run by hand, since " in said
-    assert said.endswith("; a notebook ends at its last cell, or when its kernel is shut down\n")
-    first.send_signal(signal.SIGKILL)
+    message = second.stdout.readline()
+    assert message.startswith(f"05_evaluation of study demo waits for process {holder.pid} on ")
+    assert "(a run by hand, since " in message
+    holder.send_signal(signal.SIGKILL)
     assert second.communicate(timeout=60)[0] == "taken\n"
-    first.wait()
-    first.stdout.close()
+
+
+def test_where_a_second_is_refused_it_is_told_who_is_at_work(tmp_path, holder):
+    with pytest.raises(
+        ValueError, match=rf"study demo is being run by process {holder.pid} on .*; wait for it, or end"
+    ):
+        locks.hold(tmp_path / locks.STEP, "study demo", wait=False)
 
 
 def test_a_process_that_holds_a_folder_takes_it_again_and_one_release_frees_it(tmp_path):
-    said = []
-    locks.hold(tmp_path / locks.STEP, "a page", said.append)
-    locks.release(locks.hold(tmp_path / locks.STEP, "the same page run again", said.append))
+    messages = []
+    locks.hold(tmp_path / locks.STEP, "a page", messages.append)
+    locks.release(locks.hold(tmp_path / locks.STEP, "the same page run again", messages.append))
     assert [path.name for path in tmp_path.iterdir()] in ([], [locks.STEP])
-    other = begin(TAKE, tmp_path)
-    assert other.communicate(timeout=60)[0] == "taken\n"
-    assert said == []
+    assert begin(TAKE, tmp_path).communicate(timeout=60)[0] == "taken\n"
+    assert messages == []
 
 
 @pytest.mark.parametrize("note", ["", "[]", "{}", '{"process": 1}'])
 def test_a_holder_without_a_whole_note_is_another_process(tmp_path, note):
     files.write_text(locks.note_of(tmp_path / locks.STEP), note)
     assert locks.holder(tmp_path / locks.STEP) == "another process"
-
-
-def test_where_a_second_is_refused_it_is_told_who_is_at_work(tmp_path):
-    first = begin(HOLD, tmp_path)
-    assert first.stdout.readline() == "held\n"
-    with pytest.raises(ValueError, match=rf"study demo is being run by process {first.pid} on .*; wait for it, or end"):
-        locks.hold(tmp_path / locks.STEP, "study demo", wait=False)
-    first.kill()
-    first.communicate()
 
 
 def test_a_file_system_without_locks_is_refused_by_name_whatever_was_left_there(tmp_path, monkeypatch):

@@ -47,70 +47,56 @@ def edit(step, study, **parts):
     files.write_json(path, files.read_json(path) | parts)
 
 
-def test_a_record_just_written_holds(finished):
+@pytest.mark.parametrize(
+    "change", [{}, {"flip_average": False, "title": "Another", "folds": [0, 1]}, {"fold": 3, "seed": 9}]
+)
+def test_a_record_just_written_holds_whatever_keys_other_steps_and_the_graph_have(finished, change):
+    other = finished.model_copy(update=change)
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
-        assert staleness.stale_reasons(step, finished) == []
+        assert staleness.stale_reasons(step, other) == []
 
 
-def test_a_step_without_a_record_has_not_run_to_its_end(study):
-    assert staleness.stale_reasons(VERIFICATION, study) == ["it has not run to its end"]
+def test_a_step_without_a_record_has_not_run_to_its_end_and_neither_has_who_reads_it(finished):
+    VERIFICATION.record_file(finished.study).unlink()
+    assert staleness.stale_reasons(VERIFICATION, finished) == ["it has not run to its end"]
+    assert staleness.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
 
 
 def test_a_changed_key_is_named_with_both_values(finished):
     other = finished.model_copy(update={"image_size": [64, 96]})
     assert staleness.stale_reasons(PREPROCESSING, other) == ["key image_size: [96, 144] -> [64, 96]"]
-
-
-def test_a_key_of_another_step_does_not_matter(finished):
-    other = finished.model_copy(update={"flip_average": False, "title": "Another", "folds": [0, 1], "seeds": [0, 5]})
-    for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
-        assert staleness.stale_reasons(step, other) == []
-
-
-def test_fold_and_seed_of_the_study_file_do_not_matter_to_a_run_of_the_graph(finished):
-    other = finished.model_copy(update={"fold": 3, "seed": 9})
-    assert staleness.stale_reasons(TRAINING, other) == []
-
-
-def test_a_record_of_other_values_makes_the_step_run_again(finished):
     finish(MODEL, finished, depth=2)
     assert staleness.stale_reasons(MODEL, finished) == ["key depth: 2 -> 4"]
 
 
-def test_changed_code_is_named_without_its_hash(finished, monkeypatch):
-    monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "3"})
-    assert staleness.stale_reasons(MODEL, finished) == ["code lib.study.files changed"]
+@pytest.mark.parametrize(
+    ("code", "changed"),
+    [({"lib.study.files": "3"}, ["lib.study.files"]), ({"lib.new": "2"}, ["lib.new", "lib.study.files"])],
+)
+def test_code_that_changed_is_newly_reached_or_no_longer_is_named_without_its_hash(
+    finished, monkeypatch, code, changed
+):
+    monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1"} | code)
+    assert staleness.stale_reasons(MODEL, finished) == [f"code {name} changed" for name in changed]
 
 
-def test_a_module_that_is_newly_reached_or_no_longer_is_a_change(finished, monkeypatch):
-    monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.new": "2"})
-    assert staleness.stale_reasons(MODEL, finished) == ["code lib.new changed", "code lib.study.files changed"]
-
-
-def test_a_missing_input_is_named(finished):
-    VERIFICATION.record_file(finished.study).unlink()
-    assert staleness.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
-
-
-def test_an_input_with_other_outputs_is_named(finished):
+def test_an_input_with_other_outputs_is_named_and_one_run_again_with_equal_ones_does_not_matter(finished):
+    finish(PREPROCESSING, finished)
+    assert staleness.stale_reasons(MODEL, finished) == []
     edit(PREPROCESSING, finished, outputs={"table.csv": "another"})
     assert staleness.stale_reasons(MODEL, finished) == ["input 02_preprocessing has changed"]
 
 
-def test_an_input_run_again_with_equal_outputs_does_not_matter(finished):
-    finish(PREPROCESSING, finished)
-    assert staleness.stale_reasons(MODEL, finished) == []
+CHANGES = {
+    "content": lambda image: files.write_text(image, "other pixels"),
+    "name": lambda image: image.rename(image.with_name("other.png")),
+    "gone": lambda image: image.unlink(),
+}
 
 
-@pytest.mark.parametrize("change", ["content", "name", "gone"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_raw_data_changed_in_any_way_make_verification_run_again_and_nothing_else(finished, change):
-    image = files.raw_folder("phantom_brain") / "image.png"
-    if change == "content":
-        files.write_text(image, "other pixels")
-    elif change == "name":
-        image.rename(image.with_name("other.png"))
-    else:
-        image.unlink()
+    change(files.raw_folder("phantom_brain") / "image.png")
     assert staleness.stale_reasons(VERIFICATION, finished) == ["files in data/raw/phantom_brain changed"]
     assert staleness.stale_reasons(PREPROCESSING, finished) == []
 
@@ -137,14 +123,9 @@ def at_hand(study):
     ],
 )
 def test_the_other_published_data_sets_at_hand_are_listed_but_none_for_a_phantom(at_hand, dataset, listed):
-    digests = steps.data_digests(dataset)
-    assert list(digests) == listed
-    assert digests == {name: steps.data_digest(name) for name in listed}
-
-
-def test_an_absent_data_set_has_a_listing_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "raw_folder", lambda dataset: tmp_path / "raw" / dataset)
-    assert list(steps.data_digests("hc18")) == ["hc18"]
+    assert steps.data_digests(dataset) == {name: steps.data_digest(name) for name in listed}
+    shutil.rmtree(files.raw_folder("hc18").parent)
+    assert list(steps.data_digests(dataset)) == [dataset]  # an absent one has a listing too
 
 
 def test_only_the_verification_lists_data(at_hand):
@@ -158,15 +139,14 @@ def test_another_data_set_that_changed_is_named(at_hand):
     assert staleness.stale_reasons(VERIFICATION, at_hand) == []
     files.write_text(files.raw_folder("busi") / "image.png", "other pixels")
     assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi changed"]
-    assert pipeline.explain(at_hand).splitlines()[:2] == [
-        f"{'01_data_verification':28} runs",
-        "    files in data/raw/busi changed",
-    ]
+    lines = pipeline.explain(at_hand).splitlines()
+    assert lines[:2] == [f"{'01_data_verification':28} runs", "    files in data/raw/busi changed"]
 
 
-def test_another_data_set_that_comes_or_goes_leaves_a_verification_true(at_hand):
+def test_a_data_set_that_comes_or_goes_one_s_own_and_phantoms_leave_a_verification_true(at_hand):
     finish(VERIFICATION, at_hand)
-    files.write_text(files.raw_folder("lgg") / "image.tif", "linked later")
+    for name in ("own_cells", "phantom_brain", "phantom_hc18", "lgg"):
+        files.write_text(files.raw_folder(name) / "image.png", "other pixels")
     shutil.rmtree(files.raw_folder("busi"))
     assert staleness.stale_reasons(VERIFICATION, at_hand) == []
     assert staleness.unsearched(at_hand) == ["lgg"]
@@ -199,32 +179,16 @@ def test_a_broken_memory_of_hashes_is_no_memory(finished, kept):
     assert steps.data_digest("phantom_brain") == digest
 
 
-def test_one_s_own_data_and_phantoms_beside_it_change_nothing(at_hand):
+@pytest.mark.parametrize("data", [None, "0123abcd"])  # as records were before data sets were listed by name
+def test_a_record_without_listings_by_folder_makes_verification_run_again(at_hand, data):
     finish(VERIFICATION, at_hand)
-    for name in ("own_cells", "phantom_brain", "phantom_hc18"):
-        files.write_text(files.raw_folder(name) / "image.png", "other pixels")
-    assert staleness.stale_reasons(VERIFICATION, at_hand) == []
-
-
-def test_a_record_without_listings_by_folder_makes_verification_run_again(at_hand):
-    finish(VERIFICATION, at_hand)
-    edit(VERIFICATION, at_hand, data=None)
+    edit(VERIFICATION, at_hand, data=data)
     assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 changed"]
 
 
-def test_a_record_whose_data_are_one_digest_is_stale_and_does_not_stop_the_graph(at_hand):
-    finish(VERIFICATION, at_hand)
-    edit(VERIFICATION, at_hand, data="0123abcd")  # as records were before data sets were listed by name
-    assert staleness.stale_reasons(VERIFICATION, at_hand) != []
-
-
-def test_an_output_edited_by_hand_is_named(finished):
-    files.write_text(MODEL.folder(finished.study) / "table.csv", "nicer\n")
-    assert staleness.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
-
-
-def test_a_deleted_output_is_named(finished):
-    (MODEL.folder(finished.study) / "table.csv").unlink()
+@pytest.mark.parametrize("change", [lambda table: files.write_text(table, "nicer\n"), lambda table: table.unlink()])
+def test_an_output_edited_or_deleted_by_hand_is_named(finished, change):
+    change(MODEL.folder(finished.study) / "table.csv")
     assert staleness.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
 
 
@@ -294,18 +258,12 @@ def test_equal_steps_write_equal_bytes(finished):
     assert MODEL.record_file(finished.study).read_bytes() == before
 
 
-def test_every_pair_of_fold_and_seed_is_a_step_before_evaluation(study):
-    other = study.model_copy(update={"folds": [0, 2], "seeds": [0, 1]})
-    labels = [step.label for step in steps.study_steps(other)]
+def test_every_pair_of_fold_and_seed_is_a_step_before_evaluation_and_inputs_come_first(study):
+    planned = steps.study_steps(study.model_copy(update={"folds": [0, 2], "seeds": [0, 1]}))
     runs = [f"04_training/fold{fold}-seed{seed}" for fold in (0, 2) for seed in (0, 1)]
-    assert labels[3:7] == runs
-    assert labels[7:] == ["05_evaluation", "06_biometry", "report"]
-
-
-def test_every_input_comes_before_the_step_that_reads_it(study):
-    planned = steps.study_steps(study)
+    assert [step.label for step in planned[3:]] == [*runs, "05_evaluation", "06_biometry", "report"]
     for place, step in enumerate(planned):
-        assert all(source in planned[:place] for source in steps.step_inputs(step, study))
+        assert set(steps.step_inputs(step, study)) <= {*planned[:place]}
 
 
 def test_the_snakefile_knows_every_step_and_no_other(study):
@@ -360,12 +318,10 @@ def comparing(finished):
 
 
 def test_a_study_is_compared_only_where_it_names_another(study):
+    assert steps.compared_digests(study) == {}
     assert COMPARISON not in steps.study_steps(study)
-    labels = [step.label for step in steps.study_steps(study.model_copy(update={"compare_with": ["other"]}))]
-    assert labels[-3:] == ["06_biometry", "07_comparison", "report"]
-
-
-def test_a_comparison_reads_its_own_measurements_and_the_report_the_comparison(comparing):
+    comparing = study.model_copy(update={"compare_with": ["other"]})
+    assert steps.study_steps(comparing)[-3:] == [BIOMETRY, COMPARISON, REPORT]
     assert steps.step_inputs(COMPARISON, comparing) == [VERIFICATION, EVALUATION, BIOMETRY]
     assert COMPARISON in steps.step_inputs(REPORT, comparing)
 
@@ -391,10 +347,6 @@ def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_with_what_to
     with pytest.raises(ValueError, match="'third'   has not been run"):
         finish(COMPARISON, study)
     assert not COMPARISON.record_file(study.study).exists()
-
-
-def test_a_study_that_is_compared_with_none_needs_no_other(finished):
-    assert steps.compared_digests(finished) == {}
 
 
 def test_a_changed_list_of_studies_makes_the_comparison_run_again(comparing):
