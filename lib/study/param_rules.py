@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 RESNET_DEPTH = 5  # how often an encoder of resnet_unet halves the image
+ONE_VALUE = "at least 2 where image_size / 2**depth is one pixel: batch normalisation has one value to go by"
 
 
 def ends_in_one_pixel(image_size: list[int], depth: int, model: str, normalisation: str) -> bool:
@@ -48,6 +49,41 @@ def _fits_model(depth: int, model: str) -> bool:
     return depth == RESNET_DEPTH if model == "resnet_unet" else depth <= 5 or not model.startswith("segnet")
 
 
+def _has(name: str) -> Callable[[list[str]], bool]:
+    return lambda steps: name in steps
+
+
+# What a key may be used with alone: the keys that decide, and how they must be.
+OPTIONS: dict[str, tuple[tuple[str, ...], Callable[..., bool]]] = {
+    "landmarks = none": (("landmarks",), lambda landmarks: landmarks == "none"),
+    "landmarks other than none": (("landmarks",), lambda landmarks: landmarks != "none"),
+    "model = resnet_unet": (("model",), lambda model: model == "resnet_unet"),
+    "models other than resnet_unet": (("model",), lambda model: model != "resnet_unet"),
+    "schedule = one_cycle": (("schedule",), lambda schedule: schedule == "one_cycle"),
+    "schedule = plateau": (("schedule",), lambda schedule: schedule == "plateau"),
+    "cross_entropy_weight above 0": (("cross_entropy_weight",), lambda weight: weight > 0),
+    "focal_weight above 0": (("focal_weight",), lambda weight: weight > 0),
+    "cross_entropy_weight or focal_weight above 0": (
+        ("cross_entropy_weight", "focal_weight"),
+        lambda cross_entropy, focal: cross_entropy + focal > 0,
+    ),
+    "dice_weight above 0": (("dice_weight",), lambda weight: weight > 0),
+    "oversample_classes other than []": (("oversample_classes",), bool),
+    "affine_probability above 0": (("affine_probability",), lambda probability: probability > 0),
+    "intensity_probability above 0": (("intensity_probability",), lambda probability: probability > 0),
+    "tensorboard_every other than null": (("tensorboard_every",), lambda every: every is not None),
+    "two classes and landmarks = none": (
+        ("classes", "landmarks"),
+        lambda classes, landmarks: len(classes) == 2 and landmarks == "none",
+    ),
+    "head_classes other than []": (("head_classes",), bool),
+} | {
+    f"{step} in postprocessing": (("postprocessing",), _has(step))
+    for step in ("close_outer", "inside_outer", "minimum_area", "largest_parts", "confident_parts")
+}
+OF_DATASET = ("one's own data", "data sets of several groups", "volumes", "images")  # decided by lib.datasets
+
+
 # (keys that must be sound, of which the first is blamed; whether they hold; what is allowed).
 RULES: list[tuple[tuple[str, ...], Callable[..., bool], str | Callable[..., str]]] = [
     (("classes",), lambda classes: classes[0] == "background", "the first class is background"),
@@ -63,15 +99,15 @@ RULES: list[tuple[tuple[str, ...], Callable[..., bool], str | Callable[..., str]
     (
         ("batch_size", "image_size", "depth", "model", "normalisation"),
         lambda batch_size, *network: batch_size > 1 or not ends_in_one_pixel(*network),
-        "at least 2 where image_size / 2**depth is one pixel: batch normalisation has one value to go by",
+        ONE_VALUE,
     ),
-    (("dice_class_weights", "classes"), lambda weights, c: len(weights) == len(c), "one for each class"),
-    (("cross_entropy_class_weights", "classes"), _weigh_classes, "one for each class, not all 0"),
     (
-        ("dice_class_weights", "dice_weight"),
-        lambda weights, dice_weight: dice_weight == 0 or sum(weights) > 0,
-        "not all 0 where dice_weight is above 0",
+        ("batch_size", "image_size", "depth", "model", "encoder"),  # which normalises always
+        lambda batch_size, size, depth, model, _: batch_size > 1 or not ends_in_one_pixel(size, depth, model, "batch"),
+        ONE_VALUE,
     ),
+    (("dice_class_weights", "classes"), _weigh_classes, "one for each class, not all 0"),
+    (("cross_entropy_class_weights", "classes"), _weigh_classes, "one for each class, not all 0"),
     (("selection_class_weights", "classes"), _weigh_classes, "one for each class, not all 0"),
     (
         ("dice_weight", "cross_entropy_weight", "focal_weight"),
@@ -86,11 +122,6 @@ RULES: list[tuple[tuple[str, ...], Callable[..., bool], str | Callable[..., str]
         "0 to fold_count - 1, once each",
     ),
     (("seeds",), _are_distinct, "no seed twice"),
-    (
-        ("threshold_candidates", "classes"),
-        lambda candidates, classes: bool(candidates) == (len(classes) == 2),
-        "at least one with two classes, [] with more (the most probable class wins)",
-    ),
     (("hc_range_mm",), _increase, "least before largest"),
     (("closing_pixels",), _is_odd, "odd: an even kernel has no middle"),
     (("dilation_pixels",), _is_odd, "odd: an even kernel has no middle"),

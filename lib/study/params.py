@@ -4,7 +4,7 @@ One strict, frozen model a notebook; `Study` is their union. A key's description
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -33,6 +33,14 @@ def key(
     return Field(description=allowed, gt=gt, ge=ge, lt=lt, le=le, min_length=min_length, max_length=max_length)
 
 
+def only_with(option: str, allowed: str, **bounds: Any) -> Any:
+    """A key that only one option uses: absent (None) elsewhere, needed where the option is chosen.
+
+    The option is named by one of `param_rules.OPTIONS`, or by one of OF_DATASET, of which the data set decides.
+    """
+    return Field(default=None, description=allowed, json_schema_extra={"option": option}, **bounds)
+
+
 class Params(BaseModel):
     """Base of the parameter models: no coercion, no unknown key, no infinity, no change after reading."""
 
@@ -45,9 +53,8 @@ class SharedParams(Params):
     study: Name = key("the study file's name without .yaml: a-z, 0-9, _")
     dataset: Name = key("a data set of lib.datasets; read from data/raw/<dataset>")
     classes: list[Name] = key("class names in index order, the first is background", min_length=2, max_length=32)
-    palette: list[list[Annotated[int, Field(ge=0, le=255)]]] = key(
-        "for one's own data: [red, green, blue] of each class in its masks; [] where grey values are "
-        "class indices, and for published data sets, which know their colours"
+    palette: list[list[Annotated[int, Field(ge=0, le=255)]]] | None = only_with(
+        "one's own data", "[red, green, blue] of each class in its masks; [] where grey values are class indices"
     )
     landmarks: Literal["none", "multicentre", "role_challenge"] = key(
         "none: the network learns class regions; multicentre or role_challenge: it learns heatmaps of the "
@@ -67,8 +74,8 @@ class SharedParams(Params):
 class VerificationParams(SharedParams):
     """Keys of 01_data_verification."""
 
-    groups: list[str] = key(
-        "which groups (planes, kinds of lesion) of the data set are used; [] for one without groups"
+    groups: list[str] | None = only_with(
+        "data sets of several groups", "which groups (planes, kinds of lesion) of the data set are used"
     )
     fold_count: int = key("a whole number from 3 to 50: train, validation, test", ge=3, le=50)
     split_seed: Seed
@@ -87,15 +94,19 @@ class PreprocessingParams(SharedParams):
     image_size: list[Annotated[int, Field(ge=32, le=2048)]] = key(
         "[rows, columns] of the network's input, 32 to 2048 each", min_length=2, max_length=2
     )
-    end_slices_dropped: int = key("slices left out at each end, 0 to 10; used by volumes", ge=0, le=10)
-    crop_level: float = key(
-        "share of a channel's maximum that is content, 0 to 1; used by volumes, cropped to content", ge=0, lt=1
+    end_slices_dropped: int | None = only_with("volumes", "slices left out at each end, 0 to 10", ge=0, le=10)
+    crop_level: float | None = only_with(
+        "volumes", "share of a channel's maximum that is content, 0 to 1; images are cropped to it", ge=0, lt=1
     )
-    intensity_percentiles: list[Annotated[float, Field(ge=0, le=100)]] = key(
-        "[lower, upper] that intensities are clipped to; used by volumes", min_length=2, max_length=2
+    intensity_percentiles: list[Annotated[float, Field(ge=0, le=100)]] | None = only_with(
+        "volumes", "[lower, upper] that intensities are clipped to", min_length=2, max_length=2
     )
-    heatmap_sigma: float = key("standard deviation of a heatmap's peak; used by landmarks", gt=0, le=50)
-    heatmap_sigma_unit: Literal["pixels", "mm"] = key("pixels (of the network's input) or mm; used by landmarks")
+    heatmap_sigma: float | None = only_with(
+        "landmarks other than none", "standard deviation of a heatmap's peak", gt=0, le=50
+    )
+    heatmap_sigma_unit: Literal["pixels", "mm"] | None = only_with(
+        "landmarks other than none", "pixels (of the network's input) or mm"
+    )
 
 
 class ModelParams(SharedParams):
@@ -104,71 +115,108 @@ class ModelParams(SharedParams):
     model: Literal["unet", "attention_unet", "segnet", "segnet_skips", "resnet_unet"] = key(
         "unet, attention_unet, segnet, segnet_skips or resnet_unet"
     )
-    base_channels: int = key("channels of the first level, 4 to 128; not used by resnet_unet", ge=4, le=128)
-    depth: int = key("number of poolings, 1 to 6", ge=1, le=6)
-    normalisation: Literal["batch", "none"] = key("batch or none (none is U-Net 2015); not used by resnet_unet")
-    encoder: Literal["resnet18", "resnet34"] = key("resnet18 or resnet34; used by resnet_unet")
-    encoder_weights: Literal["none", "imagenet"] = key(
-        "none (drawn at random) or imagenet (a file that must be there); used by resnet_unet"
+    base_channels: int | None = only_with(
+        "models other than resnet_unet", "channels of the first level, 4 to 128", ge=4, le=128
     )
-    heatmap_per: Literal["line", "point"] = key(
-        "line (both ends in one heatmap) or point (one each: left OFD, upper BPD first); for landmarks"
+    depth: int = key("number of poolings, 1 to 6", ge=1, le=6)
+    normalisation: Literal["batch", "none"] | None = only_with(
+        "models other than resnet_unet", "batch or none (none is U-Net 2015)"
+    )
+    encoder: Literal["resnet18", "resnet34"] | None = only_with("model = resnet_unet", "resnet18 or resnet34")
+    encoder_weights: Literal["none", "imagenet"] | None = only_with(
+        "model = resnet_unet", "none (drawn at random) or imagenet (a file that must be there)"
+    )
+    heatmap_per: Literal["line", "point"] | None = only_with(
+        "landmarks other than none", "line (both ends in one heatmap) or point (one each: left OFD, upper BPD first)"
     )
 
 
 class TrainingParams(SharedParams):
     """Keys of 04_training."""
 
-    fold: int = key("the fold that is tested, from 0; the graph sets it", ge=0)
-    seed: Seed = key("a whole number from 0 to 2**63 - 1; the graph sets it")
     epochs: int = key("a whole number from 1 to 5000", ge=1, le=5000)
     batch_size: int = key("images a step, 1 to 1024", ge=1, le=1024)
     optimizer: Literal["adam", "adamw"] = key("adam or adamw")
     learning_rate: float = key("above 0, at most 1 (such as 1.0e-3)", gt=0, le=1)
     weight_decay: float = key("0 to 1", ge=0, le=1)
     schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = key("constant, cosine, one_cycle or plateau")
-    warm_up_fraction: float = key(
-        "share of the steps in which the rate rises, between 0 and 1; used by one_cycle", gt=0, lt=1
+    warm_up_fraction: float | None = only_with(
+        "schedule = one_cycle", "share of the steps in which the rate rises, between 0 and 1", gt=0, lt=1
     )
-    plateau_factor: float = key("between 0 and 1; used by plateau", gt=0, lt=1)
-    plateau_patience: int = key("epochs without improvement, from 0; used by plateau", ge=0)
+    plateau_factor: float | None = only_with("schedule = plateau", "between 0 and 1", gt=0, lt=1)
+    plateau_patience: int | None = only_with("schedule = plateau", "epochs without improvement, from 0", ge=0)
     early_stopping_patience: int | None = key("epochs without improvement before training stops, or null", ge=1)
     gradient_clip: float | None = key("largest norm of the gradient, or null", gt=0)
-    cross_entropy_weight: float = key("weight of cross-entropy in the loss, from 0", ge=0)
-    focal_weight: float = key("weight of focal loss in the loss, from 0", ge=0)
-    dice_weight: float = key("weight of soft Dice in the loss, from 0", ge=0)
-    cross_entropy_class_weights: Weights = key(
-        "a weight for each class in cross-entropy and focal loss, background included"
+    cross_entropy_weight: float | None = only_with(
+        "landmarks = none", "weight of cross-entropy in the loss, from 0", ge=0
     )
-    label_smoothing: float = key(
-        "share of certainty that cross-entropy spreads over all classes, from 0, below 1", ge=0, lt=1
+    focal_weight: float | None = only_with("landmarks = none", "weight of focal loss in the loss, from 0", ge=0)
+    dice_weight: float | None = only_with("landmarks = none", "weight of soft Dice in the loss, from 0", ge=0)
+    cross_entropy_class_weights: Weights | None = only_with(
+        "cross_entropy_weight or focal_weight above 0",
+        "a weight for each class in cross-entropy and focal loss, background included",
     )
-    focal_gamma: float = key("how fast focal loss forgets what is certain, 0 to 10", ge=0, le=10)
-    dice_class_weights: Weights = key("a weight for each class in the soft Dice loss, background included")
-    selection_metric: Literal["dice", "iou"] = key("dice or iou, pooled over validation cases")
-    selection_class_weights: Weights = key(
-        "a weight for each class in the validation metric that chooses the checkpoint"
+    label_smoothing: float | None = only_with(
+        "cross_entropy_weight above 0",
+        "share of certainty that cross-entropy spreads over all classes, from 0, below 1",
+        ge=0,
+        lt=1,
     )
-    oversample_classes: list[Name] = key("images that show one of these are drawn more often")
-    oversample_factor: float = key("how much more often, 1 to 100", ge=1, le=100)
-    area_weight_floor: Fraction | None = key(
-        "null, or slices of a case are drawn by foreground area, but for this share of draws, 0 to 1"
+    focal_gamma: float | None = only_with(
+        "focal_weight above 0", "how fast focal loss forgets what is certain, 0 to 10", ge=0, le=10
+    )
+    dice_class_weights: Weights | None = only_with(
+        "dice_weight above 0", "a weight for each class in the soft Dice loss, background included"
+    )
+    selection_metric: Literal["dice", "iou"] | None = only_with(
+        "landmarks = none", "dice or iou, pooled over validation cases"
+    )
+    selection_class_weights: Weights | None = only_with(
+        "landmarks = none", "a weight for each class in the validation metric that chooses the checkpoint"
+    )
+    oversample_classes: list[Name] | None = only_with(
+        "landmarks = none", "images that show one of these are drawn more often"
+    )
+    oversample_factor: float | None = only_with(
+        "oversample_classes other than []", "how much more often, 1 to 100", ge=1, le=100
+    )
+    area_weight_floor: Fraction | None = only_with(
+        "volumes", "null, or slices of a case are drawn by foreground area, but for this share of draws, 0 to 1"
     )
     horizontal_flip: Fraction = key("probability, 0 to 1")
     vertical_flip: Fraction = key("probability, 0 to 1")
     affine_probability: Fraction = key("probability of shift, scale and rotation, 0 to 1")
-    shift_fraction: float = key("largest shift as a share of the image, 0 to 0.5", ge=0, le=0.5)
-    scale_fraction: float = key("largest change of scale, 0 to 0.5", ge=0, le=0.5)
-    rotation_deg: float = key("largest rotation in degrees, 0 to 180", ge=0, le=180)
-    brightness_contrast: float = key("largest relative change, 0 to 1", ge=0, le=1)
+    shift_fraction: float | None = only_with(
+        "affine_probability above 0", "largest shift as a share of the image, 0 to 0.5", ge=0, le=0.5
+    )
+    scale_fraction: float | None = only_with(
+        "affine_probability above 0", "largest change of scale, 0 to 0.5", ge=0, le=0.5
+    )
+    rotation_deg: float | None = only_with(
+        "affine_probability above 0", "largest rotation in degrees, 0 to 180", ge=0, le=180
+    )
+    brightness_contrast: float | None = only_with(
+        "intensity_probability above 0", "largest relative change, 0 to 1", ge=0, le=1
+    )
     intensity_probability: Fraction = key("probability of a change of brightness and contrast, 0 to 1")
-    clahe_probability: Fraction = key("probability of local contrast equalisation (CLAHE), 0 to 1")
+    clahe_probability: Fraction | None = only_with(
+        "images", "probability of local contrast equalisation (CLAHE), 0 to 1"
+    )
     compile: bool = key("true: torch.compile, worth its start on a GPU; or false")
     tensorboard_every: int | None = key(
         "epochs between pictures for TensorBoard, whose curves grow each epoch; null for no TensorBoard", ge=1
     )
-    tensorboard_images: int = key("pictures each time, 1 to 64; used with TensorBoard", ge=1, le=64)
+    tensorboard_images: int | None = only_with(
+        "tensorboard_every other than null", "pictures each time, 1 to 64", ge=1, le=64
+    )
     workers: int = key("loader processes, 0 to 64; the result does not depend on it", ge=0, le=64)
+
+
+class RunParams(TrainingParams):
+    """Keys of 04_training for one run; its fold and seed stand in no study file, which lists `folds` and `seeds`."""
+
+    fold: int = key("the fold that is tested, from 0", ge=0)
+    seed: Seed
 
 
 class EvaluationParams(SharedParams):
@@ -177,32 +225,44 @@ class EvaluationParams(SharedParams):
     folds: list[Annotated[int, Field(ge=0)]] = key("folds that are tested, one training each", min_length=1)
     seeds: list[Seed] = key("seeds, one training each per fold; whole numbers from 0 to 2**63 - 1", min_length=1)
     flip_average: bool = key("true: average with the prediction of the mirrored image; or false")
-    threshold_candidates: list[Annotated[float, Field(gt=0, lt=1)]] = key(
-        "foreground probabilities between 0 and 1 to choose from on validation; [] with over two classes"
+    threshold_candidates: list[Annotated[float, Field(gt=0, lt=1)]] | None = only_with(
+        "two classes and landmarks = none",
+        "foreground probabilities between 0 and 1 to choose from on validation",
+        min_length=1,
     )
-    postprocessing: list[
-        Literal[
-            "largest_component",
-            "fill_holes",
-            "close_outer",
-            "inside_outer",
-            "minimum_area",
-            "largest_parts",
-            "confident_parts",
+    postprocessing: (
+        list[
+            Literal[
+                "largest_component",
+                "fill_holes",
+                "close_outer",
+                "inside_outer",
+                "minimum_area",
+                "largest_parts",
+                "confident_parts",
+            ]
         ]
-    ] = key(
+        | None
+    ) = only_with(
+        "landmarks = none",
         "steps in order: largest_component, fill_holes, close_outer, inside_outer, minimum_area, "
-        "largest_parts, confident_parts; [] for none"
+        "largest_parts, confident_parts; [] for none",
     )
-    closing_pixels: int = key("side of the kernel in native pixels; used by close_outer", ge=1, le=99)
-    dilation_pixels: int = key("side of the kernel in native pixels; used by inside_outer", ge=1, le=99)
-    minimum_area_mm2: float = key("smaller parts are dropped where the pixel size is known; used by minimum_area", ge=0)
-    parts_kept: int = key("parts of a class that are kept; used by largest_parts", ge=1, le=99)
-    minimum_probability: Fraction = key(
-        "mean probability below which a part is dropped, 0 to 1; used by confident_parts"
+    closing_pixels: int | None = only_with(
+        "close_outer in postprocessing", "side of the kernel in native pixels", ge=1, le=99
     )
-    minimum_margin: Fraction = key(
-        "mean lead over the next class below which a part is dropped, 0 to 1; used by confident_parts"
+    dilation_pixels: int | None = only_with(
+        "inside_outer in postprocessing", "side of the kernel in native pixels", ge=1, le=99
+    )
+    minimum_area_mm2: float | None = only_with(
+        "minimum_area in postprocessing", "smaller parts are dropped where the pixel size is known", ge=0
+    )
+    parts_kept: int | None = only_with("largest_parts in postprocessing", "parts of a class that are kept", ge=1, le=99)
+    minimum_probability: Fraction | None = only_with(
+        "confident_parts in postprocessing", "mean probability below which a part is dropped, 0 to 1"
+    )
+    minimum_margin: Fraction | None = only_with(
+        "confident_parts in postprocessing", "mean lead over the next class below which a part is dropped, 0 to 1"
     )
 
 
@@ -212,9 +272,14 @@ class BiometryParams(SharedParams):
     head_classes: list[Name] = key(
         "classes whose union is the head out to the skull's outer border; [] where no head is shown"
     )
-    max_axis_ratio: float = key("OFD/BPD above which a mask is flagged, 1 to 3", gt=1, le=3)
-    hc_range_mm: list[Annotated[float, Field(gt=0)]] = key(
-        "[least, largest] plausible HC in mm; outside is flagged, kept", min_length=2, max_length=2
+    max_axis_ratio: float | None = only_with(
+        "head_classes other than []", "OFD/BPD above which a mask is flagged, 1 to 3", gt=1, le=3
+    )
+    hc_range_mm: list[Annotated[float, Field(gt=0)]] | None = only_with(
+        "head_classes other than []",
+        "[least, largest] plausible HC in mm; outside is flagged, kept",
+        min_length=2,
+        max_length=2,
     )
 
 
@@ -235,7 +300,7 @@ STEPS: dict[str, type[SharedParams]] = {
     "01_data_verification": VerificationParams,
     "02_preprocessing": PreprocessingParams,
     "03_model": ModelParams,
-    "04_training": TrainingParams,
+    "04_training": RunParams,
     "05_evaluation": EvaluationParams,
     "06_biometry": BiometryParams,
     "07_comparison": ComparisonParams,
@@ -272,15 +337,21 @@ def read_study(path: Path) -> Study:
     return Study.model_validate(values)
 
 
-def step_params(study: Study, step: str) -> SharedParams:
-    """The keys of one step, out of a whole study."""
-    return STEPS[step].model_validate({name: getattr(study, name) for name in STEPS[step].model_fields})
+def values_of(study: Study) -> dict[str, Any]:
+    """The keys that a study uses, in the order of the models, and their values."""
+    return study.model_dump(exclude_unset=True)
+
+
+def step_params(study: Study, step: str, **run: int) -> SharedParams:
+    """The keys of one step, out of a whole study; of a training also its `fold` and `seed`."""
+    model = STEPS[step]
+    return model.model_validate({k: v for k, v in values_of(study).items() if k in model.model_fields} | run)
 
 
 def find_faults(values: dict[str, Any], model: type[Params], partial: bool = False) -> list[str]:
     """Every fault of some values, one line per key: value, what is wrong, what is allowed, nearest key.
 
-    Missing keys are no fault of values that are `partial`.
+    Of values that are `partial`, only unknown keys and wrong values are faults, none that is missing or not used.
     """
     wrong: dict[str, str] = {}
     try:
@@ -290,6 +361,12 @@ def find_faults(values: dict[str, Any], model: type[Params], partial: bool = Fal
             name = str(fault["loc"][0])
             if not (partial and fault["type"] == "missing"):
                 wrong.setdefault(name, _describe_fault(name, fault, values, model))
+    for name, is_used in {} if partial else uses(values, model, wrong).items():
+        option, allowed = option_of(model, name), model.model_fields[name].description
+        if not is_used and name in values:
+            wrong.setdefault(name, f"{name} = {values[name]!r}   not used; only with {option}")
+        elif is_used and values.get(name) is None:
+            wrong.setdefault(name, f"{name}   missing; needed with {option}: {allowed}")
     for keys, holds, allowed in param_rules.RULES:
         if all(name in values and name not in wrong for name in keys):
             given = [values[name] for name in keys]
@@ -297,6 +374,29 @@ def find_faults(values: dict[str, Any], model: type[Params], partial: bool = Fal
                 words = allowed if isinstance(allowed, str) else allowed(*given)
                 wrong[keys[0]] = f"{keys[0]} = {given[0]!r}   not allowed; {words}"
     return list(wrong.values())
+
+
+def uses(values: dict[str, Any], model: type[Params], wrong: Container[str] = ()) -> dict[str, bool]:
+    """Whether the options that `values` choose use each key that only one option uses.
+
+    A key whose option hangs on a key that is missing or `wrong` is left out, as is one of which the data set decides.
+    """
+    used: dict[str, bool] = {}
+    for name in model.model_fields:
+        deciding, holds = param_rules.OPTIONS.get(option_of(model, name), ((), None))
+        if holds is None or any(key in wrong for key in deciding):
+            continue
+        if not all(used.get(key, True) for key in deciding):  # an option of an option that is not chosen
+            used[name] = False
+        elif all(key in values for key in deciding):
+            used[name] = bool(holds(*(values[key] for key in deciding)))
+    return used
+
+
+def option_of(model: type[Params], name: str) -> str:
+    """The only option that uses a key, in words; "" for a key of every study."""
+    extra = model.model_fields[name].json_schema_extra
+    return str(extra["option"]) if isinstance(extra, dict) else ""
 
 
 def _describe_fault(name: str, fault: dict[str, Any], values: dict[str, Any], model: type[Params]) -> str:
