@@ -16,35 +16,14 @@ SHAPE = (270, 400)
 
 
 @dataclass(frozen=True)
-class Plane:
-    """A plane through the head, by what its images show.
-
-    Attributes:
-        csp: share of images with a cavum septi pellucidi, 0 to 1.
-        lv: share of images with a lateral ventricle, 0 to 1.
-    """
-
-    csp: float
-    lv: float
-
-
-@dataclass(frozen=True)
 class Frame:
-    """One image with its reference.
+    """One image with its reference."""
 
-    Attributes:
-        image: (H, W) uint8.
-        mask: (H, W) uint8 classes at pixel centres: 0 outside, 1 inside the skull's outer border, 2 CSP, 3 ventricle.
-        head: the drawn head, in millimetres from the centre of the first pixel.
-        spacing_mm: (row, col) pixel size.
-        ga_weeks: gestational age.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    head: ultrasound.Head
-    spacing_mm: tuple[float, float]
-    ga_weeks: float
+    image: np.ndarray  # (H, W) uint8
+    mask: np.ndarray  # (H, W) uint8 at pixel centres: 0 outside, 1 inside the skull's outer border, 2 CSP, 3 ventricle
+    head: ultrasound.Head  # in millimetres from the centre of the first pixel
+    spacing_mm: tuple[float, float]  # (row, col)
+    ga_weeks: float  # gestational age
 
     @property
     def truth(self) -> dict[str, float]:
@@ -56,22 +35,19 @@ class Frame:
         return {name: round(float(v), 6) for name, v in (exact | {"csp_mm2": area[2], "lv_mm2": area[3]}).items()}
 
     @property
-    def shown(self) -> list[str]:
+    def structures(self) -> list[str]:
         """Those of "csp" and "lv" that the mask holds."""
         return [name for name, index in (("csp", 2), ("lv", 3)) if (self.mask == index).any()]
 
 
-def draw_frame(seed: int, subject: int, frame: int, plane: Plane) -> Frame:
-    """One image with its reference.
+def draw_frame(seed: int, subject: int, frame: int, shares: tuple[float, float]) -> Frame:
+    """One image of `SHAPE` pixels with its reference.
 
     Args:
         seed: of the data set.
-        subject: number of the examination, from 1; its frames show one head, whatever the plane.
+        subject: number of the examination, from 1; its frames show one head, whatever the shares.
         frame: number of the image in it, from 1.
-        plane: decides how likely the image shows the structures, nothing else.
-
-    Returns:
-        The frame, `SHAPE` pixels.
+        shares: of images that show a cavum septi pellucidi, a lateral ventricle, 0 to 1; decides nothing else.
     """
     anatomy = np.random.default_rng([seed, subject, 0])  # frame 0: what all frames of a subject share
     ga = float(anatomy.uniform(15, 36))
@@ -90,25 +66,23 @@ def draw_frame(seed: int, subject: int, frame: int, plane: Plane) -> Frame:
         brain_db=brain_db,
         folding=(ga - 15) / 21,
         midline_bend_mm=bend,
-        csp=_draw_csp(plane.csp, ofd, bend, brain_db, rng),
-        ventricles=_draw_lv(plane.lv, ofd, bpd, brain_db, rng),
+        csp=_draw_csp(shares[0], ofd, bend, brain_db, rng),
+        ventricles=_draw_lv(shares[1], ofd, bpd, brain_db, rng),
         texture=texture,
     )
     scan = _draw_scan(head, spacing, rng)
     image = ultrasound.render(scan, ultrasound.scene(scan, head, rng), rng)
-    mask = ultrasound.reference_mask(head, SHAPE, spacing)
+    mask = ultrasound.reference_mask(head, SHAPE, (spacing, spacing))
     return Frame(_add_marks(image, rng), mask, head, (spacing, spacing), ga)
 
 
 def resize(frame: Frame, shape: tuple[int, int]) -> Frame:
-    """The same view in other pixels, as a publisher resizes: frame fills frame, so pixels need not stay square.
+    """The same view in `shape` (rows, cols) pixels, as a publisher resizes: they need not stay square.
 
     The mask is no resized mask but the classes at the new pixel centres.
     """
-    spacing = (
-        frame.spacing_mm[0] * frame.image.shape[0] / shape[0],
-        frame.spacing_mm[1] * frame.image.shape[1] / shape[1],
-    )
+    row_mm, col_mm = (mm * old / new for mm, old, new in zip(frame.spacing_mm, frame.image.shape, shape))
+    spacing = (row_mm, col_mm)
     moved = [at + (old - new) / 2 for at, old, new in zip(frame.head.centre_mm, frame.spacing_mm, spacing)]
     head = replace(frame.head, centre_mm=(moved[0], moved[1]))  # counted from the centre of the new first pixel
     image = cv2.resize(frame.image, shape[::-1], interpolation=cv2.INTER_LINEAR)
@@ -118,17 +92,13 @@ def resize(frame: Frame, shape: tuple[int, int]) -> Frame:
 def outline(frame: Frame, thickness_px: float) -> np.ndarray:
     """The skull's outer border as a drawn line with the truth on its centre-line: (H, W) bool, square pixels."""
     bare = replace(frame.head, csp=None, ventricles=())
+    ofd, bpd = frame.head.axes_mm
+    more = thickness_px * frame.spacing_mm[0]
     wide, narrow = (
         ultrasound.reference_mask(replace(bare, axes_mm=axes), frame.image.shape, frame.spacing_mm)
-        for axes in (_widened(frame, thickness_px), _widened(frame, -thickness_px))
+        for axes in ((ofd + more, bpd + more), (ofd - more, bpd - more))
     )
     return wide > narrow
-
-
-def _widened(frame: Frame, more_px: float) -> tuple[float, float]:
-    """Full axes in mm, longer by some pixels."""
-    ofd, bpd = frame.head.axes_mm
-    return ofd + more_px * frame.spacing_mm[0], bpd + more_px * frame.spacing_mm[0]
 
 
 def _draw_axes(ga_weeks: float, rng: np.random.Generator) -> tuple[float, float]:
@@ -147,9 +117,9 @@ def _draw_texture(ga_weeks: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_place(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float, tuple[float, float], float]:
-    """Pixel size in mm, centre (row, col) in mm, angle in degrees; the head lies inside the frame.
+    """Pixel size in mm, centre (row, col) in mm, angle in degrees, so that the head lies inside the frame.
 
-    The head's length fills a half to three quarters of the frame's width, less where it would not fit.
+    Its length fills a half to three quarters of the frame's width, less where it would not fit.
     """
     angle = float(np.clip(rng.normal(0, 11), -25, 25))
     turn = np.deg2rad(angle)
@@ -185,7 +155,7 @@ def _draw_lv(
     share: float, ofd: float, bpd: float, brain_db: float, rng: np.random.Generator
 ) -> tuple[ultrasound.Chamber, ...]:
     """The far ventricle in a share of images, in some of them also the near one, fainter."""
-    shown = (2 if rng.random() < 0.3 else 1) if rng.random() >= 1 - share else 0
+    count = (2 if rng.random() < 0.3 else 1) if rng.random() >= 1 - share else 0
     u, v = float(rng.uniform(-0.17, -0.11) * ofd), float(rng.uniform(0.19, 0.225) * bpd)
     half = (float(rng.uniform(0.13, 0.17) * ofd), float(rng.uniform(0.047, 0.062) * ofd))
     tilt, bend, taper = (float(rng.uniform(*ends)) for ends in ((3, 9), (0.1, 0.5), (-0.4, -0.1)))
@@ -203,14 +173,14 @@ def _draw_lv(
             fluid_db=fluid if side > 0 else fluid + 3,
             plexus=plexus,
         )
-        for side in (1, -1)[:shown]
+        for side in (1, -1)[:count]
     )
 
 
 def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) -> ultrasound.Scan:
     """A curved array above the head, wide enough to see it (in one frame of ten but for an edge), and its settings."""
-    outline, turn = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
-    along, across = head.axes_mm[0] / 2 * np.cos(outline), head.axes_mm[1] / 2 * np.sin(outline)
+    around, turn = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
+    along, across = head.axes_mm[0] / 2 * np.cos(around), head.axes_mm[1] / 2 * np.sin(around)
     rows = head.centre_mm[0] + along * np.sin(turn) + across * np.cos(turn)
     cols = head.centre_mm[1] + along * np.cos(turn) - across * np.sin(turn)
     radius = float(rng.uniform(42, 62))
@@ -248,9 +218,7 @@ def _add_marks(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.4:
         text = f"{rng.integers(10, 40)}Hz  {rng.uniform(3, 6):.1f}MHz"
         cv2.putText(marked, text, (300, 262), cv2.FONT_HERSHEY_PLAIN, 0.7, 180, 1, cv2.LINE_AA)
-    if rng.random() < 0.2:
-        for row, col in zip(rng.integers(30, 240, 2).tolist(), rng.integers(40, 360, 2).tolist()):
-            cv2.drawMarker(marked, (col, row), 230, cv2.MARKER_CROSS, 9, 1)
+    ultrasound.add_calipers(marked, 230, rng)
     if rng.random() < 0.3:
         row, col = int(rng.integers(215, 245)), int(rng.integers(310, 345))
         marked[row : row + 25, col : col + 60] = 0
