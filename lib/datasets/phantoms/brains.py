@@ -123,14 +123,14 @@ class Volume:
 
     @property
     def truth(self) -> dict[str, float]:
-        """lesion_voxels, parts and lesion_ml, by voxels times their size; lesion_slices and slices."""
+        """slices, lesion_slices, lesion_voxels, parts, and lesion_ml by voxels times their size."""
         voxels = int(np.count_nonzero(self.mask))
         return {
+            "slices": len(self.mask),
+            "lesion_slices": int(self.mask.any(axis=(1, 2)).sum()),
             "lesion_voxels": voxels,
             "parts": len(self.parts),
             "lesion_ml": round(voxels * float(np.prod(self.grid.voxel_mm)) / 1000, 9),
-            "lesion_slices": int(self.mask.any(axis=(1, 2)).sum()),
-            "slices": len(self.mask),
         }
 
 
@@ -180,7 +180,7 @@ def _draw_head(kind: Kind, rng: np.random.Generator) -> Head:
     below, above = (
         rng.uniform(0.35, 0.5) * half[0],
         rng.uniform(0.7, 0.85) * brain[0],
-    )  # what is imaged, from the middle
+    )  # imaged, from the middle
     spacing = round(float((below + above) / (slices - 1)), 3)
     grid = Grid((slices, *kind.site.shape), (spacing, *kind.site.pixel_mm))
     middle = np.array([below, *(grid.size_mm[1:] / 2 + rng.uniform(-4, 4, 2))])

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import special
 
 from lib.datasets.phantoms import ultrasound
+from lib.datasets.phantoms.ultrasound import Chamber, Head, Scan
 from lib.imaging import growth
 
 SHAPE = (270, 400)
@@ -21,7 +22,7 @@ class Frame:
 
     image: np.ndarray  # (H, W) uint8
     mask: np.ndarray  # (H, W) uint8 at pixel centres: 0 outside, 1 inside the skull's outer border, 2 CSP, 3 ventricle
-    head: ultrasound.Head  # in millimetres from the centre of the first pixel
+    head: Head  # in millimetres from the centre of the first pixel
     spacing_mm: tuple[float, float]  # (row, col)
     ga_weeks: float  # gestational age
 
@@ -56,7 +57,7 @@ def draw_frame(seed: int, subject: int, frame: int, shares: tuple[float, float])
     rng = np.random.default_rng([seed, subject, frame])
     spacing, centre, angle = _draw_place(ofd, bpd, rng)
     brain_db = float(rng.uniform(-50, -40))
-    head = ultrasound.Head(
+    head = Head(
         axes_mm=(ofd, bpd),
         centre_mm=centre,
         angle_deg=angle,
@@ -131,13 +132,11 @@ def _draw_place(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float
     return spacing, (float(place[0] * spacing), float(place[1] * spacing)), angle
 
 
-def _draw_csp(
-    share: float, ofd: float, bend: float, brain_db: float, rng: np.random.Generator
-) -> ultrasound.Chamber | None:
+def _draw_csp(share: float, ofd: float, bend: float, brain_db: float, rng: np.random.Generator) -> Chamber | None:
     """The cavum in the front third, on the midline, in a share of images."""
     absent = rng.random() < 1 - share
     u = float(rng.uniform(0.20, 0.26) * ofd)
-    chamber = ultrasound.Chamber(
+    chamber = Chamber(
         centre_mm=(u, bend * (1 - (2 * u / ofd) ** 2)),
         half_mm=(float(rng.uniform(0.085, 0.115) * ofd), float(rng.uniform(0.042, 0.056) * ofd)),
         tilt_deg=float(rng.normal(0, 1.5)),
@@ -151,9 +150,7 @@ def _draw_csp(
     return None if absent else chamber
 
 
-def _draw_lv(
-    share: float, ofd: float, bpd: float, brain_db: float, rng: np.random.Generator
-) -> tuple[ultrasound.Chamber, ...]:
+def _draw_lv(share: float, ofd: float, bpd: float, brain_db: float, rng: np.random.Generator) -> tuple[Chamber, ...]:
     """The far ventricle in a share of images, in some of them also the near one, fainter."""
     count = (2 if rng.random() < 0.3 else 1) if rng.random() >= 1 - share else 0
     u, v = float(rng.uniform(-0.17, -0.11) * ofd), float(rng.uniform(0.19, 0.225) * bpd)
@@ -162,7 +159,7 @@ def _draw_lv(
     wall, fluid = float(rng.uniform(-22, -10)), float(brain_db - rng.uniform(10, 17))
     plexus = float(rng.uniform(0.4, 0.65))
     return tuple(
-        ultrasound.Chamber(
+        Chamber(
             centre_mm=(u, side * v),
             half_mm=half,
             tilt_deg=-side * tilt,
@@ -177,7 +174,7 @@ def _draw_lv(
     )
 
 
-def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) -> ultrasound.Scan:
+def _draw_scan(head: Head, spacing: float, rng: np.random.Generator) -> Scan:
     """A curved array above the head, wide enough to see it (in one frame of ten but for an edge), and its settings."""
     around, turn = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
     along, across = head.axes_mm[0] / 2 * np.cos(around), head.axes_mm[1] / 2 * np.sin(around)
@@ -191,7 +188,7 @@ def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) 
     far = np.hypot(rows - apex[0], cols - apex[1]).max()
     corner = np.hypot(SHAPE[0] * spacing - apex[0], SHAPE[1] / 2 * spacing)
     fine = float(np.clip(head.axes_mm[0] / 70, 0.6, 1))  # small heads are scanned at a higher frequency
-    return ultrasound.Scan(
+    return Scan(
         shape=SHAPE,
         spacing_mm=spacing,
         apex_mm=apex,

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from lib.datasets.phantoms import ultrasound
-from lib.datasets.phantoms.ultrasound import BEAMS, smooth_noise
+from lib.datasets.phantoms.ultrasound import BEAMS, Scan, Tissue, smooth_noise
 
 SHAPE = (270, 400)
 AREA_SHARES = (0.02, 0.30)  # of the frame, that a mass covers
@@ -80,12 +80,6 @@ class Frame:
     border: Border | None  # of the mass, in millimetres from the centre of the first pixel; None without a mass
     spacing_mm: float  # pixel size, equal along both axes
 
-    @property
-    def truth(self) -> dict[str, float]:
-        """lesion_mm2 of the continuous curve (0 without a mass) and spacing_mm."""
-        area = 0.0 if self.border is None else round(self.border.area_mm2, 6)
-        return {"lesion_mm2": area, "spacing_mm": self.spacing_mm}
-
 
 def draw_frame(seed: int, number: int, with_mass: bool) -> Frame:
     """Image `number`, from 1, with its reference; vessels, cysts and shadows are drawn with or without a mass."""
@@ -106,17 +100,14 @@ def reference_mask(border: Border | None, shape: tuple[int, int], spacing_mm: fl
     return (border.level(rows * spacing_mm, cols * spacing_mm) <= 1).astype(np.uint8)
 
 
-def outline(frame: Frame, thickness_px: float) -> np.ndarray:
-    """The border as a closed drawn line with the truth on its centre-line: (H, W) bool; empty without a mass."""
-    if frame.border is None:
-        return np.zeros(frame.image.shape, bool)
-    rows, cols = np.ogrid[: frame.image.shape[0], : frame.image.shape[1]]
-    level = frame.border.level(rows * frame.spacing_mm, cols * frame.spacing_mm)
-    steep = np.hypot(*np.gradient(level))
-    return np.abs(level - 1) <= thickness_px / 2 * steep
+def outline(border: Border, shape: tuple[int, int], spacing_mm: float, thickness_px: float) -> np.ndarray:
+    """A border as a closed drawn line with the truth on its centre-line: (H, W) bool."""
+    rows, cols = np.ogrid[: shape[0], : shape[1]]
+    level = border.level(rows * spacing_mm, cols * spacing_mm)
+    return np.abs(level - 1) <= thickness_px / 2 * np.hypot(*np.gradient(level))
 
 
-def _draw_scan(rng: np.random.Generator) -> tuple[ultrasound.Scan, float]:
+def _draw_scan(rng: np.random.Generator) -> tuple[Scan, float]:
     """A linear array that fills the frame, or a curved one above it, and the tissue's attenuation in dB per mm."""
     curved = rng.random() < 0.35
     spacing = round(float(rng.uniform(0.24, 0.38) if curved else rng.uniform(0.09, 0.15)), 6)
@@ -125,7 +116,7 @@ def _draw_scan(rng: np.random.Generator) -> tuple[ultrasound.Scan, float]:
     half = float(np.deg2rad(rng.uniform(31, 38))) if curved else float(np.arctan(0.505 * across / radius))
     depth = (SHAPE[0] + float(rng.uniform(-8, 12) if curved else 12)) * spacing
     loss = float(rng.uniform(22, 34)) / depth
-    return ultrasound.Scan(
+    return Scan(
         shape=SHAPE,
         spacing_mm=spacing,
         apex_mm=(top - radius, (SHAPE[1] - 1) / 2 * spacing),
@@ -144,7 +135,7 @@ def _draw_scan(rng: np.random.Generator) -> tuple[ultrasound.Scan, float]:
     ), loss
 
 
-def _draw_mass(scan: ultrasound.Scan, rng: np.random.Generator) -> Mass:
+def _draw_mass(scan: Scan, rng: np.random.Generator) -> Mass:
     """From a smooth cyst that anybody sees to a lobulated mass of hardly another brightness than the tissue."""
     kind, pixel = rng.choice(["cyst", "solid", "faint"], p=[0.2, 0.55, 0.25]), scan.spacing_mm
     roughness = float(rng.uniform(0.0, 0.3) if kind == "cyst" else rng.uniform(0.1, 1))
@@ -161,7 +152,7 @@ def _draw_mass(scan: ultrasound.Scan, rng: np.random.Generator) -> Mass:
     )
 
 
-def _draw_border(scan: ultrasound.Scan, roughness: float, rng: np.random.Generator) -> Border:
+def _draw_border(scan: Scan, roughness: float, rng: np.random.Generator) -> Border:
     """A curve inside the frame and the sector; roughness 0 is nearly an ellipse, 1 is lobulated."""
     share = float(np.exp(rng.uniform(*np.log(AREA_SHARES))))
     ratio, tilt = float(np.exp(rng.normal(0.33, 0.22))), float(rng.normal(0, 14))
@@ -184,7 +175,7 @@ def _draw_border(scan: ultrasound.Scan, roughness: float, rng: np.random.Generat
     raise ValueError("a mass finds no place in the sector")  # 200 steps leave an eighth of its length
 
 
-def _is_seen(scan: ultrasound.Scan, points_mm: np.ndarray) -> bool:
+def _is_seen(scan: Scan, points_mm: np.ndarray) -> bool:
     """Whether points lie inside the sector, clear of its edge."""
     down, right = points_mm[:, 0] - scan.apex_mm[0], points_mm[:, 1] - scan.apex_mm[1]
     reach, pixel = np.hypot(down, right), scan.spacing_mm
@@ -196,17 +187,15 @@ def _is_seen(scan: ultrasound.Scan, points_mm: np.ndarray) -> bool:
     )
 
 
-def _tissue(
-    scan: ultrasound.Scan, tissue_loss: float, mass: Mass | None, rng: np.random.Generator
-) -> ultrasound.Tissue:
+def _tissue(scan: Scan, tissue_loss: float, mass: Mass | None, rng: np.random.Generator) -> Tissue:
     """Layers, and in them vessels, cysts, shadows and the mass."""
-    tissue = ultrasound.Tissue(*_layers(scan, rng), np.full(scan.grid, tissue_loss, np.float32))
+    tissue = Tissue(*_layers(scan, rng), np.full(scan.grid, tissue_loss, np.float32))
     for added in _draw_distractors(scan, mass, rng) + [mass] * (mass is not None):
         tissue = _add(scan, added, tissue, rng)
     return replace(tissue, loss_db_mm=tissue.loss_db_mm + _shadows(scan, rng))
 
 
-def _layers(scan: ultrasound.Scan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _layers(scan: Scan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Scatter and reflection of skin, fat, gland and muscle."""
     samples = scan.grid[0]
     waviness = (float(rng.uniform(4, 18)), float(rng.uniform(70, 160)))
@@ -236,7 +225,7 @@ def _layers(scan: ultrasound.Scan, rng: np.random.Generator) -> tuple[np.ndarray
     return db + 1.5 * grain, fascia * np.clip(0.5 + 0.6 * patches + 0.5 * clumps, 0, 1)
 
 
-def _draw_distractors(scan: ultrasound.Scan, mass: Mass | None, rng: np.random.Generator) -> list[Mass]:
+def _draw_distractors(scan: Scan, mass: Mass | None, rng: np.random.Generator) -> list[Mass]:
     """Small cysts and vessels away from the mass; no reference shows them."""
     distractors = []
     for _ in range(int(rng.integers(0, 5))):
@@ -260,7 +249,7 @@ def _draw_distractors(scan: ultrasound.Scan, mass: Mass | None, rng: np.random.G
     return distractors
 
 
-def _shadows(scan: ultrasound.Scan, rng: np.random.Generator) -> np.ndarray:
+def _shadows(scan: Scan, rng: np.random.Generator) -> np.ndarray:
     """Loss of sound at the skin and behind ligaments and lime, added to the tissue's."""
     contact = smooth_noise(rng, (1, BEAMS), (1, int(rng.integers(16, 60))))
     contact = 5 * np.maximum(contact - 0.8, 0)  # dB lost at the skin
@@ -275,7 +264,7 @@ def _shadows(scan: ultrasound.Scan, rng: np.random.Generator) -> np.ndarray:
     return loss
 
 
-def _distance_mm(scan: ultrasound.Scan, border: Border) -> tuple[np.ndarray, np.ndarray]:
+def _distance_mm(scan: Scan, border: Border) -> tuple[np.ndarray, np.ndarray]:
     """Distance to a border on the beam grid, negative inside, exact to first order; and how squarely it is met."""
     level = border.level(*ultrasound.grid_points_mm(scan)).astype(np.float32)
     along, across = np.gradient(level)
@@ -285,7 +274,7 @@ def _distance_mm(scan: ultrasound.Scan, border: Border) -> tuple[np.ndarray, np.
     return (level - 1) / steep, np.abs(along) / steep
 
 
-def _add(scan: ultrasound.Scan, mass: Mass, tissue: ultrasound.Tissue, rng: np.random.Generator) -> ultrasound.Tissue:
+def _add(scan: Scan, mass: Mass, tissue: Tissue, rng: np.random.Generator) -> Tissue:
     """Tissue with a mass in it."""
     distance, facing = _distance_mm(scan, mass.border)
     scatter, loss, pixel = tissue.scatter_db, tissue.loss_db_mm, np.float32(scan.spacing_mm)
@@ -301,7 +290,7 @@ def _add(scan: ultrasound.Scan, mass: Mass, tissue: ultrasound.Tissue, rng: np.r
     if mass.loss < 1:  # a round smooth wall bends sound away at its sides
         side = np.exp(-((distance / (2.5 * pixel)) ** 2)) * np.clip(1 - facing / 0.35, 0, 1)
         loss = loss + side * np.float32(0.12) / pixel
-    return ultrasound.Tissue(scatter, np.maximum(tissue.reflection * (1 - share), rim), loss)
+    return Tissue(scatter, np.maximum(tissue.reflection * (1 - share), rim), loss)
 
 
 def _add_marks(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Simulated ultrasound of a fetal head: tissues seen by a curved array, speckle, shadow, log compression.
 
-Everything is computed on the beam grid (sample along the beam, beam), where attenuation and shadow are a running sum
-and the point spread is a product of two one-dimensional curves, and turned into pixels at the end. Lengths are
-millimetres; frame coordinates are (row, col) from the centre of the first pixel; head coordinates are (u, v) along the
-long axis (forehead positive) and across it.
+Everything is computed on the beam grid (sample along the beam, beam), where attenuation is a running sum and the point
+spread separable, and turned into pixels at the end. Frame coordinates are (row, col) in mm from the centre of the first
+pixel; head coordinates are (u, v) in mm along the long axis (forehead positive) and across it.
 
 Source: fully developed speckle as complex Gaussian scatterers seen through a point spread, Wagner et al. 1983, IEEE
 Trans. Sonics Ultrason. 30:156-163. Attenuations are of the order of Szabo 2014, Diagnostic Ultrasound Imaging.
@@ -154,8 +153,7 @@ def to_frame(scan: Scan, polar: np.ndarray) -> np.ndarray:
 def render(scan: Scan, tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     """A frame as the machine shows it: `scan.shape`, uint8."""
     gained = envelope(scan, tissue, rng) * np.float32(10 ** (scan.gain_db / 20))
-    grey = compress(gained, scan.dynamic_range_db, scan.grey_exponent)
-    grey = cv2.GaussianBlur(grey, (0, 0), scan.smoothing)
+    grey = cv2.GaussianBlur(compress(gained, scan.dynamic_range_db, scan.grey_exponent), (0, 0), scan.smoothing)
     return np.rint(255 * to_frame(scan, grey)).astype(np.uint8)
 
 
@@ -245,7 +243,7 @@ def reference_mask(head: Head, shape: tuple[int, int], spacing_mm: tuple[float, 
 def scene(scan: Scan, head: Head, rng: np.random.Generator) -> Tissue:
     """Tissue maps on the beam grid: the head, and around it a uterus drawn from `rng`."""
     u, v = head.coordinates_mm(*grid_points_mm(scan))
-    scatter, reflection, loss = _uterus(scan, head, u, v, rng)
+    around = _uterus(scan, head, u, v, rng)
     pull_u, pull_v = u / (head.axes_mm[0] / 2) ** 2, v / (head.axes_mm[1] / 2) ** 2
     steep = np.sqrt(pull_u**2 + pull_v**2) + np.float32(1e-6)
     inward = (1 - u * pull_u - v * pull_v) / (2 * steep)  # mm below the outer border, exact to first order
@@ -260,20 +258,18 @@ def scene(scan: Scan, head: Head, rng: np.random.Generator) -> Tissue:
     bright = head.skull_db + 4 * uneven - 14 * np.clip(-uneven - 1, 0, 1)  # thin bone and sutures let sound through
     bright = bone * amplitude(bright + 70 * np.log10(np.maximum(facing, 0.1)))
     inside = inward > 0
-    scatter = np.where(inside, brain, scatter)
+    scatter = np.where(inside, brain, around.scatter_db)
     scatter = np.where(bone > 0.3, np.maximum(scatter, head.skull_db - 30 + 4 * texture[..., 2]), scatter)
     scatter = _add_haze(scan, scatter, np.where(v < 0, bright, 0), float(rng.uniform(-30, -18)))
-    loss = np.where(inside, np.float32(0.8 * TISSUE_LOSS_DB_MM), loss)
+    loss = np.where(inside, np.float32(0.8 * TISSUE_LOSS_DB_MM), around.loss_db_mm)
     loss += (6.0 / head.skull_mm) * bone  # about 4 dB a crossing at right angles; far more where the beam grazes
     contact = 5 * np.maximum(smooth_noise(rng, (1, BEAMS), (1, 22)) - 0.4, 0)  # dB lost at the skin
     loss[:1] += contact / np.float32(scan.spacing_mm)
-    return Tissue(scatter, np.where(inside, np.maximum(bright, echoes), reflection), loss)
+    return Tissue(scatter, np.where(inside, np.maximum(bright, echoes), around.reflection), loss)
 
 
-def _uterus(
-    scan: Scan, head: Head, u: np.ndarray, v: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scatter, reflection and loss of the mother's tissues, the amniotic fluid and the fetal scalp."""
+def _uterus(scan: Scan, head: Head, u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> Tissue:
+    """The mother's tissues, the amniotic fluid and the fetal scalp."""
     tissue_db, fluid_db, wall_mm = (float(rng.uniform(*ends)) for ends in ((-46, -26), (-74, -56), (0, 14)))
     half, shift = rng.uniform(0.45, 0.8, 2), rng.normal(0, 0.15, 2)
     across = v / (head.axes_mm[1] * float(half[0])) - float(shift[0])
@@ -290,7 +286,7 @@ def _uterus(
     db = np.where(scalp & fluid, skin_db, db)
     slope = np.diff(sac, axis=0, append=sac[-1:]) / np.float32(scan.spacing_mm) * (head.axes_mm[1] * float(half[0]))
     rim = np.float32(0.1) * np.exp(-(((sac - 1) / np.float32(0.03)) ** 2)) * np.clip(np.abs(slope), 0, 1) ** 4
-    return db, rim * ~muscle, np.where(fluid, np.float32(0), np.float32(TISSUE_LOSS_DB_MM))
+    return Tissue(db, rim * ~muscle, np.where(fluid, np.float32(0), np.float32(TISSUE_LOSS_DB_MM)))
 
 
 def _brain(

@@ -1,6 +1,7 @@
 """Writes phantoms with exactly known truth as publishers lay out their data; reading them is the layouts' business.
 
-Beside the publisher's files lies `truth.csv`: case (as the layout's reader names it), subject, stratum, what was drawn.
+Each fills an empty folder by (seed, subject, frame), or raises ValueError where names cannot hold so many subjects.
+`truth.csv` beside the layout: case (as the layout's reader names it), subject, stratum, what was drawn.
 Sources of the layouts: Alzubaidi et al. 2023, doi:10.1016/j.dib.2023.109708; van den Heuvel et al. 2018,
 doi:10.5281/zenodo.1327317; the Kaggle data set ultrasound-fetus-dataset, doi:10.17632/yrzzw9m6kk.
 """
@@ -16,8 +17,6 @@ import pandas as pd
 from lib.datasets.phantoms import heads, lesions
 from lib.study import files
 
-NAMED, SIZES = ["case", "subject", "stratum"], ["ga_weeks", "bpd_mm", "ofd_mm", "hc_mm"]
-STRUCTURES, SPACING = ["csp_mm2", "lv_mm2"], ["spacing_row_mm", "spacing_col_mm"]
 HC_BINS_MM = (180, 260)
 OUTLINE_PX = 2.5  # thickness of HC18's drawn outlines
 
@@ -54,11 +53,6 @@ class Group:
     decimal: str = "."
     csp: tuple[int, int, int] = (0, 255, 0)  # colour of the cavum, (red, green, blue)
 
-    @property
-    def stratum(self) -> str:
-        """The group as studies name it: trans-thalamic, ..., diverse."""
-        return self.name.split()[0].lower()
-
 
 THALAMIC = Group(
     "Trans-thalamic", "Trans-thalamic", "Trans-thalamic-Segmentation", "Trans-Thalamic-Pixel-Size.csv", (0.37, 0.32)
@@ -84,13 +78,7 @@ DIVERSE = Group(
 
 
 def write_brain(folder: Path, subjects: int, seed: int) -> None:
-    """The demo: one group of Alzubaidi's layout, Trans-thalamic, that shows the structures often.
-
-    Args:
-        folder: an empty folder, as for all writers here.
-        subjects: number of patients, 1 to 99999 (else ValueError), of 1 to 3 images each.
-        seed: every draw is a function of (seed, subject, frame).
-    """
+    """The demo: Alzubaidi's Trans-thalamic, with frequent structures; 1 to 99999 patients of 1 to 3 images each."""
     rows = []
     frames = _frames(seed, 0, subjects, 99999)
     _make_group(folder, THALAMIC)
@@ -101,11 +89,11 @@ def write_brain(folder: Path, subjects: int, seed: int) -> None:
         size = f"hc{np.searchsorted(HC_BINS_MM, drawn.truth['hc_mm'])}"
         rows.append(_head_row(name, f"{subject:05d}", size, drawn))
     _write_pixel_sizes(folder, THALAMIC, rows)
-    _write_truth(folder, rows, NAMED + SIZES + STRUCTURES + SPACING)
+    files.write_csv(folder / "truth.csv", pd.DataFrame(rows).drop(columns="pixel_mm"))
 
 
 def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
-    """All four groups of Alzubaidi's layout; structures are as rare as there. 1 to 9999 subjects of 1 to 3 images each.
+    """All of Alzubaidi's groups, structures as rare as there; 1 to 9999 patients of 1 to 3 images each.
 
     A patient's images are of one head and lie in several planes. Diverse has other heads, under HC18's names, resized
     to 959x661, so that pixels are not square; its pixel sizes are those of the 800x540 images, in HC18's CSV.
@@ -126,15 +114,17 @@ def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
         published = heads.resize(drawn, DIVERSE_SHAPE) if group is DIVERSE else drawn
         _write_classes(folder, group, name, published)
         pixel_mm = drawn.spacing_mm[0] * (HC18_SCALE if group is DIVERSE else 1)
-        rows[group].append(_head_row(name, patient, group.stratum, published) | {"pixel_mm": pixel_mm})
+        stratum = group.name.split()[0].lower()  # trans-thalamic, ..., diverse
+        rows[group].append(_head_row(name, patient, stratum, published) | {"pixel_mm": pixel_mm})
     for group in PLANES:
         _write_pixel_sizes(folder, group, rows[group])
     _write_hc18_table(folder / DIVERSE.name, rows[DIVERSE])
-    _write_truth(folder, [row for table in rows.values() for row in table], NAMED + SIZES + STRUCTURES + SPACING)
+    truth = pd.DataFrame([row for table in rows.values() for row in table])
+    files.write_csv(folder / "truth.csv", truth.drop(columns="pixel_mm"))
 
 
 def write_hc18(folder: Path, subjects: int, seed: int) -> None:
-    """HC18's layout, of 1 to 1000 subjects of 1 to 3 images each: heads, outlines, a CSV of pixel size and HC."""
+    """HC18's layout (heads, outlines, a CSV of pixel size and HC); 1 to 1000 examinations of 1 to 3 images each."""
     frames = _frames(seed, HC18_HEADS, subjects, 1000)
     images, rows = folder / "training_set", []
     images.mkdir()
@@ -144,14 +134,15 @@ def write_hc18(folder: Path, subjects: int, seed: int) -> None:
         _write_png(images / f"{name}_Annotation.png", heads.outline(drawn, OUTLINE_PX) * np.uint8(255))
         rows.append(_head_row(name, name[:3], "", drawn))
     _write_hc18_table(folder, rows)
-    _write_truth(folder, rows, NAMED[:2] + SIZES + SPACING)  # strata by HC are the reader's
+    besides = ["stratum", "csp_mm2", "lv_mm2", "pixel_mm"]  # strata by HC are the reader's
+    files.write_csv(folder / "truth.csv", pd.DataFrame(rows).drop(columns=besides))
 
 
 def write_tumour(folder: Path, subjects: int, seed: int) -> None:
     """The layout of ultrasound-fetus-dataset, with what its folders promise: masses in "malignant", none elsewhere.
 
     As there, an outline is dealt to a split of its own, numbers start anew in each class, a "2" in a name says
-    nothing, and there are no pixel sizes. 1 to 99999 subjects of one image each.
+    nothing, and there are no pixel sizes. 1 to 99999 persons of one image each.
     """
     _check_subjects(subjects, 99999)
     for split in SPLITS:
@@ -166,11 +157,11 @@ def write_tumour(folder: Path, subjects: int, seed: int) -> None:
         image_split, outline_split = rng.choice(SPLITS, 2, p=SPLIT_SHARES)
         drawn = lesions.draw_frame(seed, subject, tissue == "malignant")
         _write_png(folder / image_split / tissue / f"{stem}.png", drawn.image)
-        if tissue == "malignant":
-            outline = lesions.outline(drawn, OUTLINE_PX) * np.uint8(255)
-            _write_png(folder / outline_split / tissue / f"{stem}_Annotation.png", outline)
+        if drawn.border is not None:
+            outline = lesions.outline(drawn.border, drawn.mask.shape, drawn.spacing_mm, OUTLINE_PX)
+            _write_png(folder / outline_split / tissue / f"{stem}_Annotation.png", outline * np.uint8(255))
         rows.append(_tissue_row(f"{tissue}-{stem}", tissue, drawn))
-    _write_truth(folder, rows, [*NAMED, "lesion_mm2", "lesion_px", "spacing_mm"])
+    files.write_csv(folder / "truth.csv", pd.DataFrame(rows))
 
 
 def _check_subjects(subjects: int, most: int) -> None:
@@ -195,17 +186,19 @@ def _hc18_name(examination: int, frame: int) -> str:
 
 
 def _head_row(name: str, subject: str, stratum: str, frame: heads.Frame) -> dict[str, Any]:
-    """A row of `truth.csv`, and of the CSV of pixel sizes; the stratum goes on with the structures in the mask."""
+    """A row of `truth.csv`, and the pixel size of the publisher's; the stratum goes on with the structures drawn."""
     named = {"case": name, "subject": subject, "stratum": " ".join([stratum, *frame.structures])}
-    spacing = dict(zip(SPACING, (round(mm, 9) for mm in frame.spacing_mm)))
-    return named | frame.truth | spacing | {"pixel_mm": frame.spacing_mm[0]}
+    row_mm, col_mm = (round(mm, 9) for mm in frame.spacing_mm)
+    spacing = {"spacing_row_mm": row_mm, "spacing_col_mm": col_mm, "pixel_mm": frame.spacing_mm[0]}
+    return named | frame.truth | spacing
 
 
 def _tissue_row(name: str, tissue: str, frame: lesions.Frame) -> dict[str, Any]:
     """A row of `truth.csv`; a case is a subject of its own."""
     size = "" if frame.border is None else " large" if frame.mask.mean() > LARGE_SHARE else " small"
-    lesion_px = round(frame.truth["lesion_mm2"] / frame.spacing_mm**2, 3)
-    return {"case": name, "subject": name, "stratum": tissue + size, "lesion_px": lesion_px, **frame.truth}
+    lesion_mm2 = 0.0 if frame.border is None else round(frame.border.area_mm2, 6)
+    sizes = {"lesion_mm2": lesion_mm2, "lesion_px": round(lesion_mm2 / frame.spacing_mm**2, 3)}
+    return {"case": name, "subject": name, "stratum": tissue + size, **sizes, "spacing_mm": frame.spacing_mm}
 
 
 def _make_group(folder: Path, group: Group) -> None:
@@ -236,10 +229,6 @@ def _write_hc18_table(folder: Path, rows: list[dict[str, Any]]) -> None:
     """HC18's CSV; HC with two decimals, as published."""
     values = [(f"{row['case']}.png", row["pixel_mm"], round(row["hc_mm"], 2)) for row in rows]
     files.write_csv(folder / HC18_TABLE, pd.DataFrame(values, columns=HC18_COLUMNS))
-
-
-def _write_truth(folder: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
-    files.write_csv(folder / "truth.csv", pd.DataFrame(rows)[columns])
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

@@ -29,9 +29,8 @@ COLUMNS = [
 def write_landmarks(folder: Path, subjects: int, seed: int) -> None:
     """As `write_images.write_hc18`, and `landmarks/multicentre/HC18/Head.csv`, `Head_Train.csv`, `Head_Test.csv`.
 
-    The ellipse is fitted to the written outline, which gives back the drawn one within a tenth of a pixel. Ends stand
-    in the publisher's order, the upper one of OFD and the right one of BPD first; whole examinations are dealt to
-    training and test.
+    The ellipse fitted to the written outline is the drawn one within a tenth of a pixel. Ends stand in the publisher's
+    order, the upper one of OFD and the right one of BPD first; whole examinations are dealt to training and test.
     """
     write_images.write_hc18(folder, subjects, seed)
     sizes = files.read_csv(folder / write_images.HC18_TABLE, []).sort_values("filename")

@@ -14,20 +14,13 @@ from lib.datasets.phantoms import brains
 from lib.study import files
 
 LGG_SUBJECTS = 24  # 518 slices
-TRUTH_COLUMNS = ["case", "subject", "stratum", "slices", "lesion_slices", "lesion_voxels", "parts", "lesion_ml"]
 SPACINGS = ["spacing_row_mm", "spacing_col_mm", "spacing_slice_mm"]
 SPACING_HEADINGS = {"case": "patient"} | dict(zip(SPACINGS, ("row_mm", "col_mm", "slice_mm")))
 DATA_HEADINGS = {"subject": "Patient", "gender": "gender", "age": "age_at_initial_pathologic"}  # of the publisher's 18
 
 
 def write_lgg(folder: Path, subjects: int, seed: int) -> None:
-    """The layout of `kaggle_3m`: a folder per patient, a TIFF of three sequences and one of the mask per slice.
-
-    Args:
-        folder: an empty folder.
-        subjects: number of patients, 1 to 999 (else ValueError), of one examination each.
-        seed: every draw is a function of (seed, subject).
-    """
+    """A folder per patient, 1 to 999 (else ValueError): a TIFF of three sequences and one of the mask per slice."""
     if not 1 <= subjects <= 999:
         raise ValueError(f"subjects = {subjects}   not allowed; 1 to 999")
     rows = []
@@ -46,7 +39,7 @@ def write_lgg(folder: Path, subjects: int, seed: int) -> None:
     table = pd.DataFrame(rows)
     for name, headings in (("data.csv", DATA_HEADINGS), ("spacing.csv", SPACING_HEADINGS)):
         files.write_csv(folder / "kaggle_3m" / name, table[list(headings)].rename(columns=headings))
-    files.write_csv(folder / "truth.csv", table[[*TRUTH_COLUMNS, *SPACINGS]])
+    files.write_csv(folder / "truth.csv", table.drop(columns=["gender", "age"]))
 
 
 def _write_slices(folder: Path, volume: brains.Volume) -> None:
