@@ -37,12 +37,6 @@ def _phantom(
     return replace(like, title=title, citation="phantom", licence="made by this project", subject=subject, made=made)
 
 
-def _write_landmarks(folder: Path, subjects: int, seed: int) -> None:
-    """The phantom of HC18, and its landmarks as a publisher would give them."""
-    write_images.write_hc18(folder, subjects, seed)
-    write_landmarks.write_landmarks(folder)
-
-
 _HEADS = ("datasets.phantoms.write_images", "datasets.phantoms.heads", "datasets.phantoms.ultrasound", "imaging.growth")
 _LESIONS = (
     "datasets.phantoms.write_images",
@@ -120,7 +114,7 @@ DATASETS: dict[str, Dataset] = {
     "phantom_landmarks": _phantom(
         "Phantom of HC18 with landmarks",
         _HC18,
-        _write_landmarks,
+        write_landmarks.write_landmarks,
         write_landmarks.LANDMARK_SUBJECTS,
         (*_HEADS, "datasets.phantoms.write_landmarks"),
     ),

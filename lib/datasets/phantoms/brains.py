@@ -1,8 +1,7 @@
 """Heads as a stack of axial slices in three sequences, with a lesion of exactly known border or without.
 
-Everything is an ellipsoid in millimetres: scalp, skull, brain, ventricles, bright fat, and the lesion, which is one or
-a union of some. A voxel belongs to what its centre lies in. Lengths that only shape the look are in millimetres too,
-so that thin and thick slices are drawn by the same rules.
+Everything is an ellipsoid in millimetres, the lesion a union of some; a voxel belongs to what its centre lies in.
+Lengths that only shape the look are in millimetres too, so that thin and thick slices are drawn by the same rules.
 
 Source of the look and of the oddities: Buda, Saha and Mazurowski 2019, doi:10.1016/j.compbiomed.2019.05.002 (sequences
 replaced by FLAIR, channels that registration left empty in end slices, lesion in a last slice).
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 PRE, FLAIR, POST = 0, 1, 2
 SLICES = (12, 30)
@@ -27,70 +27,44 @@ CAP_FLAIR = 0.16  # brightness around the ventricles, which is no lesion
 
 @dataclass(frozen=True)
 class Site:
-    """An institution: how its machine shows a head.
+    """An institution: how its machine shows a head."""
 
-    Attributes:
-        code: of two letters.
-        shape: (rows, cols) of a slice.
-        pixel_mm: (row, col).
-        gains: of the sequences; grey values of institutions are not on one scale.
-        noise: standard deviation, in grey of 0 to 1.
-    """
-
-    code: str
-    shape: tuple[int, int]
-    pixel_mm: tuple[float, float]
-    gains: tuple[float, float, float]
-    noise: float
+    code: str  # of two letters
+    shape: tuple[int, int]  # (rows, cols) of a slice
+    pixel_mm: tuple[float, float]  # (row, col)
+    gains: tuple[float, float, float]  # of the sequences; grey values of institutions are not on one scale
+    noise: float  # standard deviation, in grey of 0 to 1
 
 
 SITES = {
-    site.code[0]: site
-    for site in (
-        Site("CS", (96, 96), (2.4, 2.4), (0.80, 0.60, 0.85), 0.018),
-        Site("DU", (112, 96), (2.1, 2.4), (0.95, 0.95, 0.90), 0.022),
-        Site("EZ", (96, 96), (2.3, 2.3), (0.55, 0.45, 0.60), 0.014),
-        Site("FG", (96, 112), (2.4, 2.1), (0.70, 0.80, 0.65), 0.028),
-        Site("HT", (96, 96), (2.4, 2.4), (0.90, 0.75, 1.00), 0.022),
-    )
+    "C": Site("CS", (96, 96), (2.4, 2.4), (0.80, 0.60, 0.85), 0.018),
+    "D": Site("DU", (112, 96), (2.1, 2.4), (0.95, 0.95, 0.90), 0.022),
+    "E": Site("EZ", (96, 96), (2.3, 2.3), (0.55, 0.45, 0.60), 0.014),
+    "F": Site("FG", (96, 112), (2.4, 2.1), (0.70, 0.80, 0.65), 0.028),
+    "H": Site("HT", (96, 96), (2.4, 2.4), (0.90, 0.75, 1.00), 0.022),
 }
 ROUND = "HCHDFHCHDHCHEHCDHFCHHDCH"  # initials of the sites of subjects 1, 2, ...; then it starts anew
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is odd about a subject; by its number alone, so that few subjects already show most of it.
-
-    Attributes:
-        site: where it was examined.
-        lesion: whether there is one.
-        second: a small component apart from the first.
-        faint: the lesion is hardly brighter on FLAIR.
-        at_end: the lesion reaches into the last slice.
-        replaced: sequences that are FLAIR instead.
-        emptied: a sequence is 0 throughout the first slices.
-    """
+    """What is odd about a subject; by its number alone, so that few subjects already show most of it."""
 
     site: Site
-    lesion: bool
-    second: bool
-    faint: bool
-    at_end: bool
-    replaced: tuple[int, ...]
-    emptied: bool
+    lesion: bool  # whether there is one
+    second: bool  # a small component that does not touch the first
+    faint: bool  # the lesion is hardly brighter on FLAIR
+    at_end: bool  # the lesion reaches into the last slice
+    replaced: tuple[int, ...]  # sequences that are FLAIR instead
+    emptied: bool  # a sequence is 0 throughout the first slices
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxel centres of a volume.
+    """Voxel centres of a volume."""
 
-    Attributes:
-        shape: (slices, rows, cols).
-        voxel_mm: (slice, row, col).
-    """
-
-    shape: tuple[int, int, int]
-    voxel_mm: tuple[float, float, float]
+    shape: tuple[int, int, int]  # (slices, rows, cols)
+    voxel_mm: tuple[float, float, float]  # (slice, row, col)
 
     @property
     def places_mm(self) -> list[np.ndarray]:
@@ -105,30 +79,18 @@ class Grid:
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid that may be turned within the slice.
+    """An ellipsoid that may be turned within the slice."""
 
-    Attributes:
-        centre_mm: (slice, row, col) from the centre of the first voxel.
-        half_mm: half axes along (slice, row, col), before the turn.
-        turn_deg: within the slice, from column towards row.
-    """
-
-    centre_mm: tuple[float, float, float]
-    half_mm: tuple[float, float, float]
-    turn_deg: float = 0.0
+    centre_mm: tuple[float, float, float]  # (slice, row, col) from the centre of the first voxel
+    half_mm: tuple[float, float, float]  # half axes along (slice, row, col), before the turn
+    turn_deg: float  # within the slice, from column towards row
 
     def level(self, grid: Grid) -> np.ndarray:
         """(slices, rows, cols): 0 in the centre, 1 on the surface, in proportion between."""
-        apart = [place - centre for place, centre in zip(grid.places_mm, self.centre_mm)]
+        up, down, right = (place - centre for place, centre in zip(grid.places_mm, self.centre_mm))
         cosine, sine = np.cos(np.deg2rad(self.turn_deg)), np.sin(np.deg2rad(self.turn_deg))
-        rows, cols = cosine * apart[1] - sine * apart[2], sine * apart[1] + cosine * apart[2]
-        squares = sum((axis / half) ** 2 for axis, half in zip((apart[0], rows, cols), self.half_mm))
-        return np.sqrt(squares)
-
-    @property
-    def volume_ml(self) -> float:
-        """Of the continuous body."""
-        return float(4 / 3 * np.pi * np.prod(self.half_mm) / 1000)
+        own_axes = (up, cosine * down - sine * right, sine * down + cosine * right)
+        return np.sqrt(sum((axis / half) ** 2 for axis, half in zip(own_axes, self.half_mm)))
 
 
 Part = tuple[Ellipsoid, ...]  # one component of a lesion: the union of some ellipsoids that overlap
@@ -136,68 +98,44 @@ Part = tuple[Ellipsoid, ...]  # one component of a lesion: the union of some ell
 
 @dataclass(frozen=True)
 class Head:
-    """What is drawn around a lesion.
-
-    Attributes:
-        grid: of the volume.
-        skull: its outside; the scalp lies around it.
-        brain: and the fluid around it fills the skull.
-        ventricles: fluid within the brain.
-        fat: bright bodies behind the eyes and at the skull's base.
-        sinus: bright after contrast.
-        spots: bright on FLAIR, smaller than any lesion.
-        scalp_mm, bone_mm: thickness.
-    """
+    """What is drawn around a lesion."""
 
     grid: Grid
-    skull: Ellipsoid
-    brain: Ellipsoid
-    ventricles: Part
-    fat: Part
-    sinus: Ellipsoid
-    spots: Part
-    scalp_mm: float
+    skull: Ellipsoid  # its outside; the scalp lies around it
+    brain: Ellipsoid  # and the fluid around it fills the skull
+    ventricles: Part  # fluid within the brain
+    fat: Part  # bright bodies behind the eyes and at the skull's base
+    sinus: Ellipsoid  # bright after contrast
+    spots: Part  # bright on FLAIR, smaller than any lesion
+    scalp_mm: float  # thickness, as of the bone
     bone_mm: float
 
 
 @dataclass(frozen=True)
 class Volume:
-    """One patient with the reference.
+    """One patient with the reference."""
 
-    Attributes:
-        image: (slices, rows, cols, 3) uint8; the first slice is at the skull's base.
-        mask: (slices, rows, cols) uint8: 1 where a voxel's centre lies in the lesion.
-        parts: components of the lesion, apart by more than a voxel; () without one.
-        grid: of the volume.
-        kind: what is odd.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    parts: tuple[Part, ...]
+    image: np.ndarray  # (slices, rows, cols, 3) uint8; the first slice is at the skull's base
+    mask: np.ndarray  # (slices, rows, cols) uint8: 1 where a voxel's centre lies in the lesion
+    parts: tuple[Part, ...]  # components of the lesion, more than a voxel between them; () without one
     grid: Grid
     kind: Kind
 
     @property
     def truth(self) -> dict[str, float]:
-        """lesion_voxels, parts and lesion_ml, by voxels times their size; lesion_slices and slices."""
+        """slices, lesion_slices, lesion_voxels, parts, and lesion_ml by voxels times their size."""
         voxels = int(np.count_nonzero(self.mask))
         return {
+            "slices": len(self.mask),
+            "lesion_slices": int(self.mask.any(axis=(1, 2)).sum()),
             "lesion_voxels": voxels,
             "parts": len(self.parts),
             "lesion_ml": round(voxels * float(np.prod(self.grid.voxel_mm)) / 1000, 9),
-            "lesion_slices": int(self.mask.any(axis=(1, 2)).sum()),
-            "slices": len(self.mask),
         }
 
 
 def draw_volume(seed: int, subject: int) -> Volume:
-    """One patient with the reference.
-
-    Args:
-        seed: of the data set.
-        subject: its number, from 1; it alone decides what is odd.
-    """
+    """One patient with the reference; the subject's number, from 1, alone decides what is odd."""
     rng = np.random.default_rng([seed, subject])
     kind = kind_of(subject)
     head = _draw_head(kind, rng)
@@ -239,7 +177,10 @@ def _draw_head(kind: Kind, rng: np.random.Generator) -> Head:
     half = np.array([rng.uniform(78, 88), rng.uniform(90, 100), rng.uniform(74, 82)])  # (slice, row, col) mm
     turn, scalp, bone = float(rng.normal(0, 4)), float(rng.uniform(5, 8)), float(rng.uniform(5, 8))
     skull, brain = half - scalp, half - scalp - bone - rng.uniform(2, 5)
-    below, above = rng.uniform(0.35, 0.5) * half[0], rng.uniform(0.7, 0.85) * brain[0]  # of the middle, shown
+    below, above = (
+        rng.uniform(0.35, 0.5) * half[0],
+        rng.uniform(0.7, 0.85) * brain[0],
+    )  # imaged, from the middle
     spacing = round(float((below + above) / (slices - 1)), 3)
     grid = Grid((slices, *kind.site.shape), (spacing, *kind.site.pixel_mm))
     middle = np.array([below, *(grid.size_mm[1:] / 2 + rng.uniform(-4, 4, 2))])
@@ -267,7 +208,7 @@ def _draw_head(kind: Kind, rng: np.random.Generator) -> Head:
 
 
 def _floats(values: np.ndarray) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
+    first, second, third = map(float, values)
     return first, second, third
 
 
@@ -284,7 +225,8 @@ def _draw_lesion(head: Head, kind: Kind, rng: np.random.Generator) -> tuple[Part
             return (part,)
         small = _draw_part(head, float(rng.uniform(7, 10)), 0, False, rng)
         other = part_level(small, head.grid) <= 1
-        if _is_placed(other, level, False) and not (_grown(_grown(region)) & other).any():
+        near = ndimage.binary_dilation(region, np.ones((3, 3, 3)), iterations=2)
+        if _is_placed(other, level, False) and not (near & other).any():
             return part, small
     raise ValueError(f"a lesion finds no place in a brain of half axes {head.brain.half_mm} mm")
 
@@ -308,27 +250,17 @@ def _draw_part(head: Head, radius_mm: float, lobes: int, at_end: bool, rng: np.r
 
 def _is_placed(region: np.ndarray, brain_level: np.ndarray, at_end: bool) -> bool:
     """Whether a region lies in the brain and in three slices or more, and in the last or not as wanted."""
-    shown = np.flatnonzero(region.any(axis=(1, 2)))
-    if len(shown) < 3 or brain_level[region].max() > 0.97:
+    slices, last = np.flatnonzero(region.any(axis=(1, 2))), len(region) - 1
+    if len(slices) < 3 or slices[0] < 2 or brain_level[region].max() > 0.97:
         return False
-    last = len(region) - 1
-    return bool(shown[0] >= 2 and (shown[-1] == last and region[last].sum() >= 8 if at_end else shown[-1] < last - 1))
-
-
-def _grown(region: np.ndarray) -> np.ndarray:
-    """A region with all neighbours of its voxels, corners included."""
-    grown = region
-    for axis in range(3):
-        padded = np.moveaxis(np.pad(grown, [(1, 1) if each == axis else (0, 0) for each in range(3)]), axis, 0)
-        grown = np.moveaxis(padded[:-2] | padded[1:-1] | padded[2:], 0, axis)
-    return grown
+    return bool(slices[-1] == last and region[last].sum() >= 8 if at_end else slices[-1] < last - 1)
 
 
 def _render(head: Head, kind: Kind, parts: tuple[Part, ...], rng: np.random.Generator) -> np.ndarray:
     """Grey values of all sequences: (slices, rows, cols, 3) uint8."""
     signal = _tissue(head, rng)
     _add_lesion(signal, head.grid, kind, parts, rng)
-    signal = np.stack([cv2.GaussianBlur(each, (0, 0), 0.55) for each in signal])  # slices are sharp, as if thin
+    signal = np.stack([cv2.GaussianBlur(image, (0, 0), 0.55) for image in signal])  # slices are sharp, as if thin
     signal *= _bias(head.grid, rng) * np.array(kind.site.gains, np.float32) * rng.uniform(0.88, 1.12, 3)
     noise = rng.normal(0, kind.site.noise, (2, *signal.shape)).astype(np.float32)
     grey = np.hypot(signal + noise[0], noise[1]) * 255  # as magnitudes are: never negative
@@ -375,7 +307,7 @@ def _add_lesion(signal: np.ndarray, grid: Grid, kind: Kind, parts: tuple[Part, .
 
 
 def _bias(grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Sensitivity of the coils, one a sequence, near 1 and smooth: (slices, rows, cols, 3) float32."""
+    """Sensitivity of the coils per sequence, near 1 and smooth: (slices, rows, cols, 3) float32."""
     axes = [2 * place / max(size, 1e-9) - 1 for place, size in zip(grid.places_mm, grid.size_mm)]
     fields = []
     for _ in range(3):
@@ -391,6 +323,6 @@ def _texture(grid: Grid, rng: np.random.Generator, waves_mm: tuple[float, float]
     for _ in range(count):
         ray = rng.normal(size=3)
         ray *= 2 * np.pi / rng.uniform(*waves_mm) / np.linalg.norm(ray)
-        slices, rows, cols = (np.exp(1j * each * place) for each, place in zip(ray, grid.places_mm))
+        slices, rows, cols = (np.exp(1j * wave * place) for wave, place in zip(ray, grid.places_mm))
         field += (np.exp(1j * rng.uniform(0, 2 * np.pi)) * slices * rows * cols).real.astype(np.float32)
     return field * np.float32(np.sqrt(2 / count))

@@ -1,6 +1,5 @@
 """Folders of data that the project makes itself: written whole or not at all, and never over somebody's own files."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,49 +10,28 @@ RECORD = "phantom.json"
 
 
 def write_whole(folder: Path, record: dict[str, Any], write: Callable[[Path], None]) -> None:
-    """Makes a folder, or makes again one that this function made before.
+    """Makes a folder, or makes a stale one again that this function made before.
 
     All is written into a folder beside it that takes its place at the end, so a kill, an error or a full disk leaves
     the old folder, or none. A second process that asks for the same folder meanwhile waits, and then leaves it alone.
 
     Args:
-        folder: where the data come to lie; nothing there, or a folder with `phantom.json`.
-        record: what decides the content, such as {"subjects", "seed", "code"}, JSON-able; kept as `phantom.json`.
+        folder: nothing lies there, or a folder with `phantom.json`; ValueError if something foreign would be lost.
+        record: what decides the content, such as {"subjects", "seed", "code"}, as JSON gives it back (no tuples).
         write: fills the empty folder that it is given.
-
-    Raises:
-        ValueError: the folder is a link, or holds no `phantom.json`, so that something foreign would be lost.
-    """
-    refuse_foreign(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.held(folder.with_name(f".{folder.name}.lock"), f"making {folder.name}"):
-        if not is_current(folder, record):
-            with files.replacing_folder(folder) as new:
-                write(new)
-                files.write_json(new / RECORD, record)
-
-
-def is_current(folder: Path, record: dict[str, Any]) -> bool:
-    """Whether a folder is what `write_whole` makes of a record; errors as in `read_record`."""
-    return read_record(folder) == json.loads(json.dumps(record))  # a tuple comes back as a list
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record that `write_whole` left in a folder; empty without one.
-
-    Raises:
-        ValueError: the folder's `phantom.json` is no JSON.
-    """
-    return files.read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
-
-
-def refuse_foreign(folder: Path) -> None:
-    """Stops before something is deleted that `write_whole` did not make.
-
-    Raises:
-        ValueError: as `write_whole`.
     """
     if folder.is_symlink():
         raise ValueError(f"{folder}: is a link; a phantom replaces only its own folders, so remove the link first")
     if folder.exists() and not (folder / RECORD).is_file():
         raise ValueError(f"{folder}: found without {RECORD}, so no phantom is replaced there; move it away")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locks.held(folder.with_name(f".{folder.name}.lock"), f"making {folder.name}"):
+        if read_record(folder) != record:
+            with files.replacing_folder(folder) as new:
+                write(new)
+                files.write_json(new / RECORD, record)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record that `write_whole` left in a folder; empty without one, ValueError if it is no JSON."""
+    return files.read_json(folder / RECORD) if (folder / RECORD).is_file() else {}

@@ -10,41 +10,21 @@ import numpy as np
 from scipy import special
 
 from lib.datasets.phantoms import ultrasound
+from lib.datasets.phantoms.ultrasound import Chamber, Head, Scan
 from lib.imaging import growth
 
 SHAPE = (270, 400)
 
 
 @dataclass(frozen=True)
-class Plane:
-    """A plane through the head, by what its images show.
-
-    Attributes:
-        csp: share of images with a cavum septi pellucidi, 0 to 1.
-        lv: share of images with a lateral ventricle, 0 to 1.
-    """
-
-    csp: float
-    lv: float
-
-
-@dataclass(frozen=True)
 class Frame:
-    """One image with its reference.
+    """One image with its reference."""
 
-    Attributes:
-        image: (H, W) uint8.
-        mask: (H, W) uint8 classes at pixel centres: 0 outside, 1 inside the skull's outer border, 2 CSP, 3 ventricle.
-        head: the drawn head, in millimetres from the centre of the first pixel.
-        spacing_mm: (row, col) pixel size.
-        ga_weeks: gestational age.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    head: ultrasound.Head
-    spacing_mm: tuple[float, float]
-    ga_weeks: float
+    image: np.ndarray  # (H, W) uint8
+    mask: np.ndarray  # (H, W) uint8 at pixel centres: 0 outside, 1 inside the skull's outer border, 2 CSP, 3 ventricle
+    head: Head  # in millimetres from the centre of the first pixel
+    spacing_mm: tuple[float, float]  # (row, col)
+    ga_weeks: float  # gestational age
 
     @property
     def truth(self) -> dict[str, float]:
@@ -56,22 +36,19 @@ class Frame:
         return {name: round(float(v), 6) for name, v in (exact | {"csp_mm2": area[2], "lv_mm2": area[3]}).items()}
 
     @property
-    def shown(self) -> list[str]:
+    def structures(self) -> list[str]:
         """Those of "csp" and "lv" that the mask holds."""
         return [name for name, index in (("csp", 2), ("lv", 3)) if (self.mask == index).any()]
 
 
-def draw_frame(seed: int, subject: int, frame: int, plane: Plane) -> Frame:
-    """One image with its reference.
+def draw_frame(seed: int, subject: int, frame: int, shares: tuple[float, float]) -> Frame:
+    """One image of `SHAPE` pixels with its reference.
 
     Args:
         seed: of the data set.
-        subject: number of the examination, from 1; its frames show one head, whatever the plane.
+        subject: number of the examination, from 1; its frames show one head, whatever the shares.
         frame: number of the image in it, from 1.
-        plane: decides how likely the image shows the structures, nothing else.
-
-    Returns:
-        The frame, `SHAPE` pixels.
+        shares: of images that show a cavum septi pellucidi, a lateral ventricle, 0 to 1; decides nothing else.
     """
     anatomy = np.random.default_rng([seed, subject, 0])  # frame 0: what all frames of a subject share
     ga = float(anatomy.uniform(15, 36))
@@ -80,7 +57,7 @@ def draw_frame(seed: int, subject: int, frame: int, plane: Plane) -> Frame:
     rng = np.random.default_rng([seed, subject, frame])
     spacing, centre, angle = _draw_place(ofd, bpd, rng)
     brain_db = float(rng.uniform(-50, -40))
-    head = ultrasound.Head(
+    head = Head(
         axes_mm=(ofd, bpd),
         centre_mm=centre,
         angle_deg=angle,
@@ -90,25 +67,23 @@ def draw_frame(seed: int, subject: int, frame: int, plane: Plane) -> Frame:
         brain_db=brain_db,
         folding=(ga - 15) / 21,
         midline_bend_mm=bend,
-        csp=_draw_csp(plane.csp, ofd, bend, brain_db, rng),
-        ventricles=_draw_lv(plane.lv, ofd, bpd, brain_db, rng),
+        csp=_draw_csp(shares[0], ofd, bend, brain_db, rng),
+        ventricles=_draw_lv(shares[1], ofd, bpd, brain_db, rng),
         texture=texture,
     )
     scan = _draw_scan(head, spacing, rng)
     image = ultrasound.render(scan, ultrasound.scene(scan, head, rng), rng)
-    mask = ultrasound.reference_mask(head, SHAPE, spacing)
+    mask = ultrasound.reference_mask(head, SHAPE, (spacing, spacing))
     return Frame(_add_marks(image, rng), mask, head, (spacing, spacing), ga)
 
 
 def resize(frame: Frame, shape: tuple[int, int]) -> Frame:
-    """The same view in other pixels, as a publisher resizes: frame fills frame, so pixels need not stay square.
+    """The same view in `shape` (rows, cols) pixels, as a publisher resizes: they need not stay square.
 
     The mask is no resized mask but the classes at the new pixel centres.
     """
-    spacing = (
-        frame.spacing_mm[0] * frame.image.shape[0] / shape[0],
-        frame.spacing_mm[1] * frame.image.shape[1] / shape[1],
-    )
+    row_mm, col_mm = (mm * old / new for mm, old, new in zip(frame.spacing_mm, frame.image.shape, shape))
+    spacing = (row_mm, col_mm)
     moved = [at + (old - new) / 2 for at, old, new in zip(frame.head.centre_mm, frame.spacing_mm, spacing)]
     head = replace(frame.head, centre_mm=(moved[0], moved[1]))  # counted from the centre of the new first pixel
     image = cv2.resize(frame.image, shape[::-1], interpolation=cv2.INTER_LINEAR)
@@ -118,17 +93,13 @@ def resize(frame: Frame, shape: tuple[int, int]) -> Frame:
 def outline(frame: Frame, thickness_px: float) -> np.ndarray:
     """The skull's outer border as a drawn line with the truth on its centre-line: (H, W) bool, square pixels."""
     bare = replace(frame.head, csp=None, ventricles=())
+    ofd, bpd = frame.head.axes_mm
+    more = thickness_px * frame.spacing_mm[0]
     wide, narrow = (
         ultrasound.reference_mask(replace(bare, axes_mm=axes), frame.image.shape, frame.spacing_mm)
-        for axes in (_widened(frame, thickness_px), _widened(frame, -thickness_px))
+        for axes in ((ofd + more, bpd + more), (ofd - more, bpd - more))
     )
     return wide > narrow
-
-
-def _widened(frame: Frame, more_px: float) -> tuple[float, float]:
-    """Full axes in mm, longer by some pixels."""
-    ofd, bpd = frame.head.axes_mm
-    return ofd + more_px * frame.spacing_mm[0], bpd + more_px * frame.spacing_mm[0]
 
 
 def _draw_axes(ga_weeks: float, rng: np.random.Generator) -> tuple[float, float]:
@@ -147,9 +118,9 @@ def _draw_texture(ga_weeks: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_place(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float, tuple[float, float], float]:
-    """Pixel size in mm, centre (row, col) in mm, angle in degrees; the head lies inside the frame.
+    """Pixel size in mm, centre (row, col) in mm, angle in degrees, so that the head lies inside the frame.
 
-    The head's length fills a half to three quarters of the frame's width, less where it would not fit.
+    Its length fills a half to three quarters of the frame's width, less where it would not fit.
     """
     angle = float(np.clip(rng.normal(0, 11), -25, 25))
     turn = np.deg2rad(angle)
@@ -161,13 +132,11 @@ def _draw_place(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float
     return spacing, (float(place[0] * spacing), float(place[1] * spacing)), angle
 
 
-def _draw_csp(
-    share: float, ofd: float, bend: float, brain_db: float, rng: np.random.Generator
-) -> ultrasound.Chamber | None:
+def _draw_csp(share: float, ofd: float, bend: float, brain_db: float, rng: np.random.Generator) -> Chamber | None:
     """The cavum in the front third, on the midline, in a share of images."""
     absent = rng.random() < 1 - share
     u = float(rng.uniform(0.20, 0.26) * ofd)
-    chamber = ultrasound.Chamber(
+    chamber = Chamber(
         centre_mm=(u, bend * (1 - (2 * u / ofd) ** 2)),
         half_mm=(float(rng.uniform(0.085, 0.115) * ofd), float(rng.uniform(0.042, 0.056) * ofd)),
         tilt_deg=float(rng.normal(0, 1.5)),
@@ -181,18 +150,16 @@ def _draw_csp(
     return None if absent else chamber
 
 
-def _draw_lv(
-    share: float, ofd: float, bpd: float, brain_db: float, rng: np.random.Generator
-) -> tuple[ultrasound.Chamber, ...]:
+def _draw_lv(share: float, ofd: float, bpd: float, brain_db: float, rng: np.random.Generator) -> tuple[Chamber, ...]:
     """The far ventricle in a share of images, in some of them also the near one, fainter."""
-    shown = (2 if rng.random() < 0.3 else 1) if rng.random() >= 1 - share else 0
+    count = (2 if rng.random() < 0.3 else 1) if rng.random() >= 1 - share else 0
     u, v = float(rng.uniform(-0.17, -0.11) * ofd), float(rng.uniform(0.19, 0.225) * bpd)
     half = (float(rng.uniform(0.13, 0.17) * ofd), float(rng.uniform(0.047, 0.062) * ofd))
     tilt, bend, taper = (float(rng.uniform(*ends)) for ends in ((3, 9), (0.1, 0.5), (-0.4, -0.1)))
     wall, fluid = float(rng.uniform(-22, -10)), float(brain_db - rng.uniform(10, 17))
     plexus = float(rng.uniform(0.4, 0.65))
     return tuple(
-        ultrasound.Chamber(
+        Chamber(
             centre_mm=(u, side * v),
             half_mm=half,
             tilt_deg=-side * tilt,
@@ -203,14 +170,14 @@ def _draw_lv(
             fluid_db=fluid if side > 0 else fluid + 3,
             plexus=plexus,
         )
-        for side in (1, -1)[:shown]
+        for side in (1, -1)[:count]
     )
 
 
-def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) -> ultrasound.Scan:
+def _draw_scan(head: Head, spacing: float, rng: np.random.Generator) -> Scan:
     """A curved array above the head, wide enough to see it (in one frame of ten but for an edge), and its settings."""
-    outline, turn = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
-    along, across = head.axes_mm[0] / 2 * np.cos(outline), head.axes_mm[1] / 2 * np.sin(outline)
+    around, turn = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
+    along, across = head.axes_mm[0] / 2 * np.cos(around), head.axes_mm[1] / 2 * np.sin(around)
     rows = head.centre_mm[0] + along * np.sin(turn) + across * np.cos(turn)
     cols = head.centre_mm[1] + along * np.cos(turn) - across * np.sin(turn)
     radius = float(rng.uniform(42, 62))
@@ -221,7 +188,7 @@ def _draw_scan(head: ultrasound.Head, spacing: float, rng: np.random.Generator) 
     far = np.hypot(rows - apex[0], cols - apex[1]).max()
     corner = np.hypot(SHAPE[0] * spacing - apex[0], SHAPE[1] / 2 * spacing)
     fine = float(np.clip(head.axes_mm[0] / 70, 0.6, 1))  # small heads are scanned at a higher frequency
-    return ultrasound.Scan(
+    return Scan(
         shape=SHAPE,
         spacing_mm=spacing,
         apex_mm=apex,
@@ -248,9 +215,7 @@ def _add_marks(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.4:
         text = f"{rng.integers(10, 40)}Hz  {rng.uniform(3, 6):.1f}MHz"
         cv2.putText(marked, text, (300, 262), cv2.FONT_HERSHEY_PLAIN, 0.7, 180, 1, cv2.LINE_AA)
-    if rng.random() < 0.2:
-        for row, col in zip(rng.integers(30, 240, 2).tolist(), rng.integers(40, 360, 2).tolist()):
-            cv2.drawMarker(marked, (col, row), 230, cv2.MARKER_CROSS, 9, 1)
+    ultrasound.add_calipers(marked, 230, rng)
     if rng.random() < 0.3:
         row, col = int(rng.integers(215, 245)), int(rng.integers(310, 345))
         marked[row : row + 25, col : col + 60] = 0

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from lib.datasets.phantoms import ultrasound
-from lib.datasets.phantoms.ultrasound import BEAMS, smooth_noise
+from lib.datasets.phantoms.ultrasound import BEAMS, Scan, Tissue, smooth_noise
 
 SHAPE = (270, 400)
 AREA_SHARES = (0.02, 0.30)  # of the frame, that a mass covers
@@ -22,19 +22,12 @@ FAR_MM = 1500.0  # apex of a linear array: its beams are parallel within 2 degre
 
 @dataclass(frozen=True)
 class Border:
-    """A closed curve: an ellipse, the distance from whose centre is stretched by waves around it.
+    """A closed curve: an ellipse, the distance from whose centre is stretched by waves around it."""
 
-    Attributes:
-        centre_mm: (row, col).
-        half_mm: half axes, along and across.
-        tilt_deg: of the first axis against the column axis, from column towards row.
-        waves: (cosine, sine) of 2, 3, ... waves around; none for a plain ellipse, of amplitudes below 1 in sum.
-    """
-
-    centre_mm: tuple[float, float]
-    half_mm: tuple[float, float]
-    tilt_deg: float
-    waves: tuple[tuple[float, float], ...] = ()
+    centre_mm: tuple[float, float]  # (row, col)
+    half_mm: tuple[float, float]  # half axes, along and across
+    tilt_deg: float  # of the first axis against the column axis, from column towards row
+    waves: tuple[tuple[float, float], ...] = ()  # (cosine, sine) of 2, 3, ... waves around; amplitudes below 1 in sum
 
     def level(self, rows_mm: np.ndarray, cols_mm: np.ndarray) -> np.ndarray:
         """0 in the centre, 1 on the border, growing in proportion along each ray."""
@@ -67,58 +60,29 @@ class Border:
 
 @dataclass(frozen=True)
 class Mass:
-    """What lies inside a border and how it meets the tissue.
-
-    Attributes:
-        border: where it ends.
-        contrast_db: how far it is darker than the dark tissue next to it.
-        grain_db: unevenness inside.
-        margin_mm: width over which tissue passes into mass, half of it on either side of the border.
-        rim_db: brightness of the capsule where the beam meets it at right angles.
-        halo_db: how far the tissue next to it is brighter.
-        loss: attenuation in the tissue's; below 1 it is brighter behind, above 1 there is a shadow.
-    """
+    """What lies inside a border and how it meets the tissue."""
 
     border: Border
-    contrast_db: float
-    grain_db: float
-    margin_mm: float
-    rim_db: float
-    halo_db: float
-    loss: float
+    contrast_db: float  # how far it is darker than the dark tissue next to it
+    grain_db: float  # unevenness inside
+    margin_mm: float  # width over which tissue passes into mass, half of it on either side of the border
+    rim_db: float  # brightness of the capsule where the beam meets it at right angles
+    halo_db: float  # how far the tissue next to it is brighter
+    loss: float  # attenuation in the tissue's; below 1 it is brighter behind, above 1 there is a shadow
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image with its reference.
+    """One image with its reference."""
 
-    Attributes:
-        image: (H, W) uint8.
-        mask: (H, W) uint8 at pixel centres: 1 inside the mass.
-        border: of the mass, in millimetres from the centre of the first pixel; None without a mass.
-        spacing_mm: pixel size, equal along both axes.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    border: Border | None
-    spacing_mm: float
-
-    @property
-    def truth(self) -> dict[str, float]:
-        """lesion_mm2 of the continuous curve (0 without a mass) and spacing_mm."""
-        area = 0.0 if self.border is None else round(self.border.area_mm2, 6)
-        return {"lesion_mm2": area, "spacing_mm": self.spacing_mm}
+    image: np.ndarray  # (H, W) uint8
+    mask: np.ndarray  # (H, W) uint8 at pixel centres: 1 inside the mass
+    border: Border | None  # of the mass, in millimetres from the centre of the first pixel; None without a mass
+    spacing_mm: float  # pixel size, equal along both axes
 
 
 def draw_frame(seed: int, number: int, with_mass: bool) -> Frame:
-    """One image with its reference.
-
-    Args:
-        seed: of the data set.
-        number: of the image, from 1.
-        with_mass: whether there is a mass; tissue, vessels, cysts and shadows are drawn either way.
-    """
+    """Image `number`, from 1, with its reference; vessels, cysts and shadows are drawn with or without a mass."""
     rng = np.random.default_rng([seed, number, int(with_mass)])
     scan, tissue_loss = _draw_scan(rng)
     mass = _draw_mass(scan, rng) if with_mass else None
@@ -136,17 +100,14 @@ def reference_mask(border: Border | None, shape: tuple[int, int], spacing_mm: fl
     return (border.level(rows * spacing_mm, cols * spacing_mm) <= 1).astype(np.uint8)
 
 
-def outline(frame: Frame, thickness_px: float) -> np.ndarray:
-    """The border as a closed drawn line with the truth on its centre-line: (H, W) bool; empty without a mass."""
-    if frame.border is None:
-        return np.zeros(frame.image.shape, bool)
-    rows, cols = np.ogrid[: frame.image.shape[0], : frame.image.shape[1]]
-    level = frame.border.level(rows * frame.spacing_mm, cols * frame.spacing_mm)
-    steep = np.hypot(*np.gradient(level))
-    return np.abs(level - 1) <= thickness_px / 2 * steep
+def outline(border: Border, shape: tuple[int, int], spacing_mm: float, thickness_px: float) -> np.ndarray:
+    """A border as a closed drawn line with the truth on its centre-line: (H, W) bool."""
+    rows, cols = np.ogrid[: shape[0], : shape[1]]
+    level = border.level(rows * spacing_mm, cols * spacing_mm)
+    return np.abs(level - 1) <= thickness_px / 2 * np.hypot(*np.gradient(level))
 
 
-def _draw_scan(rng: np.random.Generator) -> tuple[ultrasound.Scan, float]:
+def _draw_scan(rng: np.random.Generator) -> tuple[Scan, float]:
     """A linear array that fills the frame, or a curved one above it, and the tissue's attenuation in dB per mm."""
     curved = rng.random() < 0.35
     spacing = round(float(rng.uniform(0.24, 0.38) if curved else rng.uniform(0.09, 0.15)), 6)
@@ -155,7 +116,7 @@ def _draw_scan(rng: np.random.Generator) -> tuple[ultrasound.Scan, float]:
     half = float(np.deg2rad(rng.uniform(31, 38))) if curved else float(np.arctan(0.505 * across / radius))
     depth = (SHAPE[0] + float(rng.uniform(-8, 12) if curved else 12)) * spacing
     loss = float(rng.uniform(22, 34)) / depth
-    return ultrasound.Scan(
+    return Scan(
         shape=SHAPE,
         spacing_mm=spacing,
         apex_mm=(top - radius, (SHAPE[1] - 1) / 2 * spacing),
@@ -174,7 +135,7 @@ def _draw_scan(rng: np.random.Generator) -> tuple[ultrasound.Scan, float]:
     ), loss
 
 
-def _draw_mass(scan: ultrasound.Scan, rng: np.random.Generator) -> Mass:
+def _draw_mass(scan: Scan, rng: np.random.Generator) -> Mass:
     """From a smooth cyst that anybody sees to a lobulated mass of hardly another brightness than the tissue."""
     kind, pixel = rng.choice(["cyst", "solid", "faint"], p=[0.2, 0.55, 0.25]), scan.spacing_mm
     roughness = float(rng.uniform(0.0, 0.3) if kind == "cyst" else rng.uniform(0.1, 1))
@@ -191,7 +152,7 @@ def _draw_mass(scan: ultrasound.Scan, rng: np.random.Generator) -> Mass:
     )
 
 
-def _draw_border(scan: ultrasound.Scan, roughness: float, rng: np.random.Generator) -> Border:
+def _draw_border(scan: Scan, roughness: float, rng: np.random.Generator) -> Border:
     """A curve inside the frame and the sector; roughness 0 is nearly an ellipse, 1 is lobulated."""
     share = float(np.exp(rng.uniform(*np.log(AREA_SHARES))))
     ratio, tilt = float(np.exp(rng.normal(0.33, 0.22))), float(rng.normal(0, 14))
@@ -214,7 +175,7 @@ def _draw_border(scan: ultrasound.Scan, roughness: float, rng: np.random.Generat
     raise ValueError("a mass finds no place in the sector")  # 200 steps leave an eighth of its length
 
 
-def _is_seen(scan: ultrasound.Scan, points_mm: np.ndarray) -> bool:
+def _is_seen(scan: Scan, points_mm: np.ndarray) -> bool:
     """Whether points lie inside the sector, clear of its edge."""
     down, right = points_mm[:, 0] - scan.apex_mm[0], points_mm[:, 1] - scan.apex_mm[1]
     reach, pixel = np.hypot(down, right), scan.spacing_mm
@@ -226,18 +187,15 @@ def _is_seen(scan: ultrasound.Scan, points_mm: np.ndarray) -> bool:
     )
 
 
-def _tissue(
-    scan: ultrasound.Scan, tissue_loss: float, mass: Mass | None, rng: np.random.Generator
-) -> ultrasound.Tissue:
+def _tissue(scan: Scan, tissue_loss: float, mass: Mass | None, rng: np.random.Generator) -> Tissue:
     """Layers, and in them vessels, cysts, shadows and the mass."""
-    scatter, reflection = _layers(scan, rng)
-    loss = np.full(scan.grid, tissue_loss, np.float32)
-    for each in _draw_distractors(scan, mass, rng) + [mass] * (mass is not None):
-        scatter, reflection, loss = _add(scan, each, scatter, reflection, loss, rng)
-    return ultrasound.Tissue(scatter, reflection, loss + _shadows(scan, rng))
+    tissue = Tissue(*_layers(scan, rng), np.full(scan.grid, tissue_loss, np.float32))
+    for added in _draw_distractors(scan, mass, rng) + [mass] * (mass is not None):
+        tissue = _add(scan, added, tissue, rng)
+    return replace(tissue, loss_db_mm=tissue.loss_db_mm + _shadows(scan, rng))
 
 
-def _layers(scan: ultrasound.Scan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _layers(scan: Scan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Scatter and reflection of skin, fat, gland and muscle."""
     samples = scan.grid[0]
     waviness = (float(rng.uniform(4, 18)), float(rng.uniform(70, 160)))
@@ -267,18 +225,15 @@ def _layers(scan: ultrasound.Scan, rng: np.random.Generator) -> tuple[np.ndarray
     return db + 1.5 * grain, fascia * np.clip(0.5 + 0.6 * patches + 0.5 * clumps, 0, 1)
 
 
-def _draw_distractors(scan: ultrasound.Scan, mass: Mass | None, rng: np.random.Generator) -> list[Mass]:
+def _draw_distractors(scan: Scan, mass: Mass | None, rng: np.random.Generator) -> list[Mass]:
     """Small cysts and vessels away from the mass; no reference shows them."""
-    found = []
+    distractors = []
     for _ in range(int(rng.integers(0, 5))):
         vessel, pixel = rng.random() < 0.5, scan.spacing_mm
         half = (rng.uniform(14, 40), rng.uniform(3, 5.5)) if vessel else rng.uniform(3, 9) * np.array([1.3, 1.0])
         place = rng.uniform([0.12, 0.08], [0.85, 0.92]) * np.array(SHAPE) * pixel
-        border = Border(
-            (float(place[0]), float(place[1])),
-            (float(half[0]) * pixel, float(half[1]) * pixel),
-            float(rng.normal(0, 18)),
-        )
+        centre, half = (float(place[0]), float(place[1])), (float(half[0]) * pixel, float(half[1]) * pixel)
+        border = Border(centre, half, float(rng.normal(0, 18)))
         small = Mass(
             border=border,
             contrast_db=float(rng.uniform(8, 24)),
@@ -290,15 +245,14 @@ def _draw_distractors(scan: ultrasound.Scan, mass: Mass | None, rng: np.random.G
         )
         edge = border.points_mm(24)
         if _is_seen(scan, edge) and (mass is None or mass.border.level(*edge.T).min() > 1.15):
-            found.append(small)
-    return found
+            distractors.append(small)
+    return distractors
 
 
-def _shadows(scan: ultrasound.Scan, rng: np.random.Generator) -> np.ndarray:
+def _shadows(scan: Scan, rng: np.random.Generator) -> np.ndarray:
     """Loss of sound at the skin and behind ligaments and lime, added to the tissue's."""
-    contact = 5 * np.maximum(
-        smooth_noise(rng, (1, BEAMS), (1, int(rng.integers(16, 60)))) - 0.8, 0
-    )  # dB lost at the skin
+    contact = smooth_noise(rng, (1, BEAMS), (1, int(rng.integers(16, 60))))
+    contact = 5 * np.maximum(contact - 0.8, 0)  # dB lost at the skin
     side = np.clip(1 - np.arange(BEAMS) / rng.uniform(4, 50), 0, 1)[:: int(rng.choice([-1, 1]))]
     contact = contact + float(rng.uniform(4, 22)) * (rng.random() < 0.4) * side
     loss = np.zeros(scan.grid, np.float32)
@@ -310,7 +264,7 @@ def _shadows(scan: ultrasound.Scan, rng: np.random.Generator) -> np.ndarray:
     return loss
 
 
-def _distance_mm(scan: ultrasound.Scan, border: Border) -> tuple[np.ndarray, np.ndarray]:
+def _distance_mm(scan: Scan, border: Border) -> tuple[np.ndarray, np.ndarray]:
     """Distance to a border on the beam grid, negative inside, exact to first order; and how squarely it is met."""
     level = border.level(*ultrasound.grid_points_mm(scan)).astype(np.float32)
     along, across = np.gradient(level)
@@ -320,17 +274,10 @@ def _distance_mm(scan: ultrasound.Scan, border: Border) -> tuple[np.ndarray, np.
     return (level - 1) / steep, np.abs(along) / steep
 
 
-def _add(
-    scan: ultrasound.Scan,
-    mass: Mass,
-    scatter: np.ndarray,
-    reflection: np.ndarray,
-    loss: np.ndarray,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scatter, reflection and loss with a mass in them."""
+def _add(scan: Scan, mass: Mass, tissue: Tissue, rng: np.random.Generator) -> Tissue:
+    """Tissue with a mass in it."""
     distance, facing = _distance_mm(scan, mass.border)
-    pixel = np.float32(scan.spacing_mm)
+    scatter, loss, pixel = tissue.scatter_db, tissue.loss_db_mm, np.float32(scan.spacing_mm)
     share = np.clip(0.5 - distance / np.float32(mass.margin_mm), 0, 1)
     around = scatter[(distance > 0) & (distance < 20 * pixel)]
     own = np.quantile(around, 0.3) - mass.contrast_db  # darker than most of what it borders on, layers or not
@@ -343,17 +290,15 @@ def _add(
     if mass.loss < 1:  # a round smooth wall bends sound away at its sides
         side = np.exp(-((distance / (2.5 * pixel)) ** 2)) * np.clip(1 - facing / 0.35, 0, 1)
         loss = loss + side * np.float32(0.12) / pixel
-    return scatter, np.maximum(reflection * (1 - share), rim), loss
+    return Tissue(scatter, np.maximum(tissue.reflection * (1 - share), rim), loss)
 
 
 def _add_marks(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Text and calipers as machines draw them; they lie anywhere, so that they do not tell where the mass is."""
+    """Text and calipers as machines draw them; they lie anywhere."""
     marked = image.copy()
     if rng.random() < 0.35:
         text = f"{rng.choice(['L', 'R'])} {rng.integers(1, 12)}H"
         place = int(rng.integers(8, 330)), int(rng.integers(225, 262))
         cv2.putText(marked, text, place, cv2.FONT_HERSHEY_PLAIN, 0.9, 220, 1, cv2.LINE_AA)
-    if rng.random() < 0.2:
-        for row, col in zip(rng.integers(30, 240, 2).tolist(), rng.integers(40, 360, 2).tolist()):
-            cv2.drawMarker(marked, (col, row), 235, cv2.MARKER_CROSS, 9, 1)
+    ultrasound.add_calipers(marked, 235, rng)
     return marked

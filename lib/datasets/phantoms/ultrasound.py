@@ -1,9 +1,8 @@
 """Simulated ultrasound of a fetal head: tissues seen by a curved array, speckle, shadow, log compression.
 
-Everything is computed on the beam grid (sample along the beam, beam), where attenuation and shadow are a running sum
-and the point spread is a product of two one-dimensional curves, and turned into pixels at the end. Lengths are
-millimetres; frame coordinates are (row, col) from the centre of the first pixel; head coordinates are (u, v) along the
-long axis (forehead positive) and across it.
+Everything is computed on the beam grid (sample along the beam, beam), where attenuation is a running sum and the point
+spread separable, and turned into pixels at the end. Frame coordinates are (row, col) in mm from the centre of the first
+pixel; head coordinates are (u, v) in mm along the long axis (forehead positive) and across it.
 
 Source: fully developed speckle as complex Gaussian scatterers seen through a point spread, Wagner et al. 1983, IEEE
 Trans. Sonics Ultrason. 30:156-163. Attenuations are of the order of Szabo 2014, Diagnostic Ultrasound Imaging.
@@ -21,41 +20,23 @@ TISSUE_LOSS_DB_MM = 0.22  # both ways at about 3 MHz; the machine's time-gain co
 
 @dataclass(frozen=True)
 class Scan:
-    """A curved array over the frame, and the machine's settings.
+    """A curved array over the frame, and the machine's settings."""
 
-    Attributes:
-        shape: (rows, cols) of the frame.
-        spacing_mm: pixel size, equal along both axes.
-        apex_mm: (row, col) of the point where all beams meet, above the frame.
-        range_mm: distance from the apex of the probe's surface and of the last sample.
-        half_angle_deg: of the sector.
-        axial_mm: pulse length, full width at half maximum of the amplitude.
-        lateral_mm: beam width at the focus, likewise.
-        focus_mm: depth of the focus below the probe's surface.
-        dynamic_range_db: what is shown between black and white.
-        gain_db: lifts everything before compression.
-        gain_slope_db_mm: error of the time-gain compensation.
-        noise_db: electronic noise at the surface, before compression; white is 0.
-        noise_slope_db_mm: its growth with depth, because the compensation lifts it.
-        grey_exponent: of the grey map; above 1 darkens the middle.
-        smoothing: of the grey values on the beam grid, samples (1 SD); without it frames look like sand.
-    """
-
-    shape: tuple[int, int]
-    spacing_mm: float
-    apex_mm: tuple[float, float]
-    range_mm: tuple[float, float]
-    half_angle_deg: float
-    axial_mm: float
-    lateral_mm: float
-    focus_mm: float
-    dynamic_range_db: float
-    gain_db: float
-    gain_slope_db_mm: float
-    noise_db: float
-    noise_slope_db_mm: float
-    grey_exponent: float
-    smoothing: float
+    shape: tuple[int, int]  # (rows, cols) of the frame
+    spacing_mm: float  # pixel size, equal along both axes
+    apex_mm: tuple[float, float]  # (row, col) of the point where all beams meet, above the frame
+    range_mm: tuple[float, float]  # distance from the apex of the probe's surface and of the last sample
+    half_angle_deg: float  # of the sector
+    axial_mm: float  # pulse length, full width at half maximum of the amplitude
+    lateral_mm: float  # beam width at the focus, likewise
+    focus_mm: float  # depth of the focus below the probe's surface
+    dynamic_range_db: float  # between black and white
+    gain_db: float  # lifts everything before compression
+    gain_slope_db_mm: float  # error of the time-gain compensation
+    noise_db: float  # electronic noise at the surface, before compression; white is 0
+    noise_slope_db_mm: float  # its growth with depth, because the compensation lifts it
+    grey_exponent: float  # of the grey map; above 1 darkens the middle
+    smoothing: float  # of the grey values on the beam grid, samples (1 SD); without it frames look like sand
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -81,17 +62,11 @@ class Scan:
 
 @dataclass(frozen=True)
 class Tissue:
-    """What the beam meets, on the beam grid.
+    """What the beam meets, on the beam grid: (samples, beams) float32 each."""
 
-    Attributes:
-        scatter_db: (samples, beams) float32, power of the diffuse scatterers against white.
-        reflection: (samples, beams) float32, amplitude of smooth interfaces; 1 is white.
-        loss_db_mm: (samples, beams) float32, attenuation both ways.
-    """
-
-    scatter_db: np.ndarray
-    reflection: np.ndarray
-    loss_db_mm: np.ndarray
+    scatter_db: np.ndarray  # power of the diffuse scatterers against white
+    reflection: np.ndarray  # amplitude of smooth interfaces; 1 is white
+    loss_db_mm: np.ndarray  # attenuation both ways
 
 
 def grid_points_mm(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
@@ -114,17 +89,10 @@ def gaussian(sigma: float) -> np.ndarray:
 
 
 def point_spread(scan: Scan, field: np.ndarray) -> np.ndarray:
-    """A demodulated echo field after the probe has blurred it; white noise keeps its power.
+    """A demodulated echo field, (samples, beams, 2) float32, blurred by the probe; white noise keeps its power.
 
     The carrier only turns the phase along the beam. Scatterers finer than a wavelength have random phases anyway, so
-    the field is complex at base band and the carrier needs no samples.
-
-    Args:
-        scan: geometry and widths.
-        field: (samples, beams, 2) float32, real and imaginary part.
-
-    Returns:
-        The same shape.
+    the field is complex at base band (real and imaginary part) and the carrier needs no samples.
     """
     step = np.deg2rad(2 * scan.half_angle_deg) / (BEAMS - 1)
     sigma = beam_width_mm(scan, scan.depth_mm) / (FWHM * scan.distance_mm * step)  # in beams
@@ -143,11 +111,9 @@ def transmission_db(scan: Scan, loss_db_mm: np.ndarray) -> np.ndarray:
 
 
 def envelope(scan: Scan, tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
-    """Echo amplitude on the beam grid, 1 for white: speckle, interfaces, shadow and noise.
+    """Echo amplitude on the beam grid, float32, 1 for white: speckle, interfaces, shadow and noise.
 
-    Returns:
-        (samples, beams) float32. In even tissue without noise it is Rayleigh distributed with mean square equal to
-        the scatterers' power.
+    In even tissue without noise it is Rayleigh distributed with mean square equal to the scatterers' power.
     """
     gain = transmission_db(scan, tissue.loss_db_mm)
     field = rng.standard_normal((*scan.grid, 2), dtype=np.float32)
@@ -166,12 +132,8 @@ def amplitude(power_db: np.ndarray) -> np.ndarray:
     return np.exp(np.asarray(power_db, np.float32) * np.float32(np.log(10) / 20))
 
 
-def compress(envelope: np.ndarray, dynamic_range_db: float, grey_exponent: float = 1.0) -> np.ndarray:
-    """Log compression: 1 becomes white (1), 1 less the dynamic range becomes black (0).
-
-    Returns:
-        Grey values 0 to 1, float32, raised to the grey map's exponent.
-    """
+def compress(envelope: np.ndarray, dynamic_range_db: float, grey_exponent: float) -> np.ndarray:
+    """Log compression to float32, raised to the grey map's exponent: 1 becomes 1, 1 less the dynamic range 0."""
     floor = np.float32(10 ** (-dynamic_range_db / 20))
     level = 1 + np.float32(20 / dynamic_range_db) * np.log10(np.maximum(envelope, floor).astype(np.float32))
     return np.clip(level, 0, 1) ** np.float32(grey_exponent)
@@ -191,9 +153,15 @@ def to_frame(scan: Scan, polar: np.ndarray) -> np.ndarray:
 def render(scan: Scan, tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     """A frame as the machine shows it: `scan.shape`, uint8."""
     gained = envelope(scan, tissue, rng) * np.float32(10 ** (scan.gain_db / 20))
-    grey = compress(gained, scan.dynamic_range_db, scan.grey_exponent)
-    grey = cv2.GaussianBlur(grey, (0, 0), scan.smoothing)
+    grey = cv2.GaussianBlur(compress(gained, scan.dynamic_range_db, scan.grey_exponent), (0, 0), scan.smoothing)
     return np.rint(255 * to_frame(scan, grey)).astype(np.uint8)
+
+
+def add_calipers(image: np.ndarray, grey: int, rng: np.random.Generator) -> None:
+    """Draws a pair of crosses into one image of five, anywhere, so that they do not tell where a structure is."""
+    if rng.random() < 0.2:
+        for row, col in zip(rng.integers(30, 240, 2).tolist(), rng.integers(40, 360, 2).tolist()):
+            cv2.drawMarker(image, (col, row), grey, cv2.MARKER_CROSS, 9, 1)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
@@ -205,29 +173,17 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[i
 
 @dataclass(frozen=True)
 class Chamber:
-    """A fluid-filled structure of the brain with bright walls, in head coordinates.
+    """A fluid-filled structure of the brain with bright walls, in head coordinates."""
 
-    Attributes:
-        centre_mm: (u, v).
-        half_mm: half length and half width.
-        tilt_deg: of the long axis against u, towards v.
-        bend: how far the ends leave the axis, in half widths, towards v where positive.
-        taper: widening towards the end of larger u (negative: the other one).
-        boxy: corners nearly square (CSP) rather than an ellipse (ventricle).
-        wall_db: brightness of the walls.
-        fluid_db: scatter of the content.
-        plexus: share of the half width that echogenic choroid plexus fills; 0 for none.
-    """
-
-    centre_mm: tuple[float, float]
-    half_mm: tuple[float, float]
-    tilt_deg: float
-    bend: float
-    taper: float
-    boxy: bool
-    wall_db: float
-    fluid_db: float
-    plexus: float
+    centre_mm: tuple[float, float]  # (u, v)
+    half_mm: tuple[float, float]  # half length and half width
+    tilt_deg: float  # of the long axis against u, towards v
+    bend: float  # how far the ends leave the axis, in half widths, towards v where positive
+    taper: float  # widening towards the end of larger u (negative: the other one)
+    boxy: bool  # corners nearly square (CSP) rather than an ellipse (ventricle)
+    wall_db: float  # brightness of the walls
+    fluid_db: float  # scatter of the content
+    plexus: float  # share of the half width that echogenic choroid plexus fills; 0 for none
 
     def place(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Own coordinates along and across, -1 to 1 within, and the radius: 0 in the middle, 1 on the border."""
@@ -242,35 +198,25 @@ class Chamber:
 
 @dataclass(frozen=True)
 class Head:
-    """A head and where it lies in a frame.
+    """A head and where it lies in a frame."""
 
-    Attributes:
-        axes_mm: OFD and BPD, outer to outer.
-        centre_mm: (row, col) in the frame.
-        angle_deg: of the long axis against the column axis, from column towards row.
-        forehead_left: u points to smaller columns.
-        skull_mm: thickness of the bone.
-        skull_db: brightness of the bone where the beam meets it at right angles.
-        brain_db: scatter of the parenchyma.
-        folding: 0 (smooth, early) to 1 (sulci, late).
-        midline_bend_mm: how far the falx leaves the long axis in the middle.
-        csp: the cavum, None where the plane misses it (the falx then runs through).
-        ventricles: those that the plane shows.
-        texture: (k, k, 4) float32 random fields fixed to the head: regions, sulci, gaps in bone and walls, patches.
-    """
+    axes_mm: tuple[float, float]  # OFD and BPD, outer to outer
+    centre_mm: tuple[float, float]  # (row, col) in the frame
+    angle_deg: float  # of the long axis against the column axis, from column towards row
+    forehead_left: bool  # u points to smaller columns
+    skull_mm: float  # thickness of the bone
+    skull_db: float  # brightness of the bone where the beam meets it at right angles
+    brain_db: float  # scatter of the parenchyma
+    folding: float  # 0 (smooth, early) to 1 (sulci, late)
+    midline_bend_mm: float  # how far the falx leaves the long axis in the middle
+    csp: Chamber | None  # the cavum, None where the plane misses it (the falx then runs through)
+    ventricles: tuple[Chamber, ...]  # those that the plane shows
+    texture: np.ndarray  # (k, k, 4) float32 random fields fixed to the head: regions, sulci, gaps in bone, patches
 
-    axes_mm: tuple[float, float]
-    centre_mm: tuple[float, float]
-    angle_deg: float
-    forehead_left: bool
-    skull_mm: float
-    skull_db: float
-    brain_db: float
-    folding: float
-    midline_bend_mm: float
-    csp: Chamber | None
-    ventricles: tuple[Chamber, ...]
-    texture: np.ndarray
+    @property
+    def chambers(self) -> tuple[Chamber, ...]:
+        """The cavum first, if there is one, and the ventricles."""
+        return self.ventricles if self.csp is None else (self.csp, *self.ventricles)
 
     def coordinates_mm(self, rows_mm: np.ndarray, cols_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Head coordinates (u, v) of points of the frame."""
@@ -284,22 +230,20 @@ class Head:
         return self.midline_bend_mm * (1 - (2 * u / self.axes_mm[0]) ** 2)
 
 
-def reference_mask(head: Head, shape: tuple[int, int], spacing_mm: float | tuple[float, float]) -> np.ndarray:
+def reference_mask(head: Head, shape: tuple[int, int], spacing_mm: tuple[float, float]) -> np.ndarray:
     """Classes at pixel centres, (rows, cols) uint8: 0 outside, 1 inside the bone's outer border, 2 CSP, 3 ventricle."""
     rows, cols = np.ogrid[: shape[0], : shape[1]]
-    row_mm, col_mm = np.broadcast_to(spacing_mm, 2)  # one number: square pixels
-    u, v = head.coordinates_mm(rows * row_mm, cols * col_mm)
+    u, v = head.coordinates_mm(rows * spacing_mm[0], cols * spacing_mm[1])
     mask = ((2 * u / head.axes_mm[0]) ** 2 + (2 * v / head.axes_mm[1]) ** 2 <= 1).astype(np.uint8)
-    for chamber, index in [(head.csp, 2), *((ventricle, 3) for ventricle in head.ventricles)]:
-        if chamber is not None:
-            mask[(chamber.place(u, v)[2] <= 1) & (mask == 1)] = index
+    for chamber in head.chambers:
+        mask[(chamber.place(u, v)[2] <= 1) & (mask == 1)] = 2 if chamber is head.csp else 3
     return mask
 
 
 def scene(scan: Scan, head: Head, rng: np.random.Generator) -> Tissue:
     """Tissue maps on the beam grid: the head, and around it a uterus drawn from `rng`."""
     u, v = head.coordinates_mm(*grid_points_mm(scan))
-    scatter, reflection, loss = _uterus(scan, head, u, v, rng)
+    around = _uterus(scan, head, u, v, rng)
     pull_u, pull_v = u / (head.axes_mm[0] / 2) ** 2, v / (head.axes_mm[1] / 2) ** 2
     steep = np.sqrt(pull_u**2 + pull_v**2) + np.float32(1e-6)
     inward = (1 - u * pull_u - v * pull_v) / (2 * steep)  # mm below the outer border, exact to first order
@@ -314,20 +258,18 @@ def scene(scan: Scan, head: Head, rng: np.random.Generator) -> Tissue:
     bright = head.skull_db + 4 * uneven - 14 * np.clip(-uneven - 1, 0, 1)  # thin bone and sutures let sound through
     bright = bone * amplitude(bright + 70 * np.log10(np.maximum(facing, 0.1)))
     inside = inward > 0
-    scatter = np.where(inside, brain, scatter)
+    scatter = np.where(inside, brain, around.scatter_db)
     scatter = np.where(bone > 0.3, np.maximum(scatter, head.skull_db - 30 + 4 * texture[..., 2]), scatter)
     scatter = _add_haze(scan, scatter, np.where(v < 0, bright, 0), float(rng.uniform(-30, -18)))
-    loss = np.where(inside, np.float32(0.8 * TISSUE_LOSS_DB_MM), loss)
+    loss = np.where(inside, np.float32(0.8 * TISSUE_LOSS_DB_MM), around.loss_db_mm)
     loss += (6.0 / head.skull_mm) * bone  # about 4 dB a crossing at right angles; far more where the beam grazes
     contact = 5 * np.maximum(smooth_noise(rng, (1, BEAMS), (1, 22)) - 0.4, 0)  # dB lost at the skin
     loss[:1] += contact / np.float32(scan.spacing_mm)
-    return Tissue(scatter, np.where(inside, np.maximum(bright, echoes), reflection), loss)
+    return Tissue(scatter, np.where(inside, np.maximum(bright, echoes), around.reflection), loss)
 
 
-def _uterus(
-    scan: Scan, head: Head, u: np.ndarray, v: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scatter, reflection and loss of the mother's tissues, the amniotic fluid and the fetal scalp."""
+def _uterus(scan: Scan, head: Head, u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> Tissue:
+    """The mother's tissues, the amniotic fluid and the fetal scalp."""
     tissue_db, fluid_db, wall_mm = (float(rng.uniform(*ends)) for ends in ((-46, -26), (-74, -56), (0, 14)))
     half, shift = rng.uniform(0.45, 0.8, 2), rng.normal(0, 0.15, 2)
     across = v / (head.axes_mm[1] * float(half[0])) - float(shift[0])
@@ -344,7 +286,7 @@ def _uterus(
     db = np.where(scalp & fluid, skin_db, db)
     slope = np.diff(sac, axis=0, append=sac[-1:]) / np.float32(scan.spacing_mm) * (head.axes_mm[1] * float(half[0]))
     rim = np.float32(0.1) * np.exp(-(((sac - 1) / np.float32(0.03)) ** 2)) * np.clip(np.abs(slope), 0, 1) ** 4
-    return db, rim * ~muscle, np.where(fluid, np.float32(0), np.float32(TISSUE_LOSS_DB_MM))
+    return Tissue(db, rim * ~muscle, np.where(fluid, np.float32(0), np.float32(TISSUE_LOSS_DB_MM)))
 
 
 def _brain(
@@ -361,14 +303,13 @@ def _brain(
     within = np.clip((inward - head.skull_mm) / 2, 0, 1)
     lines = np.exp(-((sulci / np.float32(0.13)) ** 2)) * np.clip(patches + 0.3 * regions, 0, 1)
     db += (8 + 8 * head.folding) * lines
-    shown = np.clip(0.35 + 0.5 * gaps + 0.2 * patches, 0.03, 1) * within
+    falx = np.clip(0.35 + 0.5 * gaps + 0.2 * patches, 0.03, 1) * within
     if head.csp is not None:
-        shown *= np.clip((np.abs(u - head.csp.centre_mm[0]) - head.csp.half_mm[0]) / 0.5, 0, 1)
-    echoes = np.float32(0.3) * np.exp(-((beside / (0.002 * bpd + 0.12)) ** 2)) * shown
+        falx *= np.clip((np.abs(u - head.csp.centre_mm[0]) - head.csp.half_mm[0]) / 0.5, 0, 1)
+    echoes = np.float32(0.3) * np.exp(-((beside / (0.002 * bpd + 0.12)) ** 2)) * falx
     echoes = np.maximum(echoes, (0.03 + 0.08 * head.folding) * lines * within)
-    for chamber in (head.csp, *head.ventricles):
-        if chamber is not None:
-            db, echoes = _add_chamber(chamber, u, v, db, echoes, texture)
+    for chamber in head.chambers:
+        db, echoes = _add_chamber(chamber, u, v, db, echoes, texture)
     return db, echoes * facing**8  # interfaces along the midline shine only at right angles to the beam
 
 
