@@ -22,10 +22,9 @@ PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.Chunk
 
 
 def fetch(url: str, path: Path, size: int | None, most_bytes: int, say: Callable[[str], None]) -> None:
-    """Downloads an address to a file, which is whole when this returns; after an error it is to be thrown away.
+    """Downloads an http or https address to a file, which is whole when this returns, and to be thrown away otherwise.
 
     Args:
-        url: http or https.
         path: what it holds is overwritten.
         size: bytes, if known beforehand.
         most_bytes: more are never taken.
