@@ -103,8 +103,7 @@ DATASETS: dict[str, Dataset] = {
 def of(study: params.Study) -> Dataset:
     """The data set of a study; of one's own data, classes and colours are the study file's.
 
-    Raises:
-        ValueError: no such name, or classes, groups or colours that it does not have; all faults at once.
+    ValueError, with all faults at once, for no such name, or classes, groups or colours that it does not have.
     """
     if study.dataset.startswith(OWN):
         if study.groups:
@@ -154,8 +153,7 @@ def _with_truth(case: Case, row: pd.Series) -> Case:
 def make(name: str, subjects: int, seed: int) -> None:
     """Writes a data set that the project makes itself, unless today's code has written it before.
 
-    Raises:
-        ValueError: the folder holds something that the project did not write.
+    ValueError where the folder holds something that the project did not write.
     """
     made, folder = DATASETS[name].made, files.raw_folder(name)
     if made is None:
@@ -204,11 +202,7 @@ def at_hand(besides: str) -> dict[str, Path]:
 
 
 def recognise(folder: Path) -> str:
-    """The registered data set whose layout a folder has: the one that finds most cases in it.
-
-    Raises:
-        ValueError: none; the message says what each layout misses.
-    """
+    """The registered data set that finds most cases in a folder; ValueError, with what each layout misses, for none."""
     counts, faults = {}, []
     for name, dataset in DATASETS.items():
         if dataset.made is not None:

@@ -14,17 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data import findings as checks
 from lib.data.cases import Case
-from lib.data.findings import (
-    FOLDER_PASSED_OVER,
-    MISSING_GROUP,
-    MISSING_IMAGE,
-    MISSING_MASK,
-    MISSING_PIXEL_SIZE,
-    ROW_WITHOUT_FILE,
-    Check,
-    Finding,
-)
+from lib.data.findings import Check, Finding
 from lib.datasets import hc18, layouts, strict_table
 from lib.imaging import image_files
 
@@ -75,12 +67,8 @@ class Place:
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
     """Cases of some of GROUPS in natural order; the subject is the patient, over all planes, or HC18's examination.
 
-    Args:
-        folder: holds the groups' folders at any depth, or is one of them. Links are followed.
-
-    Raises:
-        ValueError: the folder holds none of the groups, a group has no images, or a table of pixel sizes cannot be
-            read; the message says what was found.
+    The folder holds the groups' folders at any depth, or is one of them; links are followed. ValueError, with what was
+    found, where none of the groups is there, a group has no images, or a table of pixel sizes cannot be read.
     """
     if not groups or not set(groups) <= set(GROUPS):
         raise ValueError(f"groups = {list(groups)}   not allowed; some of {', '.join(GROUPS)}")
@@ -92,7 +80,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         raise ValueError(f"{folder}: nothing of {', '.join(absent)}; found {held}; expected folders {FOLDERS}")
     cases: dict[str, Case] = {}
     expected = "its folder, or a study without it"
-    findings = [Finding("stop", MISSING_GROUP, group, "no such folder", expected) for group in absent]
+    findings = [Finding("stop", checks.MISSING_GROUP, group, "no such folder", expected) for group in absent]
     for group in (each for each in GROUPS if each in groups and each not in absent):
         group_cases, group_findings = _read_group(folder, places, group)
         findings += group_findings
@@ -107,13 +95,8 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
 def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
     """Class indices (H, W) uint8 of a colour mask: 0 background, 1 parenchyma, 2 CSP, 3 lateral ventricles.
 
-    Args:
-        paths: the mask (in a JPEG each pixel takes the nearest colour), and the labelmap.txt of its export where there
-            is one, which then says what a colour means.
-
-    Raises:
-        ValueError: unreadable, no colours, a colour without a class, or a labelmap that cannot be followed; the
-            message names the file.
+    The paths are the mask (in a JPEG each pixel takes the nearest colour), and the labelmap.txt of its export where
+    there is one, which then says what a colour means. ValueError, with the file, where they cannot be read or followed.
     """
     mask, *labelmaps = paths
     palette, pixels = _palette(mask, labelmaps), read(mask)
@@ -234,7 +217,9 @@ def _read_group(folder: Path, places: Sequence[Place], group: str) -> tuple[list
     export = min(masks, key=lambda place: EXPORTS.index(_export(place.path.parent.name)), default=None)
     best = max(images, key=lambda place: _fit(place, export.keys if export else place.keys))
     findings = [
-        Finding("note", FOLDER_PASSED_OVER, group, p.path.relative_to(folder).as_posix(), f"read: {best.path.name}")
+        Finding(
+            "note", checks.FOLDER_PASSED_OVER, group, p.path.relative_to(folder).as_posix(), f"read: {best.path.name}"
+        )
         for p in own
         if p.keys and p.kind in ("images", "other size") and p is not best
     ]
@@ -283,16 +268,18 @@ def _pair(
             subject = _subject(images.group, name)
             cases.append(Case(name, subject, image_of[key], mask, spacing, images.group, reference_mm=known))
     idle = [row[0] for key, row in rows.items() if key not in names] if images.group != "diverse" else []
-    findings += [Finding("warn", ROW_WITHOUT_FILE, name, "in the table", "an image of that name") for name in idle]
+    findings += [
+        Finding("warn", checks.ROW_WITHOUT_FILE, name, "in the table", "an image of that name") for name in idle
+    ]
     return cases, findings
 
 
 def _fault(group: str, name: str, has_image: bool, has_mask: bool, has_row: bool) -> Finding | None:
     """The gravest of what is missing; None for a whole case."""
     if not has_image:
-        return Finding("stop", MISSING_IMAGE, name, "a mask alone", "an image of that name")
+        return Finding("stop", checks.MISSING_IMAGE, name, "a mask alone", "an image of that name")
     if not has_mask:
-        return Finding("stop", MISSING_MASK, name, "no file", "a file of that name in SegmentationClass/")
+        return Finding("stop", checks.MISSING_MASK, name, "no file", "a file of that name in SegmentationClass/")
     if not _subject(group, name):
         form = "010_2HC" if group == "diverse" else "Patient00001_Plane3_1_of_1"
         return Finding("stop", UNREADABLE_NAME, name, f"in {group}", f"such as {form}")
@@ -316,40 +303,32 @@ def _tables(folder: Path, places: Sequence[Place], group: str) -> list[Path]:
 
 
 def _read_sizes(folder: Path, places: Sequence[Place], images: Place) -> tuple[dict[str, Row], list[Finding]]:
-    """Rows of the group's table by key, and what is wrong with it."""
-    group = images.group
-    tables = _tables(folder, places, group)
+    """Rows of the group's table by key, and what is wrong with it; a decimal comma is read as a point."""
+    group, tables = images.group, _tables(folder, places, images.group)
+    label, ranges_mm = ("filename", hc18.RANGES_MM) if group == "diverse" else ("Label", PLANE_RANGES_MM)
     if not tables:
         expected = hc18.TABLE if group == "diverse" else "a CSV with Pixel-Size in its name"
-        return {}, [Finding("warn", MISSING_PIXEL_SIZE, group, "no table", f"{expected}; no millimetres without")]
+        expected = f"{expected}; no millimetres without"
+        return {}, [Finding("warn", checks.MISSING_PIXEL_SIZE, group, "no table", expected)]
     if len({path.read_bytes() for path in tables}) > 1:
         raise ValueError(f"{' and '.join(map(str, tables))} differ; expected one table of pixel sizes")
-    if group != "diverse":
-        return _read_table(tables[0], "Label", PLANE_RANGES_MM, (1.0, 1.0))
-    if RESIZED not in _letters("".join(images.path.parts[-2:])):
-        return _read_table(tables[0], "filename", hc18.RANGES_MM, (1.0, 1.0))
-    found = f"HC18 in 959x661: its pixel sizes times {DOWN:.4f} down, {ACROSS:.4f} across"
-    note = Finding("note", PIXELS_NOT_SQUARE, group, found, "native 800x540 is assumed for all")
-    rows, findings = _read_table(tables[0], "filename", hc18.RANGES_MM, (DOWN, ACROSS))
-    return rows, [note, *findings]
-
-
-def _read_table(
-    path: Path, label: str, ranges_mm: dict[str, strict_table.Range], scale: tuple[float, float]
-) -> tuple[dict[str, Row], list[Finding]]:
-    """Rows by key, pixel sizes times a (row, col) scale, and what is wrong with them; a decimal comma is a point."""
     findings: list[Finding] = []
-    read = strict_table.read(path, (label, *ranges_mm), _letters, rest_in_last=True)
+    down, across = 1.0, 1.0
+    if group == "diverse" and RESIZED in _letters("".join(images.path.parts[-2:])):
+        down, across = DOWN, ACROSS
+        found = f"HC18 in 959x661: its pixel sizes times {DOWN:.4f} down, {ACROSS:.4f} across"
+        findings.append(Finding("note", PIXELS_NOT_SQUARE, group, found, "native 800x540 is assumed for all"))
+    read = strict_table.read(tables[0], (label, *ranges_mm), _letters, rest_in_last=True)
     rows: dict[str, Row] = {}
     commas = 0
     for key, row in strict_table.unique(((_key(_stem(row.cells[label])), row) for row in read), findings).items():
         name = _stem(row.cells[label])
         values = strict_table.numbers(row, ranges_mm, name, findings, comma=True)
         pixel, hc = (*values, None)[:2]
-        rows[key] = (name, None if pixel is None else (pixel * scale[0], pixel * scale[1]), hc)
+        rows[key] = (name, None if pixel is None else (pixel * down, pixel * across), hc)
         commas += None not in values and any("," in row.cells[column] for column in ranges_mm)
     if commas:
-        findings.append(Finding("note", DECIMAL_COMMA, path.name, f"in {commas} rows", "a point; read as one"))
+        findings.append(Finding("note", DECIMAL_COMMA, tables[0].name, f"in {commas} rows", "a point; read as one"))
     return rows, findings
 
 

@@ -28,13 +28,8 @@ TWO_FILES_OF_ONE_NAME = Check("two files of one name", "keep the right file")
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
     """Cases of some of GROUPS by group and number, each image its own subject; masks in order of lesion.
 
-    Many images show one lesion twice (246 near-duplicate pairs among the 780): verification has to join them.
-
-    Args:
-        folder: `Dataset_BUSI_with_GT`, or the folder that holds it; letter case does not matter.
-
-    Raises:
-        ValueError: the folder is of another layout, or lacks a group; the message says what it holds.
+    Many images show one lesion twice (246 near-duplicate pairs among the 780): verification has to join them. The
+    folder is `Dataset_BUSI_with_GT`, or the one around it, in any letter case; ValueError for one of another layout.
     """
     files = {group: layouts.visible(path) for group, path in _group_folders(folder).items()}
     if not set(groups) & set(files):
@@ -50,8 +45,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
 def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
     """All lesions of an image: (H, W) uint8, 0 or 1; a pixel of any mask counts.
 
-    Raises:
-        ValueError: a mask is unreadable, has more than two values, or another size than the first.
+    ValueError for a mask that is unreadable, has more than two values, or another size than the first.
     """
     first = image_files.read_binary(paths[0], read)
     lesions = first.copy()

@@ -31,15 +31,12 @@ def read(
     """The points of a published table, as published but for the names of columns.
 
     Args:
-        folder: holds `multicentre/<set>/Head.csv` or `role_challenge_dataset_ground_truth.csv`.
+        folder: holds `multicentre/<set>/Head.csv` or `role_challenge_dataset_ground_truth.csv`; ValueError for neither.
         set_name: of multicentre: HC18, FP or UCL.
 
     Returns:
         Columns case (the file's stem), ofd_1_row, ofd_1_col, … bpd_2_col in native pixels, px_to_mm (NaN where there
         is none), published_split ("", "train", "test"); and what is wrong with rows, which are then left out.
-
-    Raises:
-        ValueError: no such layout, the file is missing, is no table, or lacks a column.
     """
     findings: list[Finding] = []
     named = []

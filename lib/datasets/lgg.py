@@ -29,9 +29,8 @@ TISSUE_ABOVE = 25  # FLAIR grey value; below it lie air and bone
 SPACING_TABLE = "spacing.csv"  # not the publisher's: for who has the DICOM headers
 SPACING_RANGES_MM = {"row_mm": (0.1, 5.0), "col_mm": (0.1, 5.0), "slice_mm": (0.1, 20.0)}  # by column beside patient
 
-UNKNOWN_FOLDER = Check(
-    "unknown folder", "remove it if it does not belong to the data set, or rename it as the publisher names patients"
-)
+NAMED_OTHERWISE = "remove it if it does not belong to the data set, or rename it as the publisher names patients"
+UNKNOWN_FOLDER = Check("unknown folder", NAMED_OTHERWISE)
 TWO_FILES_OF_ONE_SLICE = Check("two files of one slice", "keep the right file")
 MISSING_SLICE_NUMBER = Check("missing slice number", "get the missing slices again, or exclude the patient")
 SLICE_WITHOUT_MASK = Check("slice without mask", "add the mask (black where nothing is), or exclude the patient")
@@ -60,18 +59,11 @@ class Listing:
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001
-    """Patients by name, each a volume: image and reference are both the patient's folder.
+    """Patients by name, each a volume: image and reference are both the patient's folder; there are no groups.
 
     Two scans of one patient are two cases of one subject. Pixel sizes are not published; they come from a file
     `spacing.csv` beside the patients' folders where there is one (columns patient, row_mm, col_mm, slice_mm; patient
-    is the folder's name).
-
-    Args:
-        folder: `kaggle_3m`, or the folder that holds it.
-        groups: there are none.
-
-    Raises:
-        ValueError: the folder is of another layout, or `spacing.csv` is no such table.
+    is the folder's name). The folder is `kaggle_3m` or the one around it; ValueError for another layout or table.
     """
     root = _root(folder)
     findings: list[Finding] = []
@@ -95,9 +87,8 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
 def read_image(folder: Path) -> np.ndarray:
     """All slices of a patient in order: (slices, H, W, 3) uint8, channels as in CHANNELS.
 
-    Raises:
-        ValueError: slices are missing, or one is unreadable, not of 8 bits in three channels, of several pages, or of
-            another size than the first; the message names the file.
+    ValueError, with the file, for slices that are missing, unreadable, not of 8 bits in three channels, of several
+    pages, or of another size than the first.
     """
     return _stack(_ordered(folder).images, image_files.read_pixels, "RGB", "three channels of 8 bits (RGB), one page")
 
@@ -105,9 +96,8 @@ def read_image(folder: Path) -> np.ndarray:
 def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
     """All masks of a patient, whose folder is the only path, in order: (slices, H, W) uint8, 0 or 1.
 
-    Raises:
-        ValueError: masks are missing, or one is unreadable, of other values than 0 and 255 (or 0 and 1), of several
-            pages, or of another size than the first; the message names the file.
+    ValueError, with the file, for masks that are missing, unreadable, of other values than 0 and 255 (or 0 and 1), of
+    several pages, or of another size than the first.
     """
     masks = _ordered(paths[0]).masks
     return _stack(masks, lambda path: image_files.read_binary(path, read), "", "one page").astype(np.uint8)

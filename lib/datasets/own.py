@@ -9,16 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.data import findings as checks
 from lib.data.cases import SEPARATOR, Case
-from lib.data.findings import (
-    MISSING_IMAGE,
-    MISSING_MASK,
-    MISSING_PIXEL_SIZE,
-    SUBJECTS_UNKNOWN,
-    UNKNOWN_FILE,
-    Check,
-    Finding,
-)
+from lib.data.findings import Check, Finding
 from lib.datasets import layouts, strict_table
 from lib.datasets.strict_table import Row
 from lib.imaging import image_files
@@ -40,11 +33,8 @@ SUBJECT_UNKNOWN = Check("subject unknown", "give the subject; images of one pers
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001
     """Cases in natural order of names; subject, pixel size and stratum by `cases.csv` beside the two folders.
 
-    A reference may be empty; own data has no groups.
-
-    Raises:
-        ValueError: the folder is not of LAYOUT (in any letter case), two files of a folder share a stem, or `cases.csv`
-            is no table.
+    A reference may be empty; there are no groups. ValueError where the folder is not of LAYOUT (in any letter case),
+    two files of a folder share a stem, or `cases.csv` is no table.
     """
     images_folder, masks_folder = _only(folder, IMAGES), _only(folder, MASKS)
     images, mask_files = image_files.by_stem(images_folder), image_files.by_stem(masks_folder)
@@ -68,7 +58,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     for path in (*layouts.visible(images_folder), *layouts.visible(masks_folder)):
         if path not in known:
             place = f"{path.parent.name}/{path.name}"
-            findings.append(Finding("warn", UNKNOWN_FILE, place, "left out", "an image file"))
+            findings.append(Finding("warn", checks.UNKNOWN_FILE, place, "left out", "an image file"))
     return cases, findings
 
 
@@ -80,13 +70,12 @@ def read_mask(
 ) -> np.ndarray:
     """Class indices of a mask, the only path: (H, W) uint8.
 
+    ValueError, with the file and the count of each value, where one is of no class.
+
     Args:
         palette: [red, green, blue] of each class in index order; [] where grey values are the indices, or with two
             classes 0 and 255. A JPEG file changes values: the nearest colour counts, or with two classes 128 and more.
         class_count: of the study, background included.
-
-    Raises:
-        ValueError: unreadable, or a value that is of no class; the message names the file and counts each value.
     """
     path, pixels = paths[0], read(paths[0])
     grey = pixels if pixels.ndim == 2 else image_files.read_grey(path)
@@ -136,9 +125,9 @@ def _natural(name: str) -> list[tuple[str, int]]:
 def _fault(name: str, image: Path | None, masks: list[Path]) -> Finding | None:
     listed = ", ".join(path.name for path in masks)
     if image is None:
-        return Finding("stop", MISSING_IMAGE, name, f"{listed} alone", f"an image {name}")
+        return Finding("stop", checks.MISSING_IMAGE, name, f"{listed} alone", f"an image {name}")
     if len(masks) != 1:
-        check = TWO_MASKS_FOR_ONE_IMAGE if masks else MISSING_MASK
+        check = TWO_MASKS_FOR_ONE_IMAGE if masks else checks.MISSING_MASK
         return Finding("stop", check, name, listed or "no file", f"one mask, {name} or {name}_mask")
     if SEPARATOR in name:
         return Finding("stop", UNUSABLE_NAME, name, f'holds "{SEPARATOR}"', "a name without it")
@@ -159,7 +148,7 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], l
     findings += strict_table.without_file(named, images)
     if not any("subject" in row.cells for row in rows.values()):
         expected = f"a column subject in {TABLE}; images of one person may now be in two folds"
-        findings.append(Finding("warn", SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
+        findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
     blank = [name for name, row in rows.items() if row.cells.get("subject") == ""]
     lost = sorted(set(images) - set(rows)) if table else []
     findings += [Finding("warn", IMAGE_WITHOUT_ROW, name, f"not in {TABLE}", "a row") for name in lost]
@@ -184,6 +173,8 @@ def _spacing(name: str, row: Row, findings: list[Finding]) -> tuple[float, float
     blank = [column for column, text in texts.items() if not text]
     if blank:
         expected = f"mm, {SPACING_RANGE_MM[0]:g} to {SPACING_RANGE_MM[1]:g}"
-        findings.append(Finding("warn", MISSING_PIXEL_SIZE, name, f'{row.at}, column "{blank[0]}": ""', expected))
+        findings.append(
+            Finding("warn", checks.MISSING_PIXEL_SIZE, name, f'{row.at}, column "{blank[0]}": ""', expected)
+        )
         return None
     return (numbers[0], numbers[-1]) if numbers and None not in numbers else None

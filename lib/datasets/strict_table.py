@@ -7,14 +7,8 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.findings import (
-    MISSING_PIXEL_SIZE,
-    ROW_WITHOUT_FILE,
-    TWO_ROWS_FOR_ONE_IMAGE,
-    UNREADABLE_NUMBER,
-    Check,
-    Finding,
-)
+from lib.data import findings as checks
+from lib.data.findings import Check, Finding
 
 HINT = " (a decimal point?)"
 Range = tuple[float, float]
@@ -39,14 +33,12 @@ def read(
 ) -> list[Row]:
     """Rows of a table in UTF-8, separated by comma or semicolon; blank rows, and blank cells at ends, do not count.
 
+    ValueError where the file cannot be read, lacks a column, has one twice, has no rows, or a row fits not its header.
+
     Args:
         required: columns that it must have, in any order; in a row they are called as here.
         alike: what counts of a column's name.
         rest_in_last: cells too many belong to the last column, as of a decimal comma without quotes.
-
-    Raises:
-        ValueError: the file cannot be read, lacks a column, has one twice, has no rows, or has a row of more or fewer
-            cells than the header.
     """
     try:
         text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
@@ -82,7 +74,7 @@ def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> N
 
 
 def unique(
-    named: Iterable[tuple[str, Row]], findings: list[Finding], check: Check = TWO_ROWS_FOR_ONE_IMAGE
+    named: Iterable[tuple[str, Row]], findings: list[Finding], check: Check = checks.TWO_ROWS_FOR_ONE_IMAGE
 ) -> dict[str, Row]:
     """The first row of each name; every other one is a finding that stops."""
     rows: dict[str, Row] = {}
@@ -96,12 +88,12 @@ def unique(
 def without_file(named: Iterable[tuple[str, Row]], present: Container[str]) -> list[Finding]:
     """A warning for each row by name whose image is not there."""
     absent = [(name, row.at) for name, row in named if name not in present]
-    return [Finding("warn", ROW_WITHOUT_FILE, name, at, "an image of that name") for name, at in absent]
+    return [Finding("warn", checks.ROW_WITHOUT_FILE, name, at, "an image of that name") for name, at in absent]
 
 
 def no_row(name: str, table: str) -> Finding:
     """A warning of an image, or of a patient, that a table of pixel sizes does not name."""
-    return Finding("warn", MISSING_PIXEL_SIZE, name, f"no row in {table}", "a row; no millimetres without")
+    return Finding("warn", checks.MISSING_PIXEL_SIZE, name, f"no row in {table}", "a row; no millimetres without")
 
 
 def numbers(
@@ -109,8 +101,7 @@ def numbers(
 ) -> tuple[float | None, ...]:
     """Numbers of some columns of a row, within the range of each; else None and a finding on `name`, which stops.
 
-    Args:
-        comma: a decimal comma is read as a point.
+    With `comma`, a decimal comma is read as a point.
     """
     values: list[float | None] = []
     for column, (low, high) in ranges.items():
@@ -122,5 +113,5 @@ def numbers(
         values.append(value if low <= value <= high else None)
         if values[-1] is None:
             found, expected = f'{row.at}, column "{column}": "{text}"', f"{unit}, {low:g} to {high:g}"
-            findings.append(Finding("stop", UNREADABLE_NUMBER, name, found, expected + HINT * ("," in text)))
+            findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, found, expected + HINT * ("," in text)))
     return tuple(values)

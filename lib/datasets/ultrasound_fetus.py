@@ -38,13 +38,8 @@ OUTLINE_IN_ANOTHER_SPLIT = Check("outline in another split", "nothing: paired by
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
     """Cases of some of GROUPS by class and number, each image its own subject, with a warning.
 
-    An outline is paired with its image by name over all splits.
-
-    Args:
-        folder: holds the splits, or folders around them as the publisher nests them; letter case does not matter.
-
-    Raises:
-        ValueError: the folder is of another layout, or holds none of the groups; the message says what it holds.
+    An outline is paired with its image by name over all splits. The folder holds the splits, or folders around them as
+    the publisher nests them, in any letter case; ValueError, with what it holds, for another or none of the groups.
     """
     root = _find_root(folder, DEPTH) or folder
     files = {group: paths for group in GROUPS if (paths := _group_files(root, group))}
@@ -63,10 +58,8 @@ def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read
     """The head inside an outline: (H, W) uint8, 0 or 1; a region that is already filled is taken as it is.
 
     The line's middle is the truth: the region is what it encloses and those pixels of the line that are no farther
-    from there than from outside. A line that the frame cuts is closed along the frame.
-
-    Raises:
-        ValueError: unreadable, more than two values, empty, or not closed; the message names the file.
+    from there than from outside. A line that the frame cuts is closed along the frame. ValueError, with the file, where
+    it is unreadable, of more than two values, empty, or not closed.
     """
     path = paths[0]
     line = image_files.read_binary(path, read)

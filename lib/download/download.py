@@ -33,8 +33,7 @@ def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], No
     Returns:
         False where a login is needed first; then the report says what to do, and nothing was fetched.
 
-    Raises:
-        ValueError: what was asked for cannot be had, or is not as expected. `<root>/<name>` is then as before.
+    ValueError where it cannot be had, or is not as expected; `<root>/<name>` is then as before.
     """
     source = find_source(name, SOURCES)
     target, archives = root / name, root / ARCHIVES / name
@@ -166,9 +165,8 @@ def hash_files(folder: Path) -> dict[str, str]:
 def count(name: str, folder: Path, source: Source) -> str:
     """Cases and subjects as the registered reader finds them, and rows of tables, in words.
 
-    Raises:
-        ValueError: the reader does not know the layout, a table is missing, or the counts are not those published.
-            Where only others report them, the words hold a warning instead.
+    ValueError where the reader does not know the layout, a table is missing, or the counts are not those published;
+    where only others report them, the words hold a warning instead.
     """
     counts = {what: count_rows(folder / what.removeprefix(ROWS)) for what in source.expected if what.startswith(ROWS)}
     if name in datasets.DATASETS:

@@ -44,8 +44,7 @@ def unpack(
         nested: patterns of names of zip files in the archive that are unpacked as well, each into a folder of its name
             beside it, unless there is one; what they hold is unpacked no further. The zip files are removed.
 
-    Raises:
-        ValueError: no such archive, damaged, over a limit, or a member that is no plain file inside the folder.
+    ValueError for no such archive, a damaged one, one over a limit, or a member that is no plain file in the folder.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
