@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -24,82 +25,51 @@ TUMOUR = ("background", "tumour")
 MISSING_TRUTH = Check("missing truth", "remove the phantom's folder; it is written again")
 
 
-def _phantom(
-    title: str,
-    like: Dataset,
-    write: Callable[[Path, int, int], None],
-    size: int,
-    modules: tuple[str, ...],
-    subject: str = "examination",
+def _published(
+    reader: ModuleType, title: str, citation: str, licence: str, subject: str, classes: tuple[str, ...]
 ) -> Dataset:
-    """A data set in the layout of another, drawn by some modules of the package."""
-    made = Making(write, size, write_images.SEED, tuple(f"lib.{name}" for name in modules))
+    """A data set as its module reads it, with that module's groups."""
+    groups = getattr(reader, "GROUPS", ())
+    return Dataset(title, citation, licence, subject, classes, reader.find_cases, reader.read_mask, groups)
+
+
+def _phantom(
+    title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int, modules: tuple[str, ...]
+) -> Dataset:
+    """A data set in the layout of another, drawn by some modules."""
+    made = Making(write, size, write_images.SEED, modules)
+    subject = "patient" if like.volumes else "examination"
     return replace(like, title=title, citation="phantom", licence="made by this project", subject=subject, made=made)
 
 
-_HEADS = ("datasets.phantoms.write_images", "datasets.phantoms.heads", "datasets.phantoms.ultrasound", "imaging.growth")
-_LESIONS = (
-    "datasets.phantoms.write_images",
-    "datasets.phantoms.lesions",
-    "datasets.phantoms.ultrasound",
-    "imaging.growth",
+_ROOM = "lib.datasets.phantoms"
+_HEADS = (f"{_ROOM}.write_images", f"{_ROOM}.heads", f"{_ROOM}.ultrasound", "lib.imaging.growth")
+_LESIONS = (f"{_ROOM}.write_images", f"{_ROOM}.lesions", f"{_ROOM}.ultrasound", "lib.imaging.growth")
+_VOLUMES = (f"{_ROOM}.write_volumes", f"{_ROOM}.brains")
+_LANDMARKS = (*_HEADS, f"{_ROOM}.write_landmarks")
+_HC18 = _published(hc18, "HC18, fetal head circumference", "hc18", "CC BY 4.0", "examination", HEAD)
+_BRAIN = _published(
+    brain_structures, "Fetal brain structures (Alzubaidi et al.)", "alzubaidi", "CC BY 4.0", "patient", BRAIN
 )
-
-
-_HC18 = Dataset(
-    "HC18, fetal head circumference", "hc18", "CC BY 4.0", "examination", HEAD, hc18.find_cases, hc18.read_mask
-)
-_BRAIN = Dataset(
-    "Fetal brain structures (Alzubaidi et al.)",
-    "alzubaidi",
-    "CC BY 4.0",
-    "patient",
-    BRAIN,
-    brain_structures.find_cases,
-    brain_structures.read_mask,
-    brain_structures.GROUPS,
-)
-_TUMOUR = Dataset(
-    "Ultrasound fetus dataset (Anitha)",
-    "anitha",
-    "CC BY 4.0",
-    "examination",
-    TUMOUR,
-    ultrasound_fetus.find_cases,
-    ultrasound_fetus.read_mask,
-    ultrasound_fetus.GROUPS,
-    names_subjects=False,
-)
-_LGG = Dataset(
-    "LGG, brain MRI of lower-grade glioma (kaggle_3m)",
-    "buda",
-    "CC BY-NC-SA 4.0",
-    "patient",
-    LESION,
-    lgg.find_cases,
-    lgg.read_mask,
+_LGG = replace(
+    _published(lgg, "LGG, brain MRI of lower-grade glioma (kaggle_3m)", "buda", "CC BY-NC-SA 4.0", "patient", LESION),
     read_image=lgg.read_image,
     channels=3,
-    shown_channel=1,
+    shown_channel=lgg.FLAIR,
     volumes=True,
     inspect=lgg.inspect,
 )
+_TUMOUR = _published(
+    ultrasound_fetus, "Ultrasound fetus dataset (Anitha)", "anitha", "CC BY 4.0", "examination", TUMOUR
+)
+_TUMOUR = replace(_TUMOUR, names_subjects=False)
+_BUSI = _published(busi, "BUSI, breast ultrasound images", "busi", "no licence stated, to be cited", "scene", LESION)
 DATASETS: dict[str, Dataset] = {
     "hc18": _HC18,
     "lgg": _LGG,
     "brain_structures": _BRAIN,
     "ultrasound_fetus": _TUMOUR,
-    "busi": Dataset(
-        "BUSI, breast ultrasound images",
-        "busi",
-        "no licence stated, to be cited",
-        "scene",
-        LESION,
-        busi.find_cases,
-        busi.read_mask,
-        busi.GROUPS,
-        names_subjects=False,
-    ),
+    "busi": replace(_BUSI, names_subjects=False),
     "phantom_brain": _phantom(
         "Phantom of fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS, _HEADS
     ),
@@ -116,15 +86,10 @@ DATASETS: dict[str, Dataset] = {
         _HC18,
         write_landmarks.write_landmarks,
         write_landmarks.LANDMARK_SUBJECTS,
-        (*_HEADS, "datasets.phantoms.write_landmarks"),
+        _LANDMARKS,
     ),
     "phantom_lgg": _phantom(
-        "Phantom of brain MRI with lesions",
-        _LGG,
-        write_volumes.write_lgg,
-        write_volumes.LGG_SUBJECTS,
-        ("datasets.phantoms.write_volumes", "datasets.phantoms.brains"),
-        subject="patient",
+        "Phantom of brain MRI with lesions", _LGG, write_volumes.write_lgg, write_volumes.LGG_SUBJECTS, _VOLUMES
     ),
     "phantom_tumour": _phantom(
         "Phantom of a hypo-echoic mass", _TUMOUR, write_images.write_tumour, write_images.TUMOUR_SUBJECTS, _LESIONS
@@ -133,28 +98,31 @@ DATASETS: dict[str, Dataset] = {
 
 
 def of(study: params.Study) -> Dataset:
-    """The data set of a study.
+    """The data set of a study; of one's own data, classes and colours are the study file's.
 
-    Raises:
-        ValueError: no such name, or classes, groups or colours that it does not have; all faults at once.
+    ValueError, with all faults at once, for no such name, or classes, groups or colours that it does not have.
     """
     if study.dataset.startswith(OWN):
-        return _own(study)
+        if study.groups:
+            raise ValueError(f"groups = {study.groups}   one's own data has no groups; allowed: []")
+        title, classes = f"Own data ({study.dataset.removeprefix(OWN)})", tuple(study.classes)
+        read_mask = partial(own.read_mask, palette=study.palette, class_count=len(classes))
+        return Dataset(title, "own", "not published", "subject", classes, own.find_cases, read_mask)
     if study.dataset not in DATASETS:
-        raise ValueError(
-            f"dataset = {study.dataset!r}   not known; allowed: {', '.join(DATASETS)}, or {OWN}<name> for one's own"
-        )
+        allowed = f"{', '.join(DATASETS)}, or {OWN}<name> for one's own"
+        raise ValueError(f"dataset = {study.dataset!r}   not known; allowed: {allowed}")
     dataset = DATASETS[study.dataset]
+    groups_fit = set(study.groups) <= set(dataset.groups) and bool(study.groups) == bool(dataset.groups)
     has_heads = study.landmarks == "none" or dataset.classes == HEAD
     steps_fit = not dataset.volumes or set(study.postprocessing) <= {"largest_component"}
     faults = [
-        f"{key} = {value}   not those of {study.dataset}; allowed: {allowed}"
-        for key, value, allowed, sound in (
-            ("classes", study.classes, list(dataset.classes), tuple(study.classes) == dataset.classes),
-            ("groups", study.groups, f"some of {list(dataset.groups)}", _groups_fit(study.groups, dataset.groups)),
-            ("palette", study.palette, "[], because a published data set knows its colours", not study.palette),
-            ("landmarks", study.landmarks, "none: it shows no heads", has_heads),
-            ("postprocessing", study.postprocessing, "largest_component or [] for volumes", steps_fit),
+        f"{key} = {getattr(study, key)}   not those of {study.dataset}; allowed: {allowed}"
+        for key, sound, allowed in (
+            ("classes", tuple(study.classes) == dataset.classes, list(dataset.classes)),
+            ("groups", groups_fit, f"some of {list(dataset.groups)}"),
+            ("palette", not study.palette, "[], because a published data set knows its colours"),
+            ("landmarks", has_heads, "none: it shows no heads"),
+            ("postprocessing", steps_fit, "largest_component or [] for volumes"),
         )
         if not sound
     ]
@@ -163,31 +131,8 @@ def of(study: params.Study) -> Dataset:
     return dataset
 
 
-def _groups_fit(chosen: list[str], known: tuple[str, ...]) -> bool:
-    return set(chosen) <= set(known) and bool(chosen) == bool(known)
-
-
-def _own(study: params.Study) -> Dataset:
-    """One's own data: classes and colours are the study file's."""
-    if study.groups:
-        raise ValueError(f"groups = {study.groups}   one's own data has no groups; allowed: []")
-    return Dataset(
-        f"Own data ({study.dataset.removeprefix(OWN)})",
-        "own",
-        "not published",
-        "subject",
-        tuple(study.classes),
-        own.find_cases,
-        partial(own.read_mask, palette=study.palette, class_count=len(study.classes)),
-    )
-
-
 def find_cases(dataset: Dataset, folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
-    """Cases and findings of a folder; a phantom's cases with what its program knows of them.
-
-    Raises:
-        ValueError: the folder is not this layout.
-    """
+    """Cases and findings of a folder, ValueError for another layout; a phantom's cases with what its program knows."""
     found, findings = dataset.find_cases(folder, groups)
     if dataset.made is None:
         return found, findings
@@ -205,8 +150,7 @@ def _with_truth(case: Case, row: pd.Series) -> Case:
 def make(name: str, subjects: int, seed: int) -> None:
     """Writes a data set that the project makes itself, unless today's code has written it before.
 
-    Raises:
-        ValueError: the folder holds something that the project did not write.
+    ValueError where the folder holds something that the project did not write.
     """
     made, folder = DATASETS[name].made, files.raw_folder(name)
     if made is None:
@@ -218,66 +162,52 @@ def make(name: str, subjects: int, seed: int) -> None:
 
 
 def prepare(name: str) -> Path:
-    """The raw folder of a data set, made first if the project makes this data itself.
+    """The raw folder of a data set, made first if the project makes this data itself; ValueError if it is absent.
 
     A phantom that was written by other code is written again, with its own number of subjects and seed.
-
-    Raises:
-        ValueError: the folder is absent; the message says how to get it.
     """
     folder = files.raw_folder(name)
     made = DATASETS[name].made if name in DATASETS else None
     if made is not None:
-        held = cache.read_record(folder)
-        make(name, held.get("subjects", made.subjects), held.get("seed", made.seed))
-    elif not folder.is_dir():
-        raise ValueError(
-            f"data/raw/{name}: no such folder; link your copy with 'make study STUDY=<name> DATA=<folder>', or see "
-            f"'python -m lib download {name}'"
-        )
-    return folder
+        record = cache.read_record(folder)
+        make(name, record.get("subjects", made.subjects), record.get("seed", made.seed))
+    return _existing(folder, name, "DATA")
 
 
 def landmarks_folder(name: str) -> Path:
-    """Where the landmarks of a data set lie: data/raw/landmarks, of a phantom in its own folder.
-
-    Raises:
-        ValueError: the folder is absent; the message says how to get it.
-    """
+    """Where the landmarks of a data set lie: data/raw/landmarks, of a phantom in its own folder, or ValueError."""
     made = name in DATASETS and DATASETS[name].made is not None
     folder = files.raw_folder(name) / "landmarks" if made else files.raw_folder("landmarks")
+    return _existing(folder, "landmarks", "LANDMARKS")
+
+
+def _existing(folder: Path, name: str, option: str) -> Path:
     if not folder.is_dir():
-        raise ValueError(
-            "data/raw/landmarks: no such folder; link your copy with 'make study STUDY=<name> LANDMARKS=<folder>', or "
-            "see 'python -m lib download landmarks'"
-        )
+        link = f"link your copy with 'make study STUDY=<name> {option}=<folder>'"
+        raise ValueError(f"data/raw/{name}: no such folder; {link}, or see 'python -m lib download {name}'")
     return folder
 
 
 def at_hand(besides: str) -> dict[str, Path]:
     """Folders of the published sets of images that lie in data/raw and say who is who, but for one."""
-    telling = [
-        name
-        for name, each in DATASETS.items()
-        if each.made is None and each.names_subjects and not each.volumes and name != besides
-    ]
-    return {name: files.raw_folder(name) for name in telling if files.raw_folder(name).is_dir()}
+    folders = {
+        name: files.raw_folder(name)
+        for name, dataset in DATASETS.items()
+        if dataset.made is None and dataset.names_subjects and not dataset.volumes and name != besides
+    }
+    return {name: folder for name, folder in folders.items() if folder.is_dir()}
 
 
 def recognise(folder: Path) -> str:
-    """The registered data set whose layout a folder has: the one that finds most cases in it.
-
-    Raises:
-        ValueError: none; the message says what each layout misses.
-    """
-    found, said = {}, []
+    """The registered data set that finds most cases in a folder; ValueError, with what each layout misses, for none."""
+    counts, faults = {}, []
     for name, dataset in DATASETS.items():
         if dataset.made is not None:
             continue
         try:
-            found[name] = len(dataset.find_cases(folder, dataset.groups)[0])
+            counts[name] = len(dataset.find_cases(folder, dataset.groups)[0])
         except ValueError as error:
-            said.append(f"  {name}: {error}")
-    if not found:
-        raise ValueError("\n".join([f"{folder}: of no known layout", *said]))
-    return max(found, key=lambda name: found[name])
+            faults.append(f"  {name}: {error}")
+    if not counts:
+        raise ValueError("\n".join([f"{folder}: of no known layout", *faults]))
+    return max(counts, key=lambda name: counts[name])

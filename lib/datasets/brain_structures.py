@@ -1,9 +1,7 @@
 """Fetal brain structures of Alzubaidi et al. 2023: three planes of FETAL_PLANES_DB, and HC18 as `diverse`.
 
-Spelling and nesting differ between groups and between ways to unpack them, so all is found by pattern: of a name,
-letters and digits count, and a folder belongs to the group that its own name, or the nearest above it, speaks of.
-
-Source: doi:10.1016/j.dib.2023.109708, zenodo 8265464.
+Spelling and nesting differ, so all is found by pattern: of a name, letters and digits count, and a folder belongs to
+the group that its own name, or the nearest above it, speaks of. Source: doi:10.1016/j.dib.2023.109708, zenodo 8265464.
 """
 
 import os
@@ -16,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data import findings
+from lib.data import findings as checks
 from lib.data.cases import Case
-from lib.data.findings import FOLDER_PASSED_OVER, MISSING_GROUP, MISSING_PIXEL_SIZE, ROW_WITHOUT_FILE, Check, Finding
-from lib.datasets import strict_table
+from lib.data.findings import Check, Finding
+from lib.datasets import hc18, layouts, strict_table
 from lib.imaging import image_files
 
 GROUPS = ("trans-thalamic", "trans-ventricular", "trans-cerebellum", "diverse")
@@ -38,10 +36,7 @@ PASCAL_PALETTE = {(128, 0, 0): 1, (0, 128, 0): 2, (128, 128, 0): 3}
 LABEL = re.compile(r"\s*([^:]*?)\s*:\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*(:.*)?")
 PLANE_NAME = re.compile(r"Patient(\d{5})_Plane3_\d+_of_\d+", re.IGNORECASE)
 HC18_NAME = re.compile(r"(\d{3})_\d?HC", re.IGNORECASE)
-PLANE_HEADER = ("Label", "Pixel in mm")
-HC18_HEADER = ("filename", "pixel size(mm)", "head circumference (mm)")
-HC18_TABLE = "training_set_pixel_size_and_HC.csv"
-RANGES_MM = ((0.02, 1.0), (20.0, 450.0))  # of a table's second and third column: pixel size, head circumference
+PLANE_RANGES_MM = {"Pixel in mm": (0.02, 1.0)}  # by column of a plane's table; Diverse has that of HC18
 
 Colour = tuple[int, int, int]
 Row = tuple[str, tuple[float, float] | None, float | None]  # of a table: image, (row, col) pixel size and HC in mm
@@ -56,12 +51,12 @@ DECIMAL_COMMA = Check("decimal comma")
 
 @dataclass(frozen=True)
 class Place:
-    """A folder of the tree: its group ("" for none), what kind of files it holds, and their names."""
+    """A folder of the tree."""
 
     path: Path
-    group: str
-    kind: str
-    names: tuple[str, ...]
+    group: str  # "" for none
+    kind: str  # of files that it holds
+    names: tuple[str, ...]  # of its files
 
     @property
     def keys(self) -> set[str]:
@@ -70,51 +65,38 @@ class Place:
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
-    """Cases of some groups; the subject is the patient, over all planes, or the examination of HC18.
+    """Cases of some of GROUPS in natural order; the subject is the patient, over all planes, or HC18's examination.
 
-    Args:
-        folder: holds the groups' folders at any depth, or is one of them. Links are followed.
-        groups: of GROUPS.
-
-    Returns:
-        Cases in order of GROUPS and natural order of names, and what is wrong with the others.
-
-    Raises:
-        ValueError: the folder holds none of the groups, a group has no images, or a table of pixel sizes cannot be
-            read; the message says what was found.
+    The folder holds the groups' folders at any depth, or is one of them; links are followed. ValueError, with what was
+    found, where none of the groups is there, a group has no images, or a table of pixel sizes cannot be read.
     """
     if not groups or not set(groups) <= set(GROUPS):
         raise ValueError(f"groups = {list(groups)}   not allowed; some of {', '.join(GROUPS)}")
     places = list(_places(folder)) if folder.is_dir() else []
-    there = {place.group for place in places} | {group for group in GROUPS if _files(places, group, ".zip")}
-    absent = [group for group in GROUPS if group in groups and group not in there]
+    present = {place.group for place in places} | {group for group in GROUPS if _files(places, group, ".zip")}
+    absent = [group for group in GROUPS if group in groups and group not in present]
     if len(absent) == len(groups):
-        held = sorted(path.name for path in folder.iterdir())[:8] if places else "no such folder"
+        held = layouts.described(folder)
         raise ValueError(f"{folder}: nothing of {', '.join(absent)}; found {held}; expected folders {FOLDERS}")
-    found: dict[str, Case] = {}
+    cases: dict[str, Case] = {}
     expected = "its folder, or a study without it"
-    findings = [Finding("stop", MISSING_GROUP, group, "no such folder", expected) for group in absent]
+    findings = [Finding("stop", checks.MISSING_GROUP, group, "no such folder", expected) for group in absent]
     for group in (each for each in GROUPS if each in groups and each not in absent):
         group_cases, group_findings = _read_group(folder, places, group)
         findings += group_findings
         for case in group_cases:
-            first = found.setdefault(_key(case.name), case)
+            first = cases.setdefault(_key(case.name), case)
             if first is not case:
                 both = f"{first.stratum} and {group}"
                 findings.append(Finding("stop", NAME_IN_TWO_GROUPS, first.name, both, "a name in one group"))
-    return list(found.values()), findings
+    return list(cases.values()), findings
 
 
 def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
     """Class indices (H, W) uint8 of a colour mask: 0 background, 1 parenchyma, 2 CSP, 3 lateral ventricles.
 
-    Args:
-        paths: the mask, and the labelmap.txt of its export where there is one, which then says what a colour means.
-            In a JPEG each pixel takes the nearest colour.
-
-    Raises:
-        ValueError: unreadable, no colours, a colour without a class, or a labelmap that cannot be followed; the
-            message names the file.
+    The paths are the mask (in a JPEG each pixel takes the nearest colour), and the labelmap.txt of its export where
+    there is one, which then says what a colour means. ValueError, with the file, where they cannot be read or followed.
     """
     mask, *labelmaps = paths
     palette, pixels = _palette(mask, labelmaps), read(mask)
@@ -232,16 +214,18 @@ def _read_group(folder: Path, places: Sequence[Place], group: str) -> tuple[list
     if not images:
         found = packed or [place.path.name for place in own][:8]
         raise ValueError(f"{folder}: {group} has no images; found {found}; expected images of 959x661, and masks")
-    chosen = min(masks, key=lambda place: EXPORTS.index(_export(place.path.parent.name)), default=None)
-    best = max(images, key=lambda place: _fit(place, chosen.keys if chosen else place.keys))
+    export = min(masks, key=lambda place: EXPORTS.index(_export(place.path.parent.name)), default=None)
+    best = max(images, key=lambda place: _fit(place, export.keys if export else place.keys))
     findings = [
-        Finding("note", FOLDER_PASSED_OVER, group, p.path.relative_to(folder).as_posix(), f"read: {best.path.name}")
+        Finding(
+            "note", checks.FOLDER_PASSED_OVER, group, p.path.relative_to(folder).as_posix(), f"read: {best.path.name}"
+        )
         for p in own
         if p.keys and p.kind in ("images", "other size") and p is not best
     ]
-    if chosen:
-        group_cases, faults = _pair(best, chosen, *_read_sizes(folder, places, best))
-        return group_cases, findings + faults
+    if export:
+        cases, faults = _pair(best, export, *_read_sizes(folder, places, best))
+        return cases, findings + faults
     expected = "SegmentationClass/ of its Segmentation or PASCAL export"
     others = sorted({place.path.name for place in own if OTHER_EXPORT.search(_letters(place.path.name))})
     findings += [Finding("note", EXPORT_NOT_READ, group, ", ".join(others), expected)] if others else []
@@ -257,22 +241,24 @@ def _fit(images: Place, masks: set[str]) -> tuple[int, bool]:
 
 def _by_key(folder: Path) -> dict[str, Path]:
     """Image files of a folder by key; ValueError where two names differ in nothing but letter case."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in image_files.by_stem(folder).values():
-        first = found.setdefault(_key(path.stem), path)
+        first = files.setdefault(_key(path.stem), path)
         if first is not path:
             raise ValueError(f"{folder}: {first.name} and {path.name}; expected one file of a name")
-    return found
+    return files
 
 
-def _pair(images: Place, masks: Place, rows: dict[str, Row], said: list[Finding]) -> tuple[list[Case], list[Finding]]:
-    """Cases in order, and what is wrong with the others; `said` is what is wrong with the table."""
+def _pair(
+    images: Place, masks: Place, rows: dict[str, Row], of_table: list[Finding]
+) -> tuple[list[Case], list[Finding]]:
+    """Cases in order, and what is wrong with the others and with the table."""
     image_of, mask_of, export = _by_key(images.path), _by_key(masks.path), masks.path.parent
     labelmaps = [export / name for name in _entries(export)[1] if name.lower() == "labelmap.txt"][:1]
     names = {key: unicodedata.normalize("NFC", path.stem) for key, path in (mask_of | image_of).items()}
-    findings = [replace(finding, case=names.get(_key(finding.case), finding.case)) for finding in said]
+    findings = [replace(finding, case=names.get(_key(finding.case), finding.case)) for finding in of_table]
     stopped = {finding.case for finding in findings if finding.severity == "stop"}
-    found = []
+    cases = []
     for key, name in sorted(names.items(), key=lambda item: ([*map(int, re.findall(r"\d+", item[1]))], item[1])):
         fault = _fault(images.group, name, key in image_of, key in mask_of, not rows or key in rows)
         findings += [fault] if fault else []
@@ -280,18 +266,20 @@ def _pair(images: Place, masks: Place, rows: dict[str, Row], said: list[Finding]
             _, spacing, hc = rows.get(key, (name, None, None))
             known, mask = {} if hc is None else {"hc": hc}, (mask_of[key], *labelmaps)
             subject = _subject(images.group, name)
-            found.append(Case(name, subject, image_of[key], mask, spacing, images.group, reference_mm=known))
+            cases.append(Case(name, subject, image_of[key], mask, spacing, images.group, reference_mm=known))
     idle = [row[0] for key, row in rows.items() if key not in names] if images.group != "diverse" else []
-    warned = [Finding("warn", ROW_WITHOUT_FILE, name, "in the table", "an image of that name") for name in idle]
-    return found, findings + warned
+    findings += [
+        Finding("warn", checks.ROW_WITHOUT_FILE, name, "in the table", "an image of that name") for name in idle
+    ]
+    return cases, findings
 
 
 def _fault(group: str, name: str, has_image: bool, has_mask: bool, has_row: bool) -> Finding | None:
     """The gravest of what is missing; None for a whole case."""
     if not has_image:
-        return Finding("stop", findings.MISSING_IMAGE, name, "a mask alone", "an image of that name")
+        return Finding("stop", checks.MISSING_IMAGE, name, "a mask alone", "an image of that name")
     if not has_mask:
-        return Finding("stop", findings.MISSING_MASK, name, "no file", "a file of that name in SegmentationClass/")
+        return Finding("stop", checks.MISSING_MASK, name, "no file", "a file of that name in SegmentationClass/")
     if not _subject(group, name):
         form = "010_2HC" if group == "diverse" else "Patient00001_Plane3_1_of_1"
         return Finding("stop", UNREADABLE_NAME, name, f"in {group}", f"such as {form}")
@@ -315,37 +303,32 @@ def _tables(folder: Path, places: Sequence[Place], group: str) -> list[Path]:
 
 
 def _read_sizes(folder: Path, places: Sequence[Place], images: Place) -> tuple[dict[str, Row], list[Finding]]:
-    """Rows of the group's table by key, and what is wrong with it."""
-    group, header = images.group, HC18_HEADER if images.group == "diverse" else PLANE_HEADER
-    tables = _tables(folder, places, group)
+    """Rows of the group's table by key, and what is wrong with it; a decimal comma is read as a point."""
+    group, tables = images.group, _tables(folder, places, images.group)
+    label, ranges_mm = ("filename", hc18.RANGES_MM) if group == "diverse" else ("Label", PLANE_RANGES_MM)
     if not tables:
-        expected = HC18_TABLE if group == "diverse" else "a CSV with Pixel-Size in its name"
-        return {}, [Finding("warn", MISSING_PIXEL_SIZE, group, "no table", f"{expected}; no millimetres without")]
+        expected = hc18.TABLE if group == "diverse" else "a CSV with Pixel-Size in its name"
+        expected = f"{expected}; no millimetres without"
+        return {}, [Finding("warn", checks.MISSING_PIXEL_SIZE, group, "no table", expected)]
     if len({path.read_bytes() for path in tables}) > 1:
         raise ValueError(f"{' and '.join(map(str, tables))} differ; expected one table of pixel sizes")
-    if group != "diverse" or RESIZED not in _letters("".join(images.path.parts[-2:])):
-        return _read_table(tables[0], header, (1.0, 1.0))
-    found = f"HC18 in 959x661: its pixel sizes times {DOWN:.4f} down, {ACROSS:.4f} across"
-    note = Finding("note", PIXELS_NOT_SQUARE, group, found, "native 800x540 is assumed for all")
-    rows, findings = _read_table(tables[0], header, (DOWN, ACROSS))
-    return rows, [note, *findings]
-
-
-def _read_table(path: Path, columns: Sequence[str], scale: tuple[float, float]) -> tuple[dict[str, Row], list[Finding]]:
-    """Rows by key, pixel sizes times a (row, col) scale, and what is wrong with them."""
     findings: list[Finding] = []
-    read = strict_table.read(path, columns, _letters, rest_in_last=True)
-    named = {row.line: _stem(row.cells[columns[0]]) for row in read}
+    down, across = 1.0, 1.0
+    if group == "diverse" and RESIZED in _letters("".join(images.path.parts[-2:])):
+        down, across = DOWN, ACROSS
+        found = f"HC18 in 959x661: its pixel sizes times {DOWN:.4f} down, {ACROSS:.4f} across"
+        findings.append(Finding("note", PIXELS_NOT_SQUARE, group, found, "native 800x540 is assumed for all"))
+    read = strict_table.read(tables[0], (label, *ranges_mm), _letters, rest_in_last=True)
     rows: dict[str, Row] = {}
     commas = 0
-    for key, row in strict_table.unique(((_key(named[row.line]), row) for row in read), findings).items():
-        name = named[row.line]
-        values = [_number(row, *each, name, findings) for each in zip(columns[1:], RANGES_MM)]
+    for key, row in strict_table.unique(((_key(_stem(row.cells[label])), row) for row in read), findings).items():
+        name = _stem(row.cells[label])
+        values = strict_table.numbers(row, ranges_mm, name, findings, comma=True)
         pixel, hc = (*values, None)[:2]
-        rows[key] = (name, None if pixel is None else (pixel * scale[0], pixel * scale[1]), hc)
-        commas += None not in values and any("," in row.cells[column] for column in columns[1:])
+        rows[key] = (name, None if pixel is None else (pixel * down, pixel * across), hc)
+        commas += None not in values and any("," in row.cells[column] for column in ranges_mm)
     if commas:
-        findings.append(Finding("note", DECIMAL_COMMA, path.name, f"in {commas} rows", "a point; read as one"))
+        findings.append(Finding("note", DECIMAL_COMMA, tables[0].name, f"in {commas} rows", "a point; read as one"))
     return rows, findings
 
 
@@ -353,11 +336,3 @@ def _stem(label: str) -> str:
     """An image's name of a label with or without folders and extension."""
     name = unicodedata.normalize("NFC", re.split(r"[/\\]", label)[-1])
     return Path(name).stem if Path(name).suffix.lower() in image_files.IMAGE_SUFFIXES else name
-
-
-def _number(
-    row: strict_table.Row, column: str, bounds: tuple[float, float], name: str, findings: list[Finding]
-) -> float | None:
-    """A number within bounds, with a point or a comma; None and a finding for anything else."""
-    value = strict_table.within(row.cells[column].replace(",", "."), bounds)
-    return strict_table.number(row, column, bounds, name, findings) if value is None else value

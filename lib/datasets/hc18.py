@@ -17,28 +17,18 @@ from lib.imaging.ellipse import fill_ellipse, fit_ellipse
 from lib.imaging.image_files import Reader, by_stem, read_binary, read_pixels
 
 TABLE = "training_set_pixel_size_and_HC.csv"
-COLUMNS = ["filename", "pixel size(mm)", "head circumference (mm)"]
+RANGES_MM = {"pixel size(mm)": (0.02, 1.0), "head circumference (mm)": (20.0, 450.0)}  # by column of the table
 NAME = re.compile(r"(\d{3})_(\d?)HC")
-NAMES = re.compile(r"(\d{3})_(\d?)HC(_Annotation)?")
-SPACING_RANGE_MM = (0.02, 1.0)
-HC_RANGE_MM = (20.0, 450.0)
+OUTLINE = "_Annotation"  # after an image's name
 HC_BINS_MM = (100, 150, 200, 250, 300)
 
 MISSING_ANNOTATION = Check("missing annotation", "add the annotation, or name the case in `exclude`")
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001 every reader has this form
-    """Cases of HC18's training set; the examination is the name's number.
+    """Cases of HC18's training set in order of examination, the name's number, and of image; it has no groups.
 
-    Args:
-        folder: holds `training_set/` and the CSV.
-        groups: HC18 has none.
-
-    Returns:
-        Cases in order of examination and image, and what is wrong with the others.
-
-    Raises:
-        ValueError: the folder or the CSV is missing or of another layout.
+    ValueError where `training_set/` or the CSV is missing or of another layout.
     """
     present = by_stem(folder / "training_set")
     images = {stem: path for stem, path in present.items() if NAME.fullmatch(stem)}
@@ -46,76 +36,51 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         raise ValueError(f"{folder}: no images such as training_set/000_HC.png; expected HC18's layout")
     sizes, findings = _read_sizes(folder / TABLE, images)
     cases = []
-    for name in sorted(images, key=_place):
-        annotation = present.get(f"{name}_Annotation")
+    for name in sorted(images, key=lambda name: [int(part or 1) for part in NAME.findall(name)[0]]):
+        annotation = present.get(f"{name}{OUTLINE}")
         if annotation is None:
-            findings.append(Finding("stop", MISSING_ANNOTATION, name, "no file", f"{name}_Annotation.png"))
+            findings.append(Finding("stop", MISSING_ANNOTATION, name, "no file", f"{name}{OUTLINE}.png"))
             continue
         if name not in sizes:
             findings.append(strict_table.no_row(name, TABLE))
-        spacing, hc = sizes.get(name, (None, None))
-        cases.append(
-            Case(
-                name=name,
-                subject=name[:3],
-                image=images[name],
-                mask=(annotation,),
-                spacing_mm=None if spacing is None else (spacing, spacing),
-                stratum="" if hc is None else f"hc{np.searchsorted(HC_BINS_MM, hc)}",
-                reference_mm={} if hc is None else {"hc": hc},
-            )
-        )
-    foreign = sorted(p.name for p in (folder / "training_set").iterdir() if not NAMES.fullmatch(p.stem))
-    findings += [Finding("warn", UNKNOWN_FILE, name, "left out", "such as 000_HC.png") for name in foreign]
-    stems = {stem.removesuffix("_Annotation") for stem in present if stem.endswith("_Annotation")}
-    findings += [
-        Finding("stop", MISSING_IMAGE, name, f"{name}_Annotation.png alone", f"{name}.png")
-        for name in sorted(stems - set(images))
-    ]
+        size, hc = sizes.get(name, (None, None))
+        spacing = None if size is None else (size, size)
+        stratum = "" if hc is None else f"hc{np.searchsorted(HC_BINS_MM, hc)}"
+        known = {} if hc is None else {"hc": hc}
+        cases.append(Case(name, name[:3], images[name], (annotation,), spacing, stratum, reference_mm=known))
+    for path in sorted((folder / "training_set").iterdir()):
+        if not NAME.fullmatch(path.stem.removesuffix(OUTLINE)):
+            findings.append(Finding("warn", UNKNOWN_FILE, path.name, "left out", "such as 000_HC.png"))
+    outlined = {stem.removesuffix(OUTLINE) for stem in present if stem.endswith(OUTLINE)}
+    for name in sorted(outlined - set(images)):
+        findings.append(Finding("stop", MISSING_IMAGE, name, f"{name}{OUTLINE}.png alone", f"{name}.png"))
     return cases, findings
 
 
 def read_mask(paths: Sequence[Path], read: Reader = read_pixels) -> np.ndarray:
-    """The head inside an outline: (H, W) uint8, 0 or 1.
+    """The head inside an outline: (H, W) uint8, 0 or 1; ValueError, with the file, where there is none.
 
     The outline is a drawn ellipse about 2.5 px thick and its centre-line is the truth. Five touch the frame and
     four are open, so it is not filled: an ellipse is fitted to its pixels and all centres inside count. Measured
     over the 640 images at hand, HC from the axes agrees with the publisher's within 0.05 mm.
-
-    Raises:
-        ValueError: unreadable, more than two values, empty, or no ellipse; the message names the file.
     """
     (path,) = paths
     outline = read_binary(path, read)
+    xy = cv2.findNonZero(outline.view(np.uint8))  # four times as fast as np.argwhere; None for none
+    places = np.zeros((0, 2)) if xy is None else xy[:, 0, ::-1]  # (N, 2) of (row, col)
     try:
-        ellipse = fit_ellipse(pixel_places(outline))
+        ellipse = fit_ellipse(places)
     except ValueError as error:
         raise ValueError(f"{path}: no head outline: {error}") from error
     return fill_ellipse(ellipse, outline.shape).astype(np.uint8)
 
 
-def pixel_places(region: np.ndarray) -> np.ndarray:
-    """(N, 2) of (row, col) of the pixels of a (H, W) bool region."""
-    found = cv2.findNonZero(region.view(np.uint8))  # four times as fast as np.argwhere; (x, y), None for none
-    return np.zeros((0, 2)) if found is None else found[:, 0, ::-1]
-
-
-def _place(name: str) -> tuple[int, int]:
-    number, repeat = NAME.fullmatch(name).groups()  # type: ignore[union-attr]
-    return int(number), int(repeat or 1)
-
-
-def _read_sizes(
-    path: Path, images: dict[str, Path]
-) -> tuple[dict[str, tuple[float | None, float | None]], list[Finding]]:
+def _read_sizes(path: Path, images: dict[str, Path]) -> tuple[dict[str, tuple[float | None, ...]], list[Finding]]:
     """(pixel size, HC) in mm for each name in the table, and what is wrong with the rows."""
     if not path.is_file():
         raise ValueError(f"{path}: missing; it holds HC18's pixel sizes")
     findings: list[Finding] = []
-    named = [(Path(row.cells[COLUMNS[0]]).stem, row) for row in strict_table.read(path, COLUMNS)]
-    rows = strict_table.unique(named, findings)
-    sizes = {}
-    for name, row in rows.items():
-        spacing = strict_table.number(row, COLUMNS[1], SPACING_RANGE_MM, name, findings)
-        sizes[name] = spacing, strict_table.number(row, COLUMNS[2], HC_RANGE_MM, name, findings)
+    read = strict_table.read(path, ("filename", *RANGES_MM))
+    rows = strict_table.unique(((Path(row.cells["filename"]).stem, row) for row in read), findings)
+    sizes = {name: strict_table.numbers(row, RANGES_MM, name, findings) for name, row in rows.items()}
     return sizes, findings + strict_table.without_file(rows.items(), images)

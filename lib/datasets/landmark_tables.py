@@ -12,15 +12,14 @@ import pandas as pd
 
 from lib.data.findings import Check, Finding
 from lib.datasets import strict_table
-from lib.datasets.strict_table import Row
 from lib.imaging.head_points import POINT_COLUMNS, POINTS
 
 SET_FILE, CHALLENGE_FILE = "Head.csv", "role_challenge_dataset_ground_truth.csv"
-NAME, PIXEL_SIZE, SPLIT = "image_name", "px_to_mm_rate", "Split"
+NAME, PIXEL_SIZE, SPLIT = "image_name", "px_to_mm_rate", "Split"  # the role challenge has neither size nor split
 XY_COLUMNS = [f"{point}_{axis}" for point in POINTS for axis in ("y", "x")]  # in the order of POINT_COLUMNS
 TABLE_COLUMNS = ["case", *POINT_COLUMNS, "px_to_mm", "published_split"]
-PIXEL_SIZE_RANGE_MM = (0.02, 1.0)
-COORDINATE_RANGE_PX = (-10_000, 10_000)  # the audit tells of points outside the image
+PIXEL_SIZE_RANGE_MM = {PIXEL_SIZE: (0.02, 1.0)}
+RANGES_PX = dict.fromkeys(XY_COLUMNS, (-10_000, 10_000))  # the audit tells of points outside the image
 
 ROW_WITHOUT_NAME = Check("row without a name", "write the image's name in the row, or remove the row")
 UNKNOWN_SPLIT = Check("unknown split", "mend the cell; until then the row has no split")
@@ -32,56 +31,45 @@ def read(
     """The points of a published table, as published but for the names of columns.
 
     Args:
-        folder: holds `multicentre/<set>/Head.csv` or `role_challenge_dataset_ground_truth.csv`.
-        layout: which of the two.
+        folder: holds `multicentre/<set>/Head.csv` or `role_challenge_dataset_ground_truth.csv`; ValueError for neither.
         set_name: of multicentre: HC18, FP or UCL.
 
     Returns:
         Columns case (the file's stem), ofd_1_row, ofd_1_col, … bpd_2_col in native pixels, px_to_mm (NaN where there
         is none), published_split ("", "train", "test"); and what is wrong with rows, which are then left out.
-
-    Raises:
-        ValueError: no such layout, the file is missing, is no table, or lacks a column.
     """
-    path = _file(folder, layout, set_name)
     findings: list[Finding] = []
-    named = [(Path(row.cells[NAME]).stem, row) for row in strict_table.read(path, [NAME, *XY_COLUMNS])]
-    nameless = [
-        Finding("stop", ROW_WITHOUT_NAME, path.name, row.at, "its file's name") for name, row in named if not name
-    ]
+    named = []
+    for row in strict_table.read(_file(folder, layout, set_name), [NAME, *XY_COLUMNS]):
+        if name := Path(row.cells[NAME]).stem:
+            named.append((name, row))
+        else:
+            findings.append(Finding("stop", ROW_WITHOUT_NAME, row.file, row.at, "its file's name"))
     rows = []
-    for name, row in strict_table.unique((each for each in named if each[0]), findings).items():
-        places = [
-            strict_table.number(row, column, COORDINATE_RANGE_PX, name, findings, "pixels") for column in XY_COLUMNS
-        ]
-        if None not in places:
-            rows.append([name, *places, *_about(row, name, findings)])
-    return pd.DataFrame(rows, columns=TABLE_COLUMNS), findings + nameless
+    for name, row in strict_table.unique(named, findings).items():
+        points = strict_table.numbers(row, RANGES_PX, name, findings, "pixels")
+        if None in points:
+            continue
+        range_mm = PIXEL_SIZE_RANGE_MM if row.cells.get(PIXEL_SIZE) else {}
+        (size,) = strict_table.numbers(row, range_mm, name, findings) or (None,)
+        split = row.cells.get(SPLIT, "").lower()
+        if split not in ("", "train", "test"):
+            found = f'{row.at}: "{row.cells[SPLIT]}"'
+            findings.append(Finding("warn", UNKNOWN_SPLIT, name, found, "Train, Test or nothing"))
+            split = ""
+        rows.append([name, *points, float("nan") if size is None else size, split])
+    return pd.DataFrame(rows, columns=TABLE_COLUMNS), findings
 
 
 def _file(folder: Path, layout: str, set_name: str) -> Path:
-    """The table of a layout."""
     if layout == "role_challenge":
         path, allowed = folder / CHALLENGE_FILE, CHALLENGE_FILE
     elif layout == "multicentre":
         path = folder / layout / set_name / SET_FILE
-        held = sorted(each.parent.name for each in folder.glob(f"{layout}/*/{SET_FILE}"))
-        allowed = f"{layout}/<set>/{SET_FILE}; sets there: {held}"
+        sets = sorted(each.parent.name for each in folder.glob(f"{layout}/*/{SET_FILE}"))
+        allowed = f"{layout}/<set>/{SET_FILE}; sets there: {sets}"
     else:
         raise ValueError(f"landmarks = {layout!r}   not known; allowed: multicentre, role_challenge")
     if not path.is_file():
         raise ValueError(f"{path}: missing; the {layout} landmarks are {allowed}")
     return path
-
-
-def _about(row: Row, name: str, findings: list[Finding]) -> tuple[float, str]:
-    """Pixel size in mm (NaN for none) and split of a row; the role challenge has neither."""
-    size = None
-    if row.cells.get(PIXEL_SIZE):
-        size = strict_table.number(row, PIXEL_SIZE, PIXEL_SIZE_RANGE_MM, name, findings)
-    split = row.cells.get(SPLIT, "").lower()
-    if split not in ("", "train", "test"):
-        found = f'{row.at}: "{row.cells[SPLIT]}"'
-        findings.append(Finding("warn", UNKNOWN_SPLIT, name, found, "Train, Test or nothing"))
-        split = ""
-    return float("nan") if size is None else size, split

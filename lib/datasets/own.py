@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data import cases, findings
-from lib.data.cases import Case
-from lib.data.findings import MISSING_PIXEL_SIZE, SUBJECTS_UNKNOWN, Check, Finding
-from lib.datasets import strict_table
+from lib.data import findings as checks
+from lib.data.cases import SEPARATOR, Case
+from lib.data.findings import Check, Finding
+from lib.datasets import layouts, strict_table
 from lib.datasets.strict_table import Row
 from lib.imaging import image_files
 
@@ -31,17 +31,10 @@ SUBJECT_UNKNOWN = Check("subject unknown", "give the subject; images of one pers
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001
-    """Cases of one's own data; subject, pixel size and stratum by `cases.csv` beside the two folders.
+    """Cases in natural order of names; subject, pixel size and stratum by `cases.csv` beside the two folders.
 
-    Args:
-        folder: holds the folders of LAYOUT, in any letter case.
-        groups: own data has none.
-
-    Returns:
-        Cases in natural order of names, and what is wrong with the others. A reference may be empty.
-
-    Raises:
-        ValueError: the folder is of another layout, two files of a folder share a stem, or `cases.csv` is no table.
+    A reference may be empty; there are no groups. ValueError where the folder is not of LAYOUT (in any letter case),
+    two files of a folder share a stem, or `cases.csv` is no table.
     """
     images_folder, masks_folder = _only(folder, IMAGES), _only(folder, MASKS)
     images, mask_files = image_files.by_stem(images_folder), image_files.by_stem(masks_folder)
@@ -51,7 +44,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     for stem, path in mask_files.items():
         masks[stem if stem in images else SUFFIX.sub("", stem)].append(path)
     rows, findings = _read_rows(folder, images)
-    found = []
+    cases = []
     for name in sorted({*images, *masks}, key=_natural):
         fault = _fault(name, images.get(name), masks.get(name, []))
         if fault is not None:
@@ -60,8 +53,13 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         cells = rows[name].cells if name in rows else {}
         spacing = _spacing(name, rows[name], findings) if name in rows else None
         subject, stratum = cells.get("subject") or name, cells.get("stratum", "")
-        found.append(Case(name, subject, images[name], tuple(masks[name]), spacing, stratum, shows="either"))
-    return found, findings + _unknown_files(images_folder, images) + _unknown_files(masks_folder, mask_files)
+        cases.append(Case(name, subject, images[name], tuple(masks[name]), spacing, stratum, shows="either"))
+    known = {*images.values(), *mask_files.values()}
+    for path in (*layouts.visible(images_folder), *layouts.visible(masks_folder)):
+        if path not in known:
+            place = f"{path.parent.name}/{path.name}"
+            findings.append(Finding("warn", checks.UNKNOWN_FILE, place, "left out", "an image file"))
+    return cases, findings
 
 
 def read_mask(
@@ -70,16 +68,14 @@ def read_mask(
     class_count: int,
     read: image_files.Reader = image_files.read_pixels,
 ) -> np.ndarray:
-    """Class indices of a mask: (H, W) uint8.
+    """Class indices of a mask, the only path: (H, W) uint8.
+
+    ValueError, with the file and the count of each value, where one is of no class.
 
     Args:
-        paths: the one file.
         palette: [red, green, blue] of each class in index order; [] where grey values are the indices, or with two
             classes 0 and 255. A JPEG file changes values: the nearest colour counts, or with two classes 128 and more.
         class_count: of the study, background included.
-
-    Raises:
-        ValueError: unreadable, or a value that is of no class; the message names the file and counts each value.
     """
     path, pixels = paths[0], read(paths[0])
     grey = pixels if pixels.ndim == 2 else image_files.read_grey(path)
@@ -114,11 +110,10 @@ def _check_values(path: Path, pixels: np.ndarray, allowed: set[tuple[int, ...]],
 
 
 def _only(folder: Path, names: Sequence[str]) -> Path:
-    """The one folder with one of some names."""
-    below = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [path for path in below if path.name.casefold() in names and path.is_dir()]
+    """The only folder there with one of some names."""
+    found = [path for path in layouts.folders(folder) if path.name.casefold() in names]
     if len(found) != 1:
-        held = [path.name for path in found or below][:8] if folder.is_dir() else "no such folder"
+        held = [path.name for path in found] or layouts.described(folder)
         raise ValueError(f"{folder}: found {held}; expected {LAYOUT}")
     return found[0]
 
@@ -128,22 +123,15 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 def _fault(name: str, image: Path | None, masks: list[Path]) -> Finding | None:
-    held = ", ".join(path.name for path in masks)
+    listed = ", ".join(path.name for path in masks)
     if image is None:
-        return Finding("stop", findings.MISSING_IMAGE, name, f"{held} alone", f"an image {name}")
+        return Finding("stop", checks.MISSING_IMAGE, name, f"{listed} alone", f"an image {name}")
     if len(masks) != 1:
-        check = TWO_MASKS_FOR_ONE_IMAGE if masks else findings.MISSING_MASK
-        return Finding("stop", check, name, held or "no file", f"one mask, {name} or {name}_mask")
-    if cases.SEPARATOR in name:
-        return Finding("stop", UNUSABLE_NAME, name, f'holds "{cases.SEPARATOR}"', "a name without it")
+        check = TWO_MASKS_FOR_ONE_IMAGE if masks else checks.MISSING_MASK
+        return Finding("stop", check, name, listed or "no file", f"one mask, {name} or {name}_mask")
+    if SEPARATOR in name:
+        return Finding("stop", UNUSABLE_NAME, name, f'holds "{SEPARATOR}"', "a name without it")
     return None
-
-
-def _unknown_files(folder: Path, known: dict[str, Path]) -> list[Finding]:
-    names = {path.name for path in folder.iterdir() if path.name[0] != "."} - {path.name for path in known.values()}
-    return [
-        Finding("warn", findings.UNKNOWN_FILE, f"{folder.name}/{n}", "left out", "an image file") for n in sorted(names)
-    ]
 
 
 def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], list[Finding]]:
@@ -160,7 +148,7 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], l
     findings += strict_table.without_file(named, images)
     if not any("subject" in row.cells for row in rows.values()):
         expected = f"a column subject in {TABLE}; images of one person may now be in two folds"
-        findings.append(Finding("warn", SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
+        findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
     blank = [name for name, row in rows.items() if row.cells.get("subject") == ""]
     lost = sorted(set(images) - set(rows)) if table else []
     findings += [Finding("warn", IMAGE_WITHOUT_ROW, name, f"not in {TABLE}", "a row") for name in lost]
@@ -179,13 +167,14 @@ def _check_columns(path: Path, columns: list[str]) -> None:
 
 def _spacing(name: str, row: Row, findings: list[Finding]) -> tuple[float, float] | None:
     """(row, col) in mm; None where it is not given, or with a finding where it is no number within bounds."""
-    columns = [column for column in SPACINGS if column in row.cells]
-    blank = [column for column in columns if not row.cells[column]]
-    numbers = [
-        strict_table.number(row, column, SPACING_RANGE_MM, name, findings) for column in columns if row.cells[column]
-    ]
+    texts = {column: row.cells[column] for column in SPACINGS if column in row.cells}
+    ranges = {column: SPACING_RANGE_MM for column, text in texts.items() if text}
+    numbers = strict_table.numbers(row, ranges, name, findings)
+    blank = [column for column, text in texts.items() if not text]
     if blank:
         expected = f"mm, {SPACING_RANGE_MM[0]:g} to {SPACING_RANGE_MM[1]:g}"
-        findings.append(Finding("warn", MISSING_PIXEL_SIZE, name, f'{row.at}, column "{blank[0]}": ""', expected))
+        findings.append(
+            Finding("warn", checks.MISSING_PIXEL_SIZE, name, f'{row.at}, column "{blank[0]}": ""', expected)
+        )
         return None
     return (numbers[0], numbers[-1]) if numbers and None not in numbers else None

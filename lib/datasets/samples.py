@@ -25,21 +25,13 @@ def read_mask(dataset: Dataset, row: Mapping[str, Any]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Samples:
-    """Some cases as published, to look at; of a volume the slice that shows most of its reference.
-
-    Attributes:
-        names: of the cases.
-        images: (H, W) uint8 each.
-        masks: (H, W) uint8 class indices each.
-        spacings_mm: (row, col) each, None where it is not known.
-        slices: which slice of a volume is shown, 0 for an image.
-    """
+    """Some cases as published, to look at; of a volume the slice that shows most of its reference."""
 
     names: list[str]
-    images: list[np.ndarray]
-    masks: list[np.ndarray]
-    spacings_mm: list[tuple[float, float] | None]
-    slices: list[int]
+    images: list[np.ndarray]  # (H, W) uint8 each
+    masks: list[np.ndarray]  # (H, W) uint8 class indices each
+    spacings_mm: list[tuple[float, float] | None]  # (row, col) each, None where it is not known
+    slices: list[int]  # which slice of a volume is shown, 0 for an image
 
 
 def load(dataset: Dataset, table: pd.DataFrame, names: list[str]) -> Samples:
@@ -63,20 +55,14 @@ def spread(table: pd.DataFrame, count: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Overlay:
-    """One prediction over its image: a mask, or landmarks.
+    """One prediction over its image: masks (H, W) uint8 of class indices, or landmarks (4, 2) of (row, col).
 
-    Attributes:
-        name: of the case.
-        image: (H, W) uint8.
-        reference, predicted: (H, W) uint8 class indices; or (4, 2) of (row, col), the ends of OFD and of BPD, NaN for
-            an end that was missed.
-        spacing_mm: (row, col), None where it is not known.
-        note: beside the name, such as "Dice 0.971" or "OFD 0.52 mm".
+    Landmarks are the ends of OFD and of BPD, NaN for an end that was missed.
     """
 
     name: str
-    image: np.ndarray
+    image: np.ndarray  # (H, W) uint8
     reference: np.ndarray
     predicted: np.ndarray
-    spacing_mm: tuple[float, float] | None
-    note: str
+    spacing_mm: tuple[float, float] | None  # (row, col), None where it is not known
+    note: str  # beside the name, such as "Dice 0.971" or "OFD 0.52 mm"

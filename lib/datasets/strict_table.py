@@ -3,29 +3,24 @@
 import csv
 import io
 import unicodedata
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data.findings import (
-    MISSING_PIXEL_SIZE,
-    ROW_WITHOUT_FILE,
-    TWO_ROWS_FOR_ONE_IMAGE,
-    UNREADABLE_NUMBER,
-    Check,
-    Finding,
-)
+from lib.data import findings as checks
+from lib.data.findings import Check, Finding
 
 HINT = " (a decimal point?)"
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its file's name, its line there (the first is 1), its cells by column."""
+    """One row of a table."""
 
     file: str
-    line: int
-    cells: dict[str, str]
+    line: int  # in the file, from 1
+    cells: dict[str, str]  # by column
 
     @property
     def at(self) -> str:
@@ -38,15 +33,12 @@ def read(
 ) -> list[Row]:
     """Rows of a table in UTF-8, separated by comma or semicolon; blank rows, and blank cells at ends, do not count.
 
+    ValueError where the file cannot be read, lacks a column, has one twice, has no rows, or a row fits not its header.
+
     Args:
-        path: of the file.
         required: columns that it must have, in any order; in a row they are called as here.
         alike: what counts of a column's name.
         rest_in_last: cells too many belong to the last column, as of a decimal comma without quotes.
-
-    Raises:
-        ValueError: the file cannot be read, lacks a column, has one twice, has no rows, or has a row of more or fewer
-            cells than the header.
     """
     try:
         text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
@@ -77,12 +69,12 @@ def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> N
     absent = [name for name in required if name not in columns]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if absent or twice:
-        said = f"{absent} are missing" if absent else f"{twice} stand twice"
-        raise ValueError(f"{path}: columns {said}; found {columns}, expected {list(required)}")
+        fault = f"{absent} are missing" if absent else f"{twice} stand twice"
+        raise ValueError(f"{path}: columns {fault}; found {columns}, expected {list(required)}")
 
 
 def unique(
-    named: Iterable[tuple[str, Row]], findings: list[Finding], check: Check = TWO_ROWS_FOR_ONE_IMAGE
+    named: Iterable[tuple[str, Row]], findings: list[Finding], check: Check = checks.TWO_ROWS_FOR_ONE_IMAGE
 ) -> dict[str, Row]:
     """The first row of each name; every other one is a finding that stops."""
     rows: dict[str, Row] = {}
@@ -95,34 +87,31 @@ def unique(
 
 def without_file(named: Iterable[tuple[str, Row]], present: Container[str]) -> list[Finding]:
     """A warning for each row by name whose image is not there."""
-    return [
-        Finding("warn", ROW_WITHOUT_FILE, name, row.at, "an image of that name")
-        for name, row in named
-        if name not in present
-    ]
+    absent = [(name, row.at) for name, row in named if name not in present]
+    return [Finding("warn", checks.ROW_WITHOUT_FILE, name, at, "an image of that name") for name, at in absent]
 
 
 def no_row(name: str, table: str) -> Finding:
     """A warning of an image, or of a patient, that a table of pixel sizes does not name."""
-    return Finding("warn", MISSING_PIXEL_SIZE, name, f"no row in {table}", "a row; no millimetres without")
+    return Finding("warn", checks.MISSING_PIXEL_SIZE, name, f"no row in {table}", "a row; no millimetres without")
 
 
-def number(
-    row: Row, column: str, bounds: tuple[float, float], name: str, findings: list[Finding], unit: str = "mm"
-) -> float | None:
-    """The number of a cell; None and a finding on `name`, which stops, where there is none within bounds."""
-    text = row.cells[column]
-    value = within(text, bounds)
-    if value is None:
-        found, expected = f'{row.at}, column "{column}": "{text}"', f"{unit}, {bounds[0]:g} to {bounds[1]:g}"
-        findings.append(Finding("stop", UNREADABLE_NUMBER, name, found, expected + HINT * ("," in text)))
-    return value
+def numbers(
+    row: Row, ranges: Mapping[str, Range], name: str, findings: list[Finding], unit: str = "mm", comma: bool = False
+) -> tuple[float | None, ...]:
+    """Numbers of some columns of a row, within the range of each; else None and a finding on `name`, which stops.
 
-
-def within(text: str, bounds: tuple[float, float]) -> float | None:
-    """A number with a decimal point within bounds; None for any other text."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if bounds[0] <= value <= bounds[1] else None
+    With `comma`, a decimal comma is read as a point.
+    """
+    values: list[float | None] = []
+    for column, (low, high) in ranges.items():
+        text = row.cells[column]
+        try:
+            value = float(text.replace(",", ".") if comma else text)
+        except ValueError:
+            value = float("nan")
+        values.append(value if low <= value <= high else None)
+        if values[-1] is None:
+            found, expected = f'{row.at}, column "{column}": "{text}"', f"{unit}, {low:g} to {high:g}"
+            findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, found, expected + HINT * ("," in text)))
+    return tuple(values)

@@ -8,14 +8,15 @@ Source: Anitha 2024, Mendeley Data, yrzzw9m6kk; the same on Kaggle, orvile/ultra
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from lib.data import findings
 from lib.data.cases import Case
-from lib.data.findings import GROUP_NOT_USED, MISSING_GROUP, SUBJECTS_UNKNOWN, UNKNOWN_FILE, Check, Finding
+from lib.data.findings import FOLDER_PASSED_OVER, MISSING_IMAGE, SUBJECTS_UNKNOWN, UNKNOWN_FILE, Check, Finding
+from lib.datasets import layouts
 from lib.imaging import connected_parts, image_files
 
 GROUPS = ("benign", "malignant", "normal")
@@ -35,49 +36,30 @@ OUTLINE_IN_ANOTHER_SPLIT = Check("outline in another split", "nothing: paired by
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
-    """Cases of some classes, an outline paired with its image by name over all splits.
+    """Cases of some of GROUPS by class and number, each image its own subject, with a warning.
 
-    Args:
-        folder: holds the splits, or folders around them as the publisher nests them; letter case does not matter.
-        groups: of GROUPS.
-
-    Returns:
-        Cases by class and number, and what is wrong with the others. Each image is its own subject, with a warning.
-
-    Raises:
-        ValueError: the folder is of another layout, or holds none of the groups; the message says what it holds.
+    An outline is paired with its image by name over all splits. The folder holds the splits, or folders around them as
+    the publisher nests them, in any letter case; ValueError, with what it holds, for another or none of the groups.
     """
     root = _find_root(folder, DEPTH) or folder
-    files = {group: _group_files(root, group) for group in GROUPS}
-    if not any(files.get(group) for group in groups):
+    files = {group: paths for group in GROUPS if (paths := _group_files(root, group))}
+    if not any(group in files for group in groups):
         named = " or ".join(groups) or "any group"
-        held = sorted(path.name for path in root.iterdir())[:8] if root.is_dir() else "no such folder"
-        raise ValueError(f"{root}: no files of {named}; found {held}; expected {LAYOUT}")
-    found: list[Case] = []
-    findings = _passed_over(folder, root)
-    for group, paths in files.items():
-        if group in groups and paths:
-            group_cases, group_findings = _group_cases(paths, root, group)
-            found += group_cases
-            findings += group_findings
-        elif group in groups:
-            findings.append(Finding("stop", MISSING_GROUP, group, "no file in any split", f"train/{group}/1_HC.png"))
-        elif paths:
-            findings.append(Finding("note", GROUP_NOT_USED, group, f"{len(paths)} files", "named in groups"))
+        raise ValueError(f"{root}: no files of {named}; found {layouts.described(root)}; expected {LAYOUT}")
+    absent = ("no file in any split", "train/{}/1_HC.png")
+    cases, findings = layouts.read_groups(files, groups, partial(_group_cases, root), absent)
     hidden = "names hide the examination; the publisher's splits may share subjects"
     beside = "HC18 beside it as data/raw/hc18, so that verification can recover subjects"
-    findings.append(Finding("warn", SUBJECTS_UNKNOWN, folder.name, hidden, beside))
-    return found, findings
+    unknown = Finding("warn", SUBJECTS_UNKNOWN, folder.name, hidden, beside)
+    return cases, [*_passed_over(folder, root), *findings, unknown]
 
 
 def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
     """The head inside an outline: (H, W) uint8, 0 or 1; a region that is already filled is taken as it is.
 
     The line's middle is the truth: the region is what it encloses and those pixels of the line that are no farther
-    from there than from outside. A line that the frame cuts is closed along the frame.
-
-    Raises:
-        ValueError: unreadable, more than two values, empty, or not closed; the message names the file.
+    from there than from outside. A line that the frame cuts is closed along the frame. ValueError, with the file, where
+    it is unreadable, of more than two values, empty, or not closed.
     """
     path = paths[0]
     line = image_files.read_binary(path, read)
@@ -131,13 +113,9 @@ def _cut_by_frame(line: np.ndarray) -> np.ndarray:
     return closing.reshape(line.shape)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
 def _find_root(folder: Path, depth: int) -> Path | None:
     """The folder that holds the splits: this one, or one below folders with the publisher's names."""
-    below = {path.name.casefold(): path for path in _folders(folder)}
+    below = {path.name.casefold(): path for path in layouts.folders(folder)}
     if set(below) & set(SPLITS):
         return folder
     inner = [_find_root(below[name], depth - 1) for name in WRAPPERS if name in below and depth > 0]
@@ -147,27 +125,27 @@ def _find_root(folder: Path, depth: int) -> Path | None:
 def _passed_over(folder: Path, root: Path) -> list[Finding]:
     """A note for each folder that is not part of the layout."""
     way, splits = [path for path in (root, *root.parents) if path.is_relative_to(folder)], _split_folders(root)
-    others = [path for level in way for path in _folders(level) if path not in way and path not in splits]
-    others += [path for split in splits for path in _folders(split) if path.name.casefold() not in GROUPS]
+    others = [path for level in way for path in layouts.folders(level) if path not in way and path not in splits]
+    others += [path for split in splits for path in layouts.folders(split) if path.name.casefold() not in GROUPS]
     names = [path.relative_to(folder).as_posix() for path in others]
-    return [Finding("note", findings.FOLDER_PASSED_OVER, name, "not read", LAYOUT) for name in names]
+    return [Finding("note", FOLDER_PASSED_OVER, name, "not read", LAYOUT) for name in names]
 
 
 def _split_folders(root: Path) -> list[Path]:
-    return [path for path in _folders(root) if path.name.casefold() in SPLITS]
+    return [path for path in layouts.folders(root) if path.name.casefold() in SPLITS]
 
 
 def _group_files(root: Path, group: str) -> list[Path]:
     """Files of one class in all splits; hidden ones left out."""
-    folders = [path for split in _split_folders(root) for path in _folders(split) if path.name.casefold() == group]
-    return [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    below = [path for split in _split_folders(root) for path in layouts.folders(split)]
+    return [path for folder in below if folder.name.casefold() == group for path in layouts.visible(folder)]
 
 
 def _split_of(path: Path) -> str:
     return SPLITS[path.parent.parent.name.casefold()]
 
 
-def _group_cases(paths: list[Path], root: Path, group: str) -> tuple[list[Case], list[Finding]]:
+def _group_cases(root: Path, group: str, paths: Sequence[Path]) -> tuple[list[Case], list[Finding]]:
     """Cases of one class by number, and what is wrong there."""
     named: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     findings = []
@@ -178,7 +156,7 @@ def _group_cases(paths: list[Path], root: Path, group: str) -> tuple[list[Case],
         else:
             place = path.relative_to(root).as_posix()
             findings.append(Finding("warn", UNKNOWN_FILE, place, "left out", "such as 1_HC.png, 1_HC_Annotation.png"))
-    found = []
+    cases = []
     for stem in sorted(named, key=lambda stem: (int(stem.partition("_")[0]), stem)):
         images, outlines = named[stem][""], named[stem]["_annotation"] or named[stem]["_mask"]
         name = f"{group}-{stem}"
@@ -186,15 +164,15 @@ def _group_cases(paths: list[Path], root: Path, group: str) -> tuple[list[Case],
         findings += [fault] if fault else []
         if fault is None or fault.severity != "stop":
             split = _split_of(images[0])
-            found.append(Case(name, name, images[0], (outlines[0],), None, stratum=group, split=split))
-    return found, findings
+            cases.append(Case(name, name, images[0], (outlines[0],), None, stratum=group, split=split))
+    return cases, findings
 
 
 def _fault(name: str, images: list[Path], outlines: list[Path], root: Path) -> Finding | None:
     """What is wrong with the files of one name; of several faults the gravest."""
     files, stem = ", ".join(path.relative_to(root).as_posix() for path in (*images, *outlines)), name.partition("-")[2]
     if not images:
-        return Finding("stop", findings.MISSING_IMAGE, name, f"{files} alone", f"{stem}.png")
+        return Finding("stop", MISSING_IMAGE, name, f"{files} alone", f"{stem}.png")
     if len(images) > 1:
         return Finding("stop", TWO_IMAGES_OF_ONE_NAME, name, files, "one image of a name over all splits")
     if not outlines:

@@ -27,16 +27,13 @@ def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], No
     """Brings a data set of data/sources.yaml to `<root>/<name>`, or verifies the one that lies there.
 
     Args:
-        name: of the data set.
-        root: folder of raw data.
         urls: addresses instead of the registered ones, as in `addresses`.
         say: takes the lines of the report.
 
     Returns:
         False where a login is needed first; then the report says what to do, and nothing was fetched.
 
-    Raises:
-        ValueError: what was asked for cannot be had, or is not as expected. `<root>/<name>` is then as before.
+    ValueError where it cannot be had, or is not as expected; `<root>/<name>` is then as before.
     """
     source = find_source(name, SOURCES)
     target, archives = root / name, root / ARCHIVES / name
@@ -49,30 +46,25 @@ def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], No
         archives.mkdir(parents=True, exist_ok=True)
         for left in archives.rglob(".writing-*"):  # by a process that was killed
             left.unlink()
-        held = [archives / file.name for file in source.files]
-        if len(held) == 1 and not held[0].is_file():
-            held = [only_zip(archives) or held[0]]
-        if any(url is None and not path.is_file() for url, path in zip(wanted, held)):
+        paths = [archives / file.name for file in source.files]
+        if len(paths) == 1 and not paths[0].is_file():
+            paths = _zips(archives) or paths
+        if any(url is None and not path.is_file() for url, path in zip(wanted, paths)):
             say(instructions(name, source, archives))
             return False
-        most_bytes, triples = source.most_download_bytes, zip(source.files, wanted, held)
-        fetched = {path: obtain(file, url, path, most_bytes, say) for file, url, path in triples}
+        triples = zip(source.files, wanted, paths)
+        fetched = {path: obtain(file, url, path, source.most_download_bytes, say) for file, url, path in triples}
         say(settle(name, target, source, fetched))
     return True
 
 
-def only_zip(archives: Path) -> Path | None:
-    """The zip of a data set of one file, whatever name a browser gave it; None where there is none.
-
-    Raises:
-        ValueError: there are several.
-    """
-    held = sorted(path for path in archives.iterdir() if path.suffix.lower() == ".zip")
-    if len(held) > 1:
-        raise ValueError(
-            f"{archives}: {[path.name for path in held]}; expected one zip, so remove those that are not it"
-        )
-    return held[0] if held else None
+def _zips(archives: Path) -> list[Path]:
+    """The zip of a data set of one file, whatever name a browser gave it, if it is there; ValueError for several."""
+    zips = sorted(path for path in archives.iterdir() if path.suffix.lower() == ".zip")
+    if len(zips) > 1:
+        names = [path.name for path in zips]
+        raise ValueError(f"{archives}: {names}; expected one zip, so remove those that are not it")
+    return zips
 
 
 def heading(source: Source, target: Path) -> str:
@@ -117,16 +109,22 @@ def check(path: Path, file: RemoteFile) -> None:
     hashes = [f"{kind}:{pooch.file_hash(str(path), kind)}" for kind in kinds]
     if hashes != file.hashes or file.size not in (None, size):
         found, expected = ", ".join([f"{size} bytes", *hashes]), ", ".join([f"{file.size} bytes", *file.hashes])
-        raise ValueError(
-            f"{file.name}: {found}; expected {expected}; if it was put into {path.parent}, remove it there"
-        )
+        advice = f"if it was put into {path.parent}, remove it there"
+        raise ValueError(f"{file.name}: {found}; expected {expected}; {advice}")
 
 
 def settle(name: str, target: Path, source: Source, fetched: dict[Path, dict]) -> str:
     """Unpacks beside the folder, counts, names the whole at the end, and says so; ValueError leaves nothing."""
     with files.replacing_folder(target) as working:
         for path, entry in fetched.items():
-            _place(path, working / entry["name"], working, source)
+            place = working / entry["name"]
+            if place.suffix.lower() == ".zip":
+                unpacking.unpack(path, working, source.most_members, source.most_bytes, source.leave_out, source.nested)
+            elif place.exists():
+                raise ValueError(f"{path}: an archive holds a file of this name as well; expected each name once")
+            else:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place)
         counts = count(name, working, source)
         record = source.model_dump(include={"record", "licence", "citation"}) | {
             "dataset": name,
@@ -137,17 +135,6 @@ def settle(name: str, target: Path, source: Source, fetched: dict[Path, dict]) -
         }
         files.write_json(working / RECORD, record)
     return f"{target}: {counts}; {len(record['files'])} files\n{target.parent / ARCHIVES / name} can be deleted"
-
-
-def _place(path: Path, place: Path, working: Path, source: Source) -> None:
-    """Unpacks a zip file, or copies another file to its place."""
-    if place.suffix.lower() == ".zip":
-        unpacking.unpack(path, working, source.most_members, source.most_bytes, source.leave_out, source.nested)
-    elif place.exists():
-        raise ValueError(f"{path}: an archive holds a file of this name as well; expected each name once")
-    else:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
 
 
 def verify(name: str, target: Path, source: Source) -> str:
@@ -171,16 +158,15 @@ def verify(name: str, target: Path, source: Source) -> str:
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of each file below a folder by its path; the record and hidden files left out."""
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    shown = [name for name in names if name != Path(RECORD) and not any(part.startswith(".") for part in name.parts)]
-    return {name.as_posix(): files.sha256(folder / name) for name in shown}
+    visible = [name for name in names if not any(part.startswith(".") for part in name.parts) and name != Path(RECORD)]
+    return {name.as_posix(): files.sha256(folder / name) for name in visible}
 
 
 def count(name: str, folder: Path, source: Source) -> str:
     """Cases and subjects as the registered reader finds them, and rows of tables, in words.
 
-    Raises:
-        ValueError: the reader does not know the layout, a table is missing, or the counts are not those published.
-            Where only others report them, the words hold a warning instead.
+    ValueError where the reader does not know the layout, a table is missing, or the counts are not those published;
+    where only others report them, the words hold a warning instead.
     """
     counts = {what: count_rows(folder / what.removeprefix(ROWS)) for what in source.expected if what.startswith(ROWS)}
     if name in datasets.DATASETS:

@@ -22,17 +22,10 @@ PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.Chunk
 
 
 def fetch(url: str, path: Path, size: int | None, most_bytes: int, say: Callable[[str], None]) -> None:
-    """Downloads an address to a file, which is whole when this returns; after an error it is to be thrown away.
+    """Downloads an http or https address to a file, which is whole when this returns, and to be thrown away otherwise.
 
-    Args:
-        url: http or https.
-        path: what it holds is overwritten.
-        size: bytes, if known beforehand.
-        most_bytes: more are never taken.
-        say: takes a line where it begins anew.
-
-    Raises:
-        ValueError: no answer, a web page, a size that differs, or too many bytes.
+    Of a known size in bytes, no more and no fewer are taken, and never more than `most_bytes`; `say` takes a line where
+    it begins anew. ValueError for no answer, a web page, a size that differs, or too many bytes.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise ValueError(f"{url}: expected an address that begins with http:// or https://")

@@ -34,10 +34,9 @@ UNSAFE = {
 def unpack(
     archive: Path, folder: Path, most_members: int, most_bytes: int, leave_out: Sequence[str], nested: Sequence[str]
 ) -> tuple[int, int]:
-    """Unpacks a zip file into a folder that holds nothing of the same names.
+    """Unpacks a zip file into a folder that holds nothing of the same names; (members, bytes) that were counted.
 
     Args:
-        archive: the zip file.
         folder: made if need be; after an error it holds part of the files, and is to be thrown away.
         most_members: files and folders, those of zip files inside included.
         most_bytes: of all files together, unpacked.
@@ -45,11 +44,7 @@ def unpack(
         nested: patterns of names of zip files in the archive that are unpacked as well, each into a folder of its name
             beside it, unless there is one; what they hold is unpacked no further. The zip files are removed.
 
-    Returns:
-        (members, bytes) that were counted.
-
-    Raises:
-        ValueError: no such archive, damaged, over a limit, or a member that is no plain file inside the folder.
+    ValueError for no such archive, a damaged one, one over a limit, or a member that is no plain file in the folder.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
@@ -58,19 +53,19 @@ def unpack(
             if fault:
                 raise ValueError(f"{archive}: {fault}")
             inside = [member for member in members if not _is_folder(member)]
-            kept = [member for member in inside if not _fits("/".join(_parts(member)), leave_out)]
-            for member in kept:
-                _write(zipped, member, folder.joinpath(*_parts(member)))
+            kept = {folder.joinpath(*_parts(m)): m for m in inside if not _fits("/".join(_parts(m)), leave_out)}
+            for path, member in kept.items():
+                _write(zipped, member, path)
     except BROKEN as error:
         raise ValueError(f"{archive}: cannot be unpacked: {error}; if it came in part, fetch it again") from error
-    used = (len(members), sum(member.file_size for member in kept))
-    for path in (folder.joinpath(*_parts(member)) for member in kept):
+    count, size = len(members), sum(member.file_size for member in kept.values())
+    for path in kept:
         into = path.with_suffix("")
         if path.suffix.lower() == ".zip" and _fits(path.name, nested) and not into.exists():
-            more = unpack(path, into, most_members - used[0], most_bytes - used[1], leave_out, [])
-            used = (used[0] + more[0], used[1] + more[1])
+            more = unpack(path, into, most_members - count, most_bytes - size, leave_out, [])
+            count, size = count + more[0], size + more[1]
             path.unlink()
-    return used
+    return count, size
 
 
 def _fits(name: str, patterns: Sequence[str]) -> bool:
