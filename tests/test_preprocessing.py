@@ -226,12 +226,11 @@ def test_a_folder_left_half_is_made_again(written, processed):
     assert np.array_equal(again.images, images)
 
 
-def test_a_deleted_folder_says_what_to_run(written, processed, tmp_path):
+def test_a_deleted_folder_says_what_to_run(written, processed):
     made = preprocess(manifest(written))
-    files.write_json(tmp_path / "02" / "dataset.json", {"fingerprint": made.fingerprint})
     shutil.rmtree(processed)
     with pytest.raises(ValueError, match=f"{made.fingerprint}: no arrays; make study"):
-        arrays.read_arrays(tmp_path / "02")
+        arrays.open_arrays(made.fingerprint)
 
 
 # What arrays depend on

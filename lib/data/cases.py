@@ -12,54 +12,29 @@ import pandas as pd
 from lib.study import files
 
 QUANTITIES = ("bpd", "ofd", "hc")  # biparietal diameter, occipitofrontal diameter, head circumference
+GUESSES = ("baseline", "mean shape", "blank map")  # routes that look at no image
 REFERENCE_COLUMNS = tuple(f"{quantity}_mm" for quantity in QUANTITIES)
-CASE_COLUMNS = [
-    "case",
-    "subject",
-    "fold_group",
-    "stratum",
-    "split",
-    "image",
-    "mask",
-    "slices",
-    "height",
-    "width",
-    "spacing_slice_mm",
-    "spacing_row_mm",
-    "spacing_col_mm",
-    *REFERENCE_COLUMNS,
-    "sha256",
-]
+PIXEL_SIZE = ["spacing_row_mm", "spacing_col_mm"]
+NAME_COLUMNS = ["case", "subject", "fold_group", "stratum", "split"]
+SIZE_COLUMNS = ["slices", "height", "width", "spacing_slice_mm", *PIXEL_SIZE]
+CASE_COLUMNS = [*NAME_COLUMNS, "image", "mask", *SIZE_COLUMNS, *REFERENCE_COLUMNS, "sha256"]
 SEPARATOR = "|"  # between the files of one reference in the manifest
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image with its reference, or one volume: a patient with all slices.
+    """One image with its reference, or one volume: a patient with all slices."""
 
-    Attributes:
-        name: unique within the data set.
-        subject: person or examination; folds never split it.
-        image: file of the image; of a volume the folder of its slices.
-        mask: files that make up the reference, in the data set's own encoding.
-        spacing_mm: (row, col) pixel size in mm; None where it is not published.
-        stratum: what folds should share evenly: a group, then finer words, such as "malignant small" ("" for none).
-        split: the publisher's split ("" for none).
-        reference_mm: quantities that the publisher measured, such as {"hc": 174.1}.
-        shows: what the reference must hold: a normal image shows nothing, a screened one either.
-        slice_mm: distance between a volume's slices in mm; None where it is not published.
-    """
-
-    name: str
-    subject: str
-    image: Path
-    mask: tuple[Path, ...]
-    spacing_mm: tuple[float, float] | None
-    stratum: str = ""
-    split: str = ""
-    reference_mm: dict[str, float] = field(default_factory=dict)
-    shows: Literal["something", "nothing", "either"] = "something"
-    slice_mm: float | None = None
+    name: str  # unique within the data set
+    subject: str  # person or examination; folds never split it
+    image: Path  # file; of a volume the folder of its slices
+    mask: tuple[Path, ...]  # files that make up the reference, in the data set's own encoding
+    spacing_mm: tuple[float, float] | None  # (row, col) pixel size; None where it is not published
+    stratum: str = ""  # what folds should share evenly: a group, then finer words, such as "malignant small"
+    split: str = ""  # the publisher's; "" for none
+    reference_mm: dict[str, float] = field(default_factory=dict)  # what the publisher measured, such as {"hc": 174.1}
+    shows: Literal["something", "nothing", "either"] = "something"  # a normal image nothing, a screened one either
+    slice_mm: float | None = None  # distance between a volume's slices; None where it is not published
 
 
 def relative(path: Path) -> str:
@@ -68,11 +43,7 @@ def relative(path: Path) -> str:
 
 
 def joined(paths: Sequence[Path]) -> str:
-    """The files of one reference as the manifest holds them.
-
-    Raises:
-        ValueError: a path holds the separator.
-    """
+    """The files of one reference as the manifest holds them; ValueError for a path with the separator in it."""
     for path in paths:
         if SEPARATOR in str(path):
             raise ValueError(f"{path}: a name with {SEPARATOR!r}, which parts the files of a reference; rename it")
@@ -85,14 +56,12 @@ def split_paths(text: str) -> list[Path]:
 
 
 def content_hash(image: Path, mask: Sequence[Path]) -> str:
-    """SHA-256 of a case's bytes, image then mask, in hex.
-
-    A folder stands for its files, in order of their names; hidden ones, which systems leave behind, do not count.
-    """
+    """SHA-256 of a case's bytes, image then mask, in hex; a folder stands for its files, in order of their names."""
     whole = sha256()
     for path in dict.fromkeys((image, *mask)):  # a volume's image and mask lie in one folder
-        held = sorted(each for each in path.iterdir() if not each.name.startswith(".")) if path.is_dir() else [path]
-        for file in held:
+        # Hidden files, which systems leave behind, do not count.
+        parts = sorted(part for part in path.iterdir() if not part.name.startswith(".")) if path.is_dir() else [path]
+        for file in parts:
             try:
                 whole.update(file.read_bytes())
             except OSError as error:
@@ -101,12 +70,9 @@ def content_hash(image: Path, mask: Sequence[Path]) -> str:
 
 
 def unchanged(row: Mapping[str, Any]) -> tuple[Path, list[Path]]:
-    """Image and mask files of a row of the manifest, once their bytes were compared with its hash.
+    """Image and mask files of a row of the manifest; ValueError if their bytes have changed since 01 or are unreadable.
 
     After 01 nothing opens a case's files but by this function, so what was verified is what is used.
-
-    Raises:
-        ValueError: they have changed since 01_data_verification, or one cannot be read.
     """
     image, mask = files.ROOT / row["image"], split_paths(row["mask"])
     if content_hash(image, mask) != row["sha256"]:
@@ -120,8 +86,13 @@ def spacing_mm(row: Mapping[str, Any]) -> tuple[float, float] | None:
     return size if np.isfinite(size).all() else None
 
 
+def has_pixel_size(table: pd.DataFrame) -> pd.Series:
+    """Whether `spacing_mm` knows the pixel size, for each row of the manifest."""
+    return np.isfinite(table[PIXEL_SIZE].astype(float)).all(axis=1)
+
+
 def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
-    """The manifest's columns that need no file to be opened, one row a case, in natural order of names."""
+    """The manifest's columns that need no file to be opened, one row per case."""
     rows = [
         {
             "case": case.name,
@@ -131,8 +102,7 @@ def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
             "image": relative(case.image),
             "mask": joined(case.mask),
             "spacing_slice_mm": case.slice_mm if case.slice_mm else np.nan,
-            "spacing_row_mm": case.spacing_mm[0] if case.spacing_mm else np.nan,
-            "spacing_col_mm": case.spacing_mm[1] if case.spacing_mm else np.nan,
+            **dict(zip(PIXEL_SIZE, case.spacing_mm or (np.nan, np.nan))),
             **{f"{q}_mm": case.reference_mm.get(q, np.nan) for q in QUANTITIES},
         }
         for case in cases
@@ -148,6 +118,3 @@ def read_cases(path: Path) -> pd.DataFrame:
 def group_of(stratum: pd.Series) -> pd.Series:
     """The group of each case: the first word of its stratum, "all" where there is none."""
     return stratum.str.partition(" ")[0].replace("", "all").rename("group")
-
-
-GUESSES = ("baseline", "mean shape", "blank map")  # routes that look at no image

@@ -13,56 +13,32 @@ from lib.imaging.image_files import read_grey
 
 @dataclass(frozen=True)
 class Making:
-    """How the project makes a data set itself.
+    """How the project makes a data set itself."""
 
-    Attributes:
-        write: (empty folder, number of subjects, seed) -> None.
-        subjects, seed: of the data set that studies use.
-        modules: whose code decides what the files hold.
-    """
-
-    write: Callable[[Path, int, int], None]
-    subjects: int
+    write: Callable[[Path, int, int], None]  # (empty folder, number of subjects, seed)
+    subjects: int  # of the data set that studies use, as the seed
     seed: int
-    modules: tuple[str, ...]
+    modules: tuple[str, ...]  # whose code decides what the files hold
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the project must know of a data set.
+    """What the project must know of a data set; its readers raise ValueError for what they cannot read."""
 
-    Attributes:
-        title: as the report names it.
-        citation: key in the bibliography.
-        licence: short name.
-        subject: what a subject is here, for the report ("examination", "patient").
-        classes: names that a study lists, in index order.
-        find_cases: (folder, groups) -> (cases, findings); raises ValueError when the folder is not this layout.
-        read_mask: (files of a reference, read=image_files.read_pixels) -> (H, W) uint8 class indices; raises
-            ValueError.
-        groups: parts that a study may choose from; () for a data set without.
-        read_image: file (or folder of a volume) -> (H, W) uint8, of a volume (D, H, W, channels); raises ValueError.
-        channels: of an image as the network sees it.
-        shown_channel: which of them people look at.
-        volumes: whether a case is a volume of slices; its masks are then (D, H, W).
-        inspect: (case, image, mask) -> findings that only pixels tell; None for none.
-        names_subjects: whether it says who is who; if not, subjects are taken from the data set that the images come
-            from, or images that look alike for one subject.
-        made: for data that the project makes itself.
-    """
-
-    title: str
-    citation: str
+    title: str  # as the report names it
+    citation: str  # key in the bibliography
     licence: str
-    subject: str
-    classes: tuple[str, ...]
+    subject: str  # what a subject is here, for the report: "examination", "patient"
+    classes: tuple[str, ...]  # names in index order
+    # (folder, groups) -> (cases, findings); ValueError where the folder is not of this layout.
     find_cases: Callable[[Path, Sequence[str]], tuple[list[Case], list[Finding]]]
+    # (files of a reference, read=image_files.read_pixels) -> (H, W) uint8 class indices, of a volume (D, H, W).
     read_mask: Callable[..., np.ndarray]
-    groups: tuple[str, ...] = ()
-    read_image: Callable[[Path], np.ndarray] = read_grey
-    channels: int = 1
-    shown_channel: int = 0
-    volumes: bool = False
-    inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None
-    names_subjects: bool = True
-    made: Making | None = None
+    groups: tuple[str, ...] = ()  # parts that a study may choose from; () for a data set without
+    read_image: Callable[[Path], np.ndarray] = read_grey  # file -> (H, W), folder of a volume -> (D, H, W, C); uint8
+    channels: int = 1  # of an image as the network sees it
+    shown_channel: int = 0  # which of them people look at
+    volumes: bool = False  # whether a case is a volume of slices
+    inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None  # of (case, image, mask)
+    names_subjects: bool = True  # False: subjects are those of the data set that images come from, or look-alikes
+    made: Making | None = None  # for data that the project makes itself

@@ -17,6 +17,7 @@ FILES = {  # files that later notebooks read: by which step, with which columns 
     "cases.csv": ("01_data_verification", CASE_COLUMNS),
     "folds.csv": ("01_data_verification", FOLD_COLUMNS),
     "points.csv": ("01_data_verification", ["case", *POINT_COLUMNS]),
+    "dataset.json": ("02_preprocessing", []),
     "lost.csv": ("02_preprocessing", ["case", "in_dropped_slices", "outside_crop"]),
     "model.json": ("03_model", []),
 }
@@ -24,37 +25,19 @@ FolderOf = Callable[[str], Path]  # of a step by its name; raises ValueError whe
 
 
 def read(name: str, folder_of: FolderOf) -> Any:
-    """A file of an earlier step: a table, or the content of a JSON file.
-
-    Args:
-        name: of FILES.
-        folder_of: gives a step's folder.
-
-    Raises:
-        ValueError: that step has not run to its end, or a column is missing.
-    """
+    """A file of FILES: a table, or the content of a JSON file; ValueError if its step has not run to its end."""
     step, columns = FILES[name]
     path = folder_of(step) / name
     return files.read_json(path) if path.suffix == ".json" else files.read_csv(path, columns)
 
 
 def read_arrays(folder_of: FolderOf) -> Arrays:
-    """The preprocessed cases; errors as of `arrays.read_arrays`."""
-    return arrays.read_arrays(folder_of("02_preprocessing"))
+    """The preprocessed cases; errors as of `read` and of `arrays.open_arrays`."""
+    return arrays.open_arrays(read("dataset.json", folder_of)["fingerprint"])
 
 
 def evaluation_set(folder_of: FolderOf, dataset: Dataset, learns_points: bool, writes_to: Path | None) -> EvaluationSet:
-    """The cases that a study is judged on.
-
-    Args:
-        folder_of: gives a step's folder.
-        dataset: reads images and reference masks.
-        learns_points: whether landmarks are learnt.
-        writes_to: folder of a 05_evaluation that is running; None where it has run, and nothing is predicted.
-
-    Raises:
-        ValueError: a step that it is read from has not run to its end.
-    """
+    """The cases that a study is judged on; `writes_to` is the folder of a 05_evaluation that runs, None after it."""
     return EvaluationSet(
         cases=read("cases.csv", folder_of),
         folds=read("folds.csv", folder_of),

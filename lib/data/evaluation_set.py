@@ -13,23 +13,16 @@ from lib.imaging import mask_files
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """What every run of a study is judged on.
+    """What every run of a study is judged on."""
 
-    Attributes:
-        cases: the manifest of 01_data_verification.
-        folds: which case is tested when.
-        arrays: preprocessed cases, of which baselines are made; None where nothing is predicted (06_biometry).
-        dataset: reads images and reference masks.
-        folder: of 05_evaluation; predictions and models lie below it.
-        points: published landmarks in native pixels (case, POINT_COLUMNS); None where class regions are learnt.
-    """
-
-    cases: pd.DataFrame
-    folds: pd.DataFrame
-    arrays: Arrays | None
+    cases: pd.DataFrame  # the manifest of 01_data_verification
+    folds: pd.DataFrame  # which case is tested when
+    arrays: Arrays | None  # preprocessed cases, of which baselines are made; None where nothing is predicted
     dataset: Dataset
-    folder: Path
-    points: pd.DataFrame | None = None
+    folder: Path  # of 05_evaluation; predictions and models lie below it
+    points: pd.DataFrame | None = (
+        None  # landmarks in native pixels (case, POINT_COLUMNS); None where regions are learnt
+    )
 
     def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
         """Where the predicted mask of a case lies."""

@@ -11,23 +11,17 @@ FINDING_COLUMNS = ["severity", "check", "case", "found", "expected", "advice"]
 
 @dataclass(frozen=True)
 class Check:
-    """What is looked for in the data.
-
-    `advice` is what to do about a finding; "" where nothing needs to be done.
-    """
+    """What is looked for in the data."""
 
     name: str
-    advice: str = ""
+    advice: str = ""  # what to do about a finding; "" where nothing needs to be done
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a reader of the data should know.
+    """Something that a reader of the data should know."""
 
-    `stop` ends the study until it is mended or the case is excluded, `warn` stands in the report with its
-    case, `note` is a fact worth printing.
-    """
-
+    # stop: ends the study until it is mended or the case excluded; warn: stands in the report; note: worth printing
     severity: Literal["stop", "warn", "note"]
     check: Check
     case: str
@@ -51,9 +45,8 @@ MISSING_MASK = Check("missing mask", "add the mask, or name the case in `exclude
 MISSING_PIXEL_SIZE = Check("missing pixel size", "add a row to the table of pixel sizes; millimetres need it")
 NO_PIXEL_SIZE = Check("no pixel size")
 ROW_WITHOUT_FILE = Check("row without a file", "add the image or remove the row")
-SUBJECTS_UNKNOWN = Check(
-    "subjects unknown", "give subjects where they are known; images of one person in two folds leak"
-)
+LEAK = "give subjects where they are known; images of one person in two folds leak"
+SUBJECTS_UNKNOWN = Check("subjects unknown", LEAK)
 TWO_ROWS_FOR_ONE_IMAGE = Check("two rows for one image", "keep the right row")
 UNKNOWN_FILE = Check("unknown file", "remove it if it does not belong to the data set")
 UNREADABLE_NUMBER = Check("unreadable number", "write a number with a decimal point in the range that is named")

@@ -1,6 +1,5 @@
 """Folds: who is tested when, who validates meanwhile; no subject is ever in two parts."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,24 +11,17 @@ FOLD_COLUMNS = ["case", "subject", "fold_group", "fold", "validates"]
 def assign_folds(
     table: pd.DataFrame, fold_count: int, seed: int, validation_subjects: int | None = None
 ) -> pd.DataFrame:
-    """Deals whole fold groups to folds, each stratum evenly.
+    """Deals whole fold groups to folds, each stratum evenly: FOLD_COLUMNS, rows as in `table`.
 
     Groups of a stratum are shuffled, large ones dealt first, each to the fold with the fewest cases of that
     stratum (then the fewest in all), so folds differ little in size and mixture. The order of rows does not matter; a
     group of several strata counts as that of its first case by name.
 
     Args:
-        table: columns case, subject, fold_group, stratum; one row a case.
-        fold_count: number of folds, at most the number of groups.
-        seed: of the shuffle.
+        table: columns case, subject, fold_group, stratum; ValueError where a cell is missing.
+        fold_count: at most the number of fold groups, else ValueError.
         validation_subjects: how many fold groups of each fold validate when the fold before it is tested, spread
             evenly over its strata; None for all.
-
-    Returns:
-        Columns case, subject, fold_group, fold, validates; rows as in `table`.
-
-    Raises:
-        ValueError: fewer groups than folds, or a case lacks a name, subject, fold group or stratum.
     """
     for column in ("case", "subject", "fold_group", "stratum"):
         lacking = table.loc[table[column].isna(), "case"].tolist()
@@ -57,20 +49,16 @@ def assign_folds(
 
 def _validating(fold_of: dict[str, int], fold_count: int, count: int | None) -> set[str]:
     """Fold groups that validate; `fold_of` holds them by stratum, so even steps through a fold meet every stratum."""
-    chosen: set[str] = set()
+    validating: set[str] = set()
     for fold in range(fold_count):
         groups = [group for group, of in fold_of.items() if of == fold]
         wanted = len(groups) if count is None else min(count, len(groups))
-        chosen |= {groups[int((place + 0.5) * len(groups) / wanted)] for place in range(wanted)}
-    return chosen
+        validating |= {groups[int((place + 0.5) * len(groups) / wanted)] for place in range(wanted)}
+    return validating
 
 
 def check_disjoint(folds: pd.DataFrame) -> None:
-    """Refuses folds that share a subject or a fold group.
-
-    Raises:
-        ValueError: a subject (or group) is in two folds; the message names it and its cases.
-    """
+    """Raises ValueError for a subject or a fold group that is in two folds, with its name and its cases."""
     for column in ("subject", "fold_group"):
         shared = folds.groupby(column)["fold"].nunique()
         for name in shared[shared > 1].index:
@@ -92,20 +80,15 @@ def parts_are_apart(folds: pd.DataFrame, divided: dict[str, list[str]]) -> bool:
 
 
 def parts(folds: pd.DataFrame, fold: int) -> dict[str, list[str]]:
-    """Cases of the three parts when one fold is tested: `train`, `validation` (of the next fold), `test`.
-
-    Raises:
-        ValueError: the fold does not exist, or folds share a subject.
-    """
+    """Cases of `train`, `validation` (of the next fold) and `test` when one fold, 0 to their number - 1, is tested."""
     check_disjoint(folds)
     count = int(folds["fold"].max()) + 1
     if not 0 <= fold < count:
         raise ValueError(f"fold {fold} does not exist; expected 0 to {count - 1}")
-    result: dict[str, list[str]] = defaultdict(list)
-    for case, of, validates in zip(folds["case"], folds["fold"], folds["validates"]):
-        validation = of == (fold + 1) % count and validates
-        result["test" if of == fold else "validation" if validation else "train"].append(case)
-    return {name: result[name] for name in ("train", "validation", "test")}
+    tested = folds["fold"] == fold
+    validates = folds["validates"] & (folds["fold"] == (fold + 1) % count) & ~tested
+    which = {"train": ~tested & ~validates, "validation": validates, "test": tested}
+    return {name: folds["case"][rows].tolist() for name, rows in which.items()}
 
 
 def join_groups(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""One look at each case: its files opened, its figures taken, what is odd about them said."""
+"""Checks of one case: its files opened, its figures taken, what is odd about them found."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,9 +21,8 @@ NEAR_BORDER = 0.02  # of the shorter side: a reference whose edge comes nearer m
 LOW_CONTRAST = 0.02  # of (inside - outside) / (inside + outside), without sign
 
 UNREADABLE = Check("unreadable", "get the file again, or name the case in `exclude`")
-SIZE_MISMATCH = Check(
-    "size mismatch", "image and mask belong to different pictures, or one was resized: get both again, or exclude"
-)
+GET_BOTH = "image and mask belong to different pictures, or one was resized: get both again, or exclude"
+SIZE_MISMATCH = Check("size mismatch", GET_BOTH)
 EMPTY_MASK = Check("empty mask", "exclude the case, or mend the mask")
 MASK_OF_NORMAL_IMAGE = Check("mask of a normal image", "move the image to the group that it shows, or empty the mask")
 UNMEASURABLE_MASK = Check("unmeasurable mask", "look at the mask; exclude the case if it shows no whole head")
@@ -33,85 +33,85 @@ NEAR_FRAME = Check("near the frame")
 CONTRAST_IS_LOW = Check("low contrast")
 HC_DIFFERS = Check("HC differs from its annotation", "look at both; pixel size or annotation is wrong")
 
+Colours = dict[tuple[int, ...], int]  # pixels of each colour, or grey value, of mask files
+
 
 @dataclass(frozen=True)
 class Look:
-    """What one case's files hold; `row` lacks a size where they cannot be used."""
+    """What one case's files hold."""
 
-    row: dict[str, object]
+    row: dict[str, Any]  # as `describe` gives it; the name alone where the files cannot be used
     findings: list[Finding]
-    colours: dict[tuple[int, ...], int]
-    likeness: image_hash.Likeness
+    colours: Colours
+    likeness: image_hash.Likeness | None = None  # None where the files cannot be used
 
 
 def look(case: Case, dataset: Dataset) -> Look:
-    """Opens one case; what cannot be used is a finding, and its row then lacks a size."""
-    held: dict[Path, np.ndarray] = {}
+    """Opens one case; a fault that makes it useless is its only finding."""
+    masks: dict[Path, np.ndarray] = {}
 
     def read(path: Path) -> np.ndarray:
         """Reads a mask file once for its classes and for the audit of its colours."""
-        return held.setdefault(path, image_files.read_pixels(path))
+        return masks.setdefault(path, image_files.read_pixels(path))
 
     try:
         image = dataset.read_image(case.image)
         mask = dataset.read_mask(case.mask, read=read)
     except ValueError as error:
-        return unusable(case, UNREADABLE, str(error), "a readable image and mask", audit(case, held)[0])
-    colours, findings = audit(case, held)
-    seen = image[..., dataset.shown_channel] if dataset.volumes else image
-    if seen.shape != mask.shape:
-        found = f"image {seen.shape}, mask {mask.shape}"
-        return unusable(case, SIZE_MISMATCH, found, "equal (rows, columns)", colours)
-    if case.shows == "something" and not mask.any():
-        return unusable(case, EMPTY_MASK, "no pixel of any class", "at least one class", colours)
-    if case.shows == "nothing" and mask.any():
-        found = f"{int((mask > 0).sum())} pixels of a class"
-        return unusable(case, MASK_OF_NORMAL_IMAGE, found, "an empty mask", colours)
+        fault = Finding("stop", UNREADABLE, case.name, str(error), "a readable image and mask")
+        return Look({"case": case.name}, [fault], audit(case, masks)[0])
+    colours, findings = audit(case, masks)
+    shown = image[..., dataset.shown_channel] if dataset.volumes else image
+    mismatch = find_mismatch(case, shown, mask)
+    if mismatch is not None:
+        return Look({"case": case.name}, [mismatch], colours)
     try:
-        row = describe(case, seen, mask)
+        row = describe(case, shown, mask)
     except ValueError as error:
-        return unusable(case, UNMEASURABLE_MASK, str(error), "a mask that an ellipse fits", colours)
+        fault = Finding("stop", UNMEASURABLE_MASK, case.name, str(error), "a mask that an ellipse fits")
+        return Look({"case": case.name}, [fault], colours)
     findings += judge(case, row) + (dataset.inspect(case, image, mask) if dataset.inspect else [])
-    return Look(row, findings, colours, alike(image, seen))
+    return Look(row, findings, colours, alike(image, shown))
 
 
-def alike(image: np.ndarray, seen: np.ndarray) -> image_hash.Likeness:
+def find_mismatch(case: Case, image: np.ndarray, mask: np.ndarray) -> Finding | None:
+    """A mask of another size than the image, or of other content than the case is to show."""
+    pixels = int((mask > 0).sum())
+    for is_so, check, found, expected in (
+        (image.shape != mask.shape, SIZE_MISMATCH, f"image {image.shape}, mask {mask.shape}", "equal (rows, columns)"),
+        (case.shows == "something" and not pixels, EMPTY_MASK, "no pixel of any class", "at least one class"),
+        (case.shows == "nothing" and pixels, MASK_OF_NORMAL_IMAGE, f"{pixels} pixels of a class", "an empty mask"),
+    ):
+        if is_so:
+            return Finding("stop", check, case.name, found, expected)
+    return None
+
+
+def alike(image: np.ndarray, shown: np.ndarray) -> image_hash.Likeness:
     """What a case is compared by; of a volume (D, H, W) the middle slice, and every voxel for equality."""
-    if seen.ndim == 2:
-        return image_hash.describe(seen)
-    middle = np.ascontiguousarray(seen[len(seen) // 2])
+    if shown.ndim == 2:
+        return image_hash.describe(shown)
+    middle = np.ascontiguousarray(shown[len(shown) // 2])
     return replace(image_hash.describe(middle), pixels=image_hash.pixel_hash(image))
 
 
-def unusable(case: Case, check: Check, found: str, expected: str, colours: dict[tuple[int, ...], int]) -> Look:
-    """The look at a case that stops the study."""
-    finding = Finding("stop", check, case.name, found, expected)
-    return Look({"case": case.name}, [finding], colours, image_hash.Likeness("", 0, np.zeros(0)))
-
-
-def audit(case: Case, held: dict[Path, np.ndarray]) -> tuple[dict[tuple[int, ...], int], list[Finding]]:
+def audit(case: Case, masks: dict[Path, np.ndarray]) -> tuple[Colours, list[Finding]]:
     """Colours of a case's mask files, as read, with their counts; and what is odd about them."""
-    counted: Counter[tuple[int, ...]] = Counter()
+    colours: Counter[tuple[int, ...]] = Counter()
     findings = []
-    for path, pixels in held.items():
-        own = image_files.colour_counts(pixels)
-        counted.update(own)
+    for path, pixels in masks.items():
+        counts = image_files.colour_counts(pixels)
+        colours.update(counts)
         if image_files.is_lossy(path):
-            found = f"{path.name}: {len(own)} colours"
+            found = f"{path.name}: {len(counts)} colours"
             findings.append(Finding("warn", LOSSY_MASK, case.name, found, "a lossless file; nearest colour taken"))
-        elif set(own) == {(0,), (1,)}:
+        elif set(counts) == {(0,), (1,)}:
             findings.append(Finding("note", ZERO_AND_ONE, case.name, path.name, "0 and 255; taken as the same"))
-    return dict(counted), findings
+    return dict(colours), findings
 
 
-def describe(case: Case, image: np.ndarray, mask: np.ndarray) -> dict[str, object]:
-    """Figures of one case: size, hash, area, contrast, border, HC from the reference mask.
-
-    Args:
-        case: to be described.
-        image: (H, W) uint8, or (D, H, W) of a volume's channel that people look at.
-        mask: class indices of the same shape.
-    """
+def describe(case: Case, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+    """Figures of one case, from an image (H, W) uint8, or a volume's shown channel (D, H, W), and its class indices."""
     region = mask > 0
     outline = region if region.ndim == 2 else region.any(axis=0)
     image, region = (np.ascontiguousarray(each).reshape(-1, each.shape[-1]) for each in (image, region))
@@ -136,12 +136,10 @@ def describe(case: Case, image: np.ndarray, mask: np.ndarray) -> dict[str, objec
 
 
 def recompute_hc_mm(region: np.ndarray, spacing_mm: tuple[float, float] | None, published_mm: float) -> float:
-    """HC of a reference mask where it can be compared, else NaN: by moments, and by its edge where these disagree.
-
-    Moments are quick, and right for a whole ellipse; a head that the frame cuts needs its edge.
-    """
+    """HC of a reference mask (H, W) where it can be compared, else NaN."""
     if spacing_mm is None or not np.isfinite(published_mm):
         return float("nan")
+    # Moments are quick, and right for a whole ellipse; a head that the frame cuts needs its edge.
     major, minor = ellipse.ellipse_of_moments(region, spacing_mm)
     if minor > 0:
         hc_mm = ellipse.ellipse_perimeter_mm(major, minor)
@@ -159,22 +157,15 @@ def border_gap(region: np.ndarray) -> float:
     return min(left, top, right, below) / min(region.shape)
 
 
-def judge(case: Case, row: dict[str, object]) -> list[Finding]:
+def judge(case: Case, row: dict[str, Any]) -> list[Finding]:
     """Findings that follow from a case's figures."""
-    gap, contrast, hc, published = (
-        float(row[name])  # type: ignore[arg-type]
-        for name in ("border_gap", "contrast", "mask_hc_mm", "published_hc_mm")
+    gap, contrast, hc, published = (row[name] for name in ("border_gap", "contrast", "mask_hc_mm", "published_hc_mm"))
+    away, difference = f"{gap:.1%} of the shorter side away", f"{contrast:+.3f} from inside to outside"
+    both = f"{hc:.2f} mm from the annotation, {published:.2f} mm published"
+    checks = (
+        (gap == 0, "note", TOUCHES_FRAME, "cut by the image's edge", "inside"),
+        (0 < gap < NEAR_BORDER, "note", NEAR_FRAME, away, f"{NEAR_BORDER:.0%} or more"),
+        (abs(contrast) < LOW_CONTRAST, "note", CONTRAST_IS_LOW, difference, f"{LOW_CONTRAST} or more, either way"),
+        (abs(hc - published) > HC_TOLERANCE_MM, "warn", HC_DIFFERS, both, f"within {HC_TOLERANCE_MM} mm"),
     )
-    found = []
-    if gap == 0:
-        found.append(Finding("note", TOUCHES_FRAME, case.name, "cut by the image's edge", "inside"))
-    elif gap < NEAR_BORDER:
-        said = f"{gap:.1%} of the shorter side away"
-        found.append(Finding("note", NEAR_FRAME, case.name, said, f"{NEAR_BORDER:.0%} or more"))
-    if abs(contrast) < LOW_CONTRAST:
-        said = f"{contrast:+.3f} from inside to outside"
-        found.append(Finding("note", CONTRAST_IS_LOW, case.name, said, f"{LOW_CONTRAST} or more, either way"))
-    if abs(hc - published) > HC_TOLERANCE_MM:
-        said = f"{hc:.2f} mm from the annotation, {published:.2f} mm published"
-        found.append(Finding("warn", HC_DIFFERS, case.name, said, f"within {HC_TOLERANCE_MM} mm"))
-    return found
+    return [Finding(severity, check, case.name, *texts) for is_so, severity, check, *texts in checks if is_so]

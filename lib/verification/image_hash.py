@@ -7,9 +7,7 @@ import cv2
 import numpy as np
 
 SIDE = 64  # pixels of a thumbnail
-BLUR = (
-    3.0  # its standard deviation, in thumbnail pixels; what is coarser tells sector from sector, not scene from scene
-)
+BLUR = 3.0  # standard deviation in thumbnail pixels; what is coarser tells sector from sector, not scene from scene
 HASH_BITS = 64
 
 
@@ -20,41 +18,28 @@ def pixel_hash(image: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Likeness:
-    """What pictures are compared by.
+    """What pictures are compared by."""
 
-    Attributes:
-        pixels: hash of every pixel.
-        perceptual: 64 bits that survive a change of size, format and brightness.
-        thumbnail: (SIDE^2,) float32, standardised, so that a product of two is their correlation.
-    """
-
-    pixels: str
-    perceptual: int
-    thumbnail: np.ndarray
+    pixels: str  # hash of every pixel
+    perceptual: int  # 64 bits that survive a change of size, format and brightness
+    thumbnail: np.ndarray  # (SIDE^2,) float32, standardised, so that a product of two is their correlation
 
 
 def describe(image: np.ndarray) -> Likeness:
-    """All three of a (H, W) uint8 image."""
-    half = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
-    if min(half.shape) >= 4 * SIDE:  # halving is so quick that the rest costs a quarter
-        image_half = cv2.resize(half, (half.shape[1] // 2, half.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    else:
-        image_half = image
-    coarse = cv2.resize(image_half, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
+    """What a (H, W) uint8 image is compared by."""
+    even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
+    smaller = image
+    if min(even.shape) >= 4 * SIDE:  # halving is so quick that the rest costs a quarter
+        smaller = cv2.resize(even, (even.shape[1] // 2, even.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(smaller, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
     return Likeness(pixel_hash(image), perceptual_hash(coarse), thumbnail(coarse))
 
 
 def thumbnail(coarse: np.ndarray) -> np.ndarray:
-    """The fine structure of a small copy.
+    """The fine structure of a small copy: (2 SIDE, 2 SIDE) uint8 -> (SIDE^2,) of norm 1, or of 0 for an even image.
 
     High-passed, because all frames of one probe share their sector. Measured: on HC18 no two examinations reach 0.64;
     on BUSI pairs of the same scene, some of them cropped, lie above 0.29 and others below 0.29.
-
-    Args:
-        coarse: (2 SIDE, 2 SIDE) uint8.
-
-    Returns:
-        (SIDE^2,) float32 of norm 1, or of 0 for an even image.
     """
     small = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     fine = (small - cv2.GaussianBlur(small, (0, 0), BLUR)).ravel()
@@ -63,22 +48,14 @@ def thumbnail(coarse: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hash(coarse: np.ndarray) -> int:
-    """The low frequencies of a 32x32 copy's cosine transform, each against their median; the mean is left out.
-
-    Args:
-        coarse: (2 SIDE, 2 SIDE) uint8.
-
-    Source: the "pHash" of Zauner 2010.
-    """
+    """The low frequencies of a 32x32 copy's cosine transform, each against their median: "pHash", Zauner 2010."""
     small = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:8, :8].ravel()
     bits = low > np.median(low[1:])
-    bits[0] = False
+    bits[0] = False  # the mean
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """How many bits differ between perceptual hashes: (N,) and (M,) uint64 -> (N, M) uint8."""
-    differing = np.bitwise_xor(one[:, None], other[None])
-    as_bytes = np.ascontiguousarray(differing).view(np.uint8).reshape(len(one), len(other), 8)
-    return np.unpackbits(as_bytes, axis=2).sum(axis=2, dtype=np.uint8)
+    return np.bitwise_count(one[:, None] ^ other[None])

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from lib.data.cases import PIXEL_SIZE, has_pixel_size
 from lib.data.findings import Check, Finding
-from lib.imaging import ellipse
 from lib.imaging.ellipse import Ellipse
 from lib.imaging.head_points import POINTS, as_arrays, line_lengths
 
@@ -23,9 +23,8 @@ NOT_AT_RIGHT_ANGLES = Check("lines not at right angles", MEND)
 NO_COMMON_MIDDLE = Check("lines without a common middle", MEND)
 LINE_TOO_SHORT = Check("line too short", MEND)
 POINT_OUTSIDE = Check("point outside the image", f"nothing where the frame cuts the head; else {MEND}")
-PIXEL_SIZE_DIFFERS = Check(
-    "pixel size differs", "find out which is right; millimetres are computed with that of the data set"
-)
+WHICH_SIZE = "find out which is right; millimetres are computed with that of the data set"
+PIXEL_SIZE_DIFFERS = Check("pixel size differs", WHICH_SIZE)
 END_OFF_OUTLINE = Check("end off the outline", MEND)
 SWAPPED = Check("BPD and OFD swapped", EXCHANGE)
 ALONG_NO_AXIS = Check("lines along no axis", MEND)
@@ -45,39 +44,33 @@ LIMITS = (
 
 
 def audit(
-    table: pd.DataFrame, manifest: pd.DataFrame, ellipses: dict[str, ellipse.Ellipse]
+    table: pd.DataFrame, manifest: pd.DataFrame, ellipses: dict[str, Ellipse]
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Whether landmarks can be what they are said to be, by themselves, by their images and by reference outlines.
 
-    A fault of more than a tenth of the cases is one finding that stops the study; of fewer, a warning for each.
+    Gives `describe` for the cases of the manifest that have landmarks, in its order, and what is wrong. A fault of more
+    than a tenth of the cases is one finding that stops the study; of fewer, a warning for each.
 
     Args:
         table: from `landmark_tables.read`.
-        manifest: columns case, height, width, spacing_row_mm, spacing_col_mm (NaN where not known).
-        ellipses: of the reference masks by case, from `ellipse.reference_ellipse`; a case without one is judged
-            by the rest.
-
-    Returns:
-        One row for each case of the manifest that has landmarks, in the manifest's order (others are left out by
-        whoever learns from them), as `describe` gives it; and what is wrong.
+        ellipses: of the reference masks by case, in mm where the pixel size is known; a case without is judged by the
+            rest.
     """
-    held, known = set(table["case"]), set(manifest["case"])
-    names = [name for name in manifest["case"] if name in held]
-    lost = [name for name in manifest["case"] if name not in held]
-    idle = [name for name in table["case"] if name not in known]
+    has_points, has_image = manifest["case"].isin(table["case"]), table["case"].isin(manifest["case"])
     findings = []
-    if lost:
-        severity = "warn" if names else "stop"
-        found = f"{_share(lost, len(manifest))}: left out"
+    if not has_points.all():
+        severity = "warn" if has_points.any() else "stop"
+        found = f"{_share(manifest['case'], ~has_points)}: left out"
         findings.append(Finding(severity, NO_LANDMARKS, "landmarks", found, "a row for each image"))
-    if idle:
-        findings.append(Finding("note", ROWS_WITHOUT_IMAGE, "landmarks", _share(idle, len(table)), "not used"))
-    figures = describe(table, manifest.set_index("case").loc[names], ellipses)
+    if not has_image.all():
+        found = _share(table["case"], ~has_image)
+        findings.append(Finding("note", ROWS_WITHOUT_IMAGE, "landmarks", found, "not used"))
+    figures = describe(table, manifest[has_points].set_index("case"), ellipses)
     return figures, findings + judge(figures)
 
 
-def describe(table: pd.DataFrame, about: pd.DataFrame, ellipses: dict[str, ellipse.Ellipse]) -> pd.DataFrame:
-    """The audit's figures, a row a case of `about` (the manifest by case).
+def describe(table: pd.DataFrame, about: pd.DataFrame, ellipses: dict[str, Ellipse]) -> pd.DataFrame:
+    """The audit's figures, one row per case of `about` (the manifest by case).
 
     Columns: case; ofd_px, bpd_px, ofd_mm, bpd_mm, bpd_over_ofd; angle_deg at which the lines cross, 0 to 90;
     middle_percent between their middles, of the longer line; shortest_percent, the shorter line of the image's shorter
@@ -87,54 +80,49 @@ def describe(table: pd.DataFrame, about: pd.DataFrame, ellipses: dict[str, ellip
     ellipse's outline, of its long axis; <point>_off_px and <point>_off_mm of each end.
     """
     points = as_arrays(table, about.index.tolist())  # (N, 4, 2)
-    spacing = about[["spacing_row_mm", "spacing_col_mm"]].to_numpy(float)  # (N, 2)
-    known = np.isfinite(spacing).all(axis=1)
+    spacing, known = about[PIXEL_SIZE].to_numpy(float), has_pixel_size(about).to_numpy()  # (N, 2), (N,)
     unit = np.where(known[:, None], spacing, 1.0)  # mm, or pixels where no pixel size is known
     side = about[["height", "width"]].to_numpy(float)  # (N, 2)
     shorter, pixels = side.min(axis=1), line_lengths(points)
     scaled = points * unit[:, None]
     beyond = np.maximum(-0.5 - points, points - (side - 0.5)[:, None]).max(axis=(1, 2))
     published = table.set_index("case")["px_to_mm"].reindex(about.index).to_numpy(float)
+    unknown = Ellipse((np.nan, np.nan), np.nan, np.nan, np.nan)
+    fitted = [ellipses.get(name) or unknown for name in about.index]
+    axes = np.array([[*each.centre, each.major, each.minor, each.angle_deg] for each in fitted]).reshape(-1, 5)
+    off = _to_outline(scaled, axes)  # (N, 4, 2)
+    lengths_mm, off_mm = (np.where(known, values.T, np.nan) for values in (line_lengths(scaled), _norm(off)))
     columns = {
         "case": about.index,
-        "ofd_px": pixels[:, 0],
-        "bpd_px": pixels[:, 1],
-        "ofd_mm": np.where(known, line_lengths(scaled)[:, 0], np.nan),
-        "bpd_mm": np.where(known, line_lengths(scaled)[:, 1], np.nan),
+        **dict(zip(("ofd_px", "bpd_px", "ofd_mm", "bpd_mm"), (*pixels.T, *lengths_mm))),
         **_describe_lines(scaled),
         "shortest_percent": 100 * pixels.min(axis=1) / shorter,
         "outside_percent": 100 * np.maximum(beyond, 0) / shorter,
         "pixel_size_percent": 100 * np.abs(published / np.sqrt(spacing.prod(axis=1)) - 1),
-    }
-    axes = np.array([_axes(ellipses.get(name)) for name in about.index]).reshape(-1, 5)
-    off = _to_outline(scaled, axes)  # (N, 4, 2)
-    off_mm = np.where(known[:, None], np.linalg.norm(off, axis=2), np.nan)
-    off_px = np.linalg.norm(off / unit[:, None], axis=2)
-    columns |= {
         "fit": _fit(scaled, axes),
-        "farthest_percent": 100 * np.linalg.norm(off, axis=2).max(axis=1) / axes[:, 2],
-        **{f"{point}_off_px": off_px[:, place] for place, point in enumerate(POINTS)},
-        **{f"{point}_off_mm": off_mm[:, place] for place, point in enumerate(POINTS)},
+        "farthest_percent": 100 * _norm(off).max(axis=1) / axes[:, 2],
+        **dict(zip((f"{point}_off_px" for point in POINTS), _norm(off / unit[:, None]).T)),
+        **dict(zip((f"{point}_off_mm" for point in POINTS), off_mm)),
     }
     return pd.DataFrame(columns)
 
 
-def _axes(ellipse: Ellipse | None) -> list[float]:
-    """Centre, full axes and angle; NaN for no ellipse."""
-    return [np.nan] * 5 if ellipse is None else [*ellipse.centre, ellipse.major, ellipse.minor, ellipse.angle_deg]
+def _norm(steps: np.ndarray) -> np.ndarray:
+    """Lengths of steps (..., 2)."""
+    return np.linalg.norm(steps, axis=-1)
 
 
 def _describe_lines(points: np.ndarray) -> dict[str, np.ndarray]:
     """How the two lines of each head lie to each other; NaN for one without length."""
     ofd, bpd = points[:, 1] - points[:, 0], points[:, 3] - points[:, 2]
     lengths = line_lengths(points)
-    apart = np.linalg.norm(points[:, :2].mean(axis=1) - points[:, 2:].mean(axis=1), axis=1)
+    between = _norm(points[:, :2].mean(axis=1) - points[:, 2:].mean(axis=1))  # the middles
     with np.errstate(divide="ignore", invalid="ignore"):
         cosine = np.abs((ofd * bpd).sum(axis=1)) / lengths.prod(axis=1)
         return {
             "bpd_over_ofd": lengths[:, 1] / lengths[:, 0],
             "angle_deg": np.degrees(np.arccos(np.minimum(cosine, 1))),
-            "middle_percent": 100 * apart / lengths.max(axis=1),
+            "middle_percent": 100 * between / lengths.max(axis=1),
         }
 
 
@@ -146,19 +134,18 @@ def _directions(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _fit(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Which axes of the reference ellipse the two lines are, in length and direction: (N,) of text."""
-    major, minor = axes[:, 2], axes[:, 3]
-    along, across = _directions(axes)
-    lengths = line_lengths(points)  # (N, 2)
+    steps, lengths = points[:, 1::2] - points[:, ::2], line_lengths(points)  # (N, 2, 2), (N, 2): OFD, BPD
+    directions, sizes = np.stack(_directions(axes), axis=1), axes[:, 2:4]  # (N, 2, 2), (N, 2): long, short axis
+    nearly_round = sizes[:, 1:] > NEARLY_ROUND * sizes[:, :1]
 
-    def follows(line: int, direction: np.ndarray, length: np.ndarray) -> np.ndarray:
-        step = points[:, 2 * line + 1] - points[:, 2 * line]
-        cosine = np.abs((step * direction).sum(axis=1)) / np.maximum(lengths[:, line], 1e-9)
-        straight = cosine >= np.cos(np.deg2rad(FIT_TURN_DEG))
-        return (np.abs(lengths[:, line] / length - 1) <= FIT_LENGTH) & (straight | (minor > NEARLY_ROUND * major))
+    def follow(order: slice) -> np.ndarray:
+        """Whether both lines follow the axes in an order."""
+        cosine = np.abs((steps * directions[:, order]).sum(axis=2)) / np.maximum(lengths, 1e-9)
+        straight = (cosine >= np.cos(np.deg2rad(FIT_TURN_DEG))) | nearly_round
+        return (straight & (np.abs(lengths / sizes[:, order] - 1) <= FIT_LENGTH)).all(axis=1)
 
-    named = follows(0, along, major) & follows(1, across, minor)
-    exchanged = follows(1, along, major) & follows(0, across, minor)
-    return np.select([np.isnan(major), named, exchanged], ["", *FITS[:2]], FITS[2])
+    fits = [np.isnan(axes[:, 2]), follow(slice(None)), follow(slice(None, None, -1))]
+    return np.select(fits, ["", *FITS[:2]], FITS[2])
 
 
 def _to_outline(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
@@ -192,14 +179,13 @@ def judge(figures: pd.DataFrame) -> list[Finding]:
     for check, column, side, limit, wording in LIMITS:
         values = figures[column]
         faulty = values > limit if side == "at most" else values < limit
-        said = [wording.format(value) for value in values]
-        findings += _weigh(figures, check, faulty, said, f"{side} {limit:g}")
+        findings += _weigh(figures, check, faulty, [wording.format(value) for value in values], f"{side} {limit:g}")
     limits = f"lengths within {FIT_LENGTH:.0%}, directions within {FIT_TURN_DEG:g}°"
-    for check, value, text, expected in (
+    for check, fit, found, expected in (
         (SWAPPED, FITS[1], "each line lies along the other's axis", "OFD along the long axis"),
         (ALONG_NO_AXIS, FITS[2], "they fit the ellipse under neither name", f"its axes: {limits}"),
     ):
-        findings += _weigh(figures, check, figures["fit"] == value, [text] * len(figures), expected)
+        findings += _weigh(figures, check, figures["fit"] == fit, [found] * len(figures), expected)
     far = figures[figures["outside_percent"] > FAR_OUTSIDE_PERCENT]
     expected = f"at most {FAR_OUTSIDE_PERCENT:g} % of the shorter side"
     return findings + [
@@ -208,46 +194,40 @@ def judge(figures: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def _weigh(figures: pd.DataFrame, check: Check, faulty: pd.Series, said: list[str], expected: str) -> list[Finding]:
+def _weigh(figures: pd.DataFrame, check: Check, faulty: pd.Series, texts: list[str], expected: str) -> list[Finding]:
     """One finding that stops the study if many cases are faulty, else a warning for each."""
     if faulty.mean() > MANY:
-        found = f"{_share(figures['case'][faulty].tolist(), len(figures))}; {_overall(figures, check)}"
+        found = f"{_share(figures['case'], faulty)}; {_overall(figures, check)}"
         return [Finding("stop", check, "landmarks", found, expected)]
-    return [
-        Finding("warn", check, case, text, expected)
-        for case, text, is_so in zip(figures["case"], said, faulty)
-        if is_so
-    ]
+    rows = zip(figures["case"], texts, faulty)
+    return [Finding("warn", check, case, text, expected) for case, text, is_faulty in rows if is_faulty]
 
 
 def _overall(figures: pd.DataFrame, check: Check) -> str:
     """What a check says of all cases together."""
-    about = {row.fact: row.value for row in summary(figures).itertuples()}
-    fits = {fit: about.get(f"lines fit the ellipse: {fit}", 0) for fit in FITS}
-    said = [
-        f"median of all: {wording.format(figures[column].median())}"
-        for each, column, *_, wording in LIMITS
-        if each == check
-    ]
+    facts = dict(summary(figures).itertuples(index=False))
+    fits = {fit: facts.get(f"lines fit the ellipse: {fit}", 0) for fit in FITS}
+    texts = [f"median of all: {text.format(figures[column].median())}" for c, column, *_, text in LIMITS if c == check]
     if check == BPD_LONGER and fits["exchanged"]:
-        said.append(f"once exchanged, the lines of {fits['exchanged']:.0f} cases fit the reference ellipse")
+        texts.append(f"once exchanged, the lines of {fits['exchanged']:.0f} cases fit the reference ellipse")
     if check == END_OFF_OUTLINE:
-        said.append(
-            f"of all ends {about['ends more than 10 px off (%)']:.0f} % lie more than 10 px off, "
-            f"half within {about['ends off the outline, median (px)']:.1f} px, "
-            f"90 % within {about['ends off the outline, 90 % within (px)']:.1f} px"
+        texts.append(
+            f"of all ends {facts['ends more than 10 px off (%)']:.0f} % lie more than 10 px off, "
+            f"half within {facts['ends off the outline, median (px)']:.1f} px, "
+            f"90 % within {facts['ends off the outline, 90 % within (px)']:.1f} px"
         )
-    return "; ".join(said) or ", ".join(f"{count:.0f} fit {fit}" for fit, count in fits.items())
+    return "; ".join(texts) or ", ".join(f"{count:.0f} fit {fit}" for fit, count in fits.items())
 
 
-def _share(names: list[str], count: int) -> str:
-    """How many of a number of cases, and the first of them."""
+def _share(cases: pd.Series, among: pd.Series) -> str:
+    """How many of some cases are among them, and the first of these."""
+    names = cases[among].tolist()
     more = ", …" if len(names) > 5 else ""
-    return f"{len(names)} of {count} cases ({len(names) / count:.0%}): {', '.join(names[:5])}{more}"
+    return f"{len(names)} of {len(cases)} cases ({len(names) / len(cases):.0%}): {', '.join(names[:5])}{more}"
 
 
 def summary(figures: pd.DataFrame) -> pd.DataFrame:
-    """The audit in one row a fact: fact, value; facts without a value are left out."""
+    """The audit in one row per fact: fact, value."""
     px, mm = (figures[[f"{point}_off_{unit}" for point in POINTS]].to_numpy().ravel() for unit in ("px", "mm"))
     px, mm = px[np.isfinite(px)], mm[np.isfinite(mm)]
     facts: dict[str, float] = {
@@ -264,5 +244,10 @@ def summary(figures: pd.DataFrame) -> pd.DataFrame:
         if off.size:
             facts[f"ends off the outline, median ({unit})"] = np.median(off)
             facts[f"ends off the outline, 90 % within ({unit})"] = np.quantile(off, 0.9)
+    return fact_table(facts)
+
+
+def fact_table(facts: dict[str, float]) -> pd.DataFrame:
+    """Facts with a value, in one row each: fact, value."""
     rows = pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
     return rows[rows["value"].notna()].reset_index(drop=True)

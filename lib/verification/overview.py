@@ -12,22 +12,24 @@ LISTED_COLOURS = 40  # of the audit; a lossy mask has hundreds
 
 
 def audit_summary(audited: pd.DataFrame) -> pd.DataFrame:
-    """The audit of landmarks in one row a fact (fact, value); empty where none are learnt."""
+    """The audit of landmarks in one row per fact (fact, value); empty where none are learnt."""
     return landmark_audit.summary(audited) if len(audited) else pd.DataFrame(columns=["fact", "value"])
 
 
 def of_folds(table: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     """How many cases, subjects and fold groups each fold holds."""
-    counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique"))
-    counts["fold_groups"] = folds.groupby("fold")["fold_group"].nunique()
-    counts["with_pixel_size"] = (
-        table.set_index("case")["spacing_row_mm"].notna().groupby(folds.set_index("case")["fold"]).sum()
+    sized = folds.assign(sized=folds["case"].map(cases.has_pixel_size(table.set_index("case"))))
+    counts = sized.groupby("fold").agg(
+        cases=("case", "size"),
+        subjects=("subject", "nunique"),
+        fold_groups=("fold_group", "nunique"),
+        with_pixel_size=("sized", "sum"),
     )
     return counts.reset_index()
 
 
-def facts(table: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
-    """The data set in one row a fact: fact, value."""
+def facts(table: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
+    """The data set in one row per fact: fact, value; facts without a value are left out."""
     spacing = table["spacing_row_mm"]
     facts = {
         "cases": len(table),
@@ -36,22 +38,21 @@ def facts(table: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
         "most cases of one subject": int(table["subject"].value_counts().max()),
         "slices": int(table["slices"].sum()) if (table["slices"] > 1).any() else np.nan,
         "image sizes": table.groupby(["height", "width"]).ngroups,
-        "with pixel size": int(spacing.notna().sum()),
+        "with pixel size": int(cases.has_pixel_size(table).sum()),
         "least pixel size (mm)": spacing.min(),
         "largest pixel size (mm)": spacing.max(),
         "with published HC": int(table["hc_mm"].notna().sum()),
         "least HC (mm)": table["hc_mm"].min(),
         "largest HC (mm)": table["hc_mm"].max(),
-        "with an empty mask": int((seen["area_fraction"] == 0).sum()),
-        "cut by the frame": int((seen["border_gap"] == 0).sum()),
+        "with an empty mask": int((looks["area_fraction"] == 0).sum()),
+        "cut by the frame": int((looks["border_gap"] == 0).sum()),
     }
-    rows = pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
-    return rows[rows["value"].notna()].reset_index(drop=True)
+    return landmark_audit.fact_table(facts)
 
 
-def by_group(table: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
-    """Cases, references and how they lie, a row for each published split and group: what differs between them."""
-    joined = table[["case", "split"]].assign(group=cases.group_of(table["stratum"])).merge(seen, on="case")
+def by_group(table: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
+    """Cases, references and how they lie, one row per published split and group: what differs between them."""
+    joined = table[["case", "split"]].assign(group=cases.group_of(table["stratum"])).merge(looks, on="case")
     grouped = joined.assign(
         empty=joined["area_fraction"] == 0,
         cut=joined["border_gap"] == 0,
@@ -69,13 +70,13 @@ def by_group(table: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
     return counts.drop(columns="split") if (counts["split"] == "").all() else counts
 
 
-def colour_table(seen: dict[str, case_checks.Look]) -> pd.DataFrame:
+def colour_table(looks: dict[str, case_checks.Look]) -> pd.DataFrame:
     """The audit of all masks: colour, pixels, cases; the most frequent first, the rest in one row."""
     pixels: Counter[tuple[int, ...]] = Counter()
     holders: Counter[tuple[int, ...]] = Counter()
-    for each in seen.values():
-        pixels.update(each.colours)
-        holders.update(each.colours.keys())
+    for look in looks.values():
+        pixels.update(look.colours)
+        holders.update(look.colours.keys())
     ordered = sorted(pixels, key=lambda colour: (-pixels[colour], colour))
     rows = [(" ".join(map(str, colour)), pixels[colour], holders[colour]) for colour in ordered[:LISTED_COLOURS]]
     rest = ordered[LISTED_COLOURS:]

@@ -16,38 +16,27 @@ from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.study import parallel
-from lib.verification import case_checks, landmark_audit, overview, rehosted
+from lib.verification import landmark_audit, overview, rehosted
+from lib.verification.case_checks import Look, look
 
 EXCLUDED = Check("excluded")
-DUPLICATE_ACROSS_SUBJECTS = Check(
-    "duplicate across subjects", "nothing: both are kept in one fold; exclude one if a picture should count once"
-)
+COUNT_ONCE = "nothing: both are kept in one fold; exclude one if a picture should count once"
+DUPLICATE_ACROSS_SUBJECTS = Check("duplicate across subjects", COUNT_ONCE)
 DUPLICATE_WITHIN_SUBJECT = Check("duplicate within a subject")
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What 01_data_verification found.
+    """What 01_data_verification found."""
 
-    Attributes:
-        cases: the manifest, without cases that are excluded or cannot be used.
-        looks: one row a case: area, contrast, distance to the frame, HC recomputed.
-        colours: one row a colour (or grey value) of the masks: how many pixels and cases have it.
-        twins: cases that show an image of another data set at hand.
-        identity: a row for each data set that they come from.
-        points: native landmarks of each case (case, POINT_COLUMNS); no row where none are learnt.
-        audit: what the landmarks' audit measured, a row a case.
-        findings: what a reader should know, the grave ones first.
-    """
-
-    cases: pd.DataFrame
-    looks: pd.DataFrame
-    colours: pd.DataFrame
-    twins: pd.DataFrame
-    identity: pd.DataFrame
-    points: pd.DataFrame
-    audit: pd.DataFrame
-    findings: pd.DataFrame
+    cases: pd.DataFrame  # the manifest, without cases that are excluded or cannot be used
+    looks: pd.DataFrame  # one row per case: area, contrast, distance to the frame, HC recomputed
+    colours: pd.DataFrame  # one row per colour (or grey value) of the masks: how many pixels and cases have it
+    twins: pd.DataFrame  # cases that show an image of another data set at hand
+    identity: pd.DataFrame  # one row for each data set that they come from
+    points: pd.DataFrame  # native landmarks of each case (case, POINT_COLUMNS); no row where none are learnt
+    audit: pd.DataFrame  # what the landmarks' audit measured, one row per case
+    findings: pd.DataFrame  # what a reader should know, the grave ones first
 
 
 def check_dataset(
@@ -62,65 +51,66 @@ def check_dataset(
     """Opens every case of a data set and reports what is there.
 
     Args:
-        dataset: from the registry.
         name: of the data set; it is not searched for in itself.
-        folder: its raw folder.
         groups: of the data set, that are used.
         exclude: names of cases to leave out; each becomes a note, with what is wrong with it.
         correlation: of thumbnails, from which two images are near-duplicates.
         layout: of the landmarks that are learnt, "none" for none; cases without landmarks are left out.
 
-    Raises:
-        ValueError: the folder is not that data set, an excluded name is not in it, or it has no landmarks to be learnt.
+    ValueError if the folder is not that data set, lacks an excluded name, or has no landmarks to be learnt.
     """
-    found, findings = datasets.find_cases(dataset, folder, groups)
-    refuse_unknown(exclude, found, findings, folder)
-    kept = [case for case in found if case.name not in exclude]
-    looks = parallel.in_parallel(lambda case: case_checks.look(case, dataset), kept)
-    seen = {case.name: look for case, look in zip(kept, looks)}
-    findings += [finding for each in seen.values() for finding in each.findings]
-    usable = [case for case in kept if "height" in seen[case.name].row]
+    listed, findings = datasets.find_cases(dataset, folder, groups)
+    refuse_unknown(exclude, listed, findings, folder)
+    kept = [case for case in listed if case.name not in exclude]
+    looks = dict(zip([case.name for case in kept], parallel.in_parallel(lambda case: look(case, dataset), kept)))
+    findings += [finding for each in looks.values() for finding in each.findings]
+    usable = [case for case in kept if looks[case.name].likeness is not None]
     if not usable:
         raise ValueError(f"{folder}: no case can be used:\n{to_table(findings).head(20).to_string()}")
-    usable, twins, origin, more = search(dataset, name, usable, seen)
+    usable, twins, origin, more = search(dataset, name, usable, looks)
     findings += more
     if len(twins) == len(usable):
         findings = [finding for finding in findings if finding.check != SUBJECTS_UNKNOWN]  # no longer
-    pairs = duplicate_pairs(usable, seen, correlation)
+    pairs = duplicate_pairs(usable, looks, correlation)
     findings += duplicate_findings(usable, pairs)
-    table = complete_table(usable, seen, pairs)
+    table = complete_table(usable, looks, pairs)
     if not dataset.names_subjects:
         unnamed = table["subject"] == table["case"]
         table.loc[unnamed, "subject"] = table.loc[unnamed, "fold_group"]
-    marks, audited, more = audit_landmarks(dataset, name, table, layout)
+    points, audited, more = audit_landmarks(dataset, name, table, layout)
     findings += more
     if layout != "none":
-        table = table[table["case"].isin(marks["case"])].reset_index(drop=True)
-    findings = [as_note(finding) if finding.case in exclude else finding for finding in findings]
-    listed = {finding.case for finding in findings}
-    findings += [Finding("note", EXCLUDED, each, "named in exclude", "") for each in exclude if each not in listed]
-    rows = pd.DataFrame([seen[name].row for name in table["case"]])
-    listed = to_table(findings)
-    return Verification(table, rows, overview.colour_table(seen), twins, origin, marks, audited, listed)
+        table = table[table["case"].isin(points["case"])].reset_index(drop=True)
+    rows = pd.DataFrame([looks[case].row for case in table["case"]])
+    findings = to_table(excluded_as_notes(findings, exclude))
+    return Verification(table, rows, overview.colour_table(looks), twins, origin, points, audited, findings)
 
 
-def refuse_unknown(exclude: Sequence[str], found: list[Case], findings: list[Finding], folder: Path) -> None:
+def refuse_unknown(exclude: Sequence[str], listed: list[Case], findings: list[Finding], folder: Path) -> None:
     """Raises ValueError for an excluded name that is not in the data."""
-    known = {case.name for case in found} | {finding.case for finding in findings}
-    absent = sorted(set(exclude) - known)
+    absent = sorted(set(exclude) - {case.name for case in listed} - {finding.case for finding in findings})
     if absent:
         raise ValueError(f"exclude = {absent}   no such cases in {folder}")
 
 
+def excluded_as_notes(findings: list[Finding], exclude: Sequence[str]) -> list[Finding]:
+    """Findings of which none on an excluded case stops the study, and a note for each such case without one."""
+    notes = []
+    for finding in findings:
+        check = Check(f"{EXCLUDED.name}: {finding.check.name}")
+        notes.append(replace(finding, severity="note", check=check) if finding.case in exclude else finding)
+    listed = {finding.case for finding in findings}
+    return notes + [Finding("note", EXCLUDED, name, "named in exclude", "") for name in exclude if name not in listed]
+
+
 def search(
-    dataset: Dataset, name: str, usable: list[Case], seen: dict[str, case_checks.Look]
+    dataset: Dataset, name: str, usable: list[Case], looks: dict[str, Look]
 ) -> tuple[list[Case], pd.DataFrame, pd.DataFrame, list[Finding]]:
     """Looks for the images in every other data set at hand: cases with what was recovered, twins, origin, findings."""
-    known, findings = (
-        rehosted.known_images(name) if dataset.made is None and not dataset.volumes else (pd.DataFrame(), [])
-    )
-    hashes = [[getattr(seen[case.name].likeness, kind) for case in usable] for kind in ("pixels", "perceptual")]
-    twins = rehosted.find_twins(usable, *hashes, known)
+    known, findings = pd.DataFrame(columns=rehosted.KNOWN_COLUMNS), []
+    if dataset.made is None and not dataset.volumes:
+        known, findings = rehosted.known_images(name)
+    twins = rehosted.find_twins(usable, [looks[case.name].likeness for case in usable], known)
     origin = rehosted.describe(usable, twins, known, dataset.read_mask)
     recovered = usable if dataset.names_subjects else rehosted.recover(usable, twins, known)
     return recovered, twins, origin, findings + rehosted.findings(origin, twins)
@@ -129,72 +119,54 @@ def search(
 def audit_landmarks(
     dataset: Dataset, name: str, table: pd.DataFrame, layout: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Finding]]:
-    """Landmarks of the cases that have some, what their audit measured, what it found; nothing where none are learnt.
-
-    Args:
-        dataset: reads the reference outlines.
-        name: of the data set.
-        table: the manifest.
-        layout: of the landmarks, "none" for none.
-
-    Raises:
-        ValueError: the landmarks are missing, of another layout, or of none of the cases.
-    """
+    """Landmarks of the cases that have some, what their audit measured and found; ValueError if no case has any."""
     if layout == "none":
         return pd.DataFrame(columns=["case", *POINT_COLUMNS]), pd.DataFrame(), []
-    marks, findings = landmark_tables.read(datasets.landmarks_folder(name), layout)
+    points, findings = landmark_tables.read(datasets.landmarks_folder(name), layout)
 
     def outline(row: dict) -> ellipse.Ellipse:
         region = dataset.read_mask(cases.split_paths(row["mask"])) > 0
         return ellipse.reference_ellipse(region, cases.spacing_mm(row))
 
     ellipses = dict(zip(table["case"], parallel.in_parallel(outline, table.to_dict("records"))))
-    audited, found = landmark_audit.audit(marks, table, ellipses)
+    audited, more = landmark_audit.audit(points, table, ellipses)
+    findings += more
     if audited.empty:
-        raise ValueError(f"{name}: no case has landmarks:\n{to_table(findings + found).to_string()}")
-    kept = marks.set_index("case").loc[audited["case"], POINT_COLUMNS].reset_index()
-    return kept, audited, findings + found
+        raise ValueError(f"{name}: no case has landmarks:\n{to_table(findings).to_string()}")
+    return points.set_index("case").loc[audited["case"], POINT_COLUMNS].reset_index(), audited, findings
 
 
-def as_note(finding: Finding) -> Finding:
-    """A finding on an excluded case stops nothing."""
-    return replace(finding, severity="note", check=Check(f"{EXCLUDED.name}: {finding.check.name}"))
-
-
-def duplicate_pairs(
-    usable: list[Case], seen: dict[str, case_checks.Look], correlation: float
-) -> list[tuple[int, int, str]]:
+def duplicate_pairs(usable: list[Case], looks: dict[str, Look], correlation: float) -> list[tuple[int, int, str]]:
     """Pairs of cases (i < j) that show the same picture, exactly or nearly, with how much."""
-    small = np.stack([seen[case.name].likeness.thumbnail for case in usable])
-    alike = np.triu(small @ small.T, k=1)
-    pixels = np.array([seen[case.name].likeness.pixels for case in usable])
-    same = np.triu(pixels[:, None] == pixels[None], k=1)  # an even grey correlates with nothing, not even itself
+    thumbnails = np.stack([looks[case.name].likeness.thumbnail for case in usable])
+    correlations = np.triu(thumbnails @ thumbnails.T, k=1)
+    pixels = np.array([looks[case.name].likeness.pixels for case in usable])
+    equal = np.triu(pixels[:, None] == pixels[None], k=1)  # an even grey correlates with nothing, not even itself
     return [
-        (int(i), int(j), "equal pixels" if same[i, j] else f"correlation {alike[i, j]:.3f}")
-        for i, j in np.argwhere(same | (alike >= correlation))
+        (int(i), int(j), "equal pixels" if equal[i, j] else f"correlation {correlations[i, j]:.3f}")
+        for i, j in np.argwhere(equal | (correlations >= correlation))
     ]
 
 
 def duplicate_findings(usable: list[Case], pairs: list[tuple[int, int, str]]) -> list[Finding]:
     """A pair across subjects is a warning and joins them; within one subject it is a note."""
-    found = []
+    findings = []
     for i, j, how in pairs:
-        one, other = usable[i], usable[j]
-        across = one.subject != other.subject
-        check = DUPLICATE_ACROSS_SUBJECTS if across else DUPLICATE_WITHIN_SUBJECT
-        expected = "one subject; joined in one fold" if across else "different frames"
-        found.append(Finding("warn" if across else "note", check, one.name, f"{other.name}: {how}", expected))
-    return found
+        name, found = usable[i].name, f"{usable[j].name}: {how}"
+        if usable[i].subject == usable[j].subject:
+            findings.append(Finding("note", DUPLICATE_WITHIN_SUBJECT, name, found, "different frames"))
+        else:
+            expected = "one subject; joined in one fold"
+            findings.append(Finding("warn", DUPLICATE_ACROSS_SUBJECTS, name, found, expected))
+    return findings
 
 
-def complete_table(
-    usable: list[Case], seen: dict[str, case_checks.Look], pairs: list[tuple[int, int, str]]
-) -> pd.DataFrame:
+def complete_table(usable: list[Case], looks: dict[str, Look], pairs: list[tuple[int, int, str]]) -> pd.DataFrame:
     """The manifest with sizes, hashes and fold groups (subjects joined by duplicates)."""
     table = cases.cases_table(usable)
     joined = [(usable[i].subject, usable[j].subject) for i, j, _ in pairs]
     group_of = splits.join_groups({case.subject for case in usable}, joined)
     table["fold_group"] = table["subject"].map(group_of)
     for column in ("slices", "height", "width", "sha256"):
-        table[column] = [seen[case.name].row[column] for case in usable]
+        table[column] = [looks[case.name].row[column] for case in usable]
     return table

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.data import arrays
+from lib.data import arrays, earlier
 from lib.imaging import geometry
 from lib.study import files
 from tests import builders, builders_tasks
@@ -86,5 +86,5 @@ def test_arrays_on_disk_are_mapped_and_cannot_be_written(processed):
 
 def test_a_study_s_arrays_are_found_by_the_fingerprint_it_names(processed):
     builders_tasks.write_arrays(processed / "abc", builders.discs(2))
-    files.write_json(processed / "02" / "dataset.json", {"fingerprint": "abc"})
-    assert arrays.read_arrays(processed / "02").names == ["disc0", "disc1"]
+    files.write_json(processed / "02_preprocessing" / "dataset.json", {"fingerprint": "abc"})
+    assert earlier.read_arrays(lambda step: processed / step).names == ["disc0", "disc1"]

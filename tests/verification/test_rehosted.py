@@ -16,7 +16,8 @@ from lib.data import cases
 from lib.data.splits import assign_folds, check_disjoint
 from lib.imaging import image_files
 from lib.study import files, provenance
-from lib.verification import rehosted
+from lib.verification import image_hash, rehosted
+from lib.verification.image_hash import Likeness
 from lib.verification.verify import check_dataset
 from tests import builders
 from tests.builders import Head, save_png
@@ -185,8 +186,7 @@ def test_what_a_case_knows_of_itself_is_kept(home):
     image = home.folder("hc18") / "training_set" / "001_HC.png"
     case = cases.Case("mine", "me", image, (image,), (0.5, 0.5), reference_mm={"hc": 99.0})
     known, _ = rehosted.known_images("own_data")
-    looks = [known.loc[known["case"] == "001_HC", kind].item() for kind in ("pixel_hash", "perceptual")]
-    twins = rehosted.find_twins([case], [looks[0]], [int(looks[1], 16)], known)
+    twins = rehosted.find_twins([case], [image_hash.describe(image_files.read_grey(image))], known)
     (found,) = rehosted.recover([case], twins, known)
     assert (found.subject, found.spacing_mm, found.reference_mm) == ("hc18-001", (0.5, 0.5), {"hc": 99.0})
 
@@ -227,8 +227,8 @@ def test_a_hash_one_bit_too_far_is_no_twin():
     }
     near, far = (int("1" * bits, 2) for bits in (rehosted.FARTHEST, rehosted.FARTHEST + 1))
     known = pd.DataFrame([row | {"perceptual": f"{0:016x}"}])
-    assert len(rehosted.find_twins([case], ["1"], [near], known)) == 1
-    assert len(rehosted.find_twins([case], ["1"], [far], known)) == 0
+    assert len(rehosted.find_twins([case], [Likeness("1", near, None)], known)) == 1
+    assert len(rehosted.find_twins([case], [Likeness("1", far, None)], known)) == 0
 
 
 def test_of_several_near_images_the_nearest_is_the_twin():
@@ -236,7 +236,7 @@ def test_of_several_near_images_the_nearest_is_the_twin():
     row = dict.fromkeys(rehosted.KNOWN_COLUMNS, "") | {"dataset": "hc18", "subject": "s", "pixel_hash": "0"}
     bits = {"far": 0b1111, "near": 0b0001, "middle": 0b0011}
     known = pd.DataFrame([row | {"case": name, "perceptual": f"{value:016x}"} for name, value in bits.items()])
-    found = rehosted.find_twins([case], ["1"], [0], known)
+    found = rehosted.find_twins([case], [Likeness("1", 0, None)], known)
     assert found[["twin", "differing_bits"]].values.tolist() == [["near", 1]]
 
 
@@ -327,7 +327,7 @@ def test_an_image_that_cannot_be_read_is_left_out_of_the_known_ones(home):
 def test_hashes_are_computed_once(home, monkeypatch):
     first, _ = rehosted.known_images("ultrasound_fetus")
     assert len(home.hashes()) == 1
-    monkeypatch.setattr(rehosted, "_hash_row", lambda *_: pytest.fail("an image was hashed again"))
+    monkeypatch.setattr(rehosted, "_likeness", lambda *_: pytest.fail("an image was hashed again"))
     again, _ = rehosted.known_images("busi")
     pd.testing.assert_frame_equal(again, first, check_exact=True, check_dtype=False)
 
