@@ -54,8 +54,8 @@ def audit(
     Args:
         table: from `landmark_tables.read`.
         manifest: columns case, height, width, spacing_row_mm, spacing_col_mm (NaN where not known).
-        ellipses: of the reference masks by case, from `ellipse.reference_ellipse`; a case without one is judged
-            by the rest.
+        ellipses: of the reference masks by case, from `ellipse.fit_head`; a case without one is judged by
+            the rest.
 
     Returns:
         One row for each case of the manifest that has landmarks, in the manifest's order (others are left out by
