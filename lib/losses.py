@@ -1,4 +1,7 @@
-"""Losses on logits (two classes share one logit, more have one each), and that of heatmaps."""
+"""Losses on logits (two classes share one logit, more have one each), and that of heatmaps.
+
+Logits are (N, 1 or C, H, W), references (N, H, W) int64 class indices, class weights one per class.
+"""
 
 from dataclasses import dataclass
 
@@ -6,6 +9,7 @@ import torch
 from torch.nn import functional
 
 EPSILON = 1.0  # keeps the soft Dice of an absent class defined: 1 where nothing is predicted either
+BLANK_LOSS = 1.0  # heatmap loss of a blank output: only what scores less has learnt something
 
 
 def probabilities(logits: torch.Tensor) -> torch.Tensor:
@@ -18,35 +22,19 @@ def probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What a loss is made of; a part of weight 0 is not computed.
+    """What a loss is made of; a part of weight 0 is not computed."""
 
-    Attributes:
-        cross_entropy, focal, dice: weights of the parts.
-        class_weights: of cross-entropy and focal loss, one a class.
-        dice_class_weights: of soft Dice, one a class.
-        label_smoothing: of cross-entropy, 0 for none.
-        focal_gamma: exponent of focal loss.
-    """
-
-    cross_entropy: float
+    cross_entropy: float  # weights of the three parts
     focal: float
     dice: float
-    class_weights: list[float]
-    dice_class_weights: list[float]
-    label_smoothing: float
-    focal_gamma: float
+    class_weights: list[float]  # of cross-entropy and focal loss
+    dice_class_weights: list[float]  # of soft Dice
+    label_smoothing: float  # of cross-entropy, 0 for none
+    focal_gamma: float  # exponent of focal loss
 
 
-def surprise(logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """-log of the probability that each pixel's reference class has.
-
-    Args:
-        logits: (N, 1 or C, H, W).
-        reference: (N, H, W) int64 class indices.
-
-    Returns:
-        (N, H, W) float32.
-    """
+def negative_log_likelihood(logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """-log of the probability of each pixel's reference class: (N, H, W) float32."""
     if logits.shape[1] == 1:
         return functional.binary_cross_entropy_with_logits(logits[:, 0].float(), reference.float(), reduction="none")
     return functional.cross_entropy(logits.float(), reference, reduction="none")
@@ -67,24 +55,17 @@ def cross_entropy(
 
     With label smoothing e the target is 1 - e + e / C for the reference class and e / C for the others, as in
     Szegedy et al. 2016; a pixel then still weighs as its reference class.
-
-    Args:
-        logits: (N, 1 or C, H, W).
-        reference: (N, H, W) int64 class indices.
-        class_weights: one a class.
-        label_smoothing: e, from 0.
     """
-    values = surprise(logits, reference)
+    values = negative_log_likelihood(logits, reference)
     if label_smoothing > 0:
-        values = (1 - label_smoothing) * values + label_smoothing * mean_surprise(logits)
+        values = (1 - label_smoothing) * values + label_smoothing * _mean_over_classes(logits)
     return weighted_mean(values, reference, class_weights)
 
 
-def mean_surprise(logits: torch.Tensor) -> torch.Tensor:
+def _mean_over_classes(logits: torch.Tensor) -> torch.Tensor:
     """-log probability, averaged over all classes: (N, 1 or C, H, W) -> (N, H, W) float32."""
     if logits.shape[1] == 1:
-        both = functional.softplus(logits[:, 0].float()), functional.softplus(-logits[:, 0].float())
-        return (both[0] + both[1]) / 2
+        return (functional.softplus(logits[:, 0].float()) + functional.softplus(-logits[:, 0].float())) / 2
     return -torch.log_softmax(logits.float(), dim=1).mean(dim=1)
 
 
@@ -95,28 +76,23 @@ def focal(logits: torch.Tensor, reference: torch.Tensor, class_weights: list[flo
 
     Source: Lin et al. 2017.
     """
-    values = surprise(logits, reference)
+    values = negative_log_likelihood(logits, reference)
     unsure = (-torch.expm1(-values)).clamp_min(1e-12)  # 1 - p; the slope of 0^gamma is infinite for gamma below 1
     return weighted_mean(unsure**gamma * values, reference, class_weights)
 
 
 def soft_dice(logits: torch.Tensor, reference: torch.Tensor, class_weights: list[float]) -> torch.Tensor:
-    """1 - soft Dice, for each sample and class, then averaged with class weights.
-
-    Args:
-        logits: (N, 1 or C, H, W).
-        reference: (N, H, W) int64 class indices.
-        class_weights: one a class, background included; a class of weight 0 does not count.
+    """1 - soft Dice, for each sample and class, then averaged with class weights; weight 0 leaves a class out.
 
     Source: Milletari, Navab, Ahmadi 2016 (V-Net), here with plain sums in the denominator.
     """
-    predicted = probabilities(logits)
+    probability = probabilities(logits)
     total = logits.new_zeros((), dtype=torch.float32)
     for index, weight in enumerate(class_weights):
         if weight > 0:
-            shown, there = predicted[:, index], (reference == index).float()
-            both = (shown * there).sum(dim=(1, 2))  # (N,)
-            dice = (2 * both + EPSILON) / (shown.sum(dim=(1, 2)) + there.sum(dim=(1, 2)) + EPSILON)
+            predicted, target = probability[:, index], (reference == index).float()
+            both = (predicted * target).sum(dim=(1, 2))  # (N,)
+            dice = (2 * both + EPSILON) / (predicted.sum(dim=(1, 2)) + target.sum(dim=(1, 2)) + EPSILON)
             total = total + weight * (1 - dice).mean()
     return total / sum(class_weights)
 
@@ -134,18 +110,12 @@ def combined(logits: torch.Tensor, reference: torch.Tensor, mixture: Mixture) ->
     return total
 
 
-BLANK_LOSS = 1.0  # of a network that shows nothing: only what scores less has learnt something
-
-
 def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Squared error of the heatmaps over that of a blank output, mean over images, float32.
+    """Squared error of heatmaps (N, C, h, w) over that of a blank output, mean over images, float32.
 
-    Nearly all of a heatmap is 0, so the plain mean of squares is tiny for a network that shows nothing, and a small
-    number looks like success. Here nothing scores BLANK_LOSS, and perfect maps 0.
-
-    Args:
-        predicted: (N, C, h, w) of any float type.
-        target: (N, C, h, w); one without any height counts as if its squares summed to 1.
+    Nearly all of a heatmap is 0, so the plain mean of squares is tiny for a blank output, and a small number looks
+    like success. Here a blank output scores BLANK_LOSS, and perfect maps 0. A target without any height counts as if
+    its squares summed to 1.
     """
     target = target.float()
     missed = ((predicted.float() - target) ** 2).sum(dim=(1, 2, 3))  # (N,)

@@ -31,17 +31,11 @@ class Overlap:
 
 
 def confusion(reference: np.ndarray, predicted: np.ndarray, class_count: int) -> np.ndarray:
-    """Pixels by reference class (rows) and predicted class (columns).
+    """Pixels by reference class (rows) and predicted class (columns): (class_count, class_count) int64.
 
     Args:
-        reference, predicted: uint8 class indices of one shape, each below class_count.
-        class_count: number of classes, background included.
-
-    Returns:
-        (class_count, class_count) int64.
-
-    Raises:
-        ValueError: shapes differ, or a class index is not below class_count.
+        reference, predicted: uint8 class indices of one shape, each below class_count, else a ValueError.
+        class_count: background included.
     """
     if reference.shape != predicted.shape:
         raise ValueError(f"reference of shape {reference.shape}, predicted of {predicted.shape}; expected the same")
@@ -61,6 +55,5 @@ def overlap_of(counts: np.ndarray, class_index: int) -> Overlap:
 
 
 def overlap(reference: np.ndarray, predicted: np.ndarray, class_index: int) -> Overlap:
-    """One class's overlap in a pair of masks of one shape."""
-    counts = confusion(reference == class_index, predicted == class_index, 2)
-    return overlap_of(counts, 1)
+    """One class's overlap in a pair of masks of one shape; ValueError if their shapes differ."""
+    return overlap_of(confusion(reference == class_index, predicted == class_index, 2), 1)

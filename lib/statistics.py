@@ -16,7 +16,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    count: int
+    count: int  # of values
 
 
 def bootstrap(values: np.ndarray, subjects: np.ndarray) -> Estimate:
@@ -26,13 +26,7 @@ def bootstrap(values: np.ndarray, subjects: np.ndarray) -> Estimate:
 
     Args:
         values: (N,) finite or NaN; NaN is left out.
-        subjects: (N,) whose value each is.
-
-    Returns:
-        The estimate, with the number of values behind it.
-
-    Raises:
-        ValueError: a value is of no subject.
+        subjects: (N,) whose value each is; ValueError if one is missing.
 
     Source: Efron 1979, with subjects as the units. `scipy.stats.bootstrap` of paired sums and sizes draws the same
     subjects from the same seed; its ends agree to 1e-12, but only a quarter of them in the last digit, which CSVs hold.
@@ -42,10 +36,8 @@ def bootstrap(values: np.ndarray, subjects: np.ndarray) -> Estimate:
     if len(nobody):
         raise ValueError(f"{len(nobody)} of {len(table)} values are of no subject, first value {nobody[0] + 1}")
     kept = table.dropna(subset=["value"])
-    if kept.empty:
-        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    mean = float(kept["value"].mean())  # NaN of none
     groups = kept.groupby("subject")["value"].agg(["sum", "size"]).to_numpy()
-    mean = float(kept["value"].mean())
     if len(groups) < 2:
         return Estimate(mean, float("nan"), float("nan"), len(kept))
     picks = np.random.default_rng(SEED).integers(len(groups), size=(RESAMPLES, len(groups)))
@@ -57,10 +49,7 @@ def bootstrap(values: np.ndarray, subjects: np.ndarray) -> Estimate:
 def limits_of_agreement(differences: np.ndarray) -> tuple[float, float, float]:
     """Bias and 95 % limits of agreement, (bias, lower, upper): mean -+ 1.96 SD.
 
-    Raises:
-        ValueError: fewer than two finite differences.
-
-    Source: Bland and Altman 1986.
+    NaN is left out; ValueError if fewer than two differences remain. Source: Bland and Altman 1986.
     """
     finite = np.asarray(differences, float)[np.isfinite(differences)]
     if len(finite) < 2:

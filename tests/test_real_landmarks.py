@@ -21,7 +21,7 @@ def at_hand():
     found, _ = hc18.find_cases(IMAGES, [])
     masks = parallel.in_parallel(lambda case: hc18.read_mask(case.mask) > 0, found)
     sized = zip(masks, (case.spacing_mm for case in found))
-    fitted = parallel.in_parallel(lambda pair: ellipse.reference_ellipse(*pair), sized)
+    fitted = parallel.in_parallel(lambda pair: ellipse.fit_head(*pair), sized)
     rows = [(case.name, *mask.shape, *case.spacing_mm) for case, mask in zip(found, masks)]
     manifest = pd.DataFrame(rows, columns=["case", "height", "width", "spacing_row_mm", "spacing_col_mm"])
     return manifest, {case.name: each for case, each in zip(found, fitted)}

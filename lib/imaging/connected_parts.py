@@ -1,4 +1,4 @@
-"""Connected parts of masks, their holes, and the frame around what is shown."""
+"""Connected parts of masks, their holes, and the frame around the foreground."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ def largest_component(region: np.ndarray) -> np.ndarray:
     if region.ndim == 3:
         labels, count = ndimage.label(region, structure=np.ones((3, 3, 3), bool))
         return labels == 1 + np.bincount(labels.ravel())[1:].argmax() if count else np.zeros(region.shape, bool)
-    count, parts, statistics, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=8)
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=8)
     if count <= 2:
         return region.astype(bool)
-    return parts == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    return labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
 
 
 def fill_holes(region: np.ndarray) -> np.ndarray:
@@ -31,9 +31,8 @@ def fill_holes(region: np.ndarray) -> np.ndarray:
 
 def solid_component(region: np.ndarray) -> np.ndarray:
     """The largest part of a (H, W) bool region with its holes filled."""
-    outlines, _ = cv2.findContours(
-        np.ascontiguousarray(region).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
+    binary = np.ascontiguousarray(region).view(np.uint8)
+    outlines, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if len(outlines) != 1:
         return fill_holes(largest_component(region))
     solid = np.zeros(region.shape, np.uint8)  # one part: its outline filled is the same, in a third of the time
@@ -42,20 +41,13 @@ def solid_component(region: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Parts:
-    """Connected parts of one class, by its N pixels.
+    """Connected parts of one class, by its N pixels."""
 
-    Attributes:
-        index: of the class.
-        rows, cols: (N,) where its pixels lie.
-        labels: (N,) which part each belongs to, from 0.
-        areas: (parts,) in pixels.
-    """
-
-    index: int
-    rows: np.ndarray
-    cols: np.ndarray
-    labels: np.ndarray
-    areas: np.ndarray
+    index: int  # of the class
+    rows: np.ndarray  # (N,)
+    cols: np.ndarray  # (N,)
+    labels: np.ndarray  # (N,) which part each pixel belongs to, from 0
+    areas: np.ndarray  # (parts,) in pixels
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean of (N,) values over each part: (parts,)."""
@@ -63,25 +55,26 @@ class Parts:
 
 
 def parts_of(mask: np.ndarray, index: int) -> Parts | None:
-    """Connected parts of a class in a (H, W) mask; None where it is not shown."""
-    own = (mask == index).view(np.uint8)
-    window = foreground_frame(own)
-    if window is None:
+    """Connected parts of a class in a (H, W) mask; None where it is absent."""
+    region = mask == index
+    frame = foreground_frame(region)
+    if frame is None:
         return None
-    inner = np.ascontiguousarray(own[window])
+    inner = np.ascontiguousarray(region[frame]).view(np.uint8)
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(inner, connectivity=8)
     rows, cols = np.nonzero(inner)
-    places = rows + window[0].start, cols + window[1].start
+    places = rows + frame[0].start, cols + frame[1].start
     return Parts(index, *places, labels[rows, cols] - 1, statistics[1:, cv2.CC_STAT_AREA])
 
 
 def foreground_frame(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """Rows and columns (and before them slices) that hold everything but background; None for an empty mask."""
-    left, top, width, height = cv2.boundingRect(mask if mask.ndim == 2 else mask.max(axis=0))
+    """Rows and columns (before them slices) with all foreground of a bool or uint8 mask; None for an empty one."""
+    flat = mask if mask.ndim == 2 else mask.max(axis=0)
+    left, top, width, height = cv2.boundingRect(flat.view(np.uint8))
     if width == 0:
         return None
     rows_and_cols = slice(top, top + height), slice(left, left + width)
     if mask.ndim == 2:
         return rows_and_cols
-    shown = np.flatnonzero(mask.any(axis=(1, 2)))
-    return slice(shown[0], shown[-1] + 1), *rows_and_cols
+    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    return slice(slices[0], slices[-1] + 1), *rows_and_cols

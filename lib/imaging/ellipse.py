@@ -5,39 +5,24 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lib.imaging import connected_parts
+from lib.imaging import connected_parts, shapes
 from lib.imaging.head_points import axis_ends
 
 
 @dataclass(frozen=True)
 class Ellipse:
-    """An ellipse by full axes.
+    """An ellipse by full axes, in any one unit."""
 
-    Attributes:
-        centre: (row, col).
-        major: long full axis.
-        minor: short full axis.
-        angle_deg: of the long axis against the column axis, from column towards row, 0 to 180.
-    """
-
-    centre: tuple[float, float]
+    centre: tuple[float, float]  # (row, col)
     major: float
     minor: float
-    angle_deg: float
+    angle_deg: float  # of the long axis against the column axis, from column towards row, 0 to 180
 
 
 def ellipse_perimeter_mm(major_mm: float, minor_mm: float) -> float:
-    """Perimeter of an ellipse (HC) from its full axes.
+    """Perimeter of an ellipse (HC) from its full axes, long (OFD) and short (BPD), all in mm.
 
-    Args:
-        major_mm: long axis (OFD), mm.
-        minor_mm: short axis (BPD), mm; 0 < minor_mm <= major_mm.
-
-    Returns:
-        Perimeter in mm; relative error below 1e-9 up to an axis ratio of 2.
-
-    Raises:
-        ValueError: an axis is not finite and positive, or the short one is the longer.
+    Relative error below 1e-9 up to an axis ratio of 2; ValueError unless 0 < minor_mm <= major_mm < inf.
 
     Source: Ramanujan 1914, second approximation.
     """
@@ -48,19 +33,10 @@ def ellipse_perimeter_mm(major_mm: float, minor_mm: float) -> float:
 
 
 def fit_ellipse(points: np.ndarray) -> Ellipse:
-    """Least-squares ellipse through points.
+    """Least-squares ellipse through (N, 2) points (row, col); ValueError if N < 6 or they lie on no ellipse.
 
     OpenCV's fitEllipseDirect and fitEllipseAMS add random noise to points that lie nearly on an ellipse (axes then move
     by 0.1 % from call to call) or silently fit otherwise; this fit is exact there and repeats to the last digit.
-
-    Args:
-        points: (N, 2) of (row, col), N >= 6, in any one unit.
-
-    Returns:
-        The ellipse in that unit.
-
-    Raises:
-        ValueError: too few points, or they lie on no ellipse.
 
     Source: Fitzgibbon, Pilu, Fisher 1999, in the numerically stable form of Halir and Flusser 1998.
     """
@@ -68,11 +44,12 @@ def fit_ellipse(points: np.ndarray) -> Ellipse:
         raise ValueError(f"{len(points)} points; an ellipse needs at least 6")
     points = np.asarray(points, np.float64)
     middle = points.mean(axis=0)
-    spread = _spread(points - middle) if np.isfinite(points).all() else np.zeros(2)
-    if not spread[1] > 1e-6 * spread[0]:
+    centred = points - middle if np.isfinite(points).all() else np.zeros_like(points)
+    spread = np.sqrt(np.maximum(np.linalg.eigvalsh(centred.T @ centred), 0))  # singular values, the smaller first
+    if not spread[0] > 1e-6 * spread[1]:
         raise ValueError(f"{len(points)} points lie on no ellipse but on a line or a point, or are not finite")
-    scale = spread[0] / np.sqrt(len(points))
-    quadratic, linear = _fit_conic((points - middle) / scale)
+    scale = spread[1] / np.sqrt(len(points))
+    quadratic, linear = _fit_conic(centred / scale)
     centre = np.linalg.solve(-2 * quadratic, linear[:2])
     weights, axes = np.linalg.eigh(quadratic / (centre @ quadratic @ centre - linear[2]))
     if not 0 < weights[0] <= weights[1] < np.inf:
@@ -81,12 +58,6 @@ def fit_ellipse(points: np.ndarray) -> Ellipse:
     angle_deg = np.degrees(np.arctan2(axes[1, 0], axes[0, 0])) % 180
     x, y = centre * scale
     return Ellipse((float(y + middle[0]), float(x + middle[1])), float(major), float(minor), float(angle_deg))
-
-
-def _spread(centred: np.ndarray) -> np.ndarray:
-    """Singular values of (N, 2) points about their mean, the larger first."""
-    values = np.linalg.eigvalsh(centred.T @ centred)[::-1]
-    return np.sqrt(np.maximum(values, 0))
 
 
 def _fit_conic(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,20 +74,17 @@ def _fit_conic(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ellipse_of_moments(region: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float]:
-    """Full axes (long, short) of the ellipse with a region's second moments, in the unit of the spacing.
+    """Full axes (long, short) of the ellipse with a (H, W) bool region's second moments, in the unit of the spacing.
 
     Pixels count as points, as `fill_ellipse` takes them: right for an ellipse that lies whole in the image, and a tenth
     of the work of a fit to the edge. Zeros for an empty region.
     """
-    left, top, width, height = cv2.boundingRect(region.view(np.uint8))
-    if width == 0:
+    frame = connected_parts.foreground_frame(region)
+    if frame is None:
         return 0.0, 0.0
-    inner = np.ascontiguousarray(region[top : top + height, left : left + width])
-    moments = cv2.moments(inner.view(np.uint8), binaryImage=True)
-    down, across, mixed = (moments[name] / moments["m00"] for name in ("mu02", "mu20", "mu11"))
-    down, across, mixed = down * spacing[0] ** 2, across * spacing[1] ** 2, mixed * spacing[0] * spacing[1]
-    middle, half = (down + across) / 2, np.hypot((down - across) / 2, mixed)
-    return float(4 * np.sqrt(middle + half)), float(4 * np.sqrt(max(middle - half, 0)))
+    moments = cv2.moments(np.ascontiguousarray(region[frame]).view(np.uint8), binaryImage=True)
+    larger, smaller = shapes.principal_moments(moments, spacing, own=0)
+    return float(4 * np.sqrt(larger)), float(4 * np.sqrt(max(smaller, 0)))
 
 
 def fill_ellipse(ellipse: Ellipse, shape: tuple[int, int]) -> np.ndarray:
@@ -137,17 +105,11 @@ def fill_ellipse(ellipse: Ellipse, shape: tuple[int, int]) -> np.ndarray:
 
 
 def measure_head(region: np.ndarray, spacing_mm: tuple[float, float]) -> dict[str, float]:
-    """BPD, OFD and HC of a head mask, outer to outer, in mm.
+    """BPD (short axis), OFD (long axis) and HC of a head mask, outer to outer: {"bpd", "ofd", "hc"} in mm.
 
     Args:
-        region: (H, W) bool, the head out to the skull's outer border.
-        spacing_mm: (row, col) pixel size; the axes may differ.
-
-    Returns:
-        {"bpd": short axis, "ofd": long axis, "hc": perimeter} of the fitted ellipse, mm.
-
-    Raises:
-        ValueError: no ellipse can be fitted (empty, or too small), or the spacing is not positive.
+        region: (H, W) bool, the head out to the skull's outer border; ValueError if no ellipse can be fitted.
+        spacing_mm: (row, col) pixel size; the axes may differ; ValueError if not positive.
     """
     ellipse = fit_head(region, spacing_mm)
     return measure_lines(ellipse.major, ellipse.minor)
@@ -161,13 +123,10 @@ def fit_head(region: np.ndarray, spacing_mm: tuple[float, float]) -> Ellipse:
 
 
 def measure_lines(ofd_mm: float, bpd_mm: float) -> dict[str, float]:
-    """BPD, OFD and HC of a head of which the two lines are known; HC is that of the ellipse with these axes.
+    """BPD, OFD and HC of a head of which the two lines are known, from 0: {"bpd", "ofd", "hc"} in mm, NaN of NaN.
 
-    Args:
-        ofd_mm, bpd_mm: from 0; NaN where an end is not known. Whichever is the longer is the ellipse's long axis.
-
-    Returns:
-        {"bpd", "ofd", "hc"} in mm; HC is NaN where a line is. An ellipse without width is its long axis there and back.
+    HC is that of the ellipse with these axes, whichever is the longer; without width it is its long axis there and
+    back.
     """
     longer, shorter = float(np.maximum(ofd_mm, bpd_mm)), float(np.minimum(ofd_mm, bpd_mm))  # both NaN if one is
     hc = ellipse_perimeter_mm(longer, shorter) if shorter > 0 else 2 * longer
@@ -178,39 +137,23 @@ def ends_of_ellipse(ellipse: Ellipse, spacing_mm: tuple[float, float] = (1.0, 1.
     """Ends of the long axis (OFD) and the short axis (BPD) in pixels, canonical order: (4, 2) of (row, col).
 
     Args:
-        ellipse: in mm from the centre of the first pixel, as `reference_ellipse` gives it: where pixels are not
-            square, the longest line through a head in pixels is not its longest in mm.
+        ellipse: in mm from the centre of the first pixel, as `fit_head` gives it: where pixels are not square, the
+            longest line through a head in pixels is not its longest in mm.
         spacing_mm: (row, col) pixel size; (1, 1) for an ellipse in pixels.
     """
     return axis_ends(ellipse.centre, ellipse.major, ellipse.minor, ellipse.angle_deg) / np.asarray(spacing_mm)
 
 
-def reference_ellipse(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> Ellipse:
-    """The ellipse of a head mask in mm, or in pixels without a pixel size; a head cut by the frame by what is seen.
-
-    Raises:
-        ValueError: no ellipse can be fitted.
-    """
-    return fit_head(region, spacing_mm or (1.0, 1.0))
-
-
 def edge_points(region: np.ndarray) -> np.ndarray:
-    """Where the outer edge of a region crosses the grid lines between pixel centres.
+    """Where the outer edge of a (H, W) bool region crosses the grid lines between pixel centres: (N, 2) of (row, col).
 
     Each crossing lies midway between a pixel inside and its neighbour outside, so the edge is not half a pixel too
-    small as a contour through pixel centres is. The image's frame is no edge: a head cut by it is fitted by what
-    is seen.
-
-    Args:
-        region: (H, W) bool; its largest component counts, holes do not.
-
-    Returns:
-        (N, 2) of (row, col).
+    small as a contour through pixel centres is. The largest component counts, holes do not. The image's frame is no
+    edge: a head cut by it is fitted by what is seen.
     """
     left, top, width, height = cv2.boundingRect(np.ascontiguousarray(region).view(np.uint8))
     top, left = max(top - 1, 0), max(left - 1, 0)  # a pixel of room, but the frame stays the frame
-    window = region[top : top + height + 2, left : left + width + 2]
-    solid = connected_parts.solid_component(window)
+    solid = connected_parts.solid_component(region[top : top + height + 2, left : left + width + 2])
     row_down, col_down = np.nonzero(solid[1:] != solid[:-1])
     row_right, col_right = np.nonzero(solid[:, 1:] != solid[:, :-1])
     down = np.column_stack([row_down + 0.5, col_down])

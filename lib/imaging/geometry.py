@@ -1,53 +1,31 @@
 """Native and network pixels of one image, mapped exactly both ways.
 
 Pixel centres are integers: the pixel (0, 0) covers -0.5 to 0.5. The native image, or a crop of it, is scaled to fit
-the network's size with its aspect kept, and padded evenly.
+the network's size with its aspect kept, and padded evenly. Points are (..., 2) of (row, col).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
 
-GEOMETRY_COLUMNS = [
-    "native_height",
-    "native_width",
-    "crop_row",
-    "crop_col",
-    "crop_height",
-    "crop_width",
-    "scale_row",
-    "scale_col",
-    "pad_row",
-    "pad_col",
-    "network_height",
-    "network_width",
-]
 TIE = 1e-5  # shares of a pixel that differ by less are equal; float32 sums of up to 10,000 native pixels differ by less
 SPREAD = (0.7548776662466927, 0.5698402909980532)  # 1/p and 1/p^2 of the plastic number p = 1.3247…
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How one native image lies in the network's input.
+    """How one native image lies in the network's input; all in pixels."""
 
-    Attributes:
-        native_height, native_width: size as published, in pixels.
-        crop_row, crop_col, crop_height, crop_width: what of it the network sees, in native pixels.
-        scale_row, scale_col: network pixels a native pixel; they differ by rounding to whole pixels only.
-        pad_row, pad_col: pixels above and left of the image, without content.
-        network_height, network_width: size of the network's input, in pixels.
-    """
-
-    native_height: int
+    native_height: int  # as published
     native_width: int
-    crop_row: int
+    crop_row: int  # what of it the network sees, in native pixels
     crop_col: int
     crop_height: int
     crop_width: int
-    scale_row: float
+    scale_row: float  # network pixels per native pixel; the two differ by rounding to whole pixels only
     scale_col: float
-    pad_row: int
+    pad_row: int  # above and left of the image, without content
     pad_col: int
     network_height: int
     network_width: int
@@ -66,10 +44,11 @@ class Geometry:
     @property
     def crop(self) -> tuple[slice, slice]:
         """What of the native image the network sees."""
-        return (
-            slice(self.crop_row, self.crop_row + self.crop_height),
-            slice(self.crop_col, self.crop_col + self.crop_width),
-        )
+        bottom, right = self.crop_row + self.crop_height, self.crop_col + self.crop_width
+        return slice(self.crop_row, bottom), slice(self.crop_col, right)
+
+
+GEOMETRY_COLUMNS = [field.name for field in fields(Geometry)]
 
 
 def fit(
@@ -79,65 +58,48 @@ def fit(
 
     Args:
         native_shape, network_shape: (rows, cols).
-        crop: (row, col, height, width) of the part to be shown; None for all of it.
+        crop: (row, col, height, width) of the part that the network sees; None for all of it.
     """
-    top, left, height, width = crop or (0, 0, *native_shape)
+    crop = crop or (0, 0, *native_shape)
+    height, width = crop[2:]
     scale = min(network_shape[0] / height, network_shape[1] / width)
     rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
     pad_row, pad_col = (network_shape[0] - rows) // 2, (network_shape[1] - cols) // 2
-    cropped = (top, left, height, width)
-    return Geometry(*native_shape, *cropped, rows / height, cols / width, pad_row, pad_col, *network_shape)
+    return Geometry(*native_shape, *crop, rows / height, cols / width, pad_row, pad_col, *network_shape)
 
 
 def image_to_network(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Scales and pads an image: (H, W) or (H, W, C) of any type -> the same in network size."""
     rows, cols = geometry.inner_shape
-    how = cv2.INTER_AREA if geometry.scale_row < 1 else cv2.INTER_LINEAR
-    inner = cv2.resize(image[geometry.crop], (cols, rows), interpolation=how)
+    interpolation = cv2.INTER_AREA if geometry.scale_row < 1 else cv2.INTER_LINEAR
+    inner = cv2.resize(image[geometry.crop], (cols, rows), interpolation=interpolation)
     padded = np.zeros((geometry.network_height, geometry.network_width, *image.shape[2:]), image.dtype)
     padded[geometry.inner] = inner.reshape(rows, cols, *image.shape[2:])  # OpenCV drops a single channel's axis
     return padded
 
 
 def mask_to_network(mask: np.ndarray, geometry: Geometry, class_count: int) -> np.ndarray:
-    """Scales and pads a mask: each network pixel gets the class that covers most of it.
+    """Scales and pads a mask, (H, W) -> (h, w) uint8 class indices: a pixel gets the class that covers most of it.
 
     Nearest-neighbour scaling would lose thin structures and shift edges by up to half a native pixel. Where classes
-    cover equal parts, as along every other edge at half the size, they take turns (`_turns`): one that always won
-    would grow by half a native pixel (measured: BPD and OFD of the other -0.50 px).
+    cover equal parts, as along every other edge at half the size, they take turns: one that always won would grow by
+    half a native pixel (measured: BPD and OFD of the other -0.50 px). Turns are evenly spread along edges of every
+    direction, and the same every time; a chequerboard would be constant along diagonals.
 
-    Args:
-        mask: (H, W) uint8 class indices.
-        geometry: of this image.
-        class_count: number of classes, background included.
-
-    Returns:
-        (network_height, network_width) uint8.
+    Source of the turns: the R2 sequence (Roberts 2018), here as a pattern.
     """
     shares = np.stack([image_to_network((mask == index).astype(np.float32), geometry) for index in range(class_count)])
-    shares[0][_outside(geometry)] = 1
+    outside = np.ones(shares.shape[1:], bool)
+    outside[geometry.inner] = False
+    shares[0][outside] = 1
     most = np.argmax(shares, axis=0).astype(np.uint8)
     leading = shares >= shares.max(axis=0) - TIE  # (C, h, w)
     rows, cols = np.nonzero(leading.sum(axis=0) > 1)
     if len(rows):
         tied = leading[:, rows, cols]  # (C, N)
-        turn = np.floor(_turns(rows, cols) * tied.sum(axis=0)) + 1  # the first, second … of those that lead
+        turn = np.floor((rows * SPREAD[0] + cols * SPREAD[1]) % 1.0 * tied.sum(axis=0)) + 1  # first, second … of these
         most[rows, cols] = np.argmax(np.cumsum(tied, axis=0) == turn, axis=0)
     return most
-
-
-def _turns(rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """A number from 0 to 1 for each pixel, evenly spread along edges of every direction, and the same every time.
-
-    A chequerboard would be constant along diagonals. Source: the R2 sequence (Roberts 2018), here as a pattern.
-    """
-    return (rows * SPREAD[0] + cols * SPREAD[1]) % 1.0
-
-
-def _outside(geometry: Geometry) -> np.ndarray:
-    outside = np.ones((geometry.network_height, geometry.network_width), bool)
-    outside[geometry.inner] = False
-    return outside
 
 
 def to_native(values: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -155,30 +117,29 @@ def slices_to_native(values: np.ndarray, geometry: Geometry, slices: np.ndarray,
 
     Args:
         values: (N, C, h, w) float32.
-        geometry: of the volume.
-        slices: (N,) which native slice each is.
-        depth: number of native slices.
+        slices: (N,) which of the `depth` native slices each is.
 
     Returns:
         (C, depth, H, W) float32.
     """
     volume = np.zeros((values.shape[1], depth, geometry.native_height, geometry.native_width), np.float32)
-    for each, place in zip(values, slices):
-        volume[:, place] = to_native(each, geometry)
+    for network_slice, index in zip(values, slices):
+        volume[:, index] = to_native(network_slice, geometry)
     return volume
 
 
 def points_to_network(points: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Maps native points (..., 2) of (row, col) to network pixels."""
-    inside = np.asarray(points, float) - np.array([geometry.crop_row, geometry.crop_col])
-    return (inside + 0.5) * _scale(geometry) - 0.5 + np.array([geometry.pad_row, geometry.pad_col])
+    """Maps native points to network pixels."""
+    crop, scale, pad = _steps(geometry)
+    return (np.asarray(points, float) - crop + 0.5) * scale - 0.5 + pad
 
 
 def points_to_native(points: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Maps network points (..., 2) of (row, col) to native pixels; undoes `points_to_network`."""
-    inside = np.asarray(points, float) - np.array([geometry.pad_row, geometry.pad_col]) + 0.5
-    return inside / _scale(geometry) - 0.5 + np.array([geometry.crop_row, geometry.crop_col])
+    """Maps network points to native pixels; undoes `points_to_network`."""
+    crop, scale, pad = _steps(geometry)
+    return (np.asarray(points, float) - pad + 0.5) / scale - 0.5 + crop
 
 
-def _scale(geometry: Geometry) -> np.ndarray:
-    return np.array([geometry.scale_row, geometry.scale_col])
+def _steps(g: Geometry) -> np.ndarray:
+    """Crop, scale and padding as (row, col): (3, 2)."""
+    return np.array([[g.crop_row, g.crop_col], [g.scale_row, g.scale_col], [g.pad_row, g.pad_col]])

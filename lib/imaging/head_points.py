@@ -1,6 +1,7 @@
 """The four landmarks of a head as arrays: order of ends, lengths, errors, mean shape.
 
-Arrays end in (4, 2): the points in the order of POINTS, each as (row, col); pixel centres are integers.
+Arrays end in (4, 2): the points in the order of POINTS, each as (row, col); pixel centres are integers. A spacing is
+the (row, col) pixel size, whose axes may differ; it is a ValueError if it is not positive.
 """
 
 from collections.abc import Sequence
@@ -14,11 +15,7 @@ POINT_COLUMNS = [f"{point}_{axis}" for point in POINTS for axis in ("row", "col"
 
 
 def as_arrays(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Landmarks of some cases of a table with POINT_COLUMNS: (N, 4, 2) float64.
-
-    Raises:
-        ValueError: a case has no row, or two.
-    """
+    """Landmarks of cases in a table with POINT_COLUMNS: (N, 4, 2) float64; ValueError unless one row per case."""
     counts = table["case"].value_counts()
     faulty = [name for name in dict.fromkeys(names) if counts.get(name, 0) != 1]
     if faulty:
@@ -51,27 +48,14 @@ def line_lengths(points: np.ndarray) -> np.ndarray:
 
 
 def line_lengths_mm(points: np.ndarray, spacing_mm: Sequence[float]) -> dict[str, float]:
-    """OFD and BPD of one head in mm; NaN where an end is NaN.
-
-    Args:
-        points: (4, 2) in native pixels.
-        spacing_mm: (row, col) pixel size; the axes may differ.
-
-    Raises:
-        ValueError: the spacing is not positive.
-    """
-    lengths = line_lengths(np.asarray(points) * _checked(spacing_mm))
-    return {line: float(length) for line, length in zip(LINES, lengths)}
+    """OFD and BPD in mm of one head in native pixels (4, 2); NaN where an end is NaN."""
+    return dict(zip(LINES, line_lengths(np.asarray(points) * _checked(spacing_mm)).tolist()))
 
 
 def point_errors(
     predicted: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float] | None = None
 ) -> dict[str, float]:
-    """How far predicted ends lie from the reference's; which end is called the first does not matter.
-
-    Args:
-        predicted, reference: (4, 2) in native pixels.
-        spacing_mm: (row, col) pixel size, or None.
+    """How far the predicted ends of one head lie from the reference's, both (4, 2) in native pixels.
 
     Returns:
         For each line <line>_px and <line>_mm, the mean distance of its two ends under the better of the two pairings;
@@ -88,11 +72,7 @@ def point_errors(
 
 
 def mean_shape(points: np.ndarray) -> np.ndarray:
-    """The mean head of some cases, canonical order: (N, 4, 2) -> (4, 2). As a prediction it looks at no image.
-
-    Raises:
-        ValueError: no cases.
-    """
+    """The mean head of at least one case, canonical order: (N, 4, 2) -> (4, 2). As a prediction it sees no image."""
     if not len(points):
         raise ValueError("the mean shape of no cases; expected at least one")
     return canonical(np.asarray(points, np.float64)).mean(axis=0)
@@ -114,8 +94,8 @@ def axis_ends(centre: Sequence[float], major: float, minor: float, angle_deg: fl
 def _paired(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Mean distance of each line's two ends under the better pairing: (2,)."""
     one, other = (np.asarray(points, np.float64).reshape(2, 2, 2) for points in (predicted, reference))
-    as_given, crossed = (np.linalg.norm(one - ends, axis=2).mean(axis=1) for ends in (other, other[:, ::-1]))
-    return np.minimum(as_given, crossed)
+    straight, crossed = (np.linalg.norm(one - ends, axis=2).mean(axis=1) for ends in (other, other[:, ::-1]))
+    return np.minimum(straight, crossed)
 
 
 def _checked(spacing_mm: Sequence[float]) -> np.ndarray:

@@ -17,11 +17,10 @@ Reader = Callable[[Path], np.ndarray]  # such as read_pixels, or one that also k
 def read_pixels(path: Path) -> np.ndarray:
     """Pixels of an image file: (H, W) or (H, W, channels) uint8.
 
-    Raises:
-        ValueError: missing, unreadable, truncated, or not 8 bits a channel; the message names the file.
+    ValueError that names the file if it is missing, unreadable, truncated, or not of 8 bits per channel.
     """
     try:
-        deep = is_16_bit_png(path)
+        deep = _is_16_bit_png(path)
         with Image.open(path) as image:
             image.load()
             deep = deep or (image.format == "TIFF" and 16 in image.tag_v2.get(TIFF_DEPTH_TAG, ()))
@@ -36,11 +35,10 @@ def read_pixels(path: Path) -> np.ndarray:
     return pixels
 
 
-def is_16_bit_png(path: Path) -> bool:
-    """Whether a file is a PNG of 16 bits a channel, which Pillow would cut to 8 without a word if it has colours."""
+def _is_16_bit_png(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(PNG_DEPTH_AT + 1)
-    return head.startswith(PNG_SIGNATURE) and len(head) > PNG_DEPTH_AT and head[-1] == 16
+    return head.startswith(PNG_SIGNATURE) and head[PNG_DEPTH_AT:] == b"\x10"
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -59,10 +57,7 @@ def read_grey(path: Path) -> np.ndarray:
 def read_binary(path: Path, read: Reader = read_pixels) -> np.ndarray:
     """A mask file of two values as (H, W) bool: 0 and 255, or 0 and 1, in any channel; transparency left out.
 
-    A lossy file has values between; from 128 they count.
-
-    Raises:
-        ValueError: unreadable, or other values; the message names the file and its values.
+    A lossy file has values between; from 128 they count. ValueError that names the file and its values for others.
     """
     pixels = read(path)
     if pixels.ndim == 3:
@@ -70,9 +65,8 @@ def read_binary(path: Path, read: Reader = read_pixels) -> np.ndarray:
         pixels = pixels[..., :colours].max(axis=2)
     if is_lossy(path):
         return pixels >= 128
-    highest = int(pixels.max(initial=0))
-    region = pixels > 0
-    if highest not in (0, 1, 255) or np.count_nonzero(region) != np.count_nonzero(pixels == highest) * (highest > 0):
+    highest, region = int(pixels.max(initial=0)), pixels > 0
+    if highest not in (0, 1, 255) or (pixels[region] != highest).any():
         values = [value for (value,) in colour_counts(pixels)]
         raise ValueError(f"{path}: values {values[:8]}; expected a mask of 0 and 255, or 0 and 1")
     return region
@@ -87,19 +81,17 @@ def by_stem(folder: Path) -> dict[str, Path]:
     """Every image file directly in a folder by its stem, in Unicode's composed form, sorted.
 
     macOS writes names decomposed and upper-case suffixes come from Windows; both are taken for what they are.
-
-    Raises:
-        ValueError: two files share a stem.
+    ValueError if two files share a stem.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
         stem = unicodedata.normalize("NFC", path.stem)
-        if stem in found:
-            raise ValueError(f"{folder}: {found[stem].name} and {path.name}; expected one file of a name")
-        found[stem] = path
-    return found
+        if stem in files:
+            raise ValueError(f"{folder}: {files[stem].name} and {path.name}; expected one file of a name")
+        files[stem] = path
+    return files
 
 
 def colour_counts(pixels: np.ndarray) -> dict[tuple[int, ...], int]:
@@ -109,33 +101,23 @@ def colour_counts(pixels: np.ndarray) -> dict[tuple[int, ...], int]:
         counts = cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256])[:, 0]
         return {(int(value),): int(counts[value]) for value in np.flatnonzero(counts)}
     codes, counts = np.unique(colour_codes(pixels), return_counts=True)
-    return {split_code(int(code)): int(count) for code, count in zip(codes, counts)}
+    colours = zip((codes >> 16).tolist(), (codes >> 8 & 255).tolist(), (codes & 255).tolist())
+    return dict(zip(colours, counts.tolist()))
 
 
 def colour_codes(pixels: np.ndarray) -> np.ndarray:
-    """One number a pixel, red highest: (H, W, 3 or 4) uint8 -> (H, W) uint32."""
+    """One number per pixel, red highest: (H, W, 3 or 4) uint8 -> (H, W) uint32."""
     red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
     return red << 16 | green << 8 | blue
 
 
-def split_code(code: int) -> tuple[int, int, int]:
-    """Red, green and blue of a colour's number."""
-    return code >> 16, code >> 8 & 255, code & 255
-
-
 def decode_palette(pixels: np.ndarray, palette: dict[tuple[int, int, int], int], lossy: bool = False) -> np.ndarray:
-    """Class indices of a colour mask, every pixel by exact colour, or by the nearest if the file is lossy.
+    """Class indices of a colour mask: (H, W, 3 or 4) uint8 -> (H, W) uint8.
 
     Args:
-        pixels: (H, W, 3) or (H, W, 4) uint8.
+        pixels: ValueError if it has no colours, or some that are not in the palette; the message counts each.
         palette: class index for each (red, green, blue); black is 0 unless it says otherwise.
         lossy: the file's format changes colours (JPEG), so each pixel takes the palette's nearest.
-
-    Returns:
-        (H, W) uint8.
-
-    Raises:
-        ValueError: no colours, or a colour is not in the palette; the message counts each unknown one.
     """
     if pixels.ndim != 3 or pixels.shape[2] < 3:
         raise ValueError(f"a mask of shape {pixels.shape}; expected colours, (H, W, 3)")
@@ -157,5 +139,5 @@ def decode_palette(pixels: np.ndarray, palette: dict[tuple[int, int, int], int],
 def nearest_class(pixels: np.ndarray, palette: dict[tuple[int, int, int], int]) -> np.ndarray:
     """The class of the nearest colour, of equals the first: (H, W, 3 or 4) uint8 -> (H, W) uint8."""
     rgb = np.ascontiguousarray(pixels[..., :3])
-    apart = np.stack([cv2.absdiff(rgb, np.array([*colour, 0], np.float64)).astype(np.int32) for colour in palette])
-    return np.array(list(palette.values()), np.uint8)[np.argmin((apart**2).sum(axis=3), axis=0)]
+    off = np.stack([cv2.absdiff(rgb, np.array([*colour, 0], np.float64)).astype(np.int32) for colour in palette])
+    return np.array(list(palette.values()), np.uint8)[np.argmin((off**2).sum(axis=3), axis=0)]

@@ -1,9 +1,9 @@
-"""Predicted masks on disk: class indices as grey values, native size; a PNG an image, a TIFF of pages a volume."""
+"""Predicted masks on disk: class indices as grey values, native size; a PNG per image, a TIFF of pages per volume."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from lib.imaging import image_files
 from lib.study import files
@@ -25,19 +25,11 @@ def write(path: Path, mask: np.ndarray) -> None:
 
 
 def read(path: Path) -> np.ndarray:
-    """Class indices as `write` wrote them, (H, W) or (D, H, W) uint8.
-
-    Raises:
-        ValueError: the file is missing or cannot be read.
-    """
+    """Class indices as `write` wrote them, (H, W) or (D, H, W) uint8; ValueError if the file cannot be read."""
     if path.suffix == ".png":
         return image_files.read_pixels(path)
     try:
         with Image.open(path) as image:
-            pages = []
-            for number in range(image.n_frames):
-                image.seek(number)
-                pages.append(np.asarray(image))
+            return np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
     except (OSError, EOFError, SyntaxError, TypeError, ValueError) as error:  # Pillow's, of a file that was cut
         raise ValueError(f"{path}: cannot be read as pages of a mask: {error}") from error
-    return np.stack(pages)

@@ -3,60 +3,52 @@
 import cv2
 import numpy as np
 
+from lib.imaging import connected_parts
+
 COLUMNS = [
-    "area_mm2",
-    "parts",
-    "top_mm",
-    "left_mm",
-    "height_mm",
-    "width_mm",
-    "centroid_row_mm",
-    "centroid_col_mm",
-    "eccentricity",
+    *("area_mm2", "parts", "top_mm", "left_mm", "height_mm", "width_mm"),
+    *("centroid_row_mm", "centroid_col_mm", "eccentricity"),
 ]
 
 
 def describe(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
-    """Area, bounding box, centroid and eccentricity of a region, all parts together.
+    """Area, bounding box, centroid and eccentricity of a (H, W) bool region, all parts together: a value per COLUMNS.
 
     Positions are from the image's upper left corner. Eccentricity is that of the ellipse with the region's second
-    moments, a pixel counted as a small rectangle: 0 for a disc, near 1 for a line.
-
-    Args:
-        region: (H, W) bool.
-        spacing_mm: (row, col) pixel size; None where it is not known: what is in mm is then NaN, and pixels are
-            taken as square for the eccentricity.
-
-    Returns:
-        A value for each of COLUMNS; all but `parts` are NaN for an empty region.
+    moments, a pixel counted as a small rectangle: 0 for a disc, near 1 for a line. Of an empty region all but `parts`
+    are NaN; without a spacing (row, col) what is in mm is NaN, and pixels are taken as square for the eccentricity.
     """
-    binary = np.ascontiguousarray(region).view(np.uint8)
-    left, top, width, height = cv2.boundingRect(binary)
-    if width == 0:
+    frame = connected_parts.foreground_frame(region)
+    if frame is None:
         return dict.fromkeys(COLUMNS, float("nan")) | {"parts": 0}
-    inner = np.ascontiguousarray(binary[top : top + height, left : left + width])
-    parts = cv2.connectedComponents(inner, connectivity=8)[0] - 1
+    inner = np.ascontiguousarray(region[frame]).view(np.uint8)
+    (top, left), (height, width) = (axis.start for axis in frame), inner.shape
     moments = cv2.moments(inner, binaryImage=True)
     row_mm, col_mm = spacing_mm or (float("nan"), float("nan"))
+    larger, smaller = principal_moments(moments, spacing_mm or (1.0, 1.0), own=1 / 12)
     return {
         "area_mm2": moments["m00"] * row_mm * col_mm,
-        "parts": parts,
+        "parts": cv2.connectedComponents(inner, connectivity=8)[0] - 1,
         "top_mm": top * row_mm,
         "left_mm": left * col_mm,
         "height_mm": height * row_mm,
         "width_mm": width * col_mm,
         "centroid_row_mm": (top + moments["m01"] / moments["m00"] + 0.5) * row_mm,
         "centroid_col_mm": (left + moments["m10"] / moments["m00"] + 0.5) * col_mm,
-        "eccentricity": eccentricity(moments, spacing_mm or (1.0, 1.0)),
+        "eccentricity": float(np.sqrt(1 - smaller / larger)),
     }
 
 
-def eccentricity(moments: dict[str, float], spacing: tuple[float, float]) -> float:
-    """sqrt(1 - short axis^2 / long axis^2) of the ellipse with these central moments, 0 to 1."""
-    row, col = spacing
+def principal_moments(moments: dict[str, float], spacing: tuple[float, float], own: float) -> tuple[float, float]:
+    """Second central moments per area along a region's long and short axis, in the squared unit of the spacing.
+
+    Args:
+        moments: as of `cv2.moments`.
+        spacing: (row, col) pixel size.
+        own: second moment of a pixel: 1 / 12 as a rectangle, 0 as a point.
+    """
     area = moments["m00"]
-    across = (moments["mu20"] / area + 1 / 12) * col**2
-    down = (moments["mu02"] / area + 1 / 12) * row**2
-    mixed = moments["mu11"] / area * row * col
-    middle, half = (across + down) / 2, np.hypot((across - down) / 2, mixed)
-    return float(np.sqrt(1 - (middle - half) / (middle + half)))
+    down, across = (moments["mu02"] / area + own) * spacing[0] ** 2, (moments["mu20"] / area + own) * spacing[1] ** 2
+    mixed = moments["mu11"] / area * spacing[0] * spacing[1]
+    middle, half = (down + across) / 2, np.hypot((down - across) / 2, mixed)
+    return middle + half, middle - half

@@ -1,6 +1,4 @@
-"""MRI volumes: where the head lies, which slices are kept, slices in the network's size.
-
-A volume is (D, H, W, C) uint8: slices, rows, columns, sequences (channels).
+"""MRI volumes, (D, H, W, C) uint8: where the head lies, which slices are kept, slices in the network's size.
 
 Source of the order of steps: Buda, Saha, Mazurowski 2019, Comput Biol Med 109:218-225. Different here: nothing is set
 to zero before the crop, padding holds the background's value instead of 0 (which is the mean of all tissue after
@@ -9,6 +7,7 @@ normalising), and each channel has percentiles of its own.
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -21,38 +20,26 @@ VANISHING = 1e-18  # a weight fades by 0.17 a pixel: in float32 it becomes a den
 
 
 def content_box(volume: np.ndarray, level: float) -> tuple[int, int, int, int]:
-    """The smallest box, the same for all slices, that holds everything bright.
+    """The smallest box (row, col, height, width), the same for all slices, that holds everything bright.
 
-    A channel with a bright background makes it the whole frame; nothing bright is ever cut off.
+    A channel with a bright background makes it the whole frame, as does a volume without anything bright; nothing
+    bright is ever cut off. A constant channel counts for nothing: what fills a channel that was not measured says
+    nothing about the head. ValueError for what is no volume.
 
     Args:
-        volume: (D, H, W, C) uint8.
         level: share of a channel's own maximum over the volume that a pixel must exceed in some channel, 0 to 1.
-
-    Returns:
-        (row, col, height, width) in pixels; the whole frame if nothing is bright. A constant channel counts for
-        nothing: what fills a channel that was not measured says nothing about the head.
-
-    Raises:
-        ValueError: no such volume.
     """
     intensity.require_volume(volume)
     brightest, darkest = volume.max(axis=0), volume.min(axis=0)  # (H, W, C)
     peak = brightest.max(axis=(0, 1))
     varies = peak > darkest.min(axis=(0, 1))
     content = ((brightest > level * peak.astype(float)) & varies).any(axis=-1)  # (H, W)
-    if not content.any():
-        return 0, 0, *content.shape
-    rows, cols = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))
-    return int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1
+    left, top, width, height = cv2.boundingRect(content.view(np.uint8))
+    return (top, left, height, width) if width else (0, 0, *content.shape)
 
 
 def kept_slices(depth: int, end_slices_dropped: int) -> slice:
-    """The slices that are left when some are dropped at each end.
-
-    Raises:
-        ValueError: none is left, or the number is negative.
-    """
+    """The slices that are left when some are dropped at each end; ValueError if none is left."""
     most = (depth - 1) // 2
     if not 0 <= end_slices_dropped <= most:
         raise ValueError(
@@ -80,15 +67,8 @@ def spline_matrix(n_in: int, n_out: int) -> np.ndarray:
 def resize(volume: np.ndarray, rows: int, cols: int) -> np.ndarray:
     """Resizes each slice by splines of order 2 and clips it to the range that it had, over all its channels.
 
-    Equal, to float32's digits, to `skimage.transform.resize(slice, (rows, cols), order=2, mode="edge",
-    anti_aliasing=False)`, which clips in this way.
-
-    Args:
-        volume: (D, h, w, C) float32.
-        rows, cols: new size of a slice, in pixels.
-
-    Returns:
-        (D, rows, cols, C) float32.
+    (D, h, w, C) -> (D, rows, cols, C) float32. Equal, to float32's digits, to `skimage.transform.resize(slice,
+    (rows, cols), order=2, mode="edge", anti_aliasing=False)`, which clips in this way.
     """
     channels = np.moveaxis(volume, -1, 0)  # (C, D, h, w)
     low, high = (bound(axis=(0, 2, 3))[:, None, None] for bound in (channels.min, channels.max))  # (D, 1, 1)
@@ -100,7 +80,7 @@ def resize(volume: np.ndarray, rows: int, cols: int) -> np.ndarray:
 def _resize_last(values: np.ndarray, size: int) -> np.ndarray:
     """Resizes the last axis, (..., n) -> (..., size) float32, in memory of its own.
 
-    One product of two large matrices: a product a slice waits at each for all threads of BLAS, and took five times
+    One product of two large matrices: a product per slice waits at each for all threads of BLAS, and took five times
     as long where other processes wanted the cores.
     """
     n = values.shape[-1]
@@ -110,35 +90,29 @@ def _resize_last(values: np.ndarray, size: int) -> np.ndarray:
     return (flat @ spline_matrix(n, size).T.astype(np.float32)).reshape(*values.shape[:-1], size)
 
 
-def to_network(volume: np.ndarray, mapping: Geometry, given: Statistics) -> np.ndarray:
-    """Slices as the network gets them: cropped, normalised, resized, padded, in this order.
+def to_network(volume: np.ndarray, mapping: Geometry, statistics: Statistics) -> np.ndarray:
+    """Slices as the network gets them, (D, C, h, w) float32: cropped, normalised, resized, padded, in this order.
 
     Normalising comes before resizing because clipping at the percentiles must meet measured values, not those that a
     spline overshoots to. Padding comes last, with the background's value, so it enters neither the statistics nor
-    the splines.
+    the splines. ValueError if the size or the channels are not those of mapping and statistics.
 
     Args:
-        volume: (D, H, W, C) uint8, the slices to be shown, at native size.
+        volume: the kept slices at native size.
         mapping: from native to network pixels, the crop included.
-        given: statistics of the volume that these slices belong to.
-
-    Returns:
-        (D, C, h, w) float32.
-
-    Raises:
-        ValueError: no such volume, or one of another size or number of channels than mapping and statistics.
+        statistics: of the volume that these slices belong to.
     """
     intensity.require_volume(volume)
     native = (mapping.native_height, mapping.native_width)
     if volume.shape[1:3] != native:
         raise ValueError(f"slices of {volume.shape[1:3]} pixels with the geometry of {native}; expected the same size")
-    inner = resize(intensity.normalise(volume[(slice(None), *mapping.crop)], given), *mapping.inner_shape)
+    inner = resize(intensity.normalise(volume[(slice(None), *mapping.crop)], statistics), *mapping.inner_shape)
     network = (mapping.network_height, mapping.network_width)
-    shown = np.empty((len(volume), volume.shape[-1], *network), np.float32)
+    slices = np.empty((len(volume), volume.shape[-1], *network), np.float32)
     if mapping.inner_shape != network:
-        shown[:] = intensity.background(given)[:, None, None]
-    shown[(..., *mapping.inner)] = np.moveaxis(inner, -1, 1)
-    return shown
+        slices[:] = intensity.background(statistics)[:, None, None]
+    slices[(..., *mapping.inner)] = np.moveaxis(inner, -1, 1)
+    return slices
 
 
 def fullest_slice(mask: np.ndarray) -> int:

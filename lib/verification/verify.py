@@ -126,7 +126,7 @@ def audit_landmarks(
 
     def outline(row: dict) -> ellipse.Ellipse:
         region = dataset.read_mask(cases.split_paths(row["mask"])) > 0
-        return ellipse.reference_ellipse(region, cases.spacing_mm(row))
+        return ellipse.fit_head(region, cases.spacing_mm(row) or (1.0, 1.0))
 
     ellipses = dict(zip(table["case"], parallel.in_parallel(outline, table.to_dict("records"))))
     audited, more = landmark_audit.audit(points, table, ellipses)

@@ -105,7 +105,7 @@ def test_whole_examinations_are_dealt_to_training_and_test(written, table):
 def test_the_audit_against_the_written_outlines_finds_nothing(written, table):
     found, _ = hc18.find_cases(written, [])
     masks = {case.name: hc18.read_mask(case.mask) for case in found}
-    ellipses = {case.name: ellipse.reference_ellipse(masks[case.name] > 0, case.spacing_mm) for case in found}
+    ellipses = {case.name: ellipse.fit_head(masks[case.name] > 0, case.spacing_mm) for case in found}
     manifest = pd.DataFrame(
         [
             dict(

@@ -4,7 +4,7 @@ import pytest
 
 from lib.datasets import landmark_tables
 from lib.imaging import head_points
-from lib.imaging.ellipse import Ellipse, ends_of_ellipse, reference_ellipse
+from lib.imaging.ellipse import Ellipse, ends_of_ellipse, fit_head
 from lib.verification import landmark_audit
 from tests.builders import ellipse_region
 
@@ -23,7 +23,7 @@ def severities(findings):
 @pytest.mark.parametrize("angle_deg", [0, 25, 90, 160])
 def test_the_ends_of_a_drawn_head_are_found_in_square_and_in_oblong_pixels(spacing_mm, angle_deg):
     drawn = ellipse_region((300, 400), (30.0, 34.0), 44.0, 33.0, angle_deg, spacing_mm)
-    found = reference_ellipse(drawn, spacing_mm)
+    found = fit_head(drawn, spacing_mm)
     ends = ends_of_ellipse(found, spacing_mm)
     assert head_points.line_lengths_mm(ends, spacing_mm) == pytest.approx({"ofd": 44, "bpd": 33}, abs=0.05)
     # An end lies on the edge: a pixel inwards is head, a pixel outwards is not.
@@ -37,7 +37,7 @@ def test_the_ends_of_a_drawn_head_are_found_in_square_and_in_oblong_pixels(spaci
 
 def test_without_a_pixel_size_the_ellipse_is_in_pixels():
     drawn = ellipse_region((200, 300), (100.0, 150.0), 200.0, 150.0, 20.0)
-    found = reference_ellipse(drawn, None)
+    found = fit_head(drawn, (1.0, 1.0))
     assert (found.major, found.minor) == pytest.approx((200, 150), abs=0.1)
     assert ends_of_ellipse(found) == pytest.approx(head_points.axis_ends((100, 150), 200, 150, 20), abs=0.2)
 

@@ -106,8 +106,9 @@ def _draw_axes(ga_weeks: float, rng: np.random.Generator) -> tuple[float, float]
     """OFD and BPD in mm, correlated and within 2 SD."""
     common, own = rng.normal(size=2)
     z_ofd, z_bpd = np.clip([common, 0.6 * common + 0.8 * own], -2, 2)
-    ofd = growth.mean_mm("ofd", ga_weeks) + z_ofd * growth.sd_mm("ofd", ga_weeks)
-    bpd = growth.mean_mm("bpd", ga_weeks) + z_bpd * growth.sd_mm("bpd", ga_weeks)
+    ofd_mean, ofd_sd = growth.mean_and_sd_mm("ofd", ga_weeks)
+    bpd_mean, bpd_sd = growth.mean_and_sd_mm("bpd", ga_weeks)
+    ofd, bpd = ofd_mean + z_ofd * ofd_sd, bpd_mean + z_bpd * bpd_sd
     return round(float(ofd), 4), round(float(min(bpd, 0.92 * ofd)), 4)
 
 
