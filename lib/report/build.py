@@ -14,7 +14,6 @@ import typst
 
 from lib import datasets
 from lib.data import cases, splits
-from lib.evaluation import landmarks
 from lib.imaging import volumes
 from lib.report import content, tables
 from lib.report.content import as_rows, read_table, required
@@ -33,87 +32,75 @@ OF_DATASET = ("title", "citation", "licence", "subject", "channels", "volumes")
 def write_pdf(study: params.Study) -> Path:
     """Gathers a study's files and writes its PDF, then the report's record.
 
-    Raises:
-        ValueError: a step before the report does not hold, a file that the report needs is missing, or the template
-            does not compile without a warning.
+    ValueError if a step before the report is stale, a file is missing, or the template does not compile.
     """
-    stale = stale_steps(study)
+    reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
+    stale = [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
     if stale:
         raise ValueError("\n  ".join([f"study {study.study} must run before its report is built:", *stale]))
     folder, pdf = STEP.folder(study.study), files.study_folder(study.study) / "report.pdf"
     lock = locks.hold(folder / locks.STEP, f"the report of study {study.study}")
     before = steps.snapshot(STEP, study)
     STEP.record_file(study.study).unlink(missing_ok=True)
-    content = collect(study)
-    files.write_json(folder / "content.json", content)
+    gathered = collect(study)
+    files.write_json(folder / "content.json", gathered)
     for source in sorted(TEMPLATE.iterdir()):
         files.write_bytes(folder / source.name, source.read_bytes())
-    files.write_bytes(pdf, typeset(folder / "report.typ", content["provenance"]["date"]))
+    files.write_bytes(pdf, typeset(folder / "report.typ", gathered["provenance"]["date"]))
     steps.write_record(folder, STEP, steps.own_values(STEP, study), [], "", before)
     locks.release(lock)
     return pdf
 
 
-def stale_steps(study: params.Study) -> list[str]:
-    """Steps before the report whose files are not those of today's keys, code and inputs; a line each, with reasons."""
-    reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
-    return [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
-
-
 def typeset(source: Path, date: str) -> bytes:
-    """Compiles a report to PDF; equal files give equal bytes.
+    """Compiles report.typ; equal files and dates (as in timing.json) give equal bytes.
 
-    Args:
-        source: report.typ in a study's folder `report/`.
-        date: of the last run, as in timing.json; stands in the PDF's metadata.
-
-    Raises:
-        ValueError: an error or a warning; the message holds what Typst says.
+    ValueError with what Typst says for an error or a warning.
     """
     moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
     compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
     try:
-        pdf, said = compiler.compile_with_warnings(format="pdf", timestamp=moment)
+        pdf, warnings = compiler.compile_with_warnings(format="pdf", timestamp=moment)
     except typst.TypstError as error:
         raise ValueError(f"{source} does not compile:\n{error.diagnostic}") from error
-    if said:
-        raise ValueError(f"{source}: {len(said)} warnings: {'; '.join(str(warning) for warning in said)}")
+    if warnings:
+        raise ValueError(f"{source}: {len(warnings)} warnings: {'; '.join(str(warning) for warning in warnings)}")
     return pdf
 
 
 def collect(study: params.Study) -> dict[str, Any]:
-    """All that the template prints, as JSON-able values; absent optional parts are None or not listed.
+    """All that the template prints, as JSON-able values; ValueError naming a file that is missing.
 
-    Raises:
-        ValueError: a required file is missing; the message names it.
+    What one kind of study alone has is None, or an empty list, in the others.
     """
-    steps = [step for step in study_steps(study) if step != STEP]
-    held = {step.label: files.read_json(step.record_file(study.study)) for step in steps}
-    dataset = datasets.of(study)
+    before = [step for step in study_steps(study) if step != STEP]
+    records = {step.label: files.read_json(step.record_file(study.study)) for step in before}
+    dataset, regions = datasets.of(study), study.landmarks == "none"
+    of_kind = content.describe_regions(study, dataset.volumes) if regions else content.describe_points(study)
     return plain(
         {
             "study": study.model_dump(),
-            "kind": "regions" if study.landmarks == "none" else "landmarks",
+            "kind": "regions" if regions else "landmarks",
             "dataset": {name: getattr(dataset, name) for name in OF_DATASET},
-            "landmarks": content.describe_landmarks(study),
+            "landmarks": None if regions else content.describe_landmarks(study),
             "made_here": dataset.made is not None,
             "identity": describe_identity(study),
             "parameters": parameters(study),
             "data": describe_data(study),
             "parts": describe_parts(study),
-            "lost": content.describe_lost(study),
+            "lost": content.describe_lost(study) if dataset.volumes else None,
             "spline_order": volumes.SPLINE_ORDER,
             "model": files.read_json(required(study, "03_model/model.json")),
-            "runs": [describe_run(step, study) for step in steps if step.run],
+            "runs": [describe_run(step, study) for step in before if step.run],
             "drawn_runs": DRAWN_RUNS,
-            "evaluation": content.describe_evaluation(study),
-            "biometry": content.describe_biometry(study),
-            "sizes": content.describe_sizes(study),
-            "comparison": content.describe_comparison(study),
+            "evaluation": content.describe_evaluation(study) | of_kind,
+            "biometry": content.describe_biometry(study) if content.measures_heads(study) else None,
+            "sizes": content.rows_of(study, "06_biometry/tables/volumes") if dataset.volumes else [],
+            "comparison": content.describe_comparison(study) if study.compare_with else None,
             "figures": find_made(study, "figures", {".svg", ".png"}),
             "tables": find_made(study, "tables", {".typ"}),
-            "checks": [{"step": label, "checks": record["checks"]} for label, record in held.items()],
-            "provenance": describe_provenance(study, held),
+            "checks": [{"step": label, "checks": record["checks"]} for label, record in records.items()],
+            "provenance": describe_provenance(study, records),
         }
     )
 
@@ -130,14 +117,14 @@ def plain(value: Any) -> Any:
 
 
 def find_made(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, str]:
-    """Figures, or tables with rows, that are there: <step>/<name> -> path from the study's folder, for Typst."""
+    """Figures, or tables with rows: <step>/<name> -> path from the study's folder, for Typst."""
     root = files.study_folder(study.study)
-    found = {}
-    for step in steps.study_steps(study):
-        for path in sorted((step.folder(study.study) / kind).glob("*")):
-            if path.suffix in suffixes and not path.name.startswith(".") and has_content(path):
-                found[f"{step.label}/{path.stem}"] = "/" + path.relative_to(root).as_posix()
-    return found
+    return {
+        f"{step.label}/{path.stem}": "/" + path.relative_to(root).as_posix()
+        for step in study_steps(study)
+        for path in sorted((step.folder(study.study) / kind).glob("*"))
+        if path.suffix in suffixes and not path.name.startswith(".") and has_content(path)
+    }
 
 
 def has_content(path: Path) -> bool:
@@ -148,26 +135,18 @@ def has_content(path: Path) -> bool:
 
 def parameters(study: params.Study) -> list[dict[str, Any]]:
     """Keys by step with value, meaning and the study file's reason; shared ones first."""
-    reasons = read_reasons(files.study_file(study.study))
-    values = study.model_dump()
-    groups = {"all": params.SharedParams} | params.STEPS
-    return [
-        {
-            "step": name,
-            "rows": [
-                {
-                    "key": key,
-                    "value": as_text(values[key]),
-                    "allowed": field.description,
-                    "reason": reasons.get(key, ""),
-                }
-                for key, field in model.model_fields.items()
-                if (name == "all" or key not in SHARED) and key not in steps.SET_BY_GRAPH
-            ],
-        }
-        for name, model in groups.items()
-        if name != "report"
-    ]
+    reasons, values = read_reasons(files.study_file(study.study)), study.model_dump()
+    steps_of = {"all": params.SharedParams} | {name: model for name, model in params.STEPS.items() if name != "report"}
+    listed = []
+    for name, model in steps_of.items():
+        hidden = steps.SET_BY_GRAPH if name == "all" else steps.SET_BY_GRAPH | SHARED
+        rows = [
+            {"key": key, "value": as_text(values[key]), "allowed": field.description, "reason": reasons.get(key, "")}
+            for key, field in model.model_fields.items()
+            if key not in hidden
+        ]
+        listed.append({"step": name, "rows": rows})
+    return listed
 
 
 def as_text(value: Any) -> str:
@@ -189,10 +168,9 @@ def read_reasons(path: Path) -> dict[str, str]:
 def describe_data(study: params.Study) -> dict[str, Any]:
     """Counts, findings and folds, from 01_data_verification."""
     table = cases.read_cases(required(study, "01_data_verification/cases.csv"))
-    findings = read_table(study, "01_data_verification/findings.csv")
-    folds = read_table(study, "01_data_verification/folds.csv")
+    findings = read_table(study, "01_data_verification/findings")
+    folds = read_table(study, "01_data_verification/folds")
     grave = findings[findings["severity"] != "note"]
-    notes = findings[findings["severity"] == "note"]
     counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
     counts["role"] = [fold_role(int(fold), study.folds, study.fold_count) for fold in counts["fold"]]
     in_part = counts["fold"].map(folds.groupby("fold")["validates"].all()).eq(False)
@@ -203,15 +181,21 @@ def describe_data(study: params.Study) -> dict[str, Any]:
         "largest_subject": int(table["subject"].value_counts().max()),
         "with_spacing": int(table["spacing_row_mm"].notna().sum()),
         "with_hc": int(table["hc_mm"].notna().sum()),
-        "slices": describe_slices(table) if datasets.of(study).volumes else None,
+        "slices": describe_slices(table["slices"]) if datasets.of(study).volumes else None,
         "findings": len(findings),
         "warnings": len(grave),
         "finding_counts": as_rows(overview.count_findings(findings)),
         "listed": as_rows(grave.head(LISTED_FINDINGS)),
         "unlisted": max(0, len(grave) - LISTED_FINDINGS),
-        "notes": len(notes),
+        "notes": len(findings) - len(grave),
         "folds": tables.to_typst(counts),
     }
+
+
+def describe_slices(slices: pd.Series) -> dict[str, Any]:
+    """How many slices volumes have, in all and each."""
+    each = {"least": int(slices.min()), "most": int(slices.max()), "median": float(slices.median())}
+    return {"total": int(slices.sum())} | each
 
 
 def describe_identity(study: params.Study) -> list[dict[str, Any]]:
@@ -221,11 +205,11 @@ def describe_identity(study: params.Study) -> list[dict[str, Any]]:
     """
     if datasets.of(study).names_subjects:
         return []
-    table = read_table(study, "01_data_verification/tables/identity.csv")
+    table = read_table(study, "01_data_verification/tables/identity")
     rows = table[table["twins"] * 2 >= table["cases"]] if len(table) else table
     return [
-        raw | {"citation": datasets.DATASETS[raw["dataset"]].citation, "said": said}
-        for raw, said in zip(rows.to_dict("records"), as_rows(rows))
+        raw | {"citation": datasets.DATASETS[raw["dataset"]].citation, "said": printed}
+        for raw, printed in zip(rows.to_dict("records"), as_rows(rows))
     ]
 
 
@@ -236,64 +220,56 @@ def fold_role(fold: int, tested: list[int], count: int) -> str:
     return {tested[0]: "tests", (tested[0] + 1) % count: "validates"}.get(fold, "trains")
 
 
-def describe_slices(table: pd.DataFrame) -> dict[str, Any]:
-    """How many slices volumes have, in all and each."""
-    slices = table["slices"]
-    each = {"least": int(slices.min()), "most": int(slices.max()), "median": float(slices.median())}
-    return {"total": int(slices.sum())} | each
-
-
 def describe_parts(study: params.Study) -> list[dict[str, Any]]:
     """How many cases and subjects train, validate and test, for each tested fold."""
-    folds = read_table(study, "01_data_verification/folds.csv")
+    folds = read_table(study, "01_data_verification/folds")
     subject_of = folds.set_index("case")["subject"]
-    return [
-        {"fold": fold}
-        | {name: {"cases": len(names), "subjects": subject_of.loc[names].nunique()} for name, names in parts.items()}
-        for fold in study.folds
-        for parts in [splits.parts(folds, fold)]
-    ]
+    counts = []
+    for fold in study.folds:
+        parts = splits.parts(folds, fold).items()
+        of_parts = {part: {"cases": len(names), "subjects": subject_of.loc[names].nunique()} for part, names in parts}
+        counts.append({"fold": fold} | of_parts)
+    return counts
 
 
 def describe_run(step: steps.Step, study: params.Study) -> dict[str, Any]:
     """One training run: which epoch was kept, and what it had reached on validation."""
-    about = files.read_json(required(study, f"{step.label}/run.json"))
-    history = read_table(study, f"{step.label}/history.csv")
-    kept = history[history["epoch"] == about["best_epoch"]].iloc[0]
-    shown = {
+    run = files.read_json(required(study, f"{step.label}/run.json"))
+    history = read_table(study, f"{step.label}/history")
+    kept = history[history["epoch"] == run["best_epoch"]].iloc[0]
+    reached = {
         name: tables.format_float(float(kept[name]), name)
         for name in history.columns
         if name not in ("epoch", "best") and pd.api.types.is_numeric_dtype(history[name])
     }
     fold, seed = step.run  # type: ignore[misc]
-    told = {name: value for name, value in about.items() if not isinstance(value, dict)}  # not all that it was made of
-    return {"label": step.label, "fold": fold, "seed": seed, **told, "kept": shown}
+    single = {name: value for name, value in run.items() if not isinstance(value, dict)}  # not all that it was made of
+    return {"label": step.label, "fold": fold, "seed": seed, **single, "kept": reached}
 
 
-def describe_provenance(study: params.Study, held: dict[str, dict]) -> dict[str, Any]:
+def describe_provenance(study: params.Study, records: dict[str, dict]) -> dict[str, Any]:
     """Commit, versions, data digest, and what each step took; what varies is from timing.json."""
-    root = files.study_folder(study.study)
-    timings = {label: files.read_json(required(study, f"{label}/timing.json")) for label in held}
+    timings = {label: files.read_json(required(study, f"{label}/timing.json")) for label in records}
     rows = [
         {
             "step": label,
-            "date": timings[label]["date"],
-            "time": as_duration(timings[label]["seconds"]),
-            "peak": f"{timings[label]['peak_bytes'] / 2**30:.1f}",
-            "device": record["device"],
-            "commit": record["commit"],
+            "date": timing["date"],
+            "time": as_duration(timing["seconds"]),
+            "peak": f"{timing['peak_bytes'] / 2**30:.1f}",
+            "device": records[label]["device"],
+            "commit": records[label]["commit"],
         }
-        for label, record in held.items()
+        for label, timing in timings.items()
     ]
-    versions = [record["versions"] for record in held.values()]
+    versions = [record["versions"] for record in records.values()]
     return {
         "date": max(row["date"] for row in rows),
         "steps": rows,
         "seconds": as_duration(sum(timing["seconds"] for timing in timings.values())),
         "versions": versions[-1],
         "same_versions": all(each == versions[0] for each in versions),
-        "commits": sorted({record["commit"] for record in held.values()}),
-        "data_sha256": files.sha256(root / "01_data_verification" / "cases.csv"),
+        "commits": sorted({record["commit"] for record in records.values()}),
+        "data_sha256": files.sha256(required(study, "01_data_verification/cases.csv")),
     }
 
 
@@ -305,34 +281,26 @@ def as_duration(seconds: float) -> str:
 
 
 def check(study: params.Study) -> list[str]:
-    """Makes printed tables again from the study's long tables and histories; a line for each cell that differs.
+    """Makes printed tables (content.MADE) again from the study's long tables and histories; a line per difference.
 
-    Of regions: Dice by class, of volumes also by patient, what end slices cost, and sizes. Of landmarks: how far they
-    are off, and the losses of their heatmaps. Of all: agreement in mm, and the comparison with other studies. Each is
-    compared as .csv, to nine digits, and as .typ, to the letter; and no row of a long table may be lost on the way to
-    its means. Not made again: the long tables themselves, every other table and figure, counts in the text, and what
-    the PDF shows.
-
-    Raises:
-        ValueError: a table is missing.
+    Each is compared as .csv, to nine digits, and as .typ, to the letter; and no row of a long table may be lost on the
+    way to its means. Not made again: the long tables themselves, every other table and figure, counts in the text, and
+    what the PDF shows. ValueError if a table is missing.
     """
     made = content.made_again(study)
-    if study.landmarks != "none":
-        trainings = files.study_folder(study.study) / "04_training"
-        made["05_evaluation/tables/heatmap_loss"] = landmarks.heatmap_losses(study.folds, study.seeds, trainings)
-    found = content.rows_lost(study)
+    faults = content.rows_lost(study, set(made))
     for name, expected in made.items():
-        found += differing_cells(f"{name}.csv", expected, read_table(study, f"{name}.csv"))
+        faults += differing_cells(f"{name}.csv", expected, read_table(study, name))
         if required(study, f"{name}.typ").read_text(encoding="utf-8") != tables.to_typst(expected):
-            found.append(f"{name}.typ: not the table that follows from the long one")
-    return found
+            faults.append(f"{name}.typ: not the table that follows from the long one")
+    return faults
 
 
 def differing_cells(name: str, expected: pd.DataFrame, printed: pd.DataFrame) -> list[str]:
     """Cells of a printed table that are not as expected; numbers agree to nine digits."""
     if list(expected.columns) != list(printed.columns) or len(expected) != len(printed):
-        found = f"{len(printed)} rows of {list(printed.columns)}"
-        return [f"{name}: {found}; expected {len(expected)} of {list(expected.columns)}"]
+        size = f"{len(printed)} rows of {list(printed.columns)}"
+        return [f"{name}: {size}; expected {len(expected)} of {list(expected.columns)}"]
     return [
         f"{name}, row {row + 2}, column {column}: printed {printed[column].iloc[row]}, recomputed {value}"
         for column in expected.columns

@@ -6,6 +6,7 @@ import pandas as pd
 from lib import statistics
 from lib.data.cases import GUESSES
 
+NEW_LINE = "  \n"  # in Markdown
 FAR_BELOW = 1.5  # interquartile ranges below the lower quartile, as a box plot's whisker
 LEAST_GAP = 0.05  # of Dice: what is nearer to the lower quartile is not far below it
 FEW = 4  # cases, or heads, of which no quartiles and no correlation are said
@@ -14,20 +15,22 @@ SURE = 1.96  # standard deviations of Fisher's z that hold 95 %
 
 def of_sizes(cases: pd.DataFrame) -> str:
     """Range of head circumferences and pixel sizes, and how many cases have none; `cases` as in cases.csv."""
-    said = [f"{len(cases)} cases in {cases.groupby(['height', 'width']).ngroups} image sizes"]
+    parts = [f"{len(cases)} cases in {cases.groupby(['height', 'width']).ngroups} image sizes"]
     hc, pixel = cases["hc_mm"].dropna(), cases["spacing_row_mm"].dropna()
     if len(hc):
-        said.append(f"published HC from {hc.min():.1f} to {hc.max():.1f} mm (n = {len(hc)})")
+        parts.append(f"published HC from {hc.min():.1f} to {hc.max():.1f} mm (n = {len(hc)})")
     if len(pixel):
-        said.append(f"pixel size from {pixel.min():.3f} to {pixel.max():.3f} mm")
+        parts.append(f"pixel size from {pixel.min():.3f} to {pixel.max():.3f} mm")
     unknown = len(cases) - len(pixel)
-    return "; ".join(said) + (f"; {unknown} without a pixel size: no millimetres there." if unknown else ".")
+    return "; ".join(parts) + (f"; {unknown} without a pixel size: no millimetres there." if unknown else ".")
 
 
 def of_folds(folds: pd.DataFrame) -> str:
     """How evenly cases and subjects are dealt; `folds` as in folds.csv."""
     counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique"))
-    return f"{len(counts)} folds of {_range(counts['cases'], 'cases')} and {_range(counts['subjects'], 'subjects')}."
+    ends = {name: sorted({counts[name].min(), counts[name].max()}) for name in counts}
+    ranges = [f"{' to '.join(map(str, values))} {name}" for name, values in ends.items()]
+    return f"{len(counts)} folds of {' and '.join(ranges)}."
 
 
 def of_one_batch(losses: list[float]) -> str:
@@ -40,43 +43,37 @@ def of_one_batch(losses: list[float]) -> str:
 
 
 def of_training(history: pd.DataFrame) -> str:
-    """Which epoch is kept, what it reaches on validation and training cases, and when the best value last rose.
+    """Which epoch of history.csv is kept, what it reaches, and when the best value last rose.
 
-    Args:
-        history: history.csv of a run; `selection` is negative where an error chooses.
+    `selection` is negative where an error chooses.
     """
-    kept = history[history["best"].astype(bool)].iloc[-1]
-    error = "validation_error_percent" in history
-    unit = " % of OFD" if error else ""
-    validation, training = (
-        f"{abs(kept[name]):.{2 if error else 3}f}{unit}" for name in ("selection", "train_selection")
-    )
-    said = f"Epoch {kept['epoch']:.0f} of {len(history)} is kept: {validation} on validation"
-    said += f", {training} on augmented training cases"
+    kept, last = history[history["best"].astype(bool)].iloc[-1], history["epoch"].max()
+    digits, unit = (2, " % of OFD") if "validation_error_percent" in history else (3, "")
+    validation, training = (f"{abs(kept[name]):.{digits}f}{unit}" for name in ("selection", "train_selection"))
+    text = f"Epoch {kept['epoch']:.0f} of {len(history)} is kept: {validation} on validation, {training} on augmented "
+    text += "training cases."
     if len(history) < 2:
-        return f"{said}."
-    last = (
-        "It is the last epoch: more epochs may help"
-        if kept["epoch"] == history["epoch"].max()
-        else (f"The {int(history['epoch'].max() - kept['epoch'])} epochs after it brought nothing better")
-    )
-    return f"{said}. {last}."
+        return text
+    if kept["epoch"] == last:
+        return f"{text} It is the last epoch: more epochs may help."
+    return f"{text} The {int(last - kept['epoch'])} epochs after it brought nothing better."
 
 
 def of_dice(table: pd.DataFrame) -> str:
     """Where half of the cases of each class lie, and which lie far below the others (cases.csv of 05_evaluation)."""
-    said = []
+    lines = []
     post = table[(table["stage"] == "post") & (table["tp"] + table["fn"] > 0)]
     for name, rows in post.groupby("class", sort=False):
         dice = rows.groupby("case", sort=False)["dice"].mean()
         if len(dice) < FEW:
-            said.append(f"{name}: {len(dice)} cases, from {dice.min():.3f} to {dice.max():.3f}.")
+            lines.append(f"{name}: {len(dice)} cases, from {dice.min():.3f} to {dice.max():.3f}.")
             continue
         low, high = np.percentile(dice, [25, 75])
-        far = dice[dice < low - max(FAR_BELOW * (high - low), LEAST_GAP)].sort_values()
-        below = f"; far below them {_listed(far.index.tolist())}" if len(far) else "; none lies far below them"
-        said.append(f"{name}: half of the {len(dice)} cases lie between {low:.3f} and {high:.3f}{below}.")
-    return "  \n".join(said) or "No case shows a class."
+        far = list(dice[dice < low - max(FAR_BELOW * (high - low), LEAST_GAP)].sort_values().index)
+        first = ", ".join(far[:5]) + ", …" * (len(far) > 5)
+        below = f"far below them {len(far)}: {first}" if far else "none lies far below them"
+        lines.append(f"{name}: half of the {len(dice)} cases lie between {low:.3f} and {high:.3f}; {below}.")
+    return NEW_LINE.join(lines) or "No case shows a class."
 
 
 def of_worst(ranked: pd.DataFrame) -> str:
@@ -93,26 +90,21 @@ def of_worst(ranked: pd.DataFrame) -> str:
 def of_landmarks(errors: pd.DataFrame) -> str:
     """Median and 95th percentile of the network's errors by line, over cases, and what is in neither.
 
-    Args:
-        errors: cases.csv of a landmark study's 05_evaluation; a case's seeds are averaged.
+    `errors` is cases.csv of a landmark study's 05_evaluation; a case's seeds are averaged.
     """
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
-    said = []
+    lines = []
     for line, rows in errors[~errors["route"].isin(GUESSES)].groupby("line", sort=False):
         known = rows.groupby("case", sort=False)[f"error_{unit}"].mean().dropna()
-        missed, found = rows["error_px"].isna(), rows["error_px"].notna()
-        left_out = [f"{int(missed.sum())} missed"] if missed.any() else []
-        without = int((found & rows[f"error_{unit}"].isna()).sum())
-        left_out += [f"{without} without a pixel size"] if without else []
-        counted = ", ".join([f"n = {len(known)}", *left_out])
+        is_missed = rows["error_px"].isna()
+        left_out = {"missed": is_missed, "without a pixel size": ~is_missed & rows[f"error_{unit}"].isna()}
+        counts = [f"n = {len(known)}", *(f"{int(rows.sum())} {why}" for why, rows in left_out.items() if rows.any())]
+        text = "no error is known"
         if len(known):
             middle, high = np.percentile(known, [50, 95])
-            said.append(
-                f"{line.upper()}: half of the errors are below {middle:.2f}, 95 % below {high:.2f} {word} ({counted})."
-            )
-        else:
-            said.append(f"{line.upper()}: no error is known ({counted}).")
-    return "  \n".join(said) or "No line was predicted."
+            text = f"half of the errors are below {middle:.2f}, 95 % below {high:.2f} {word}"
+        lines.append(f"{line.upper()}: {text} ({', '.join(counts)}).")
+    return NEW_LINE.join(lines) or "No line was predicted."
 
 
 def of_agreement(measurements: pd.DataFrame) -> str:
@@ -121,15 +113,13 @@ def of_agreement(measurements: pd.DataFrame) -> str:
     rows = rows.dropna(subset=["predicted_mm", "reference_mm"])
     if rows.empty:
         return "No head was measured against a reference."
-    said = []
+    lines = []
     for (route, quantity), one in rows.groupby(["route", "quantity"], sort=False):
         of_cases = one.groupby("case", sort=False)[["predicted_mm", "reference_mm"]].mean()
-        what = f"{quantity.upper()} by {route}"
-        if len(of_cases) < FEW:
-            said.append(f"{what}: {len(of_cases)} heads, too few for limits.")
-        else:
-            said.append(f"{what}: {_bias(of_cases['predicted_mm'], of_cases['reference_mm'])}.")
-    return "  \n".join(said)
+        few = f"{len(of_cases)} heads, too few for limits"
+        text = few if len(of_cases) < FEW else _bias(of_cases["predicted_mm"], of_cases["reference_mm"])
+        lines.append(f"{quantity.upper()} by {route}: {text}.")
+    return NEW_LINE.join(lines)
 
 
 def _bias(predicted: pd.Series, reference: pd.Series) -> str:
@@ -147,7 +137,7 @@ def _bias(predicted: pd.Series, reference: pd.Series) -> str:
 
 def of_differences(compared: pd.DataFrame) -> str:
     """Which study is nearer by how much, and whether the interval leaves it open (the table `paired.comparison`)."""
-    said = []
+    lines = []
     for row in compared.to_dict("records"):
         if row["n"] == 0:
             continue
@@ -155,18 +145,6 @@ def of_differences(compared: pd.DataFrame) -> str:
         low, high = row["difference_mm_low"], row["difference_mm_high"]
         sure = "the interval holds 0: undecided" if low <= 0 <= high else "the interval leaves out 0"
         sure = sure if np.isfinite([low, high]).all() else "no interval: one subject"
-        said.append(
-            f"{row['quantity'].upper()}, {row['route_a']} against {row['route_b']} of {row['study_b']}: A is "
-            f"{abs(row['difference_mm']):.2f} mm {nearer} on average ({sure})."
-        )
-    return "  \n".join(said) or "Nothing is compared in millimetres."
-
-
-def _range(counts: pd.Series, what: str) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low} {what}" if low == high else f"{low} to {high} {what}"
-
-
-def _listed(names: list[str]) -> str:
-    """How many, and the first of them."""
-    return f"{len(names)}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+        pair = f"{row['quantity'].upper()}, {row['route_a']} against {row['route_b']} of {row['study_b']}"
+        lines.append(f"{pair}: A is {abs(row['difference_mm']):.2f} mm {nearer} on average ({sure}).")
+    return NEW_LINE.join(lines) or "Nothing is compared in millimetres."

@@ -31,16 +31,15 @@ def to_typst(table: pd.DataFrame) -> str:
     """A table as Typst markup with horizontal rules only; a value and its interval share a column."""
     if not len(table.columns):
         return "nothing to list\n"  # Typst knows no table without columns
-    printed, names = readable(table), list(shown_columns(table))
-    texts = [list(printed.iloc[:, place]) for place in range(len(names))]
-    headers = [quoted(broken(text, cells)) for text, cells in zip(printed.columns, texts)]
-    sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in names]
-    rows = [", ".join(map(quoted, row)) for row in zip(*texts)]
-    narrow = ["#show table: set text(7.4pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"] if len(names) >= WIDE else []
+    titles, cells = printed_titles(table), printed_cells(table)
+    headers = [quoted(broken(text, column)) for text, column in zip(titles, cells.values())]
+    sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in cells]
+    rows = [", ".join(map(quoted, row)) for row in zip(*cells.values())]
+    narrow = ["#show table: set text(7.4pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"] if len(cells) >= WIDE else []
     lines = [
         *narrow,
         "#table(",
-        f"  columns: {len(names)}, stroke: none,",
+        f"  columns: {len(cells)}, stroke: none,",
         f"  align: (x, y) => ({', '.join(sides)},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
         f"  table.header(table.hline(stroke: 0.8pt), {', '.join(headers)}, table.hline(stroke: 0.5pt)),",
         *(f"  {row}," for row in rows),
@@ -52,43 +51,39 @@ def to_typst(table: pd.DataFrame) -> str:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table as it is printed: titles as columns, cells as text, a value and its interval in one column."""
-    ends = shown_columns(table)
-    titles = [title(name) + (f" [95{KEEP}%{KEEP}interval]" if ends[name] else "") for name in ends]
     rows = list(zip(*printed_cells(table).values()))
-    return pd.DataFrame(rows, columns=titles, dtype=object)
+    return pd.DataFrame(rows, columns=printed_titles(table), dtype=object)
+
+
+def printed_titles(table: pd.DataFrame) -> list[str]:
+    """Titles of the printed columns."""
+    interval = f" [95{KEEP}%{KEEP}interval]"
+    return [title(name) + interval * bool(ends) for name, ends in shown_columns(table).items()]
 
 
 def printed_cells(table: pd.DataFrame) -> dict[str, list[str]]:
     """Cells as text for reading, by the name of each printed column."""
-    return {name: column_cells(table, name, ends) for name, ends in shown_columns(table).items()}
+    cells = {}
+    for name, ends in shown_columns(table).items():
+        values, *interval = ([format_cell(value, name) for value in table[column]] for column in (name, *ends))
+        cells[name] = values
+        if ends:
+            rows = zip(values, *interval)
+            cells[name] = [f"{cell}{KEEP}[{low},{KEEP}{high}]" if low != DASH else cell for cell, low, high in rows]
+    return cells
 
 
-def shown_columns(table: pd.DataFrame) -> dict[str, tuple[str, str] | None]:
-    """Columns that are printed, with the ends of their interval where they have one."""
-    intervals = find_intervals(list(table.columns))
-    hidden = {end for ends in intervals.values() for end in ends}
-    return {name: intervals.get(name) for name in table.columns if name not in hidden}
-
-
-def find_intervals(names: list[str]) -> dict[str, tuple[str, str]]:
-    """Columns that have a low and a high end beside them: dice -> (dice_low, dice_high), mae_mm -> (mae_low, …)."""
-    found = {}
+def shown_columns(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Columns that are printed, each with the ends of its interval: dice has dice_low and dice_high, mae_mm mae_low."""
+    names, owners = list(table.columns), {}
     for name in names:
         for stem in (name, name.rpartition("_")[0]):
             ends = (f"{stem}_low", f"{stem}_high")
-            if stem and ends[0] in names and ends[1] in names and name not in ends:
-                found.setdefault(name, ends)
-    taken = set()
-    return {name: ends for name, ends in found.items() if ends not in taken and not taken.add(ends)}
-
-
-def column_cells(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> list[str]:
-    """A column's cells as text for reading."""
-    cells = [format_cell(value, name) for value in table[name]]
-    if ends is None:
-        return cells
-    lows, highs = ([format_cell(value, name) for value in table[end]] for end in ends)
-    return [f"{cell}{KEEP}[{low},{KEEP}{high}]" if low != DASH else cell for cell, low, high in zip(cells, lows, highs)]
+            if ends[0] in names and ends[1] in names and name not in ends:
+                owners.setdefault(ends, name)  # the first column of a stem has the interval
+    ends_of = {name: ends for ends, name in owners.items()}
+    hidden = {end for ends in owners for end in ends}
+    return {name: ends_of.get(name, ()) for name in names if name not in hidden}
 
 
 def format_cell(value: object, name: str) -> str:
@@ -138,5 +133,5 @@ def broken(text: str, cells: list[str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text as a Typst string, in which nothing but quote and backslash means anything."""
+    """Text as a Typst string, in which only quote and backslash mean anything."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n") + '"'

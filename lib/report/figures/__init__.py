@@ -1,51 +1,22 @@
-"""The one place with plotting style: a function a figure, data in, Figure out."""
+"""The one place with plotting style: one function per figure, data in, Figure out."""
 
-from lib.report.figures.bars import dice_bars
-from lib.report.figures.charts import (
-    agreement_scatter,
-    bland_altman,
-    confusion,
-    dice_distribution,
-    feature_sizes,
-    folds,
-    landmark_errors,
-    overfit,
-    paired_differences,
-    sizes,
-    training_curves,
-)
-from lib.report.figures.sheets import (
-    augmentations,
-    heatmaps,
-    landmark_overlays,
-    overlays,
-    preprocessing,
-    probability,
-    samples,
-)
-from lib.report.figures.style import class_colour, jitter, save
-
-__all__ = [
-    "agreement_scatter",
-    "augmentations",
-    "bland_altman",
-    "class_colour",
-    "confusion",
-    "dice_bars",
-    "dice_distribution",
-    "feature_sizes",
-    "folds",
-    "heatmaps",
-    "jitter",
-    "landmark_errors",
-    "landmark_overlays",
-    "overfit",
-    "overlays",
-    "paired_differences",
-    "preprocessing",
-    "probability",
-    "samples",
-    "save",
-    "sizes",
-    "training_curves",
-]
+from lib.report.figures.charts import agreement_scatter as agreement_scatter
+from lib.report.figures.charts import bland_altman as bland_altman
+from lib.report.figures.charts import confusion as confusion
+from lib.report.figures.charts import dice_bars as dice_bars
+from lib.report.figures.charts import dice_distribution as dice_distribution
+from lib.report.figures.charts import feature_sizes as feature_sizes
+from lib.report.figures.charts import folds as folds
+from lib.report.figures.charts import landmark_errors as landmark_errors
+from lib.report.figures.charts import overfit as overfit
+from lib.report.figures.charts import paired_differences as paired_differences
+from lib.report.figures.charts import sizes as sizes
+from lib.report.figures.charts import training_curves as training_curves
+from lib.report.figures.sheets import augmentations as augmentations
+from lib.report.figures.sheets import heatmaps as heatmaps
+from lib.report.figures.sheets import landmark_overlays as landmark_overlays
+from lib.report.figures.sheets import overlays as overlays
+from lib.report.figures.sheets import preprocessing as preprocessing
+from lib.report.figures.sheets import probability as probability
+from lib.report.figures.sheets import samples as samples
+from lib.report.figures.style import save as save

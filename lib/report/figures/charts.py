@@ -5,23 +5,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from lib import losses, statistics
 from lib.data.cases import GUESSES, QUANTITIES, group_of
-from lib.report.figures.style import (
-    FAINT,
-    INK,
-    OTHER_COLOURS,
-    PREDICTED,
-    class_colour,
-    draw_points_and_box,
-    jitter,
-    panels,
-    styled,
-)
+from lib.report.figures import style
+from lib.report.figures.style import FAINT, INK, OTHER_COLOURS, PREDICTED, class_colour, panels, styled
+from lib.report.summaries import dice
 
+MOST_NAMES = 40  # below bars; beyond, names cannot be read
+NO_HEAD = "no head with a pixel size was measured"
 INVENTED_AT = -0.06  # where cases stand that have no Dice between 0 and 1
 MOST_STRATA = 12  # in a legend; beyond, their groups are shown
 
@@ -33,7 +26,7 @@ def sizes(cases: pd.DataFrame) -> Figure:
     known = [(cases[key].dropna().to_numpy(float), text) for key, text in columns.items() if cases[key].notna().any()]
     figure, axes = panels(58, len(known) + 1)
     for each, (values, text) in zip(axes[0], known):
-        draw_points_and_box(each, values, 0, OTHER_COLOURS[2])
+        style.draw_points_and_box(each, values, 0, OTHER_COLOURS[2])
         each.set(ylabel=text, xticks=[], xlabel=f"n = {len(values)}", xlim=(-0.6, 0.6))
     counts = cases.groupby(["height", "width"]).size().reset_index(name="count")
     areas = 10 + 190 * counts["count"] / counts["count"].max()
@@ -135,21 +128,62 @@ def draw_dice_curves(axes: Axes, history: pd.DataFrame, classes: list[str]) -> N
 
 @styled
 def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
-    """Dice by class and stage, a point a case and seed; boxes hold those whose reference shows the class."""
+    """Dice by class and stage, one point per case and seed; boxes hold those whose reference shows the class."""
     figure, ((axes,),) = panels(68)
-    labels, at = {}, 0.0  # of the ticks; where the next column stands
-    for name in classes[1:]:
-        for stage in dict.fromkeys(table["stage"]):
+    stages = list(dict.fromkeys(table["stage"]))
+    labels = {}  # of the ticks, by place
+    for group, name in enumerate(classes[1:]):
+        for place, stage in enumerate(stages):
             rows = table[(table["class"] == name) & (table["stage"] == stage)]
+            at = group * (len(stages) + 0.5) + place
             labels[at] = f"{name}\n{stage}\nn = {draw_dice(axes, rows, at, class_colour(name))}"
-            at += 1
-        at += 0.5
-    axes.set(xticks=list(labels), xticklabels=list(labels.values()), ylabel="Dice", xlim=(-0.7, at - 0.8))
+    style.label_columns(axes, labels)
+    axes.set_ylabel("Dice")
     least = float(np.nanmin(table["dice"])) if table["dice"].notna().any() else 0.0
     axes.set_ylim(np.floor(least * 10) / 10 - 0.02 if least >= 0.1 else -0.1, 1.01)
     marks = {"a case": ("o", FAINT), "missed": ("x", PREDICTED), "invented (in no box)": ("^", PREDICTED)}
-    handles = [Line2D([], [], marker=m, color=c, ls="", markersize=4, label=text) for text, (m, c) in marks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    style.add_marks(figure, marks)
+    return figure
+
+
+def draw_dice(axes: Axes, rows: pd.DataFrame, at: float, colour: str) -> int:
+    """One column of `dice_distribution`; returns in how many cases the reference shows the class."""
+    shown, counts = dice.is_shown(rows), dice.outcomes(rows)
+    style.draw_points_and_box(axes, rows.loc[shown, "dice"].to_numpy(float), at, colour)
+    style.draw_marks(axes, counts["missed"], at, 0.0)
+    style.draw_marks(axes, counts["invented"], at, INVENTED_AT, "^")
+    return int(rows.loc[shown, "case"].nunique())
+
+
+@styled
+def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
+    """Dice after post-processing of each case whose reference shows the class, sorted, one panel per class.
+
+    Mean, median and n are those of `dice.per_class`; cases that do not show the class are counted below.
+
+    Args:
+        table: the long table of 05_evaluation; with several seeds a case's mean is drawn.
+        classes: names, background first.
+    """
+    rows = table[table["stage"] == "post"]
+    named = rows["case"].nunique() <= MOST_NAMES
+    figure, axes = panels((len(classes) - 1) * (78 if named else 50), 1, len(classes) - 1)
+    for name, each in zip(classes[1:], axes[:, 0]):
+        of_class = rows[rows["class"] == name]
+        summary = dice.describe_class(of_class)
+        values = dice.dice_by_case(of_class)["dice"].sort_index().sort_values(kind="stable")
+        at = np.arange(len(values))
+        each.bar(at, values, 0.8 if named else 1.0, color=class_colour(name))
+        each.scatter(at[values == 0], values[values == 0] + 0.01, marker="x", s=16, color=PREDICTED, linewidths=0.8)
+        for key, line in (("dice", "-"), ("dice_median", "--")):
+            each.axhline(summary[key], color=INK, linewidth=0.8, linestyle=line)
+        each.set_title(f"mean {summary['dice']:.3f} (solid), median {summary['dice_median']:.3f} (dashed)")
+        each.set(ylim=(0, 1), ylabel=f"Dice, {name}", xlim=(-0.8, max(len(values), 1) - 0.2))
+        counts = f"n = {summary['n']}; not in the reference: absent {summary['absent']}, invented {summary['invented']}"
+        each.set_xlabel(f"Cases whose reference shows it, in order of their Dice ({counts})")
+        each.set_xticks(at if named else [], values.index if named else [], rotation=90, fontsize=6)
+        each.grid(axis="y", color=FAINT, linewidth=0.3)
+        each.set_axisbelow(True)
     return figure
 
 
@@ -168,34 +202,22 @@ def confusion(shares: pd.DataFrame, classes: list[str]) -> Figure:
     return figure
 
 
-def draw_dice(axes: Axes, rows: pd.DataFrame, at: float, colour: str) -> int:
-    """One column of `dice_distribution`; returns in how many cases the reference shows the class."""
-    shown = rows["tp"] + rows["fn"] > 0
-    empty = rows["tp"] + rows["fp"] == 0
-    invented = ~shown & ~empty
-    draw_points_and_box(axes, rows.loc[shown, "dice"].to_numpy(float), at, colour)
-    for chosen, marker, height in ((shown & empty, "x", 0.0), (invented, "^", INVENTED_AT)):
-        count = int(chosen.sum())
-        style = {"s": 16, "marker": marker, "color": PREDICTED, "linewidths": 0.8}
-        axes.scatter(at + jitter(count, 0.6), np.full(count, height), **style)
-    return int(rows.loc[shown, "case"].nunique())
-
-
-def quantity_panels(measurements: pd.DataFrame, height_mm: float) -> tuple[Figure, dict[str, Axes]]:
-    """One panel for each quantity that is there."""
-    present = [quantity for quantity in QUANTITIES if (measurements["quantity"] == quantity).any()]
-    figure, (axes,) = panels(height_mm if present else 14, max(1, len(present)))
+def quantity_panels(
+    rows: pd.DataFrame, height_mm: float, nothing: str, share_y: bool = False
+) -> tuple[Figure, dict[str, Axes]]:
+    """One panel for each quantity that some rows hold; without any, one that says `nothing`."""
+    present = [quantity for quantity in QUANTITIES if (rows["quantity"] == quantity).any()]
+    figure, (axes,) = panels(height_mm if present else 14, max(1, len(present)), share_y=share_y)
     if not present:
         axes[0].set_axis_off()
-        axes[0].text(0.5, 0.5, "no head with a pixel size was measured", ha="center", va="center")
+        axes[0].text(0.5, 0.5, nothing, ha="center", va="center")
     return figure, dict(zip(present, axes))
 
 
 def measured_rows(measurements: pd.DataFrame, baseline: bool) -> pd.DataFrame:
     """Rows with both values: of the baseline (a case once), or of the measuring route after post-processing.
 
-    The other guesses, of studies of landmarks, stand in tables only: a blank map measures 0 mm, and its points would
-    press all others into a corner.
+    Other guesses stand in tables only: a blank map measures 0 mm and would press all other points into a corner.
     """
     if baseline:
         rows = measurements[measurements["route"] == "baseline"].drop_duplicates(["case", "quantity"])
@@ -206,15 +228,15 @@ def measured_rows(measurements: pd.DataFrame, baseline: bool) -> pd.DataFrame:
 
 @styled
 def agreement_scatter(measurements: pd.DataFrame) -> Figure:
-    """Predicted against reference with the line of identity, a point a case and seed; the baseline as faint crosses."""
-    figure, axes = quantity_panels(measurements, 62)
+    """Predicted against reference with the line of identity, one point per case and seed; baseline faint."""
+    figure, axes = quantity_panels(measurements, 62, NO_HEAD)
     routes = (("x", FAINT, "training mean"), ("o", OTHER_COLOURS[2], "predicted"))
     for quantity, each in axes.items():
         for marker, colour, label in routes:
             rows = measured_rows(measurements[measurements["quantity"] == quantity], label == "training mean")
-            style = {"s": 9, "marker": marker, "color": colour, "alpha": 0.7, "linewidths": 0.6}
+            marks = {"s": 9, "marker": marker, "color": colour, "alpha": 0.7, "linewidths": 0.6}
             text = f"{label}, n = {rows['case'].nunique()}"
-            each.scatter(rows["reference_mm"], rows["predicted_mm"], label=text, **style)
+            each.scatter(rows["reference_mm"], rows["predicted_mm"], label=text, **marks)
         ends = min(each.get_xlim()[0], each.get_ylim()[0]), max(each.get_xlim()[1], each.get_ylim()[1])
         each.plot(ends, ends, color=INK, linewidth=0.7)
         each.set(aspect="equal", xlim=ends, ylim=ends)
@@ -225,9 +247,9 @@ def agreement_scatter(measurements: pd.DataFrame) -> Figure:
 
 @styled
 def bland_altman(measurements: pd.DataFrame) -> Figure:
-    """Difference against mean of both after post-processing, a point a case and seed, with bias and 95 % limits."""
+    """Difference against mean of both after post-processing, one point per case and seed, with bias and 95 % limits."""
     rows = measured_rows(measurements, baseline=False)
-    figure, axes = quantity_panels(rows, 62)
+    figure, axes = quantity_panels(rows, 62, NO_HEAD)
     for quantity, each in axes.items():
         one = rows[rows["quantity"] == quantity]
         difference = (one["predicted_mm"] - one["reference_mm"]).to_numpy()
@@ -251,66 +273,60 @@ def draw_limits(axes: Axes, limits: tuple[float, float, float]) -> None:
 
 @styled
 def landmark_errors(errors: pd.DataFrame) -> Figure:
-    """Distance of predicted ends by line and route, a point a case and seed, in mm where pixel sizes are known.
+    """Distance of predicted ends by line and route, one point per case and seed, in mm where pixel sizes are known.
 
     The scale is logarithmic: a network's errors and a guess's do not fit one other. Missed lines are red crosses
     above all others.
     """
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
     figure, ((axes,),) = panels(68)
-    labels, at = {}, 0.0  # of the ticks; where the next column stands
-    positive = errors.loc[errors[f"error_{unit}"] > 0, f"error_{unit}"]
+    distances = errors[f"error_{unit}"]
+    positive = distances[distances > 0]
     lowest, above = (positive.min(), 1.6 * positive.max()) if len(positive) else (1.0, 1.0)
-    for line in dict.fromkeys(errors["line"]):
-        for route in dict.fromkeys(errors["route"]):
+    routes = list(dict.fromkeys(errors["route"]))
+    labels = {}  # of the ticks, by place
+    for group, line in enumerate(dict.fromkeys(errors["line"])):
+        for place, route in enumerate(routes):
             rows = errors[(errors["line"] == line) & (errors["route"] == route)]
             known, missed = rows.dropna(subset=[f"error_{unit}"]), int(rows["error_px"].isna().sum())
-            values = known[f"error_{unit}"].to_numpy(float)
-            draw_points_and_box(axes, np.maximum(values, lowest), at, FAINT if route in GUESSES else OTHER_COLOURS[2])
-            style = {"s": 16, "marker": "x", "color": PREDICTED, "linewidths": 0.8}
-            axes.scatter(at + jitter(missed, 0.6), np.full(missed, above), **style)
+            values = np.maximum(known[f"error_{unit}"].to_numpy(float), lowest)
+            at = group * (len(routes) + 0.5) + place
+            style.draw_points_and_box(axes, values, at, FAINT if route in GUESSES else OTHER_COLOURS[2])
+            style.draw_marks(axes, missed, at, above)
             labels[at] = f"{line.upper()}\n{route}\nn = {known['case'].nunique()}" + f", {missed} missed" * (missed > 0)
-            at += 1
-        at += 0.5
-    axes.set(xticks=list(labels), xticklabels=list(labels.values()), xlim=(-0.7, at - 0.8), yscale="log")
-    axes.set_ylabel(f"Distance of the ends ({word})")
+    style.label_columns(axes, labels)
+    axes.set(yscale="log", ylabel=f"Distance of the ends ({word})")
     axes.yaxis.set_major_formatter("{x:g}")
-    marks = {"a case": ("o", FAINT), "missed (at no distance)": ("x", PREDICTED)}
-    handles = [Line2D([], [], marker=m, color=c, ls="", markersize=4, label=text) for text, (m, c) in marks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    style.add_marks(figure, {"a case": ("o", FAINT), "missed (at no distance)": ("x", PREDICTED)})
     return figure
 
 
 @styled
 def paired_differences(long: pd.DataFrame) -> Figure:
-    """Errors of this study minus those of others on the same cases, a point a case, with mean and 95 % interval.
+    """Errors of this study minus those of others on the same cases, one point per case, with mean and 95 % interval.
 
-    Args:
-        long: comparison.csv of 07_comparison; its pairs within one study, with a guess, are not drawn.
+    `long` is comparison.csv of 07_comparison; its pairs within one study, with a guess, are not drawn.
     """
     rows = long[long["study_a"] != long["study_b"]].dropna(subset=["difference_mm"])
-    present = [quantity for quantity in QUANTITIES if (rows["quantity"] == quantity).any()]
     pairs = {pair: place for place, pair in enumerate(dict.fromkeys(zip(rows["study_b"], rows["route_b"])))}
-    figure, (axes,) = panels(22 + 24 * len(pairs) if present else 14, max(1, len(present)), share_y=True)
-    if not present:
-        axes[0].set_axis_off()
-        axes[0].text(0.5, 0.5, "nothing is compared in millimetres", ha="center", va="center")
-    for quantity, each in zip(present, axes):
+    figure, axes = quantity_panels(rows, 22 + 24 * len(pairs), "nothing is compared in millimetres", share_y=True)
+    for quantity, each in axes.items():
         each.axvline(0, color=FAINT, linewidth=0.6)
         for pair, group in rows[rows["quantity"] == quantity].groupby(["study_b", "route_b"], sort=False):
             draw_pair(each, group, pairs[pair])
         each.set(title=quantity.upper(), xlabel="Error here − error there (mm)", ylim=(len(pairs) - 0.4, -0.6))
-    if present:
-        axes[0].set_yticks(list(pairs.values()), [f"{study}\n{route}" for study, route in pairs])
+    for first in list(axes.values())[:1]:
+        first.set_yticks(list(pairs.values()), [f"{study}\n{route}" for study, route in pairs])
     return figure
 
 
 def draw_pair(axes: Axes, rows: pd.DataFrame, at: float) -> None:
     """One line of `paired_differences`: points, their mean with its interval, and their number."""
     values = rows["difference_mm"].to_numpy(float)
-    axes.scatter(values, at + jitter(len(values), 0.5), s=5, color=OTHER_COLOURS[2], alpha=0.55, linewidths=0)
-    found = statistics.bootstrap(values, rows["subject"].to_numpy())
-    ends = np.nan_to_num([[found.value - found.low], [found.high - found.value]])
-    axes.errorbar([found.value], [at], xerr=ends, color=INK, marker="o", markersize=4, capsize=4)
+    offsets = style.jitter(len(values), 0.5)
+    axes.scatter(values, at + offsets, s=5, color=OTHER_COLOURS[2], alpha=0.55, linewidths=0)
+    mean = statistics.bootstrap(values, rows["subject"].to_numpy())
+    ends = np.nan_to_num([[mean.value - mean.low], [mean.high - mean.value]])
+    axes.errorbar([mean.value], [at], xerr=ends, color=INK, marker="o", markersize=4, capsize=4)
     text = f"n = {rows['case'].nunique()}"
     axes.text(0.99, at - 0.42, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=7)

@@ -7,32 +7,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.datasets.samples import Overlay, Samples
-from lib.report.figures.style import (
-    PREDICTED,
-    REFERENCE,
-    WIDTH_MM,
-    Images,
-    Spacing,
-    add_legend,
-    class_colour,
-    draw_contour,
-    draw_image,
-    panels,
-    sheet,
-    styled,
-)
+from lib.report.figures import style
+from lib.report.figures.style import PREDICTED, REFERENCE, Spacing, class_colour, draw_contour, draw_image, styled
+
+MOST_OVERLAYS = 12  # on a sheet
 
 
 def class_sheet(
-    images: Images, masks: Images, titles: list[str], classes: list[str], spacings_mm: list[Spacing] | None = None
+    images: list[np.ndarray],
+    masks: list[np.ndarray],
+    titles: list[str],
+    classes: list[str],
+    spacings_mm: list[Spacing] | None = None,
 ) -> Figure:
-    """Images on a sheet, with the border of every class but background in the class's colour."""
-    figure, axes = sheet([image.shape for image in images])
+    """Images (H, W) uint8 on a sheet, with the border of every class but background in the class's colour."""
+    figure, axes = style.sheet([image.shape for image in images])
     for each, image, mask, text, spacing_mm in zip(axes, images, masks, titles, spacings_mm or [None] * len(images)):
         draw_image(each, image, text, spacing_mm)
         for index, name in enumerate(classes[1:], start=1):
             draw_contour(each, mask == index, class_colour(name))
-    add_legend(figure, {name: class_colour(name) for name in classes[1:]})
+    style.add_legend(figure, {name: class_colour(name) for name in classes[1:]})
     return figure
 
 
@@ -45,11 +39,11 @@ def samples(shown: Samples, classes: list[str]) -> Figure:
 @styled
 def preprocessing(native: Samples, network: Samples, classes: list[str]) -> Figure:
     """Pairs of one case at native and at network size, with reference contours."""
-    pairs = [pair for both in zip(native.images, network.images) for pair in both]
-    masks = [mask for both in zip(native.masks, network.masks) for mask in both]
-    before = [name for one in native.names for name in (one, "network")]
-    titles = [f"{text}\n{image.shape[0]} × {image.shape[1]}" for text, image in zip(before, pairs)]
-    return class_sheet(pairs, masks, titles, classes)
+    images = [image for pair in zip(native.images, network.images) for image in pair]
+    masks = [mask for pair in zip(native.masks, network.masks) for mask in pair]
+    names = [name for one in native.names for name in (one, "network")]
+    titles = [f"{name}\n{image.shape[0]} × {image.shape[1]}" for name, image in zip(names, images)]
+    return class_sheet(images, masks, titles, classes)
 
 
 @styled
@@ -57,27 +51,27 @@ def augmentations(images: np.ndarray, masks: np.ndarray, classes: list[str], poi
     """One case as it is, then as training sees it: (N, H, W) uint8 each, and its landmarks (N, 4, 2), None for none."""
     titles = ["original", *(f"draw {i}" for i in range(1, len(images)))]
     figure = class_sheet(list(images), list(masks), titles, classes)
-    for each, places in zip(figure.axes, [] if points is None else points):
-        draw_lines(each, places, REFERENCE)
+    for axes, landmarks in zip(figure.axes, [] if points is None else points):
+        for ends, line in lines_of(landmarks):
+            axes.plot(ends[:, 1], ends[:, 0], color=REFERENCE, linewidth=0.9, linestyle=line)
+            axes.plot(ends[0, 1], ends[0, 0], marker="o", markersize=2.5, color=REFERENCE)  # the first end
     return figure
 
 
-def draw_lines(axes: Axes, points: np.ndarray, colour: str) -> None:
-    """OFD and (dashed) BPD of landmarks (4, 2) in (row, col), with a dot at the first end of each."""
-    for (first, second), line in ((points[:2], "-"), (points[2:], "--")):
-        axes.plot([first[1], second[1]], [first[0], second[0]], color=colour, linewidth=0.9, linestyle=line)
-        axes.plot(first[1], first[0], marker="o", markersize=2.5, color=colour)
+def lines_of(points: np.ndarray) -> tuple[tuple[np.ndarray, str], ...]:
+    """Ends of OFD and BPD, (2, 2) each, of landmarks (4, 2) in (row, col), with the style that tells them apart."""
+    return (points[:2], "-"), (points[2:], "--")
 
 
 def overlay_sheet(items: list[Overlay], draw: Callable[[Axes, Overlay], None]) -> Figure:
     """Up to 12 cases with what `draw` puts over each image: predicted red, reference green."""
-    if len(items) > 12:
-        raise ValueError(f"{len(items)} overlays; a sheet holds at most 12")
-    figure, axes = sheet([item.image.shape for item in items])
+    if len(items) > MOST_OVERLAYS:
+        raise ValueError(f"{len(items)} overlays; a sheet holds at most {MOST_OVERLAYS}")
+    figure, axes = style.sheet([item.image.shape for item in items])
     for each, item in zip(axes, items):
         draw_image(each, item.image, f"{item.name}\n{item.note}", item.spacing_mm)
         draw(each, item)
-    add_legend(figure, {"reference": REFERENCE, "predicted": PREDICTED})
+    style.add_legend(figure, {"reference": REFERENCE, "predicted": PREDICTED})
     return figure
 
 
@@ -94,44 +88,42 @@ def overlays(items: list[Overlay], classes: list[str]) -> Figure:
 
 
 @styled
-def probability(image: np.ndarray, probability: np.ndarray, name: str) -> Figure:
-    """An image beside its (H, W) map of probabilities, 0 to 1."""
-    width_mm = (WIDTH_MM - 20) / 2  # the scale stands beside both, so that they are equally large
-    figure, (axes,) = panels(width_mm * image.shape[0] / image.shape[1] + 7, 2)
-    draw_image(axes[0], image, name)
-    shown = axes[1].imshow(probability, cmap="cividis", vmin=0, vmax=1, interpolation="antialiased")
-    for each, text in zip(axes, (name, "probability")):
-        each.set_title(text, fontsize=7, pad=2)
-        each.set_axis_off()
-    figure.colorbar(shown, ax=list(axes), pad=0.01, label="Probability")
-    return figure
-
-
-@styled
 def landmark_overlays(items: list[Overlay]) -> Figure:
     """Up to 12 cases with predicted (red) over reference (green) lines from end to end, BPD dashed."""
 
     def draw(axes: Axes, item: Overlay) -> None:
         frame = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
         for points, colour, width in ((item.reference, REFERENCE, 1.2), (item.predicted, PREDICTED, 0.7)):
-            style = {"color": colour, "linewidth": width, "marker": "o", "markersize": 2 * width}
-            for ends, line in ((points[:2], "-"), (points[2:], "--")):
-                axes.plot(ends[:, 1], ends[:, 0], linestyle=line, **style)
+            marks = {"color": colour, "linewidth": width, "marker": "o", "markersize": 2 * width}
+            for ends, line in lines_of(points):
+                axes.plot(ends[:, 1], ends[:, 0], linestyle=line, **marks)
         axes.set(**frame)  # an end beyond the frame must not make the picture smaller
 
     return overlay_sheet(items, draw)
 
 
 @styled
+def probability(image: np.ndarray, probability: np.ndarray, name: str) -> Figure:
+    """An image beside its (H, W) map of probabilities, 0 to 1."""
+    return image_and_maps(image, name, {"probability": probability}, "Probability")
+
+
+@styled
 def heatmaps(image: np.ndarray, maps: np.ndarray, name: str) -> Figure:
     """An image beside the (2, H, W) heatmaps of the ends of its OFD and its BPD, 0 to 1."""
-    width_mm = (WIDTH_MM - 20) / 3  # the scale stands beside all, so that they are equally large
-    figure, (axes,) = panels(width_mm * image.shape[0] / image.shape[1] + 7, 3)
+    return image_and_maps(image, name, dict(zip(("ends of the OFD", "ends of the BPD"), maps)), "Height")
+
+
+def image_and_maps(image: np.ndarray, name: str, maps: dict[str, np.ndarray], label: str) -> Figure:
+    """An image beside maps (H, W) by their titles, on one scale from 0 to 1."""
+    count = 1 + len(maps)
+    width_mm = (style.WIDTH_MM - 20) / count  # the scale stands beside all, so that they are equally large
+    figure, (axes,) = style.panels(width_mm * image.shape[0] / image.shape[1] + 7, count)
     draw_image(axes[0], image, name)
-    for each, shown, text in zip(axes[1:], maps, ("ends of the OFD", "ends of the BPD")):
-        drawn = each.imshow(shown, cmap="cividis", vmin=0, vmax=1, interpolation="antialiased")
-        each.set_title(text, fontsize=7, pad=2)
+    for each, (title, values) in zip(axes[1:], maps.items()):
+        drawn = each.imshow(values, cmap="cividis", vmin=0, vmax=1, interpolation="antialiased")
+        each.set_title(title, fontsize=7, pad=2)
     for each in axes:
         each.set_axis_off()
-    figure.colorbar(drawn, ax=list(axes), pad=0.01, label="Height")
+    figure.colorbar(drawn, ax=list(axes), pad=0.01, label=label)
     return figure

@@ -48,7 +48,6 @@ STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "bac
 }
 styled = matplotlib.rc_context(STYLE)
 
-Images = list[np.ndarray]  # (H, W) uint8 each
 Spacing = tuple[float, float] | None  # (row, col) in mm
 
 
@@ -111,6 +110,12 @@ def add_legend(figure: Figure, colours: dict[str, str]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
+def add_marks(figure: Figure, marks: dict[str, tuple[str, str]]) -> None:
+    """Markers, (form, colour) by what they mean, under the whole figure."""
+    handles = [Line2D([], [], marker=m, color=c, ls="", markersize=4, label=text) for text, (m, c) in marks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
 def sheet(shapes: list[tuple[int, int]], columns: int = COLUMNS) -> tuple[Figure, np.ndarray]:
     """An empty sheet of images with room for a title each and a legend: axes as (N,)."""
     columns = 3 if len(shapes) in (5, 6, 9) else max(1, min(columns, len(shapes)))  # no row nearly empty
@@ -126,6 +131,18 @@ def sheet(shapes: list[tuple[int, int]], columns: int = COLUMNS) -> tuple[Figure
 def jitter(count: int, width: float) -> np.ndarray:
     """Even, repeatable offsets within -width/2 to width/2: multiples of the golden ratio."""
     return (np.arange(count) * 0.6180339887498949 % 1 - 0.5) * width
+
+
+def draw_marks(axes: Axes, count: int, at: float, height: float, marker: str = "x") -> None:
+    """So many red marks beside one another, for cases that have no value."""
+    marks = {"s": 16, "marker": marker, "color": PREDICTED, "linewidths": 0.8}
+    axes.scatter(at + jitter(count, 0.6), np.full(count, height), **marks)
+
+
+def label_columns(axes: Axes, labels: dict[float, str]) -> None:
+    """Ticks below columns, by their place, with room at both ends; a group of columns begins half a place later."""
+    end = max(labels, default=-1.5) + 1.5
+    axes.set(xticks=list(labels), xticklabels=list(labels.values()), xlim=(-0.7, end - 0.8))
 
 
 def draw_points_and_box(axes: Axes, values: np.ndarray, at: float, colour: str, width: float = 0.6) -> None:

@@ -1,39 +1,33 @@
-"""Errors in millimetres, of shapes and of volumes, from the long tables of 06_biometry."""
+"""Errors in millimetres, of shapes and of volumes, from the long tables of 06_biometry.
+
+Seeds of a case are averaged first; intervals are 95 %, from resampling subjects.
+"""
 
 import numpy as np
 import pandas as pd
 
 from lib import statistics
 from lib.data.cases import GUESSES
-from lib.report.summaries import means
-from lib.report.summaries.means import by_case, counts_all, estimated, mean_over_cases
+from lib.report.summaries.means import by_case, by_group, counts_all, estimated, mean_over_rows
 
 AGREEMENT_KEY = ["quantity", "route", "stage"]
+SHAPE_FIGURES = ["area_mm2", "centroid_row_mm", "centroid_col_mm", "height_mm", "width_mm", "eccentricity"]
 
 
 def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
     """Error in millimetres by quantity, route and stage, over cases whose reference is known.
 
-    With several seeds n counts a case once and errors are averaged over a case's seeds first; bias and limits are
-    those of single predictions, and `not_measured` and `flagged` count predictions.
-
-    Args:
-        measurements: the long table of 06_biometry, one row a case x seed x quantity x route x stage.
-
-    Returns:
-        One row a quantity x route x stage; a guess, which knows no stage and no seed, has one of post alone.
-        `not_measured` have a reference but no prediction. The interval is of the mean absolute error (95 %,
-        resampling subjects); the limits are those of agreement (95 % of predictions), which treat images of one
-        subject as independent.
+    n counts a case once, the interval is of the mean absolute error. Bias and limits of agreement (95 % of
+    predictions) are those of single predictions and treat images of one subject as independent; `not_measured` (with
+    a reference alone) and `flagged` count predictions. A guess knows no stage and no seed: it has one row, of post.
     """
-    groups = dict(list(with_guesses_once(measurements).groupby(AGREEMENT_KEY, sort=False)))
-    quantities = list(dict.fromkeys(quantity for quantity, _, _ in groups))
-    ordered = sorted(groups, key=lambda key: quantities.index(key[0]))  # stable: routes, stages as they come
-    return pd.DataFrame([dict(zip(AGREEMENT_KEY, key)) | describe_agreement(groups[key]) for key in ordered])
+    rows = with_guesses_once(measurements)
+    places = pd.factorize(rows["quantity"])[0]
+    return by_group(rows.iloc[places.argsort(kind="stable")], AGREEMENT_KEY, _agreement)
 
 
 def with_guesses_once(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Rows of measurements.csv; of a guess, which knows no stage and no seed, one a case and quantity."""
+    """Rows of measurements.csv; of a guess, which knows no stage and no seed, one per case and quantity."""
     again = measurements.duplicated(["case", *AGREEMENT_KEY]) | (measurements["stage"] == "raw")
     return measurements[~(again & measurements["route"].isin(GUESSES))]
 
@@ -41,17 +35,16 @@ def with_guesses_once(measurements: pd.DataFrame) -> pd.DataFrame:
 def holds_all_measurements(table: pd.DataFrame, measurements: pd.DataFrame) -> bool:
     """Whether n and not_measured of `agreement` count every row of measurements.csv that has a reference."""
     known = with_guesses_once(measurements[measurements["reference_mm"].notna()])
-    return means.counts_all(table, known, AGREEMENT_KEY, known["predicted_mm"].notna(), ["not_measured"])
+    return counts_all(table, known, AGREEMENT_KEY, known["predicted_mm"].notna(), ["not_measured"])
 
 
-def describe_agreement(group: pd.DataFrame) -> dict[str, object]:
-    """One row of `agreement`."""
+def _agreement(group: pd.DataFrame) -> dict[str, object]:
     known = group[group["reference_mm"].notna()]
     measured = known[known["predicted_mm"].notna()]
     difference = measured["predicted_mm"] - measured["reference_mm"]
     errors = measured.assign(mm=difference.abs(), percent=difference.abs() / measured["reference_mm"] * 100)
-    of_cases = means.by_case(errors, ["mm", "percent"])
-    error = statistics.bootstrap(of_cases["mm"].to_numpy(float), of_cases["subject"].to_numpy())
+    of_cases = by_case(errors, ["mm", "percent"])
+    error = mean_over_rows(of_cases, "mm")
     enough = len(difference) >= 2
     limits = statistics.limits_of_agreement(difference.to_numpy(float)) if enough else (float("nan"),) * 3
     return {
@@ -62,32 +55,20 @@ def describe_agreement(group: pd.DataFrame) -> dict[str, object]:
         "mae_high": error.high,
         "mae_percent": float(of_cases["percent"].mean()),
         "median_mm": float(of_cases["mm"].median()),
-        "bias_mm": limits[0],
-        "lower_limit_mm": limits[1],
-        "upper_limit_mm": limits[2],
+        **dict(zip(("bias_mm", "lower_limit_mm", "upper_limit_mm"), limits)),
         "flagged": int(group["flags"].ne("").sum()),
     }
-
-
-SHAPE_FIGURES = ["area_mm2", "centroid_row_mm", "centroid_col_mm", "height_mm", "width_mm", "eccentricity"]
-SIZES = ("reference_voxels", "predicted_voxels", "reference_ml", "predicted_ml")
 
 
 def shapes(long: pd.DataFrame) -> pd.DataFrame:
     """Predicted structures against reference ones, by class: area, place and form.
 
-    Means are over the n cases that show both, those in mm and mm² over the n_mm of them whose pixel size is known;
-    seeds of a case are averaged first.
-
-    Args:
-        long: shapes.csv of 06_biometry, a row a case x seed x class x source.
+    Means are over the n cases that show both, those in mm and mm² over the n_mm of them whose pixel size is known.
     """
-    groups = long.groupby("class", sort=False)
-    return pd.DataFrame([{"class": name} | _compare_shapes(group) for name, group in groups])
+    return by_group(long, ["class"], _shapes)
 
 
-def _compare_shapes(group: pd.DataFrame) -> dict[str, object]:
-    """One row of `shapes`."""
+def _shapes(group: pd.DataFrame) -> dict[str, object]:
     one, other = (group[group["source"] == source].set_index(["case", "seed"]) for source in ("reference", "predicted"))
     other = other.loc[one.index]
     off = other[SHAPE_FIGURES] - one[SHAPE_FIGURES]
@@ -108,47 +89,39 @@ def _compare_shapes(group: pd.DataFrame) -> dict[str, object]:
 
 
 def volumes(long: pd.DataFrame) -> pd.DataFrame:
-    """Predicted volumes against reference ones, by class and stage.
+    """Predicted volumes against reference ones, by class and stage; a miss is an error of the whole volume.
 
-    Errors are averaged over a case's seeds first; a miss is an error of the whole volume. Means in voxels are over n
-    cases, those in percent over the n_percent of them whose reference shows the class, those in millilitres over the
-    n_ml of them whose voxel size is known.
-
-    Args:
-        long: volumes.csv of 06_biometry, a row a case x seed x class x stage.
-
-    Returns:
-        A row a class x stage: n; mean reference and prediction, mean absolute error with its 95 % interval from
-        resampling subjects and in percent, bias (predicted - reference), in voxels; the same in ml; predictions that
-        missed the class, or invented it.
+    Means in voxels are over n cases, those in percent over the n_percent of them whose reference shows the class,
+    those in millilitres over the n_ml of them whose voxel size is known. Bias is predicted - reference.
     """
-    groups = long.groupby(["class", "stage"], sort=False)
-    return pd.DataFrame([{"class": name, "stage": stage} | _sizes(group) for (name, stage), group in groups])
+    return by_group(long, ["class", "stage"], _volumes)
 
 
-def _sizes(group: pd.DataFrame) -> dict[str, object]:
-    """One row of `volumes`."""
-    shown, found = group["reference_voxels"] > 0, group["predicted_voxels"] > 0
-    off = {unit: group[f"predicted_{unit}"] - group[f"reference_{unit}"] for unit in ("voxels", "ml")}
-    percent = 100 * off["voxels"].abs() / group["reference_voxels"].where(shown)
-    each = group.assign(voxels=off["voxels"].abs(), ml=off["ml"].abs(), percent=percent)
-    of_cases = by_case(each, [*SIZES, "percent"])
-    error = {unit: mean_over_cases(each, unit) for unit in off}
-    bias = {unit: float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean()) for unit in off}
+def _volumes(group: pd.DataFrame) -> dict[str, object]:
+    shown, predicted = group["reference_voxels"] > 0, group["predicted_voxels"] > 0
+    off = {unit: (group[f"predicted_{unit}"] - group[f"reference_{unit}"]).abs() for unit in ("voxels", "ml")}
+    off["percent"] = 100 * off["voxels"] / group["reference_voxels"].where(shown)
+    sizes = [f"{source}_{unit}" for unit in ("voxels", "ml") for source in ("reference", "predicted")]
+    of_cases = by_case(group.assign(**off), [*sizes, *off])
+    voxels, ml = (mean_over_rows(of_cases, unit) for unit in ("voxels", "ml"))
+    mean = {name: float(of_cases[name].mean()) for name in (*sizes, "percent")}
+    bias = {
+        unit: float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean()) for unit in ("voxels", "ml")
+    }
     return {
-        "n": error["voxels"].count,
-        "reference_voxels": float(of_cases["reference_voxels"].mean()),
-        "predicted_voxels": float(of_cases["predicted_voxels"].mean()),
-        **estimated("error_voxels", error["voxels"]),
+        "n": voxels.count,
+        "reference_voxels": mean["reference_voxels"],
+        "predicted_voxels": mean["predicted_voxels"],
+        **estimated("error_voxels", voxels),
         "bias_voxels": bias["voxels"],
         "n_percent": int(of_cases["percent"].notna().sum()),
-        "error_percent": float(of_cases["percent"].mean()),
-        "n_ml": error["ml"].count,
-        "reference_ml": float(of_cases["reference_ml"].mean()),
-        **estimated("error_ml", error["ml"]),
+        "error_percent": mean["percent"],
+        "n_ml": ml.count,
+        "reference_ml": mean["reference_ml"],
+        **estimated("error_ml", ml),
         "bias_ml": bias["ml"],
-        "missed": int((shown & ~found).sum()),
-        "invented": int((~shown & found).sum()),
+        "missed": int((shown & ~predicted).sum()),
+        "invented": int((~shown & predicted).sum()),
     }
 
 

@@ -1,4 +1,6 @@
-"""Means over cases with their intervals, and whether a table counts every row that it was made of."""
+"""Views of a long table: one row per group, means over cases with their intervals, and whether no row is lost."""
+
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -6,9 +8,15 @@ from lib import statistics
 from lib.statistics import Estimate
 
 
-def estimated(name: str, found: Estimate) -> dict[str, float]:
+def by_group(rows: pd.DataFrame, key: list[str], describe: Callable[[pd.DataFrame], dict[str, object]]) -> pd.DataFrame:
+    """One row per group, in the order in which they come: its key, and what `describe` says of its rows."""
+    groups = rows.groupby(key, sort=False)
+    return pd.DataFrame([dict(zip(key, values)) | describe(group) for values, group in groups])
+
+
+def estimated(name: str, mean: Estimate) -> dict[str, float]:
     """A mean with the ends of its interval beside it: <name>, <name>_low, <name>_high."""
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
 
 
 def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
@@ -18,20 +26,19 @@ def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
 
 def mean_over_cases(rows: pd.DataFrame, value: str) -> Estimate:
     """The mean of a column over cases whose seeds are averaged first, and in how many cases it is not missing."""
-    found = by_case(rows, [value])
-    return statistics.bootstrap(found[value].to_numpy(float), found["subject"].to_numpy())
+    return mean_over_rows(by_case(rows, [value]), value)
 
 
-def counts_all(table: pd.DataFrame, long: pd.DataFrame, key: list[str], in_mean: pd.Series, others: list[str]) -> bool:
-    """Whether no row is lost between a long table and its view.
+def mean_over_rows(rows: pd.DataFrame, value: str) -> Estimate:
+    """The mean of a column over rows of one case each, with its interval from resampling subjects."""
+    return statistics.bootstrap(rows[value].to_numpy(float), rows["subject"].to_numpy())
 
-    Args:
-        table: the view, in which n counts cases.
-        long: the long table.
-        key: columns that tell the view's rows apart.
-        in_mean: of each row of the long table, whether the mean should hold it.
-        others: columns of the view that count all other rows.
+
+def counts_all(view: pd.DataFrame, long: pd.DataFrame, key: list[str], in_mean: pd.Series, others: list[str]) -> bool:
+    """Whether a view loses no row of its long table: n counts the cases of rows `in_mean`, `others` all other rows.
+
+    `key` are the columns that tell the view's rows apart.
     """
     cases = long[in_mean].drop_duplicates(["case", *key])
-    counted = table.reindex(columns=["n", *others]).sum()
+    counted = view.reindex(columns=["n", *others]).sum()
     return [counted["n"], counted[others].sum()] == [len(cases), int((~in_mean).sum())]
