@@ -132,7 +132,7 @@ class Page:
             if failed:
                 raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
             files.write_json(timing, measure(self.started))
-            device, own = devices.describe(self.params.device), self.params.model_dump()
+            device, own = devices.describe(self.params.device), self.params.model_dump(exclude_unset=True)
             steps.write_record(self.folder, self.step, own, self.checks, device, self.before)
         finally:
             locks.release(self.lock)
@@ -158,7 +158,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     given, where = given_values(namespace), f"parameters of {name}"
     if not isinstance(given.get("study"), str):
         raise ValueError(f"{where}: study = {given.get('study')!r}   expected the name of a file in params/")
-    faults = params.find_faults(given, params.Study, partial=True)
+    faults = params.find_faults(given, params.AnyKey, partial=True)
     if faults:
         raise ValueError(params.format_faults(where, faults))
     study = params.read_study(files.study_file(given["study"]))
@@ -167,24 +167,54 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         raise ValueError(
             f"{name} cannot evaluate study {study.study}, whose landmarks = {study.landmarks!r}; run {expected}"
         )
-    mine = {key: value for key, value in given.items() if key in model.model_fields}
+    run = {key: given.get(key, first) for key, first in _first_run(study).items() if key in model.model_fields}
+    mine = {key: value for key, value in given.items() if key in model.model_fields and key not in run}
     # Checked together with the keys of all other notebooks: a size must fit the depth that 03 will use.
-    faults = params.find_faults(study.model_dump() | mine, params.Study) + shared_faults(mine, study)
+    whole, useless = merge(mine, study, own_cell(name))
+    faults = params.find_faults(whole, params.Study) + shared_faults(whole, study)
     if faults:
         raise ValueError(params.format_faults(where, faults))
-    for key in set(params.Study.model_fields) - set(model.model_fields):
+    changed = params.Study.model_validate(whole)
+    datasets.of(changed)
+    typed = params.step_params(changed, step_name, **run)
+    for key in params.AnyKey.model_fields.keys() - typed.model_fields_set:
         namespace.pop(key, None)
-    typed = model.model_validate(params.step_params(study, step_name).model_dump() | mine)
-    differs = {k: v for k, v in mine.items() if v != getattr(study, k) and k not in steps.SET_BY_GRAPH}
-    step = steps.Step(step_name, (typed.fold, typed.seed) if step_name == "04_training" else None)
-    datasets.of(study)
+    differs = {k: v for k, v in mine.items() if k in whole and v != getattr(study, k)}
+    step = steps.Step(step_name, (run["fold"], run["seed"]) if run else None)
     if step_name == "01_data_verification":
         datasets.prepare(study.dataset)
     before = steps.snapshot(step, study)
     folder, lock = take_folder(step, study, differs)
     clear(folder, is_training=step.run is not None)
     print(f"{step.label} of study {study.study}" + _note_by_hand(folder, step, study, differs))
+    for key in useless:
+        print(f"{key} is left out: it is used only with {params.option_of(params.Study, key)}")
     return Page(typed, study, step, folder, before, time.time(), lock)
+
+
+def _first_run(study: params.Study) -> dict[str, int]:
+    """Fold and seed of a study's first training, for a notebook that is given none."""
+    return {"fold": study.folds[0], "seed": study.seeds[0]}
+
+
+def own_cell(name: str) -> dict[str, Any]:
+    """What the parameters cell of a notebook says in its file: the values of a phantom's study, not a person's."""
+    cells = files.read_json(files.ROOT / "notebooks" / f"{name}.ipynb")["cells"]
+    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    return provenance.assigned_values("".join(cell["source"]))
+
+
+def merge(mine: dict[str, Any], study: params.Study, cell: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A study's values with a notebook's own in their place, and the study's keys that these make useless, left out.
+
+    Where the study has no such key, what the notebook's cell says in its file, or None, is left out too; another value
+    was given on purpose, and stays to be found as a fault if nothing uses it.
+    """
+    in_file = params.values_of(study)
+    whole = in_file | {k: v for k, v in mine.items() if k in in_file or (v is not None and cell.get(k) != v)}
+    used = params.uses(whole, params.Study)
+    useless = [key for key, value in in_file.items() if used.get(key) is False and whole[key] == value]
+    return {key: value for key, value in whole.items() if key not in useless}, useless
 
 
 def destination(step: steps.Step, study: params.Study, differs: dict[str, Any]) -> Path:
@@ -236,14 +266,14 @@ def given_values(namespace: dict[str, Any]) -> dict[str, Any]:
     if namespace.get("__page_started__"):
         history = namespace.get("In", [])
         before = next((cell for cell in reversed(history) if cell != history[-1]), "")
-        names = provenance.assigned_names(before) or names & set(params.Study.model_fields)
+        names = set(provenance.assigned_values(before)) or names & set(params.AnyKey.model_fields)
     namespace["__page_started__"] = True
     return {n: typed_word(n, namespace[n]) for n in names if n in namespace}
 
 
 def typed_word(key: str, value: Any) -> Any:
     """`true`, `false` or `null` as papermill's command line gives it, for a key that takes no text; else the value."""
-    known = params.Study.model_fields.get(key)
+    known = params.AnyKey.model_fields.get(key)
     takes_no_text = known is not None and known.annotation in (bool, int | None, float | None)
     return COMMAND_LINE_WORDS.get(value, value) if takes_no_text and isinstance(value, str) else value
 

@@ -171,14 +171,13 @@ def execute(study: params.Study, label: str) -> None:
     step = known[label]
     executed = step.folder(study.study) / steps.EXECUTED
     executed.parent.mkdir(parents=True, exist_ok=True)
-    own = dict(zip(("fold", "seed"), step.run)) if step.run else {}
     where = f"{step.label} of study {study.study} stopped; its executed notebook: {executed}\n"
     try:
         with _begins_in_time() as late:
             execute_notebook(
                 _escaped(steps.notebook_file(step.name, study)),
                 _escaped(executed),
-                params.read_yaml(files.study_file(study.study)) | own,
+                steps.own_values(step, study),
                 kernel_name="python3",
                 progress_bar=False,
                 stdout_file=sys.stdout,

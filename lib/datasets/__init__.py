@@ -100,35 +100,52 @@ DATASETS: dict[str, Dataset] = {
 def of(study: params.Study) -> Dataset:
     """The data set of a study; of one's own data, classes and colours are the study file's.
 
-    ValueError, with all faults at once, for no such name, or classes, groups or colours that it does not have.
+    ValueError, with all faults at once, for no such name, for classes or groups that it does not have, and for keys
+    that it needs or does not use.
     """
     if study.dataset.startswith(OWN):
-        if study.groups:
-            raise ValueError(f"groups = {study.groups}   one's own data has no groups; allowed: []")
         title, classes = f"Own data ({study.dataset.removeprefix(OWN)})", tuple(study.classes)
-        read_mask = partial(own.read_mask, palette=study.palette, class_count=len(classes))
-        return Dataset(title, "own", "not published", "subject", classes, own.find_cases, read_mask)
-    if study.dataset not in DATASETS:
+        read_mask = partial(own.read_mask, palette=study.palette or [], class_count=len(classes))
+        dataset = Dataset(title, "own", "not published", "subject", classes, own.find_cases, read_mask)
+    elif study.dataset in DATASETS:
+        dataset = DATASETS[study.dataset]
+    else:
         allowed = f"{', '.join(DATASETS)}, or {OWN}<name> for one's own"
         raise ValueError(f"dataset = {study.dataset!r}   not known; allowed: {allowed}")
-    dataset = DATASETS[study.dataset]
-    groups_fit = set(study.groups) <= set(dataset.groups) and bool(study.groups) == bool(dataset.groups)
-    has_heads = study.landmarks == "none" or dataset.classes == HEAD
-    steps_fit = not dataset.volumes or set(study.postprocessing) <= {"largest_component"}
+    has_heads = not study.learns_landmarks or dataset.classes == HEAD or study.dataset.startswith(OWN)
+    steps_fit = not dataset.volumes or set(study.postprocessing or []) <= {"largest_component"}
     faults = [
         f"{key} = {getattr(study, key)}   not those of {study.dataset}; allowed: {allowed}"
         for key, sound, allowed in (
             ("classes", tuple(study.classes) == dataset.classes, list(dataset.classes)),
-            ("groups", groups_fit, f"some of {list(dataset.groups)}"),
-            ("palette", not study.palette, "[], because a published data set knows its colours"),
+            ("groups", set(study.groups or []) <= set(dataset.groups), f"some of {list(dataset.groups)}"),
             ("landmarks", has_heads, "none: it shows no heads"),
             ("postprocessing", steps_fit, "largest_component or [] for volumes"),
         )
         if not sound
     ]
+    faults += _key_faults(study, dataset)
     if faults:
         raise ValueError("\n".join(faults))
     return dataset
+
+
+def _key_faults(study: params.Study, dataset: Dataset) -> list[str]:
+    """Keys that only some data sets use: a line for each that this one needs, and for each that it does not use."""
+    is_kind = {
+        "one's own data": study.dataset.startswith(OWN),
+        "data sets of several groups": bool(dataset.groups),
+        "volumes": dataset.volumes,
+        "images": not dataset.volumes,
+    }
+    faults = []
+    for name, field in params.Study.model_fields.items():
+        option, value = params.option_of(params.Study, name), getattr(study, name)
+        if is_kind.get(option) is False and name in study.model_fields_set:
+            faults.append(f"{name} = {value!r}   not used with {study.dataset}; only with {option}")
+        elif is_kind.get(option) and (name not in study.model_fields_set or value == []):
+            faults.append(f"{name}   missing; {study.dataset} needs it, as {option} do: {field.description}")
+    return faults
 
 
 def find_cases(dataset: Dataset, folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:

@@ -134,16 +134,16 @@ def has_content(path: Path) -> bool:
 
 
 def parameters(study: params.Study) -> list[dict[str, Any]]:
-    """Keys by step with value, meaning and the study file's reason; shared ones first."""
-    reasons, values = read_reasons(files.study_file(study.study)), study.model_dump()
+    """Keys that the study uses, by step, with value, meaning and the study file's reason; shared ones first."""
+    reasons, values = read_reasons(files.study_file(study.study)), params.values_of(study)
     steps_of = {"all": params.SharedParams} | {name: model for name, model in params.STEPS.items() if name != "report"}
     listed = []
     for name, model in steps_of.items():
-        hidden = steps.SET_BY_GRAPH if name == "all" else steps.SET_BY_GRAPH | SHARED
+        hidden = set() if name == "all" else SHARED
         rows = [
             {"key": key, "value": as_text(values[key]), "allowed": field.description, "reason": reasons.get(key, "")}
             for key, field in model.model_fields.items()
-            if key not in hidden
+            if key in values and key not in hidden
         ]
         listed.append({"step": name, "rows": rows})
     return listed

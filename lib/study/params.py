@@ -321,6 +321,10 @@ class Study(
     """A whole study file."""
 
 
+class AnyKey(Study, RunParams):
+    """Every key of any notebook, to tell what is none."""
+
+
 def read_study(path: Path) -> Study:
     """A study file, checked whole; ValueError if it is missing, is no YAML mapping, or has faults (all are named)."""
     if not path.is_file():

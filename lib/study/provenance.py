@@ -8,6 +8,7 @@ import platform
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from lib.study import files
 
@@ -131,15 +132,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def assigned_names(source: str) -> set[str]:
-    """Names that a cell assigns, if it holds nothing but plain assignments of written-out values; else none."""
-    names: set[str] = set()
+def assigned_values(source: str) -> dict[str, Any]:
+    """What a cell assigns, by name, if it holds nothing but plain assignments of written-out values; else nothing."""
+    values: dict[str, Any] = {}
     try:
         for node in ast.parse(source).body:
             if not isinstance(node, ast.Assign | ast.AnnAssign):
-                return set()
-            ast.literal_eval(node.value)
-            names |= {target.id for target in (node.targets if isinstance(node, ast.Assign) else [node.target])}
+                return {}
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                values[target.id] = ast.literal_eval(node.value)
     except (SyntaxError, ValueError, AttributeError):  # no Python; a value that is computed; an entry or several names
-        return set()
-    return names
+        return {}
+    return values

@@ -15,7 +15,6 @@ EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
 OF_LANDMARKS = "_landmarks"  # end of the name of the notebook that evaluates them
 RECORD_PARTS = {"own", "code", "inputs", "outputs", "needs"}  # of a record, without which it cannot be compared
 MADE_HERE = "phantom_"  # beginning of the names of data sets that the project makes itself
-SET_BY_GRAPH = {"fold", "seed"}  # given for each run; a difference from the study file says nothing
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,10 @@ def step_inputs(step: Step, study: params.Study) -> list[Step]:
 
 def own_values(step: Step, study: params.Study) -> dict[str, Any]:
     """A step's own keys and their values in the study file; fold and seed as the graph sets them."""
-    values = params.step_params(study, step.name).model_dump()
+    run = dict(zip(("fold", "seed"), step.run)) if step.run else {}
+    values = params.step_params(study, step.name, **run).model_dump(exclude_unset=True)
     if step.name == "report":  # it prints every key, and the reasons that stand beside them
         values |= {"study_file": files.sha256(files.study_file(study.study))}
-    if step.run:
-        values |= {"fold": step.run[0], "seed": step.run[1]}
     return values
 
 
