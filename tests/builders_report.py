@@ -307,7 +307,7 @@ def write_comparison(study: params.Study) -> None:
     """Beside a study of ellipses that is off by 3 mm everywhere, by references that lie 1 mm apart."""
     at, cases_of = folder(study, "07_comparison"), frozenset(rows_of_fold_0(study)["case"])
     here = comparison.Measured(study.study, cases_of, measured(study), None)
-    there = here.measurements[here.measurements["route"] == comparison.routes_of(here)[0]].copy()
+    there = here.measurements[here.measurements["route"] == here.routes[0]].copy()
     there["reference_mm"], there["route"] = there["reference_mm"] + 1.0, "ellipse"
     there["predicted_mm"] = there["reference_mm"] + 3.0
     long = comparison.compare_all(here, [comparison.Measured(OTHER, cases_of, there, None)])

@@ -17,7 +17,6 @@ from lib.study import params
 STUDIES = {"lib.notebook", "lib.pipeline", "lib.report.build", "lib.report.content"}  # and the room lib.study
 UNPACK = {
     "lib.datasets": {"of"},
-    "lib.evaluation.biometry": {"read_predictions"},
     "lib.evaluation.landmarks": {"find_all"},
     "lib.evaluation.segmentation": {"evaluate_all"},
     "lib.models": {"describe"},

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from lib.data import cases
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.imaging import mask_files
@@ -28,6 +28,6 @@ class EvaluationSet:
         """Where the predicted mask of a case lies."""
         return mask_files.place(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
 
-    def spacing_mm(self, case: str) -> tuple[float, float] | None:
-        """(row, col) pixel size of a case, None where it is not known."""
-        return cases.spacing_mm(self.cases.set_index("case").loc[case])
+    def rows(self, names: list[str]) -> list[dict[str, Any]]:
+        """Rows of the manifest of some cases, in the order of the names."""
+        return self.cases.set_index("case", drop=False).loc[names].to_dict("records")

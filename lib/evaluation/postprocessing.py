@@ -1,9 +1,7 @@
-"""What is done to a predicted mask afterwards: each step takes and gives (H, W) uint8 class indices;
-the largest component is also found in volumes, (D, H, W).
+"""Post-processing of a predicted mask: each step takes and gives (H, W) uint8 class indices.
 
 Of several classes the first is the outer one (the head), which holds the others (structures in it). A part that is
-dropped becomes what surrounds it: the outer class inside the head, background elsewhere; so no step makes a hole, and
-none gives a structure's pixels to the outer class because that one was smoothed.
+dropped becomes the outer class inside the head, background elsewhere, so that no step makes a hole.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +25,7 @@ KEYS: dict[str, tuple[str, ...]] = {  # every step, with the keys of a study fil
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
-    """Keeps the largest connected part of the foreground; what lies apart from it becomes background.
+    """Keeps the largest connected part of the foreground, (H, W) or (D, H, W); what lies apart becomes background.
 
     All classes together, because a structure such as the lateral ventricles may rightly show in two parts.
     """
@@ -36,48 +34,36 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
     """Gives background that is enclosed by the foreground to the first class (the one around the others)."""
-    filled = mask.copy()
-    filled[connected_parts.fill_holes(mask > 0) & (mask == 0)] = 1
-    return filled
+    return np.where(connected_parts.fill_holes(mask > 0) & (mask == 0), 1, mask).astype(np.uint8)
 
 
 def close_outer(mask: np.ndarray, side_px: int) -> np.ndarray:
     """Closes cracks in the first class with a square; only background is taken, never another class's pixels."""
     outer = np.pad((mask == 1).astype(np.uint8), side_px)  # OpenCV takes what lies beyond the frame for foreground
-    closed = cv2.morphologyEx(outer, cv2.MORPH_CLOSE, square(side_px))[side_px:-side_px, side_px:-side_px]
+    square = np.ones((side_px, side_px), np.uint8)
+    closed = cv2.morphologyEx(outer, cv2.MORPH_CLOSE, square)[side_px:-side_px, side_px:-side_px]
     return np.where((closed > 0) & (mask == 0), 1, mask).astype(np.uint8)
 
 
 def inside_outer(mask: np.ndarray, side_px: int) -> np.ndarray:
     """Drops structures outside the head: the first class with its holes filled, dilated by a square."""
     head = connected_parts.fill_holes(mask == 1).astype(np.uint8)
-    allowed = cv2.dilate(head, square(side_px))
+    allowed = cv2.dilate(head, np.ones((side_px, side_px), np.uint8))
     return np.where((mask > 1) & (allowed == 0), 0, mask).astype(np.uint8)
 
 
 def minimum_area(mask: np.ndarray, pixel_mm2: float | None, minimum_mm2: float, class_count: int) -> np.ndarray:
-    """Drops parts smaller than an area; where no pixel size is known it does nothing.
+    """Drops parts smaller than an area; where the area of a pixel is not known (None) it does nothing.
 
-    Args:
-        mask: (H, W) uint8 class indices.
-        pixel_mm2: area of a pixel; None where it is not known.
-        minimum_mm2: of a part that is kept.
-        class_count: classes of the network, background included: of two the one is judged, of more the structures.
+    Of two classes, background included, the one is judged, of more the structures in the first.
     """
     if pixel_mm2 is None:
         return mask
-    least = minimum_mm2 / pixel_mm2
-    return keep_parts(mask, class_count, lambda part: part.areas >= least)
+    return keep_parts(mask, class_count, lambda part: part.areas >= minimum_mm2 / pixel_mm2)
 
 
 def largest_parts(mask: np.ndarray, count: int, class_count: int) -> np.ndarray:
-    """Keeps the largest few parts of each class, of equals those that OpenCV counts first (nearly from the top).
-
-    Args:
-        mask: (H, W) uint8 class indices.
-        count: of parts of a class that are kept.
-        class_count: as in `minimum_area`.
-    """
+    """Keeps the largest few parts of each class, of equals those that OpenCV counts first (nearly from the top)."""
 
     def among_largest(part: Parts) -> np.ndarray:
         kept = np.zeros(len(part.areas), bool)
@@ -90,17 +76,11 @@ def largest_parts(mask: np.ndarray, count: int, class_count: int) -> np.ndarray:
 def confident_parts(
     mask: np.ndarray, probability: np.ndarray, minimum_probability: float, minimum_margin: float
 ) -> np.ndarray:
-    """Drops parts whose mean probability, or mean lead over the next class, is low.
-
-    Args:
-        mask: (H, W) uint8 class indices.
-        probability: (C, H, W) float32 of each class.
-        minimum_probability, minimum_margin: means over a part that is kept, 0 to 1.
-    """
+    """Drops parts whose mean probability, or mean lead over the next class, is low; `probability` is (C, H, W)."""
 
     def is_confident(part: Parts) -> np.ndarray:
-        shown = probability[:, part.rows, part.cols]  # (C, N)
-        own, others = shown[part.index], np.delete(shown, part.index, axis=0).max(axis=0)
+        inside = probability[:, part.rows, part.cols]  # (C, N)
+        own, others = inside[part.index], np.delete(inside, part.index, axis=0).max(axis=0)
         return (part.mean(own) >= minimum_probability) & (part.mean(own - others) >= minimum_margin)
 
     return keep_parts(mask, len(probability), is_confident)
@@ -112,17 +92,13 @@ def keep_parts(mask: np.ndarray, class_count: int, holds: Callable[[Parts], np.n
     Parts are judged one by one of the structures, or of the one class that there is. A dropped part becomes the outer
     class where that encloses it, if there is one, else background.
     """
-    kept, surroundings, outer = mask.copy(), None, 1 if class_count > 2 else 0
-    for part in (connected_parts.parts_of(mask, index) for index in range(1 + outer, class_count)):
-        if part is None:
-            continue
-        dropped = ~holds(part)[part.labels]
-        if dropped.any():
-            if surroundings is None:
-                surroundings = connected_parts.fill_holes(mask == 1) if outer else np.zeros(mask.shape, bool)
-            places = part.rows[dropped], part.cols[dropped]
-            kept[places] = surroundings[places]
-    return kept
+    outer, dropped = 1 if class_count > 2 else 0, np.zeros(mask.shape, bool)
+    for index in range(1 + outer, class_count):
+        part = connected_parts.parts_of(mask, index)
+        if part is not None:
+            dropped[part.rows, part.cols] = ~holds(part)[part.labels]
+    surroundings = connected_parts.fill_holes(mask == 1) if outer and dropped.any() else 0
+    return np.where(dropped, surroundings, mask).astype(np.uint8)
 
 
 def describe(names: Sequence[str], keys: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -146,9 +122,9 @@ def apply(
     frame = connected_parts.foreground_frame(mask)
     if frame is None:
         return mask
-    inner, shown = np.ascontiguousarray(mask[frame]), probability[(slice(None), *frame)]
+    inner, inner_probability = np.ascontiguousarray(mask[frame]), probability[(slice(None), *frame)]
     for step in steps:
-        inner = apply_step(inner, shown, pixel_mm2, step)
+        inner = apply_step(inner, inner_probability, pixel_mm2, step)
     whole = np.zeros_like(mask)
     whole[frame] = inner
     return whole
@@ -157,11 +133,7 @@ def apply(
 def apply_step(
     mask: np.ndarray, probability: np.ndarray, pixel_mm2: float | None, step: Mapping[str, Any]
 ) -> np.ndarray:
-    """One step of `apply`.
-
-    Raises:
-        ValueError: there is no such step.
-    """
+    """One step of `apply`; ValueError if there is no such step."""
     match step["step"]:
         case "largest_component":
             return largest_component(mask)
@@ -178,8 +150,3 @@ def apply_step(
         case "confident_parts":
             return confident_parts(mask, probability, step["minimum_probability"], step["minimum_margin"])
     raise ValueError(f"step = {step['step']!r}   not known; allowed: {', '.join(KEYS)}")
-
-
-def square(side: int) -> np.ndarray:
-    """A full kernel."""
-    return np.ones((side, side), np.uint8)

@@ -13,36 +13,30 @@ from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a test case and seed, the worst first.
+    """One row of cases.csv (05_evaluation) per test case and seed, the worst first.
 
     Of masks, after post-processing, it is the row of the case's lowest class Dice; true absences do not count. Of
     landmarks it is a row of `by_case`; a case with a missed line is worst.
-
-    Args:
-        table: cases.csv of 05_evaluation.
     """
     if "line" in table:
-        rows, score, is_error = by_case(table), "error_percent", True
+        rows, score, ties = by_case(table), "error_percent", ["case"]
     else:
-        rows, score, is_error = table[(table["stage"] == "post") & table["dice"].notna()], "dice", False
-    ties = [name for name in ("case", "class") if name in rows]
-    ascending = [not is_error] + [True] * len(ties)
+        rows, score, ties = table[(table["stage"] == "post") & table["dice"].notna()], "dice", ["case", "class"]
+    ascending = [score == "dice", *(True for _ in ties)]
     ordered = rows.sort_values([score, *ties], ascending=ascending, na_position="first", kind="stable")
     return ordered.drop_duplicates(["case", "seed"]).reset_index(drop=True)
 
 
 def by_case(errors: pd.DataFrame) -> pd.DataFrame:
-    """The network's errors in one row a test case and seed.
+    """The network's errors in one row per test case and seed.
 
-    Returns:
-        case, fold, seed, ofd_mm, bpd_mm, ofd_px, bpd_px, error_percent (mean of both lines, of the reference's OFD;
-        NaN where one is missed).
+    `error_percent` is the mean of both lines, of the reference's OFD; NaN where one is missed.
     """
-    rows = errors[~errors["route"].isin(GUESSES)].rename(columns={"normalised_error_percent": "percent"})
-    values = [f"error_{unit}" for unit in ("mm", "px")]
-    wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=[*values, "percent"])
-    table = pd.DataFrame({f"{line}{name.removeprefix('error')}": wide[name][line] for name in values for line in LINES})
-    table["error_percent"] = wide["percent"].mean(axis=1, skipna=False)
+    rows = errors[~errors["route"].isin(GUESSES)]
+    values = ["error_mm", "error_px", "normalised_error_percent"]
+    wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=values)
+    table = pd.DataFrame({f"{line}_{unit}": wide[f"error_{unit}"][line] for unit in ("mm", "px") for line in LINES})
+    table["error_percent"] = wide["normalised_error_percent"].mean(axis=1, skipna=False)
     return table.reset_index()
 
 
@@ -61,42 +55,39 @@ def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int
     return sorted(map(tuple, expected.values)) == sorted(map(tuple, measured.values))
 
 
-def overlays(test_set: EvaluationSet, rows: pd.DataFrame, found: pd.DataFrame | None = None) -> list[samples.Overlay]:
-    """Pictures of some ranked rows: image, reference, prediction, and the row's score or errors in words.
+def overlays(
+    test_set: EvaluationSet, rows: pd.DataFrame, landmarks: pd.DataFrame | None = None
+) -> list[samples.Overlay]:
+    """Pictures of some rows of `ranked`: image, reference, prediction, and the row's score or errors in words.
 
-    Args:
-        test_set: cases, their references, and where predicted masks lie.
-        rows: of `ranked`.
-        found: predicted landmarks (points.csv of 05_evaluation), where these are learnt.
+    Predicted `landmarks` (points.csv of 05_evaluation) are drawn where they are learnt, else predicted masks.
     """
     shown = samples.load(test_set.dataset, test_set.cases, rows["case"].tolist())
-    if found is None:
+    if landmarks is None:
         reference, predicted = shown.masks, _masks(test_set, rows, shown.slices)
         notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
     else:
-        reference, predicted = as_arrays(test_set.points, shown.names), _ends(rows, found)
+        reference, predicted = as_arrays(test_set.points, shown.names), _ends(rows, landmarks)
         notes = [_errors(row, size is not None) for row, size in zip(rows.to_dict("records"), shown.spacings_mm)]
-    each = zip(shown.names, shown.images, reference, predicted, shown.spacings_mm, notes)
-    return [samples.Overlay(*values) for values in each]
+    pictures = zip(shown.names, shown.images, reference, predicted, shown.spacings_mm, notes)
+    return [samples.Overlay(*values) for values in pictures]
 
 
 def _masks(test_set: EvaluationSet, rows: pd.DataFrame, slices: list[int]) -> list[np.ndarray]:
     """Predicted masks after post-processing; of volumes the slice that is shown."""
-    records = rows.to_dict("records")
-    paths = [test_set.predicted("post", row["fold"], row["seed"], row["case"]) for row in records]
-    masks = [mask_files.read(path) for path in paths]
-    return [mask[at] for mask, at in zip(masks, slices)] if test_set.dataset.volumes else masks
+    keys = zip(rows["fold"], rows["seed"], rows["case"])
+    masks = [mask_files.read(test_set.predicted("post", *key)) for key in keys]
+    return [mask[at] if mask.ndim == 3 else mask for mask, at in zip(masks, slices)]
 
 
-def _ends(rows: pd.DataFrame, found: pd.DataFrame) -> np.ndarray:
+def _ends(rows: pd.DataFrame, landmarks: pd.DataFrame) -> np.ndarray:
     """The network's landmarks of some rows: (N, 4, 2)."""
-    by_run = found[~found["route"].isin(GUESSES)].set_index(["case", "seed"])
+    by_run = landmarks[~landmarks["route"].isin(GUESSES)].set_index(["case", "seed"])
     return by_run.loc[list(zip(rows["case"], rows["seed"])), POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
 
 
 def _errors(row: dict[str, Any], in_mm: bool) -> str:
     """A case's errors in words, such as "OFD 1.20 mm, BPD missed"."""
     unit, word = ("mm", "mm") if in_mm else ("px", "pixels")
-    errors = {line: row[f"{line}_{unit}"] for line in LINES}
-    said = [f"{line.upper()} missed" if np.isnan(e) else f"{line.upper()} {e:.2f} {word}" for line, e in errors.items()]
-    return ", ".join(said)
+    errors = {line.upper(): row[f"{line}_{unit}"] for line in LINES}
+    return ", ".join(f"{line} missed" if np.isnan(e) else f"{line} {e:.2f} {word}" for line, e in errors.items())

@@ -1,7 +1,8 @@
 """Every case measured once, at native size, by a network that never saw its subject."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 
 from lib import metrics, models
-from lib.data import splits
+from lib.data import cases, splits
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation import postprocessing, training_precision
@@ -27,122 +28,98 @@ STAGES = ("raw", "post")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What runs were measured to.
+    """What runs were measured to."""
 
-    Attributes:
-        table: the long table, a row a case x class x stage (COLUMNS).
-        confusion: pixels by reference and predicted class, a row a run x stage x pair (CONFUSION_COLUMNS).
-        choices: what validation chose, a row a run.
-        precision: what the precision of training would change, a row a case x class (training_precision.MASK_COLUMNS).
-    """
-
-    table: pd.DataFrame
-    confusion: pd.DataFrame
-    choices: pd.DataFrame
-    precision: pd.DataFrame
+    table: pd.DataFrame  # the long table, one row per case, class and stage (COLUMNS)
+    confusion: pd.DataFrame  # pixels by reference and predicted class, per run and stage (CONFUSION_COLUMNS)
+    choices: pd.DataFrame  # what validation chose, one row per run
+    precision: pd.DataFrame  # what training's would change, per case and class (training_precision.MASK_COLUMNS)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How every run is evaluated.
+    """How every run is evaluated."""
 
-    Attributes:
-        classes: names in index order, background first.
-        threshold_candidates: foreground probabilities to choose from on validation; [] with over two classes.
-        steps: of post-processing, as `postprocessing.describe` gives them.
-        flip_average: whether the mirrored image is predicted too, and the mean taken.
-        device: where networks compute.
-    """
-
-    classes: list[str]
-    threshold_candidates: list[float]
-    steps: list[dict[str, Any]]
-    flip_average: bool
+    threshold_candidates: list[float]  # foreground probabilities to choose from; [] with over two classes
+    steps: list[dict[str, Any]]  # of post-processing, as `postprocessing.describe` gives them
+    flip_average: bool  # whether the mirrored image is predicted too, and the mean taken
     device: torch.device
-
-
-def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:
-    """Measures one trained network on its test fold, in float32, and writes the model with what its use needs.
-
-    Args:
-        protocol: how.
-        test_set: cases and where predictions go.
-        weights: model.safetensors of this run.
-        fold, seed: of this run.
-    """
-    model, classes = trained_model.load(weights, protocol.flip_average, protocol.device), protocol.classes
-    parts, run = splits.parts(test_set.folds, fold), {"fold": fold, "seed": seed}
-    candidates, steps = protocol.threshold_candidates, protocol.steps
-    choice = choose_threshold(test_set, model, parts["validation"], candidates, steps)
-    threshold = choice["threshold"]
-    use = {"threshold": threshold, "flip_average": protocol.flip_average, "postprocessing": steps}
-    models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
-
-    def measure(each: Predicted) -> tuple[dict[str, Any], dict[str, np.ndarray], list[dict[str, Any]]]:
-        stages = predicted_stages(each.probability, threshold, steps, pixel_mm2(each.row))
-        for stage, mask in stages.items():
-            mask_files.write(test_set.predicted(stage, fold, seed, each.row["case"]), mask)
-        found = {stage: metrics.confusion(each.reference, mask, len(classes)) for stage, mask in stages.items()}
-        key = {"case": each.row["case"], "subject": each.row["subject"]} | run
-        trained_in = {"training_precision": model.about["training_precision"]}
-        changed = precision_changes(each, stages["post"], threshold, steps, classes)
-        return key, found, [key | trained_in | row for row in changed]
-
-    of_cases = list(trained_model.in_threads(measure, predicted(test_set, model, parts["test"], as_trained=True)))
-    measured = [
-        key | {"class": name, "stage": stage, **each}
-        for key, found, _ in of_cases
-        for stage in STAGES
-        for name, each in class_rows(found[stage], classes).items()
-    ]
-    pooled = {stage: sum(found[stage] for _, found, _ in of_cases) for stage in STAGES}
-    return Evaluation(
-        pd.DataFrame(measured, columns=COLUMNS),
-        confusion_rows(pooled, classes, fold, seed),
-        pd.DataFrame([run | choice]),
-        pd.DataFrame([row for *_, rows in of_cases for row in rows], columns=training_precision.MASK_COLUMNS),
-    )
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A case as published, and as a network sees it.
+    """A case as published, and as a network sees it."""
 
-    Attributes:
-        row: of the manifest.
-        reference: (H, W) or (D, H, W) uint8 class indices.
-        probability: (C, *reference.shape) float32, computed in float32.
-        as_trained: the same in the precision of training; None where that is float32, or not asked for.
-    """
+    row: dict[str, Any]  # of the manifest
+    reference: np.ndarray  # (H, W) or (D, H, W) uint8 class indices
+    probability: np.ndarray  # (C, *reference.shape) float32, computed in float32
+    as_trained: np.ndarray  # the same in the precision of training; the same array where that is float32, or not asked
 
-    row: dict[str, Any]
-    reference: np.ndarray
-    probability: np.ndarray
-    as_trained: np.ndarray | None
+
+def evaluate_all(config: EvaluationParams, test_set: EvaluationSet, trainings: Path) -> Evaluation:
+    """Measures every run of a study, by fold and seed; `trainings` is the folder of 04_training."""
+    steps = postprocessing.describe(config.postprocessing, config.model_dump())
+    device = devices.choose(config.device)
+    protocol = Protocol(config.threshold_candidates or [], steps, config.flip_average, device)
+    runs = [
+        evaluate_run(protocol, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+        for fold in config.folds
+        for seed in config.seeds
+    ]
+    kinds = [field.name for field in fields(Evaluation)]
+    return Evaluation(*(pd.concat([getattr(run, kind) for run in runs], ignore_index=True) for kind in kinds))
+
+
+def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:
+    """Measures one trained network on its test fold, in float32, and writes the model with what its use needs."""
+    model = trained_model.load(weights, protocol.flip_average, protocol.device)
+    parts, run = splits.parts(test_set.folds, fold), {"fold": fold, "seed": seed}
+    steps, classes = protocol.steps, test_set.dataset.classes
+    choice = choose_threshold(test_set, model, parts["validation"], protocol.threshold_candidates, steps)
+    use = {"threshold": choice["threshold"], "flip_average": protocol.flip_average, "postprocessing": steps}
+    models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
+
+    def stages_of(case: Predicted, probability: np.ndarray) -> dict[str, np.ndarray]:
+        return predicted_stages(probability, choice["threshold"], steps, pixel_mm2(case.row))
+
+    def measure(case: Predicted) -> tuple[dict[str, np.ndarray], list[dict[str, Any]], list[dict[str, Any]]]:
+        key = {"case": case.row["case"], "subject": case.row["subject"]} | run
+        stages = stages_of(case, case.probability)
+        for stage, mask in stages.items():
+            mask_files.write(test_set.predicted(stage, fold, seed, key["case"]), mask)
+        rough = stages if case.as_trained is case.probability else stages_of(case, case.as_trained)
+        pair = (stages["post"], case.probability), (rough["post"], case.as_trained)
+        trained_in = {"training_precision": model.about["training_precision"]}
+        changes = [key | trained_in | row for row in training_precision.compare_masks(*pair, classes)]
+        counts = {stage: metrics.confusion(case.reference, mask, len(classes)) for stage, mask in stages.items()}
+        rows = [
+            key | {"class": name, "stage": stage} | row
+            for stage in STAGES
+            for name, row in class_rows(counts[stage], classes).items()
+        ]
+        return counts, rows, changes
+
+    of_cases = trained_model.in_threads(measure, predicted(test_set, model, parts["test"], as_trained=True))
+    counts, rows, changes = zip(*of_cases)
+    return Evaluation(
+        pd.DataFrame(chain(*rows), columns=COLUMNS),
+        confusion_rows({stage: sum(each[stage] for each in counts) for stage in STAGES}, classes, fold, seed),
+        pd.DataFrame([run | choice]),
+        pd.DataFrame(chain(*changes), columns=training_precision.MASK_COLUMNS),
+    )
 
 
 def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:
     """Cases one after the other, predicted from their files at native size; the next files are read meanwhile."""
-    rows = test_set.cases.set_index("case", drop=False).loc[names].to_dict("records")
     rough = trained_model.as_trained(model) if as_trained else model
 
     def read(row: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         return row, *samples.read_case(test_set.dataset, row)
 
-    for row, image, reference in trained_model.in_threads(read, rows):
-        other = None if rough.precision == model.precision else trained_model.probability(rough, image)
-        yield Predicted(row, reference, trained_model.probability(model, image), other)
-
-
-def precision_changes(
-    each: Predicted, mask: np.ndarray, threshold: float | None, steps: list[dict[str, Any]], classes: list[str]
-) -> list[dict[str, Any]]:
-    """What the precision of training would change in the mask of a case, a row a class."""
-    other, other_mask = each.as_trained, mask
-    if other is not None:
-        other_mask = predicted_stages(other, threshold, steps, pixel_mm2(each.row))["post"]
-    rough = (other_mask, each.probability if other is None else other)
-    return training_precision.compare_masks((mask, each.probability), rough, classes)
+    for row, image, reference in trained_model.in_threads(read, test_set.rows(names)):
+        own = trained_model.probability(model, image)
+        other = own if rough.precision == model.precision else trained_model.probability(rough, image)
+        yield Predicted(row, reference, own, other)
 
 
 def predicted_stages(
@@ -153,8 +130,7 @@ def predicted_stages(
     Args:
         probability: (C, H, W), of a volume (C, D, H, W), at native size.
         threshold: as `choose_threshold` chose it.
-        steps: of post-processing, as `postprocessing.describe` gives them.
-        area_mm2: of a pixel; None where it is not known.
+        steps, area_mm2: as of `postprocessing.apply`.
     """
     raw = inference.decide(probability, threshold)
     return {"raw": raw, "post": postprocessing.apply(raw, probability, area_mm2, steps)}
@@ -162,49 +138,25 @@ def predicted_stages(
 
 def pixel_mm2(row: Mapping[str, Any]) -> float | None:
     """Area of a pixel of a row of the manifest; None where it is not known."""
-    area = float(row["spacing_row_mm"] * row["spacing_col_mm"])
-    return area if np.isfinite(area) else None
+    spacing_mm = cases.spacing_mm(row)
+    return spacing_mm[0] * spacing_mm[1] if spacing_mm else None
 
 
-def confusion_rows(pooled: dict[str, np.ndarray], classes: list[str], fold: int, seed: int) -> pd.DataFrame:
-    """A run's summed confusion matrices as a long table."""
-    rows = [
-        (fold, seed, stage, of, to, int(counts[i, j]))
-        for stage, counts in pooled.items()
-        for i, of in enumerate(classes)
-        for j, to in enumerate(classes)
-    ]
-    return pd.DataFrame(rows, columns=CONFUSION_COLUMNS)
-
-
-def evaluate_all(chosen: EvaluationParams, test_set: EvaluationSet, trainings: Path) -> Evaluation:
-    """Measures every run of a study.
-
-    Args:
-        chosen: the keys of 05_evaluation; its folds and seeds name the runs.
-        test_set: cases and where predictions go.
-        trainings: folder of 04_training.
-    """
-    protocol = Protocol(
-        classes=chosen.classes,
-        threshold_candidates=chosen.threshold_candidates,
-        steps=postprocessing.describe(chosen.postprocessing, chosen.model_dump()),
-        flip_average=chosen.flip_average,
-        device=devices.choose(chosen.device),
-    )
-    runs = [
-        evaluate_run(protocol, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
-        for fold in chosen.folds
-        for seed in chosen.seeds
-    ]
-    kinds = ("table", "confusion", "choices", "precision")
-    return Evaluation(*(pd.concat([getattr(run, kind) for run in runs], ignore_index=True) for kind in kinds))
-
-
-def class_rows(counts: np.ndarray, classes: list[str]) -> dict[str, dict[str, Any]]:
+def class_rows(counts: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Counts, Dice and IoU of each class but background, of one case's confusion matrix."""
     overlaps = {name: metrics.overlap_of(counts, index) for index, name in enumerate(classes) if index > 0}
     return {name: {**vars(each), "dice": each.dice, "iou": each.iou} for name, each in overlaps.items()}
+
+
+def confusion_rows(pooled: dict[str, np.ndarray], classes: Sequence[str], fold: int, seed: int) -> pd.DataFrame:
+    """A run's summed confusion matrices, by stage, as a long table (CONFUSION_COLUMNS)."""
+    rows = [
+        (fold, seed, stage, reference, name, int(counts[i, j]))
+        for stage, counts in pooled.items()
+        for i, reference in enumerate(classes)
+        for j, name in enumerate(classes)
+    ]
+    return pd.DataFrame(rows, columns=CONFUSION_COLUMNS)
 
 
 def choose_threshold(
@@ -214,14 +166,7 @@ def choose_threshold(
 
     A case scores its Dice at native size; one whose reference is empty scores 1 if nothing is predicted and 0
     otherwise, so misses and false alarms both count. With more than two classes the most probable class wins and
-    there is nothing to choose. Among equals the threshold nearest to 0.5 is taken.
-
-    Args:
-        test_set: cases.
-        model: whose threshold it is.
-        names: of the validation cases.
-        candidates: to choose from; [] with more than two classes.
-        steps: of post-processing.
+    there are no candidates. Among equals the threshold nearest to 0.5 is taken.
 
     Returns:
         {"threshold": value or None, "validation_score": its mean or None, "validation_cases": count}.
@@ -231,16 +176,12 @@ def choose_threshold(
 
     def measure(each: Predicted) -> list[float]:
         area_mm2 = pixel_mm2(each.row)
-        cut = [predicted_stages(each.probability, threshold, steps, area_mm2)["post"] for threshold in candidates]
-        return [score(each.reference, mask) for mask in cut]
+        masks = [predicted_stages(each.probability, threshold, steps, area_mm2)["post"] for threshold in candidates]
+        return [score(each.reference, mask) for mask in masks]
 
     means = np.mean(list(trained_model.in_threads(measure, predicted(test_set, model, names))), axis=0)
     best = max(range(len(means)), key=lambda i: (means[i], -abs(candidates[i] - 0.5)))
-    return {
-        "threshold": candidates[best],
-        "validation_score": float(means[best]),
-        "validation_cases": len(names),
-    }
+    return {"threshold": candidates[best], "validation_score": float(means[best]), "validation_cases": len(names)}
 
 
 def score(reference: np.ndarray, predicted: np.ndarray) -> float:
@@ -250,23 +191,18 @@ def score(reference: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def probability_map(
-    test_set: EvaluationSet, trainings: Path, case: pd.Series, flip_average: bool, device: str
+    test_set: EvaluationSet, trainings: Path, row: pd.Series, flip_average: bool, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image (H, W) uint8 and its probability of any foreground at native size, (H, W) float32.
 
-    Args:
-        test_set: cases and their arrays.
-        trainings: folder of 04_training.
-        case: a row of the long table.
-        flip_average: whether the mirrored image is predicted too, and the mean taken.
-        device: as a study file names it.
+    `row` names case, fold and seed; of a volume it is the slice that shows most of its reference.
     """
-    weights = trainings / files.run_name(case["fold"], case["seed"]) / "model.safetensors"
+    weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
     model = trained_model.load(weights, flip_average, devices.choose(device))
-    (found,) = predicted(test_set, model, [case["case"]])
-    foreground = 1 - found.probability[0]
-    seen = samples.load(test_set.dataset, test_set.cases, [case["case"]])
-    return seen.images[0], foreground[seen.slices[0]] if test_set.dataset.volumes else foreground
+    (case,) = predicted(test_set, model, [row["case"]])
+    foreground = 1 - case.probability[0]
+    shown = samples.load(test_set.dataset, test_set.cases, [row["case"]])
+    return shown.images[0], foreground[shown.slices[0]] if foreground.ndim == 3 else foreground
 
 
 def counts_add_up(table: pd.DataFrame, manifest: pd.DataFrame) -> bool:

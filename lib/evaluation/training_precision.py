@@ -6,97 +6,72 @@ import numpy as np
 import pandas as pd
 
 from lib import metrics
-from lib.imaging.head_points import LINES, POINT_COLUMNS
+from lib.imaging.head_points import LINES
 
 RUN_COLUMNS = ["case", "subject", "fold", "seed", "training_precision"]
 MASK_COLUMNS = [*RUN_COLUMNS, "class", "dice", "area_change_percent", "probability_change"]
 POINT_CHANGE_COLUMNS = [*RUN_COLUMNS, "line", "shift_px", "shift_mm"]
+MASK_SUMMARY = {  # column: (of which column, how)
+    "dice_mean": ("dice", "mean"),
+    "dice_least": ("dice", "min"),
+    "area_change_percent": ("area_change_percent", "mean"),
+    "largest_area_change_percent": ("size_change", "max"),
+    "largest_probability_change": ("probability_change", "max"),
+}
+POINT_SUMMARY = {
+    f"{name}_shift_{unit}": (f"shift_{unit}", how)
+    for unit in ("px", "mm")
+    for name, how in (("mean", "mean"), ("largest", "max"))
+}
 
 
 def compare_masks(
-    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], classes: list[str]
+    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], classes: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Two predictions of one case, class by class.
-
-    Args:
-        one: mask (H, W) or (D, H, W) and probability (C, *mask.shape) in float32.
-        other: the same in another precision.
-        classes: names in index order.
+    """Two predictions of one case, mask (H, W) or (D, H, W) and probability (C, *mask.shape) each, class by class.
 
     Returns:
-        A row a class but the background: class, dice of the two masks (NaN where both are empty), area_change_percent
-        of `other` against `one` (NaN where `one` is empty), probability_change (the largest of a pixel).
+        One row per class but the background: class, dice of the two masks (NaN where both are empty),
+        area_change_percent of `other` against `one` (NaN where `one` is empty), probability_change (largest).
     """
     rows, counts = [], metrics.confusion(one[0], other[0], len(classes))
     for index, name in enumerate(classes[1:], start=1):
         overlap = metrics.overlap_of(counts, index)
         before, after = overlap.tp + overlap.fn, overlap.tp + overlap.fp
         moved = 0.0 if one[1] is other[1] else float(np.abs(one[1][index] - other[1][index]).max())
-        rows.append(
-            {
-                "class": name,
-                "dice": overlap.dice,
-                "area_change_percent": 100 * (after - before) / before if before else float("nan"),
-                "probability_change": moved,
-            }
-        )
+        change = 100 * (after - before) / before if before else float("nan")
+        rows.append(dict(zip(MASK_COLUMNS[-4:], (name, overlap.dice, change, moved))))
     return rows
 
 
-def compare_points(one: pd.DataFrame, other: pd.DataFrame, spacing_mm: dict[str, tuple[float, float] | None]) -> list:
-    """How far the ends of each line move from one table of predicted points to another, row by row.
+def compare_points(
+    one: np.ndarray, other: np.ndarray, spacing_mm: tuple[float, float] | None
+) -> list[dict[str, str | float]]:
+    """How far the ends of each line move from one prediction of a case, (4, 2) in native pixels, to another.
 
-    Args:
-        one, other: rows of equal cases with POINT_COLUMNS, native pixels.
-        spacing_mm: (row, col) pixel size of each case, None where it is not known.
-
-    Returns:
-        A list for each row and line: [line, shift_px, shift_mm]; the mean shift of both ends, NaN where one is missing
-        in either, or without a pixel size.
+    One row per line: line, shift_px, shift_mm; the mean shift of both ends, NaN where one is missing in either, in mm
+    also where the (row, col) pixel size is None.
     """
-    rows = []
-    moved = (other[POINT_COLUMNS].to_numpy(float) - one[POINT_COLUMNS].to_numpy(float)).reshape(-1, 2, 2, 2)
-    for case, of_case in zip(one["case"], moved):
-        size = np.asarray(spacing_mm[case] or (np.nan, np.nan))
-        for line, ends in zip(LINES, of_case):
-            px, mm = (float(np.linalg.norm(ends * unit, axis=1).mean()) for unit in (1.0, size))
-            rows.append([line, px, mm])
-    return rows
+    moved = (np.asarray(other, float) - np.asarray(one, float)).reshape(2, 2, 2)
+    units = np.ones(2), np.asarray(spacing_mm or (np.nan, np.nan))
+    shifts = [[float(np.linalg.norm(ends * unit, axis=1).mean()) for unit in units] for ends in moved]
+    return [{"line": line, "shift_px": px, "shift_mm": mm} for line, (px, mm) in zip(LINES, shifts)]
 
 
 def summary(long: pd.DataFrame) -> pd.DataFrame:
-    """What the precision of training would change: of masks a row a class, of points a row a line.
-
-    Args:
-        long: rows with MASK_COLUMNS or POINT_CHANGE_COLUMNS.
+    """What training's precision would change: of rows with MASK_COLUMNS by class, with POINT_CHANGE_COLUMNS by line.
 
     Returns:
-        class, training_precision, n (masks that are not both empty), dice_mean, dice_least, area_change_percent (mean),
-        largest_area_change_percent (without sign), largest_probability_change; or line, training_precision, n, and mean
-        and largest shift in pixels and mm.
+        class or line, training_precision, n (masks that are not both empty, or lines), and the columns of MASK_SUMMARY
+        (the largest change of area is without sign) or POINT_SUMMARY.
     """
-    of_points = "line" in long
-    kind, first = ("line", "shift_px") if of_points else ("class", "dice")
+    if "line" in long:
+        kind, columns = "line", {"n": ("shift_px", "count")} | POINT_SUMMARY
+    else:
+        long = long.assign(size_change=long["area_change_percent"].abs())
+        kind, columns = "class", {"n": ("dice", "count")} | MASK_SUMMARY
     rows = []
-    for (name, kept_in), group in long.groupby([kind, "training_precision"], sort=False):
-        row = {kind: name, "training_precision": kept_in, "n": int(group[first].notna().sum())}
-        rows.append(row | (_shifts(group) if of_points else _changes(group)))
+    for key, group in long.groupby([kind, "training_precision"], sort=False):
+        values = {name: getattr(group[column], how)() for name, (column, how) in columns.items()}
+        rows.append(dict(zip((kind, "training_precision"), key)) | values)
     return pd.DataFrame(rows)
-
-
-def _changes(group: pd.DataFrame) -> dict[str, float]:
-    return {
-        "dice_mean": group["dice"].mean(),
-        "dice_least": group["dice"].min(),
-        "area_change_percent": group["area_change_percent"].mean(),
-        "largest_area_change_percent": group["area_change_percent"].abs().max(),
-        "largest_probability_change": group["probability_change"].max(),
-    }
-
-
-def _shifts(group: pd.DataFrame) -> dict[str, float]:
-    return {
-        f"{kind}_shift_{unit}": getattr(group[f"shift_{unit}"], how)()
-        for unit in ("px", "mm")
-        for kind, how in (("mean", "mean"), ("largest", "max"))
-    }

@@ -75,7 +75,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     """
     before = [step for step in study_steps(study) if step != STEP]
     records = {step.label: files.read_json(step.record_file(study.study)) for step in before}
-    dataset, regions = datasets.of(study), study.landmarks == "none"
+    dataset, regions = datasets.of(study), not study.learns_landmarks
     of_kind = content.describe_regions(study, dataset.volumes) if regions else content.describe_points(study)
     return plain(
         {

@@ -170,8 +170,8 @@ def describe_comparison(study: params.Study) -> dict[str, Any]:
 def made_again(study: params.Study) -> dict[str, pd.DataFrame]:
     """Printed tables of 05, 06 and 07 as they follow from long tables and histories, by <step>/tables/<name>."""
     is_kind = {
-        "regions": study.landmarks == "none",
-        "landmarks": study.landmarks != "none",
+        "regions": not study.learns_landmarks,
+        "landmarks": study.learns_landmarks,
         "any": True,
         "volumes": datasets.of(study).volumes,
         "heads": measures_heads(study),

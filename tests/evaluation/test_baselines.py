@@ -15,7 +15,6 @@ from lib.imaging import geometry, mask_files
 from tests import builders
 from tests.builders import one_thread  # noqa: F401
 
-HEAD = ["background", "head"]
 NOTHING = np.zeros((32, 32), bool)
 
 
@@ -37,7 +36,7 @@ def bench_of(tmp_path):
 def test_the_average_reference_fits_perfectly_where_all_references_are_alike(bench_of):
     region = builders.ellipse_region((32, 32), (15.6, 15.2), 20, 16, 0)
     bright = 0.1 + 0.8 * region
-    rows = baselines.baselines(bench_of([bright] * 6, [region] * 6), HEAD, [0, 1, 2])
+    rows = baselines.baselines(bench_of([bright] * 6, [region] * 6), [0, 1, 2])
     assert rows["class"].tolist() == ["head", "head"]
     guess, otsu = rows.to_dict("records")
     assert guess["method"] == "average of the training references"
@@ -49,21 +48,21 @@ def test_the_average_reference_fits_perfectly_where_all_references_are_alike(ben
 def test_the_guess_is_made_of_training_references_alone(bench_of):
     own, others = last_columns(8), last_columns(24)
     regions = [own, own, others, others, others, others]  # fold 0 is tested, fold 1 validates, fold 2 trains
-    rows = baselines.baselines(bench_of(regions, regions), HEAD, [0])
+    rows = baselines.baselines(bench_of(regions, regions), [0])
     assert rows.iloc[0]["n"] == 2
     assert rows.iloc[0]["dice"] == pytest.approx(2 * 8 / (8 + 24))
 
 
 def test_cases_that_show_nothing_have_no_part_in_a_baseline(bench_of):
     regions = [last_columns(10), NOTHING, NOTHING, last_columns(6), last_columns(8), NOTHING]
-    rows = baselines.baselines(bench_of([0.9 * region for region in regions], regions), HEAD, [0, 1, 2])
+    rows = baselines.baselines(bench_of([0.9 * region for region in regions], regions), [0, 1, 2])
     assert rows["n"].tolist() == [3, 3]
     assert rows["dice"].notna().all()
 
 
 def test_a_class_that_no_training_case_shows_is_not_guessed(bench_of):
     regions = [last_columns(8)] * 2 + [NOTHING] * 4
-    row = baselines.baselines(bench_of(regions, regions), HEAD, [0]).iloc[0]
+    row = baselines.baselines(bench_of(regions, regions), [0]).iloc[0]
     assert (row["n"], row["dice"]) == (2, 0)
 
 
@@ -105,7 +104,7 @@ def test_baselines_have_an_interval_and_a_count(tmp_path):
         for _ in range(12)
     ]
     bench = builders.image_bench(tmp_path, [0.2 + 0.6 * region for region in regions], regions)
-    rows = baselines.baselines(bench, HEAD, [0, 1])
+    rows = baselines.baselines(bench, [0, 1])
     assert rows["n"].tolist() == [8, 8]
     for row in rows.to_dict("records"):
         assert 0 < row["dice_low"] < row["dice"] < row["dice_high"] < 1
@@ -172,26 +171,26 @@ def test_volumes_without_lesion_have_no_say_in_the_bright_level(tmp_path):
 def test_of_what_is_bright_the_largest_part_is_the_lesion_wherever_a_speck_is(tmp_path):
     speck = np.s_[0:2, 25:27, 25:27]
     volumes = [drawn(5, slice(1, 4), tissue=0.7, speck=speck), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    row = baselines.baselines(volume_bench(tmp_path, volumes), HEAD, [0]).set_index("method").loc[baselines.BRIGHT]
+    row = baselines.baselines(volume_bench(tmp_path, volumes), [0]).set_index("method").loc[baselines.BRIGHT]
     # Fold 2 trains, where no tissue asks for more than the least level: the tissue of fold 0, at 0.7, is taken too.
     assert row["dice"] == pytest.approx(2 * 48 / (48 + 5 * 32 * 32))
     volumes[2] = drawn(6, slice(1, 5), tissue=0.8)
-    found = baselines.baselines(volume_bench(tmp_path, volumes), HEAD, [0]).set_index("method")
+    found = baselines.baselines(volume_bench(tmp_path, volumes), [0]).set_index("method")
     assert found.loc[baselines.BRIGHT, "dice"] == 1
     assert found.loc[baselines.BRIGHT, "n"] == 1
-    assert set(found["class"]) == {"head"}  # the first class of the study
+    assert set(found["class"]) == {"lesion"}  # the first class of the study
 
 
 def test_a_part_outside_the_lesion_that_is_larger_is_what_is_taken(tmp_path):
     speck = np.s_[1:4, 20:30, 20:30]
     volumes = [drawn(5, slice(1, 4), speck=speck), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    found = baselines.baselines(volume_bench(tmp_path, volumes), HEAD, [0]).set_index("method")
+    found = baselines.baselines(volume_bench(tmp_path, volumes), [0]).set_index("method")
     assert found.loc[baselines.BRIGHT, "dice"] == 0
 
 
 def test_the_average_reference_of_slices_is_guessed_in_every_slice(tmp_path):
     volumes = [drawn(5, slice(1, 4)), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    row = baselines.baselines(volume_bench(tmp_path, volumes), HEAD, [0, 1, 2]).iloc[0]
+    row = baselines.baselines(volume_bench(tmp_path, volumes), [0, 1, 2]).iloc[0]
     # The block in all slices of which three of five, two of four, four of six show it: Dice 2k / (k + depth).
     assert row["method"] == "average of the training references"
     assert row["n"] == 3
@@ -200,14 +199,14 @@ def test_the_average_reference_of_slices_is_guessed_in_every_slice(tmp_path):
 
 def test_a_volume_without_lesion_has_no_part_in_a_baseline(tmp_path):
     volumes = [drawn(5, slice(0, 0), speck=np.s_[1:3, 5:9, 5:9]), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    found = baselines.baselines(volume_bench(tmp_path, volumes), HEAD, [0, 1, 2])
+    found = baselines.baselines(volume_bench(tmp_path, volumes), [0, 1, 2])
     assert found["n"].tolist() == [2, 2]
 
 
 def test_both_baselines_of_volumes_go_from_raw_files_to_an_interval(tmp_path):
     bench = builders.volume_bench(tmp_path)
     bench = replace(bench, folds=bench.folds.assign(fold=[0, 1, 1, 2]))  # each fold trains on a lesion
-    found = baselines.baselines(bench, ["background", "lesion"], [0, 1, 2])
+    found = baselines.baselines(bench, [0, 1, 2])
     assert found["class"].tolist() == ["lesion", "lesion"]
     assert found["n"].tolist() == [3, 3]  # the fourth patient shows nothing
     guess, bright = found["dice"]

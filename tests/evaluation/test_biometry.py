@@ -67,9 +67,24 @@ def masks_of(folds, stages=("post",), seeds=(0,)):
     )
 
 
-def predictions_of(test_set, tested, found=None, **keys):
-    given = {"classes": ["background", "head"], "head_classes": ["head"], "max_axis_ratio": 1.7}
-    return biometry.Predictions(test_set, tested, **(given | {"hc_range_mm": [10.0, 400.0]} | keys), found=found)
+class Predictions:
+    def __init__(self, test_set, tested, head_classes=("head",), max_axis_ratio=1.7):
+        self.test_set, self.tested, self.head_classes, self.ratio = test_set, tested, head_classes, max_axis_ratio
+
+    def find_heads(self):
+        return biometry.find_heads(self.test_set, self.tested, self.head_classes)
+
+    def measure_all(self, heads):
+        references = biometry.references_of(self.test_set, self.head_classes)
+        return biometry.measure_all(heads, references, self.test_set.folds, self.ratio, [10.0, 400.0])
+
+    @property
+    def measurable(self):
+        return biometry.measurable(self.test_set, self.find_heads())
+
+
+def predictions_of(test_set, tested, **keys):
+    return Predictions(test_set, tested, **keys)
 
 
 def bench_of(written, folder, table=None, change=as_drawn, tested=None, **keys):
@@ -82,7 +97,7 @@ def bench_of(written, folder, table=None, change=as_drawn, tested=None, **keys):
 
 def measure(written, folder, table=None, change=as_drawn, tested=None, **keys):
     bench = bench_of(written, folder, table, change, tested, **keys)
-    return biometry.measure_all(bench, biometry.find_heads(bench))
+    return bench.measure_all(bench.find_heads())
 
 
 def ellipses(measured, quantity="hc"):
@@ -176,11 +191,11 @@ def test_where_the_study_names_no_head_nothing_is_measured_and_no_mask_is_read(w
     table, folds = written
     test_set = EvaluationSet(table, folds, None, HC18, tmp_path / "nowhere")
     bench = predictions_of(test_set, masks_of(folds), head_classes=[])
-    heads = biometry.find_heads(bench)
-    measured = biometry.measure_all(bench, heads)
+    heads = bench.find_heads()
+    measured = bench.measure_all(heads)
     assert measured.empty
     assert bench.measurable == set()
-    assert biometry.points_of(heads).columns.tolist() == biometry.FOUND_COLUMNS
+    assert biometry.points_of(heads).columns.tolist() == biometry.LANDMARK_COLUMNS
     assert measured.columns.tolist() == biometry.COLUMNS
     assert biometry.axes_in_order(measured)
     assert biometry.exchanged_are_flagged(measured)
@@ -256,7 +271,8 @@ def test_no_measured_head_has_no_axes_in_the_wrong_order(written, tmp_path):
 
 
 def describe_shapes(written, folder, table=None, change=as_drawn, tested=None):
-    return biometry.shapes_of_all(bench_of(written, folder, table, change, tested))
+    bench = bench_of(written, folder, table, change, tested)
+    return biometry.shapes_of_all(bench.test_set, bench.tested)
 
 
 def test_predicted_and_reference_shapes_of_drawn_heads_are_those_of_the_ellipses(written, tmp_path):
@@ -318,8 +334,8 @@ def test_a_shifted_prediction_is_found_by_its_centroid(written, tmp_path):
 
 
 def test_ends_of_masks_are_those_of_the_drawn_axes_in_canonical_order(written, tmp_path):
-    found = biometry.points_of(biometry.find_heads(bench_of(written, tmp_path)))
-    assert found.columns.tolist() == biometry.FOUND_COLUMNS
+    found = biometry.points_of(bench_of(written, tmp_path).find_heads())
+    assert found.columns.tolist() == biometry.LANDMARK_COLUMNS
     assert (found["route"] == "ellipse").all()
     drawn = {head.name: head for head in large_heads()}
     for row in found.to_dict("records"):
@@ -331,8 +347,8 @@ def test_ends_of_masks_are_those_of_the_drawn_axes_in_canonical_order(written, t
 
 def test_lengths_between_the_ends_are_the_measured_axes(written, tmp_path):
     bench = bench_of(written, tmp_path)
-    heads = biometry.find_heads(bench)
-    measured = biometry.measure_all(bench, heads)
+    heads = bench.find_heads()
+    measured = bench.measure_all(heads)
     spacing = written[0].set_index("case")["spacing_row_mm"]
     ends = (
         heads[head_points.POINT_COLUMNS].to_numpy().reshape(-1, 4, 2)
@@ -345,7 +361,7 @@ def test_lengths_between_the_ends_are_the_measured_axes(written, tmp_path):
 
 def test_points_are_those_after_post_processing_only(written, tmp_path):
     tested = masks_of(written[1], stages=("raw", "post"), seeds=(0, 1))
-    heads = biometry.find_heads(bench_of(written, tmp_path, tested=tested))
+    heads = bench_of(written, tmp_path, tested=tested).find_heads()
     found = biometry.points_of(heads)
     assert len(heads) == 2 * len(found) == len(tested)
     assert not found.duplicated(["case", "seed", "route"]).any()
@@ -353,13 +369,13 @@ def test_points_are_those_after_post_processing_only(written, tmp_path):
 
 def test_without_a_pixel_size_a_head_has_ends_and_no_millimetres(written, tmp_path):
     unknown = written[0].assign(spacing_row_mm=np.nan, spacing_col_mm=np.nan)
-    heads = biometry.find_heads(bench_of(written, tmp_path, table=unknown))
+    heads = bench_of(written, tmp_path, table=unknown).find_heads()
     assert heads[head_points.POINT_COLUMNS].notna().all(axis=None)
     assert heads[["ofd_mm", "bpd_mm"]].isna().all(axis=None)
 
 
 def test_a_head_without_an_ellipse_has_no_ends(written, tmp_path):
-    found = biometry.points_of(biometry.find_heads(bench_of(written, tmp_path, change=nothing)))
+    found = biometry.points_of(bench_of(written, tmp_path, change=nothing).find_heads())
     assert len(found) == len(masks_of(written[1]))
     assert found[head_points.POINT_COLUMNS].isna().all(axis=None)
 
@@ -369,7 +385,7 @@ def test_a_mask_that_cannot_be_read_is_an_error_and_no_missed_head(written, tmp_
     row = bench.tested.iloc[0]
     bench.test_set.predicted(row["stage"], row["fold"], row["seed"], row["case"]).write_bytes(b"no picture")
     with pytest.raises(ValueError, match="cannot be read as an image"):
-        biometry.find_heads(bench)
+        bench.find_heads()
 
 
 # Pixels of 2 mm by 1 mm; three cases, a fold each. Lines of case "a": OFD (0, 0) to (30, 80), so (60, 80) mm: 100 mm;
@@ -401,18 +417,19 @@ REFERENCE = pd.DataFrame(
 def found_of(*rows):
     """points.csv of 05, of (case, fold, route, ends)."""
     table = pd.DataFrame([[case, case, fold, 0, route, *ends, 0.9, 0.8] for case, fold, route, ends in rows])
-    return table.set_axis(biometry.FOUND_COLUMNS, axis=1)
+    return table.set_axis(biometry.LANDMARK_COLUMNS, axis=1)
 
 
 def landmark_bench(found, table=None, **keys):
-    tested = found.assign(stage="post")[["case", "fold", "seed", "stage"]].drop_duplicates()
     table = manifest_of() if table is None else table
-    return predictions_of(EvaluationSet(table, FOLDS, None, HC18, "nowhere", REFERENCE), tested, found, **keys)
+    return predictions_of(
+        EvaluationSet(table, FOLDS, None, HC18, "nowhere", REFERENCE), found.assign(stage="post"), **keys
+    )
 
 
 def measure_landmarks(found, table=None, **keys):
     bench = landmark_bench(found, table, **keys)
-    return biometry.measure_all(bench, biometry.find_heads(bench))
+    return bench.measure_all(bench.find_heads())
 
 
 def quantities(measured, route, column="predicted_mm"):
@@ -495,15 +512,15 @@ def test_landmarks_of_a_case_without_a_pixel_size_are_points_only():
     found = found_of(("a", 0, "landmark", A), ("b", 1, "landmark", A))
     table = manifest_of(spacing_row_mm=[np.nan, 2, 2], spacing_col_mm=[np.nan, 1, 1])
     bench = landmark_bench(found, table)
-    heads = biometry.find_heads(bench)
-    assert set(biometry.measure_all(bench, heads)["case"]) == {"b"} == bench.measurable
+    heads = bench.find_heads()
+    assert set(bench.measure_all(heads)["case"]) == {"b"} == bench.measurable
     pd.testing.assert_frame_equal(biometry.points_of(heads), found)
 
 
 def test_landmarks_have_neither_shapes_nor_volumes():
     bench = landmark_bench(found_of(("a", 0, "landmark", A)))
-    assert biometry.shapes_of_all(bench).empty
-    assert biometry.volumes_of_all(bench).empty
+    assert biometry.shapes_of_all(bench.test_set, bench.tested).empty
+    assert volumes_of(bench).empty
 
 
 def test_guesses_stand_once_in_the_agreement_however_many_seeds():
@@ -525,11 +542,12 @@ def test_predictions_are_read_as_05_wrote_them(kind, route, tmp_path):
         mask_files.write(
             mask_files.place(evaluated / "predictions", stage, 0, 0, "a", is_volume=False), region.astype(np.uint8)
         )
-    chosen = builders.step_params("06_biometry", landmarks=kind)
     manifest, points = manifest_of(fold_group="a", image="a.png", sha256="0"), None if kind == "none" else REFERENCE
-    bench = biometry.read_predictions(chosen, EvaluationSet(manifest, FOLDS, None, HC18, evaluated, points))
-    assert bench.tested.values.tolist() == [["a", 0, 0, s] for s in (("raw", "post") if kind == "none" else ("post",))]
-    assert biometry.points_of(biometry.find_heads(bench))["route"].iloc[0] == route
+    test_set = EvaluationSet(manifest, FOLDS, None, HC18, evaluated, points)
+    bench = predictions_of(test_set, biometry.read_predictions(test_set))
+    rows = bench.tested[biometry.PREDICTION_COLUMNS].drop_duplicates().values.tolist()
+    assert rows == [["a", 0, 0, s] for s in (("raw", "post") if kind == "none" else ("post",))]
+    assert biometry.points_of(bench.find_heads())["route"].iloc[0] == route
 
 
 # Volumes
@@ -547,7 +565,11 @@ def volume_bench(folder, predicted, reference, **columns):
     table = manifest_of(slices=3, **({"spacing_slice_mm": 5.0, "image": str(place), "mask": str(place)} | columns))
     table = builders.hashed(table)
     test_set = EvaluationSet(table, FOLDS, None, dataset, folder)
-    return predictions_of(test_set, tested, classes=list(classes), head_classes=[])
+    return predictions_of(test_set, tested, head_classes=[])
+
+
+def volumes_of(bench):
+    return biometry.volumes_of_all(bench.test_set, bench.tested)
 
 
 def block(voxels, shape=(3, 4, 5)):
@@ -558,7 +580,7 @@ def block(voxels, shape=(3, 4, 5)):
 
 def test_voxels_and_millilitres_of_a_volume_counted_by_hand(tmp_path):
     bench = volume_bench(tmp_path, {"raw": block(30), "post": block(25)}, block(20))
-    table = biometry.volumes_of_all(bench)  # a voxel is 5 * 2 * 1 mm^3 = 0.01 ml
+    table = volumes_of(bench)  # a voxel is 5 * 2 * 1 mm^3 = 0.01 ml
     assert table.columns.tolist() == biometry.VOLUME_COLUMNS
     assert table[["stage", "reference_voxels", "predicted_voxels"]].values.tolist() == [
         ["raw", 20, 30],
@@ -573,7 +595,7 @@ def test_voxels_and_millilitres_of_a_volume_counted_by_hand(tmp_path):
 
 def test_without_the_distance_of_slices_a_volume_has_voxels_and_no_millilitres(tmp_path):
     bench = volume_bench(tmp_path, {"post": block(25)}, block(20), spacing_slice_mm=np.nan)
-    table = biometry.volumes_of_all(bench)
+    table = volumes_of(bench)
     assert table["predicted_voxels"].tolist() == [25]
     assert table[["reference_ml", "predicted_ml"]].isna().all(axis=None)
     assert np.isnan(biometry_errors.volumes(table)["error_ml"].item())
@@ -581,13 +603,13 @@ def test_without_the_distance_of_slices_a_volume_has_voxels_and_no_millilitres(t
 
 def test_volumes_show_no_heads_and_have_no_flat_shapes(tmp_path):
     bench = volume_bench(tmp_path, {"post": block(25)}, block(20))
-    assert biometry.find_heads(bench).empty
-    assert biometry.shapes_of_all(bench).empty
+    assert bench.find_heads().empty
+    assert biometry.shapes_of_all(bench.test_set, bench.tested).empty
     assert bench.measurable == set()
 
 
 def test_images_have_no_volumes(written, tmp_path):
-    table = biometry.volumes_of_all(bench_of(written, tmp_path))
+    table = volumes_of(bench_of(written, tmp_path))
     assert table.empty
     assert table.columns.tolist() == biometry.VOLUME_COLUMNS
     assert tables.to_typst(biometry_errors.volumes(table)) == "nothing to list\n"

@@ -117,7 +117,7 @@ def test_studies_that_did_not_test_the_same_cases_are_refused_and_the_cases_coun
 @pytest.mark.parametrize("tested", [CASES[:3], [*CASES, "009_HC"]], ids=["one fewer", "one more"])
 def test_one_case_that_one_study_alone_tested_is_enough_to_refuse(tested):
     with pytest.raises(ValueError, match=r"1 only in (ellipses|points)"):
-        comparison.check_same_cases(ellipse_study(), landmark_study(tested=tested))
+        comparison.check_same_cases(ellipse_study(), [landmark_study(tested=tested)])
 
 
 def test_a_study_compared_with_itself_differs_by_nothing():

@@ -98,7 +98,7 @@ def found_of(ends, route="landmark", names=NAMES, seed=0):
     """points.csv of typed ends, (N, 4, 2)."""
     table = pd.DataFrame(np.reshape(ends, (-1, 8)), columns=head_points.POINT_COLUMNS)
     table = table.assign(case=names, subject=[f"s{NAMES.index(name) // 2}" for name in names], fold=0, seed=seed)
-    return table.assign(route=route, confidence_ofd=1.0, confidence_bpd=1.0)[biometry.FOUND_COLUMNS]
+    return table.assign(route=route, confidence_ofd=1.0, confidence_bpd=1.0)[biometry.LANDMARK_COLUMNS]
 
 
 def errors(bench, found, line="ofd"):
@@ -124,7 +124,7 @@ def test_every_test_case_has_a_row_for_each_route_and_seed(shown, tmp_path):
     shown(perfect)
     bench = bench_of(folder=tmp_path)
     found, _ = landmarks.find_all(chosen(folds=[0, 2], seeds=[0, 3]), bench, tmp_path)
-    assert found.columns.tolist() == biometry.FOUND_COLUMNS
+    assert found.columns.tolist() == biometry.LANDMARK_COLUMNS
     assert len(found) == 4 * 2 * 3
     assert not found.duplicated(["case", "seed", "route"]).any()
     assert set(found["case"]) == {*NAMES[:2], *NAMES[4:]}

@@ -300,7 +300,7 @@ def test_evaluation_is_in_float32_whatever_the_study_trains_in_and_says_what_tha
     models.complete(study.trainings / "fold0-seed0" / "model.safetensors", weights, {"training_precision": "bfloat16"})
     candidates = builders.values()["threshold_candidates"]
     steps = postprocessing.describe(["largest_component", "fill_holes"], {})
-    protocol = segmentation.Protocol(["background", "head"], candidates, steps, True, torch.device("cpu"))
+    protocol = segmentation.Protocol(candidates, steps, True, torch.device("cpu"))
     measured = segmentation.evaluate_run(protocol, replace(study.bench, folder=tmp_path / "05"), weights, 0, 0)
     pd.testing.assert_frame_equal(measured.table, study.measured.table.query("fold == 0").reset_index(drop=True))
     (row,) = training_precision.summary(measured.precision).to_dict("records")
@@ -355,16 +355,16 @@ def test_a_reference_changed_with_equal_size_and_time_is_refused_by_name(study, 
     dataset, evaluated = study.bench.dataset, study.bench.folder
     files.write_csv(evaluated / "cases.csv", study.measured.table)
     chosen = builders.step_params("05_evaluation", folds=[0, 1], device="cpu")
-    predictions = read_predictions(builders.step_params("06_biometry"), study.bench)
+    predictions = read_predictions(study.bench)
     worst = study.measured.table.head(1)
     prepared = preprocessing.source_of(builders.step_params("02_preprocessing"), study.table, dataset, None)
     for use in (
         lambda: segmentation.evaluate_all(chosen, replace(study.bench, folder=evaluated / "again"), study.trainings),
         lambda: ranking.overlays(study.bench, worst),
         lambda: segmentation.probability_map(study.bench, study.trainings, worst.iloc[0], True, "cpu"),
-        lambda: baselines.baselines(study.bench, ["background", "head"], [0, 1]),
-        lambda: references_of(predictions),
-        lambda: shapes_of_all(predictions),
+        lambda: baselines.baselines(study.bench, [0, 1]),
+        lambda: references_of(study.bench, ["head"]),
+        lambda: shapes_of_all(study.bench, predictions),
         lambda: preprocessing.round_trip(prepared, study.bench.arrays, study.table["case"].tolist()),
     ):
         with pytest.raises(ValueError, match="since 01_data_verification") as caught:

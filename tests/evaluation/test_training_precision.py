@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from lib.evaluation import training_precision
-from lib.imaging.head_points import POINT_COLUMNS
 
 CLASSES = ["background", "head", "csp"]
 
@@ -41,16 +40,16 @@ def test_a_structure_that_appears_or_goes_has_a_dice_of_0():
 
 
 def test_points_that_move_counted_by_hand():
-    one = pd.DataFrame([[10.0, 10, 10, 50, 5, 30, 25, 30]] * 2, columns=POINT_COLUMNS).assign(case=["a", "b"])
-    other = one.copy()
-    other.loc[0, ["ofd_1_row", "ofd_1_col"]] = [13.0, 14.0]  # 5 px; 0.3 x 2 and 0.4 x 1 mm: 1.0 at 0.2 by 0.1
-    other.loc[1, "bpd_2_row"] = np.nan
-    rows = training_precision.compare_points(one, other, {"a": (0.2, 0.1), "b": None})
-    assert rows[0] == ["ofd", pytest.approx(2.5), pytest.approx(np.hypot(0.6, 0.4) / 2)]
-    assert rows[1] == ["bpd", 0, 0]
-    assert rows[2][1] == 0
-    assert np.isnan(rows[2][2])
-    assert np.isnan(rows[3][1])
+    one = np.array([[10.0, 10], [10, 50], [5, 30], [25, 30]])
+    other, missed = one.copy(), one.copy()
+    other[0] = [13.0, 14.0]  # 5 px; 0.3 x 2 and 0.4 x 1 mm: 1.0 at 0.2 by 0.1
+    missed[3, 0] = np.nan
+    ofd, bpd = training_precision.compare_points(one, other, (0.2, 0.1))
+    assert ofd == {"line": "ofd", "shift_px": 2.5, "shift_mm": pytest.approx(np.hypot(0.6, 0.4) / 2)}
+    assert bpd == {"line": "bpd", "shift_px": 0, "shift_mm": 0}
+    ofd, bpd = training_precision.compare_points(one, missed, None)
+    assert ofd["shift_px"] == 0
+    assert np.isnan([ofd["shift_mm"], bpd["shift_px"]]).all()
 
 
 def test_a_summary_of_masks_has_mean_and_worst_of_each_class():
