@@ -137,19 +137,12 @@ def write_hc18_table(folder: Path, lines: list[str]) -> Path:
 
 @dataclass(frozen=True)
 class Patient:
-    """A volume of 32 x 32 pixels a slice.
-
-    Attributes:
-        name: of its folder.
-        depth: number of slices.
-        head: (row, col, height, width) of what is not black, the same in all slices.
-        lesion: slices, rows and columns of blocks of lesion.
-    """
+    """A volume of 32 x 32 pixels per slice."""
 
     name: str
-    depth: int
-    head: tuple[int, int, int, int] = (8, 10, 16, 12)
-    lesion: tuple[tuple[slice, slice, slice], ...] = ()
+    depth: int  # number of slices
+    head: tuple[int, int, int, int] = (8, 10, 16, 12)  # (row, col, height, width) of what is not black, in all slices
+    lesion: tuple[tuple[slice, slice, slice], ...] = ()  # slices, rows and columns of its blocks
 
     @property
     def mask(self) -> np.ndarray:
@@ -169,8 +162,8 @@ class Patient:
         return image
 
 
-# Shown by the network at twice the size; end slices are dropped. 48, 0, 48 and 42 voxels of lesion, of which 16 lie in
-# a dropped slice of the third, and 2 outside what is cropped of the fourth.
+# The network sees them at twice the size without end slices. 48, 0, 48 and 42 voxels of lesion, of which 16 lie in a
+# dropped slice of the third, and 2 outside what is cropped of the fourth.
 PATIENTS = (
     Patient("TCGA_CS_0001_19990101", 5, lesion=((slice(1, 4), slice(10, 14), slice(12, 16)),)),
     Patient("TCGA_CS_0002_19990102", 4),

@@ -12,7 +12,6 @@ from torch.nn import functional
 from lib import losses, metrics
 from lib.evaluation import segmentation
 from lib.report.summaries import dice, patients
-from lib.study import files
 
 LOGITS = torch.tensor([[[[2.0, -1.0, 0.5, -3.0]]], [[[1.0, 0.0, -2.0, 3.0]]]])  # (2, 1, 1, 4): two images, one logit
 REFERENCE = torch.tensor([[[1, 0, 1, 0]], [[1, 1, 0, 1]]])
@@ -148,19 +147,10 @@ def test_smp_s_focal_loss_of_several_classes_adds_up_one_against_all_the_others(
     y = one_hot(CLASSES, 3)
     theirs = sum(float(one_against_all(SEVERAL[:, index], y[:, index])) for index in range(3))
     assert theirs != pytest.approx(float(losses.focal(SEVERAL, CLASSES, [1.0] * 3, 2.0)), rel=0.05)
-    binary = one_against_all(LOGITS[:, 0], REFERENCE.float())
-    assert binary == pytest.approx(
-        float(losses.focal(LOGITS, REFERENCE, [1.0, 1.0], 2.0)), rel=1e-6
-    )  # of two it is ours
+    binary = one_against_all(LOGITS[:, 0], REFERENCE.float())  # of two it is ours
+    assert binary == pytest.approx(float(losses.focal(LOGITS, REFERENCE, [1.0, 1.0], 2.0)), rel=1e-6)
     flat = torch.zeros(1, 4, 1, 1)  # nothing known of four classes: (1/2)^2 ln 2 for each of four, (3/4)^2 ln 4 here
     sure = sum(float(one_against_all(flat[:, i], torch.full((1, 1, 1), float(i == 0)))) for i in range(4))
     assert sure == pytest.approx(4 * 0.25 * np.log(2)) == pytest.approx(0.6931, abs=1e-4)
     ours = losses.focal(flat, torch.zeros(1, 1, 1, dtype=torch.long), [1.0] * 4, 2.0)
     assert ours == pytest.approx(0.5625 * np.log(4)) == pytest.approx(0.7798, abs=1e-4)
-
-
-def test_every_test_that_the_page_names_is_here():
-    page = (files.ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
-    named = {word.strip("`,") for word in page.split() if word.startswith("`test_")}
-    assert len(named) >= 9
-    assert named <= set(globals())

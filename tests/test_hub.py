@@ -1,6 +1,7 @@
 """The entry for torch.hub, through torch.hub itself."""
 
 import pickle
+import re
 import shutil
 import sys
 import types
@@ -98,30 +99,22 @@ def copied(tmp_path_factory):
 # The entry
 
 
-def test_there_is_one_entry_and_it_explains_itself():
+def test_there_is_one_entry_of_7_763_041_parameters_in_evaluation_mode(model):
     # As torch.hub.list finds them, which asks GitHub even for a folder.
     assert [n for n, v in vars(hubconf).items() if callable(v) and not n.startswith("_")] == ["unet_segmentation"]
     assert "weights_path" in hubconf.unet_segmentation.__doc__
-
-
-def test_the_network_has_7_763_041_parameters_and_is_in_evaluation_mode(model):
     assert models.parameter_count(model) == 7_763_041
     assert not any(module.training for module in model.modules())
 
 
-def test_an_image_of_256_pixels_gives_probabilities_of_the_same_size(model):
+@pytest.mark.parametrize("shape", [(1, 3, 256, 256), (2, 3, 32, 48)])
+def test_probabilities_have_an_image_s_size_and_are_the_sigmoid_of_the_network_s_logits(model, shape):
+    slices = torch.randn(*shape)
     with torch.inference_mode():
-        found = model(torch.randn(1, 3, 256, 256))
-    assert found.shape == (1, 1, 256, 256)
-    assert found.min() >= 0
-    assert found.max() <= 1
-    assert found.std() > 0
-
-
-def test_probabilities_are_the_sigmoid_of_the_network_s_logits(model):
-    slices = torch.randn(2, 3, 32, 48)
-    with torch.inference_mode():
-        assert torch.equal(model(slices), torch.sigmoid(model.network(slices)))
+        predicted = model(slices)
+        assert torch.equal(predicted, torch.sigmoid(model.network(slices)))
+    assert predicted.shape == (shape[0], 1, *shape[2:])
+    assert predicted.std() > 0
 
 
 def test_a_copy_elsewhere_is_loaded_with_its_own_code_and_without_network(copied, tmp_path):
@@ -155,12 +148,9 @@ def test_saved_weights_give_the_saved_network_s_probabilities(tmp_path):
     assert not loaded.training
 
 
-def test_weights_that_are_given_are_read_without_pretrained_too(tmp_path):
-    path, network = written(tmp_path / "model.safetensors", base_channels=8, depth=1, normalisation="none")
+def test_weights_that_are_given_are_read_without_pretrained_and_come_back_as_they_were(model, tmp_path):
+    path, network = written(tmp_path / "other.safetensors", base_channels=8, depth=1, normalisation="none")
     assert models.parameter_count(load(weights_path=str(path))) == models.parameter_count(network)
-
-
-def test_a_fresh_network_s_weights_come_back_from_a_file(model, tmp_path):
     given = ARGUMENTS | {"base_channels": 32, "depth": 4}
     models.save(tmp_path / "model.safetensors", "unet", given, model.network.state_dict(), USE)
     again = load(weights_path=str(tmp_path / "model.safetensors"))
@@ -177,14 +167,10 @@ def refusal(path, **settings):
     return str(e.value)
 
 
-def test_trained_weights_without_a_file_are_refused_with_how_to_train_them():
-    said = refusal(None, pretrained=True)
-    assert "pretrained = True without weights_path: this project ships no weights" in said
-    assert "CC BY-NC-SA 4.0" in said
-    assert "make study STUDY=lgg" in said
-
-
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+def test_trained_weights_without_a_file_are_refused_with_how_to_train_them_and_so_is_a_missing_file(tmp_path):
+    message = refusal(None, pretrained=True)
+    assert "pretrained = True without weights_path" in message
+    assert "make study STUDY=lgg" in message
     for path in (tmp_path / "none.safetensors", tmp_path):
         assert refusal(path).startswith(f"weights_path = {path}: no such file")
 
@@ -230,28 +216,25 @@ def test_a_pickle_does_not_run(tmp_path):
     assert (tmp_path / "sprung").exists()  # it would have
 
 
-def test_a_broken_file_and_weights_of_others_are_refused(tmp_path):
+def test_a_broken_file_weights_of_others_older_ones_and_those_of_single_images_are_refused(tmp_path):
     path, network = written(tmp_path / "model.safetensors")
     path.write_bytes(path.read_bytes()[:100])
     assert "model.safetensors: cannot be read as weights" in refusal(path)
     safetensors.torch.save_file(network.state_dict(), path)
     assert "model.safetensors: names no network" in refusal(path)
+    written(path, about={})
+    assert "does not say how volumes are prepared (older weights)" in refusal(path)
+    written(path, about=USE | {"preparation": builders.of_images(32, 48) | {"channels": 3}})
+    assert "trained on single images, not on volumes" in refusal(path)
 
 
 def test_weights_of_04_are_refused_and_the_file_that_05_made_of_them_is_named(tmp_path):
     path = tmp_path / "04_training" / "fold2-seed1" / "model.safetensors"
     path.parent.mkdir(parents=True)
     written(path, about={"study": "lgg_quick", "preparation": PREPARATION})
-    said = refusal(path)
-    assert said.startswith(f"{path}: weights as 04_training wrote them, without what 05_evaluation chose")
-    assert "reports/lgg_quick/05_evaluation/models/fold2-seed1.safetensors" in said
-
-
-def test_older_weights_and_those_of_single_images_are_refused(tmp_path):
-    path, _ = written(tmp_path / "model.safetensors", about={})
-    assert "does not say how volumes are prepared (older weights)" in refusal(path)
-    written(path, about=USE | {"preparation": builders.of_images(32, 48) | {"channels": 3}})
-    assert "trained on single images, not on volumes" in refusal(path)
+    message = refusal(path)
+    assert message.startswith(f"{path}: weights as 04_training wrote them")
+    assert "reports/lgg_quick/05_evaluation/models/fold2-seed1.safetensors" in message
 
 
 # Beside another package called lib
@@ -358,22 +341,26 @@ def test_without_weights_volumes_are_prepared_as_the_full_study_does():
 # Preprocessing
 
 
-def test_a_volume_becomes_slices_as_lib_volumes_makes_them(model):
-    volume = patient()
-    found = model.preprocess(volume)
-    assert (found.shape, found.dtype) == ((2, 3, 256, 256), torch.float32)  # end slices are left out, as in training
-    mapping = geometry.fit((60, 80), (256, 256), (10, 20, 40, 30))
-    given = intensity.statistics(volume[1:-1, 10:50, 20:50], [10.0, 99.0])
-    assert np.array_equal(found.numpy(), volumes.to_network(volume[1:-1], mapping, given))
-
-
-def test_size_crop_and_intensities_are_those_of_the_file(tmp_path):
-    path, _ = written(tmp_path / "model.safetensors", about=USE | {"preparation": PREPARATION | {"crop_level": 0.0}})
-    volume = patient()
-    found = load(weights_path=str(path)).preprocess(volume)
-    assert found.shape == (2, 3, 32, 48)
-    given = intensity.statistics(volume[1:-1], [5.0, 95.0])  # noise around the box is content at a level of 0
-    assert np.array_equal(found.numpy(), volumes.to_network(volume[1:-1], geometry.fit((60, 80), (32, 48)), given))
+@pytest.mark.parametrize(
+    ("crop_level", "size", "box", "percentiles"),
+    [
+        (None, (256, 256), (10, 20, 40, 30), [10.0, 99.0]),  # as the full study does, where there are no weights
+        (0.0, (32, 48), (0, 0, 60, 80), [5.0, 95.0]),  # noise around the box is content at a level of 0
+    ],
+)
+def test_a_volume_becomes_slices_as_its_file_says_and_stays_as_it_was(
+    tmp_path, model, crop_level, size, box, percentiles
+):
+    volume, (row, col, height, width) = patient(), box
+    if crop_level is not None:
+        about = USE | {"preparation": PREPARATION | {"crop_level": crop_level}}
+        model = load(weights_path=str(written(tmp_path / "model.safetensors", about=about)[0]))
+    slices = model.preprocess(volume)
+    assert (slices.shape, slices.dtype) == ((2, 3, *size), torch.float32)  # end slices are left out, as in training
+    given = intensity.statistics(volume[1:-1, row : row + height, col : col + width], percentiles)
+    mapping = geometry.fit((60, 80), size, box)
+    assert np.array_equal(slices.numpy(), volumes.to_network(volume[1:-1], mapping, given))
+    assert np.array_equal(volume, patient())
 
 
 def test_a_preprocessed_volume_has_mean_0_and_spread_1_within_the_head(model):
@@ -383,17 +370,13 @@ def test_a_preprocessed_volume_has_mean_0_and_spread_1_within_the_head(model):
     assert inner.std(dim=(0, 2, 3)) == pytest.approx(np.ones(3), abs=0.05)
 
 
-def test_a_preprocessed_volume_goes_through_the_network(model):
-    with torch.inference_mode():
-        assert model(model.preprocess(patient(depth=4))).shape == (2, 1, 256, 256)
-
-
 @pytest.mark.parametrize("lone", [patient()[0], patient()[:1]], ids=["(H, W, 3)", "(1, H, W, 3)"])
-def test_a_lone_slice_is_refused_with_the_reason_and_what_to_give(model, lone):
+def test_a_lone_slice_is_refused_with_what_to_give(model, lone):
     for use in (model.preprocess, model.measure, model.segment):
-        with pytest.raises(ValueError, match=r"a lone slice without statistics: .*segments it badly; give the") as e:
+        with pytest.raises(
+            ValueError, match=r"a lone slice without statistics: .*model.measure\(volume\).*preprocess\("
+        ):
             use(lone)
-        assert "'statistics, box = model.measure(volume)' and preprocess(slice, statistics, box)" in str(e.value)
 
 
 @pytest.mark.parametrize("flat", [True, False])
@@ -421,18 +404,12 @@ def test_a_constant_channel_gives_zeros_and_no_nan(model):
     assert (found[:, 2] == 0).all()
 
 
-def test_preprocessing_leaves_the_volume_as_it_was(model):
-    volume = patient()
-    model.preprocess(volume)
-    assert np.array_equal(volume, patient())
-
-
 @pytest.mark.parametrize(
     "array",
     [np.zeros((4, 60, 80), np.uint8), np.zeros((4, 60, 80, 1), np.uint8), np.zeros((4, 60, 80, 3)), torch.zeros(3, 3)],
     ids=["no channels", "one channel", "float64", "tensor"],
 )
 def test_what_is_no_volume_is_refused_with_what_it_is(model, array):
-    with pytest.raises(ValueError, match=r"cannot be segmented; expected \(slices, rows, columns, 3\) of uint8") as e:
+    found = re.escape(f"an array {tuple(array.shape)} of {array.dtype}")
+    with pytest.raises(ValueError, match=rf"{found}.* expected \(slices, rows, columns, 3\) of uint8"):
         model.preprocess(array)
-    assert f"an array {tuple(array.shape)} of {array.dtype}" in str(e.value)

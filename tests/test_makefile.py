@@ -56,37 +56,33 @@ def log(project: Path) -> list[str]:
     return [line if line.startswith("venv") else line.split()[0] for line in lines]
 
 
-def test_set_up_is_made_once_in_a_path_with_odd_letters(project):
-    assert make(project).returncode == 0
-    assert log(project) == ["venv 3.11.4", "pip", "lib"]
-    assert make(project).returncode == 0
-    assert log(project) == ["lib"]
+FRESH, AS_BEFORE = ["venv 3.11.4", "pip", "lib"], ["lib"]
 
 
-def test_a_changed_list_of_packages_installs_into_the_same_environment(project):
-    make(project)
-    log(project)
+def assert_made(project: Path, expected: list[str], *arguments: str) -> None:
+    """`make` ends well, having done these things."""
+    assert make(project, *arguments).returncode == 0
+    assert log(project) == expected
+
+
+def test_set_up_is_made_once_in_a_path_with_odd_letters_and_a_changed_list_of_packages_installs_into_it(project):
+    assert_made(project, FRESH)
+    assert_made(project, AS_BEFORE)
     later = (project / ".venv" / ".ready").stat().st_mtime + 10
     os.utime(project / "pyproject.toml", (later, later))
-    assert make(project).returncode == 0
-    assert log(project) == ["pip", "lib"]
+    assert_made(project, ["pip", "lib"])
 
 
 @pytest.mark.parametrize("version", ["3.10.12", "2.7.18"])
 def test_a_python_that_is_too_old_is_named_before_anything_is_made(project, version):
     write_python(project, "python3", version)
     done = make(project)
-    expected = (
-        f"Python 3.11 or newer is needed; python3 is Python {version}. Name another: make demo PYTHON=python3.12\n"
-    )
-    assert done.stderr.startswith(expected)
+    assert done.stderr.startswith(f"Python 3.11 or newer is needed; python3 is Python {version}. Name another: ")
     assert done.returncode != 0
     assert not (project / ".venv").exists()
     write_python(project, "python3.12", "3.12.1")
-    assert make(project, "why", "PYTHON=python3.12").returncode == 0
-    assert log(project) == ["venv 3.12.1", "pip", "lib"]
-    assert make(project).returncode == 0  # python3 is still too old, but what is there serves
-    assert log(project) == ["lib"]
+    assert_made(project, ["venv 3.12.1", "pip", "lib"], "why", "PYTHON=python3.12")
+    assert_made(project, AS_BEFORE)  # python3 is still too old, but what is there serves
 
 
 def test_no_python_at_all_is_one_sentence(project):
@@ -101,8 +97,7 @@ def test_an_install_that_failed_is_begun_anew(project):
     assert log(project) == ["venv 3.11.4", "pip"]
     (project / ".venv" / "left over").touch()
     write_python(project, "python3", "3.11.4")
-    assert make(project).returncode == 0
-    assert log(project) == ["venv 3.11.4", "pip", "lib"]
+    assert_made(project, FRESH)
     assert not (project / ".venv" / "left over").exists()
 
 
@@ -124,8 +119,7 @@ def test_a_copied_or_moved_project_sets_up_its_own_environment(project):
     assert make(copy).returncode == 0
     assert log(copy) == ["venv 3.11.4", "pip", "lib"]
     log(project)
-    assert make(project).returncode == 0
-    assert log(project) == ["lib"]
+    assert_made(project, AS_BEFORE)
 
 
 def test_a_linked_environment_of_another_project_is_left_as_it_is(project):
@@ -140,20 +134,12 @@ def test_a_linked_environment_of_another_project_is_left_as_it_is(project):
     assert (project / ".venv" / ".ready").read_text().startswith(str(project))
 
 
-def test_another_python_on_the_command_line_makes_the_environment_anew(project):
-    make(project)
-    log(project)
+def test_another_python_or_one_that_is_gone_makes_the_environment_anew(project):
+    assert_made(project, FRESH)
     write_python(project, "python3.13", "3.13.0")
-    assert make(project, "why", "PYTHON=python3.13").returncode == 0
-    assert log(project) == ["venv 3.13.0", "pip", "lib"]
-
-
-def test_an_environment_whose_python_is_gone_is_made_anew(project):
-    make(project)
-    log(project)
+    assert_made(project, ["venv 3.13.0", "pip", "lib"], "why", "PYTHON=python3.13")
     (project / ".venv" / "bin" / "python").unlink()
-    assert make(project).returncode == 0
-    assert log(project) == ["venv 3.11.4", "pip", "lib"]
+    assert_made(project, FRESH)
 
 
 def test_a_second_make_does_not_touch_what_the_first_is_setting_up(project):
@@ -172,8 +158,7 @@ def test_a_second_make_does_not_touch_what_the_first_is_setting_up(project):
 def test_a_number_that_another_process_has_by_now_keeps_nobody_waiting(project):
     (project / ".venv").mkdir()
     (project / ".venv" / ".making").write_text(f"{os.getpid()}\n")
-    assert make(project).returncode == 0
-    assert log(project) == ["venv 3.11.4", "pip", "lib"]
+    assert_made(project, FRESH)
 
 
 def test_an_environment_that_make_has_not_made_is_kept_under_another_name(project):

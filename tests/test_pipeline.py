@@ -95,21 +95,27 @@ def results(project: Path) -> dict[str, bytes]:
     return {name: (report_folder(project) / name).read_bytes() for name in RESULTS}
 
 
+@pytest.fixture
+def bare(bare_project: Path, tmp_path: Path) -> Path:
+    """A copy of the project that has not run, to change."""
+    return Path(shutil.copytree(bare_project, tmp_path / "a project"))
+
+
 # --- what runs again
 
 
 @pytest.mark.study
-def test_a_second_call_runs_nothing_and_why_says_done_for_all(project):
+def test_a_second_call_a_comment_a_docstring_or_an_equal_record_runs_nothing(project):
+    cases = files.read_csv(report_folder(project) / "01_data_verification" / "cases.csv", ["subject"])
+    assert cases["subject"].nunique() == 9  # it is this project's own lib, data and reports that every kernel used
+    replace_in(project / "lib" / "study" / "files.py", '"""The parameter file of a study."""', '"""Its place."""')
+    replace_in(project / "lib" / "evaluation" / "segmentation.py", "import ", "# a remark\nimport ")
+    record = report_folder(project) / "01_data_verification" / "record.json"
+    files.write_json(record, files.read_json(record) | {"commit": "another"})
     assert why(project) == {}
     before = times(project)
     assert rerun(project) == set()
     assert times(project) == before
-
-
-@pytest.mark.study
-def test_the_projects_own_lib_and_reports_are_used_by_every_kernel(tiny_project):
-    cases = files.read_csv(report_folder(tiny_project) / "01_data_verification" / "cases.csv", ["subject"])
-    assert cases["subject"].nunique() == 9
     assert not (files.ROOT / "reports" / "tiny").exists()
 
 
@@ -119,17 +125,6 @@ def test_a_changed_evaluation_key_reruns_evaluation_biometry_and_report_only(pro
     assert "key flip_average: True -> False" in why(project)["05_evaluation"]
     assert rerun(project) == {"05_evaluation", "06_biometry", "report"}
     assert why(project) == {}
-
-
-@pytest.mark.study
-def test_a_comment_or_a_docstring_in_lib_reruns_nothing(project):
-    replace_in(
-        project / "lib" / "study" / "files.py", '"""The parameter file of a study."""', '"""Where a study is said."""'
-    )
-    with (project / "lib" / "evaluation" / "segmentation.py").open("a", encoding="utf-8") as file:
-        file.write("\n\n# a remark\n")
-    assert why(project) == {}
-    assert rerun(project) == set()
 
 
 @pytest.mark.study
@@ -145,14 +140,6 @@ def test_a_changed_figure_draws_training_again_but_does_not_train_again(project)
     for name in ("model.safetensors", "run.json", "history.csv"):
         assert times(project)[f"{RUN}/{name}"] == before[f"{RUN}/{name}"]
     assert "code lib.report.figures.style changed" not in why(project)[RUN]
-
-
-@pytest.mark.study
-def test_a_record_written_again_with_the_same_outputs_reruns_nothing(project):
-    record = report_folder(project) / "01_data_verification" / "record.json"
-    files.write_json(record, files.read_json(record) | {"commit": "another"})
-    assert why(project) == {}
-    assert rerun(project) == set()
 
 
 @pytest.mark.study
@@ -190,20 +177,16 @@ def test_copied_reports_without_snakemakes_notes_are_not_taken_for_current_when_
 
 
 @pytest.mark.study
-def test_a_table_edited_by_hand_is_made_again(project):
+def test_a_table_edited_by_hand_is_made_again_and_a_deleted_pdf_by_the_report_alone(project):
+    (report_folder(project) / "report.pdf").unlink()
+    assert rerun(project) == {"report"}
+    assert (report_folder(project) / "report.pdf").is_file()
     table = report_folder(project) / "06_biometry" / "tables" / "agreement.csv"
     made = table.read_bytes()
     table.write_bytes(made.replace(b"ellipse", b"by hand"))
     assert why(project)["06_biometry"] == ["1 of its files changed or are gone: tables/agreement.csv"]
     assert rerun(project) == {"06_biometry", "report"}
     assert table.read_bytes() == made
-
-
-@pytest.mark.study
-def test_a_deleted_pdf_is_made_again_by_the_report_alone(project):
-    (report_folder(project) / "report.pdf").unlink()
-    assert rerun(project) == {"report"}
-    assert (report_folder(project) / "report.pdf").is_file()
 
 
 # --- killed, and two at once
@@ -220,13 +203,19 @@ def undisturbed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return results(folder)
 
 
-@pytest.mark.study
-def test_a_study_killed_in_the_middle_of_training_goes_on_and_ends_as_an_undisturbed_one(project, undisturbed):
+@pytest.fixture
+def at_work(project: Path) -> subprocess.Popen:
+    """The longer study, begun in the project, after its first epoch."""
     set_keys(project, **LONG)
-    state, process = report_folder(project) / RUN / "state.pt", start_study(project)
-    wait_until(state.exists, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process = start_study(project)
+    wait_until((report_folder(project) / RUN / "state.pt").exists, process)
+    return process
+
+
+@pytest.mark.study
+def test_a_study_killed_in_the_middle_of_training_goes_on_and_ends_as_an_undisturbed_one(undisturbed, project, at_work):
+    os.killpg(at_work.pid, signal.SIGKILL)
+    at_work.wait()
     assert not (report_folder(project) / RUN / "record.json").exists()
     done = run_study(project)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -235,12 +224,9 @@ def test_a_study_killed_in_the_middle_of_training_goes_on_and_ends_as_an_undistu
 
 
 @pytest.mark.study
-def test_a_study_whose_parent_alone_was_killed_is_waited_for_and_ends_well(project, undisturbed):
-    set_keys(project, **LONG)
-    state, process = report_folder(project) / RUN / "state.pt", start_study(project)
-    wait_until(state.exists, process)
-    process.kill()
-    process.wait()
+def test_a_study_whose_parent_alone_was_killed_is_waited_for_and_ends_well(undisturbed, project, at_work):
+    at_work.kill()
+    at_work.wait()
     done = run_study(project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "steps of a killed run of study tiny are still at work" in done.stderr
@@ -270,19 +256,18 @@ sys.exit(__main__.main(["step", "tiny", "01_data_verification"]))
 
 
 @pytest.mark.study
-def test_a_kernel_that_does_not_begin_is_ended_and_named(bare_project, tmp_path):
-    project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
-    path = project / "notebooks" / "01_data_verification.ipynb"
+def test_a_kernel_that_does_not_begin_is_ended_and_named(bare):
+    path = bare / "notebooks" / "01_data_verification.ipynb"
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = [nbformat.v4.new_code_cell(SPINNING)]
     nbformat.write(notebook, path)
-    done = python(project, "-c", WITH_LITTLE_PATIENCE, **{ROOT_VARIABLE: str(project)})
+    done = python(bare, "-c", WITH_LITTLE_PATIENCE, **{ROOT_VARIABLE: str(bare)})
     assert done.returncode == 2
-    where, said = done.stderr.replace(MARK, "").strip().splitlines()[-2:]
+    where, why_ended = done.stderr.replace(MARK, "").strip().splitlines()[-2:]
     assert where.startswith("01_data_verification of study tiny stopped; its executed notebook: ")
-    assert said.startswith("the kernel did not import lib within 6 s and was ended; ")
+    assert why_ended.startswith("the kernel did not import lib within 6 s and was ended; ")
     folders = [psutil.Process(pid).cwd() for pid in psutil.pids() if "ipykernel" in command_line(pid)]
-    assert str(project) not in folders
+    assert str(bare) not in folders
 
 
 def command_line(pid: int) -> str:
@@ -296,14 +281,13 @@ def command_line(pid: int) -> str:
 
 
 @pytest.fixture
-def with_snakefile(bare_project: Path, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess]:
+def with_snakefile(bare: Path) -> Callable[[str], subprocess.CompletedProcess]:
     """Runs a study with another Snakefile; its data are an empty folder, since nothing reads them."""
-    project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
-    (project / "data" / "raw" / "hc18").mkdir(parents=True)
+    (bare / "data" / "raw" / "hc18").mkdir(parents=True)
 
     def run(text: str, **settings: str) -> subprocess.CompletedProcess:
-        (project / "Snakefile").write_text(text, encoding="utf-8")
-        return run_study(project, "hc18_quick", **settings)
+        (bare / "Snakefile").write_text(text, encoding="utf-8")
+        return run_study(bare, "hc18_quick", **settings)
 
     return run
 
@@ -339,26 +323,22 @@ def test_a_profile_of_the_user_is_not_read_and_status_0_is_not_believed_without_
 def test_an_unknown_study_ends_with_status_2_and_names_the_file_and_the_nearest(bare_project):
     done = run_study(bare_project, "tinny")
     assert done.returncode == 2
-    path = bare_project / "params" / "tinny.yaml"
-    studies = ", ".join(sorted(each.stem for each in path.parent.iterdir()))
-    expected = f"{path}: no such study file; there are: {studies}; nearest: tiny"
-    assert done.stderr.strip() == expected
+    assert done.stderr.startswith(f"{bare_project / 'params' / 'tinny.yaml'}: no such study file; there are: ")
+    assert done.stderr.endswith("; nearest: tiny\n")
 
 
-def test_all_faults_of_a_study_file_are_said_at_once_before_any_work(bare_project, tmp_path):
-    project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
-    path = project / "params" / "tiny.yaml"
+def test_all_faults_of_a_study_file_are_said_at_once_before_any_work(bare):
+    path = bare / "params" / "tiny.yaml"
     replace_in(path, "learning_rate:", "lerning_rate:")
-    set_keys(project, image_size="[30, 48]", epochs="0")
-    done = run_study(project)
+    set_keys(bare, image_size="[30, 48]", epochs="0")
+    done = run_study(bare)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"{path}: 4 faults\n")
-    assert re.search(r"(?m)^  lerning_rate = 0\.003   no such key; nearest: learning_rate$", done.stderr)
-    assert re.search(r"(?m)^  learning_rate   missing; ", done.stderr)
-    assert re.search(r"(?m)^  image_size = \[30, 48\]   not allowed; ", done.stderr)
-    assert re.search(r"(?m)^  epochs = 0   not allowed; a whole number from 1 to 5000$", done.stderr)
-    assert not (project / "reports" / "tiny").exists()
-    assert not (project / "data").exists()
+    assert {line.split()[0] for line in done.stderr.splitlines()[1:]} == {
+        *("lerning_rate", "learning_rate", "image_size", "epochs")
+    }
+    assert not (bare / "reports" / "tiny").exists()
+    assert not (bare / "data").exists()
 
 
 # --- DATA=
@@ -371,53 +351,40 @@ def raw_root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_data_elsewhere_is_linked_once(raw_root):
-    folder = raw_root / "my copy"
-    folder.mkdir()
-    pipeline.link_data("hc18", folder)
-    pipeline.link_data("hc18", folder)
+def test_data_elsewhere_is_linked_once_and_another_folder_is_refused(raw_root):
+    first, second = raw_root / "first", raw_root / "second"
+    first.mkdir()
+    second.mkdir()
+    for _ in range(2):
+        pipeline.link_data("hc18", first)
     link = raw_root / "data" / "raw" / "hc18"
     assert link.is_symlink()
-    assert link.resolve() == folder.resolve()
-
-
-def test_a_second_other_data_folder_is_refused(raw_root):
-    first, second = raw_root / "first", raw_root / "second"
-    first.mkdir()
-    second.mkdir()
-    pipeline.link_data("hc18", first)
+    assert link.resolve() == first
     with pytest.raises(ValueError, match=rf"hc18: is {first}; remove it first to use {second}"):
         pipeline.link_data("hc18", second)
-    assert files.raw_folder("hc18").resolve() == first
-
-
-def test_a_link_to_data_that_are_gone_is_not_followed_elsewhere(raw_root):
-    first, second = raw_root / "first", raw_root / "second"
-    first.mkdir()
-    second.mkdir()
-    pipeline.link_data("hc18", first)
-    first.rmdir()
+    first.rmdir()  # a link to data that are gone is not followed elsewhere
     with pytest.raises(ValueError, match="remove it first"):
         pipeline.link_data("hc18", second)
+    assert link.readlink() == first
 
 
 @pytest.mark.parametrize(
-    ("study", "option", "variable"),
-    [("hc18_quick", "--data", "DATA"), ("hc18_landmarks_quick", "--landmarks", "LANDMARKS")],
+    ("study", "option", "message"),
+    [
+        ("hc18_quick", ["--data", "/nowhere"], "DATA=/nowhere: no such folder\n"),
+        ("hc18_landmarks_quick", ["--landmarks", "/nowhere"], "LANDMARKS=/nowhere: no such folder\n"),
+        (
+            "hc18_quick",
+            [],
+            "data/raw/hc18: no such folder; link your copy with 'make study STUDY=<name> DATA=<folder>'",
+        ),
+    ],
 )
-def test_an_absent_folder_is_refused_under_its_own_name_with_status_2(bare_project, tmp_path, study, option, variable):
-    absent = tmp_path / "nowhere"
-    project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
-    done = python(project, "-m", "lib", "study", study, option, str(absent))
-    assert (done.returncode, done.stderr.strip()) == (2, f"{variable}={absent}: no such folder")
-    assert not (project / "data").exists()
-
-
-def test_an_absent_data_set_is_refused_and_says_how_to_get_it(bare_project, tmp_path):
-    project = Path(shutil.copytree(bare_project, tmp_path / "a project"))
-    done = run_study(project, "hc18_quick")
+def test_an_absent_folder_is_refused_under_its_own_name_with_status_2(bare, study, option, message):
+    done = python(bare, "-m", "lib", "study", study, *option)
     assert done.returncode == 2
-    assert "data/raw/hc18: no such folder; link your copy with 'make study STUDY=<name> DATA=<folder>'" in done.stderr
+    assert message in done.stderr
+    assert not (bare / "data").exists()
 
 
 # --- LANDMARKS=, and other studies
@@ -438,35 +405,22 @@ def study_named(name: str) -> params.Study:
     return params.read_study(PARAMS / f"{name}.yaml")
 
 
-def test_landmarks_elsewhere_are_linked_beside_the_data(ran, raw_root):
-    marks = raw_root / "my landmarks"
-    marks.mkdir()
-    for _ in range(2):
-        assert pipeline.run(study_named("hc18_landmarks_quick"), 2, None, marks) == 0
-    link = raw_root / "data" / "raw" / "landmarks"
-    assert link.is_symlink()
-    assert link.resolve() == marks.resolve()
-    assert ran == ["hc18_landmarks_quick"] * 2
-
-
-def test_both_folders_are_linked_in_one_call(ran, raw_root):
+def test_both_folders_are_linked_in_one_call_and_once(ran, raw_root):
     files.raw_folder("hc18").rmdir()
     folders = [raw_root / "images", raw_root / "points"]
     for folder in folders:
         folder.mkdir()
-    pipeline.run(study_named("hc18_landmarks_quick"), 2, *folders)
-    assert [files.raw_folder(name).resolve() for name in ("hc18", "landmarks")] == folders
+    for _ in range(2):
+        assert pipeline.run(study_named("hc18_landmarks_quick"), 2, *folders) == 0
+    assert [files.raw_folder(name).readlink() for name in ("hc18", "landmarks")] == folders
+    assert ran == ["hc18_landmarks_quick"] * 2
 
 
-def test_a_study_of_landmarks_without_them_is_refused_before_any_work(ran):
+def test_a_study_of_landmarks_without_them_is_refused_before_any_work_and_one_of_regions_needs_none(ran):
     with pytest.raises(
         ValueError, match=r"data/raw/landmarks: no such folder; link your copy with .*LANDMARKS=<folder>"
     ):
         pipeline.run(study_named("hc18_landmarks_quick"), 2, None)
-    assert ran == []
-
-
-def test_a_study_of_regions_needs_no_landmarks(ran):
     assert pipeline.run(study_named("hc18_quick"), 2, None) == 0
     assert ran == ["hc18_quick"]
 
@@ -481,13 +435,11 @@ def test_a_phantom_s_landmarks_are_looked_for_in_its_own_folder(ran, monkeypatch
 
 
 def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_before_any_work(ran):
-    expected = "compare_with = 'hc18_landmarks_quick'   has not been run; 'make study STUDY=hc18_landmarks_quick' first"
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(ValueError, match="compare_with = 'hc18_landmarks_quick'   has not been run; 'make study"):
         pipeline.run(study_named("hc18_ellipse_quick"), 2, None)
     assert ran == []
     for step in ("05_evaluation", "06_biometry"):
-        record = Step(step).record_file("hc18_landmarks_quick")
-        files.write_json(record, {"outputs": {}})
+        files.write_json(Step(step).record_file("hc18_landmarks_quick"), {"outputs": {}})
     assert pipeline.run(study_named("hc18_ellipse_quick"), 2, None) == 0
     assert ran == ["hc18_ellipse_quick"]
 

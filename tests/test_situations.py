@@ -1,17 +1,314 @@
-"""The situations of tests/situations.py, each as a test; the quick ones in every run."""
+"""What the project says in unusual places, to a user who has nothing set for it."""
 
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
 import pytest
 
-from tests import situations
+pytestmark = pytest.mark.study
+STUDY = [sys.executable, "-m", "lib", "study", "tiny", "--cores", "2"]
+WHY = [sys.executable, "-m", "lib", "why", "tiny"]
+ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
+PATIENCE_SECONDS = 600
+NO_FLOCK = """
+#include <errno.h>
+int flock(int handle, int operation) { (void)handle; (void)operation; errno = ENOSYS; return -1; }
+"""
+LITTLE_MEMORY = """
+import resource, sys
+from lib import __main__, pipeline
+resource.setrlimit(resource.RLIMIT_AS, (900 * 2**20,) * 2)
+pipeline.START_SECONDS = 20  # a kernel that cannot import numpy spins for ever
+sys.exit(__main__.main(["step", "tiny", "06_biometry"]))
+"""
 
-OTHERS = [what for what in situations.ALL if what not in situations.FAST]
-QUICK = [pytest.param(what, marks=pytest.mark.study) for what in situations.FAST]
-SLOW = [pytest.param(what, marks=[pytest.mark.study, pytest.mark.slow]) for what in OTHERS]
+
+def environment(**settings: str | None) -> dict[str, str]:
+    """None removes a variable."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "REPORTS_ROOT", "OMP_WAIT_POLICY")}
+    return {name: value for name, value in (kept | settings).items() if value is not None}
 
 
-@pytest.mark.parametrize("what", QUICK + SLOW)
-def test_what_is_said_in_an_unusual_place_is_right(tiny_project, what):
-    outcome = situations.attempt(what, tiny_project)
-    if outcome.right is None:
-        pytest.skip(outcome.said)
-    assert outcome.right, f"{what}: status {outcome.status}: {outcome.said}"
+def run(command: list[str], project: Path, before: str = "", **settings: str | None) -> tuple[list[str], int]:
+    """All lines that a user sees, and the status; `before` is shell text, such as a limit."""
+    if before:
+        command = ["bash", "-c", f'{before}; exec "$@"', "bash", *command]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    done = subprocess.run(
+        command, cwd=project, env=environment(**settings), timeout=PATIENCE_SECONDS, check=False, **pipes
+    )
+    return [line for line in done.stdout.splitlines() if line.strip()], done.returncode
+
+
+def reports(project: Path) -> Path:
+    return project / "reports" / "tiny"
+
+
+def forget(project: Path, step: str = "06_biometry") -> None:
+    """Lets one step, and the report, be made again."""
+    (reports(project) / step / "record.json").unlink()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def assert_as_before(project: Path, whole: Path, before: str = "", **settings: str | None) -> None:
+    """06 and the report are made again, and every figure and table has its bytes."""
+    forget(project)
+    lines, status = run(STUDY, project, before, **settings)
+    assert (status, lines[-1]) == (0, str(reports(project) / "report.pdf")), lines
+    for part in ("06_biometry/figures", "06_biometry/tables"):
+        assert contents(reports(project) / part) == contents(reports(whole) / part)
+
+
+def assert_refused(lines: list[str], status: int, expected: int, words: str) -> None:
+    assert status == expected, lines
+    assert words in lines[-1]
+    assert "Traceback" not in "\n".join(lines)
+
+
+def assert_done(project: Path) -> None:
+    lines, status = run(WHY, project)
+    assert status == 0
+    assert all(line.endswith(" done") for line in lines), lines
+
+
+# --- places
+
+
+@pytest.mark.slow
+def test_a_copy_in_an_odd_path_leaves_the_original_as_it_was(tiny_project, tmp_path):
+    before = contents(reports(tiny_project))
+    copy = shutil.copytree(tiny_project, tmp_path / 'Müller\'s {v2} $HOME "x" 100% #1 [y]', symlinks=True)
+    assert_as_before(Path(copy), tiny_project)
+    assert contents(reports(tiny_project)) == before
+
+
+@pytest.mark.slow
+def test_a_moved_project_with_relative_reports_goes_on(tiny_project, project, tmp_path):
+    assert_as_before(project.rename(tmp_path / "moved"), tiny_project)
+    project = tmp_path / "moved"
+    forget(project)
+    (project / "reports").rename(project / "elsewhere")
+    shutil.copytree(project / "elsewhere" / "template", project / "reports" / "template")
+    lines, _ = run(STUDY, project, REPORTS_ROOT="elsewhere")
+    assert lines[-1] == str(project / "elsewhere" / "tiny" / "report.pdf")
+
+
+@pytest.mark.slow
+def test_a_zip_unpacked_without_times_is_done(tiny_project, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "project"), "zip", tiny_project)
+    zipfile.ZipFile(archive).extractall(tmp_path / "copy")
+    assert_done(tmp_path / "copy")
+
+
+# --- a person's settings
+
+PYTHON_2 = "#!/bin/sh\necho 'Python 2.7.18'; exit 3\n"
+KERNEL = '{"argv": ["/bin/false", "{connection_file}"], "display_name": "x", "language": "python"}'
+MATPLOTLIBRC = "text.usetex: True\naxes.grid: True\nfont.size: 20\nsavefig.dpi: 30\nsvg.fonttype: none\n"
+FAILS = "raise RuntimeError('foreign')\n"
+SETTINGS = {  # files of other work, and variables in which FOLDER is where they lie
+    "another python": (
+        dict.fromkeys(("python", "python3", "jupyter"), PYTHON_2),
+        {"PATH": "FOLDER:" + os.environ["PATH"]},
+    ),
+    "HOME cannot be written": ({}, {"HOME": "/proc/nohome", "XDG_CACHE_HOME": None}),
+    "HOME unset": ({}, {"HOME": None}),
+    "another kernel": (
+        {"kernels/python3/kernel.json": KERNEL},
+        {"JUPYTER_PATH": "FOLDER", "JUPYTER_PREFER_ENV_PATH": "0"},
+    ),
+    "matplotlibrc": ({"rc": MATPLOTLIBRC}, {"MATPLOTLIBRC": "FOLDER/rc"}),
+    "profile of Snakemake": ({"config.yaml": "dry-run: true\n"}, {"SNAKEMAKE_PROFILE": "FOLDER"}),
+    "start-up files": (
+        {"foreign/lib/__init__.py": FAILS, "startup.py": FAILS},
+        {"PYTHONPATH": "FOLDER/foreign", "PYTHONSTARTUP": "FOLDER/startup.py", "BASH_ENV": "FOLDER/startup.py"},
+    ),
+    "warnings, threads, locale": (
+        {},
+        {
+            "PYTHONWARNINGS": "error",
+            "PYTHONIOENCODING": "ascii",
+            "OMP_NUM_THREADS": "7",
+            "LC_ALL": "C",
+            "TZ": "Asia/Kabul",
+        },
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("texts", "settings"), SETTINGS.values(), ids=SETTINGS)
+def test_settings_of_other_work_change_nothing(tiny_project, project, tmp_path, texts, settings):
+    for name, text in texts.items():
+        path = tmp_path / "other work" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    place = str(tmp_path / "other work")
+    settings = {name: value and value.replace("FOLDER", place) for name, value in settings.items()}
+    assert_as_before(project, tiny_project, **settings)
+
+
+@pytest.mark.slow
+def test_files_are_as_private_as_the_user_wants(tiny_project, project):
+    assert_as_before(project, tiny_project, "umask 077")
+    made = [path for path in (reports(project) / "06_biometry").rglob("*") if path.name[0] != "."]  # its lock was there
+    assert [path for path in made if path.stat().st_mode & 0o077] == []
+
+
+# --- git
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("around", [True, False], ids=["another project's repository", "no git"])
+def test_without_a_repository_of_its_own_there_is_no_commit(project, tmp_path, around):
+    settings = {"GIT_DIR": str(tmp_path / ".git")}
+    if around:
+        author = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
+        for arguments in (["init", "--quiet"], [*author, "commit", "--quiet", "--allow-empty", "-m", "thesis"]):
+            subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
+    else:
+        settings = {"PATH": str(tmp_path / "tools")}
+        (tmp_path / "tools").mkdir()
+        for name in ("bash", "sh", "env"):
+            (tmp_path / "tools" / name).symlink_to(str(shutil.which(name)))
+    forget(project)
+    lines, status = run(STUDY, project, **settings)
+    assert status == 0, lines
+    assert json.loads((reports(project) / "06_biometry" / "record.json").read_text())["commit"] == ""
+
+
+# --- the machine's limits
+
+
+@contextmanager
+def mounted(arguments: list[str], place: Path) -> Iterator[None]:
+    if not ROOT or subprocess.run(["mount", *arguments, str(place)], capture_output=True, check=False).returncode:
+        pytest.skip("this user or container may not mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_reports_that_cannot_be_written_are_one_line(project):
+    forget(project)
+    place = project / "reports"
+    if ROOT:
+        with mounted(["--bind", str(place)], place):
+            subprocess.run(["mount", "-o", "remount,ro,bind", str(place)], check=True)
+            assert_refused(*run(STUDY, project), 2, "Read-only file system")
+        return
+    paths = [place / "tiny", *(place / "tiny").rglob("*")]
+    for path in paths:
+        path.chmod(path.stat().st_mode & ~0o222)
+    told = run(STUDY, project)
+    for path in paths:
+        path.chmod(path.stat().st_mode | 0o200)
+    assert_refused(*told, 2, "Permission denied")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(project, tmp_path):
+    place = tmp_path / "small"
+    place.mkdir()
+    with mounted(["-t", "tmpfs", "-o", "size=40m", "tmpfs"], place):
+        shutil.copytree(reports(project), place / "tiny")
+        (place / "tiny" / "06_biometry" / "record.json").unlink()
+        (place / "filler").write_bytes(bytes(shutil.disk_usage(place).free - 150_000))
+        assert_refused(*run(STUDY, project, REPORTS_ROOT=str(place)), 1, "No space left on device")
+        assert list(place.rglob(".writing-*")) == []
+
+
+@pytest.mark.slow
+def test_few_file_descriptors_are_one_line(project):
+    forget(project)
+    lines, status = run(STUDY, project, "ulimit -n 64")
+    assert_refused(lines, status, status or 1, "Too many open files")
+
+
+@pytest.mark.slow
+def test_too_little_memory_for_the_kernel_ends_it(project):
+    before = {process.pid for process in psutil.process_iter()}
+    lines, status = run([sys.executable, "-c", LITTLE_MEMORY], project, OPENBLAS_NUM_THREADS="16")
+    left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if p.pid not in before and str(project) in str(p.info)]
+    assert status == 2
+    assert any("06_biometry of study tiny stopped" in line for line in lines)
+    assert left == []
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler here")
+def test_a_file_system_without_locks_is_refused(project, tmp_path):
+    (tmp_path / "flock.c").write_text(NO_FLOCK)
+    library = str(tmp_path / "flock.so")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, str(tmp_path / "flock.c")], check=True)
+    assert_refused(*run(STUDY, project, LD_PRELOAD=library), 2, "its file system has no locks")
+
+
+def test_a_reader_that_closes_its_pipe_ends_the_command_silently(tiny_project):
+    command = f"set -o pipefail; {sys.executable} -m lib why tiny | head -n 1 | wc -l"
+    assert run(["bash", "-c", command], tiny_project) == (["1"], 0)
+
+
+# --- stopped, and two at once
+
+
+@pytest.fixture
+def begun(project: Path) -> subprocess.Popen:
+    """The study at work in 03, in a process group of its own."""
+    forget(project, "03_model")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+
+    def hear_ctrl_c() -> None:  # it is ignored below nohup and "&"
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    process = subprocess.Popen(
+        STUDY, cwd=project, env=environment(), start_new_session=True, preexec_fn=hear_ctrl_c, **pipes
+    )
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not any("ipykernel" in str(child.cmdline()) for child in psutil.Process(process.pid).children(True)):
+        assert process.poll() is None, "the study did not begin"
+        assert time.monotonic() < end, "the study did not begin"
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(project, begun):
+    children = psutil.Process(begun.pid).children(recursive=True)
+    os.killpg(begun.pid, signal.SIGINT)
+    lines = begun.communicate(timeout=PATIENCE_SECONDS)[0].splitlines()
+    assert_refused(lines, begun.returncode, 130, "the same command goes on from there")
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    lines, status = run(STUDY, project)
+    assert (status, lines[-1]) == (0, str(reports(project) / "report.pdf"))
+
+
+@pytest.mark.slow
+def test_a_second_run_at_once_is_refused_and_leaves_the_first_alone(project, begun):
+    assert_refused(*run(STUDY, project), 2, "study tiny is being run by process ")
+    begun.communicate(timeout=PATIENCE_SECONDS)
+    assert begun.returncode == 0
+
+
+@pytest.mark.slow
+def test_where_snakemake_alone_is_killed_the_next_run_does_not_work_beside_its_notebook(project, begun):
+    children = psutil.Process(begun.pid).children()
+    next(child for child in children if "snakemake" in child.cmdline()).kill()
+    begun.communicate(timeout=PATIENCE_SECONDS)
+    assert begun.returncode == 1
+    assert run(STUDY, project)[1] == 0
+    assert_done(project)
