@@ -17,13 +17,15 @@ def _refuse_another_lib() -> None:
     """Stops before code of others is taken for this project's, or hides it: both packages are called `lib`."""
     own = _HERE / "lib"
     loaded = sys.modules.get("lib")
-    taken = _folder_of(getattr(loaded, "__spec__", None)) if loaded is not None else None
-    if loaded is not None and taken != own:
+    if loaded is not None:
+        taken = _folder_of(getattr(loaded, "__spec__", None))
+        if taken == own:
+            return
         raise ImportError(
             f"this model is made of {own}, but another package called lib is already imported here, from "
             f"{taken or loaded}; load the model in a Python process of its own, or rename the other package"
         )
-    for entry in [] if loaded is not None else sys.path:
+    for entry in sys.path:
         other = pathlib.Path(entry or ".").resolve() / "lib"
         is_theirs = (other / "__init__.py").is_file() or other.with_suffix(".py").is_file()
         if is_theirs and other != own and not (other.parent / "hubconf.py").is_file():  # else a copy of this project
@@ -36,10 +38,8 @@ def _refuse_another_lib() -> None:
 
 def _folder_of(spec: typing.Any) -> pathlib.Path | None:
     """The folder of a package, or of what else was imported under its name."""
-    if spec is None:
-        return None
-    places = list(spec.submodule_search_locations or []) or [spec.origin]
-    return pathlib.Path(places[0]).resolve() if places[0] else None
+    place = next(iter(spec.submodule_search_locations or [spec.origin])) if spec else None
+    return pathlib.Path(place).resolve() if place else None
 
 
 _refuse_another_lib()
@@ -92,8 +92,7 @@ class _Segmentation(torch.nn.Module):
             0 in the end slices that the network is not shown, and outside the head. From `about["threshold"]` on a
             voxel is lesion.
 
-        Raises:
-            ValueError: no such volume, or too few slices.
+        ValueError: no such volume, or too few slices.
         """
         stack = _stack(volume)
         _require_several(stack)
@@ -104,11 +103,7 @@ class _Segmentation(torch.nn.Module):
     def measure(self, volume: np.ndarray) -> tuple[intensity.Statistics, preparation.Box]:
         """Intensity statistics and (row, col, height, width) of the head: what one slice needs of its volume.
 
-        Args:
-            volume: (D, H, W, 3) uint8, all slices of one patient.
-
-        Raises:
-            ValueError: no such volume, or a lone slice.
+        The volume is (D, H, W, 3) uint8, all slices of one patient. ValueError: no such volume, or a lone slice.
         """
         stack = _stack(volume)
         _require_several(stack)
@@ -120,18 +115,15 @@ class _Segmentation(torch.nn.Module):
         """Slices as the network wants them: cropped to the head, normalised over the volume, of the trained size.
 
         Args:
-            volume: (D, H, W, 3) uint8: pre-contrast, FLAIR, post-contrast of all slices of one patient, skull base
-                first; or, with `statistics`, one slice (H, W, 3).
+            volume: as of `segment`; or, with `statistics`, one slice (H, W, 3).
             statistics: of the volume, as `measure` gives them; None for a whole volume.
             box: of the volume, as `measure` gives it; None: the whole frame, since a slice's own box would magnify a
                 small section (up to 2.5 times in 28 patients).
 
         Returns:
-            (N, 3, h, w) float32: the slices that the network is shown, which are all but those at the ends that
-            training left out; of a lone slice that one.
+            (N, 3, h, w) float32: all slices but those at the ends that training left out; of a lone slice that one.
 
-        Raises:
-            ValueError: no such volume, or a lone slice without statistics.
+        ValueError: no such volume, or a lone slice without statistics.
         """
         stack = _stack(volume)
         if statistics is None:
@@ -154,9 +146,8 @@ def unet_segmentation(pretrained: bool = False, weights_path: str | None = None)
         pretrained: insists on trained weights; as the project ships none, `weights_path` must then be given.
         weights_path: a file of 05_evaluation/models of a study of this project; read whenever it is given.
 
-    Raises:
-        ValueError: weights are wanted and not given, missing, not this project's, of another network, or without what
-            their use needs.
+    ValueError: weights are wanted and not given, missing, not this project's, of another network, or without what their
+    use needs.
     """
     if weights_path is not None:
         return _Segmentation(*_trained(pathlib.Path(weights_path))).eval()
@@ -182,7 +173,7 @@ def _trained(path: pathlib.Path) -> tuple[unet.UNet, dict[str, typing.Any]]:
         raise ValueError(f"{error}; {_EXPECTED}") from error
     convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
     channels = (convolutions[0].in_channels, convolutions[-1].out_channels)
-    if not isinstance(network, unet.UNet) or channels != (3, 1):
+    if type(network) is not unet.UNet or channels != (3, 1):
         found = f"{type(network).__name__} with {channels[0]} channels in and {channels[1]} out"
         raise ValueError(f"{path}: holds {found}; {_EXPECTED}")
     _require_use(path, about)

@@ -24,19 +24,19 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 NETWORK_PARTS = ("model", "arguments")  # of what a file says about its weights
 
 
-def describe(chosen: params.ModelParams, in_channels: int) -> dict[str, Any]:
+def describe(config: params.ModelParams, in_channels: int) -> dict[str, Any]:
     """A network as model.json holds it: name, constructor arguments, and what its weights start from."""
-    is_resnet = chosen.model == "resnet_unet"  # whose width, depth and normalisation are its encoder's
+    is_resnet = config.model == "resnet_unet"  # whose width, depth and normalisation are its encoder's
     own = ("encoder",) if is_resnet else ("base_channels", "depth", "normalisation")
-    per = None if chosen.landmarks == "none" else chosen.heatmap_per
-    channels = {"in_channels": in_channels, "out_channels": out_channels(len(chosen.classes), per)}
+    per = None if config.landmarks == "none" else config.heatmap_per
+    channels = {"in_channels": in_channels, "out_channels": out_channels(len(config.classes), per)}
     described = {
-        "model": chosen.model,
-        "arguments": channels | {key: getattr(chosen, key) for key in own},
-        "encoder_weights": chosen.encoder_weights if is_resnet else "none",
+        "model": config.model,
+        "arguments": channels | {key: getattr(config, key) for key in own},
+        "encoder_weights": config.encoder_weights if is_resnet else "none",
     }
     # Heatmaps are 0 nearly everywhere: from random weights the first epochs would only learn to show nothing.
-    return described | ({} if chosen.landmarks == "none" else {"starts_blank": True})
+    return described if per is None else described | {"starts_blank": True}
 
 
 def out_channels(class_count: int, heatmap_per: Literal["line", "point"] | None) -> int:
@@ -47,40 +47,30 @@ def out_channels(class_count: int, heatmap_per: Literal["line", "point"] | None)
 
 
 def start(network: dict[str, Any]) -> nn.Module:
-    """A network as `describe` gives it, ready to be trained: fresh weights, in the encoder ImageNet's if wanted.
+    """A network as `describe` gives it, before its training: fresh weights, in the encoder ImageNet's if wanted.
 
-    One that learns heatmaps puts out 0 at first.
-
-    Trained weights are read by `load`, which needs no file of ImageNet weights.
-
-    Raises:
-        ValueError: no such network or start, or the file of ImageNet weights is missing or does not fit.
+    One that learns heatmaps puts out 0 at first. ValueError: no such network or start, or the file of ImageNet weights
+    is missing or does not fit.
     """
-    built = build(network["model"], network["arguments"])
+    built, encoder_weights = build(network["model"], network["arguments"]), network["encoder_weights"]
     if network.get("starts_blank", False):
         for parameter in built.head.parameters():
             nn.init.zeros_(parameter)
-    match network["encoder_weights"]:
-        case "none":
-            return built
-        case "imagenet" if isinstance(built, resnet_unet.ResNetUNet):
-            resnet_unet.load_imagenet(built, network["arguments"]["encoder"])
-            return built
-    raise ValueError(
-        f"encoder_weights = {network['encoder_weights']!r}   not allowed with {network['model']}; "
-        "none, or with resnet_unet imagenet"
-    )
+    if encoder_weights == "imagenet" and isinstance(built, resnet_unet.ResNetUNet):
+        resnet_unet.load_imagenet(built, network["arguments"]["encoder"])
+    elif encoder_weights != "none":
+        raise ValueError(
+            f"encoder_weights = {encoder_weights!r}   not allowed with {network['model']}; "
+            "none, or with resnet_unet imagenet"
+        )
+    return built
 
 
-def build(model: str, given: dict[str, Any]) -> nn.Module:
-    """A network with fresh weights, drawn from torch's random state.
-
-    Raises:
-        ValueError: no such network.
-    """
+def build(model: str, arguments: dict[str, Any]) -> nn.Module:
+    """A network with fresh weights, drawn from torch's random state; ValueError if there is none of that name."""
     if model not in MODELS:
         raise ValueError(f"model = {model!r}   not known; allowed: {', '.join(MODELS)}")
-    return MODELS[model](**given)
+    return MODELS[model](**arguments)
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -91,54 +81,34 @@ def parameter_count(network: nn.Module) -> int:
 def layer_table(network: nn.Module, image_shape: tuple[int, int, int]) -> list[dict[str, Any]]:
     """Each convolution in the order it runs: layer, channels, rows, cols, parameters."""
     rows: list[dict[str, Any]] = []
-
-    def hook(name: str) -> Any:
-        def note(module: nn.Module, _: Any, output: torch.Tensor) -> None:
-            _, channels, height, width = output.shape
-            rows.append(
-                {
-                    "layer": name,
-                    "channels": channels,
-                    "rows": height,
-                    "cols": width,
-                    "parameters": parameter_count(module),
-                }
-            )
-
-        return note
-
     kinds = (nn.Conv2d, nn.ConvTranspose2d)
-    hooks = [m.register_forward_hook(hook(name)) for name, m in network.named_modules() if isinstance(m, kinds)]
+    names = {module: name for name, module in network.named_modules() if isinstance(module, kinds)}
+
+    def add_row(module: nn.Module, _: Any, output: torch.Tensor) -> None:
+        sizes = dict(zip(("channels", "rows", "cols"), output.shape[1:]))
+        rows.append({"layer": names[module]} | sizes | {"parameters": parameter_count(module)})
+
+    hooks = [module.register_forward_hook(add_row) for module in names]
     was_training = network.training
     network.eval()
     with torch.inference_mode():
         network(torch.zeros(1, *image_shape))
     network.train(was_training)
-    for each in hooks:
-        each.remove()
+    for hook in hooks:
+        hook.remove()
     return rows
 
 
 def save(
     path: Path,
     model: str,
-    given: dict[str, Any],
+    arguments: dict[str, Any],
     weights: dict[str, torch.Tensor],
     about: dict[str, Any] | None = None,
 ) -> None:
-    """Writes weights with the name and arguments of their network, whole or not at all.
-
-    Args:
-        path: of the file.
-        model, given: as `build` takes them.
-        weights: the network's state.
-        about: what else a user of the network must know, JSON-able.
-    """
-    _write(path, {"model": model, "arguments": given} | (about or {}), weights)
-
-
-def _write(path: Path, described: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-    """The metadata is one JSON string: safetensors orders several entries at random, and files would differ."""
+    """Writes a network's state with its name and arguments, whole or not at all; `about`: what else its users need."""
+    # The metadata is one JSON string: safetensors orders several entries at random, and files would differ.
+    described = {"model": model, "arguments": arguments} | (about or {})
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     files.write_bytes(path, safetensors.torch.save(whole, {"network": json.dumps(described, sort_keys=True)}))
 
@@ -146,7 +116,7 @@ def _write(path: Path, described: dict[str, Any], weights: dict[str, torch.Tenso
 def complete(source: Path, target: Path, added: dict[str, Any]) -> None:
     """Writes the weights of a file to another, with more said about them; errors as of `load_described`."""
     described, weights = _read(source)
-    _write(target, described | added, weights)
+    save(target, described["model"], described["arguments"], weights, described | added)
 
 
 def load(path: Path) -> nn.Module:
@@ -157,8 +127,7 @@ def load(path: Path) -> nn.Module:
 def load_described(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """A network as saved, in evaluation mode on the CPU, and what its file says about it.
 
-    Raises:
-        ValueError: the file is missing, broken, or its weights do not fit the network that it names.
+    ValueError: the file is missing, broken, or its weights do not fit the network that it names.
     """
     described, weights = _read(path)
     try:

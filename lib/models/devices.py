@@ -6,17 +6,12 @@ import torch
 
 
 def choose(device: str) -> torch.device:
-    """The device that a study file names; `auto` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        ValueError: the device is named but not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        device = next(name for name, present in there.items() if present)
-    if not there[device]:
-        raise ValueError(f"device = {device!r}   not on this machine; there is {[n for n, p in there.items() if p]}")
-    return torch.device(device)
+    """The device that a study file names; `auto` takes CUDA, then MPS, then the CPU. ValueError: it is not there."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    devices = [name for name, is_present in present.items() if is_present]
+    if device not in [*devices, "auto"]:
+        raise ValueError(f"device = {device!r}   not on this machine; there is {devices}")
+    return torch.device(devices[0] if device == "auto" else device)
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -40,10 +35,10 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
 def describe(device: str) -> str:
     """The device in words, for the record."""
-    chosen = choose(device)
-    if chosen.type == "cuda":
-        return torch.cuda.get_device_name(chosen)
-    return f"{chosen.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+    taken = choose(device)
+    if taken.type == "cuda":
+        return torch.cuda.get_device_name(taken)
+    return f"{taken.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def synchronise(device: torch.device) -> None:

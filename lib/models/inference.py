@@ -28,50 +28,26 @@ def forward(network: nn.Module, inputs: torch.Tensor, precision: torch.dtype) ->
         return network(inputs)
 
 
-def predict(
-    network: nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype, flip_average: bool
-) -> np.ndarray:
-    """Class probabilities at network size.
-
-    Args:
-        network: on the device, in evaluation mode.
-        images: (N, channels, H, W) uint8 or float32.
-        device, precision: as chosen by lib.models.devices.
-        flip_average: mean of the prediction and that of the mirrored image, mirrored back.
-
-    Returns:
-        (N, C, H, W) float32.
-    """
-    return _predict(network, images, device, precision, flip_average, losses.probabilities)
-
-
-def predict_heatmaps(
-    network: nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype, flip_average: bool
-) -> np.ndarray:
-    """Heatmaps of landmarks at network size, one a line; arguments as of `predict`.
-
-    Those of the two ends of a line are added up: in the mirrored image the left end is another one, and the mean of
-    the two predictions would mix them.
-
-    Returns:
-        (N, 2, H, W) float32: the ends of the OFD, those of the BPD.
-    """
-    return _predict(network, images, device, precision, flip_average, per_line)
-
-
 def per_line(maps: torch.Tensor) -> torch.Tensor:
     """Heatmaps of lines, of heatmaps of lines or points: (N, 2 or 4, H, W) -> (N, 2, H, W) float32."""
     return maps.float() if maps.shape[1] == 2 else maps.float().unflatten(1, (2, 2)).sum(dim=2)
 
 
-def _predict(
+def predict(
     network: nn.Module,
     images: np.ndarray,
     device: torch.device,
     precision: torch.dtype,
     flip_average: bool,
-    meaning: Callable[[torch.Tensor], torch.Tensor],
+    meaning: Callable[[torch.Tensor], torch.Tensor] = losses.probabilities,
 ) -> np.ndarray:
+    """Class probabilities at network size, (N, C, H, W) float32, or what else logits mean.
+
+    Args:
+        network: on the device, in evaluation mode.
+        images: (N, channels, H, W) uint8 or float32.
+        flip_average: mean of the prediction and that of the mirrored image, mirrored back.
+    """
     batches = []
     # Of float32 CUDA's convolutions would otherwise keep 10 bits (TF32).
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -79,21 +55,27 @@ def _predict(
         for first in range(0, len(images), step):
             inputs = to_input(images[first : first + step], device)
             both = torch.cat([inputs, inputs.flip(3)]) if flip_average else inputs
-            shown = meaning(forward(network, both, precision))
+            predicted = meaning(forward(network, both, precision))
             if flip_average:
-                plain, mirrored = shown.chunk(2)
-                shown = (plain + mirrored.flip(3)) / 2
-            batches.append(shown.cpu().numpy())
+                plain, mirrored = predicted.chunk(2)
+                predicted = (plain + mirrored.flip(3)) / 2
+            batches.append(predicted.cpu().numpy())
     return np.concatenate(batches)
 
 
-def decide(probability: np.ndarray, threshold: float | None) -> np.ndarray:
-    """A mask of class probabilities: (C, H, W) -> (H, W) uint8.
+def predict_heatmaps(
+    network: nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype, flip_average: bool
+) -> np.ndarray:
+    """Heatmaps at network size of the ends of OFD and BPD, (N, 2, H, W) float32; arguments as of `predict`.
 
-    Args:
-        probability: of each class.
-        threshold: foreground probability from which a pixel counts, with two classes; None: the most probable class.
+    Those of the two ends of a line are added up: in the mirrored image the left end is another one, and the mean of
+    the two predictions would mix them.
     """
+    return predict(network, images, device, precision, flip_average, per_line)
+
+
+def decide(probability: np.ndarray, threshold: float | None) -> np.ndarray:
+    """A mask of class probabilities, (C, H, W) -> (H, W) uint8; of two classes, the foreground from a threshold on."""
     if threshold is not None:
         return (probability[1] >= threshold).astype(np.uint8)
     return np.argmax(probability, axis=0).astype(np.uint8)

@@ -7,14 +7,13 @@ from typing import Literal
 import torch
 from torch import nn
 
+Normalisation = Literal["batch", "none"]
 
-def convolutions(channels: Sequence[int], normalisation: Literal["batch", "none"], bias: bool) -> nn.Sequential:
-    """3x3 convolutions in a row, each followed by batch normalisation (or none) and ReLU.
 
-    Args:
-        channels: of the input, then of what each convolution puts out: [1, 64, 64] are two convolutions.
-        normalisation: "batch" or "none".
-        bias: whether convolutions add a bias; batch normalisation takes it out again with the mean.
+def convolutions(channels: Sequence[int], normalisation: Normalisation, bias: bool) -> nn.Sequential:
+    """3x3 convolutions in a row, each followed by batch normalisation (or none) and ReLU; [1, 64, 64] are two of them.
+
+    Batch normalisation takes a bias out again with the mean.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(channels):
@@ -34,28 +33,15 @@ def initialise(module: nn.Module) -> None:
 
 
 def encode(encoder: nn.ModuleList, pool: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """Features of each level of an encoder that pools between its levels, the finest first.
-
-    Args:
-        encoder: a module a level.
-        pool: halves both sides.
-        images: (N, C, H, W).
-
-    Returns:
-        (N, channels of the level, H / 2^level, W / 2^level) for each level.
-    """
-    found = [encoder[0](images)]
+    """Features (N, channels of the level, H / 2^level, W / 2^level) of each level of an encoder, the finest first."""
+    levels = [encoder[0](images)]
     for block in encoder[1:]:
-        found.append(block(pool(found[-1])))
-    return found
+        levels.append(block(pool(levels[-1])))
+    return levels
 
 
 def require_multiple(images: torch.Tensor, depth: int) -> None:
-    """Stops before images (N, C, H, W) that cannot be halved as often as a network does.
-
-    Raises:
-        ValueError: a side is no multiple of 2 ** depth.
-    """
+    """ValueError for images (N, C, H, W) that cannot be halved as often as a network does: 2 ** depth."""
     sides, step = tuple(images.shape[2:]), 2**depth
     if any(side % step for side in sides):
         nearest = [max(step, round(side / step) * step) for side in sides]

@@ -10,7 +10,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,6 @@ from lib.models import layers
 
 WIDTHS = (256, 128, 64, 32, 16)  # of the decoder, coarsest first
 DEPTH = 5  # halvings: the first convolution, the pooling, three of the four stages
-MISSING_OPERATOR = "operator torchvision::nms does not exist"
 
 
 @cache
@@ -33,7 +32,7 @@ def torchvision_resnet() -> ModuleType:
     try:
         return importlib.import_module("torchvision.models.resnet")
     except RuntimeError as error:
-        if MISSING_OPERATOR not in str(error):
+        if "operator torchvision::nms does not exist" not in str(error):
             raise
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]  # half imported
@@ -51,18 +50,9 @@ def declare_operators() -> torch.library.Library:
 
 
 class ResNetUNet(nn.Module):
-    """ResNet encoder, U-Net decoder; outputs logits.
+    """ResNet encoder, U-Net decoder, batch normalisation throughout; outputs logits.
 
-    Five halvings, so input sides must be multiples of 32; widths are those of the encoder, with batch normalisation
-    throughout.
-
-    Args:
-        in_channels: of the image.
-        out_channels: logits a pixel.
-        encoder: "resnet18" or "resnet34".
-
-    Raises:
-        ValueError: no such encoder.
+    Five halvings, so input sides must be multiples of 32. ValueError: no such encoder.
     """
 
     def __init__(self, in_channels: int, out_channels: int, encoder: Literal["resnet18", "resnet34"]) -> None:
@@ -91,12 +81,12 @@ class ResNetUNet(nn.Module):
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Features of 64, 64, 128, 256 and 512 channels at a half to a 32nd of the image's size."""
         net = self.encoder
-        found = [net.relu(net.bn1(net.conv1(images)))]
-        features = net.maxpool(found[0])
+        levels = [net.relu(net.bn1(net.conv1(images)))]
+        features = net.maxpool(levels[0])
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             features = stage(features)
-            found.append(features)
-        return found
+            levels.append(features)
+        return levels
 
 
 def imagenet_file(encoder: str) -> Path:
@@ -111,14 +101,8 @@ def load_imagenet(network: ResNetUNet, encoder: str) -> None:
 
     Images of one channel get the sum of the first kernels over red, green and blue: a grey image shown three times
     would give the same features. The sum, not the mean, because grey values here run from about -2 to 2, as the
-    normalised images did on which these weights were trained.
-
-    Args:
-        network: of 1 or 3 input channels.
-        encoder: "resnet18" or "resnet34", that of the network.
-
-    Raises:
-        ValueError: the file is missing, broken or of another network, or the images have another number of channels.
+    normalised images did on which these weights were trained. ValueError: the file is missing, broken or of another
+    network, or the images have neither 1 nor 3 channels.
     """
     path = imagenet_file(encoder)
     channels = network.encoder.conv1.in_channels
@@ -133,25 +117,15 @@ def load_imagenet(network: ResNetUNet, encoder: str) -> None:
             f"{encoder}(weights='IMAGENET1K_V1')\" and copy the file from that folder there; or write "
             "encoder_weights: none"
         )
-    weights = read_checkpoint(path)
-    try:
-        if channels == 1:
-            weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
-        network.encoder.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
-    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{path}: weights do not fit {encoder}: {error}") from error
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Tensors by name from a file of torchvision's.
-
-    Raises:
-        ValueError: the file cannot be read, or holds something else.
-    """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)  # data only: no code in the file is run
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: cannot be read as weights: {error}") from error
     if not isinstance(weights, dict):
         raise ValueError(f"{path}: holds {type(weights).__name__}; expected tensors by name")
-    return weights
+    try:
+        if channels == 1:
+            weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
+        network.encoder.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path}: weights do not fit {encoder}: {error}") from error

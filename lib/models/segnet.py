@@ -3,8 +3,6 @@
 Source: Badrinarayanan, Kendall, Cipolla 2017, IEEE TPAMI 39(12), arXiv:1511.00561.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -23,16 +21,11 @@ class SegNet(nn.Module):
     29,443,585 parameters (3 channels, 1 class, base 64, depth 5, no skips) that others count.
 
     Args:
-        in_channels: of the image.
-        out_channels: logits a pixel.
-        base_channels: channels of the first level; 64 in the paper.
-        depth: number of poolings, 1 to 5 (the paper's); input sides must be multiples of 2 ** depth.
+        base_channels: of the first level; 64 in the paper.
+        depth: number of poolings, 1 to 5 (the paper's), else ValueError; sides must be multiples of 2 ** depth.
         normalisation: "batch" as in the paper, or "none".
         skips: whether the decoder also sees what the encoder had at each level before pooling. It is concatenated,
             not added: the decoder can then tell the few unpooled values from the encoder's everywhere, as in U-Net.
-
-    Raises:
-        ValueError: a depth that VGG16's form does not have.
     """
 
     def __init__(
@@ -41,7 +34,7 @@ class SegNet(nn.Module):
         out_channels: int,
         base_channels: int,
         depth: int,
-        normalisation: Literal["batch", "none"],
+        normalisation: layers.Normalisation,
         skips: bool,
     ) -> None:
         super().__init__()
@@ -67,8 +60,7 @@ class SegNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
         layers.require_multiple(images, self.depth)
-        levels = []
-        features = images
+        levels, features = [], images
         for block in self.encoder:
             before = block(features)  # (N, width of the level, H / 2^level, W / 2^level)
             features, indices = self.pool(before)
@@ -80,15 +72,10 @@ class SegNet(nn.Module):
 
 
 def unpool(features: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Puts each value where a 2x2 max-pooling found its maximum, zeros elsewhere.
+    """Puts each value where a 2x2 max-pooling found its maximum, zeros elsewhere: (N, C, H, W) -> (N, C, 2H, 2W).
 
-    Args:
-        features: (N, C, H, W).
-        indices: (N, C, H, W) int64 from the pooling: row * 2W + col in the larger map.
-
-    Returns:
-        (N, C, 2H, 2W), of the same type. Values move in float32, which changes none of them: bfloat16 has kernels for
-        this on the CPU, but not in every release on CUDA.
+    `indices` (N, C, H, W) are row * 2W + col in the larger map. Values move in float32, which changes none of them:
+    bfloat16 has kernels for this on the CPU, but not in every release on CUDA.
     """
     height, width = features.shape[2:]
     larger = F.max_unpool2d(features.float(), indices, 2, output_size=[2 * height, 2 * width])

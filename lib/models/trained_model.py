@@ -27,21 +27,13 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network and how it is used.
+    """A trained network and how it is used."""
 
-    Attributes:
-        network: on the device, in evaluation mode.
-        about: what its file says of it, `preparation` among it.
-        flip_average: whether the mirrored image is predicted too, and the mean taken.
-        device: where it computes.
-        precision: of its arithmetic; float32 unless what another one costs is measured.
-    """
-
-    network: nn.Module
-    about: dict[str, Any]
-    flip_average: bool
+    network: nn.Module  # on the device, in evaluation mode
+    about: dict[str, Any]  # what its file says of it, `preparation` among it
+    flip_average: bool  # whether the mirrored image is predicted too, and the mean taken
     device: torch.device
-    precision: torch.dtype = torch.float32
+    precision: torch.dtype = torch.float32  # unless what another one costs is measured
 
     @property
     def preparation(self) -> dict[str, Any]:
@@ -50,11 +42,7 @@ class Model:
 
 
 def load(path: Path, flip_average: bool, device: torch.device) -> Model:
-    """A model from a file of weights, in float32.
-
-    Raises:
-        ValueError: the file cannot be read, or does not say how images are prepared.
-    """
+    """A model from a file of weights, in float32; ValueError if broken or silent about how images are prepared."""
     network, about = models.load_described(path)
     if "preparation" not in about:
         raise ValueError(f"{path}: does not say how images are prepared (older weights); run the study again")
@@ -72,24 +60,16 @@ def as_trained(model: Model) -> Model:
 def probability(model: Model, native: np.ndarray) -> np.ndarray:
     """Class probabilities at native size; slices and borders that the network is not shown are background.
 
-    Args:
-        model: of class regions.
-        native: (H, W) uint8, or a volume (D, H, W, channels) uint8.
-
-    Returns:
-        (C, H, W) float32, of a volume (C, D, H, W).
-
-    Raises:
-        ValueError: no such image or volume.
+    An image (H, W) uint8 gives (C, H, W) float32, a volume (D, H, W, channels) uint8 (C, D, H, W). ValueError: neither.
     """
     prepared = prepare(native, model.preparation)
     how = (model.device, model.precision, model.flip_average)
     return to_native(inference.predict(model.network, prepared.images, *how), prepared, model.preparation["volumes"])
 
 
-def to_native(shown: np.ndarray, prepared: Prepared, is_volume: bool) -> np.ndarray:
+def to_native(predicted: np.ndarray, prepared: Prepared, is_volume: bool) -> np.ndarray:
     """Class probabilities of a case's rows at native size: (N, C, h, w) -> (C, H, W), of a volume (C, D, H, W)."""
-    others = geometry.slices_to_native(shown[:, 1:], prepared.mapping, prepared.slices, prepared.depth)
+    others = geometry.slices_to_native(predicted[:, 1:], prepared.mapping, prepared.slices, prepared.depth)
     whole = np.concatenate([1 - others.sum(axis=0, keepdims=True), others])
     return whole if is_volume else whole[:, 0]
 
@@ -104,15 +84,10 @@ def line_heatmaps(model: Model, native: np.ndarray) -> tuple[np.ndarray, Geometr
 def landmarks(
     model: Model, native: np.ndarray, spacing_mm: tuple[float, float] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of OFD and BPD in a native image.
+    """The ends of OFD and BPD in a native image (H, W) uint8 of pixel size (row, col), None where it is not known.
 
-    Args:
-        model: of landmarks.
-        native: (H, W) uint8.
-        spacing_mm: (row, col) pixel size; None where it is not known.
-
-    Returns:
-        (4, 2) native pixels in canonical order, NaN where a heatmap shows no peak; (2,) the lower peak of each line.
+    They are (4, 2) native pixels in canonical order, NaN where a heatmap shows no peak; (2,) the lower peak of each
+    line comes with them.
     """
     maps, mapping = line_heatmaps(model, native)
     return decode(maps, mapping, heatmap_sigma(model.preparation, mapping, spacing_mm))
@@ -120,8 +95,8 @@ def landmarks(
 
 def decode(maps: np.ndarray, mapping: Geometry, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """Native ends (4, 2) of a case's heatmaps (2, h, w), and the lower peak of each line (2,)."""
-    found, heights = heatmaps.decode(maps, sigma)
-    return canonical(geometry.points_to_native(found, mapping)), heights.reshape(2, 2).min(axis=1)
+    points, heights = heatmaps.decode(maps, sigma)
+    return canonical(geometry.points_to_native(points, mapping)), heights.reshape(2, 2).min(axis=1)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -1,10 +1,9 @@
 """U-Net: an encoder and a decoder of double convolutions, joined at each level by a skip.
 
-Source: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597; here with padding, so that sizes stay, and optional
-batch normalisation.
+Source: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597; here padded, so that sizes stay.
 """
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -16,11 +15,11 @@ class UNet(nn.Module):
     """U-Net with width and depth as arguments; outputs logits.
 
     Args:
-        in_channels: of the image.
-        out_channels: logits a pixel.
-        base_channels: channels of the first level; doubled at each pooling.
+        base_channels: of the first level; doubled at each pooling.
         depth: number of poolings; input sides must be multiples of 2 ** depth.
         normalisation: "batch", or "none" as in 2015.
+        bias: of 3x3 convolutions; None: where no normalisation takes it out again.
+        gate: makes from channels and normalisation what weighs a level's skip; None: skips pass whole.
     """
 
     def __init__(
@@ -29,20 +28,24 @@ class UNet(nn.Module):
         out_channels: int,
         base_channels: int,
         depth: int,
-        normalisation: Literal["batch", "none"],
+        normalisation: layers.Normalisation,
+        bias: bool | None = None,
+        gate: Callable[[int, layers.Normalisation], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         widths = [base_channels * 2**level for level in range(depth + 1)]
-        bias = normalisation == "none"
+        upwards = widths[-2::-1]
+        bias = normalisation == "none" if bias is None else bias
         self.depth = depth
         self.encoder = nn.ModuleList(
             layers.convolutions([before, width, width], normalisation, bias)
             for before, width in zip([in_channels, *widths], widths)
         )
         self.pool = nn.MaxPool2d(2)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1])
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in upwards)
+        self.gates = None if gate is None else nn.ModuleList(gate(width, normalisation) for width in upwards)
         self.decoder = nn.ModuleList(
-            layers.convolutions([2 * width, width, width], normalisation, bias) for width in widths[-2::-1]
+            layers.convolutions([2 * width, width, width], normalisation, bias) for width in upwards
         )
         self.head = nn.Conv2d(base_channels, out_channels, 1)
         self.apply(layers.initialise)
@@ -51,6 +54,8 @@ class UNet(nn.Module):
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
         layers.require_multiple(images, self.depth)
         *skips, features = layers.encode(self.encoder, self.pool, images)
-        for up, block, skip in zip(self.up, self.decoder, skips[::-1]):
-            features = block(torch.cat([skip, up(features)], dim=1))
+        for level, (up, block, skip) in enumerate(zip(self.up, self.decoder, skips[::-1])):
+            features = up(features)  # as large as the skip
+            passed = skip if self.gates is None else skip * self.gates[level](skip, features)
+            features = block(torch.cat([passed, features], dim=1))
         return self.head(features)

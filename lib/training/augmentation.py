@@ -45,14 +45,7 @@ def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
     albumentations takes float32 images to lie between 0 and 1 where it changes their values; normalised volumes do
     not, so `augment` does that itself, and CLAHE they do without.
     """
-    steps = [*_geometry(changes), *(_intensity(changes) if dtype == np.uint8 else [])]
-    # A landmark that leaves the image still has a place, and a line still has two ends.
-    places = albumentations.KeypointParams(format="yx", remove_invisible=False)
-    return Transform(albumentations.Compose(steps, keypoint_params=places), changes)
-
-
-def _geometry(changes: Augmentation) -> list[albumentations.BasicTransform]:
-    shift, scale = changes.shift_fraction, changes.scale_fraction
+    shift, scale, change = changes.shift_fraction, changes.scale_fraction, changes.brightness_contrast
     affine = albumentations.Affine(
         translate_percent=(-shift, shift),
         scale=(1 - scale, 1 + scale),
@@ -62,31 +55,21 @@ def _geometry(changes: Augmentation) -> list[albumentations.BasicTransform]:
         mask_interpolation=cv2.INTER_NEAREST,
         p=changes.affine_probability,
     )
-    return [
-        albumentations.HorizontalFlip(p=changes.horizontal_flip),
-        albumentations.VerticalFlip(p=changes.vertical_flip),
-        affine,
-    ]
-
-
-def _intensity(changes: Augmentation) -> list[albumentations.BasicTransform]:
-    change = changes.brightness_contrast
-    return [
-        albumentations.RandomBrightnessContrast(
-            brightness_limit=change, contrast_limit=change, p=changes.intensity_probability
-        ),
+    flips = [albumentations.HorizontalFlip(changes.horizontal_flip), albumentations.VerticalFlip(changes.vertical_flip)]
+    intensity = [
+        albumentations.RandomBrightnessContrast(change, change, p=changes.intensity_probability),
         albumentations.CLAHE(clip_limit=CLAHE_LIMIT, p=changes.clahe_probability),
     ]
+    # A landmark that leaves the image still has a place, and a line still has two ends.
+    keypoints = albumentations.KeypointParams(format="yx", remove_invisible=False)
+    steps = [*flips, affine, *(intensity if dtype == np.uint8 else [])]
+    return Transform(albumentations.Compose(steps, keypoint_params=keypoints), changes)
 
 
 def augment(
-    image: np.ndarray,
-    mask: np.ndarray,
-    points: np.ndarray | None,
-    transform: Transform,
-    key: tuple[int, ...],
+    image: np.ndarray, mask: np.ndarray, points: np.ndarray | None, transform: Transform, key: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """One draw.
+    """One draw: image and mask of the same shapes and types; points float32, some outside the image perhaps.
 
     albumentations' own seeding gives every transform the same stream and every loader process the same draws, so
     both of its generators are set here for each image.
@@ -97,19 +80,18 @@ def augment(
         points: (P, 2) of (row, col) in pixels, or None.
         transform: from `pipeline`, for images of this type.
         key: (seed, epoch, case, repeat): equal keys give equal draws.
-
-    Returns:
-        Image and mask of the same shapes and types; points (P, 2) float32, some outside the image perhaps, or None.
     """
     sequence = np.random.SeedSequence(key)
     states = sequence.generate_state(2)
     transform.steps.set_random_state(np.random.default_rng(states[0]), random.Random(int(states[1])))
-    background = background_of(image)
-    shown = image if background is None else image - background
-    given = {"image": shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, 2), "mask": mask}
+    # Geometry fills corners with 0, which is black in a uint8 image but average tissue in a normalised one, whose least
+    # value is what it shows where nothing is.
+    background = None if image.dtype == np.uint8 else image.min(axis=(1, 2), keepdims=True)  # (C, 1, 1)
+    channels = image if background is None else image - background
+    case = {"image": channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, 2), "mask": mask}
     if points is not None:
-        given["keypoints"] = np.asarray(points, np.float32)
-    changed = transform.steps(**given)
+        case["keypoints"] = np.asarray(points, np.float32)
+    changed = transform.steps(**case)
     moved = changed["image"]
     moved = moved[None] if moved.ndim == 2 else np.moveaxis(moved, 2, 0)
     if background is not None:
@@ -123,22 +105,10 @@ def augment(
     )
 
 
-def background_of(image: np.ndarray) -> np.ndarray | None:
-    """What a normalised image shows where nothing is, its least value: (C, H, W) -> (C, 1, 1); None for uint8.
-
-    Geometry fills corners with 0, which is black in a uint8 image but average tissue in a normalised one.
-    """
-    return None if image.dtype == np.uint8 else image.min(axis=(1, 2), keepdims=True)
-
-
 def change_contrast(image: np.ndarray, limit: float, probability: float, draw: np.random.Generator) -> np.ndarray:
     """Changes contrast and brightness of each channel by itself, or nothing: value * (1 + c) + b.
 
-    Args:
-        image: (C, H, W) float32 in standard deviations.
-        limit: c and b lie between -limit and limit.
-        probability: of a change.
-        draw: of this case.
+    The image is (C, H, W) float32 in standard deviations; c and b lie between -limit and limit.
     """
     if draw.random() >= probability:
         return image
@@ -155,24 +125,14 @@ def draws(
     count: int,
     channel: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """A case as it is, then some draws of it, to look at.
+    """A case as it is, then `count` draws of it, to look at; image, mask and points as of `augment`.
 
-    Args:
-        changes: what is drawn.
-        seed: of the draws.
-        image: (C, H, W) uint8 or float32.
-        mask: (H, W) uint8.
-        points: (4, 2) of (row, col) in pixels, or None.
-        count: of draws.
-        channel: that is shown.
-
-    Returns:
-        Images and masks, (count + 1, H, W) uint8 each, and points (count + 1, 4, 2) in canonical order, or None.
+    Images (one channel) and masks are (count + 1, H, W) uint8, points (count + 1, 4, 2) in canonical order, or None.
     """
     transform = pipeline(changes, image.dtype)
     drawn = [(image, mask, points)] + [
         augment(image, mask, points, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1)
     ]
     images, masks, moved = zip(*drawn)
-    shown = np.stack([display.displayable(each[channel], image[channel]) for each in images])
-    return shown, np.stack(masks), None if points is None else canonical(np.stack(moved))
+    pictures = np.stack([display.displayable(each[channel], image[channel]) for each in images])
+    return pictures, np.stack(masks), None if points is None else canonical(np.stack(moved))

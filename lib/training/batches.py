@@ -1,6 +1,6 @@
 """Training cases as the loop gets them: augmented, in an epoch's order, in batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from lib.training import augmentation, objectives, sampling
 from lib.training.augmentation import Augmentation
 from lib.training.objectives import Objective
 
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # images (N, C, H, W) and the objective's targets
+
 
 class AugmentedCases(Dataset):
     """Training cases, changed anew for each (epoch, row, how often the row came before in this epoch)."""
@@ -19,25 +21,20 @@ class AugmentedCases(Dataset):
         self.arrays, self.seed, self.objective = arrays, seed, objective
         self.transform = augmentation.pipeline(changes, arrays.images.dtype)
 
-    def __getitem__(self, place: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        epoch, row, repeat = place
+    def __getitem__(self, draw: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        epoch, row, repeat = draw
         key = (self.seed, epoch, row, repeat)
         mask, points = objectives.reference_of(self.arrays, row)
         image, mask, points = augmentation.augment(self.arrays.images[row], mask, points, self.transform, key)
         return image, self.objective.target(self.arrays, row, mask, points)
 
 
-def load(
-    cases: AugmentedCases, order: np.ndarray, epoch: int, batch_size: int, workers: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of images (N, C, H, W) and the objective's targets, loaded by so many processes; 0 for this one."""
-    places = [(epoch, int(row), repeat) for row, repeat in zip(order, sampling.repeats(order))]
-    return iter(
-        DataLoader(
-            cases,  # type: ignore[arg-type]
-            batch_size=batch_size,
-            sampler=places,  # type: ignore[arg-type]
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+def load(cases: AugmentedCases, order: np.ndarray, epoch: int, batch_size: int, workers: int) -> Batches:
+    """Batches of cases in this order, loaded by so many processes; 0 for this one."""
+    return DataLoader(
+        cases,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        sampler=[(epoch, int(row), repeat) for row, repeat in zip(order, sampling.repeats(order))],
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
     )

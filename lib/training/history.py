@@ -1,11 +1,16 @@
-"""What the history of a training decides: whether an epoch is the best, whether to stop, whether it diverged."""
+"""The history of a training, and what it decides: is an epoch the best, is it time to stop, did training diverge."""
 
 from typing import Any
 
 import numpy as np
 
+from lib.training.state import Rows
+
+Scored = tuple[float, dict[str, float]]  # mean loss, and the objective's scores, "selection" among them
+
 
 def check_finite(epoch: int, values: dict[str, float]) -> None:
+    """ValueError for a named figure that is not finite."""
     for name, value in values.items():
         if not np.isfinite(value):
             raise ValueError(
@@ -21,27 +26,14 @@ def is_better(selection: float, validation_loss: float, than: dict[str, Any], bl
     return selection > than["selection"]
 
 
-def is_exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
+def is_exhausted(history: Rows, patience: int | None) -> bool:
     """Whether the last `patience` epochs brought nothing better."""
     best = max((row["epoch"] for row in history if row["best"]), default=0)
     return patience is not None and len(history) - best >= patience
 
 
-def row(
-    epoch: int,
-    learning_rate: float,
-    train: tuple[float, dict[str, float]],
-    validation: tuple[float, dict[str, float]],
-    best: bool,
-) -> dict[str, Any]:
-    """One epoch of history.csv.
-
-    Args:
-        epoch: from 1.
-        learning_rate: of its first step.
-        train, validation: mean loss, and the objective's scores, "selection" among them.
-        best: whether it is the best epoch so far.
-    """
+def row(epoch: int, learning_rate: float, train: Scored, validation: Scored, best: bool) -> dict[str, Any]:
+    """One epoch of history.csv; `best` so far."""
     (train_loss, train_scores), (validation_loss, scores) = train, validation
     return {
         "epoch": epoch,
@@ -53,3 +45,12 @@ def row(
         "learning_rate": learning_rate,
         "best": best,
     }
+
+
+def progress(row: dict[str, Any], timing: dict[str, Any], epochs: int, metric: str) -> str:
+    """One line per epoch; of an error the amount, whose minus is the selection value."""
+    return (
+        f"epoch {row['epoch']:3d}/{epochs}   loss {row['train_loss']:.4f} / {row['validation_loss']:.4f}   "
+        f"{metric} {abs(row['train_selection']):.4f} / {abs(row['selection']):.4f}{' *' if row['best'] else '  '}   "
+        f"{timing['images_per_second']:.0f} images/s"
+    )

@@ -7,7 +7,7 @@ the same number of threads; a GPU does not promise that.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,80 +17,59 @@ from torch import nn
 
 from lib import losses, models
 from lib.data.arrays import Arrays
-from lib.models import devices, inference
+from lib.models import inference
 from lib.study import files, locks, param_rules, plain_values, provenance
 from lib.study.params import TrainingParams
 from lib.training import batches, checkpoint, history, objectives, sampling, tensorboard
 from lib.training.augmentation import Augmentation
-from lib.training.batches import AugmentedCases
-from lib.training.checkpoint import Run
+from lib.training.batches import AugmentedCases, Batches
+from lib.training.checkpoint import Mark, Run, Say
 from lib.training.objectives import Objective, RegionObjective
-from lib.training.state import TrainingState
+from lib.training.state import TrainingState, fresh_state
 
+Network = dict[str, Any]  # as models.describe gives it
+Parts = dict[str, list[str]]  # names of the cases that train, validate, are tested
 Images = np.ndarray | torch.Tensor
 # They do not change the result; `compile` may change its last digits.
 NOT_IN_FINGERPRINT = {"study", "dataset", "workers", "tensorboard_every", "tensorboard_images"}
 
 
-def fit(
-    chosen: TrainingParams,
-    network: dict[str, Any],
-    arrays: Arrays,
-    parts: dict[str, list[str]],
-    folder: Path,
-    say: Callable[[str], None] = print,
-) -> Run:
-    """Trains one network on one fold, or goes on with it, or loads it.
+def fit(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, say: Say = print) -> Run:
+    """Trains one network on one fold, or goes on with it, or loads it; its folder is locked while it is used.
 
-    Args:
-        chosen: the keys of 04_training.
-        network: as models.describe gives it.
-        arrays: preprocessed cases.
-        parts: names of the cases to train and validate on.
-        folder: of this run; locked while it is used.
-        say: gets one line an epoch, and one for each thing that is not as it was left.
-
-    Raises:
-        ValueError: device or precision is not to be had, a class or landmark is shown by no case, or training
-            diverged.
+    `say` gets one line per epoch, and one for each thing that is not as it was left. ValueError: there is no such
+    device or precision, a class or landmark is shown by no case, or training diverged.
     """
-    check_before(chosen, network, arrays, parts)
+    check_before(config, network, arrays, parts)
     with locks.held(folder / ".lock", "this training", say):  # who outlived a kill may still train here
-        whole = made_of(chosen, network, arrays, parts)
-        finished = checkpoint.load_finished(folder, whole, say)
+        origin = made_of(config, network, arrays, parts)
+        finished = checkpoint.load_finished(folder, origin, say)
         if finished is not None:
             say(f"trained before: epoch {finished.best_epoch}, validation value {finished.best_value:.4f}")
             return finished
-        return _train(chosen, network, arrays, parts, folder, whole, say)
+        return _train(config, network, arrays, parts, folder, origin, say)
 
 
-def check_before(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays, parts: dict[str, list[str]]) -> None:
-    """Refuses what would fail, or teach nothing, only after hours.
-
-    Raises:
-        ValueError: a class or landmark is shown by no case, or a last batch of one image cannot be normalised.
-    """
-    unshown = sampling.unshown(plain_values.pick(chosen, sampling.Weighed), arrays, parts, chosen.fold)
+def check_before(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts) -> None:
+    """ValueError for a class or landmark that no case shows, or a last batch of one image that cannot be normalised."""
+    unshown = sampling.unshown(plain_values.pick(config, sampling.Weighed), arrays, parts, config.fold)
     if unshown:
         raise ValueError("\n".join(unshown))
-    rows, size, given = len(arrays.rows(parts["train"])), list(arrays.images.shape[2:]), network["arguments"]
-    depth, normalisation = given.get("depth", param_rules.RESNET_DEPTH), given.get("normalisation", "batch")
-    if rows % chosen.batch_size == 1 % chosen.batch_size and param_rules.ends_in_one_pixel(
-        size, depth, network["model"], normalisation
-    ):
+    rows, size, arguments = len(arrays.rows(parts["train"])), list(arrays.images.shape[2:]), network["arguments"]
+    depth, normalisation = arguments.get("depth", param_rules.RESNET_DEPTH), arguments.get("normalisation", "batch")
+    leaves_one_image = rows % config.batch_size == 1 % config.batch_size
+    if leaves_one_image and param_rules.ends_in_one_pixel(size, depth, network["model"], normalisation):
         raise ValueError(
-            f"batch_size = {chosen.batch_size}   {rows} training images leave a last batch of one, and image_size "
+            f"batch_size = {config.batch_size}   {rows} training images leave a last batch of one, and image_size "
             f"{size} leaves 1 x 1 pixels after {depth} poolings: batch normalisation has one value to go by; give "
             "another batch_size, a smaller depth or a larger image_size"
         )
 
 
-def made_of(
-    chosen: TrainingParams, network: dict[str, Any], arrays: Arrays, parts: dict[str, list[str]]
-) -> dict[str, Any]:
+def made_of(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts) -> dict[str, Any]:
     """What a run depends on: its keys, network, arrays, cases, and the code that training reaches."""
     return {
-        "keys": chosen.model_dump(exclude=NOT_IN_FINGERPRINT),
+        "keys": config.model_dump(exclude=NOT_IN_FINGERPRINT),
         "network": {name: value for name, value in network.items() if name != "arguments"} | network["arguments"],
         "arrays": arrays.fingerprint,
         "cases": {name: files.digest(parts[name]) for name in ("train", "validation")},
@@ -99,34 +78,28 @@ def made_of(
 
 
 def _train(
-    chosen: TrainingParams,
-    network: dict[str, Any],
-    arrays: Arrays,
-    parts: dict[str, list[str]],
-    folder: Path,
-    whole: dict[str, Any],
-    say: Callable[[str], None],
+    config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, origin: Mark, say: Say
 ) -> Run:
     train_rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
-    weights = case_weights(chosen, arrays, train_rows)
-    objective = objective_of(chosen, network, arrays)
-    state = begin(chosen, network, -(-len(train_rows) // chosen.batch_size), objective.threshold_mode)
+    weights = case_weights(config, arrays, train_rows)
+    objective = objective_of(config, network, arrays)
+    state = begin(config, network, -(-len(train_rows) // config.batch_size), objective.threshold_mode)
     machine = _machine(state)
-    mark = whole | {"machine": machine}  # a state goes on only where its bytes came from
+    mark = origin | {"machine": machine}  # a state goes on only where its bytes came from
     checkpoint.resume(folder, mark, state, say)
-    cases = AugmentedCases(arrays, plain_values.pick(chosen, Augmentation), chosen.seed, objective)
+    cases = AugmentedCases(arrays, plain_values.pick(config, Augmentation), config.seed, objective)
 
-    with tensorboard.writer(chosen.tensorboard_every, folder / "tensorboard", len(state.history) + 1) as board:
-        for epoch in range(len(state.history) + 1, chosen.epochs + 1):
-            if history.is_exhausted(state.history, chosen.early_stopping_patience):
-                say(f"stopped early: no better epoch for {chosen.early_stopping_patience}")
+    with tensorboard.writer(config.tensorboard_every, folder / "tensorboard", len(state.history) + 1) as board:
+        for epoch in range(len(state.history) + 1, config.epochs + 1):
+            if history.is_exhausted(state.history, config.early_stopping_patience):
+                say(f"stopped early: no better epoch for {config.early_stopping_patience}")
                 break
             started = time.perf_counter()
-            order = sampling.epoch_rows(train_rows, weights, chosen.seed, epoch)
+            order = sampling.epoch_rows(train_rows, weights, config.seed, epoch)
             rate = state.optimizer.param_groups[0]["lr"]
-            loaded = batches.load(cases, order, epoch, chosen.batch_size, chosen.workers)
-            by_step = chosen.schedule != "plateau"
-            train_loss, train_sums = train_epoch(state, objective, loaded, chosen.gradient_clip, by_step)
+            loaded = batches.load(cases, order, epoch, config.batch_size, config.workers)
+            by_step = config.schedule != "plateau"
+            train_loss, train_sums = train_epoch(state, objective, loaded, config.gradient_clip, by_step)
             train_seconds = time.perf_counter() - started
 
             validation_loss, validation_sums = validate(state, objective, arrays, validation_rows)
@@ -142,15 +115,16 @@ def _train(
             state.timing.append({"epoch": epoch} | speed)
             if best:
                 state.keep_weights()
-            _watch(board, state, objective, arrays, validation_rows, chosen)
+            _watch(board, state, objective, arrays, validation_rows, config)
             state.save(folder / "state.pt", mark)
-            say(tensorboard.progress(state.history[-1], state.timing[-1], chosen.epochs, objective.metric))
+            say(history.progress(state.history[-1], state.timing[-1], config.epochs, objective.metric))
     if max(row["selection"] for row in state.history) == objective.blank:
         say("no epoch found anything in the validation cases: that of the smallest validation loss is kept")
-    use = _use(chosen, state, arrays)
+    use = {name: getattr(config, name) for name in ("study", "dataset", "classes", "landmarks")}
+    use |= {"preparation": arrays.preparation, "training_precision": machine["precision"]}  # as far as it is known here
     models.save(folder / "model.safetensors", network["model"], network["arguments"], state.weights, use)
     about = machine | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
-    return checkpoint.finish(folder, whole, state.history, state.timing, chosen.epochs, about)
+    return checkpoint.finish(folder, origin, state.history, state.timing, config.epochs, about)
 
 
 def _machine(state: TrainingState) -> dict[str, Any]:
@@ -160,94 +134,51 @@ def _machine(state: TrainingState) -> dict[str, Any]:
     return {"device": state.device.type, "precision": precision, "threads": threads}
 
 
-def case_weights(chosen: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:
+def case_weights(config: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:
     """How often each training row is drawn, relative to the others: (rows,)."""
     masks = arrays.masks[rows]
-    rare = [chosen.classes.index(name) for name in chosen.oversample_classes]
-    weights = sampling.case_weights(masks, rare, chosen.oversample_factor)
-    if chosen.area_weight_floor is None:
+    rare = [config.classes.index(name) for name in config.oversample_classes]
+    weights = sampling.case_weights(masks, rare, config.oversample_factor)
+    if config.area_weight_floor is None:
         return weights
-    return weights * sampling.area_weights(masks, [arrays.names[row] for row in rows], chosen.area_weight_floor)
+    return weights * sampling.area_weights(masks, [arrays.names[row] for row in rows], config.area_weight_floor)
 
 
-def objective_of(chosen: TrainingParams, network: dict[str, Any], arrays: Arrays) -> Objective:
-    """What 04_training trains.
-
-    Args:
-        chosen: the keys of 04_training.
-        network: as models.describe gives it.
-        arrays: preprocessed cases.
-
-    Raises:
-        ValueError: network or arrays are not those of a study of landmarks, where it is one.
-    """
-    if chosen.landmarks != "none":
+def objective_of(config: TrainingParams, network: Network, arrays: Arrays) -> Objective:
+    """Heatmaps or class regions; ValueError if network or arrays do not fit a study of landmarks, where it is one."""
+    if config.landmarks != "none":
         return objectives.heatmap_objective(network, arrays)
-    weights = chosen.selection_class_weights
-    return RegionObjective(chosen.classes, mixture_of(chosen), chosen.selection_metric, weights)
+    weights = config.selection_class_weights
+    return RegionObjective(config.classes, mixture_of(config), config.selection_metric, weights)
 
 
-def mixture_of(chosen: TrainingParams) -> losses.Mixture:
+def mixture_of(config: TrainingParams) -> losses.Mixture:
     """The loss that a study file names."""
     return losses.Mixture(
-        cross_entropy=chosen.cross_entropy_weight,
-        focal=chosen.focal_weight,
-        dice=chosen.dice_weight,
-        class_weights=chosen.cross_entropy_class_weights,
-        dice_class_weights=chosen.dice_class_weights,
-        label_smoothing=chosen.label_smoothing,
-        focal_gamma=chosen.focal_gamma,
+        cross_entropy=config.cross_entropy_weight,
+        focal=config.focal_weight,
+        dice=config.dice_weight,
+        class_weights=config.cross_entropy_class_weights,
+        dice_class_weights=config.dice_class_weights,
+        label_smoothing=config.label_smoothing,
+        focal_gamma=config.focal_gamma,
     )
 
 
-def begin(
-    chosen: TrainingParams, network: dict[str, Any], steps: int, threshold_mode: Literal["rel", "abs"]
-) -> TrainingState:
-    """A network before its first step, with what moves as it learns.
-
-    Args:
-        chosen: the keys of 04_training.
-        network: as models.describe gives it.
-        steps: batches an epoch.
-        threshold_mode: how the value that chooses is compared, where it sets the learning rate.
-
-    Raises:
-        ValueError: device or precision is not to be had.
-    """
-    device = devices.choose(chosen.device)
-    precision = devices.choose_precision(chosen.precision, device)
-    torch.manual_seed(chosen.seed)
-    model = models.start(network).to(device, memory_format=torch.channels_last)
-    optimizer = _optimizer(chosen, model)
-    return TrainingState(
-        model=model,
-        network=torch.compile(model) if chosen.compile else model,  # shares its weights, but names them otherwise
-        optimizer=optimizer,
-        schedule=_schedule(chosen, optimizer, steps, threshold_mode),
-        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
-        device=device,
-        precision=precision,
-    )
+def begin(config: TrainingParams, network: Network, steps: int, threshold_mode: Literal["rel", "abs"]) -> TrainingState:
+    """A network before its first step; `steps` per epoch, `threshold_mode` of the objective."""
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    optimizer = partial(kind, lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule, where = partial(_schedule, config, steps, threshold_mode), (config.device, config.precision)
+    return fresh_state(network, config.seed, *where, optimizer, schedule, config.compile)
 
 
 def train_epoch(
-    state: TrainingState,
-    objective: Objective,
-    loaded: Iterable[tuple[torch.Tensor, torch.Tensor]],
-    gradient_clip: float | None,
-    by_step: bool,
+    state: TrainingState, objective: Objective, loaded: Batches, gradient_clip: float | None, by_step: bool
 ) -> tuple[float, torch.Tensor]:
-    """One pass over the training cases: mean loss, and the objective's tally.
+    """One pass over batches of images and targets: mean loss, and the objective's tally; ValueError if not finite.
 
-    Args:
-        state: the network that learns.
-        objective: what it learns.
-        loaded: batches of images and targets.
-        gradient_clip: largest norm of a step's gradients, None for any.
-        by_step: whether the learning rate moves with each step, not with the epoch.
-
-    Raises:
-        ValueError: the loss is not finite.
+    The learning rate moves `by_step`, or else by epoch, elsewhere.
     """
     state.network.train()
     loss_sum, seen, tallies = torch.zeros((), device=state.device), 0, []
@@ -268,17 +199,13 @@ def train_epoch(
 def step(
     state: TrainingState, objective: Objective, images: Images, targets: torch.Tensor, gradient_clip: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of the optimizer on one batch.
+    """One step of the optimizer on one batch: the loss and the logits before it.
 
     Args:
-        state: the network that learns, in training mode.
-        objective: what it learns.
+        state: its network is in training mode.
         images: (N, C, H, W) uint8 or float32.
-        targets: what they must give, on the device.
+        targets: the objective's, on the device.
         gradient_clip: largest norm of the gradients, None for any.
-
-    Returns:
-        The loss and the logits before the step.
     """
     logits = inference.forward(state.network, inference.to_input(images, state.device), state.precision)
     loss = objective.loss(logits, targets)
@@ -292,35 +219,25 @@ def step(
     return loss.detach(), logits.detach()
 
 
-def _optimizer(chosen: TrainingParams, model: nn.Module) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[chosen.optimizer]
-    return kind(model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
-
-
 def _schedule(
-    chosen: TrainingParams, optimizer: torch.optim.Optimizer, steps: int, threshold_mode: Literal["rel", "abs"]
+    config: TrainingParams, steps: int, threshold_mode: Literal["rel", "abs"], optimizer: torch.optim.Optimizer
 ) -> Any:
     """The learning rate's course: by step, and by epoch for plateau."""
-    total = steps * chosen.epochs
+    total = steps * config.epochs
     rates = torch.optim.lr_scheduler
-    if chosen.schedule == "cosine":
+    if config.schedule == "cosine":
         return rates.CosineAnnealingLR(optimizer, T_max=total)
-    if chosen.schedule == "one_cycle":
-        share = chosen.warm_up_fraction
+    if config.schedule == "one_cycle":
+        share = config.warm_up_fraction
         if share * (total + 1) == 1:  # torch divides by the length of the rise, which would be 0: a step and a bit
             share *= 1 + 1e-9
         # One step more than there are: the last call would otherwise be past the end.
         return rates.OneCycleLR(
-            optimizer, max_lr=chosen.learning_rate, total_steps=total + 1, pct_start=share, cycle_momentum=False
+            optimizer, max_lr=config.learning_rate, total_steps=total + 1, pct_start=share, cycle_momentum=False
         )
-    if chosen.schedule == "plateau":
-        return rates.ReduceLROnPlateau(
-            optimizer,
-            mode="max",
-            factor=chosen.plateau_factor,
-            patience=chosen.plateau_patience,
-            threshold_mode=threshold_mode,
-        )
+    if config.schedule == "plateau":
+        factor, patience = config.plateau_factor, config.plateau_patience
+        return rates.ReduceLROnPlateau(optimizer, "max", factor, patience, threshold_mode=threshold_mode)
     return rates.ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
@@ -350,25 +267,15 @@ def compare(
 
 
 def _watch(
-    board: Any, state: TrainingState, objective: Objective, arrays: Arrays, rows: np.ndarray, chosen: TrainingParams
+    board: Any, state: TrainingState, objective: Objective, arrays: Arrays, rows: np.ndarray, config: TrainingParams
 ) -> None:
-    """Shows an epoch in TensorBoard, where a study wants it."""
+    """Shows an epoch in TensorBoard, where a study wants it: predictions of the first, and then every so many."""
+    if board is None:
+        return
     row = state.history[-1]
-    if tensorboard.is_due(chosen.tensorboard_every, row["epoch"]):
-        picked = sampling.spread(arrays.masks, rows, chosen.tensorboard_images)
+    if (row["epoch"] - 1) % config.tensorboard_every == 0:
+        picked = sampling.spread(arrays.masks, rows, config.tensorboard_images)
         compared = compare(state, objective, arrays, picked)
         predicted, reference = (objective.areas(each).cpu().numpy() for each in compared)
         tensorboard.add_pictures(board, row["epoch"], arrays, picked, reference, predicted)
     tensorboard.add_scalars(board, row)
-
-
-def _use(chosen: TrainingParams, state: TrainingState, arrays: Arrays) -> dict[str, Any]:
-    """What the file of weights says to whoever uses them, as far as it is known when they are trained."""
-    return {
-        "study": chosen.study,
-        "dataset": chosen.dataset,
-        "classes": chosen.classes,
-        "landmarks": chosen.landmarks,
-        "preparation": arrays.preparation,
-        "training_precision": str(state.precision).removeprefix("torch."),
-    }

@@ -1,16 +1,9 @@
 """What a network learns, in one place: class regions, or heatmaps of landmarks.
 
-Both objectives have the same attributes and methods, so the loop need not know which of the two it trains. N images,
-h x w pixels, K output channels:
-
-- `metric`: what chooses the checkpoint, in the words of a progress line; `blank`: "selection" of a network that finds
-  nothing; `threshold_mode`: how ReduceLROnPlateau measures a gain, "rel" where the figure is positive, else "abs".
-- `target(arrays, row, mask (h, w), points (4, 2) or None)`: what a case must give: a mask (h, w) uint8, or heatmaps
-  (K, h, w) float32.
-- `loss(logits (N, K, h, w), targets)`: a scalar. `tally(logits, targets)`: 1-D sums, to be added over batches.
-- `scores(tally)`: columns of the history, and "selection", the larger the better.
-- `areas(logits or targets)`: (N, h, w) uint8 class indices, to look at.
-- `predict`: as `inference.predict`, what a trained network says.
+Both objectives have the same attributes and methods, so the loop need not know which of the two it trains: N images of
+h x w pixels, K output channels. `metric` chooses the checkpoint, in the words of a progress line; `blank` is the value
+that chooses of a network that finds nothing; `threshold_mode`: how ReduceLROnPlateau measures a gain, "rel" where that
+value is positive, else "abs".
 """
 
 from dataclasses import dataclass
@@ -30,19 +23,12 @@ AREA_LEVEL = 0.5  # of a heatmap whose peak is 1
 
 @dataclass(frozen=True)
 class RegionObjective:
-    """Giving each pixel its class; pooled Dice or IoU, averaged with class weights, chooses.
-
-    Attributes:
-        classes: names in index order.
-        mixture: of the losses.
-        overlap: which measure chooses.
-        class_weights: of its average, one a class.
-    """
+    """Giving each pixel its class; pooled Dice or IoU, averaged with class weights, chooses."""
 
     classes: list[str]
     mixture: losses.Mixture
-    overlap: Literal["dice", "iou"]
-    class_weights: list[float]
+    overlap: Literal["dice", "iou"]  # which measure chooses
+    class_weights: list[float]  # of its average
 
     blank: ClassVar[float] = 0.0
     threshold_mode: ClassVar[Literal["rel", "abs"]] = "rel"
@@ -54,19 +40,19 @@ class RegionObjective:
         return {"dice": "pooled Dice", "iou": "pooled IoU"}[self.overlap]
 
     def target(self, arrays: Arrays, row: int, mask: np.ndarray, points: np.ndarray | None) -> np.ndarray:  # noqa: ARG002
-        """The mask as it is."""
+        """What a case must give, of its mask (h, w) and points (4, 2) or None: the mask as it is."""
         return mask
 
     def loss(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """The mixture of losses."""
+        """The mixture of losses, a scalar, of logits (N, K, h, w) and masks (N, h, w)."""
         return losses.combined(logits, reference.long(), self.mixture)
 
     def tally(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Pixels by reference and predicted class."""
+        """Pixels by reference and predicted class, 1-D, to be added over batches."""
         return confusion(logits, reference, len(self.classes))
 
     def scores(self, counts: torch.Tensor) -> dict[str, float]:
-        """Dice of each class, and the weighted mean of Dice or IoU.
+        """Columns of the history: Dice of each class, and "selection", the weighted mean of Dice or IoU.
 
         Pooled over cases, because the mean over cases ignores what is invented where a class is absent.
         """
@@ -75,21 +61,16 @@ class RegionObjective:
         return {f"dice_{name}": dice[i] for i, name in enumerate(self.classes) if i > 0} | {"selection": selection}
 
     def areas(self, values: torch.Tensor) -> torch.Tensor:
-        """The most probable class of logits; masks as they are."""
+        """To look at, (N, h, w) uint8: the most probable class of logits; masks as they are."""
         return most_probable(values)
 
 
 @dataclass(frozen=True)
 class HeatmapObjective:
-    """Marking the ends of OFD and BPD; the mean error as a share of the OFD chooses.
+    """Marking the ends of OFD and BPD; the mean error as a share of the OFD chooses."""
 
-    Attributes:
-        per: a heatmap a line, or a point.
-        sigma: standard deviation by which peaks are read off, network pixels.
-    """
-
-    per: Literal["line", "point"]
-    sigma: float
+    per: Literal["line", "point"]  # one heatmap for each
+    sigma: float  # standard deviation by which peaks are read off, network pixels
 
     metric: ClassVar[str] = "error (% of OFD)"
     blank: ClassVar[float] = -100.0
@@ -97,21 +78,17 @@ class HeatmapObjective:
     predict = staticmethod(inference.predict_heatmaps)
 
     def target(self, arrays: Arrays, row: int, mask: np.ndarray, points: np.ndarray | None) -> np.ndarray:
-        """The heatmaps of a case.
-
-        Raises:
-            ValueError: the arrays hold no landmarks.
-        """
+        """The heatmaps of a case, (K, h, w) float32; ValueError if the arrays hold no landmarks."""
         if points is None or arrays.sigmas is None:
             raise ValueError(f"{arrays.names[row]}: no landmarks; run 02_preprocessing again")
         return heatmaps.encode(points, float(arrays.sigmas[row]), mask.shape, self.per)
 
     def loss(self, maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """1 for a blank output, 0 for a perfect one."""
+        """1 for a blank output, 0 for a perfect one; of heatmaps (N, K, h, w)."""
         return losses.heatmap_loss(maps, reference)
 
     def tally(self, maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Sum of the errors as shares of the OFD, and number of images."""
+        """Sum of the errors as shares of the OFD, and number of images, (2,)."""
         return error_sums(maps, reference, self.sigma)
 
     def scores(self, sums: torch.Tensor) -> dict[str, float]:
@@ -129,14 +106,9 @@ Objective = RegionObjective | HeatmapObjective
 
 
 def heatmap_objective(network: dict[str, Any], arrays: Arrays) -> HeatmapObjective:
-    """The objective of a network with as many heatmaps as it has output channels.
+    """The objective of a network, as models.describe gives it, with as many heatmaps as it has output channels.
 
-    Args:
-        network: as models.describe gives it.
-        arrays: preprocessed cases with landmarks.
-
-    Raises:
-        ValueError: a network with other outputs, or arrays without landmarks.
+    ValueError: a network with other outputs, or arrays without landmarks.
     """
     channels = network["arguments"]["out_channels"]
     if channels not in HEATMAPS_PER:
@@ -186,7 +158,7 @@ def error_sums(maps: torch.Tensor, reference: torch.Tensor, sigma: float) -> tor
     Both sides are read off as peaks in whole pixels, so that a perfect output has no error. An image whose target does
     not show all four ends, because one was moved out of the frame, does not count.
     """
-    wanted = heatmaps.peaks(reference, sigma)  # (N, 4, 2)
-    known = ~wanted.isnan().any(dim=2).any(dim=1)
-    shares = heatmaps.distance(heatmaps.peaks(maps, sigma)[known], wanted[known])
+    target = heatmaps.peaks(reference, sigma)  # (N, 4, 2)
+    known = ~target.isnan().any(dim=2).any(dim=1)
+    shares = heatmaps.distance(heatmaps.peaks(maps, sigma)[known], target[known])
     return torch.stack([shares.sum(), known.sum()]).float()

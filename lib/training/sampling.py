@@ -1,6 +1,5 @@
 """Which cases an epoch shows, in which order: a function of seed and epoch alone."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +9,9 @@ from lib.data.arrays import Arrays
 
 
 def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> np.ndarray:
-    """How often each case is drawn, relative to the others.
+    """How often each case is drawn, relative to the others: `factor` where the mask shows one of some classes, else 1.
 
-    Args:
-        masks: (N, H, W) class indices.
-        class_indices: cases that show one of these weigh `factor`, the others 1.
-        factor: at least 1.
+    Masks are (N, H, W) class indices, here and below.
     """
     shows = np.array([bool(np.isin(class_indices, np.unique(mask)).any()) for mask in masks])
     return np.where(shows, factor, 1.0)
@@ -25,12 +21,8 @@ def area_weights(masks: np.ndarray, names: list[str], floor: float) -> np.ndarra
     """How often each slice is drawn, relative to the others: by its foreground, and every case alike.
 
     Args:
-        masks: (N, H, W) class indices.
-        names: case of each slice.
+        names: case of each slice, N of them; the weights of each add up to 1, even without foreground.
         floor: share of a case's draws that goes evenly to all its slices, 0 to 1.
-
-    Returns:
-        (N,), adding up to 1 in each case; even in a case without foreground.
 
     Source: the loader that the LGG data set's publisher gives with it, where a floor of 0.1 comes on top of the
     areas, here a share of 0.1 / 1.1, and a case without foreground is not drawn.
@@ -56,19 +48,14 @@ def epoch_rows(rows: np.ndarray, weights: np.ndarray, seed: int, epoch: int) -> 
 def exposure(masks: np.ndarray, rows: np.ndarray, order: np.ndarray, classes: list[str]) -> pd.DataFrame:
     """How often an epoch shows each class: class, cases and percent of the cases, draws and percent of the draws.
 
-    Args:
-        masks: (N, H, W) class indices.
-        rows: array rows of the training cases.
-        order: array rows as an epoch draws them.
-        classes: names, background first.
+    `rows` are those of the training cases, `order` those that an epoch draws; the first class is the background.
     """
-    held = {row: set(np.unique(masks[row]).tolist()) for row in rows.tolist()}
+    classes_of = {row: set(np.unique(masks[row]).tolist()) for row in rows.tolist()}
     table = []
     for index, name in enumerate(classes[1:], start=1):
-        cases, draws = (sum(index in held[row] for row in some.tolist()) for some in (rows, order))
-        shares = {"cases_percent": 100 * cases / len(rows), "draws_percent": 100 * draws / len(order)}
-        table.append({"class": name, "cases": cases, "draws": draws} | shares)
-    return pd.DataFrame(table)[["class", "cases", "cases_percent", "draws", "draws_percent"]]
+        cases, draws = (sum(index in classes_of[row] for row in some.tolist()) for some in (rows, order))
+        table.append((name, cases, 100 * cases / len(rows), draws, 100 * draws / len(order)))
+    return pd.DataFrame(table, columns=["class", "cases", "cases_percent", "draws", "draws_percent"])
 
 
 @dataclass(frozen=True)
@@ -96,60 +83,42 @@ class Weighed:
 def unshown(weighed: Weighed, arrays: Arrays, parts: dict[str, list[str]], fold: int) -> list[str]:
     """What training and validation cases must show and do not, a sentence each: weighed classes, or landmarks.
 
-    A slice without foreground is normal, so a volume counts as a whole.
-
-    Args:
-        weighed: what must be shown.
-        arrays: preprocessed cases.
-        parts: names of the cases that train and validate.
-        fold: the fold that is tested, to be named.
+    A slice without foreground is normal, so a volume counts as a whole. `fold` is the tested one, to be named.
     """
-    found = []
+    faults = []
     for part, cases in (("training", parts["train"]), ("validation", parts["validation"])):
         where = f"fold {fold}: none of its {len(cases)} {part} cases shows"
         advice = "give another split_seed, fold_count or validation_subjects"
         if weighed.landmarks != "none":
-            found += [] if _shows_landmarks(arrays, cases) else [f"{where} all four landmarks; {advice}"]
+            faults += [] if _shows_landmarks(arrays, cases) else [f"{where} all four landmarks; {advice}"]
             continue
-        held = set(np.unique(arrays.masks[arrays.rows(cases)]).tolist())
-        found += [
+        present = set(np.unique(arrays.masks[arrays.rows(cases)]).tolist())
+        faults += [
             f"{where} {name}; {advice}, or weight 0 for {name} in loss and selection"
-            for index, name in enumerate(weighed.classes)
-            if index in weighed.indices and index not in held
+            for name in (weighed.classes[index] for index in weighed.indices if index not in present)
         ]
-    return found
+    return faults
 
 
 def _shows_landmarks(arrays: Arrays, cases: list[str]) -> bool:
     """Whether a case shows all four ends; where the arrays hold no landmarks, another sentence says so."""
     if arrays.points is None:
         return True
-    places = arrays.points[arrays.rows(cases)]
-    inside = (places >= 0) & (places <= np.array(arrays.masks.shape[1:]) - 1)  # not where an end is NaN
+    points = arrays.points[arrays.rows(cases)]
+    inside = (points >= 0) & (points <= np.array(arrays.masks.shape[1:]) - 1)  # not where an end is NaN
     return bool(inside.all(axis=(1, 2)).any())
 
 
 def repeats(rows: np.ndarray) -> list[int]:
     """How often each row came before in the list: a case that is drawn twice is changed differently each time."""
-    seen: Counter[int] = Counter()
-    before = []
-    for row in rows.tolist():
-        before.append(seen[row])
-        seen[row] += 1
-    return before
+    return pd.Series(rows).groupby(rows).cumcount().tolist()
 
 
 def spread(masks: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """At most so many of some rows, evenly over those whose mask shows something; over all where none does.
-
-    Args:
-        masks: (N, H, W) class indices.
-        rows: array rows to choose from, at least one.
-        count: at least 1.
-    """
-    shown = rows[[bool(masks[row].any()) for row in rows.tolist()]]
-    found = shown if len(shown) else rows
-    return found[np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)]
+    """At most `count` of some rows, evenly over those whose mask shows something; over all where none does."""
+    shows = np.array([bool(masks[row].any()) for row in rows.tolist()])
+    candidates = rows[shows] if shows.any() else rows
+    return candidates[np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)]
 
 
 def richest(masks: np.ndarray) -> int:

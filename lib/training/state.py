@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,35 +11,29 @@ from typing import Any
 import torch
 from torch import nn
 
+from lib import models
+from lib.models import devices
 from lib.study import files
 
 BROKEN = (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, pickle.UnpicklingError)
 MOVING = ("model", "optimizer", "schedule", "scaler")  # whose own state is saved
+Rows = list[dict[str, Any]]  # one per epoch
 
 
 @dataclass
 class TrainingState:
-    """A network that learns.
+    """A network that learns."""
 
-    Attributes:
-        model: the plain network, whose weights are saved.
-        network: as it is called: the model, compiled perhaps; it shares the model's weights.
-        optimizer, schedule, scaler: of its steps.
-        device, precision: where and how it computes.
-        history, timing: a row an epoch.
-        weights: those of the best epoch so far; empty before the first.
-    """
-
-    model: nn.Module
-    network: nn.Module
+    model: nn.Module  # the plain network, whose weights are saved
+    network: nn.Module  # as it is called: the model, compiled perhaps; it shares the model's weights
     optimizer: torch.optim.Optimizer
     schedule: Any
     scaler: torch.amp.GradScaler
     device: torch.device
     precision: torch.dtype
-    history: list[dict[str, Any]] = field(default_factory=list)
-    timing: list[dict[str, Any]] = field(default_factory=list)
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    history: Rows = field(default_factory=list)
+    timing: Rows = field(default_factory=list)
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)  # of the best epoch so far; empty before the first
 
     def keep_weights(self) -> None:
         """Takes the weights of now for those of the best epoch."""
@@ -50,53 +45,75 @@ class TrainingState:
         Draws are functions of (seed, epoch, case), so the only random state is torch's. The best weights so far lie in
         the same file as the history that calls them the best.
         """
-        held = {name: getattr(self, name).state_dict() for name in MOVING}
-        held |= {"history": self.history, "timing": self.timing, "weights": self.weights}
+        saved = {name: getattr(self, name).state_dict() for name in MOVING}
+        saved |= {"history": self.history, "timing": self.timing, "weights": self.weights}
         with files.replacing(path) as temporary:
-            torch.save(held | {"mark": mark, "random": torch.get_rng_state()}, temporary)
+            torch.save(saved | {"mark": mark, "random": torch.get_rng_state()}, temporary)
 
-    def load(self, held: dict[str, Any]) -> None:
-        """Brings everything to where a state was saved.
-
-        Args:
-            held: from `read`.
-
-        Raises:
-            ValueError: the state does not fit; all is then as it was.
-        """
+    def load(self, saved: dict[str, Any]) -> None:
+        """Goes back to what `read` gives; ValueError if it does not fit, and all is then as it was."""
         fresh = copy.deepcopy({name: getattr(self, name).state_dict() for name in MOVING})
         random = torch.get_rng_state()
         try:
-            self._check(held)
+            self._check(saved)
             for name in MOVING:
-                getattr(self, name).load_state_dict(held[name])
+                getattr(self, name).load_state_dict(saved[name])
             for parameter, moments in self.optimizer.state.items():
                 if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != parameter.shape for v in moments.values()):
                     raise ValueError("its optimizer is that of another network")
-            torch.set_rng_state(held["random"])
+            torch.set_rng_state(saved["random"])
         except BROKEN as error:
             for name in MOVING:
                 getattr(self, name).load_state_dict(fresh[name])
             torch.set_rng_state(random)
-            said = str(error).strip().split("\n")[0]
-            raise ValueError(f"{type(error).__name__}: {said}") from error
-        self.history, self.timing, self.weights = held["history"], held["timing"], held["weights"]
+            first_line = str(error).strip().split("\n")[0]
+            raise ValueError(f"{type(error).__name__}: {first_line}") from error
+        self.history, self.timing, self.weights = saved["history"], saved["timing"], saved["weights"]
 
-    def _check(self, held: dict[str, Any]) -> None:
+    def _check(self, saved: dict[str, Any]) -> None:
         """Refuses what torch would take without a word, and stumble over later."""
-        epochs = list(range(1, len(held["history"]) + 1))
-        if not epochs or any([row["epoch"] for row in held[name]] != epochs for name in ("history", "timing")):
+        epochs = list(range(1, len(saved["history"]) + 1))
+        if not epochs or any([row["epoch"] for row in saved[name]] != epochs for name in ("history", "timing")):
             raise ValueError("its history is not that of epochs 1, 2, …")
-        if not any(row["best"] and math.isfinite(row["selection"]) for row in held["history"]):
+        if not any(row["best"] and math.isfinite(row["selection"]) for row in saved["history"]):
             raise ValueError("its history has no best epoch")
         shapes = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
-        if {name: tensor.shape for name, tensor in held["weights"].items()} != shapes:
+        if {name: tensor.shape for name, tensor in saved["weights"].items()} != shapes:
             raise ValueError("its best weights are of another network")
         groups = [list(group) for group in self.optimizer.state_dict()["param_groups"]]
-        if [list(group) for group in held["optimizer"]["param_groups"]] != groups:
+        if [list(group) for group in saved["optimizer"]["param_groups"]] != groups:
             raise ValueError("its optimizer is another")
-        if held["schedule"].keys() != self.schedule.state_dict().keys():
+        if saved["schedule"].keys() != self.schedule.state_dict().keys():
             raise ValueError("its schedule is another")
+
+
+def fresh_state(
+    network: dict[str, Any],
+    seed: int,
+    device_name: str,
+    precision_name: str,
+    optimizer: Callable[..., torch.optim.Optimizer],
+    schedule: Callable[[torch.optim.Optimizer], Any],
+    compiled: bool = False,
+) -> TrainingState:
+    """A network, as models.describe gives it, before its first step; ValueError if device or precision is not there.
+
+    `optimizer` makes one of the network's parameters, `schedule` one of the optimizer.
+    """
+    device = devices.choose(device_name)
+    precision = devices.choose_precision(precision_name, device)
+    torch.manual_seed(seed)
+    model = models.start(network).to(device, memory_format=torch.channels_last)
+    moving = optimizer(model.parameters())
+    return TrainingState(
+        model=model,
+        network=torch.compile(model) if compiled else model,  # shares its weights, but names them otherwise
+        optimizer=moving,
+        schedule=schedule(moving),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+        device=device,
+        precision=precision,
+    )
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -104,7 +121,7 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
     except BROKEN:  # whatever a broken archive raises
         return {}
-    return held if isinstance(held, dict) and isinstance(held.get("mark"), dict) else {}
+    return saved if isinstance(saved, dict) and isinstance(saved.get("mark"), dict) else {}

@@ -130,9 +130,9 @@ RECORDS = {
 
 @pytest.mark.parametrize(("spoil", "said"), RECORDS.values(), ids=RECORDS)
 def test_what_is_wrong_with_a_record_is_said_in_words(run, spoil, said):
-    assert checkpoint.record_fault(run) is None
+    assert checkpoint.read_finished(run)[1] is None
     spoil(run / "run.json")
-    assert checkpoint.record_fault(run) == said
+    assert checkpoint.read_finished(run)[1] == said
 
 
 @pytest.mark.parametrize("name", ["a list", "gone"])

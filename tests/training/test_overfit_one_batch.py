@@ -5,6 +5,7 @@ import torch
 from lib import losses, models
 from lib.models import inference
 from lib.training import objectives, overfit_one_batch
+from lib.training.state import fresh_state
 from tests import builders, builders_tasks
 from tests.builders import one_thread  # noqa: F401
 
@@ -75,7 +76,9 @@ def test_a_start_that_a_network_does_not_know_is_refused():
 
 def test_predicting_takes_time_and_leaves_the_network_in_evaluation_mode():
     chosen = builders.step_params("03_model", device="cpu", precision="float32", base_channels=4, depth=1)
-    state = overfit_one_batch.begin(models.describe(chosen, 1), "cpu", "float32")
+    state = fresh_state(
+        models.describe(chosen, 1), 0, "cpu", "float32", overfit_one_batch.ADAM, overfit_one_batch.CONSTANT
+    )
     assert overfit_one_batch.predict_seconds(state, builders.discs(2, size=16).images, inference.predict) > 0
     assert not state.network.training
 
