@@ -327,16 +327,42 @@ NETWORK = {
 }
 
 
+# A value for each key that only some options, or data sets, use.
+OF_OPTIONS = {
+    **{"heatmap_sigma": 3.0, "heatmap_sigma_unit": "pixels", "heatmap_per": "line"},
+    **{"encoder": "resnet34", "encoder_weights": "none"},
+    **{"warm_up_fraction": 0.3, "plateau_factor": 0.5, "plateau_patience": 5},
+    **{
+        "cross_entropy_weight": 1.0,
+        "focal_weight": 0.0,
+        "dice_weight": 1.0,
+        "label_smoothing": 0.0,
+        "focal_gamma": 2.0,
+    },
+    **{"cross_entropy_class_weights": [1.0, 1.0], "dice_class_weights": [0.0, 1.0], "oversample_factor": 1.0},
+    **{"shift_fraction": 0.06, "scale_fraction": 0.1, "rotation_deg": 10.0, "brightness_contrast": 0.2},
+    **{"tensorboard_images": 4, "threshold_candidates": [0.5], "minimum_probability": 0.5, "minimum_margin": 0.0},
+    **{"closing_pixels": 7, "dilation_pixels": 11, "minimum_area_mm2": 5.0, "parts_kept": 2},
+    **{"max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0]},
+}
+OF_VOLUMES = {
+    **{"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0], "area_weight_floor": None}
+}
+
+
 def values(**changes: object) -> dict[str, object]:
-    """Keys and values of the quick HC18 study, some of them changed."""
-    return params.read_yaml(files.study_file("hc18_quick")) | changes
+    """Keys and values of the quick HC18 study, some of them changed, with those that the changed options use."""
+    of_volumes = OF_VOLUMES if str(changes.get("dataset")).endswith("lgg") or OF_VOLUMES.keys() & changes else {}
+    given = OF_OPTIONS | params.read_yaml(files.study_file("hc18_quick")) | of_volumes | changes
+    used = params.uses(given, params.Study) | dict.fromkeys(["clahe_probability"] if of_volumes else [], False)
+    return {key: value for key, value in given.items() if used.get(key, True) or key in changes}
 
 
 def step_params(step: str, **changes: object) -> params.SharedParams:
     """Parameters of one step of the quick HC18 study, some of them changed."""
     model = params.STEPS[step]
-    given = values(**changes)
-    return model.model_validate({name: given[name] for name in model.model_fields})
+    given = {"fold": 0, "seed": 0} | values(**changes)
+    return model.model_validate({name: given[name] for name in model.model_fields if name in given})
 
 
 # Augmentations: none at all, all of them, and flips with moves.

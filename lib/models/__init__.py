@@ -28,7 +28,7 @@ def describe(config: params.ModelParams, in_channels: int) -> dict[str, Any]:
     """A network as model.json holds it: name, constructor arguments, and what its weights start from."""
     is_resnet = config.model == "resnet_unet"  # whose width, depth and normalisation are its encoder's
     own = ("encoder",) if is_resnet else ("base_channels", "depth", "normalisation")
-    per = None if config.landmarks == "none" else config.heatmap_per
+    per = config.heatmap_per
     channels = {"in_channels": in_channels, "out_channels": out_channels(len(config.classes), per)}
     described = {
         "model": config.model,

@@ -131,8 +131,8 @@ class ModelParams(SharedParams):
     )
 
 
-class TrainingParams(SharedParams):
-    """Keys of 04_training."""
+class TrainingProtocol(SharedParams):
+    """Keys of 04_training in a study file, alike for all of its runs."""
 
     epochs: int = key("a whole number from 1 to 5000", ge=1, le=5000)
     batch_size: int = key("images a step, 1 to 1024", ge=1, le=1024)
@@ -212,8 +212,8 @@ class TrainingParams(SharedParams):
     workers: int = key("loader processes, 0 to 64; the result does not depend on it", ge=0, le=64)
 
 
-class RunParams(TrainingParams):
-    """Keys of 04_training for one run; its fold and seed stand in no study file, which lists `folds` and `seeds`."""
+class TrainingParams(TrainingProtocol):
+    """Keys of 04_training, with the fold and seed of one run; a study file lists `folds` and `seeds` instead."""
 
     fold: int = key("the fold that is tested, from 0", ge=0)
     seed: Seed
@@ -300,7 +300,7 @@ STEPS: dict[str, type[SharedParams]] = {
     "01_data_verification": VerificationParams,
     "02_preprocessing": PreprocessingParams,
     "03_model": ModelParams,
-    "04_training": RunParams,
+    "04_training": TrainingParams,
     "05_evaluation": EvaluationParams,
     "06_biometry": BiometryParams,
     "07_comparison": ComparisonParams,
@@ -312,7 +312,7 @@ class Study(
     VerificationParams,
     PreprocessingParams,
     ModelParams,
-    TrainingParams,
+    TrainingProtocol,
     EvaluationParams,
     BiometryParams,
     ComparisonParams,
@@ -321,7 +321,7 @@ class Study(
     """A whole study file."""
 
 
-class AnyKey(Study, RunParams):
+class AnyKey(Study, TrainingParams):
     """Every key of any notebook, to tell what is none."""
 
 

@@ -9,5 +9,6 @@ Record = TypeVar("Record")
 
 
 def pick(model: Params, record: type[Record]) -> Record:
-    """A dataclass of plain values, each of its fields taken from the key of that name."""
-    return record(**{field.name: getattr(model, field.name) for field in fields(record)})  # type: ignore[arg-type]
+    """A dataclass of plain values, each field taken from the key of its name; the default where the key is absent."""
+    values = {field.name: getattr(model, field.name) for field in fields(record)}  # type: ignore[arg-type]
+    return record(**{name: value for name, value in values.items() if value is not None})

@@ -16,19 +16,19 @@ from lib.imaging.head_points import canonical
 CLAHE_LIMIT = (1.0, 2.0)  # of contrast, drawn evenly; above 2 speckle comes to look like structure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """How training images are changed, in the names and units of a study file's keys."""
 
     horizontal_flip: float  # probability, 0 to 1
     vertical_flip: float  # probability
     affine_probability: float  # of shift, scale and rotation together
-    shift_fraction: float  # the largest, as a share of the image
-    scale_fraction: float  # the largest change
-    rotation_deg: float  # the largest
+    shift_fraction: float = 0.0  # the largest, as a share of the image
+    scale_fraction: float = 0.0  # the largest change
+    rotation_deg: float = 0.0  # the largest
     intensity_probability: float  # of a change of brightness and contrast
-    brightness_contrast: float  # the largest relative change of each
-    clahe_probability: float  # of local contrast equalisation; of uint8 images alone
+    brightness_contrast: float = 0.0  # the largest relative change of each
+    clahe_probability: float = 0.0  # of local contrast equalisation; of uint8 images alone
 
 
 @dataclass(frozen=True)

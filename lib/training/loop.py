@@ -137,8 +137,8 @@ def _machine(state: TrainingState) -> dict[str, Any]:
 def case_weights(config: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:
     """How often each training row is drawn, relative to the others: (rows,)."""
     masks = arrays.masks[rows]
-    rare = [config.classes.index(name) for name in config.oversample_classes]
-    weights = sampling.case_weights(masks, rare, config.oversample_factor)
+    rare = [config.classes.index(name) for name in config.oversample_classes or []]
+    weights = sampling.case_weights(masks, rare, config.oversample_factor or 1.0)
     if config.area_weight_floor is None:
         return weights
     return weights * sampling.area_weights(masks, [arrays.names[row] for row in rows], config.area_weight_floor)
@@ -146,7 +146,7 @@ def case_weights(config: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np
 
 def objective_of(config: TrainingParams, network: Network, arrays: Arrays) -> Objective:
     """Heatmaps or class regions; ValueError if network or arrays do not fit a study of landmarks, where it is one."""
-    if config.landmarks != "none":
+    if config.learns_landmarks:
         return objectives.heatmap_objective(network, arrays)
     weights = config.selection_class_weights
     return RegionObjective(config.classes, mixture_of(config), config.selection_metric, weights)
@@ -158,10 +158,10 @@ def mixture_of(config: TrainingParams) -> losses.Mixture:
         cross_entropy=config.cross_entropy_weight,
         focal=config.focal_weight,
         dice=config.dice_weight,
-        class_weights=config.cross_entropy_class_weights,
-        dice_class_weights=config.dice_class_weights,
-        label_smoothing=config.label_smoothing,
-        focal_gamma=config.focal_gamma,
+        class_weights=config.cross_entropy_class_weights or [],
+        dice_class_weights=config.dice_class_weights or [],
+        label_smoothing=config.label_smoothing or 0.0,
+        focal_gamma=config.focal_gamma or 0.0,
     )
 
 

@@ -62,22 +62,25 @@ def exposure(masks: np.ndarray, rows: np.ndarray, order: np.ndarray, classes: li
 class Weighed:
     """What loss and selection weigh, in the names of a study file's keys; a weight for each class, background first."""
 
-    landmarks: str
+    learns_landmarks: bool
     classes: list[str]
-    cross_entropy_weight: float
-    focal_weight: float
-    dice_weight: float
-    cross_entropy_class_weights: list[float]
-    dice_class_weights: list[float]
-    selection_class_weights: list[float]
+    cross_entropy_weight: float = 0.0
+    focal_weight: float = 0.0
+    dice_weight: float = 0.0
+    cross_entropy_class_weights: list[float] | None = None  # not used where the weights of both its losses are 0
+    dice_class_weights: list[float] | None = None
+    selection_class_weights: list[float] | None = None
 
     @property
     def indices(self) -> list[int]:
         """Classes that loss or selection weighs, but for the background."""
-        pixels = self.cross_entropy_weight + self.focal_weight
-        by_class = zip(self.cross_entropy_class_weights, self.dice_class_weights, self.selection_class_weights)
-        most = [max(pixels * each, self.dice_weight * dice, selection) for each, dice, selection in by_class]
-        return [index for index, weight in enumerate(most) if index > 0 and weight > 0]
+        lists = [(self.cross_entropy_weight + self.focal_weight, self.cross_entropy_class_weights)]
+        lists += [(self.dice_weight, self.dice_class_weights), (1.0, self.selection_class_weights)]
+        return [
+            index
+            for index in range(1, len(self.classes))
+            if any(weight * by_class[index] > 0 for weight, by_class in lists if by_class is not None)
+        ]
 
 
 def unshown(weighed: Weighed, arrays: Arrays, parts: dict[str, list[str]], fold: int) -> list[str]:
@@ -89,7 +92,7 @@ def unshown(weighed: Weighed, arrays: Arrays, parts: dict[str, list[str]], fold:
     for part, cases in (("training", parts["train"]), ("validation", parts["validation"])):
         where = f"fold {fold}: none of its {len(cases)} {part} cases shows"
         advice = "give another split_seed, fold_count or validation_subjects"
-        if weighed.landmarks != "none":
+        if weighed.learns_landmarks:
             faults += [] if _shows_landmarks(arrays, cases) else [f"{where} all four landmarks; {advice}"]
             continue
         present = set(np.unique(arrays.masks[arrays.rows(cases)]).tolist())
