@@ -109,7 +109,8 @@ def test_a_second_call_a_comment_a_docstring_or_an_equal_record_runs_nothing(pro
     cases = files.read_csv(report_folder(project) / "01_data_verification" / "cases.csv", ["subject"])
     assert cases["subject"].nunique() == 9  # it is this project's own lib, data and reports that every kernel used
     replace_in(project / "lib" / "study" / "files.py", '"""The parameter file of a study."""', '"""Its place."""')
-    replace_in(project / "lib" / "evaluation" / "segmentation.py", "import ", "# a remark\nimport ")
+    with (project / "lib" / "evaluation" / "segmentation.py").open("a", encoding="utf-8") as file:
+        file.write("\n\n# a remark\n")
     record = report_folder(project) / "01_data_verification" / "record.json"
     files.write_json(record, files.read_json(record) | {"commit": "another"})
     assert why(project) == {}

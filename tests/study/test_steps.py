@@ -56,49 +56,69 @@ def test_a_record_just_written_holds_whatever_keys_other_steps_and_the_graph_hav
         assert staleness.stale_reasons(step, other) == []
 
 
-def test_a_step_without_a_record_has_not_run_to_its_end_and_neither_has_who_reads_it(finished):
-    VERIFICATION.record_file(finished.study).unlink()
-    assert staleness.stale_reasons(VERIFICATION, finished) == ["it has not run to its end"]
-    assert staleness.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
+def place(step, study, name="table.csv"):
+    return step.folder(study.study) / name
 
 
-def test_a_changed_key_is_named_with_both_values(finished):
-    other = finished.model_copy(update={"image_size": [64, 96]})
-    assert staleness.stale_reasons(PREPROCESSING, other) == ["key image_size: [96, 144] -> [64, 96]"]
-    finish(MODEL, finished, depth=2)
-    assert staleness.stale_reasons(MODEL, finished) == ["key depth: 2 -> 4"]
+def image(study):
+    return files.raw_folder(study.dataset) / "image.png"
 
 
-@pytest.mark.parametrize(
-    ("code", "changed"),
-    [({"lib.study.files": "3"}, ["lib.study.files"]), ({"lib.new": "2"}, ["lib.new", "lib.study.files"])],
-)
-def test_code_that_changed_is_newly_reached_or_no_longer_is_named_without_its_hash(
-    finished, monkeypatch, code, changed
-):
-    monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1"} | code)
-    assert staleness.stale_reasons(MODEL, finished) == [f"code {name} changed" for name in changed]
+def copy_without_times(study):
+    os.utime(image(study), ns=(1, 1))
+    files.write_text(image(study).with_name(".DS_Store"), "left by a system")
 
 
-def test_an_input_with_other_outputs_is_named_and_one_run_again_with_equal_ones_does_not_matter(finished):
-    finish(PREPROCESSING, finished)
-    assert staleness.stale_reasons(MODEL, finished) == []
-    edit(PREPROCESSING, finished, outputs={"table.csv": "another"})
-    assert staleness.stale_reasons(MODEL, finished) == ["input 02_preprocessing has changed"]
+def write_what_varies(study):
+    for name in ("timing.json", "notebook.ipynb", "state.pt", ".lock", ".writing-a.csv", "tensorboard/events.out.1"):
+        files.write_text(place(MODEL, study, name), "{}")
 
 
-CHANGES = {
-    "content": lambda image: files.write_text(image, "other pixels"),
-    "name": lambda image: image.rename(image.with_name("other.png")),
-    "gone": lambda image: image.unlink(),
-}
+def write_notebook(study, text):
+    edit(MODEL, study, needs=["timing.json", "notebook.ipynb"])
+    files.write_text(place(MODEL, study, "notebook.ipynb"), text)
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_raw_data_changed_in_any_way_make_verification_run_again_and_nothing_else(finished, change):
-    change(files.raw_folder("phantom_brain") / "image.png")
-    assert staleness.stale_reasons(VERIFICATION, finished) == ["files in data/raw/phantom_brain changed"]
-    assert staleness.stale_reasons(PREPROCESSING, finished) == []
+def spoil_everything(study):
+    edit(MODEL, study, code={}, own=steps.own_values(MODEL, study) | {"depth": 2})
+    files.write_text(place(MODEL, study), "nicer\n")
+
+
+BOTH = ["code 03_model.ipynb changed", "code lib.study.files changed"]
+TABLE, DATA = ["1 of its files changed or are gone: table.csv"], ["files in data/raw/phantom_brain changed"]
+MUST_RUN, CUT_OFF = ["input 01_data_verification must run"], ["notebook.ipynb is cut off"]
+CODE = {"03_model.ipynb": "1"}
+STALE = [  # what is changed in a finished study, a step, why it must run
+    (lambda s: finish(MODEL, s, depth=2), MODEL, ["key depth: 2 -> 4"]),
+    (lambda s: edit(MODEL, s, code=CODE | {"lib.study.files": "3"}), MODEL, ["code lib.study.files changed"]),
+    (lambda s: edit(MODEL, s, code=CODE | {"lib.study.files": "2", "lib.old": "2"}), MODEL, ["code lib.old changed"]),
+    (lambda s: edit(MODEL, s, code={}), MODEL, BOTH),
+    (spoil_everything, MODEL, ["key depth: 2 -> 4", *BOTH, *TABLE]),
+    (lambda s: VERIFICATION.record_file(s.study).unlink(), VERIFICATION, ["it has not run to its end"]),
+    (lambda s: VERIFICATION.record_file(s.study).unlink(), PREPROCESSING, MUST_RUN),
+    (lambda s: finish(PREPROCESSING, s), MODEL, []),  # run again with equal outputs
+    (lambda s: edit(PREPROCESSING, s, outputs={"table.csv": "0"}), MODEL, ["input 02_preprocessing has changed"]),
+    (lambda s: files.write_text(image(s), "other pixels"), VERIFICATION, DATA),
+    (lambda s: image(s).rename(image(s).with_name("other.png")), VERIFICATION, DATA),
+    (lambda s: image(s).unlink(), VERIFICATION, DATA),
+    (lambda s: image(s).unlink(), PREPROCESSING, []),
+    (copy_without_times, VERIFICATION, []),
+    (lambda s: files.write_text(place(MODEL, s), "nicer\n"), MODEL, TABLE),
+    (lambda s: place(MODEL, s).unlink(), MODEL, TABLE),
+    (write_what_varies, MODEL, []),
+    (lambda s: place(MODEL, s, "timing.json").unlink(), MODEL, ["timing.json is gone"]),  # the report prints it
+    (lambda s: edit(MODEL, s, needs=["timing.csv"]), MODEL, ["timing.csv is gone"]),
+    (lambda s: edit(MODEL, s, needs=["notebook.ipynb"]), MODEL, ["notebook.ipynb is gone"]),
+    (lambda s: write_notebook(s, ""), MODEL, CUT_OFF),
+    (lambda s: write_notebook(s, '{"cells": [1, 2'), MODEL, CUT_OFF),
+    (lambda s: write_notebook(s, "{}\n"), MODEL, []),
+]
+
+
+@pytest.mark.parametrize(("change", "step", "reasons"), STALE)
+def test_a_step_must_run_for_these_reasons(finished, change, step, reasons):
+    change(finished)
+    assert staleness.stale_reasons(step, finished) == reasons
 
 
 # Data that a verification is searched against
@@ -152,13 +172,6 @@ def test_a_data_set_that_comes_or_goes_one_s_own_and_phantoms_leave_a_verificati
     assert staleness.unsearched(at_hand) == ["lgg"]
 
 
-def test_data_copied_without_times_are_the_same_data(finished):
-    image = files.raw_folder("phantom_brain") / "image.png"
-    os.utime(image, ns=(1, 1))
-    files.write_text(image.with_name(".DS_Store"), "left by a system")
-    assert staleness.stale_reasons(VERIFICATION, finished) == []
-
-
 def test_data_are_read_again_only_where_size_or_time_changed(finished, monkeypatch):
     steps.data_digest("phantom_brain")
     read = []
@@ -186,34 +199,10 @@ def test_a_record_without_listings_by_folder_makes_verification_run_again(at_han
     assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 changed"]
 
 
-@pytest.mark.parametrize("change", [lambda table: files.write_text(table, "nicer\n"), lambda table: table.unlink()])
-def test_an_output_edited_or_deleted_by_hand_is_named(finished, change):
-    change(MODEL.folder(finished.study) / "table.csv")
-    assert staleness.stale_reasons(MODEL, finished) == ["1 of its files changed or are gone: table.csv"]
-
-
-def test_what_varies_from_run_to_run_is_no_output(finished):
-    for name in ("timing.json", "notebook.ipynb", "state.pt", ".lock", ".writing-a.csv"):
-        files.write_text(MODEL.folder(finished.study) / name, "{}")
-    assert staleness.stale_reasons(MODEL, finished) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "said"), [(None, "is gone"), ("", "is cut off"), ('{"cells": [1, 2', "is cut off"), ("{}\n", None)]
-)
-def test_a_step_without_its_executed_notebook_must_run(finished, text, said):
-    edit(MODEL, finished, needs=["timing.json", "notebook.ipynb"])
-    if text is not None:
-        files.write_text(MODEL.folder(finished.study) / "notebook.ipynb", text)
-    assert staleness.stale_reasons(MODEL, finished) == ([f"notebook.ipynb {said}"] if said else [])
-
-
-@pytest.mark.parametrize("name", ["timing.json", "timing.csv"])
-def test_a_step_without_its_timing_must_run_since_the_report_prints_it(finished, name):
-    files.write_text(MODEL.folder(finished.study) / "timing.csv", "images_per_second\n")
+def test_timing_that_the_report_prints_is_needed(finished):
+    files.write_text(place(MODEL, finished, "timing.csv"), "images_per_second\n")
     finish(MODEL, finished)
-    (MODEL.folder(finished.study) / name).unlink()
-    assert staleness.stale_reasons(MODEL, finished) == [f"{name} is gone"]
+    assert files.read_json(MODEL.record_file(finished.study))["needs"] == ["timing.json", "timing.csv"]
 
 
 def test_the_pdf_is_an_output_of_the_report(finished):
@@ -232,18 +221,6 @@ def test_a_record_of_another_form_makes_its_step_and_those_after_it_run_again(fi
     files.write_text(VERIFICATION.record_file(finished.study), text)
     assert staleness.stale_reasons(VERIFICATION, finished) == ["its record cannot be read"]
     assert staleness.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
-
-
-def test_all_causes_are_named_at_once(finished):
-    edit(MODEL, finished, code={})
-    files.write_text(MODEL.folder(finished.study) / "table.csv", "nicer\n")
-    other = finished.model_copy(update={"depth": 3})
-    assert staleness.stale_reasons(MODEL, other) == [
-        "key depth: 4 -> 3",
-        "code 03_model.ipynb changed",
-        "code lib.study.files changed",
-        "1 of its files changed or are gone: table.csv",
-    ]
 
 
 def test_no_record_is_written_before_its_inputs(study):
@@ -273,36 +250,20 @@ def test_the_snakefile_knows_every_step_and_no_other(study):
     assert executed == planned - {"report"}
 
 
-def test_every_notebook_is_executed_by_a_step_of_some_study(study):
-    kinds = [study.model_copy(update={"landmarks": kind, "compare_with": ["a"]}) for kind in ("none", "multicentre")]
-    found = {
-        steps.notebook_file(step.name, kind)
-        for kind in kinds
-        for step in steps.study_steps(kind)
-        if step.name != "report"
-    }
-    assert found == set((files.ROOT / "notebooks").glob("*.ipynb"))
-
-
 # Points, and other studies
 
 
-def test_points_are_evaluated_by_a_notebook_of_their_own_in_the_same_step(study):
-    points = study.model_copy(update={"landmarks": "multicentre"})
-    for step in steps.study_steps(study)[:-1]:
-        names = [steps.notebook_file(step.name, each).name for each in (study, points)]
-        ending = "_landmarks" if step.name == "05_evaluation" else ""
-        assert names == [f"{step.name}.ipynb", f"{step.name}{ending}.ipynb"]
-    assert steps.study_steps(points) == steps.study_steps(study)
-
-
-def test_the_code_of_an_evaluation_is_that_of_its_own_notebook(study, monkeypatch):
+def test_points_are_evaluated_by_a_notebook_of_their_own_in_the_same_step(study, monkeypatch):
     monkeypatch.undo()  # the real hashes
-    points = study.model_copy(update={"landmarks": "multicentre"})
-    of_regions, of_points = (steps.code_hashes("05_evaluation", each) for each in (study, points))
-    assert "05_evaluation.ipynb" in of_regions
-    assert "05_evaluation_landmarks.ipynb" in of_points
-    assert "lib.evaluation.landmarks" in of_points.keys() - of_regions.keys()
+    kinds = [study.model_copy(update={"landmarks": kind, "compare_with": ["a"]}) for kind in ("none", "multicentre")]
+    assert steps.study_steps(kinds[0]) == steps.study_steps(kinds[1])
+    names = [step.name for step in steps.study_steps(study.model_copy(update={"compare_with": ["a"]}))[:-1]]
+    of_regions, of_points = (dict.fromkeys(steps.notebook_file(name, kind) for name in names) for kind in kinds)
+    assert {path.name for path in of_points.keys() - of_regions.keys()} == {"05_evaluation_landmarks.ipynb"}
+    assert of_regions | of_points == dict.fromkeys((files.ROOT / "notebooks").glob("*.ipynb"))
+    code = [steps.code_hashes("05_evaluation", kind) for kind in kinds]
+    assert "05_evaluation.ipynb" in code[0]
+    assert {"05_evaluation_landmarks.ipynb", "lib.evaluation.landmarks"} <= code[1].keys() - code[0].keys()
 
 
 @pytest.fixture
@@ -354,21 +315,17 @@ def test_a_changed_list_of_studies_makes_the_comparison_run_again(comparing):
     third = comparing.model_copy(update={"study": "third", "compare_with": []})
     for step in steps.study_steps(third)[:-1]:
         finish(step, third)
-    both = comparing.model_copy(update={"compare_with": ["other", "third"]})
-    assert staleness.stale_reasons(COMPARISON, both) == [
-        "key compare_with: ['other'] -> ['other', 'third']",
-        "input third/05_evaluation has changed",
-        "input third/06_biometry has changed",
-    ]
+    first, *inputs = staleness.stale_reasons(
+        COMPARISON, comparing.model_copy(update={"compare_with": ["other", "third"]})
+    )
+    assert first == "key compare_with: ['other'] -> ['other', 'third']"
+    assert inputs == [f"input third/{step.label} has changed" for step in (EVALUATION, BIOMETRY)]
 
 
 def test_curves_for_tensorboard_are_no_output(finished):
     folder = TRAINING.folder(finished.study)
-    files.write_text(folder / "tensorboard" / "events.out.tfevents.1", "times and the machine's name")
-    assert staleness.stale_reasons(TRAINING, finished) == []
-    finish(TRAINING, finished)
-    assert list(steps.output_hashes(folder)) == ["table.csv"]
-    files.write_text(folder / "tensorboard.csv", "a table of that name is one")
+    for name in ("tensorboard/events.out.tfevents.1", "tensorboard.csv"):  # the latter is a table of that name
+        files.write_text(folder / name, "times and the machine's name")
     assert list(steps.output_hashes(folder)) == ["table.csv", "tensorboard.csv"]
 
 
