@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
+from papermill import parameterize
 from traitlets.config import Config
 
 from lib import datasets, notebook
@@ -18,7 +20,7 @@ VERIFY, TRAIN, EVALUATE, COMPARE = (
     for name in ("01_data_verification", "04_training", "05_evaluation", "07_comparison")
 )
 EVALUATE_LANDMARKS = START.replace("03_model", "05_evaluation_landmarks")
-CHOSEN = params.step_params(params.read_study(files.study_file("demo")), "03_model").model_dump()
+CHOSEN = params.step_params(params.read_study(files.study_file("demo")), "03_model").model_dump(exclude_unset=True)
 DEMO = "\n".join(f"{key} = {value!r}" for key, value in CHOSEN.items())
 ONLY_DEMO = 'study = "demo"'
 TYPO = DEMO + "\nbase_chanels = 8"
@@ -170,6 +172,50 @@ def test_points_are_evaluated_in_the_folder_of_the_same_step(shell, reports):
     assert isinstance(page.params, params.EvaluationParams)
     assert page.folder == reports / "phantom_hc18_landmarks" / "05_evaluation"
     assert page.step == steps.Step("05_evaluation")
+
+
+# --- start: keys that only some options use
+
+
+@pytest.mark.parametrize("path", sorted((files.ROOT / "params").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_runs_on_the_cell_of_each_notebook_as_papermill_injects_it_and_by_its_name_alone(shell, path):
+    study = params.read_study(path)
+    for step in steps.study_steps(study):
+        if step.name == "report":
+            continue
+        file = steps.notebook_file(step.name, study)
+        book = parameterize.parameterize_notebook(nbformat.read(file, as_version=4), params.read_yaml(path))
+        cells = [
+            cell.source
+            for cell in book.cells
+            if set(cell.metadata.get("tags", [])) & {"parameters", "injected-parameters"}
+        ]
+        expected = steps.own_values(steps.training_steps(study)[0] if step.run else step, study)
+        for given in (cells, [f"study = {study.study!r}"]):
+            shell.reset()
+            run(shell, *given, START.replace("03_model", file.stem))
+            assert shell.user_ns["p"].params.model_dump(exclude_unset=True) == expected
+
+
+def test_a_key_that_another_value_makes_useless_is_left_out_and_the_page_says_so(shell, capsys):
+    run(shell, 'study = "hc18_quick"\nschedule = "cosine"', TRAIN)
+    page = shell.user_ns["p"]
+    assert page.params.warm_up_fraction is None
+    assert "warm_up_fraction is left out: it is used only with schedule = one_cycle" in capsys.readouterr().out
+    assert page.folder.parent.parent.name == "schedule-cosine"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('schedule = "plateau"', "plateau_factor   missing; needed with schedule = plateau: between 0 and 1"),
+        ("plateau_patience = 3", "plateau_patience = 3   not used; only with schedule = plateau"),
+        ('schedule = "cosine"\nwarm_up_fraction = 0.5', "warm_up_fraction = 0.5   not used; only with schedule = one"),
+        ("area_weight_floor = 0.1", "area_weight_floor = 0.1   not used with hc18; only with volumes"),
+    ],
+)
+def test_a_key_that_another_value_needs_or_that_nothing_uses_is_named(shell, line, fault):
+    assert fault in message(shell, f'study = "hc18_quick"\n{line}', TRAIN)
 
 
 def write_record(reports, study):

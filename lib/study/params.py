@@ -372,7 +372,7 @@ def find_faults(values: dict[str, Any], model: type[Params], partial: bool = Fal
         elif is_used and values.get(name) is None:
             wrong.setdefault(name, f"{name}   missing; needed with {option}: {allowed}")
     for keys, holds, allowed in param_rules.RULES:
-        if all(name in values and name not in wrong for name in keys):
+        if all(values.get(name) is not None and name not in wrong for name in keys):
             given = [values[name] for name in keys]
             if not holds(*given):
                 words = allowed if isinstance(allowed, str) else allowed(*given)

@@ -137,22 +137,22 @@ def test_a_figure_a_message_about_a_study_file_or_what_verification_looks_for_ne
 
 
 @pytest.mark.parametrize(
-    ("source", "names"),
+    ("source", "values"),
     [
-        ("x = 1\ny: float = -2.5", {"x", "y"}),
-        ("x = y = [1, 'a', None]", {"x", "y"}),
-        ("x = 1\nprint(x)", set()),
-        ("x = table.head()", set()),
-        ("x, y = 1, 2", set()),
-        ("x[0] = 1", set()),
-        ("x += 1", set()),
-        ("x: int", set()),
-        ("x =", set()),
-        ("", set()),
+        ("x = 1\ny: float = -2.5", {"x": 1, "y": -2.5}),
+        ("x = y = [1, 'a', None]", {"x": [1, "a", None], "y": [1, "a", None]}),
+        ("x = 1\nprint(x)", {}),
+        ("x = table.head()", {}),
+        ("x, y = 1, 2", {}),
+        ("x[0] = 1", {}),
+        ("x += 1", {}),
+        ("x: int", {}),
+        ("x =", {}),
+        ("", {}),
     ],
 )
-def test_assigned_names_are_those_of_cells_that_hold_written_out_values_only(source, names):
-    assert provenance.assigned_names(source) == names
+def test_assigned_values_are_those_of_cells_that_hold_written_out_values_only(source, values):
+    assert provenance.assigned_values(source) == values
 
 
 def test_versions_name_python_and_torch():
