@@ -43,44 +43,22 @@ def across(seen):
     return examination[:, None] != examination[None], list(seen[1].values())
 
 
-@pytest.fixture(scope="module")
-def every_tenth():
-    return hc18.find_cases(FOLDER, [])[0][::10]
-
-
-def circumference(ellipse, spacing_mm):
-    return ellipse_perimeter_mm(ellipse.major * spacing_mm, ellipse.minor * spacing_mm)
-
-
-def test_there_are_640_images_of_501_examinations_and_nothing_stops_the_study(verified):
+def test_there_are_640_images_of_501_examinations_and_only_equal_ones_within_an_examination(verified):
+    findings = verified.findings
     assert len(verified.cases) == 640
     assert verified.cases["subject"].nunique() == 501
-    assert not verified.findings["severity"].eq("stop").any()
-
-
-def test_the_equal_pixels_of_392_are_found(verified):
-    rows = verified.findings.query("check == 'duplicate within a subject' and case == '392_HC'")
+    assert not findings["severity"].eq("stop").any()
+    rows = findings.query("check == 'duplicate within a subject' and case == '392_HC'")
     assert rows["found"].tolist() == ["392_2HC: equal pixels", "392_3HC: correlation 0.978"]
+    assert not findings["check"].isin(["duplicate across subjects", "HC differs from its annotation"]).any()
 
 
-def test_no_image_is_duplicated_across_examinations(verified):
-    assert not verified.findings["check"].eq("duplicate across subjects").any()
-
-
-def test_fine_structure_of_two_examinations_correlates_far_below_what_counts_as_a_duplicate(across):
+def test_two_examinations_are_far_less_alike_than_duplicates_and_twins(across):
     apart, likenesses = across
     small = np.stack([each.thumbnail for each in likenesses])
-    assert 0.5 < (small @ small.T)[apart].max() < 0.65
-
-
-def test_perceptual_hashes_of_two_examinations_differ_by_more_bits_than_those_of_twins(across):
-    apart, likenesses = across
+    assert 0.5 < (small @ small.T)[apart].max() < 0.65  # correlation of fine structure
     hashes = np.array([each.perceptual for each in likenesses], np.uint64)
-    assert image_hash.distances(hashes, hashes)[apart].min() >= 8 > rehosted.FARTHEST
-
-
-def test_no_published_hc_differs_from_its_annotation(verified):
-    assert not verified.findings["check"].eq("HC differs from its annotation").any()
+    assert image_hash.distances(hashes, hashes)[apart].min() >= 8 > rehosted.FARTHEST  # bits
 
 
 def test_hc_from_every_whole_filled_outline_is_within_0_1_mm_of_the_published_one(verified):
@@ -90,11 +68,12 @@ def test_hc_from_every_whole_filled_outline_is_within_0_1_mm_of_the_published_on
     assert abs(difference.mean()) < 0.01  # no bias of half a pixel (0.4 mm)
 
 
-def test_hc_from_the_outline_is_within_0_05_mm_of_the_published_one(every_tenth):
-    for case in every_tenth:
+def test_hc_from_the_outline_is_within_0_05_mm_of_the_published_one_and_axes_are_those_of_heads():
+    for case in hc18.find_cases(FOLDER, [])[0][::10]:
         ellipse = fit_ellipse(np.argwhere(image_files.read_grey(case.mask[0])))
-        found = circumference(ellipse, case.spacing_mm[0])
+        found = ellipse_perimeter_mm(ellipse.major * case.spacing_mm[0], ellipse.minor * case.spacing_mm[0])
         assert found == pytest.approx(case.reference_mm["hc"], abs=0.05), case.name  # the CSV has 1 to 2 decimals
+        assert 0.66 < ellipse.minor / ellipse.major < 0.97, case.name  # measured over the whole set
 
 
 def test_the_heads_with_an_open_outline_are_those_that_the_frame_cuts(verified):
@@ -112,12 +91,6 @@ def test_folds_are_disjoint_and_alike(verified, fold_count):
     assert sizes.max() - sizes.min() <= 6  # 6 strata, whole examinations of up to 4 images
     means = table.set_index("case")["hc_mm"].groupby(folds.set_index("case")["fold"]).mean()
     assert means.max() - means.min() < 10  # mm, of a mean of 174 and a standard deviation of 65
-
-
-def test_axis_ratios_lie_between_those_measured_over_the_whole_set(every_tenth):
-    for case in every_tenth:
-        ellipse = fit_ellipse(np.argwhere(image_files.read_grey(case.mask[0])))
-        assert 0.66 < ellipse.minor / ellipse.major < 0.97, case.name
 
 
 @pytest.mark.skipif(not LANDMARKS.is_dir(), reason=f"{LANDMARKS} is not there: no data set is part of the project")

@@ -41,59 +41,39 @@ def test_28_patients_of_five_institutions_are_found_whole(found):
     assert len({case.subject for case in cases}) == 28
     assert [finding.check.name for finding in findings] == ["no pixel size"]
     assert {(case.spacing_mm, case.slice_mm, case.shows) for case in cases} == {(None, None, "either")}
-
-
-def test_the_folder_of_the_patients_and_the_one_around_it_are_read_alike(found):
     assert lgg.find_cases(FOLDER / "kaggle_3m", ()) == found
 
 
-def test_there_are_679_slices_of_which_235_show_lesion(looked):
-    assert {shape[1:] for shape, _, _ in looked.values()} == {(256, 256, 3)}
-    assert sum(shape[0] for shape, _, _ in looked.values()) == 679
-    assert sum(np.count_nonzero(counts) for _, counts, _ in looked.values()) == 235
+def test_there_are_679_slices_of_which_235_show_lesion_in_a_row_in_each_patient(looked):
     slices, lesions = Counter(), Counter()
     for name, (shape, counts, _) in looked.items():
+        assert shape[1:] == (256, 256, 3)
         slices[name[5:7]] += shape[0]
         lesions[name[5:7]] += np.count_nonzero(counts)
-    assert slices == {"CS": 165, "DU": 90, "EZ": 24, "FG": 100, "HT": 300}
-    assert lesions == {"CS": 53, "DU": 27, "EZ": 6, "FG": 35, "HT": 114}
-
-
-def test_lesion_slices_are_contiguous_in_every_patient(looked):
-    for name, (_, counts, _) in looked.items():
         shown = np.flatnonzero(counts)
         assert len(shown) == shown[-1] - shown[0] + 1, name
+    assert slices == {"CS": 165, "DU": 90, "EZ": 24, "FG": 100, "HT": 300}  # 679
+    assert lesions == {"CS": 53, "DU": 27, "EZ": 6, "FG": 35, "HT": 114}  # 235
 
 
-def test_sequences_replaced_by_flair_are_found(looked):
+def test_oddities_of_pixels_are_those_that_are_known(looked):
     assert said(looked, "sequence replaced by FLAIR") == {
         "DU_8165": "post-contrast",
         "FG_7634": "post-contrast",
         "FG_A60K": "pre-contrast and post-contrast",
         "HT_A616": "pre-contrast and post-contrast",
     }
-
-
-def test_constant_channels_are_found_in_ten_patients(looked):
     words = said(looked, "constant channel")
     assert words["DU_A5TW"] == "post-contrast in slices 1-9"
     assert words["CS_4943"] == "FLAIR in slices 20; post-contrast in slices 1"
     assert words["DU_A5TU"] == "FLAIR in slices 1, 23"
     assert len(words) == 10
-
-
-def test_lesions_in_a_last_slice_are_found_in_two_patients(looked):
     assert said(looked, "lesion in an end slice") == {
         "FG_7634": "slice 27: 1381 of 24777 lesion voxels",
         "HT_7692": "slice 20: 240 of 3115 lesion voxels",
     }
-    severe = [
-        finding.check.name for _, _, findings in looked.values() for finding in findings if finding.severity != "note"
-    ]
-    assert severe == ["lesion in an end slice"] * 2
-
-
-def test_no_patient_is_without_lesion_and_none_is_cut_by_the_frame_or_dark(looked):
+    severe = Counter(f.check.name for _, _, findings in looked.values() for f in findings if f.severity != "note")
+    assert severe == {"lesion in an end slice": 2}
     for check in ("no lesion", "lesion touches the frame", "dark lesion"):
         assert said(looked, check) == {}
 

@@ -57,6 +57,10 @@ def test_a_busy_server_is_asked_again(site, tmp_path, status):
     assert len(site.asked) == 3
 
 
+def leading_to(address):
+    return Page(b"", status=[302], headers={"Location": address})
+
+
 # what the page does; what is known of the size; what is said; how often it is asked
 REFUSED = {
     "always-breaks": (Page(BODY, breaks=[9, 9, 9, 9]), None, "broken off: .*; the same command begins anew", 4),
@@ -77,12 +81,7 @@ REFUSED = {
     "forbidden": (Page(BODY, status=[403]), None, "answers 403 Forbidden; the site may want a login", 1),
     "gone": (Page(BODY, status=[410]), None, "answers 410 Gone; another address may be given by --url", 1),
     "part-unasked": (Page(BODY, status=[206]), None, "answers 206 Partial Content", 1),
-    "leads-to-local-file": (
-        Page(b"", status=[302], headers={"Location": "file:///etc/hostname"}),
-        None,
-        "cannot be fetched: No connection adapters",
-        1,
-    ),
+    "leads-to-local-file": (leading_to("file:///etc/hostname"), None, "cannot be fetched: No connection adapters", 1),
 }
 
 
@@ -98,7 +97,7 @@ def test_what_is_not_the_wanted_file_is_refused_by_name(site, tmp_path, name):
 
 def test_an_address_that_leads_elsewhere_is_followed(site, tmp_path):
     site.pages["/b.zip"] = Page(BODY)
-    assert fetch(site, tmp_path, Page(b"", status=[302], headers={"Location": "/b.zip"}))[0] == BODY
+    assert fetch(site, tmp_path, leading_to("/b.zip"))[0] == BODY
 
 
 def test_a_safe_address_that_leads_to_an_unsafe_one_is_refused(tmp_path):

@@ -75,7 +75,7 @@ def unpacked(tmp_path):
     return of
 
 
-SOUND, ZEROS = packed(FILES), bytes(unpacking.SMALL_BYTES)
+SOUND, ZEROS, NOISE = packed(FILES), bytes(unpacking.SMALL_BYTES), np.random.default_rng(1).bytes(1_000_000)
 # how the archive is made, and what is said; of those in LATE only while members are written
 ATTACKS = {
     "parent": (named("../outside.png"), r"'\.\./outside\.png' is named with a path with \.\."),
@@ -111,20 +111,14 @@ ATTACKS = {
     "folder-then-file": (twins("a/b.png", "a"), "is named as another one"),
     "folder-then-file-by-case": (twins("a/b/c.png", "A/B"), "is named as another one"),
     "bomb": (lambda: packed({"a.png": bytes(50_000_000)}), r"unpacks from \d+ to 50000000 bytes; a zip bomb\?"),
-    "bomb-in-large": (
-        lambda: packed({"1.png": np.random.default_rng(1).bytes(1_000_000), "a.png": bytes(20_000_000)}),
-        r"member 'a\.png' is unpacked from \d+ to 20000000 bytes, a zip bomb\?",
-    ),
+    "bomb-in-large": (lambda: packed({"1.png": NOISE, "a.png": bytes(20_000_000)}), "to 20000000 bytes, a zip bomb"),
     "bomb-of-small": (lambda: packed({f"{n}.png": ZEROS for n in range(100)}), r"to 104857600 bytes; a zip bomb\?"),
     "too-many-members": (lambda: packed({f"{n}.png": b"" for n in range(1001)}), "too many members; .* to 1000"),
     "web-page": (lambda: b"<!DOCTYPE html><title>Log in</title>", "cannot be unpacked: File is not a zip file"),
     "nothing": (lambda: b"", "cannot be unpacked: File is not a zip file"),
     "half": (lambda: SOUND[: len(SOUND) // 2], "File is not a zip file; if it came in part, fetch it again"),
     "tells-too-few-bytes": (lambda: patched(SOUND, 22, 24, struct.pack("<I", 1)), "Bad CRC-32 for file 'a/1.png'"),
-    "tells-too-many-bytes": (
-        lambda: patched(SOUND, 22, 24, struct.pack("<I", 9)),
-        "1.png holds 3 bytes; its header says 9",
-    ),
+    "tells-too-many-bytes": (lambda: patched(SOUND, 22, 24, struct.pack("<I", 9)), "3 bytes; its header says 9"),
     "changed-byte": (lambda: packed(FILES, STORED).replace(b"two", b"tWo", 1), "cannot be unpacked: Bad CRC-32"),
 }
 LATE = {"tells-too-few-bytes", "tells-too-many-bytes", "changed-byte"}
@@ -160,10 +154,8 @@ def test_an_archive_is_unpacked_as_the_standard_library_does(tmp_path, unpacked)
 
 
 def test_folders_may_be_named_and_named_more_than_once(unpacked):
-    assert unpacked(packed({"./": b"", "a/": b"", "a/1.png": b"one", "./a/2.png": b"two"}))[0] == {
-        "a/1.png": b"one",
-        "a/2.png": b"two",
-    }
+    content = {"./": b"", "a/": b"", "a/1.png": b"one", "./a/2.png": b"two"}
+    assert unpacked(packed(content))[0] == {"a/1.png": b"one", "a/2.png": b"two"}
 
 
 def test_limits_are_kept_to_the_last_member_and_byte(unpacked):
@@ -180,17 +172,13 @@ def test_empty_masks_that_shrink_much_are_no_bomb(unpacked):
     assert unpacked(packed(masks | images))[1] == (12, 10 * 65_536 + 2 * 196_608)
 
 
-def test_a_file_that_is_there_is_not_overwritten(tmp_path, unpacked):
-    (tmp_path / "raw" / "new").mkdir(parents=True)
+def test_a_file_that_is_there_is_not_overwritten_and_others_are_plain_whatever_the_archive_says(tmp_path, unpacked):
+    unpacked(of_kind(stat.S_IFREG | 0o7000))
+    assert (tmp_path / "raw" / "new" / "a.png").stat().st_mode & 0o7111 == 0
     (tmp_path / "raw" / "new" / "table.csv").write_bytes(b"mine")
     with pytest.raises(ValueError, match=r"cannot be unpacked: .*File exists"):
         unpacked(SOUND)
     assert (tmp_path / "raw" / "new" / "table.csv").read_bytes() == b"mine"
-
-
-def test_files_are_plain_whatever_the_archive_says(tmp_path, unpacked):
-    unpacked(of_kind(stat.S_IFREG | 0o7000))
-    assert (tmp_path / "raw" / "new" / "a.png").stat().st_mode & 0o7111 == 0
 
 
 def test_what_is_left_out_is_not_written_but_still_checked(unpacked):
@@ -203,16 +191,15 @@ def test_what_is_left_out_is_not_written_but_still_checked(unpacked):
 
 def test_known_zips_in_a_zip_are_unpacked_to_one_level_and_others_stay(unpacked):
     inner = packed({"SegmentationClass/1.png": b"mask", "labelmap.txt": b"Brain:1,0,0::", "deeper.zip": SOUND})
-    outer = {"Plane/1.png": b"one", "Plane/A-Segmentation.zip": inner, "Plane/A-COCO.zip": SOUND}
+    outer = {"1.png": b"one", "A-Segmentation.zip": inner, "A-COCO.zip": SOUND}
+    outer |= {
+        "B-Segmentation/1.png": b"one",
+        "B-Segmentation.zip": SOUND,
+    }  # beside a folder of its name it stays packed
     found, used = unpacked(packed(outer), nested=["*segmentation*.zip", "deeper.zip"])
-    assert sorted(found) == [
-        "Plane/1.png",
-        "Plane/A-COCO.zip",
-        "Plane/A-Segmentation/SegmentationClass/1.png",
-        "Plane/A-Segmentation/deeper.zip",
-        "Plane/A-Segmentation/labelmap.txt",
-    ]
-    assert used[0] == 6
+    inside = {f"A-Segmentation/{name}" for name in ("SegmentationClass/1.png", "deeper.zip", "labelmap.txt")}
+    assert set(found) == set(outer) - {"A-Segmentation.zip"} | inside
+    assert used[0] == 8
 
 
 @pytest.mark.parametrize(
@@ -227,8 +214,3 @@ def test_a_zip_in_a_zip_keeps_the_same_rules_and_counts_towards_the_limits(tmp_p
     with pytest.raises(ValueError, match=rf"a-Segmentation\.zip: {words}"):
         unpacked(packed({"Plane/a-Segmentation.zip": packed(inner)}), *limits, nested=["*segmentation*"])
     assert list(tmp_path.rglob("x.png")) == []
-
-
-def test_a_zip_beside_a_folder_of_its_name_stays_packed(unpacked):
-    outer = {"a-Segmentation/1.png": b"one", "a-Segmentation.zip": SOUND}
-    assert unpacked(packed(outer), nested=["*segmentation*"])[0] == outer
