@@ -237,18 +237,7 @@ def image_bench(
     )
     fold = [n // 2 % folds for n in range(len(names))]
     dealt = table[["case", "subject"]].assign(fold_group=names, fold=fold, validates=True)
-    arrays = Arrays(
-        names=names,
-        images=images,
-        masks=masks,
-        geometries=[geometry.fit((32, 32), (32, 32))] * len(names),
-        slices=np.zeros(len(names), np.int64),
-        points=None,
-        sigmas=None,
-        fingerprint="built",
-        preparation=of_images(32, 32),
-    )
-    table = hashed(table)
+    arrays, table = arrays_of(names, images, masks, "built"), hashed(table)
     dataset = replace(datasets.DATASETS["hc18"], read_mask=lambda paths: image_files.read_pixels(*paths))
     return EvaluationSet(table, dealt, arrays, dataset, folder / "05_evaluation")
 
@@ -280,17 +269,22 @@ def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
         row, col = draw.uniform(size * 0.35, size * 0.65, 2)
         masks[place] = (rows - row) ** 2 + (cols - col) ** 2 <= (size * draw.uniform(0.15, 0.3)) ** 2
         images[place, 0] = draw.integers(0, 80, (size, size)) + 150 * masks[place]
-    same = geometry.fit((size, size), (size, size))
+    return arrays_of([f"disc{n}" for n in range(count)], images, masks, f"discs-{count}-{size}-{seed}")
+
+
+def arrays_of(names: list[str], images: np.ndarray, masks: np.ndarray, fingerprint: str) -> Arrays:
+    """Images (N, C, H, W) that were preprocessed at their own size."""
+    size = masks.shape[1:]
     return Arrays(
-        names=[f"disc{n}" for n in range(count)],
+        names=names,
         images=images,
         masks=masks,
-        geometries=[same] * count,
-        slices=np.zeros(count, np.int64),
+        geometries=[geometry.fit(size, size)] * len(names),
+        slices=np.zeros(len(names), np.int64),
         points=None,
         sigmas=None,
-        fingerprint=f"discs-{count}-{size}-{seed}",
-        preparation=of_images(size, size),
+        fingerprint=fingerprint,
+        preparation=of_images(*size),
     )
 
 
@@ -366,29 +360,11 @@ def step_params(step: str, **changes: object) -> params.SharedParams:
 
 
 # Augmentations: none at all, all of them, and flips with moves.
-STILL = {
-    "horizontal_flip": 0.0,
-    "vertical_flip": 0.0,
-    "affine_probability": 0.0,
-    "intensity_probability": 0.0,
-    "clahe_probability": 0.0,
-}
-LIVELY = {
-    "horizontal_flip": 0.5,
-    "vertical_flip": 0.5,
-    "affine_probability": 0.7,
-    "intensity_probability": 0.5,
-    "brightness_contrast": 0.3,
-    "clahe_probability": 0.5,
-}
-MOVING = STILL | {
-    "horizontal_flip": 0.5,
-    "vertical_flip": 0.5,
-    "affine_probability": 1.0,
-    "shift_fraction": 0.1,
-    "scale_fraction": 0.1,
-    "rotation_deg": 30.0,
-}
+PROBABILITIES = ("horizontal_flip", "vertical_flip", "affine_probability", "intensity_probability", "clahe_probability")
+STILL = dict.fromkeys(PROBABILITIES, 0.0)
+LIVELY = dict.fromkeys(PROBABILITIES, 0.5) | {"affine_probability": 0.7, "brightness_contrast": 0.3}
+MOVING = STILL | {"horizontal_flip": 0.5, "vertical_flip": 0.5, "affine_probability": 1.0}
+MOVING |= {"shift_fraction": 0.1, "scale_fraction": 0.1, "rotation_deg": 30.0}
 
 
 def training_params(**changes: object) -> params.TrainingParams:

@@ -1,6 +1,5 @@
 """Whether preprocessed arrays are as they were made: what lies under data/processed/, against its dataset.json."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from lib.study import files
 
 FILES = ("images.npy", "masks.npy", "geometry.csv")  # and points.npy where landmarks are learnt
-COMPARED = ".compared.json"  # size and time of files whose bytes were as expected; may be deleted
+COMPARED = ".compared.json"  # size, time and hash of files as they were read last; may be deleted
 
 
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
@@ -21,32 +20,39 @@ def describe(folder: Path) -> dict[str, dict[str, Any]]:
 def fault(name: str) -> str | None:
     """What is wrong with the arrays of a fingerprint, in words, or None.
 
-    Bytes are compared only where a file's size or time has changed since they were compared last.
+    Bytes are read only where a file's size or time has changed since they were read last.
     """
-    return _fault(files.processed_folder(name), _had_bytes)
+    folder = files.processed_folder(name)
+    return _fault(folder, files.known_hashes(folder, folder / COMPARED))
 
 
 def byte_fault(name: str) -> str | None:
-    """As `fault`, but every byte is compared, once in a process, whatever the times of the files."""
+    """As `fault`, but every byte is read, once in a process, whatever the times of the files."""
     folder = files.processed_folder(name)
-    wrong = _fault(folder, _has_bytes)
+    status = {path: path.stat() for path in folder.glob("[!.]*") if path.is_file()}
+    wrong = _fault(folder, {p.name: _hash_once(p, s.st_size, s.st_mtime_ns) for p, s in status.items()})
     if wrong is not None:
         with suppress(OSError):  # so that `fault` sees it too, where size and time were kept
             (folder / COMPARED).unlink(missing_ok=True)
     return wrong
 
 
-def _fault(folder: Path, is_same: Callable[[Path, str], bool]) -> str | None:
+@cache
+def _hash_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (they tell a file from its successor)
+    return files.sha256(path)
+
+
+def _fault(folder: Path, hashes: dict[str, str]) -> str | None:
     described = _described(folder)
     if isinstance(described, str):
         return described
     for name, expected in described.items():
-        path = folder / name
-        if not path.is_file():
+        if name not in hashes:
             return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes; expected {expected['bytes']}"
-        if not is_same(path, expected["sha256"]):
+        size = (folder / name).stat().st_size
+        if size != expected["bytes"]:
+            return f"{name} has {size} bytes; expected {expected['bytes']}"
+        if hashes[name] != expected["sha256"]:
             return f"{name} has other bytes than when it was made"
     return None
 
@@ -69,30 +75,3 @@ def _described(folder: Path) -> dict[str, dict[str, Any]] | str:
     if not all(isinstance(each, dict) and each.keys() >= {"bytes", "sha256"} for each in described.values()):
         return "dataset.json does not say size and SHA-256 of each file"
     return described
-
-
-def _has_bytes(path: Path, expected: str) -> bool:
-    status = path.stat()
-    return _hash_once(path, status.st_size, status.st_mtime_ns) == expected
-
-
-@cache
-def _hash_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (they tell a file from its successor)
-    return files.sha256(path)
-
-
-def _had_bytes(path: Path, expected: str) -> bool:
-    """As `_has_bytes`, without reading a file whose size and time are those of when its bytes were last as expected."""
-    status, place = path.stat(), path.with_name(COMPARED)
-    compared: Any = {}
-    with suppress(OSError, ValueError):  # none yet, or spoilt: all is compared again
-        compared = files.read_json(place)
-    compared = compared if isinstance(compared, dict) else {}
-    entry = [status.st_size, status.st_mtime_ns, expected]
-    if compared.get(path.name) == entry:
-        return True
-    if not _has_bytes(path, expected):
-        return False
-    with suppress(OSError):  # a folder that cannot be written costs time only
-        files.write_json(place, compared | {path.name: entry})
-    return True

@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +146,11 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
             lines = list(csv.reader(file, strict=True))
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as a table: {error}") from error
-    header, rows = lines[0] if lines else [], lines[1:]
-    wrong = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)
-    if wrong or not header or len(set(header)) < len(header):
-        cells = (
-            f"row {wrong} has {len(lines[wrong - 1])} cells, the header {len(header)}" if wrong else f"header {header}"
-        )
+    header, *rows = lines or [[]]
+    uneven = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)
+    if uneven or not header or len(set(header)) < len(header):
+        row = f"row {uneven} has {len(lines[uneven - 1])} cells, the header {len(header)}" if uneven else ""
+        cells = row or f"header {header}"
         raise ValueError(f"{path}: cannot be read as a table: {cells}; expected columns once each, and as many cells")
     absent = [name for name in columns if name not in header]
     if absent:
@@ -187,16 +186,17 @@ def known_hashes(folder: Path, kept: Path) -> dict[str, str]:
 
     `kept` is a file that remembers hashes: a file is read again only where its size or time has changed.
     """
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    shown = {name: path.stat() for name, path in paths.items() if "/." not in f"/{name}"}
-    states = {name: [status.st_size, status.st_mtime_ns] for name, status in shown.items()}
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    status = {name: (folder / name).stat() for name in names if "/." not in f"/{name}"}
+    states = {name: [each.st_size, each.st_mtime_ns] for name, each in status.items()}
     before = _read_kept(kept)
     with ThreadPoolExecutor(READERS) as pool:
         changed = [name for name, state in states.items() if before.get(name, [])[:2] != state]
-        fresh = dict(zip(changed, pool.map(lambda name: sha256(paths[name]), changed)))
+        fresh = dict(zip(changed, pool.map(lambda name: sha256(folder / name), changed)))
     known = {name: [*state, fresh.get(name) or before[name][2]] for name, state in states.items()}
-    if known != before and folder.is_dir() and os.access(kept.parent, os.W_OK):
-        write_json(kept, known)  # only a memory: where it cannot be kept, files are read again
+    if known != before and folder.is_dir():
+        with suppress(OSError):  # only a memory: where it cannot be kept, files are read again
+            write_json(kept, known)
     return {name: entry[2] for name, entry in known.items()}
 
 

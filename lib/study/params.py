@@ -413,7 +413,7 @@ def _describe_fault(name: str, fault: dict[str, Any], values: dict[str, Any], mo
     value = values[name]
     for place in fault["loc"][1:]:  # the entry of a list that is at fault
         value = value[place]
-    hint = _nearest_value(value, _innermost(field.annotation)) if isinstance(value, str) else ""
+    hint = _nearest_value(value, innermost(field.annotation)) if isinstance(value, str) else ""
     return f"{name} = {values[name]!r}   not allowed; {field.description}{hint}"
 
 
@@ -436,10 +436,10 @@ def _nearest_value(text: str, allowed: set[Any]) -> str:
     return ""
 
 
-def _innermost(annotation: Any) -> set[Any]:
+def innermost(annotation: Any) -> set[Any]:
     """Plain types and allowed words inside an annotation: list[Annotated[float, ...]] -> {float, ...}."""
     inner = get_args(annotation)
-    return set().union(*(_innermost(each) for each in inner)) if inner else {annotation}
+    return set().union(*(innermost(each) for each in inner)) if inner else {annotation}
 
 
 def format_faults(where: str, faults: list[str]) -> str:
