@@ -27,6 +27,7 @@ from lib.study import environment, files, locks, params, provenance, staleness, 
 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of runs by hand, and of those with the study file's values
 SHOWN_WIDTH = 800  # pixels on the screen; the file has more
+RUN = ("fold", "seed")  # in no study file: the graph gives them, else they are the study's first
 PLAIN = (str, int, float, bool, list, dict, type(None))
 COMMAND_LINE_WORDS = {"true": True, "false": False, "null": None}  # YAML's, which papermill -p leaves as text
 
@@ -158,19 +159,21 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     given, where = given_values(namespace), f"parameters of {name}"
     if not isinstance(given.get("study"), str):
         raise ValueError(f"{where}: study = {given.get('study')!r}   expected the name of a file in params/")
+    study = params.read_study(files.study_file(given["study"]))
+    given = without_own(given, study, own_cell(name))
     faults = params.find_faults(given, params.AnyKey, partial=True)
     if faults:
         raise ValueError(params.format_faults(where, faults))
-    study = params.read_study(files.study_file(given["study"]))
     expected = steps.notebook_file(step_name, study).stem
     if name != expected:
         raise ValueError(
             f"{name} cannot evaluate study {study.study}, whose landmarks = {study.landmarks!r}; run {expected}"
         )
-    run = {key: given.get(key, first) for key, first in _first_run(study).items() if key in model.model_fields}
+    first = dict(zip(RUN, (study.folds[0], study.seeds[0])))
+    run = {key: given.get(key, first[key]) for key in RUN if key in model.model_fields}
     mine = {key: value for key, value in given.items() if key in model.model_fields and key not in run}
     # Checked together with the keys of all other notebooks: a size must fit the depth that 03 will use.
-    whole, useless = merge(mine, study, own_cell(name))
+    whole, useless = merge(mine, study)
     faults = params.find_faults(whole, params.Study) + shared_faults(whole, study)
     if faults:
         raise ValueError(params.format_faults(where, faults))
@@ -192,11 +195,6 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     return Page(typed, study, step, folder, before, time.time(), lock)
 
 
-def _first_run(study: params.Study) -> dict[str, int]:
-    """Fold and seed of a study's first training, for a notebook that is given none."""
-    return {"fold": study.folds[0], "seed": study.seeds[0]}
-
-
 def own_cell(name: str) -> dict[str, Any]:
     """What the parameters cell of a notebook says in its file: the values of a phantom's study, not a person's."""
     cells = files.read_json(files.ROOT / "notebooks" / f"{name}.ipynb")["cells"]
@@ -204,16 +202,25 @@ def own_cell(name: str) -> dict[str, Any]:
     return provenance.assigned_values("".join(cell["source"]))
 
 
-def merge(mine: dict[str, Any], study: params.Study, cell: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def without_own(given: dict[str, Any], study: params.Study, cell: dict[str, Any]) -> dict[str, Any]:
+    """Keys that are the study's, or were given on purpose: not what the notebook's cell says in its file, nor None."""
+    of_study = params.values_of(study)
+    return {
+        key: value
+        for key, value in given.items()
+        if key in of_study or (value is not None and (key in RUN or cell.get(key) != value))
+    }
+
+
+def merge(mine: dict[str, Any], study: params.Study) -> tuple[dict[str, Any], list[str]]:
     """A study's values with a notebook's own in their place, and the study's keys that these make useless, left out.
 
-    Where the study has no such key, what the notebook's cell says in its file, or None, is left out too; another value
-    was given on purpose, and stays to be found as a fault if nothing uses it.
+    A key that nothing uses and that was given another value stays, to be found as a fault.
     """
-    in_file = params.values_of(study)
-    whole = in_file | {k: v for k, v in mine.items() if k in in_file or (v is not None and cell.get(k) != v)}
+    of_study = params.values_of(study)
+    whole = of_study | mine
     used = params.uses(whole, params.Study)
-    useless = [key for key, value in in_file.items() if used.get(key) is False and whole[key] == value]
+    useless = [key for key, value in of_study.items() if used.get(key) is False and whole[key] == value]
     return {key: value for key, value in whole.items() if key not in useless}, useless
 
 

@@ -2,13 +2,12 @@
 
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
-from papermill import parameterize
+from papermill import iorw, parameterize
 from traitlets.config import Config
 
 from lib import datasets, notebook
@@ -184,12 +183,8 @@ def test_every_study_runs_on_the_cell_of_each_notebook_as_papermill_injects_it_a
         if step.name == "report":
             continue
         file = steps.notebook_file(step.name, study)
-        book = parameterize.parameterize_notebook(nbformat.read(file, as_version=4), params.read_yaml(path))
-        cells = [
-            cell.source
-            for cell in book.cells
-            if set(cell.metadata.get("tags", [])) & {"parameters", "injected-parameters"}
-        ]
+        book = parameterize.parameterize_notebook(iorw.load_notebook_node(str(file)), params.read_yaml(path))
+        cells = [cell.source for cell in book.cells if set(cell.metadata.tags) & {"parameters", "injected-parameters"}]
         expected = steps.own_values(steps.training_steps(study)[0] if step.run else step, study)
         for given in (cells, [f"study = {study.study!r}"]):
             shell.reset()

@@ -49,9 +49,9 @@ def test_the_parameters_are_a_phantom_study_s_values_of_exactly_this_steps_keys(
     given = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
     name = "phantom_hc18_landmarks" if path == OF_LANDMARKS else "demo"  # the demo learns regions
     step = path.stem.removesuffix(steps.OF_LANDMARKS)
-    run = {"fold": 0, "seed": 0} if step == "04_training" else {}
-    used = params.step_params(params.read_study(files.study_file(name)), step, **run).model_dump(exclude_unset=True)
-    assert list(given.items()) == [(key, used[key]) for key in params.STEPS[step].model_fields if key in used]
+    run = {"fold": None, "seed": None} if step == "04_training" else {}
+    used = run | params.values_of(params.read_study(files.study_file(name)))
+    assert given == {key: value for key, value in used.items() if key in params.STEPS[step].model_fields}
 
 
 # --- the demo study

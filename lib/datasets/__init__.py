@@ -118,7 +118,11 @@ def of(study: params.Study) -> Dataset:
         f"{key} = {getattr(study, key)}   not those of {study.dataset}; allowed: {allowed}"
         for key, sound, allowed in (
             ("classes", tuple(study.classes) == dataset.classes, list(dataset.classes)),
-            ("groups", set(study.groups or []) <= set(dataset.groups), f"some of {list(dataset.groups)}"),
+            (
+                "groups",
+                not dataset.groups or set(study.groups or []) <= set(dataset.groups),
+                f"some of {list(dataset.groups)}",
+            ),
             ("landmarks", has_heads, "none: it shows no heads"),
             ("postprocessing", steps_fit, "largest_component or [] for volumes"),
         )
@@ -143,7 +147,7 @@ def _key_faults(study: params.Study, dataset: Dataset) -> list[str]:
         option, value = params.option_of(params.Study, name), getattr(study, name)
         if is_kind.get(option) is False and name in study.model_fields_set:
             faults.append(f"{name} = {value!r}   not used with {study.dataset}; only with {option}")
-        elif is_kind.get(option) and (name not in study.model_fields_set or value == []):
+        elif is_kind.get(option) and name not in study.model_fields_set:
             faults.append(f"{name}   missing; {study.dataset} needs it, as {option} do: {field.description}")
     return faults
 

@@ -75,7 +75,7 @@ class VerificationParams(SharedParams):
     """Keys of 01_data_verification."""
 
     groups: list[str] | None = only_with(
-        "data sets of several groups", "which groups (planes, kinds of lesion) of the data set are used"
+        "data sets of several groups", "which groups (planes, kinds of lesion) of the data set are used", min_length=1
     )
     fold_count: int = key("a whole number from 3 to 50: train, validation, test", ge=3, le=50)
     split_seed: Seed

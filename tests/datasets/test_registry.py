@@ -62,8 +62,8 @@ def phantoms(tmp_path_factory):
 def fitting(name, **changes):
     """A study's keys as a data set has them, but for some."""
     dataset = datasets.DATASETS[name]
-    own = {"classes": list(dataset.classes), "groups": list(dataset.groups), "palette": [], "postprocessing": []}
-    return {"dataset": name} | own | changes
+    own = {"dataset": name, "classes": list(dataset.classes), "postprocessing": []}
+    return own | ({"groups": list(dataset.groups)} if dataset.groups else {}) | changes
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,7 @@ def test_every_data_set_is_given_for_what_fits_it(name, changes):
             {"classes": ["background", "csp", "parenchyma", "lv"]},  # another order
             "['background', 'parenchyma', 'csp', 'lv']",
         ),
-        *(
-            ("busi", {"groups": groups}, "some of ['benign', 'malignant', 'normal']")
-            for groups in ([], ["benign", "x"])
-        ),
-        ("hc18", {"groups": ["benign"]}, "some of []"),
-        ("phantom_tumour", {"groups": []}, "some of ['benign', 'malignant', 'normal']"),
-        ("hc18", {"palette": [[0, 0, 0], [255, 0, 0]]}, "[], because a published data set knows its colours"),
+        ("busi", {"groups": ["benign", "x"]}, "some of ['benign', 'malignant', 'normal']"),
         *((n, {"landmarks": "multicentre"}, "none: it shows no heads") for n in ("busi", "lgg", "phantom_tumour")),
         ("lgg", {"postprocessing": ["fill_holes"]}, "largest_component or [] for volumes"),
         ("phantom_lgg", {"postprocessing": ["largest_component", "x"]}, "largest_component or [] for volumes"),
@@ -106,10 +100,39 @@ def test_what_does_not_fit_a_data_set_is_refused_with_what_does(name, changes, a
     assert fault_of(**fitting(name, **changes)) == f"{key} = {value}   not those of {name}; allowed: {allowed}"
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "option"),
+    [
+        ("hc18", {"groups": ["benign"]}, "data sets of several groups"),
+        ("own_cells", {"groups": ["benign"]}, "data sets of several groups"),
+        ("hc18", {"palette": [[0, 0, 0], [255, 0, 0]]}, "one's own data"),
+        ("hc18", {"crop_level": 0.1}, "volumes"),
+        ("lgg", {"clahe_probability": 0.2}, "images"),
+    ],
+)
+def test_a_key_that_a_data_set_does_not_use_is_refused_with_those_that_do(name, changes, option):
+    known = fitting(name) if name in datasets.DATASETS else {"dataset": name, "palette": []}
+    ((key, value),) = changes.items()
+    expected = f"{key} = {value!r}   not used with {name}; only with {option}"
+    assert expected in fault_of(**(known | changes)).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("own_cells", "palette"), ("busi", "groups"), ("hc18", "clahe_probability")]
+    + [("phantom_lgg", key) for key in builders.OF_VOLUMES],
+)
+def test_a_key_that_a_data_set_needs_is_asked_for(name, key):
+    known = fitting(name) if name in datasets.DATASETS else {"dataset": name, "palette": []}
+    given = {k: v for k, v in builders.values(**known).items() if k != key}
+    with pytest.raises(ValueError, match=f"^{key}   missing; {name} needs it, as "):
+        datasets.of(params.Study.model_construct(**given))
+
+
 def test_all_faults_of_a_data_set_are_said_at_once_and_an_unknown_one_with_those_there_are():
     wrong = {"classes": ["background"], "groups": ["cyst"], "palette": [[0, 0, 0]], "landmarks": "multicentre"}
     said = fault_of(dataset="busi", **wrong)
-    assert [line.partition(" = ")[0] for line in said.splitlines()] == list(wrong)
+    assert sorted(line.partition(" = ")[0] for line in said.splitlines()) == sorted(wrong)
     said = fault_of(dataset="hc19")
     assert said == f"dataset = 'hc19'   not known; allowed: {', '.join(datasets.DATASETS)}, or own_<name> for one's own"
 
@@ -123,7 +146,7 @@ def test_volumes_alone_have_three_channels_and_findings_that_need_pixels():
 
 
 def own(**changes):
-    given = {"dataset": "own_cells", "classes": ["background", "cell", "core"], "groups": [], "palette": []}
+    given = {"dataset": "own_cells", "classes": ["background", "cell", "core"], "palette": []}
     return study(**(given | changes))
 
 
@@ -131,8 +154,6 @@ def test_one_s_own_data_has_the_study_s_classes_and_colours_and_no_groups(tmp_pa
     dataset = datasets.of(own())
     assert (dataset.classes, dataset.groups, dataset.made) == (("background", "cell", "core"), (), None)
     assert (dataset.title, dataset.licence) == ("Own data (cells)", "not published")
-    with pytest.raises(ValueError, match=r"groups = \['a'\]   one's own data has no groups; allowed: \[\]"):
-        datasets.of(own(groups=["a"]))
     colours = np.array([[0, 0, 0], [10, 20, 30], [200, 100, 50]], np.uint8)
     mask = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
     coloured, grey = save_png(tmp_path / "colours.png", colours[mask]), save_png(tmp_path / "grey.png", mask)
