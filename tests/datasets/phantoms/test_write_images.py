@@ -122,7 +122,7 @@ def test_the_demo_has_one_group_of_the_published_layout(written):
 
 def test_the_demo_s_frames_lie_in_its_files(written):
     folder = written / "brain/Trans-thalamic"
-    frame = heads.draw_frame(SEED, 1, 2, heads.Plane(csp=0.75, lv=0.65))
+    frame = heads.draw_frame(SEED, 1, 2, (0.75, 0.65))
     name = "Patient00001_Plane3_2_of_3.png"
     assert np.array_equal(np.asarray(Image.open(folder / "Trans-thalamic" / name)), frame.image)
     mask = classes_of(folder / "Trans-thalamic-Segmentation/SegmentationClass" / name, (0, 255, 0))
@@ -131,7 +131,7 @@ def test_the_demo_s_frames_lie_in_its_files(written):
 
 def test_the_demo_s_truth_is_that_of_its_frames_with_size_and_structures_as_stratum(written):
     truth = read_truth(written / "brain")
-    frame = heads.draw_frame(SEED, 1, 3, heads.Plane(csp=0.75, lv=0.65))
+    frame = heads.draw_frame(SEED, 1, 3, (0.75, 0.65))
     row = truth.loc["Patient00001_Plane3_3_of_3"]
     assert {name: row[name] for name in frame.truth} == frame.truth
     assert (row["subject"], row["stratum"]) == ("00001", "hc2 csp lv")  # HC 265 mm
@@ -141,7 +141,7 @@ def test_the_demo_s_truth_is_that_of_its_frames_with_size_and_structures_as_stra
 
 
 def test_the_demo_s_size_is_about_250_images():
-    assert len(write_images._frames(write_images.SEED, 0, write_images.BRAIN_SUBJECTS)) == 254
+    assert len(write_images._frames(write_images.SEED, 0, write_images.BRAIN_SUBJECTS, 99999)) == 254
     assert 150 * np.array(write_images.FRAME_SHARES) @ [1, 2, 3] == pytest.approx(240)
 
 

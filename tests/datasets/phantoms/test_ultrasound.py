@@ -52,7 +52,7 @@ def test_twenty_decibels_are_a_factor_of_ten_in_amplitude():
     [(1.0, 1.0), (10**-1.5, 0.5), (10**-0.75, 0.75), (1e-3, 0.0), (0.0, 0.0), (5.0, 1.0)],
 )
 def test_log_compression_of_60_db_at_known_levels(level, grey):
-    assert ultrasound.compress(np.array([level], np.float32), 60.0) == pytest.approx([grey], abs=1e-6)
+    assert ultrasound.compress(np.array([level], np.float32), 60.0, 1.0) == pytest.approx([grey], abs=1e-6)
 
 
 def test_the_grey_map_s_exponent_darkens_the_middle_and_keeps_the_ends():
@@ -155,7 +155,7 @@ def test_tilt_turns_a_chamber_from_u_towards_v():
 
 
 def test_the_reference_mask_has_the_classes_where_the_head_has_its_structures():
-    mask = ultrasound.reference_mask(HEAD, (270, 400), 0.25)
+    mask = ultrasound.reference_mask(HEAD, (270, 400), (0.25, 0.25))
     at = {"csp": (33, 50 + 12), "ventricle": (33 + 13, 50 - 10), "brain": (33 - 15, 50), "outside": (33, 50 + 36)}
     found = {name: mask[round(row / 0.25), round(col / 0.25)] for name, (row, col) in at.items()}
     assert found == {"csp": 2, "ventricle": 3, "brain": 1, "outside": 0}
@@ -164,10 +164,10 @@ def test_the_reference_mask_has_the_classes_where_the_head_has_its_structures():
 
 def test_a_forehead_to_the_left_mirrors_the_mask_and_an_absent_cavum_is_parenchyma():
     centred = replace(HEAD, centre_mm=(33.0, 49.875))  # the middle of 400 columns of 0.25 mm
-    mask = ultrasound.reference_mask(centred, (270, 400), 0.25)
-    mirrored = ultrasound.reference_mask(replace(centred, forehead_left=True), (270, 400), 0.25)
+    mask = ultrasound.reference_mask(centred, (270, 400), (0.25, 0.25))
+    mirrored = ultrasound.reference_mask(replace(centred, forehead_left=True), (270, 400), (0.25, 0.25))
     assert np.array_equal(mirrored, mask[:, ::-1])
-    without = ultrasound.reference_mask(replace(centred, csp=None), (270, 400), 0.25)
+    without = ultrasound.reference_mask(replace(centred, csp=None), (270, 400), (0.25, 0.25))
     assert np.array_equal(without, np.where(mask == 2, 1, mask))
 
 
