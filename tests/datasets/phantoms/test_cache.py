@@ -1,17 +1,12 @@
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 
 import pytest
 
 from lib.datasets.phantoms import cache
-from lib.study import files
 
 RECORD = {"subjects": 3, "seed": 1, "code": {"lib.x": "0a"}}
+STALE = RECORD | {"seed": 2}
 
 
 def contents(folder):
@@ -34,28 +29,15 @@ def folder(tmp_path):
     return tmp_path / "raw" / "phantom"
 
 
-def test_a_folder_holds_what_was_written_and_the_record(folder):
-    assert (folder / "data.txt").read_text() == "old"
-    assert json.loads((folder / "phantom.json").read_text()) == RECORD
+def test_a_folder_holds_what_was_written_and_the_record_which_comes_last(folder):
     assert sorted(contents(folder)) == ["data.txt", "phantom.json"]
-    assert beside(folder) == []
-
-
-def test_the_writer_gets_an_empty_folder_and_the_record_comes_last(tmp_path):
-    seen = []
-    cache.write_whole(tmp_path / "phantom", RECORD, lambda new: seen.append((new.is_dir(), list(new.iterdir()))))
-    assert seen == [(True, [])]
-
-
-def test_a_folder_is_current_only_for_its_own_record(folder):
-    assert cache.read_record(folder) == RECORD
-    assert not (cache.read_record(folder) == RECORD | {"seed": 2})
-    assert not cache.read_record(folder.parent)
-
-
-def test_a_record_is_read_as_written_and_empty_where_there_is_none(folder):
-    assert cache.read_record(folder) == RECORD
+    assert (folder / "data.txt").read_text() == "old"
+    assert json.loads((folder / "phantom.json").read_text()) == RECORD == cache.read_record(folder)
     assert cache.read_record(folder / "absent") == {}
+    assert beside(folder) == []
+    seen = []
+    cache.write_whole(folder, STALE, lambda new: seen.append((new.is_dir(), list(new.iterdir()))))
+    assert seen == [(True, [])]
 
 
 def test_a_record_that_is_no_json_is_named(folder):
@@ -64,13 +46,13 @@ def test_a_record_that_is_no_json_is_named(folder):
         cache.read_record(folder)
 
 
-def test_a_current_folder_is_left_alone(folder):
+def test_a_current_folder_is_left_alone_and_a_stale_one_is_replaced_whole(folder):
     cache.write_whole(folder, RECORD, lambda _: pytest.fail("written again"))
-
-
-def test_a_folder_of_another_record_is_replaced_whole(folder):
     (folder / "stray.txt").write_text("of the old one")
-    cache.write_whole(folder, RECORD | {"seed": 2}, text("new"))
+    left = folder.with_name(".replaced-phantom")
+    left.mkdir()
+    (left / "data.txt").write_text("older")  # a write was killed after the new folder took its place
+    cache.write_whole(folder, STALE, text("new"))
     assert contents(folder)["data.txt"] == b"new"
     assert sorted(contents(folder)) == ["data.txt", "phantom.json"]
     assert beside(folder) == []
@@ -92,87 +74,32 @@ def test_of_two_that_want_one_folder_the_second_waits_and_leaves_it_alone(tmp_pa
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
-def test_an_interrupted_write_leaves_no_folder_and_nothing_beside_it(tmp_path, error):
+def test_an_interrupted_write_leaves_no_folder_or_the_old_one_and_nothing_beside_it(folder, error):
     def interrupted(new):
         (new / "half.txt").write_text("half")
         raise error
 
-    with pytest.raises(type(error)):
-        cache.write_whole(tmp_path / "phantom", RECORD, interrupted)
-    assert not (tmp_path / "phantom").exists()
-    assert beside(tmp_path / "phantom") == []
-
-
-def test_an_interrupted_write_leaves_the_old_folder_as_it_was(folder):
     before = contents(folder)
-
-    def interrupted(new):
-        (new / "half.txt").write_text("half")
-        raise OSError("no space left")
-
-    with pytest.raises(OSError, match="no space left"):
-        cache.write_whole(folder, RECORD | {"seed": 2}, interrupted)
+    for target in (folder, folder.with_name("new") / "phantom"):
+        with pytest.raises(type(error)):
+            cache.write_whole(target, STALE, interrupted)
     assert contents(folder) == before
-    assert beside(folder) == []
-
-
-ENDLESS = """
-from itertools import count
-from pathlib import Path
-from lib.datasets.phantoms import cache
-def write(folder):
-    for number in count():
-        (folder / f"{number % 50}.txt").write_text("half")
-cache.write_whole(Path(FOLDER), {"seed": 2}, write)
-"""
-
-
-@pytest.mark.parametrize("before", [True, False])
-def test_after_a_kill_the_folder_is_as_before_and_the_next_write_is_whole(tmp_path, before):
-    target = tmp_path / "phantom"
-    if before:
-        cache.write_whole(target, RECORD, text("old"))
-    process = subprocess.Popen([sys.executable, "-c", ENDLESS.replace("FOLDER", repr(str(target)))], cwd=files.ROOT)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".writing-phantom/*.txt")) and time.monotonic() < deadline:
-        os.sched_yield()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list(tmp_path.glob(".writing-phantom/*.txt"))  # it was killed in the middle
-    assert target.exists() == before
-    assert not before or contents(target)["data.txt"] == b"old"
-    cache.write_whole(target, {"seed": 2}, text("new"))
-    assert sorted(contents(target)) == ["data.txt", "phantom.json"]
+    assert not target.exists()
     assert beside(target) == []
+    assert beside(folder) == ["new"]
 
 
-def test_what_a_kill_left_of_a_replaced_folder_does_not_stop_the_next_write(folder):
-    left = folder.with_name(".replaced-phantom")
-    left.mkdir()
-    (left / "data.txt").write_text("older")  # killed after the new folder took its place
-    cache.write_whole(folder, RECORD | {"seed": 2}, text("new"))
-    assert contents(folder)["data.txt"] == b"new"
-    assert beside(folder) == []
-
-
-def test_a_folder_that_was_not_made_here_is_never_touched(tmp_path):
-    (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(ValueError, match=r"found without phantom.json, so no phantom is replaced there; move it away"):
-        cache.write_whole(tmp_path, RECORD, text("new"))
-    assert contents(tmp_path) == {"thesis.txt": b"three years of work"}
-
-
-def test_a_file_of_the_folder_s_name_is_refused(tmp_path):
-    (tmp_path / "phantom").write_text("a note")
-    with pytest.raises(ValueError, match=r"found without phantom.json"):
-        cache.write_whole(tmp_path / "phantom", RECORD, text("new"))
-    assert (tmp_path / "phantom").read_text() == "a note"
-
-
-def test_a_link_is_not_replaced(folder, tmp_path):
-    link = tmp_path / "link"
-    link.symlink_to(folder)
-    with pytest.raises(ValueError, match="link: is a link; a phantom replaces only its own folders"):
-        cache.write_whole(link, RECORD | {"seed": 2}, text("new"))
-    assert contents(folder)["data.txt"] == b"old"
-    assert cache.read_record(link) == RECORD
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("thesis", "thesis: found without phantom.json"), ("note", "note: found without"), ("link", "link: is a link")],
+)
+def test_what_was_not_made_here_is_never_touched(folder, name, message):
+    (folder.with_name("thesis")).mkdir()
+    (folder.with_name("thesis") / "thesis.txt").write_text("three years of work")
+    folder.with_name("note").write_text("a note")
+    folder.with_name("link").symlink_to(folder)
+    before = contents(folder.parent)
+    with pytest.raises(ValueError, match=message):
+        cache.write_whole(folder.with_name(name), STALE, text("new"))
+    assert contents(folder.parent) == before
+    assert folder.with_name("link").is_symlink()

@@ -3,12 +3,12 @@ import pandas as pd
 import pytest
 
 from lib.datasets import hc18, landmark_tables
-from lib.datasets.phantoms import heads, write_images, write_landmarks
+from lib.datasets.phantoms import heads, write_images
 from lib.imaging import ellipse, head_points
 from lib.study import files
 from lib.verification import landmark_audit
+from tests.datasets.phantoms.builders import SEED, contents, read_truth
 
-SEED, SUBJECTS = 12, 8
 COLUMNS = (
     "image_name,scale,center_w,center_h,ofd_1_x,ofd_1_y,ofd_2_x,ofd_2_y,bpd_1_x,bpd_1_y,bpd_2_x,bpd_2_y,"
     "SubjectID,px_to_mm_rate,Algo,Split"
@@ -16,29 +16,15 @@ COLUMNS = (
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory):
-    """The phantom of HC18, without landmarks."""
-    folder = tmp_path_factory.mktemp("bare")
-    write_images.write_hc18(folder, SUBJECTS, SEED)
-    return folder
+def folder(written):
+    return written / "landmarks"
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("written")
-    write_landmarks.write_landmarks(folder, SUBJECTS, SEED)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def table(written):
-    table, findings = landmark_tables.read(written / "landmarks", "multicentre")
+def table(folder):
+    table, findings = landmark_tables.read(folder / "landmarks", "multicentre")
     assert findings == []
     return table
-
-
-def published(folder, name="Head.csv"):
-    return (folder / "landmarks" / "multicentre" / "HC18" / name).read_text(encoding="utf-8").splitlines()
 
 
 def exact_ends(name):
@@ -52,69 +38,49 @@ def exact_ends(name):
     return ends / frame.spacing_mm
 
 
-def test_the_tables_have_the_publisher_s_columns(written):
-    for name in ("Head.csv", "Head_Train.csv", "Head_Test.csv"):
-        assert published(written, name)[0] == COLUMNS
+def test_the_tables_have_the_publisher_s_columns_and_whole_examinations_in_training_or_test(folder, table):
+    names = ("Head", "Head_Train", "Head_Test")
+    published = [(folder / f"landmarks/multicentre/HC18/{name}.csv").read_text().splitlines() for name in names]
+    assert [lines[0] for lines in published] == [COLUMNS] * 3
+    whole, training, test = (lines[1:] for lines in published)
+    assert sorted(training + test) == sorted(whole)
+    assert {line[:3] for line in test} == {"003", "007"}
+    assert {line[:3] for line in training} == {f"{n:03d}" for n in range(8)} - {"003", "007"}
+    assert table.groupby(table["case"].str[:3])["published_split"].nunique().max() == 1
 
 
-def test_every_image_has_one_row(written, table):
-    images = {path.stem for path in (written / "training_set").glob("*HC.png")}
-    assert len(table) == len(images) > SUBJECTS
-    assert set(table["case"]) == images
+def test_every_image_has_its_row_with_the_pixel_size_of_hc18_s_table(folder, table):
+    sizes = files.read_csv(folder / "training_set_pixel_size_and_HC.csv", []).set_index("filename")["pixel size(mm)"]
+    assert {f"{name}.png" for name in table["case"]} == set(sizes.index)
+    assert table["px_to_mm"].tolist() == [sizes[f"{name}.png"] for name in table["case"]]
 
 
 def test_points_are_the_exact_ends_of_the_drawn_axes_rounded_to_whole_pixels(table):
     for name in table["case"]:
-        given = head_points.as_arrays(table, [name])[0]
-        assert np.array_equal(given, np.rint(given))
-        for ends, exact in zip(given.reshape(2, 2, 2), exact_ends(name).reshape(2, 2, 2)):
-            errors = [np.abs(ends - each).max() for each in (exact, exact[::-1])]
+        points = head_points.as_arrays(table, [name])[0]
+        assert np.array_equal(points, np.rint(points))
+        assert points[0, 0] <= points[1, 0]  # the upper end of OFD first
+        assert points[2, 1] >= points[3, 1]  # the right end of BPD first
+        for ends, exact in zip(points.reshape(2, 2, 2), exact_ends(name).reshape(2, 2, 2)):
+            errors = [np.abs(ends - order).max() for order in (exact, exact[::-1])]
             assert min(errors) < 0.6, name  # half a pixel of rounding, a tenth from fitting the drawn outline
 
 
-def test_lengths_are_the_truth_s_within_a_pixel(written, table):
-    truth = files.read_csv(written / "truth.csv", []).set_index("case")
-    for name in table["case"]:
-        spacing = truth.loc[name, ["spacing_row_mm", "spacing_col_mm"]].to_numpy(float)
-        found = head_points.line_lengths_mm(head_points.as_arrays(table, [name])[0], spacing)
-        expected = {line: truth.loc[name, f"{line}_mm"] for line in head_points.LINES}
-        assert found == pytest.approx(expected, abs=1.5 * spacing[0]), name  # both ends rounded in both directions
+def test_lengths_are_the_truth_s_within_a_pixel(folder, table):
+    for name, row in read_truth(folder).iterrows():
+        spacing = row[["spacing_row_mm", "spacing_col_mm"]].to_numpy(float)
+        lengths = head_points.line_lengths_mm(head_points.as_arrays(table, [name])[0], spacing)
+        expected = {line: row[f"{line}_mm"] for line in head_points.LINES}
+        assert lengths == pytest.approx(expected, abs=1.5 * spacing[0]), name  # both ends rounded in both directions
 
 
-def test_ends_stand_in_the_publisher_s_order(table):
-    heads_ = head_points.as_arrays(table, table["case"].tolist())
-    assert (heads_[:, 0, 0] <= heads_[:, 1, 0]).all()  # the upper end of OFD first
-    assert (heads_[:, 2, 1] >= heads_[:, 3, 1]).all()  # the right end of BPD first
-
-
-def test_pixel_sizes_are_those_of_hc18_s_table(written, table):
-    sizes = files.read_csv(written / "training_set_pixel_size_and_HC.csv", []).set_index("filename")["pixel size(mm)"]
-    assert table["px_to_mm"].tolist() == [sizes[f"{name}.png"] for name in table["case"]]
-
-
-def test_whole_examinations_are_dealt_to_training_and_test(written, table):
-    training, test = (published(written, f"Head_{split}.csv")[1:] for split in ("Train", "Test"))
-    assert sorted(training + test) == sorted(published(written)[1:])
-    assert {line[:3] for line in training} & {line[:3] for line in test} == set()
-    assert {line[:3] for line in test} == {"003", "007"}
-    assert table.groupby(table["case"].str[:3])["published_split"].nunique().max() == 1
-
-
-def test_the_audit_against_the_written_outlines_finds_nothing(written, table):
-    found, _ = hc18.find_cases(written, [])
-    masks = {case.name: hc18.read_mask(case.mask) for case in found}
-    ellipses = {case.name: ellipse.reference_ellipse(masks[case.name] > 0, case.spacing_mm) for case in found}
-    manifest = pd.DataFrame(
-        [
-            dict(
-                zip(
-                    ("case", "height", "width", "spacing_row_mm", "spacing_col_mm"),
-                    (case.name, *masks[case.name].shape, *case.spacing_mm),
-                )
-            )
-            for case in found
-        ]
-    )
+def test_the_audit_against_the_written_outlines_finds_nothing(folder, table):
+    ellipses, rows = {}, []
+    for case in hc18.find_cases(folder, [])[0]:
+        mask = hc18.read_mask(case.mask)
+        ellipses[case.name] = ellipse.reference_ellipse(mask > 0, case.spacing_mm)
+        rows.append((case.name, *mask.shape, *case.spacing_mm))
+    manifest = pd.DataFrame(rows, columns=["case", "height", "width", "spacing_row_mm", "spacing_col_mm"])
     figures, findings = landmark_audit.audit(table, manifest, ellipses)
     assert findings == []
     assert (figures["fit"] == "as named").all()
@@ -122,14 +88,7 @@ def test_the_audit_against_the_written_outlines_finds_nothing(written, table):
     assert off.max() < 0.9  # rounding by half a pixel in each direction, and the fit
 
 
-def test_the_other_files_of_the_phantom_stay_as_they_were(bare, written):
-    for path in sorted(bare.rglob("*")):
-        if path.is_file():
-            assert (written / path.relative_to(bare)).read_bytes() == path.read_bytes()
-
-
-def test_written_again_the_tables_have_equal_bytes(written, tmp_path):
-    write_landmarks.write_landmarks(tmp_path, SUBJECTS, SEED)
-    tables = list((tmp_path / "landmarks").rglob("*.csv"))
-    assert len(tables) == 3
-    assert all(path.read_bytes() == (written / path.relative_to(tmp_path)).read_bytes() for path in tables)
+def test_the_other_files_are_those_of_hc18_s_phantom(written, folder):
+    for path, content in contents(written / "hc18").items():
+        if path.suffix == ".png":
+            assert (folder / path).read_bytes() == content
