@@ -40,16 +40,6 @@ def test_an_ellipsoid_s_level_is_0_in_its_centre_and_1_at_the_ends_of_its_axes()
     assert [level[8, 15, 20], level[4, 23, 20], level[4, 15, 36]] == pytest.approx([2, 2, 4])
 
 
-def test_a_turned_ellipsoid_s_voxels_are_those_of_its_matrix_and_fill_its_volume():
-    grid, half = Grid((60, 81, 81), (1.0, 1.0, 1.0)), np.array([17.0, 21.0, 13.0])
-    mask = brains.reference_mask(((Ellipsoid((30.2, 40.1, 39.7), tuple(half), 33.0),),), grid)
-    angle = np.deg2rad(33)  # from column towards row
-    axes = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
-    offsets = np.moveaxis(np.indices(grid.shape), 0, -1) - np.array([30.2, 40.1, 39.7])
-    assert np.array_equal(mask, np.sum((offsets @ axes.T / half) ** 2, axis=-1) <= 1)
-    assert mask.sum() == pytest.approx(4 / 3 * np.pi * half.prod(), rel=2e-3)
-
-
 # Truth
 
 
@@ -73,7 +63,7 @@ def test_the_mask_and_its_truth_are_the_voxels_whose_centre_lies_in_the_drawn_le
         assert volume.truth["lesion_ml"] == pytest.approx(volume.mask.sum() * np.prod(volume.grid.voxel_mm) / 1000)
 
 
-def test_a_lesion_of_one_ellipsoid_has_about_that_ellipsoid_s_volume_and_lobes_add_to_it(drawn):
+def test_a_lesion_of_one_ellipsoid_has_about_that_ellipsoid_s_volume(drawn):
     whole = [volume for volume in drawn if not volume.kind.at_end]  # the frame ends before that one does
     single = [volume for volume in whole if [len(part) for part in volume.parts] == [1]]
     exact_ml = [4 / 3 * np.pi * np.prod(volume.parts[0][0].half_mm) / 1000 for volume in single]
@@ -81,11 +71,6 @@ def test_a_lesion_of_one_ellipsoid_has_about_that_ellipsoid_s_volume_and_lobes_a
     assert len(single) > 15
     assert np.abs(ratios - 1).max() < 0.1  # the thickest slices cut the smallest lesion three times
     assert ratios.mean() == pytest.approx(1, abs=0.01)
-    lobed = [(volume.grid, part) for volume in drawn for part in volume.parts if len(part) > 1]
-    growth = [np.divide(*(brains.reference_mask((p,), grid).sum() for p in (part, part[:1]))) for grid, part in lobed]
-    assert len(growth) > 50
-    assert min(growth) > 1
-    assert 1.15 < np.median(growth) < 1.6
 
 
 def test_lesions_lie_in_the_brain_in_their_parts_clear_of_the_frame_and_of_two_slices_at_each_end(volumes, drawn):

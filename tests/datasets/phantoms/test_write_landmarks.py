@@ -1,13 +1,11 @@
 import numpy as np
-import pandas as pd
 import pytest
 
-from lib.datasets import hc18, landmark_tables
+from lib.datasets import landmark_tables
 from lib.datasets.phantoms import heads, write_images
-from lib.imaging import ellipse, head_points
+from lib.imaging import head_points
 from lib.study import files
-from lib.verification import landmark_audit
-from tests.datasets.phantoms.builders import SEED, contents, read_truth
+from tests.datasets.phantoms.builders import SEED, contents
 
 COLUMNS = (
     "image_name,scale,center_w,center_h,ofd_1_x,ofd_1_y,ofd_2_x,ofd_2_y,bpd_1_x,bpd_1_y,bpd_2_x,bpd_2_y,"
@@ -64,28 +62,6 @@ def test_points_are_the_exact_ends_of_the_drawn_axes_rounded_to_whole_pixels(tab
         for ends, exact in zip(points.reshape(2, 2, 2), exact_ends(name).reshape(2, 2, 2)):
             errors = [np.abs(ends - order).max() for order in (exact, exact[::-1])]
             assert min(errors) < 0.6, name  # half a pixel of rounding, a tenth from fitting the drawn outline
-
-
-def test_lengths_are_the_truth_s_within_a_pixel(folder, table):
-    for name, row in read_truth(folder).iterrows():
-        spacing = row[["spacing_row_mm", "spacing_col_mm"]].to_numpy(float)
-        lengths = head_points.line_lengths_mm(head_points.as_arrays(table, [name])[0], spacing)
-        expected = {line: row[f"{line}_mm"] for line in head_points.LINES}
-        assert lengths == pytest.approx(expected, abs=1.5 * spacing[0]), name  # both ends rounded in both directions
-
-
-def test_the_audit_against_the_written_outlines_finds_nothing(folder, table):
-    ellipses, rows = {}, []
-    for case in hc18.find_cases(folder, [])[0]:
-        mask = hc18.read_mask(case.mask)
-        ellipses[case.name] = ellipse.reference_ellipse(mask > 0, case.spacing_mm)
-        rows.append((case.name, *mask.shape, *case.spacing_mm))
-    manifest = pd.DataFrame(rows, columns=["case", "height", "width", "spacing_row_mm", "spacing_col_mm"])
-    figures, findings = landmark_audit.audit(table, manifest, ellipses)
-    assert findings == []
-    assert (figures["fit"] == "as named").all()
-    off = figures[[f"{point}_off_px" for point in head_points.POINTS]].to_numpy()
-    assert off.max() < 0.9  # rounding by half a pixel in each direction, and the fit
 
 
 def test_the_other_files_are_those_of_hc18_s_phantom(written, folder):
