@@ -1,0 +1,92 @@
+import json
+import threading
+
+import pytest
+
+from lib.datasets.phantoms import cache
+
+RECORD = {"subjects": 3, "seed": 1, "code": {"lib.x": "0a"}}
+STALE = RECORD | {"seed": 2}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def beside(folder):
+    """What lies next to a folder, lock files left out."""
+    return [path.name for path in folder.parent.iterdir() if path.suffix != ".lock" and path != folder]
+
+
+def text(words):
+    return lambda folder: (folder / "data.txt").write_text(words)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder as made before."""
+    cache.write_whole(tmp_path / "raw" / "phantom", RECORD, text("old"))
+    return tmp_path / "raw" / "phantom"
+
+
+def test_a_folder_holds_what_was_written_and_the_record_which_comes_last(folder):
+    assert sorted(contents(folder)) == ["data.txt", "phantom.json"]
+    assert (folder / "data.txt").read_text() == "old"
+    assert json.loads((folder / "phantom.json").read_text()) == RECORD == cache.read_record(folder)
+    assert cache.read_record(folder / "absent") == {}
+    assert beside(folder) == []
+    seen = []
+    cache.write_whole(folder, STALE, lambda new: seen.append((new.is_dir(), list(new.iterdir()))))
+    assert seen == [(True, [])]
+
+
+def test_a_current_folder_is_left_alone_and_a_stale_one_is_replaced_whole(folder):
+    cache.write_whole(folder, RECORD, lambda _: pytest.fail("written again"))
+    (folder / "stray.txt").write_text("of the old one")
+    cache.write_whole(folder, STALE, text("new"))
+    assert contents(folder)["data.txt"] == b"new"
+    assert sorted(contents(folder)) == ["data.txt", "phantom.json"]
+    assert beside(folder) == []
+
+
+def test_of_two_that_want_one_folder_the_second_waits_and_leaves_it_alone(tmp_path):
+    target, written = tmp_path / "phantom", []
+
+    def write(new):
+        written.append(new)
+        second.start()  # it can only wait: the first holds the lock until it is done
+        (new / "data.txt").write_text("of the first")
+
+    second = threading.Thread(target=lambda: cache.write_whole(target, RECORD, written.append))
+    cache.write_whole(target, RECORD, write)
+    second.join()
+    assert len(written) == 1
+    assert contents(target)["data.txt"] == b"of the first"
+
+
+def test_an_interrupted_write_leaves_the_old_folder_and_nothing_beside_it(folder):
+    def interrupted(new):
+        (new / "half.txt").write_text("half")
+        raise OSError("no space left")
+
+    before = contents(folder)
+    with pytest.raises(OSError, match="no space left"):
+        cache.write_whole(folder, STALE, interrupted)
+    assert contents(folder) == before
+    assert beside(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("thesis", "thesis: found without phantom.json"), ("note", "note: found without"), ("link", "link: is a link")],
+)
+def test_what_was_not_made_here_is_never_touched(folder, name, message):
+    (folder.with_name("thesis")).mkdir()
+    (folder.with_name("thesis") / "thesis.txt").write_text("three years of work")
+    folder.with_name("note").write_text("a note")
+    folder.with_name("link").symlink_to(folder)
+    before = contents(folder.parent)
+    with pytest.raises(ValueError, match=message):
+        cache.write_whole(folder.with_name(name), STALE, text("new"))
+    assert contents(folder.parent) == before
+    assert folder.with_name("link").is_symlink()
