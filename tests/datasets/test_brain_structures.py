@@ -529,7 +529,7 @@ def test_pixels_of_resized_images_are_not_square_and_hc_is_the_publisher_s(diver
     assert spacing(diverse, DIVERSE) == case.spacing_mm
     note = only(diverse, "pixels are not square", DIVERSE)
     assert (note.severity, note.case, note.expected) == ("note", "diverse", "native 800x540 is assumed for all")
-    (diverse / DIVERSE_HEADS.images).rename(diverse / "Diverse images")  # not said to be resized
+    nested.rename(diverse / "Diverse images")  # not said to be resized
     assert spacing(diverse, DIVERSE) == (0.3, 0.3)
     assert find(diverse, DIVERSE)[1] == []
 
