@@ -42,11 +42,6 @@ def test_each_stratum_is_spread_evenly_up_to_its_largest_group_and_no_group_is_i
     assert (counts.max(axis=1) - counts.min(axis=1) <= largest).all()
 
 
-def test_groups_of_one_case_and_one_stratum_fill_folds_equally():
-    folds = splits.assign_folds(groups_table([1] * 20), 5, seed=1)
-    assert folds["fold"].value_counts().tolist() == [4] * 5
-
-
 def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows():
     table = groups_table(np.random.default_rng(0).integers(1, 4, 40), strata=3)
     table["stratum"] = np.random.default_rng(1).permutation(table["stratum"])  # groups of several strata too
@@ -59,9 +54,10 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows():
     assert splits.assign_folds(table, 5, 4, 2)["fold"].tolist() != expected["fold"].tolist()
 
 
-def test_subjects_of_one_group_stay_in_one_fold():
-    table = groups_table([1] * 12).assign(fold_group=[f"{n // 2:03d}" for n in range(12)])
-    assert splits.assign_folds(table, 3, seed=0).groupby("fold_group")["fold"].nunique().eq(1).all()
+def test_single_cases_fill_folds_equally_and_a_fold_of_fewer_subjects_validates_whole():
+    folds = splits.assign_folds(groups_table([1] * 20), 5, seed=1, validation_subjects=50)
+    assert folds["fold"].value_counts().tolist() == [4] * 5
+    assert folds["validates"].all()
 
 
 def test_fewer_groups_than_folds_are_refused():
@@ -112,10 +108,6 @@ def test_so_many_subjects_of_every_fold_validate_and_the_folds_stay(count):
     assert folds[folds["validates"]].groupby("fold")["fold_group"].nunique().tolist() == [count] * 5
     assert folds.groupby("fold_group")["validates"].nunique().eq(1).all()
     pd.testing.assert_series_equal(folds["fold"], splits.assign_folds(table, 5, 0)["fold"])
-
-
-def test_a_fold_of_fewer_subjects_validates_whole():
-    assert splits.assign_folds(groups_table([1] * 7), 3, 0, validation_subjects=50)["validates"].all()
 
 
 @pytest.mark.parametrize("seed", range(5))
