@@ -94,6 +94,12 @@ def test_the_next_fold_validates(fold, validation):
     assert parts == {"train": others, "validation": [f"c{validation}"], "test": [f"c{fold}"]}
 
 
+def test_each_case_is_tested_once_over_all_folds():
+    folds = splits.assign_folds(groups_table([1, 2, 3] * 5), 5, seed=0)
+    tested = [case for fold in range(5) for case in splits.parts(folds, fold)["test"]]
+    assert sorted(tested) == sorted(folds["case"])
+
+
 @pytest.mark.parametrize("fold", [-1, 4])
 def test_a_fold_that_does_not_exist_is_refused(fold):
     folds = folds_table({f"c{n}": (f"s{n}", n) for n in range(4)})
