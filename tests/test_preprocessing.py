@@ -105,9 +105,6 @@ def state(folder):
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
 
 
-# Images
-
-
 def test_a_head_lies_in_the_network_s_input_where_its_geometry_says(prepared, hc18_table):
     made = prepared[1]
     assert made.names == hc18_table["case"].tolist()
@@ -142,9 +139,6 @@ def test_a_file_changed_since_the_manifest_is_refused(written, processed, tmp_pa
     assert state(processed) == {}
 
 
-# Whole or not at all
-
-
 def test_a_process_killed_in_the_middle_leaves_nothing_taken_for_whole(hc18_table, processed):
     files.write_csv(processed / "cases.csv", hc18_table)
     command = [sys.executable, "-c", PREPROCESS_AND_HOLD, str(processed)]
@@ -174,9 +168,6 @@ def test_arrays_that_are_not_as_they_were_made_are_made_again_to_the_byte_and_a_
     assert line.startswith(f"data/processed/{folder.name}: {name or ''}")
     assert line.endswith("; the arrays are made again\n")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-# What arrays depend on
 
 
 def test_cases_bytes_size_classes_and_every_landmark_change_the_fingerprint(hc18_table, points):
@@ -230,9 +221,6 @@ def test_a_mended_pixel_size_changes_the_arrays_that_use_millimetres_and_no_othe
     assert [fingerprint(hc18_table, **each) != fingerprint(mended, **each) for each in keys] == [False, False, True]
 
 
-# Landmarks
-
-
 def test_landmarks_lie_in_the_network_s_input_where_their_geometry_says(hc18_table, points, processed):
     made = preprocess(hc18_table, points=points, heatmap_sigma=2.5)
     assert (made.points.shape, made.points.dtype) == ((6, 4, 2), np.float32)
@@ -265,9 +253,6 @@ def test_a_case_without_landmarks_or_a_width_in_mm_without_pixel_size_is_refused
     with pytest.raises(ValueError, match=r"1 cases without one row of landmarks: \['002_HC'\]"):
         preprocess(hc18_table, points=points[points["case"] != "002_HC"])
     assert [path for path in processed.iterdir() if path.suffix != ".lock"] == []
-
-
-# Volumes
 
 
 def normalised(patient, seed, mapping):
@@ -309,9 +294,6 @@ def test_without_dropped_slices_all_are_rows_and_more_than_there_are_is_refused(
     assert made.slices[:5].tolist() == [0, 1, 2, 3, 4]
 
 
-# The same preparation for whoever uses a model
-
-
 def test_arrays_hold_what_a_model_is_fed_with_from_the_files(bench, hc18_table, points, processed):
     of_heads = preprocess(hc18_table, points=points, heatmap_sigma_unit="mm")
     for table, dataset, made in ((hc18_table, HC18, of_heads), (bench.cases, LGG, bench.arrays)):
@@ -324,15 +306,6 @@ def test_arrays_hold_what_a_model_is_fed_with_from_the_files(bench, hc18_table, 
     for row, mapping, sigma in zip(hc18_table.to_dict("records"), of_heads.geometries, of_heads.sigmas):
         found = preparation.heatmap_sigma(of_heads.preparation, mapping, cases.spacing_mm(row))
         assert found == pytest.approx(sigma, rel=1e-6)
-
-
-def test_the_preparation_beside_the_arrays_says_what_was_done_and_no_more(bench, hc18_table, points):
-    grey = {"image_size": SIZE, "volumes": False, "channels": 1, "grey": [127.5, 63.75]}
-    lines = {"heatmap_sigma": 3.0, "heatmap_sigma_unit": "mm"}
-    assert source_of(hc18_table).preparation == grey
-    assert source_of(hc18_table, points=points, **lines).preparation == grey | lines
-    of_volumes = {"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0]}
-    assert bench.arrays.preparation == {"image_size": [32, 32], "volumes": True, "channels": 3} | of_volumes
 
 
 @pytest.mark.parametrize(
@@ -350,9 +323,6 @@ def test_what_a_network_cannot_be_shown_is_refused_with_what_it_is(shape, dtype,
     with pytest.raises(ValueError, match=r"is no (image|volume)") as caught:
         preparation.prepare(np.zeros(shape, dtype), how)
     assert str(shape) in str(caught.value)
-
-
-# What the way to network size costs
 
 
 def test_masks_lose_little_on_the_way_more_at_a_coarser_size_and_nothing_at_native_size(prepared):
@@ -381,9 +351,6 @@ def test_a_volume_loses_what_lies_in_dropped_slices_and_outside_the_crop_and_an_
     assert lost.values.tolist() == expected
     of_images = preprocessing.lost(*prepared)
     assert (of_images.columns.tolist(), len(of_images)) == (lost.columns.tolist(), 0)
-
-
-# Claims of the notebook, and what it shows
 
 
 def test_points_come_back_aspect_is_kept_and_a_stretched_image_is_found(prepared, bench):

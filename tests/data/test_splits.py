@@ -25,9 +25,6 @@ def folds_table(fold_of):
     return pd.DataFrame(rows, columns=splits.FOLD_COLUMNS)
 
 
-# Folds
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_each_stratum_is_spread_evenly_up_to_its_largest_group_and_no_group_is_in_two_folds(seed):
     table = groups_table(np.random.default_rng(seed).integers(1, 5, 60), strata=3, seed=seed)
@@ -82,9 +79,6 @@ def test_a_subject_or_group_in_two_folds_is_found_and_named_with_its_cases(colum
     for check in (splits.check_disjoint, lambda folds: splits.parts(folds, 0)):
         with pytest.raises(ValueError, match=f"{column} 1 is in two folds: a in fold 0, c in fold 2; expected"):
             check(folds)
-
-
-# Parts
 
 
 @pytest.mark.parametrize(("fold", "validation"), [(0, 1), (1, 2), (3, 0)])
@@ -150,9 +144,6 @@ def test_a_subject_in_two_parts_is_found(moved, to):
     assert splits.parts_are_apart(folds, divided)
     divided[to] = [*divided[to], divided[moved].pop()]
     assert not splits.parts_are_apart(folds, divided)
-
-
-# Joined groups
 
 
 def test_names_joined_by_pairs_share_the_first_name_of_their_group_in_any_order_of_pairs():

@@ -104,9 +104,6 @@ def test_contrast_by_hand_is_inside_minus_outside_over_their_sum(tmp_path, insid
     assert found.row["area_fraction"] == 20 * 40 / (100 * 160)
 
 
-# Volumes
-
-
 def patient_look(tmp_path, patient, spoil=lambda folder: None, dataset=LGG):
     """A patient written, spoilt and looked at."""
     folder = builders.write_lgg(tmp_path / patient.name, (patient,))

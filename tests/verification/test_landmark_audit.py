@@ -20,9 +20,6 @@ def stops(*checks):
     return [("stop", check, "landmarks") for check in checks]
 
 
-# Reference ellipses
-
-
 @pytest.mark.parametrize("spacing_mm", [(0.2, 0.2), (0.3, 0.15)])
 @pytest.mark.parametrize("angle_deg", [0, 25, 90, 160])
 def test_the_ends_of_a_drawn_head_are_found_in_square_and_in_oblong_pixels(spacing_mm, angle_deg):
@@ -42,9 +39,6 @@ def test_without_a_pixel_size_the_ellipse_is_in_pixels():
     found = reference_ellipse(drawn, None)
     assert (found.major, found.minor) == pytest.approx((200, 150), abs=0.1)
     assert ends_of_ellipse(found) == pytest.approx(head_points.axis_ends((100, 150), 200, 150, 20), abs=0.2)
-
-
-# Audit
 
 
 def drawn_heads(spacing_mm=(0.3, 0.3)):

@@ -89,9 +89,6 @@ def renamed(tmp_path_factory):
         return verify(folder)
 
 
-# Equal pixels
-
-
 def test_every_renamed_image_is_found_by_its_pixels(renamed):
     assert dict(zip(renamed.twins["case"], renamed.twins["twin"])) == {n: head.name for n, head in RENAMED.items()}
     assert renamed.twins["equal_pixels"].all()
@@ -154,9 +151,6 @@ def test_what_a_case_knows_of_itself_is_kept(home):
     assert (found.subject, found.spacing_mm, found.reference_mm) == ("hc18-001", (0.5, 0.5), {"hc": 99.0})
 
 
-# Nearly equal
-
-
 def test_a_resized_copy_is_found_and_noted_but_its_pixel_size_is_not_taken_over(home):
     folder = rename(home, lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     result = verify(folder)
@@ -187,9 +181,6 @@ def test_the_nearest_hash_that_is_near_enough_is_the_twin(known_bits, twin):
     known = pd.DataFrame([row | {"case": name, "perceptual": f"{bits:016x}"} for name, bits in known_bits.items()])
     found = rehosted.find_twins([case], [Likeness("1", 0, None)], known)
     assert found[["twin", "differing_bits"]].values.tolist() == twin
-
-
-# Which of two is the copy, and what is none
 
 
 def test_an_original_keeps_its_examinations_although_a_copy_of_it_lies_beside_it(home):
@@ -240,9 +231,6 @@ def test_an_image_that_cannot_be_read_is_left_out_of_the_known_ones(home):
     known, findings = rehosted.known_images("ultrasound_fetus")
     assert findings == []
     assert known["case"].tolist() == [head.name for head in HEADS if head.name != "001_HC"]
-
-
-# Kept hashes
 
 
 def test_hashes_are_computed_once_and_come_back_as_they_were_unless_code_has_changed(home, monkeypatch):

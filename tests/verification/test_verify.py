@@ -62,9 +62,6 @@ def never_parted(result, one, other):
     return all(each[one] == each[other] for each in folds)
 
 
-# A sound data set
-
-
 def test_every_case_of_a_sound_data_set_is_in_the_manifest_without_a_finding(sound):
     assert sound.findings.empty
     assert sound.cases.columns.tolist() == cases.CASE_COLUMNS
@@ -84,9 +81,6 @@ def test_hc_area_and_contrast_are_those_of_the_drawn_head(sound):
         found = [row[name] for name in ("area_fraction", "mean_inside", "mean_outside")]
         assert found == pytest.approx(expected, rel=1e-2)  # a few pixels at the edge
         assert row["border_gap"] > 0
-
-
-# What can be wrong
 
 
 def test_an_hc_that_disagrees_with_its_annotation_is_a_warning_and_a_cut_head_a_note(folder):
@@ -140,9 +134,6 @@ def test_a_file_that_cannot_be_read_stops_and_is_named(tmp_path, spoil, name):
     assert result.cases["case"].tolist() == result.looks["case"].tolist() == ["benign (2)"]
 
 
-# The audit of colours
-
-
 def test_the_audit_of_colour_masks_is_what_pillow_counts(tmp_path):
     datasets.DATASETS["phantom_brain"].made.write(tmp_path, 3, 1)
     expected, holders = Counter(), Counter()
@@ -168,9 +159,6 @@ def test_a_lossy_mask_is_a_warning_with_its_colours_and_one_of_0_and_1_a_note(tm
     assert of_check(result, "lossy mask") == [["warn", "benign (1)", f"{lossy.name}: {shades} colours"]]
     assert of_check(result, "0 and 1 instead of 0 and 255") == [["note", "benign (2)", "benign (2)_mask.png"]]
     assert result.looks["area_fraction"].tolist()[1] == 400 / 4800
-
-
-# Duplicates
 
 
 @pytest.mark.parametrize("correlation", [0.99, 1.0])
@@ -222,9 +210,6 @@ def test_a_changed_copy_in_another_subject_is_found_and_joined_and_no_other_imag
     assert never_parted(result, "benign (3)", "benign (7)")
 
 
-# Volumes
-
-
 def test_a_row_of_the_manifest_is_a_patient_with_the_number_and_distance_of_slices(seen_patients):
     table = seen_patients.cases
     assert table.columns.tolist() == cases.CASE_COLUMNS
@@ -252,9 +237,6 @@ def test_a_patient_s_copy_under_another_name_is_found_and_joined(patients, tmp_p
     result = check_dataset(LGG, "lgg", folder)
     assert of_check(result, "duplicate across subjects") == [["warn", source, f"{copy}: equal pixels"]]
     assert set(result.cases.set_index("case").loc[[source, copy], "fold_group"]) == {"TCGA_CS_0001"}
-
-
-# Landmarks
 
 
 def marks_of(drawn):
@@ -319,9 +301,6 @@ def test_landmarks_that_are_not_there_or_of_none_of_the_images_are_refused(writt
     expected = r"hc18: no case has landmarks:(.|\n)*12 of 12 cases \(100%\): 000_HC(.|\n)*\(100%\): 000_UCL"
     with pytest.raises(ValueError, match=expected):
         verify(written, layout="multicentre")
-
-
-# Excluding
 
 
 def test_an_excluded_case_is_a_note_with_its_fault_if_it_has_one_and_its_files_are_not_opened(folder):
