@@ -1,8 +1,5 @@
 """Who is tested when, who validates meanwhile: never a subject in two parts."""
 
-import functools
-import operator
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,58 +20,41 @@ def groups_table(sizes, strata=1, seed=0):
 
 
 def folds_table(fold_of):
-    """A row a case from {case: (subject, fold)}."""
+    """One row per case from {case: (subject, fold)}."""
     rows = [{"case": c, "subject": s, "fold_group": s, "fold": f, "validates": True} for c, (s, f) in fold_of.items()]
     return pd.DataFrame(rows, columns=splits.FOLD_COLUMNS)
 
 
-# Folds
-
-
 @pytest.mark.parametrize("seed", range(5))
-def test_no_subject_is_in_two_folds_and_every_case_is_in_one(seed):
-    table = groups_table(np.random.default_rng(seed).integers(1, 5, 40), strata=4, seed=seed)
+def test_each_stratum_is_spread_evenly_up_to_its_largest_group_and_no_group_is_in_two_folds(seed):
+    table = groups_table(np.random.default_rng(seed).integers(1, 5, 60), strata=3, seed=seed)
     folds = splits.assign_folds(table, 5, seed)
     splits.check_disjoint(folds)
+    assert folds.columns.tolist() == splits.FOLD_COLUMNS
     assert folds["case"].tolist() == table["case"].tolist()
-    assert sorted(folds["fold"].unique()) == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_each_stratum_is_spread_evenly_up_to_its_largest_group(seed):
-    table = groups_table(np.random.default_rng(seed).integers(1, 4, 60), strata=3, seed=seed)
-    folds = splits.assign_folds(table, 5, seed).merge(table)
-    counts = folds.groupby(["stratum", "fold"]).size().unstack(fill_value=0)
+    assert folds["validates"].all()
+    counts = folds.merge(table).groupby(["stratum", "fold"]).size().unstack(fill_value=0)
     largest = table.groupby(["stratum", "fold_group"]).size().groupby("stratum").max()
+    assert counts.columns.tolist() == [0, 1, 2, 3, 4]
     assert (counts.max(axis=1) - counts.min(axis=1) <= largest).all()
 
 
-def test_groups_of_one_case_and_one_stratum_fill_folds_equally():
-    folds = splits.assign_folds(groups_table([1] * 20), 5, seed=1)
-    assert folds["fold"].value_counts().tolist() == [4] * 5
-
-
-def test_folds_are_the_same_for_the_same_seed_and_others_for_another():
-    table = groups_table([1, 2] * 20, strata=3)
-    same, again, other = (splits.assign_folds(table, 5, seed)["fold"].tolist() for seed in (1, 1, 2))
-    assert same == again
-    assert same != other
-
-
-def test_folds_do_not_depend_on_the_order_of_rows():
+def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows():
     table = groups_table(np.random.default_rng(0).integers(1, 4, 40), strata=3)
     table["stratum"] = np.random.default_rng(1).permutation(table["stratum"])  # groups of several strata too
-    expected = splits.assign_folds(table, 5, seed=3).set_index("case")["fold"]
+    expected = splits.assign_folds(table, 5, 3, 2).set_index("case")
     for seed in range(5):
         shuffled = table.sample(frac=1, random_state=seed)
-        folds = splits.assign_folds(shuffled, 5, seed=3)
+        folds = splits.assign_folds(shuffled, 5, 3, 2)
         assert folds["case"].tolist() == shuffled["case"].tolist()
-        assert folds.set_index("case")["fold"].loc[expected.index].equals(expected)
+        pd.testing.assert_frame_equal(folds.set_index("case").loc[expected.index], expected)
+    assert splits.assign_folds(table, 5, 4, 2)["fold"].tolist() != expected["fold"].tolist()
 
 
-def test_subjects_of_one_group_stay_in_one_fold():
-    table = groups_table([1] * 12).assign(fold_group=[f"{n // 2:03d}" for n in range(12)])
-    assert splits.assign_folds(table, 3, seed=0).groupby("fold_group")["fold"].nunique().eq(1).all()
+def test_single_cases_fill_folds_equally_and_a_fold_of_fewer_subjects_validates_whole():
+    folds = splits.assign_folds(groups_table([1] * 20), 5, seed=1, validation_subjects=50)
+    assert folds["fold"].value_counts().tolist() == [4] * 5
+    assert folds["validates"].all()
 
 
 def test_fewer_groups_than_folds_are_refused():
@@ -82,28 +62,30 @@ def test_fewer_groups_than_folds_are_refused():
         splits.assign_folds(groups_table([3, 3]), 3, seed=0)
 
 
-def test_a_subject_in_two_folds_is_named_with_its_cases():
-    folds = folds_table({"010_HC": ("010", 0), "010_2HC": ("010", 2), "011_HC": ("011", 1)})
-    with pytest.raises(ValueError, match="subject 010 is in two folds: 010_HC in fold 0, 010_2HC in fold 2; expected"):
-        splits.check_disjoint(folds)
+@pytest.mark.parametrize("column", ["subject", "fold_group", "stratum"])
+def test_a_case_that_lacks_its_place_is_refused_and_not_left_out_of_all_folds(column):
+    table = groups_table([1] * 6)
+    table.loc[4, column] = None
+    with pytest.raises(ValueError, match=rf"1 cases have no {column}: \['004_0'\]"):
+        splits.assign_folds(table, 3, 0)
 
 
-def test_a_fold_group_in_two_folds_is_named_with_its_cases():
-    folds = folds_table({"a": ("1", 0), "b": ("2", 1)}).assign(fold_group="1")
-    with pytest.raises(ValueError, match="fold_group 1 is in two folds: a in fold 0, b in fold 1"):
-        splits.check_disjoint(folds)
-
-
-# Parts
+@pytest.mark.parametrize("column", ["subject", "fold_group"])
+def test_a_subject_or_group_in_two_folds_is_found_and_named_with_its_cases(column):
+    folds = folds_table({"a": ("1", 0), "b": ("2", 1), "c": ("3", 2)})
+    assert splits.are_apart(folds, column)
+    folds.loc[2, column] = "1"
+    assert not splits.are_apart(folds, column)
+    for check in (splits.check_disjoint, lambda folds: splits.parts(folds, 0)):
+        with pytest.raises(ValueError, match=f"{column} 1 is in two folds: a in fold 0, c in fold 2; expected"):
+            check(folds)
 
 
 @pytest.mark.parametrize(("fold", "validation"), [(0, 1), (1, 2), (3, 0)])
 def test_the_next_fold_validates(fold, validation):
-    folds = folds_table({f"c{n}": (f"s{n}", n) for n in range(4)})
-    parts = splits.parts(folds, fold)
-    assert parts["test"] == [f"c{fold}"]
-    assert parts["validation"] == [f"c{validation}"]
-    assert sorted(functools.reduce(operator.iadd, parts.values(), [])) == ["c0", "c1", "c2", "c3"]
+    parts = splits.parts(folds_table({f"c{n}": (f"s{n}", n) for n in range(4)}), fold)
+    others = [f"c{n}" for n in range(4) if n not in (fold, validation)]
+    assert parts == {"train": others, "validation": [f"c{validation}"], "test": [f"c{fold}"]}
 
 
 def test_each_case_is_tested_once_over_all_folds():
@@ -119,50 +101,13 @@ def test_a_fold_that_does_not_exist_is_refused(fold):
         splits.parts(folds, fold)
 
 
-def test_parts_refuse_folds_that_share_a_subject():
-    folds = folds_table({"a": ("1", 0), "b": ("1", 1), "c": ("2", 2)})
-    with pytest.raises(ValueError, match="subject 1 is in two folds"):
-        splits.parts(folds, 0)
-
-
-# How many validate
-
-
-def validating(folds):
-    """Number of fold groups that validate, in each fold."""
-    return folds[folds["validates"]].groupby("fold")["fold_group"].nunique().tolist()
-
-
-def test_all_of_a_fold_validate_where_no_number_is_given():
-    folds = splits.assign_folds(groups_table([1, 2, 3] * 5), 5, seed=0)
-    assert folds["validates"].all()
-    assert folds.columns.tolist() == splits.FOLD_COLUMNS
-
-
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_so_many_subjects_of_every_fold_validate(count):
-    folds = splits.assign_folds(groups_table([1, 2, 3, 1, 2] * 5), 5, 0, validation_subjects=count)
-    assert validating(folds) == [count] * 5
+def test_so_many_subjects_of_every_fold_validate_and_the_folds_stay(count):
+    table = groups_table([1, 2, 3, 1, 2] * 5)
+    folds = splits.assign_folds(table, 5, 0, validation_subjects=count)
+    assert folds[folds["validates"]].groupby("fold")["fold_group"].nunique().tolist() == [count] * 5
     assert folds.groupby("fold_group")["validates"].nunique().eq(1).all()
-
-
-def test_a_fold_of_fewer_subjects_validates_whole():
-    folds = splits.assign_folds(groups_table([1] * 7), 3, 0, validation_subjects=50)
-    assert folds["validates"].all()
-
-
-def test_a_number_of_validating_subjects_does_not_change_the_folds():
-    table = groups_table([1, 2, 3] * 6, strata=3)
-    one, other = (splits.assign_folds(table, 3, 5, number) for number in (None, 2))
-    pd.testing.assert_frame_equal(one.drop(columns="validates"), other.drop(columns="validates"))
-
-
-def test_who_validates_does_not_depend_on_the_order_of_rows():
-    table = groups_table([1, 2, 3] * 6, strata=3)
-    expected = splits.assign_folds(table, 3, 5, 2).set_index("case")["validates"]
-    for seed in range(3):
-        folds = splits.assign_folds(table.sample(frac=1, random_state=seed), 3, 5, 2)
-        assert folds.set_index("case")["validates"].loc[expected.index].equals(expected)
+    pd.testing.assert_series_equal(folds["fold"], splits.assign_folds(table, 5, 0)["fold"])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -170,82 +115,42 @@ def test_validating_subjects_are_spread_over_the_strata(seed):
     # Each fold gets four subjects of each of three strata; three of these twelve validate.
     table = groups_table([1] * 36).assign(stratum=[f"s{n % 3}" for n in range(36)])
     folds = splits.assign_folds(table, 3, seed, validation_subjects=3).merge(table)
-    counts = folds[folds["validates"]].groupby(["fold", "stratum"]).size()
-    assert counts.tolist() == [1] * 9
+    assert folds[folds["validates"]].groupby(["fold", "stratum"]).size().tolist() == [1] * 9
 
 
 def test_what_does_not_validate_of_the_next_fold_trains():
     folds = folds_table({f"c{n}": (f"s{n}", n // 3) for n in range(9)})
     folds["validates"] = folds["case"].isin(["c0", "c4", "c5", "c8"])
-    assert splits.parts(folds, 0) == {
-        "train": ["c3", "c6", "c7", "c8"],
-        "validation": ["c4", "c5"],
-        "test": ["c0", "c1", "c2"],
-    }
+    expected = {"train": ["c3", "c6", "c7", "c8"], "validation": ["c4", "c5"], "test": ["c0", "c1", "c2"]}
+    assert splits.parts(folds, 0) == expected
     assert splits.parts(folds, 2)["validation"] == ["c0"]
 
 
-def test_folds_come_back_from_disk_as_they_were_written(tmp_path):
-    written = splits.assign_folds(groups_table([1, 2] * 5), 3, 0, 1)
+@pytest.mark.parametrize("name", ["003", "NA", "None", "nan", "null", "N/A", "n/a", "NULL", "#N/A"])
+def test_a_group_and_a_stratum_of_any_name_are_dealt_and_come_back_from_disk(tmp_path, name):
+    table = groups_table([2] * 6, strata=2).replace({"subject": {"003": name}, "fold_group": {"003": name}})
+    written = splits.assign_folds(table.replace({"stratum": {"s1": name}}), 3, 0, 1)
+    assert written["fold"].value_counts().tolist() == [4, 4, 4]
     files.write_csv(tmp_path / "folds.csv", written)
     read = files.read_csv(tmp_path / "folds.csv", splits.FOLD_COLUMNS)
     pd.testing.assert_frame_equal(read, written)
     assert splits.parts(read, 1) == splits.parts(written, 1)
 
 
-@pytest.mark.parametrize("name", ["NA", "None", "nan", "null", "N/A", "n/a", "NULL", "#N/A"])
-def test_a_group_and_a_stratum_of_any_name_are_dealt_and_come_back(tmp_path, name):
-    table = groups_table([2] * 6, strata=2).replace({"subject": {"003": name}, "fold_group": {"003": name}})
-    written = splits.assign_folds(table.replace({"stratum": {"s1": name}}), 3, 0)
-    assert written["fold"].value_counts().tolist() == [4, 4, 4]
-    files.write_csv(tmp_path / "folds.csv", written)
-    pd.testing.assert_frame_equal(files.read_csv(tmp_path / "folds.csv", splits.FOLD_COLUMNS), written)
-
-
-@pytest.mark.parametrize("column", ["subject", "fold_group", "stratum"])
-def test_a_case_that_lacks_its_place_is_refused_and_not_left_out_of_all_folds(column):
-    table = groups_table([1] * 6)
-    table.loc[4, column] = None
-    with pytest.raises(ValueError, match=rf"1 cases have no {column}: \['004_0'\]"):
-        splits.assign_folds(table, 3, 0)
-
-
-# Claims of the notebooks
-
-
-@pytest.mark.parametrize("column", ["subject", "fold_group"])
-def test_a_subject_or_group_in_two_folds_is_found(column):
-    folds = folds_table({"a": ("1", 0), "b": ("2", 1), "c": ("3", 1)})
-    assert splits.are_apart(folds, column)
-    folds.loc[2, column] = "1"
-    assert not splits.are_apart(folds, column)
-
-
-@pytest.mark.parametrize("moved", ["train", "validation", "test"])
-def test_a_subject_in_two_parts_is_found(moved):
+@pytest.mark.parametrize(("moved", "to"), [("train", "test"), ("validation", "train"), ("test", "validation")])
+def test_a_subject_in_two_parts_is_found(moved, to):
     folds = folds_table({f"c{n}": (f"s{n // 2}", n // 2) for n in range(6)})
     divided = splits.parts(folds, 0)
     assert splits.parts_are_apart(folds, divided)
-    other = {"train": "test", "validation": "train", "test": "validation"}[moved]
-    divided[other] = [*divided[other], divided[moved].pop()]
+    divided[to] = [*divided[to], divided[moved].pop()]
     assert not splits.parts_are_apart(folds, divided)
 
 
-# Joined groups
-
-
-# Fold groups
-
-
-def test_names_joined_by_pairs_share_the_first_name_of_their_group():
+def test_names_joined_by_pairs_share_the_first_name_of_their_group_in_any_order_of_pairs():
     joined = splits.join_groups("edcba", [("d", "e"), ("b", "d"), ("c", "c")])
     assert joined == {"a": "a", "b": "b", "c": "c", "d": "b", "e": "b"}
-
-
-def test_groups_do_not_depend_on_the_order_of_pairs():
     pairs = [("a", "b"), ("c", "d"), ("b", "c"), ("e", "f")]
-    expected = splits.join_groups("abcdef", pairs)
-    assert all(
-        splits.join_groups("fedcba", [pairs[i] for i in np.random.default_rng(seed).permutation(4)]) == expected
-        for seed in range(10)
-    )
+    for seed in range(10):
+        order = np.random.default_rng(seed).permutation(4)
+        joined = splits.join_groups("fedcba", [pairs[i] for i in order])
+        assert joined == dict.fromkeys("abcd", "a") | dict.fromkeys("ef", "e")

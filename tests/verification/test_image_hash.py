@@ -1,6 +1,7 @@
 """Pictures that are the same under another size or brightness, and pictures that are not."""
 
 import hashlib
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -45,21 +46,15 @@ SAME = {
 
 
 @pytest.mark.parametrize("change", list(SAME))
-@pytest.mark.parametrize("seed", range(4))
-def test_the_same_picture_keeps_its_perceptual_hash_within_a_few_bits(seed, change):
-    image = picture(seed)
-    assert bits_apart(image, SAME[change](image)) <= NEAR
-
-
-@pytest.mark.parametrize("change", list(SAME))
-def test_the_same_picture_keeps_its_fine_structure(change):
-    image = picture(0)
-    assert correlation(image, SAME[change](image)) > 0.9
+def test_the_same_picture_keeps_its_perceptual_hash_within_a_few_bits_and_its_fine_structure(change):
+    for seed in range(4):
+        image = picture(seed)
+        assert bits_apart(image, SAME[change](image)) <= NEAR
+    assert correlation(picture(0), SAME[change](picture(0))) > 0.9
 
 
 def test_other_pictures_have_other_hashes_and_other_fine_structure():
-    pictures = [picture(seed) for seed in range(8)]
-    pairs = [(one, other) for place, one in enumerate(pictures) for other in pictures[:place]]
+    pairs = list(combinations([picture(seed) for seed in range(8)], 2))
     assert min(bits_apart(*pair) for pair in pairs) > NEAR
     assert max(correlation(*pair) for pair in pairs) < 0.5
 
@@ -71,47 +66,25 @@ def test_one_sector_around_different_contents_does_not_make_pictures_alike():
     assert correlation(one, other) < 0.5
 
 
-# What pictures are compared by
-
-
-def test_the_pixel_hash_is_sha_256_of_shape_and_bytes():
+def test_the_pixel_hash_is_sha_256_of_shape_and_bytes_in_any_memory_order():
     image = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    assert image_hash.pixel_hash(image) == hashlib.sha256(b"(2, 3)\x00\x01\x02\x03\x04\x05").hexdigest()
+    expected = hashlib.sha256(b"(2, 3)\x00\x01\x02\x03\x04\x05").hexdigest()
+    assert image_hash.pixel_hash(image) == image_hash.pixel_hash(np.asfortranarray(image)) == expected
+    assert image_hash.pixel_hash(image.reshape(3, 2)) != expected
 
 
-def test_the_pixel_hash_differs_by_shape_and_by_a_pixel_and_not_by_memory_order():
-    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    changed = image.copy()
-    changed[1, 1] += 1
-    hashes = [image_hash.pixel_hash(each) for each in (image, image.reshape(4, 3), changed)]
-    assert len(set(hashes)) == 3
-    assert image_hash.pixel_hash(np.asfortranarray(image)) == hashes[0]
-
-
-def test_a_thumbnail_is_standardised():
-    found = image_hash.describe(picture(0)).thumbnail
-    assert found.shape == (image_hash.SIDE**2,)
-    assert found.dtype == np.float32
-    assert found.mean() == pytest.approx(0, abs=1e-6)
-    assert found @ found == pytest.approx(1, abs=1e-5)
-
-
-def test_the_correlation_of_thumbnails_is_that_of_numpy():
+def test_the_correlation_of_thumbnails_is_that_of_numpy_and_turns_with_the_picture():
     one, other = picture(1), SAME["brighter"](picture(1))[:, ::-1]
-    small = [image_hash.describe(np.ascontiguousarray(image)).thumbnail for image in (one, other)]
-    assert small[0] @ small[1] == pytest.approx(np.corrcoef(*small)[0, 1], abs=1e-5)
-
-
-def test_inverting_a_picture_inverts_its_fine_structure():
-    image = picture(3)
-    assert correlation(image, 255 - image) == pytest.approx(-1, abs=1e-3)
+    thumbnails = [image_hash.describe(each).thumbnail for each in (one, other)]
+    assert [(each.shape, each.dtype) for each in thumbnails] == [((image_hash.SIDE**2,), np.float32)] * 2
+    assert correlation(one, other) == pytest.approx(np.corrcoef(*thumbnails)[0, 1], abs=1e-5)
+    assert correlation(one, 255 - one) == pytest.approx(-1, abs=1e-3)
 
 
 @pytest.mark.parametrize("grey", [0, 77, 255])
 def test_an_even_image_is_like_nothing_not_even_itself(grey):
     even = np.full((60, 80), grey, np.uint8)
-    assert correlation(even, even) == 0
-    assert correlation(even, picture(0)) == 0
+    assert correlation(even, even) == correlation(even, picture(0)) == 0
 
 
 def test_a_perceptual_hash_is_64_bits_without_the_mean():
@@ -129,26 +102,8 @@ def test_the_perceptual_hash_of_one_wave_sets_that_wave_s_bit():
     assert image_hash.perceptual_hash(255 - image) >> (63 - 16) & 1 == 0
 
 
-# Distances
-
-
 def test_distances_counted_by_hand():
     one = np.array([0b0000, 0b1111], np.uint64)
     other = np.array([0b0001, 0b1111, 2**63, 2**64 - 1], np.uint64)
-    found = image_hash.distances(one, other)
-    assert found.tolist() == [[1, 4, 1, 64], [3, 0, 5, 60]]
-    assert found.dtype == np.uint8
-
-
-def test_distances_are_those_of_bit_count_and_symmetric():
-    draw = np.random.default_rng(0)
-    one, other = (draw.integers(0, 2**64, count, dtype=np.uint64) for count in (7, 5))
-    expected = [[(int(a) ^ int(b)).bit_count() for b in other] for a in one]
-    assert image_hash.distances(one, other).tolist() == expected
-    assert np.array_equal(image_hash.distances(other, one), image_hash.distances(one, other).T)
-
-
-def test_distances_to_nothing_are_nothing():
-    nothing = np.zeros(0, np.uint64)
-    assert image_hash.distances(np.array([1], np.uint64), nothing).shape == (1, 0)
-    assert image_hash.distances(nothing, np.array([1], np.uint64)).shape == (0, 1)
+    assert image_hash.distances(one, other).tolist() == [[1, 4, 1, 64], [3, 0, 5, 60]]
+    assert image_hash.distances(one, other[:0]).shape == (2, 0)

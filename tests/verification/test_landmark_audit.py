@@ -16,23 +16,22 @@ def severities(findings):
     return [(finding.severity, finding.check.name, finding.case) for finding in findings]
 
 
-# Reference ellipses
+def stops(*checks):
+    return [("stop", check, "landmarks") for check in checks]
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.2, 0.2), (0.3, 0.15)])
 @pytest.mark.parametrize("angle_deg", [0, 25, 90, 160])
 def test_the_ends_of_a_drawn_head_are_found_in_square_and_in_oblong_pixels(spacing_mm, angle_deg):
     drawn = ellipse_region((300, 400), (30.0, 34.0), 44.0, 33.0, angle_deg, spacing_mm)
-    found = fit_head(drawn, spacing_mm)
-    ends = ends_of_ellipse(found, spacing_mm)
+    ends = ends_of_ellipse(fit_head(drawn, spacing_mm), spacing_mm)
     assert head_points.line_lengths_mm(ends, spacing_mm) == pytest.approx({"ofd": 44, "bpd": 33}, abs=0.05)
     # An end lies on the edge: a pixel inwards is head, a pixel outwards is not.
     middle = np.array([30.0, 34.0]) / spacing_mm
     for end in ends:
         step = (end - middle) / np.abs(end - middle).max()
         inner, outer = (tuple(np.rint(end + way * step).astype(int)) for way in (-1.5, 1.5))
-        assert drawn[inner]
-        assert not drawn[outer]
+        assert (drawn[inner], drawn[outer]) == (True, False)
 
 
 def test_without_a_pixel_size_the_ellipse_is_in_pixels():
@@ -40,9 +39,6 @@ def test_without_a_pixel_size_the_ellipse_is_in_pixels():
     found = fit_head(drawn, (1.0, 1.0))
     assert (found.major, found.minor) == pytest.approx((200, 150), abs=0.1)
     assert ends_of_ellipse(found) == pytest.approx(head_points.axis_ends((100, 150), 200, 150, 20), abs=0.2)
-
-
-# Audit
 
 
 def drawn_heads(spacing_mm=(0.3, 0.3)):
@@ -84,6 +80,12 @@ def swap(heads):
     return heads[:, [2, 3, 0, 1]]
 
 
+def audit_one(points, ellipses=None):
+    """The audit of one case of four (row, col): its figures and its findings."""
+    figures, findings = landmark_audit.audit(table_of(["a"], [points]), manifest_of(["a"]), ellipses or {})
+    return figures.iloc[0], severities(findings)
+
+
 @pytest.mark.parametrize("spacing_mm", [(0.3, 0.3), (0.25, 0.32)])
 def test_the_ends_of_the_axes_themselves_pass_without_a_finding(spacing_mm):
     ellipses, table, manifest = drawn_heads(spacing_mm)
@@ -100,69 +102,49 @@ def test_the_ends_of_the_axes_themselves_pass_without_a_finding(spacing_mm):
 def test_swapped_columns_stop_and_are_named_for_what_they_are():
     ellipses, table, manifest = drawn_heads()
     figures, findings = landmark_audit.audit(change(table, CASES, swap), manifest, ellipses)
-    assert severities(findings) == [
-        ("stop", "BPD longer than OFD", "landmarks"),
-        ("stop", "BPD and OFD swapped", "landmarks"),
-    ]
-    assert findings[0].found.startswith(
-        "40 of 40 cases (100%): 000_HC, 001_HC, 002_HC, 003_HC, 004_HC, …; median of all:"
-    )
-    assert "once exchanged, the lines of 40 cases fit the reference ellipse" in findings[0].found
+    assert severities(findings) == stops("BPD longer than OFD", "BPD and OFD swapped")
+    assert findings[0].found.startswith("40 of 40 cases (100%): 000_HC, 001_HC, 002_HC, 003_HC, 004_HC, …; ")
+    assert "the lines of 40 cases fit the reference ellipse" in findings[0].found
     assert findings[1].found.endswith("0 fit as named, 40 fit exchanged, 0 fit neither")
     assert (figures["fit"] == "exchanged").all()
 
 
 def test_a_fault_of_a_tenth_of_the_cases_warns_of_each_and_of_more_stops():
     ellipses, table, manifest = drawn_heads()
-    _, few = landmark_audit.audit(change(table, 4, swap), manifest, ellipses)
+    figures, few = landmark_audit.audit(change(table, 4, swap), manifest, ellipses)
     _, many = landmark_audit.audit(change(table, 5, swap), manifest, ellipses)
     assert [finding.severity for finding in few] == ["warn"] * 8
-    assert {finding.case for finding in few} == {"000_HC", "001_HC", "002_HC", "003_HC"}
+    assert [finding.case for finding in few] == ["000_HC", "001_HC", "002_HC", "003_HC"] * 2
+    assert few[0].found == f"BPD is {figures['bpd_over_ofd'][0]:.2f} times OFD"
     assert [finding.severity for finding in many] == ["stop"] * 2
     assert many[0].found.startswith("5 of 40 cases (12%)")
 
 
-def test_a_warning_says_by_how_much():
-    ellipses, table, manifest = drawn_heads()
-    figures, findings = landmark_audit.audit(change(table, 1, swap), manifest, ellipses)
-    assert findings[0].found == f"BPD is {figures['bpd_over_ofd'][0]:.2f} times OFD"
-    assert findings[0].expected == "at most 1"
-
-
-def test_a_slanted_line_does_not_cross_at_a_right_angle():
-    heads = np.array([[[50.0, 20], [50, 120], [50 - 40, 70 - 15], [50 + 40, 70 + 15]]])
-    figures, findings = landmark_audit.audit(table_of(["a"], heads), manifest_of(["a"]), {})
-    assert figures["angle_deg"][0] == pytest.approx(np.degrees(np.arctan2(40, 15)))
-    assert severities(findings) == [("stop", "lines not at right angles", "landmarks")]
-
-
-def test_lines_without_a_common_middle_are_found():
-    heads = np.array([[[50.0, 20], [50, 120], [10, 55], [90, 55]]])
-    figures, findings = landmark_audit.audit(table_of(["a"], heads), manifest_of(["a"]), {})
-    assert figures["middle_percent"][0] == pytest.approx(15)
-    assert severities(findings) == [("stop", "lines without a common middle", "landmarks")]
-
-
-@pytest.mark.parametrize("length", [0, 2, 13])
-def test_a_line_of_hardly_any_length_is_found(length):
-    heads = np.array([[[50.0, 20], [50, 120], [50, 70], [50 + length, 70]]])
-    _, findings = landmark_audit.audit(table_of(["a"], heads), manifest_of(["a"]), {})
-    assert ("stop", "line too short", "landmarks") in severities(findings)
+@pytest.mark.parametrize(
+    ("bpd", "figure", "value", "check"),
+    [
+        ([[10, 55], [90, 85]], "angle_deg", np.degrees(np.arctan2(40, 15)), "lines not at right angles"),
+        ([[10, 55], [90, 55]], "middle_percent", 15, "lines without a common middle"),
+        ([[50, 70], [50, 70]], "shortest_percent", 0, "line too short"),
+        ([[50, 70], [52, 70]], "shortest_percent", 100 * 2 / 270, "line too short"),
+        ([[50, 70], [63, 70]], "shortest_percent", 100 * 13 / 270, "line too short"),
+    ],
+)
+def test_lines_that_no_head_has_are_found(bpd, figure, value, check):
+    figures, findings = audit_one([[50, 20], [50, 120], *bpd])
+    assert figures[figure] == pytest.approx(value)
+    assert ("stop", check, "landmarks") in findings
+    assert len(findings) == 1 or check == "line too short"  # whose direction and middle say nothing
 
 
 def test_points_on_the_frame_are_inside_beyond_it_a_warning_and_far_beyond_it_a_stop():
     _, table, manifest = drawn_heads()
-
-    def shift_to(right):
-        """The right end of the first OFD at some column, the head moved along."""
-        return change(table, 1, lambda heads: heads + np.array([0, right - heads[0, :2, 1].max()]))
-
-    for right, expected in (
-        (399.5, []),
-        (401.0, [("warn", "point outside the image", "000_HC")]),
-        (415.0, [("warn", "point outside the image", "000_HC"), ("stop", "point far outside the image", "000_HC")]),
-    ):
-        figures, findings = landmark_audit.audit(shift_to(right), manifest, {})
+    outside = ("warn", "point outside the image", "000_HC")
+    far = ("stop", "point far outside the image", "000_HC")
+    for right, expected in ((399.5, []), (401.0, [outside]), (415.0, [outside, far])):
+        # The right end of the first OFD at this column, the head moved along.
+        shifted = change(table, 1, lambda heads, to=right: heads + np.array([0, to - heads[0, :2, 1].max()]))
+        figures, findings = landmark_audit.audit(shifted, manifest, {})
         assert severities(findings) == expected
         assert figures["outside_percent"][0] == pytest.approx(100 * (right - 399.5) / 270)
 
@@ -171,7 +153,7 @@ def test_points_inside_the_skull_by_4_percent_of_the_head_are_off_the_outline():
     ellipses, table, manifest = drawn_heads()
     shrunk = change(table, CASES, lambda heads: 0.92 * heads + 0.08 * heads.mean(axis=1, keepdims=True))
     figures, findings = landmark_audit.audit(shrunk, manifest, ellipses)
-    assert severities(findings) == [("stop", "end off the outline", "landmarks")]
+    assert severities(findings) == stops("end off the outline")
     assert figures["farthest_percent"].to_numpy() == pytest.approx(4, abs=0.01)
     major = np.array([each.major for each in ellipses.values()])
     assert figures["ofd_1_off_mm"].to_numpy() == pytest.approx(0.04 * major, rel=1e-3)
@@ -179,18 +161,17 @@ def test_points_inside_the_skull_by_4_percent_of_the_head_are_off_the_outline():
     assert "of all ends" in findings[0].found
 
 
-def test_distances_to_the_outline_are_those_of_the_nearest_of_many_places_on_it():
-    draw = np.random.default_rng(8)
-    step = np.linspace(0, 2 * np.pi, 5001)
-    for ratio in (0.66, 0.8, 0.96, 1.0):
-        axes = np.array([[100.0, 120.0, 200.0, 200 * ratio, 37.0]])
-        given = draw.uniform(-100, 350, (1, 300, 2))
-        cos, sin = np.cos(np.deg2rad(37)), np.sin(np.deg2rad(37))
-        along, across = 100 * np.cos(step), 100 * ratio * np.sin(step)
-        outline = np.column_stack([100 + along * sin + across * cos, 120 + along * cos - across * sin])
-        nearest = [np.linalg.norm(outline - each, axis=1).min() for each in given[0]]
-        found = np.linalg.norm(landmark_audit._to_outline(given, axes)[0], axis=1)
-        assert found == pytest.approx(nearest, abs=0.005)  # a long axis of 200, in steps of 0.13
+@pytest.mark.parametrize("ratio", [0.66, 0.8, 0.96, 1.0])
+def test_distances_to_the_outline_are_those_of_the_nearest_of_many_places_on_it(ratio):
+    points = np.random.default_rng(8).uniform(-100, 350, (1, 300, 2))
+    step = np.linspace(0, 2 * np.pi, 20001)
+    cos, sin = np.cos(np.deg2rad(37)), np.sin(np.deg2rad(37))
+    along, across = 100 * np.cos(step), 100 * ratio * np.sin(step)
+    outline = np.column_stack([100 + along * sin + across * cos, 120 + along * cos - across * sin])
+    nearest = [np.linalg.norm(outline - each, axis=1).min() for each in points[0]]
+    steps = landmark_audit._to_outline(points, np.array([[100.0, 120.0, 200.0, 200 * ratio, 37.0]]))
+    found = np.linalg.norm(steps[0], axis=1)
+    assert found == pytest.approx(nearest, abs=0.005)  # a long axis of 200, in steps of 0.03
 
 
 def test_lines_turned_by_45_degrees_fit_under_neither_name():
@@ -206,11 +187,9 @@ def test_lines_turned_by_45_degrees_fit_under_neither_name():
 
 
 def test_a_nearly_round_head_has_no_direction_that_lines_could_miss():
-    ellipse = {"a": Ellipse((40.0, 60.0), 60.0, 57.0, 0.0)}
-    heads = head_points.axis_ends((40.0, 60.0), 60.0, 57.0, 50.0)[None] / 0.3
-    figures, findings = landmark_audit.audit(table_of(["a"], heads), manifest_of(["a"]), ellipse)
-    assert figures["fit"].tolist() == ["as named"]
-    assert findings == []
+    ends = head_points.axis_ends((40.0, 60.0), 60.0, 57.0, 50.0) / 0.3
+    figures, findings = audit_one(ends, {"a": Ellipse((40.0, 60.0), 60.0, 57.0, 0.0)})
+    assert (figures["fit"], findings) == ("as named", [])
 
 
 def test_another_pixel_size_than_the_data_set_s_is_found():
@@ -226,38 +205,27 @@ def test_another_pixel_size_than_the_data_set_s_is_found():
 def test_images_without_a_row_are_left_out_and_rows_without_an_image_counted():
     ellipses, table, manifest = drawn_heads()
     figures, findings = landmark_audit.audit(table[3:], manifest[:30], ellipses)
-    assert severities(findings) == [
-        ("warn", "no landmarks", "landmarks"),
-        ("note", "rows without an image", "landmarks"),
-    ]
+    lost, idle = ("warn", "no landmarks", "landmarks"), ("note", "rows without an image", "landmarks")
+    assert severities(findings) == [lost, idle]
     assert findings[0].found == "3 of 30 cases (10%): 000_HC, 001_HC, 002_HC: left out"
     assert findings[1].found.startswith("10 of 37 cases (27%): 030_HC, 031_HC")
     assert figures["case"].tolist() == manifest["case"][3:30].tolist()
-
-
-def test_no_row_for_any_image_stops():
-    ellipses, table, manifest = drawn_heads()
     figures, findings = landmark_audit.audit(table[:0], manifest, ellipses)
-    assert severities(findings) == [("stop", "no landmarks", "landmarks")]
+    assert severities(findings) == stops("no landmarks")
     assert figures.empty
 
 
-def test_without_pixel_sizes_and_ellipses_the_lines_alone_are_judged():
-    _, table, manifest = drawn_heads()
-    bare = manifest.assign(spacing_row_mm=np.nan, spacing_col_mm=np.nan)
-    figures, findings = landmark_audit.audit(change(table, CASES, swap), bare, {})
-    assert severities(findings) == [("stop", "BPD longer than OFD", "landmarks")]
-    assert figures[["ofd_mm", "bpd_mm", "farthest_percent", "ofd_1_off_px"]].isna().all(axis=None)
-    assert figures["ofd_px"].notna().all()
-
-
-def test_without_pixel_sizes_ellipses_in_pixels_are_compared():
+def test_without_pixel_sizes_nothing_is_in_mm_and_without_ellipses_the_lines_alone_are_judged():
     ellipses, table, manifest = drawn_heads((1.0, 1.0))
     bare = manifest.assign(spacing_row_mm=np.nan, spacing_col_mm=np.nan)
-    figures, findings = landmark_audit.audit(table, bare, ellipses)
+    figures, findings = landmark_audit.audit(table, bare, ellipses)  # ellipses in pixels
     assert findings == []
     assert figures["ofd_1_off_px"].max() < 0.01
-    assert figures["ofd_1_off_mm"].isna().all()
+    assert figures[["ofd_mm", "bpd_mm", "ofd_1_off_mm"]].isna().all(axis=None)
+    figures, findings = landmark_audit.audit(change(table, CASES, swap), bare, {})
+    assert severities(findings) == stops("BPD longer than OFD")
+    assert figures[["ofd_mm", "bpd_mm", "farthest_percent", "ofd_1_off_px"]].isna().all(axis=None)
+    assert figures["ofd_px"].notna().all()
 
 
 def test_the_summary_counts_and_leaves_out_what_it_cannot_say():

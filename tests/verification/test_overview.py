@@ -14,32 +14,30 @@ from tests.builders_busi import SHAPE, lesion, texture, verify_busi, write_busi
 
 
 def test_folds_are_summed_up_case_by_case(sound):
-    folds = splits.assign_folds(sound.cases, 3, 0)
-    summary = overview.of_folds(sound.cases, folds)
-    assert summary["cases"].sum() == summary["with_pixel_size"].sum() == 12
-    assert summary["subjects"].sum() == summary["fold_groups"].sum() == sound.cases["subject"].nunique()
+    table = sound.cases.copy()
+    table.loc[0, "spacing_col_mm"] = np.nan
+    summary = overview.of_folds(table, splits.assign_folds(table, 3, 0))
+    assert summary["cases"].sum() == 12 == summary["with_pixel_size"].sum() + 1
+    assert summary["subjects"].sum() == summary["fold_groups"].sum() == table["subject"].nunique()
 
 
-def test_the_overview_counts_what_was_drawn(sound):
-    facts = overview.facts(sound.cases, sound.looks).set_index("fact")["value"]
+def test_the_overview_counts_what_was_drawn(sound, seen_patients):
     drawn = builders.heads()
-    assert facts["cases"] == 12
-    assert facts["subjects"] == len({head.name[:3] for head in drawn})
-    assert facts["most cases of one subject"] == 2
-    assert facts["image sizes"] == 2
+    facts = dict(overview.facts(sound.cases, sound.looks).values)
+    names = ("cases", "subjects", "most cases of one subject", "image sizes", "with pixel size", "cut by the frame")
+    assert [facts[name] for name in names] == [12, len({head.name[:3] for head in drawn}), 2, 2, 12, 0]
     assert facts["largest HC (mm)"] == pytest.approx(max(head.hc_mm for head in drawn), abs=1e-3)
-    assert facts["cut by the frame"] == 0
+    assert "slices" not in facts
+    facts = dict(overview.facts(seen_patients.cases, seen_patients.looks).values)
+    assert (facts["cases"], facts["slices"], facts["with an empty mask"], facts["with pixel size"]) == (4, 20, 1, 2)
 
 
 def test_groups_are_counted_by_published_split(tmp_path):
-    drawn = {  # split, class, mask
-        "1_HC": ("train", lesion(20, 30, 20, 20)),
-        "2_HC": ("train", lesion(0, 30, 20, 40)),
-        "3_HC": ("test", lesion(1, 30, 20, 20)),
-    }
-    for seed, (name, (split, mask)) in enumerate(drawn.items()):
-        save_png(tmp_path / split / "malignant" / f"{name}.png", np.where(mask > 0, 150, 50 + seed).astype(np.uint8))
-        save_png(tmp_path / split / "malignant" / f"{name}_Annotation.png", mask)
+    drawn = {"1_HC": lesion(20, 30, 20, 20), "2_HC": lesion(0, 30, 20, 40), "3_HC": lesion(1, 30, 20, 20)}
+    for seed, (name, mask) in enumerate(drawn.items()):
+        folder = tmp_path / ("test" if name == "3_HC" else "train") / "malignant"
+        save_png(folder / f"{name}.png", np.where(mask > 0, 150, 50 + seed).astype(np.uint8))
+        save_png(folder / f"{name}_Annotation.png", mask)
     dataset = datasets.DATASETS["ultrasound_fetus"]
     result = check_dataset(dataset, "ultrasound_fetus", tmp_path, ["malignant"])
     found = overview.by_group(result.cases, result.looks).set_index(["split", "group"])
@@ -51,49 +49,27 @@ def test_groups_are_counted_by_published_split(tmp_path):
     assert test["mean_contrast"] == pytest.approx(98 / 202)
 
 
-def test_without_a_published_split_there_is_no_column_of_it(sound):
-    found = overview.by_group(sound.cases, sound.looks)
-    assert "split" not in found.columns
-    assert found["cases"].sum() == 12
-
-
-def test_the_mean_area_of_a_group_is_over_references_that_show_something(tmp_path):
+def test_the_mean_area_of_a_group_is_over_references_that_show_something(tmp_path, seen_patients):
     nothing = np.zeros(SHAPE, np.uint8)
     folder = write_busi(tmp_path, benign=[(texture(0), lesion())], normal=[(texture(1), nothing)])
     result = verify_busi(folder)
     found = overview.by_group(result.cases, result.looks).set_index("group")
+    assert "split" not in found.columns  # none is published
     assert found["empty_masks"].to_dict() == {"benign": 0, "normal": 1}
     assert found.loc["benign", "mean_area_percent"] == pytest.approx(400 / 4800 * 100)
     assert np.isnan(found.loc["normal", "mean_area_percent"])
-
-
-def test_the_claim_names_what_stops_the_study():
-    findings = to_table(
-        [Finding("stop", Check("missing image"), "a", "x", "y"), Finding("note", Check("b"), "c", "d", "e")]
-    )
-    assert overview.stop_claim(findings) == "no finding stops the study\n    a: missing image (found x)"
-    assert overview.stop_claim(findings.iloc[1:]) == "no finding stops the study"
-
-
-def test_findings_are_counted_by_check_the_grave_ones_first():
-    findings = to_table(
-        [Finding("note", Check("b"), name, "", "") for name in "xyz"]
-        + [Finding("stop", Check("z", "mend it"), "x", "", "")]
-    )
-    assert overview.count_findings(findings).values.tolist() == [["stop", "z", 1, "mend it"], ["note", "b", 3, ""]]
-
-
-def test_the_overview_counts_patients_and_slices(seen_patients, sound):
-    facts = overview.facts(seen_patients.cases, seen_patients.looks).set_index("fact")["value"]
-    assert (facts["cases"], facts["slices"], facts["with an empty mask"], facts["with pixel size"]) == (4, 20, 1, 2)
-    assert "slices" not in set(overview.facts(sound.cases, sound.looks)["fact"])
-
-
-def test_groups_of_patients_are_their_institutions(seen_patients):
-    found = overview.by_group(seen_patients.cases, seen_patients.looks).set_index("group")
+    found = overview.by_group(seen_patients.cases, seen_patients.looks).set_index("group")  # institutions
     assert found["cases"].to_dict() == {"CS": 2, "DU": 1, "HT": 1}
     assert found.loc["CS", "empty_masks"] == 1
     assert found.loc["CS", "mean_area_percent"] == pytest.approx(100 * 48 / (5 * 32 * 32))
+
+
+def test_findings_are_counted_by_check_the_grave_ones_first_and_the_claim_names_what_stops():
+    notes = [Finding("note", Check("b"), name, "", "") for name in "xyz"]
+    findings = to_table([*notes, Finding("stop", Check("z", "mend it"), "a", "x", "y")])
+    assert overview.count_findings(findings).values.tolist() == [["stop", "z", 1, "mend it"], ["note", "b", 3, ""]]
+    assert overview.stop_claim(findings) == "no finding stops the study\n    a: z (found x)"
+    assert overview.stop_claim(findings.iloc[1:]) == "no finding stops the study"
 
 
 def test_colours_beyond_the_most_frequent_forty_are_summed_up():
