@@ -6,19 +6,13 @@ from lib.imaging import connected_parts, ellipse
 from tests.builders import typed
 
 
+def stacked(slices):
+    """A volume of typed slices, of one slice an image."""
+    return np.stack([typed(text) for text in slices]) if len(slices) > 1 else typed(slices[0])
+
+
 def points(region):
     return set(map(tuple, ellipse.edge_points(region)))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("1..11 ..1.. ...1. 1....", "...11 ..1.. ...1. ....."),  # diagonals are joined
-        (".... ....", ".... ...."),
-    ],
-)
-def test_the_largest_component_of_an_image(text, expected):
-    assert np.array_equal(connected_parts.largest_component(typed(text) > 0), typed(expected) > 0)
 
 
 def test_components_and_holes_are_those_of_scipy_on_random_regions():
@@ -31,11 +25,6 @@ def test_components_and_holes_are_those_of_scipy_on_random_regions():
         assert np.array_equal(connected_parts.fill_holes(noise < 0.6), ndimage.binary_fill_holes(noise < 0.6))
 
 
-def test_a_notch_at_the_frame_is_no_hole():
-    notch = typed("1.1 1.1 111") > 0
-    assert np.array_equal(connected_parts.fill_holes(notch), notch)
-
-
 @pytest.mark.parametrize(
     ("slices", "expected"),
     [
@@ -45,13 +34,15 @@ def test_a_notch_at_the_frame_is_no_hole():
             ["1.... ..... .....", "..... .1... ....."],
         ),  # a corner joins
         (["11...11", "1111111"], ["11...11", "1111111"]),  # two pieces in one slice, joined by the next
-        ([".1.1."], [".1..."]),  # of equal parts the first
+        ([".1.1.", "....."], [".1...", "....."]),  # of equal parts the first
         (["...", "..."], ["...", "..."]),
+        (["1..11 ..1.. ...1. 1...."], ["...11 ..1.. ...1. ....."]),  # an image: diagonals are joined
+        ([".... ...."], [".... ...."]),
     ],
 )
-def test_the_largest_component_of_a_volume(slices, expected):
-    volume, kept = (np.stack([typed(text) for text in texts]) > 0 for texts in (slices, expected))
-    largest = connected_parts.largest_component(volume)
+def test_the_largest_component_of_a_volume_and_of_an_image(slices, expected):
+    region, kept = (stacked(texts) > 0 for texts in (slices, expected))
+    largest = connected_parts.largest_component(region)
     assert largest.dtype == bool
     assert np.array_equal(largest, kept)
 
@@ -92,5 +83,4 @@ def test_a_region_one_pixel_off_the_frame_has_its_edge_and_one_at_the_frame_has_
     ],
 )
 def test_the_frame_holds_the_foreground_and_nothing_more(slices, frame):
-    mask = np.stack([typed(text) for text in slices])
-    assert connected_parts.foreground_frame(mask[0] if len(slices) == 1 else mask) == frame
+    assert connected_parts.foreground_frame(stacked(slices)) == frame

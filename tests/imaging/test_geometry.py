@@ -1,4 +1,3 @@
-import cv2
 import numpy as np
 import pytest
 
@@ -128,24 +127,16 @@ def test_a_disc_lies_where_the_point_mapping_says_and_comes_back_to_its_place(na
     assert centroid(back) == pytest.approx(centroid(drawn), abs=max(1e-2 / mapping.scale_row, 1.5e-2))
 
 
-@larger_shapes
+@pytest.mark.parametrize(("native", "network", "crop"), SHAPES[:8] + CROPS[:4], ids=str)
 def test_a_linear_ramp_comes_back_at_native_size(native, network, crop):
     mapping = geometry.fit(native, network, crop)
     back = geometry.to_native(np.stack(np.mgrid[: network[0], : network[1]]).astype(np.float32), mapping)
     grid = np.stack(np.mgrid[: native[0], : native[1]], axis=-1)
     expected = np.moveaxis(geometry.points_to_network(grid, mapping), -1, 0)
     edge = int(np.ceil(1 / mapping.scale_row))  # beyond the last pixel centres the outermost value is repeated
-    inner = (slice(None), slice(edge, -edge), slice(edge, -edge))
+    inner = (slice(None), *(slice(axis.start + edge, axis.stop - edge) for axis in mapping.crop))
     # OpenCV interpolates with weights in float32 (about 1e-3 of a pixel at these widths)
     assert np.abs(back[inner] - expected[inner]).max() < 2e-3
-
-
-def test_opencv_s_half_pixel_convention_is_that_of_the_point_mapping():
-    mapping = geometry.fit((40, 60), (100, 150))
-    ramp = np.tile(np.arange(60, dtype=np.float32), (40, 1))
-    by_opencv = cv2.resize(ramp, (150, 100), interpolation=cv2.INTER_LINEAR)[50, 5:-5]
-    places = np.column_stack([np.full(150, 50.0), np.arange(150.0)])
-    assert by_opencv == pytest.approx(geometry.points_to_native(places, mapping)[5:-5, 1], abs=1e-3)
 
 
 # Masks
@@ -247,13 +238,6 @@ def test_native_pixels_outside_the_crop_are_0_and_the_padding_does_not_reach_tho
     expected = np.zeros((2, *native), np.float32)
     expected[(slice(None), *mapping.crop)] = 1
     assert np.array_equal(back, expected)
-
-
-def test_a_doubled_crop_comes_back_to_the_last_digit():
-    drawn = np.random.default_rng(0).random((16, 12), np.float32)
-    values = np.zeros((1, 32, 32), np.float32)
-    values[0][DOUBLED.inner] = np.repeat(np.repeat(drawn, 2, axis=0), 2, axis=1)
-    assert np.array_equal(geometry.to_native(values, DOUBLED)[0][DOUBLED.crop], drawn)
 
 
 def test_slices_come_back_to_their_places_and_the_others_are_0():

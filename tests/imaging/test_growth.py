@@ -34,14 +34,6 @@ def test_z_scores_of_the_worked_examples():
         assert (hc_mm - mean) / sd == pytest.approx(z, abs=1e-5)
 
 
-def test_sizes_grow_with_age_and_axes_and_circumference_belong_together():
-    weeks = [14 + step / 4 for step in range(105)]
-    means = {quantity: [mean_and_sd_mm(quantity, ga)[0] for ga in weeks] for quantity in ("hc", "bpd", "ofd")}
-    assert all(each == sorted(each) for each in means.values())
-    for hc, bpd, ofd in zip(*means.values()):
-        assert hc == pytest.approx(math.pi / 2 * (bpd + ofd), rel=0.025)  # three separate regressions
-
-
 @pytest.mark.parametrize(
     ("quantity", "ga_weeks", "message"),
     [

@@ -210,7 +210,7 @@ def test_peaks_are_exact_in_canonical_order_each_image_with_its_own_standard_dev
     assert peaks[0].tolist() == vertical.tolist()
 
 
-def test_the_distance_is_the_normalised_error_of_points():
+def test_the_distance_is_the_normalised_error_of_points_and_1_for_a_blank_image():
     typed = torch.from_numpy(HEAD) + torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 2.0], [0.0, -4.0]])
     share = 2.75 / np.hypot(12, 90)
     assert heatmaps.distance(typed[None], torch.from_numpy(HEAD[None])).tolist() == pytest.approx([share])
@@ -218,9 +218,6 @@ def test_the_distance_is_the_normalised_error_of_points():
     distances = heatmaps.distance(torch.from_numpy(guesses[:, [1, 0, 2, 3]]), torch.from_numpy(heads))
     percent = [head_points.point_errors(*pair)["normalised_mean_error_percent"] for pair in zip(guesses, heads)]
     assert 100 * distances.numpy() == pytest.approx(percent)
-
-
-def test_a_blank_image_has_distance_1_and_a_blank_line_half_of_it():
     reference = torch.from_numpy(np.stack([HEAD, HEAD])).float()
     predicted = reference.clone()
     predicted[0] = torch.nan

@@ -66,14 +66,6 @@ def test_a_normalised_volume_and_its_background_typed_out():
     assert intensity.background(without_spread).tolist() == [-2.0, 0.0, 0.0]
 
 
-def test_a_slice_is_normalised_by_its_volume_and_not_by_itself():
-    volume = noise()
-    volume[0] //= 8
-    counted = intensity.statistics(volume, PERCENTILES)
-    assert np.array_equal(intensity.normalise(volume[:1], counted), normalised(volume)[:1])
-    assert np.abs(normalised(volume[:1]) - normalised(volume)[:1]).max() > 1
-
-
 @pytest.mark.parametrize("fill", [0, 80, 255])
 def test_a_constant_channel_becomes_0_and_leaves_the_others_alone(fill):
     volume = noise()
