@@ -1,4 +1,4 @@
-"""Preprocessed arrays of the two other kinds: heads with landmarks, and slices of volumes."""
+"""Preprocessed arrays of the two other kinds, heads with landmarks and slices of volumes, and trainings of a second."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +10,14 @@ import torch
 from lib.data.arrays import Arrays
 from lib.imaging import geometry, head_points, heatmaps
 from lib.study import array_files, files
-from tests.builders import of_images, of_volumes
+from lib.training import loop
+from lib.training.checkpoint import Run
+from tests.builders import NETWORK, discs, of_images, of_volumes, training_params
 
 SIGMA = 2.0
 SHAPE = (96, 128)  # of heatmaps
+STABLE = ("history.csv", "model.safetensors", "run.json")  # of a run; timing.csv says how long it took
+LANDMARKS = {"landmarks": "multicentre", "schedule": "one_cycle", "rotation_deg": 5.0, "scale_fraction": 0.05}
 HEAD = np.array([[40.0, 20.0], [52.0, 110.0], [20.0, 60.0], [80.0, 70.0]])  # its four points in that frame
 
 
@@ -75,6 +79,44 @@ def parts_of(arrays: Arrays) -> dict[str, list[str]]:
     names = list(dict.fromkeys(arrays.names))
     cut = len(names) * 2 // 3
     return {"train": names[:cut], "validation": names[cut:], "test": []}
+
+
+def of_network(**arguments: object) -> dict[str, object]:
+    """The small U-Net with other arguments, as models.describe gives it."""
+    return NETWORK | {"arguments": NETWORK["arguments"] | arguments}
+
+
+HEATMAPS = of_network(out_channels=2, base_channels=8)
+
+
+class Stopped(Exception):
+    """Raised by `fit` in the middle of a run."""
+
+
+def fit(
+    folder: Path,
+    arrays: Arrays | None = None,
+    stop_after: int | None = None,
+    network: dict[str, object] = NETWORK,
+    **keys: object,
+) -> tuple[Run | None, list[str]]:
+    """The run of a training, None if it is stopped after an epoch, and the lines that it said."""
+    arrays, lines = arrays or discs(12), []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if stop_after and line.startswith(f"epoch {stop_after:3d}/"):
+            raise Stopped
+
+    try:
+        return loop.fit(training_params(**keys), network, arrays, parts_of(arrays), folder, say), lines
+    except Stopped:
+        return None, lines
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a finished run that are equal from run to run."""
+    return {name: (folder / name).read_bytes() for name in STABLE}
 
 
 def heatmap_batch(heads: list[np.ndarray], sigma: float = 3.0, per: str = "line") -> torch.Tensor:

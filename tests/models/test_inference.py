@@ -44,16 +44,14 @@ def test_normalised_values_go_to_the_network_as_they_are():
     assert inputs.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_probabilities_are_the_sigmoid_of_the_logit():
+def test_probabilities_are_the_sigmoid_of_the_logit_and_those_of_a_pixel_add_up_to_1():
     images = builders.discs(3).images
     logits = (images[:, 0].astype(float) - 127.5) / 63.75
     assert predict(Linear(), images)[:, 1] == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-6)
-
-
-def test_probabilities_of_a_pixel_add_up_to_1():
-    shown = predict(builders.network(out_channels=4), builders.discs(2).images)
-    assert shown.shape == (2, 4, 32, 32)
-    assert shown.sum(axis=1) == pytest.approx(np.ones((2, 32, 32)), abs=1e-5)
+    assert np.array_equal(predict(Linear(), images, True), predict(Linear(), images, False))  # symmetric
+    predicted = predict(builders.network(out_channels=4), images)
+    assert predicted.shape == (3, 4, 32, 32)
+    assert predicted.sum(axis=1) == pytest.approx(np.ones((3, 32, 32)), abs=1e-5)
 
 
 def test_more_images_than_a_batch_are_predicted_like_single_ones():
@@ -61,11 +59,6 @@ def test_more_images_than_a_batch_are_predicted_like_single_ones():
     together = predict(network, arrays.images)
     alone = np.concatenate([predict(network, arrays.images[n : n + 1]) for n in range(len(arrays.names))])
     assert together == pytest.approx(alone, abs=1e-5)  # float32, other batch sizes take other kernels
-
-
-def test_flip_averaging_changes_nothing_for_a_symmetric_predictor():
-    images = builders.discs(3).images
-    assert np.array_equal(predict(Linear(), images, True), predict(Linear(), images, False))
 
 
 def test_flip_averaging_takes_the_mean_with_the_mirrored_prediction():
@@ -100,49 +93,38 @@ class Ends(nn.Module):
         return torch.stack([images[:, line] * half for line in (0, 1) for half in (left, ~left)], dim=1)
 
 
-def ends():
-    """Two images of noise, normalised, of two channels."""
-    return np.random.default_rng(0).normal(0, 1, (2, 2, 6, 8)).astype(np.float32)
-
-
-def test_heatmaps_of_points_are_added_up_to_those_of_lines():
-    found = inference.predict_heatmaps(Ends(), ends(), CPU, torch.float32, flip_average=False)
-    assert (found.shape, found.dtype) == ((2, 2, 6, 8), np.float32)
-    assert np.array_equal(found, ends())
-
-
-def test_heatmaps_of_lines_are_what_the_network_gives():
-    assert np.array_equal(inference.predict_heatmaps(Linear(), ends(), CPU, torch.float32, False), ends())
-
-
-def test_flip_averaging_of_heatmaps_does_not_mix_up_left_and_right_ends():
-    plain, averaged = (inference.predict_heatmaps(Ends(), ends(), CPU, torch.float32, flip) for flip in (False, True))
+def test_heatmaps_of_points_are_added_up_to_those_of_lines_which_mirroring_does_not_mix_up():
+    ends = np.random.default_rng(0).normal(0, 1, (2, 2, 6, 8)).astype(np.float32)  # normalised, of two channels
+    plain, lines = (inference.predict_heatmaps(each(), ends, CPU, torch.float32, False) for each in (Ends, Linear))
+    assert (plain.shape, plain.dtype) == ((2, 2, 6, 8), np.float32)
+    assert np.array_equal(plain, ends)
+    assert np.array_equal(lines, ends)
+    averaged = inference.predict_heatmaps(Ends(), ends, CPU, torch.float32, True)
     assert averaged == pytest.approx(plain, abs=1e-6)
-
-
-def test_flip_averaging_of_heatmaps_takes_the_mean_with_the_mirrored_prediction():
-    class Ramp(nn.Module):
-        def forward(self, images):
-            return torch.linspace(0, 2, images.shape[3]).expand(len(images), 2, images.shape[2], -1)
-
-    found = inference.predict_heatmaps(Ramp(), ends(), CPU, torch.float32, True)
-    assert found == pytest.approx(np.ones((2, 2, 6, 8)), abs=1e-6)
-
-
-def test_more_heatmaps_than_a_batch_are_predicted_like_single_ones():
-    images, network = builders.discs(inference.BATCH + 3).images, builders.network(out_channels=4)
-    together = inference.predict_heatmaps(network, images, CPU, torch.float32, False)
-    alone = inference.predict_heatmaps(network, images[-1:], CPU, torch.float32, False)
-    assert together.shape == (inference.BATCH + 3, 2, 32, 32)
-    assert together[-1:] == pytest.approx(alone, abs=1e-5)
 
 
 # Masks
 
 
-def native_mask(shown, mapping, threshold):
-    """From probabilities at network size to a mask at native size."""
-    return inference.decide(geometry.to_native(shown, mapping), threshold)
+@pytest.mark.parametrize("threshold", [0.5, None])
+def test_a_head_at_network_size_comes_back_in_its_native_place(threshold):
+    head = builders.Head("a", (30.4, 44.2), 50.0, 38.0, 30.0)
+    region = builders.region_of(head)
+    mapping = geometry.fit(head.shape, (128, 192))
+    share = geometry.image_to_network(region.astype(np.float32), mapping)
+    mask = inference.decide(geometry.to_native(np.stack([1 - share, share]), mapping), threshold)
+    assert mask.shape == head.shape
+    assert (mask != region).mean() < 2e-3  # a tenth of the edge's pixels
+
+
+def test_several_classes_come_back_in_their_native_places():
+    truth = np.zeros((60, 90), np.uint8)
+    truth[builders.ellipse_region(truth.shape, (30, 45), 56, 44, 20)] = 1
+    truth[builders.ellipse_region(truth.shape, (26, 40), 12, 8, 60)] = 2
+    truth[builders.ellipse_region(truth.shape, (36, 55), 14, 9, 0)] = 3
+    mapping = geometry.fit(truth.shape, (128, 192))
+    shares = np.stack([geometry.image_to_network((truth == index).astype(np.float32), mapping) for index in range(4)])
+    assert (inference.decide(geometry.to_native(shares, mapping), None) != truth).mean() < 4e-3
 
 
 def test_a_pixel_counts_from_the_threshold_on():
@@ -159,31 +141,3 @@ def test_without_a_threshold_the_most_probable_class_wins_of_equals_the_first():
     mask = inference.decide(shown, None)
     assert mask.tolist() == [[0, 1, 2, 0]]
     assert mask.dtype == np.uint8
-
-
-def test_two_classes_without_a_threshold_are_cut_at_one_half():
-    mapping = geometry.fit((54, 80), (32, 48))
-    foreground = np.random.default_rng(0).random((32, 48)).astype(np.float32)
-    shown = np.stack([1 - foreground, foreground])
-    differ = native_mask(shown, mapping, None) != native_mask(shown, mapping, 0.5)
-    assert differ.mean() < 1e-3  # ties only
-
-
-def test_a_head_at_network_size_comes_back_in_its_native_place():
-    head = builders.Head("a", (30.4, 44.2), 50.0, 38.0, 30.0)
-    region = builders.region_of(head)
-    mapping = geometry.fit(head.shape, (128, 192))
-    share = geometry.image_to_network(region.astype(np.float32), mapping)
-    mask = native_mask(np.stack([1 - share, share]), mapping, 0.5)
-    assert mask.shape == head.shape
-    assert (mask != region).mean() < 2e-3  # a tenth of the edge's pixels
-
-
-def test_several_classes_come_back_in_their_native_places():
-    truth = np.zeros((60, 90), np.uint8)
-    truth[builders.ellipse_region(truth.shape, (30, 45), 56, 44, 20)] = 1
-    truth[builders.ellipse_region(truth.shape, (26, 40), 12, 8, 60)] = 2
-    truth[builders.ellipse_region(truth.shape, (36, 55), 14, 9, 0)] = 3
-    mapping = geometry.fit(truth.shape, (128, 192))
-    shares = np.stack([geometry.image_to_network((truth == index).astype(np.float32), mapping) for index in range(4)])
-    assert (native_mask(shares, mapping, None) != truth).mean() < 4e-3

@@ -21,10 +21,19 @@ def image(seed=0, size=(54, 80)):
     return np.random.default_rng(seed).integers(0, 256, size).astype(np.uint8)
 
 
+def test_a_file_without_preparation_or_with_grey_values_of_another_scale_is_refused(tmp_path):
+    models.save(tmp_path / "old.safetensors", "unet", builders.NETWORK["arguments"], builders.network().state_dict())
+    with pytest.raises(ValueError, match=r"old\.safetensors: does not say how images are prepared"):
+        trained_model.load(tmp_path / "old.safetensors", True, CPU)
+    path = builders.write_weights(tmp_path / "other.safetensors", builders.of_images(32, 48) | {"grey": [0.0, 255.0]})
+    with pytest.raises(ValueError, match=r"other\.safetensors: grey values normalised by \[0\.0, 255\.0\]"):
+        trained_model.load(path, True, CPU)
+
+
 def test_an_image_s_probability_has_its_own_size_and_adds_up_to_1():
-    found = trained_model.probability(builders.model(builders.of_images(32, 48), out_channels=4), image())
-    assert (found.shape, found.dtype) == ((4, 54, 80), np.float32)
-    assert found.sum(axis=0) == pytest.approx(np.ones((54, 80)), abs=1e-6)
+    predicted = trained_model.probability(builders.model(builders.of_images(32, 48), out_channels=4), image())
+    assert (predicted.shape, predicted.dtype) == ((4, 54, 80), np.float32)
+    assert predicted.sum(axis=0) == pytest.approx(np.ones((54, 80)), abs=1e-6)
 
 
 def test_the_probability_is_that_of_the_network_on_what_was_prepared():
@@ -39,18 +48,6 @@ def test_the_mirrored_image_is_predicted_mirrored_where_both_are_averaged():
     native = image(size=(64, 96))
     mirrored = trained_model.probability(model, np.ascontiguousarray(native[:, ::-1]))
     assert mirrored[..., ::-1] == pytest.approx(trained_model.probability(model, native), abs=1e-5)
-
-
-def test_weights_without_their_preparation_are_refused(tmp_path):
-    models.save(tmp_path / "old.safetensors", "unet", builders.NETWORK["arguments"], builders.network().state_dict())
-    with pytest.raises(ValueError, match=r"old\.safetensors: does not say how images are prepared .*run the study"):
-        trained_model.load(tmp_path / "old.safetensors", True, CPU)
-
-
-def test_grey_values_of_another_scale_are_refused(tmp_path):
-    path = builders.write_weights(tmp_path / "other.safetensors", builders.of_images(32, 48) | {"grey": [0.0, 255.0]})
-    with pytest.raises(ValueError, match=r"other\.safetensors: grey values normalised by \[0\.0, 255\.0\]"):
-        trained_model.load(path, True, CPU)
 
 
 def test_a_model_is_used_in_float32_and_knows_what_it_was_trained_in(tmp_path):
@@ -91,20 +88,12 @@ def test_results_come_in_order_and_only_a_few_ahead(monkeypatch):
     assert list(results) == [n * n for n in range(1, 20)]
 
 
-def test_items_are_made_here_and_worked_on_elsewhere():
+def test_items_are_made_here_and_worked_on_elsewhere_and_an_error_there_is_raised_here():
     made, worked = [], []
-
-    def items():
-        for n in range(5):
-            made.append(threading.get_ident())
-            yield n
-
-    list(trained_model.in_threads(lambda n: worked.append(threading.get_ident()), items()))
+    items = (made.append(threading.get_ident()) or n for n in range(5))
+    list(trained_model.in_threads(lambda n: worked.append(threading.get_ident()), items))
     assert set(made) == {threading.get_ident()}
     assert threading.get_ident() not in worked
     assert len(worked) == 5
-
-
-def test_an_error_in_a_thread_is_raised_here():
     with pytest.raises(ValueError, match="could not convert"):
         list(trained_model.in_threads(float, ["1", "2", "x", "4"]))

@@ -9,22 +9,22 @@ from tests.builders import LIVELY, MOVING, NETWORK, training_params
 
 
 def cases_of(arrays, network=NETWORK, **keys):
-    chosen = training_params(**keys)
-    task = loop.objective_of(chosen, network, arrays)
-    return batches.AugmentedCases(arrays, plain_values.pick(chosen, Augmentation), 0, task)
+    config = training_params(**keys)
+    objective = loop.objective_of(config, network, arrays)
+    return batches.AugmentedCases(arrays, plain_values.pick(config, Augmentation), 0, objective)
 
 
 def test_batches_are_the_same_for_0_1_and_2_loader_processes():
     arrays = builders.discs(10)
     order = np.random.default_rng(0).permutation(10)
-    of_workers = []
-    for workers in (0, 1, 2):
-        loaded = list(batches.load(cases_of(arrays, **LIVELY), order, 3, batch_size=4, workers=workers))
-        of_workers.append([np.concatenate([part.numpy() for part in parts]) for parts in zip(*loaded)])
-    assert len(of_workers[0][0]) == 10
-    for other in of_workers[1:]:
-        assert np.array_equal(of_workers[0][0], other[0])
-        assert np.array_equal(of_workers[0][1], other[1])
+    cases = cases_of(arrays, **LIVELY)
+    images, targets = zip(
+        *(map(torch.cat, zip(*batches.load(cases, order, 3, batch_size=4, workers=workers))) for workers in (0, 1, 2))
+    )
+    assert len(images[0]) == 10
+    for parts in (images, targets):
+        assert torch.equal(parts[0], parts[1])
+        assert torch.equal(parts[0], parts[2])
 
 
 def test_a_case_that_is_drawn_twice_in_an_epoch_is_changed_differently():
@@ -35,8 +35,11 @@ def test_a_case_that_is_drawn_twice_in_an_epoch_is_changed_differently():
 
 def test_heatmaps_are_those_of_the_moved_points():
     arrays = builders_tasks.landmarked(1)
-    network = NETWORK | {"arguments": NETWORK["arguments"] | {"out_channels": 2}}
-    cases = cases_of(arrays, network, **(MOVING | {"landmarks": "multicentre", "scale_fraction": 0.0}))
+    cases = cases_of(
+        arrays,
+        builders_tasks.of_network(out_channels=2),
+        **(MOVING | {"landmarks": "multicentre", "scale_fraction": 0.0}),
+    )
     for epoch in range(10):
         image, maps = cases[epoch, 0, 0]
         assert image[0][maps.max(axis=0) > 0.9].min() > 60  # noise ends at 30, the paler spots reach 100

@@ -11,36 +11,14 @@ import torch
 
 from lib.study import files
 from lib.training import checkpoint, loop, state
-from tests import builders
+from tests import builders, builders_tasks
 from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
-
-STABLE = ("history.csv", "model.safetensors", "run.json")
-ARRAYS = builders.discs(8)
-
-
-class Stopped(Exception):
-    """Raised by a test in the middle of a run."""
+from tests.builders_tasks import contents
 
 
 def fit(folder, stop_after=None, **keys):
     """Lines of a training of two epochs, or of other keys, which is stopped after an epoch."""
-    lines = []
-
-    def say(line):
-        lines.append(line)
-        if stop_after and line.startswith(f"epoch {stop_after:3d}/"):
-            raise Stopped
-
-    chosen = training_params(**({"epochs": 2} | keys))
-    try:
-        loop.fit(chosen, NETWORK, ARRAYS, builders.disc_parts(ARRAYS), folder, say)
-    except Stopped:
-        assert stop_after
-    return lines
-
-
-def contents(folder):
-    return {name: (folder / name).read_bytes() for name in STABLE}
+    return builders_tasks.fit(folder, builders.discs(8), stop_after, **({"epochs": 2} | keys))[1]
 
 
 def trained(lines):
@@ -81,30 +59,25 @@ def empty(path):
     path.write_bytes(b"")
 
 
+PLACE = "fold0-seed0/.set_aside/unknown-1"
+
+
 @pytest.mark.parametrize("spoil", [save_as_a_spreadsheet, flatter, cut, empty])
 def test_a_history_that_is_not_the_run_s_own_is_written_again_without_training(run, finished, spoil):
     spoil(run / "history.csv")
     spoilt = (run / "history.csv").read_bytes()
     lines = fit(run)
-    place = "fold0-seed0/.set_aside/unknown-1"
-    assert lines[0] == f"history.csv was not as it was written, and lies in {place}; it is written again from run.json"
+    assert lines[0].startswith(f"history.csv was not as it was written, and lies in {PLACE}; ")
     assert trained(lines) == 0
     assert contents(run) == contents(finished)
-    assert (run.parent / place / "history.csv").read_bytes() == spoilt
+    assert (run.parent / PLACE / "history.csv").read_bytes() == spoilt
 
 
-def test_a_missing_history_is_written_again_without_training(run, finished):
-    (run / "history.csv").unlink()
+@pytest.mark.parametrize("name", ["history.csv", "timing.csv"])
+def test_a_missing_table_is_named_and_nothing_is_trained(run, finished, name):
+    (run / name).unlink()
     lines = fit(run)
-    assert lines[0] == "history.csv was missing; it is written again from run.json"
-    assert trained(lines) == 0
-    assert contents(run) == contents(finished)
-
-
-def test_a_missing_timing_is_named_and_nothing_is_trained(run, finished):
-    (run / "timing.csv").unlink()
-    lines = fit(run)
-    assert lines[0] == "timing.csv is missing: how long each epoch took is no longer known"
+    assert lines[0].startswith(f"{name} ")
     assert trained(lines) == 0
     assert contents(run) == contents(finished)
 
@@ -128,38 +101,30 @@ RECORDS = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "said"), RECORDS.values(), ids=RECORDS)
-def test_what_is_wrong_with_a_record_is_said_in_words(run, spoil, said):
+@pytest.mark.parametrize(("spoil", "message"), RECORDS.values(), ids=RECORDS)
+def test_what_is_wrong_with_a_record_is_said_in_words(run, spoil, message):
     assert checkpoint.read_finished(run)[1] is None
     spoil(run / "run.json")
-    assert checkpoint.read_finished(run)[1] == said
+    assert checkpoint.read_finished(run) == (None, message)
 
 
 @pytest.mark.parametrize("name", ["a list", "gone"])
 def test_a_run_whose_record_is_broken_is_kept_named_and_trained_again(run, finished, name):
-    spoil, said = RECORDS[name]
+    spoil, message = RECORDS[name]
     spoil(run / "run.json")
     lines = fit(run, stop_after=1)
-    place = "fold0-seed0/.set_aside/unknown-1"
-    kept = f"what was left of the run is kept in {place} until a training here has ended"
-    assert lines[0] == f"set aside: {said}; {kept}"
-    assert (run.parent / place / "model.safetensors").read_bytes() == contents(finished)["model.safetensors"]
+    assert lines[0].startswith(f"set aside: {message}; what was left of the run is kept in {PLACE} ")
+    assert (run.parent / PLACE / "model.safetensors").read_bytes() == contents(finished)["model.safetensors"]
     assert trained(fit(run)) == 1
     assert contents(run) == contents(finished)
     assert not (run / ".set_aside").exists()
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (cut, "model.safetensors has other bytes than when it was written"),
-        (os.unlink, "model.safetensors is missing"),
-    ],
-)
-def test_a_run_whose_weights_are_spoilt_is_trained_again(run, finished, spoil, said):
+@pytest.mark.parametrize(("spoil", "message"), [(cut, "has other bytes"), (os.unlink, "is missing")])
+def test_a_run_whose_weights_are_spoilt_is_trained_again(run, finished, spoil, message):
     spoil(run / "model.safetensors")
     lines = fit(run)
-    assert lines[0].startswith(f"set aside: {said}; what is left of the run is kept in fold0-seed0/.set_aside/")
+    assert lines[0].startswith(f"set aside: model.safetensors {message}")
     assert trained(lines) == 2
     assert contents(run) == contents(finished)
 
@@ -169,9 +134,7 @@ def test_a_run_whose_weights_are_spoilt_is_trained_again(run, finished, spoil, s
 
 def test_a_finished_run_waits_while_another_is_tried_and_is_found_again(run, finished):
     lines = fit(run, stop_after=1, epochs=4)
-    assert lines[0].startswith(
-        "set aside: epochs 2 -> 4; the finished run of 2 epochs is kept in fold0-seed0/.set_aside/"
-    )
+    assert lines[0].startswith("set aside: epochs 2 -> 4; the finished run of 2 epochs is kept in fold0-seed0/.set_")
     assert not (run / "run.json").exists()
     lines = fit(run)
     assert lines[0].startswith("set aside: epochs 4 -> 2; 1 epoch of the unfinished run is kept in ")
@@ -225,12 +188,7 @@ def test_what_two_runs_differ_in_is_said_by_name():
         "network": {"model": "unet", "depth": 4},
         "arrays": "a",
         "cases": {"train": "t", "validation": "v"},
-        "code": {
-            "lib.losses": "1",
-            "lib.training.objectives": "2",
-            "lib.training.checkpoint": "3",
-            "lib.study.files": "4",
-        },
+        "code": {"lib.losses": "1", "lib.models": "2", "lib.training.checkpoint": "3", "lib.study.files": "4"},
         "machine": {"device": "cpu", "precision": "float32", "threads": 2},
     }
     other = {
@@ -238,55 +196,35 @@ def test_what_two_runs_differ_in_is_said_by_name():
         "network": {"model": "segnet", "depth": 4, "skips": True},
         "arrays": "b",
         "cases": {"train": "t", "validation": "w"},
-        "code": {
-            "lib.losses": "5",
-            "lib.training.objectives": "6",
-            "lib.training.checkpoint": "7",
-            "lib.new": "8",
-            "lib.study.files": "4",
-        },
+        "code": {"lib.losses": "5", "lib.models": "6", "lib.training.checkpoint": "7", "lib.new": "8"},
         "machine": {"device": "cpu", "precision": "float32", "threads": 1},
     }
-    assert checkpoint.differences(one, other) == [
-        "epochs 6 -> 4",
-        "gradient_clip null -> 1.0",
-        'model "unet" -> "segnet"',
-        "skips null -> true",
-        "threads 2 -> 1",
-        "other arrays",
-        "other validation cases",
-        "code of lib.losses, lib.new, lib.training.checkpoint … changed",
-    ]
+    expected = ["epochs 6 -> 4", "gradient_clip null -> 1.0", 'model "unet" -> "segnet"', "skips null -> true"]
+    expected += ["threads 2 -> 1", "other arrays", "other validation cases"]
+    expected += ["code of lib.losses, lib.models, lib.new … changed"]
+    assert checkpoint.differences(one, other) == expected
     assert checkpoint.differences(one, one) == []
+    assert not any("threads" in line for line in checkpoint.differences(one | {"machine": {}}, {"keys": one["keys"]}))
 
 
 # States that were forged
 
 
-def without(name):
-    return lambda state: state.pop(name)
-
-
 def put(name, value):
-    return lambda state: state.update({name: value})
-
-
-def other_shape(state):
-    state["model"]["head.bias"] = torch.zeros(7)
-
-
-def other_moment(state):
-    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(7)
+    return lambda saved: saved.update({name: value})
 
 
 FORGED = {
-    "no model": (without("model"), "KeyError: 'model'"),
-    "other network": (other_shape, "RuntimeError: Error"),
+    "no model": (lambda saved: saved.pop("model"), "KeyError: 'model'"),
+    "other network": (lambda saved: saved["model"].update({"head.bias": torch.zeros(7)}), "RuntimeError: Error"),
     "other best weights": (put("weights", {}), "its best weights are of another network"),
     "no random state": (put("random", "none"), "TypeError: "),
     "short random state": (put("random", torch.zeros(3, dtype=torch.uint8)), "RuntimeError: "),
-    "other moments": (other_moment, "its optimizer is that of another network"),
-    "optimizer of no group": (lambda state: state["optimizer"].update(param_groups=[]), "its optimizer is another"),
+    "other moments": (
+        lambda saved: saved["optimizer"]["state"][0].update(exp_avg=torch.zeros(7)),
+        "its optimizer is that of another network",
+    ),
+    "no groups": (lambda saved: saved["optimizer"].update(param_groups=[]), "its optimizer is another"),
     "schedule of no key": (put("schedule", {}), "its schedule is another"),
     "no history": (put("history", []), "its history is not that of epochs 1, 2"),
     "text for history": (put("history", "none"), "TypeError"),
@@ -302,19 +240,15 @@ def unfinished(tmp_path_factory):
     return folder
 
 
-def start():
-    """What moves in a run of two epochs of two steps, before its first."""
-    chosen = training_params(epochs=2)
-    return loop.begin(chosen, NETWORK, steps=2, threshold_mode="rel")
-
-
-@pytest.mark.parametrize(("forge", "said"), FORGED.values(), ids=FORGED)
-def test_a_forged_state_is_refused_and_nothing_has_moved(unfinished, forge, said):
-    held, fresh, random = state.read(unfinished / "state.pt"), start(), torch.get_rng_state()
+@pytest.mark.parametrize(("forge", "message"), FORGED.values(), ids=FORGED)
+def test_a_forged_state_is_refused_and_nothing_has_moved(unfinished, forge, message):
+    saved = state.read(unfinished / "state.pt")
+    fresh = loop.begin(training_params(epochs=2), NETWORK, steps=2, threshold_mode="rel")
+    random = torch.get_rng_state()
     before = {name: tensor.clone() for name, tensor in fresh.model.state_dict().items()}
-    forge(held)
-    with pytest.raises(ValueError, match=said):
-        fresh.load(held)
+    forge(saved)
+    with pytest.raises(ValueError, match=message):
+        fresh.load(saved)
     assert all(torch.equal(tensor, before[name]) for name, tensor in fresh.model.state_dict().items())
     assert fresh.optimizer.state_dict()["state"] == {}
     assert torch.equal(torch.get_rng_state(), random)
@@ -322,14 +256,14 @@ def test_a_forged_state_is_refused_and_nothing_has_moved(unfinished, forge, said
 
 @pytest.mark.parametrize("name", ["no model", "short random state"])
 def test_a_forged_state_is_named_once_and_the_run_starts_anew(unfinished, finished, tmp_path, name):
-    forge, said = FORGED[name]
+    forge, message = FORGED[name]
     folder = shutil.copytree(unfinished, tmp_path / "run")
-    held = torch.load(folder / "state.pt", weights_only=True)
-    forge(held)
-    torch.save(held, folder / "state.pt")
+    saved = torch.load(folder / "state.pt", weights_only=True)
+    forge(saved)
+    torch.save(saved, folder / "state.pt")
     lines = fit(folder)
     assert lines[0].startswith("set aside: state.pt does not fit this run (")
-    assert said in lines[0]
+    assert message in lines[0]
     assert trained(lines) == 2
     assert contents(folder) == contents(finished)
 
@@ -363,25 +297,19 @@ def killed_at_rename(folder, number, **keys):
     killed(work)
 
 
-FILES_OF_A_RUN = 4
-
-
-@pytest.mark.parametrize("number", range(FILES_OF_A_RUN))
+@pytest.mark.parametrize("number", range(4))  # as many files as a run has
 def test_a_process_killed_while_it_sets_a_run_aside_loses_nothing(run, finished, number):
     killed_at_rename(run, number, epochs=4)
-    lines = fit(run)
-    assert trained(lines) == 0
+    assert trained(fit(run)) == 0
     assert contents(run) == contents(finished)
 
 
-@pytest.mark.parametrize("number", range(FILES_OF_A_RUN + 1))
+@pytest.mark.parametrize("number", range(5))
 def test_a_process_killed_while_it_brings_a_run_back_loses_neither(run, finished, number):
     fit(run, stop_after=1, epochs=3)
     killed_at_rename(run, number)
-    lines = fit(run, stop_after=2, epochs=3)
-    assert "goes on after epoch 1" in lines
-    lines = fit(run)
-    assert trained(lines) == 0
+    assert "goes on after epoch 1" in fit(run, stop_after=2, epochs=3)
+    assert trained(fit(run)) == 0
     assert contents(run) == contents(finished)
 
 
@@ -391,8 +319,7 @@ def test_a_process_killed_before_the_first_epoch_s_end_loses_nothing_of_the_run_
         fit(run, epochs=4)
 
     killed(work)
-    lines = fit(run)
-    assert trained(lines) == 0
+    assert trained(fit(run)) == 0
     assert contents(run) == contents(finished)
 
 

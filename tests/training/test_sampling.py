@@ -7,61 +7,32 @@ from tests import builders, builders_tasks
 ROWS = np.arange(100, 130)
 
 
-def test_equal_weights_show_each_case_once():
-    for epoch in range(5):
-        order = sampling.epoch_rows(ROWS, np.full(30, 2.5), seed=0, epoch=epoch)
-        assert sorted(order) == ROWS.tolist()
+def test_the_order_is_a_function_of_seed_and_epoch_and_shows_each_case_once_where_weights_are_equal():
+    orders = {
+        (seed, epoch): sampling.epoch_rows(ROWS, np.full(30, 2.5), seed, epoch).tolist()
+        for seed, epoch in [(1, 2), (1, 3), (2, 2), (2, 1)]
+    }
+    assert all(sorted(order) == ROWS.tolist() for order in orders.values())
+    assert len({tuple(order) for order in orders.values()}) == 4
+    assert sampling.epoch_rows(ROWS, np.ones(30), 1, 2).tolist() == orders[1, 2]
 
 
-def test_the_order_is_a_function_of_seed_and_epoch():
-    def order(seed, epoch):
-        return sampling.epoch_rows(ROWS, np.ones(30), seed, epoch).tolist()
-
-    assert order(1, 2) == order(1, 2)
-    assert order(1, 2) != order(1, 3)
-    assert order(1, 2) != order(2, 2)
-    assert order(1, 2) != order(2, 1)
-
-
-@pytest.mark.parametrize("factor", [2.0, 5.0])
+@pytest.mark.parametrize("factor", [0.0, 2.0, 5.0])
 def test_a_weighted_case_is_drawn_so_much_more_often(factor):
     weights = np.where(np.arange(30) < 6, factor, 1.0)
-    drawn = np.concatenate([sampling.epoch_rows(ROWS, weights, 0, epoch) for epoch in range(400)])
+    epochs = [sampling.epoch_rows(ROWS, weights, 0, epoch) for epoch in range(400)]
+    assert {len(epoch) for epoch in epochs} == {30}
+    assert np.array_equal(epochs[4], sampling.epoch_rows(ROWS, weights, 0, 4))
+    drawn = np.concatenate(epochs)
     ratio = (drawn < 106).sum() / 6 / ((drawn >= 106).sum() / 24)
     assert ratio == pytest.approx(factor, rel=0.1)  # 12,000 draws: about 3 % at one standard deviation
 
 
-def test_weighted_epochs_are_as_long_as_the_others():
-    assert len(sampling.epoch_rows(ROWS, np.arange(1, 31), 0, 0)) == 30
-
-
-def test_weighted_draws_repeat_with_seed_and_epoch():
-    one, again = (sampling.epoch_rows(ROWS, np.arange(1, 31), 3, 4).tolist() for _ in range(2))
-    assert one == again
-
-
-def test_a_case_of_weight_0_is_never_drawn():
-    weights = np.ones(30)
-    weights[3] = 0
-    drawn = np.concatenate([sampling.epoch_rows(ROWS, weights, 0, epoch) for epoch in range(50)])
-    assert 103 not in drawn
-
-
-def test_cases_that_show_a_class_weigh_more():
+@pytest.mark.parametrize(("classes", "weights"), [([2, 3], [1, 1, 5, 5]), ([], [1, 1, 1, 1])])
+def test_cases_that_show_a_class_weigh_more(classes, weights):
     masks = np.zeros((4, 3, 3), np.uint8)
     masks[1, 0, 0], masks[2, 1, 1], masks[3, 2, 2] = 1, 2, 3
-    assert sampling.case_weights(masks, [2, 3], 5.0).tolist() == [1, 1, 5, 5]
-
-
-def test_without_classes_to_oversample_all_weigh_the_same():
-    assert sampling.case_weights(np.ones((3, 2, 2), np.uint8), [], 5.0).tolist() == [1, 1, 1]
-
-
-def exposed(masks, rows, order, classes):
-    """The table of exposure as {class: (cases, percent, draws, percent)}."""
-    table = sampling.exposure(masks, np.array(rows), np.array(order), classes)
-    assert table.columns.tolist() == ["class", "cases", "cases_percent", "draws", "draws_percent"]
-    return {name: tuple(row) for name, *row in table.itertuples(index=False)}
+    assert sampling.case_weights(masks, classes, 5.0).tolist() == weights
 
 
 def test_exposure_counted_by_hand():
@@ -70,30 +41,22 @@ def test_exposure_counted_by_hand():
     masks[1, 1, 1], masks[3, 1, 1], masks[4, 1, 1] = 2, 2, 3
     masks[0] = 0
     # training cases 0, 1, 3, 5: all but 0 show the head, 1 and 3 show the CSP, none the LV
-    found = exposed(masks, [0, 1, 3, 5], [1, 1, 3, 5, 1], ["background", "head", "csp", "lv"])
-    assert found == {"head": (3, 75.0, 5, 100.0), "csp": (2, 50.0, 4, 80.0), "lv": (0, 0.0, 0, 0.0)}
-
-
-def test_without_oversampling_an_epoch_shows_each_class_as_often_as_cases_do():
-    masks = np.random.default_rng(0).integers(0, 3, (30, 1, 2)).astype(np.uint8)
-    rows = np.arange(30)
-    order = sampling.epoch_rows(rows, np.ones(30), seed=0, epoch=1)
-    table = sampling.exposure(masks, rows, order, ["background", "a", "b"])
-    assert table["draws"].tolist() == table["cases"].tolist()
+    names, rows, order = ["background", "head", "csp", "lv"], np.array([0, 1, 3, 5]), np.array([1, 1, 3, 5, 1])
+    table = sampling.exposure(masks, rows, order, names)
+    assert table.columns.tolist() == ["class", "cases", "cases_percent", "draws", "draws_percent"]
+    assert table.to_numpy().tolist() == [["head", 3, 75, 5, 100], ["csp", 2, 50, 4, 80], ["lv", 0, 0, 0, 0]]
 
 
 def test_oversampling_shows_in_the_exposure():
     masks = np.zeros((40, 2, 2), np.uint8)
     masks[:, 0, 0] = 1
     masks[:8, 1, 1] = 2
-    rows = np.arange(40)
-    weights = sampling.case_weights(masks, [2], 5.0)
+    rows, weights = np.arange(40), sampling.case_weights(masks, [2], 5.0)
     order = np.concatenate([sampling.epoch_rows(rows, weights, 0, epoch) for epoch in range(100)])
-    found = sampling.exposure(masks, rows, order, ["background", "head", "rare"]).set_index("class")
-    assert found.loc["rare", "cases_percent"] == 20
+    table = sampling.exposure(masks, rows, order, ["background", "head", "rare"]).set_index("class")
     # 8 x 5 of 8 x 5 + 32 draws; 4000 draws: 0.8 % at one standard deviation
-    assert found.loc["rare", "draws_percent"] == pytest.approx(100 * 40 / 72, abs=3)
-    assert found.loc["head", "draws_percent"] == 100
+    assert table.loc["rare", ["cases_percent", "draws_percent"]].tolist() == pytest.approx([20, 100 * 40 / 72], abs=3)
+    assert table.loc["head", "draws_percent"] == 100
 
 
 def test_the_richest_mask_is_the_first_that_shows_most_classes():
@@ -117,24 +80,17 @@ def slices_of(*areas):
     return masks
 
 
-def test_area_weights_of_two_patients_counted_by_hand():
-    found = sampling.area_weights(slices_of(0, 2, 6, 4, 4), ["a", "a", "a", "b", "b"], floor=0.3)
-    # a: 0.1 for each slice, and 0.7 by area; b: 0.15 for each, and 0.7 halved
-    assert found == pytest.approx([0.1, 0.1 + 0.7 / 4, 0.1 + 0.7 * 3 / 4, 0.5, 0.5])
-
-
-def test_without_a_floor_slices_without_foreground_are_not_drawn():
-    assert sampling.area_weights(slices_of(0, 2, 6), ["a"] * 3, floor=0.0).tolist() == [0, 0.25, 0.75]
-
-
-def test_a_floor_of_1_draws_every_slice_of_a_patient_alike():
-    found = sampling.area_weights(slices_of(0, 2, 6, 5), ["a", "a", "a", "b"], floor=1.0)
-    assert found == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
-
-
-def test_a_patient_without_foreground_is_drawn_as_often_as_the_others_and_evenly():
-    found = sampling.area_weights(slices_of(0, 0, 0, 8), ["a", "a", "a", "b"], floor=0.1)
-    assert found == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
+@pytest.mark.parametrize(
+    ("areas", "names", "floor", "weights"),
+    [
+        ([0, 2, 6, 4, 4], "aaabb", 0.3, [0.1, 0.1 + 0.7 / 4, 0.1 + 0.7 * 3 / 4, 0.5, 0.5]),
+        ([0, 2, 6], "aaa", 0.0, [0, 0.25, 0.75]),  # without a floor, slices without foreground are not drawn
+        ([0, 2, 6, 5], "aaab", 1.0, [1 / 3, 1 / 3, 1 / 3, 1]),
+        ([0, 0, 0, 8], "aaab", 0.1, [1 / 3, 1 / 3, 1 / 3, 1]),  # a patient without foreground, evenly
+    ],
+)
+def test_area_weights_counted_by_hand(areas, names, floor, weights):
+    assert sampling.area_weights(slices_of(*areas), list(names), floor) == pytest.approx(weights)
 
 
 def test_every_patient_has_the_same_total_whatever_its_slices_and_their_order():
@@ -157,24 +113,19 @@ def test_images_that_are_cases_of_their_own_are_shown_once_each_epoch():
     assert sorted(order.tolist()) == [0, 1, 2, 3]
 
 
-def test_drawn_slices_follow_their_areas():
-    weights = sampling.area_weights(slices_of(0, 2, 6), ["a"] * 3, floor=0.3)
-    drawn = np.concatenate([sampling.epoch_rows(np.arange(3), weights, 0, epoch) for epoch in range(2000)])
-    shares = np.bincount(drawn, minlength=3) / len(drawn)
-    assert shares == pytest.approx([0.1, 0.275, 0.625], abs=0.03)  # 0.6 % at one standard deviation
-
-
 # Rows to look at
 
 
-def test_rows_to_look_at_are_spread_over_those_that_show_something():
-    masks = slices_of(0, 1, 1, 0, 1, 1, 1, 0)
-    assert sampling.spread(masks, np.arange(8), 3).tolist() == [1, 4, 6]
-    assert sampling.spread(masks, np.array([7, 6, 0, 2]), 3).tolist() == [6, 2]
-
-
-def test_where_no_row_shows_anything_any_will_do():
-    assert sampling.spread(slices_of(0, 0, 0), np.array([2, 1, 0]), 2).tolist() == [2, 0]
+@pytest.mark.parametrize(
+    ("areas", "rows", "count", "picked"),
+    [
+        ([0, 1, 1, 0, 1, 1, 1, 0], range(8), 3, [1, 4, 6]),
+        ([0, 1, 1, 0, 1, 1, 1, 0], [7, 6, 0, 2], 3, [6, 2]),
+        ([0, 0, 0], [2, 1, 0], 2, [2, 0]),  # where no row shows anything, any will do
+    ],
+)
+def test_rows_to_look_at_are_spread_over_those_that_show_something(areas, rows, count, picked):
+    assert sampling.spread(slices_of(*areas), np.array(rows), count).tolist() == picked
 
 
 # What no case shows
@@ -218,26 +169,20 @@ def test_a_class_that_no_case_of_a_part_shows_is_named_with_fold_part_and_advice
 
 
 @pytest.mark.parametrize(
-    "keys",
+    ("keys", "faults"),
     [
-        {"cross_entropy_class_weights": [1.0, 1.0, 0.1]},
-        {"cross_entropy_class_weights": [1.0, 1.0, 0.1], "cross_entropy_weight": 0.0, "focal_weight": 1.0},
-        {"dice_class_weights": [0.0, 1.0, 2.0]},
-        {"selection_class_weights": [0.0, 1.0, 0.5]},
+        ({}, 0),
+        ({"cross_entropy_class_weights": [1.0, 1.0, 0.1]}, 2),
+        ({"cross_entropy_class_weights": [1.0, 1.0, 0.1], "cross_entropy_weight": 0.0, "focal_weight": 1.0}, 2),
+        ({"dice_class_weights": [0.0, 1.0, 2.0]}, 2),
+        ({"dice_class_weights": [0.0, 1.0, 2.0], "dice_weight": 0.0}, 0),  # in a part of the loss that is not used
+        ({"selection_class_weights": [0.0, 1.0, 0.5]}, 2),
     ],
     ids=str,
 )
-def test_a_class_that_loss_or_selection_weighs_must_be_shown(keys):
+def test_a_class_that_loss_or_selection_weighs_must_be_shown(keys, faults):
     arrays = builders.discs(6)
-    parts = builders.disc_parts(arrays)
-    assert sampling.unshown(weighed(**THREE), arrays, parts, 1) == []
-    assert len(sampling.unshown(weighed(**(THREE | keys)), arrays, parts, 1)) == 2
-
-
-def test_a_weight_in_a_part_of_the_loss_that_is_not_used_asks_for_nothing():
-    arrays = builders.discs(6)
-    keys = {"dice_class_weights": [0.0, 1.0, 2.0], "dice_weight": 0.0}
-    assert sampling.unshown(weighed(**(THREE | keys)), arrays, builders.disc_parts(arrays), 1) == []
+    assert len(sampling.unshown(weighed(**(THREE | keys)), arrays, builders.disc_parts(arrays), 1)) == faults
 
 
 def test_of_volumes_patients_count_and_not_slices():

@@ -7,27 +7,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from lib.study import files
-from lib.training import loop, tensorboard
+from lib.training import tensorboard
 from lib.training.state import TrainingState
 from tests import builders, builders_tasks
-from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
+from tests.builders import NETWORK, one_thread  # noqa: F401
+from tests.builders_tasks import Stopped, of_network
 
 WATCHED = {"tensorboard_every": 2, "tensorboard_images": 2}
 
 
-class Stopped(Exception):
-    """Raised by a test in the middle of a run."""
-
-
 def fit(folder, arrays=None, stop_after=None, network=NETWORK, **keys):
-    arrays = arrays or builders.discs(9)
-
-    def say(line):
-        if stop_after and line.startswith(f"epoch {stop_after:3d}/"):
-            raise Stopped
-
-    chosen = training_params(**({"epochs": 4} | WATCHED | keys))
-    return loop.fit(chosen, network, arrays, builders_tasks.parts_of(arrays), folder, say)
+    keys = {"epochs": 4} | WATCHED | keys
+    return builders_tasks.fit(folder, arrays or builders.discs(9), stop_after, network, **keys)[0]
 
 
 def read(folder):
@@ -69,8 +60,7 @@ def test_every_column_of_the_history_is_a_curve(watched):
 
 @pytest.mark.parametrize("stopped_after", [1, 3])
 def test_a_resumed_run_shows_each_epoch_once(tmp_path, watched, stopped_after):
-    with pytest.raises(Stopped):
-        fit(tmp_path, stop_after=stopped_after)
+    fit(tmp_path, stop_after=stopped_after)
     fit(tmp_path)
     found = read(tmp_path)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
@@ -91,8 +81,7 @@ def test_an_epoch_that_was_shown_but_never_saved_is_shown_once(tmp_path, watched
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingState, "save", save)
-        with pytest.raises(Stopped):
-            fit(tmp_path)
+        assert fit(tmp_path) is None
     assert on_disk == [1, 2, 3]  # written out before the epoch counts as done
     fit(tmp_path)
     assert curve(read(tmp_path), "train_loss") == curve(watched[1], "train_loss")
@@ -105,13 +94,10 @@ def test_a_training_that_begins_anew_drops_the_curves_of_the_former(tmp_path):
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
-def test_without_tensorboard_nothing_is_written(tmp_path):
+def test_tensorboard_is_not_loaded_and_nothing_is_written_for_those_who_do_not_want_it(tmp_path):
     with tensorboard.writer(None, tmp_path / "tensorboard", 1) as board:
         assert board is None
     assert not list(tmp_path.iterdir())
-
-
-def test_tensorboard_is_not_loaded_by_those_who_do_not_want_it():
     code = "import sys; from lib.training import loop; print('torch.utils.tensorboard' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=files.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -130,11 +116,10 @@ def test_so_many_validation_cases_are_drawn(watched):
 
 
 def test_slices_and_landmarks_are_drawn(tmp_path):
-    three = NETWORK | {"arguments": NETWORK["arguments"] | {"in_channels": 3}}
-    fit(tmp_path / "volumes", builders_tasks.volumes(3), network=three, epochs=1)
+    fit(tmp_path / "volumes", builders_tasks.volumes(3), network=of_network(in_channels=3), epochs=1)
     assert read(tmp_path / "volumes").Tags()["images"] == ["validation/patient2_2", "validation/patient2_4"]
-    two = NETWORK | {"arguments": NETWORK["arguments"] | {"out_channels": 2}}
-    fit(tmp_path / "heads", builders_tasks.landmarked(6), network=two, epochs=1, landmarks="multicentre")
+    keys = {"epochs": 1, "landmarks": "multicentre"}
+    fit(tmp_path / "heads", builders_tasks.landmarked(6), network=of_network(out_channels=2), **keys)
     assert len(read(tmp_path / "heads").Tags()["images"]) == 2
     assert "validation_error_percent" in read(tmp_path / "heads").Tags()["scalars"]
 
@@ -149,21 +134,10 @@ def test_the_reference_is_drawn_green_the_predicted_red_and_both_yellow():
     assert (image == 90).all()
 
 
-def test_an_outline_is_the_outermost_pixels_of_each_class():
+def test_an_outline_is_the_outermost_pixels_of_each_class_and_closed_at_the_border_of_the_image():
     areas = np.zeros((7, 9), np.uint8)
-    areas[1:6, 1:5], areas[1:6, 5:8] = 1, 2
-    expected = np.zeros((7, 9), bool)
-    expected[1:6, 1:8] = True
-    expected[2:5, 2:4] = expected[2:5, 6] = False  # inside each class; where they touch, both have an edge
+    areas[1:6, 1:5], areas[1:6, 5:] = 1, 2
+    expected = areas > 0
+    expected[2:5, 2:4] = expected[2:5, 6:8] = False  # inside each class; where they touch, both have an edge
     assert np.array_equal(tensorboard.outline(areas), expected)
-
-
-def test_an_area_at_the_border_of_the_image_is_closed_there():
-    areas = np.ones((4, 5), np.uint8)
-    expected = np.ones((4, 5), bool)
-    expected[1:3, 1:4] = False
-    assert np.array_equal(tensorboard.outline(areas), expected)
-
-
-def test_nothing_has_no_outline():
     assert not tensorboard.outline(np.zeros((4, 5), np.uint8)).any()
