@@ -11,17 +11,7 @@ from lib.study import params
 from tests.builders import typed
 
 SPOTS = "111.1 121.. 211.2 ....2"
-HEAD = """
-    ...........
-    ..1111111..
-    .111111111.
-    .122111331.
-    .122111331.
-    .111121111.
-    .113111111.
-    ..1111111..
-    ...........
-"""
+HEAD = "........... ..1111111.. .111111111. .122111331. .122111331. .111121111. .113111111. ..1111111.. ..........."
 WITHOUT_SINGLES = HEAD.replace(".111121111.", ".111111111.").replace(".113111111.", ".111111111.")
 HEAD_ALONE = HEAD.replace("2", "1").replace("3", "1")
 BAY, GAP = "..... .1.1. .1.2. .111.", "....... 11...11 11...11 11...11 ......."
@@ -30,14 +20,8 @@ CRACKED = "1111111 1112111 1122311 1111.11 1111111"
 AT_FRAME = "..111 ..111 ..111 ....."  # two pixels from the left: a kernel of 5 reaches over the frame
 ENCLOSED = "1111111 1222221 1222221 1222221 1111111"
 IN_ANOTHER = "111111 133331 132331 133331 111111"
-KEYS = {
-    "closing_pixels": 9,
-    "dilation_pixels": 5,
-    "minimum_area_mm2": 1.0,
-    "parts_kept": 2,
-    "minimum_probability": 0.5,
-    "minimum_margin": 0.05,
-}
+KEYS = {"closing_pixels": 9, "dilation_pixels": 5, "minimum_area_mm2": 1.0, "parts_kept": 2}
+KEYS |= {"minimum_probability": 0.5, "minimum_margin": 0.05}
 CLOSE, DILATE, AREA, COUNT = "closing_pixels", "dilation_pixels", "minimum_area_mm2", "parts_kept"
 
 
@@ -84,12 +68,7 @@ def assert_is(found, text):
         ("close_outer", {CLOSE: 5}, AT_FRAME, AT_FRAME),
         ("close_outer", {CLOSE: 3}, "..1.1 ..111 ..1.1", "..111 ..111 ..111"),
         # the head is dilated by half the kernel on every side; what it encloses is inside however large
-        (
-            "inside_outer",
-            {DILATE: 1},
-            "......3 .111... .121... .111..2 .....2.",
-            "....... .111... .121... .111... .......",
-        ),
+        ("inside_outer", {DILATE: 1}, "....3 111.. 121.. 111.2 ...2.", "..... 111.. 121.. 111.. ....."),
         ("inside_outer", {DILATE: 1}, "22112222", "..11...."),
         ("inside_outer", {DILATE: 3}, "22112222", ".2112..."),
         ("inside_outer", {DILATE: 5}, "22112222", "221122.."),
@@ -102,19 +81,10 @@ def assert_is(found, text):
         ("minimum_area", {"pixel_mm2": 0.5, AREA: 2.1}, HEAD, HEAD_ALONE),
         ("minimum_area", {"pixel_mm2": None, AREA: 1e6}, HEAD, HEAD),
         ("minimum_area", {"pixel_mm2": 1.0, AREA: 100.0}, "11... ....1", "11... ....1"),
-        (
-            "minimum_area",
-            {"classes": 2, "pixel_mm2": 1.0, AREA: 2.0},
-            "111.. 111.1 ..... 1....",
-            "111.. 111.. ..... .....",
-        ),
+        ("minimum_area", {"classes": 2, "pixel_mm2": 1.0, AREA: 2.0}, "11.1 .... 1...", "11.. .... ...."),
+        ("minimum_area", {"pixel_mm2": 1.0, AREA: 2.0}, "111 1.1 111", "111 1.1 111"),
         # a dropped part becomes the outer class where that encloses it, even inside another structure, else background
-        (
-            "minimum_area",
-            {"pixel_mm2": 1.0, AREA: 2.0},
-            "1111..2 1211... 1111... .....2.",
-            "1111... 1111... 1111... .......",
-        ),
+        ("minimum_area", {"pixel_mm2": 1.0, AREA: 2.0}, "111..2 121... 111... ....2.", "111... 111... 111... ......"),
         ("minimum_area", {"pixel_mm2": 1.0, AREA: 3.0}, "11111 11111 11.22", "11111 11111 11..."),
         ("minimum_area", {"pixel_mm2": 1.0, AREA: 2.0}, IN_ANOTHER, IN_ANOTHER.replace("2", "1")),
         # each class keeps its own; what meets at a corner counts as one; of one class alone its own are counted
@@ -156,14 +126,9 @@ def test_closing_changes_background_alone_and_the_parts_that_are_kept_are_the_la
 @pytest.mark.parametrize(
     ("minimum_probability", "minimum_margin", "kept"),
     [
-        (0.0, 0.0, "1221221"),
-        (0.49, 0.0, "1221221"),
-        (0.55, 0.0, "1221111"),
+        *((limit, 0.0, kept) for limit, kept in ((0.0, "1221221"), (0.49, "1221221"), (0.55, "1221111"))),
+        *((0.0, limit, kept) for limit, kept in ((0.14, "1221221"), (0.2, "1221111"), (0.35, "1111111"))),
         (0.65, 0.0, "1111111"),
-        (0.0, 0.14, "1221221"),
-        (0.0, 0.2, "1221111"),
-        (0.0, 0.35, "1111111"),
-        (0.55, 0.35, "1111111"),
     ],
 )
 def test_parts_of_low_mean_probability_or_lead_are_dropped(minimum_probability, minimum_margin, kept):
@@ -183,16 +148,10 @@ def test_with_two_classes_the_lead_is_that_over_background(limits, kept):
     assert_is(postprocessing.confident_parts(typed("11..1"), np.stack([1 - foreground, foreground]), *limits), kept)
 
 
-@pytest.mark.parametrize(
-    ("step", "keys"),
-    [
-        ("minimum_area", {"minimum_area_mm2": 100.0}),
-        ("largest_parts", {"parts_kept": 1}),
-        ("confident_parts", {"minimum_probability": 1.0}),
-    ],
-)
+@pytest.mark.parametrize("step", ["minimum_area", "largest_parts", "confident_parts"])
 @pytest.mark.parametrize("seed", range(3))
-def test_dropping_makes_no_hole_and_adds_no_structure(step, keys, seed):
+def test_dropping_makes_no_hole_and_adds_no_structure(step, seed):
+    keys = {"minimum_area_mm2": 100.0, "parts_kept": 1, "minimum_probability": 1.0}
     mask = typed(HEAD).repeat(4, axis=0).repeat(4, axis=1)
     draw = np.random.default_rng(seed)
     spots = draw.random(mask.shape) < 0.1
@@ -212,11 +171,7 @@ def test_dropping_makes_no_hole_and_adds_no_structure(step, keys, seed):
     [
         ([], SPOTS, SPOTS),
         # a step named twice is done twice
-        (
-            ["largest_component", "fill_holes", "largest_component"],
-            "1111111 11.1121 1111111 ......2",
-            "1111111 1111121 1111111 ......2",
-        ),
+        (["largest_component", "fill_holes"] * 2, "1111 1.21 1111 .... ...2", "1111 1121 1111 .... ...."),
         (["largest_component"], "111111 1....1 1.11.1 1....1 111111", "111111 1....1 1....1 1....1 111111"),
         (["fill_holes", "largest_component"], "1111 1..1 1..1 1111", "1111 1111 1111 1111"),
         # parts of 3 and 2 pixels, the larger outside the head: counted first, it takes the place of the one inside
@@ -284,11 +239,10 @@ def test_a_step_done_twice_changes_nothing_more(step, seed):
 @pytest.mark.parametrize(
     ("slices", "expected"),
     [
-        # The two pixels of the first slice meet that of the second at a corner, this one that of the third likewise;
-        # the two columns below are parts of two voxels each.
+        # parts that meet at a corner, from slice to slice, against two of two voxels each
         (
-            ("11.... ...... ......", "...... ..1... ......", "...... ...1.. 1....1", "...... ...... 1....1"),
-            ("11.... ...... ......", "...... ..1... ......", "...... ...1.. ......", "...... ...... ......"),
+            ("11... ..... .....", "..... ..1.. .....", "..... ..... 1...1", "..... ..... 1...1"),
+            ("11... ..... .....", "..... ..1.. .....", "..... ..... .....", "..... ..... ....."),
         ),
         # 6 voxels against 4: slice by slice another part would be kept
         (

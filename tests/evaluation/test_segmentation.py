@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from scipy import ndimage
 
 from lib import metrics, models, preprocessing
 from lib.data import cases
@@ -47,11 +46,8 @@ def test_a_confusion_becomes_a_row_a_pair_of_classes():
     pooled = {"raw": np.array([[5, 1], [2, 3]]), "post": np.array([[6, 0], [2, 3]])}
     rows = segmentation.confusion_rows(pooled, ["background", "head"], fold=1, seed=7)
     assert rows.columns.tolist() == segmentation.CONFUSION_COLUMNS
-    assert rows.values.tolist()[:3] == [
-        [1, 7, "raw", "background", "background", 5],
-        [1, 7, "raw", "background", "head", 1],
-        [1, 7, "raw", "head", "background", 2],
-    ]
+    assert rows.values.tolist()[1] == [1, 7, "raw", "background", "head", 1]
+    assert rows.values.tolist()[6] == [1, 7, "post", "head", "background", 2]
     assert rows["pixels"].tolist() == [5, 1, 2, 3, 6, 0, 2, 3]
 
 
@@ -91,9 +87,7 @@ def steps():
 
 
 def last_columns(count):
-    region = np.zeros((32, 32), bool)
-    region[:, 32 - count :] = True
-    return region
+    return np.broadcast_to(np.arange(32) >= 32 - count, (32, 32))
 
 
 NOTHING = np.zeros((32, 32), bool)
@@ -103,7 +97,8 @@ FAINT = 0.35 * last_columns(5)  # where nothing is, a false alarm up to 0.35
 @pytest.mark.parametrize(
     ("shown", "references", "candidates", "best", "score"),
     [
-        *(([steps()], [last_columns(n)], [0.2, 0.4, 0.5, 0.7], t, 1) for n, t in ((26, 0.2), (20, 0.4), (14, 0.5))),
+        ([steps()], [last_columns(26)], [0.2, 0.4, 0.5, 0.7], 0.2, 1),
+        ([steps()], [last_columns(14)], [0.2, 0.4, 0.5, 0.7], 0.5, 1),
         ([steps()], [last_columns(8)], [0.2, 0.4, 0.5, 0.7], 0.7, 1),
         # the mean over cases, at 0.2: 1, 1, 16/34; at 0.7: 16/34, 16/34, 1
         ([steps()] * 3, [last_columns(n) for n in (26, 26, 8)], [0.2, 0.7], 0.2, (2 + 16 / 34) / 3),
@@ -136,33 +131,27 @@ def test_the_threshold_is_chosen_after_post_processing(bench_of):
 # Stages
 
 
-def stages_of(foreground, step, area_mm2=None):
-    shown = np.stack([1 - foreground, foreground]).astype(np.float32)
-    return segmentation.predicted_stages(shown, 0.5, [step], area_mm2)
-
-
-def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_is_post_processed():
-    foreground = 0.9 * last_columns(10)
-    foreground[3:5, 3:5] = 0.7
-    stages = stages_of(foreground, {"step": "largest_component"})
-    assert list(stages) == list(segmentation.STAGES)
-    assert np.array_equal(stages["raw"], foreground >= 0.5)
-    assert np.array_equal(stages["post"], last_columns(10))
-
-
 @pytest.mark.parametrize(("spacing_mm", "left"), [(1.0, 2), (0.4, 1), (np.nan, 2)], ids=["1 mm", "0.4 mm", "unknown"])
-def test_a_least_area_is_taken_in_millimetres_where_the_pixel_size_is_known(spacing_mm, left):
+def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_loses_small_parts_where_millimetres_are_known(
+    spacing_mm, left
+):
     foreground = 0.9 * last_columns(10)
-    foreground[3:5, 3:5] = 0.9  # four pixels: 4 mm2 at 1 mm, 0.64 mm2 at 0.4 mm
+    foreground[3:5, 3:5] = 0.5  # four pixels: 4 mm2 at 1 mm, 0.64 mm2 at 0.4 mm
+    probability = np.stack([1 - foreground, foreground]).astype(np.float32)
     area_mm2 = segmentation.pixel_mm2({"spacing_row_mm": spacing_mm, "spacing_col_mm": spacing_mm})
-    stages = stages_of(foreground, {"step": "minimum_area", "minimum_area_mm2": 2.0}, area_mm2)
-    assert (ndimage.label(stages["post"])[1], ndimage.label(stages["raw"])[1]) == (left, 2)
+    small = {"step": "minimum_area", "minimum_area_mm2": 2.0}
+    stages = segmentation.predicted_stages(probability, 0.5, [small], area_mm2)
+    assert list(stages) == list(segmentation.STAGES)
+    assert np.array_equal(stages["raw"], foreground > 0)
+    assert np.array_equal(stages["post"], foreground > (0 if left == 2 else 0.5))
+    post = segmentation.predicted_stages(probability, 0.5, [{"step": "largest_component"}], area_mm2)["post"]
+    assert np.array_equal(post, last_columns(10))
 
 
 def test_of_several_classes_the_most_probable_is_raw():
-    shown = np.random.default_rng(0).dirichlet(np.ones(4), (32, 32)).transpose(2, 0, 1).astype(np.float32)
-    stages = segmentation.predicted_stages(shown, None, [], None)
-    assert np.array_equal(stages["raw"], np.argmax(shown, axis=0))
+    probability = np.random.default_rng(0).dirichlet(np.ones(4), (32, 32)).transpose(2, 0, 1).astype(np.float32)
+    stages = segmentation.predicted_stages(probability, None, [], None)
+    assert np.array_equal(stages["raw"], np.argmax(probability, axis=0))
     assert np.array_equal(stages["post"], stages["raw"])
 
 
@@ -248,10 +237,10 @@ def test_the_model_is_written_with_what_validation_chose_and_the_tensors_of_trai
 
 def test_a_model_is_written_to_the_same_bytes_each_time_and_float32_changes_nothing_in_itself(study, tmp_path):
     written = study.bench.folder / "models" / "fold0-seed0.safetensors"
-    _, about = models.load_described(written)
+    about, again = models.load_described(written)[1], tmp_path / "again.safetensors"
     added = {key: about[key] for key in ("threshold", "flip_average", "postprocessing")}
-    models.complete(study.trainings / "fold0-seed0" / "model.safetensors", tmp_path / "again.safetensors", added)
-    assert (tmp_path / "again.safetensors").read_bytes() == written.read_bytes()
+    models.complete(study.trainings / "fold0-seed0" / "model.safetensors", again, added)
+    assert again.read_bytes() == written.read_bytes()
     table = training_precision.summary(study.measured.precision)
     assert table.values.tolist() == [["head", "float32", len(study.measured.table) // 2, 1, 1, 0, 0, 0]]
 
@@ -320,42 +309,30 @@ def test_a_reference_changed_with_equal_size_and_time_is_refused_by_name(study, 
             use()
 
 
-def test_every_test_case_is_measured_once_and_the_claims_of_the_notebook_hold(study):
+def test_every_test_case_is_measured_once_by_the_threshold_that_the_next_fold_chose(study):
     assert_claims_hold(study.measured, study.bench, [0, 1])
     assert study.measured.table.columns.tolist() == segmentation.COLUMNS
     assert study.measured.table.query("stage == 'post'")["dice"].mean() > 0.8
-
-
-def test_rows_are_those_of_the_masks_that_were_written(study):
-    mask_of = study.table.set_index("case")["mask"]
-    for row in study.measured.table.to_dict("records"):
-        path = study.bench.predicted(row["stage"], row["fold"], row["seed"], row["case"])
-        with Image.open(path) as image:
-            predicted = np.asarray(image)
-        reference = study.bench.dataset.read_mask(cases.split_paths(mask_of[row["case"]]))
-        expected = metrics.overlap(reference, predicted, 1)
-        assert (row["tp"], row["fp"], row["fn"], row["tn"]) == tuple(vars(expected).values())
-        assert row["dice"] == expected.dice
-
-
-def test_the_next_fold_chose_the_threshold(study):
     sizes = study.folds["fold"].value_counts()
     assert study.measured.choices[["fold", "seed"]].values.tolist() == [[0, 0], [1, 0]]
     assert study.measured.choices["validation_cases"].tolist() == [sizes[1], sizes[2]]
     assert study.measured.choices["threshold"].isin(builders.values()["threshold_candidates"]).all()
 
 
-def test_the_confusion_of_the_study_is_that_of_its_rows(study):
+def test_rows_and_pictures_are_those_of_the_masks_that_were_written(study):
+    mask_of = study.table.set_index("case")["mask"]
+    for row in study.measured.table.to_dict("records"):
+        path = study.bench.predicted(row["stage"], row["fold"], row["seed"], row["case"])
+        reference = study.bench.dataset.read_mask(cases.split_paths(mask_of[row["case"]]))
+        expected = metrics.overlap(reference, np.asarray(Image.open(path)), 1)
+        assert (row["tp"], row["fp"], row["fn"], row["tn"]) == tuple(vars(expected).values())
+        assert row["dice"] == expected.dice
     counts = study.measured.confusion.groupby(["fold", "stage"])["pixels"].agg(list)
     rows = study.measured.table.groupby(["fold", "stage"])[["tn", "fp", "fn", "tp"]].sum()
     assert counts.to_dict() == {key: row.tolist() for key, row in rows.iterrows()}
-
-
-def test_pictures_show_reference_and_prediction_of_the_same_case(study):
-    rows = ranking.ranked(study.measured.table).head(2)
-    for row, shown in zip(rows.to_dict("records"), ranking.overlays(study.bench, rows)):
-        reference, predicted = vars(shown)["reference"], vars(shown)["predicted"]
-        assert metrics.overlap(reference, predicted, 1).dice == pytest.approx(row["dice"])
+    worst = ranking.ranked(study.measured.table).head(2)
+    for dice_of_row, picture in zip(worst["dice"], ranking.overlays(study.bench, worst)):
+        assert metrics.overlap(picture.reference, picture.predicted, 1).dice == pytest.approx(dice_of_row)
 
 
 def test_the_probability_map_cut_at_the_chosen_threshold_is_the_raw_mask(study):
@@ -427,26 +404,19 @@ def volumes(tmp_path_factory):
         return bench, segmentation.evaluate_all(chosen, bench, bench.folder.parent)
 
 
-def test_voxels_of_four_patients_are_those_counted_by_hand(volumes):
+def test_voxels_and_dice_of_four_patients_are_those_counted_by_hand(volumes):
     bench, measured = volumes
     assert_claims_hold(measured, bench, [0, 1, 2])
-    rows = measured.table.set_index(["case", "stage"])
-    assert len(rows) == 8
+    counts = measured.table.set_index(["case", "stage"])[["tp", "fp", "fn", "tn"]]
     for patient in builders.PATIENTS:
-        for stage, (tp, fp, fn) in zip(segmentation.STAGES, COUNTS[patient.name]):
-            found = rows.loc[(patient.name, stage)]
-            assert found[["tp", "fp", "fn"]].tolist() == [tp, fp, fn], (patient.name, stage)
-            assert found["tn"] == patient.depth * 32 * 32 - tp - fp - fn
-
-
-def test_dice_of_four_patients_counts_a_right_nothing_as_1_per_patient_and_as_absent_in_the_long_table(volumes):
-    bench, measured = volumes
+        for stage, three in zip(segmentation.STAGES, COUNTS[patient.name]):
+            assert counts.loc[(patient.name, stage)].tolist() == [*three, patient.depth * 32 * 32 - sum(three)]
     by_hand = {FIRST: 48 / 72, THIRD: 64 / 80, FOURTH: 80 / 102}
-    post = measured.table.query("stage == 'post'").set_index("case")["dice"]
-    assert post.drop(SECOND).to_dict() == pytest.approx(by_hand)
-    assert np.isnan(post[SECOND])
-    assert measured.table.query("stage == 'raw'").set_index("case")["dice"][FIRST] == pytest.approx(48 / 76)
-    row = patients.summary(measured.table, bench.cases).set_index("stage").loc["post"]
+    found = measured.table.pivot(index="case", columns="stage", values="dice")
+    assert found["post"].drop(SECOND).to_dict() == pytest.approx(by_hand)
+    assert np.isnan(found["post"][SECOND])
+    assert found["raw"][FIRST] == pytest.approx(48 / 76)
+    row = patients.summary(measured.table, bench.cases).set_index("stage").loc["post"]  # a right nothing counts as 1
     assert (row["dice_per_patient"], row["n"], row["absent"]) == (pytest.approx((1 + sum(by_hand.values())) / 4), 4, 1)
     long = dice.per_class(measured.table).query("stage == 'post'").iloc[0]
     assert (long["dice"], long["n"], long["absent"]) == (pytest.approx(sum(by_hand.values()) / 3), 3, 1)
@@ -472,30 +442,17 @@ def test_a_volume_s_prediction_lies_in_one_file_with_a_page_a_native_slice(volum
     assert np.array_equal(post, blocks(5, np.s_[1:4, 10:14, 12:14]))
 
 
-def prepared_of(bench, name):
-    volume, _ = samples.read_case(bench.dataset, bench.cases.set_index("case").loc[name])
-    return preparation.prepare(volume, bench.arrays.preparation)
-
-
 def test_slices_and_borders_that_the_network_has_not_seen_are_background(volumes):
     bench, _ = volumes
-    everywhere = {patient.name: np.ones((patient.depth, 32, 32)) for patient in builders.PATIENTS}
-    for patient in builders.PATIENTS:
-        prepared = prepared_of(bench, patient.name)
-        probability = trained_model.to_native(network_rows(bench, everywhere)[patient.name], prepared, is_volume=True)
-        assert probability.shape == (2, patient.depth, 32, 32)
-        seen = np.zeros((patient.depth, 32, 32))
-        top, left, height, width = patient.head
-        seen[1:-1, top : top + height, left : left + width] = 1
-        assert np.array_equal(probability[1], seen)
-        assert np.array_equal(probability[0], 1 - seen)
-
-
-def test_probabilities_of_every_pixel_add_up_to_1_outside_the_crop_too(volumes):
-    bench, _ = volumes
     shown = np.random.default_rng(0).dirichlet(np.ones(4), (4, 32, 32)).transpose(0, 3, 1, 2).astype(np.float32)
-    probability = trained_model.to_native(shown, prepared_of(bench, FOURTH), is_volume=True)
-    assert probability.shape == (4, 6, 32, 32)
+    for patient, row in zip(builders.PATIENTS, bench.rows([patient.name for patient in builders.PATIENTS])):
+        prepared = preparation.prepare(samples.read_case(bench.dataset, row)[0], bench.arrays.preparation)
+        everywhere = network_rows(bench, {patient.name: np.ones((patient.depth, 32, 32))})[patient.name]
+        probability = trained_model.to_native(everywhere, prepared, is_volume=True)
+        seen, (top, left, height, width) = np.zeros((patient.depth, 32, 32)), patient.head
+        seen[1:-1, top : top + height, left : left + width] = 1
+        assert np.array_equal(probability, [1 - seen, seen])
+    probability = trained_model.to_native(shown, prepared, is_volume=True)  # of the last patient, in four classes
     assert probability.sum(axis=0) == pytest.approx(np.ones((6, 32, 32)), abs=1e-6)
     assert (probability >= -1e-6).all()
 
@@ -516,14 +473,13 @@ def test_of_a_volume_the_picture_is_the_slice_with_most_of_the_reference(volumes
     bench, measured = volumes
     rows = ranking.ranked(measured.table)
     assert rows["case"].tolist() == [FIRST, FOURTH, THIRD]
-    for row, shown in zip(rows.to_dict("records"), ranking.overlays(bench, rows)):
-        seed, patient = next((n, each) for n, each in enumerate(builders.PATIENTS) if each.name == row["case"])
+    places = {patient.name: place for place, patient in enumerate(builders.PATIENTS)}
+    for name, fold, picture in zip(rows["case"], rows["fold"], ranking.overlays(bench, rows)):
+        patient = builders.PATIENTS[places[name]]
         at = patient.mask.sum(axis=(1, 2)).argmax()
-        assert np.array_equal(shown.image, patient.image(seed)[at, ..., 1])
-        assert np.array_equal(shown.reference, patient.mask[at])
-        assert np.array_equal(
-            shown.predicted, mask_files.read(bench.predicted("post", row["fold"], 0, row["case"]))[at]
-        )
+        assert np.array_equal(picture.image, patient.image(places[name])[at, ..., 1])
+        assert np.array_equal(picture.reference, patient.mask[at])
+        assert np.array_equal(picture.predicted, mask_files.read(bench.predicted("post", fold, 0, name))[at])
 
 
 def test_the_probability_map_of_a_volume_is_that_of_the_slice_that_is_shown(volumes, monkeypatch):
@@ -540,20 +496,12 @@ def test_the_probability_map_of_a_volume_is_that_of_the_slice_that_is_shown(volu
 # Claims that must fail
 
 
-MANIFEST = pd.DataFrame({"case": list("abc"), "slices": [1, 1, 2], "height": [2, 2, 3], "width": [5, 5, 2]})
-SOUND = [("a", 0, 4, 2, 1, 3), ("b", 0, 0, 0, 0, 10), ("c", 1, 5, 5, 2, 0)]
-
-
-@pytest.mark.parametrize("column", ["tp", "fp", "fn", "tn"])
-def test_a_lost_pixel_is_found(column):
-    table = builders.table_of(SOUND)
-    assert segmentation.counts_add_up(table, MANIFEST)
-    table.loc[2, column] += 1
-    assert not segmentation.counts_add_up(table, MANIFEST)
-
-
-def test_a_dice_that_does_not_follow_from_iou_is_found():
-    table = builders.table_of(SOUND)
+@pytest.mark.parametrize(("column", "change"), [*dict.fromkeys(["tp", "fp", "fn", "tn"], 1).items(), ("dice", 1e-6)])
+def test_a_lost_pixel_and_a_dice_that_does_not_follow_from_iou_are_found(column, change):
+    manifest = pd.DataFrame({"case": list("abc"), "slices": [1, 1, 2], "height": [2, 2, 3], "width": [5, 5, 2]})
+    table = builders.table_of([("a", 0, 4, 2, 1, 3), ("b", 0, 0, 0, 0, 10), ("c", 1, 5, 5, 2, 0)])
+    assert segmentation.counts_add_up(table, manifest)
     assert segmentation.dice_and_iou_agree(table)
-    table.loc[0, "dice"] += 1e-6
-    assert not segmentation.dice_and_iou_agree(table)
+    table.loc[2, column] += change
+    assert segmentation.counts_add_up(table, manifest) == (column == "dice")
+    assert segmentation.dice_and_iou_agree(table) == (column != "dice")
