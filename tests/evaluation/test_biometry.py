@@ -65,10 +65,6 @@ def nothing(head):
     return np.zeros(head.shape, bool)
 
 
-def flat(head):
-    return builders.ellipse_region(head.shape, head.centre, 300, 150, 0)
-
-
 def shifted(head):
     return np.roll(builders.region_of(head), (3, 4), axis=(0, 1))  # five pixels
 
@@ -181,13 +177,6 @@ def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_ends(drawn, tmp_path)
     points = biometry.points_of(heads)
     assert len(points) == drawn[1]["case"].nunique()
     assert points[head_points.POINT_COLUMNS].isna().all(axis=None)
-
-
-def test_a_head_that_is_too_long_is_flagged_and_kept(drawn, tmp_path):
-    rows = of_route(measure(*changed(drawn, tmp_path, flat))[1], "ellipse", "hc")
-    assert (rows["flags"] == "long").all()
-    assert rows["predicted_mm"].notna().all()
-    assert len(biometry.flagged(rows)) == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -361,6 +350,7 @@ def test_a_bpd_longer_than_the_ofd_is_flagged_and_kept():
     assert biometry.exchanged_are_flagged(measured)
     assert not biometry.exchanged_are_flagged(measured.assign(flags=""))
     assert biometry.axes_in_order(measured)  # of ellipses, and there are none
+    assert biometry.flagged(measured)[["stage", "flags"]].values.tolist() == [["post", "BPD longer than OFD"]]
 
 
 def test_a_missed_line_leaves_the_other_measured_and_is_counted():

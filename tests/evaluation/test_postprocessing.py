@@ -126,7 +126,7 @@ def test_closing_changes_background_alone_and_the_parts_that_are_kept_are_the_la
 @pytest.mark.parametrize(
     ("minimum_probability", "minimum_margin", "kept"),
     [
-        *((limit, 0.0, kept) for limit, kept in ((0.0, "1221221"), (0.49, "1221221"), (0.55, "1221111"))),
+        *((limit, 0.0, kept) for limit, kept in ((0.0, "1221221"), (0.5, "1221221"), (0.55, "1221111"))),
         *((0.0, limit, kept) for limit, kept in ((0.14, "1221221"), (0.2, "1221111"), (0.35, "1111111"))),
         (0.65, 0.0, "1111111"),
     ],
