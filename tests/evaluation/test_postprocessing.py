@@ -81,6 +81,12 @@ def assert_is(found, text):
         ("minimum_area", {"pixel_mm2": 0.5, AREA: 2.1}, HEAD, HEAD_ALONE),
         ("minimum_area", {"pixel_mm2": None, AREA: 1e6}, HEAD, HEAD),
         ("minimum_area", {"pixel_mm2": 1.0, AREA: 100.0}, "11... ....1", "11... ....1"),
+        (
+            "minimum_area",
+            {"classes": 3, "pixel_mm2": 1.0, AREA: 2.0},
+            "1111 1211 1111 .... ...1",
+            "1111 1111 1111 .... ...1",
+        ),
         ("minimum_area", {"classes": 2, "pixel_mm2": 1.0, AREA: 2.0}, "11.1 .... 1...", "11.. .... ...."),
         ("minimum_area", {"pixel_mm2": 1.0, AREA: 2.0}, "111 1.1 111", "111 1.1 111"),
         # a dropped part becomes the outer class where that encloses it, even inside another structure, else background
