@@ -1,7 +1,6 @@
-"""Rivals that learn nothing from images: on regions whose overlap is counted by hand."""
+"""Trivial baselines on regions whose overlap is counted by hand."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,54 +15,49 @@ from tests import builders
 from tests.builders import one_thread  # noqa: F401
 
 NOTHING = np.zeros((32, 32), bool)
+ELLIPSE = builders.ellipse_region((32, 32), (15.6, 15.2), 20, 16, 0)
 
 
 def last_columns(count):
-    region = np.zeros((32, 32), bool)
-    region[:, 32 - count :] = True
-    return region
-
-
-@pytest.fixture
-def bench_of(tmp_path):
-    """Makes a bench of images; each is bright where it is told to be."""
-    return partial(builders.image_bench, tmp_path)
+    return np.broadcast_to(np.arange(32) >= 32 - count, (32, 32))
 
 
 # Images
 
 
-def test_the_average_reference_fits_perfectly_where_all_references_are_alike(bench_of):
-    region = builders.ellipse_region((32, 32), (15.6, 15.2), 20, 16, 0)
-    bright = 0.1 + 0.8 * region
-    rows = baselines.baselines(bench_of([bright] * 6, [region] * 6), [0, 1, 2])
-    assert rows["class"].tolist() == ["head", "head"]
-    guess, otsu = rows.to_dict("records")
-    assert guess["method"] == "average of the training references"
-    assert (guess["n"], guess["dice"], guess["dice_low"], guess["dice_high"]) == (6, 1, 1, 1)
-    assert otsu["method"] == "Otsu's threshold, holes filled, ellipse"
-    assert otsu["dice"] > 0.9
+@pytest.mark.parametrize(
+    ("regions", "folds", "n", "guess"),
+    [
+        ([ELLIPSE] * 6, [0, 1, 2], 6, 1),  # all alike: the average fits perfectly
+        # fold 0 is tested, fold 1 validates, fold 2 trains; of training references alone
+        ([last_columns(8)] * 2 + [last_columns(24)] * 4, [0], 2, 2 * 8 / (8 + 24)),
+        ([last_columns(8)] * 2 + [NOTHING] * 4, [0], 2, 0),  # no training case shows the class
+        ([ELLIPSE, NOTHING, NOTHING, ELLIPSE, ELLIPSE, NOTHING], [0, 1, 2], 3, 1),  # empty ones do not count
+    ],
+    ids=["alike", "training alone", "never shown", "some show nothing"],
+)
+def test_both_baselines_of_images_counted_by_hand(regions, folds, n, guess, tmp_path):
+    bench = builders.image_bench(tmp_path, [0.1 + 0.8 * region for region in regions], regions)
+    rows = baselines.baselines(bench, folds)
+    assert rows[["method", "class", "n"]].values.tolist() == [
+        ["average of the training references", "head", n],
+        ["Otsu's threshold, holes filled, ellipse", "head", n],
+    ]
+    assert rows["dice"][0] == pytest.approx(guess)
+    assert rows["dice"][1] >= (0.9 if regions[0] is ELLIPSE else 0)  # of what touches the frame it makes no ellipse
 
 
-def test_the_guess_is_made_of_training_references_alone(bench_of):
-    own, others = last_columns(8), last_columns(24)
-    regions = [own, own, others, others, others, others]  # fold 0 is tested, fold 1 validates, fold 2 trains
-    rows = baselines.baselines(bench_of(regions, regions), [0])
-    assert rows.iloc[0]["n"] == 2
-    assert rows.iloc[0]["dice"] == pytest.approx(2 * 8 / (8 + 24))
-
-
-def test_cases_that_show_nothing_have_no_part_in_a_baseline(bench_of):
-    regions = [last_columns(10), NOTHING, NOTHING, last_columns(6), last_columns(8), NOTHING]
-    rows = baselines.baselines(bench_of([0.9 * region for region in regions], regions), [0, 1, 2])
-    assert rows["n"].tolist() == [3, 3]
-    assert rows["dice"].notna().all()
-
-
-def test_a_class_that_no_training_case_shows_is_not_guessed(bench_of):
-    regions = [last_columns(8)] * 2 + [NOTHING] * 4
-    row = baselines.baselines(bench_of(regions, regions), [0]).iloc[0]
-    assert (row["n"], row["dice"]) == (2, 0)
+def test_baselines_have_an_interval_and_a_count(tmp_path):
+    draw = np.random.default_rng(3)
+    regions = [
+        builders.ellipse_region((32, 32), draw.uniform(12, 20, 2), draw.uniform(14, 22), 12, draw.uniform(0, 180))
+        for _ in range(12)
+    ]
+    bench = builders.image_bench(tmp_path, [0.2 + 0.6 * region for region in regions], regions)
+    rows = baselines.baselines(bench, [0, 1])
+    assert rows["n"].tolist() == [8, 8]
+    for row in rows.to_dict("records"):
+        assert 0 < row["dice_low"] < row["dice"] < row["dice_high"] < 1
 
 
 def test_the_best_level_of_three_references_worked_by_hand():
@@ -74,6 +68,7 @@ def test_the_best_level_of_three_references_worked_by_hand():
     assert (average >= level).tolist() == [[True, True, False, False]]
     level = baselines.best_level(average, references, np.array([0, 2, 2]), 1)  # 1, 2/3, 2/3 against 2/3, 1, 1
     assert (average >= level).tolist() == [[True, False, False, False]]
+    assert baselines.best_level(0 * average, 0 * references, np.arange(3), 1) == 1  # none shows the class
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -90,24 +85,6 @@ def test_no_other_level_fits_the_references_better(seed):
         return np.mean([metrics.overlap(mask == 1, average >= level, 1).dice for mask in references[1:]])
 
     assert all(fit(best) >= fit(level * average.max()) - 1e-6 for level in baselines.LEVELS)
-
-
-def test_a_class_that_no_reference_shows_has_the_level_1():
-    nothing = np.zeros((3, 4, 4), np.uint8)
-    assert baselines.best_level(np.zeros((4, 4), np.float32), nothing, np.arange(3), 1) == 1
-
-
-def test_baselines_have_an_interval_and_a_count(tmp_path):
-    draw = np.random.default_rng(3)
-    regions = [
-        builders.ellipse_region((32, 32), draw.uniform(12, 20, 2), draw.uniform(14, 22), 12, draw.uniform(0, 180))
-        for _ in range(12)
-    ]
-    bench = builders.image_bench(tmp_path, [0.2 + 0.6 * region for region in regions], regions)
-    rows = baselines.baselines(bench, [0, 1])
-    assert rows["n"].tolist() == [8, 8]
-    for row in rows.to_dict("records"):
-        assert 0 < row["dice_low"] < row["dice"] < row["dice_high"] < 1
 
 
 # Volumes
@@ -127,16 +104,13 @@ def drawn(depth, lesion, tissue=0.0, speck=None):
 
 def volume_bench(folder, volumes):
     """Volumes at native size and network size, all slices kept, one a fold."""
-    names = [f"v{n}" for n in range(len(volumes))]
-    depths = [len(mask) for _, mask in volumes]
+    names, depths = [f"v{n}" for n in range(len(volumes))], [len(mask) for _, mask in volumes]
     images = np.full((sum(depths), 3, 32, 32), 9, np.float32)  # other channels are bright everywhere
     images[:, 1] = np.concatenate([flair for flair, _ in volumes])
+    paths = [str(folder / f"{name}.tif") for name in names]
     for name, (_, mask) in zip(names, volumes):
         mask_files.write(folder / f"{name}.tif", mask)
-    paths = [str(folder / f"{name}.tif") for name in names]
-    table = pd.DataFrame({"case": names, "subject": names, "slices": depths, "height": 32, "width": 32})
-    table = table.assign(image=paths, mask=paths, spacing_row_mm=np.nan, spacing_col_mm=np.nan)
-    table = builders.hashed(table)
+    table = pd.DataFrame({"case": names, "subject": names, "slices": depths, "image": paths, "mask": paths})
     folds = table[["case", "subject"]].assign(fold_group=names, fold=range(len(names)), validates=True)
     arrays = Arrays(
         names=[name for name, depth in zip(names, depths) for _ in range(depth)],
@@ -150,64 +124,47 @@ def volume_bench(folder, volumes):
         preparation=builders.of_volumes(32, 32),
     )
     dataset = replace(datasets.DATASETS["lgg"], read_mask=lambda paths: mask_files.read(*paths))
-    return EvaluationSet(table, folds, arrays, dataset, folder / "05_evaluation")
+    return EvaluationSet(builders.hashed(table), folds, arrays, dataset, folder / "05_evaluation")
 
 
-def test_the_bright_level_is_the_first_that_leaves_all_tissue_below(tmp_path):
-    bench = volume_bench(tmp_path, [drawn(5, slice(1, 4), tissue=1.1), drawn(6, slice(2, 4), tissue=0.3)])
-    assert (
-        baselines.bright_level(bench.arrays, bench.dataset.shown_channel, ["v0", "v1"]) == 1.25
-    )  # levels are a quarter apart
-    assert baselines.bright_level(bench.arrays, bench.dataset.shown_channel, ["v1"]) == 0.5
-
-
-def test_volumes_without_lesion_have_no_say_in_the_bright_level(tmp_path):
+def test_the_bright_level_is_the_first_that_leaves_all_tissue_below_in_volumes_with_a_lesion(tmp_path):
     without = drawn(5, slice(0, 0), speck=np.s_[1:4, 5:9, 5:9])
-    bench = volume_bench(tmp_path, [without, drawn(6, slice(2, 4), tissue=0.3)])
-    assert baselines.bright_level(bench.arrays, bench.dataset.shown_channel, ["v0", "v1"]) == 0.5
-    assert baselines.bright_level(bench.arrays, bench.dataset.shown_channel, ["v0"]) == baselines.BRIGHT_LEVELS[-1]
+    volumes = [drawn(5, slice(1, 4), tissue=1.1), drawn(6, slice(2, 4), tissue=0.3), without]
+    arrays = volume_bench(tmp_path, volumes).arrays
+    for names, level in (("v0 v1", 1.25), ("v1", 0.5), ("v1 v2", 0.5), ("v2", 4.0)):  # a quarter apart, up to 4
+        assert baselines.bright_level(arrays, 1, names.split()) == level
 
 
-def test_of_what_is_bright_the_largest_part_is_the_lesion_wherever_a_speck_is(tmp_path):
-    speck = np.s_[0:2, 25:27, 25:27]
-    volumes = [drawn(5, slice(1, 4), tissue=0.7, speck=speck), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    row = baselines.baselines(volume_bench(tmp_path, volumes), [0]).set_index("method").loc[baselines.BRIGHT]
-    # Fold 2 trains, where no tissue asks for more than the least level: the tissue of fold 0, at 0.7, is taken too.
-    assert row["dice"] == pytest.approx(2 * 48 / (48 + 5 * 32 * 32))
-    volumes[2] = drawn(6, slice(1, 5), tissue=0.8)
-    found = baselines.baselines(volume_bench(tmp_path, volumes), [0]).set_index("method")
-    assert found.loc[baselines.BRIGHT, "dice"] == 1
-    assert found.loc[baselines.BRIGHT, "n"] == 1
-    assert set(found["class"]) == {"lesion"}  # the first class of the study
+@pytest.mark.parametrize(
+    ("tissues", "speck", "dice"),
+    [
+        # Fold 2 trains, where no tissue asks for more than the least level: the tissue of fold 0, at 0.7, is taken too.
+        ((0.7, 0.0), np.s_[0:2, 25:27, 25:27], 2 * 48 / (48 + 5 * 32 * 32)),
+        ((0.7, 0.8), np.s_[0:2, 25:27, 25:27], 1),  # the largest part is the lesion, wherever a speck is
+        ((0.0, 0.0), np.s_[1:4, 20:30, 20:30], 0),  # what is larger than the lesion is taken
+    ],
+)
+def test_of_what_is_bright_the_largest_part_is_taken(tissues, speck, dice, tmp_path):
+    volumes = [drawn(5, slice(1, 4), tissues[0], speck), drawn(4, slice(1, 3)), drawn(6, slice(1, 5), tissues[1])]
+    row = baselines.baselines(volume_bench(tmp_path, volumes), [0]).iloc[1]
+    assert (row["method"], row["class"], row["n"]) == ("what is bright, largest part", "lesion", 1)
+    assert row["dice"] == pytest.approx(dice)
 
 
-def test_a_part_outside_the_lesion_that_is_larger_is_what_is_taken(tmp_path):
-    speck = np.s_[1:4, 20:30, 20:30]
-    volumes = [drawn(5, slice(1, 4), speck=speck), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    found = baselines.baselines(volume_bench(tmp_path, volumes), [0]).set_index("method")
-    assert found.loc[baselines.BRIGHT, "dice"] == 0
-
-
-def test_the_average_reference_of_slices_is_guessed_in_every_slice(tmp_path):
+def test_the_average_reference_of_slices_is_guessed_in_every_slice_of_volumes_that_show_a_lesion(tmp_path):
     volumes = [drawn(5, slice(1, 4)), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    row = baselines.baselines(volume_bench(tmp_path, volumes), [0, 1, 2]).iloc[0]
+    row = baselines.baselines(volume_bench(tmp_path / "all", volumes), [0, 1, 2]).iloc[0]
     # The block in all slices of which three of five, two of four, four of six show it: Dice 2k / (k + depth).
-    assert row["method"] == "average of the training references"
-    assert row["n"] == 3
+    assert (row["method"], row["n"]) == ("average of the training references", 3)
     assert row["dice"] == pytest.approx((6 / 8 + 4 / 6 + 8 / 10) / 3)
-
-
-def test_a_volume_without_lesion_has_no_part_in_a_baseline(tmp_path):
-    volumes = [drawn(5, slice(0, 0), speck=np.s_[1:3, 5:9, 5:9]), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    found = baselines.baselines(volume_bench(tmp_path, volumes), [0, 1, 2])
-    assert found["n"].tolist() == [2, 2]
+    volumes[0] = drawn(5, slice(0, 0), speck=np.s_[1:3, 5:9, 5:9])
+    assert baselines.baselines(volume_bench(tmp_path / "two", volumes), [0, 1, 2])["n"].tolist() == [2, 2]
 
 
 def test_both_baselines_of_volumes_go_from_raw_files_to_an_interval(tmp_path):
     bench = builders.volume_bench(tmp_path)
     bench = replace(bench, folds=bench.folds.assign(fold=[0, 1, 1, 2]))  # each fold trains on a lesion
     found = baselines.baselines(bench, [0, 1, 2])
-    assert found["class"].tolist() == ["lesion", "lesion"]
     assert found["n"].tolist() == [3, 3]  # the fourth patient shows nothing
     guess, bright = found["dice"]
     assert bright == pytest.approx((1 + 64 / 80 + 80 / 82) / 3)  # a dropped slice, two voxels outside the crop
@@ -217,23 +174,14 @@ def test_both_baselines_of_volumes_go_from_raw_files_to_an_interval(tmp_path):
 # Otsu's ellipse
 
 
-def test_otsu_finds_a_bright_disc():
+def test_otsu_finds_a_bright_disc_fills_a_ring_and_finds_nothing_where_there_is_nothing():
     rows, cols = np.mgrid[:100, :140]
     disc = (rows - 48) ** 2 + (cols - 75) ** 2 <= 30**2
     image = (np.random.default_rng(0).integers(0, 40, disc.shape) + 150 * disc).astype(np.uint8)
-    found = baselines.otsu_ellipse(image)
-    assert 2 * (found & disc).sum() / (found.sum() + disc.sum()) > 0.98  # blurred by 2 px: less than 1 px outwards
-
-
-def test_otsu_fills_a_bright_ring():
-    rows, cols = np.mgrid[:100, :140]
+    assert metrics.overlap(disc, baselines.otsu_ellipse(image), 1).dice > 0.98  # blurred by 2 px: less than 1 outwards
     distance = np.hypot(rows - 50, cols - 70)
-    image = np.where(abs(distance - 30) < 4, 220, 10).astype(np.uint8)
-    assert baselines.otsu_ellipse(image)[50, 70]
-
-
-@pytest.mark.parametrize("image", [np.zeros((40, 50), np.uint8), np.full((40, 50), 9, np.uint8)], ids=["black", "even"])
-def test_otsu_finds_nothing_where_there_is_nothing(image):
-    found = baselines.otsu_ellipse(image)
-    assert found.shape == (40, 50)
-    assert not found.any()
+    assert baselines.otsu_ellipse(np.where(abs(distance - 30) < 4, 220, 10).astype(np.uint8))[50, 70]
+    for grey in (0, 9):
+        found = baselines.otsu_ellipse(np.full((40, 50), grey, np.uint8))
+        assert found.shape == (40, 50)
+        assert not found.any()

@@ -6,13 +6,13 @@ import pytest
 from lib.evaluation import ranking
 from tests import builders
 
-
-def test_cases_are_ranked_from_worst_to_best_and_absent_ones_left_out():
-    table = builders.table_of([("a", 0, 9, 1, 0, 0), ("b", 0, 1, 9, 0, 0), ("c", 0, 0, 0, 0, 10), ("d", 0, 1, 9, 0, 0)])
-    assert ranking.ranked(table)["case"].tolist() == ["b", "d", "a"]
+FOLDS = pd.DataFrame({"case": list("abc"), "fold": [0, 0, 1]})
+SOUND = [("a", 0, 4, 2, 1, 3), ("b", 0, 0, 0, 0, 10), ("c", 1, 5, 5, 2, 0)]
 
 
-def test_a_case_is_ranked_by_its_lowest_class():
+def test_cases_are_ranked_from_worst_to_best_by_their_lowest_class_and_absent_ones_left_out():
+    rows = [("a", 0, 9, 1, 0, 0), ("b", 0, 1, 9, 0, 0), ("c", 0, 0, 0, 0, 10), ("d", 0, 1, 9, 0, 0)]
+    assert ranking.ranked(builders.table_of(rows))["case"].tolist() == ["b", "d", "a"]
     table = builders.table_of([("a", 0, 9, 1, 0, 0), ("b", 0, 8, 2, 0, 0)])
     small = builders.table_of([("a", 0, 1, 9, 0, 0), ("b", 0, 0, 0, 0, 10)]).assign(**{"class": "csp"})
     rows = ranking.ranked(pd.concat([table, small], ignore_index=True))
@@ -25,26 +25,17 @@ def test_the_middle_of_a_ranking(count, middle):
     assert ranking.around_median(rows, count)["case"].tolist() == middle  # x and y are inventions
 
 
-# Claims that must fail
-
-
-FOLDS = pd.DataFrame({"case": list("abc"), "fold": [0, 0, 1]})
-SOUND = [("a", 0, 4, 2, 1, 3), ("b", 0, 0, 0, 0, 10), ("c", 1, 5, 5, 2, 0)]
-
-
-def test_a_complete_table_is_complete():
-    assert ranking.is_complete(builders.table_of(SOUND), FOLDS, [0, 1])
-    assert ranking.is_complete(builders.table_of(SOUND[:2]), FOLDS, [0])
-
-
 @pytest.mark.parametrize(
-    "rows",
-    [SOUND[:2], [*SOUND, ("d", 1, 1, 1, 1, 1)], [*SOUND[:2], ("c", 0, 5, 5, 2, 0)], [*SOUND, ("a", 1, 4, 2, 1, 3)]],
-    ids=["a case is missing", "one is too many", "one is in another fold", "one is tested twice"],
+    ("rows", "folds", "complete"),
+    [
+        (SOUND, [0, 1], True),
+        (SOUND[:2], [0], True),
+        (SOUND, [0], False),  # a case of an untested fold
+        (SOUND[:2], [0, 1], False),
+        ([*SOUND, ("d", 1, 1, 1, 1, 1)], [0, 1], False),
+        ([*SOUND[:2], ("c", 0, 5, 5, 2, 0)], [0, 1], False),  # in another fold
+        ([*SOUND, ("a", 1, 4, 2, 1, 3)], [0, 1], False),  # tested twice
+    ],
 )
-def test_an_incomplete_table_is_found(rows):
-    assert not ranking.is_complete(builders.table_of(rows), FOLDS, [0, 1])
-
-
-def test_a_case_of_an_untested_fold_is_found():
-    assert not ranking.is_complete(builders.table_of(SOUND), FOLDS, [0])
+def test_a_table_with_other_cases_than_those_of_its_folds_is_found(rows, folds, complete):
+    assert ranking.is_complete(builders.table_of(rows), FOLDS, folds) == complete

@@ -6,37 +6,30 @@ import pytest
 
 from lib.evaluation import training_precision
 
-CLASSES = ["background", "head", "csp"]
+NAN, KEY = float("nan"), ["a", "s", 0, 0, "bfloat16"]
 
 
-def predicted(mask, certainty):
-    """A mask and a probability that makes it."""
-    mask = np.array(mask, np.uint8)
+def predicted(mask, certainty=0.9):
+    """A mask of three classes and a probability that makes it."""
+    mask = np.array([mask], np.uint8)
     probability = np.stack([np.where(mask == index, certainty, (1 - certainty) / 2) for index in range(3)])
     return mask, probability.astype(np.float32)
 
 
-def test_two_masks_of_one_case_counted_by_hand():
-    one = predicted([[1, 1, 1, 1, 0, 0]], 0.9)
-    other = predicted([[1, 1, 1, 0, 0, 0]], 0.9)
-    head, csp = training_precision.compare_masks(one, other, CLASSES)
-    assert (head["class"], csp["class"]) == ("head", "csp")
-    assert head["dice"] == pytest.approx(2 * 3 / (4 + 3))
-    assert head["area_change_percent"] == pytest.approx(-25)
-    assert head["probability_change"] == pytest.approx(0.85)
-    assert np.isnan(csp["dice"])
-    assert np.isnan(csp["area_change_percent"])
-    assert csp["probability_change"] == 0
-
-
-def test_a_structure_that_appears_or_goes_has_a_dice_of_0():
-    with_csp, without = predicted([[1, 2, 0]], 0.9), predicted([[1, 1, 0]], 0.9)
-    gone, new = (
-        training_precision.compare_masks(*pair, CLASSES)[1] for pair in ((with_csp, without), (without, with_csp))
-    )
-    assert (gone["dice"], gone["area_change_percent"]) == (0, -100)
-    assert new["dice"] == 0
-    assert np.isnan(new["area_change_percent"])  # of nothing
+@pytest.mark.parametrize(
+    ("one", "other", "index", "expected"),
+    [
+        ([1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0], 0, ["head", 2 * 3 / (4 + 3), -25, 0.85]),
+        ([1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0], 1, ["csp", NAN, NAN, 0]),
+        ([1, 2, 0], [1, 1, 0], 1, ["csp", 0, -100, 0.85]),  # it goes
+        ([1, 1, 0], [1, 2, 0], 1, ["csp", 0, NAN, 0.85]),  # it appears: more by a share of nothing
+    ],
+)
+def test_two_masks_of_one_case_counted_by_hand(one, other, index, expected):
+    rows = training_precision.compare_masks(predicted(one), predicted(other), ("background", "head", "csp"))
+    name, *values = rows[index].values()
+    assert name == expected[0]
+    assert values == pytest.approx(expected[1:], nan_ok=True)
 
 
 def test_points_that_move_counted_by_hand():
@@ -53,32 +46,19 @@ def test_points_that_move_counted_by_hand():
 
 
 def test_a_summary_of_masks_has_mean_and_worst_of_each_class():
-    key = ["a", "s", 0, 0, "bfloat16"]
-    rows = [[*key, "head", 1.0, 1.0, 0.01], [*key, "head", 0.9, -3.0, 0.02], [*key, "csp", np.nan, np.nan, 0.5]]
-    head, csp = training_precision.summary(pd.DataFrame(rows, columns=training_precision.MASK_COLUMNS)).to_dict(
-        "records"
-    )
-    assert head == {
-        "class": "head",
-        "training_precision": "bfloat16",
-        "n": 2,
-        "dice_mean": pytest.approx(0.95),
-        "dice_least": 0.9,
-        "area_change_percent": pytest.approx(-1),
-        "largest_area_change_percent": 3,
-        "largest_probability_change": 0.02,
-    }
-    assert (csp["n"], csp["largest_probability_change"]) == (0, 0.5)
-    assert np.isnan(csp["dice_mean"])
+    rows = [[*KEY, "head", 1.0, 1.0, 0.01], [*KEY, "head", 0.9, -3.0, 0.02], [*KEY, "csp", NAN, NAN, 0.5]]
+    table = training_precision.summary(pd.DataFrame(rows, columns=training_precision.MASK_COLUMNS))
+    assert table.columns.tolist()[:3] == ["class", "training_precision", "n"]
+    head, csp = (row[3:] for row in table.values.tolist())
+    assert table["n"].tolist() == [2, 0]
+    assert head == pytest.approx([0.95, 0.9, -1, 3, 0.02])
+    assert csp == pytest.approx([NAN, NAN, NAN, NAN, 0.5], nan_ok=True)
 
 
 def test_a_summary_of_points_has_mean_and_largest_shift_of_each_line():
-    key = ["a", "s", 0, 0, "bfloat16"]
-    rows = [[*key, "ofd", 1.0, 0.1], [*key, "bpd", 0.5, 0.05], [*key, "ofd", 3.0, np.nan], [*key, "ofd", np.nan, 0.3]]
-    ofd, bpd = training_precision.summary(pd.DataFrame(rows, columns=training_precision.POINT_CHANGE_COLUMNS)).to_dict(
-        "records"
-    )
-    assert (ofd["line"], ofd["n"]) == ("ofd", 2)
+    rows = [[*KEY, "ofd", 1.0, 0.1], [*KEY, "bpd", 0.5, 0.05], [*KEY, "ofd", 3.0, NAN], [*KEY, "ofd", NAN, 0.3]]
+    table = training_precision.summary(pd.DataFrame(rows, columns=training_precision.POINT_CHANGE_COLUMNS))
+    ofd, bpd = table.to_dict("records")
+    assert (ofd["line"], ofd["n"], bpd["mean_shift_px"]) == ("ofd", 2, 0.5)
     assert (ofd["mean_shift_px"], ofd["largest_shift_px"]) == (2, 3)
     assert (ofd["mean_shift_mm"], ofd["largest_shift_mm"]) == (pytest.approx(0.2), pytest.approx(0.3))
-    assert bpd["mean_shift_px"] == 0.5
