@@ -364,7 +364,7 @@ def text_with(built: Path, content: dict, pages: bool = False) -> str:
 
 def cells_of(study: params.Study, name: str) -> list[str]:
     """Every cell of a table as it is printed, that says more than a small number does."""
-    columns = tables.printed_cells(read_table(study, f"{name}.csv"))
+    columns = tables.printed_cells(read_table(study, name))
     cells = [re.sub(r"\s+", " ", cell) for column in columns.values() for cell in column]
     return [cell for cell in cells if len(cell) > 3]
 

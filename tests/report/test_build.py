@@ -397,7 +397,7 @@ def test_check_names_a_changed_cell(study: params.Study) -> None:
     files.write_csv(path, table)
     assert build.check(study) == [
         f"05_evaluation/tables/per_class.csv, row 3, column dice: printed 0.999, "
-        f"recomputed {dice.per_class(read_table(study, '05_evaluation/cases.csv'))['dice'].iloc[1]}"
+        f"recomputed {dice.per_class(read_table(study, '05_evaluation/cases'))['dice'].iloc[1]}"
     ]
 
 

@@ -14,6 +14,7 @@ from lib.data.cases import GUESSES, QUANTITIES
 from lib.datasets import samples
 from lib.evaluation import biometry
 from lib.report import figures
+from lib.report.figures import style
 from lib.report.summaries.dice import per_class
 
 CLASSES = ["background", "parenchyma", "csp"]
@@ -122,8 +123,8 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path: Path) -> None
 
 
 def test_a_class_has_one_colour_whatever_stands_beside_it() -> None:
-    assert figures.class_colour("csp") != figures.class_colour("lv")
-    assert figures.class_colour("never seen before") == figures.class_colour("never seen before")
+    assert style.class_colour("csp") != style.class_colour("lv")
+    assert style.class_colour("never seen before") == style.class_colour("never seen before")
 
 
 def test_every_sheet_has_the_width_of_the_printed_column(image: np.ndarray, mask: np.ndarray) -> None:
@@ -435,8 +436,8 @@ def test_bars_of_folds_hold_each_case_once() -> None:
 
 
 def test_jitter_is_even_and_the_same_each_time() -> None:
-    drawn = figures.jitter(100, 0.6)
-    assert np.array_equal(drawn, figures.jitter(100, 0.6))
+    drawn = style.jitter(100, 0.6)
+    assert np.array_equal(drawn, style.jitter(100, 0.6))
     assert np.abs(drawn).max() <= 0.3
     assert np.diff(np.sort(drawn)).max() < 0.02  # no gap above three times the even step
 

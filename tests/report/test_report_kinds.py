@@ -128,7 +128,7 @@ def row_of(built: Built, name: str, **values: object) -> dict[str, str]:
 
 def test_page_one_of_volumes_says_dice_by_patient_and_that_the_data_are_not_for_commerce(volumes: Built) -> None:
     row = row_of(volumes, "05_evaluation/tables/per_class", stage="post")
-    tested = len(set(read_table(volumes.study, "05_evaluation/cases.csv")["case"]))
+    tested = len(set(read_table(volumes.study, "05_evaluation/cases")["case"]))
     assert f"in all {tested} patients (fold 0 of 5, 1 seed)" in volumes.first
     assert (
         f"mean Dice of the n patients whose reference shows the structure, all slices together, "
@@ -271,7 +271,7 @@ def test_pictures_that_show_every_case_are_not_shown_again(volumes: Built, other
 def test_a_list_of_many_patients_goes_on_over_pages(volumes: Built, tmp_path: Path) -> None:
     study = shutil.copytree(volumes.pdf.parent, tmp_path / "study")
     name = "05_evaluation/tables/patients"
-    table = read_table(volumes.study, f"{name}.csv")
+    table = read_table(volumes.study, name)
     many = pd.concat([table] * 40, ignore_index=True)
     many["case"] = [f"patient{place:03d}" for place in range(len(many))]
     tables.save(many, study / name)
@@ -445,7 +445,7 @@ def test_check_names_a_changed_cell_of_each_table(
     shutil.copytree(built.pdf.parents[1], tmp_path / "reports")
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
     assert check(built.study) == []
-    table = read_table(built.study, f"{name}.csv")
+    table = read_table(built.study, name)
     right = table.loc[0, column]
     table.loc[0, column] = 77.5
     files.write_csv(folder(built.study, f"{name}.csv"), table)

@@ -29,7 +29,7 @@ def test_seeds_of_a_case_are_averaged_without_what_is_missing():
 
 
 def test_a_mean_over_cases_weighs_each_case_once_and_counts_those_that_have_a_value():
-    found = means.mean_over_cases(ROWS, "mm")
+    found = means.mean_over(means.by_case(ROWS, ["mm"]), "mm")
     assert found.value == pytest.approx((1.5 + 4.0) / 2)
     assert found.count == 2
 
