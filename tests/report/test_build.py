@@ -143,7 +143,7 @@ def test_page_one_of_volumes_holds_their_dice_and_of_landmarks_their_errors_with
         (REGIONS, ["in percent of that class"], ["by tested fold", "what the sampler changes", "under other names"]),
         (LESIONS, ["No pixel size is known", "0.876"], ["Ramanujan", "in millimetres,", "Bland", "Human variability"]),
         (VOLUMES, ["40 of 20 000", "2 of 20 patients", "128 × 128", "10 and 99", "3 times"], ["(ml)", "0.15"]),
-        (VOLUMES, ["22.5", "110", "For 3 of 20", "not at random", "the worst first"], ["No healthy controls"]),
+        (VOLUMES, ["22.5", "110", "For 3 of 20", "not at random", "All test patients"], ["No healthy controls"]),
         (POINTS, ["3 pixels", "2 heatmaps", "0.02", "0.300", " 6.2 no float32", "missed: 1)"], ["Dice", "threshold"]),
         (POINTS, ["A nearer", "3.0 %"], ["Segmentation", "cross-entropy", "post-processing"]),
         (PHANTOM, ["made here"], ["Not for commercial use", "Human variability", "Comparison"]),
@@ -230,7 +230,7 @@ NO_MM = {"biometry": None, "rows": {("evaluation", name): {"error_mm": tables.DA
         (REGIONS, {"study": SAMPLED}, ["3.5 times", "what the sampler changes", "77.7"], []),
         (REGIONS, {"study": STEPS}, STEPS_SAID, ["sequence("]),  # markup that Typst took for text
         (REGIONS, SEVERAL, ["by tested fold", "case99", "lists the thresholds", "Otsu"], []),
-        (VOLUMES, WHOLE, ["0.15", "No healthy controls", *ML.values()], ["not at random", "the worst first"]),
+        (VOLUMES, WHOLE, ["0.15", "No healthy controls", *ML.values()], ["not at random", "All test patients"]),
         (POINTS, ENDS, ["1.75 mm", "Each end has a map of its own"], []),
         (POINTS, {"comparison": {"pairs": [], "guess": [], "references": []}}, ["they share no"], ["A nearer"]),
         (PHANTOM, NO_MM, ["pixels (OFD, n = 4, missed: 0)"], ["Ramanujan"]),
@@ -278,7 +278,7 @@ def test_absent_figures_and_biometry_are_left_out(study: params.Study) -> None:
 
 
 def test_the_same_files_give_the_same_bytes_wherever_they_lie(study: params.Study, tmp_path: Path) -> None:
-    record, pdf = build.STEP.record_file(study.study), folder(study, "report.pdf")
+    record, pdf = build.STEP.record_file(study.study), build.write_pdf(study)
     before, first = record.read_bytes(), pdf.read_bytes()
     assert staleness.stale_reasons(build.STEP, study) == []
     pdf.unlink()
