@@ -30,7 +30,7 @@ def overlap_rows(counts: list[tuple[int, int, int]]) -> pd.DataFrame:
 
 
 def measured(count: int) -> pd.DataFrame:
-    """measurements.csv of ellipses and the baseline; heads of 100 mm and more, differences of -1, 0 and 1 mm in turn."""
+    """measurements.csv of ellipses and the baseline; heads of 100 mm and more, off by -1, 0 and 1 mm in turn."""
     rows = [
         {"case": f"c{i}", "seed": 0, "stage": stage, "route": route, "quantity": quantity, "reference_mm": 100.0 + i}
         for i in range(count)
