@@ -1,5 +1,6 @@
 """Studies of every kind, made up and small enough to know every number, as their steps would leave them."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pypdf import PdfReader
 
-from lib import datasets
+from lib import datasets, metrics
 from lib.data import cases, findings, splits
 from lib.datasets import lgg
 from lib.evaluation import biometry, comparison, landmarks, training_precision
@@ -26,16 +27,21 @@ OTHER = "another_study"  # that one is compared with
 LAST_IS_ABSENT = 3  # place of a test volume whose reference shows nothing, and of which nothing is predicted
 
 
-def write_study(made: params.Study) -> None:
+def write_study(study: params.Study) -> None:
     """Small files of every step."""
-    write_verification(made)
-    write_preprocessing(made)
-    write_model_and_run(made)
-    write_evaluation(made)
-    write_biometry(made)
-    if made.compare_with:
-        write_comparison(made)
-    write_records(made)
+    write_verification(study)
+    write_preprocessing(study)
+    write_model_and_run(study)
+    write_regions(study) if study.landmarks == "none" else write_points(study)
+    write_biometry(study)
+    if study.compare_with:
+        write_comparison(study)
+    write_records(study)
+
+
+def save_all(folder: Path, made: dict[str, pd.DataFrame]) -> None:
+    for name, table in made.items():
+        tables.save(table, folder / "tables" / name)
 
 
 def folder(study: params.Study, name: str) -> Path:
@@ -79,11 +85,9 @@ def write_verification(study: params.Study) -> None:
     files.write_csv(at / "cases.csv", table)
     files.write_csv(at / "findings.csv", findings_of(study))
     files.write_csv(at / "folds.csv", folds)
-    tables.save(overview.facts(table, seen), at / "tables" / "overview")
-    tables.save(overview.by_group(table, seen), at / "tables" / "groups")
-    tables.save(overview.colour_table(colours), at / "tables" / "colours")
-    tables.save(pd.DataFrame(columns=rehosted.IDENTITY_COLUMNS), at / "tables" / "identity")
-    tables.save(audit_of(study, table), at / "tables" / "landmark-audit")
+    made = {"overview": overview.facts(table, seen), "groups": overview.by_group(table, seen)}
+    made |= {"colours": overview.colour_table(colours), "landmark-audit": audit_of(study, table)}
+    save_all(at, made | {"identity": pd.DataFrame(columns=rehosted.IDENTITY_COLUMNS)})
     figures.save(figures.folds(table, folds), at / "figures" / "folds")
     figures.save(figures.sizes(table), at / "figures" / "sizes")
 
@@ -130,43 +134,31 @@ def history_of(study: params.Study) -> pd.DataFrame:
     epochs = np.arange(1, 5)
     history = pd.DataFrame({"epoch": epochs, "train_loss": 1.0 / epochs, "validation_loss": 1.2 / epochs})
     if study.landmarks != "none":
-        history["train_selection"], history["validation_error_percent"] = -20.0 / epochs, 25.0 / epochs
-        history["selection"] = -history["validation_error_percent"]
-    else:
-        history["train_selection"] = 1 - 0.5 / epochs
-        for name in study.classes[1:]:
-            history[f"validation_dice_{name}"] = 0.8 - 0.4 / epochs
-        history["selection"] = 0.8 - 0.4 / epochs
+        error = history["validation_error_percent"] = 25.0 / epochs
+        return history.assign(train_selection=-20.0 / epochs, selection=-error, learning_rate=1e-3, best=True)
+    history["train_selection"] = 1 - 0.5 / epochs
+    for name in [f"validation_dice_{name}" for name in study.classes[1:]] + ["selection"]:
+        history[name] = 0.8 - 0.4 / epochs
     history["learning_rate"], history["best"] = 1e-3, True
     return history
 
 
-def rows_of_fold_0(study: params.Study) -> pd.DataFrame:
+def tested(study: params.Study) -> list[dict]:
+    """Case, subject, fold and seed of each case of fold 0."""
     folds = files.read_csv(folder(study, "01_data_verification/folds.csv"), splits.FOLD_COLUMNS)
-    return folds[folds["fold"] == 0]
+    return folds[folds["fold"] == 0].assign(seed=0)[["case", "subject", "fold", "seed"]].to_dict("records")
 
 
 def counted(study: params.Study) -> pd.DataFrame:
     """The long table of 05_evaluation; of volumes one shows nothing, in reference and prediction."""
     rows = []
-    for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
+    for place, key in enumerate(tested(study)):
         is_absent = is_of_volumes(study) and place == LAST_IS_ABSENT
-        for name in study.classes[1:]:
-            for stage in ("raw", "post"):
-                tp, fp, fn = 900 + place, 40 if stage == "post" else 60, 50 + 10 * place
-                tp, fp, fn = (0, 0, 0) if is_absent else (tp, fp, fn)
-                both = 2 * tp + fp + fn
-                overlap = [2 * tp / both, tp / (tp + fp + fn)] if both else [np.nan, np.nan]
-                key = {"case": case, "subject": subject, "fold": 0, "seed": 0, "class": name, "stage": stage}
-                rows.append(key | {"tp": tp, "fp": fp, "fn": fn, "tn": 1000} | dict(zip(("dice", "iou"), overlap)))
+        for name, stage in itertools.product(study.classes[1:], ("raw", "post")):
+            overlap = (900 + place, 40 if stage == "post" else 60, 50 + 10 * place, 1000)
+            found = metrics.Overlap(*((0, 0, 0, 1000) if is_absent else overlap))
+            rows.append(key | {"class": name, "stage": stage} | vars(found) | {"dice": found.dice, "iou": found.iou})
     return pd.DataFrame(rows)
-
-
-def write_evaluation(study: params.Study) -> None:
-    if study.landmarks == "none":
-        write_regions(study)
-    else:
-        write_points(study)
 
 
 def write_regions(study: params.Study) -> None:
@@ -199,8 +191,7 @@ def write_regions(study: params.Study) -> None:
         "patient-dice": patients.summary(long, manifest),
         "end-slices": patients.end_slice_cost(long, lost),
     }
-    for name, table in made.items():
-        tables.save(table, at / "tables" / name)
+    save_all(at, made)
     figures.save(figures.dice_distribution(long, study.classes), at / "figures" / "dice-distribution")
     figures.save(figures.dice_bars(long, study.classes), at / "figures" / "dice-bars")
     figures.save(figures.confusion(made["confusion"], study.classes), at / "figures" / "confusion")
@@ -211,14 +202,13 @@ def rounded_of(study: params.Study, precision: str = "float32") -> pd.DataFrame:
     """What a precision changes: in float32 nothing; in another a Dice of 0.9876 at least, or shifts up to 0.37 mm."""
     by_line, is_other = study.landmarks != "none", precision != "float32"
     rows = []
-    for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
+    for place, key in enumerate(tested(study)):
         amount = 0.0 if not is_other else 1.0 if place == 0 else 0.5
         values = [0.74 * amount, 0.37 * amount] if by_line else [1 - 0.0124 * amount, 2.5 * amount, 0.046 * amount]
         for name in ("ofd", "bpd") if by_line else study.classes[1:]:
-            rows.append([case, subject, 0, 0, precision, name, *values])
-    return pd.DataFrame(
-        rows, columns=training_precision.POINT_CHANGE_COLUMNS if by_line else training_precision.MASK_COLUMNS
-    )
+            rows.append([*key.values(), precision, name, *values])
+    columns = training_precision.POINT_CHANGE_COLUMNS if by_line else training_precision.MASK_COLUMNS
+    return pd.DataFrame(rows, columns=columns)
 
 
 def write_pictures(at: Path, names: tuple[str, ...]) -> None:
@@ -230,12 +220,11 @@ def write_pictures(at: Path, names: tuple[str, ...]) -> None:
 def errors_of(study: params.Study) -> pd.DataFrame:
     """Errors of 1 mm and more by the network, of which the first BPD is missed; of 9 and 30 mm by the guesses."""
     rows = []
-    for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
-        for route, least in ((landmarks.FOUND, 1.0), (landmarks.SHAPE, 9.0), (landmarks.BLANK, 30.0)):
-            for line in ("ofd", "bpd"):
-                is_missed = (route, line, place) == (landmarks.FOUND, "bpd", 0)
-                mm = np.nan if is_missed else least + place / 8 + (line == "bpd") / 4
-                rows.append([case, subject, 0, 0, route, line, mm * 4, mm, mm * 1.25])
+    routes = ((landmarks.FOUND, 1.0), (landmarks.SHAPE, 9.0), (landmarks.BLANK, 30.0))
+    for (place, key), (route, least), line in itertools.product(enumerate(tested(study)), routes, ("ofd", "bpd")):
+        is_missed = (route, line, place) == (landmarks.FOUND, "bpd", 0)
+        mm = np.nan if is_missed else least + place / 8 + (line == "bpd") / 4
+        rows.append([*key.values(), route, line, mm * 4, mm, mm * 1.25])
     return pd.DataFrame(rows, columns=landmarks.ERROR_COLUMNS)
 
 
@@ -243,10 +232,9 @@ def write_points(study: params.Study) -> None:
     at, errors = folder(study, "05_evaluation"), errors_of(study)
     files.write_csv(at / "cases.csv", errors)
     files.write_csv(at / "precision.csv", rounded_of(study))
-    tables.save(training_precision.summary(rounded_of(study)), at / "tables" / "precision")
-    tables.save(landmark_errors.landmarks(errors), at / "tables" / "points")
-    lost = landmarks.heatmap_losses(study.folds, study.seeds, folder(study, "04_training"))
-    tables.save(lost, at / "tables" / "heatmap_loss")
+    losses = landmarks.heatmap_losses(study.folds, study.seeds, folder(study, "04_training"))
+    made = {"precision": training_precision.summary(rounded_of(study)), "heatmap_loss": losses}
+    save_all(at, made | {"points": landmark_errors.landmarks(errors)})
     figures.save(figures.landmark_errors(errors), at / "figures" / "error-distribution")
     write_pictures(at, ("worst", "median", "best", "heatmaps"))
 
@@ -256,13 +244,11 @@ def measured(study: params.Study) -> pd.DataFrame:
     route = "ellipse" if study.landmarks == "none" else "landmark"
     routes = [(route, 0.5), ("baseline", 20.0)]
     routes += [] if study.landmarks == "none" else [("mean shape", 7.0), ("blank map", -48.0)]
+    sizes = (("bpd", 50.0), ("ofd", 65.0), ("hc", 180.0)) if study.head_classes else ()
     rows = []
-    for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
-        key = {"case": case, "subject": subject, "fold": 0, "seed": 0, "stage": "post"}
-        for quantity, size in (("bpd", 50.0), ("ofd", 65.0), ("hc", 180.0)) if study.head_classes else ():
-            for name, error in routes:
-                found = {"predicted_mm": size + error + place * (name == route), "reference_mm": size, "flags": ""}
-                rows.append(key | {"route": name, "quantity": quantity} | found)
+    for (place, key), (quantity, size), (name, error) in itertools.product(enumerate(tested(study)), sizes, routes):
+        values = {"predicted_mm": size + error + place * (name == route), "reference_mm": size, "flags": ""}
+        rows.append(key | {"stage": "post", "route": name, "quantity": quantity} | values)
     return pd.DataFrame(rows, columns=biometry.COLUMNS)
 
 
@@ -271,13 +257,11 @@ def shapes_of(study: params.Study) -> pd.DataFrame:
     if is_of_volumes(study) or study.landmarks != "none":
         return pd.DataFrame(columns=biometry.SHAPE_COLUMNS)
     rows = []
-    for place, (case, subject) in enumerate(rows_of_fold_0(study)[["case", "subject"]].values):
-        key = {"case": case, "subject": subject, "fold": 0, "seed": 0}
-        for name in study.classes[1:]:
-            for source, more in (("reference", 0.0), ("predicted", 1.25 + place)):
-                size = 10.0 + more if study.head_classes else np.nan
-                shape = dict.fromkeys(biometry.SHAPE_COLUMNS[6:], size) | {"parts": 1}
-                rows.append(key | {"class": name, "source": source} | shape)
+    for (place, key), name in itertools.product(enumerate(tested(study)), study.classes[1:]):
+        for source, more in (("reference", 0.0), ("predicted", 1.25 + place)):
+            size = 10.0 + more if study.head_classes else np.nan
+            shape = dict.fromkeys(biometry.SHAPE_COLUMNS[6:], size) | {"parts": 1}
+            rows.append(key | {"class": name, "source": source} | shape)
     return pd.DataFrame(rows, columns=biometry.SHAPE_COLUMNS)
 
 
@@ -295,17 +279,15 @@ def write_biometry(study: params.Study) -> None:
     files.write_csv(at / "measurements.csv", long)
     files.write_csv(at / "shapes.csv", shapes)
     files.write_csv(at / "volumes.csv", volumes)
-    tables.save(biometry_errors.agreement(long), at / "tables" / "agreement")
-    tables.save(biometry_errors.shapes(shapes), at / "tables" / "shapes")
-    tables.save(biometry.flagged(long), at / "tables" / "flagged")
-    tables.save(biometry_errors.volumes(volumes), at / "tables" / "volumes")
+    made = {"agreement": biometry_errors.agreement(long), "shapes": biometry_errors.shapes(shapes)}
+    save_all(at, made | {"flagged": biometry.flagged(long), "volumes": biometry_errors.volumes(volumes)})
     figures.save(figures.agreement_scatter(long), at / "figures" / "scatter")
     figures.save(figures.bland_altman(long), at / "figures" / "bland-altman")
 
 
 def write_comparison(study: params.Study) -> None:
     """Beside a study of ellipses that is off by 3 mm everywhere, by references that lie 1 mm apart."""
-    at, cases_of = folder(study, "07_comparison"), frozenset(rows_of_fold_0(study)["case"])
+    at, cases_of = folder(study, "07_comparison"), frozenset(key["case"] for key in tested(study))
     here = comparison.Measured(study.study, cases_of, measured(study), None)
     there = here.measurements[here.measurements["route"] == here.routes[0]].copy()
     there["reference_mm"], there["route"] = there["reference_mm"] + 1.0, "ellipse"
@@ -314,33 +296,28 @@ def write_comparison(study: params.Study) -> None:
     overlaps = pd.DataFrame(columns=comparison.OVERLAP_COLUMNS)
     files.write_csv(at / "comparison.csv", long)
     files.write_csv(at / "overlaps.csv", overlaps)
-    tables.save(paired.comparison(long), at / "tables" / "comparison")
-    tables.save(paired.references(long), at / "tables" / "references")
-    tables.save(paired.overlap_comparison(overlaps), at / "tables" / "overlaps")
+    made = {"comparison": paired.comparison(long), "references": paired.references(long)}
+    save_all(at, made | {"overlaps": paired.overlap_comparison(overlaps)})
     figures.save(figures.paired_differences(long), at / "figures" / "differences")
     for name in ("05_evaluation", "06_biometry"):
         files.write_json(steps.Step(name).record_file(OTHER), {"outputs": {}})
 
 
-def write_record(step: steps.Step, study: params.Study, **changed: object) -> None:
-    record = steps.snapshot(step, study) | {
-        "step": step.label,
-        "own": steps.own_values(step, study),
-        "outputs": steps.output_hashes(step.folder(study.study)),
-        "needs": ["timing.json"],
-        "checks": [{"claim": f"claim of {step.name}", "holds": True}],
-        "commit": "0123456789ab",
-        "versions": VERSIONS,
-        "device": "cpu (x86_64, 2 threads)",
-    }
-    files.write_json(step.record_file(study.study), record | changed)
-    timing = {"date": DATE, "seconds": 70.4, "peak_bytes": 2**30}
-    files.write_json(step.folder(study.study) / "timing.json", timing)
-
-
 def write_records(study: params.Study) -> None:
     for step in steps.study_steps(study)[:-1]:
-        write_record(step, study)
+        record = steps.snapshot(step, study) | {
+            "step": step.label,
+            "own": steps.own_values(step, study),
+            "outputs": steps.output_hashes(step.folder(study.study)),
+            "needs": ["timing.json"],
+            "checks": [{"claim": f"claim of {step.name}", "holds": True}],
+            "commit": "0123456789ab",
+            "versions": VERSIONS,
+            "device": "cpu (x86_64, 2 threads)",
+        }
+        files.write_json(step.record_file(study.study), record)
+        timing = {"date": DATE, "seconds": 70.4, "peak_bytes": 2**30}
+        files.write_json(step.folder(study.study) / "timing.json", timing)
 
 
 def text_of(pdf: Path) -> str:
@@ -364,7 +341,7 @@ def text_with(built: Path, content: dict, pages: bool = False) -> str:
 
 def cells_of(study: params.Study, name: str) -> list[str]:
     """Every cell of a table as it is printed, that says more than a small number does."""
-    columns = tables.printed_cells(read_table(study, f"{name}.csv"))
+    columns = tables.printed_cells(read_table(study, name))
     cells = [re.sub(r"\s+", " ", cell) for column in columns.values() for cell in column]
     return [cell for cell in cells if len(cell) > 3]
 

@@ -30,10 +30,7 @@ OF_DATASET = ("title", "citation", "licence", "subject", "channels", "volumes")
 
 
 def write_pdf(study: params.Study) -> Path:
-    """Gathers a study's files and writes its PDF, then the report's record.
-
-    ValueError if a step before the report is stale, a file is missing, or the template does not compile.
-    """
+    """Writes a study's PDF, then its record; ValueError if a step is stale, a file missing, the template faulty."""
     reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
     stale = [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
     if stale:
@@ -53,10 +50,7 @@ def write_pdf(study: params.Study) -> Path:
 
 
 def typeset(source: Path, date: str) -> bytes:
-    """Compiles report.typ; equal files and dates (as in timing.json) give equal bytes.
-
-    ValueError with what Typst says for an error or a warning.
-    """
+    """Compiles report.typ, to equal bytes from equal files and dates (as in timing.json); ValueError if Typst warns."""
     moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
     compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
     try:
@@ -69,10 +63,7 @@ def typeset(source: Path, date: str) -> bytes:
 
 
 def collect(study: params.Study) -> dict[str, Any]:
-    """All that the template prints, as JSON-able values; ValueError naming a file that is missing.
-
-    What one kind of study alone has is None, or an empty list, in the others.
-    """
+    """All that the template prints, for JSON; what other kinds of study alone have is None or an empty list."""
     before = [step for step in study_steps(study) if step != STEP]
     records = {step.label: files.read_json(step.record_file(study.study)) for step in before}
     dataset, regions = datasets.of(study), not study.learns_landmarks
@@ -170,7 +161,8 @@ def describe_data(study: params.Study) -> dict[str, Any]:
     table = cases.read_cases(required(study, "01_data_verification/cases.csv"))
     findings = read_table(study, "01_data_verification/findings")
     folds = read_table(study, "01_data_verification/folds")
-    grave = findings[findings["severity"] != "note"]
+    grave, slices = findings[findings["severity"] != "note"], table["slices"]
+    sizes = {"total": int(slices.sum()), "least": int(slices.min()), "most": int(slices.max())}
     counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
     counts["role"] = [fold_role(int(fold), study.folds, study.fold_count) for fold in counts["fold"]]
     in_part = counts["fold"].map(folds.groupby("fold")["validates"].all()).eq(False)
@@ -181,7 +173,7 @@ def describe_data(study: params.Study) -> dict[str, Any]:
         "largest_subject": int(table["subject"].value_counts().max()),
         "with_spacing": int(table["spacing_row_mm"].notna().sum()),
         "with_hc": int(table["hc_mm"].notna().sum()),
-        "slices": describe_slices(table["slices"]) if datasets.of(study).volumes else None,
+        "slices": sizes | {"median": float(slices.median())} if datasets.of(study).volumes else None,
         "findings": len(findings),
         "warnings": len(grave),
         "finding_counts": as_rows(overview.count_findings(findings)),
@@ -192,17 +184,8 @@ def describe_data(study: params.Study) -> dict[str, Any]:
     }
 
 
-def describe_slices(slices: pd.Series) -> dict[str, Any]:
-    """How many slices volumes have, in all and each."""
-    each = {"least": int(slices.min()), "most": int(slices.max()), "median": float(slices.median())}
-    return {"total": int(slices.sum())} | each
-
-
 def describe_identity(study: params.Study) -> list[dict[str, Any]]:
-    """Data sets that most of these images come from, if any: what is outlined there, and how far references agree.
-
-    A data set that says who is who is no copy, whatever else shows its images.
-    """
+    """Data sets that most of these images come from; none if their own data set says who is who, and so is no copy."""
     if datasets.of(study).names_subjects:
         return []
     table = read_table(study, "01_data_verification/tables/identity")
@@ -281,11 +264,10 @@ def as_duration(seconds: float) -> str:
 
 
 def check(study: params.Study) -> list[str]:
-    """Makes printed tables (content.MADE) again from the study's long tables and histories; a line per difference.
+    """Makes printed tables again (content.MADE) and compares .csv, to nine digits, and .typ; a line per difference.
 
-    Each is compared as .csv, to nine digits, and as .typ, to the letter; and no row of a long table may be lost on the
-    way to its means. Not made again: the long tables themselves, every other table and figure, counts in the text, and
-    what the PDF shows. ValueError if a table is missing.
+    No row of a long table may be lost on the way to its means. Not made again: long tables, every other table and
+    figure, counts in the text, what the PDF shows. ValueError if a table is missing.
     """
     made = content.made_again(study)
     faults = content.rows_lost(study, set(made))
@@ -302,10 +284,10 @@ def differing_cells(name: str, expected: pd.DataFrame, printed: pd.DataFrame) ->
         size = f"{len(printed)} rows of {list(printed.columns)}"
         return [f"{name}: {size}; expected {len(expected)} of {list(expected.columns)}"]
     return [
-        f"{name}, row {row + 2}, column {column}: printed {printed[column].iloc[row]}, recomputed {value}"
+        f"{name}, row {row}, column {column}: printed {cell}, recomputed {value}"
         for column in expected.columns
-        for row, value in enumerate(expected[column])
-        if not same(value, printed[column].iloc[row])
+        for row, (value, cell) in enumerate(zip(expected[column], printed[column]), start=2)
+        if not same(value, cell)
     ]
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 
 from lib import statistics
 from lib.data.cases import GUESSES
+from lib.report.summaries.biometry_errors import measured_rows
 
 NEW_LINE = "  \n"  # in Markdown
 FAR_BELOW = 1.5  # interquartile ranges below the lower quartile, as a box plot's whisker
@@ -43,10 +44,7 @@ def of_one_batch(losses: list[float]) -> str:
 
 
 def of_training(history: pd.DataFrame) -> str:
-    """Which epoch of history.csv is kept, what it reaches, and when the best value last rose.
-
-    `selection` is negative where an error chooses.
-    """
+    """Which epoch of history.csv is kept, what it reaches (an error is a negative `selection`), and what came after."""
     kept, last = history[history["best"].astype(bool)].iloc[-1], history["epoch"].max()
     digits, unit = (2, " % of OFD") if "validation_error_percent" in history else (3, "")
     validation, training = (f"{abs(kept[name]):.{digits}f}{unit}" for name in ("selection", "train_selection"))
@@ -88,10 +86,7 @@ def of_worst(ranked: pd.DataFrame) -> str:
 
 
 def of_landmarks(errors: pd.DataFrame) -> str:
-    """Median and 95th percentile of the network's errors by line, over cases, and what is in neither.
-
-    `errors` is cases.csv of a landmark study's 05_evaluation; a case's seeds are averaged.
-    """
+    """Median and 95th percentile of the network's errors by line, over cases, seeds averaged; what is in neither."""
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
     lines = []
     for line, rows in errors[~errors["route"].isin(GUESSES)].groupby("line", sort=False):
@@ -109,8 +104,7 @@ def of_landmarks(errors: pd.DataFrame) -> str:
 
 def of_agreement(measurements: pd.DataFrame) -> str:
     """Bias, limits, and whether the error goes with size, by route and quantity (measurements.csv of 06_biometry)."""
-    rows = measurements[(measurements["stage"] == "post") & ~measurements["route"].isin(GUESSES)]
-    rows = rows.dropna(subset=["predicted_mm", "reference_mm"])
+    rows = measured_rows(measurements)
     if rows.empty:
         return "No head was measured against a reference."
     lines = []

@@ -13,7 +13,7 @@ from lib.report import tables
 from lib.report.summaries import biometry_errors, dice, landmark_errors, paired, patients
 from lib.study import files, params
 
-# Whose points are learnt, and on what terms; data/sources.yaml says where they come from.
+# Title, citation and licence of the points that are learnt; data/sources.yaml says where they come from.
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
@@ -54,16 +54,12 @@ def required(study: params.Study, name: str) -> Path:
 
 
 def read_table(study: params.Study, name: str) -> pd.DataFrame:
-    """<name>.csv, numbers to the last digit; without columns where the notebook had nothing to list."""
+    """<name>.csv, beside whose printed tables a .typ must lie; without columns if the notebook had nothing to list."""
     path = required(study, f"{name}.csv")
+    if path.parent.name == "tables":
+        required(study, f"{name}.typ")
     is_empty = path.stat().st_size <= 1  # a line end
     return pd.DataFrame() if is_empty else files.read_csv(path, [])
-
-
-def read_printed(study: params.Study, name: str) -> pd.DataFrame:
-    """A table, such as 05_evaluation/tables/effect, that lies there as .csv and as .typ."""
-    required(study, f"{name}.typ")
-    return read_table(study, name)
 
 
 def as_rows(table: pd.DataFrame) -> list[dict[str, str]]:
@@ -73,14 +69,13 @@ def as_rows(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def rows_of(study: params.Study, name: str) -> list[dict[str, str]]:
-    """Rows of `read_printed` as text for reading."""
-    return as_rows(read_printed(study, name))
+    """Rows of `read_table` as text for reading."""
+    return as_rows(read_table(study, name))
 
 
 def describe_landmarks(study: params.Study) -> dict[str, Any]:
     """Whose landmarks are learnt, and how heatmaps are read."""
-    title, citation, licence = LANDMARKS[study.landmarks]
-    source = {"title": title, "citation": citation, "licence": licence}
+    source = dict(zip(("title", "citation", "licence"), LANDMARKS[study.landmarks]))
     return source | {"level": heatmaps.LEVEL, "reach": heatmaps.REACH, "blank_loss": losses.BLANK_LOSS}
 
 
@@ -107,7 +102,7 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
 
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
     """Dice and IoU by class, and what validation chose for each run; of volumes also Dice by patient."""
-    table = read_printed(study, "05_evaluation/tables/per_class")
+    table = read_table(study, "05_evaluation/tables/per_class")
     summary = table[table["seeds"] == "all"] if "seeds" in table else table
     return {
         "post": as_rows(summary[summary["stage"] == "post"]),
@@ -123,7 +118,7 @@ def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
 
 def describe_points(study: params.Study) -> dict[str, Any]:
     """How far the ends of each line are off, by the network and by guesses; what the heatmaps have learnt."""
-    table = read_printed(study, "05_evaluation/tables/points")
+    table = read_table(study, "05_evaluation/tables/points")
     is_guess = table["route"].isin(cases.GUESSES)
     return {
         "found": as_rows(table[~is_guess]),
@@ -141,7 +136,7 @@ def measures_heads(study: params.Study) -> bool:
 def describe_biometry(study: params.Study) -> dict[str, Any]:
     """Errors in mm, from 06_biometry; `baseline` is the mean of the training cases, `guesses` are all other guesses."""
     measurements = read_table(study, "06_biometry/measurements")
-    table = read_printed(study, "06_biometry/tables/agreement")
+    table = read_table(study, "06_biometry/tables/agreement")
     post = table[table["stage"] == "post"]
     is_guess, is_mean = post["route"].isin(cases.GUESSES), post["route"] == "baseline"
     return {

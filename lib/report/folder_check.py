@@ -13,10 +13,7 @@ LISTED_FINDINGS = 40  # a notebook writes all
 
 
 def report_on(folder: Path) -> tuple[str, bool]:
-    """What `python -m lib verify` prints of a folder, and whether nothing stops a study on it.
-
-    ValueError if the folder is of no known layout.
-    """
+    """What `python -m lib verify` prints, and whether nothing stops a study; ValueError if the layout is not known."""
     name = datasets.recognise(folder)
     dataset = datasets.DATASETS[name]
     groups = groups_with_cases(dataset, folder)

@@ -12,6 +12,7 @@ from lib.data.cases import GUESSES, QUANTITIES, group_of
 from lib.report.figures import style
 from lib.report.figures.style import FAINT, INK, OTHER_COLOURS, PREDICTED, class_colour, panels, styled
 from lib.report.summaries import dice
+from lib.report.summaries.biometry_errors import measured_rows
 
 MOST_NAMES = 40  # below bars; beyond, names cannot be read
 NO_HEAD = "no head with a pixel size was measured"
@@ -87,84 +88,62 @@ def overfit(losses: list[float]) -> Figure:
 
 @styled
 def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
-    """Losses, what chooses, and learning rate by epoch (history.csv); the epoch that was kept is marked.
-
-    Landmarks have an error instead of Dice, and the loss of a blank map, which learns nothing, is drawn too.
-    """
-    figure, (axes,) = panels(58 + 4 * len(classes), 3)
+    """Losses, what chooses (Dice, or an error of landmarks), and learning rate by epoch; the kept one is marked."""
+    figure, axes = panels(58 + 4 * len(classes), 3)
+    loss, score, rate = axes[0]
     epochs, points = history["epoch"], "validation_error_percent" in history
     below = {"color": FAINT, "linewidth": 2.6, "zorder": 1.5, "label": "training"}  # seen where others cover it
-    axes[0].plot(epochs, history["train_loss"], **below)
-    axes[0].plot(epochs, history["validation_loss"], color=INK, label="validation")
-    axes[1].plot(epochs, history["train_selection"] * (-1 if points else 1), **below)
+    loss.plot(epochs, history["train_loss"], **below)
+    loss.plot(epochs, history["validation_loss"], color=INK, label="validation")
+    score.plot(epochs, history["train_selection"] * (-1 if points else 1), **below)
     if points:
-        axes[0].axhline(losses.BLANK_LOSS, color=PREDICTED, linewidth=0.9, linestyle=":", label="blank map")
-        axes[0].set_ylim(0, 1.5 * losses.BLANK_LOSS)  # a fresh network starts far above
-        axes[1].plot(epochs, history["validation_error_percent"], color=INK, label="validation, chooses")
+        loss.axhline(losses.BLANK_LOSS, color=PREDICTED, linewidth=0.9, linestyle=":", label="blank map")
+        loss.set_ylim(0, 1.5 * losses.BLANK_LOSS)  # a fresh network starts far above
+        score.plot(epochs, history["validation_error_percent"], color=INK, label="validation, chooses")
     else:
-        draw_dice_curves(axes[1], history, classes)
-    axes[2].plot(epochs, history["learning_rate"], color=INK)
-    chosen = history.loc[history["best"].astype(bool), "epoch"].max()
+        for name in classes[1:]:
+            values = history[f"validation_dice_{name}"]
+            score.plot(epochs, values, color=class_colour(name), label=f"validation, {name}")
+        score.plot(epochs, history["selection"], color=INK, linestyle=":", label="validation, chooses")
+        score.set_ylim(-0.02, 1.02)
+    rate.plot(epochs, history["learning_rate"], color=INK)
+    kept = history.loc[history["best"].astype(bool), "epoch"].max()
     middle = "Error (% of OFD)" if points else "Pooled Dice, and what chooses"
-    for each, text in zip(axes, ("Loss", middle, "Learning rate")):
+    for each, text in zip(axes[0], ("Loss", middle, "Learning rate")):
         each.set(xlabel="Epoch", title=text)
         each.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        if np.isfinite(chosen):
-            each.axvline(chosen, color=OTHER_COLOURS[3], linewidth=0.8, linestyle="--", label=f"kept: epoch {chosen}")
-    for each in axes[:2]:
+        if np.isfinite(kept):
+            each.axvline(kept, color=OTHER_COLOURS[3], linewidth=0.8, linestyle="--", label=f"kept: epoch {kept}")
+    for each in (loss, score):
         each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.33), fontsize=7)
-    axes[2].ticklabel_format(axis="y", scilimits=(0, 0))
+    rate.ticklabel_format(axis="y", scilimits=(0, 0))
     return figure
-
-
-def draw_dice_curves(axes: Axes, history: pd.DataFrame, classes: list[str]) -> None:
-    """Pooled validation Dice of each class, and the figure that chooses the epoch."""
-    for name in classes[1:]:
-        values = history[f"validation_dice_{name}"]
-        axes.plot(history["epoch"], values, color=class_colour(name), label=f"validation, {name}")
-    axes.plot(history["epoch"], history["selection"], color=INK, linestyle=":", label="validation, chooses")
-    axes.set_ylim(-0.02, 1.02)
 
 
 @styled
 def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
     """Dice by class and stage, one point per case and seed; boxes hold those whose reference shows the class."""
     figure, ((axes,),) = panels(68)
-    stages = list(dict.fromkeys(table["stage"]))
-    labels = {}  # of the ticks, by place
-    for group, name in enumerate(classes[1:]):
-        for place, stage in enumerate(stages):
-            rows = table[(table["class"] == name) & (table["stage"] == stage)]
-            at = group * (len(stages) + 0.5) + place
-            labels[at] = f"{name}\n{stage}\nn = {draw_dice(axes, rows, at, class_colour(name))}"
-    style.label_columns(axes, labels)
+
+    def draw(name: str, stage: str, at: float) -> str:
+        rows = table[(table["class"] == name) & (table["stage"] == stage)]
+        shown, counts = rows[dice.is_shown(rows)], dice.outcomes(rows)
+        style.draw_points_and_box(axes, shown["dice"].to_numpy(float), at, class_colour(name))
+        style.draw_marks(axes, counts["missed"], at, 0.0)
+        style.draw_marks(axes, counts["invented"], at, INVENTED_AT, "^")
+        return f"{name}\n{stage}\nn = {shown['case'].nunique()}"
+
+    style.draw_columns(axes, classes[1:], list(dict.fromkeys(table["stage"])), draw)
     axes.set_ylabel("Dice")
     least = float(np.nanmin(table["dice"])) if table["dice"].notna().any() else 0.0
     axes.set_ylim(np.floor(least * 10) / 10 - 0.02 if least >= 0.1 else -0.1, 1.01)
-    marks = {"a case": ("o", FAINT), "missed": ("x", PREDICTED), "invented (in no box)": ("^", PREDICTED)}
-    style.add_marks(figure, marks)
+    style.add_marks(figure, {"a case": "o", "missed": "x", "invented (in no box)": "^"})
     return figure
-
-
-def draw_dice(axes: Axes, rows: pd.DataFrame, at: float, colour: str) -> int:
-    """One column of `dice_distribution`; returns in how many cases the reference shows the class."""
-    shown, counts = dice.is_shown(rows), dice.outcomes(rows)
-    style.draw_points_and_box(axes, rows.loc[shown, "dice"].to_numpy(float), at, colour)
-    style.draw_marks(axes, counts["missed"], at, 0.0)
-    style.draw_marks(axes, counts["invented"], at, INVENTED_AT, "^")
-    return int(rows.loc[shown, "case"].nunique())
 
 
 @styled
 def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
-    """Dice after post-processing of each case whose reference shows the class, sorted, one panel per class.
-
-    Mean, median and n are those of `dice.per_class`; cases that do not show the class are counted below.
-
-    Args:
-        table: the long table of 05_evaluation; with several seeds a case's mean is drawn.
-        classes: names, background first.
-    """
+    """Dice after post-processing of each case (seeds averaged) whose reference shows the class; others are counted."""
     rows = table[table["stage"] == "post"]
     named = rows["case"].nunique() <= MOST_NAMES
     figure, axes = panels((len(classes) - 1) * (78 if named else 50), 1, len(classes) - 1)
@@ -202,10 +181,8 @@ def confusion(shares: pd.DataFrame, classes: list[str]) -> Figure:
     return figure
 
 
-def quantity_panels(
-    rows: pd.DataFrame, height_mm: float, nothing: str, share_y: bool = False
-) -> tuple[Figure, dict[str, Axes]]:
-    """One panel for each quantity that some rows hold; without any, one that says `nothing`."""
+def quantity_panels(rows: pd.DataFrame, height_mm: float, nothing: str, share_y: bool = False) -> tuple[Figure, dict]:
+    """A figure with one panel (Axes) for each quantity that some rows hold; without any, one that says `nothing`."""
     present = [quantity for quantity in QUANTITIES if (rows["quantity"] == quantity).any()]
     figure, (axes,) = panels(height_mm if present else 14, max(1, len(present)), share_y=share_y)
     if not present:
@@ -214,29 +191,20 @@ def quantity_panels(
     return figure, dict(zip(present, axes))
 
 
-def measured_rows(measurements: pd.DataFrame, baseline: bool) -> pd.DataFrame:
-    """Rows with both values: of the baseline (a case once), or of the measuring route after post-processing.
-
-    Other guesses stand in tables only: a blank map measures 0 mm and would press all other points into a corner.
-    """
-    if baseline:
-        rows = measurements[measurements["route"] == "baseline"].drop_duplicates(["case", "quantity"])
-    else:
-        rows = measurements[~measurements["route"].isin(GUESSES) & (measurements["stage"] == "post")]
-    return rows.dropna(subset=["predicted_mm", "reference_mm"])
-
-
 @styled
 def agreement_scatter(measurements: pd.DataFrame) -> Figure:
     """Predicted against reference with the line of identity, one point per case and seed; baseline faint."""
     figure, axes = quantity_panels(measurements, 62, NO_HEAD)
-    routes = (("x", FAINT, "training mean"), ("o", OTHER_COLOURS[2], "predicted"))
+    # No other guess: a blank map measures 0 mm and would press all other points into a corner.
+    baseline = measurements[measurements["route"] == "baseline"].drop_duplicates(["case", "quantity"])
+    baseline = baseline.dropna(subset=["predicted_mm", "reference_mm"])
+    network = measured_rows(measurements)
+    routes = (("x", FAINT, "training mean", baseline), ("o", OTHER_COLOURS[2], "predicted", network))
     for quantity, each in axes.items():
-        for marker, colour, label in routes:
-            rows = measured_rows(measurements[measurements["quantity"] == quantity], label == "training mean")
-            marks = {"s": 9, "marker": marker, "color": colour, "alpha": 0.7, "linewidths": 0.6}
-            text = f"{label}, n = {rows['case'].nunique()}"
-            each.scatter(rows["reference_mm"], rows["predicted_mm"], label=text, **marks)
+        for marker, colour, label, of_route in routes:
+            rows = of_route[of_route["quantity"] == quantity]
+            marks = {"marker": marker, "color": colour, "label": f"{label}, n = {rows['case'].nunique()}"}
+            each.scatter(rows["reference_mm"], rows["predicted_mm"], s=9, alpha=0.7, linewidths=0.6, **marks)
         ends = min(each.get_xlim()[0], each.get_ylim()[0]), max(each.get_xlim()[1], each.get_ylim()[1])
         each.plot(ends, ends, color=INK, linewidth=0.7)
         each.set(aspect="equal", xlim=ends, ylim=ends)
@@ -248,7 +216,7 @@ def agreement_scatter(measurements: pd.DataFrame) -> Figure:
 @styled
 def bland_altman(measurements: pd.DataFrame) -> Figure:
     """Difference against mean of both after post-processing, one point per case and seed, with bias and 95 % limits."""
-    rows = measured_rows(measurements, baseline=False)
+    rows = measured_rows(measurements)
     figure, axes = quantity_panels(rows, 62, NO_HEAD)
     for quantity, each in axes.items():
         one = rows[rows["quantity"] == quantity]
@@ -257,56 +225,44 @@ def bland_altman(measurements: pd.DataFrame) -> Figure:
         each.scatter(middle, difference, s=9, color=OTHER_COLOURS[2], alpha=0.7, linewidths=0)
         each.axhline(0, color=FAINT, linewidth=0.6)
         if len(difference) >= 2:
-            draw_limits(each, statistics.limits_of_agreement(difference))
+            for limit, line in zip(statistics.limits_of_agreement(difference), ("-", "--", "--")):
+                each.axhline(limit, color=OTHER_COLOURS[3], linewidth=0.9, linestyle=line)
+                text, beside = f"{limit:+.2f}".replace("-", "−"), each.get_yaxis_transform()
+                each.text(1.02, limit, text, transform=beside, va="center", fontsize=7)
         each.set(xlabel=f"Mean of both {quantity.upper()} (mm)", ylabel="Predicted − reference (mm)", ymargin=0.2)
         each.set_title(f"{quantity.upper()}, n = {one['case'].nunique()}")
     return figure
 
 
-def draw_limits(axes: Axes, limits: tuple[float, float, float]) -> None:
-    """Bias and limits of agreement as lines with their values."""
-    for value, line in zip(limits, ("-", "--", "--")):
-        axes.axhline(value, color=OTHER_COLOURS[3], linewidth=0.9, linestyle=line)
-        text = f"{value:+.2f}".replace("-", "−")
-        axes.text(1.02, value, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
-
-
 @styled
 def landmark_errors(errors: pd.DataFrame) -> Figure:
-    """Distance of predicted ends by line and route, one point per case and seed, in mm where pixel sizes are known.
+    """Distance of predicted ends by line and route, one point per case and seed, in mm if pixel sizes are known.
 
-    The scale is logarithmic: a network's errors and a guess's do not fit one other. Missed lines are red crosses
-    above all others.
+    Logarithmic: a network's errors and a guess's do not fit one other scale. Missed lines are crosses above all.
     """
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
     figure, ((axes,),) = panels(68)
-    distances = errors[f"error_{unit}"]
-    positive = distances[distances > 0]
+    positive = errors.loc[errors[f"error_{unit}"] > 0, f"error_{unit}"]
     lowest, above = (positive.min(), 1.6 * positive.max()) if len(positive) else (1.0, 1.0)
-    routes = list(dict.fromkeys(errors["route"]))
-    labels = {}  # of the ticks, by place
-    for group, line in enumerate(dict.fromkeys(errors["line"])):
-        for place, route in enumerate(routes):
-            rows = errors[(errors["line"] == line) & (errors["route"] == route)]
-            known, missed = rows.dropna(subset=[f"error_{unit}"]), int(rows["error_px"].isna().sum())
-            values = np.maximum(known[f"error_{unit}"].to_numpy(float), lowest)
-            at = group * (len(routes) + 0.5) + place
-            style.draw_points_and_box(axes, values, at, FAINT if route in GUESSES else OTHER_COLOURS[2])
-            style.draw_marks(axes, missed, at, above)
-            labels[at] = f"{line.upper()}\n{route}\nn = {known['case'].nunique()}" + f", {missed} missed" * (missed > 0)
-    style.label_columns(axes, labels)
+
+    def draw(line: str, route: str, at: float) -> str:
+        rows = errors[(errors["line"] == line) & (errors["route"] == route)]
+        known, missed = rows.dropna(subset=[f"error_{unit}"]), int(rows["error_px"].isna().sum())
+        values = np.maximum(known[f"error_{unit}"].to_numpy(float), lowest)
+        style.draw_points_and_box(axes, values, at, FAINT if route in GUESSES else OTHER_COLOURS[2])
+        style.draw_marks(axes, missed, at, above)
+        return f"{line.upper()}\n{route}\nn = {known['case'].nunique()}" + f", {missed} missed" * (missed > 0)
+
+    style.draw_columns(axes, list(dict.fromkeys(errors["line"])), list(dict.fromkeys(errors["route"])), draw)
     axes.set(yscale="log", ylabel=f"Distance of the ends ({word})")
     axes.yaxis.set_major_formatter("{x:g}")
-    style.add_marks(figure, {"a case": ("o", FAINT), "missed (at no distance)": ("x", PREDICTED)})
+    style.add_marks(figure, {"a case": "o", "missed (at no distance)": "x"})
     return figure
 
 
 @styled
 def paired_differences(long: pd.DataFrame) -> Figure:
-    """Errors of this study minus those of others on the same cases, one point per case, with mean and 95 % interval.
-
-    `long` is comparison.csv of 07_comparison; its pairs within one study, with a guess, are not drawn.
-    """
+    """Errors of this study minus others' by case, with mean and 95 % interval; pairs with its own guess not drawn."""
     rows = long[long["study_a"] != long["study_b"]].dropna(subset=["difference_mm"])
     pairs = {pair: place for place, pair in enumerate(dict.fromkeys(zip(rows["study_b"], rows["route_b"])))}
     figure, axes = quantity_panels(rows, 22 + 24 * len(pairs), "nothing is compared in millimetres", share_y=True)
@@ -315,8 +271,8 @@ def paired_differences(long: pd.DataFrame) -> Figure:
         for pair, group in rows[rows["quantity"] == quantity].groupby(["study_b", "route_b"], sort=False):
             draw_pair(each, group, pairs[pair])
         each.set(title=quantity.upper(), xlabel="Error here − error there (mm)", ylim=(len(pairs) - 0.4, -0.6))
-    for first in list(axes.values())[:1]:
-        first.set_yticks(list(pairs.values()), [f"{study}\n{route}" for study, route in pairs])
+        if each is figure.axes[0]:
+            each.set_yticks(list(pairs.values()), [f"{study}\n{route}" for study, route in pairs])
     return figure
 
 

@@ -8,21 +8,16 @@ from matplotlib.figure import Figure
 
 from lib.datasets.samples import Overlay, Samples
 from lib.report.figures import style
-from lib.report.figures.style import PREDICTED, REFERENCE, Spacing, class_colour, draw_contour, draw_image, styled
+from lib.report.figures.style import PREDICTED, REFERENCE, class_colour, draw_contour, draw_image, styled
 
 MOST_OVERLAYS = 12  # on a sheet
 
 
-def class_sheet(
-    images: list[np.ndarray],
-    masks: list[np.ndarray],
-    titles: list[str],
-    classes: list[str],
-    spacings_mm: list[Spacing] | None = None,
-) -> Figure:
-    """Images (H, W) uint8 on a sheet, with the border of every class but background in the class's colour."""
-    figure, axes = style.sheet([image.shape for image in images])
-    for each, image, mask, text, spacing_mm in zip(axes, images, masks, titles, spacings_mm or [None] * len(images)):
+@styled
+def samples(shown: Samples, classes: list[str]) -> Figure:
+    """Images on a sheet, with the border of every class but background in the class's colour."""
+    figure, axes = style.sheet([image.shape for image in shown.images])
+    for each, image, mask, text, spacing_mm in zip(axes, shown.images, shown.masks, shown.names, shown.spacings_mm):
         draw_image(each, image, text, spacing_mm)
         for index, name in enumerate(classes[1:], start=1):
             draw_contour(each, mask == index, class_colour(name))
@@ -30,27 +25,25 @@ def class_sheet(
     return figure
 
 
-@styled
-def samples(shown: Samples, classes: list[str]) -> Figure:
-    """A sheet of images with their reference contours."""
-    return class_sheet(shown.images, shown.masks, shown.names, classes, shown.spacings_mm)
+def without_scale(titles: list[str], images: list[np.ndarray], masks: list[np.ndarray]) -> Samples:
+    """Images (H, W) uint8 of no pixel size, under titles of their own."""
+    return Samples(titles, images, masks, [None] * len(images), [0] * len(images))
 
 
-@styled
 def preprocessing(native: Samples, network: Samples, classes: list[str]) -> Figure:
     """Pairs of one case at native and at network size, with reference contours."""
     images = [image for pair in zip(native.images, network.images) for image in pair]
     masks = [mask for pair in zip(native.masks, network.masks) for mask in pair]
     names = [name for one in native.names for name in (one, "network")]
     titles = [f"{name}\n{image.shape[0]} × {image.shape[1]}" for name, image in zip(names, images)]
-    return class_sheet(images, masks, titles, classes)
+    return samples(without_scale(titles, images, masks), classes)
 
 
 @styled
 def augmentations(images: np.ndarray, masks: np.ndarray, classes: list[str], points: np.ndarray | None) -> Figure:
     """One case as it is, then as training sees it: (N, H, W) uint8 each, and its landmarks (N, 4, 2), None for none."""
     titles = ["original", *(f"draw {i}" for i in range(1, len(images)))]
-    figure = class_sheet(list(images), list(masks), titles, classes)
+    figure = samples(without_scale(titles, list(images), list(masks)), classes)
     for axes, landmarks in zip(figure.axes, [] if points is None else points):
         for ends, line in lines_of(landmarks):
             axes.plot(ends[:, 1], ends[:, 0], color=REFERENCE, linewidth=0.9, linestyle=line)
@@ -59,7 +52,7 @@ def augmentations(images: np.ndarray, masks: np.ndarray, classes: list[str], poi
 
 
 def lines_of(points: np.ndarray) -> tuple[tuple[np.ndarray, str], ...]:
-    """Ends of OFD and BPD, (2, 2) each, of landmarks (4, 2) in (row, col), with the style that tells them apart."""
+    """Ends of OFD and of BPD (dashed), (2, 2) each, of landmarks (4, 2) in (row, col)."""
     return (points[:2], "-"), (points[2:], "--")
 
 

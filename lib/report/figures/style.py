@@ -1,6 +1,7 @@
 """The one look: sizes, colours, and what every figure is drawn with."""
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -17,14 +18,8 @@ DPI = 200
 COLUMNS = 4  # images side by side on a sheet
 
 # Okabe and Ito 2008: told apart by the colour-blind; one colour a class name, everywhere.
-CLASS_COLOURS = {
-    "head": "#56B4E9",
-    "parenchyma": "#56B4E9",
-    "csp": "#E69F00",
-    "lv": "#CC79A7",
-    "tumour": "#E69F00",
-    "lesion": "#E69F00",
-}
+CLASS_COLOURS = {"head": "#56B4E9", "parenchyma": "#56B4E9", "csp": "#E69F00", "lv": "#CC79A7"}
+CLASS_COLOURS |= {"tumour": "#E69F00", "lesion": "#E69F00"}
 OTHER_COLOURS = ("#F0E442", "#009E73", "#0072B2", "#D55E00")
 REFERENCE, PREDICTED = "#7BE495", "#E8381B"  # light green and dark red: apart in lightness too
 INK, FAINT = "#222222", "#9A9A9A"
@@ -32,23 +27,16 @@ INK, FAINT = "#222222", "#9A9A9A"
 # Over matplotlib's own defaults, so that a person's matplotlibrc changes nothing. Backends are not the figures'.
 STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key} | {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same bytes
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.linewidth": 0.6,
     "axes.edgecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.frameon": False,
     "lines.linewidth": 1.2,
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "fetal-thesis",
     "savefig.facecolor": "white",
 }
+STYLE |= dict.fromkeys(("font.size", "axes.titlesize"), 8)
+STYLE |= dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6)
+STYLE |= dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False)
 styled = matplotlib.rc_context(STYLE)
-
-Spacing = tuple[float, float] | None  # (row, col) in mm
 
 
 @styled
@@ -74,8 +62,8 @@ def panels(height_mm: float, columns: int = 1, rows: int = 1, share_y: bool = Fa
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=share_y)
 
 
-def draw_image(axes: Axes, image: np.ndarray, title: str, spacing_mm: Spacing = None) -> None:
-    """One grey image in true proportions, with a scale bar where its pixel size is known."""
+def draw_image(axes: Axes, image: np.ndarray, title: str, spacing_mm: tuple[float, float] | None = None) -> None:
+    """One grey image in true proportions, with a scale bar where its pixel size (row, col) is known."""
     aspect = spacing_mm[0] / spacing_mm[1] if spacing_mm else 1.0
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="antialiased")
     axes.set_title(title, fontsize=7, pad=2)
@@ -110,19 +98,19 @@ def add_legend(figure: Figure, colours: dict[str, str]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
-def add_marks(figure: Figure, marks: dict[str, tuple[str, str]]) -> None:
-    """Markers, (form, colour) by what they mean, under the whole figure."""
-    handles = [Line2D([], [], marker=m, color=c, ls="", markersize=4, label=text) for text, (m, c) in marks.items()]
+def add_marks(figure: Figure, marks: dict[str, str]) -> None:
+    """Markers by what they mean, under the whole figure; a case is grey, what has no value red."""
+    colours = {"o": FAINT, "x": PREDICTED, "^": PREDICTED}
+    handles = [Line2D([], [], marker=m, color=colours[m], ls="", markersize=4, label=t) for t, m in marks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
-def sheet(shapes: list[tuple[int, int]], columns: int = COLUMNS) -> tuple[Figure, np.ndarray]:
+def sheet(shapes: list[tuple[int, int]]) -> tuple[Figure, np.ndarray]:
     """An empty sheet of images with room for a title each and a legend: axes as (N,)."""
-    columns = 3 if len(shapes) in (5, 6, 9) else max(1, min(columns, len(shapes)))  # no row nearly empty
+    columns = 3 if len(shapes) in (5, 6, 9) else max(1, min(COLUMNS, len(shapes)))  # no row nearly empty
     rows = -(-len(shapes) // columns)
     tallest = max((height / width for height, width in shapes), default=1.0)
-    cell_mm = min(WIDTH_MM / columns, 80.0)
-    figure, axes = panels(rows * (cell_mm * tallest + 7) + 8, columns, rows)
+    figure, axes = panels(rows * (min(WIDTH_MM / columns, 80.0) * tallest + 7) + 8, columns, rows)
     for each in axes.flat:
         each.set_axis_off()
     return figure, axes.ravel()[: len(shapes)]
@@ -139,15 +127,19 @@ def draw_marks(axes: Axes, count: int, at: float, height: float, marker: str = "
     axes.scatter(at + jitter(count, 0.6), np.full(count, height), **marks)
 
 
-def label_columns(axes: Axes, labels: dict[float, str]) -> None:
-    """Ticks below columns, by their place, with room at both ends; a group of columns begins half a place later."""
-    end = max(labels, default=-1.5) + 1.5
-    axes.set(xticks=list(labels), xticklabels=list(labels.values()), xlim=(-0.7, end - 0.8))
+def draw_columns(axes: Axes, groups: list[str], parts: list[str], draw: Callable[[str, str, float], str]) -> None:
+    """A column for each part of each group: `draw` is called with group, part and place, and returns its label."""
+    labels = {}
+    for index, group in enumerate(groups):
+        for place, part in enumerate(parts):
+            at = index * (len(parts) + 0.5) + place
+            labels[at] = draw(group, part, at)
+    axes.set(xticks=list(labels), xticklabels=list(labels.values()), xlim=(-0.7, max(labels, default=-1.5) + 0.7))
 
 
-def draw_points_and_box(axes: Axes, values: np.ndarray, at: float, colour: str, width: float = 0.6) -> None:
+def draw_points_and_box(axes: Axes, values: np.ndarray, at: float, colour: str) -> None:
     """Every value as a point, and over them a box: median, quartiles, whiskers to 1.5 times their distance."""
-    axes.scatter(at + jitter(len(values), width), values, s=5, color=colour, alpha=0.55, linewidths=0)
+    axes.scatter(at + jitter(len(values), 0.6), values, s=5, color=colour, alpha=0.55, linewidths=0)
     if len(values):
-        styles = {f"{part}props": {"color": INK, "linewidth": 0.8} for part in ("box", "median", "whisker", "cap")}
-        axes.boxplot([values], positions=[at], widths=width * 0.7, showfliers=False, manage_ticks=False, **styles)
+        lines = {f"{part}props": {"color": INK, "linewidth": 0.8} for part in ("box", "median", "whisker", "cap")}
+        axes.boxplot([values], positions=[at], widths=0.6 * 0.7, showfliers=False, manage_ticks=False, **lines)

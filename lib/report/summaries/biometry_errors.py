@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import statistics
 from lib.data.cases import GUESSES
-from lib.report.summaries.means import by_case, by_group, counts_all, estimated, mean_over_rows
+from lib.report.summaries.means import by_case, by_group, counts_all, estimated, mean_over
 
 AGREEMENT_KEY = ["quantity", "route", "stage"]
 SHAPE_FIGURES = ["area_mm2", "centroid_row_mm", "centroid_col_mm", "height_mm", "width_mm", "eccentricity"]
@@ -24,6 +24,12 @@ def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
     rows = with_guesses_once(measurements)
     places = pd.factorize(rows["quantity"])[0]
     return by_group(rows.iloc[places.argsort(kind="stable")], AGREEMENT_KEY, _agreement)
+
+
+def measured_rows(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Rows of measurements.csv by no guess, after post-processing, that have both values."""
+    rows = measurements[~measurements["route"].isin(GUESSES) & (measurements["stage"] == "post")]
+    return rows.dropna(subset=["predicted_mm", "reference_mm"])
 
 
 def with_guesses_once(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -44,7 +50,7 @@ def _agreement(group: pd.DataFrame) -> dict[str, object]:
     difference = measured["predicted_mm"] - measured["reference_mm"]
     errors = measured.assign(mm=difference.abs(), percent=difference.abs() / measured["reference_mm"] * 100)
     of_cases = by_case(errors, ["mm", "percent"])
-    error = mean_over_rows(of_cases, "mm")
+    error = mean_over(of_cases, "mm")
     enough = len(difference) >= 2
     limits = statistics.limits_of_agreement(difference.to_numpy(float)) if enough else (float("nan"),) * 3
     return {
@@ -61,10 +67,7 @@ def _agreement(group: pd.DataFrame) -> dict[str, object]:
 
 
 def shapes(long: pd.DataFrame) -> pd.DataFrame:
-    """Predicted structures against reference ones, by class: area, place and form.
-
-    Means are over the n cases that show both, those in mm and mm² over the n_mm of them whose pixel size is known.
-    """
+    """Predicted structures against reference ones by class, over the n cases that show both, n_mm with a pixel size."""
     return by_group(long, ["class"], _shapes)
 
 
@@ -103,7 +106,7 @@ def _volumes(group: pd.DataFrame) -> dict[str, object]:
     off["percent"] = 100 * off["voxels"] / group["reference_voxels"].where(shown)
     sizes = [f"{source}_{unit}" for unit in ("voxels", "ml") for source in ("reference", "predicted")]
     of_cases = by_case(group.assign(**off), [*sizes, *off])
-    voxels, ml = (mean_over_rows(of_cases, unit) for unit in ("voxels", "ml"))
+    voxels, ml = (mean_over(of_cases, unit) for unit in ("voxels", "ml"))
     mean = {name: float(of_cases[name].mean()) for name in (*sizes, "percent")}
     bias = {
         unit: float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean()) for unit in ("voxels", "ml")

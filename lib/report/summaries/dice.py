@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from lib.report.summaries import means
-from lib.report.summaries.means import by_group, estimated, mean_over_cases
+from lib.report.summaries.means import by_case, by_group, counts_all, estimated, mean_over
 
 KEY = ["class", "stage"]
 DETECTION = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
@@ -30,7 +29,7 @@ def per_class(cases: pd.DataFrame) -> pd.DataFrame:
 def describe_class(group: pd.DataFrame) -> dict[str, object]:
     """One row of `per_class`."""
     of_cases = dice_by_case(group)
-    dice, iou = (means.mean_over_rows(of_cases, name) for name in ("dice", "iou"))
+    dice, iou = (mean_over(of_cases, name) for name in ("dice", "iou"))
     tp, fp, fn = (int(group[name].sum()) for name in ("tp", "fp", "fn"))
     return {
         "n": dice.count,
@@ -60,17 +59,14 @@ def is_shown(rows: pd.DataFrame) -> pd.Series:
 
 
 def dice_by_case(rows: pd.DataFrame) -> pd.DataFrame:
-    """Subject, Dice and IoU of each case whose reference shows the class, seeds averaged: what "Dice" is a mean of.
-
-    `rows` are of one class and stage; a miss counts 0.
-    """
-    return means.by_case(rows[is_shown(rows)], ["dice", "iou"])
+    """Subject, Dice and IoU (a miss: 0) of each case whose reference shows the class: what "Dice" is a mean of."""
+    return by_case(rows[is_shown(rows)], ["dice", "iou"])
 
 
 def holds_all_cases(table: pd.DataFrame, cases: pd.DataFrame) -> bool:
     """Whether n, absent and invented of `per_class` count every row of the long table."""
     whole = table[table["seeds"] == "all"] if "seeds" in table else table
-    return means.counts_all(whole, cases, KEY, is_shown(cases), ["absent", "invented"])
+    return counts_all(whole, cases, KEY, is_shown(cases), ["absent", "invented"])
 
 
 def detection(cases: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +79,7 @@ def detection(cases: pd.DataFrame) -> pd.DataFrame:
     for key, group in cases.groupby(KEY, sort=False):
         for measure, (hit, other) in DETECTION.items():
             whole = group[hit] + group[other]
-            mean = mean_over_cases(group.assign(share=group[hit] / whole.where(whole > 0)), "share")
+            mean = mean_over(by_case(group.assign(share=group[hit] / whole.where(whole > 0)), ["share"]), "share")
             row = dict(zip(KEY, key)) | {"measure": measure, "n": mean.count} | estimated("mean", mean)
             rows.append(row | {"pooled": float(group[hit].sum() / whole.sum()) if whole.sum() else float("nan")})
     return pd.DataFrame(rows)
@@ -91,12 +87,13 @@ def detection(cases: pd.DataFrame) -> pd.DataFrame:
 
 def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
     """Dice after post-processing by class and by the values of a column, `part`: how results spread over the data."""
-    rows = []
-    for value, of_part in cases[cases["stage"] == "post"].groupby(part, sort=True, dropna=False):
-        for name, group in of_part.groupby("class", sort=False):
-            row = {part: value, "class": name, "cases": int(group["case"].nunique())}
-            rows.append(row | {key: each for key, each in describe_class(group).items() if key in OF_PART})
-    return pd.DataFrame(rows)
+
+    def describe(group: pd.DataFrame) -> dict[str, object]:
+        summary = describe_class(group)
+        return {"cases": int(group["case"].nunique())} | {name: summary[name] for name in OF_PART}
+
+    post = cases[cases["stage"] == "post"]
+    return by_group(post.sort_values(part, kind="stable"), [part, "class"], describe)
 
 
 def effect(cases: pd.DataFrame) -> pd.DataFrame:
@@ -112,7 +109,7 @@ def _effect(group: pd.DataFrame) -> dict[str, object]:
     raw, post = (group[group["stage"] == stage].set_index(["case", "seed"]) for stage in ("raw", "post"))
     post = post.loc[raw.index]
     change = (post["dice"] - raw["dice"]).where(is_shown(raw))
-    mean = mean_over_cases(raw.assign(change=change), "change")
+    mean = mean_over(by_case(raw.assign(change=change), ["change"]), "change")
     row = {"n": mean.count, **estimated("change", mean)}
     row |= {"better": int((change > 0).sum()), "worse": int((change < 0).sum())}
     counts = {"raw": outcomes(raw), "post": outcomes(post)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.report.summaries.means import by_case, by_group, counts_all, estimated, mean_over_cases
+from lib.report.summaries.means import by_case, by_group, counts_all, estimated, mean_over
 
 
 def landmarks(errors: pd.DataFrame) -> pd.DataFrame:
@@ -19,7 +19,7 @@ def landmarks(errors: pd.DataFrame) -> pd.DataFrame:
 def _describe(group: pd.DataFrame) -> dict[str, object]:
     of_cases = by_case(group, ["error_mm", "error_px", "normalised_error_percent"])
     known = of_cases["error_mm"].dropna()
-    mm, px = (mean_over_cases(group, name) for name in ("error_mm", "error_px"))
+    mm, px = (mean_over(of_cases, name) for name in ("error_mm", "error_px"))
     return {
         "n": px.count,
         "n_mm": mm.count,

@@ -10,7 +10,7 @@ from lib.statistics import Estimate
 
 def by_group(rows: pd.DataFrame, key: list[str], describe: Callable[[pd.DataFrame], dict[str, object]]) -> pd.DataFrame:
     """One row per group, in the order in which they come: its key, and what `describe` says of its rows."""
-    groups = rows.groupby(key, sort=False)
+    groups = rows.groupby(key, sort=False, dropna=False)
     return pd.DataFrame([dict(zip(key, values)) | describe(group) for values, group in groups])
 
 
@@ -24,21 +24,13 @@ def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
     return rows.groupby("case", sort=False).agg({"subject": "first"} | dict.fromkeys(values, "mean"))
 
 
-def mean_over_cases(rows: pd.DataFrame, value: str) -> Estimate:
-    """The mean of a column over cases whose seeds are averaged first, and in how many cases it is not missing."""
-    return mean_over_rows(by_case(rows, [value]), value)
-
-
-def mean_over_rows(rows: pd.DataFrame, value: str) -> Estimate:
-    """The mean of a column over rows of one case each, with its interval from resampling subjects."""
+def mean_over(rows: pd.DataFrame, value: str) -> Estimate:
+    """The mean of a column over rows of one case each that have a value, its interval from resampling subjects."""
     return statistics.bootstrap(rows[value].to_numpy(float), rows["subject"].to_numpy())
 
 
 def counts_all(view: pd.DataFrame, long: pd.DataFrame, key: list[str], in_mean: pd.Series, others: list[str]) -> bool:
-    """Whether a view loses no row of its long table: n counts the cases of rows `in_mean`, `others` all other rows.
-
-    `key` are the columns that tell the view's rows apart.
-    """
+    """Whether a view by `key` loses no row of its long table: n counts the cases `in_mean`, `others` all other rows."""
     cases = long[in_mean].drop_duplicates(["case", *key])
     counted = view.reindex(columns=["n", *others]).sum()
     return [counted["n"], counted[others].sum()] == [len(cases), int((~in_mean).sum())]

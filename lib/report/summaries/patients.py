@@ -1,30 +1,19 @@
-"""Views of the long table of 05_evaluation for volumes: one row per patient, their mean, what dropped slices cost.
-
-For images, whose manifest holds one slice per case, they have no row.
-"""
+"""Views of the long table of 05_evaluation for volumes (of images empty): patients, their mean, what slices cost."""
 
 import numpy as np
 import pandas as pd
 
 from lib.data.cases import group_of
-from lib.report.summaries.dice import KEY, is_shown
-from lib.report.summaries.means import by_case, by_group, estimated, mean_over_rows
+from lib.report.summaries.dice import KEY, is_shown, outcomes
+from lib.report.summaries.means import by_case, by_group, estimated, mean_over
 
 PATIENT_COLUMNS = ["case", "group", "class", "slices", "reference_voxels", "predicted_voxels", "dice_raw", "dice"]
 COST_COLUMNS = ["class", "n", "cut_patients", "lost_voxels", "lost_percent", "dice", "dice_without", "cost"]
 
 
-def is_absent(rows: pd.DataFrame) -> pd.Series:
-    """Whether neither reference nor prediction of each row shows the class."""
-    return rows[["tp", "fp", "fn"]].sum(axis=1) == 0
-
-
 def scored(rows: pd.DataFrame) -> pd.Series:
-    """ "Dice per patient, absent = 1": Dice of each row, and 1 where neither reference nor prediction shows the class.
-
-    It is not what is called Dice elsewhere, a mean of which leaves out whoever does not have the class.
-    """
-    return rows["dice"].mask(is_absent(rows), 1.0)
+    """ "Dice per patient, absent = 1": Dice, which leaves them out, and 1 if neither mask shows the class."""
+    return rows["dice"].mask(rows[["tp", "fp", "fn"]].sum(axis=1) == 0, 1.0)
 
 
 def listed(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -59,10 +48,10 @@ def summary(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
 
 def _summary(group: pd.DataFrame) -> dict[str, object]:
     of_patients = by_case(group, ["scored"])
-    mean, values = mean_over_rows(of_patients, "scored"), of_patients["scored"]
+    mean, values = mean_over(of_patients, "scored"), of_patients["scored"]
     row = {"n": mean.count} | estimated("dice_per_patient", mean)
     row |= {"median_per_patient": float(values.median()), "min_per_patient": float(values.min())}
-    return row | {"absent": int(is_absent(group).sum())}
+    return row | {"absent": outcomes(group)["absent"]}
 
 
 def end_slice_cost(table: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
@@ -93,4 +82,4 @@ def end_slice_cost(table: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
             "cost": dice_without - dice,
         }
 
-    return by_group(rows, ["class"], describe).reindex(columns=COST_COLUMNS)
+    return by_group(rows, ["class"], describe) if len(rows) else pd.DataFrame(columns=COST_COLUMNS)

@@ -10,54 +10,43 @@ from lib.report.summaries import dice
 from lib.study import files
 
 NAN = float("nan")
+FOUR = [(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)]
+SHOWN, MISSED, INVENTED, ABSENT = (40, 10, 10), (0, 0, 50), (0, 30, 0), (0, 0, 0)
 
 
 def long_table(counts: list[tuple[int, int, int]], seed: int = 0, stage: str = "post") -> pd.DataFrame:
     """The long table of 05 for one class, from (tp, fp, fn) of each case; two cases a subject."""
-    rows = []
-    for place, (tp, fp, fn) in enumerate(counts):
-        both, total = 2 * tp + fp + fn, tp + fp + fn
-        key = {
-            "case": f"c{place}",
-            "subject": f"s{place // 2}",
-            "fold": 0,
-            "seed": seed,
-            "class": "csp",
-            "stage": stage,
-        }
-        found = {"dice": 2 * tp / both if both else NAN, "iou": tp / total if total else NAN}
-        rows.append(key | {"tp": tp, "fp": fp, "fn": fn, "tn": 100} | found)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(counts, columns=["tp", "fp", "fn"])
+    both = 2 * table["tp"] + table["fp"] + table["fn"]
+    overlap = {"dice": 2 * table["tp"] / both.where(both > 0)}
+    overlap["iou"] = overlap["dice"] / (2 - overlap["dice"])
+    key = {"case": [f"c{place}" for place in range(len(table))], "class": "csp", "stage": stage}
+    return table.assign(subject=[f"s{place // 2}" for place in range(len(table))], fold=0, seed=seed, tn=100).assign(
+        **key, **overlap
+    )
 
 
 def test_a_miss_counts_0_and_absent_and_invented_cases_are_counted_beside_the_mean() -> None:
-    shown, missed, invented, absent = (40, 10, 10), (0, 0, 50), (0, 30, 0), (0, 0, 0)
-    row = dice.per_class(long_table([shown, missed, invented, absent])).iloc[0]
+    row = dice.per_class(long_table([SHOWN, MISSED, INVENTED, ABSENT])).iloc[0]
     assert row["n"] == 2
     assert row["dice"] == pytest.approx((0.8 + 0) / 2)
     assert row["iou"] == pytest.approx((40 / 60 + 0) / 2)
     assert (row["dice_median"], row["dice_min"]) == (pytest.approx(0.4), 0)
-    assert (row["absent"], row["missed"], row["invented"]) == (1, 1, 1)
+    assert (row["absent"], row["missed"], row["no_overlap"], row["invented"]) == (1, 1, 1, 1)
     assert row["pooled_dice"] == pytest.approx(80 / (80 + 40 + 60))  # invented pixels count here
+    none = dice.per_class(long_table([INVENTED, ABSENT])).iloc[0]
+    assert (none["n"], none["invented"], none["absent"]) == (0, 1, 1)
+    assert np.isnan(none["dice"])
 
 
 def test_the_interval_holds_the_mean_and_needs_two_subjects() -> None:
-    several = dice.per_class(long_table([(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)])).iloc[0]
+    several, one = (dice.per_class(long_table(counts)).iloc[0] for counts in (FOUR, FOUR[:2]))
     assert several["dice_low"] < several["dice"] < several["dice_high"]
-    one = dice.per_class(long_table([(9, 1, 1), (8, 2, 2)])).iloc[0]
-    assert np.isnan(one["dice_low"])
-    assert np.isnan(one["dice_high"])
-
-
-def test_a_class_that_no_reference_shows_has_no_mean() -> None:
-    row = dice.per_class(long_table([(0, 3, 0), (0, 0, 0)])).iloc[0]
-    assert row["n"] == 0
-    assert np.isnan(row["dice"])
-    assert (row["invented"], row["absent"]) == (1, 1)
+    assert np.isnan([one["dice_low"], one["dice_high"]]).all()
 
 
 def test_one_seed_gives_no_seed_column_and_two_give_rows_of_their_own() -> None:
-    one = long_table([(9, 1, 1), (8, 2, 2)])
+    one = long_table(FOUR[:2])
     assert "seeds" not in dice.per_class(one)
     both = dice.per_class(pd.concat([one, long_table([(7, 3, 3), (8, 2, 2)], seed=1)]))
     assert both["seeds"].tolist() == ["all", "0", "1"]
@@ -67,7 +56,7 @@ def test_one_seed_gives_no_seed_column_and_two_give_rows_of_their_own() -> None:
 
 
 def test_a_dice_that_is_missing_though_the_reference_shows_the_class_is_not_counted_by_n() -> None:
-    lost = long_table([(9, 1, 1), (8, 2, 2), (0, 0, 0), (0, 3, 0)]).assign(dice=[0.9, NAN, NAN, 0.0])
+    lost = long_table([(9, 1, 1), (8, 2, 2), ABSENT, INVENTED]).assign(dice=[0.9, NAN, NAN, 0.0])
     table = dice.per_class(lost)
     assert (table["n"].item(), table["dice"].item()) == (1, 0.9)
     assert not dice.holds_all_cases(table, lost)
@@ -75,20 +64,19 @@ def test_a_dice_that_is_missing_though_the_reference_shows_the_class_is_not_coun
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_every_row_of_the_long_table_is_in_n_absent_or_invented(seeds: int) -> None:
-    counts = [(40, 10, 10), (0, 0, 50), (0, 30, 0), (0, 0, 0)]
+    counts = [SHOWN, MISSED, INVENTED, ABSENT]
     long = pd.concat([long_table(counts, seed, stage) for seed in range(seeds) for stage in ("raw", "post")])
     table = dice.per_class(long)
     assert dice.holds_all_cases(table, long)
     single = table if seeds == 1 else table[table["seeds"] != "all"]
     assert single[["n", "absent", "invented"]].sum().sum() == len(long)
-    assert not dice.holds_all_cases(dice.per_class(long[long["case"] != "c1"]), long)
-    assert not dice.holds_all_cases(dice.per_class(long[long["case"] != "c3"]), long)
+    for case in ("c1", "c3"):
+        assert not dice.holds_all_cases(dice.per_class(long[long["case"] != case]), long)
 
 
 def test_a_row_without_a_subject_is_refused_and_not_left_out_of_the_mean() -> None:
-    long = long_table([(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)])
     with pytest.raises(ValueError, match="2 of 4 values are of no subject"):
-        dice.per_class(long.assign(subject=["a", "b", None, None]))
+        dice.per_class(long_table(FOUR).assign(subject=["a", "b", None, None]))
 
 
 @pytest.mark.parametrize("name", ["nan", "NA", "None", "null", "N/A", "#N/A", "n/a", "NULL"])
@@ -105,9 +93,8 @@ def test_a_class_and_a_subject_may_have_any_name_and_no_row_is_lost_on_disk(name
 
 
 def test_rows_come_by_class_and_stage_as_in_the_long_table() -> None:
-    raw, post = (long_table([(9, 1, 1)], stage=stage) for stage in ("raw", "post"))
-    lv = raw.assign(**{"class": "lv"})
-    table = dice.per_class(pd.concat([raw, post, lv]))
+    raw, post = (long_table(FOUR[:1], stage=stage) for stage in ("raw", "post"))
+    table = dice.per_class(pd.concat([raw, post, raw.assign(**{"class": "lv"})]))
     assert table[["class", "stage"]].values.tolist() == [["csp", "raw"], ["csp", "post"], ["lv", "raw"]]
 
 
@@ -116,78 +103,49 @@ def test_rows_come_by_class_and_stage_as_in_the_long_table() -> None:
 
 def test_detection_of_three_images_counted_by_hand() -> None:
     # sensitivity 3/4, 1/2, -; specificity 95/96, 97/98, 98/100; precision 3/4, 1/2, 0/2; each over what is defined
-    counts = [(3, 1, 1, 95), (1, 1, 1, 97), (0, 2, 0, 98)]
-    table = long_table([each[:3] for each in counts]).assign(tn=[each[3] for each in counts])
-    found = dice.detection(table)
-    assert (set(found["class"]), set(found["stage"])) == ({"csp"}, {"post"})
-    rows = found.set_index("measure")
+    table = long_table([(3, 1, 1), (1, 1, 1), (0, 2, 0)]).assign(tn=[95, 97, 98])
+    rows = dice.detection(table).set_index("measure")
+    assert (set(rows["class"]), set(rows["stage"])) == ({"csp"}, {"post"})
     assert rows["n"].to_dict() == {"sensitivity": 2, "specificity": 3, "precision": 3}
-    assert rows["mean"].to_dict() == pytest.approx(
-        {
-            "sensitivity": (3 / 4 + 1 / 2) / 2,
-            "specificity": (95 / 96 + 97 / 98 + 98 / 100) / 3,
-            "precision": (3 / 4 + 1 / 2 + 0) / 3,
-        }
-    )
-    assert rows["pooled"].to_dict() == pytest.approx(
-        {"sensitivity": 4 / 6, "specificity": 290 / 294, "precision": 4 / 8}
-    )
+    means = {"sensitivity": (3 / 4 + 1 / 2) / 2, "specificity": (95 / 96 + 97 / 98 + 98 / 100) / 3}
+    assert rows["mean"].to_dict() == pytest.approx(means | {"precision": (3 / 4 + 1 / 2 + 0) / 3})
+    pooled = {"sensitivity": 4 / 6, "specificity": 290 / 294, "precision": 4 / 8}
+    assert rows["pooled"].to_dict() == pytest.approx(pooled)
 
 
 def test_detection_has_an_interval_beside_each_mean_and_rows_for_each_class_and_stage() -> None:
-    raw, post = (
-        long_table([(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)], stage=stage).assign(tn=[9, 8, 90, 95])
-        for stage in ("raw", "post")
-    )
-    table = dice.detection(pd.concat([raw, post]))
+    table = dice.detection(pd.concat([long_table(FOUR, stage=s).assign(tn=[9, 8, 90, 95]) for s in ("raw", "post")]))
     assert table["stage"].tolist() == ["raw"] * 3 + ["post"] * 3
     assert table["measure"].tolist() == ["sensitivity", "specificity", "precision"] * 2
-    assert (table["mean_low"] < table["mean"]).all()
-    assert (table["mean"] < table["mean_high"]).all()
+    assert ((table["mean_low"] < table["mean"]) & (table["mean"] < table["mean_high"])).all()
 
 
 def test_what_is_not_defined_in_any_image_is_missing_and_not_0() -> None:
-    rows = dice.detection(long_table([(0, 0, 0), (0, 0, 0)])).set_index("measure")
+    rows = dice.detection(long_table([ABSENT, ABSENT])).set_index("measure")
     assert rows.loc[["sensitivity", "precision"], ["mean", "pooled"]].isna().all(axis=None)
     assert rows["n"].to_dict() == {"sensitivity": 0, "specificity": 2, "precision": 0}
     assert rows.loc["specificity", ["mean", "pooled"]].tolist() == [1, 1]
 
 
-# Parts of the data
+# Parts of the data, and what post-processing changes
 
 
 def test_dice_by_fold_counted_by_hand() -> None:
-    table = long_table([(40, 10, 10), (0, 0, 50), (45, 5, 5), (0, 3, 0)]).assign(fold=[1, 1, 0, 0])
+    table = long_table([SHOWN, MISSED, (45, 5, 5), (0, 3, 0)]).assign(fold=[1, 1, 0, 0])
+    again = table.iloc[:1].assign(seed=1, dice=0.6)  # counts once
     raw = table.assign(stage="raw", tp=0, fp=0, fn=1, dice=0.0)
-    rows = dice.by_part(pd.concat([raw, table]), "fold").set_index("fold")
+    rows = dice.by_part(pd.concat([raw, table, again]), "fold").set_index("fold")
     assert rows.index.tolist() == [0, 1]
-    assert rows["dice"].tolist() == pytest.approx([0.9, 0.4])
-    assert rows["cases"].tolist() == [2, 2]
-    assert rows["n"].tolist() == [1, 2]  # cases whose reference shows the class
-    assert rows["missed"].tolist() == [0, 1]
-    assert rows["invented"].tolist() == [1, 0]
+    assert rows["dice"].tolist() == pytest.approx([0.9, 0.7 / 2])
+    assert rows[["cases", "n", "missed", "invented"]].values.tolist() == [[2, 1, 0, 1], [2, 2, 1, 0]]
 
 
 def test_parts_may_be_strata_and_hold_a_row_for_each_class() -> None:
-    csp = long_table([(9, 1, 1), (8, 2, 2)]).assign(stratum=["early", "late"])
+    csp = long_table(FOUR[:2]).assign(stratum=["early", "late"])
     rows = dice.by_part(pd.concat([csp, csp.assign(**{"class": "lv"})]), "stratum")
-    assert rows[["stratum", "class"]].values.tolist() == [
-        ["early", "csp"],
-        ["early", "lv"],
-        ["late", "csp"],
-        ["late", "lv"],
-    ]
+    assert rows["stratum"].tolist() == ["early", "early", "late", "late"]
+    assert rows["class"].tolist() == ["csp", "lv"] * 2
     assert rows["dice"].tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8])
-
-
-def test_a_case_of_several_seeds_counts_once_in_its_part() -> None:
-    both = pd.concat([long_table([(9, 1, 1)]), long_table([(7, 3, 3)], seed=1)])
-    row = dice.by_part(both, "fold").iloc[0]
-    assert (row["cases"], row["n"]) == (1, 1)
-    assert row["dice"] == pytest.approx(0.8)
-
-
-# What post-processing changes
 
 
 def stages(raw: list[tuple[int, int, int]], post: list[tuple[int, int, int]], order: int = 0) -> pd.DataFrame:
@@ -215,43 +173,38 @@ def test_the_effect_has_a_row_a_class_and_counts_a_case_of_two_seeds_once() -> N
     both = pd.concat([one, one.assign(seed=1)])
     table = dice.effect(pd.concat([both, both.assign(**{"class": "lv"})]))
     assert table["class"].tolist() == ["csp", "lv"]
-    assert table["n"].tolist() == [2, 2]
-    assert table["better"].tolist() == [2, 2]  # of predictions
-
-
-def test_nothing_done_changes_nothing() -> None:
-    same = [(9, 1, 1), (0, 3, 0), (0, 0, 4), (5, 5, 5)]
-    row = dice.effect(stages(same, same)).iloc[0]
-    assert (row["change"], row["better"], row["worse"]) == (0, 0, 0)
-    assert row["missed_raw"] == row["missed_post"] == 1
+    assert table[["n", "better"]].values.tolist() == [[2, 2], [2, 2]]  # cases; predictions
+    same = dice.effect(stages(FOUR, FOUR)).iloc[0]
+    assert (same["change"], same["better"], same["worse"]) == (0, 0, 0)
 
 
 # Confusion
 
 
-def confusion_rows(pixels: dict[str, list[int]], stage: str = "post", fold: int = 0) -> list[tuple]:
-    return [(fold, 0, stage, of, to, count) for of, counts in pixels.items() for to, count in zip(pixels, counts)]
-
-
-def confusion_table(*rows: tuple) -> pd.DataFrame:
+def confusion_table(*parts: tuple[str, int, dict[str, list[int]]]) -> pd.DataFrame:
+    """confusion.csv of (stage, fold, pixels by reference class)."""
+    rows = [
+        (fold, 0, stage, of, to, count)
+        for stage, fold, pixels in parts
+        for of, counts in pixels.items()
+        for to, count in zip(pixels, counts)
+    ]
     return pd.DataFrame(rows, columns=["fold", "seed", "stage", "reference", "predicted", "pixels"])
 
 
 def test_a_confusion_of_two_folds_is_summed_and_given_in_percent_of_its_row() -> None:
-    first = confusion_rows({"background": [90, 10, 0], "head": [5, 40, 5], "csp": [0, 1, 3]})
-    second = confusion_rows({"background": [100, 0, 0], "head": [5, 40, 5], "csp": [0, 1, 3]}, fold=1)
-    raw = confusion_rows({"background": [1, 1, 1], "head": [1, 1, 1], "csp": [1, 1, 1]}, "raw")
-    table = dice.confusion(confusion_table(*raw, *first, *second))
-    expected_columns = ["reference", "pixels", "background_percent", "head_percent", "csp_percent"]
-    assert table.columns.tolist() == expected_columns
+    first = ("post", 0, {"background": [90, 10, 0], "head": [5, 40, 5], "csp": [0, 1, 3]})
+    second = ("post", 1, {"background": [100, 0, 0], "head": [5, 40, 5], "csp": [0, 1, 3]})
+    raw = ("raw", 0, {"background": [1, 1, 1], "head": [1, 1, 1], "csp": [1, 1, 1]})
+    table = dice.confusion(confusion_table(raw, first, second))
     assert table["reference"].tolist() == ["background", "head", "csp"]
     assert table["pixels"].tolist() == [200, 100, 8]
-    shares = table[expected_columns[2:]].to_numpy(float)
+    shares = table[["background_percent", "head_percent", "csp_percent"]].to_numpy(float)
     assert shares == pytest.approx(np.array([[95, 5, 0], [10, 80, 10], [0, 25, 75]]))
-    assert dice.confusion(confusion_table(*raw, *first), "raw")["pixels"].tolist() == [3, 3, 3]
+    assert dice.confusion(confusion_table(raw, first), "raw")["pixels"].tolist() == [3, 3, 3]
 
 
 def test_shares_of_a_class_that_no_reference_shows_are_missing() -> None:
-    table = dice.confusion(confusion_table(*confusion_rows({"background": [8, 2], "csp": [0, 0]})))
+    table = dice.confusion(confusion_table(("post", 0, {"background": [8, 2], "csp": [0, 0]})))
     assert table["pixels"].tolist() == [10, 0]
     assert table.loc[1, ["background_percent", "csp_percent"]].isna().all()

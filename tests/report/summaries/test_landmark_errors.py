@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.report import tables
 from lib.report.summaries import landmark_errors
 
 NAN = float("nan")
@@ -30,14 +29,10 @@ def test_landmarks_of_five_lines_worked_by_hand():
 
 
 def test_there_is_a_row_for_each_line_and_route():
-    both = [errors([1.0, 2.0], line, route) for line in ("ofd", "bpd") for route in ("landmark", "blank map")]
-    table = landmark_errors.landmarks(pd.concat(both))
-    assert table[["line", "route"]].values.tolist() == [
-        ["ofd", "landmark"],
-        ["ofd", "blank map"],
-        ["bpd", "landmark"],
-        ["bpd", "blank map"],
-    ]
+    keys = [["ofd", "landmark"], ["ofd", "blank map"], ["bpd", "landmark"], ["bpd", "blank map"]]
+    table = landmark_errors.landmarks(pd.concat([errors([1.0, 2.0], *key) for key in keys]))
+    assert table[["line", "route"]].values.tolist() == keys
+    assert landmark_errors.landmarks(errors([])).empty
 
 
 def test_seeds_of_a_case_are_averaged_before_the_mean_and_each_miss_counts():
@@ -49,26 +44,10 @@ def test_seeds_of_a_case_are_averaged_before_the_mean_and_each_miss_counts():
     assert not landmark_errors.holds_all_lines(landmark_errors.landmarks(both[both["error_px"].notna()]), both)
 
 
-def test_a_mean_in_mm_counts_the_cases_whose_pixel_size_is_known_alone():
+def test_means_in_mm_are_over_the_cases_whose_pixel_size_is_known_alone():
     table = errors([1.0, 3.0, 5.0])
-    table["error_mm"] = [1.0, 3.0, NAN]
-    row = landmark_errors.landmarks(table).iloc[0]
+    row = landmark_errors.landmarks(table.assign(error_mm=[1.0, 3.0, NAN])).iloc[0]
     assert (row["n"], row["error_px"], row["n_mm"], row["error_mm"]) == (3, 6, 2, 2)
-
-
-def test_without_pixel_sizes_landmarks_are_counted_in_pixels():
-    unknown = errors([1.0, 3.0]).assign(error_mm=NAN)
-    row = landmark_errors.landmarks(unknown).iloc[0]
-    assert (row["n"], row["missed"], row["error_px"]) == (2, 0, 4)
-    assert np.isnan([row["error_mm"], row["median_mm"], row["percentile_95_mm"]]).all()
-
-
-def test_a_printed_view_of_landmarks_has_its_units_and_intervals():
-    printed = tables.readable(landmark_errors.landmarks(errors([1.0, 2.0, 3.0, 4.0])))
-    assert printed["Line"].tolist() == ["OFD"]
-    titles = [title.replace(tables.KEEP, " ") for title in printed.columns]
-    assert {"Error (mm) [95 % interval]", "Error (pixels) [95 % interval]", "Median (mm)", "Missed"} <= set(titles)
-
-
-def test_a_view_of_nothing_is_empty():
-    assert tables.to_typst(landmark_errors.landmarks(errors([]))) == "nothing to list\n"
+    none = landmark_errors.landmarks(table.assign(error_mm=NAN)).iloc[0]
+    assert (none["n"], none["missed"], none["error_px"]) == (3, 0, 6)
+    assert np.isnan([none["error_mm"], none["median_mm"], none["percentile_95_mm"]]).all()

@@ -21,17 +21,13 @@ def test_the_ends_of_an_interval_stand_beside_their_mean():
     assert means.estimated("dice", Estimate(0.8, 0.7, 0.9, 12)) == {"dice": 0.8, "dice_low": 0.7, "dice_high": 0.9}
 
 
-def test_seeds_of_a_case_are_averaged_without_what_is_missing():
-    found = means.by_case(ROWS, ["mm"])
-    assert found.index.tolist() == ["a", "b", "c"]
-    assert found["subject"].tolist() == ["s", "s", "t"]
-    assert found["mm"].tolist() == pytest.approx([1.5, 4.0, NAN], nan_ok=True)
-
-
 def test_a_mean_over_cases_weighs_each_case_once_and_counts_those_that_have_a_value():
-    found = means.mean_over_cases(ROWS, "mm")
-    assert found.value == pytest.approx((1.5 + 4.0) / 2)
-    assert found.count == 2
+    of_cases = means.by_case(ROWS, ["mm"])
+    assert of_cases.index.tolist() == ["a", "b", "c"]
+    assert of_cases["subject"].tolist() == ["s", "s", "t"]
+    assert of_cases["mm"].tolist() == pytest.approx([1.5, 4.0, NAN], nan_ok=True)
+    mean = means.mean_over(of_cases, "mm")
+    assert (mean.value, mean.count) == (pytest.approx((1.5 + 4.0) / 2), 2)
 
 
 def test_a_view_that_counts_a_case_too_few_in_its_mean_or_beside_it_has_lost_a_row():
@@ -41,9 +37,5 @@ def test_a_view_that_counts_a_case_too_few_in_its_mean_or_beside_it_has_lost_a_r
     assert means.counts_all(view, long, ["class"], in_mean, ["absent"])
     assert not means.counts_all(view.assign(n=1), long, ["class"], in_mean, ["absent"])
     assert not means.counts_all(view.assign(absent=0), long, ["class"], in_mean, ["absent"])
-
-
-def test_a_case_of_two_seeds_counts_once_in_its_mean():
-    long = pd.DataFrame({"case": ["a", "a"], "class": "head", "seed": [0, 1]})
-    view = pd.DataFrame({"class": ["head"], "n": [1]})
-    assert means.counts_all(view, long, ["class"], pd.Series([True, True]), [])
+    seeds = long.assign(case=["a", "a", "b"])  # a case of two seeds counts once
+    assert means.counts_all(view.assign(n=1), seeds, ["class"], in_mean, ["absent"])

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.report import tables
 from lib.report.summaries import paired
 
 NAN = float("nan")
@@ -33,13 +32,10 @@ def test_a_comparison_of_five_cases_worked_by_hand():
     assert row["a_better_percent"] == pytest.approx(200 / 3)
 
 
-def test_a_pair_that_no_case_was_measured_by_has_no_difference():
+def test_a_pair_that_no_case_was_measured_by_has_no_difference_and_equal_cases_are_not_better():
     row = paired.comparison(compared([(NAN, 1.0), (2.0, NAN)])).iloc[0]
     assert row["n"] == 0
     assert np.isnan([row["difference_mm"], row["error_a_mm"], row["a_better_percent"]]).all()
-
-
-def test_cases_that_are_equal_are_not_better():
     assert paired.comparison(compared([(1.0, 1.0), (1.0, 2.0)]))["a_better_percent"].tolist() == [50]
 
 
@@ -54,13 +50,11 @@ def test_references_half_a_millimetre_apart_are_not_the_same():
     assert not row["differ"]
 
 
-def test_references_of_one_study_are_not_compared_with_themselves():
-    assert paired.references(compared([(1.0, 3.0)], "baseline", "own")).empty
-
-
-def test_references_count_a_case_once_however_many_routes():
+def test_references_count_a_case_once_and_those_of_one_study_are_not_compared_with_themselves():
     both = pd.concat([compared([(1.0, 3.0), (2.0, 2.0)], route) for route in ("landmark", "another")])
     assert paired.references(both)["n"].tolist() == [2]
+    assert paired.references(compared([(1.0, 3.0)], "baseline", "own")).empty
+    assert paired.comparison(compared([])).empty
 
 
 def test_overlaps_of_three_cases_worked_by_hand():
@@ -71,8 +65,3 @@ def test_overlaps_of_three_cases_worked_by_hand():
     assert row["dice_a"] == pytest.approx(1.7 / 3)
     assert row["difference"] == pytest.approx(-0.45 / 3)
     assert row["a_better_percent"] == pytest.approx(100 / 3)
-
-
-@pytest.mark.parametrize("view", [paired.comparison, paired.references])
-def test_a_view_of_nothing_is_empty(view):
-    assert tables.to_typst(view(compared([]))) == "nothing to list\n"

@@ -1,0 +1,49 @@
+"""Small images and tables to be drawn, and what stands on a figure."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.data.cases import QUANTITIES
+from lib.datasets.samples import Samples
+
+CLASSES = ["background", "parenchyma", "csp"]
+IMAGE = np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))
+MASK = np.zeros((40, 60), np.uint8)
+MASK[10:30, 15:45] = 1
+MASK[18:22, 25:35] = 2
+
+
+def seen(count: int = 1, spacings_mm: list | None = None) -> Samples:
+    """Cases a, b, … to be drawn."""
+    names = [chr(ord("a") + place) for place in range(count)]
+    return Samples(names, [IMAGE] * count, [MASK] * count, spacings_mm or [None] * count, [0] * count)
+
+
+def overlap_rows(counts: list[tuple[int, int, int]]) -> pd.DataFrame:
+    """The long table of 05 for one class and stage, from (tp, fp, fn) of each case."""
+    table = pd.DataFrame(counts, columns=["tp", "fp", "fn"])
+    total = 2 * table["tp"] + table["fp"] + table["fn"]
+    table["case"] = table["subject"] = [f"c{place}" for place in range(len(table))]
+    dice = 2 * table["tp"] / total.where(total > 0)
+    return table.assign(**{"class": "csp", "stage": "post"}, dice=dice, iou=dice / (2 - dice), seed=0)
+
+
+def measured(count: int) -> pd.DataFrame:
+    """measurements.csv of ellipses and the baseline; heads of 100 mm and more, off by -1, 0 and 1 mm in turn."""
+    rows = [
+        {"case": f"c{i}", "seed": 0, "stage": stage, "route": route, "quantity": quantity, "reference_mm": 100.0 + i}
+        for i in range(count)
+        for quantity in QUANTITIES
+        for route, stage in (("ellipse", "raw"), ("ellipse", "post"), ("baseline", "raw"), ("baseline", "post"))
+    ]
+    return pd.DataFrame(rows).assign(predicted_mm=lambda t: t["reference_mm"] + (t["reference_mm"] % 3) - 1)
+
+
+def texts(figure: Figure) -> str:
+    """Everything that is written on a figure."""
+    written = [axes.get_title() + axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes]
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()] + figure.legends
+    labels = [label for legend in legends for label in legend.get_texts()]
+    labels += [label for axes in figure.axes for label in axes.get_xticklabels() + axes.texts]
+    return " ".join(written + [label.get_text() for label in labels])

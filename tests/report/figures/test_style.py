@@ -1,0 +1,85 @@
+"""The one look: equal bytes on every machine, one colour per class, a scale that is true."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+from lib.report import figures
+from lib.report.figures import style
+from tests.builders_figures import CLASSES, MASK, measured, overlap_rows, seen
+
+
+def draw(folder) -> list[bytes]:
+    """Files of a sheet, of a chart with boxes, and of one with limits."""
+    drawn = [
+        figures.samples(seen(2, [(0.2, 0.2), None]), CLASSES),
+        figures.dice_distribution(overlap_rows([(9, 1, 1), (0, 0, 5), (0, 4, 0)]), CLASSES),
+        figures.bland_altman(measured(5)),
+    ]
+    return [figures.save(figure, folder / str(place)).read_bytes() for place, figure in enumerate(drawn)]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> list[bytes]:
+    return draw(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {},
+        {"text.usetex": True},
+        {"axes.grid": True, "font.size": 20, "savefig.dpi": 30, "image.cmap": "jet", "image.origin": "lower"},
+        {
+            "svg.fonttype": "none",
+            "lines.linewidth": 9,
+            "boxplot.notch": True,
+            "axes.prop_cycle": "cycler('color', 'r')",
+        },
+    ],
+)
+def test_a_person_s_matplotlibrc_changes_no_byte_and_is_left_alone(tmp_path, plain, foreign):
+    with matplotlib.rc_context(foreign):
+        before = dict(matplotlib.rcParams)
+        assert draw(tmp_path) == plain
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_a_figure_with_images_is_a_png_and_another_an_svg(tmp_path):
+    assert figures.save(figures.samples(seen(), CLASSES), tmp_path / "with.dot").name == "with.dot.png"
+    assert figures.save(figures.overfit([1.0, 0.5]), tmp_path / "without").name == "without.svg"
+
+
+def test_a_class_has_one_colour_whatever_stands_beside_it():
+    assert style.class_colour("csp") != style.class_colour("lv")
+    assert style.class_colour("never seen before") == style.class_colour("never seen before")
+
+
+@pytest.mark.parametrize("count", [1, 3, 6, 12])
+def test_every_sheet_has_the_width_of_the_printed_column(count):
+    sheet = figures.samples(seen(count), CLASSES)
+    assert sheet.get_figwidth() * 25.4 == pytest.approx(160)
+    assert len(sheet.axes) >= count
+
+
+def test_a_region_cut_by_the_frame_is_drawn_closed():
+    shown = seen()
+    shown.masks[0] = np.ones_like(MASK)
+    axes = figures.samples(shown, ["background", "head"]).axes[0]
+    assert axes.collections[0].get_paths()[0].vertices.max(axis=0) == pytest.approx([59.5, 39.5])
+
+
+@pytest.mark.parametrize(("col_mm", "length_mm"), [(0.5, 10), (0.049, 1), (0.1, 2), (6.0, 100)])
+def test_a_scale_bar_is_a_round_number_of_millimetres_long(col_mm, length_mm):
+    axes = figures.samples(seen(1, [(0.8 * col_mm, col_mm)]), CLASSES).axes[0]
+    left, right = axes.lines[0].get_xdata()
+    assert axes.texts[0].get_text() == f"{length_mm} mm"
+    assert (right - left) * col_mm == pytest.approx(length_mm)
+    assert axes.get_aspect() == pytest.approx(0.8)
+
+
+def test_jitter_is_even_and_the_same_each_time():
+    drawn = style.jitter(100, 0.6)
+    assert np.array_equal(drawn, style.jitter(100, 0.6))
+    assert np.abs(drawn).max() <= 0.3
+    assert np.diff(np.sort(drawn)).max() < 0.02  # no gap above three times the even step
