@@ -355,7 +355,8 @@ def values(**changes: object) -> dict[str, object]:
 def step_params(step: str, **changes: object) -> params.SharedParams:
     """Parameters of one step of the quick HC18 study, some of them changed."""
     model = params.STEPS[step]
-    given = {"fold": 0, "seed": 0} | values(**changes)
+    of_any_data = OF_OPTIONS | OF_VOLUMES if step == "02_preprocessing" else {}  # tests choose data and points there
+    given = {"fold": 0, "seed": 0} | of_any_data | values(**changes)
     return model.model_validate({name: given[name] for name in model.model_fields if name in given})
 
 
