@@ -61,10 +61,6 @@ def changed(drawn, folder, region_of):
     return test_set, with_masks(test_set, drawn[1].query("seed == 0 and stage == 'post'"), region_of)
 
 
-def nothing(head):
-    return np.zeros(head.shape, bool)
-
-
 def without_pixel_size(test_set, names):
     table = test_set.cases.copy()
     table.loc[table["case"].isin(names), [*UNKNOWN, "hc_mm"]] = np.nan
@@ -158,8 +154,9 @@ def test_without_pixel_sizes_or_a_named_head_nothing_is_measured_and_of_no_head_
         assert biometry.points_of(heads).columns.tolist() == biometry.LANDMARK_COLUMNS
 
 
-def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_ends(drawn, tmp_path):
-    heads, measured = measure(*changed(drawn, tmp_path, nothing))
+def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_ends_and_no_parts(drawn, tmp_path):
+    test_set, predictions = changed(drawn, tmp_path, lambda head: np.zeros(head.shape, bool))
+    heads, measured = measure(test_set, predictions)
     rows = measured[measured["route"] == "ellipse"]
     assert rows["predicted_mm"].isna().all()
     assert (rows["flags"] == "no ellipse").all()
@@ -168,6 +165,10 @@ def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_ends(drawn, tmp_path)
     points = biometry.points_of(heads)
     assert len(points) == drawn[1]["case"].nunique()
     assert points[head_points.POINT_COLUMNS].isna().all(axis=None)
+    found = biometry.shapes_of_all(test_set, predictions).set_index("source")
+    assert (found.loc["predicted", "parts"] == 0).all()
+    assert found.loc["predicted", [name for name in shapes.COLUMNS if name != "parts"]].isna().all(axis=None)
+    assert (found.loc["reference", "parts"] == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -226,27 +227,17 @@ def test_shapes_of_drawn_heads_are_those_of_the_ellipses_one_row_per_case_seed_a
         assert row["eccentricity"] == pytest.approx(np.sqrt(1 - (head.minor / head.major) ** 2), abs=0.01)
         middle = (np.array(head.centre) + 0.5) * head.spacing_mm
         assert [row["centroid_row_mm"], row["centroid_col_mm"]] == pytest.approx(middle.tolist(), abs=0.1)
-
-
-def test_raw_masks_are_not_described_and_without_a_pixel_size_shapes_have_no_millimetres(drawn):
     test_set, predictions = drawn
     raw = biometry.shapes_of_all(test_set, predictions[predictions["stage"] == "raw"])
     assert (len(raw), raw.columns.tolist()) == (0, biometry.SHAPE_COLUMNS)
-    found = biometry.shapes_of_all(without_pixel_size(test_set, list(DRAWN)), predictions)
+    found = biometry.shapes_of_all(without_pixel_size(test_set, list(DRAWN)), predictions)  # has no millimetres
     assert found["eccentricity"].notna().all()
     assert found[[name for name in shapes.COLUMNS if name.endswith(("_mm", "_mm2"))]].isna().all(axis=None)
 
 
-def test_a_structure_that_was_not_predicted_has_no_parts_and_a_shifted_one_is_found_by_its_centroid(drawn, tmp_path):
-    found = biometry.shapes_of_all(*changed(drawn, tmp_path / "nothing", nothing)).set_index("source")
-    assert (found.loc["predicted", "parts"] == 0).all()
-    assert found.loc["predicted", [name for name in shapes.COLUMNS if name != "parts"]].isna().all(axis=None)
-    assert (found.loc["reference", "parts"] == 1).all()
-
-    def five_pixels_off(head):
-        return np.roll(builders.region_of(head), (3, 4), axis=(0, 1))
-
-    row = biometry_errors.shapes(biometry.shapes_of_all(*changed(drawn, tmp_path / "shifted", five_pixels_off))).iloc[0]
+def test_a_shifted_structure_is_found_by_its_centroid(drawn, tmp_path):
+    five_pixels_off = changed(drawn, tmp_path, lambda head: np.roll(builders.region_of(head), (3, 4), axis=(0, 1)))
+    row = biometry_errors.shapes(biometry.shapes_of_all(*five_pixels_off)).iloc[0]
     tested = set(drawn[1]["case"])
     expected = np.mean([5 * DRAWN[name].spacing_mm for name in tested])
     assert row["centroid_distance_mm"] == pytest.approx(expected, abs=0.03)  # the reference is fitted to an outline

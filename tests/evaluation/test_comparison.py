@@ -86,15 +86,12 @@ def test_seeds_are_averaged_within_a_case_before_they_are_compared():
     assert comparison.compare_overlaps(own, [other])["dice_a"].tolist() == pytest.approx([0.8, 0.8, 0.7, 0.3])
 
 
-def test_quantities_stay_together_each_with_its_own_pairs():
+def test_quantities_stay_together_and_what_one_study_alone_knows_is_not_compared_with_the_other():
     own, other = (with_quantity(measured, "bpd", 0.5) for measured in (ellipse_study(), landmark_study()))
     long = comparison.compare_all(own, [other])
     pairs = long.drop_duplicates(["quantity", "study_b"])[["quantity", "study_b"]]
     assert pairs.values.tolist() == [["hc", "points"], ["hc", "ellipses"], ["bpd", "points"], ["bpd", "ellipses"]]
     assert long.loc[long["quantity"] == "bpd", "error_a_mm"].tolist()[:3] == [0.5, 1, 2]
-
-
-def test_what_one_study_alone_knows_is_not_compared_with_the_other():
     more = with_quantity(ellipse_study(), "ofd")
     long = comparison.compare_all(more, [landmark_study()])
     assert set(long.loc[long["quantity"] == "ofd", "study_b"]) == {"ellipses"}

@@ -72,14 +72,9 @@ def perfect(place):
     return heatmaps.encode(POINTS[place], SIGMA, NETWORK, "line")[None]
 
 
-@pytest.fixture
-def shown(monkeypatch):
+def show(patch, make):
     """Puts a network's heatmaps in the place of its output; it knows a case by its grey value."""
-
-    def show(make):
-        monkeypatch.setattr(inference, "predict_heatmaps", lambda _, images, *how: make(images.max() // GREY))
-
-    return show
+    patch.setattr(inference, "predict_heatmaps", lambda _, images, *how: make(images.max() // GREY))
 
 
 def predicted(ends, route="landmark"):
@@ -96,8 +91,8 @@ def ends_of(table, route):
 # Points
 
 
-def test_perfect_heatmaps_give_back_the_native_points_within_a_tenth_of_a_pixel(shown, bench):
-    shown(perfect)
+def test_perfect_heatmaps_give_back_the_native_points_within_a_tenth_of_a_pixel(monkeypatch, bench):
+    show(monkeypatch, perfect)
     found = find_all(bench, folds=[0, 1, 2], seeds=[0, 3])
     assert found.columns.tolist() == LANDMARK_COLUMNS
     assert len(found) == 6 * 2 * 3
@@ -143,16 +138,16 @@ def test_the_confidence_of_a_line_is_the_lower_of_its_peaks():
     assert 0.2 < heights[1] <= 0.25
 
 
-def test_a_blank_output_of_the_network_is_missed_and_not_taken_for_a_point(shown, bench):
-    shown(lambda _: np.zeros((1, 2, *NETWORK), np.float32))
+def test_a_blank_output_of_the_network_is_missed_and_not_taken_for_a_point(monkeypatch, bench):
+    show(monkeypatch, lambda _: np.zeros((1, 2, *NETWORK), np.float32))
     table = landmark_errors.landmarks(landmarks.errors_of(bench, find_all(bench))).set_index(["line", "route"])
     assert table.loc[("ofd", "landmark"), ["n", "missed"]].tolist() == [0, 2]
     assert np.isnan(table.loc[("ofd", "landmark"), "error_mm"])
     assert table.loc[("ofd", "mean shape"), "missed"] == 0
 
 
-def test_guesses_are_the_mean_shape_of_training_cases_and_the_middle_of_the_frame(shown, bench):
-    shown(perfect)
+def test_guesses_are_the_mean_shape_of_training_cases_and_the_middle_of_the_frame(monkeypatch, bench):
+    show(monkeypatch, perfect)
     found = find_all(bench)  # fold 0 is tested, 1 validates, 2 trains
     assert splits.parts(bench.folds, 0)["train"] == NAMES[4:]
     expected = HEADS[4:].mean(axis=0)  # one geometry, so the mean of native points; both in canonical order
@@ -254,8 +249,8 @@ def test_overlays_hold_reference_and_predicted_ends_and_say_the_errors(spacing_m
     assert second.predicted == pytest.approx(ends[NAMES.index(second.name)])
 
 
-def test_heatmaps_of_a_case_are_shown_at_native_size(shown, bench):
-    shown(perfect)
+def test_heatmaps_of_a_case_are_shown_at_native_size(monkeypatch, bench):
+    show(monkeypatch, perfect)
     row = pd.Series({"case": NAMES[0], "fold": 0, "seed": 0})
     maps = landmarks.heatmaps_of(bench, bench.folder.parent, row, True, "cpu")
     assert maps.shape == (2, *NATIVE)

@@ -151,7 +151,7 @@ def evaluate(bench, folds, **keys):
     for fold in folds:
         for seed in chosen.seeds:
             weights = bench.folder.parent / files.run_name(fold, seed) / "model.safetensors"
-            builders.write_weights(weights, bench.arrays.preparation)
+            builders.write_weights(weights, bench.arrays.preparation, in_channels=bench.dataset.channels)
     return segmentation.evaluate_all(chosen, bench, bench.folder.parent)
 
 
@@ -309,11 +309,8 @@ def test_the_probability_map_cut_at_the_chosen_threshold_is_the_raw_mask(study):
 
 
 def blocks(depth, *places):
-    """A volume of so many slices with True in blocks of (slices, rows, columns)."""
-    region = np.zeros((depth, 32, 32), bool)
-    for place in places:
-        region[place] = True
-    return region
+    """A volume of so many slices with 1 in blocks of (slices, rows, columns)."""
+    return builders.Patient("any", depth, lesion=places).mask
 
 
 FIRST, SECOND, THIRD, FOURTH = (patient.name for patient in builders.PATIENTS)
@@ -326,40 +323,29 @@ PREDICTED = {
 COUNTS = {FIRST: (24, 4, 24), SECOND: (0, 0, 0), THIRD: (32, 0, 16), FOURTH: (40, 20, 2)}  # TP, FP, FN
 
 
-def network_rows(bench, foregrounds):
-    """Foregrounds (D, 32, 32) at native size as a network would give them: (N, 2, 32, 32) each; sure in its padding."""
+def show(patch, bench, foregrounds):
+    """Foregrounds (D, 32, 32) at native size in place of what a network predicts of patients; sure in its padding."""
     shown = {}
     for name, native in foregrounds.items():
         mapping, rows = bench.arrays.geometry_of(name), bench.arrays.rows([name])
         inner = native[(bench.arrays.slices[rows], *mapping.crop)]
         foreground = np.ones((len(rows), 32, 32), np.float32)
         foreground[(slice(None), *mapping.inner)] = inner.repeat(2, axis=1).repeat(2, axis=2)
-        shown[name] = np.stack([1 - foreground, foreground], axis=1)
-    return shown
-
-
-def knows(bench, shown):
-    """In place of `inference.predict`: what is shown of the patient whose slices, as they lie on disk, are given."""
-    patient_of = {bench.arrays.images[bench.arrays.rows([name])].tobytes(): name for name in shown}
-    return lambda _, images, *how: shown[patient_of[images.tobytes()]]
+        shown[bench.arrays.images[rows].tobytes()] = np.stack([1 - foreground, foreground], axis=1)
+    patch.setattr(inference, "predict", lambda _, images, *how: shown[images.tobytes()])
 
 
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory):
     """Four patients, and what is measured of predictions written by hand."""
     bench = builders.volume_bench(tmp_path_factory.mktemp("volumes"))
-    shown = network_rows(bench, PREDICTED)
-    keys = {"classes": ["background", "lesion"], "threshold_candidates": [0.5], "folds": [0, 1, 2]}
-    chosen = builders.step_params("05_evaluation", postprocessing=["largest_component"], device="cpu", **keys)
-    for fold in (0, 1, 2):
-        weights = bench.folder.parent / files.run_name(fold, 0) / "model.safetensors"
-        builders.write_weights(weights, bench.arrays.preparation, in_channels=3)
+    keys = {"classes": ["background", "lesion"], "threshold_candidates": [0.5]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "predict", knows(bench, shown))
-        return bench, segmentation.evaluate_all(chosen, bench, bench.folder.parent)
+        show(patch, bench, PREDICTED)
+        return bench, evaluate(bench, [0, 1, 2], postprocessing=["largest_component"], **keys)
 
 
-def test_voxels_and_dice_of_four_patients_are_those_counted_by_hand_and_lie_in_a_page_a_native_slice(volumes):
+def test_voxels_and_dice_of_four_patients_are_those_counted_by_hand(volumes):
     bench, measured = volumes
     assert_claims_hold(measured, bench, [0, 1, 2])
     counts = measured.table.set_index(["case", "stage"])[["tp", "fp", "fn", "tn"]]
@@ -388,8 +374,7 @@ def test_the_threshold_of_volumes_is_chosen_over_all_their_slices(volumes, monke
     bench, _ = volumes
     faint = dict(PREDICTED) | {SECOND: 0.4 * blocks(4, np.s_[1:3, 10:14, 12:16])}  # a false alarm up to 0.4
     faint[THIRD] = 0.45 * PREDICTED[THIRD]  # missed above 0.45
-    shown = network_rows(bench, faint)
-    monkeypatch.setattr(inference, "predict", knows(bench, shown))
+    show(monkeypatch, bench, faint)
     model = builders.model(bench.arrays.preparation, in_channels=3)
     choice = segmentation.choose_threshold(bench, model, [SECOND, THIRD], [0.3, 0.42, 0.5], [])
     # At 0.3: 0 and 64/80. At 0.42: 1 and 64/80. At 0.5: 1 and 0.
@@ -408,8 +393,7 @@ def test_of_a_volume_picture_and_probability_map_are_the_slice_with_most_of_the_
         assert np.array_equal(picture.reference, patient.mask[at])
         assert np.array_equal(picture.predicted, mask_files.read(bench.predicted("post", fold, 0, name))[at])
     certainty = {FOURTH: PREDICTED[FOURTH] * np.linspace(0.1, 0.6, 6)[:, None, None]}
-    shown = network_rows(bench, certainty)
-    monkeypatch.setattr(inference, "predict", knows(bench, shown))
+    show(monkeypatch, bench, certainty)
     row = measured.table.query("case == @FOURTH").iloc[0]
     image, probability = segmentation.probability_map(bench, bench.folder.parent, row, True, "cpu")
     assert np.array_equal(image, builders.PATIENTS[3].image(3)[2, ..., 1])  # slice 2 shows two voxels more than 3
