@@ -72,10 +72,7 @@ def _average(test_set: EvaluationSet, training: list[str], index: int) -> Predic
 
 
 def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: int) -> float:
-    """The level of an average reference (H, W) that has the best mean Dice with its references, masks[rows] == index.
-
-    1 where none of them shows the class.
-    """
+    """The level of an average (H, W) with the best mean Dice with masks[rows] == index; 1 if none shows the class."""
     references = np.stack([masks[row] == index for row in rows]).reshape(len(rows), -1)
     references = references[references.any(axis=1)].astype(np.float32)
     if not len(references):

@@ -53,11 +53,8 @@ def find_heads(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes:
     """The two lines of every predicted head: where they end, and how long they are.
 
     Of a mask they are the axes of the ellipse fitted to the edge of the head, the union of `head_classes`; of landmarks
-    the lines between the ends.
-
-    Returns:
-        One row per prediction and route (HEAD_COLUMNS): ends in native pixels, canonical order, NaN where there is no
-        head; lengths in mm, NaN also without a pixel size. Empty where the study names no head ([]).
+    the lines between the ends. One row per prediction and route (HEAD_COLUMNS): ends in native pixels, canonical order,
+    NaN where there is no head; lengths in mm, NaN also without a pixel size. Empty where the study names no head ([]).
     """
     indices = _indices(test_set.dataset, head_classes)
 
@@ -137,26 +134,14 @@ def measure_all(
     max_axis_ratio: float,
     hc_range_mm: list[float],
 ) -> pd.DataFrame:
-    """BPD, OFD and HC of every predicted head, beside references and guesses.
+    """BPD, OFD and HC of heads (`find_heads`) that have a reference (`references_of`), and of a guess: COLUMNS.
 
-    Args:
-        heads: from `find_heads`.
-        references: from `references_of`; a case without has no row.
-        folds: whose training cases make the guess "baseline", the mean of their references.
-        max_axis_ratio: OFD/BPD above which a head is flagged.
-        hc_range_mm: [least, largest] plausible HC; outside is flagged.
-
-    Returns:
-        The long table (COLUMNS); a head that cannot be measured has NaN and a flag.
+    The guess is the mean reference of a fold's training cases. A head is flagged if OFD/BPD is above `max_axis_ratio`,
+    if HC is outside `hc_range_mm`, [least, largest], or if it cannot be measured (NaN).
     """
-    measured = pd.DataFrame(
-        [
-            head | row
-            for head in heads[heads["case"].isin(references)].to_dict("records")
-            for row in _measure(head, max_axis_ratio, hc_range_mm)
-        ],
-        columns=COLUMNS,
-    )
+    known = heads[heads["case"].isin(references)].to_dict("records")
+    rows = [head | row for head in known for row in _measure(head, max_axis_ratio, hc_range_mm)]
+    measured = pd.DataFrame(rows, columns=COLUMNS)
     table = pd.concat([measured, baseline(measured, folds, references)], ignore_index=True)
     table["reference_mm"] = [references[case][q] for case, q in zip(table["case"], table["quantity"])]
     return table

@@ -46,10 +46,7 @@ def read(study: str, folder: Path) -> Measured:
 
 
 def check_same_cases(one: Measured, others: list[Measured]) -> None:
-    """Refuses studies that did not test the same cases: their means would not be of the same thing.
-
-    ValueError if a case is tested by one of two only; the message counts such cases and names some.
-    """
+    """ValueError if a case is tested by one of two studies only: their means would not be of the same thing."""
     for other in others:
         apart = {a.study: sorted(a.tested - b.tested) for a, b in ((one, other), (other, one))}
         if any(apart.values()):
@@ -64,10 +61,9 @@ def check_same_cases(one: Measured, others: list[Measured]) -> None:
 def compare_all(own: Measured, others: list[Measured]) -> pd.DataFrame:
     """Errors in mm of this study (A) and others (B) in the same cases, and those of the mean of A's training cases.
 
-    Returns:
-        One row per pair, quantity and case (COLUMNS). A case's error is the mean of the absolute errors of its seeds,
-        each study by its own reference; NaN where no seed could be measured. `not_measured_<a or b>` counts the seeds
-        that could not. The last pair of each quantity is that with A's baseline; without others there are no rows.
+    One row per pair, quantity and case (COLUMNS). A case's error is the mean of the absolute errors of its seeds, each
+    study by its own reference; NaN where no seed could be measured. `not_measured_<a or b>` counts the seeds that could
+    not. The last pair of each quantity is that with A's baseline; without others there are no rows.
     """
     check_same_cases(own, others)
     pairs = [(a, other, b) for other in others for b in other.routes for a in own.routes]
@@ -109,9 +105,8 @@ def by_case(measurements: pd.DataFrame, route: str) -> pd.DataFrame:
 def compare_overlaps(own: Measured, others: list[Measured]) -> pd.DataFrame:
     """Dice after post-processing of this study (A) and others (B), where both learn regions.
 
-    Returns:
-        One row per pair, class and case (OVERLAP_COLUMNS), over the classes of both and the cases whose reference shows
-        the class in both; Dice is the mean of a case's seeds, 0 for a miss.
+    One row per pair, class and case (OVERLAP_COLUMNS), over the classes of both and the cases whose reference shows the
+    class in both; Dice is the mean of a case's seeds, 0 for a miss.
     """
     check_same_cases(own, others)
     pairs = [_overlap_pair(own, other) for other in others if own.overlaps is not None and other.overlaps is not None]

@@ -19,10 +19,8 @@ from lib.models.trained_model import Model
 from lib.study import files
 from lib.study.params import EvaluationParams
 
-ERROR_COLUMNS = [
-    *("case", "subject", "fold", "seed", "route", "line"),
-    *("error_px", "error_mm", "normalised_error_percent"),
-]
+RUN_COLUMNS, UNITS = ["case", "subject", "fold", "seed", "route"], ["error_px", "error_mm", "normalised_error_percent"]
+ERROR_COLUMNS = [*RUN_COLUMNS, "line", *UNITS]
 LOSS_COLUMNS = ["fold", "seed", "kept_epoch", "heatmap_loss", "blank_map_loss", "validation_error_percent"]  # % of OFD
 FOUND, SHAPE, BLANK = "landmark", "mean shape", "blank map"  # routes: the network, and two that look at no image
 
@@ -30,12 +28,10 @@ FOUND, SHAPE, BLANK = "landmark", "mean shape", "blank map"  # routes: the netwo
 def find_all(config: EvaluationParams, test_set: EvaluationSet, trainings: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The landmarks of every test case of every run, found in float32, and those of two guesses.
 
-    Each run's model (below `trainings`, the folder of 04_training) is written with what its use needs.
-
-    Returns:
-        One row per case, seed and route (LANDMARK_COLUMNS), native pixels, canonical order of ends; NaN where a heatmap
-        shows no peak. The confidence of a line is the lower of the heights of its two peaks. And how far the precision
-        of training would move each line (training_precision.POINT_CHANGE_COLUMNS).
+    One row per case, seed and route (LANDMARK_COLUMNS), native pixels, canonical order of ends; NaN where a heatmap
+    shows no peak. The confidence of a line is the lower of the heights of its two peaks. And how far the precision of
+    training would move each line (training_precision.POINT_CHANGE_COLUMNS). Each run's model (below `trainings`, the
+    folder of 04_training) is written with what its use needs.
     """
     use = (config.flip_average, devices.choose(config.device))
     runs = [find_run(test_set, trainings, fold, seed, *use) for fold in config.folds for seed in config.seeds]
@@ -97,7 +93,7 @@ def errors_of(test_set: EvaluationSet, predicted: pd.DataFrame) -> pd.DataFrame:
     names, rows = predicted["case"].tolist(), []
     ends = predicted[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
     spacings_mm = map(cases.spacing_mm, test_set.rows(names))
-    prediction_rows = predicted[ERROR_COLUMNS[:5]].to_dict("records")
+    prediction_rows = predicted[RUN_COLUMNS].to_dict("records")
     for key, points, reference, size in zip(prediction_rows, ends, as_arrays(test_set.points, names), spacings_mm):
         errors = point_errors(points, reference, size)
         unit = "mm" if size else "px"
@@ -112,7 +108,7 @@ def is_free_of_order(test_set: EvaluationSet, predicted: pd.DataFrame) -> bool:
     """Whether no error changes when the ends of each predicted line change places."""
     turned = predicted.copy()
     turned[POINT_COLUMNS] = predicted[POINT_COLUMNS].to_numpy(float).reshape(-1, 2, 2, 2)[:, :, ::-1].reshape(-1, 8)
-    values = [errors_of(test_set, table)[ERROR_COLUMNS[6:]].to_numpy(float) for table in (predicted, turned)]
+    values = [errors_of(test_set, table)[UNITS].to_numpy(float) for table in (predicted, turned)]
     return bool(np.allclose(*values, rtol=1e-9, atol=0, equal_nan=True))
 
 

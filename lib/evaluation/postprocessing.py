@@ -66,9 +66,8 @@ def largest_parts(mask: np.ndarray, count: int, class_count: int) -> np.ndarray:
     """Keeps the largest few parts of each class, of equals those that OpenCV counts first (nearly from the top)."""
 
     def among_largest(part: Parts) -> np.ndarray:
-        kept = np.zeros(len(part.areas), bool)
-        kept[np.argsort(-part.areas, kind="stable")[:count]] = True
-        return kept
+        largest = np.argsort(-part.areas, kind="stable")[:count]
+        return np.isin(np.arange(len(part.areas)), largest)
 
     return keep_parts(mask, class_count, among_largest)
 
@@ -109,15 +108,10 @@ def describe(names: Sequence[str], keys: Mapping[str, Any]) -> list[dict[str, An
 def apply(
     mask: np.ndarray, probability: np.ndarray, pixel_mm2: float | None, steps: Sequence[Mapping[str, Any]]
 ) -> np.ndarray:
-    """Steps in order: uint8 of the mask's shape.
+    """A mask, (H, W) or (D, H, W) uint8 class indices, after steps (of `describe`, or a file of weights) in order.
 
-    Works on the rectangle (or box) that holds the foreground: no step goes beyond it.
-
-    Args:
-        mask: (H, W) or (D, H, W) uint8 class indices.
-        probability: (C, *mask.shape) float32 that the mask was made of.
-        pixel_mm2: area of a pixel, None where it is not known.
-        steps: as `describe` gives them, and a file of weights holds them.
+    `probability`, (C, *mask.shape) float32, is what it was made of; `pixel_mm2` is None where the size of a pixel is
+    not known. Works on the rectangle (or box) that holds the foreground: no step goes beyond it.
     """
     frame = connected_parts.foreground_frame(mask)
     if frame is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +125,9 @@ def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_traine
 def predicted_stages(
     probability: np.ndarray, threshold: float | None, steps: list[dict[str, Any]], area_mm2: float | None
 ) -> dict[str, np.ndarray]:
-    """Masks of one case at native size, uint8 each: raw, and after post-processing.
+    """Masks of one case, uint8 each: raw, and after post-processing (`postprocessing.apply`).
 
-    Args:
-        probability: (C, H, W), of a volume (C, D, H, W), at native size.
-        threshold: as `choose_threshold` chose it.
-        steps, area_mm2: as of `postprocessing.apply`.
+    `probability` is (C, H, W), of a volume (C, D, H, W), at native size; `threshold` is as of `choose_threshold`.
     """
     raw = inference.decide(probability, threshold)
     return {"raw": raw, "post": postprocessing.apply(raw, probability, area_mm2, steps)}
@@ -150,13 +147,9 @@ def class_rows(counts: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str
 
 def confusion_rows(pooled: dict[str, np.ndarray], classes: Sequence[str], fold: int, seed: int) -> pd.DataFrame:
     """A run's summed confusion matrices, by stage, as a long table (CONFUSION_COLUMNS)."""
-    rows = [
-        (fold, seed, stage, reference, name, int(counts[i, j]))
-        for stage, counts in pooled.items()
-        for i, reference in enumerate(classes)
-        for j, name in enumerate(classes)
-    ]
-    return pd.DataFrame(rows, columns=CONFUSION_COLUMNS)
+    keys = product([fold], [seed], pooled, classes, classes)
+    pixels = np.concatenate([counts.ravel() for counts in pooled.values()])
+    return pd.DataFrame([(*key, int(count)) for key, count in zip(keys, pixels)], columns=CONFUSION_COLUMNS)
 
 
 def choose_threshold(
@@ -165,11 +158,8 @@ def choose_threshold(
     """The foreground probability with the best mean score over validation cases, after post-processing.
 
     A case scores its Dice at native size; one whose reference is empty scores 1 if nothing is predicted and 0
-    otherwise, so misses and false alarms both count. With more than two classes the most probable class wins and
-    there are no candidates. Among equals the threshold nearest to 0.5 is taken.
-
-    Returns:
-        {"threshold": value or None, "validation_score": its mean or None, "validation_cases": count}.
+    otherwise, so misses and false alarms both count. Among equals the threshold nearest to 0.5 is taken. With more than
+    two classes the most probable class wins and there are no candidates: threshold and validation_score are None.
     """
     if not candidates:
         return {"threshold": None, "validation_score": None, "validation_cases": len(names)}

@@ -18,11 +18,8 @@ MASK_SUMMARY = {  # column: (of which column, how)
     "largest_area_change_percent": ("size_change", "max"),
     "largest_probability_change": ("probability_change", "max"),
 }
-POINT_SUMMARY = {
-    f"{name}_shift_{unit}": (f"shift_{unit}", how)
-    for unit in ("px", "mm")
-    for name, how in (("mean", "mean"), ("largest", "max"))
-}
+POINT_SUMMARY = {"mean_shift_px": ("shift_px", "mean"), "largest_shift_px": ("shift_px", "max")}
+POINT_SUMMARY |= {"mean_shift_mm": ("shift_mm", "mean"), "largest_shift_mm": ("shift_mm", "max")}
 
 
 def compare_masks(
@@ -30,9 +27,8 @@ def compare_masks(
 ) -> list[dict[str, Any]]:
     """Two predictions of one case, mask (H, W) or (D, H, W) and probability (C, *mask.shape) each, class by class.
 
-    Returns:
-        One row per class but the background: class, dice of the two masks (NaN where both are empty),
-        area_change_percent of `other` against `one` (NaN where `one` is empty), probability_change (largest).
+    One row per class but the background: class, dice of the two masks (NaN where both are empty), area_change_percent
+    of `other` against `one` (NaN where `one` is empty), probability_change (largest).
     """
     rows, counts = [], metrics.confusion(one[0], other[0], len(classes))
     for index, name in enumerate(classes[1:], start=1):
@@ -61,9 +57,8 @@ def compare_points(
 def summary(long: pd.DataFrame) -> pd.DataFrame:
     """What training's precision would change: of rows with MASK_COLUMNS by class, with POINT_CHANGE_COLUMNS by line.
 
-    Returns:
-        class or line, training_precision, n (masks that are not both empty, or lines), and the columns of MASK_SUMMARY
-        (the largest change of area is without sign) or POINT_SUMMARY.
+    Columns: class or line, training_precision, n (masks that are not both empty, or lines), and those of MASK_SUMMARY
+    (the largest change of area is without sign) or POINT_SUMMARY.
     """
     if "line" in long:
         kind, columns = "line", {"n": ("shift_px", "count")} | POINT_SUMMARY

@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 
 from lib import datasets, metrics
-from lib.data.arrays import Arrays
 from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import baselines
-from lib.imaging import geometry, mask_files
+from lib.imaging import mask_files
 from tests import builders
 from tests.builders import one_thread  # noqa: F401
 
@@ -112,17 +111,9 @@ def volume_bench(folder, volumes):
         mask_files.write(folder / f"{name}.tif", mask)
     table = pd.DataFrame({"case": names, "subject": names, "slices": depths, "image": paths, "mask": paths})
     folds = table[["case", "subject"]].assign(fold_group=names, fold=range(len(names)), validates=True)
-    arrays = Arrays(
-        names=[name for name, depth in zip(names, depths) for _ in range(depth)],
-        images=images,
-        masks=np.concatenate([mask for _, mask in volumes]),
-        geometries=[geometry.fit((32, 32), (32, 32))] * sum(depths),
-        slices=np.concatenate([np.arange(depth) for depth in depths]),
-        points=None,
-        sigmas=None,
-        fingerprint="built",
-        preparation=builders.of_volumes(32, 32),
-    )
+    masks, slices = (np.concatenate(parts) for parts in ([mask for _, mask in volumes], [*map(np.arange, depths)]))
+    arrays = builders.arrays_of(np.repeat(names, depths).tolist(), images, masks, "built")
+    arrays = replace(arrays, slices=slices, preparation=builders.of_volumes(32, 32))
     dataset = replace(datasets.DATASETS["lgg"], read_mask=lambda paths: mask_files.read(*paths))
     return EvaluationSet(builders.hashed(table), folds, arrays, dataset, folder / "05_evaluation")
 

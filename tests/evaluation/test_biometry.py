@@ -61,14 +61,6 @@ def changed(drawn, folder, region_of):
     return test_set, with_masks(test_set, drawn[1].query("seed == 0 and stage == 'post'"), region_of)
 
 
-def nothing(head):
-    return np.zeros(head.shape, bool)
-
-
-def shifted(head):
-    return np.roll(builders.region_of(head), (3, 4), axis=(0, 1))  # five pixels
-
-
 def without_pixel_size(test_set, names):
     table = test_set.cases.copy()
     table.loc[table["case"].isin(names), [*UNKNOWN, "hc_mm"]] = np.nan
@@ -89,9 +81,7 @@ def test_masks_as_drawn_are_measured_within_a_tenth_of_a_millimetre(drawn):
     for quantity, axis in (("ofd", "major"), ("bpd", "minor")):
         for row in of_route(measured, "ellipse", quantity).to_dict("records"):
             head = DRAWN[row["case"]]
-            assert row["predicted_mm"] == pytest.approx(
-                getattr(head, axis) * head.spacing_mm, abs=0.12 * head.spacing_mm
-            )
+            assert row["predicted_mm"] / head.spacing_mm == pytest.approx(getattr(head, axis), abs=0.12)
     assert set(measured["case"]) == biometry.measurable(drawn[0], heads) == set(drawn[1]["case"])
     assert biometry.axes_in_order(measured)
     assert not biometry.axes_in_order(measured.replace({"quantity": {"bpd": "ofd", "ofd": "bpd"}}))
@@ -118,8 +108,9 @@ def test_classes_of_the_head_are_joined_before_it_is_measured(tmp_path):
     path = str(builders.save_png(tmp_path / "m.png", region))
     row = {"bpd_mm": np.nan, "ofd_mm": np.nan, "hc_mm": np.nan, "image": path, "mask": path}
     row |= {"sha256": files.sha256(tmp_path / "m.png"), "spacing_row_mm": 0.5, "spacing_col_mm": 0.5}
-    four = ("background", "a", "b", "c")
-    joined = replace(HC18, classes=four, read_mask=lambda paths: image_files.read_pixels(*paths))
+    joined = replace(
+        HC18, classes=("background", "a", "b", "c"), read_mask=lambda paths: image_files.read_pixels(*paths)
+    )
     assert biometry.reference_mm(row, joined, [1, 2, 3]) == whole
 
 
@@ -139,15 +130,6 @@ def test_the_baseline_is_the_mean_of_the_training_cases_counted_by_hand(drawn):
     assert np.isnan(list(biometry.training_mean(test_set.folds, 1, {}).values())).all()
 
 
-def assert_is_empty(measured):
-    assert measured.empty
-    assert measured.columns.tolist() == biometry.COLUMNS
-    assert biometry.axes_in_order(measured)
-    assert biometry.exchanged_are_flagged(measured)
-    assert biometry.flagged(measured).empty
-    assert biometry_errors.agreement(measured).empty
-
-
 def test_a_case_without_a_pixel_size_has_ends_and_no_row_in_millimetres(drawn):
     test_set, predictions = drawn
     missing = predictions["case"].iloc[0]
@@ -155,20 +137,26 @@ def test_a_case_without_a_pixel_size_has_ends_and_no_row_in_millimetres(drawn):
     assert set(measured["case"]) == set(predictions["case"]) - {missing}
     assert heads.loc[heads["case"] == missing, ["ofd_mm", "bpd_mm"]].isna().all(axis=None)
     assert heads[head_points.POINT_COLUMNS].notna().all(axis=None)
-    heads, measured = measure(without_pixel_size(test_set, list(DRAWN)), predictions)
-    assert_is_empty(measured)
-    assert heads[head_points.POINT_COLUMNS].notna().all(axis=None)
 
 
-def test_where_the_study_names_no_head_nothing_is_measured_and_no_mask_is_read(drawn, tmp_path):
-    heads, measured = measure(replace(drawn[0], folder=tmp_path / "nowhere"), drawn[1], head_classes=[])
-    assert_is_empty(measured)
-    assert biometry.measurable(drawn[0], heads) == set()
-    assert biometry.points_of(heads).columns.tolist() == biometry.LANDMARK_COLUMNS
+def test_without_pixel_sizes_or_a_named_head_nothing_is_measured_and_of_no_head_no_mask_is_read(drawn, tmp_path):
+    unknown, none = without_pixel_size(drawn[0], list(DRAWN)), replace(drawn[0], folder=tmp_path / "nowhere")
+    for test_set, names, count in ((unknown, ["head"], len(drawn[1])), (none, [], 0)):
+        heads, measured = measure(test_set, drawn[1], head_classes=names)
+        assert measured.empty
+        assert measured.columns.tolist() == biometry.COLUMNS
+        assert biometry.axes_in_order(measured)
+        assert biometry.exchanged_are_flagged(measured)
+        assert biometry.flagged(measured).empty
+        assert biometry_errors.agreement(measured).empty
+        assert biometry.measurable(test_set, heads) == set()
+        assert heads[head_points.POINT_COLUMNS].notna().all(axis=1).sum() == len(heads) == count
+        assert biometry.points_of(heads).columns.tolist() == biometry.LANDMARK_COLUMNS
 
 
-def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_ends(drawn, tmp_path):
-    heads, measured = measure(*changed(drawn, tmp_path, nothing))
+def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_ends_and_no_parts(drawn, tmp_path):
+    test_set, predictions = changed(drawn, tmp_path, lambda head: np.zeros(head.shape, bool))
+    heads, measured = measure(test_set, predictions)
     rows = measured[measured["route"] == "ellipse"]
     assert rows["predicted_mm"].isna().all()
     assert (rows["flags"] == "no ellipse").all()
@@ -177,18 +165,18 @@ def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_ends(drawn, tmp_path)
     points = biometry.points_of(heads)
     assert len(points) == drawn[1]["case"].nunique()
     assert points[head_points.POINT_COLUMNS].isna().all(axis=None)
+    found = biometry.shapes_of_all(test_set, predictions).set_index("source")
+    assert (found.loc["predicted", "parts"] == 0).all()
+    assert found.loc["predicted", [name for name in shapes.COLUMNS if name != "parts"]].isna().all(axis=None)
+    assert (found.loc["reference", "parts"] == 1).all()
 
 
 @pytest.mark.parametrize(
     ("bpd", "ofd", "hc", "flags"),
     [
-        (80.0, 100.0, 284.0, ""),
-        (50.0, 100.0, 242.0, "long"),
-        (8.0, 10.0, 28.4, "HC out of range"),
-        (150.0, 170.0, 503.0, "HC out of range"),
-        (5.0, 10.0, 24.2, "long; HC out of range"),
-        (100.0, 170.0, 400.0, ""),
-        (100.0, 80.0, 284.0, "BPD longer than OFD"),
+        *((80.0, 100.0, 284.0, ""), (100.0, 170.0, 400.0, ""), (50.0, 100.0, 242.0, "long")),
+        *((8.0, 10.0, 28.4, "HC out of range"), (150.0, 170.0, 503.0, "HC out of range")),
+        *((5.0, 10.0, 24.2, "long; HC out of range"), (100.0, 80.0, 284.0, "BPD longer than OFD")),
     ],
 )
 def test_flags_of_a_head(bpd, ofd, hc, flags):
@@ -239,24 +227,17 @@ def test_shapes_of_drawn_heads_are_those_of_the_ellipses_one_row_per_case_seed_a
         assert row["eccentricity"] == pytest.approx(np.sqrt(1 - (head.minor / head.major) ** 2), abs=0.01)
         middle = (np.array(head.centre) + 0.5) * head.spacing_mm
         assert [row["centroid_row_mm"], row["centroid_col_mm"]] == pytest.approx(middle.tolist(), abs=0.1)
-
-
-def test_raw_masks_are_not_described_and_without_a_pixel_size_shapes_have_no_millimetres(drawn):
     test_set, predictions = drawn
     raw = biometry.shapes_of_all(test_set, predictions[predictions["stage"] == "raw"])
-    assert raw.empty
-    assert raw.columns.tolist() == biometry.SHAPE_COLUMNS
-    found = biometry.shapes_of_all(without_pixel_size(test_set, list(DRAWN)), predictions)
+    assert (len(raw), raw.columns.tolist()) == (0, biometry.SHAPE_COLUMNS)
+    found = biometry.shapes_of_all(without_pixel_size(test_set, list(DRAWN)), predictions)  # has no millimetres
     assert found["eccentricity"].notna().all()
     assert found[[name for name in shapes.COLUMNS if name.endswith(("_mm", "_mm2"))]].isna().all(axis=None)
 
 
-def test_a_structure_that_was_not_predicted_has_no_parts_and_a_shifted_one_is_found_by_its_centroid(drawn, tmp_path):
-    found = biometry.shapes_of_all(*changed(drawn, tmp_path / "nothing", nothing)).set_index("source")
-    assert (found.loc["predicted", "parts"] == 0).all()
-    assert found.loc["predicted", [name for name in shapes.COLUMNS if name != "parts"]].isna().all(axis=None)
-    assert (found.loc["reference", "parts"] == 1).all()
-    row = biometry_errors.shapes(biometry.shapes_of_all(*changed(drawn, tmp_path / "shifted", shifted))).iloc[0]
+def test_a_shifted_structure_is_found_by_its_centroid(drawn, tmp_path):
+    five_pixels_off = changed(drawn, tmp_path, lambda head: np.roll(builders.region_of(head), (3, 4), axis=(0, 1)))
+    row = biometry_errors.shapes(biometry.shapes_of_all(*five_pixels_off)).iloc[0]
     tested = set(drawn[1]["case"])
     expected = np.mean([5 * DRAWN[name].spacing_mm for name in tested])
     assert row["centroid_distance_mm"] == pytest.approx(expected, abs=0.03)  # the reference is fitted to an outline
@@ -277,9 +258,8 @@ def scaled(factor):
     return [factor * value for value in A]
 
 
-REFERENCE = pd.DataFrame(
-    [["a", *A], ["b", *scaled(0.5)], ["c", *scaled(2)]], columns=["case", *head_points.POINT_COLUMNS]
-)
+ENDS = [["a", *A], ["b", *scaled(0.5)], ["c", *scaled(2)]]
+REFERENCE = pd.DataFrame(ENDS, columns=["case", *head_points.POINT_COLUMNS])
 
 
 def manifest_of(**columns):
@@ -332,8 +312,7 @@ def test_landmarks_are_measured_in_millimetres_by_hand(columns, ends, ofd_bpd_hc
 def test_the_baseline_of_landmarks_is_the_mean_of_the_training_references():
     measured = measure_landmarks(("landmark", A), ("mean shape", A), ("blank map", [44.5, 59.5] * 4))
     guess = quantities(measured, "baseline")  # fold 0 is tested, b validates, c trains
-    assert (guess["ofd"], guess["bpd"]) == pytest.approx((200, 100))
-    assert guess["hc"] == pytest.approx(builders.perimeter(200, 100), rel=1e-9)
+    assert guess == pytest.approx({"ofd": 200, "bpd": 100, "hc": builders.perimeter(200, 100)}, rel=1e-9)
     assert (measured["route"] == "baseline").sum() == 3  # once, whatever guesses there are
     assert quantities(measured, "blank map") == {"bpd": 0, "ofd": 0, "hc": 0}
     assert set(quantities(measured, "blank map", "flags").values()) == {""}
@@ -343,9 +322,8 @@ def test_the_baseline_of_landmarks_is_the_mean_of_the_training_references():
 
 def test_a_bpd_longer_than_the_ofd_is_flagged_and_kept():
     measured = measure_landmarks(("landmark", EXCHANGED), max_axis_ratio=2.5)
-    found = quantities(measured, "landmark")
-    assert (found["ofd"], found["bpd"]) == pytest.approx((50, 100))
-    assert found["hc"] == pytest.approx(builders.perimeter(100, 50), rel=1e-9)
+    expected = {"ofd": 50, "bpd": 100, "hc": builders.perimeter(100, 50)}
+    assert quantities(measured, "landmark") == pytest.approx(expected, rel=1e-9)
     assert set(quantities(measured, "landmark", "flags").values()) == {"BPD longer than OFD"}
     assert biometry.exchanged_are_flagged(measured)
     assert not biometry.exchanged_are_flagged(measured.assign(flags=""))
@@ -355,9 +333,8 @@ def test_a_bpd_longer_than_the_ofd_is_flagged_and_kept():
 
 def test_a_missed_line_leaves_the_other_measured_and_is_counted():
     measured = measure_landmarks(("landmark", [*A[:6], np.nan, np.nan]))
-    found = quantities(measured, "landmark")
-    assert found["ofd"] == pytest.approx(100)
-    assert np.isnan([found["bpd"], found["hc"]]).all()
+    expected = {"ofd": 100, "bpd": np.nan, "hc": np.nan}
+    assert quantities(measured, "landmark") == pytest.approx(expected, nan_ok=True)
     assert set(quantities(measured, "landmark", "flags").values()) == {"no peak"}
     table = biometry_errors.agreement(measured).set_index(["quantity", "route"])["not_measured"]
     assert [table[q, "landmark"] for q in ("bpd", "ofd", "hc")] == [1, 0, 1]
@@ -399,8 +376,8 @@ def judged_volume(folder, predicted_voxels, **columns):
     """One volume `a` of which 20 voxels are shown, and predictions of so many by stage: a set and its predictions."""
     mask_files.write(folder / "reference.tif", first_voxels(20))
     dataset = replace(datasets.DATASETS["lgg"], read_mask=lambda paths: mask_files.read(*paths))
-    files_of = dict.fromkeys(("image", "mask"), str(folder / "reference.tif"))
-    table = builders.hashed(manifest_of(slices=3, **({"spacing_slice_mm": 5.0} | files_of | columns)))
+    given = {"slices": 3, "spacing_slice_mm": 5.0} | dict.fromkeys(("image", "mask"), str(folder / "reference.tif"))
+    table = builders.hashed(manifest_of(**(given | columns)))
     test_set = EvaluationSet(table, FOLDS, None, dataset, folder)
     for stage, voxels in predicted_voxels.items():
         mask_files.write(test_set.predicted(stage, 0, 0, "a"), first_voxels(voxels))
@@ -421,24 +398,16 @@ def test_voxels_and_millilitres_of_a_volume_counted_by_hand(tmp_path):
     row = biometry_errors.volumes(table).set_index("stage").loc["post"]
     assert (row["error_voxels"], row["error_percent"], row["bias_voxels"]) == (5, 25, 5)
     assert row["error_ml"] == pytest.approx(0.05)
-
-
-def test_without_the_distance_of_slices_a_volume_has_voxels_and_no_millilitres(tmp_path):
-    table = biometry.volumes_of_all(*judged_volume(tmp_path, {"post": 25}, spacing_slice_mm=np.nan))
-    assert table["predicted_voxels"].tolist() == [25]
-    assert table[["reference_ml", "predicted_ml"]].isna().all(axis=None)
-    assert np.isnan(biometry_errors.volumes(table)["error_ml"].item())
+    flat = biometry.volumes_of_all(*judged_volume(tmp_path, {"post": 25}, spacing_slice_mm=np.nan))
+    assert flat["predicted_voxels"].tolist() == [25]
+    assert flat[["reference_ml", "predicted_ml"]].isna().all(axis=None)
 
 
 def test_volumes_have_neither_heads_nor_flat_shapes_and_images_no_volumes(drawn, tmp_path):
     volume = judged_volume(tmp_path, {"post": 25})
-    heads, measured = measure(*volume, head_classes=["lesion"])
-    assert heads.empty
-    assert measured.empty
-    assert biometry.shapes_of_all(*volume).empty
+    assert all(table.empty for table in (*measure(*volume, head_classes=["lesion"]), biometry.shapes_of_all(*volume)))
     table = biometry.volumes_of_all(*drawn)
-    assert table.empty
-    assert table.columns.tolist() == biometry.VOLUME_COLUMNS
+    assert (len(table), table.columns.tolist()) == (0, biometry.VOLUME_COLUMNS)
     assert tables.to_typst(biometry_errors.volumes(table)) == "nothing to list\n"
 
 

@@ -70,6 +70,8 @@ def test_errors_are_paired_by_case_and_each_study_has_its_own_reference():
     assert (row["n"], row["not_measured_a"], row["not_measured_b"]) == (3, 0, 1)
     assert row["error_a_mm"] == pytest.approx(7 / 3)  # over the cases that both measured
     assert row["difference_mm"] == pytest.approx(2 / 3)
+    assert comparison.is_complete(ellipse_study(), long)
+    assert not comparison.is_complete(ellipse_study(), long.drop(index=2))
 
 
 def test_seeds_are_averaged_within_a_case_before_they_are_compared():
@@ -84,15 +86,12 @@ def test_seeds_are_averaged_within_a_case_before_they_are_compared():
     assert comparison.compare_overlaps(own, [other])["dice_a"].tolist() == pytest.approx([0.8, 0.8, 0.7, 0.3])
 
 
-def test_quantities_stay_together_each_with_its_own_pairs():
+def test_quantities_stay_together_and_what_one_study_alone_knows_is_not_compared_with_the_other():
     own, other = (with_quantity(measured, "bpd", 0.5) for measured in (ellipse_study(), landmark_study()))
     long = comparison.compare_all(own, [other])
     pairs = long.drop_duplicates(["quantity", "study_b"])[["quantity", "study_b"]]
     assert pairs.values.tolist() == [["hc", "points"], ["hc", "ellipses"], ["bpd", "points"], ["bpd", "ellipses"]]
     assert long.loc[long["quantity"] == "bpd", "error_a_mm"].tolist()[:3] == [0.5, 1, 2]
-
-
-def test_what_one_study_alone_knows_is_not_compared_with_the_other():
     more = with_quantity(ellipse_study(), "ofd")
     long = comparison.compare_all(more, [landmark_study()])
     assert set(long.loc[long["quantity"] == "ofd", "study_b"]) == {"ellipses"}
@@ -108,7 +107,6 @@ def test_what_one_study_alone_knows_is_not_compared_with_the_other():
         (CASES[:3], r"ellipses tested 4 cases, points 3: 1 only in ellipses \['004_HC'\]"),
         ([*CASES, "009_HC"], r"ellipses tested 4 cases, points 5: 1 only in points \['009_HC'\]"),
     ],
-    ids=["both", "one fewer", "one more"],
 )
 def test_studies_that_did_not_test_the_same_cases_are_refused_and_the_cases_counted(tested, said):
     for compare in (comparison.compare_all, comparison.compare_overlaps):
@@ -119,6 +117,11 @@ def test_studies_that_did_not_test_the_same_cases_are_refused_and_the_cases_coun
 def test_a_study_compared_with_itself_differs_by_nothing():
     assert comparison.is_nothing_against_itself(ellipse_study(overlaps=overlaps(DICE)))
     assert comparison.is_nothing_against_itself(landmark_study())
+    empty = measurements([], [], "ellipse", names=[])  # not one measured head: compared by overlaps alone
+    one, other = (study(name, empty, overlaps=overlaps(DICE)) for name in ("one", "other"))
+    assert comparison.compare_all(one, [other]).empty
+    assert len(comparison.compare_overlaps(one, [other])) == 4
+    assert comparison.is_nothing_against_itself(one)
 
 
 def test_with_nothing_to_compare_with_tables_are_empty_and_it_is_said():
@@ -127,16 +130,11 @@ def test_with_nothing_to_compare_with_tables_are_empty_and_it_is_said():
     assert long.columns.tolist() == comparison.COLUMNS
     assert long.empty
     assert comparison.compare_overlaps(own, []).columns.tolist() == comparison.OVERLAP_COLUMNS
+    of_regions = ellipse_study(overlaps=overlaps(DICE))  # and landmarks have no overlap to compare with
+    assert comparison.compare_overlaps(of_regions, [landmark_study()]).empty
+    assert comparison.compare_overlaps(landmark_study(), [of_regions]).empty
     assert comparison.is_complete(own, long)
     assert len(comparison.notes(own, [], paired.references(long))) == 1
-
-
-def test_a_study_without_a_measured_head_is_compared_by_overlaps_alone():
-    empty = measurements([], [], "ellipse", names=[])
-    one, other = (study(name, empty, overlaps=overlaps(DICE)) for name in ("one", "other"))
-    assert comparison.compare_all(one, [other]).empty
-    assert len(comparison.compare_overlaps(one, [other])) == 4
-    assert comparison.is_nothing_against_itself(one)
 
 
 def test_references_that_lie_half_a_millimetre_apart_are_said():
@@ -147,12 +145,6 @@ def test_references_that_lie_half_a_millimetre_apart_are_said():
     assert "1.00 mm" in apart
     nearer = study("points", other.measurements.assign(reference_mm=[100.4, 199.6, 300.4, 399.6] * 4))
     assert comparison.notes(own, [nearer], paired.references(comparison.compare_all(own, [nearer]))) == [same]
-
-
-def test_a_pair_that_lacks_a_measured_case_is_found_out():
-    long = comparison.compare_all(ellipse_study(), [landmark_study()])
-    assert comparison.is_complete(ellipse_study(), long)
-    assert not comparison.is_complete(ellipse_study(), long.drop(index=2))
 
 
 # Overlaps
@@ -170,16 +162,10 @@ def test_dice_is_paired_by_class_and_case_where_both_references_show_the_class()
     assert comparison.compare_overlaps(one, [other])["case"].tolist() == CASES[:3]
 
 
-def test_regions_and_landmarks_have_no_overlap_to_compare():
-    one, other = ellipse_study(overlaps=overlaps(DICE)), landmark_study()
-    assert comparison.compare_overlaps(one, [other]).empty
-    assert comparison.compare_overlaps(other, [one]).empty
-
-
 # Files
 
 
-def test_studies_are_read_from_their_folders_after_post_processing_only(tmp_path):
+def test_studies_are_read_from_their_folders_after_post_processing_only_and_landmarks_without_overlaps(tmp_path):
     with pytest.raises(ValueError, match=r"measurements.csv: missing"):
         comparison.read("ellipses", tmp_path)
     own = ellipse_study()
@@ -192,12 +178,9 @@ def test_studies_are_read_from_their_folders_after_post_processing_only(tmp_path
     compared = [comparison.compare_all(each, [landmark_study()]) for each in (read, own)]
     pd.testing.assert_frame_equal(*compared)
     assert read.overlaps["dice"].tolist() == DICE
-
-
-def test_a_study_of_landmarks_is_read_without_overlaps(tmp_path):
     files.write_csv(tmp_path / "06_biometry" / "measurements.csv", landmark_study().measurements)
     lines = pd.DataFrame({"case": CASES * 2, "line": ["ofd"] * 4 + ["bpd"] * 4, "error_mm": 1.0})
-    files.write_csv(tmp_path / "05_evaluation" / "cases.csv", lines)
+    files.write_csv(path, lines)
     read = comparison.read("points", tmp_path)
     assert read.overlaps is None
     assert read.tested == frozenset(CASES)

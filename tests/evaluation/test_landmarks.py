@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib import datasets, models
-from lib.data import arrays, splits
+from lib.data import splits
 from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import landmarks, ranking
 from lib.evaluation.biometry import LANDMARK_COLUMNS
@@ -26,10 +26,7 @@ NAMES = [f"{n:03d}_HC" for n in range(6)]
 TALL_PIXELS, UNKNOWN = (0.4, 0.2), (np.nan, np.nan)
 MAPPING = geometry.fit(NATIVE, NETWORK)
 HEADS = np.array(  # ends of the lines of each case in native pixels, all different
-    [
-        head_points.axis_ends((58.3 + n, 97.6 - 2 * n), 110 - 5.0 * n, 80 - 4.0 * n, 10 + 25.0 * n)
-        for n in range(len(NAMES))
-    ]
+    [head_points.axis_ends((58.3 + n, 97.6 - 2 * n), 110 - 5.0 * n, 80 - 4.0 * n, 10 + 25.0 * n) for n in range(6)]
 )
 REFERENCE = pd.DataFrame(HEADS.reshape(-1, 8), columns=POINT_COLUMNS).assign(case=NAMES)
 POINTS = geometry.points_to_network(HEADS, MAPPING).astype(np.float32)
@@ -41,16 +38,13 @@ def bench_of(spacing_mm=TALL_PIXELS, folder=Path("none")):
     table["spacing_row_mm"], table["spacing_col_mm"] = spacing_mm
     table["image"] = table["mask"] = [str(folder / f"{name}.png") for name in NAMES]
     folds = table[["case", "subject"]].assign(fold_group=table["subject"], fold=[0, 0, 1, 1, 2, 2], validates=True)
-    prepared = arrays.Arrays(
-        names=NAMES,
-        images=np.zeros((6, 1, *NETWORK), np.uint8),
-        masks=np.zeros((6, *NETWORK), np.uint8),
+    empty, how = np.zeros((6, *NETWORK), np.uint8), {"heatmap_sigma": SIGMA, "heatmap_sigma_unit": "pixels"}
+    prepared = replace(
+        builders.arrays_of(NAMES, empty[:, None], empty, "drawn"),
         geometries=[MAPPING] * 6,
-        slices=np.zeros(6, int),
         points=POINTS,
         sigmas=np.full(6, SIGMA, np.float32),
-        fingerprint="drawn",
-        preparation=builders.of_images(*NETWORK) | {"heatmap_sigma": SIGMA, "heatmap_sigma_unit": "pixels"},
+        preparation=builders.of_images(*NETWORK) | how,
     )
     return EvaluationSet(table, folds, prepared, datasets.DATASETS["hc18"], folder / "05_evaluation", REFERENCE)
 
@@ -78,14 +72,9 @@ def perfect(place):
     return heatmaps.encode(POINTS[place], SIGMA, NETWORK, "line")[None]
 
 
-@pytest.fixture
-def shown(monkeypatch):
+def show(patch, make):
     """Puts a network's heatmaps in the place of its output; it knows a case by its grey value."""
-
-    def show(make):
-        monkeypatch.setattr(inference, "predict_heatmaps", lambda _, images, *how: make(images.max() // GREY))
-
-    return show
+    patch.setattr(inference, "predict_heatmaps", lambda _, images, *how: make(images.max() // GREY))
 
 
 def predicted(ends, route="landmark"):
@@ -102,8 +91,8 @@ def ends_of(table, route):
 # Points
 
 
-def test_perfect_heatmaps_give_back_the_native_points_within_a_tenth_of_a_pixel(shown, bench):
-    shown(perfect)
+def test_perfect_heatmaps_give_back_the_native_points_within_a_tenth_of_a_pixel(monkeypatch, bench):
+    show(monkeypatch, perfect)
     found = find_all(bench, folds=[0, 1, 2], seeds=[0, 3])
     assert found.columns.tolist() == LANDMARK_COLUMNS
     assert len(found) == 6 * 2 * 3
@@ -149,17 +138,16 @@ def test_the_confidence_of_a_line_is_the_lower_of_its_peaks():
     assert 0.2 < heights[1] <= 0.25
 
 
-def test_a_blank_output_of_the_network_is_missed_and_not_taken_for_a_point(shown, bench):
-    shown(lambda _: np.zeros((1, 2, *NETWORK), np.float32))
-    errors = landmarks.errors_of(bench, find_all(bench))
-    table = landmark_errors.landmarks(errors).set_index(["line", "route"])
+def test_a_blank_output_of_the_network_is_missed_and_not_taken_for_a_point(monkeypatch, bench):
+    show(monkeypatch, lambda _: np.zeros((1, 2, *NETWORK), np.float32))
+    table = landmark_errors.landmarks(landmarks.errors_of(bench, find_all(bench))).set_index(["line", "route"])
     assert table.loc[("ofd", "landmark"), ["n", "missed"]].tolist() == [0, 2]
     assert np.isnan(table.loc[("ofd", "landmark"), "error_mm"])
     assert table.loc[("ofd", "mean shape"), "missed"] == 0
 
 
-def test_guesses_are_the_mean_shape_of_training_cases_and_the_middle_of_the_frame(shown, bench):
-    shown(perfect)
+def test_guesses_are_the_mean_shape_of_training_cases_and_the_middle_of_the_frame(monkeypatch, bench):
+    show(monkeypatch, perfect)
     found = find_all(bench)  # fold 0 is tested, 1 validates, 2 trains
     assert splits.parts(bench.folds, 0)["train"] == NAMES[4:]
     expected = HEADS[4:].mean(axis=0)  # one geometry, so the mean of native points; both in canonical order
@@ -204,9 +192,6 @@ def test_the_order_of_ends_changes_no_error_and_a_measure_that_depends_on_it_is_
 
     monkeypatch.setattr(landmarks, "point_errors", first_end_only)
     assert not landmarks.is_free_of_order(bench_of(), predicted(ends))
-
-
-def test_ends_in_another_order_than_left_before_right_are_found_out():
     assert landmarks.is_canonical(predicted(HEADS))
     assert not landmarks.is_canonical(predicted(HEADS[:, [1, 0, 2, 3]]))
     missed = HEADS.copy()
@@ -214,17 +199,13 @@ def test_ends_in_another_order_than_left_before_right_are_found_out():
     assert landmarks.is_canonical(predicted(missed))
 
 
-def test_a_missed_end_is_an_error_without_a_value_and_is_counted():
+def test_a_missed_end_is_counted_without_a_value_and_a_case_without_reference_points_is_refused():
     ends = HEADS[:2] + np.array([3, 4])
     ends[1, 3] = np.nan  # of the BPD
     long = landmarks.errors_of(bench_of(), predicted(ends))
     assert len(long) == 4
     table = landmark_errors.landmarks(long).set_index("line")
-    assert table.loc["bpd", ["n", "missed"]].tolist() == [1, 1]
-    assert table.loc["ofd", ["n", "missed"]].tolist() == [2, 0]
-
-
-def test_a_case_without_reference_points_is_refused():
+    assert table.loc[["bpd", "ofd"], ["n", "missed"]].values.tolist() == [[1, 1], [2, 0]]
     with pytest.raises(ValueError, match=r"1 cases without one row of landmarks: \['000_HC'\]"):
         landmarks.errors_of(replace(bench_of(), points=REFERENCE.iloc[1:]), predicted(HEADS[:1]))
 
@@ -268,8 +249,8 @@ def test_overlays_hold_reference_and_predicted_ends_and_say_the_errors(spacing_m
     assert second.predicted == pytest.approx(ends[NAMES.index(second.name)])
 
 
-def test_heatmaps_of_a_case_are_shown_at_native_size(shown, bench):
-    shown(perfect)
+def test_heatmaps_of_a_case_are_shown_at_native_size(monkeypatch, bench):
+    show(monkeypatch, perfect)
     row = pd.Series({"case": NAMES[0], "fold": 0, "seed": 0})
     maps = landmarks.heatmaps_of(bench, bench.folder.parent, row, True, "cpu")
     assert maps.shape == (2, *NATIVE)

@@ -19,10 +19,10 @@ def test_cases_are_ranked_from_worst_to_best_by_their_lowest_class_and_absent_on
     assert list(zip(rows["case"], rows["class"])) == [("a", "csp"), ("b", "head")]
 
 
-@pytest.mark.parametrize(("count", "middle"), [(1, ["c"]), (3, ["b", "c", "d"]), (9, list("abcde"))])
-def test_the_middle_of_a_ranking(count, middle):
+def test_the_middle_of_a_ranking():
     rows = pd.DataFrame({"case": list("xyabcde"), "tp": [0, 0, 0, 1, 2, 3, 4], "fn": [0, 0, 5, 4, 3, 2, 1]})
-    assert ranking.around_median(rows, count)["case"].tolist() == middle  # x and y are inventions
+    for count, middle in ((1, "c"), (3, "bcd"), (9, "abcde")):  # x and y are inventions
+        assert ranking.around_median(rows, count)["case"].tolist() == list(middle)
 
 
 @pytest.mark.parametrize(

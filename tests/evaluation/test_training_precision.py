@@ -45,7 +45,7 @@ def test_points_that_move_counted_by_hand():
     assert np.isnan([ofd["shift_mm"], bpd["shift_px"]]).all()
 
 
-def test_a_summary_of_masks_has_mean_and_worst_of_each_class():
+def test_a_summary_has_mean_and_worst_of_each_class_and_line():
     rows = [[*KEY, "head", 1.0, 1.0, 0.01], [*KEY, "head", 0.9, -3.0, 0.02], [*KEY, "csp", NAN, NAN, 0.5]]
     table = training_precision.summary(pd.DataFrame(rows, columns=training_precision.MASK_COLUMNS))
     assert table.columns.tolist()[:3] == ["class", "training_precision", "n"]
@@ -53,9 +53,6 @@ def test_a_summary_of_masks_has_mean_and_worst_of_each_class():
     assert table["n"].tolist() == [2, 0]
     assert head == pytest.approx([0.95, 0.9, -1, 3, 0.02])
     assert csp == pytest.approx([NAN, NAN, NAN, NAN, 0.5], nan_ok=True)
-
-
-def test_a_summary_of_points_has_mean_and_largest_shift_of_each_line():
     rows = [[*KEY, "ofd", 1.0, 0.1], [*KEY, "bpd", 0.5, 0.05], [*KEY, "ofd", 3.0, NAN], [*KEY, "ofd", NAN, 0.3]]
     table = training_precision.summary(pd.DataFrame(rows, columns=training_precision.POINT_CHANGE_COLUMNS))
     ofd, bpd = table.to_dict("records")
