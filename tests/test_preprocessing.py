@@ -34,7 +34,7 @@ def hold(path, table):
     sys.stdin.read()
 files.write_csv = hold
 config = builders.step_params("02_preprocessing", image_size=[32, 48])
-table = cases.read_cases(folder / "cases.csv")
+table = files.read_csv(folder / "cases.csv", cases.CASE_COLUMNS)
 preprocessing.preprocess(preprocessing.source_of(config, table, datasets.DATASETS["hc18"], None))
 """
 
