@@ -35,4 +35,3 @@ def test_the_set_of_a_finished_evaluation_holds_no_arrays(tmp_path, folder_of):
     found = earlier.evaluation_set(folder_of, dataset=None, learns_points=False, writes_to=None)
     assert (found.arrays, found.points, found.folder) == (None, None, tmp_path / "05_evaluation")
     assert found.cases["case"].tolist() == found.folds["case"].tolist() == ["a"]
-    assert found.spacing_mm("a") == (1, 1)
