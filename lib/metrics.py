@@ -33,9 +33,7 @@ class Overlap:
 def confusion(reference: np.ndarray, predicted: np.ndarray, class_count: int) -> np.ndarray:
     """Pixels by reference class (rows) and predicted class (columns): (class_count, class_count) int64.
 
-    Args:
-        reference, predicted: uint8 class indices of one shape, each below class_count, else a ValueError.
-        class_count: background included.
+    Masks are uint8 class indices of one shape, each below class_count (background included), else a ValueError.
     """
     if reference.shape != predicted.shape:
         raise ValueError(f"reference of shape {reference.shape}, predicted of {predicted.shape}; expected the same")

@@ -20,13 +20,10 @@ class Estimate:
 
 
 def bootstrap(values: np.ndarray, subjects: np.ndarray) -> Estimate:
-    """A mean over values with a 95 % percentile interval from resampling whole subjects.
+    """A mean over values (N,) with a 95 % percentile interval from resampling whole subjects (N,).
 
-    Images of one subject are alike; resampling images would make intervals too narrow.
-
-    Args:
-        values: (N,) finite or NaN; NaN is left out.
-        subjects: (N,) whose value each is; ValueError if one is missing.
+    Images of one subject are alike; resampling images would make intervals too narrow. A value that is NaN is left out;
+    ValueError if a subject is missing.
 
     Source: Efron 1979, with subjects as the units. `scipy.stats.bootstrap` of paired sums and sizes draws the same
     subjects from the same seed; its ends agree to 1e-12, but only a quarter of them in the last digit, which CSVs hold.

@@ -110,11 +110,6 @@ def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=CASE_COLUMNS)
 
 
-def read_cases(path: Path) -> pd.DataFrame:
-    """The manifest as 01_data_verification wrote it."""
-    return files.read_csv(path, CASE_COLUMNS)
-
-
 def group_of(stratum: pd.Series) -> pd.Series:
     """The group of each case: the first word of its stratum, "all" where there is none."""
     return stratum.str.partition(" ")[0].replace("", "all").rename("group")

@@ -20,9 +20,7 @@ class EvaluationSet:
     arrays: Arrays | None  # preprocessed cases, of which baselines are made; None where nothing is predicted
     dataset: Dataset
     folder: Path  # of 05_evaluation; predictions and models lie below it
-    points: pd.DataFrame | None = (
-        None  # landmarks in native pixels (case, POINT_COLUMNS); None where regions are learnt
-    )
+    points: pd.DataFrame | None = None  # landmarks in native pixels (case, POINT_COLUMNS); None of regions
 
     def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
         """Where the predicted mask of a case lies."""

@@ -15,13 +15,9 @@ def assign_folds(
 
     Groups of a stratum are shuffled, large ones dealt first, each to the fold with the fewest cases of that
     stratum (then the fewest in all), so folds differ little in size and mixture. The order of rows does not matter; a
-    group of several strata counts as that of its first case by name.
-
-    Args:
-        table: columns case, subject, fold_group, stratum; ValueError where a cell is missing.
-        fold_count: at most the number of fold groups, else ValueError.
-        validation_subjects: how many fold groups of each fold validate when the fold before it is tested, spread
-            evenly over its strata; None for all.
+    group of several strata counts as that of its first case by name. So many fold groups of each fold as there are
+    `validation_subjects` (None for all) validate when the fold before it is tested, spread evenly over its strata.
+    ValueError for fewer fold groups than folds, or where case, subject, fold_group or stratum is missing in a row.
     """
     for column in ("case", "subject", "fold_group", "stratum"):
         lacking = table.loc[table[column].isna(), "case"].tolist()

@@ -107,9 +107,8 @@ def fill_ellipse(ellipse: Ellipse, shape: tuple[int, int]) -> np.ndarray:
 def measure_head(region: np.ndarray, spacing_mm: tuple[float, float]) -> dict[str, float]:
     """BPD (short axis), OFD (long axis) and HC of a head mask, outer to outer: {"bpd", "ofd", "hc"} in mm.
 
-    Args:
-        region: (H, W) bool, the head out to the skull's outer border; ValueError if no ellipse can be fitted.
-        spacing_mm: (row, col) pixel size; the axes may differ; ValueError if not positive.
+    The region, (H, W) bool, is the head out to the skull's outer border; the (row, col) pixel size may differ along the
+    axes. ValueError if no ellipse can be fitted, or the pixel size is not positive.
     """
     ellipse = fit_head(region, spacing_mm)
     return measure_lines(ellipse.major, ellipse.minor)
@@ -125,8 +124,7 @@ def fit_head(region: np.ndarray, spacing_mm: tuple[float, float]) -> Ellipse:
 def measure_lines(ofd_mm: float, bpd_mm: float) -> dict[str, float]:
     """BPD, OFD and HC of a head of which the two lines are known, from 0: {"bpd", "ofd", "hc"} in mm, NaN of NaN.
 
-    HC is that of the ellipse with these axes, whichever is the longer; without width it is its long axis there and
-    back.
+    HC is that of the ellipse with these axes, whichever is the longer; without width its long axis there and back.
     """
     longer, shorter = float(np.maximum(ofd_mm, bpd_mm)), float(np.minimum(ofd_mm, bpd_mm))  # both NaN if one is
     hc = ellipse_perimeter_mm(longer, shorter) if shorter > 0 else 2 * longer
@@ -136,10 +134,8 @@ def measure_lines(ofd_mm: float, bpd_mm: float) -> dict[str, float]:
 def ends_of_ellipse(ellipse: Ellipse, spacing_mm: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
     """Ends of the long axis (OFD) and the short axis (BPD) in pixels, canonical order: (4, 2) of (row, col).
 
-    Args:
-        ellipse: in mm from the centre of the first pixel, as `fit_head` gives it: where pixels are not square, the
-            longest line through a head in pixels is not its longest in mm.
-        spacing_mm: (row, col) pixel size; (1, 1) for an ellipse in pixels.
+    The ellipse is in mm, as `fit_head` gives it, because where pixels are not square the longest line through a head in
+    pixels is not its longest in mm; the spacing is (1, 1) for one in pixels.
     """
     return axis_ends(ellipse.centre, ellipse.major, ellipse.minor, ellipse.angle_deg) / np.asarray(spacing_mm)
 

@@ -54,12 +54,7 @@ GEOMETRY_COLUMNS = [field.name for field in fields(Geometry)]
 def fit(
     native_shape: tuple[int, int], network_shape: tuple[int, int], crop: tuple[int, int, int, int] | None = None
 ) -> Geometry:
-    """The geometry that shows a native image as large as possible.
-
-    Args:
-        native_shape, network_shape: (rows, cols).
-        crop: (row, col, height, width) of the part that the network sees; None for all of it.
-    """
+    """The geometry that shows a native image, or its crop (row, col, height, width), as large as possible."""
     crop = crop or (0, 0, *native_shape)
     height, width = crop[2:]
     scale = min(network_shape[0] / height, network_shape[1] / width)
@@ -113,15 +108,7 @@ def to_native(values: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 def slices_to_native(values: np.ndarray, geometry: Geometry, slices: np.ndarray, depth: int) -> np.ndarray:
-    """Maps the slices that a network has seen back into a volume, 0 in the others.
-
-    Args:
-        values: (N, C, h, w) float32.
-        slices: (N,) which of the `depth` native slices each is.
-
-    Returns:
-        (C, depth, H, W) float32.
-    """
+    """Maps the native slices (N,) that a network has seen into a volume: (N, C, h, w) -> (C, depth, H, W) float32."""
     volume = np.zeros((values.shape[1], depth, geometry.native_height, geometry.native_width), np.float32)
     for network_slice, index in zip(values, slices):
         volume[:, index] = to_native(network_slice, geometry)

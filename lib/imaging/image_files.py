@@ -6,11 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 PNG_SIGNATURE, PNG_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24  # where a PNG says how many bits a channel has
 TIFF_DEPTH_TAG = 258  # where a TIFF says it; of 16-bit colours Pillow keeps 8 without a word
+# What Pillow raises of a file that is cut, spoilt or no image.
+UNREADABLE = (OSError, EOFError, SyntaxError, TypeError, ValueError, KeyError, Image.DecompressionBombError)
 Reader = Callable[[Path], np.ndarray]  # such as read_pixels, or one that also keeps what it read
 
 
@@ -20,25 +22,21 @@ def read_pixels(path: Path) -> np.ndarray:
     ValueError that names the file if it is missing, unreadable, truncated, or not of 8 bits per channel.
     """
     try:
-        deep = _is_16_bit_png(path)
+        with path.open("rb") as file:
+            head = file.read(PNG_DEPTH_AT + 1)
+        deep = head.startswith(PNG_SIGNATURE) and head[PNG_DEPTH_AT:] == b"\x10"
         with Image.open(path) as image:
             image.load()
             deep = deep or (image.format == "TIFF" and 16 in image.tag_v2.get(TIFF_DEPTH_TAG, ()))
             mode = image.mode
             plain = {"P": "RGB", "1": "L", "CMYK": "RGB", "YCbCr": "RGB"}.get(mode, mode)
             pixels = np.asarray(image if plain == mode else image.convert(plain))
-    except (OSError, UnidentifiedImageError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as an image: {error}") from error
     if deep or pixels.dtype != np.uint8:
         found = "16 bits a channel" if deep else f"mode {mode}, {pixels.dtype}"
         raise ValueError(f"{path}: {found}; expected 8 bits a channel (save it as an 8-bit PNG)")
     return pixels
-
-
-def _is_16_bit_png(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(PNG_DEPTH_AT + 1)
-    return head.startswith(PNG_SIGNATURE) and head[PNG_DEPTH_AT:] == b"\x10"
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -112,12 +110,10 @@ def colour_codes(pixels: np.ndarray) -> np.ndarray:
 
 
 def decode_palette(pixels: np.ndarray, palette: dict[tuple[int, int, int], int], lossy: bool = False) -> np.ndarray:
-    """Class indices of a colour mask: (H, W, 3 or 4) uint8 -> (H, W) uint8.
+    """Class indices of a colour mask: (H, W, 3 or 4) uint8 -> (H, W) uint8; black is 0 if not listed.
 
-    Args:
-        pixels: ValueError if it has no colours, or some that are not in the palette; the message counts each.
-        palette: class index for each (red, green, blue); black is 0 unless it says otherwise.
-        lossy: the file's format changes colours (JPEG), so each pixel takes the palette's nearest.
+    ValueError if it has no colours, or some that are not in the palette; the message counts each. Where the file's
+    format changes colours (JPEG, `lossy`), each pixel takes the palette's nearest instead.
     """
     if pixels.ndim != 3 or pixels.shape[2] < 3:
         raise ValueError(f"a mask of shape {pixels.shape}; expected colours, (H, W, 3)")

@@ -1,4 +1,4 @@
-"""Intensities of MRI volumes put on one scale by statistics of the whole volume, never of a slice.
+"""Intensities of MRI volumes put on one scale by statistics of the whole volume, never of a slice; and to look at.
 
 A slice near the vertex holds little tissue, and its own statistics would shift every value in it. A volume is
 (D, H, W, C) uint8, else a ValueError.
@@ -25,9 +25,7 @@ class Statistics:
 def statistics(volume: np.ndarray, percentiles: Sequence[float]) -> Statistics:
     """Intensity statistics of each channel over a volume that holds only the slices and the crop to be used.
 
-    Args:
-        volume: (D, h, w, C) uint8.
-        percentiles: the lower and the upper one, 0 to 100, as of `np.percentile` (linear).
+    The lower and the upper of the percentiles, 0 to 100, are those of `np.percentile` (linear).
     """
     require_volume(volume)
     columns = [_channel_statistics(volume[..., channel], percentiles) for channel in range(volume.shape[-1])]
@@ -85,10 +83,16 @@ def _table(statistics: Statistics) -> np.ndarray:
     return table
 
 
+def displayable(image: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """A channel as grey values: (H, W) -> (H, W) uint8; float32 is stretched, black and white as in `like`."""
+    if image.dtype == np.uint8:
+        return image
+    low, high = float(like.min()), float(like.max())
+    return np.clip(255 * (image - low) / max(high - low, 1e-6), 0, 255).round().astype(np.uint8)
+
+
 def require_volume(volume: np.ndarray) -> None:
     """ValueError unless an array is a volume."""
     if volume.dtype != np.uint8 or volume.ndim != 4 or 0 in volume.shape:
-        raise ValueError(
-            f"an array {volume.shape} of {volume.dtype}   is no volume; expected (slices, rows, columns, channels) of "
-            "uint8, none of them 0"
-        )
+        expected = "expected (slices, rows, columns, channels) of uint8, none of them 0"
+        raise ValueError(f"an array {volume.shape} of {volume.dtype}   is no volume; {expected}")

@@ -29,7 +29,10 @@ def read(path: Path) -> np.ndarray:
     if path.suffix == ".png":
         return image_files.read_pixels(path)
     try:
-        with Image.open(path) as image:
-            return np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
-    except (OSError, EOFError, SyntaxError, TypeError, ValueError) as error:  # Pillow's, of a file that was cut
+        with Image.open(path, formats=["TIFF"]) as image:
+            pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
+            if image.tag_v2.next:  # Pillow stops without a word where the page that is named next was cut off
+                raise ValueError(f"it ends after {len(pages)} pages, though another is named")
+    except image_files.UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as pages of a mask: {error}") from error
+    return pages

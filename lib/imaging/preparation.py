@@ -49,10 +49,8 @@ def measure(volume: np.ndarray, preparation: dict[str, Any]) -> tuple[intensity.
     Both are those of the kept slices alone; ValueError for no volume, or one of another number of channels.
     """
     if volume.dtype != np.uint8 or volume.ndim != 4 or volume.shape[-1] != preparation["channels"]:
-        raise ValueError(
-            f"an array {volume.shape} of {volume.dtype}   is no volume for this network; expected (slices, rows, "
-            f"columns, {preparation['channels']}) of uint8"
-        )
+        expected = f"expected (slices, rows, columns, {preparation['channels']}) of uint8"
+        raise ValueError(f"an array {volume.shape} of {volume.dtype}   is no volume for this network; {expected}")
     kept = volume[volumes.kept_slices(len(volume), preparation["end_slices_dropped"])]
     box = volumes.content_box(kept, preparation["crop_level"])
     row, col, height, width = box

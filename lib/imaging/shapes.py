@@ -40,12 +40,9 @@ def describe(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict
 
 
 def principal_moments(moments: dict[str, float], spacing: tuple[float, float], own: float) -> tuple[float, float]:
-    """Second central moments per area along a region's long and short axis, in the squared unit of the spacing.
+    """Second central moments per area along a region's long and short axis, in the squared unit of (row, col) spacing.
 
-    Args:
-        moments: as of `cv2.moments`.
-        spacing: (row, col) pixel size.
-        own: second moment of a pixel: 1 / 12 as a rectangle, 0 as a point.
+    Of `cv2.moments`, and a pixel's `own` second moment: 1 / 12 as a rectangle, 0 as a point.
     """
     area = moments["m00"]
     down, across = (moments["mu02"] / area + own) * spacing[0] ** 2, (moments["mu20"] / area + own) * spacing[1] ** 2

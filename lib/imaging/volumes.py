@@ -24,10 +24,8 @@ def content_box(volume: np.ndarray, level: float) -> tuple[int, int, int, int]:
 
     A channel with a bright background makes it the whole frame, as does a volume without anything bright; nothing
     bright is ever cut off. A constant channel counts for nothing: what fills a channel that was not measured says
-    nothing about the head. ValueError for what is no volume.
-
-    Args:
-        level: share of a channel's own maximum over the volume that a pixel must exceed in some channel, 0 to 1.
+    nothing about the head. ValueError for what is no volume. Bright is what exceeds in some channel a share, the level
+    from 0 to 1, of this channel's own maximum over the volume.
     """
     intensity.require_volume(volume)
     brightest, darkest = volume.max(axis=0), volume.min(axis=0)  # (H, W, C)
@@ -42,10 +40,8 @@ def kept_slices(depth: int, end_slices_dropped: int) -> slice:
     """The slices that are left when some are dropped at each end; ValueError if none is left."""
     most = (depth - 1) // 2
     if not 0 <= end_slices_dropped <= most:
-        raise ValueError(
-            f"end_slices_dropped = {end_slices_dropped}   not allowed with {depth} slices: at least one must be left; "
-            f"0 to {most}"
-        )
+        found = f"end_slices_dropped = {end_slices_dropped}   not allowed with {depth} slices"
+        raise ValueError(f"{found}: at least one must be left; 0 to {most}")
     return slice(end_slices_dropped, depth - end_slices_dropped)
 
 
@@ -91,16 +87,12 @@ def _resize_last(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def to_network(volume: np.ndarray, mapping: Geometry, statistics: Statistics) -> np.ndarray:
-    """Slices as the network gets them, (D, C, h, w) float32: cropped, normalised, resized, padded, in this order.
+    """Kept slices as the network gets them, (D, C, h, w) float32: cropped, normalised, resized, padded, in this order.
 
     Normalising comes before resizing because clipping at the percentiles must meet measured values, not those that a
     spline overshoots to. Padding comes last, with the background's value, so it enters neither the statistics nor
-    the splines. ValueError if the size or the channels are not those of mapping and statistics.
-
-    Args:
-        volume: the kept slices at native size.
-        mapping: from native to network pixels, the crop included.
-        statistics: of the volume that these slices belong to.
+    the splines. ValueError if the size or the channels are not those of the mapping (native to network pixels, the
+    crop included) and of the whole volume's statistics.
     """
     intensity.require_volume(volume)
     native = (mapping.native_height, mapping.native_width)

@@ -158,7 +158,7 @@ def read_reasons(path: Path) -> dict[str, str]:
 
 def describe_data(study: params.Study) -> dict[str, Any]:
     """Counts, findings and folds, from 01_data_verification."""
-    table = cases.read_cases(required(study, "01_data_verification/cases.csv"))
+    table = files.read_csv(required(study, "01_data_verification/cases.csv"), cases.CASE_COLUMNS)
     findings = read_table(study, "01_data_verification/findings")
     folds = read_table(study, "01_data_verification/folds")
     grave, slices = findings[findings["severity"] != "note"], table["slices"]

@@ -10,7 +10,7 @@ import albumentations
 import cv2
 import numpy as np
 
-from lib.imaging import display
+from lib.imaging import intensity
 from lib.imaging.head_points import canonical
 
 CLAHE_LIMIT = (1.0, 2.0)  # of contrast, drawn evenly; above 2 speckle comes to look like structure
@@ -134,5 +134,5 @@ def draws(
         augment(image, mask, points, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1)
     ]
     images, masks, moved = zip(*drawn)
-    pictures = np.stack([display.displayable(each[channel], image[channel]) for each in images])
+    pictures = np.stack([intensity.displayable(each[channel], image[channel]) for each in images])
     return pictures, np.stack(masks), None if points is None else canonical(np.stack(moved))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lib.data.arrays import Arrays
-from lib.imaging import display
+from lib.imaging import intensity
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -50,7 +50,7 @@ def add_pictures(
     channel = arrays.images.shape[1] // 2  # of the three MRI channels FLAIR, which people look at
     for row, *masks in zip(rows.tolist(), reference, predicted):
         image = arrays.images[row, channel]
-        drawn = overlay(display.displayable(image, image), *masks)
+        drawn = overlay(intensity.displayable(image, image), *masks)
         board.add_image(f"validation/{arrays.names[row]}_{arrays.slices[row]}", drawn, epoch, dataformats="HWC")
 
 

@@ -49,12 +49,9 @@ def audit(
     """Whether landmarks can be what they are said to be, by themselves, by their images and by reference outlines.
 
     Gives `describe` for the cases of the manifest that have landmarks, in its order, and what is wrong. A fault of more
-    than a tenth of the cases is one finding that stops the study; of fewer, a warning for each.
-
-    Args:
-        table: from `landmark_tables.read`.
-        ellipses: of the reference masks by case, in mm where the pixel size is known; a case without is judged by the
-            rest.
+    than a tenth of the cases is one finding that stops the study; of fewer, a warning for each. The table is that of
+    `landmark_tables.read`. Ellipses are those of the reference masks by case, in mm where the pixel size is known; a
+    case without one is judged by the rest.
     """
     has_points, has_image = manifest["case"].isin(table["case"]), table["case"].isin(manifest["case"])
     findings = []

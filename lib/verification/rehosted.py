@@ -26,12 +26,10 @@ IDENTITY_COLUMNS = ["dataset", "title", "cases", "twins", "equal_pixels", "twin_
 IDENTITY_COLUMNS += ["references_compared", "reference_dice_median", "subjects", "subjects_in_several_splits"]
 
 DATA_SET_NOT_SEARCHED = Check("data set not searched")
-IMAGES_OF_ANOTHER_DATA_SET = Check(
-    "images of another data set", "cite that data set, and never train on one and test on the other"
-)
-SUBJECT_IN_SEVERAL_SPLITS = Check(
-    "subject in several published splits", "use the folds of this project, not the published split"
-)
+CITE = "cite that data set, and never train on one and test on the other"
+IMAGES_OF_ANOTHER_DATA_SET = Check("images of another data set", CITE)
+OWN_FOLDS = "use the folds of this project, not the published split"
+SUBJECT_IN_SEVERAL_SPLITS = Check("subject in several published splits", OWN_FOLDS)
 NEARLY_OF_ANOTHER_DATA_SET = Check("nearly an image of another data set")
 
 

@@ -48,11 +48,9 @@ def check_dataset(
     correlation: float = 0.9,
     layout: str = "none",
 ) -> Verification:
-    """Opens every case of a data set and reports what is there.
+    """Opens every case of some groups of a data set and reports what is there; it is not searched for in itself.
 
     Args:
-        name: of the data set; it is not searched for in itself.
-        groups: of the data set, that are used.
         exclude: names of cases to leave out; each becomes a note, with what is wrong with it.
         correlation: of thumbnails, from which two images are near-duplicates.
         layout: of the landmarks that are learnt, "none" for none; cases without landmarks are left out.
@@ -150,14 +148,12 @@ def duplicate_pairs(usable: list[Case], looks: dict[str, Look], correlation: flo
 
 def duplicate_findings(usable: list[Case], pairs: list[tuple[int, int, str]]) -> list[Finding]:
     """A pair across subjects is a warning and joins them; within one subject it is a note."""
+    within = "note", DUPLICATE_WITHIN_SUBJECT, "different frames"
+    across = "warn", DUPLICATE_ACROSS_SUBJECTS, "one subject; joined in one fold"
     findings = []
     for i, j, how in pairs:
-        name, found = usable[i].name, f"{usable[j].name}: {how}"
-        if usable[i].subject == usable[j].subject:
-            findings.append(Finding("note", DUPLICATE_WITHIN_SUBJECT, name, found, "different frames"))
-        else:
-            expected = "one subject; joined in one fold"
-            findings.append(Finding("warn", DUPLICATE_ACROSS_SUBJECTS, name, found, expected))
+        severity, check, expected = within if usable[i].subject == usable[j].subject else across
+        findings.append(Finding(severity, check, usable[i].name, f"{usable[j].name}: {how}", expected))
     return findings
 
 

@@ -66,7 +66,7 @@ def test_the_manifest_comes_back_from_disk_as_it_was_written(tmp_path):
     written = pd.concat([table_of([(0.1, 0.1)], [(0.30000000000000004, 0.1)], name="007"), table_of([None])])
     written = written.assign(fold_group=["001", "001", "003"], height=5, width=6, sha256="ab").reset_index(drop=True)
     files.write_csv(tmp_path / "cases.csv", written)
-    pd.testing.assert_frame_equal(cases.read_cases(tmp_path / "cases.csv"), written, check_exact=True)
+    pd.testing.assert_frame_equal(files.read_csv(tmp_path / "cases.csv", cases.CASE_COLUMNS), written, check_exact=True)
 
 
 def write_all(folder, contents):

@@ -347,7 +347,7 @@ def test_patients_images_classes_and_strata_called_as_missing_values_are_lost_no
     written = {"cases": verified.cases, "folds": splits.assign_folds(verified.cases, 4, seed=0)}
     for name, table in written.items():
         files.write_csv(tmp_path / f"{name}.csv", table)
-    manifest, folds = cases.read_cases(tmp_path / "cases.csv"), files.read_csv(tmp_path / "folds.csv", [])
+    manifest, folds = (files.read_csv(tmp_path / f"{name}.csv", []) for name in ("cases", "folds"))
     pd.testing.assert_frame_equal(folds, written["folds"])
     assert set(manifest["subject"]) == set(folds["subject"]) == set(CALLED)
     tested = [name for fold in range(4) for name in splits.parts(folds, fold)["test"]]

@@ -87,3 +87,8 @@ def test_what_is_no_volume_is_refused_with_its_shape_and_type(shape):
 def test_statistics_of_other_channels_are_refused():
     with pytest.raises(ValueError, match="a volume of 3 channels with statistics of 1"):
         intensity.normalise(noise(), Statistics((0.0,), (1.0,), (0.0,), (1.0,)))
+
+
+def test_a_constant_channel_is_shown_black():
+    flat = np.full((4, 4), 0.7, np.float32)
+    assert not intensity.displayable(flat, flat).any()

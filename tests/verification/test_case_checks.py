@@ -36,13 +36,11 @@ def findings_of(look):
 @pytest.mark.parametrize(("row", "published_mm"), [(30.0, None), (17.0, None), (12.0, None), (30.0, 170.0)])
 def test_the_hc_of_a_head_is_recomputed_although_the_frame_cuts_it_or_another_is_published(row, published_mm):
     head, expected = Head("a", (row, 60.0), 56.0, 44.0, 0.0, (60, 120)), builders.perimeter(56.0, 44.0)
-    found = case_checks.recompute_hc_mm(builders.region_of(head), (1.0, 1.0), published_mm or expected)
+    region = builders.region_of(head)
+    found = case_checks.recompute_hc_mm(region, (1.0, 1.0), published_mm or expected)
     assert found == pytest.approx(expected, abs=case_checks.HC_TOLERANCE_MM)
-
-
-@pytest.mark.parametrize(("spacing_mm", "published_mm"), [(None, 170.0), ((1.0, 1.0), float("nan"))])
-def test_without_pixel_size_or_published_hc_none_is_recomputed(spacing_mm, published_mm):
-    assert np.isnan(case_checks.recompute_hc_mm(builders.region_of(Head("a")), spacing_mm, published_mm))
+    for unknown in ((None, 170.0), ((1.0, 1.0), float("nan"))):  # no pixel size, nothing published
+        assert np.isnan(case_checks.recompute_hc_mm(region, *unknown))
 
 
 @pytest.mark.parametrize(
@@ -84,12 +82,6 @@ def test_how_near_the_frame_a_mass_is_goes_by_its_edge_not_by_its_middle(tmp_pat
     assert findings_of(found) == ([("note", check)] if check else [])
     if check == "near the frame":
         assert found.findings[0].found.startswith("1.0% of the shorter side")
-
-
-def test_an_empty_mask_lies_nowhere_and_has_no_contrast(tmp_path):
-    row = look_at(tmp_path, block(0, 0, 0, 0), shows="either").row
-    assert np.isnan([row["border_gap"], row["contrast"], row["mean_inside"]]).all()
-    assert (row["area_fraction"], row["mean_outside"]) == (0, 9)
 
 
 @pytest.mark.parametrize(
@@ -139,11 +131,13 @@ def test_how_near_the_frame_a_lesion_comes_is_seen_over_all_slices(tmp_path, low
     assert [finding.check.name for finding in found.findings if "frame" in finding.check.name] == touches
 
 
-def test_a_volume_without_lesion_is_a_note_and_no_fault(tmp_path):
+def test_a_volume_without_lesion_is_a_note_and_no_fault_and_an_empty_mask_lies_nowhere(tmp_path):
     found = patient_look(tmp_path, builders.PATIENTS[1])
-    assert found.row["area_fraction"] == 0
-    assert np.isnan([found.row["border_gap"], found.row["contrast"]]).all()
     assert findings_of(found) == [("note", "no lesion")]
+    for row in (found.row, look_at(tmp_path, block(0, 0, 0, 0), shows="either").row):
+        assert row["area_fraction"] == 0
+        assert np.isnan([row["border_gap"], row["contrast"], row["mean_inside"]]).all()
+    assert row["mean_outside"] == 9
 
 
 def spoil_a_slice(folder):
