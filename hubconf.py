@@ -84,18 +84,12 @@ class _Segmentation(torch.nn.Module):
     def segment(self, volume: np.ndarray) -> np.ndarray:
         """Probability of lesion of each voxel of a patient, as 05_evaluation computes it.
 
-        Args:
-            volume: (D, H, W, 3) uint8: pre-contrast, FLAIR, post-contrast of all slices, skull base first.
-
-        Returns:
-            (D, H, W) float32 at the volume's own size; averaged with that of the mirrored volume where evaluation did;
-            0 in the end slices that the network is not shown, and outside the head. From `about["threshold"]` on a
-            voxel is lesion.
-
-        ValueError: no such volume, or too few slices.
+        The volume is (D, H, W, 3) uint8: pre-contrast, FLAIR, post-contrast of all slices, skull base first; ValueError
+        if it is none, or of too few slices. The result is (D, H, W) float32 at the volume's own size, averaged with
+        that of the mirrored volume where evaluation did; 0 in the end slices that the network is not shown, and outside
+        the head. From `about["threshold"]` on a voxel is lesion.
         """
-        stack = _stack(volume)
-        _require_several(stack)
+        stack = _several(volume)
         device = next(self.network.parameters()).device
         model = trained_model.Model(self.network, self.about, self.about["flip_average"], device)
         return trained_model.probability(model, stack)[1]
@@ -105,30 +99,21 @@ class _Segmentation(torch.nn.Module):
 
         The volume is (D, H, W, 3) uint8, all slices of one patient. ValueError: no such volume, or a lone slice.
         """
-        stack = _stack(volume)
-        _require_several(stack)
-        return preparation.measure(stack, self.about["preparation"])
+        return preparation.measure(_several(volume), self.about["preparation"])
 
     def preprocess(
         self, volume: np.ndarray, statistics: intensity.Statistics | None = None, box: preparation.Box | None = None
     ) -> torch.Tensor:
         """Slices as the network wants them: cropped to the head, normalised over the volume, of the trained size.
 
-        Args:
-            volume: as of `segment`; or, with `statistics`, one slice (H, W, 3).
-            statistics: of the volume, as `measure` gives them; None for a whole volume.
-            box: of the volume, as `measure` gives it; None: the whole frame, since a slice's own box would magnify a
-                small section (up to 2.5 times in 28 patients).
-
-        Returns:
-            (N, 3, h, w) float32: all slices but those at the ends that training left out; of a lone slice that one.
-
+        The volume is that of `segment`, and gives (N, 3, h, w) float32, all slices but those at the ends that training
+        left out; or it is one slice (H, W, 3), with statistics and box of its volume as `measure` gives them. A box of
+        None is the whole frame, since a slice's own box would magnify a small section (up to 2.5 times in 28 patients).
         ValueError: no such volume, or a lone slice without statistics.
         """
-        stack = _stack(volume)
         if statistics is None:
-            _require_several(stack)
-            return torch.from_numpy(preparation.prepare(stack, self.about["preparation"]).images)
+            return torch.from_numpy(preparation.prepare(_several(volume), self.about["preparation"]).images)
+        stack = _stack(volume)
         size = tuple(self.about["preparation"]["image_size"])
         mapping = geometry.fit(stack.shape[1:3], size, box or (0, 0, *stack.shape[1:3]))
         return torch.from_numpy(volumes.to_network(stack, mapping, statistics))
@@ -142,12 +127,9 @@ def unet_segmentation(pretrained: bool = False, weights_path: str | None = None)
     and intensities that it was trained with. As a module it takes (N, 3, H, W), made by `model.preprocess(volume)`,
     and gives probabilities (N, 1, H, W); H and W are multiples of 2 to the power of the number of poolings (16).
 
-    Args:
-        pretrained: insists on trained weights; as the project ships none, `weights_path` must then be given.
-        weights_path: a file of 05_evaluation/models of a study of this project; read whenever it is given.
-
-    ValueError: weights are wanted and not given, missing, not this project's, of another network, or without what their
-    use needs.
+    `weights_path` is a file of 05_evaluation/models of a study of this project. `pretrained` insists on one, as the
+    project ships no weights. ValueError: weights are wanted and not given, missing, not this project's, of another
+    network, or without what their use needs.
     """
     if weights_path is not None:
         return _Segmentation(*_trained(pathlib.Path(weights_path))).eval()
@@ -204,10 +186,13 @@ def _stack(volume: np.ndarray) -> np.ndarray:
     return volume[None] if volume.ndim == 3 else volume
 
 
-def _require_several(stack: np.ndarray) -> None:
+def _several(volume: np.ndarray) -> np.ndarray:
+    """A volume of several slices; ValueError for a lone one."""
+    stack = _stack(volume)
     if len(stack) == 1:
         raise ValueError(
             "a lone slice without statistics: normalised by its own intensities its values shift against those of its "
             "volume, and the network segments it badly; give the whole volume (slices, rows, columns, 3) and take the "
             "slice from the result, or 'statistics, box = model.measure(volume)' and preprocess(slice, statistics, box)"
         )
+    return stack

@@ -49,8 +49,7 @@ def out_channels(class_count: int, heatmap_per: Literal["line", "point"] | None)
 def start(network: dict[str, Any]) -> nn.Module:
     """A network as `describe` gives it, before its training: fresh weights, in the encoder ImageNet's if wanted.
 
-    One that learns heatmaps puts out 0 at first. ValueError: no such network or start, or the file of ImageNet weights
-    is missing or does not fit.
+    ValueError: no such network or start, or the file of ImageNet weights is missing or does not fit.
     """
     built, encoder_weights = build(network["model"], network["arguments"]), network["encoder_weights"]
     if network.get("starts_blank", False):
@@ -86,7 +85,7 @@ def layer_table(network: nn.Module, image_shape: tuple[int, int, int]) -> list[d
 
     def add_row(module: nn.Module, _: Any, output: torch.Tensor) -> None:
         sizes = dict(zip(("channels", "rows", "cols"), output.shape[1:]))
-        rows.append({"layer": names[module]} | sizes | {"parameters": parameter_count(module)})
+        rows.append({"layer": names[module], **sizes, "parameters": parameter_count(module)})
 
     hooks = [module.register_forward_hook(add_row) for module in names]
     was_training = network.training
@@ -100,15 +99,11 @@ def layer_table(network: nn.Module, image_shape: tuple[int, int, int]) -> list[d
 
 
 def save(
-    path: Path,
-    model: str,
-    arguments: dict[str, Any],
-    weights: dict[str, torch.Tensor],
-    about: dict[str, Any] | None = None,
+    path: Path, model: str, arguments: dict[str, Any], weights: dict[str, torch.Tensor], about: dict[str, Any]
 ) -> None:
     """Writes a network's state with its name and arguments, whole or not at all; `about`: what else its users need."""
     # The metadata is one JSON string: safetensors orders several entries at random, and files would differ.
-    described = {"model": model, "arguments": arguments} | (about or {})
+    described = {"model": model, "arguments": arguments} | about
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     files.write_bytes(path, safetensors.torch.save(whole, {"network": json.dumps(described, sort_keys=True)}))
 

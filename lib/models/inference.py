@@ -1,6 +1,7 @@
 """From images at network size to probabilities and masks, or to heatmaps."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,10 +44,8 @@ def predict(
 ) -> np.ndarray:
     """Class probabilities at network size, (N, C, H, W) float32, or what else logits mean.
 
-    Args:
-        network: on the device, in evaluation mode.
-        images: (N, channels, H, W) uint8 or float32.
-        flip_average: mean of the prediction and that of the mirrored image, mirrored back.
+    The network is on the device and in evaluation mode, images are (N, channels, H, W) uint8 or float32. Flip
+    averaging takes the mean of the prediction and that of the mirrored image, mirrored back.
     """
     batches = []
     # Of float32 CUDA's convolutions would otherwise keep 10 bits (TF32).
@@ -63,15 +62,9 @@ def predict(
     return np.concatenate(batches)
 
 
-def predict_heatmaps(
-    network: nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype, flip_average: bool
-) -> np.ndarray:
-    """Heatmaps at network size of the ends of OFD and BPD, (N, 2, H, W) float32; arguments as of `predict`.
-
-    Those of the two ends of a line are added up: in the mirrored image the left end is another one, and the mean of
-    the two predictions would mix them.
-    """
-    return predict(network, images, device, precision, flip_average, per_line)
+# Heatmaps at network size of the ends of OFD and BPD, (N, 2, H, W) float32. Those of the two ends of a line are added
+# up: in the mirrored image the left end is another one, and the mean of the two predictions would mix them.
+predict_heatmaps = partial(predict, meaning=per_line)
 
 
 def decide(probability: np.ndarray, threshold: float | None) -> np.ndarray:

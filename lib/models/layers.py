@@ -32,20 +32,10 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def encode(encoder: nn.ModuleList, pool: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """Features (N, channels of the level, H / 2^level, W / 2^level) of each level of an encoder, the finest first."""
-    levels = [encoder[0](images)]
-    for block in encoder[1:]:
-        levels.append(block(pool(levels[-1])))
-    return levels
-
-
 def require_multiple(images: torch.Tensor, depth: int) -> None:
     """ValueError for images (N, C, H, W) that cannot be halved as often as a network does: 2 ** depth."""
     sides, step = tuple(images.shape[2:]), 2**depth
     if any(side % step for side in sides):
         nearest = [max(step, round(side / step) * step) for side in sides]
-        raise ValueError(
-            f"images of {sides[0]} x {sides[1]} pixels   not allowed with {depth} poolings; multiples of {step}; "
-            f"nearest: {nearest}"
-        )
+        found = f"images of {sides[0]} x {sides[1]} pixels"
+        raise ValueError(f"{found}   not allowed with {depth} poolings; multiples of {step}; nearest: {nearest}")

@@ -92,8 +92,8 @@ class ResNetUNet(nn.Module):
 def imagenet_file(encoder: str) -> Path:
     """Where torchvision keeps an encoder's ImageNet weights once it has downloaded them."""
     resnet = torchvision_resnet()
-    known = {"resnet18": resnet.ResNet18_Weights, "resnet34": resnet.ResNet34_Weights}
-    return Path(torch.hub.get_dir()) / "checkpoints" / known[encoder].IMAGENET1K_V1.url.rpartition("/")[2]
+    weights = {"resnet18": resnet.ResNet18_Weights, "resnet34": resnet.ResNet34_Weights}[encoder]
+    return Path(torch.hub.get_dir()) / "checkpoints" / weights.IMAGENET1K_V1.url.rpartition("/")[2]
 
 
 def load_imagenet(network: ResNetUNet, encoder: str) -> None:

@@ -23,7 +23,6 @@ class SegNet(nn.Module):
     Args:
         base_channels: of the first level; 64 in the paper.
         depth: number of poolings, 1 to 5 (the paper's), else ValueError; sides must be multiples of 2 ** depth.
-        normalisation: "batch" as in the paper, or "none".
         skips: whether the decoder also sees what the encoder had at each level before pooling. It is concatenated,
             not added: the decoder can then tell the few unpooled values from the encoder's everywhere, as in U-Net.
     """

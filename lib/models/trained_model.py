@@ -84,17 +84,16 @@ def line_heatmaps(model: Model, native: np.ndarray) -> tuple[np.ndarray, Geometr
 def landmarks(
     model: Model, native: np.ndarray, spacing_mm: tuple[float, float] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of OFD and BPD in a native image (H, W) uint8 of pixel size (row, col), None where it is not known.
+    """The ends of OFD and BPD in a native image (H, W) uint8, and the lower peak of each line, as `decode` gives them.
 
-    They are (4, 2) native pixels in canonical order, NaN where a heatmap shows no peak; (2,) the lower peak of each
-    line comes with them.
+    Pixels have the size (row, col), None where it is not known.
     """
     maps, mapping = line_heatmaps(model, native)
     return decode(maps, mapping, heatmap_sigma(model.preparation, mapping, spacing_mm))
 
 
 def decode(maps: np.ndarray, mapping: Geometry, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Native ends (4, 2) of a case's heatmaps (2, h, w), and the lower peak of each line (2,)."""
+    """Ends (4, 2) in native pixels, NaN without a peak, of heatmaps (2, h, w), and the lower peak of each line (2,)."""
     points, heights = heatmaps.decode(maps, sigma)
     return canonical(geometry.points_to_native(points, mapping)), heights.reshape(2, 2).min(axis=1)
 

@@ -53,7 +53,10 @@ class UNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, H, W) -> logits (N, out_channels, H, W)."""
         layers.require_multiple(images, self.depth)
-        *skips, features = layers.encode(self.encoder, self.pool, images)
+        levels = [self.encoder[0](images)]
+        for block in self.encoder[1:]:
+            levels.append(block(self.pool(levels[-1])))
+        *skips, features = levels  # (N, channels of the level, H / 2^level, W / 2^level)
         for level, (up, block, skip) in enumerate(zip(self.up, self.decoder, skips[::-1])):
             features = up(features)  # as large as the skip
             passed = skip if self.gates is None else skip * self.gates[level](skip, features)

@@ -31,12 +31,7 @@ class Augmentation:
     clahe_probability: float = 0.0  # of local contrast equalisation; of uint8 images alone
 
 
-@dataclass(frozen=True)
-class Transform:
-    """What `augment` draws from, for images of one type: what albumentations does, and what was asked for."""
-
-    steps: albumentations.Compose
-    changes: Augmentation
+Transform = tuple[albumentations.Compose, Augmentation]  # what albumentations does, and what was asked for
 
 
 def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
@@ -63,7 +58,7 @@ def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
     # A landmark that leaves the image still has a place, and a line still has two ends.
     keypoints = albumentations.KeypointParams(format="yx", remove_invisible=False)
     steps = [*flips, affine, *(intensity if dtype == np.uint8 else [])]
-    return Transform(albumentations.Compose(steps, keypoint_params=keypoints), changes)
+    return albumentations.Compose(steps, keypoint_params=keypoints), changes
 
 
 def augment(
@@ -71,19 +66,15 @@ def augment(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """One draw: image and mask of the same shapes and types; points float32, some outside the image perhaps.
 
-    albumentations' own seeding gives every transform the same stream and every loader process the same draws, so
-    both of its generators are set here for each image.
-
-    Args:
-        image: (C, H, W) uint8, or float32 already normalised.
-        mask: (H, W) uint8.
-        points: (P, 2) of (row, col) in pixels, or None.
-        transform: from `pipeline`, for images of this type.
-        key: (seed, epoch, case, repeat): equal keys give equal draws.
+    The image is (C, H, W) uint8, or float32 already normalised, the mask (H, W) uint8, points are (P, 2) of (row, col)
+    in pixels, or None. The key is (seed, epoch, case, repeat): equal keys give equal draws. albumentations' own seeding
+    gives every transform the same stream and every loader process the same draws, so both of its generators are set
+    here for each image.
     """
+    steps, changes = transform
     sequence = np.random.SeedSequence(key)
     states = sequence.generate_state(2)
-    transform.steps.set_random_state(np.random.default_rng(states[0]), random.Random(int(states[1])))
+    steps.set_random_state(np.random.default_rng(states[0]), random.Random(int(states[1])))
     # Geometry fills corners with 0, which is black in a uint8 image but average tissue in a normalised one, whose least
     # value is what it shows where nothing is.
     background = None if image.dtype == np.uint8 else image.min(axis=(1, 2), keepdims=True)  # (C, 1, 1)
@@ -91,11 +82,11 @@ def augment(
     case = {"image": channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, 2), "mask": mask}
     if points is not None:
         case["keypoints"] = np.asarray(points, np.float32)
-    changed = transform.steps(**case)
+    changed = steps(**case)
     moved = changed["image"]
     moved = moved[None] if moved.ndim == 2 else np.moveaxis(moved, 2, 0)
     if background is not None:
-        draw, changes = np.random.default_rng(sequence.spawn(1)[0]), transform.changes
+        draw = np.random.default_rng(sequence.spawn(1)[0])
         moved = change_contrast(moved + background, changes.brightness_contrast, changes.intensity_probability, draw)
     # One case in many comes back unchanged, as a view of the read-only arrays on disk.
     return (

@@ -43,8 +43,7 @@ class Run:
 def load_finished(folder: Path, made_of: Mark, say: Say) -> Run | None:
     """The finished run that is made of this, from its folder or from what was set aside; None where there is none.
 
-    What else lies in the folder is set aside first. A history.csv that is not the run's own is written again. `say`
-    gets a line for each thing that is not as it was left.
+    What else lies in the folder is set aside first; `say` gets a line for each thing that is not as it was left.
     """
     _settle(folder)
     record = _finished(folder, made_of, say)
@@ -122,8 +121,8 @@ def _run(record: dict[str, Any]) -> Run:
 def finish(folder: Path, made_of: Mark, history: Rows, timing: Rows, epochs: int, about: dict[str, Any]) -> Run:
     """Writes tables, then run.json, then drops what only an unfinished run needs: its state, and what was set aside.
 
-    The weights lie in the folder. Seconds differ from run to run, so timing.csv, which nothing reads, is the one file
-    without a hash in run.json. `epochs`: how many were wanted; `about`: what else run.json says.
+    The weights lie in the folder. timing.csv, which differs from run to run, has no hash in run.json. `epochs`: how
+    many were wanted; `about`: what else run.json says.
     """
     best = [row for row in history if row["best"]][-1]
     rows = [[None if isinstance(v, float) and math.isnan(v) else v for v in row.values()] for row in history]

@@ -199,13 +199,10 @@ def train_epoch(
 def step(
     state: TrainingState, objective: Objective, images: Images, targets: torch.Tensor, gradient_clip: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of the optimizer on one batch: the loss and the logits before it.
+    """One step of the optimizer, in training mode, on one batch: the loss and the logits before it.
 
-    Args:
-        state: its network is in training mode.
-        images: (N, C, H, W) uint8 or float32.
-        targets: the objective's, on the device.
-        gradient_clip: largest norm of the gradients, None for any.
+    Images are (N, C, H, W) uint8 or float32, targets the objective's, on the device; gradients of a larger norm than
+    `gradient_clip` are shortened.
     """
     logits = inference.forward(state.network, inference.to_input(images, state.device), state.precision)
     loss = objective.loss(logits, targets)

@@ -1,9 +1,8 @@
-"""What a network learns, in one place: class regions, or heatmaps of landmarks.
+"""What a network learns: class regions, or heatmaps of landmarks, with the same attributes and methods for the loop.
 
-Both objectives have the same attributes and methods, so the loop need not know which of the two it trains: N images of
-h x w pixels, K output channels. `metric` chooses the checkpoint, in the words of a progress line; `blank` is the value
-that chooses of a network that finds nothing; `threshold_mode`: how ReduceLROnPlateau measures a gain, "rel" where that
-value is positive, else "abs".
+N images have h x w pixels and K output channels. `metric` chooses the checkpoint, in the words of a progress line;
+`blank` is its value of a network that finds nothing; `threshold_mode`: how ReduceLROnPlateau measures a gain, "rel"
+where that value is positive, else "abs".
 """
 
 from dataclasses import dataclass
@@ -48,8 +47,10 @@ class RegionObjective:
         return losses.combined(logits, reference.long(), self.mixture)
 
     def tally(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Pixels by reference and predicted class, 1-D, to be added over batches."""
-        return confusion(logits, reference, len(self.classes))
+        """Pixels by reference and predicted class, (classes ** 2,) int64, to be added over batches."""
+        count = len(self.classes)
+        pairs = reference.long() * count + most_probable(logits).long()
+        return torch.bincount(pairs.flatten(), minlength=count**2)
 
     def scores(self, counts: torch.Tensor) -> dict[str, float]:
         """Columns of the history: Dice of each class, and "selection", the weighted mean of Dice or IoU.
@@ -88,8 +89,15 @@ class HeatmapObjective:
         return losses.heatmap_loss(maps, reference)
 
     def tally(self, maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Sum of the errors as shares of the OFD, and number of images, (2,)."""
-        return error_sums(maps, reference, self.sigma)
+        """Sum of the errors as shares of the OFD, and number of images: (2,) float32.
+
+        Both sides are read off as peaks in whole pixels, so that a perfect output has no error. An image whose target
+        does not show all four ends, because one was moved out of the frame, does not count.
+        """
+        target = heatmaps.peaks(reference, self.sigma)  # (N, 4, 2)
+        known = ~target.isnan().any(dim=2).any(dim=1)
+        shares = heatmaps.distance(heatmaps.peaks(maps, self.sigma)[known], target[known])
+        return torch.stack([shares.sum(), known.sum()]).float()
 
     def scores(self, sums: torch.Tensor) -> dict[str, float]:
         """The mean error in percent of the OFD."""
@@ -106,10 +114,7 @@ Objective = RegionObjective | HeatmapObjective
 
 
 def heatmap_objective(network: dict[str, Any], arrays: Arrays) -> HeatmapObjective:
-    """The objective of a network, as models.describe gives it, with as many heatmaps as it has output channels.
-
-    ValueError: a network with other outputs, or arrays without landmarks.
-    """
+    """The objective of a network, as models.describe gives it; ValueError if it or the arrays fit no landmarks."""
     channels = network["arguments"]["out_channels"]
     if channels not in HEATMAPS_PER:
         raise ValueError(
@@ -131,12 +136,6 @@ def reference_of(arrays: Arrays, row: int) -> tuple[np.ndarray, np.ndarray | Non
     return arrays.masks[row], None if arrays.points is None else arrays.points[row]
 
 
-def confusion(logits: torch.Tensor, reference: torch.Tensor, class_count: int) -> torch.Tensor:
-    """Pixels by reference and predicted class: (class_count ** 2,) int64, on the logits' device."""
-    predicted = most_probable(logits).long()
-    return torch.bincount((reference.long() * class_count + predicted).flatten(), minlength=class_count**2)
-
-
 def pooled(counts: torch.Tensor, metric: Literal["dice", "iou"]) -> list[float]:
     """Dice or IoU of each class from summed counts; 1 for a class that is in neither."""
     table = counts.cpu().numpy().astype(float).reshape(int(len(counts) ** 0.5), -1)
@@ -150,15 +149,3 @@ def most_probable(values: torch.Tensor) -> torch.Tensor:
     if values.ndim == 3:
         return values
     return (values[:, 0] > 0).byte() if values.shape[1] == 1 else values.argmax(dim=1).byte()
-
-
-def error_sums(maps: torch.Tensor, reference: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Sum of the errors as shares of the OFD, and number of images: (2,) float32, on the device of the heatmaps.
-
-    Both sides are read off as peaks in whole pixels, so that a perfect output has no error. An image whose target does
-    not show all four ends, because one was moved out of the frame, does not count.
-    """
-    target = heatmaps.peaks(reference, sigma)  # (N, 4, 2)
-    known = ~target.isnan().any(dim=2).any(dim=1)
-    shares = heatmaps.distance(heatmaps.peaks(maps, sigma)[known], target[known])
-    return torch.stack([shares.sum(), known.sum()]).float()

@@ -41,11 +41,8 @@ def overfit(
 ) -> tuple[list[float], pd.DataFrame]:
     """Trains a fresh network, as models.describe gives it, on some rows as they are, by the steps of the training loop.
 
-    A network, loss and data that fit together bring the loss far down; if they do not, no long run will.
-
-    Returns:
-        The loss at each step (cross-entropy plus soft Dice, or that of heatmaps), and images per second of training and
-        of prediction (one row).
+    Gives the loss at each step (cross-entropy plus soft Dice, or that of heatmaps), and images per second of training
+    and of prediction (one row).
     """
     state = fresh_state(described, SEED, config.device, config.precision, ADAM, CONSTANT)
     objective = objective_of(config.landmarks, config.classes, described, prepared)
@@ -56,11 +53,8 @@ def overfit(
     values = [float(loop.step(state, objective, images, targets, CLIP)[0]) for _ in range(STEPS)]
     trained = time.perf_counter() - started
     predicted = predict_seconds(state, images, objective.predict)
-    speed = {
-        "training_images_per_second": STEPS * len(rows) / trained,
-        "prediction_images_per_second": len(rows) / predicted,
-    }
-    return values, pd.DataFrame([speed])
+    rates = {"training": STEPS * len(rows) / trained, "prediction": len(rows) / predicted}
+    return values, pd.DataFrame([rates]).add_suffix("_images_per_second")
 
 
 def objective_of(landmarks: str, classes: list[str], network: dict[str, Any], arrays: Arrays) -> Objective:

@@ -20,9 +20,8 @@ def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> 
 def area_weights(masks: np.ndarray, names: list[str], floor: float) -> np.ndarray:
     """How often each slice is drawn, relative to the others: by its foreground, and every case alike.
 
-    Args:
-        names: case of each slice, N of them; the weights of each add up to 1, even without foreground.
-        floor: share of a case's draws that goes evenly to all its slices, 0 to 1.
+    `names` are the case of each slice; the weights of each case add up to 1, even without foreground. `floor`, 0 to 1,
+    is the share of a case's draws that goes evenly to all its slices.
 
     Source: the loader that the LGG data set's publisher gives with it, where a floor of 0.1 comes on top of the
     areas, here a share of 0.1 / 1.1, and a case without foreground is not drawn.

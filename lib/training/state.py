@@ -42,8 +42,7 @@ class TrainingState:
     def save(self, path: Path, mark: dict[str, Any]) -> None:
         """Writes all that the next epoch depends on in one file, whole or not at all.
 
-        Draws are functions of (seed, epoch, case), so the only random state is torch's. The best weights so far lie in
-        the same file as the history that calls them the best.
+        Draws are functions of (seed, epoch, case), so the only random state is torch's.
         """
         saved = {name: getattr(self, name).state_dict() for name in MOVING}
         saved |= {"history": self.history, "timing": self.timing, "weights": self.weights}

@@ -13,15 +13,13 @@ from lib.imaging import intensity
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-NOT_DRAWN = {"epoch", "best"}
 REFERENCE, PREDICTED = (0, 255, 0), (255, 0, 0)  # red, green, blue; where both run there is yellow
 
 
 def writer(every: int | None, folder: Path, first_epoch: int) -> AbstractContextManager["SummaryWriter | None"]:
     """What the functions below write to; None where a study wants no TensorBoard (`every` is None).
 
-    Files of a training that begins anew (`first_epoch` 1) are removed; what a killed process wrote from its first epoch
-    on no longer counts.
+    What lies there of the first epoch and later ones no longer counts: another training or a killed process wrote it.
     """
     if every is None:
         return nullcontext()
@@ -33,12 +31,9 @@ def writer(every: int | None, folder: Path, first_epoch: int) -> AbstractContext
 
 
 def add_scalars(board: "SummaryWriter", row: dict[str, Any]) -> None:
-    """Writes an epoch's row of the history, one curve per column.
-
-    It is on disk before the epoch counts as done: one killed in between writes it again, and `writer` drops the first.
-    """
+    """Writes an epoch's row of the history, one curve per column, to the disk before the epoch counts as done."""
     for name, value in row.items():
-        if name not in NOT_DRAWN:
+        if name not in ("epoch", "best"):
             board.add_scalar(name, value, row["epoch"])
     board.flush()
 
