@@ -114,8 +114,9 @@ def write_preprocessing(study: params.Study) -> None:
 
 
 def write_model_and_run(study: params.Study) -> None:
-    maps = {"line": 2, "point": 4}[study.heatmap_per]
-    channels = maps if study.landmarks != "none" else 1 if len(study.classes) == 2 else len(study.classes)
+    channels = 1 if len(study.classes) == 2 else len(study.classes)
+    if study.learns_landmarks:
+        channels = {"line": 2, "point": 4}[study.heatmap_per]
     arguments = {"in_channels": datasets.of(study).channels, "out_channels": channels, "base_channels": 16}
     model = {"model": "unet", "arguments": arguments, "parameters": 1942289, "starts_blank": study.landmarks != "none"}
     files.write_json(folder(study, "03_model/model.json"), model)

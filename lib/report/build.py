@@ -26,6 +26,7 @@ STEP = steps.Step("report")
 LISTED_FINDINGS = 25  # the others stay in findings.csv
 DRAWN_RUNS = 5  # curves of further runs stay in their folders
 SHARED = set(params.SharedParams.model_fields)
+PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # by folder of a step
 OF_DATASET = ("title", "citation", "licence", "subject", "channels", "volumes")
 
 
@@ -67,33 +68,24 @@ def collect(study: params.Study) -> dict[str, Any]:
     before = [step for step in study_steps(study) if step != STEP]
     records = {step.label: files.read_json(step.record_file(study.study)) for step in before}
     dataset, regions = datasets.of(study), not study.learns_landmarks
+    about = {"study": study.model_dump(), "kind": "regions" if regions else "landmarks"}
+    about |= {"parameters": parameters(study), "spline_order": volumes.SPLINE_ORDER, "drawn_runs": DRAWN_RUNS}
+    of_data = {"data": describe_data(study), "parts": describe_parts(study), "identity": describe_identity(study)}
+    of_data["dataset"] = {name: getattr(dataset, name) for name in OF_DATASET}
+    of_data["made_here"] = dataset.made is not None
+    of_data["landmarks"] = None if regions else content.describe_landmarks(study)
+    of_data["lost"] = content.describe_lost(study) if dataset.volumes else None
+    network = {"model": files.read_json(required(study, "03_model/model.json"))}
+    network["runs"] = [describe_run(step, study) for step in before if step.run]
     of_kind = content.describe_regions(study, dataset.volumes) if regions else content.describe_points(study)
-    return plain(
-        {
-            "study": study.model_dump(),
-            "kind": "regions" if regions else "landmarks",
-            "dataset": {name: getattr(dataset, name) for name in OF_DATASET},
-            "landmarks": None if regions else content.describe_landmarks(study),
-            "made_here": dataset.made is not None,
-            "identity": describe_identity(study),
-            "parameters": parameters(study),
-            "data": describe_data(study),
-            "parts": describe_parts(study),
-            "lost": content.describe_lost(study) if dataset.volumes else None,
-            "spline_order": volumes.SPLINE_ORDER,
-            "model": files.read_json(required(study, "03_model/model.json")),
-            "runs": [describe_run(step, study) for step in before if step.run],
-            "drawn_runs": DRAWN_RUNS,
-            "evaluation": content.describe_evaluation(study) | of_kind,
-            "biometry": content.describe_biometry(study) if content.measures_heads(study) else None,
-            "sizes": content.rows_of(study, "06_biometry/tables/volumes") if dataset.volumes else [],
-            "comparison": content.describe_comparison(study) if study.compare_with else None,
-            "figures": find_made(study, "figures", {".svg", ".png"}),
-            "tables": find_made(study, "tables", {".typ"}),
-            "checks": [{"step": label, "checks": record["checks"]} for label, record in records.items()],
-            "provenance": describe_provenance(study, records),
-        }
-    )
+    results = {"evaluation": content.describe_evaluation(study) | of_kind}
+    results["biometry"] = content.describe_biometry(study) if content.measures_heads(study) else None
+    results["sizes"] = content.rows_of(study, "06_biometry/tables/volumes") if dataset.volumes else []
+    results["comparison"] = content.describe_comparison(study) if study.compare_with else None
+    made = {kind: find_made(study, kind, endings) for kind, endings in PRINTED.items()}
+    checks = [{"step": label, "checks": record["checks"]} for label, record in records.items()]
+    origin = {"checks": checks, "provenance": describe_provenance(study, records)}
+    return plain(about | of_data | network | results | made | origin)
 
 
 def plain(value: Any) -> Any:
@@ -113,14 +105,13 @@ def find_made(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, s
     return {
         f"{step.label}/{path.stem}": "/" + path.relative_to(root).as_posix()
         for step in study_steps(study)
-        for path in sorted((step.folder(study.study) / kind).glob("*"))
-        if path.suffix in suffixes and not path.name.startswith(".") and has_content(path)
+        for path in sorted((step.folder(study.study) / kind).glob("[!.]*"))
+        if path.suffix in suffixes and has_rows(path.with_suffix(".csv"))
     }
 
 
-def has_content(path: Path) -> bool:
-    """Whether a figure or table is worth printing: a table without rows, beside which lies its .csv, is not."""
-    table = path.with_suffix(".csv")
+def has_rows(table: Path) -> bool:
+    """Whether the .csv beside a figure or table, if there is one, holds more than its header."""
     return not table.is_file() or len(table.read_text(encoding="utf-8").splitlines()) > 1
 
 
@@ -130,12 +121,9 @@ def parameters(study: params.Study) -> list[dict[str, Any]]:
     steps_of = {"all": params.SharedParams} | {name: model for name, model in params.STEPS.items() if name != "report"}
     listed = []
     for name, model in steps_of.items():
-        hidden = set() if name == "all" else SHARED
-        rows = [
-            {"key": key, "value": as_text(values[key]), "allowed": field.description, "reason": reasons.get(key, "")}
-            for key, field in model.model_fields.items()
-            if key in values and key not in hidden
-        ]
+        keys = [key for key in model.model_fields if key in values and (name == "all" or key not in SHARED)]
+        rows = [{"key": key, "value": as_text(values[key]), "reason": reasons.get(key, "")} for key in keys]
+        rows = [row | {"allowed": model.model_fields[row["key"]].description} for row in rows]
         listed.append({"step": name, "rows": rows})
     return listed
 
@@ -163,25 +151,19 @@ def describe_data(study: params.Study) -> dict[str, Any]:
     folds = read_table(study, "01_data_verification/folds")
     grave, slices = findings[findings["severity"] != "note"], table["slices"]
     sizes = {"total": int(slices.sum()), "least": int(slices.min()), "most": int(slices.max())}
+    sizes["median"] = float(slices.median())
     counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
     counts["role"] = [fold_role(int(fold), study.folds, study.fold_count) for fold in counts["fold"]]
     in_part = counts["fold"].map(folds.groupby("fold")["validates"].all()).eq(False)
     counts["role"] = counts["role"].mask(in_part & (counts["role"] == "validates"), "validates in part")
-    return {
-        "cases": len(table),
-        "subjects": table["subject"].nunique(),
-        "largest_subject": int(table["subject"].value_counts().max()),
-        "with_spacing": int(table["spacing_row_mm"].notna().sum()),
-        "with_hc": int(table["hc_mm"].notna().sum()),
-        "slices": sizes | {"median": float(slices.median())} if datasets.of(study).volumes else None,
-        "findings": len(findings),
-        "warnings": len(grave),
-        "finding_counts": as_rows(overview.count_findings(findings)),
-        "listed": as_rows(grave.head(LISTED_FINDINGS)),
-        "unlisted": max(0, len(grave) - LISTED_FINDINGS),
-        "notes": len(findings) - len(grave),
-        "folds": tables.to_typst(counts),
-    }
+    of_cases = {"cases": len(table), "slices": sizes if datasets.of(study).volumes else None}
+    of_cases |= {"subjects": table["subject"].nunique(), "largest_subject": table["subject"].value_counts().max()}
+    of_cases |= {"with_spacing": table["spacing_row_mm"].notna().sum(), "with_hc": table["hc_mm"].notna().sum()}
+    of_findings = {"findings": len(findings), "warnings": len(grave), "notes": len(findings) - len(grave)}
+    of_findings["finding_counts"] = as_rows(overview.count_findings(findings))
+    of_findings["listed"] = as_rows(grave.head(LISTED_FINDINGS))
+    of_findings["unlisted"] = max(0, len(grave) - LISTED_FINDINGS)
+    return of_cases | of_findings | {"folds": tables.to_typst(counts)}
 
 
 def describe_identity(study: params.Study) -> list[dict[str, Any]]:
@@ -220,11 +202,8 @@ def describe_run(step: steps.Step, study: params.Study) -> dict[str, Any]:
     run = files.read_json(required(study, f"{step.label}/run.json"))
     history = read_table(study, f"{step.label}/history")
     kept = history[history["epoch"] == run["best_epoch"]].iloc[0]
-    reached = {
-        name: tables.format_float(float(kept[name]), name)
-        for name in history.columns
-        if name not in ("epoch", "best") and pd.api.types.is_numeric_dtype(history[name])
-    }
+    measured = history.drop(columns=["epoch", "best"]).select_dtypes("number")
+    reached = {name: tables.format_float(float(kept[name]), name) for name in measured}
     fold, seed = step.run  # type: ignore[misc]
     single = {name: value for name, value in run.items() if not isinstance(value, dict)}  # not all that it was made of
     return {"label": step.label, "fold": fold, "seed": seed, **single, "kept": reached}
@@ -233,25 +212,18 @@ def describe_run(step: steps.Step, study: params.Study) -> dict[str, Any]:
 def describe_provenance(study: params.Study, records: dict[str, dict]) -> dict[str, Any]:
     """Commit, versions, data digest, and what each step took; what varies is from timing.json."""
     timings = {label: files.read_json(required(study, f"{label}/timing.json")) for label in records}
-    rows = [
-        {
-            "step": label,
-            "date": timing["date"],
-            "time": as_duration(timing["seconds"]),
-            "peak": f"{timing['peak_bytes'] / 2**30:.1f}",
-            "device": records[label]["device"],
-            "commit": records[label]["commit"],
-        }
-        for label, timing in timings.items()
-    ]
+    rows = []
+    for label, timing in timings.items():
+        row = {"step": label, "date": timing["date"], "time": as_duration(timing["seconds"])}
+        row["peak"] = f"{timing['peak_bytes'] / 2**30:.1f}"
+        rows.append(row | {name: records[label][name] for name in ("device", "commit")})
     versions = [record["versions"] for record in records.values()]
-    return {
+    same = {"versions": versions[-1], "same_versions": all(each == versions[0] for each in versions)}
+    return same | {
         "date": max(row["date"] for row in rows),
         "steps": rows,
         "seconds": as_duration(sum(timing["seconds"] for timing in timings.values())),
-        "versions": versions[-1],
-        "same_versions": all(each == versions[0] for each in versions),
-        "commits": sorted({record["commit"] for record in records.values()}),
+        "commits": sorted({row["commit"] for row in rows}),
         "data_sha256": files.sha256(required(study, "01_data_verification/cases.csv")),
     }
 

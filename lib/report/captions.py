@@ -50,10 +50,8 @@ def of_training(history: pd.DataFrame) -> str:
     validation, training = (f"{abs(kept[name]):.{digits}f}{unit}" for name in ("selection", "train_selection"))
     text = f"Epoch {kept['epoch']:.0f} of {len(history)} is kept: {validation} on validation, {training} on augmented "
     text += "training cases."
-    if len(history) < 2:
-        return text
     if kept["epoch"] == last:
-        return f"{text} It is the last epoch: more epochs may help."
+        return text + " It is the last epoch: more epochs may help." * (len(history) > 1)
     return f"{text} The {int(last - kept['epoch'])} epochs after it brought nothing better."
 
 
@@ -105,15 +103,13 @@ def of_landmarks(errors: pd.DataFrame) -> str:
 def of_agreement(measurements: pd.DataFrame) -> str:
     """Bias, limits, and whether the error goes with size, by route and quantity (measurements.csv of 06_biometry)."""
     rows = measured_rows(measurements)
-    if rows.empty:
-        return "No head was measured against a reference."
     lines = []
     for (route, quantity), one in rows.groupby(["route", "quantity"], sort=False):
         of_cases = one.groupby("case", sort=False)[["predicted_mm", "reference_mm"]].mean()
         few = f"{len(of_cases)} heads, too few for limits"
         text = few if len(of_cases) < FEW else _bias(of_cases["predicted_mm"], of_cases["reference_mm"])
         lines.append(f"{quantity.upper()} by {route}: {text}.")
-    return NEW_LINE.join(lines)
+    return NEW_LINE.join(lines) or "No head was measured against a reference."
 
 
 def _bias(predicted: pd.Series, reference: pd.Series) -> str:

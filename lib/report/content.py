@@ -92,25 +92,21 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
     """What 05_evaluation measured of regions or landmarks alike; `ranked` are predictions that can be put in order."""
     long = read_table(study, "05_evaluation/cases")
     ranked = long[(long["stage"] == "post") & long["dice"].notna()] if "dice" in long else long
-    return {
-        "cases": long["case"].nunique(),
-        "subjects": long["subject"].nunique(),
-        "ranked": len(ranked[["case", "seed"]].drop_duplicates()),
-        "precision": rows_of(study, "05_evaluation/tables/precision"),
-    }
+    counts = {"cases": long["case"].nunique(), "subjects": long["subject"].nunique()}
+    counts["ranked"] = len(ranked[["case", "seed"]].drop_duplicates())
+    return counts | {"precision": rows_of(study, "05_evaluation/tables/precision")}
 
 
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
     """Dice and IoU by class, and what validation chose for each run; of volumes also Dice by patient."""
     table = read_table(study, "05_evaluation/tables/per_class")
     summary = table[table["seeds"] == "all"] if "seeds" in table else table
-    return {
-        "post": as_rows(summary[summary["stage"] == "post"]),
-        "raw": as_rows(summary[summary["stage"] == "raw"]),
+    of_stages = {stage: as_rows(summary[summary["stage"] == stage]) for stage in ("post", "raw")}
+    return of_stages | {
         "baselines": rows_of(study, "05_evaluation/tables/baselines"),
         "groups": sorted(set(read_table(study, "05_evaluation/tables/groups")["group"])),
         "effect": rows_of(study, "05_evaluation/tables/effect"),
-        "chosen": as_rows(read_table(study, "05_evaluation/chosen")) if study.threshold_candidates else [],
+        "chosen": rows_of(study, "05_evaluation/chosen") if study.threshold_candidates else [],
         "patients": rows_of(study, "05_evaluation/tables/patient-dice") if volumes else [],
         "end_slices": rows_of(study, "05_evaluation/tables/end-slices") if volumes else [],
     }
@@ -120,11 +116,8 @@ def describe_points(study: params.Study) -> dict[str, Any]:
     """How far the ends of each line are off, by the network and by guesses; what the heatmaps have learnt."""
     table = read_table(study, "05_evaluation/tables/points")
     is_guess = table["route"].isin(cases.GUESSES)
-    return {
-        "found": as_rows(table[~is_guess]),
-        "guesses": as_rows(table[is_guess]),
-        "losses": rows_of(study, "05_evaluation/tables/heatmap_loss"),
-    }
+    losses = rows_of(study, "05_evaluation/tables/heatmap_loss")
+    return {"found": as_rows(table[~is_guess]), "guesses": as_rows(table[is_guess]), "losses": losses}
 
 
 def measures_heads(study: params.Study) -> bool:
@@ -139,39 +132,26 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     table = read_table(study, "06_biometry/tables/agreement")
     post = table[table["stage"] == "post"]
     is_guess, is_mean = post["route"].isin(cases.GUESSES), post["route"] == "baseline"
-    return {
-        "cases": measurements["case"].nunique(),
-        "subjects": measurements["subject"].nunique(),
-        "routes": sorted(set(table["route"]) - set(cases.GUESSES)),
-        "post": as_rows(post[~is_guess]),
-        "baseline": as_rows(post[is_mean]),
-        "guesses": as_rows(post[is_guess & ~is_mean]),
-    }
+    counts = {"cases": measurements["case"].nunique(), "subjects": measurements["subject"].nunique()}
+    rows = {"post": post[~is_guess], "baseline": post[is_mean], "guesses": post[is_guess & ~is_mean]}
+    routes = sorted(set(table["route"]) - set(cases.GUESSES))
+    return counts | {"routes": routes} | {name: as_rows(part) for name, part in rows.items()}
 
 
 def describe_comparison(study: params.Study) -> dict[str, Any]:
     """This study (A) beside others (B), from 07_comparison; `guess` pairs A with the mean of its training cases."""
     table = read_table(study, "07_comparison/tables/comparison")
     own = table[table["study_b"] == study.study] if len(table) else table
-    return {
-        "others": list(study.compare_with),
-        "pairs": as_rows(table.drop(own.index)),
-        "guess": as_rows(own),
-        "references": rows_of(study, "07_comparison/tables/references"),
-        "overlaps": rows_of(study, "07_comparison/tables/overlaps"),
-    }
+    others = {name: rows_of(study, f"07_comparison/tables/{name}") for name in ("references", "overlaps")}
+    pairs = {"pairs": as_rows(table.drop(own.index)), "guess": as_rows(own)}
+    return pairs | others | {"others": list(study.compare_with)}
 
 
 def made_again(study: params.Study) -> dict[str, pd.DataFrame]:
     """Printed tables of 05, 06 and 07 as they follow from long tables and histories, by <step>/tables/<name>."""
-    is_kind = {
-        "regions": not study.learns_landmarks,
-        "landmarks": study.learns_landmarks,
-        "any": True,
-        "volumes": datasets.of(study).volumes,
-        "heads": measures_heads(study),
-        "compared": bool(study.compare_with),
-    }
+    is_kind = {"regions": not study.learns_landmarks, "landmarks": study.learns_landmarks, "any": True}
+    is_kind |= {"volumes": datasets.of(study).volumes, "heads": measures_heads(study)}
+    is_kind["compared"] = bool(study.compare_with)
     sources = {name: source for kind, of_kind in MADE.items() if is_kind[kind] for name, source in of_kind.items()}
     made = {name: make(*(read_table(study, each) for each in long)) for name, (make, long) in sources.items()}
     if is_kind["landmarks"]:

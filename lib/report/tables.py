@@ -65,10 +65,9 @@ def printed_cells(table: pd.DataFrame) -> dict[str, list[str]]:
     """Cells as text for reading, by the name of each printed column."""
     cells = {}
     for name, ends in shown_columns(table).items():
-        values, *interval = ([format_cell(value, name) for value in table[column]] for column in (name, *ends))
-        cells[name] = values
+        cells[name], *interval = ([format_cell(value, name) for value in table[column]] for column in (name, *ends))
         if ends:
-            rows = zip(values, *interval)
+            rows = zip(cells[name], *interval)
             cells[name] = [f"{cell}{KEEP}[{low},{KEEP}{high}]" if low != DASH else cell for cell, low, high in rows]
     return cells
 

@@ -53,17 +53,11 @@ def _agreement(group: pd.DataFrame) -> dict[str, object]:
     error = mean_over(of_cases, "mm")
     enough = len(difference) >= 2
     limits = statistics.limits_of_agreement(difference.to_numpy(float)) if enough else (float("nan"),) * 3
-    return {
-        "n": error.count,
-        "not_measured": len(known) - len(measured),
-        "mae_mm": error.value,
-        "mae_low": error.low,
-        "mae_high": error.high,
-        "mae_percent": float(of_cases["percent"].mean()),
-        "median_mm": float(of_cases["mm"].median()),
-        **dict(zip(("bias_mm", "lower_limit_mm", "upper_limit_mm"), limits)),
-        "flagged": int(group["flags"].ne("").sum()),
-    }
+    row = {"n": error.count, "not_measured": len(known) - len(measured)}
+    row |= {"mae_mm": error.value, "mae_low": error.low, "mae_high": error.high}
+    row |= {"mae_percent": float(of_cases["percent"].mean()), "median_mm": float(of_cases["mm"].median())}
+    row |= dict(zip(("bias_mm", "lower_limit_mm", "upper_limit_mm"), limits))
+    return row | {"flagged": int(group["flags"].ne("").sum())}
 
 
 def shapes(long: pd.DataFrame) -> pd.DataFrame:
@@ -75,18 +69,11 @@ def _shapes(group: pd.DataFrame) -> dict[str, object]:
     one, other = (group[group["source"] == source].set_index(["case", "seed"]) for source in ("reference", "predicted"))
     other = other.loc[one.index]
     off = other[SHAPE_FIGURES] - one[SHAPE_FIGURES]
-    pairs = pd.DataFrame(
-        {
-            "reference_area_mm2": one["area_mm2"],
-            "area_error_mm2": off["area_mm2"].abs(),
-            "area_error_percent": 100 * off["area_mm2"].abs() / one["area_mm2"],
-            "centroid_distance_mm": np.hypot(off["centroid_row_mm"], off["centroid_col_mm"]),
-            "height_error_mm": off["height_mm"].abs(),
-            "width_error_mm": off["width_mm"].abs(),
-            "eccentricity": one["eccentricity"],
-            "eccentricity_error": off["eccentricity"].abs(),
-        }
-    )
+    pairs = pd.DataFrame({"reference_area_mm2": one["area_mm2"], "area_error_mm2": off["area_mm2"].abs()})
+    pairs["area_error_percent"] = 100 * off["area_mm2"].abs() / one["area_mm2"]
+    pairs["centroid_distance_mm"] = np.hypot(off["centroid_row_mm"], off["centroid_col_mm"])
+    pairs["height_error_mm"], pairs["width_error_mm"] = off["height_mm"].abs(), off["width_mm"].abs()
+    pairs["eccentricity"], pairs["eccentricity_error"] = one["eccentricity"], off["eccentricity"].abs()
     of_cases = pairs[(one["parts"] > 0) & (other["parts"] > 0)].groupby(level="case").mean()
     return {"n": len(of_cases), "n_mm": int(of_cases["area_error_mm2"].notna().sum())} | of_cases.mean().to_dict()
 
@@ -108,24 +95,15 @@ def _volumes(group: pd.DataFrame) -> dict[str, object]:
     of_cases = by_case(group.assign(**off), [*sizes, *off])
     voxels, ml = (mean_over(of_cases, unit) for unit in ("voxels", "ml"))
     mean = {name: float(of_cases[name].mean()) for name in (*sizes, "percent")}
-    bias = {
-        unit: float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean()) for unit in ("voxels", "ml")
-    }
-    return {
-        "n": voxels.count,
-        "reference_voxels": mean["reference_voxels"],
-        "predicted_voxels": mean["predicted_voxels"],
-        **estimated("error_voxels", voxels),
-        "bias_voxels": bias["voxels"],
-        "n_percent": int(of_cases["percent"].notna().sum()),
-        "error_percent": mean["percent"],
-        "n_ml": ml.count,
-        "reference_ml": mean["reference_ml"],
-        **estimated("error_ml", ml),
-        "bias_ml": bias["ml"],
-        "missed": int((shown & ~predicted).sum()),
-        "invented": int((~shown & predicted).sum()),
-    }
+
+    def bias(unit: str) -> dict[str, float]:
+        return {f"bias_{unit}": float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean())}
+
+    row = {"n": voxels.count} | {name: mean[name] for name in ("reference_voxels", "predicted_voxels")}
+    row |= estimated("error_voxels", voxels) | bias("voxels")
+    row |= {"n_percent": int(of_cases["percent"].notna().sum()), "error_percent": mean["percent"]}
+    row |= {"n_ml": ml.count, "reference_ml": mean["reference_ml"]} | estimated("error_ml", ml) | bias("ml")
+    return row | {"missed": int((shown & ~predicted).sum()), "invented": int((~shown & predicted).sum())}
 
 
 def holds_all_volumes(table: pd.DataFrame, long: pd.DataFrame) -> bool:

@@ -31,15 +31,11 @@ def describe_class(group: pd.DataFrame) -> dict[str, object]:
     of_cases = dice_by_case(group)
     dice, iou = (mean_over(of_cases, name) for name in ("dice", "iou"))
     tp, fp, fn = (int(group[name].sum()) for name in ("tp", "fp", "fn"))
-    return {
-        "n": dice.count,
-        **estimated("dice", dice),
-        "dice_median": float(of_cases["dice"].median()),
-        "dice_min": float(of_cases["dice"].min()),
-        **estimated("iou", iou),
-        "pooled_dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else float("nan"),
-        **outcomes(group),
-    }
+    row = {"n": dice.count} | estimated("dice", dice)
+    row |= {"dice_median": float(of_cases["dice"].median()), "dice_min": float(of_cases["dice"].min())}
+    row |= estimated("iou", iou)
+    row["pooled_dice"] = 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else float("nan")
+    return row | outcomes(group)
 
 
 def outcomes(rows: pd.DataFrame) -> dict[str, int]:

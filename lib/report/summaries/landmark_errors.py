@@ -20,16 +20,11 @@ def _describe(group: pd.DataFrame) -> dict[str, object]:
     of_cases = by_case(group, ["error_mm", "error_px", "normalised_error_percent"])
     known = of_cases["error_mm"].dropna()
     mm, px = (mean_over(of_cases, name) for name in ("error_mm", "error_px"))
-    return {
-        "n": px.count,
-        "n_mm": mm.count,
-        **estimated("error_mm", mm),
-        **estimated("error_px", px),
-        "median_mm": float(known.median()),
-        "percentile_95_mm": float(np.percentile(known, 95)) if len(known) else float("nan"),
-        "normalised_error_percent": float(of_cases["normalised_error_percent"].mean()),
-        "missed": int(group["error_px"].isna().sum()),
-    }
+    row = {"n": px.count, "n_mm": mm.count} | estimated("error_mm", mm) | estimated("error_px", px)
+    row["median_mm"] = float(known.median())
+    row["percentile_95_mm"] = float(np.percentile(known, 95)) if len(known) else float("nan")
+    row["normalised_error_percent"] = float(of_cases["normalised_error_percent"].mean())
+    return row | {"missed": int(group["error_px"].isna().sum())}
 
 
 def holds_all_lines(table: pd.DataFrame, errors: pd.DataFrame) -> bool:

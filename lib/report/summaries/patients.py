@@ -72,14 +72,8 @@ def end_slice_cost(table: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
         of_cases = by_case(shown.assign(without=without), ["dice", "without"])
         once, whole = voxels.loc[of_cases.index], (shown["tp"] + shown["fn"]).sum()
         dice, dice_without = float(of_cases["dice"].mean()), float(of_cases["without"].mean())
-        return {
-            "n": len(once),
-            "cut_patients": int((once > 0).sum()),
-            "lost_voxels": int(once.sum()),
-            "lost_percent": float(100 * gone.sum() / whole if whole else np.nan),
-            "dice": dice,
-            "dice_without": dice_without,
-            "cost": dice_without - dice,
-        }
+        row = {"n": len(once), "cut_patients": int((once > 0).sum()), "lost_voxels": int(once.sum())}
+        row["lost_percent"] = float(100 * gone.sum() / whole if whole else np.nan)
+        return row | {"dice": dice, "dice_without": dice_without, "cost": dice_without - dice}
 
     return by_group(rows, ["class"], describe) if len(rows) else pd.DataFrame(columns=COST_COLUMNS)
