@@ -18,7 +18,6 @@ class Making:
     write: Callable[[Path, int, int], None]  # (empty folder, number of subjects, seed)
     subjects: int  # of the data set that studies use, as the seed
     seed: int
-    modules: tuple[str, ...]  # whose code decides what the files hold
 
 
 @dataclass(frozen=True)

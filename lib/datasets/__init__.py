@@ -18,6 +18,7 @@ from lib.datasets.phantoms import cache, write_images, write_landmarks, write_vo
 from lib.study import files, params, provenance
 
 TRUTH = "truth.csv"  # beside a phantom: what its program knows of each case, and no published data set has
+DRAWING = ("lib.datasets.phantoms.", "lib.imaging.")  # modules that decide what a phantom's files hold
 OWN = "own_"  # beginning of the name of one's own data sets, which need no entry here
 HEAD, BRAIN, LESION = ("background", "head"), ("background", "parenchyma", "csp", "lv"), ("background", "lesion")
 TUMOUR = ("background", "tumour")
@@ -33,20 +34,13 @@ def _published(
     return Dataset(title, citation, licence, subject, classes, reader.find_cases, reader.read_mask, groups)
 
 
-def _phantom(
-    title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int, modules: tuple[str, ...]
-) -> Dataset:
-    """A data set in the layout of another, drawn by some modules."""
-    made = Making(write, size, write_images.SEED, modules)
+def _phantom(title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int) -> Dataset:
+    """A data set in the layout of another, drawn by the project itself."""
+    made = Making(write, size, write_images.SEED)
     subject = "patient" if like.volumes else "examination"
     return replace(like, title=title, citation="phantom", licence="made by this project", subject=subject, made=made)
 
 
-_ROOM = "lib.datasets.phantoms"
-_HEADS = (f"{_ROOM}.write_images", f"{_ROOM}.heads", f"{_ROOM}.ultrasound", "lib.imaging.growth")
-_LESIONS = (f"{_ROOM}.write_images", f"{_ROOM}.lesions", f"{_ROOM}.ultrasound", "lib.imaging.growth")
-_VOLUMES = (f"{_ROOM}.write_volumes", f"{_ROOM}.brains")
-_LANDMARKS = (*_HEADS, f"{_ROOM}.write_landmarks")
 _HC18 = _published(hc18, "HC18, fetal head circumference", "hc18", "CC BY 4.0", "examination", HEAD)
 _BRAIN = _published(
     brain_structures, "Fetal brain structures (Alzubaidi et al.)", "alzubaidi", "CC BY 4.0", "patient", BRAIN
@@ -59,10 +53,10 @@ _LGG = replace(
     volumes=True,
     inspect=lgg.inspect,
 )
-_TUMOUR = _published(
-    ultrasound_fetus, "Ultrasound fetus dataset (Anitha)", "anitha", "CC BY 4.0", "examination", TUMOUR
+_TUMOUR = replace(
+    _published(ultrasound_fetus, "Ultrasound fetus dataset (Anitha)", "anitha", "CC BY 4.0", "examination", TUMOUR),
+    names_subjects=False,
 )
-_TUMOUR = replace(_TUMOUR, names_subjects=False)
 _BUSI = _published(busi, "BUSI, breast ultrasound images", "busi", "no licence stated, to be cited", "scene", LESION)
 DATASETS: dict[str, Dataset] = {
     "hc18": _HC18,
@@ -71,28 +65,23 @@ DATASETS: dict[str, Dataset] = {
     "ultrasound_fetus": _TUMOUR,
     "busi": replace(_BUSI, names_subjects=False),
     "phantom_brain": _phantom(
-        "Phantom of fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS, _HEADS
+        "Phantom of fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS
     ),
     "phantom_brain_structures": _phantom(
         "Phantom of fetal brain structures, four groups",
         _BRAIN,
         write_images.write_brain_structures,
         write_images.BRAIN_STRUCTURES_SUBJECTS,
-        _HEADS,
     ),
-    "phantom_hc18": _phantom("Phantom of HC18", _HC18, write_images.write_hc18, write_images.HC18_SUBJECTS, _HEADS),
+    "phantom_hc18": _phantom("Phantom of HC18", _HC18, write_images.write_hc18, write_images.HC18_SUBJECTS),
     "phantom_landmarks": _phantom(
-        "Phantom of HC18 with landmarks",
-        _HC18,
-        write_landmarks.write_landmarks,
-        write_landmarks.LANDMARK_SUBJECTS,
-        _LANDMARKS,
+        "Phantom of HC18 with landmarks", _HC18, write_landmarks.write_landmarks, write_landmarks.LANDMARK_SUBJECTS
     ),
     "phantom_lgg": _phantom(
-        "Phantom of brain MRI with lesions", _LGG, write_volumes.write_lgg, write_volumes.LGG_SUBJECTS, _VOLUMES
+        "Phantom of brain MRI with lesions", _LGG, write_volumes.write_lgg, write_volumes.LGG_SUBJECTS
     ),
     "phantom_tumour": _phantom(
-        "Phantom of a hypo-echoic mass", _TUMOUR, write_images.write_tumour, write_images.TUMOUR_SUBJECTS, _LESIONS
+        "Phantom of a hypo-echoic mass", _TUMOUR, write_images.write_tumour, write_images.TUMOUR_SUBJECTS
     ),
 }
 
@@ -114,20 +103,15 @@ def of(study: params.Study) -> Dataset:
         raise ValueError(f"dataset = {study.dataset!r}   not known; allowed: {allowed}")
     has_heads = not study.learns_landmarks or dataset.classes == HEAD or study.dataset.startswith(OWN)
     steps_fit = not dataset.volumes or set(study.postprocessing or []) <= {"largest_component"}
-    faults = [
-        f"{key} = {getattr(study, key)}   not those of {study.dataset}; allowed: {allowed}"
-        for key, sound, allowed in (
-            ("classes", tuple(study.classes) == dataset.classes, list(dataset.classes)),
-            (
-                "groups",
-                not dataset.groups or set(study.groups or []) <= set(dataset.groups),
-                f"some of {list(dataset.groups)}",
-            ),
-            ("landmarks", has_heads, "none: it shows no heads"),
-            ("postprocessing", steps_fit, "largest_component or [] for volumes"),
-        )
-        if not sound
-    ]
+    groups_fit = not dataset.groups or set(study.groups or []) <= set(dataset.groups)
+    rules = (
+        ("classes", tuple(study.classes) == dataset.classes, list(dataset.classes)),
+        ("groups", groups_fit, f"some of {list(dataset.groups)}"),
+        ("landmarks", has_heads, "none: it shows no heads"),
+        ("postprocessing", steps_fit, "largest_component or [] for volumes"),
+    )
+    wrong = [(key, getattr(study, key), allowed) for key, fits, allowed in rules if not fits]
+    faults = [f"{key} = {given}   not those of {study.dataset}; allowed: {allowed}" for key, given, allowed in wrong]
     faults += _key_faults(study, dataset)
     if faults:
         raise ValueError("\n".join(faults))
@@ -176,7 +160,8 @@ def make(name: str, subjects: int, seed: int) -> None:
     made, folder = DATASETS[name].made, files.raw_folder(name)
     if made is None:
         raise ValueError(f"{name} is published, not made by this project")
-    code = {module: provenance.module_hash(module) for module in made.modules}
+    reached = sorted(provenance.reachable({made.write.__module__}))
+    code = {module: provenance.module_hash(module) for module in reached if module.startswith(DRAWING)}
     record = {"subjects": subjects, "seed": seed, "code": code}
     if cache.read_record(folder) != record:
         cache.write_whole(folder, record, lambda new: made.write(new, subjects, seed))

@@ -76,8 +76,8 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     present = {place.group for place in places} | {group for group in GROUPS if _files(places, group, ".zip")}
     absent = [group for group in GROUPS if group in groups and group not in present]
     if len(absent) == len(groups):
-        held = layouts.described(folder)
-        raise ValueError(f"{folder}: nothing of {', '.join(absent)}; found {held}; expected folders {FOLDERS}")
+        found = f"found {layouts.described(folder)}; expected folders {FOLDERS}"
+        raise ValueError(f"{folder}: nothing of {', '.join(absent)}; {found}")
     cases: dict[str, Case] = {}
     expected = "its folder, or a study without it"
     findings = [Finding("stop", checks.MISSING_GROUP, group, "no such folder", expected) for group in absent]
@@ -216,19 +216,15 @@ def _read_group(folder: Path, places: Sequence[Place], group: str) -> tuple[list
         raise ValueError(f"{folder}: {group} has no images; found {found}; expected images of 959x661, and masks")
     export = min(masks, key=lambda place: EXPORTS.index(_export(place.path.parent.name)), default=None)
     best = max(images, key=lambda place: _fit(place, export.keys if export else place.keys))
-    findings = [
-        Finding(
-            "note", checks.FOLDER_PASSED_OVER, group, p.path.relative_to(folder).as_posix(), f"read: {best.path.name}"
-        )
-        for p in own
-        if p.keys and p.kind in ("images", "other size") and p is not best
-    ]
+    others = [p.path for p in own if p.keys and p.kind in ("images", "other size") and p is not best]
+    names, read = [path.relative_to(folder).as_posix() for path in others], f"read: {best.path.name}"
+    findings = [Finding("note", checks.FOLDER_PASSED_OVER, group, name, read) for name in names]
     if export:
         cases, faults = _pair(best, export, *_read_sizes(folder, places, best))
         return cases, findings + faults
     expected = "SegmentationClass/ of its Segmentation or PASCAL export"
-    others = sorted({place.path.name for place in own if OTHER_EXPORT.search(_letters(place.path.name))})
-    findings += [Finding("note", EXPORT_NOT_READ, group, ", ".join(others), expected)] if others else []
+    exports = sorted({place.path.name for place in own if OTHER_EXPORT.search(_letters(place.path.name))})
+    findings += [Finding("note", EXPORT_NOT_READ, group, ", ".join(exports), expected)] if exports else []
     return [], [*findings, Finding("stop", MISSING_MASKS, group, packed or "no such folder", expected)]
 
 
@@ -268,10 +264,8 @@ def _pair(
             subject = _subject(images.group, name)
             cases.append(Case(name, subject, image_of[key], mask, spacing, images.group, reference_mm=known))
     idle = [row[0] for key, row in rows.items() if key not in names] if images.group != "diverse" else []
-    findings += [
-        Finding("warn", checks.ROW_WITHOUT_FILE, name, "in the table", "an image of that name") for name in idle
-    ]
-    return cases, findings
+    told = ("in the table", "an image of that name")
+    return cases, [*findings, *(Finding("warn", checks.ROW_WITHOUT_FILE, name, *told) for name in idle)]
 
 
 def _fault(group: str, name: str, has_image: bool, has_mask: bool, has_row: bool) -> Finding | None:
@@ -307,9 +301,8 @@ def _read_sizes(folder: Path, places: Sequence[Place], images: Place) -> tuple[d
     group, tables = images.group, _tables(folder, places, images.group)
     label, ranges_mm = ("filename", hc18.RANGES_MM) if group == "diverse" else ("Label", PLANE_RANGES_MM)
     if not tables:
-        expected = hc18.TABLE if group == "diverse" else "a CSV with Pixel-Size in its name"
-        expected = f"{expected}; no millimetres without"
-        return {}, [Finding("warn", checks.MISSING_PIXEL_SIZE, group, "no table", expected)]
+        name = hc18.TABLE if group == "diverse" else "a CSV with Pixel-Size in its name"
+        return {}, [Finding("warn", checks.MISSING_PIXEL_SIZE, group, "no table", f"{name}; no millimetres without")]
     if len({path.read_bytes() for path in tables}) > 1:
         raise ValueError(f"{' and '.join(map(str, tables))} differ; expected one table of pixel sizes")
     findings: list[Finding] = []

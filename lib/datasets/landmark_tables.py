@@ -28,15 +28,11 @@ UNKNOWN_SPLIT = Check("unknown split", "mend the cell; until then the row has no
 def read(
     folder: Path, layout: Literal["multicentre", "role_challenge"], set_name: str = "HC18"
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """The points of a published table, as published but for the names of columns.
+    """The points of a published table, as published, and what is wrong with rows, which are then left out.
 
-    Args:
-        folder: holds `multicentre/<set>/Head.csv` or `role_challenge_dataset_ground_truth.csv`; ValueError for neither.
-        set_name: of multicentre: HC18, FP or UCL.
-
-    Returns:
-        Columns case (the file's stem), ofd_1_row, ofd_1_col, … bpd_2_col in native pixels, px_to_mm (NaN where there
-        is none), published_split ("", "train", "test"); and what is wrong with rows, which are then left out.
+    Columns: case (the file's stem), ofd_1_row, ofd_1_col, … bpd_2_col in native pixels, px_to_mm (NaN where there is
+    none), published_split ("", "train", "test"). The folder holds `multicentre/<set>/Head.csv`, of the set HC18, FP or
+    UCL, or `role_challenge_dataset_ground_truth.csv`; ValueError for neither.
     """
     findings: list[Finding] = []
     named = []

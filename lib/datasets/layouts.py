@@ -23,18 +23,12 @@ def described(folder: Path) -> list[str] | str:
 
 
 def read_groups(
-    files: Mapping[str, Sequence[Path]],
+    files: Mapping[str, Sequence[Path]],  # of each group of the data set that is there
     groups: Sequence[str],
-    read: Callable[[str, Sequence[Path]], tuple[list[Case], list[Finding]]],
-    absent: tuple[str, str],
+    read: Callable[[str, Sequence[Path]], tuple[list[Case], list[Finding]]],  # of a group and its files
+    absent: tuple[str, str],  # what is found and expected of an absent group; {} stands for its name
 ) -> tuple[list[Case], list[Finding]]:
-    """Cases and findings of the chosen groups; a stop for each that is absent, a note for each other one.
-
-    Args:
-        files: of each group of the data set; absent groups are left out.
-        read: (group, its files) -> (cases, findings).
-        absent: what is found and expected of an absent group; {} stands for its name.
-    """
+    """Cases and findings of the chosen groups; a stop for each that is absent, a note for each other one."""
     cases: list[Case] = []
     lacking = [group for group in groups if group not in files]
     findings = [Finding("stop", MISSING_GROUP, name, *(text.format(name) for text in absent)) for name in lacking]

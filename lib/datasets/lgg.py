@@ -67,21 +67,18 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     """
     root = _root(folder)
     findings: list[Finding] = []
-    whole = []  # patients whose slices can be read in order
-    patients = [path for path in layouts.folders(root) if PATIENT.fullmatch(path.name)]
+    patients: dict[Path, bool] = {}  # whether the slices can be read in order
     for path in layouts.folders(root):
-        if path in patients:
+        name = path.name
+        if PATIENT.fullmatch(name):
             listing = list_slices(path)
-            faults = _faults(path.name, listing)
-            whole += [] if faults else [path]
-            form = f"{path.name}_<number>.tif and {path.name}_<number>_mask.tif"
-            findings += faults
-            findings += [Finding("warn", UNKNOWN_FILE, path.name, f"{n}: left out", form) for n in listing.foreign]
-        elif not path.name.startswith("."):
-            expected = "such as TCGA_CS_4941_19960909"
-            findings.append(Finding("warn", UNKNOWN_FOLDER, path.name, "left out", expected))
+            faults, form = _faults(name, listing), f"{name}_<number>.tif and {name}_<number>_mask.tif"
+            patients[path] = not faults
+            findings += faults + [Finding("warn", UNKNOWN_FILE, name, f"{n}: left out", form) for n in listing.foreign]
+        elif not name.startswith("."):
+            findings.append(Finding("warn", UNKNOWN_FOLDER, name, "left out", "such as TCGA_CS_4941_19960909"))
     spacings, more = _read_spacings(root, [path.name for path in patients])
-    return [_case(path, spacings.get(path.name, (None, None, None))) for path in whole], findings + more
+    return [_case(path, spacings.get(path.name)) for path, is_whole in patients.items() if is_whole], findings + more
 
 
 def read_image(folder: Path) -> np.ndarray:
@@ -163,11 +160,10 @@ def _root(folder: Path) -> Path:
     raise ValueError(f"{folder}: found {layouts.described(folder)}; expected {LAYOUT}")
 
 
-def _case(folder: Path, sizes_mm: tuple[float | None, ...]) -> Case:
-    """A patient; sizes are those of row, column and slice."""
+def _case(folder: Path, sizes_mm: tuple[float, ...] | None) -> Case:
+    """A patient; sizes are those of row, column and slice, None where they are not known."""
     subject, institution = PATIENT.fullmatch(folder.name).groups()  # type: ignore[union-attr]
-    row, col, slice_mm = sizes_mm
-    spacing = None if row is None or col is None else (row, col)
+    spacing, slice_mm = ((sizes_mm[0], sizes_mm[1]), sizes_mm[2]) if sizes_mm else (None, None)
     return Case(folder.name, subject, folder, (folder,), spacing, institution, shows="either", slice_mm=slice_mm)
 
 
@@ -243,7 +239,7 @@ def _dark(flair: np.ndarray, lesion: np.ndarray) -> str:
     return f"mean FLAIR {inside:.1f} in the lesion, {outside:.1f} in other tissue" if inside <= outside else ""
 
 
-def _read_spacings(root: Path, patients: list[str]) -> tuple[dict[str, tuple[float | None, ...]], list[Finding]]:
+def _read_spacings(root: Path, patients: list[str]) -> tuple[dict[str, tuple[float, ...]], list[Finding]]:
     """(row, col, slice) in mm by patient's folder, without those of faulty rows, and what is wrong with rows."""
     path = root / SPACING_TABLE
     if not path.is_file():
@@ -254,9 +250,8 @@ def _read_spacings(root: Path, patients: list[str]) -> tuple[dict[str, tuple[flo
     known = (each for each in named if each[0] in patients)
     rows = strict_table.unique(known, findings, TWO_ROWS_FOR_ONE_PATIENT)
     sizes = {name: strict_table.numbers(row, SPACING_RANGES_MM, name, findings) for name, row in rows.items()}
-    for name, row in named:
-        if name not in patients:
-            near = "".join(f" (nearest: {each})" for each in difflib.get_close_matches(name, patients, 1, 0))
-            findings.append(Finding("warn", ROW_WITHOUT_PATIENT, name, row.at, f"a patient's folder{near}"))
+    for name, row in (each for each in named if each[0] not in patients):
+        near = "".join(f" (nearest: {each})" for each in difflib.get_close_matches(name, patients, 1, 0))
+        findings.append(Finding("warn", ROW_WITHOUT_PATIENT, name, row.at, f"a patient's folder{near}"))
     findings += [strict_table.no_row(name, path.name) for name in patients if name not in rows]
     return {name: each for name, each in sizes.items() if None not in each}, findings

@@ -70,12 +70,9 @@ def read_mask(
 ) -> np.ndarray:
     """Class indices of a mask, the only path: (H, W) uint8.
 
+    The palette is [red, green, blue] of each class in index order; [] where grey values are the indices, or with two
+    classes 0 and 255. A JPEG file changes values: the nearest colour counts, or with two classes 128 and more.
     ValueError, with the file and the count of each value, where one is of no class.
-
-    Args:
-        palette: [red, green, blue] of each class in index order; [] where grey values are the indices, or with two
-            classes 0 and 255. A JPEG file changes values: the nearest colour counts, or with two classes 128 and more.
-        class_count: of the study, background included.
     """
     path, pixels = paths[0], read(paths[0])
     grey = pixels if pixels.ndim == 2 else image_files.read_grey(path)
@@ -149,11 +146,10 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], l
     if not any("subject" in row.cells for row in rows.values()):
         expected = f"a column subject in {TABLE}; images of one person may now be in two folds"
         findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
-    blank = [name for name, row in rows.items() if row.cells.get("subject") == ""]
     lost = sorted(set(images) - set(rows)) if table else []
     findings += [Finding("warn", IMAGE_WITHOUT_ROW, name, f"not in {TABLE}", "a row") for name in lost]
-    findings += [Finding("warn", SUBJECT_UNKNOWN, name, rows[name].at, "its subject") for name in blank]
-    return rows, findings
+    blank = [(name, row.at) for name, row in rows.items() if row.cells.get("subject") == ""]
+    return rows, findings + [Finding("warn", SUBJECT_UNKNOWN, name, at, "its subject") for name, at in blank]
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
@@ -167,14 +163,10 @@ def _check_columns(path: Path, columns: list[str]) -> None:
 
 def _spacing(name: str, row: Row, findings: list[Finding]) -> tuple[float, float] | None:
     """(row, col) in mm; None where it is not given, or with a finding where it is no number within bounds."""
-    texts = {column: row.cells[column] for column in SPACINGS if column in row.cells}
-    ranges = {column: SPACING_RANGE_MM for column, text in texts.items() if text}
-    numbers = strict_table.numbers(row, ranges, name, findings)
-    blank = [column for column, text in texts.items() if not text]
+    blank = [column for column in SPACINGS if row.cells.get(column) == ""]
+    ranges = {column: SPACING_RANGE_MM for column in SPACINGS if row.cells.get(column)}
+    sizes = strict_table.numbers(row, ranges, name, findings)
     if blank:
-        expected = f"mm, {SPACING_RANGE_MM[0]:g} to {SPACING_RANGE_MM[1]:g}"
-        findings.append(
-            Finding("warn", checks.MISSING_PIXEL_SIZE, name, f'{row.at}, column "{blank[0]}": ""', expected)
-        )
-        return None
-    return (numbers[0], numbers[-1]) if numbers and None not in numbers else None
+        found, (low, high) = f'{row.at}, column "{blank[0]}": ""', SPACING_RANGE_MM
+        findings.append(Finding("warn", checks.MISSING_PIXEL_SIZE, name, found, f"mm, {low:g} to {high:g}"))
+    return None if blank or not sizes or None in sizes else (sizes[0], sizes[-1])

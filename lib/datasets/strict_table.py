@@ -33,12 +33,9 @@ def read(
 ) -> list[Row]:
     """Rows of a table in UTF-8, separated by comma or semicolon; blank rows, and blank cells at ends, do not count.
 
-    ValueError where the file cannot be read, lacks a column, has one twice, has no rows, or a row fits not its header.
-
-    Args:
-        required: columns that it must have, in any order; in a row they are called as here.
-        alike: what counts of a column's name.
-        rest_in_last: cells too many belong to the last column, as of a decimal comma without quotes.
+    Columns are called as in `required`, and found by what `alike` leaves of a name; cells too many belong to the last
+    column if `rest_in_last`, as of a decimal comma without quotes. ValueError where the file cannot be read, lacks a
+    column, has one twice, has no rows, or a row fits not its header.
     """
     try:
         text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))

@@ -26,14 +26,8 @@ ROWS = "rows of "  # a table, in what is expected
 def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], None]) -> bool:
     """Brings a data set of data/sources.yaml to `<root>/<name>`, or verifies the one that lies there.
 
-    Args:
-        urls: addresses instead of the registered ones, as in `addresses`.
-        say: takes the lines of the report.
-
-    Returns:
-        False where a login is needed first; then the report says what to do, and nothing was fetched.
-
-    ValueError where it cannot be had, or is not as expected; `<root>/<name>` is then as before.
+    `say` takes the lines of the report, `urls` are as of `addresses`. False where a login is needed first: then the
+    report says what to do. ValueError where it cannot be had or is not as expected; `<root>/<name>` is then as before.
     """
     source = find_source(name, SOURCES)
     target, archives = root / name, root / ARCHIVES / name
@@ -172,10 +166,9 @@ def count(name: str, folder: Path, source: Source) -> str:
     if name in datasets.DATASETS:
         cases, _ = datasets.DATASETS[name].find_cases(folder, datasets.DATASETS[name].groups)
         counts |= {"cases": len(cases), "subjects": len({case.subject for case in cases})}
+    other = {what: number for what, number in source.expected.items() if counts.get(what) != number}
     differing = "; ".join(
-        f"{counts.get(what, 'uncounted')} {what}; expected {number}"
-        for what, number in source.expected.items()
-        if counts.get(what) != number
+        f"{counts.get(what, 'uncounted')} {what}; expected {number}" for what, number in other.items()
     )
     if differing and source.counts_published:
         raise ValueError(f"{name}: {differing}")

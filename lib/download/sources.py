@@ -77,8 +77,8 @@ def find_source(name: str, path: Path) -> Source:
     """The source of a data set; ValueError with the nearest name for one that is not there."""
     sources = read_sources(path)
     if name not in sources:
-        there = f"{', '.join(sources)}{params.nearest(name, sources)}"
-        raise ValueError(f"{name}: no data set of {path.name}; there are: {there}")
+        known = f"{', '.join(sources)}{params.nearest(name, sources)}"
+        raise ValueError(f"{name}: no data set of {path.name}; there are: {known}")
     return sources[name]
 
 

@@ -36,15 +36,14 @@ def unpack(
 ) -> tuple[int, int]:
     """Unpacks a zip file into a folder that holds nothing of the same names; (members, bytes) that were counted.
 
+    The limits count files and folders and unpacked bytes, those of zip files inside included. ValueError for no such
+    archive, a damaged one, one over a limit, or a member that is no plain file in the folder, which then holds a part
+    and is to be thrown away.
+
     Args:
-        folder: made if need be; after an error it holds part of the files, and is to be thrown away.
-        most_members: files and folders, those of zip files inside included.
-        most_bytes: of all files together, unpacked.
         leave_out: patterns of paths in the archive that are not written, letter case aside; * takes any text.
         nested: patterns of names of zip files in the archive that are unpacked as well, each into a folder of its name
-            beside it, unless there is one; what they hold is unpacked no further. The zip files are removed.
-
-    ValueError for no such archive, a damaged one, one over a limit, or a member that is no plain file in the folder.
+            beside it, unless there is one, but no further; the zip files are removed.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:

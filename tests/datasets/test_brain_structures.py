@@ -59,9 +59,8 @@ def only(folder, check, groups=ONE):
     return found
 
 
-def spacing(folder, groups=ONE):
-    """Of the first case."""
-    return find(folder, groups)[0][0].spacing_mm
+def first(folder, groups=ONE):
+    return find(folder, groups)[0][0]
 
 
 def edit(path, old, new):
@@ -105,16 +104,13 @@ def test_four_groups_give_cases_in_order_of_group_and_number(root):
     assert np.array_equal(brain_structures.read_mask(cases[0].mask), CLASSES)
 
 
-def test_a_group_that_is_not_chosen_is_not_read(root):
+def test_a_group_that_is_not_chosen_is_not_read_and_verification_accepts_the_folder(root):
     assert {case.stratum for case in find(root, ["diverse", "trans-cerebellum"])[0]} == {"trans-cerebellum", "diverse"}
+    verified = verify.check_dataset(datasets.DATASETS["brain_structures"], "brain_structures", root, ONE)
+    assert list(verified.cases["case"]) == names(root)
+    assert set(verified.findings["severity"]) <= {"note", "warn"}
     shutil.rmtree(root / "Trans-ventricular")
     assert findings(root, ["trans-cerebellum"]) == []
-
-
-def test_verification_accepts_a_sound_folder(root):
-    found = verify.check_dataset(datasets.DATASETS["brain_structures"], "brain_structures", root, ONE)
-    assert list(found.cases["case"]) == names(root)
-    assert set(found.findings["severity"]) <= {"note", "warn"}
 
 
 # Layouts
@@ -123,15 +119,13 @@ def test_verification_accepts_a_sound_folder(root):
 @pytest.mark.parametrize(
     ("above", "changes"),
     [
-        ("", {"name": "trans_thalamic"}),
-        ("", {"name": "TRANS THALAMIC (1)"}),
-        ("", {"name": "Größe – Transthalamic"}),
+        *(("", {"name": name}) for name in ("trans_thalamic", "TRANS THALAMIC (1)", "Größe – Transthalamic")),
         ("", {"name": unicodedata.normalize("NFD", "Trans-thalamic übersetzt")}),
-        ("", {"export": f"{EXPORT}/{EXPORT}"}),
-        ("", {"images": f"{IMAGES}/{IMAGES}"}),
-        ("Trans-thalamic/Trans-thalamic", {}),
-        ("Datensätze (neu)/Köpfe", {}),
-        ("segmentation data, COCO and original-size", {}),
+        ("", {"export": f"{EXPORT}/{EXPORT}", "images": f"{IMAGES}/{IMAGES}"}),
+        *(
+            (above, {})
+            for above in ("Trans-thalamic/Trans-thalamic", "Köpfe (neu)", "segmentation, COCO, original-size")
+        ),
     ],
 )
 def test_a_group_is_found_however_its_folders_are_spelled_and_nested(tmp_path, above, changes):
@@ -167,18 +161,16 @@ def with_a_link_before(thalamic):
 
 def with_leftovers(thalamic):
     for place in (IMAGES, MASKS):
-        (thalamic / place / "._Patient00168_Plane3_1_of_3.png").write_bytes(b"\0")
         (thalamic / place / ".DS_Store").write_bytes(b"\0")
-        (thalamic / "__MACOSX" / place).mkdir(parents=True)
-        (thalamic / "__MACOSX" / place / "Patient09999_Plane3_1_of_1.png").write_bytes(b"\0")
+        for name in (f"{place}/._Patient00168_Plane3_1_of_3.png", f"__MACOSX/{place}/Patient09999_Plane3_1_of_1.png"):
+            (thalamic / name).parent.mkdir(parents=True, exist_ok=True)
+            (thalamic / name).write_bytes(b"\0")
     return thalamic
 
 
 def in_upper_case(thalamic):
-    for path in [*(thalamic / IMAGES).iterdir()]:
-        path.rename(path.with_suffix(".PNG"))
-    for path in [*(thalamic / MASKS).iterdir()]:
-        path.rename(path.with_name(path.name.upper()))
+    for path in [*(thalamic / IMAGES).iterdir(), *(thalamic / MASKS).iterdir()]:
+        path.rename(path.with_suffix(".PNG") if path.parent.name == IMAGES else path.with_name(path.name.upper()))
     table(thalamic).write_text(table(thalamic).read_text(encoding="utf-8-sig").lower())
     return thalamic
 
@@ -241,24 +233,24 @@ def test_linked_folders_are_followed_and_links_in_a_circle_change_nothing(root, 
 # Exports and image folders
 
 
-@pytest.mark.parametrize("name", ["Trans-thalamic-PASCAL", "TRANS_THALAMIC pascal VOC (2)"])
-@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize(
+    ("name", "empty"),
+    [("Trans-thalamic-PASCAL", True), ("Trans-thalamic-PASCAL", False), ("TRANS_pascal VOC (2)", False)],
+)
 def test_the_pascal_export_is_read_where_there_is_no_other_or_an_empty_one(thalamic, name, empty):
-    shutil.rmtree(thalamic / EXPORT)
-    if empty:
-        (thalamic / MASKS).mkdir(parents=True)
+    shutil.rmtree(thalamic / MASKS if empty else thalamic / EXPORT)
+    (thalamic / MASKS).mkdir(parents=True) if empty else None
     brain.write_masks(thalamic / name, THALAMIC, brain.PASCAL)
-    case = find(thalamic)[0][0]
-    assert case.mask[0].parent.parent.name == name
-    assert np.array_equal(brain_structures.read_mask(case.mask), CLASSES)
+    mask = first(thalamic).mask
+    assert mask[0].parent.parent.name == name
+    assert np.array_equal(brain_structures.read_mask(mask), CLASSES)
 
 
 def test_an_export_unpacked_without_a_folder_of_its_own_is_read(thalamic):
     for path in (thalamic / EXPORT).iterdir():
         path.rename(thalamic / path.name)
     (thalamic / "labelmap.txt").write_text(LABELMAP)
-    case = find(thalamic)[0][0]
-    assert case.mask == (thalamic / "SegmentationClass" / f"{FIRST}.png", thalamic / "labelmap.txt")
+    assert first(thalamic).mask == (thalamic / "SegmentationClass" / f"{FIRST}.png", thalamic / "labelmap.txt")
     assert findings(thalamic) == []
 
 
@@ -294,14 +286,13 @@ def test_images_of_original_size_are_passed_over_with_a_note_and_refused_alone(t
         find(thalamic)
 
 
-def test_of_other_image_folders_the_one_that_fits_the_masks_is_read(thalamic):
+def test_of_other_image_folders_the_one_that_fits_the_masks_is_read_and_a_name_as_published_before_hc18_s(
+    thalamic, diverse
+):
     (thalamic / IMAGES).rename(thalamic / "pictures")
     save_png(thalamic / "aaa" / f"{FIRST}.png", np.zeros((4, 4), np.uint8))
     assert {case.image.parent.name for case in find(thalamic)[0]} == {"pictures"}
     assert only(thalamic, "folder passed over").found == "aaa"
-
-
-def test_a_name_as_published_is_preferred_to_hc18_itself_beside_it(diverse):
     for name in (*DIVERSE_HEADS.cases, "555_HC"):
         save_png(diverse / "training_set" / f"{name}.png", np.zeros((54, 80), np.uint8))
     (diverse / DIVERSE_HEADS.images / "002_HC.png").unlink()
@@ -317,34 +308,33 @@ def mask_file(folder, colours, export=EXPORT, name=FIRST):
     return save_png(folder / export / "SegmentationClass" / f"{name}.png", np.array(colours, np.uint8)[CLASSES])
 
 
-@pytest.mark.parametrize(
-    ("export", "name", "colours"),
-    [
-        (EXPORT, FIRST, brain.PLANES),
-        ("Trans-ventricular-segmentation-mask", FIRST, brain.PLANES),
-        ("Test-Dataset-Segmentation", "010_2HC", brain.DIVERSE),
-        ("Trans-thalamic-PASCAL", FIRST, brain.PASCAL),
-        ("Test-Dataset-PASCAL", "010_2HC", brain.PASCAL),
-    ],
-)
-def test_every_published_palette_gives_the_classes(tmp_path, export, name, colours):
-    mask = brain_structures.read_mask((mask_file(tmp_path, colours, export, name),))
-    assert mask.dtype == np.uint8
-    assert np.array_equal(mask, CLASSES)
+OF_DIVERSE, OF_PASCAL = ("Test-Dataset-Segmentation", "010_2HC"), ("Trans-thalamic-PASCAL", FIRST)
 
 
 @pytest.mark.parametrize(
-    ("export", "name", "colours", "count"),
+    ("export", "name", "colours", "refused"),
     [
+        (EXPORT, FIRST, brain.PLANES, ""),
+        ("Trans-ventricular-segmentation-mask", FIRST, brain.PLANES, ""),
+        (*OF_DIVERSE, brain.DIVERSE, ""),
+        (*OF_PASCAL, brain.PASCAL, ""),
+        ("Test-Dataset-PASCAL", "010_2HC", brain.PASCAL, ""),
         (EXPORT, FIRST, brain.DIVERSE, r"\(255, 255, 0\) in 24 pixels"),
-        ("Test-Dataset-Segmentation", "010_2HC", brain.PLANES, r"\(0, 255, 0\) in 24 pixels"),
-        ("Trans-thalamic-PASCAL", FIRST, brain.PLANES, r"\(0, 0, 255\) in 80 pixels, .*\(255, 0, 0\) in 1096 pixels"),
+        (*OF_DIVERSE, brain.PLANES, r"\(0, 255, 0\) in 24 pixels"),
+        (*OF_PASCAL, brain.PLANES, r"\(0, 0, 255\) in 80 pixels, .*\(255, 0, 0\) in 1096 pixels"),
     ],
 )
-def test_colours_of_another_palette_are_refused_by_file_with_their_counts(tmp_path, export, name, colours, count):
+def test_a_published_palette_gives_the_classes_and_another_is_refused_by_file_with_counts(
+    tmp_path, export, name, colours, refused
+):
     path = mask_file(tmp_path, colours, export, name)
-    with pytest.raises(ValueError, match=rf"{name}\.png: unknown colours: {count}; expected"):
-        brain_structures.read_mask((path,))
+    if refused:
+        with pytest.raises(ValueError, match=rf"{name}\.png: unknown colours: {refused}; expected"):
+            brain_structures.read_mask((path,))
+    else:
+        mask = brain_structures.read_mask((path,))
+        assert mask.dtype == np.uint8
+        assert np.array_equal(mask, CLASSES)
 
 
 def test_a_jpeg_mask_takes_the_nearest_colours(tmp_path):
@@ -374,13 +364,6 @@ def labelmap(folder, text):
     return path
 
 
-@pytest.mark.parametrize("name", ["labelmap.txt", "LabelMap.TXT"])
-def test_a_labelmap_beside_the_masks_is_part_of_the_reference(thalamic, name):
-    path = thalamic / EXPORT / name
-    path.write_text(LABELMAP)
-    assert [case.mask[1:] for case in find(thalamic)[0]] == [(path,)] * 3
-
-
 OTHER = LABELMAP.replace("255,0,0", "9,8,7")
 
 
@@ -400,11 +383,13 @@ def test_a_labelmap_wins_over_the_published_colours(tmp_path, text, background):
     assert np.array_equal(mask, CLASSES)
 
 
-def test_two_labelmaps_in_turn_do_not_mix(tmp_path):
+def test_a_labelmap_beside_the_masks_is_found_and_two_in_turn_do_not_mix(thalamic):
+    path = thalamic / EXPORT / "LabelMap.TXT"
     swapped = LABELMAP.replace("CSP:0,255,0", "CSP:0,0,255").replace("LV:0,0,255", "LV:0,255,0")
-    mask = mask_file(tmp_path, brain.PLANES)
     for text, csp_pixels in ((LABELMAP, 24), (swapped, 80), (LABELMAP, 24)):
-        assert (brain_structures.read_mask((mask, labelmap(tmp_path, text))) == 2).sum() == csp_pixels
+        path.write_text(text)
+        assert [case.mask[1:] for case in find(thalamic)[0]] == [(path,)] * 3
+        assert (brain_structures.read_mask(first(thalamic).mask) == 2).sum() == csp_pixels
 
 
 @pytest.mark.parametrize(
@@ -446,14 +431,14 @@ def test_a_labelmap_that_cannot_be_followed_is_refused_by_file_and_line(tmp_path
 def test_the_table_is_read_however_headings_and_labels_are_spelled(thalamic, old, new):
     assert table(thalamic).read_bytes().startswith(b"\xef\xbb\xbfLabel,Pixel  in mm\n")
     edit(table(thalamic), old, new)
-    assert spacing(thalamic) == (0.12, 0.12)
+    assert first(thalamic).spacing_mm == (0.12, 0.12)
     assert findings(thalamic) == []
 
 
 @pytest.mark.parametrize("name", ["{}/pixel size.CSV", "{}/Trans-thalamic-Pixel-Size (1).csv", THALAMIC.table])
 def test_the_table_is_found_by_pattern_in_the_group_or_beside_it(root, name):
     table(root / IMAGES).rename(root / name.format(IMAGES))
-    assert spacing(root) == (0.12, 0.12)
+    assert first(root).spacing_mm == (0.12, 0.12)
     assert findings(root, GROUPS) == []
 
 
@@ -470,37 +455,57 @@ def test_the_table_is_found_by_pattern_in_the_group_or_beside_it(root, name):
 def test_decimal_commas_are_read_and_counted_in_one_note(thalamic, changes, rows):
     for old, new in changes:
         edit(table(thalamic), old, new)
-    assert spacing(thalamic) == (0.12, 0.12)
+    assert first(thalamic).spacing_mm == (0.12, 0.12)
     assert findings(thalamic) == [("note", "decimal comma", THALAMIC.table)]
     assert only(thalamic, "decimal comma").found == f"in {rows} rows"
 
 
-@pytest.mark.parametrize("text", ["", "0.019", "1.01", "0.12 mm", "1,2", "0.1,2", "0.12,0.2"])
-def test_a_pixel_size_that_is_no_plausible_number_stops_with_file_row_column_and_text(thalamic, text):
-    edit(table(thalamic), "0.12", text)
-    found = only(thalamic, "unreadable number")
-    assert (found.severity, found.case) == ("stop", FIRST)
-    assert found.found == f'{THALAMIC.table}, row 4, column "Pixel in mm": "{text}"'
-    assert found.expected == "mm, 0.02 to 1" + strict_table.HINT * ("," in text)
-    assert FIRST not in names(thalamic)
+SIZE, HC, TWICE = "pixel size(mm)", "head circumference (mm)", f"{FIRST}.png,0.12\n"
 
 
-@pytest.mark.parametrize("again", [f"{FIRST}.png,0.2", f"{FIRST},0.12", f"{FIRST.lower()}.PNG,0.12"])
-def test_two_rows_for_one_image_stop_and_it_is_no_case(thalamic, again):
-    edit(table(thalamic), f"{FIRST}.png,0.12\n", f"{FIRST}.png,0.12\n{again}\n")
-    assert findings(thalamic) == [("stop", "two rows for one image", FIRST)]
-    assert only(thalamic, "two rows for one image").found == f"{THALAMIC.table}, row 4 and row 5"
-    assert FIRST not in names(thalamic)
+@pytest.mark.parametrize(
+    ("groups", "old", "new", "cells"),
+    [
+        *((ONE, "0.12", t, {"Pixel in mm": t}) for t in ("", "0.019", "1.01", "0.12 mm", "1,2", "0.1,2", "0.12,0.2")),
+        *((DIVERSE, "172.5", text, {HC: text}) for text in ("", "x", "19.9", "450.1", "1.725")),
+        (DIVERSE, "0.3,172.5", "0,3,172,5", {SIZE: "0", HC: "3,172,5"}),
+        *(
+            (ONE, TWICE, f"{TWICE}{again}\n", {})
+            for again in (f"{FIRST}.png,0.2", f"{FIRST},0.12", f"{FIRST.lower()}.PNG,1")
+        ),
+    ],
+)
+def test_no_plausible_number_and_a_second_row_stop_with_file_row_column_and_text(diverse, groups, old, new, cells):
+    folder, path, name = (diverse, diverse / brain.HC18_TABLE, "002_HC")
+    if groups is ONE:
+        folder, path, name = (diverse.parent / IMAGES, table(diverse.parent / IMAGES), FIRST)
+    edit(path, old, new)
+    found = [f for f in find(folder, groups)[1] if f.check.name != "pixels are not square"]
+    assert {(f.severity, f.case) for f in found} == {("stop", name)}
+    places = [f'{path.name}, row 4, column "{column}": "{text}"' for column, text in cells.items()]
+    assert [f.found for f in found] == (places or [f"{path.name}, row 4 and row 5"])
+    hints = [strict_table.HINT * ("," in text) for text in cells.values()]
+    bounds = {"Pixel in mm": "0.02 to 1", SIZE: "0.02 to 1", HC: "20 to 450"}
+    expected = [f"mm, {bounds[column]}{hint}" for column, hint in zip(cells, hints)]
+    assert [f.expected for f in found] == (expected or ["one row"])
+    assert name not in names(folder, groups)
 
 
-def test_a_row_without_a_file_and_an_image_without_a_row_or_a_table_warn(thalamic):
+def test_a_row_without_a_file_and_an_image_without_a_row_or_a_table_warn(thalamic, diverse):
     edit(table(thalamic), FIRST, "Patient00777_Plane3_1_of_1")
     expected = [("warn", "missing pixel size", FIRST), ("warn", "row without a file", "Patient00777_Plane3_1_of_1")]
     assert findings(thalamic) == expected
-    assert spacing(thalamic) is None
+    assert first(thalamic).spacing_mm is None
     table(thalamic).unlink()
     assert findings(thalamic) == [("warn", "missing pixel size", "trans-thalamic")]
     assert {case.spacing_mm for case in find(thalamic)[0]} == {None}
+    edit(diverse / brain.HC18_TABLE, "010_2HC", "805_HC")  # HC18 has more images than Diverse
+    assert findings(diverse, DIVERSE) == [("warn", "missing pixel size", "010_2HC")]
+    for name in ("test_set_pixel_size.csv", ".hidden"):
+        next(diverse.glob("*.csv")).rename(diverse / name)
+        cases, found = find(diverse, DIVERSE)
+        assert [(f.severity, f.check.name, f.case) for f in found] == [("warn", "missing pixel size", "diverse")]
+        assert [(case.spacing_mm, case.reference_mm) for case in cases] == [(None, {})] * 3
 
 
 def test_a_file_that_is_no_such_table_and_one_that_differs_are_refused_by_name(thalamic):
@@ -519,18 +524,18 @@ def test_a_file_that_is_no_such_table_and_one_that_differs_are_refused_by_name(t
 
 
 def test_pixels_of_resized_images_are_not_square_and_hc_is_the_publisher_s(diverse):
-    case = find(diverse, DIVERSE)[0][0]
+    case = first(diverse, DIVERSE)
     assert (case.name, case.reference_mm) == ("002_HC", {"hc": 172.5})
     assert case.spacing_mm == pytest.approx((0.3 * 0.816943, 0.3 * 0.834202), abs=1e-6)  # 540/661 and 800/959 by hand
-    nested = diverse / DIVERSE_HEADS.images / DIVERSE_HEADS.images
-    (diverse / DIVERSE_HEADS.images).rename(diverse / "new")
-    nested.parent.mkdir()
-    (diverse / "new").rename(nested)
-    assert spacing(diverse, DIVERSE) == case.spacing_mm
+    images = diverse / DIVERSE_HEADS.images
+    images.rename(diverse / "new")
+    images.mkdir()
+    nested = (diverse / "new").rename(images / images.name)
+    assert first(diverse, DIVERSE).spacing_mm == case.spacing_mm
     note = only(diverse, "pixels are not square", DIVERSE)
     assert (note.severity, note.case, note.expected) == ("note", "diverse", "native 800x540 is assumed for all")
     nested.rename(diverse / "Diverse images")  # not said to be resized
-    assert spacing(diverse, DIVERSE) == (0.3, 0.3)
+    assert first(diverse, DIVERSE).spacing_mm == (0.3, 0.3)
     assert find(diverse, DIVERSE)[1] == []
 
 
@@ -542,40 +547,7 @@ def test_hc18_s_table_is_found_anywhere_in_the_folder(root, place):
     expected = "missing pixel size" if place.endswith("..") else "pixels are not square"
     assert [f.check.name for f in find(root, DIVERSE)[1]] == [expected]
     if place == "":  # beside the group that is given
-        assert find(root / DIVERSE_HEADS.name, DIVERSE)[0][0].reference_mm == {"hc": 172.5}
-
-
-@pytest.mark.parametrize("name", ["test_set_pixel_size.csv", None])
-def test_diverse_without_hc18_s_table_is_one_warning(diverse, name):
-    (diverse / brain.HC18_TABLE).rename(diverse / (name or ".hidden"))
-    cases, found = find(diverse, DIVERSE)
-    assert [(f.severity, f.check.name, f.case) for f in found] == [("warn", "missing pixel size", "diverse")]
-    assert [(case.spacing_mm, case.reference_mm) for case in cases] == [(None, {})] * 3
-
-
-def test_hc18_s_other_rows_are_not_mentioned_but_an_image_without_a_row_is(diverse):
-    edit(diverse / brain.HC18_TABLE, "010_2HC", "805_HC")
-    assert findings(diverse, DIVERSE) == [("warn", "missing pixel size", "010_2HC")]
-
-
-SIZE, HC = "pixel size(mm)", "head circumference (mm)"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "faults"),
-    [
-        *(("172.5", text, {HC: text}) for text in ("", "x", "19.9", "450.1", "1.725")),
-        ("0.3,172.5", "0,3,172,5", {SIZE: "0", HC: "3,172,5"}),
-    ],
-)
-def test_an_hc_that_is_no_plausible_number_stops(diverse, old, new, faults):
-    edit(diverse / brain.HC18_TABLE, old, new)
-    found = [f for f in find(diverse, DIVERSE)[1] if f.check.name == "unreadable number"]
-    expected = [f'{brain.HC18_TABLE}, row 4, column "{column}": "{text}"' for column, text in faults.items()]
-    assert [f.found for f in found] == expected
-    assert {(f.severity, f.case) for f in found} == {("stop", "002_HC")}
-    assert found[-1].expected.startswith("mm, 20 to 450")
-    assert "002_HC" not in names(diverse, DIVERSE)
+        assert first(root / DIVERSE_HEADS.name, DIVERSE).reference_mm == {"hc": 172.5}
 
 
 # Faults of files
@@ -621,35 +593,31 @@ def test_two_files_whose_names_differ_in_nothing_but_letter_case_are_refused(tha
 # Other folders
 
 
-def test_a_missing_an_empty_and_a_foreign_folder_are_refused_with_what_was_found(tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "other" / "training_set").mkdir(parents=True)
-    (tmp_path / "file").touch()
-    listed = {"missing": "no such", "file": "no such", "empty": r"\[\]", "other": r"\['training_set'\]"}
-    for name, held in listed.items():
-        with pytest.raises(ValueError, match=rf"{name}: nothing of trans-thalamic; found {held}.*Trans-ventricular"):
-            find(tmp_path / name)
+@pytest.mark.parametrize(
+    ("folder", "groups", "words"),
+    [
+        ("missing", ONE, "missing: nothing of trans-thalamic; found no such.*Trans-ventricular"),
+        ("a.png", ONE, "a.png: nothing of trans-thalamic; found no such"),
+        ("empty", ONE, r"empty: nothing of trans-thalamic; found \[\]"),
+        ("other", ONE, r"other: nothing of trans-thalamic; found \['training_set'\]"),
+        ("part", ONE, r"trans-thalamic has no images; found \['Trans-thalamic'\]"),
+        ("part", ["diverse", "trans-cerebellum"], r"nothing of trans-cerebellum, diverse; found \['Trans-thalamic'\]"),
+        *(("part", groups, "not allowed; some of") for groups in ([], ["thalamic"], ["Trans-thalamic", "diverse"])),
+    ],
+)
+def test_folders_and_groups_that_are_not_there_are_refused_with_what_was_found(tmp_path, folder, groups, words):
+    for name in ("empty", "other/training_set", f"part/{IMAGES}"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ValueError, match=words):
+        find(tmp_path / folder, groups)
 
 
 def test_a_chosen_group_that_is_not_there_stops_by_name_and_the_others_are_read(thalamic):
-    found, said = find(thalamic.parent, ["diverse", "trans-cerebellum", "trans-thalamic"])
-    assert len(found) == 3
+    cases, found = find(thalamic.parent, ["diverse", "trans-cerebellum", "trans-thalamic"])
+    assert len(cases) == 3
     expected = [("stop", "missing group", "trans-cerebellum"), ("stop", "missing group", "diverse")]
-    assert [(f.severity, f.check.name, f.case) for f in said] == expected
-    with pytest.raises(ValueError, match=r"nothing of trans-cerebellum, diverse; found \['Trans-thalamic'\]"):
-        find(thalamic.parent, ["diverse", "trans-cerebellum"])
-
-
-def test_an_empty_group_is_refused(tmp_path):
-    (tmp_path / IMAGES).mkdir()
-    with pytest.raises(ValueError, match=r"trans-thalamic has no images; found \['Trans-thalamic'\]"):
-        find(tmp_path)
-
-
-@pytest.mark.parametrize("groups", [[], ["thalamic"], ["Trans-thalamic", "diverse"]])
-def test_groups_that_do_not_exist_are_refused(root, groups):
-    with pytest.raises(ValueError, match=r"not allowed; some of trans-thalamic, trans-ventricular"):
-        find(root, groups)
+    assert [(f.severity, f.check.name, f.case) for f in found] == expected
 
 
 def test_a_folder_that_cannot_be_listed_is_refused_by_name(thalamic, monkeypatch):

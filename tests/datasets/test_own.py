@@ -339,9 +339,9 @@ def write_called(folder):
 
 def test_patients_images_classes_and_strata_called_as_missing_values_are_lost_nowhere(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "processed_folder", lambda name: tmp_path / "processed" / name)
-    classes, demo = ["background", "nan"], params.read_study(files.study_file("demo"))
-    study = demo.model_copy(update={"dataset": "own_called", "classes": classes, "groups": []})
-    dataset = datasets.of(study)
+    classes = ["background", "nan"]
+    keys = builders.values(dataset="own_called", classes=classes, palette=[])
+    dataset = datasets.of(params.Study.model_construct(**keys))
     verified = verify.check_dataset(dataset, "own_called", write_called(tmp_path / "raw"))
     assert not verified.findings["severity"].isin(["stop", "warn"]).any()
     written = {"cases": verified.cases, "folds": splits.assign_folds(verified.cases, 4, seed=0)}

@@ -284,7 +284,8 @@ def small(raw, monkeypatch):
         written.append((subjects, seed))
         (folder / "data.txt").write_text(f"{subjects} {seed}")
 
-    made = Making(write, 150, 12, ("lib.imaging.growth",))
+    write.__module__ = "lib.imaging.growth"
+    made = Making(write, 150, 12)
     monkeypatch.setitem(datasets.DATASETS, "phantom_brain", replace(datasets.DATASETS["phantom_brain"], made=made))
     return written
 
@@ -294,6 +295,24 @@ def test_a_phantom_is_made_once(small, raw):
         assert datasets.prepare("phantom_brain") == raw / "phantom_brain"
     assert small == [(150, 12)]
     assert (raw / "phantom_brain" / "data.txt").read_text() == "150 12"
+
+
+IMAGES = {f"datasets.phantoms.{name}" for name in ("heads", "lesions", "ultrasound", "write_images")}
+IMAGES |= {"imaging.growth"}
+POINTS = {f"imaging.{name}" for name in ("ellipse", "head_points", "connected_parts", "image_files", "shapes")}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((name, IMAGES) for name in ("phantom_brain", "phantom_hc18", "phantom_tumour")),
+        ("phantom_landmarks", IMAGES | POINTS | {"datasets.phantoms.write_landmarks"}),
+        ("phantom_lgg", {"datasets.phantoms.write_volumes", "datasets.phantoms.brains"}),
+    ],
+)
+def test_a_phantom_s_record_holds_all_code_that_decides_its_files(phantoms, name, expected):
+    code = cache.read_record(phantoms / name)["code"]
+    assert code == {f"lib.{module}": provenance.module_hash(f"lib.{module}") for module in expected}
 
 
 def test_a_phantom_is_made_again_when_its_code_changed_and_with_its_own_size_and_seed(small, raw, monkeypatch):

@@ -12,13 +12,10 @@ RECORD = "phantom.json"
 def write_whole(folder: Path, record: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Makes a folder, or makes a stale one again that this function made before.
 
-    All is written into a folder beside it that takes its place at the end, so a kill, an error or a full disk leaves
+    `write` fills an empty folder beside it that takes its place at the end, so a kill, an error or a full disk leaves
     the old folder, or none. A second process that asks for the same folder meanwhile waits, and then leaves it alone.
-
-    Args:
-        folder: nothing lies there, or a folder with `phantom.json`; ValueError if something foreign would be lost.
-        record: what decides the content, such as {"subjects", "seed", "code"}, as JSON gives it back (no tuples).
-        write: fills the empty folder that it is given.
+    The record is what decides the content, as JSON gives it back (no tuples). ValueError if something without
+    `phantom.json` lies there, which would be lost.
     """
     if folder.is_symlink():
         raise ValueError(f"{folder}: is a link; a phantom replaces only its own folders, so remove the link first")

@@ -42,13 +42,9 @@ class Frame:
 
 
 def draw_frame(seed: int, subject: int, frame: int, shares: tuple[float, float]) -> Frame:
-    """One image of `SHAPE` pixels with its reference.
+    """One image of `SHAPE` pixels with its reference; all frames of an examination show one head, counted from 1.
 
-    Args:
-        seed: of the data set.
-        subject: number of the examination, from 1; its frames show one head, whatever the shares.
-        frame: number of the image in it, from 1.
-        shares: of images that show a cavum septi pellucidi, a lateral ventricle, 0 to 1; decides nothing else.
+    The shares, 0 to 1, of images that show a cavum septi pellucidi, a lateral ventricle, decide nothing else.
     """
     anatomy = np.random.default_rng([seed, subject, 0])  # frame 0: what all frames of a subject share
     ga = float(anatomy.uniform(15, 36))
