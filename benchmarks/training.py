@@ -9,7 +9,7 @@ from benchmarks.data import prepared
 from lib import models
 from lib.data import arrays
 from lib.models import devices, inference
-from lib.study import params, plain_values
+from lib.study import params
 from lib.training import batches, loop, objectives
 from lib.training.augmentation import Augmentation
 from lib.training.objectives import Objective
@@ -28,7 +28,7 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     objective = loop.objective_of(chosen, network, data)
     state = loop.begin(chosen, network, steps, objective.threshold_mode)
     order = np.resize(np.arange(len(data.names)), IMAGES)
-    cases = batches.AugmentedCases(data, plain_values.pick(chosen, Augmentation), chosen.seed, objective)
+    cases = batches.AugmentedCases(data, params.pick(chosen, Augmentation), chosen.seed, objective)
     bare, ours = [], []
     for epoch in range(ROUNDS + 1):  # the first round warms up
         bare.append(_bare_seconds(state, objective, data, chosen.batch_size))

@@ -15,8 +15,7 @@ STOPPED = "stopped; what had ended is kept, and the same command goes on from th
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its status.
 
-    2 where the user or the machine is at fault, 130 where the user stopped it, each with a line and no traceback; a
-    reader that closes its pipe (`| head`) ends it silently.
+    2 where the user or the machine is at fault, 130 where the user stopped it, each with a line and no traceback.
     """
     parser = argparse.ArgumentParser(prog="python -m lib", description="Studies of fetal ultrasound and brain MRI.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -25,13 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     study.add_argument("--cores", type=int, default=2)
     study.add_argument("--data", type=Path, help="raw folder, linked once as data/raw/<dataset>")
     study.add_argument("--landmarks", type=Path, help="folder of landmarks, linked once as data/raw/landmarks")
-    why = commands.add_parser("why", help="what would run, and why")
-    why.add_argument("name")
+    commands.add_parser("why", help="what would run, and why").add_argument("name")
     step = commands.add_parser("step", help="run one notebook; what the graph calls for each")
     step.add_argument("name")
     step.add_argument("step", help="its folder below reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
-    report = commands.add_parser("report", help="build a study's PDF from its files")
-    report.add_argument("name")
+    commands.add_parser("report", help="build a study's PDF from its files").add_argument("name")
     check = commands.add_parser("check-report", help="recompute the printed tables from the long ones, and compare")
     check.add_argument("name")
     verify = commands.add_parser("verify", help="recognise the data set in a folder, open every file, say what to do")
@@ -48,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     except ValueError as error:
         return fail(str(error), 2)
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader has ended (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there
         return 0
     except OSError as error:
@@ -80,12 +77,12 @@ def run(given: argparse.Namespace) -> int:
     if given.command in ("report", "check-report"):
         from lib.report import build
 
-        if given.command == "report":
-            build.write_pdf(study)
-            return 0
-        differences = build.check(study)
-        print("\n".join(differences) or "the printed tables that can be made again follow from the long ones")
-        return int(bool(differences))
+        if given.command == "check-report":
+            differences = build.check(study)
+            print("\n".join(differences) or "the printed tables that can be made again follow from the long ones")
+            return int(bool(differences))
+        build.write_pdf(study)
+        return 0
     from lib import pipeline
 
     if given.command == "step":

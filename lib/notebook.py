@@ -146,11 +146,8 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
 
     The study file is read whole. Keys that the notebook's cell does not give are the study file's. Those that it
     gives otherwise are taken, but never data set, classes, palette and landmarks: they say what the study is; and
-    what such a run writes goes to a folder of its own (`destination`). A ValueError names all faults at once.
-
-    Args:
-        name: of the notebook, without .ipynb; of two that serve one step the study decides which.
-        namespace: the notebook's `globals()`; names that are keys of other notebooks are removed from it.
+    what such a run writes goes to a folder of its own (`destination`). A ValueError names all faults at once. From
+    the `namespace`, the notebook's `globals()`, names are removed that are keys of other notebooks.
     """
     environment.begin()
     environment.use_threads()
@@ -161,9 +158,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         raise ValueError(f"{where}: study = {given.get('study')!r}   expected the name of a file in params/")
     study = params.read_study(files.study_file(given["study"]))
     given = without_own(given, study, own_cell(name))
-    faults = params.find_faults(given, params.AnyKey, partial=True)
-    if faults:
-        raise ValueError(params.format_faults(where, faults))
+    params.refuse(where, params.find_faults(given, params.AnyKey, partial=True))
     expected = steps.notebook_file(step_name, study).stem
     if name != expected:
         raise ValueError(
@@ -174,9 +169,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     mine = {key: value for key, value in given.items() if key in model.model_fields and key not in run}
     # Checked together with the keys of all other notebooks: a size must fit the depth that 03 will use.
     whole, useless = merge(mine, study)
-    faults = params.find_faults(whole, params.Study) + shared_faults(whole, study)
-    if faults:
-        raise ValueError(params.format_faults(where, faults))
+    params.refuse(where, params.find_faults(whole, params.Study) + shared_faults(whole, study))
     changed = params.Study.model_validate(whole)
     datasets.of(changed)
     typed = params.step_params(changed, step_name, **run)
@@ -225,10 +218,9 @@ def merge(mine: dict[str, Any], study: params.Study) -> tuple[dict[str, Any], li
 
 
 def destination(step: steps.Step, study: params.Study, differs: dict[str, Any]) -> Path:
-    """The folder that a run writes to; a run by hand never writes over what the study has.
+    """The step's own folder for the graph, and for a run by hand of the study file's values while no record holds.
 
-    The graph writes to the step's own folder. So does a run by hand in which nothing differs from the study file,
-    while the step has no record that holds. Otherwise it is by_hand/<what differs, or "unchanged">/<step>.
+    Otherwise by_hand/<what differs, or "unchanged">/<step>: a run by hand never writes over what the study has.
     """
     own = step.folder(study.study)
     if environment.by_graph() or not (differs or staleness.stale_reasons(step, study) == []):
@@ -296,11 +288,7 @@ def shared_faults(given: dict[str, Any], study: params.Study) -> list[str]:
 
 
 def clear(folder: Path, is_training: bool) -> None:
-    """Removes what an earlier run of a step left, its record first; a training run's own files stay.
-
-    Its executed notebook goes too: papermill writes the new one, and after a run by hand there is none. So does what
-    a killed process left half-written, for nobody else is at work here.
-    """
+    """Removes what an earlier or killed run of a step left, its record first; a training run's own files stay."""
     (folder / "record.json").unlink(missing_ok=True)
     for path in sorted(folder.rglob(".writing-*")):
         path.unlink()

@@ -20,9 +20,7 @@ FOR_READERS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError") 
 START_SECONDS = 300  # for a kernel to start and to import lib; it takes 3 to 60
 # All but the cache of sources, which would lie in a home that perhaps cannot be written.
 SHARED = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
-CHATTER = re.compile(
-    "Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute [0-9]+ jobs|Elapsed time|Shutting"
-)
+CHATTER = re.compile("Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute [0-9]+ jobs|Elapsed|Shutting")
 
 
 def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
@@ -37,10 +35,7 @@ def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
 def explain(study: params.Study) -> str:
     """What would run and why, one line per step; then what a verification has not searched, which came later."""
     stale, first = reasons(study), steps.Step("01_data_verification")
-    lines = [
-        f"{step.label:28} {'runs' if why else 'done'}" + "".join(f"\n    {reason}" for reason in why)
-        for step, why in stale.items()
-    ]
+    lines = ["\n    ".join([f"{step.label:28} {'runs' if why else 'done'}", *why]) for step, why in stale.items()]
     unsearched = [
         f"data/raw/{name} came after {first.label}, which has not searched it for this study's images; "
         f"to search it: rm '{first.record_file(study.study)}', then make study STUDY={study.study}"
@@ -65,8 +60,7 @@ def link_data(name: str, folder: Path) -> None:
 def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
     """Runs what a study needs, and nothing else; given folders of data and landmarks are linked first.
 
-    Returns 0 when every step has a record that holds, else 1, and the reason is printed on standard error. ValueError
-    where data or a compared study are missing, another process runs this study, or this is Windows.
+    Returns 0 when every step has a record that holds, else 1, and the reason is printed on standard error.
     """
     if sys.platform == "win32":
         raise ValueError("the graph needs Linux, macOS or WSL; on Windows run notebooks in turn: docs/howto-windows.md")
@@ -92,15 +86,12 @@ def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
         # A killed run leaves Snakemake's own lock behind; ours is held, so nobody else needs it.
         _snakemake(study, folder, cores, lock, "--unlock")
         status, log = _snakemake(study, folder, cores, lock, "--rerun-incomplete", "--rerun-triggers", "mtime")
-    message = _left_words(study) if status == 0 else _last_words(log)
-    sys.stderr.write(message)
-    return int(status != 0 or message != "")
-
-
-def _left_words(study: params.Study) -> str:
-    """A line for each step that has no record that holds, although Snakemake says that all is done."""
+    if status != 0:
+        sys.stderr.write(_last_words(log))
+        return 1
     left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
-    return "".join(["these steps have no record that holds:\n", *left]) if left else ""
+    sys.stderr.writelines(["these steps have no record that holds:\n", *left] if left else [])
+    return int(bool(left))
 
 
 def _last_words(log: str) -> str:
@@ -153,10 +144,7 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *option
 
 
 def execute(study: params.Study, label: str) -> None:
-    """Runs the notebook of a step headless, as the graph does; what it prints goes to standard output.
-
-    ValueError where a person calls it, there is no such step, it failed, or its kernel did not start.
-    """
+    """Runs the notebook of a step headless, for the graph alone; what it prints goes to standard output."""
     if not environment.by_graph():  # its executed notebook would take the place of the study's
         raise ValueError(
             f"step is a command of the graph; by hand: papermill notebooks/{label.partition('/')[0]}.ipynb out.ipynb "

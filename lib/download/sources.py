@@ -54,8 +54,7 @@ def read_sources(path: Path) -> dict[str, Source]:
             for fault in error.errors():
                 value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
                 faults.append(f"{'.'.join(map(str, (name, *fault['loc'])))}{value}   {fault['msg']}")
-    if faults:
-        raise ValueError(params.format_faults(str(path), faults))
+    params.refuse(str(path), faults)
     return sources
 
 

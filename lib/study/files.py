@@ -85,10 +85,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder` that takes its place when the block ends well.
+    """An empty folder that takes the place of `folder` when the block ends well; a kill never leaves half of it.
 
-    A kill, an error or a full disk never leaves half a new one. What a killed process left beside it is removed
-    first, so whoever calls this holds a lock on the folder.
+    What a killed process left is removed first, so whoever calls this holds a lock on the folder.
     """
     working, replaced = (folder.with_name(f".{what}-{folder.name}") for what in ("writing", "replaced"))
     for left in (working, replaced):

@@ -49,10 +49,6 @@ def _fits_model(depth: int, model: str) -> bool:
     return depth == RESNET_DEPTH if model == "resnet_unet" else depth <= 5 or not model.startswith("segnet")
 
 
-def _has(name: str) -> Callable[[list[str]], bool]:
-    return lambda steps: name in steps
-
-
 # What a key may be used with alone: the keys that decide, and how they must be.
 OPTIONS: dict[str, tuple[tuple[str, ...], Callable[..., bool]]] = {
     "landmarks = none": (("landmarks",), lambda landmarks: landmarks == "none"),
@@ -61,26 +57,22 @@ OPTIONS: dict[str, tuple[tuple[str, ...], Callable[..., bool]]] = {
     "models other than resnet_unet": (("model",), lambda model: model != "resnet_unet"),
     "schedule = one_cycle": (("schedule",), lambda schedule: schedule == "one_cycle"),
     "schedule = plateau": (("schedule",), lambda schedule: schedule == "plateau"),
-    "cross_entropy_weight above 0": (("cross_entropy_weight",), lambda weight: weight > 0),
-    "focal_weight above 0": (("focal_weight",), lambda weight: weight > 0),
     "cross_entropy_weight or focal_weight above 0": (
         ("cross_entropy_weight", "focal_weight"),
         lambda cross_entropy, focal: cross_entropy + focal > 0,
     ),
-    "dice_weight above 0": (("dice_weight",), lambda weight: weight > 0),
     "oversample_classes other than []": (("oversample_classes",), bool),
-    "affine_probability above 0": (("affine_probability",), lambda probability: probability > 0),
-    "intensity_probability above 0": (("intensity_probability",), lambda probability: probability > 0),
     "tensorboard_every other than null": (("tensorboard_every",), lambda every: every is not None),
     "two classes and landmarks = none": (
         ("classes", "landmarks"),
         lambda classes, landmarks: len(classes) == 2 and landmarks == "none",
     ),
     "head_classes other than []": (("head_classes",), bool),
-} | {
-    f"{step} in postprocessing": (("postprocessing",), _has(step))
-    for step in ("close_outer", "inside_outer", "minimum_area", "largest_parts", "confident_parts")
 }
+for _name in ("cross_entropy_weight", "focal_weight", "dice_weight", "affine_probability", "intensity_probability"):
+    OPTIONS[f"{_name} above 0"] = ((_name,), lambda value: value > 0)
+for _step in ("close_outer", "inside_outer", "minimum_area", "largest_parts", "confident_parts"):
+    OPTIONS[f"{_step} in postprocessing"] = (("postprocessing",), lambda steps, step=_step: step in steps)
 OF_DATASET = ("one's own data", "data sets of several groups", "volumes", "images")  # decided by lib.datasets
 
 

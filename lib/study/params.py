@@ -5,8 +5,9 @@ One strict, frozen model a notebook; `Study` is their union. A key's description
 
 import difflib
 from collections.abc import Container, Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,19 +19,24 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0 to 2**63 - 1")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Weights = list[Annotated[float, Field(ge=0)]]
+Correction = Literal[
+    "largest_component", "fill_holes", "close_outer", "inside_outer", "minimum_area", "largest_parts", "confident_parts"
+]
+Record = TypeVar("Record")
 
 
-def key(
-    allowed: str,
-    gt: float | None = None,
-    ge: float | None = None,
-    lt: float | None = None,
-    le: float | None = None,
-    min_length: int | None = None,
-    max_length: int | None = None,
-) -> Any:
+# Options that several keys hang on, as `param_rules.OPTIONS` names them.
+POINTS, REGIONS, VOLUMES = "landmarks other than none", "landmarks = none", "volumes"
+RESNET, OTHER_MODELS = "model = resnet_unet", "models other than resnet_unet"
+AFFINE, INTENSITY = "affine_probability above 0", "intensity_probability above 0"
+PLATEAU, HEAD = "schedule = plateau", "head_classes other than []"
+CLOSE_OUTER, INSIDE_OUTER = "close_outer in postprocessing", "inside_outer in postprocessing"
+LARGEST, CONFIDENT = "largest_parts in postprocessing", "confident_parts in postprocessing"
+
+
+def key(allowed: str, **bounds: Any) -> Any:
     """A key of a study file without a default: what is allowed, in words, and the bounds of a number or a list."""
-    return Field(description=allowed, gt=gt, ge=ge, lt=lt, le=le, min_length=min_length, max_length=max_length)
+    return Field(description=allowed, **bounds)
 
 
 def only_with(option: str, allowed: str, **bounds: Any) -> Any:
@@ -39,6 +45,12 @@ def only_with(option: str, allowed: str, **bounds: Any) -> Any:
     The option is named by one of `param_rules.OPTIONS`, or by one of OF_DATASET, of which the data set decides.
     """
     return Field(default=None, description=allowed, json_schema_extra={"option": option}, **bounds)
+
+
+def pick(model: "Params", record: type[Record]) -> Record:
+    """A dataclass of plain values, each field taken from the key of its name; the default where the key is absent."""
+    values = {field.name: getattr(model, field.name) for field in fields(record)}  # type: ignore[arg-type]
+    return record(**{name: value for name, value in values.items() if value is not None})
 
 
 class Params(BaseModel):
@@ -94,19 +106,15 @@ class PreprocessingParams(SharedParams):
     image_size: list[Annotated[int, Field(ge=32, le=2048)]] = key(
         "[rows, columns] of the network's input, 32 to 2048 each", min_length=2, max_length=2
     )
-    end_slices_dropped: int | None = only_with("volumes", "slices left out at each end, 0 to 10", ge=0, le=10)
+    end_slices_dropped: int | None = only_with(VOLUMES, "slices left out at each end, 0 to 10", ge=0, le=10)
     crop_level: float | None = only_with(
-        "volumes", "share of a channel's maximum that is content, 0 to 1; images are cropped to it", ge=0, lt=1
+        VOLUMES, "share of a channel's maximum that is content, 0 to 1; images are cropped to it", ge=0, lt=1
     )
     intensity_percentiles: list[Annotated[float, Field(ge=0, le=100)]] | None = only_with(
-        "volumes", "[lower, upper] that intensities are clipped to", min_length=2, max_length=2
+        VOLUMES, "[lower, upper] that intensities are clipped to", min_length=2, max_length=2
     )
-    heatmap_sigma: float | None = only_with(
-        "landmarks other than none", "standard deviation of a heatmap's peak", gt=0, le=50
-    )
-    heatmap_sigma_unit: Literal["pixels", "mm"] | None = only_with(
-        "landmarks other than none", "pixels (of the network's input) or mm"
-    )
+    heatmap_sigma: float | None = only_with(POINTS, "standard deviation of a heatmap's peak", gt=0, le=50)
+    heatmap_sigma_unit: Literal["pixels", "mm"] | None = only_with(POINTS, "pixels (of the network's input) or mm")
 
 
 class ModelParams(SharedParams):
@@ -115,19 +123,15 @@ class ModelParams(SharedParams):
     model: Literal["unet", "attention_unet", "segnet", "segnet_skips", "resnet_unet"] = key(
         "unet, attention_unet, segnet, segnet_skips or resnet_unet"
     )
-    base_channels: int | None = only_with(
-        "models other than resnet_unet", "channels of the first level, 4 to 128", ge=4, le=128
-    )
+    base_channels: int | None = only_with(OTHER_MODELS, "channels of the first level, 4 to 128", ge=4, le=128)
     depth: int = key("number of poolings, 1 to 6", ge=1, le=6)
-    normalisation: Literal["batch", "none"] | None = only_with(
-        "models other than resnet_unet", "batch or none (none is U-Net 2015)"
-    )
-    encoder: Literal["resnet18", "resnet34"] | None = only_with("model = resnet_unet", "resnet18 or resnet34")
+    normalisation: Literal["batch", "none"] | None = only_with(OTHER_MODELS, "batch or none (none is U-Net 2015)")
+    encoder: Literal["resnet18", "resnet34"] | None = only_with(RESNET, "resnet18 or resnet34")
     encoder_weights: Literal["none", "imagenet"] | None = only_with(
-        "model = resnet_unet", "none (drawn at random) or imagenet (a file that must be there)"
+        RESNET, "none (drawn at random) or imagenet (a file that must be there)"
     )
     heatmap_per: Literal["line", "point"] | None = only_with(
-        "landmarks other than none", "line (both ends in one heatmap) or point (one each: left OFD, upper BPD first)"
+        POINTS, "line (both ends in one heatmap) or point (one each: left OFD, upper BPD first)"
     )
 
 
@@ -143,15 +147,13 @@ class TrainingProtocol(SharedParams):
     warm_up_fraction: float | None = only_with(
         "schedule = one_cycle", "share of the steps in which the rate rises, between 0 and 1", gt=0, lt=1
     )
-    plateau_factor: float | None = only_with("schedule = plateau", "between 0 and 1", gt=0, lt=1)
-    plateau_patience: int | None = only_with("schedule = plateau", "epochs without improvement, from 0", ge=0)
+    plateau_factor: float | None = only_with(PLATEAU, "between 0 and 1", gt=0, lt=1)
+    plateau_patience: int | None = only_with(PLATEAU, "epochs without improvement, from 0", ge=0)
     early_stopping_patience: int | None = key("epochs without improvement before training stops, or null", ge=1)
     gradient_clip: float | None = key("largest norm of the gradient, or null", gt=0)
-    cross_entropy_weight: float | None = only_with(
-        "landmarks = none", "weight of cross-entropy in the loss, from 0", ge=0
-    )
-    focal_weight: float | None = only_with("landmarks = none", "weight of focal loss in the loss, from 0", ge=0)
-    dice_weight: float | None = only_with("landmarks = none", "weight of soft Dice in the loss, from 0", ge=0)
+    cross_entropy_weight: float | None = only_with(REGIONS, "weight of cross-entropy in the loss, from 0", ge=0)
+    focal_weight: float | None = only_with(REGIONS, "weight of focal loss in the loss, from 0", ge=0)
+    dice_weight: float | None = only_with(REGIONS, "weight of soft Dice in the loss, from 0", ge=0)
     cross_entropy_class_weights: Weights | None = only_with(
         "cross_entropy_weight or focal_weight above 0",
         "a weight for each class in cross-entropy and focal loss, background included",
@@ -168,36 +170,24 @@ class TrainingProtocol(SharedParams):
     dice_class_weights: Weights | None = only_with(
         "dice_weight above 0", "a weight for each class in the soft Dice loss, background included"
     )
-    selection_metric: Literal["dice", "iou"] | None = only_with(
-        "landmarks = none", "dice or iou, pooled over validation cases"
-    )
+    selection_metric: Literal["dice", "iou"] | None = only_with(REGIONS, "dice or iou, pooled over validation cases")
     selection_class_weights: Weights | None = only_with(
-        "landmarks = none", "a weight for each class in the validation metric that chooses the checkpoint"
+        REGIONS, "a weight for each class in the validation metric that chooses the checkpoint"
     )
-    oversample_classes: list[Name] | None = only_with(
-        "landmarks = none", "images that show one of these are drawn more often"
-    )
+    oversample_classes: list[Name] | None = only_with(REGIONS, "images that show one of these are drawn more often")
     oversample_factor: float | None = only_with(
         "oversample_classes other than []", "how much more often, 1 to 100", ge=1, le=100
     )
     area_weight_floor: Fraction | None = only_with(
-        "volumes", "null, or slices of a case are drawn by foreground area, but for this share of draws, 0 to 1"
+        VOLUMES, "null, or slices of a case are drawn by foreground area, but for this share of draws, 0 to 1"
     )
     horizontal_flip: Fraction = key("probability, 0 to 1")
     vertical_flip: Fraction = key("probability, 0 to 1")
     affine_probability: Fraction = key("probability of shift, scale and rotation, 0 to 1")
-    shift_fraction: float | None = only_with(
-        "affine_probability above 0", "largest shift as a share of the image, 0 to 0.5", ge=0, le=0.5
-    )
-    scale_fraction: float | None = only_with(
-        "affine_probability above 0", "largest change of scale, 0 to 0.5", ge=0, le=0.5
-    )
-    rotation_deg: float | None = only_with(
-        "affine_probability above 0", "largest rotation in degrees, 0 to 180", ge=0, le=180
-    )
-    brightness_contrast: float | None = only_with(
-        "intensity_probability above 0", "largest relative change, 0 to 1", ge=0, le=1
-    )
+    shift_fraction: float | None = only_with(AFFINE, "largest shift as a share of the image, 0 to 0.5", ge=0, le=0.5)
+    scale_fraction: float | None = only_with(AFFINE, "largest change of scale, 0 to 0.5", ge=0, le=0.5)
+    rotation_deg: float | None = only_with(AFFINE, "largest rotation in degrees, 0 to 180", ge=0, le=180)
+    brightness_contrast: float | None = only_with(INTENSITY, "largest relative change, 0 to 1", ge=0, le=1)
     intensity_probability: Fraction = key("probability of a change of brightness and contrast, 0 to 1")
     clahe_probability: Fraction | None = only_with(
         "images", "probability of local contrast equalisation (CLAHE), 0 to 1"
@@ -230,39 +220,20 @@ class EvaluationParams(SharedParams):
         "foreground probabilities between 0 and 1 to choose from on validation",
         min_length=1,
     )
-    postprocessing: (
-        list[
-            Literal[
-                "largest_component",
-                "fill_holes",
-                "close_outer",
-                "inside_outer",
-                "minimum_area",
-                "largest_parts",
-                "confident_parts",
-            ]
-        ]
-        | None
-    ) = only_with(
-        "landmarks = none",
-        "steps in order: largest_component, fill_holes, close_outer, inside_outer, minimum_area, "
-        "largest_parts, confident_parts; [] for none",
+    postprocessing: list[Correction] | None = only_with(
+        REGIONS, f"steps in order: {', '.join(get_args(Correction))}; [] for none"
     )
-    closing_pixels: int | None = only_with(
-        "close_outer in postprocessing", "side of the kernel in native pixels", ge=1, le=99
-    )
-    dilation_pixels: int | None = only_with(
-        "inside_outer in postprocessing", "side of the kernel in native pixels", ge=1, le=99
-    )
+    closing_pixels: int | None = only_with(CLOSE_OUTER, "side of the kernel in native pixels", ge=1, le=99)
+    dilation_pixels: int | None = only_with(INSIDE_OUTER, "side of the kernel in native pixels", ge=1, le=99)
     minimum_area_mm2: float | None = only_with(
         "minimum_area in postprocessing", "smaller parts are dropped where the pixel size is known", ge=0
     )
-    parts_kept: int | None = only_with("largest_parts in postprocessing", "parts of a class that are kept", ge=1, le=99)
+    parts_kept: int | None = only_with(LARGEST, "parts of a class that are kept", ge=1, le=99)
     minimum_probability: Fraction | None = only_with(
-        "confident_parts in postprocessing", "mean probability below which a part is dropped, 0 to 1"
+        CONFIDENT, "mean probability below which a part is dropped, 0 to 1"
     )
     minimum_margin: Fraction | None = only_with(
-        "confident_parts in postprocessing", "mean lead over the next class below which a part is dropped, 0 to 1"
+        CONFIDENT, "mean lead over the next class below which a part is dropped, 0 to 1"
     )
 
 
@@ -272,14 +243,9 @@ class BiometryParams(SharedParams):
     head_classes: list[Name] = key(
         "classes whose union is the head out to the skull's outer border; [] where no head is shown"
     )
-    max_axis_ratio: float | None = only_with(
-        "head_classes other than []", "OFD/BPD above which a mask is flagged, 1 to 3", gt=1, le=3
-    )
+    max_axis_ratio: float | None = only_with(HEAD, "OFD/BPD above which a mask is flagged, 1 to 3", gt=1, le=3)
     hc_range_mm: list[Annotated[float, Field(gt=0)]] | None = only_with(
-        "head_classes other than []",
-        "[least, largest] plausible HC in mm; outside is flagged, kept",
-        min_length=2,
-        max_length=2,
+        HEAD, "[least, largest] plausible HC in mm; outside is flagged, kept", min_length=2, max_length=2
     )
 
 
@@ -336,8 +302,7 @@ def read_study(path: Path) -> Study:
     faults = find_faults(values, Study)
     if values.get("study") not in (path.stem, None):
         faults.append(f"study = {values['study']!r}   the file is named {path.name}; expected {path.stem!r}")
-    if faults:
-        raise ValueError(format_faults(str(path), faults))
+    refuse(str(path), faults)
     return Study.model_validate(values)
 
 
@@ -442,10 +407,11 @@ def innermost(annotation: Any) -> set[Any]:
     return set().union(*(innermost(each) for each in inner)) if inner else {annotation}
 
 
-def format_faults(where: str, faults: list[str]) -> str:
-    """The message of an error: where, how many, one line per fault."""
+def refuse(where: str, faults: list[str]) -> None:
+    """ValueError where there are faults: where, how many, one line per fault."""
     count = f"{len(faults)} fault" + ("s" if len(faults) > 1 else "")
-    return "\n".join([f"{where}: {count}", *(f"  {fault}" for fault in faults)])
+    if faults:
+        raise ValueError("\n".join([f"{where}: {count}", *(f"  {fault}" for fault in faults)]))
 
 
 class _UniqueKeys(yaml.SafeLoader):

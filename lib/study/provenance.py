@@ -102,18 +102,14 @@ def notebook_hashes(path: Path) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that is checked out, with '+' where tracked files, code or studies differ from it.
-
-    '' where the project's root is not a repository's top: a repository around it is another project's.
-    """
+    """The commit that is checked out, '+' where tracked files, code or studies differ; '' if ROOT is no repository."""
     try:
         top = Path(_git("rev-parse", "--show-toplevel"))
-        if top.resolve() != files.ROOT.resolve():
+        if top.resolve() != files.ROOT.resolve():  # a repository around it is another project's
             return ""
         named = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no") or _git(
-            "ls-files", "--others", "--exclude-standard", "--", *WORKING_PARTS
-        )
+        untracked = ("ls-files", "--others", "--exclude-standard", "--", *WORKING_PARTS)
+        changed = _git("status", "--porcelain", "--untracked-files=no") or _git(*untracked)
     except (OSError, subprocess.CalledProcessError):
         return ""
     return named + ("+" if changed else "")

@@ -84,7 +84,6 @@ def _ends_whole(path: Path) -> bool:
 
 def _output_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
     now = steps.step_outputs(step, step.folder(study.study))
-    changed = [name for name, value in before.items() if now.get(name) != value]
-    if changed:
+    if changed := [name for name, value in before.items() if now.get(name) != value]:
         listed = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")
         yield f"{len(changed)} of its files changed or are gone: {listed}"

@@ -154,15 +154,7 @@ def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
 def write_record(
     folder: Path, step: Step, own: dict[str, Any], checks: list[dict[str, Any]], device: str, before: dict[str, Any]
 ) -> None:
-    """Writes a step's record, last of all.
-
-    Args:
-        folder: of the step, or of a run by hand.
-        own: keys and values that it ran with.
-        checks: {"claim": text, "holds": bool} each.
-        device: in words, "" for a step that computes nothing.
-        before: `snapshot` of when the step began.
-    """
+    """Writes a step's record, last of all; `before` is the `snapshot` of its begin, `device` "" if it needs none."""
     record = before | {
         "step": step.label,
         "own": own,

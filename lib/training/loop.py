@@ -18,7 +18,7 @@ from torch import nn
 from lib import losses, models
 from lib.data.arrays import Arrays
 from lib.models import inference
-from lib.study import files, locks, param_rules, plain_values, provenance
+from lib.study import files, locks, param_rules, params, provenance
 from lib.study.params import TrainingParams
 from lib.training import batches, checkpoint, history, objectives, sampling, tensorboard
 from lib.training.augmentation import Augmentation
@@ -52,7 +52,7 @@ def fit(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, 
 
 def check_before(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts) -> None:
     """ValueError for a class or landmark that no case shows, or a last batch of one image that cannot be normalised."""
-    unshown = sampling.unshown(plain_values.pick(config, sampling.Weighed), arrays, parts, config.fold)
+    unshown = sampling.unshown(params.pick(config, sampling.Weighed), arrays, parts, config.fold)
     if unshown:
         raise ValueError("\n".join(unshown))
     rows, size, arguments = len(arrays.rows(parts["train"])), list(arrays.images.shape[2:]), network["arguments"]
@@ -87,7 +87,7 @@ def _train(
     machine = _machine(state)
     mark = origin | {"machine": machine}  # a state goes on only where its bytes came from
     checkpoint.resume(folder, mark, state, say)
-    cases = AugmentedCases(arrays, plain_values.pick(config, Augmentation), config.seed, objective)
+    cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
 
     with tensorboard.writer(config.tensorboard_every, folder / "tensorboard", len(state.history) + 1) as board:
         for epoch in range(len(state.history) + 1, config.epochs + 1):

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from lib import datasets, models
-from lib.study import files, param_rules, params, plain_values
+from lib.study import files, param_rules, params
 from tests import builders
 
 OF_EVERY_STUDY = {"study", "title", "compare_with"}  # which differ between any two
@@ -85,7 +85,7 @@ def test_a_step_gets_its_own_keys_out_of_a_study_and_they_cannot_be_changed():
 
 
 def test_a_record_of_plain_values_is_filled_from_the_keys_that_its_fields_are_named_after():
-    picked = plain_values.pick(
+    picked = params.pick(
         builders.training_params(seed=3), make_dataclass("Drawn", [("seed", int), ("batch_size", int)])
     )
     assert (picked.seed, picked.batch_size) == (3, 4)

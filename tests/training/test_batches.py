@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from lib.study import plain_values
+from lib.study import params
 from lib.training import batches, loop
 from lib.training.augmentation import Augmentation
 from tests import builders, builders_tasks
@@ -11,7 +11,7 @@ from tests.builders import LIVELY, MOVING, NETWORK, training_params
 def cases_of(arrays, network=NETWORK, **keys):
     config = training_params(**keys)
     objective = loop.objective_of(config, network, arrays)
-    return batches.AugmentedCases(arrays, plain_values.pick(config, Augmentation), 0, objective)
+    return batches.AugmentedCases(arrays, params.pick(config, Augmentation), 0, objective)
 
 
 def test_batches_are_the_same_for_0_1_and_2_loader_processes():
