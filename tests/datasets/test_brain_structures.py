@@ -79,9 +79,6 @@ def link(place, target):
     return place
 
 
-# A sound folder
-
-
 def test_four_groups_give_cases_in_order_of_group_and_number(root):
     cases, found = find(root, GROUPS)
     assert [case.name for case in cases] == [
@@ -111,9 +108,6 @@ def test_a_group_that_is_not_chosen_is_not_read_and_verification_accepts_the_fol
     assert set(verified.findings["severity"]) <= {"note", "warn"}
     shutil.rmtree(root / "Trans-ventricular")
     assert findings(root, ["trans-cerebellum"]) == []
-
-
-# Layouts
 
 
 @pytest.mark.parametrize(
@@ -230,9 +224,6 @@ def test_linked_folders_are_followed_and_links_in_a_circle_change_nothing(root, 
     assert [f for f in findings(root, GROUPS) if f[0] != "note"] == []
 
 
-# Exports and image folders
-
-
 @pytest.mark.parametrize(
     ("name", "empty"),
     [("Trans-thalamic-PASCAL", True), ("Trans-thalamic-PASCAL", False), ("TRANS_pascal VOC (2)", False)],
@@ -301,9 +292,6 @@ def test_of_other_image_folders_the_one_that_fits_the_masks_is_read_and_a_name_a
     assert only(diverse, "folder passed over", DIVERSE).found == "training_set"
 
 
-# Colours
-
-
 def mask_file(folder, colours, export=EXPORT, name=FIRST):
     return save_png(folder / export / "SegmentationClass" / f"{name}.png", np.array(colours, np.uint8)[CLASSES])
 
@@ -353,9 +341,6 @@ def test_a_mask_without_colours_or_cut_short_is_refused_by_name(tmp_path):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match=rf"{FIRST}\.png: cannot be read as an image"):
         brain_structures.read_mask((path,))
-
-
-# labelmap.txt
 
 
 def labelmap(folder, text):
@@ -412,9 +397,6 @@ def test_a_labelmap_that_cannot_be_followed_is_refused_by_file_and_line(tmp_path
         path.unlink()
     with pytest.raises(ValueError, match=rf"labelmap\.txt, {message}"):
         brain_structures.read_mask((mask_file(tmp_path, brain.PLANES), path))
-
-
-# Tables of pixel sizes
 
 
 @pytest.mark.parametrize(
@@ -520,9 +502,6 @@ def test_a_file_that_is_no_such_table_and_one_that_differs_are_refused_by_name(t
         find(thalamic)
 
 
-# HC18's table
-
-
 def test_pixels_of_resized_images_are_not_square_and_hc_is_the_publisher_s(diverse):
     case = first(diverse, DIVERSE)
     assert (case.name, case.reference_mm) == ("002_HC", {"hc": 172.5})
@@ -548,9 +527,6 @@ def test_hc18_s_table_is_found_anywhere_in_the_folder(root, place):
     assert [f.check.name for f in find(root, DIVERSE)[1]] == [expected]
     if place == "":  # beside the group that is given
         assert first(root / DIVERSE_HEADS.name, DIVERSE).reference_mm == {"hc": 172.5}
-
-
-# Faults of files
 
 
 @pytest.mark.parametrize(("place", "check"), [(MASKS, "missing mask"), (IMAGES, "missing image")])
@@ -588,9 +564,6 @@ def test_two_files_whose_names_differ_in_nothing_but_letter_case_are_refused(tha
     shutil.copy(path, path.with_name(path.name.lower()))
     with pytest.raises(ValueError, match=rf"{FIRST}\.png and {FIRST.lower()}\.png; expected one file of a name"):
         find(thalamic)
-
-
-# Other folders
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,6 @@ def test_letter_case_suffixes_and_names_around_do_not_matter(folder, name):
         assert names(moved.parent) == ALL
 
 
-# Masks
-
-
 def test_masks_of_an_image_stand_in_order_of_their_numbers(folder):
     for number in range(1, 12):
         save_png(folder / "benign" / f"benign (2)_mask_{number}.png", lesion(0, 0))
@@ -115,9 +112,6 @@ def test_masks_of_other_sizes_or_values_are_refused_by_name(tmp_path, second, wo
     paths = [save_png(tmp_path / f"a_mask{end}.png", mask) for end, mask in (("", lesion(0, 0)), ("_1", second))]
     with pytest.raises(ValueError, match=words):
         busi.read_mask(paths)
-
-
-# What is wrong
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,6 @@ def test_the_stratum_is_the_bin_of_hc(folder, hc, stratum):
     assert {case.stratum for case in hc18.find_cases(folder, [])[0]} == {stratum}
 
 
-# Outlines
-
-
 @pytest.mark.parametrize("angle_deg", [0, 35, 90, 140])
 def test_an_outline_is_filled_to_the_ellipse_of_its_centre_line(tmp_path, angle_deg):
     head = Head("a", (150.3, 200.6), 220.0, 170.0, angle_deg, (300, 400))
@@ -77,9 +74,6 @@ OTHER_VALUES = outline_of(Head("a")) + np.pad(np.array([[1, 128]], np.uint8), ((
 def test_what_is_no_outline_is_refused_by_name(tmp_path, pixels, words):
     with pytest.raises(ValueError, match=rf"a\.png: {words}"):
         hc18.read_mask([save_png(tmp_path / "a.png", pixels)])
-
-
-# Bad folders, rows and files
 
 
 @pytest.mark.parametrize("name", ["training_set/benign (1).png", "000_HC.png"])

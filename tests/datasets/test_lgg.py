@@ -59,9 +59,6 @@ def findings(folder):
     return [(f.severity, f.check.name, f.case, f.found, f.expected) for f in found]
 
 
-# A sound folder
-
-
 def test_a_patient_is_a_case_whose_subject_and_institution_stand_in_the_folder_s_name(root):
     for name in ("data.csv", "README.md", ".DS_Store"):
         (root / name).touch()
@@ -72,14 +69,11 @@ def test_a_patient_is_a_case_whose_subject_and_institution_stand_in_the_folder_s
     assert (case.spacing_mm, case.slice_mm, case.split, case.shows) == (None, None, "", "either")
     assert (note.severity, note.check.name) == ("note", "no pixel size")
     assert find(root.parent)[0] == [case]
+    write_patient(root, "TCGA_CS_4941_19970102")  # another scan of the same patient
+    assert {case.name: case.subject for case in find(root)[0]} == dict.fromkeys(
+        (NAME, "TCGA_CS_4941_19970102"), "TCGA_CS_4941"
+    )
     assert find(root.rename(root.with_name("Kaggle_3M")).parent)[0][0].name == NAME
-
-
-def test_two_scans_of_one_patient_are_two_cases_of_one_subject(root):
-    write_patient(root, "TCGA_CS_4941_19970102")
-    assert [case.name for case in find(root)[0]] == [NAME, "TCGA_CS_4941_19970102"]
-    assert {case.subject for case in find(root)[0]} == {"TCGA_CS_4941"}
-    assert findings(root) == []
 
 
 def test_slices_stand_in_order_of_their_numbers_and_not_of_their_names(tmp_path):
@@ -118,7 +112,7 @@ def test_a_mask_is_0_and_1_where_files_hold_0_and_255_or_0_and_1(patient, high):
     assert seen == [f"{NAME}_{number}_mask.tif" for number in (1, 2, 3)]
 
 
-# What is wrong with a folder
+FEW = "needs at least 3 slices: without the end slices nothing is left"
 
 
 @pytest.mark.parametrize(
@@ -129,22 +123,10 @@ def test_a_mask_is_0_and_1_where_files_hold_0_and_255_or_0_and_1(patient, high):
         ((1, 2, 3), ["2_mask"], [], {"slice without mask": ("slices 2", f"{NAME}_2_mask.tif")}),
         ((1, 2, 3), ["3"], [], {"mask without slice": ("masks 3", f"{NAME}_3.tif")}),
         ((1, 2, 3), [], ["02"], {"two files of one slice": (f"{NAME}_02.tif and {NAME}_2.tif", "one")}),
+        ((1, 2), [], [], {"too few slices": ("2 slices", FEW)}),
+        ((), [], [], {"too few slices": ("0 slices", FEW)}),
         (
-            (1, 2),
-            [],
-            [],
-            {"too few slices": ("2 slices", "needs at least 3 slices: without the end slices nothing is left")},
-        ),
-        (
-            (),
-            [],
-            [],
-            {"too few slices": ("0 slices", "needs at least 3 slices: without the end slices nothing is left")},
-        ),
-        (
-            (1, 2, 3),
-            ["1", "2_mask"],
-            [],
+            *((1, 2, 3), ["1", "2_mask"], []),
             {
                 "slice without mask": ("slices 2", f"{NAME}_2_mask.tif"),
                 "mask without slice": ("masks 1", f"{NAME}_1.tif"),
@@ -182,23 +164,19 @@ def test_a_foreign_file_is_left_out_with_a_warning(root, patient, name):
     assert [case.name for case in find(root)[0]] == [NAME]
 
 
-@pytest.mark.parametrize("name", ["TCGA_CS_4941", "TCGA_CS_4941_1996", "Patient 1", NAME.lower()])
-def test_a_folder_of_another_name_is_left_out_with_a_warning(root, name):
-    (root / name).mkdir()
-    assert [found[:3] for found in findings(root)] == [("warn", "unknown folder", name)]
-
-
-def test_a_folder_of_another_layout_is_refused_with_what_it_holds(tmp_path):
-    (tmp_path / "training_set").mkdir()
+def test_a_folder_of_another_name_is_left_out_with_a_warning_and_of_another_layout_refused(root, tmp_path):
+    for name in ("Patient 1", "TCGA_CS_4941", "TCGA_CS_4941_1996", NAME.lower()):
+        (root / name).mkdir()
+    assert [found[:3] for found in findings(root)] == [
+        ("warn", "unknown folder", name) for name in ("Patient 1", "TCGA_CS_4941", "TCGA_CS_4941_1996", NAME.lower())
+    ]
+    (tmp_path / "new" / "training_set").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"found \['training_set'\]; expected kaggle_3m/ with folders such as TCGA"):
-        find(tmp_path)
+        find(tmp_path / "new")
     with pytest.raises(ValueError, match="none: found no such folder; expected kaggle_3m/"):
         find(tmp_path / "none")
     with pytest.raises(ValueError, match=f"{NAME}: no such folder"):
         lgg.read_mask((tmp_path / NAME,))
-
-
-# What is wrong with a file
 
 
 def sixteen_bit_rgb():
@@ -267,9 +245,6 @@ def test_a_truncated_slice_is_refused_by_name(patient, compression):
         lgg.read_image(patient)
 
 
-# What pixels tell
-
-
 def volume(slices=4, shape=(6, 7)):
     """A patient without any oddity: noise of its own in each sequence, a bright lesion in a middle slice."""
     image = np.random.default_rng(1).integers(40, 90, (slices, *shape, 3)).astype(np.uint8)
@@ -285,43 +260,30 @@ def inspected(image, mask):
     return {(finding.severity, finding.check.name): finding.found for finding in findings}
 
 
-def test_a_patient_without_oddity_has_no_finding_and_one_without_lesion_a_note():
+def test_what_pixels_tell_of_a_patient_is_a_finding_with_slices_counted_from_1_and_nothing_else():
     image, mask = volume()
     assert inspected(image, mask) == {}
     assert inspected(image, mask * 0) == {("note", "no lesion"): "none in 4 slices"}
-
-
-@pytest.mark.parametrize(
-    ("channels", "said"), [([0], "pre-contrast"), ([2], "post-contrast"), ([0, 2], "pre-contrast and post-contrast")]
-)
-def test_a_sequence_that_is_flair_in_every_voxel_is_a_note(channels, said):
-    image, mask = volume()
-    image[..., channels] = image[..., [1]]
-    assert inspected(image, mask) == {("note", "sequence replaced by FLAIR"): said}
-    image[3, 5, 6, channels] ^= 1
-    assert inspected(image, mask) == {}
-
-
-def test_constant_channels_are_named_with_their_slices_counted_from_1():
     image, mask = volume(slices=8)
     image[[0, 2, 3, 4], ..., 1] = 0
     image[7, ..., 2] = 61
-    said = "FLAIR in slices 1, 3-5; post-contrast in slices 8"
-    assert inspected(image, mask) == {("note", "constant channel"): said}
-
-
-def test_lesion_in_an_end_slice_is_counted_and_warned_of():
+    found = "FLAIR in slices 1, 3-5; post-contrast in slices 8"
+    assert inspected(image, mask) == {("note", "constant channel"): found}
     image, mask = volume()
     mask[0, 3, 3] = mask[3, 2, 2] = mask[3, 2, 3] = 1
-    said = "slice 1: 1 of 7 lesion voxels; slice 4: 2 of 7 lesion voxels"
-    assert inspected(image, mask) == {("warn", "lesion in an end slice"): said}
-
-
-@pytest.mark.parametrize("place", [(0, 3), (5, 3), (3, 0), (3, 6)])
-def test_a_lesion_at_each_side_of_the_frame_is_a_note(place):
-    image, mask = volume()
-    mask[(2, *place)] = 1
-    assert inspected(image, mask) == {("note", "lesion touches the frame"): "slices 3"}
+    found = "slice 1: 1 of 7 lesion voxels; slice 4: 2 of 7 lesion voxels"
+    assert inspected(image, mask) == {("warn", "lesion in an end slice"): found}
+    for place in ((0, 3), (5, 3), (3, 0), (3, 6)):  # each side of the frame
+        image, mask = volume()
+        mask[(2, *place)] = 1
+        assert inspected(image, mask) == {("note", "lesion touches the frame"): "slices 3"}
+    words = {(0,): "pre-contrast", (2,): "post-contrast", (0, 2): "pre-contrast and post-contrast"}
+    for channels, found in words.items():
+        image, mask = volume()
+        image[..., channels] = image[..., [1]]
+        assert inspected(image, mask) == {("note", "sequence replaced by FLAIR"): found}
+        image[3, 5, 6, channels] ^= 1
+        assert inspected(image, mask) == {}
 
 
 def test_a_lesion_no_brighter_than_other_tissue_is_a_note_and_air_is_no_tissue():
@@ -335,9 +297,6 @@ def test_a_lesion_no_brighter_than_other_tissue_is_a_note_and_air_is_no_tissue()
     assert inspected(image, mask) == {}
     image[mask == 0, 1] = np.arange(np.count_nonzero(mask == 0)) % 25  # no other tissue
     assert inspected(image, mask) == {}
-
-
-# Pixel sizes
 
 
 def write_spacing(root, *lines, heading="patient,row_mm,col_mm,slice_mm"):

@@ -56,9 +56,6 @@ def phantoms(tmp_path_factory):
     return root
 
 
-# What a study may ask for
-
-
 def fitting(name, **changes):
     """A study's keys as a data set has them, but for some."""
     dataset = datasets.DATASETS[name]
@@ -163,9 +160,6 @@ def test_one_s_own_data_has_the_study_s_classes_and_colours_and_no_groups(tmp_pa
         datasets.of(own(classes=["background", "cell"])).read_mask([grey])
 
 
-# Whose layout a folder has
-
-
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
@@ -211,9 +205,6 @@ def test_a_foreign_an_empty_and_an_absent_folder_are_told_what_each_layout_misse
             assert name != "foreign" or "holiday" in line or "training_set" in line  # what is there, or what is missing
 
 
-# What lies in data/raw
-
-
 def test_at_hand_are_published_data_sets_that_say_who_is_who_but_for_the_one_itself(raw):
     for name in ("hc18", "lgg", "busi", "ultrasound_fetus", "phantom_hc18", "own_cells", "landmarks", "holiday"):
         (raw / name).mkdir(parents=True)
@@ -243,9 +234,6 @@ def test_an_absent_data_set_is_refused_and_says_how_to_get_it_and_one_that_is_th
     assert [path.name for path in (raw / name).iterdir()] == ["a.txt"]
 
 
-# A phantom's truth
-
-
 @pytest.mark.parametrize("name", MADE)
 def test_every_case_of_a_phantom_gets_what_its_program_knows(phantoms, name):
     dataset = datasets.DATASETS[name]
@@ -270,9 +258,6 @@ def test_a_case_without_a_row_of_truth_stops_and_a_published_data_set_needs_none
     found, findings = datasets.find_cases(datasets.DATASETS["hc18"], folder, [])
     assert "001_HC" in [case.name for case in found]
     assert findings == []
-
-
-# Making
 
 
 @pytest.fixture

@@ -54,9 +54,6 @@ def checks(folder, groups=MALIGNANT):
     return [found[:3] for found in findings(folder, groups)]
 
 
-# A sound folder
-
-
 def test_cases_are_named_by_class_and_image_in_order_of_their_numbers(root):
     cases, said = find(root)
     assert [case.name for case in cases] == ALL
@@ -122,9 +119,6 @@ def test_of_two_copies_the_one_in_data_is_read_and_the_other_noted(root, tmp_pat
     assert checks(outer) == [("note", "folder passed over", "Datasets")]
 
 
-# Pairs
-
-
 def test_an_outline_in_another_split_is_paired_by_name_and_noted(root):
     (root / "train" / "malignant" / "2_HC_Annotation.png").rename(root / "test" / "malignant" / "2_HC_Annotation.png")
     case = find(root)[0][0]
@@ -179,9 +173,6 @@ def test_a_stray_file_is_left_out_with_a_warning(root, name):
     assert names(root) == ALL
 
 
-# Bad folders
-
-
 def test_a_folder_of_another_layout_and_an_absent_one_are_refused_and_an_absent_group_stops(root, tmp_path):
     add(tmp_path / "other", "training_set/000_HC")
     with pytest.raises(ValueError, match=r"no files of malignant; found \['training_set'\]; expected train/, valid"):
@@ -205,9 +196,6 @@ def test_a_link_to_itself_is_an_unreadable_outline_and_no_hang(root):
     path.symlink_to(path)
     with pytest.raises(ValueError, match=r"2_HC_Annotation\.png: cannot be read as an image"):
         ultrasound_fetus.read_mask(find(root)[0][0].mask)
-
-
-# Outlines of known area
 
 
 def filled(tmp_path, line):
@@ -291,9 +279,6 @@ def test_a_closed_line_that_grazes_the_frame_is_filled_as_any_other(tmp_path):
     assert np.array_equal(mask, block((20, 24), slice(1, 11), slice(5, 15)))
 
 
-# Regions that are filled already, and outlines that cannot be filled
-
-
 @pytest.mark.parametrize(("row", "minor"), [(100, 160.0), (100, 100.0), (100, 45.0), (10, 140.0)])
 def test_a_filled_region_is_taken_as_it_is_but_for_pinholes(tmp_path, row, minor):
     region = builders.ellipse_region((200, 260), (row, 130), 180, minor, 25)
@@ -337,9 +322,6 @@ def test_an_empty_outline_and_one_of_more_values_are_refused_by_name(tmp_path):
     grey[0, 0] = 9
     with pytest.raises(ValueError, match=r"a\.png: values \[0, 9, 255\]"):
         ultrasound_fetus.read_mask([save_png(tmp_path / "a.png", grey)])
-
-
-# HC18's own outlines
 
 
 @real

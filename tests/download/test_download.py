@@ -368,9 +368,6 @@ def test_the_command_gives_status_0_and_1_where_a_login_is_needed_and_2_for_a_fa
     assert "sources.yaml: missing; it says where each data set comes from" in capsys.readouterr().err
 
 
-# The sources themselves
-
-
 @pytest.fixture(scope="module")
 def registered():
     return sources.read_sources(files.ROOT / "data" / "sources.yaml")

@@ -30,17 +30,11 @@ def drawn():
         return [brains.draw_volume(seed, subject) for seed in range(100, 105) for subject in range(1, 25)]
 
 
-# Ellipsoids
-
-
 def test_an_ellipsoid_s_level_is_0_in_its_centre_and_1_at_the_ends_of_its_axes():
     level = Ellipsoid((20.0, 30.0, 30.0), (10.0, 8.0, 6.0), 0.0).level(GRID)
     assert level.shape == GRID.shape
     assert [level[4, 15, 20], level[6, 15, 20], level[4, 19, 20], level[4, 15, 24]] == pytest.approx([0, 1, 1, 1])
     assert [level[8, 15, 20], level[4, 23, 20], level[4, 15, 36]] == pytest.approx([2, 2, 4])
-
-
-# Truth
 
 
 def inside_any(volume):
@@ -95,9 +89,6 @@ def test_lesions_are_contiguous_and_of_the_published_extent(with_lesion):
     assert 0.005 < np.mean([volume.mask.mean() for volume in with_lesion]) < 0.03  # 110 patients: 0.010
 
 
-# Kinds of subjects
-
-
 def test_the_oddities_of_published_patients_are_all_there(volumes):
     sites = pd.Series([volume.kind.site.code for volume in volumes.values()])
     assert sites.value_counts().to_dict() == {"HT": 11, "CS": 6, "DU": 4, "FG": 2, "EZ": 1}
@@ -127,9 +118,6 @@ def test_depths_slice_distances_and_pixels_differ_and_the_head_shrinks_upward(vo
     for volume in volumes.values():
         area = (volume.image[..., FLAIR] > 25).sum(axis=(1, 2))
         assert area[2:5].mean() > 1.2 * area[-3:].mean()
-
-
-# Images
 
 
 def contrast(volume, channel):

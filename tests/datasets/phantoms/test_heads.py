@@ -23,9 +23,6 @@ def dozen():
     return [draw(subject) for subject in range(1, 13)]
 
 
-# The demo's images, as they were before other planes could be drawn
-
-
 @pytest.mark.parametrize(
     ("subject", "counts", "mask", "means"),
     [
@@ -41,9 +38,6 @@ def test_the_demo_s_frames_are_those_of_the_first_release(subject, counts, mask,
     assert hashlib.sha256(frame.mask.tobytes()).hexdigest().startswith(mask)
     blocks = frame.image.reshape(3, 90, 4, 100).mean((1, 3))  # processors round exponentials differently, so no hash
     assert blocks[:, :2].ravel() == pytest.approx(means, abs=0.1)
-
-
-# Truth
 
 
 def test_moments_of_the_mask_give_bpd_ofd_and_hc_within_half_a_pixel_inside_the_frame(dozen):
@@ -102,9 +96,6 @@ def test_an_outline_is_closed_of_its_thickness_with_the_truth_on_its_centre_line
         assert line.sum() * frame.spacing_mm[0] / frame.truth["hc_mm"] == pytest.approx(2.5, rel=0.02)
         empty = replace(frame, head=replace(frame.head, csp=None, ventricles=()))
         assert np.array_equal(line, heads.outline(empty, 2.5))
-
-
-# Images
 
 
 def otsu_dice(image, head):

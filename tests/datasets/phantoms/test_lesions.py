@@ -24,9 +24,6 @@ def polygon_area(points):
     return 0.5 * abs(np.sum(rows * np.roll(cols, -1) - cols * np.roll(rows, -1)))
 
 
-# The border
-
-
 @pytest.mark.parametrize(
     ("border", "points", "area"),
     [
@@ -55,9 +52,6 @@ def test_a_border_is_at_level_one_and_its_area_and_mask_are_those_of_its_polygon
     assert np.array_equal(mask, np.array(inside, np.uint8))
 
 
-# Truth of the frames
-
-
 def test_masks_are_one_piece_of_2_to_30_percent_with_the_curve_s_area_where_the_sector_shows_it(masses):
     shares = np.array([frame.mask.mean() for frame in masses])
     assert 0.0195 < shares.min() < 0.03
@@ -82,9 +76,6 @@ def test_outlines_are_closed_lines_of_their_thickness_on_the_border(masses):
         edges = np.diff(frame.border.points_mm(2000), axis=0, append=frame.border.points_mm(1))
         length = np.hypot(*edges.T).sum() / frame.spacing_mm
         assert line.sum() / length == pytest.approx(2.5, rel=0.04)
-
-
-# Images
 
 
 def contrast(frame):
@@ -116,9 +107,6 @@ def test_images_look_like_breast_ultrasound_by_linear_and_curved_arrays_with_mas
     assert 60 < grey.mean() < 110  # BUSI: 84
     assert 30 < grey.std(axis=(1, 2)).mean() < 60  # BUSI: 54
     assert 0.15 < np.mean(grey[:, -8:, :8].max(axis=(1, 2)) == 0) < 0.6  # black corners of curved arrays
-
-
-# Tissue
 
 
 FLAT = {"apex_mm": (-1500.0, 24.0), "range_mm": (1500.0, 1533.0), "half_angle_deg": np.rad2deg(np.arctan(24.2 / 1500))}

@@ -27,9 +27,6 @@ def full_width(curve: np.ndarray) -> float:
     return float(right - left)
 
 
-# The machine
-
-
 @pytest.mark.parametrize(("exponent", "greys"), [(1.0, [1, 0.5, 0.75, 0, 0, 1]), (2.0, [1, 0.25, 0.5625, 0, 0, 1])])
 def test_log_compression_of_60_db_at_known_levels_and_the_grey_map_darkens_the_middle(exponent, greys):
     levels = np.array([1.0, 10**-1.5, 10**-0.75, 1e-3, 0.0, 5.0], np.float32)
@@ -83,9 +80,6 @@ def test_scan_conversion_puts_every_sample_at_its_own_place_and_is_black_outside
     rows, cols = (ultrasound.to_frame(SCAN, axis.astype(np.float32)) for axis in ultrasound.grid_points_mm(SCAN))
     assert np.abs(rows - row)[inside].max() < 0.02  # mm, bilinear and 1/32 sample
     assert np.abs(cols - col)[inside].max() < 0.02
-
-
-# The head
 
 
 @pytest.mark.parametrize(("boxy", "share"), [(True, 0.9270), (False, np.pi / 4)])

@@ -30,9 +30,6 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-# The demo
-
-
 def test_the_demo_has_one_group_of_the_published_layout(written):
     group = written / "brain/Trans-thalamic"
     assert names(group.parent) == ["Trans-thalamic", "truth.csv"]
@@ -55,9 +52,6 @@ def test_the_demo_s_frames_and_their_truth_lie_in_its_files(written):
     for row in truth.itertuples():
         structures = [structure for structure in ("csp", "lv") if getattr(row, f"{structure}_mm2") > 0]
         assert row.stratum.split() == [f"hc{(row.hc_mm > 180) + (row.hc_mm > 260):d}", *structures]
-
-
-# Four groups
 
 
 @pytest.mark.parametrize("stratum", GROUPS)
@@ -137,9 +131,6 @@ def test_groups_and_rare_structures_have_about_the_published_shares(monkeypatch,
     assert lv["trans-cerebellum"] < 0.15 < lv["trans-thalamic"] < lv["trans-ventricular"]
 
 
-# HC18
-
-
 def test_hc18_s_layout_has_images_outlines_and_one_table_that_its_reader_measures_as_drawn(written):
     folder = written / "hc18"
     assert names(folder) == ["training_set", "training_set_pixel_size_and_HC.csv", "truth.csv"]
@@ -155,9 +146,6 @@ def test_hc18_s_layout_has_images_outlines_and_one_table_that_its_reader_measure
         assert case.reference_mm["hc"] == pytest.approx(row["hc_mm"], abs=0.005)
         measured = ellipse.measure_head(hc18.read_mask(case.mask) > 0, case.spacing_mm)
         assert measured == pytest.approx({q: row[f"{q}_mm"] for q in AXES}, abs=0.3)
-
-
-# Tumours
 
 
 def test_the_tumour_s_layout_has_three_classes_in_three_splits_and_outlines_of_one(written):
