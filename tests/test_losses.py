@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_focal_loss_forgets_by_the_plain_probability_whatever_a_class_weighs(cha
 # Soft Dice
 
 
-def test_soft_dice_is_the_mean_over_samples_and_the_weighted_one_over_classes():
+def test_soft_dice_is_the_mean_over_samples_and_the_weighted_one_over_classes_and_0_where_all_is_right():
     logits, reference = draw(3, 3)
     predicted, target = losses.probabilities(logits).numpy(), np.moveaxis(np.eye(3)[reference.numpy()], -1, 1)
     both, total = (predicted * target).sum(axis=(2, 3)), (predicted + target).sum(axis=(2, 3))
@@ -137,12 +138,8 @@ def test_soft_dice_is_the_mean_over_samples_and_the_weighted_one_over_classes():
     for scale in (1.0, 10.0):
         cost = losses.soft_dice(logits, reference, [scale, 2 * scale, 5 * scale])
         assert float(cost) == near((1 * per_class[0] + 2 * per_class[1] + 5 * per_class[2]) / 8)
-
-
-def test_soft_dice_of_a_sure_and_right_prediction_is_0_and_so_is_that_of_an_absent_class():
-    _, reference = draw(1, 2)
-    for target in (reference, torch.zeros_like(reference)):
-        assert float(losses.soft_dice(40 * (target[:, None].float() - 0.5), target, [1.0, 1.0])) < 1e-6
+    for right in (draw(1, 2)[1], torch.zeros(2, 8, 9).long()):  # the second without a class
+        assert float(losses.soft_dice(40 * (right[:, None].float() - 0.5), right, [1.0, 1.0])) < 1e-6
 
 
 # Together
@@ -152,6 +149,12 @@ def mixture(cross_entropy=1.0, focal=1.0, dice=1.0, classes=2, **changes):
     """A loss with equal weights, some of it changed."""
     equal = [1.0] * classes
     return replace(losses.Mixture(cross_entropy, focal, dice, equal, equal, 0.0, 2.0), **changes)
+
+
+def gradient(logits, reference, config):
+    logits = logits.clone().requires_grad_()
+    losses.combined(logits, reference, config).backward()
+    return logits.grad
 
 
 def test_the_whole_loss_is_the_weighted_sum_of_its_parts_in_float32():
@@ -180,43 +183,28 @@ def test_a_part_of_weight_0_is_not_computed_and_one_of_some_weight_is(monkeypatc
         losses.combined(*draw(1, 2), alone)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
-@pytest.mark.parametrize("scale", [0.0, 1.0, 20.0, 1e4])
 @one_and_many_logits
-def test_gradients_are_finite_however_sure_the_network_is(channels, classes, scale, gamma):
-    logits, reference = draw(channels, classes)
-    logits = (logits * scale).requires_grad_()
-    config = mixture(classes=classes, focal_gamma=gamma, label_smoothing=0.1)
-    losses.combined(logits, reference, config).backward()
-    assert torch.isfinite(logits.grad).all()
-
-
-@one_and_many_logits
-def test_gradients_are_those_of_finite_differences(channels, classes):
+def test_gradients_are_those_of_finite_differences_and_finite_however_sure_the_network_is(channels, classes):
     logits, reference = draw(channels, classes, size=(1, 2, 3))
-    logits = logits.requires_grad_()
     config = mixture(classes=classes, class_weights=[1.0, 2.0, 3.0, 1.0][:classes], label_smoothing=0.1)
-    losses.combined(logits, reference, config).backward()
     step, place = torch.zeros_like(logits), (0, 0, 1, 1)
     step[place] = 1e-2
-    low, high = (float(losses.combined(logits.detach() + way * step, reference, config)) for way in (-1, 1))
-    assert float(logits.grad[place]) == pytest.approx((high - low) / 2e-2, abs=1e-4)  # float32, step^2
+    low, high = (float(losses.combined(logits + way * step, reference, config)) for way in (-1, 1))
+    assert float(gradient(logits, reference, config)[place]) == pytest.approx((high - low) / 2e-2, abs=1e-4)  # step^2
+    for scale, gamma in itertools.product([0.0, 1.0, 20.0, 1e4], [0.0, 0.5, 1.0, 2.0]):
+        sure = scale * draw(channels, classes)[0], draw(channels, classes)[1]
+        assert torch.isfinite(gradient(*sure, replace(config, focal_gamma=gamma))).all()
 
 
 # Heatmaps
 
 
 @pytest.mark.parametrize("per", ["line", "point"])
-def test_a_blank_output_scores_exactly_1_and_a_perfect_one_0_in_float32(per):
+def test_a_blank_output_scores_exactly_1_and_a_perfect_one_0_in_float32_and_others_as_counted_by_hand(per):
     target = heatmap_batch([HEAD, HEAD + 3.3, HEAD - 5], per=per)
     blank = losses.heatmap_loss(torch.zeros_like(target).bfloat16(), target)
-    assert blank.dtype == torch.float32
-    assert blank.item() == losses.BLANK_LOSS == 1
+    assert (blank.item(), blank.dtype) == (losses.BLANK_LOSS, torch.float32) == (1, torch.float32)
     assert losses.heatmap_loss(target, target).item() == 0
-
-
-def test_heatmap_losses_by_hand():
-    target = torch.tensor([[[[1.0, 0.0]]], [[[2.0, 0.0]]]])
-    predicted = torch.tensor([[[[0.5, 0.5]]], [[[2.0, 1.0]]]])
+    target, predicted = torch.tensor([[[[1.0, 0.0]]], [[[2.0, 0.0]]]]), torch.tensor([[[[0.5, 0.5]]], [[[2.0, 1.0]]]])
     assert losses.heatmap_loss(predicted, target).item() == near((0.5 / 1 + 1 / 4) / 2)
     assert losses.heatmap_loss(torch.full((1, 2, 2, 2), 0.5), torch.zeros(1, 2, 2, 2)).item() == 2  # without any height

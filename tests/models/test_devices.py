@@ -24,14 +24,6 @@ def test_a_device_is_taken_by_name_and_auto_takes_cuda_then_mps_then_the_process
     assert devices.choose(asked).type == taken
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps", "abacus"])
-def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=rf"device = '{device}'   not on this machine; there is \['cpu'\]"):
-        devices.choose(device)
-
-
 @pytest.mark.parametrize(
     ("asked", "device", "capable", "taken"),
     [
@@ -55,7 +47,12 @@ def test_a_precision_is_taken_by_name_and_auto_takes_what_the_device_computes_in
     assert devices.choose_precision(asked, torch.device(device)) == taken
 
 
-def test_float16_without_cuda_is_refused_with_the_nearest():
+def test_a_device_that_is_not_there_and_float16_without_cuda_are_refused_with_those_that_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for device in ("cuda", "mps", "abacus"):
+        with pytest.raises(ValueError, match=rf"device = '{device}'   not on this machine; there is \['cpu'\]"):
+            devices.choose(device)
     with pytest.raises(ValueError, match="precision = 'float16'   needs CUDA; the device is cpu; nearest: bfloat16"):
         devices.choose_precision("float16", CPU)
 

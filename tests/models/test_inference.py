@@ -30,12 +30,9 @@ def predict(network, images, flip_average=False):
     return inference.predict(network, images, CPU, torch.float32, flip_average)
 
 
-def test_grey_values_become_about_minus_2_to_2():
-    images = np.array([0, 255], np.uint8).reshape(1, 1, 1, 2)
-    assert inference.to_input(images, CPU).flatten().tolist() == [-2.0, 2.0]
-
-
-def test_normalised_values_go_to_the_network_as_they_are():
+def test_grey_values_become_about_minus_2_to_2_and_normalised_values_stay():
+    grey = np.array([0, 255], np.uint8).reshape(1, 1, 1, 2)
+    assert inference.to_input(grey, CPU).flatten().tolist() == [-2.0, 2.0]
     images = np.random.default_rng(0).normal(0, 3, (2, 3, 4, 5)).astype(np.float32)
     images.setflags(write=False)  # as arrays on disk
     inputs = inference.to_input(images, CPU)
@@ -61,15 +58,11 @@ def test_more_images_than_a_batch_are_predicted_like_single_ones():
     assert together == pytest.approx(alone, abs=1e-5)  # float32, other batch sizes take other kernels
 
 
-def test_flip_averaging_takes_the_mean_with_the_mirrored_prediction():
+def test_flip_averaging_takes_the_mean_with_the_mirrored_prediction_and_makes_any_network_symmetric():
     images = np.zeros((1, 1, 4, 8), np.uint8)
-    plain = predict(Leftward(), images)
-    averaged = predict(Leftward(), images, True)
+    plain, averaged = (predict(Leftward(), images, flip_average) for flip_average in (False, True))
     assert averaged == pytest.approx((plain + plain[..., ::-1]) / 2, abs=1e-7)
     assert averaged[0, 1] == pytest.approx(np.full((4, 8), 0.5), abs=1e-6)
-
-
-def test_flip_averaging_makes_any_network_symmetric():
     network, images = builders.network(), builders.discs(2).images
     mirrored = np.ascontiguousarray(images[..., ::-1])
     assert predict(network, mirrored, True)[..., ::-1] == pytest.approx(predict(network, images, True), abs=1e-6)
@@ -106,38 +99,31 @@ def test_heatmaps_of_points_are_added_up_to_those_of_lines_which_mirroring_does_
 # Masks
 
 
-@pytest.mark.parametrize("threshold", [0.5, None])
-def test_a_head_at_network_size_comes_back_in_its_native_place(threshold):
+def test_a_head_at_network_size_comes_back_in_its_native_place():
     head = builders.Head("a", (30.4, 44.2), 50.0, 38.0, 30.0)
     region = builders.region_of(head)
     mapping = geometry.fit(head.shape, (128, 192))
     share = geometry.image_to_network(region.astype(np.float32), mapping)
-    mask = inference.decide(geometry.to_native(np.stack([1 - share, share]), mapping), threshold)
+    mask = inference.decide(geometry.to_native(np.stack([1 - share, share]), mapping), 0.5)
     assert mask.shape == head.shape
     assert (mask != region).mean() < 2e-3  # a tenth of the edge's pixels
 
 
 def test_several_classes_come_back_in_their_native_places():
     truth = np.zeros((60, 90), np.uint8)
-    truth[builders.ellipse_region(truth.shape, (30, 45), 56, 44, 20)] = 1
-    truth[builders.ellipse_region(truth.shape, (26, 40), 12, 8, 60)] = 2
-    truth[builders.ellipse_region(truth.shape, (36, 55), 14, 9, 0)] = 3
+    ellipses = [((30, 45), 56, 44, 20), ((26, 40), 12, 8, 60), ((36, 55), 14, 9, 0)]
+    for index, ellipse in enumerate(ellipses, start=1):
+        truth[builders.ellipse_region(truth.shape, *ellipse)] = index
     mapping = geometry.fit(truth.shape, (128, 192))
     shares = np.stack([geometry.image_to_network((truth == index).astype(np.float32), mapping) for index in range(4)])
     assert (inference.decide(geometry.to_native(shares, mapping), None) != truth).mean() < 4e-3
 
 
-def test_a_pixel_counts_from_the_threshold_on():
+def test_a_pixel_counts_from_the_threshold_on_or_without_one_the_most_probable_class_wins_of_equals_the_first():
     foreground = np.array([[0.1, 0.5], [0.49, 0.9]], np.float32)
     shown = np.stack([1 - foreground, foreground])
-    assert inference.decide(shown, 0.5).tolist() == [[0, 1], [0, 1]]
-    assert inference.decide(shown, 0.3).tolist() == [[0, 1], [1, 1]]
-    assert inference.decide(shown, 0.95).tolist() == [[0, 0], [0, 0]]
-    assert inference.decide(shown, 0.5).dtype == np.uint8
-
-
-def test_without_a_threshold_the_most_probable_class_wins_of_equals_the_first():
-    shown = np.array([[[0.5, 0.2, 0.3, 0.4]], [[0.3, 0.5, 0.3, 0.4]], [[0.2, 0.3, 0.4, 0.2]]], np.float32)
-    mask = inference.decide(shown, None)
-    assert mask.tolist() == [[0, 1, 2, 0]]
-    assert mask.dtype == np.uint8
+    masks = {0.5: [[0, 1], [0, 1]], 0.3: [[0, 1], [1, 1]], 0.95: [[0, 0], [0, 0]]}
+    assert all(inference.decide(shown, threshold).tolist() == mask for threshold, mask in masks.items())
+    several = np.array([[[0.5, 0.2, 0.3, 0.4]], [[0.3, 0.5, 0.3, 0.4]], [[0.2, 0.3, 0.4, 0.2]]], np.float32)
+    assert inference.decide(several, None).tolist() == [[0, 1, 2, 0]]
+    assert inference.decide(shown, 0.5).dtype == inference.decide(several, None).dtype == np.uint8

@@ -22,7 +22,8 @@ def image(seed=0, size=(54, 80)):
 
 
 def test_a_file_without_preparation_or_with_grey_values_of_another_scale_is_refused(tmp_path):
-    models.save(tmp_path / "old.safetensors", "unet", builders.NETWORK["arguments"], builders.network().state_dict())
+    arguments, weights = builders.NETWORK["arguments"], builders.network().state_dict()
+    models.save(tmp_path / "old.safetensors", "unet", arguments, weights, {})
     with pytest.raises(ValueError, match=r"old\.safetensors: does not say how images are prepared"):
         trained_model.load(tmp_path / "old.safetensors", True, CPU)
     path = builders.write_weights(tmp_path / "other.safetensors", builders.of_images(32, 48) | {"grey": [0.0, 255.0]})
@@ -30,13 +31,10 @@ def test_a_file_without_preparation_or_with_grey_values_of_another_scale_is_refu
         trained_model.load(path, True, CPU)
 
 
-def test_an_image_s_probability_has_its_own_size_and_adds_up_to_1():
+def test_the_probability_is_that_of_the_network_on_what_was_prepared_at_the_image_s_own_size_and_adds_up_to_1():
     predicted = trained_model.probability(builders.model(builders.of_images(32, 48), out_channels=4), image())
     assert (predicted.shape, predicted.dtype) == ((4, 54, 80), np.float32)
     assert predicted.sum(axis=0) == pytest.approx(np.ones((54, 80)), abs=1e-6)
-
-
-def test_the_probability_is_that_of_the_network_on_what_was_prepared():
     native, model = image(size=(56, 80)), builders.model(builders.of_images(56, 80))  # equal size: nothing is resized
     shown = inference.predict(model.network, native[None, None], CPU, torch.float32, False)[0]
     assert trained_model.probability(model, native) == pytest.approx(shown, abs=1e-6)
@@ -61,19 +59,16 @@ def test_a_model_is_used_in_float32_and_knows_what_it_was_trained_in(tmp_path):
 
 
 def test_convolutions_in_float32_are_not_shortened(monkeypatch):
-    seen = []
+    shortened = []
 
-    class Watched(torch.nn.Module):
-        def forward(self, images):
-            seen.append(torch.backends.cudnn.allow_tf32)
-            return images[:, :1]
+    def watched(images):
+        shortened.append(torch.backends.cudnn.allow_tf32)
+        return images[:, :1]
 
-    before = torch.backends.cudnn.allow_tf32
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    inference.predict(Watched(), image()[None, None], CPU, torch.float32, False)
-    assert seen == [False]
+    inference.predict(watched, image()[None, None], CPU, torch.float32, False)
+    assert shortened == [False]
     assert torch.backends.cudnn.allow_tf32
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
 
 
 # Files read ahead

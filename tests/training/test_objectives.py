@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,25 +28,29 @@ def targets(objective, arrays):
 # Class regions: counting
 
 
-ONE_LOGIT = torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]]])
-THREE_LOGITS = 5 * torch.eye(3)[:, [0, 1, 2, 2]].reshape(1, 3, 1, 4)
+def regions(*classes):
+    equal = [1.0] * len(classes)
+    weights = {f"{name}_class_weights": equal for name in ("cross_entropy", "dice", "selection")}
+    return loop.objective_of(training_params(classes=list(classes), **weights), of_network(), builders.discs(1))
 
 
 @pytest.mark.parametrize(
     ("logits", "reference", "counts"),
     [
-        (ONE_LOGIT, [[1, 1], [0, 0]], [[1, 1], [1, 1]]),
-        (THREE_LOGITS, [[0, 1, 1, 2]], [[1, 0, 0], [0, 1, 1], [0, 0, 1]]),
+        (torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]]]), [[1, 1], [0, 0]], [[1, 1], [1, 1]]),
+        (5 * torch.eye(3)[:, [0, 1, 2, 2]].reshape(1, 3, 1, 4), [[0, 1, 1, 2]], [[1, 0, 0], [0, 1, 1], [0, 0, 1]]),
     ],
 )
-def test_confusion_counted_by_hand(logits, reference, counts):
-    reference = torch.tensor([reference], dtype=torch.uint8)
-    assert objectives.confusion(logits, reference, len(counts)).reshape(len(counts), -1).tolist() == counts
+def test_pixels_by_reference_and_predicted_class_counted_by_hand(logits, reference, counts):
+    objective = regions("background", "a", "b") if len(counts) == 3 else regions("background", "a")
+    tally = objective.tally(logits, torch.tensor([reference], dtype=torch.uint8))
+    assert tally.reshape(len(counts), -1).tolist() == counts
 
 
-def test_confusion_of_the_most_classes_that_a_study_may_have_is_counted_without_overflow():
+def test_pixels_of_the_most_classes_that_a_study_may_have_are_counted_without_overflow():
     reference = torch.full((1, 2, 2), 31, dtype=torch.uint8)
-    counts = objectives.confusion(torch.eye(32)[31].reshape(1, 32, 1, 1).expand(1, 32, 2, 2), reference, 32)
+    objective = regions("background", *(f"class{n}" for n in range(1, 32)))
+    counts = objective.tally(torch.eye(32)[31].reshape(1, 32, 1, 1).expand(1, 32, 2, 2), reference)
     assert (counts[31 * 32 + 31], counts.sum()) == (4, 4)
 
 
@@ -77,9 +82,7 @@ def test_pooled_dice_and_iou_counted_by_hand(counts, dice, iou):
     ids=str,
 )
 def test_the_figure_that_chooses_is_the_weighted_mean_over_classes_beside_the_dice_of_each(metric, weights, expected):
-    three = {name: [1.0, 1.0, 1.0] for name in ("cross_entropy_class_weights", "dice_class_weights")}
-    keys = {"classes": ["background", "a", "b"], "selection_metric": metric, "selection_class_weights": weights}
-    objective = loop.objective_of(training_params(**keys, **three), of_network(out_channels=3), builders.discs(1))
+    objective = replace(regions("background", "a", "b"), overlap=metric, class_weights=weights)
     scores = objective.scores(torch.tensor(COUNTS).flatten())
     assert scores == pytest.approx({"dice_a": 6 / 9, "dice_b": 1.0, "selection": expected})
     assert list(scores) == ["dice_a", "dice_b", "selection"]
@@ -89,30 +92,14 @@ def test_the_figure_that_chooses_is_the_weighted_mean_over_classes_beside_the_di
 
 
 def test_the_loss_is_the_one_that_the_study_file_names():
-    config = training_params(
-        cross_entropy_weight=0.4,
-        focal_weight=0.2,
-        dice_weight=0.3,
-        cross_entropy_class_weights=[1.0, 2.0],
-        dice_class_weights=[0.0, 3.0],
-        label_smoothing=0.05,
-        focal_gamma=1.5,
-    )
+    keys = {"cross_entropy_weight": 0.4, "focal_weight": 0.2, "dice_weight": 0.3, "label_smoothing": 0.05}
+    keys |= {"cross_entropy_class_weights": [1.0, 2.0], "dice_class_weights": [0.0, 3.0], "focal_gamma": 1.5}
     expected = losses.Mixture(0.4, 0.2, 0.3, [1.0, 2.0], [0.0, 3.0], label_smoothing=0.05, focal_gamma=1.5)
+    config, arrays = training_params(**keys), builders.discs(2)
     assert loop.mixture_of(config) == expected
-    arrays = builders.discs(2)
     logits, reference = torch.randn(2, 1, 32, 32), torch.as_tensor(arrays.masks)
     loss = loop.objective_of(config, of_network(), arrays).loss(logits, reference)
     assert torch.equal(loss, losses.combined(logits, reference.long(), expected))
-
-
-def test_the_one_batch_s_loss_is_cross_entropy_plus_dice_of_all_but_the_background():
-    objective = overfit_one_batch.objective_of("none", ["background", "a", "b"], of_network(), builders.discs(2))
-    logits, reference = torch.randn(2, 3, 32, 32), torch.as_tensor(builders.discs(2).masks).long()
-    dice = losses.soft_dice(logits, reference, [0.0, 1.0, 1.0])
-    assert torch.equal(
-        objective.loss(logits, reference), losses.cross_entropy(logits, reference, [1.0, 1.0, 1.0]) + dice
-    )
 
 
 def test_the_target_of_regions_is_the_mask_and_its_areas_are_the_most_probable_classes():
@@ -126,6 +113,14 @@ def test_the_target_of_regions_is_the_mask_and_its_areas_are_the_most_probable_c
 
 
 # Heatmaps
+
+
+def test_each_case_has_the_width_of_its_own_heatmaps():
+    arrays = builders_tasks.landmarked(2)
+    arrays.points[:] = [[10, 10], [22, 22], [10, 22], [22, 10]]
+    arrays.sigmas[:] = [1.0, 2.0]
+    volumes = [target(heatmap_objective(arrays, 4), arrays, row)[0].sum() for row in (0, 1)]
+    assert volumes == pytest.approx([2 * np.pi, 8 * np.pi], rel=0.01)  # of a Gaussian: 2 pi sigma^2
 
 
 both_layouts = pytest.mark.parametrize("channels", [2, 4])
@@ -150,14 +145,6 @@ def test_there_is_a_heatmap_for_each_channel_with_its_peaks_at_the_points_whiche
     assert np.array_equal(objective.target(arrays, 1, arrays.masks[1], arrays.points[1][[1, 0, 3, 2]]), maps)
 
 
-def test_each_case_has_the_width_of_its_own_heatmaps():
-    arrays = builders_tasks.landmarked(2)
-    arrays.points[:] = [[10, 10], [22, 22], [10, 22], [22, 10]]
-    arrays.sigmas[:] = [1.0, 2.0]
-    volumes = [target(heatmap_objective(arrays, 4), arrays, row)[0].sum() for row in (0, 1)]
-    assert volumes == pytest.approx([2 * np.pi, 8 * np.pi], rel=0.01)  # of a Gaussian: 2 pi sigma^2
-
-
 @both_layouts
 def test_perfect_heatmaps_have_no_loss_and_no_error_and_a_blank_output_a_loss_of_1_and_no_areas(channels):
     arrays = builders_tasks.landmarked(5)
@@ -167,6 +154,7 @@ def test_perfect_heatmaps_have_no_loss_and_no_error_and_a_blank_output_a_loss_of
     assert objective.loss(maps, maps) == 0
     assert objective.loss(blank, maps) == pytest.approx(1.0)
     assert objective.tally(maps, maps).tolist() == [0, 5]
+    assert objective.scores(objective.tally(blank, maps))["selection"] == objective.blank
     assert not objective.areas(blank).any()
 
 
@@ -218,19 +206,11 @@ def test_an_objective_reaches_loader_processes_that_start_afresh(landmarks):
     assert np.array_equal(target(pickle.loads(pickle.dumps(objective)), arrays), target(objective, arrays))
 
 
-@pytest.mark.parametrize(
-    ("arrays", "channels", "message"),
-    [
-        (builders_tasks.landmarked(1), 1, r"out_channels = 1: heatmaps need 2 \(a line each\) or 4 \(a point each\)"),
-        (builders.discs(1), 2, "the arrays hold no landmarks; run 02_preprocessing again"),
-    ],
-)
-def test_a_network_with_other_outputs_and_arrays_without_landmarks_are_refused(arrays, channels, message):
-    with pytest.raises(ValueError, match=message):
-        heatmap_objective(arrays, channels)
-
-
-def test_a_case_without_landmarks_is_refused_by_name():
+def test_a_network_with_other_outputs_and_arrays_or_a_case_without_landmarks_are_refused():
     arrays = builders_tasks.landmarked(2)
+    with pytest.raises(ValueError, match=r"out_channels = 1: heatmaps need 2 \(a line each\) or 4 \(a point each\)"):
+        heatmap_objective(arrays, 1)
+    with pytest.raises(ValueError, match="the arrays hold no landmarks; run 02_preprocessing again"):
+        heatmap_objective(builders.discs(1))
     with pytest.raises(ValueError, match="head1: no landmarks"):
         heatmap_objective(arrays).target(arrays, 1, arrays.masks[1], None)

@@ -11,10 +11,10 @@ from tests.builders import one_thread  # noqa: F401
 CPU = {"device": "cpu", "precision": "float32"}
 
 
-def overfit(arrays, described_as=None, **keys):
+def overfit(arrays, **keys):
     """Losses and speed of a small network on the batch that the arrays give."""
     config = builders.step_params("03_model", **(CPU | {"base_channels": 8, "depth": 2} | keys))
-    network = models.describe(config, arrays.images.shape[1]) | (described_as or {})
+    network = models.describe(config, arrays.images.shape[1])
     return overfit_one_batch.overfit(config, network, arrays, overfit_one_batch.batch_rows(arrays))
 
 
@@ -66,21 +66,13 @@ def test_the_first_loss_is_that_of_the_fresh_network_cross_entropy_and_dice_or_s
         assert first == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_a_start_that_a_network_does_not_know_is_refused():
-    with pytest.raises(ValueError, match="encoder_weights = 'imagenet'   not allowed with unet"):
-        overfit(builders.discs(2, size=16), {"encoder_weights": "imagenet"})
-
-
-def test_of_each_volume_the_slice_that_shows_most_is_taken():
+def test_of_each_volume_the_slice_that_shows_most_is_taken_of_those_with_foreground_and_no_more_than_a_batch():
     arrays = builders_tasks.volumes(4)
-    rows = overfit_one_batch.batch_rows(arrays)
     areas = np.count_nonzero(arrays.masks, axis=(1, 2)).reshape(4, 5)
-    assert rows.tolist() == [5 * patient + int(place) for patient, place in enumerate(areas.argmax(axis=1))]
-
-
-def test_volumes_without_foreground_are_left_out_and_there_are_no_more_rows_than_a_batch():
-    arrays = builders_tasks.volumes(12, slices=3, size=16)
-    arrays.masks[3:9] = 0  # patients 1 and 2
-    names = {arrays.names[row] for row in overfit_one_batch.batch_rows(arrays)}
+    rows = [5 * patient + int(place) for patient, place in enumerate(areas.argmax(axis=1))]
+    assert overfit_one_batch.batch_rows(arrays).tolist() == rows
+    many = builders_tasks.volumes(12, slices=3, size=16)
+    many.masks[3:9] = 0  # patients 1 and 2
+    names = {many.names[row] for row in overfit_one_batch.batch_rows(many)}
     assert len(names) == overfit_one_batch.BATCH
     assert not names & {"patient1", "patient2"}

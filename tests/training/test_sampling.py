@@ -47,25 +47,10 @@ def test_exposure_counted_by_hand():
     assert table.to_numpy().tolist() == [["head", 3, 75, 5, 100], ["csp", 2, 50, 4, 80], ["lv", 0, 0, 0, 0]]
 
 
-def test_oversampling_shows_in_the_exposure():
-    masks = np.zeros((40, 2, 2), np.uint8)
-    masks[:, 0, 0] = 1
-    masks[:8, 1, 1] = 2
-    rows, weights = np.arange(40), sampling.case_weights(masks, [2], 5.0)
-    order = np.concatenate([sampling.epoch_rows(rows, weights, 0, epoch) for epoch in range(100)])
-    table = sampling.exposure(masks, rows, order, ["background", "head", "rare"]).set_index("class")
-    # 8 x 5 of 8 x 5 + 32 draws; 4000 draws: 0.8 % at one standard deviation
-    assert table.loc["rare", ["cases_percent", "draws_percent"]].tolist() == pytest.approx([20, 100 * 40 / 72], abs=3)
-    assert table.loc["head", "draws_percent"] == 100
-
-
-def test_the_richest_mask_is_the_first_that_shows_most_classes():
+def test_the_richest_mask_is_the_first_that_shows_most_classes_and_a_row_that_comes_again_is_counted():
     masks = np.array([[[0, 1]], [[1, 2]], [[0, 0]]], np.uint8).repeat(2, axis=1)
     masks[1, 0, 0] = 0
     assert sampling.richest(masks) == 1
-
-
-def test_a_row_that_comes_again_is_counted():
     assert sampling.repeats(np.array([4, 7, 4, 4, 7])) == [0, 0, 1, 2, 1]
 
 
@@ -80,6 +65,10 @@ def slices_of(*areas):
     return masks
 
 
+AREAS = np.array([0, 3, 10, 7, 0])
+PUBLISHED = (AREAS + AREAS.sum() * 0.1 / len(AREAS)) / (AREAS.sum() * 1.1)  # as its data set's loader has it
+
+
 @pytest.mark.parametrize(
     ("areas", "names", "floor", "weights"),
     [
@@ -87,30 +76,21 @@ def slices_of(*areas):
         ([0, 2, 6], "aaa", 0.0, [0, 0.25, 0.75]),  # without a floor, slices without foreground are not drawn
         ([0, 2, 6, 5], "aaab", 1.0, [1 / 3, 1 / 3, 1 / 3, 1]),
         ([0, 0, 0, 8], "aaab", 0.1, [1 / 3, 1 / 3, 1 / 3, 1]),  # a patient without foreground, evenly
+        (AREAS, "aaaaa", 0.1 / 1.1, PUBLISHED),
     ],
 )
-def test_area_weights_counted_by_hand(areas, names, floor, weights):
+def test_area_weights_counted_by_hand_and_those_of_the_publisher(areas, names, floor, weights):
     assert sampling.area_weights(slices_of(*areas), list(names), floor) == pytest.approx(weights)
 
 
-def test_every_patient_has_the_same_total_whatever_its_slices_and_their_order():
+def test_every_patient_has_the_same_total_and_an_image_that_is_a_case_of_its_own_is_shown_once_each_epoch():
     draw = np.random.default_rng(0)
     names = [f"p{n}" for n in draw.integers(0, 6, 60)]
     found = sampling.area_weights(slices_of(*draw.integers(0, 20, 60)), names, floor=0.1)
     totals = [sum(weight for weight, name in zip(found, names) if name == patient) for patient in set(names)]
     assert totals == pytest.approx([1.0] * 6)
-
-
-def test_the_weights_are_those_of_the_publisher_s_loader_at_its_share():
-    areas = np.array([0, 3, 10, 7, 0])
-    published = (areas + areas.sum() * 0.1 / len(areas)) / (areas.sum() * 1.1)
-    assert sampling.area_weights(slices_of(*areas), ["a"] * 5, floor=0.1 / 1.1) == pytest.approx(published)
-
-
-def test_images_that_are_cases_of_their_own_are_shown_once_each_epoch():
     weights = sampling.area_weights(slices_of(1, 5, 0, 9), list("abcd"), floor=0.1)
-    order = sampling.epoch_rows(np.arange(4), weights, seed=0, epoch=1)
-    assert sorted(order.tolist()) == [0, 1, 2, 3]
+    assert sorted(sampling.epoch_rows(np.arange(4), weights, seed=0, epoch=1).tolist()) == [0, 1, 2, 3]
 
 
 # Rows to look at
@@ -132,23 +112,13 @@ def test_rows_to_look_at_are_spread_over_those_that_show_something(areas, rows, 
 
 
 TWO = {
-    "landmarks": "none",
-    "classes": ["background", "head"],
-    "cross_entropy_weight": 1.0,
-    "focal_weight": 0.0,
-    "dice_weight": 1.0,
-    "cross_entropy_class_weights": [1.0, 1.0],
-    "dice_class_weights": [0.0, 1.0],
+    **{"learns_landmarks": False, "classes": ["background", "head"], "cross_entropy_weight": 1.0, "dice_weight": 1.0},
+    **{"cross_entropy_class_weights": [1.0, 1.0], "dice_class_weights": [0.0, 1.0]},
     "selection_class_weights": [0.0, 1.0],
 }
-THREE = {
-    "classes": ["background", "a", "b"],
-    "cross_entropy_class_weights": [1.0, 1.0, 0.0],
-    "dice_class_weights": [0.0, 1.0, 0.0],
-    "selection_class_weights": [1.0, 1.0, 0.0],
-}
+THREE = {"classes": ["background", "a", "b"], "cross_entropy_class_weights": [1.0, 1.0, 0.0]}
+THREE |= {"dice_class_weights": [0.0, 1.0, 0.0], "selection_class_weights": [1.0, 1.0, 0.0]}
 WHERE = "fold 1: none of its {} {} cases shows {}; give another split_seed, fold_count or validation_subjects"
-OR_NO_WEIGHT = ", or weight 0 for {} in loss and selection"
 
 
 def weighed(**keys):
@@ -159,13 +129,11 @@ def test_a_class_that_no_case_of_a_part_shows_is_named_with_fold_part_and_advice
     arrays = builders.discs(6)
     parts = builders.disc_parts(arrays)
     assert sampling.unshown(weighed(), arrays, parts, 1) == []
+    advice = ", or weight 0 for head in loss and selection"
     arrays.masks[4:] = 0
-    expected = WHERE.format(2, "validation", "head") + OR_NO_WEIGHT.format("head")
-    assert sampling.unshown(weighed(), arrays, parts, 1) == [expected]
+    assert sampling.unshown(weighed(), arrays, parts, 1) == [WHERE.format(2, "validation", "head") + advice]
     arrays.masks[:] = 0
-    assert sampling.unshown(weighed(), arrays, parts, 1)[0].startswith(
-        "fold 1: none of its 4 training cases shows head; "
-    )
+    assert sampling.unshown(weighed(), arrays, parts, 1)[0] == WHERE.format(4, "training", "head") + advice
 
 
 @pytest.mark.parametrize(
@@ -201,7 +169,7 @@ def test_of_volumes_patients_count_and_not_slices():
 def test_landmarks_must_lie_in_the_image_of_one_case_at_least(place):
     arrays = builders_tasks.landmarked(6)
     arrays.masks[:] = 0  # not what is learnt
-    parts, points = builders_tasks.parts_of(arrays), weighed(landmarks="multicentre")
+    parts, points = builders_tasks.parts_of(arrays), weighed(learns_landmarks=True)
     arrays.points[4, 2, 1] = place
     assert sampling.unshown(points, arrays, parts, 1) == []
     arrays.points[5, 0, 0] = place
