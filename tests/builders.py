@@ -272,20 +272,12 @@ def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
     return arrays_of([f"disc{n}" for n in range(count)], images, masks, f"discs-{count}-{size}-{seed}")
 
 
-def arrays_of(names: list[str], images: np.ndarray, masks: np.ndarray, fingerprint: str) -> Arrays:
-    """Images (N, C, H, W) that were preprocessed at their own size."""
-    size = masks.shape[1:]
-    return Arrays(
-        names=names,
-        images=images,
-        masks=masks,
-        geometries=[geometry.fit(size, size)] * len(names),
-        slices=np.zeros(len(names), np.int64),
-        points=None,
-        sigmas=None,
-        fingerprint=fingerprint,
-        preparation=of_images(*size),
-    )
+def arrays_of(names: list[str], images: np.ndarray, masks: np.ndarray, fingerprint: str, **changes: object) -> Arrays:
+    """Images (N, C, H, W) that were preprocessed at their own size, or what else some changed fields make of them."""
+    size, count = masks.shape[1:], len(names)
+    same, slices = [geometry.fit(size, size)] * count, np.zeros(count, np.int64)
+    made = Arrays(names, images, masks, same, slices, None, None, fingerprint, of_images(*size))
+    return replace(made, **changes)
 
 
 def of_images(rows: int, cols: int) -> dict[str, object]:
