@@ -23,7 +23,7 @@ from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
 from lib.models import devices
 from lib.report import figures, tables
-from lib.study import environment, files, locks, params, provenance, staleness, steps
+from lib.study import environment, files, locks, param_faults, params, provenance, staleness, steps
 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of runs by hand, and of those with the study file's values
 SHOWN_WIDTH = 800  # pixels on the screen; the file has more
@@ -158,7 +158,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         raise ValueError(f"{where}: study = {given.get('study')!r}   expected the name of a file in params/")
     study = params.read_study(files.study_file(given["study"]))
     given = without_own(given, study, own_cell(name))
-    params.refuse(where, params.find_faults(given, params.AnyKey, partial=True))
+    param_faults.refuse(where, param_faults.find_faults(given, params.AnyKey, partial=True))
     expected = steps.notebook_file(step_name, study).stem
     if name != expected:
         raise ValueError(
@@ -169,7 +169,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     mine = {key: value for key, value in given.items() if key in model.model_fields and key not in run}
     # Checked together with the keys of all other notebooks: a size must fit the depth that 03 will use.
     whole, useless = merge(mine, study)
-    params.refuse(where, params.find_faults(whole, params.Study) + shared_faults(whole, study))
+    param_faults.refuse(where, param_faults.find_faults(whole, params.Study) + shared_faults(whole, study))
     changed = params.Study.model_validate(whole)
     datasets.of(changed)
     typed = params.step_params(changed, step_name, **run)
@@ -184,7 +184,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     clear(folder, is_training=step.run is not None)
     print(f"{step.label} of study {study.study}" + _note_by_hand(folder, step, study, differs))
     for key in useless:
-        print(f"{key} is left out: it is used only with {params.option_of(params.Study, key)}")
+        print(f"{key} is left out: it is used only with {param_faults.option_of(params.Study, key)}")
     return Page(typed, study, step, folder, before, time.time(), lock)
 
 
@@ -212,7 +212,7 @@ def merge(mine: dict[str, Any], study: params.Study) -> tuple[dict[str, Any], li
     """
     of_study = params.values_of(study)
     whole = of_study | mine
-    used = params.uses(whole, params.Study)
+    used = param_faults.uses(whole, params.Study)
     useless = [key for key, value in of_study.items() if used.get(key) is False and whole[key] == value]
     return {key: value for key, value in whole.items() if key not in useless}, useless
 

@@ -18,7 +18,7 @@ from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import segmentation
 from lib.imaging import geometry, image_files, preparation
 from lib.models import trained_model
-from lib.study import files, params
+from lib.study import files, param_faults, params
 from lib.training import loop
 from lib.verification import verify
 
@@ -272,20 +272,12 @@ def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
     return arrays_of([f"disc{n}" for n in range(count)], images, masks, f"discs-{count}-{size}-{seed}")
 
 
-def arrays_of(names: list[str], images: np.ndarray, masks: np.ndarray, fingerprint: str) -> Arrays:
-    """Images (N, C, H, W) that were preprocessed at their own size."""
-    size = masks.shape[1:]
-    return Arrays(
-        names=names,
-        images=images,
-        masks=masks,
-        geometries=[geometry.fit(size, size)] * len(names),
-        slices=np.zeros(len(names), np.int64),
-        points=None,
-        sigmas=None,
-        fingerprint=fingerprint,
-        preparation=of_images(*size),
-    )
+def arrays_of(names: list[str], images: np.ndarray, masks: np.ndarray, fingerprint: str, **changes: object) -> Arrays:
+    """Images (N, C, H, W) that were preprocessed at their own size, or what else some changed fields make of them."""
+    size, count = masks.shape[1:], len(names)
+    same, slices = [geometry.fit(size, size)] * count, np.zeros(count, np.int64)
+    made = Arrays(names, images, masks, same, slices, None, None, fingerprint, of_images(*size))
+    return replace(made, **changes)
 
 
 def of_images(rows: int, cols: int) -> dict[str, object]:
@@ -348,7 +340,7 @@ def values(**changes: object) -> dict[str, object]:
     """Keys and values of the quick HC18 study, some of them changed, with those that the changed options use."""
     of_volumes = OF_VOLUMES if str(changes.get("dataset")).endswith("lgg") or OF_VOLUMES.keys() & changes else {}
     given = OF_OPTIONS | params.read_yaml(files.study_file("hc18_quick")) | of_volumes | changes
-    used = params.uses(given, params.Study) | dict.fromkeys(["clahe_probability"] if of_volumes else [], False)
+    used = param_faults.uses(given, params.Study) | dict.fromkeys(["clahe_probability"] if of_volumes else [], False)
     return {key: value for key, value in given.items() if used.get(key, True) or key in changes}
 
 

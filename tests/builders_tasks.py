@@ -1,6 +1,6 @@
 """Preprocessed arrays of the two other kinds, heads with landmarks and slices of volumes, and trainings of a second."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from lib.imaging import head_points, heatmaps
 from lib.study import array_files, files
 from lib.training import loop
 from lib.training.checkpoint import Run
-from tests.builders import NETWORK, arrays_of, discs, of_volumes, training_params
+from tests.builders import NETWORK, arrays_of, discs, of_images, of_volumes, training_params
 
 SIGMA = 2.0
 SHAPE = (96, 128)  # of heatmaps
@@ -33,9 +33,10 @@ def landmarked(count: int = 12, size: int = 32, seed: int = 0) -> Arrays:
         spots = heatmaps.encode(places[row], SIGMA, (size, size), "line")
         images[row, 0] = draw.integers(0, 30, (size, size)) + 220 * spots[0] * (spots[0] > spots[1]) + 100 * spots[1]
         masks[row] = spots.max(axis=0) > 0.1
-    made = arrays_of([f"head{n}" for n in range(count)], images, masks, f"landmarked-{count}-{size}-{seed}")
-    prepared = made.preparation | {"heatmap_sigma": SIGMA, "heatmap_sigma_unit": "pixels"}
-    return replace(made, points=places, sigmas=np.full(count, SIGMA, np.float32), preparation=prepared)
+    names, how = [f"head{n}" for n in range(count)], {"heatmap_sigma": SIGMA, "heatmap_sigma_unit": "pixels"}
+    about = {"points": places, "sigmas": np.full(count, SIGMA, np.float32)}
+    about |= {"preparation": of_images(size, size) | how}
+    return arrays_of(names, images, masks, f"landmarked-{count}-{size}-{seed}", **about)
 
 
 def volumes(count: int = 4, slices: int = 5, size: int = 32, seed: int = 0) -> Arrays:
@@ -51,9 +52,9 @@ def volumes(count: int = 4, slices: int = 5, size: int = 32, seed: int = 0) -> A
             masks[place] = (rows - row) ** 2 + (cols - col) ** 2 <= (size * draw.uniform(0.1, 0.2)) ** 2
         tissue = draw.normal(0, 0.3, (3, size, size)) + 3 * masks[place] * np.array([0.5, 1.0, -0.2])[:, None, None]
         images[place][:, head] = tissue[:, head].clip(-1)
-    names = [f"patient{n}" for n in range(count) for _ in range(slices)]
-    made = arrays_of(names, images, masks, f"volumes-{count}-{slices}-{size}-{seed}")
-    return replace(made, slices=np.tile(np.arange(1, slices + 1), count), preparation=of_volumes(size, size))
+    names, numbers = [f"patient{n}" for n in range(count) for _ in range(slices)], np.arange(1, slices + 1)
+    about = {"slices": np.tile(numbers, count), "preparation": of_volumes(size, size)}
+    return arrays_of(names, images, masks, f"volumes-{count}-{slices}-{size}-{seed}", **about)
 
 
 def parts_of(arrays: Arrays) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from lib.data.dataset import Dataset, Making
 from lib.data.findings import Check, Finding
 from lib.datasets import brain_structures, busi, hc18, lgg, own, ultrasound_fetus
 from lib.datasets.phantoms import cache, write_images, write_landmarks, write_volumes
-from lib.study import files, params, provenance
+from lib.study import files, param_faults, params, provenance
 
 TRUTH = "truth.csv"  # beside a phantom: what its program knows of each case, and no published data set has
 DRAWING = ("lib.datasets.phantoms.", "lib.imaging.")  # modules that decide what a phantom's files hold
@@ -128,7 +128,7 @@ def _key_faults(study: params.Study, dataset: Dataset) -> list[str]:
     }
     faults = []
     for name, field in params.Study.model_fields.items():
-        option, value = params.option_of(params.Study, name), getattr(study, name)
+        option, value = param_faults.option_of(params.Study, name), getattr(study, name)
         if is_kind.get(option) is False and name in study.model_fields_set:
             faults.append(f"{name} = {value!r}   not used with {study.dataset}; only with {option}")
         elif is_kind.get(option) and name not in study.model_fields_set:

@@ -7,7 +7,7 @@ from urllib.parse import quote, urljoin
 
 from pydantic import Field, ValidationError
 
-from lib.study import params
+from lib.study import param_faults, params
 
 OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".rar", ".7z")
 
@@ -54,7 +54,7 @@ def read_sources(path: Path) -> dict[str, Source]:
             for fault in error.errors():
                 value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
                 faults.append(f"{'.'.join(map(str, (name, *fault['loc'])))}{value}   {fault['msg']}")
-    params.refuse(str(path), faults)
+    param_faults.refuse(str(path), faults)
     return sources
 
 
@@ -76,7 +76,7 @@ def find_source(name: str, path: Path) -> Source:
     """The source of a data set; ValueError with the nearest name for one that is not there."""
     sources = read_sources(path)
     if name not in sources:
-        known = f"{', '.join(sources)}{params.nearest(name, sources)}"
+        known = f"{', '.join(sources)}{param_faults.nearest(name, sources)}"
         raise ValueError(f"{name}: no data set of {path.name}; there are: {known}")
     return sources[name]
 

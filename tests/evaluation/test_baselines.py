@@ -33,7 +33,6 @@ def last_columns(count):
         ([last_columns(8)] * 2 + [NOTHING] * 4, [0], 2, 0),  # no training case shows the class
         ([ELLIPSE, NOTHING, NOTHING, ELLIPSE, ELLIPSE, NOTHING], [0, 1, 2], 3, 1),  # empty ones do not count
     ],
-    ids=["alike", "training alone", "never shown", "some show nothing"],
 )
 def test_both_baselines_of_images_counted_by_hand(regions, folds, n, guess, tmp_path):
     bench = builders.image_bench(tmp_path, [0.1 + 0.8 * region for region in regions], regions)
@@ -112,8 +111,8 @@ def volume_bench(folder, volumes):
     table = pd.DataFrame({"case": names, "subject": names, "slices": depths, "image": paths, "mask": paths})
     folds = table[["case", "subject"]].assign(fold_group=names, fold=range(len(names)), validates=True)
     masks, slices = (np.concatenate(parts) for parts in ([mask for _, mask in volumes], [*map(np.arange, depths)]))
-    arrays = builders.arrays_of(np.repeat(names, depths).tolist(), images, masks, "built")
-    arrays = replace(arrays, slices=slices, preparation=builders.of_volumes(32, 32))
+    about = {"slices": slices, "preparation": builders.of_volumes(32, 32)}
+    arrays = builders.arrays_of(np.repeat(names, depths).tolist(), images, masks, "built", **about)
     dataset = replace(datasets.DATASETS["lgg"], read_mask=lambda paths: mask_files.read(*paths))
     return EvaluationSet(builders.hashed(table), folds, arrays, dataset, folder / "05_evaluation")
 

@@ -39,13 +39,9 @@ def bench_of(spacing_mm=TALL_PIXELS, folder=Path("none")):
     table["image"] = table["mask"] = [str(folder / f"{name}.png") for name in NAMES]
     folds = table[["case", "subject"]].assign(fold_group=table["subject"], fold=[0, 0, 1, 1, 2, 2], validates=True)
     empty, how = np.zeros((6, *NETWORK), np.uint8), {"heatmap_sigma": SIGMA, "heatmap_sigma_unit": "pixels"}
-    prepared = replace(
-        builders.arrays_of(NAMES, empty[:, None], empty, "drawn"),
-        geometries=[MAPPING] * 6,
-        points=POINTS,
-        sigmas=np.full(6, SIGMA, np.float32),
-        preparation=builders.of_images(*NETWORK) | how,
-    )
+    about = {"geometries": [MAPPING] * 6, "points": POINTS, "sigmas": np.full(6, SIGMA, np.float32)}
+    about |= {"preparation": builders.of_images(*NETWORK) | how}
+    prepared = builders.arrays_of(NAMES, empty[:, None], empty, "drawn", **about)
     return EvaluationSet(table, folds, prepared, datasets.DATASETS["hc18"], folder / "05_evaluation", REFERENCE)
 
 

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from lib import datasets, models
-from lib.study import files, param_rules, params
+from lib.study import files, param_faults, param_rules, params
 from tests import builders
 
 OF_EVERY_STUDY = {"study", "title", "compare_with"}  # which differ between any two
@@ -22,7 +22,7 @@ def write_study(folder, text=None, name="tiny", **changes):
 
 
 def faults_of(**changes):
-    return params.find_faults(builders.values(**changes), params.Study)
+    return param_faults.find_faults(builders.values(**changes), params.Study)
 
 
 def fault_of(**changes):
@@ -72,7 +72,7 @@ def test_every_key_belongs_to_one_notebook_or_to_all_is_needed_or_of_an_option_a
     assert set().union(*(model.model_fields for model in models_of_steps)) == set(params.AnyKey.model_fields)
     options = {*param_rules.OPTIONS, *param_rules.OF_DATASET}
     for key, described in params.AnyKey.model_fields.items():
-        assert described.is_required() or params.option_of(params.AnyKey, key) in options, key
+        assert described.is_required() or param_faults.option_of(params.AnyKey, key) in options, key
         assert described.description, key
 
 
@@ -133,21 +133,21 @@ OTHERWISE = {
 
 @pytest.mark.parametrize("key", sorted(params.Study.model_fields))
 def test_a_missing_key_is_named_with_the_option_that_needs_it_and_one_of_no_option_as_not_used(key):
-    option = params.option_of(params.Study, key)
+    option = param_faults.option_of(params.Study, key)
     if option in param_rules.OF_DATASET:  # see tests/datasets/test_registry.py
         return
     needed = builders.values(**CHOSEN[option]) if option else builders.values()
     without = {name: value for name, value in needed.items() if name != key}
     where = f"missing; needed with {option}: " if option else "missing; "
     expected = f"{key}   {where}{params.Study.model_fields[key].description}"
-    assert expected in params.find_faults(without, params.Study)
-    assert params.find_faults(needed, params.Study) == []
-    assert params.find_faults(without, params.Study, partial=True) == []
+    assert expected in param_faults.find_faults(without, params.Study)
+    assert param_faults.find_faults(needed, params.Study) == []
+    assert param_faults.find_faults(without, params.Study, partial=True) == []
     if option:
         other = builders.values(**OTHERWISE.get(option, {}))
         assert key not in other
-        assert params.find_faults(other, params.Study) == []
-        (fault,) = params.find_faults(other | {key: needed[key]}, params.Study)
+        assert param_faults.find_faults(other, params.Study) == []
+        (fault,) = param_faults.find_faults(other | {key: needed[key]}, params.Study)
         assert fault == f"{key} = {needed[key]!r}   not used; only with {option}"
 
 
@@ -320,7 +320,7 @@ def test_what_the_rules_allow_is_no_fault(changes):
 
 def test_thresholds_with_four_classes_are_refused():
     demo = params.read_yaml(files.study_file("demo"))
-    (fault,) = params.find_faults(demo | {"threshold_candidates": [0.5]}, params.Study)
+    (fault,) = param_faults.find_faults(demo | {"threshold_candidates": [0.5]}, params.Study)
     assert fault.startswith("threshold_candidates = [0.5]   not used; only with two classes")
 
 

@@ -133,7 +133,7 @@ def test_a_notebooks_hashes_name_itself_and_what_it_reaches():
 def test_a_figure_a_message_about_a_study_file_or_what_verification_looks_for_never_trains_again():
     reached, hashed = provenance.reachable({"lib.training.loop"}), provenance.module_hashes({"lib.training.loop"})
     assert not [name for name in reached if name.startswith(("lib.report", "lib.verification"))]
-    assert {"lib.study.params", "lib.study.param_rules"} <= reached - hashed.keys()
+    assert {"lib.study.params", "lib.study.param_faults", "lib.study.param_rules"} <= reached - hashed.keys()
 
 
 @pytest.mark.parametrize(
