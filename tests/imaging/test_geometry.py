@@ -24,21 +24,12 @@ CROPS = [
     ((40, 40), (32, 64), (39, 0, 1, 40)),  # one row
 ]
 all_shapes = pytest.mark.parametrize(("native", "network", "crop"), SHAPES + CROPS, ids=str)
-larger_shapes = pytest.mark.parametrize(("native", "network", "crop"), SHAPES[:8], ids=str)
 DOUBLED = geometry.fit((32, 32), (32, 32), (8, 10, 16, 12))
-
-
-def disc(shape, centre, radius):
-    return ellipse_region(shape, centre, 2 * radius, 2 * radius, 0)
 
 
 def centroid(weights):
     rows, cols = np.mgrid[: weights.shape[0], : weights.shape[1]]
     return np.array([(rows * weights).sum(), (cols * weights).sum()]) / weights.sum()
-
-
-def classes(shape, count=4):
-    return np.random.default_rng(0).integers(0, count, shape).astype(np.uint8)
 
 
 # Places
@@ -113,11 +104,12 @@ def test_halving_averages_blocks_of_four_pixels_and_the_same_size_changes_nothin
     assert np.array_equal(geometry.image_to_network(image, geometry.fit((2, 4), (2, 4))), image)
 
 
-@larger_shapes
+@pytest.mark.parametrize(("native", "network", "crop"), SHAPES[:8], ids=str)
 @pytest.mark.parametrize("place", [(0.4, 0.55), (0.5, 0.5), (0.62, 0.37)])
 def test_a_disc_lies_where_the_point_mapping_says_and_comes_back_to_its_place(native, network, crop, place):
     mapping = geometry.fit(native, network, crop)
-    drawn = disc(native, np.array(native) * place + 0.3, 0.25 * min(native))
+    width = 0.5 * min(native)
+    drawn = ellipse_region(native, np.array(native) * place + 0.3, width, width, 0)
     scaled = geometry.image_to_network(drawn.astype(np.float32), mapping)
     # Averaging keeps the centroid to float32's digits, linear enlarging to a hundredth of a pixel.
     expected = geometry.points_to_network(centroid(drawn), mapping)
@@ -221,7 +213,8 @@ def test_where_one_class_covers_most_nothing_depends_on_the_place():
 def test_a_crop_is_what_it_would_be_cut_out_beforehand(native, network, crop):
     crop = crop or (0, 0, *native)
     mapping, alone = geometry.fit(native, network, crop), geometry.fit(crop[2:], network)
-    image, mask = np.random.default_rng(1).integers(0, 256, native).astype(np.uint8), classes(native)
+    draw = np.random.default_rng(1)
+    image, mask = (draw.integers(0, count, native).astype(np.uint8) for count in (256, 4))
     inner_image, inner_mask = (np.ascontiguousarray(whole[mapping.crop]) for whole in (image, mask))
     assert np.array_equal(geometry.image_to_network(image, mapping), geometry.image_to_network(inner_image, alone))
     scaled = geometry.mask_to_network(mask, mapping, 4)

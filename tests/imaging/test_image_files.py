@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lib.imaging import image_files
-from tests.builders import ellipse_region, save_png
+from tests.builders import save_png
 
 GREY = np.array([[0, 10, 255], [7, 128, 3]], np.uint8)
 PALETTE = {(255, 0, 0): 1, (0, 255, 0): 2}
@@ -23,9 +23,6 @@ def encoded(pixels, kind):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
-
-
-# Reading images
 
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]]], np.uint8)
@@ -154,15 +151,12 @@ def test_a_mask_of_0_and_255_or_of_0_and_1_is_read_whatever_its_mode(tmp_path, m
         assert np.array_equal(mask, REGION)
 
 
-@pytest.mark.parametrize(
-    ("pixels", "expected"),
-    [
-        *[(REGION[..., None] * colour.astype(np.uint8), REGION) for colour in COLOURS[0]],
-        *[(np.full((3, 4), value, np.uint8), np.full((3, 4), value > 0)) for value in (0, 1, 255)],
-    ],
-)
-def test_a_region_in_one_colour_and_a_mask_of_one_value_are_read(tmp_path, pixels, expected):
-    assert np.array_equal(image_files.read_binary(save_png(tmp_path / "m.png", pixels)), expected)
+def test_a_region_in_one_colour_and_a_mask_of_one_value_are_read(tmp_path):
+    for pixels in [REGION[..., None] * colour for colour in COLOURS[0]] + [
+        np.full((3, 4), v, np.uint8) for v in (0, 1)
+    ]:
+        expected = pixels.max(axis=2) > 0 if pixels.ndim == 3 else pixels > 0
+        assert np.array_equal(image_files.read_binary(save_png(tmp_path / "m.png", pixels)), expected)
 
 
 @pytest.mark.parametrize("values", [[0, 128, 255], [0, 1, 255], [0, 128], [254, 255], [2], list(range(0, 100, 10))])
@@ -181,11 +175,7 @@ def test_a_lossy_mask_counts_from_128(tmp_path, suffix):
     assert len(np.unique(image_files.read_pixels(path))) > 2
     assert (image_files.read_binary(path) != disc).sum() <= 12  # some of the edge's 113 pixels
     assert np.array_equal(image_files.read_binary(path, read=lambda _: np.array([[127, 128]])), [[False, True]])
-
-
-def test_which_formats_are_lossy():
-    names = ("a.jpg", "a.JPG", "a.b.Jpeg", "a.png", "jpg", "a.jpg.png")
-    assert [image_files.is_lossy(Path(name)) for name in names] == [True, True, True, False, False, False]
+    assert not any(image_files.is_lossy(Path(name)) for name in ("a.png", "jpg", "a.jpg.png"))
 
 
 # Files of a folder
@@ -200,15 +190,9 @@ def test_image_files_are_found_by_stem_whatever_the_case_of_their_suffix(tmp_pat
     files = {stem: path.name for stem, path in image_files.by_stem(tmp_path).items()}
     assert list(files.items()) == list(zip("abcdef", ["a.Jpg", "b.PNG", *names[2:6]]))
     assert image_files.by_stem(tmp_path / "nowhere") == {}
-
-
-def test_a_decomposed_name_has_a_composed_stem_and_keeps_its_file(tmp_path):
-    composed, decomposed = (unicodedata.normalize(form, "größe é") for form in ("NFC", "NFD"))
-    assert composed != decomposed
-    (tmp_path / f"{decomposed}.png").write_bytes(b"")
-    ((stem, path),) = image_files.by_stem(tmp_path).items()
-    assert stem == composed
-    assert path.is_file()
+    decomposed = unicodedata.normalize("NFD", "größe é")
+    (tmp_path / "inner" / f"{decomposed}.png").write_bytes(b"")
+    assert image_files.by_stem(tmp_path / "inner")[unicodedata.normalize("NFC", decomposed)].is_file()
 
 
 @pytest.mark.parametrize("names", [("a.png", "a.jpg"), ("a.png", "a.PNG"), ("\u00e9.png", "e\u0301.png")])
@@ -264,29 +248,10 @@ def test_a_lossy_mask_takes_the_nearest_colour_of_equals_the_first():
     # To black, red and green, squared: (100, 20, 20) is 10,800 from black, 24,825 from red;
     # (127, 127, 0) is 32,258 from black and 32,513 from both others; (128, 128, 0) is nearer to red and green.
     assert image_files.decode_palette(pixels, PALETTE, lossy=True).tolist() == [[1, 2, 0, 0, 1]]
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (3, 1), (4, 4), (7, 5)], ids=str)
-def test_the_nearest_colour_is_that_of_numpy_whatever_the_shape(shape):
-    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 4)).astype(np.uint8)
     palette = {(0, 0, 0): 0, (255, 0, 0): 2, (0, 255, 0): 1, (0, 0, 255): 7, (90, 90, 90): 3}
-    away = [((pixels[..., :3].astype(int) - colour) ** 2).sum(axis=2) for colour in palette]
-    nearest = image_files.nearest_class(pixels, palette)
-    assert nearest.dtype == np.uint8
-    assert np.array_equal(nearest, np.array(list(palette.values()))[np.argmin(away, axis=0)])
-
-
-def test_a_colour_mask_comes_back_from_jpeg_but_for_its_borders(tmp_path):
-    truth = np.zeros((200, 300), np.uint8)
-    truth[ellipse_region(truth.shape, (100, 150), 240, 160, 20)] = 1
-    truth[ellipse_region(truth.shape, (90, 120), 60, 30, 70)] = 2
-    palette = {(255, 0, 0): 1, (0, 255, 0): 2}
-    Image.fromarray(np.array([(0, 0, 0), *palette], np.uint8)[truth]).save(tmp_path / "m.jpg", quality=90)
-    pixels = image_files.read_pixels(tmp_path / "m.jpg")
-    with pytest.raises(ValueError, match="unknown colours"):
-        image_files.decode_palette(pixels, palette)
-    wrong = image_files.decode_palette(pixels, palette, lossy=True) != truth
-    kernel = np.ones((5, 5), np.uint8)  # two pixels either way: colours are stored at half the size
-    border = cv2.dilate(truth, kernel) != cv2.erode(truth, kernel)
-    assert wrong.mean() < 0.01
-    assert not (wrong & ~border).any()
+    for shape in ((1, 1), (1, 4), (4, 1), (7, 5)):
+        noise = np.random.default_rng(0).integers(0, 256, (*shape, 4)).astype(np.uint8)
+        away = [((noise[..., :3].astype(int) - colour) ** 2).sum(axis=2) for colour in palette]
+        nearest = image_files.nearest_class(noise, palette)
+        assert nearest.dtype == np.uint8
+        assert np.array_equal(nearest, np.array(list(palette.values()))[np.argmin(away, axis=0)])
