@@ -5,7 +5,7 @@ One strict, frozen model a notebook; `Study` is their union. A key's description
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -293,9 +293,8 @@ def read_study(path: Path) -> Study:
     """A study file, checked whole; ValueError if it is missing, is no YAML mapping, or has faults (all are named)."""
     if not path.is_file():
         studies = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise ValueError(
-            f"{path}: no such study file; there are: {', '.join(studies) or 'none'}{param_faults.nearest(path.stem, studies)}"
-        )
+        nearest = param_faults.nearest(path.stem, studies)
+        raise ValueError(f"{path}: no such study file; there are: {', '.join(studies) or 'none'}{nearest}")
     values = read_yaml(path)
     faults = param_faults.find_faults(values, Study)
     if values.get("study") not in (path.stem, None):
