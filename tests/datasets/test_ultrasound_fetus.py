@@ -207,9 +207,8 @@ def ring(shape, top, left, height, width, thickness):
 @pytest.mark.parametrize("thickness", [2, 4])
 def test_the_area_is_that_inside_the_line_s_middle_and_specks_do_not_count(tmp_path, thickness):
     line = ring((60, 70), 5, 8, 40 + thickness, 50 + thickness, thickness)  # middle: 40 x 50
-    middle = block(
-        (60, 70), slice(5 + thickness // 2, 45 + thickness // 2), slice(8 + thickness // 2, 58 + thickness // 2)
-    )
+    half = thickness // 2
+    middle = block((60, 70), slice(5 + half, 45 + half), slice(8 + half, 58 + half))
     assert np.array_equal(filled(tmp_path, line), middle)
     line[52:54, 66:68] = line[20, 30] = True
     assert filled(tmp_path, line).sum() == 40 * 50
