@@ -29,13 +29,10 @@ NEEDS_SHARED = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED}: publis
 LOGIN = ["Open the page and sign in.", "Move archive.zip to {folder}/"]
 
 
-def zipped(folder: Path, path: Path, inside: str = "") -> Path:
-    """All files of a folder as a zip file."""
+def zipped(folder: Path, path: Path, inside: str = "") -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for each in sorted(folder.rglob("*")):
-            if each.is_file():
-                archive.write(each, inside + each.relative_to(folder).as_posix())
-    return path
+        for each in sorted(file for file in folder.rglob("*") if file.is_file()):
+            archive.write(each, inside + each.relative_to(folder).as_posix())
 
 
 def one_file(path: Path, name: str) -> dict:
