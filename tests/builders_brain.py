@@ -48,10 +48,8 @@ VENTRICULAR = plane(
 )
 CEREBELLUM = plane("Trans-cerebellum", "Segmentation", "Patient00009_Plane3_1_of_1")
 DIVERSE_HEADS = Group(
-    "Diverse Fetal Head Images",
-    "Orginal_train_images_to_959_661",
-    "Test-Dataset-Segmentation",
-    ("010_HC", "010_2HC", "002_HC"),
+    *("Diverse Fetal Head Images", "Orginal_train_images_to_959_661", "Test-Dataset-Segmentation"),
+    cases=("010_HC", "010_2HC", "002_HC"),
     colours=DIVERSE,
 )
 ALL = (THALAMIC, VENTRICULAR, CEREBELLUM, DIVERSE_HEADS)

@@ -11,23 +11,14 @@ PIECE = 1 << 14
 
 @dataclass
 class Page:
-    """What the server does with one address.
-
-    Attributes:
-        body: of the file.
-        status: other than 200: of the first answers, one each; then the file comes.
-        breaks: after how many bytes the first answers end, one each.
-        announce: a Content-Length that is not that of the body; "" for none at all.
-        headers: further ones.
-        hang: an event that is waited for after the first break, with the connection left open.
-    """
+    """What the server does with one address."""
 
     body: bytes
-    status: list[int] = field(default_factory=list)
-    breaks: list[int] = field(default_factory=list)
-    announce: str | None = None
+    status: list[int] = field(default_factory=list)  # other than 200: of the first answers; then the file comes
+    breaks: list[int] = field(default_factory=list)  # after how many bytes the first answers end
+    announce: str | None = None  # a Content-Length that is not that of the body; "" for none at all
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/zip"})
-    hang: threading.Event | None = None
+    hang: threading.Event | None = None  # is waited for after the first break, with the connection left open
 
 
 @dataclass

@@ -50,31 +50,21 @@ def raw(known, renamed, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def patched(raw, tmp_path_factory):
-    """A project whose data lie there."""
-    processed = tmp_path_factory.mktemp("processed")
+def verified(raw, tmp_path_factory):
+    """The verification of a project whose data lie there."""
+    processed, dataset = tmp_path_factory.mktemp("processed"), datasets.DATASETS["ultrasound_fetus"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "raw_folder", lambda name: raw / name)
         patch.setattr(files, "processed_folder", lambda name: processed / name)
         patch.setattr(datasets, "at_hand", AT_HAND)
-        yield raw
+        yield verify.check_dataset(dataset, "ultrasound_fetus", raw / "ultrasound_fetus", ["malignant"])
 
 
-@pytest.fixture(scope="module")
-def verified(patched):
-    dataset = datasets.DATASETS["ultrasound_fetus"]
-    return verify.check_dataset(dataset, "ultrasound_fetus", patched / "ultrasound_fetus", ["malignant"])
-
-
-def test_every_image_is_recognised_by_its_pixels(verified, renamed):
+def test_every_image_is_recognised_by_its_pixels_and_examinations_pixel_sizes_and_hc_are_recovered(verified, renamed):
     assert len(renamed) >= 50
-    assert dict(zip(verified.twins["case"], verified.twins["twin"])) == {
-        f"malignant-{name}": case.name for name, case in renamed.items()
-    }
+    twins = {f"malignant-{name}": case.name for name, case in renamed.items()}
+    assert dict(zip(verified.twins["case"], verified.twins["twin"])) == twins
     assert verified.twins["equal_pixels"].all()
-
-
-def test_examinations_pixel_sizes_and_hc_are_recovered(verified, renamed):
     table = verified.cases.set_index("case")
     for name, case in renamed.items():
         row = table.loc[f"malignant-{name}"]
@@ -84,25 +74,20 @@ def test_examinations_pixel_sizes_and_hc_are_recovered(verified, renamed):
         assert (row["height"], row["width"]) == image_files.read_grey(case.image).shape
 
 
-def test_the_outlines_are_those_of_the_heads(verified):
-    row = verified.identity.iloc[0]
-    assert (row["dataset"], row["twin_classes"]) == ("hc18", "head")
-    assert row["references_compared"] == 40
-    assert row["reference_dice_median"] > 0.99  # the line's middle here, an ellipse through it there
-
-
-def test_examinations_in_several_of_the_published_splits_are_counted(verified, renamed):
+def test_outlines_are_those_of_heads_and_examinations_in_several_published_splits_are_counted(verified, renamed):
     splits = {}
     for place, case in enumerate(renamed.values()):
         splits.setdefault(case.subject, set()).add(SPLITS[place % 3])
     row = verified.identity.iloc[0]
+    assert (row["dataset"], row["twin_classes"], row["references_compared"]) == ("hc18", "head", 40)
+    assert row["reference_dice_median"] > 0.99  # the line's middle here, an ellipse through it there
     assert row["subjects"] == len(splits) == EXAMINATIONS
     assert row["subjects_in_several_splits"] == sum(len(each) > 1 for each in splits.values()) > 0
     assert "subject in several published splits" in set(verified.findings["check"])
 
 
-def test_the_command_line_says_whose_images_these_are(patched):
-    text, _ = folder_check.report_on(patched / "ultrasound_fetus")
+def test_the_command_line_says_whose_images_these_are(verified, raw):
+    text, _ = folder_check.report_on(raw / "ultrasound_fetus")
     assert text.splitlines()[0].endswith("(Anitha), read as ultrasound_fetus, groups malignant")
     assert "are those of hc18 (HC18, fetal head circumference)" in text
     assert rehosted.IMAGES_OF_ANOTHER_DATA_SET.advice in text

@@ -13,7 +13,7 @@ from lib.imaging import image_files
 from lib.verification import verify
 from tests import builders_brain as brain
 from tests.builders import save_png
-from tests.builders_brain import CEREBELLUM, CLASSES, DIVERSE_HEADS, LABELMAP, THALAMIC, VENTRICULAR
+from tests.builders_brain import CLASSES, DIVERSE_HEADS, LABELMAP, THALAMIC, VENTRICULAR
 
 GROUPS = list(brain_structures.GROUPS)
 ONE, DIVERSE = ["trans-thalamic"], ["diverse"]
@@ -202,7 +202,7 @@ def test_a_group_in_another_arrangement_is_read_alike(thalamic, arrange):
         assert {case.mask[0].parent.parent.name for case in cases} == {EXPORT}
 
 
-@pytest.mark.parametrize("group", [THALAMIC, VENTRICULAR, CEREBELLUM, DIVERSE_HEADS])
+@pytest.mark.parametrize("group", brain.ALL)
 def test_the_given_folder_may_be_one_group_or_a_link_to_it(root, tmp_path, group):
     name = next(name for name in GROUPS if name.split("-")[-1] in group.name.lower())
     for folder in (root / group.name, link(tmp_path / "link", root / group.name)):
@@ -215,11 +215,9 @@ def test_linked_folders_are_followed_and_links_in_a_circle_change_nothing(root, 
     for group in (THALAMIC, VENTRICULAR):
         link(tmp_path / "parts" / group.name, root / group.name)
     assert len(names(tmp_path / "parts", GROUPS[:2])) == 5
-    link(root / IMAGES / "up", root)
-    link(root / IMAGES / "a", root / "Trans-cerebellum")
-    link(root / "Trans-cerebellum" / "b", root / IMAGES)
-    link(root / "self", root / "self")
-    link(root / "nowhere", root / "nothing")
+    circle = {f"{IMAGES}/up": ".", f"{IMAGES}/a": "Trans-cerebellum", "Trans-cerebellum/b": IMAGES}
+    for place, target in (circle | {"self": "self", "nowhere": "nothing"}).items():
+        link(root / place, root / target)
     assert find(root, GROUPS)[0] == expected
     assert [f for f in findings(root, GROUPS) if f[0] != "note"] == []
 
@@ -325,18 +323,15 @@ def test_a_published_palette_gives_the_classes_and_another_is_refused_by_file_wi
         assert np.array_equal(mask, CLASSES)
 
 
-def test_a_jpeg_mask_takes_the_nearest_colours(tmp_path):
-    coloured = np.array(brain.PLANES, np.uint8)[CLASSES]
-    mask = brain_structures.read_mask((brain.save_jpeg(tmp_path / "x" / "SegmentationClass" / "a.jpg", coloured),))
+def test_a_jpeg_mask_takes_the_nearest_colours_and_one_without_colours_or_cut_short_is_refused(tmp_path):
+    folder, coloured = tmp_path / "x" / "SegmentationClass", np.array(brain.PLANES, np.uint8)[CLASSES]
+    mask = brain_structures.read_mask((brain.save_jpeg(folder / "a.jpg", coloured),))
     away = np.pad(CLASSES, 4, mode="edge")
     inner = np.all([np.roll(away, (r, c), (0, 1)) == away for r in (-4, 0, 4) for c in (-4, 0, 4)], axis=0)[4:-4, 4:-4]
     assert np.array_equal(mask[inner], CLASSES[inner])  # JPEG blurs colours over some pixels at edges
     assert (mask != CLASSES).mean() < 0.1
-
-
-def test_a_mask_without_colours_or_cut_short_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"grey\.png: a mask of shape \(40, 60\); expected colours"):
-        brain_structures.read_mask((save_png(tmp_path / "x" / "SegmentationClass" / "grey.png", CLASSES),))
+        brain_structures.read_mask((save_png(folder / "grey.png", CLASSES),))
     path = mask_file(tmp_path, brain.PLANES)
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match=rf"{FIRST}\.png: cannot be read as an image"):
@@ -530,8 +525,13 @@ def test_hc18_s_table_is_found_anywhere_in_the_folder(root, place):
 
 
 @pytest.mark.parametrize(("place", "check"), [(MASKS, "missing mask"), (IMAGES, "missing image")])
-def test_half_a_pair_stops_and_is_no_case(thalamic, place, check):
-    (thalamic / place / f"{FIRST}.png").unlink()
+def test_half_a_pair_stops_and_two_names_that_differ_in_letter_case_alone_are_refused(thalamic, place, check):
+    path = thalamic / place / f"{FIRST}.png"
+    lower = shutil.copy(path, path.with_name(path.name.lower()))
+    with pytest.raises(ValueError, match=rf"{FIRST}\.png and {FIRST.lower()}\.png; expected one file of a name"):
+        find(thalamic)
+    for each in (path, lower):
+        each.unlink()
     assert findings(thalamic) == [("stop", check, FIRST)]
     assert FIRST not in names(thalamic)
 
@@ -556,14 +556,6 @@ def test_a_name_in_two_groups_stops(tmp_path):
     assert findings(tmp_path, GROUPS[:2]) == [("stop", "name in two groups", FIRST)]
     assert only(tmp_path, "name in two groups", GROUPS[:2]).found == "trans-thalamic and trans-ventricular"
     assert len(names(tmp_path, GROUPS[:2])) == len(set(names(tmp_path, GROUPS[:2]))) == 4
-
-
-@pytest.mark.parametrize("place", [IMAGES, MASKS])
-def test_two_files_whose_names_differ_in_nothing_but_letter_case_are_refused(thalamic, place):
-    path = thalamic / place / f"{FIRST}.png"
-    shutil.copy(path, path.with_name(path.name.lower()))
-    with pytest.raises(ValueError, match=rf"{FIRST}\.png and {FIRST.lower()}\.png; expected one file of a name"):
-        find(thalamic)
 
 
 @pytest.mark.parametrize(

@@ -29,25 +29,20 @@ def fetch(site, folder, page=None, size=None, most=1_000_000):
 
 
 @pytest.mark.parametrize("announce", [None, ""])
-def test_a_file_is_fetched_whole_by_one_request(site, tmp_path, announce):
+def test_a_file_is_fetched_whole_by_one_request_or_by_another_server(site, tmp_path, announce):
     assert fetch(site, tmp_path, Page(BODY, announce=announce)) == (BODY, [])
     assert site.asked == ["/a.zip"]
+    site.pages["/b.zip"] = Page(OTHER, announce=announce)
+    assert fetch(site, tmp_path, leading_to("/b.zip"))[0] == OTHER
 
 
-def test_a_download_that_breaks_off_begins_anew_and_says_so(site, tmp_path):
+def test_a_download_that_breaks_off_begins_anew_says_so_and_is_not_mixed_with_another_file(site, tmp_path):
     body, said = fetch(site, tmp_path, Page(BODY, breaks=[200_000, 100_000]), size=len(BODY))
     assert body == BODY
     assert said == [f"{site.address}/a.zip: no answer, or broken off; begins anew in 0 s"] * 2
-
-
-def test_a_file_that_changed_after_the_break_is_not_mixed_with_the_old_one(site, tmp_path):
-    page = Page(BODY, breaks=[200_000])
-
-    def change(_):
-        page.body = OTHER
-
-    site.pages["/a.zip"] = page
-    http.fetch(f"{site.address}/a.zip", tmp_path / "a.zip", None, 1_000_000, change)
+    site.pages["/a.zip"] = page = Page(BODY, breaks=[200_000])
+    address = f"{site.address}/a.zip"
+    http.fetch(address, tmp_path / "a.zip", None, 1_000_000, lambda _: setattr(page, "body", OTHER))
     assert (tmp_path / "a.zip").read_bytes() == OTHER
 
 
@@ -66,12 +61,7 @@ REFUSED = {
     "always-breaks": (Page(BODY, breaks=[9, 9, 9, 9]), None, "broken off: .*; the same command begins anew", 4),
     "announces-more-than-comes": (Page(BODY, announce="400000"), None, "broken off: .*", 4),
     "fewer-bytes-than-known": (Page(BODY, announce=""), 300_001, "300000 of 300001 bytes came", 4),
-    "announces-less-than-known": (
-        Page(BODY, announce="10"),
-        300_000,
-        "announces 10 bytes; expected 300000 to 300000",
-        1,
-    ),
+    "announces-less-than-known": (Page(BODY, announce="10"), 300_000, "announces 10 bytes; expected 300000 to ", 1),
     "announces-more-than-allowed": (Page(BODY, announce="1000001"), None, "bytes; expected 0 to 1000000", 1),
     "announces-no-number": (Page(BODY, announce="-5"), None, "announces -5 bytes; expected 0 to 1000000", 1),
     "does-not-end": (Page(bytes(50_000_000), announce=""), None, "more than 1000000 bytes come; .* was stopped", 1),
@@ -95,11 +85,6 @@ def test_what_is_not_the_wanted_file_is_refused_by_name(site, tmp_path, name):
     assert site.sent < 30_000_000  # what lies in the buffers of the connection was sent as well
 
 
-def test_an_address_that_leads_elsewhere_is_followed(site, tmp_path):
-    site.pages["/b.zip"] = Page(BODY)
-    assert fetch(site, tmp_path, leading_to("/b.zip"))[0] == BODY
-
-
 def test_a_safe_address_that_leads_to_an_unsafe_one_is_refused(tmp_path):
     answer = requests.Response()
     answer.status_code, answer.url = 200, "http://mirror.example/a.zip"
@@ -109,14 +94,11 @@ def test_a_safe_address_that_leads_to_an_unsafe_one_is_refused(tmp_path):
             transfer.begin(answer)
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/a.zip", "file:///etc/hostname", "a.zip", ""])
-def test_only_web_addresses_are_taken(tmp_path, url):
-    with pytest.raises(ValueError, match="expected an address that begins with http:// or https://"):
-        http.fetch(url, tmp_path / "a.zip", None, 10, print)
-    assert not (tmp_path / "a.zip").exists()
-
-
-def test_no_server_is_said_after_some_attempts(site, tmp_path):
+def test_only_web_addresses_are_taken_and_no_server_is_said_after_some_attempts(site, tmp_path):
+    for url in ("ftp://127.0.0.1/a.zip", "file:///etc/hostname", "a.zip", ""):
+        with pytest.raises(ValueError, match="expected an address that begins with http:// or https://"):
+            http.fetch(url, tmp_path / "a.zip", None, 10, print)
+        assert not (tmp_path / "a.zip").exists()
     site.address = "http://127.0.0.1:9"  # the port of "discard", which nobody serves
     with pytest.raises(ValueError, match=r"no answer, or broken off: .*; the same command begins anew"):
         fetch(site, tmp_path)

@@ -22,19 +22,15 @@ def test_fewer_subjects_are_the_first_of_more_with_the_same_bytes(written, tmp_p
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_number_of_subjects_that_names_cannot_hold_is_refused(tmp_path, name):
+def test_too_many_subjects_for_names_and_a_folder_that_is_not_empty_are_refused(written, tmp_path, name):
     write, _, most = WRITERS[name]
     for subjects in (0, -1, most + 1):
         with pytest.raises(ValueError, match=f"subjects = {subjects}   not allowed; 1 to {most}"):
             write(tmp_path, subjects, SEED)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_folder_that_is_not_empty_is_no_place_to_write(written, name):
     before = contents(written / name)
     with pytest.raises(FileExistsError):
-        WRITERS[name][0](written / name, 3, SEED)
+        write(written / name, 3, SEED)
     assert contents(written / name) == before
 
 
