@@ -297,15 +297,8 @@ def disc_parts(arrays: Arrays) -> dict[str, list[str]]:
     return {"train": arrays.names[:cut], "validation": arrays.names[cut:], "test": []}
 
 
-QUICK = {
-    "epochs": 3,
-    "batch_size": 4,
-    "learning_rate": 0.01,
-    "workers": 0,
-    "device": "cpu",
-    "precision": "float32",
-    "brightness_contrast": 0.1,
-}
+QUICK = {"epochs": 3, "batch_size": 4, "learning_rate": 0.01, "workers": 0, "device": "cpu", "precision": "float32"}
+QUICK |= {"brightness_contrast": 0.1}
 NETWORK = {
     "model": "unet",
     "arguments": {"in_channels": 1, "out_channels": 1, "base_channels": 4, "depth": 2, "normalisation": "batch"},
@@ -317,23 +310,16 @@ NETWORK = {
 OF_OPTIONS = {
     **{"heatmap_sigma": 3.0, "heatmap_sigma_unit": "pixels", "heatmap_per": "line"},
     **{"encoder": "resnet34", "encoder_weights": "none"},
-    **{"warm_up_fraction": 0.3, "plateau_factor": 0.5, "plateau_patience": 5},
-    **{
-        "cross_entropy_weight": 1.0,
-        "focal_weight": 0.0,
-        "dice_weight": 1.0,
-        "label_smoothing": 0.0,
-        "focal_gamma": 2.0,
-    },
+    **{"warm_up_fraction": 0.3, "plateau_factor": 0.5, "plateau_patience": 5, "focal_gamma": 2.0},
+    **{"cross_entropy_weight": 1.0, "focal_weight": 0.0, "dice_weight": 1.0, "label_smoothing": 0.0},
     **{"cross_entropy_class_weights": [1.0, 1.0], "dice_class_weights": [0.0, 1.0], "oversample_factor": 1.0},
     **{"shift_fraction": 0.06, "scale_fraction": 0.1, "rotation_deg": 10.0, "brightness_contrast": 0.2},
     **{"tensorboard_images": 4, "threshold_candidates": [0.5], "minimum_probability": 0.5, "minimum_margin": 0.0},
     **{"closing_pixels": 7, "dilation_pixels": 11, "minimum_area_mm2": 5.0, "parts_kept": 2},
     **{"max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0]},
 }
-OF_VOLUMES = {
-    **{"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0], "area_weight_floor": None}
-}
+OF_VOLUMES = {"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0]}
+OF_VOLUMES |= {"area_weight_floor": None}
 
 
 def values(**changes: object) -> dict[str, object]:

@@ -92,12 +92,8 @@ def environment(project: Path, **settings: str) -> dict[str, str]:
     """Of a process that uses a project's own lib, whichever one is installed."""
     # As many threads as the graph gives with two cores: sums, and so bytes, depend on their number.
     kept = {name: value for name, value in os.environ.items() if name != "REPORTS_ROOT"}
-    own = {
-        "PYTHONPATH": str(project),
-        "IPYTHONDIR": str(project / "notebooks" / ".ipython"),
-        "FETAL_THESIS_THREADS": "2",
-    }
-    return kept | own | settings
+    own = {"PYTHONPATH": str(project), "IPYTHONDIR": str(project / "notebooks" / ".ipython")}
+    return kept | own | {"FETAL_THESIS_THREADS": "2"} | settings
 
 
 def python(project: Path, *arguments: str, cwd: Path | None = None, **settings: str) -> subprocess.CompletedProcess:

@@ -67,11 +67,6 @@ def monai_dice(reference, predicted, ignore_empty):
 FULL, EMPTY = np.array([[True, True, False, False]]), np.zeros((1, 4), bool)
 
 
-def test_where_nothing_is_there_and_something_predicted_monai_has_no_dice_and_we_0():
-    assert np.isnan(monai_dice(EMPTY, FULL, ignore_empty=True))
-    assert metrics.overlap(EMPTY, FULL, 1).dice == 0
-
-
 def long_table(*pairs):
     """Rows of 05's cases.csv, of images of one class."""
     rows = []

@@ -34,10 +34,6 @@ def project(tmp_path_factory):
     return folder, {name: mask_files.read(study.bench.predicted("post", 0, 0, name)) for name in names}
 
 
-def test_the_scripts_are_as_short_as_they_say():
-    assert [sum(bool(line.strip()) for line in script.splitlines()) for script in (BPD, DICE)] == [12, 5]
-
-
 def test_a_folder_of_images_becomes_the_bpd_of_the_masks_that_evaluation_predicted(project, monkeypatch, capsys):
     folder, masks = project
     monkeypatch.chdir(folder)

@@ -99,22 +99,17 @@ def copied(tmp_path_factory):
 # The entry
 
 
-def test_there_is_one_entry_of_7_763_041_parameters_in_evaluation_mode(model):
+def test_the_one_entry_of_7_763_041_parameters_gives_the_sigmoid_of_its_logits_at_an_image_s_size(model):
     # As torch.hub.list finds them, which asks GitHub even for a folder.
     assert [n for n, v in vars(hubconf).items() if callable(v) and not n.startswith("_")] == ["unet_segmentation"]
     assert "weights_path" in hubconf.unet_segmentation.__doc__
     assert models.parameter_count(model) == 7_763_041
     assert not any(module.training for module in model.modules())
-
-
-@pytest.mark.parametrize("shape", [(1, 3, 256, 256), (2, 3, 32, 48)])
-def test_probabilities_have_an_image_s_size_and_are_the_sigmoid_of_the_network_s_logits(model, shape):
-    slices = torch.randn(*shape)
+    slices = torch.randn(2, 3, 32, 48)
     with torch.inference_mode():
         predicted = model(slices)
         assert torch.equal(predicted, torch.sigmoid(model.network(slices)))
-    assert predicted.shape == (shape[0], 1, *shape[2:])
-    assert predicted.std() > 0
+    assert predicted.shape == (2, 1, 32, 48)
 
 
 def test_a_copy_elsewhere_is_loaded_with_its_own_code_and_without_network(copied, tmp_path):
@@ -189,10 +184,7 @@ REFUSED = [
     (lambda path: safetensors.torch.save_file({"weight": torch.zeros(1)}, path), "names no network"),
     (lambda path: written(path, about={}), "does not say how volumes are prepared (older weights)"),
     (lambda path: written(path, about=OF_IMAGES), "trained on single images, not on volumes"),
-    (
-        lambda path: written(path, about={"study": "lgg_quick", "preparation": PREPARATION}),
-        "weights as 04_training wrote them, without what 05_evaluation chose",
-    ),
+    (lambda path: written(path, about={"study": "lgg_quick", "preparation": PREPARATION}), "as 04_training wrote them"),
 ]
 
 
@@ -206,12 +198,7 @@ def test_what_are_no_weights_of_this_network_is_refused_by_name_and_with_what_it
     assert message in refused
     if "04_training wrote" in message:
         assert "reports/lgg_quick/05_evaluation/models/fold2-seed1.safetensors" in refused
-
-
-def test_trained_weights_without_a_file_are_refused_with_how_to_train_them():
-    message = refusal(None, pretrained=True)
-    assert "pretrained = True without weights_path" in message
-    assert "make study STUDY=lgg" in message
+    assert "pretrained = True without weights_path" in refusal(None, pretrained=True)
 
 
 class Trap:
@@ -258,9 +245,7 @@ def test_a_package_called_lib_that_would_be_hidden_or_lies_in_no_file_is_named(o
     monkeypatch.delitem(sys.modules, "lib")
     hubconf._refuse_another_lib()
     monkeypatch.setattr(sys, "path", [*sys.path, str(own_lib)])
-    with pytest.raises(
-        ImportError, match=rf"of {files.ROOT / 'lib'}, and another package called lib lies in {own_lib}, "
-    ):
+    with pytest.raises(ImportError, match=rf"another package called lib lies in {own_lib}, "):
         hubconf._refuse_another_lib()
     monkeypatch.setitem(sys.modules, "lib", types.ModuleType("lib"))
     with pytest.raises(ImportError, match="another package called lib is already imported here, from <module 'lib'>"):
@@ -353,19 +338,10 @@ def test_a_volume_becomes_slices_as_its_file_says_and_stays_as_it_was(
     assert np.array_equal(volume, patient())
 
 
-def test_a_preprocessed_volume_has_mean_0_and_spread_1_within_the_head(model):
-    volume = patient()[:, 10:50, 20:50].repeat(4, axis=1).repeat(4, axis=2)
-    inner = model.preprocess(volume).double()[..., 32:224]  # 160 x 120 pixels are shown as 256 x 192
-    assert inner.mean(dim=(0, 2, 3)) == pytest.approx(np.zeros(3), abs=0.02)
-    assert inner.std(dim=(0, 2, 3)) == pytest.approx(np.ones(3), abs=0.05)
-
-
 @pytest.mark.parametrize("lone", [patient()[0], patient()[:1]], ids=["(H, W, 3)", "(1, H, W, 3)"])
 def test_a_lone_slice_is_refused_with_what_to_give(model, lone):
     for use in (model.preprocess, model.measure, model.segment):
-        with pytest.raises(
-            ValueError, match=r"a lone slice without statistics: .*model.measure\(volume\).*preprocess\("
-        ):
+        with pytest.raises(ValueError, match=r"a lone slice without statistics: .*model.measure\(volume\)"):
             use(lone)
 
 
@@ -376,22 +352,10 @@ def test_a_lone_slice_with_what_was_measured_on_its_volume_is_as_within_it(model
     statistics, box = model.measure(volume)
     found = model.preprocess(volume[2] if flat else volume[2:3], statistics, box)
     assert found.numpy() == pytest.approx(model.preprocess(volume)[1:].numpy(), abs=1e-5)
-
-
-def test_a_lone_slice_without_a_box_is_shown_whole(model):
-    volume = patient()
-    statistics, _ = model.measure(volume)
-    whole = model.preprocess(volume[0], statistics, (0, 0, 60, 80))
+    whole = model.preprocess(volume[0], statistics, (0, 0, 60, 80))  # as without a box
     assert torch.equal(model.preprocess(volume[0], statistics), whole)
-    assert not torch.equal(model.preprocess(volume)[:1], model.preprocess(volume[1], statistics))
-
-
-def test_a_constant_channel_gives_zeros_and_no_nan(model):
-    volume = patient()
-    volume[..., 2] = 77
-    found = model.preprocess(volume)
-    assert torch.isfinite(found).all()
-    assert (found[:, 2] == 0).all()
+    volume[..., 2] = 77  # a constant channel
+    assert (model.preprocess(volume)[:, 2] == 0).all()
 
 
 @pytest.mark.parametrize(

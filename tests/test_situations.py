@@ -1,13 +1,11 @@
 """What the project says in unusual places, to a user who has nothing set for it."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,13 +104,6 @@ def test_a_moved_project_with_relative_reports_goes_on(tiny_project, project, tm
     assert lines[-1] == str(project / "elsewhere" / "tiny" / "report.pdf")
 
 
-@pytest.mark.slow
-def test_a_zip_unpacked_without_times_is_done(tiny_project, tmp_path):
-    archive = shutil.make_archive(str(tmp_path / "project"), "zip", tiny_project)
-    zipfile.ZipFile(archive).extractall(tmp_path / "copy")
-    assert_done(tmp_path / "copy")
-
-
 # --- a person's settings
 
 PYTHON_2 = "#!/bin/sh\necho 'Python 2.7.18'; exit 3\n"
@@ -138,13 +129,8 @@ SETTINGS = {  # files of other work, and variables in which FOLDER is where they
     ),
     "warnings, threads, locale": (
         {},
-        {
-            "PYTHONWARNINGS": "error",
-            "PYTHONIOENCODING": "ascii",
-            "OMP_NUM_THREADS": "7",
-            "LC_ALL": "C",
-            "TZ": "Asia/Kabul",
-        },
+        {"PYTHONWARNINGS": "error", "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "TZ": "Asia/Kabul"}
+        | {"OMP_NUM_THREADS": "7"},
     ),
 }
 
@@ -160,35 +146,6 @@ def test_settings_of_other_work_change_nothing(tiny_project, project, tmp_path, 
     place = str(tmp_path / "other work")
     settings = {name: value and value.replace("FOLDER", place) for name, value in settings.items()}
     assert_as_before(project, tiny_project, **settings)
-
-
-@pytest.mark.slow
-def test_files_are_as_private_as_the_user_wants(tiny_project, project):
-    assert_as_before(project, tiny_project, "umask 077")
-    made = [path for path in (reports(project) / "06_biometry").rglob("*") if path.name[0] != "."]  # its lock was there
-    assert [path for path in made if path.stat().st_mode & 0o077] == []
-
-
-# --- git
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("around", [True, False], ids=["another project's repository", "no git"])
-def test_without_a_repository_of_its_own_there_is_no_commit(project, tmp_path, around):
-    settings = {"GIT_DIR": str(tmp_path / ".git")}
-    if around:
-        author = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
-        for arguments in (["init", "--quiet"], [*author, "commit", "--quiet", "--allow-empty", "-m", "thesis"]):
-            subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
-    else:
-        settings = {"PATH": str(tmp_path / "tools")}
-        (tmp_path / "tools").mkdir()
-        for name in ("bash", "sh", "env"):
-            (tmp_path / "tools" / name).symlink_to(str(shutil.which(name)))
-    forget(project)
-    lines, status = run(STUDY, project, **settings)
-    assert status == 0, lines
-    assert json.loads((reports(project) / "06_biometry" / "record.json").read_text())["commit"] == ""
 
 
 # --- the machine's limits
@@ -258,11 +215,6 @@ def test_a_file_system_without_locks_is_refused(project, tmp_path):
     assert_refused(*run(STUDY, project, LD_PRELOAD=library), 2, "its file system has no locks")
 
 
-def test_a_reader_that_closes_its_pipe_ends_the_command_silently(tiny_project):
-    command = f"set -o pipefail; {sys.executable} -m lib why tiny | head -n 1 | wc -l"
-    assert run(["bash", "-c", command], tiny_project) == (["1"], 0)
-
-
 # --- stopped, and two at once
 
 
@@ -295,13 +247,6 @@ def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(project, begun):
     assert psutil.wait_procs(children, timeout=10)[1] == []
     lines, status = run(STUDY, project)
     assert (status, lines[-1]) == (0, str(reports(project) / "report.pdf"))
-
-
-@pytest.mark.slow
-def test_a_second_run_at_once_is_refused_and_leaves_the_first_alone(project, begun):
-    assert_refused(*run(STUDY, project), 2, "study tiny is being run by process ")
-    begun.communicate(timeout=PATIENCE_SECONDS)
-    assert begun.returncode == 0
 
 
 @pytest.mark.slow

@@ -90,12 +90,6 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(old, function, content, ex
     assert (old.read_text(), names(old.parent)) == ("old", ["a.txt"])
 
 
-def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(old):
-    with pytest.raises(TypeError), files.replacing(old) as temporary:
-        temporary.write_bytes(b"new" + "no bytes")
-    assert (old.read_text(), names(old.parent)) == ("old", ["a.txt"])
-
-
 def test_a_written_file_replaces_the_old_one_whose_reader_reads_it_to_its_end(old):
     with old.open() as reader:
         files.write_text(old, "Größe\n")

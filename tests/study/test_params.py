@@ -96,22 +96,11 @@ def test_a_record_of_plain_values_is_filled_from_the_keys_that_its_fields_are_na
 
 # What chooses each option, and the quick study's key of an option that it then does not use.
 CHOSEN = {
-    "landmarks = none": {},
     "landmarks other than none": {"landmarks": "multicentre"},
     "model = resnet_unet": {"model": "resnet_unet", "depth": 5},
-    "models other than resnet_unet": {},
-    "schedule = one_cycle": {},
-    "schedule = plateau": {"schedule": "plateau"},
-    "cross_entropy_weight above 0": {},
-    "focal_weight above 0": {"focal_weight": 1.0},
-    "cross_entropy_weight or focal_weight above 0": {},
-    "dice_weight above 0": {},
+    **{"schedule = plateau": {"schedule": "plateau"}, "focal_weight above 0": {"focal_weight": 1.0}},
     "oversample_classes other than []": {"oversample_classes": ["head"]},
-    "affine_probability above 0": {},
-    "intensity_probability above 0": {},
     "tensorboard_every other than null": {"tensorboard_every": 1},
-    "two classes and landmarks = none": {},
-    "head_classes other than []": {},
     **{
         f"{step} in postprocessing": {"postprocessing": [step]}
         for step in ("close_outer", "inside_outer", "minimum_area", "largest_parts", "confident_parts")
@@ -123,8 +112,7 @@ OTHERWISE = {
     "schedule = one_cycle": {"schedule": "cosine"},
     "cross_entropy_weight above 0": {"cross_entropy_weight": 0.0},
     "cross_entropy_weight or focal_weight above 0": {"cross_entropy_weight": 0.0},
-    "dice_weight above 0": {"dice_weight": 0.0},
-    "affine_probability above 0": {"affine_probability": 0.0},
+    **{"dice_weight above 0": {"dice_weight": 0.0}, "affine_probability above 0": {"affine_probability": 0.0}},
     "intensity_probability above 0": {"intensity_probability": 0.0},
     "two classes and landmarks = none": {"landmarks": "multicentre"},
     "head_classes other than []": {"head_classes": []},
@@ -136,7 +124,7 @@ def test_a_missing_key_is_named_with_the_option_that_needs_it_and_one_of_no_opti
     option = param_faults.option_of(params.Study, key)
     if option in param_rules.OF_DATASET:  # see tests/datasets/test_registry.py
         return
-    needed = builders.values(**CHOSEN[option]) if option else builders.values()
+    needed = builders.values(**CHOSEN.get(option, {}))
     without = {name: value for name, value in needed.items() if name != key}
     where = f"missing; needed with {option}: " if option else "missing; "
     expected = f"{key}   {where}{params.Study.model_fields[key].description}"
@@ -170,58 +158,26 @@ def test_a_fault_is_answered_with_the_nearest_name_or_how_to_write_a_number(chan
 
 INFINITE = float("inf")
 WRONG = {
-    "epochs": [3.0, True, 0, 5001, None],
-    "fold_count": [2],
+    **{"epochs": [3.0, True, 0, 5001, None], "fold_count": [2]},
     "split_seed": [-1, 2**63],  # torch takes 64 bits, tables hold whole numbers of 63 and a sign
-    "seeds": [[0, 2**63], []],
-    "learning_rate": [0.0, 1.01, float("nan")],
-    "gradient_clip": [0.0, INFINITE],
-    "cross_entropy_weight": [INFINITE],
-    "horizontal_flip": [1.5],
-    "plateau_factor": [1.0],
-    "early_stopping_patience": [0],
-    "flip_average": [1, "yes"],
+    **{"seeds": [[0, 2**63], []], "learning_rate": [0.0, 1.01, float("nan")], "gradient_clip": [0.0, INFINITE]},
+    **{"cross_entropy_weight": [INFINITE], "horizontal_flip": [1.5], "plateau_factor": [1.0]},
+    **{"early_stopping_patience": [0], "flip_average": [1, "yes"]},
     "image_size": [[128], [128, 192, 3], [16, 192], 128],
-    "classes": [["background"], ["background", "Head"]],
-    "exclude": ["010_HC", [10]],
-    "title": ["", 5],
-    "hc_range_mm": [[40.0, INFINITE]],
-    "near_duplicate_correlation": [0.29, 1.01],
-    "threshold_candidates": [[0.5, 1.0]],
-    "postprocessing": [["watershed"]],
-    "palette": [[[0, 0, 0], [256, 0, 0]], [[0, 0, 0], [255.0, 0, 0]], "red"],
-    "groups": ["benign", [1]],
-    "model": ["unet++"],
-    "depth": [7],
-    "encoder": ["resnet50"],
-    "encoder_weights": ["ImageNet"],
-    "focal_weight": [-0.1],
-    "focal_gamma": [10.5],
-    "label_smoothing": [1.0],
-    "cross_entropy_class_weights": [[1.0, -1.0]],
-    "selection_metric": ["f1"],
-    "intensity_probability": [1.1],
-    "clahe_probability": [-0.1],
-    "closing_pixels": [0],
-    "dilation_pixels": [5.0],
-    "minimum_area_mm2": [-1.0],
-    "parts_kept": [0],
-    "minimum_probability": [1.5],
-    "minimum_margin": [-0.1],
-    "head_classes": [["Head"]],
-    "landmarks": ["hc18", None],
-    "validation_subjects": [0, 2.0],
-    "end_slices_dropped": [-1, 11],
-    "crop_level": [1.0, -0.1],
-    "intensity_percentiles": [[10.0], [10.0, 101.0]],
-    "heatmap_sigma": [0.0, 51.0],
-    "heatmap_sigma_unit": ["px"],
-    "heatmap_per": ["end"],
-    "area_weight_floor": [1.1],
-    "compile": ["yes"],
-    "tensorboard_every": [0],
-    "tensorboard_images": [0, 65],
-    "compare_with": ["hc18_quick", ["HC18"]],
+    **{"classes": [["background"], ["background", "Head"]], "exclude": ["010_HC", [10]], "title": ["", 5]},
+    **{"hc_range_mm": [[40.0, INFINITE]], "near_duplicate_correlation": [0.29, 1.01]},
+    **{"threshold_candidates": [[0.5, 1.0]], "postprocessing": [["watershed"]]},
+    **{"palette": [[[0, 0, 0], [256, 0, 0]], [[0, 0, 0], [255.0, 0, 0]], "red"], "groups": ["benign", [1]]},
+    **{"model": ["unet++"], "depth": [7], "encoder": ["resnet50"], "encoder_weights": ["ImageNet"]},
+    **{"focal_weight": [-0.1], "focal_gamma": [10.5], "label_smoothing": [1.0]},
+    **{"cross_entropy_class_weights": [[1.0, -1.0]], "selection_metric": ["f1"]},
+    **{"intensity_probability": [1.1], "clahe_probability": [-0.1], "closing_pixels": [0]},
+    **{"dilation_pixels": [5.0], "minimum_area_mm2": [-1.0], "parts_kept": [0], "minimum_probability": [1.5]},
+    **{"minimum_margin": [-0.1], "head_classes": [["Head"]], "landmarks": ["hc18", None]},
+    **{"validation_subjects": [0, 2.0], "end_slices_dropped": [-1, 11], "crop_level": [1.0, -0.1]},
+    **{"intensity_percentiles": [[10.0], [10.0, 101.0]], "heatmap_sigma": [0.0, 51.0]},
+    **{"heatmap_sigma_unit": ["px"], "heatmap_per": ["end"], "area_weight_floor": [1.1], "compile": ["yes"]},
+    **{"tensorboard_every": [0], "tensorboard_images": [0, 65], "compare_with": ["hc18_quick", ["HC18"]]},
 }
 
 
@@ -326,13 +282,6 @@ def test_thresholds_with_four_classes_are_refused():
 
 def test_a_rule_is_not_applied_to_a_value_that_is_wrong_in_itself():
     assert len(faults_of(image_size="large", depth=4)) == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "of", "expected"), [(96, 16, 96), (100, 16, 96), (105, 16, 112), (250, 32, 256), (3, 16, 16), (0, 8, 8)]
-)
-def test_the_nearest_multiple_is_never_0(value, of, expected):
-    assert param_rules.nearest_multiple(value, of) == expected
 
 
 @pytest.mark.parametrize("model", models.MODELS)

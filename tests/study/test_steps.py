@@ -1,7 +1,6 @@
 """A record holds as long as keys, code, inputs, data and files are those that it was written for."""
 
 import os
-import re
 import shutil
 
 import pytest
@@ -148,14 +147,9 @@ def test_the_other_published_data_sets_at_hand_are_listed_but_none_for_a_phantom
     assert list(steps.data_digests(dataset)) == [dataset]  # an absent one has a listing too
 
 
-def test_only_the_verification_lists_data(at_hand):
-    finish(VERIFICATION, at_hand)
-    assert list(steps.snapshot(VERIFICATION, at_hand)["data"]) == ["busi", "hc18", "ultrasound_fetus"]
-    assert "data" not in steps.snapshot(PREPROCESSING, at_hand)
-
-
 def test_another_data_set_that_changed_is_named(at_hand):
     finish(VERIFICATION, at_hand)
+    assert "data" not in steps.snapshot(PREPROCESSING, at_hand)  # the verification alone lists data
     assert staleness.stale_reasons(VERIFICATION, at_hand) == []
     files.write_text(files.raw_folder("busi") / "image.png", "other pixels")
     assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi changed"]
@@ -199,7 +193,10 @@ def test_a_record_without_listings_by_folder_makes_verification_run_again(at_han
     assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 changed"]
 
 
-def test_timing_that_the_report_prints_is_needed(finished):
+def test_equal_steps_write_equal_bytes_and_timing_that_the_report_prints_is_needed(finished):
+    before = MODEL.record_file(finished.study).read_bytes()
+    finish(MODEL, finished)
+    assert MODEL.record_file(finished.study).read_bytes() == before
     files.write_text(place(MODEL, finished, "timing.csv"), "images_per_second\n")
     finish(MODEL, finished)
     assert files.read_json(MODEL.record_file(finished.study))["needs"] == ["timing.json", "timing.csv"]
@@ -229,25 +226,12 @@ def test_no_record_is_written_before_its_inputs(study):
     assert not PREPROCESSING.record_file(study.study).exists()
 
 
-def test_equal_steps_write_equal_bytes(finished):
-    before = MODEL.record_file(finished.study).read_bytes()
-    finish(MODEL, finished)
-    assert MODEL.record_file(finished.study).read_bytes() == before
-
-
 def test_every_pair_of_fold_and_seed_is_a_step_before_evaluation_and_inputs_come_first(study):
     planned = steps.study_steps(study.model_copy(update={"folds": [0, 2], "seeds": [0, 1]}))
     runs = [f"04_training/fold{fold}-seed{seed}" for fold in (0, 2) for seed in (0, 1)]
     assert [step.label for step in planned[3:]] == [*runs, "05_evaluation", "06_biometry", "report"]
     for place, step in enumerate(planned):
         assert set(steps.step_inputs(step, study)) <= {*planned[:place]}
-
-
-def test_the_snakefile_knows_every_step_and_no_other(study):
-    text = (files.ROOT / "Snakefile").read_text(encoding="utf-8")
-    planned = {step.name for step in steps.study_steps(study.model_copy(update={"compare_with": ["other"]}))}
-    executed = set(re.findall(r'execute\("(\w+)', text))
-    assert executed == planned - {"report"}
 
 
 # Points, and other studies
@@ -299,34 +283,6 @@ def test_a_comparison_depends_on_the_measurements_of_the_other_study(comparing):
     edit(BIOMETRY, other, outputs={"measurements.csv": "others"})
     assert staleness.stale_reasons(COMPARISON, comparing) == ["input other/06_biometry has changed"]
     assert staleness.stale_reasons(BIOMETRY, comparing) == []
-
-
-def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_with_what_to_do(comparing):
-    study = comparing.model_copy(update={"compare_with": ["other", "third"]})
-    with pytest.raises(ValueError, match=r"compare_with = 'third'   has not been run; 'make study STUDY=third' first"):
-        steps.compared_digests(study)
-    with pytest.raises(ValueError, match="'third'   has not been run"):
-        finish(COMPARISON, study)
-    assert not COMPARISON.record_file(study.study).exists()
-
-
-def test_a_changed_list_of_studies_makes_the_comparison_run_again(comparing):
-    finish(COMPARISON, comparing)
-    third = comparing.model_copy(update={"study": "third", "compare_with": []})
-    for step in steps.study_steps(third)[:-1]:
-        finish(step, third)
-    first, *inputs = staleness.stale_reasons(
-        COMPARISON, comparing.model_copy(update={"compare_with": ["other", "third"]})
-    )
-    assert first == "key compare_with: ['other'] -> ['other', 'third']"
-    assert inputs == [f"input third/{step.label} has changed" for step in (EVALUATION, BIOMETRY)]
-
-
-def test_curves_for_tensorboard_are_no_output(finished):
-    folder = TRAINING.folder(finished.study)
-    for name in ("tensorboard/events.out.tfevents.1", "tensorboard.csv"):  # the latter is a table of that name
-        files.write_text(folder / name, "times and the machine's name")
-    assert list(steps.output_hashes(folder)) == ["table.csv", "tensorboard.csv"]
 
 
 def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch):
