@@ -1,4 +1,4 @@
-"""Command line: python -m lib study|why|step|download|verify|report|check-report."""
+"""Command line: python -m lib study|why|new|diff|step|download|verify|report|check-report."""
 
 import argparse
 import logging
@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from lib.study import environment, files, params
+from lib.study import environment, files, params, study_files
 
 STOPPED = "stopped; what had ended is kept, and the same command goes on from there"
 
@@ -25,6 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     study.add_argument("--data", type=Path, help="raw folder, linked once as data/raw/<dataset>")
     study.add_argument("--landmarks", type=Path, help="folder of landmarks, linked once as data/raw/landmarks")
     commands.add_parser("why", help="what would run, and why").add_argument("name")
+    new = commands.add_parser("new", help="write a study file like another, under a name of its own")
+    new.add_argument("name")
+    new.add_argument("--like", required=True, help="the other study")
+    diff = commands.add_parser("diff", help="what two study files do differently")
+    diff.add_argument("name")
+    diff.add_argument("other")
     step = commands.add_parser("step", help="run one notebook; what the graph calls for each")
     step.add_argument("name")
     step.add_argument("step", help="its folder below reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
@@ -73,6 +79,13 @@ def run(given: argparse.Namespace) -> int:
         from lib.download import download
 
         return int(not download.download(given.name, given.to, given.url, partial(print, flush=True)))
+    if given.command == "new":
+        path, keys = study_files.new(given.name, given.like)
+        print(f"params/{path.name} is {given.like}.yaml under a name of its own; think about", *keys, sep="\n    ")
+        return 0
+    if given.command == "diff":
+        print("\n".join(study_files.diff(given.name, given.other)))
+        return 0
     study = params.read_study(files.study_file(given.name))
     if given.command in ("report", "check-report"):
         from lib.report import build

@@ -1,5 +1,6 @@
 """Setting up .venv: which python, begun anew when it belongs elsewhere or was never finished, once at a time."""
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ STUB = """#!/bin/sh
 case "$*" in
   --version) echo "Python {version}";;
   "-c "*) exec {python} -c "import sys; sys.version_info = ({numbers}); exec(sys.argv[1])" "$2";;
+  "-m venv --system-site-packages .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "venv open" >> log
+    echo "include-system-site-packages = true" > .venv/pyvenv.cfg;;
   "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "venv {version}" >> log; {venv};;
   "-m pip "*) echo pip >> log; {pip};;
   "-m lib "*) echo "lib PYTHONPATH=$PYTHONPATH PIP_USER=$PIP_USER PYTHONHOME=$PYTHONHOME" >> log;;
@@ -167,3 +170,37 @@ def test_an_environment_that_make_has_not_made_is_kept_under_another_name(projec
 def test_what_a_person_has_set_for_other_work_does_not_reach_python(project):
     make(project, "why", PYTHONPATH="/elsewhere", PIP_USER="1", PYTHONHOME="/nowhere")
     assert f"lib PYTHONPATH={project} PIP_USER=0 PYTHONHOME=" in (project / "log").read_text().splitlines()
+
+
+def test_an_installed_torch_is_seen_and_pinned_and_later_commands_keep_it(project):
+    assert make(project, "why", "TORCH=installed").returncode == 0
+    assert log(project) == ["venv open", "pip", "lib"]
+    asked, pinned = (
+        (project / place).read_text().splitlines() for place in ("constraints.txt", ".venv/constraints.txt")
+    )
+    installed = {f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "torchvision")}
+    assert set(pinned) == {line for line in asked if not line.startswith("torch")} | installed
+    assert make(project).returncode == 0
+    assert make(project, "why", "TORCH=installed").returncode == 0
+    assert log(project) == [*AS_BEFORE, *AS_BEFORE]
+
+
+def test_an_environment_of_its_own_is_made_anew_for_an_installed_torch_and_keeps_to_the_constraints_else(project):
+    make(project)
+    assert (project / ".venv" / "constraints.txt").read_bytes() == (project / "constraints.txt").read_bytes()
+    log(project)
+    assert make(project, "why", "TORCH=installed").returncode == 0
+    assert log(project) == ["venv open", "pip", "lib"]
+
+
+def test_a_python_without_torch_and_another_value_are_refused_before_anything_is_made(project):
+    without = project.parent / "tools" / "python3"
+    without.write_text(
+        without.read_text().replace("exec(sys.argv[1])", "sys.modules['torch'] = None; exec(sys.argv[1])")
+    )
+    done = make(project, "why", "TORCH=installed")
+    assert "TORCH=installed: python3 cannot import torch; name the Python that can: PYTHON=<path>" in done.stderr
+    assert not (project / ".venv").exists()
+    done = make(project, "why", "TORCH=2.11")
+    assert "TORCH=2.11 is not allowed; TORCH=installed uses the torch that python3 has" in done.stderr
+    assert not (project / ".venv").exists()

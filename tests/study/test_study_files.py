@@ -45,3 +45,10 @@ def test_what_two_studies_do_differently_is_a_line_for_each_key_and_a_dash_for_o
     assert ["plateau_factor", "-", "0.3"] in lines
     assert not {"study", "batch_size", "dataset"} & {line[0] for line in lines}
     assert len(study_files.diff("demo", "demo")) == 1
+
+
+def test_the_howto_shows_what_the_commands_say(folder):
+    howto = (files.ROOT / "docs" / "howto-study.md").read_text(encoding="utf-8")
+    assert "\n".join(study_files.diff("hc18_quick", "hc18_segnet_quick")) in howto
+    _, lines = study_files.new("hc18_cosine", like="hc18_quick")
+    assert "\n".join(["think about", *(f"    {line}".rstrip() for line in lines)]) in howto
