@@ -20,13 +20,15 @@ def seen(count: int = 1, spacings_mm: list | None = None) -> Samples:
     return Samples(names, [IMAGE] * count, [MASK] * count, spacings_mm or [None] * count, [0] * count)
 
 
-def overlap_rows(counts: list[tuple[int, int, int]]) -> pd.DataFrame:
-    """The long table of 05 for one class and stage, from (tp, fp, fn) of each case."""
+def overlap_rows(counts: list[tuple[int, int, int]], seed: int = 0, stage: str = "post") -> pd.DataFrame:
+    """The long table of 05 for one class and stage, from (tp, fp, fn) of each case; two cases a subject."""
     table = pd.DataFrame(counts, columns=["tp", "fp", "fn"])
     total = 2 * table["tp"] + table["fp"] + table["fn"]
-    table["case"] = table["subject"] = [f"c{place}" for place in range(len(table))]
+    table["case"] = [f"c{place}" for place in range(len(table))]
+    table["subject"] = [f"s{place // 2}" for place in range(len(table))]
     dice = 2 * table["tp"] / total.where(total > 0)
-    return table.assign(**{"class": "csp", "stage": "post"}, dice=dice, iou=dice / (2 - dice), seed=0)
+    table = table.assign(dice=dice, iou=dice / (2 - dice), seed=seed, fold=0, tn=100)
+    return table.assign(**{"class": "csp", "stage": stage})
 
 
 def measured(count: int) -> pd.DataFrame:

@@ -15,33 +15,19 @@ def holds(text: str, *parts: str) -> bool:
     return -1 not in places and places == sorted(places)
 
 
-@pytest.mark.parametrize(
-    ("hc", "spacing", "parts"),
-    [
-        ([100.0, NAN, 250.04], [0.1, NAN, 0.2], ["2 image", "100.0 to 250.0 mm (n = 2)", "0.100 to 0.200", "; 1 "]),
-        (NAN, 0.5, ["3 cases in 2 image sizes; pixel size from 0.500 to 0.500 mm."]),
-    ],
-)
-def test_sizes_name_ranges_and_how_many_cases_have_no_pixel_size(hc, spacing, parts):
-    cases = pd.DataFrame({"height": [540, 540, 400], "width": 800, "hc_mm": hc, "spacing_row_mm": spacing})
-    assert holds(captions.of_sizes(cases), *parts)
-
-
-def test_folds_of_unequal_size_are_a_range():
+def test_sizes_name_ranges_and_how_many_cases_have_no_pixel_size_and_folds_of_unequal_size_are_a_range():
+    cases = pd.DataFrame({"height": [540, 540, 400], "width": 800, "hc_mm": NAN, "spacing_row_mm": 0.5})
+    assert captions.of_sizes(cases) == "3 cases in 2 image sizes; pixel size from 0.500 to 0.500 mm."
+    some = captions.of_sizes(cases.assign(hc_mm=[100.0, NAN, 250.04], spacing_row_mm=[0.1, NAN, 0.2]))
+    assert holds(some, "100.0 to 250.0 mm (n = 2)", "0.100 to 0.200 mm; 1 without")
     folds = pd.DataFrame({"case": list("abcde"), "subject": list("ttuvw"), "fold": [0, 0, 0, 1, 1]})
     assert captions.of_folds(folds) == "2 folds of 2 to 3 cases and 2 subjects."
 
 
-@pytest.mark.parametrize(
-    ("losses", "parts"),
-    [
-        ([2.0, 1.0, 0.1], ["fell from 2 to 0.1, 5.0%", "3 steps"]),
-        ([1.0, 1.5], ["rose from 1 to 1.5, 150.0%", "2 steps"]),
-        ([1.0, NAN], ["nan after 2 steps", "diverged"]),
-    ],
-)
-def test_the_loss_on_one_batch_fell_rose_or_diverged(losses, parts):
-    assert holds(captions.of_one_batch(losses), *parts)
+def test_the_loss_on_one_batch_fell_rose_or_diverged():
+    assert holds(captions.of_one_batch([2.0, 1.0, 0.1]), "fell from 2 to 0.1, 5.0%", "3 steps")
+    assert holds(captions.of_one_batch([1.0, 1.5]), "rose from 1 to 1.5, 150.0%", "2 steps")
+    assert holds(captions.of_one_batch([1.0, NAN]), "nan after 2 steps", "diverged")
 
 
 ERRORS = {"validation_error_percent": [50.0, 2.0, 1.5], "train_selection": -1.25}
@@ -65,46 +51,29 @@ def test_the_kept_epoch_is_named_with_what_it_reaches_and_what_came_after(values
     assert ("epochs" in text) == (len(values) > 1)
 
 
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ([0.9, 0.92, 0.94, 0.96, 0.1], "the 5 cases lie between 0.900 and 0.940; far below them 1: c4."),
-        ([0.9, 0.92, 0.94, 0.93], "none lies far below them."),
-        ([0.988, 0.990, 0.991, 0.990, 0.991], "none lies far below them."),  # hardly lower
-        ([0.9, 0.8, 0.7], "csp: 3 cases, from 0.700 to 0.900."),
-    ],
-)
-def test_a_case_far_below_the_others_is_named(values, text):
-    assert captions.of_dice(dice_rows(values)).endswith(text)
-
-
 def dice_rows(values: list[float], **columns: object) -> pd.DataFrame:
     names = [f"c{place}" for place in range(len(values))]
     return pd.DataFrame({"case": names, "class": "csp", "stage": "post", "dice": values, "tp": 9, "fn": 1} | columns)
 
 
-def test_cases_that_do_not_show_the_class_and_raw_masks_do_not_count():
+def test_a_case_far_below_the_others_is_named_and_what_does_not_show_the_class_and_raw_masks_do_not_count():
+    far = "the 5 cases lie between 0.900 and 0.940; far below them 1: c4."
+    assert captions.of_dice(dice_rows([0.9, 0.92, 0.94, 0.96, 0.1])).endswith(far)
+    for near in ([0.9, 0.92, 0.94, 0.93], [0.988, 0.990, 0.991, 0.990, 0.991]):  # the second: hardly lower
+        assert captions.of_dice(dice_rows(near)).endswith("none lies far below them.")
+    assert captions.of_dice(dice_rows([0.9, 0.8, 0.7])) == "csp: 3 cases, from 0.700 to 0.900."
     table = dice_rows([0.9, 0.0, 0.0], tp=[9, 0, 9], fn=[1, 0, 1], stage=["post", "post", "raw"])
     assert captions.of_dice(table) == "csp: 1 cases, from 0.900 to 0.900."
     assert captions.of_dice(table.head(0)) == "No case shows a class."
-
-
-def test_the_worst_case_is_named_with_its_class_and_how_many_are_below_a_half():
     ranked = pd.DataFrame({"case": ["b", "a", "c", "d"], "class": list("lccc"), "dice": [0.2, 0.4, 0.5, 0.9]})
     assert holds(captions.of_worst(ranked), "b, l with Dice 0.200; 2 of 4")
     assert captions.of_worst(ranked.head(0)) == "No case shows a class."
 
 
 def test_landmark_errors_are_those_of_the_network_over_cases_and_say_what_they_leave_out():
-    table = pd.DataFrame(
-        {
-            "case": ["a", "a", "b", "c", "a", "b"],
-            "line": ["ofd"] * 5 + ["bpd"],
-            "route": ["landmark"] * 4 + ["mean shape", "landmark"],
-            "error_mm": [1.0, 2.0, 2.5, NAN, 90.0, NAN],
-            "error_px": [2.0, 4.0, 5.0, 7.0, 180.0, NAN],
-        }
-    )
+    table = pd.DataFrame({"case": list("aabcab"), "line": ["ofd"] * 5 + ["bpd"]})
+    table["route"] = ["landmark"] * 4 + ["mean shape", "landmark"]
+    table["error_mm"], table["error_px"] = [1.0, 2.0, 2.5, NAN, 90.0, NAN], [2.0, 4.0, 5.0, 7.0, 180.0, NAN]
     ofd, bpd = captions.of_landmarks(table).splitlines()
     assert holds(ofd, "OFD", "below 2.00, 95 % below 2.45 mm (n = 2, 1 without a pixel size)")
     assert holds(bpd, "BPD", "(n = 0, 1 missed)")
@@ -139,16 +108,12 @@ def test_guesses_and_heads_without_a_reference_are_left_out():
     assert captions.of_agreement(table.head(1)) == "No head was measured against a reference."
 
 
-@pytest.mark.parametrize(
-    ("count", "ends", "parts"),
-    [
-        (9, (-0.9, -0.5, -0.1), ["HC, ellipse against landmark of other: A is 0.50 mm nearer", "leaves out 0"]),
-        (9, (-0.1, 0.2, 0.5), ["0.20 mm farther off", "holds 0: undecided"]),
-        (1, (NAN, -0.5, NAN), ["0.50 mm nearer", "no interval: one subject"]),
-        (0, (NAN, NAN, NAN), ["Nothing is compared"]),
-    ],
-)
-def test_a_paired_difference_is_undecided_where_its_interval_holds_0_or_is_none(count, ends, parts):
-    row = {"quantity": "hc", "route_a": "ellipse", "study_b": "other", "route_b": "landmark", "n": count}
-    row |= dict(zip(("difference_mm_low", "difference_mm", "difference_mm_high"), ends))
-    assert holds(captions.of_differences(pd.DataFrame([row])), *parts)
+def test_a_paired_difference_is_undecided_where_its_interval_holds_0_or_is_none():
+    rows = [(9, -0.9, -0.5, -0.1), (9, -0.1, 0.2, 0.5), (1, NAN, -0.5, NAN), (0, NAN, NAN, NAN)]
+    table = pd.DataFrame(rows, columns=["n", "difference_mm_low", "difference_mm", "difference_mm_high"])
+    table = table.assign(quantity="hc", route_a="ellipse", study_b="other", route_b="landmark")
+    nearer, open_, alone = captions.of_differences(table).splitlines()
+    assert holds(nearer, "HC, ellipse against landmark of other: A is 0.50 mm nearer", "leaves out 0")
+    assert holds(open_, "0.20 mm farther off", "holds 0: undecided")
+    assert holds(alone, "0.50 mm nearer", "no interval: one subject")
+    assert "Nothing is compared" in captions.of_differences(table.tail(1))

@@ -19,6 +19,14 @@ def offsets(points) -> list[float]:
     return sorted(points.get_offsets()[:, 1])
 
 
+def heights(axes) -> list[float]:
+    return [bar.get_height() for bar in axes.patches]
+
+
+def labels(written) -> list[str]:
+    return [text.get_text() for text in written]
+
+
 # Cases, layers, training
 
 
@@ -34,7 +42,7 @@ def test_bars_of_folds_hold_each_case_once_by_stratum_or_by_group_where_strata_a
     cases = pd.DataFrame({"case": list("abcde"), "stratum": ["x", "x", "y", "y", ""]})
     dealt = pd.DataFrame({"case": list("abcde"), "fold": [0, 1, 0, 1, 1]})
     figure = figures.folds(cases, dealt)
-    assert sum(bar.get_height() for bar in figure.axes[0].patches) == 5
+    assert sum(heights(figure.axes[0])) == 5
     assert "all cases (n = 1)" in texts(figure)
     many = pd.DataFrame({"case": range(13), "stratum": [f"g{place % 2} {place}" for place in range(13)]})
     assert "g1 (n = 6) g0 (n = 7)" in texts(figures.folds(many, pd.DataFrame({"case": range(13), "fold": 0})))
@@ -50,13 +58,8 @@ def test_layers_and_the_loss_on_one_batch_are_drawn_with_their_numbers():
 
 def history(**columns: object) -> pd.DataFrame:
     """A history.csv of three epochs, some of its columns changed."""
-    names = [
-        "train_loss",
-        "validation_loss",
-        "train_selection",
-        "selection",
-        *(f"validation_dice_{c}" for c in CLASSES),
-    ]
+    names = ["train_loss", "validation_loss", "train_selection", "selection"]
+    names += [f"validation_dice_{name}" for name in CLASSES]
     table = pd.DataFrame({"epoch": [1, 2, 3], "best": [True, True, False], "learning_rate": 1e-3})
     return table.assign(**(dict.fromkeys(names, 0.5) | columns))
 
@@ -65,7 +68,7 @@ def curves_of(axes) -> dict[str, list[float]]:
     return {line.get_label(): list(line.get_ydata()) for line in axes.lines}
 
 
-def test_training_curves_show_each_column_of_the_history_and_mark_the_kept_epoch():
+def test_training_curves_show_each_column_of_the_history_and_mark_the_kept_epoch_and_of_landmarks_a_blank_map():
     csp, chooses = [0.7, 0.8, 0.9], [0.4, 0.6, 0.5]
     drawn = history(train_loss=[3, 2, 1], train_selection=[0.1, 0.2, 0.3], selection=chooses, validation_dice_csp=csp)
     loss, dice, rate = figures.training_curves(drawn, CLASSES).axes
@@ -73,11 +76,6 @@ def test_training_curves_show_each_column_of_the_history_and_mark_the_kept_epoch
     assert curves_of(dice) == curves | {"validation, chooses": chooses, "kept: epoch 2": [0, 1]}
     assert curves_of(loss) == {"training": [3, 2, 1], "validation": [0.5] * 3, "kept: epoch 2": [0, 1]}
     assert list(rate.lines[0].get_ydata()) == [1e-3] * 3
-    for training, *others in ([*loss.lines], [*dice.lines]):  # seen though others cover it
-        assert training.get_zorder() < min(line.get_zorder() for line in others)
-
-
-def test_training_curves_of_landmarks_show_an_error_and_what_a_blank_map_scores():
     drawn = history(validation_error_percent=[9.0, 4.0, 5.0], train_selection=[-12.0, -6.0, -3.0])
     loss, error, _ = figures.training_curves(drawn, ["background", "head"]).axes
     assert curves_of(loss)["blank map"] == [1, 1]
@@ -95,7 +93,7 @@ def test_missed_and_invented_structures_are_drawn_apart_and_absent_ones_not_at_a
     shown, missed, invented = map(offsets, axes.collections)
     assert shown == pytest.approx([0, 0.8, 0.9])
     assert (missed, len(invented), invented[0] < 0) == ([0], 1, True)
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["csp\npost\nn = 3"]
+    assert labels(axes.get_xticklabels()) == ["csp\npost\nn = 3"]
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -104,17 +102,15 @@ def test_bars_show_the_mean_median_and_n_of_the_table_though_cases_are_missed_ab
     table = pd.concat([overlap_rows(counts).assign(seed=seed) for seed in range(seeds)])
     row = per_class(table).iloc[0]
     (axes,) = figures.dice_bars(pd.concat([table.assign(stage="raw", dice=0.1), table]), TWO).axes
-    assert [bar.get_height() for bar in axes.patches] == pytest.approx([0, 2 / 3, 0.9])
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["c1", "c0", "c2"]
+    assert heights(axes) == pytest.approx([0, 2 / 3, 0.9])
+    assert labels(axes.get_xticklabels()) == ["c1", "c0", "c2"]
     assert [line.get_ydata()[0] for line in axes.lines] == [row["dice"], row["dice_median"]]
     assert axes.get_title() == "mean 0.522 (solid), median 0.667 (dashed)"
     assert f"(n = 3; not in the reference: absent {row['absent']}, invented {row['invented']})" in axes.get_xlabel()
-
-
-def test_bars_of_a_case_with_several_seeds_are_one_and_names_are_left_out_where_there_are_too_many():
+    # bars of a case with several seeds are one; names are left out where there are too many
     table = overlap_rows([(2, 1, 1), (9, 1, 1)])
     figure = figures.dice_bars(pd.concat([table, table.assign(dice=0.5)]), TWO)
-    assert [bar.get_height() for bar in figure.axes[0].patches] == pytest.approx([(2 / 3 + 0.5) / 2, 0.7])
+    assert heights(figure.axes[0]) == pytest.approx([(2 / 3 + 0.5) / 2, 0.7])
     many = figures.dice_bars(overlap_rows([(1, 1, 1)] * 60), TWO).axes[0]
     assert (len(many.get_xticks()), len(many.patches)) == (0, 60)
 
@@ -133,13 +129,10 @@ def test_a_confusion_is_drawn_in_the_order_of_classes_with_its_shares():
     written = {tuple(map(round, text.get_position())): text.get_text() for text in axes.texts}
     assert [written[(col, 0)] for col in range(3)] == ["100.0", "0.0", "0.0"]  # (x, y): column, row
     assert [written[(col, 2)] for col in range(3)] == ["10.0", "20.0", "70.0"]
-    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
-        assert [label.get_text() for label in labels] == CLASSES
-
-
-def test_a_class_that_no_reference_shows_is_written_as_none_in_a_confusion():
+    assert labels(axes.get_xticklabels()) == labels(axes.get_yticklabels()) == CLASSES
+    # a class that no reference shows
     axes = figures.confusion(shares({"background": [99.0, 1.0], "csp": [np.nan, np.nan]}), TWO).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["99.0", "1.0", "none", "none"]
+    assert labels(axes.texts) == ["99.0", "1.0", "none", "none"]
     assert [text.get_color() for text in axes.texts] == ["black", "white", "white", "white"]  # on its ground
 
 
@@ -156,9 +149,7 @@ def test_cases_are_counted_once_however_many_seeds_predicted_them_and_limits_are
     assert sorted(limits.axes[2].collections[0].get_offsets()[:, 1]) == sorted(differences)
     for limit in statistics.limits_of_agreement(differences):
         assert f"{limit:+.2f}".replace("-", "−") in texts(limits)
-
-
-def test_only_the_measuring_route_of_landmarks_and_the_baseline_are_drawn():
+    # of landmarks only the measuring route and the baseline are drawn
     table = measured(4).query("stage == 'post'").replace({"route": {"ellipse": "landmark"}})
     guesses = [table[table["route"] == "baseline"].assign(route=route, predicted_mm=0.0) for route in GUESSES[1:]]
     figure = figures.agreement_scatter(pd.concat([table, *guesses]))
@@ -167,22 +158,16 @@ def test_only_the_measuring_route_of_landmarks_and_the_baseline_are_drawn():
     assert "HC, n = 4" in texts(figures.bland_altman(pd.concat([table, *guesses])))
 
 
-def test_measurements_that_failed_are_not_drawn():
+def test_measurements_that_failed_are_not_drawn_and_without_a_measured_head_the_figure_says_so(tmp_path):
     table = measured(3)
     ellipse = table["route"] == "ellipse"
     one = table.assign(predicted_mm=table["predicted_mm"].mask(ellipse & (table["case"] == "c0")))
-    assert "predicted, n = 2" in texts(figures.agreement_scatter(one))
     none = table.assign(predicted_mm=table["predicted_mm"].mask(ellipse))
+    assert "predicted, n = 2" in texts(figures.agreement_scatter(one))
     assert "predicted, n = 0" in texts(figures.agreement_scatter(none))
-    assert "no head with a pixel size was measured" in texts(figures.bland_altman(none))
-
-
-@pytest.mark.parametrize("draw", [figures.agreement_scatter, figures.bland_altman])
-def test_without_a_measured_head_the_figure_says_so(draw, tmp_path):
-    for table in (measured(3).iloc[:0], measured(3).iloc[:0].reindex(columns=biometry.COLUMNS)):
-        figure = draw(table)
+    empty = [table.iloc[:0], table.iloc[:0].reindex(columns=biometry.COLUMNS)]
+    for figure in [*map(figures.bland_altman, [none, *empty]), *map(figures.agreement_scatter, empty)]:
         assert "no head with a pixel size was measured" in texts(figure)
-        assert len(figure.axes) == 1
         figures.save(figure, tmp_path / "nothing")
 
 
@@ -194,18 +179,14 @@ def line_errors(values: list[float], route: str = "landmark") -> pd.DataFrame:
     return table.assign(line="ofd", route=route)
 
 
-def test_every_error_of_a_landmark_is_a_point_and_every_miss_a_cross_above_them():
+def test_every_error_of_a_landmark_is_a_point_and_every_miss_a_cross_above_them_and_all_may_be_missed(tmp_path):
     both = pd.concat([line_errors([0.5, 1.0, np.nan]), line_errors([20.0, 30.0, 40.0], route="mean shape")])
     (axes,) = figures.landmark_errors(both).axes
     points, crosses, guesses, none = map(offsets, axes.collections)
     assert (points, guesses, none) == ([0.5, 1.0], [20, 30, 40], [])
     assert min(crosses) > 40
-    labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels == ["OFD\nlandmark\nn = 2, 1 missed", "OFD\nmean shape\nn = 3"]
+    assert labels(axes.get_xticklabels()) == ["OFD\nlandmark\nn = 2, 1 missed", "OFD\nmean shape\nn = 3"]
     assert axes.get_yscale() == "log"
-
-
-def test_errors_of_landmarks_are_in_pixels_where_no_size_is_known_and_all_may_be_missed(tmp_path):
     pixels = figures.landmark_errors(line_errors([1.0, 2.0]).assign(error_mm=np.nan))
     assert "Distance of the ends (pixels)" in texts(pixels)
     missed = line_errors([np.nan, np.nan])
@@ -227,22 +208,20 @@ def test_paired_differences_are_a_point_a_case_and_a_panel_a_quantity():
     long = pd.concat([pairs([1.0, -2.0, 0.5, np.nan]), pairs([9.0], "own"), pairs([3.0, 4.0], quantity="bpd")])
     bpd, hc = figures.paired_differences(long).axes
     assert sorted(hc.collections[0].get_offsets()[:, 0]) == [-2, 0.5, 1]
-    assert [label.get_text() for label in bpd.get_yticklabels()] == ["other\nlandmark"]
+    assert labels(bpd.get_yticklabels()) == ["other\nlandmark"]
     assert (bpd.get_title(), hc.get_title()) == ("BPD", "HC")
     assert [axes.texts[0].get_text() for axes in (bpd, hc)] == ["n = 2", "n = 3"]
     assert hc.lines[1].get_xdata()[0] == pytest.approx(-0.5 / 3)  # after the line of no difference
-
-
-def test_each_other_study_has_a_line_of_its_own_in_every_panel():
+    # each other study has a line of its own in every panel
     long = pd.concat([pairs([1.0, 2.0], "b"), pairs([3.0, 4.0], "c"), pairs([5.0, 6.0], "c", "bpd")])
     bpd, hc = figures.paired_differences(long).axes
-    assert [label.get_text() for label in bpd.get_yticklabels()] == ["b\nlandmark", "c\nlandmark"]
-    heights = [points.get_offsets()[:, 1].mean() for points in (*hc.collections[0::2], bpd.collections[0])]
-    assert heights == pytest.approx([0, 1, 1], abs=0.2)
+    assert labels(bpd.get_yticklabels()) == ["b\nlandmark", "c\nlandmark"]
+    at = [points.get_offsets()[:, 1].mean() for points in (*hc.collections[0::2], bpd.collections[0])]
+    assert at == pytest.approx([0, 1, 1], abs=0.2)
 
 
-@pytest.mark.parametrize("long", [pairs([]), pairs([1.0], "own"), pairs([np.nan])])
-def test_where_nothing_is_compared_the_figure_says_so(long, tmp_path):
-    figure = figures.paired_differences(long)
-    assert "nothing is compared in millimetres" in texts(figure)
-    figures.save(figure, tmp_path / "nothing")
+def test_where_nothing_is_compared_the_figure_says_so(tmp_path):
+    for long in (pairs([]), pairs([1.0], "own"), pairs([np.nan])):
+        figure = figures.paired_differences(long)
+        assert "nothing is compared in millimetres" in texts(figure)
+        figures.save(figure, tmp_path / "nothing")

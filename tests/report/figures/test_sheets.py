@@ -24,6 +24,10 @@ def test_contours_of_a_reference_and_a_prediction_run_midway_between_pixels():
         outer = figures.overlays([item], CLASSES).axes[0].collections[0].get_paths()[0].vertices
         assert outer.min(axis=0) == pytest.approx([14.5, 9.5])  # x, y
         assert outer.max(axis=0) == pytest.approx([44.5, 29.5])
+    shown = seen()
+    shown.masks[0] = np.ones_like(MASK)  # a region cut by the frame is drawn closed
+    axes = figures.samples(shown, ["background", "head"]).axes[0]
+    assert axes.collections[0].get_paths()[0].vertices.max(axis=0) == pytest.approx([59.5, 39.5])
 
 
 def test_more_than_twelve_overlays_are_refused():
@@ -57,9 +61,7 @@ def test_lines_of_landmarks_run_from_end_to_end_the_reference_below():
     assert lines == [[[10, 5], [30, 50]], [[8, 30], [33, 25]], [[11, 6], [31, 51]]]
     assert "OFD 1.00 mm, BPD missed" in texts(figure)
     assert "reference predicted" in texts(figure)
-
-
-def test_an_end_beyond_the_frame_does_not_make_its_picture_smaller():
+    # an end beyond the frame does not make its picture smaller
     beyond = np.array([[-40.0, -90], [200, 200], [8, 30], [33, 25]])
     axes = figures.landmark_overlays([overlay(POINTS, beyond)]).axes[0]
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 59.5), (39.5, -0.5))

@@ -1,12 +1,10 @@
 """The one look: equal bytes on every machine, one colour per class, a scale that is true."""
 
 import matplotlib
-import numpy as np
 import pytest
 
 from lib.report import figures
-from lib.report.figures import style
-from tests.builders_figures import CLASSES, MASK, measured, overlap_rows, seen
+from tests.builders_figures import CLASSES, measured, overlap_rows, seen
 
 
 def draw(folder) -> list[bytes]:
@@ -28,14 +26,9 @@ def plain(tmp_path_factory) -> list[bytes]:
     "foreign",
     [
         {},
-        {"text.usetex": True},
+        {"text.usetex": True, "lines.linewidth": 9},
         {"axes.grid": True, "font.size": 20, "savefig.dpi": 30, "image.cmap": "jet", "image.origin": "lower"},
-        {
-            "svg.fonttype": "none",
-            "lines.linewidth": 9,
-            "boxplot.notch": True,
-            "axes.prop_cycle": "cycler('color', 'r')",
-        },
+        {"svg.fonttype": "none", "boxplot.notch": True, "axes.prop_cycle": "cycler('color', 'r')"},
     ],
 )
 def test_a_person_s_matplotlibrc_changes_no_byte_and_is_left_alone(tmp_path, plain, foreign):
@@ -50,25 +43,6 @@ def test_a_figure_with_images_is_a_png_and_another_an_svg(tmp_path):
     assert figures.save(figures.overfit([1.0, 0.5]), tmp_path / "without").name == "without.svg"
 
 
-def test_a_class_has_one_colour_whatever_stands_beside_it():
-    assert style.class_colour("csp") != style.class_colour("lv")
-    assert style.class_colour("never seen before") == style.class_colour("never seen before")
-
-
-@pytest.mark.parametrize("count", [1, 3, 6, 12])
-def test_every_sheet_has_the_width_of_the_printed_column(count):
-    sheet = figures.samples(seen(count), CLASSES)
-    assert sheet.get_figwidth() * 25.4 == pytest.approx(160)
-    assert len(sheet.axes) >= count
-
-
-def test_a_region_cut_by_the_frame_is_drawn_closed():
-    shown = seen()
-    shown.masks[0] = np.ones_like(MASK)
-    axes = figures.samples(shown, ["background", "head"]).axes[0]
-    assert axes.collections[0].get_paths()[0].vertices.max(axis=0) == pytest.approx([59.5, 39.5])
-
-
 @pytest.mark.parametrize(("col_mm", "length_mm"), [(0.5, 10), (0.049, 1), (0.1, 2), (6.0, 100)])
 def test_a_scale_bar_is_a_round_number_of_millimetres_long(col_mm, length_mm):
     axes = figures.samples(seen(1, [(0.8 * col_mm, col_mm)]), CLASSES).axes[0]
@@ -76,10 +50,3 @@ def test_a_scale_bar_is_a_round_number_of_millimetres_long(col_mm, length_mm):
     assert axes.texts[0].get_text() == f"{length_mm} mm"
     assert (right - left) * col_mm == pytest.approx(length_mm)
     assert axes.get_aspect() == pytest.approx(0.8)
-
-
-def test_jitter_is_even_and_the_same_each_time():
-    drawn = style.jitter(100, 0.6)
-    assert np.array_equal(drawn, style.jitter(100, 0.6))
-    assert np.abs(drawn).max() <= 0.3
-    assert np.diff(np.sort(drawn)).max() < 0.02  # no gap above three times the even step

@@ -26,9 +26,7 @@ def test_landmarks_of_five_lines_worked_by_hand():
     assert row["percentile_95_mm"] == pytest.approx(3 + 0.85 * 7)  # 0.95 * 3 = 2.85 steps from the first of four
     assert row["error_mm_low"] < 4 < row["error_mm_high"]
     assert row["error_px_low"] == pytest.approx(2 * row["error_mm_low"])
-
-
-def test_there_is_a_row_for_each_line_and_route():
+    # a row for each line and route
     keys = [["ofd", "landmark"], ["ofd", "blank map"], ["bpd", "landmark"], ["bpd", "blank map"]]
     table = landmark_errors.landmarks(pd.concat([errors([1.0, 2.0], *key) for key in keys]))
     assert table[["line", "route"]].values.tolist() == keys

@@ -30,9 +30,7 @@ def test_a_comparison_of_five_cases_worked_by_hand():
     assert row["difference_mm"] == pytest.approx((-2 - 0.5 + 3) / 3)
     assert row["difference_mm_low"] < 0 < row["difference_mm_high"]
     assert row["a_better_percent"] == pytest.approx(200 / 3)
-
-
-def test_a_pair_that_no_case_was_measured_by_has_no_difference_and_equal_cases_are_not_better():
+    # a pair that no case was measured by has no difference; equal cases are not better
     row = paired.comparison(compared([(NAN, 1.0), (2.0, NAN)])).iloc[0]
     assert row["n"] == 0
     assert np.isnan([row["difference_mm"], row["error_a_mm"], row["a_better_percent"]]).all()
@@ -48,9 +46,7 @@ def test_references_half_a_millimetre_apart_are_not_the_same():
     assert row["difference_mm"] == pytest.approx(-0.125)
     assert (row["amount_mm"], row["largest_mm"]) == pytest.approx((0.375, 0.5))
     assert not row["differ"]
-
-
-def test_references_count_a_case_once_and_those_of_one_study_are_not_compared_with_themselves():
+    # a case counts once; references of one study are not compared with themselves
     both = pd.concat([compared([(1.0, 3.0), (2.0, 2.0)], route) for route in ("landmark", "another")])
     assert paired.references(both)["n"].tolist() == [2]
     assert paired.references(compared([(1.0, 3.0)], "baseline", "own")).empty

@@ -46,6 +46,13 @@ def test_patients_are_listed_from_the_worst_with_voxels_and_dice_of_both_stages(
     assert rows["slices"].to_dict() == SLICES
     assert rows["group"].to_dict() == {"a": "CS", "b": "CS", "c": "DU", "d": "HT"}
     assert set(patients.listed(long_table(), MANIFEST.assign(stratum=""))["group"]) == {"all"}
+    # one row per class, with the means of its seeds
+    seeds = [long_table(), long_table({"a": ((24, 4, 24), (48, 0, 0))}, seed=1), long_table(class_name="core")]
+    table = patients.listed(pd.concat(seeds, ignore_index=True), MANIFEST)
+    assert sorted(zip(table["case"], table["class"])) == [(c, n) for c in "abcd" for n in ("core", "lesion")]
+    row = table[table["class"] == "lesion"].set_index("case").loc["a"]
+    assert row["dice"] == pytest.approx((48 / 72 + 1) / 2)
+    assert (row["predicted_voxels"], row["reference_voxels"]) == (36, 48)
 
 
 def test_a_patient_without_lesion_scores_1_if_nothing_is_predicted_and_0_otherwise():
@@ -57,21 +64,10 @@ def test_a_patient_without_lesion_scores_1_if_nothing_is_predicted_and_0_otherwi
     alarmed = patients.listed(long_table(COUNTS | {"b": ((0, 3, 0), (0, 3, 0))}), MANIFEST)
     assert alarmed["case"].tolist() == ["b", "a", "d", "c"]
     assert np.isnan(alarmed["dice"].iloc[0])
-
-
-def test_a_dice_that_is_lost_is_not_taken_for_a_right_nothing():
+    # a Dice that is lost is not taken for a right nothing
     lost = long_table().assign(dice=np.nan)
     assert patients.scored(lost).dropna().index.tolist() == [3]  # b after post-processing
     assert patients.summary(lost, MANIFEST).set_index("stage")["n"].to_dict() == {"raw": 0, "post": 1}
-
-
-def test_a_patient_has_one_row_per_class_with_the_means_of_its_seeds():
-    seeds = [long_table(), long_table({"a": ((24, 4, 24), (48, 0, 0))}, seed=1), long_table(class_name="core")]
-    table = patients.listed(pd.concat(seeds, ignore_index=True), MANIFEST)
-    assert sorted(zip(table["case"], table["class"])) == [(c, n) for c in "abcd" for n in ("core", "lesion")]
-    row = table[table["class"] == "lesion"].set_index("case").loc["a"]
-    assert row["dice"] == pytest.approx((48 / 72 + 1) / 2)
-    assert (row["predicted_voxels"], row["reference_voxels"]) == (36, 48)
 
 
 def test_the_mean_over_patients_is_the_one_computed_by_hand():
@@ -88,11 +84,9 @@ def test_the_mean_over_patients_is_the_one_computed_by_hand():
 def test_a_study_of_images_has_no_patients_and_loses_no_slices():
     images = MANIFEST.assign(slices=1)
     assert patients.summary(long_table(), images).empty
-    for table, columns in (
-        (patients.listed(long_table(), images), patients.PATIENT_COLUMNS),
-        (patients.end_slice_cost(long_table(), LOST.iloc[:0]), patients.COST_COLUMNS),
-    ):
-        assert (len(table), table.columns.tolist()) == (0, columns)
+    listed, lost = patients.listed(long_table(), images), patients.end_slice_cost(long_table(), LOST.iloc[:0])
+    assert (len(listed), listed.columns.tolist()) == (0, patients.PATIENT_COLUMNS)
+    assert (len(lost), lost.columns.tolist()) == (0, patients.COST_COLUMNS)
 
 
 def cost(table: pd.DataFrame, lost: pd.DataFrame = LOST) -> dict:
