@@ -19,13 +19,10 @@ def written(folder):
     return path, network
 
 
-def test_the_same_seed_builds_the_same_weights_and_another_others():
+def test_the_same_seed_builds_the_same_weights_and_an_unknown_network_is_refused_with_those_there_are():
     one, again, other = (builders.network(seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_an_unknown_network_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="model = 'resnet'   not known; allowed: unet"):
         models.build("resnet", ARGUMENTS)
 

@@ -74,21 +74,15 @@ def test_convolutions_in_float32_are_not_shortened(monkeypatch):
 # Files read ahead
 
 
-def test_results_come_in_order_and_only_a_few_ahead(monkeypatch):
+def test_results_come_in_order_and_only_a_few_ahead_of_items_made_here_and_worked_on_elsewhere(monkeypatch):
     monkeypatch.setattr(environment, "threads", lambda: 2)
-    taken = []
-    results = trained_model.in_threads(lambda n: n * n, (taken.append(n) or n for n in range(20)))
-    assert next(results) == 0
-    assert taken == [0, 1, 2]
-    assert list(results) == [n * n for n in range(1, 20)]
-
-
-def test_items_are_made_here_and_worked_on_elsewhere_and_an_error_there_is_raised_here():
     made, worked = [], []
-    items = (made.append(threading.get_ident()) or n for n in range(5))
-    list(trained_model.in_threads(lambda n: worked.append(threading.get_ident()), items))
+    items = (made.append(threading.get_ident()) or n for n in range(20))
+    results = trained_model.in_threads(lambda n: worked.append(threading.get_ident()) or n * n, items)
+    assert next(results) == 0
+    assert len(made) == 3
+    assert list(results) == [n * n for n in range(1, 20)]
     assert set(made) == {threading.get_ident()}
     assert threading.get_ident() not in worked
-    assert len(worked) == 5
     with pytest.raises(ValueError, match="could not convert"):
         list(trained_model.in_threads(float, ["1", "2", "x", "4"]))
