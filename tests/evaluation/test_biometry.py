@@ -131,10 +131,9 @@ def test_the_baseline_is_the_mean_of_the_training_cases_counted_by_hand(drawn):
 
 
 def test_a_case_without_a_pixel_size_has_ends_and_no_row_in_millimetres(drawn):
-    test_set, predictions = drawn
-    missing = predictions["case"].iloc[0]
-    heads, measured = measure(without_pixel_size(test_set, [missing]), predictions)
-    assert set(measured["case"]) == set(predictions["case"]) - {missing}
+    missing = drawn[1]["case"].iloc[0]
+    heads, measured = measure(without_pixel_size(drawn[0], [missing]), drawn[1])
+    assert set(measured["case"]) == set(drawn[1]["case"]) - {missing}
     assert heads.loc[heads["case"] == missing, ["ofd_mm", "bpd_mm"]].isna().all(axis=None)
     assert heads[head_points.POINT_COLUMNS].notna().all(axis=None)
 
@@ -248,9 +247,8 @@ def test_a_shifted_structure_is_found_by_its_centroid(drawn, tmp_path):
 
 A = [0.0, 0, 30, 80, 20, 0, 0, 30]
 TURNED, EXCHANGED = [A[2], A[3], A[0], A[1], *A[6:], A[4], A[5]], [*A[4:], *A[:4]]
-FOLDS = pd.DataFrame(
-    {"case": list("abc"), "subject": list("abc"), "fold_group": list("abc"), "fold": range(3), "validates": True}
-)
+NAMES = pd.Series(list("abc"))
+FOLDS = pd.DataFrame({"case": NAMES, "subject": NAMES, "fold_group": NAMES, "fold": range(3), "validates": True})
 
 
 def scaled(factor):
@@ -262,7 +260,7 @@ REFERENCE = pd.DataFrame(ENDS, columns=["case", *head_points.POINT_COLUMNS])
 
 
 def manifest_of(**columns):
-    table = {"case": list("abc"), "subject": list("abc"), "split": "", "stratum": "", "slices": 1, "mask": "none.png"}
+    table = {"case": NAMES, "subject": NAMES, "split": "", "stratum": "", "slices": 1, "mask": "none.png"}
     table |= {"spacing_row_mm": 2.0, "spacing_col_mm": 1.0, "height": 90, "width": 120}
     return pd.DataFrame(table | columns).reindex(columns=cases.CASE_COLUMNS)
 
