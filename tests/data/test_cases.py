@@ -21,17 +21,10 @@ def test_the_manifest_holds_what_a_case_says():
     table = cases.cases_table([case])
     assert table.columns.tolist() == cases.CASE_COLUMNS
     row = table.dropna(axis=1).iloc[0].to_dict()
+    mask = "data/größe (1)_mask.png|data/größe (1)_mask_1.png"
     assert row == {
-        "case": "007_HC",
-        "subject": "007",
-        "stratum": "hc1",
-        "split": "train",
-        "image": "data/a.png",
-        "mask": "data/größe (1)_mask.png|data/größe (1)_mask_1.png",
-        "spacing_slice_mm": 4.5,
-        "spacing_row_mm": 0.1,
-        "spacing_col_mm": 0.2,
-        "hc_mm": 99,
+        **{"case": "007_HC", "subject": "007", "stratum": "hc1", "split": "train", "image": "data/a.png", "mask": mask},
+        **{"spacing_slice_mm": 4.5, "spacing_row_mm": 0.1, "spacing_col_mm": 0.2, "hc_mm": 99},
     }
     assert cases.split_paths(row["mask"]) == list(masks)
 

@@ -36,9 +36,7 @@ def centroid(weights):
 
 
 def test_a_crop_doubled_and_padded_by_hand():
-    assert (DOUBLED.native_height, DOUBLED.native_width) == (32, 32)
-    assert (DOUBLED.scale_row, DOUBLED.scale_col) == (2, 2)
-    assert (DOUBLED.pad_row, DOUBLED.pad_col) == (0, 4)
+    assert geometry.Geometry(32, 32, 8, 10, 16, 12, 2.0, 2.0, 0, 4, 32, 32) == DOUBLED
     assert DOUBLED.inner_shape == (32, 24)
     assert DOUBLED.crop == (slice(8, 24), slice(10, 22))
     assert DOUBLED.inner == (slice(0, 32), slice(4, 28))

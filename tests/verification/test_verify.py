@@ -67,7 +67,6 @@ def test_every_case_of_a_sound_data_set_is_in_the_manifest_without_a_finding(sou
     assert sound.cases.columns.tolist() == cases.CASE_COLUMNS
     assert sound.cases[["case", "height", "width"]].values.tolist() == [[head.name, *head.shape] for head in HEADS]
     assert (sound.cases["slices"] == 1).all()
-    assert sound.cases["spacing_slice_mm"].isna().all()
     assert sound.points.columns.tolist() == ["case", *head_points.POINT_COLUMNS]
     assert (len(sound.points), len(sound.audit)) == (0, 0)  # no landmarks are learnt
 
