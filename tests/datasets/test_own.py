@@ -340,7 +340,8 @@ def write_called(folder):
 def test_patients_images_classes_and_strata_called_as_missing_values_are_lost_nowhere(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "processed_folder", lambda name: tmp_path / "processed" / name)
     classes, demo = ["background", "nan"], params.read_study(files.study_file("demo"))
-    study = demo.model_copy(update={"dataset": "own_called", "classes": classes, "groups": []})
+    values = demo.model_dump(exclude_unset=True, exclude={"groups"})
+    study = params.Study(**values | {"dataset": "own_called", "classes": classes, "palette": []})
     dataset = datasets.of(study)
     verified = verify.check_dataset(dataset, "own_called", write_called(tmp_path / "raw"))
     assert not verified.findings["severity"].isin(["stop", "warn"]).any()
