@@ -17,18 +17,13 @@ def test_rows_follow_the_order_of_the_names_asked_for_and_slices_that_of_their_v
     assert replace(volumes, names=["a", "b", "b", "b", "b", "c"]).rows(["c", "b"]).tolist() == [5, 1, 2, 3, 4]
 
 
-def test_a_case_has_the_geometry_of_its_first_row():
+def test_a_case_has_the_geometry_of_its_first_row_and_one_that_is_absent_is_named():
     mappings = [geometry.fit((shape, 40), (32, 32)) for shape in (40, 50, 60)]
     made = replace(builders.discs(3), geometries=mappings)
     assert [made.geometry_of(f"disc{n}") for n in (2, 0)] == [mappings[2], mappings[0]]
-
-
-def test_a_case_that_is_not_there_is_named():
-    made = builders.discs(5)
-    with pytest.raises(ValueError, match=r"1 cases are not in the arrays \(\['disc9'\] …\); run 02_preprocessing"):
-        made.rows(["disc1", "disc9"])
-    with pytest.raises(ValueError, match="disc9"):
-        made.geometry_of("disc9")
+    for of in (lambda name: made.rows(["disc1", name]), made.geometry_of):
+        with pytest.raises(ValueError, match=r"1 cases are not in the arrays \(\['disc9'\] …\); run 02_preprocessing"):
+            of("disc9")
 
 
 FIT = [geometry.fit((540, 800), (32, 32)), geometry.fit((541, 738), (32, 32), (3, 5, 500, 611))]

@@ -29,10 +29,7 @@ def test_components_and_holes_are_those_of_scipy_on_random_regions():
     ("slices", "expected"),
     [
         (["11.... ...... ....11", "...... ...... ....11"], ["...... ...... ....11", "...... ...... ....11"]),
-        (
-            ["1.... ..... ....1", "..... .1... ....."],
-            ["1.... ..... .....", "..... .1... ....."],
-        ),  # a corner joins
+        (["1... .... ...1", ".... .1.. ...."], ["1... .... ....", ".... .1.. ...."]),  # a corner joins
         (["11...11", "1111111"], ["11...11", "1111111"]),  # two pieces in one slice, joined by the next
         ([".1.1.", "....."], [".1...", "....."]),  # of equal parts the first
         (["...", "..."], ["...", "..."]),
@@ -50,12 +47,9 @@ def test_the_largest_component_of_a_volume_and_of_an_image(slices, expected):
 # Edges
 
 
-def test_edge_points_lie_midway_between_neighbours_and_the_frame_is_no_edge():
+def test_edge_points_lie_midway_between_neighbours_however_much_lies_around_and_the_frame_is_no_edge():
     assert points(typed(".... .11. ....") > 0) == {(0.5, 1), (0.5, 2), (1.5, 1), (1.5, 2), (1, 0.5), (1, 2.5)}
     assert points(typed("11. 11. ...") > 0) == {(1.5, 0), (1.5, 1), (0, 1.5), (1, 1.5)}
-
-
-def test_edge_points_do_not_depend_on_how_much_lies_around_a_region():
     small = np.random.default_rng(0).random((12, 15)) < 0.5
     alone = ellipse.edge_points(np.pad(small, 1))
     for above, left in ((1, 1), (2, 1), (9, 30)):

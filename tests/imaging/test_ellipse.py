@@ -163,12 +163,6 @@ def test_millimetres_do_not_depend_on_the_shape_of_a_pixel(angle_deg, spacing_mm
     assert measured["hc"] == pytest.approx(perimeter(*size_mm), abs=0.3 * largest)
 
 
-@pytest.mark.parametrize("turned", [np.transpose, np.flipud, np.fliplr, np.rot90], ids=lambda f: f.__name__)
-def test_a_turned_image_shows_the_same_head(turned):
-    expected = measure_head(region(), (1.0, 1.0))
-    assert measure_head(turned(region()), (1.0, 1.0)) == pytest.approx(expected, abs=1e-3)
-
-
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.15])
 @pytest.mark.parametrize("angle_deg", [0, 40, 90])
 def test_a_head_cut_by_the_frame_is_measured_within_one_percent(share, angle_deg):
@@ -179,11 +173,14 @@ def test_a_head_cut_by_the_frame_is_measured_within_one_percent(share, angle_deg
     assert measure_head(cut, (1.0, 1.0))["hc"] == pytest.approx(perimeter(240, 190), rel=0.01)
 
 
-def test_holes_and_smaller_components_do_not_count():
+def test_holes_and_smaller_components_do_not_count_nor_does_how_the_image_is_turned():
+    expected = measure_head(region(), (1.0, 1.0))
+    for turned in (np.transpose, np.flipud, np.fliplr, np.rot90):
+        assert measure_head(turned(region()), (1.0, 1.0)) == pytest.approx(expected, abs=1e-3)
     spoilt = region()
     spoilt[140:160, 150:170] = False
     spoilt[:8, :8] = True
-    assert measure_head(spoilt, (1.0, 1.0)) == measure_head(region(), (1.0, 1.0))
+    assert measure_head(spoilt, (1.0, 1.0)) == expected
 
 
 @pytest.mark.parametrize(

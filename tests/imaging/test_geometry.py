@@ -36,9 +36,7 @@ def centroid(weights):
 
 
 def test_a_crop_doubled_and_padded_by_hand():
-    assert (DOUBLED.native_height, DOUBLED.native_width) == (32, 32)
-    assert (DOUBLED.scale_row, DOUBLED.scale_col) == (2, 2)
-    assert (DOUBLED.pad_row, DOUBLED.pad_col) == (0, 4)
+    assert geometry.Geometry(32, 32, 8, 10, 16, 12, 2.0, 2.0, 0, 4, 32, 32) == DOUBLED
     assert DOUBLED.inner_shape == (32, 24)
     assert DOUBLED.crop == (slice(8, 24), slice(10, 22))
     assert DOUBLED.inner == (slice(0, 32), slice(4, 28))
@@ -134,16 +132,21 @@ def test_a_linear_ramp_comes_back_at_native_size(native, network, crop):
 # Masks
 
 
-@pytest.mark.parametrize(
-    ("text", "size", "expected"),
-    [
+def test_a_mask_pixel_takes_the_class_that_covers_most_of_it_wherever_it_is():
+    for text, size, expected in (
         ("11.2 1.22 ..33 .13.", (2, 2), "12 .3"),
         ("221 211 112", (1, 1), "1"),  # five of nine pixels
-    ],
-)
-def test_a_mask_pixel_takes_the_class_that_covers_most_of_it(text, size, expected):
-    mask = typed(text)
-    assert np.array_equal(geometry.mask_to_network(mask, geometry.fit(mask.shape, size), 4), typed(expected))
+    ):
+        mask = typed(text)
+        assert np.array_equal(geometry.mask_to_network(mask, geometry.fit(mask.shape, size), 4), typed(expected))
+    mask = np.zeros((40, 60), np.uint8)
+    mask[3:30, 5:41] = 1
+    mask[9:14, 9:16] = 2
+    shares = np.stack([(mask == index).reshape(20, 2, 30, 2).sum(axis=(1, 3)) for index in range(3)])
+    scaled = geometry.mask_to_network(mask, geometry.fit((40, 60), (20, 30)), 3)
+    clear = np.sort(shares, axis=0)[-1] > np.sort(shares, axis=0)[-2]
+    assert 0 < clear.sum() < clear.size
+    assert np.array_equal(scaled[clear], shares.argmax(axis=0)[clear])
 
 
 def bias(native, network, count=40):
@@ -192,18 +195,6 @@ def test_classes_that_cover_equal_parts_take_turns_along_edges_of_every_directio
             assert len(taken) >= 15
             assert 0.4 <= taken.mean() <= 0.6
             assert np.isin(scaled, (first, second)).all()
-
-
-def test_where_one_class_covers_most_nothing_depends_on_the_place():
-    mask = np.zeros((40, 60), np.uint8)
-    mask[3:30, 5:41] = 1
-    mask[9:14, 9:16] = 2
-    shares = np.stack([(mask == index).reshape(20, 2, 30, 2).sum(axis=(1, 3)) for index in range(3)])
-    scaled = geometry.mask_to_network(mask, geometry.fit((40, 60), (20, 30)), 3)
-    clear = np.sort(shares, axis=0)[-1] > np.sort(shares, axis=0)[-2]
-    assert 0 < clear.sum() < clear.size
-    assert np.array_equal(scaled[clear], shares.argmax(axis=0)[clear])
-    assert np.array_equal(scaled, geometry.mask_to_network(mask, geometry.fit((40, 60), (20, 30)), 3))
 
 
 # Crops and the way back

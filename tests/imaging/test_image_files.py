@@ -45,14 +45,11 @@ def test_images_are_read_as_grey_values(tmp_path, image, expected):
     assert np.array_equal(image_files.read_grey(tmp_path / "a.png"), expected)
 
 
-def test_pixels_are_those_stored_and_of_palettes_and_cmyk_their_colours(tmp_path):
-    assert np.array_equal(image_files.read_pixels(save_png(tmp_path / "a.png", GREY)), GREY)
+def test_pixels_of_palettes_and_cmyk_are_their_colours(tmp_path):
     Image.fromarray(RED).quantize(4).save(tmp_path / "palette.png")
     assert np.array_equal(image_files.read_pixels(tmp_path / "palette.png"), RED)
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
-    pixels = image_files.read_pixels(tmp_path / "cmyk.jpg")
-    assert pixels.shape == (16, 16, 3)
-    assert abs(pixels.astype(int) - [255, 0, 0]).max() <= 4  # of JPEG
+    assert abs(image_files.read_pixels(tmp_path / "cmyk.jpg").astype(int) - [255, 0, 0]).max() <= 4  # of JPEG
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -83,22 +80,15 @@ def vast():
     return bytes(whole)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"this is text", b"\x89PNG\r\n\x1a\n", vast(), "missing", "folder", "link"],
-    ids=["empty", "text", "signature", "vast", "missing", "folder", "link to itself"],
-)
-def test_what_is_no_image_is_refused_by_name(tmp_path, content):
-    path = tmp_path / "a.png"
-    if content == "folder":
-        path.mkdir()
-    elif content == "link":
-        path.symlink_to(path)
-    elif content != "missing":
-        path.write_bytes(content)
-    for read in READERS:
-        with pytest.raises(ValueError, match=r"a\.png: cannot be read as an image"):
-            read(path)
+def test_what_is_no_image_is_refused_by_name(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    for name, content in (("empty", b""), ("text", b"a"), ("signature", b"\x89PNG\r\n\x1a\n"), ("vast", vast())):
+        (tmp_path / name).write_bytes(content)
+    for name in ("missing", "folder", "link", "empty", "text", "signature", "vast"):
+        for read in READERS:
+            with pytest.raises(ValueError, match=f"{name}: cannot be read as an image"):
+                read(tmp_path / name)
 
 
 def refusal(path):
@@ -130,9 +120,6 @@ def test_an_image_with_any_byte_changed_raises_nothing_but_value_errors(tmp_path
         path.write_bytes(bytes(spoilt))
         message = refusal(path)
         assert not message or str(path) in message
-
-
-# Masks of two values
 
 
 MODES = [(mode, suffix) for suffix in ("png", "tif", "bmp") for mode in ("1", "L", "P", "LA", "RGB", "RGBA")]
@@ -178,9 +165,6 @@ def test_a_lossy_mask_counts_from_128(tmp_path, suffix):
     assert not any(image_files.is_lossy(Path(name)) for name in ("a.png", "jpg", "a.jpg.png"))
 
 
-# Files of a folder
-
-
 def test_image_files_are_found_by_stem_whatever_the_case_of_their_suffix(tmp_path):
     names = ["b.PNG", "a.Jpg", "c.jpeg", "d.BMP", "e.tif", "f.TIFF", "notes.txt", "table.csv", ".g.png", "._a.Jpg", "h"]
     for name in names:
@@ -204,9 +188,6 @@ def test_two_files_of_one_stem_are_refused(tmp_path, names):
     with pytest.raises(ValueError, match="expected one file of a name") as caught:
         image_files.by_stem(tmp_path)
     assert all(part in str(caught.value) for part in (str(tmp_path), *names))
-
-
-# Colours to classes
 
 
 def test_colours_and_grey_values_are_counted_and_transparency_left_out():

@@ -24,6 +24,11 @@ def rectangle(top, left, height, width, shape=(40, 60)):
         (rectangle(3, 10, 5, 10), None, [np.nan, 1, *[np.nan] * 6, np.sqrt(0.75)]),  # no millimetres
         (np.zeros((5, 6), bool), (0.2, 0.2), [np.nan, 0, *[np.nan] * 7]),
         (np.zeros((5, 6), bool), None, [np.nan, 0, *[np.nan] * 7]),
+        (
+            typed("1. .1") > 0,
+            None,
+            [np.nan, 1, *[np.nan] * 6, np.sqrt(1 - 1 / 7)],
+        ),  # joined by a corner
     ],
 )
 def test_regions_described_by_hand(region, spacing_mm, expected):
@@ -73,7 +78,3 @@ def test_a_random_region_is_what_numpy_and_scipy_say_and_so_is_its_transpose(see
         assert described["eccentricity"] == pytest.approx(np.sqrt(1 - short / long), abs=1e-9)
         for names, expected in places.items():
             assert [described[name] for name in names[::step]] == pytest.approx(expected)
-
-
-def test_parts_that_meet_at_a_corner_are_one():
-    assert shapes.describe(typed("1..1 .1.. ...1") > 0, None)["parts"] == 3

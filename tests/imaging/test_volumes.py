@@ -43,9 +43,6 @@ def padding(values, mapping):
     return values[:, :, outside]
 
 
-# Content and slices
-
-
 @pytest.mark.parametrize(
     ("volume", "box"),
     [
@@ -77,9 +74,6 @@ def test_end_slices_are_dropped_at_both_ends_and_never_all():
 def test_the_fullest_slice_has_most_foreground_and_is_the_middle_of_an_empty_mask(counts, fullest):
     mask = np.stack([np.arange(9) < count for count in counts]).reshape(-1, 3, 3)
     assert volumes.fullest_slice(2 * mask.astype(np.uint8)) == fullest
-
-
-# Resizing
 
 
 @pytest.mark.parametrize(
@@ -116,9 +110,6 @@ def test_each_slice_is_clipped_to_its_own_range_over_all_channels():
     assert resized[1, ..., 0].max() == 5
     assert resized[1, ..., 0].min() < 0  # allowed by the other channel, as in scikit-image
     assert resized == pytest.approx(by_skimage(volume, 30, 30), abs=1e-5)
-
-
-# To the network
 
 
 def test_the_order_is_crop_normalise_resize_pad():
@@ -164,10 +155,9 @@ def test_a_bright_spot_lies_where_the_geometry_says():
 )
 def test_what_is_no_volume_or_of_another_size_is_refused(array):
     counted = intensity.statistics(noise(), PERCENTILES)
-    with pytest.raises(ValueError, match=r"no volume; expected \(slices, rows, columns, channels\)"):
-        volumes.content_box(array, 0.1)
-    with pytest.raises(ValueError, match=r"no volume; expected \(slices, rows, columns, channels\)"):
-        volumes.to_network(array, geometry.fit((3, 4), (32, 32)), counted)
+    for refuse in (volumes.content_box, lambda *pair: volumes.to_network(*pair, counted)):
+        with pytest.raises(ValueError, match=r"no volume; expected \(slices, rows, columns, channels\)"):
+            refuse(array, None)
     with pytest.raises(ValueError, match=r"slices of \(30, 20\) pixels with the geometry of \(31, 20\)"):
         volumes.to_network(noise(), geometry.fit((31, 20), (32, 32)), counted)
 

@@ -140,27 +140,22 @@ def test_a_volume_without_lesion_is_a_note_and_no_fault_and_an_empty_mask_lies_n
     assert row["mean_outside"] == 9
 
 
-def spoil_a_slice(folder):
-    (folder / f"{folder.name}_3.tif").write_text("no image")
-
-
 def shrink_masks(folder):
     for path in folder.glob("*_mask.tif"):
         Image.fromarray(np.zeros((30, 32), np.uint8)).save(path)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "check", "found"),
-    [
-        (spoil_a_slice, "unreadable", f"{builders.PATIENTS[0].name}_3.tif"),
+def test_a_volume_that_cannot_be_used_stops_and_says_why(tmp_path):
+    patient = builders.PATIENTS[0]
+    name = f"{patient.name}_3.tif"
+    for spoil, check, found in (
+        (lambda folder: (folder / name).write_text("no image"), "unreadable", name),
         (shrink_masks, "size mismatch", "image (5, 32, 32), mask (5, 30, 32)"),
-    ],
-)
-def test_a_volume_that_cannot_be_used_stops_and_says_why(tmp_path, spoil, check, found):
-    look = patient_look(tmp_path, builders.PATIENTS[0], spoil=spoil)
-    assert findings_of(look) == [("stop", check)]
-    assert found in look.findings[0].found
-    assert look.row == {"case": builders.PATIENTS[0].name}
+    ):
+        look = patient_look(tmp_path / check, patient, spoil=spoil)
+        assert findings_of(look) == [("stop", check)]
+        assert found in look.findings[0].found
+        assert look.row == {"case": patient.name}
 
 
 def test_volumes_are_compared_by_their_middle_slice_and_are_equal_by_every_voxel():

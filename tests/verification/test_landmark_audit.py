@@ -87,7 +87,7 @@ def test_swapped_columns_stop_and_are_named_for_what_they_are():
     assert (figures["fit"] == "exchanged").all()
 
 
-def test_a_fault_of_a_tenth_of_the_cases_warns_of_each_and_of_more_stops():
+def test_a_fault_of_a_tenth_of_the_cases_warns_of_each_and_of_more_stops_and_is_counted():
     ellipses, table, manifest = drawn_heads()
     figures, few = landmark_audit.audit(change(table, 4, swap), manifest, ellipses)
     _, many = landmark_audit.audit(change(table, 5, swap), manifest, ellipses)
@@ -96,6 +96,12 @@ def test_a_fault_of_a_tenth_of_the_cases_warns_of_each_and_of_more_stops():
     assert few[0].found == f"BPD is {figures['bpd_over_ofd'][0]:.2f} times OFD"
     assert [finding.severity for finding in many] == ["stop"] * 2
     assert many[0].found.startswith("5 of 40 cases (12%)")
+    facts = landmark_audit.summary(figures).set_index("fact")["value"]
+    assert facts[["cases with landmarks", "BPD longer than OFD"]].tolist() == [CASES, 4]
+    assert [facts[f"lines fit the ellipse: {fit}"] for fit in landmark_audit.FITS] == [CASES - 4, 4, 0]
+    assert facts["ends off the outline, median (px)"] < 0.01
+    bare = landmark_audit.summary(landmark_audit.audit(table, manifest, {})[0])["fact"]
+    assert not bare.str.contains("outline|ellipse").any()
 
 
 @pytest.mark.parametrize(
@@ -194,15 +200,3 @@ def test_without_pixel_sizes_nothing_is_in_mm_and_without_ellipses_the_lines_alo
     assert severities(findings) == stops("BPD longer than OFD")
     assert figures[["ofd_mm", "bpd_mm", "farthest_percent", "ofd_1_off_px"]].isna().all(axis=None)
     assert figures["ofd_px"].notna().all()
-
-
-def test_the_summary_counts_and_leaves_out_what_it_cannot_say():
-    ellipses, table, manifest = drawn_heads()
-    figures, _ = landmark_audit.audit(change(table, 3, swap), manifest, ellipses)
-    facts = landmark_audit.summary(figures).set_index("fact")["value"]
-    assert facts["cases with landmarks"] == CASES
-    assert facts["BPD longer than OFD"] == 3
-    assert [facts[f"lines fit the ellipse: {fit}"] for fit in landmark_audit.FITS] == [CASES - 3, 3, 0]
-    assert facts["ends off the outline, median (px)"] < 0.01
-    bare = landmark_audit.summary(landmark_audit.audit(table, manifest, {})[0])["fact"]
-    assert not bare.str.contains("outline|ellipse").any()
