@@ -69,11 +69,20 @@ def _shapes(group: pd.DataFrame) -> dict[str, object]:
     one, other = (group[group["source"] == source].set_index(["case", "seed"]) for source in ("reference", "predicted"))
     other = other.loc[one.index]
     off = other[SHAPE_FIGURES] - one[SHAPE_FIGURES]
-    pairs = pd.DataFrame({"reference_area_mm2": one["area_mm2"], "area_error_mm2": off["area_mm2"].abs()})
-    pairs["area_error_percent"] = 100 * off["area_mm2"].abs() / one["area_mm2"]
-    pairs["centroid_distance_mm"] = np.hypot(off["centroid_row_mm"], off["centroid_col_mm"])
-    pairs["height_error_mm"], pairs["width_error_mm"] = off["height_mm"].abs(), off["width_mm"].abs()
-    pairs["eccentricity"], pairs["eccentricity_error"] = one["eccentricity"], off["eccentricity"].abs()
+    errors = off.abs()
+    # Made at once: a frame that grows by columns is summed in another order, with other last digits.
+    pairs = pd.DataFrame(
+        {
+            "reference_area_mm2": one["area_mm2"],
+            "area_error_mm2": errors["area_mm2"],
+            "area_error_percent": 100 * errors["area_mm2"] / one["area_mm2"],
+            "centroid_distance_mm": np.hypot(off["centroid_row_mm"], off["centroid_col_mm"]),
+            "height_error_mm": errors["height_mm"],
+            "width_error_mm": errors["width_mm"],
+            "eccentricity": one["eccentricity"],
+            "eccentricity_error": errors["eccentricity"],
+        }
+    )
     of_cases = pairs[(one["parts"] > 0) & (other["parts"] > 0)].groupby(level="case").mean()
     return {"n": len(of_cases), "n_mm": int(of_cases["area_error_mm2"].notna().sum())} | of_cases.mean().to_dict()
 
