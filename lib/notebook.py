@@ -191,8 +191,8 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
 def own_cell(name: str) -> dict[str, Any]:
     """What the parameters cell of a notebook says in its file: the values of a phantom's study, not a person's."""
     cells = files.read_json(files.ROOT / "notebooks" / f"{name}.ipynb")["cells"]
-    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
-    return provenance.assigned_values("".join(cell["source"]))
+    sources = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    return provenance.assigned_values(sources[0]) if sources else {}  # a person may have removed the tag
 
 
 def without_own(given: dict[str, Any], study: params.Study, cell: dict[str, Any]) -> dict[str, Any]:

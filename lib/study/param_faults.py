@@ -42,6 +42,8 @@ def uses(values: dict[str, Any], model: type[BaseModel], wrong: Container[str] =
 
     A key whose option hangs on a key that is missing or `wrong` is left out, as is one of which the data set decides.
     """
+    # None stands for "absent" but where a key of every study may be null.
+    known = {key for key, value in values.items() if value is not None or not option_of(model, key)}
     used: dict[str, bool] = {}
     for name in model.model_fields:
         deciding, holds = param_rules.OPTIONS.get(option_of(model, name), ((), None))
@@ -49,14 +51,14 @@ def uses(values: dict[str, Any], model: type[BaseModel], wrong: Container[str] =
             continue
         if not all(used.get(key, True) for key in deciding):  # an option of an option that is not chosen
             used[name] = False
-        elif all(key in values for key in deciding):
+        elif known.issuperset(deciding):
             used[name] = bool(holds(*(values[key] for key in deciding)))
     return used
 
 
 def option_of(model: type[BaseModel], name: str) -> str:
     """The only option that uses a key, in words; "" for a key of every study."""
-    extra = model.model_fields[name].json_schema_extra
+    extra = model.model_fields[name].json_schema_extra if name in model.model_fields else None
     return str(extra["option"]) if isinstance(extra, dict) else ""
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from lib.study import files, params
+from lib.study import files, param_faults, params
 
 KEYS = dict.fromkeys(key for model in (params.SharedParams, *params.STEPS.values()) for key in model.model_fields)
 # What another study most often changes; the rest is its protocol, which a comparison keeps.
@@ -15,13 +15,12 @@ def new(name: str, like: str) -> tuple[Path, list[str]]:
 
     ValueError if the name is no study's, the file is there already, or the other has faults.
     """
-    if not re.fullmatch(r"[a-z0-9_]+", name):
-        raise ValueError(f"{name!r} cannot name a study; allowed: a-z, 0-9, _")
+    param_faults.refuse("a new study", param_faults.find_faults({"study": name}, params.Study, partial=True))
     study, path = params.read_study(files.study_file(like)), files.study_file(name)
     if path.exists():
         raise ValueError(f"{path}: is there already; give another name, or remove it first")
     text = files.study_file(like).read_text(encoding="utf-8")
-    files.write_text(path, re.sub(rf"(?m)^study:(\s+){like}\b", rf"study:\g<1>{name}", text))
+    files.write_text(path, re.sub(r"(?m)^(study:\s*)\S+", rf"\g<1>{name}", text, count=1))
     return path, [f"{key}: {value}" for key, value in params.values_of(study).items() if key in THINK_ABOUT]
 
 

@@ -5,7 +5,7 @@ import pytest
 from lib.imaging.growth import mean_and_sd_mm
 
 
-# Mean and SD in mm from the equations (facts/formulas.md), and the 50th centile as the paper's tables print it.
+# Mean and SD in mm from the equations, and the 50th centile as the paper's tables print it.
 @pytest.mark.parametrize(
     ("ga_weeks", "quantity", "mean", "sd", "printed"),
     [

@@ -280,6 +280,12 @@ def test_thresholds_with_four_classes_are_refused():
     assert fault.startswith("threshold_candidates = [0.5]   not used; only with two classes")
 
 
+@pytest.mark.parametrize("key", ["cross_entropy_weight", "focal_weight", "postprocessing", "oversample_classes"])
+def test_a_key_that_options_hang_on_and_is_null_is_missing(key):
+    (fault,) = faults_of(**{key: None})
+    assert fault.startswith(f"{key}   missing; needed with landmarks = none: ")
+
+
 def test_a_rule_is_not_applied_to_a_value_that_is_wrong_in_itself():
     assert len(faults_of(image_size="large", depth=4)) == 1
 

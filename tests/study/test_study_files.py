@@ -26,7 +26,7 @@ def test_a_new_study_is_the_other_under_its_own_name_comments_and_all(folder):
     ("name", "like", "fault"),
     [
         ("demo", "hc18_quick", r"demo\.yaml: is there already"),
-        ("../demo2", "hc18_quick", "'../demo2' cannot name a study; allowed: a-z, 0-9, _"),
+        ("../demo2", "hc18_quick", r"study = '\.\./demo2'   not allowed; .* a-z, 0-9, _"),
         ("demo2", "dem", r"dem\.yaml: no such study file; .*nearest: demo"),
     ],
 )
