@@ -85,7 +85,7 @@ class _Segmentation(torch.nn.Module):
         """Probability of lesion of each voxel of a patient, as 05_evaluation computes it.
 
         The volume is (D, H, W, 3) uint8: pre-contrast, FLAIR, post-contrast of all slices, skull base first; ValueError
-        if it is none, or of too few slices. The result is (D, H, W) float32 at the volume's own size, averaged with
+        if it is none, or has too few slices. The result is (D, H, W) float32 at the volume's own size, averaged with
         that of the mirrored volume where evaluation did; 0 in the end slices that the network is not shown, and outside
         the head. From `about["threshold"]` on a voxel is lesion.
         """
@@ -155,6 +155,7 @@ def _trained(path: pathlib.Path) -> tuple[unet.UNet, dict[str, typing.Any]]:
         raise ValueError(f"{error}; {_EXPECTED}") from error
     convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
     channels = (convolutions[0].in_channels, convolutions[-1].out_channels)
+    # Not isinstance: an attention U-Net is a U-Net too, and is refused.
     if type(network) is not unet.UNet or channels != (3, 1):
         found = f"{type(network).__name__} with {channels[0]} channels in and {channels[1]} out"
         raise ValueError(f"{path}: holds {found}; {_EXPECTED}")

@@ -12,7 +12,7 @@ def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
     """Manifest and arrays of a study's data set; arrays that are there are used."""
     dataset = datasets.of(study)
     folder = datasets.prepare(study.dataset)
-    found, _ = datasets.find_cases(dataset, folder, study.groups)
+    found, _ = datasets.find_cases(dataset, folder, study.groups or ())
     table = cases.cases_table(found)
     seen = [case_checks.look(case, dataset).row for case in found]
     for column in ("slices", "height", "width", "sha256"):

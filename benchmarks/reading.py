@@ -17,14 +17,14 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     """Cases per second of both ways on all cores, timed in turn."""
     dataset = datasets.of(study)
     folder = datasets.prepare(study.dataset)
-    found, _ = datasets.find_cases(dataset, folder, study.groups)
+    found, _ = datasets.find_cases(dataset, folder, study.groups or ())
     bare, ours = [], []
     for _ in range(ROUNDS):
         started = time.perf_counter()
         parallel.in_parallel(_decode, found)
         bare.append(len(found) / (time.perf_counter() - started))
         started = time.perf_counter()
-        verified = verify.check_dataset(dataset, study.dataset, folder, study.groups, study.exclude)
+        verified = verify.check_dataset(dataset, study.dataset, folder, study.groups or (), study.exclude)
         ours.append(len(verified.cases) / (time.perf_counter() - started))
     ratios = np.array(ours) / np.array(bare)
     return [

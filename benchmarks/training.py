@@ -22,7 +22,7 @@ IMAGES = 160  # a round: long enough to be timed, short enough that both ways me
 def rows(study: params.Study) -> list[dict[str, object]]:
     """Images per second of the bare step and of the loop, timed in turn, and their ratio."""
     _, data = prepared(study)
-    chosen = params.step_params(study, "04_training")
+    chosen = params.step_params(study, "04_training", fold=study.folds[0], seed=study.seeds[0])
     network = models.describe(params.step_params(study, "03_model"), data.images.shape[1])
     steps = (ROUNDS + 1) * -(-IMAGES // chosen.batch_size)  # a schedule must not end before the last round
     objective = loop.objective_of(chosen, network, data)

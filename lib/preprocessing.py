@@ -14,7 +14,7 @@ from lib.data import arrays, cases
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.datasets import samples
-from lib.imaging import geometry, head_points, intensity, preparation, volumes
+from lib.imaging import display, geometry, head_points, preparation, volumes
 from lib.imaging.geometry import Geometry
 from lib.study import array_files, files, locks, parallel, provenance
 from lib.study.params import PreprocessingParams
@@ -139,7 +139,8 @@ def round_trip(source: Source, prepared: Arrays, names: list[str]) -> pd.DataFra
     for name in names:
         of_case = prepared.rows([name])
         native = samples.read_mask(source.dataset, about.loc[name])
-        shares = np.stack([prepared.masks[of_case] == index for index in range(len(classes))], axis=1)
+        masks = prepared.masks[of_case]  # read once: they lie on disk
+        shares = np.stack([masks == index for index in range(len(classes))], axis=1)
         depth = native.shape[0] if native.ndim == 3 else 1
         mapping, slices = prepared.geometry_of(name), prepared.slices[of_case]
         back = np.argmax(geometry.slices_to_native(shares.astype(np.float32), mapping, slices, depth), axis=0)
@@ -176,7 +177,7 @@ def network_views(prepared: Arrays, native: samples.Samples, channel: int) -> sa
     of_cases = [prepared.rows([name]) for name in native.names]
     rows = [of[np.argmin(np.abs(prepared.slices[of] - at))] for of, at in zip(of_cases, native.slices)]
     images = [prepared.images[row, channel] for row in rows]
-    images, masks = [intensity.displayable(image, image) for image in images], [prepared.masks[row] for row in rows]
+    images, masks = [display.displayable(image, image) for image in images], [prepared.masks[row] for row in rows]
     return samples.Samples(native.names, images, masks, [None] * len(rows), prepared.slices[rows].tolist())
 
 

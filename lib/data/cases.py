@@ -15,9 +15,8 @@ QUANTITIES = ("bpd", "ofd", "hc")  # biparietal diameter, occipitofrontal diamet
 GUESSES = ("baseline", "mean shape", "blank map")  # routes that look at no image
 REFERENCE_COLUMNS = tuple(f"{quantity}_mm" for quantity in QUANTITIES)
 PIXEL_SIZE = ["spacing_row_mm", "spacing_col_mm"]
-NAME_COLUMNS = ["case", "subject", "fold_group", "stratum", "split"]
-SIZE_COLUMNS = ["slices", "height", "width", "spacing_slice_mm", *PIXEL_SIZE]
-CASE_COLUMNS = [*NAME_COLUMNS, "image", "mask", *SIZE_COLUMNS, *REFERENCE_COLUMNS, "sha256"]
+CASE_COLUMNS = ["case", "subject", "fold_group", "stratum", "split", "image", "mask", "slices", "height", "width"]
+CASE_COLUMNS += ["spacing_slice_mm", *PIXEL_SIZE, *REFERENCE_COLUMNS, "sha256"]
 SEPARATOR = "|"  # between the files of one reference in the manifest
 
 

@@ -50,3 +50,9 @@ SUBJECTS_UNKNOWN = Check("subjects unknown", LEAK)
 TWO_ROWS_FOR_ONE_IMAGE = Check("two rows for one image", "keep the right row")
 UNKNOWN_FILE = Check("unknown file", "remove it if it does not belong to the data set")
 UNREADABLE_NUMBER = Check("unreadable number", "write a number with a decimal point in the range that is named")
+
+
+def fact_table(facts: dict[str, float]) -> pd.DataFrame:
+    """Facts with a value, in one row each: fact, value."""
+    rows = pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
+    return rows[rows["value"].notna()].reset_index(drop=True)

@@ -15,9 +15,9 @@ def assign_folds(
 
     Groups of a stratum are shuffled, large ones dealt first, each to the fold with the fewest cases of that
     stratum (then the fewest in all), so folds differ little in size and mixture. The order of rows does not matter; a
-    group of several strata counts as that of its first case by name. So many fold groups of each fold as there are
-    `validation_subjects` (None for all) validate when the fold before it is tested, spread evenly over its strata.
-    ValueError for fewer fold groups than folds, or where case, subject, fold_group or stratum is missing in a row.
+    group of several strata counts as that of its first case by name. Of each fold,
+    `validation_subjects` fold groups (None for all), spread evenly over its strata, validate while the fold before it
+    is tested. ValueError for fewer fold groups than folds, or where case, subject, fold_group or stratum is missing.
     """
     for column in ("case", "subject", "fold_group", "stratum"):
         lacking = table.loc[table[column].isna(), "case"].tolist()
@@ -76,7 +76,10 @@ def parts_are_apart(folds: pd.DataFrame, divided: dict[str, list[str]]) -> bool:
 
 
 def parts(folds: pd.DataFrame, fold: int) -> dict[str, list[str]]:
-    """Cases of `train`, `validation` (of the next fold) and `test` when one fold, 0 to their number - 1, is tested."""
+    """Cases of `train`, `validation` (of the next fold) and `test` when one fold is tested.
+
+    ValueError if there is no such fold, or folds share a subject or a fold group.
+    """
     check_disjoint(folds)
     count = int(folds["fold"].max()) + 1
     if not 0 <= fold < count:

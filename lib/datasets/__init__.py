@@ -15,9 +15,9 @@ from lib.data.dataset import Dataset, Making
 from lib.data.findings import Check, Finding
 from lib.datasets import brain_structures, busi, hc18, lgg, own, ultrasound_fetus
 from lib.datasets.phantoms import cache, write_images, write_landmarks, write_volumes
+from lib.datasets.phantoms.cache import TRUTH
 from lib.study import files, param_faults, params, provenance
 
-TRUTH = "truth.csv"  # beside a phantom: what its program knows of each case, and no published data set has
 DRAWING = ("lib.datasets.phantoms.", "lib.imaging.")  # modules that decide what a phantom's files hold
 OWN = "own_"  # beginning of the name of one's own data sets, which need no entry here
 HEAD, BRAIN, LESION = ("background", "head"), ("background", "parenchyma", "csp", "lv"), ("background", "lesion")
@@ -129,9 +129,10 @@ def _key_faults(study: params.Study, dataset: Dataset) -> list[str]:
     faults = []
     for name, field in params.Study.model_fields.items():
         option, value = param_faults.option_of(params.Study, name), getattr(study, name)
+        is_null = value is None and not (field.json_schema_extra or {}).get("nullable", False)
         if is_kind.get(option) is False and name in study.model_fields_set:
             faults.append(f"{name} = {value!r}   not used with {study.dataset}; only with {option}")
-        elif is_kind.get(option) and name not in study.model_fields_set:
+        elif is_kind.get(option) and (name not in study.model_fields_set or is_null):
             faults.append(f"{name}   missing; {study.dataset} needs it, as {option} do: {field.description}")
     return faults
 

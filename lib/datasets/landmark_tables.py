@@ -46,8 +46,9 @@ def read(
         points = strict_table.numbers(row, RANGES_PX, name, findings, "pixels")
         if None in points:
             continue
-        range_mm = PIXEL_SIZE_RANGE_MM if row.cells.get(PIXEL_SIZE) else {}
-        (size,) = strict_table.numbers(row, range_mm, name, findings) or (None,)
+        size = None
+        if row.cells.get(PIXEL_SIZE):
+            (size,) = strict_table.numbers(row, PIXEL_SIZE_RANGE_MM, name, findings)
         split = row.cells.get(SPLIT, "").lower()
         if split not in ("", "train", "test"):
             found = f'{row.at}: "{row.cells[SPLIT]}"'

@@ -200,7 +200,7 @@ def _refuse_form(path: Path, mode: str, expected: str) -> None:
     try:
         with Image.open(path) as image:
             found, channels, pages = image.mode, len(image.getbands()), getattr(image, "n_frames", 1)
-    except (OSError, EOFError, SyntaxError, TypeError, ValueError) as error:  # a broken page after the first
+    except image_files.UNREADABLE as error:  # a broken page after the first
         raise ValueError(f"{path}: cannot be read as an image: {error}") from error
     if pages != 1:
         raise ValueError(f"{path}: {pages} pages; expected {expected}")

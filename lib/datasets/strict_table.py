@@ -35,7 +35,7 @@ def read(
 
     Columns are called as in `required`, and found by what `alike` leaves of a name; cells too many belong to the last
     column if `rest_in_last`, as of a decimal comma without quotes. ValueError where the file cannot be read, lacks a
-    column, has one twice, has no rows, or a row fits not its header.
+    column, has one twice, has no rows, or a row that does not fit its header.
     """
     try:
         text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))

@@ -39,7 +39,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     """Cases of some of GROUPS by class and number, each image its own subject, with a warning.
 
     An outline is paired with its image by name over all splits. The folder holds the splits, or folders around them as
-    the publisher nests them, in any letter case; ValueError, with what it holds, for another or none of the groups.
+    the publisher nests them, in any letter case; ValueError, with what it holds, for another layout or no group.
     """
     root = _find_root(folder, DEPTH) or folder
     files = {group: paths for group in GROUPS if (paths := _group_files(root, group))}

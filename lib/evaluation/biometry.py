@@ -97,9 +97,9 @@ def _with_pixel_size(test_set: EvaluationSet) -> list[dict[str, Any]]:
     return [row for row in test_set.cases.to_dict("records") if cases.spacing_mm(row)]
 
 
-def measurable(test_set: EvaluationSet, heads: pd.DataFrame) -> set[str]:
-    """Cases of predicted heads whose pixel size is known."""
-    return set(heads["case"]) & {row["case"] for row in _with_pixel_size(test_set)}
+def measurable(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes: list[str]) -> set[str]:
+    """Predicted cases (`read_predictions`) that show a head and have a pixel size."""
+    return {row["case"] for row in _with_pixel_size(test_set) if head_classes} & set(predictions["case"])
 
 
 def references_of(test_set: EvaluationSet, head_classes: list[str]) -> dict[str, dict[str, float]]:
@@ -250,9 +250,11 @@ def _measure_masks(
     columns: list[str],
 ) -> pd.DataFrame:
     """Rows of `describe` (manifest row, reference region, predicted region) by class; a reference is read once."""
+    names = list(dict.fromkeys(predictions["case"]))
+    case_of = dict(zip(names, test_set.rows(names)))
 
     def measure(group: tuple[str, pd.DataFrame]) -> list[dict[str, Any]]:
-        (case,) = test_set.rows([group[0]])
+        case = case_of[group[0]]
         reference, rows = samples.read_mask(test_set.dataset, case), []
         for prediction in group[1].to_dict("records"):
             predicted = _read_mask(test_set, prediction)

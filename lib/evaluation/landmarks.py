@@ -136,5 +136,6 @@ def heatmaps_of(
     """Heatmaps of both lines of one case at native size, (2, H, W) float32; as `segmentation.probability_map`."""
     weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
     model = trained_model.load(weights, flip_average, devices.choose(device))
-    maps, mapping = trained_model.line_heatmaps(model, _image(test_set, *test_set.rows([row["case"]])))
+    (case,) = test_set.rows([row["case"]])
+    maps, mapping = trained_model.line_heatmaps(model, _image(test_set, case))
     return geometry.to_native(maps, mapping)

@@ -22,7 +22,7 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
         rows, score, ties = by_case(table), "error_percent", ["case"]
     else:
         rows, score, ties = table[(table["stage"] == "post") & table["dice"].notna()], "dice", ["case", "class"]
-    ascending = [score == "dice", *(True for _ in ties)]
+    ascending = [score == "dice"] + [True] * len(ties)
     ordered = rows.sort_values([score, *ties], ascending=ascending, na_position="first", kind="stable")
     return ordered.drop_duplicates(["case", "seed"]).reset_index(drop=True)
 

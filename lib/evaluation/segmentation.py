@@ -33,7 +33,7 @@ class Evaluation:
     table: pd.DataFrame  # the long table, one row per case, class and stage (COLUMNS)
     confusion: pd.DataFrame  # pixels by reference and predicted class, per run and stage (CONFUSION_COLUMNS)
     choices: pd.DataFrame  # what validation chose, one row per run
-    precision: pd.DataFrame  # what training's would change, per case and class (training_precision.MASK_COLUMNS)
+    precision: pd.DataFrame  # what training's precision would change (training_precision.MASK_COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ GA_RANGE_WEEKS = (14.0, 40.0)  # the ages that the charts were fitted to
 def mean_and_sd_mm(quantity: str, ga_weeks: float) -> tuple[float, float]:
     """Mean "hc", "bpd" or "ofd" at an age, and its standard deviation between healthy fetuses of that age.
 
-    The gestational age is in exact weeks (20 weeks 3 days is 20 + 3 / 7), 14 to 40; outside nothing is clipped but a
-    ValueError raised, as for another quantity.
+    The gestational age is in exact weeks (20 weeks 3 days is 20 + 3 / 7), 14 to 40; outside, nothing is clipped:
+    that is a ValueError, as is another quantity.
     """
     first, last = GA_RANGE_WEEKS
     if not first <= ga_weeks <= last:

@@ -1,7 +1,7 @@
 """The four landmarks of a head as arrays: order of ends, lengths, errors, mean shape.
 
 Arrays end in (4, 2): the points in the order of POINTS, each as (row, col); pixel centres are integers. A spacing is
-the (row, col) pixel size, whose axes may differ; it is a ValueError if it is not positive.
+the (row, col) pixel size, whose axes may differ; ValueError if it is not positive.
 """
 
 from collections.abc import Sequence

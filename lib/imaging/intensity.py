@@ -1,4 +1,4 @@
-"""Intensities of MRI volumes put on one scale by statistics of the whole volume, never of a slice; and to look at.
+"""Intensities of MRI volumes put on one scale by statistics of the whole volume, never of a slice.
 
 A slice near the vertex holds little tissue, and its own statistics would shift every value in it. A volume is
 (D, H, W, C) uint8, else a ValueError.
@@ -81,14 +81,6 @@ def _table(statistics: Statistics) -> np.ndarray:
         if high > low and std > 0:
             row[:] = (_rescale(low, high) - mean) / std
     return table
-
-
-def displayable(image: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """A channel as grey values: (H, W) -> (H, W) uint8; float32 is stretched, black and white as in `like`."""
-    if image.dtype == np.uint8:
-        return image
-    low, high = float(like.min()), float(like.max())
-    return np.clip(255 * (image - low) / max(high - low, 1e-6), 0, 255).round().astype(np.uint8)
 
 
 def require_volume(volume: np.ndarray) -> None:

@@ -5,10 +5,8 @@ import numpy as np
 
 from lib.imaging import connected_parts
 
-COLUMNS = [
-    *("area_mm2", "parts", "top_mm", "left_mm", "height_mm", "width_mm"),
-    *("centroid_row_mm", "centroid_col_mm", "eccentricity"),
-]
+COLUMNS = ["area_mm2", "parts", "top_mm", "left_mm", "height_mm", "width_mm"]
+COLUMNS += ["centroid_row_mm", "centroid_col_mm", "eccentricity"]
 
 
 def describe(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str, float]:

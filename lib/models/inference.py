@@ -1,7 +1,6 @@
 """From images at network size to probabilities and masks, or to heatmaps."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -62,13 +61,19 @@ def predict(
     return np.concatenate(batches)
 
 
-# Heatmaps at network size of the ends of OFD and BPD, (N, 2, H, W) float32. Those of the two ends of a line are added
-# up: in the mirrored image the left end is another one, and the mean of the two predictions would mix them.
-predict_heatmaps = partial(predict, meaning=per_line)
+def predict_heatmaps(
+    network: nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype, flip_average: bool
+) -> np.ndarray:
+    """Heatmaps at network size of the ends of OFD and BPD, (N, 2, H, W) float32; arguments as of `predict`.
+
+    Those of the two ends of a line are added up: in the mirrored image the left end is another one, and the mean of
+    the two predictions would mix them.
+    """
+    return predict(network, images, device, precision, flip_average, per_line)
 
 
 def decide(probability: np.ndarray, threshold: float | None) -> np.ndarray:
-    """A mask of class probabilities, (C, H, W) -> (H, W) uint8; of two classes, the foreground from a threshold on."""
+    """A mask of class probabilities, (C, H, W) -> (H, W) uint8; foreground from a threshold on, None: the likeliest."""
     if threshold is not None:
         return (probability[1] >= threshold).astype(np.uint8)
     return np.argmax(probability, axis=0).astype(np.uint8)

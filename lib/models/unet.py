@@ -19,7 +19,7 @@ class UNet(nn.Module):
         depth: number of poolings; input sides must be multiples of 2 ** depth.
         normalisation: "batch", or "none" as in 2015.
         bias: of 3x3 convolutions; None: where no normalisation takes it out again.
-        gate: makes from channels and normalisation what weighs a level's skip; None: skips pass whole.
+        gate: called with (channels, normalisation) for the module that weighs a level's skip; None: skips pass whole.
     """
 
     def __init__(

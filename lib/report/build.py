@@ -31,7 +31,7 @@ OF_DATASET = ("title", "citation", "licence", "subject", "channels", "volumes")
 
 
 def write_pdf(study: params.Study) -> Path:
-    """Writes a study's PDF, then its record; ValueError if a step is stale, a file missing, the template faulty."""
+    """Writes a study's PDF, then its record; ValueError if a step is stale, a file missing, or Typst warns."""
     reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
     stale = [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
     if stale:
@@ -51,7 +51,7 @@ def write_pdf(study: params.Study) -> Path:
 
 
 def typeset(source: Path, date: str) -> bytes:
-    """Compiles report.typ, to equal bytes from equal files and dates (as in timing.json); ValueError if Typst warns."""
+    """Compiles report.typ, to equal bytes from equal files and dates (as in timing.json); ValueError if Typst fails."""
     moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
     compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
     try:

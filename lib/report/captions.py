@@ -51,7 +51,7 @@ def of_training(history: pd.DataFrame) -> str:
     text = f"Epoch {kept['epoch']:.0f} of {len(history)} is kept: {validation} on validation, {training} on augmented "
     text += "training cases."
     if kept["epoch"] == last:
-        return text + " It is the last epoch: more epochs may help." * (len(history) > 1)
+        return f"{text} It is the last epoch: more epochs may help." if len(history) > 1 else text
     return f"{text} The {int(last - kept['epoch'])} epochs after it brought nothing better."
 
 

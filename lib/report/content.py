@@ -54,7 +54,10 @@ def required(study: params.Study, name: str) -> Path:
 
 
 def read_table(study: params.Study, name: str) -> pd.DataFrame:
-    """<name>.csv, beside whose printed tables a .typ must lie; without columns if the notebook had nothing to list."""
+    """<name>.csv, of a printed table only with its .typ beside it; no columns where the notebook had nothing to list.
+
+    ValueError if a file is missing.
+    """
     path = required(study, f"{name}.csv")
     if path.parent.name == "tables":
         required(study, f"{name}.typ")
@@ -116,8 +119,8 @@ def describe_points(study: params.Study) -> dict[str, Any]:
     """How far the ends of each line are off, by the network and by guesses; what the heatmaps have learnt."""
     table = read_table(study, "05_evaluation/tables/points")
     is_guess = table["route"].isin(cases.GUESSES)
-    losses = rows_of(study, "05_evaluation/tables/heatmap_loss")
-    return {"found": as_rows(table[~is_guess]), "guesses": as_rows(table[is_guess]), "losses": losses}
+    loss_rows = rows_of(study, "05_evaluation/tables/heatmap_loss")
+    return {"found": as_rows(table[~is_guess]), "guesses": as_rows(table[is_guess]), "losses": loss_rows}
 
 
 def measures_heads(study: params.Study) -> bool:
@@ -153,7 +156,8 @@ def made_again(study: params.Study) -> dict[str, pd.DataFrame]:
     is_kind |= {"volumes": datasets.of(study).volumes, "heads": measures_heads(study)}
     is_kind["compared"] = bool(study.compare_with)
     sources = {name: source for kind, of_kind in MADE.items() if is_kind[kind] for name, source in of_kind.items()}
-    made = {name: make(*(read_table(study, each) for each in long)) for name, (make, long) in sources.items()}
+    tables_of = {each: read_table(study, each) for _, long in sources.values() for each in long}
+    made = {name: make(*(tables_of[each] for each in long)) for name, (make, long) in sources.items()}
     if is_kind["landmarks"]:
         trainings = files.study_folder(study.study) / "04_training"
         made["05_evaluation/tables/heatmap_loss"] = landmarks.heatmap_losses(study.folds, study.seeds, trainings)

@@ -58,15 +58,16 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def printed_titles(table: pd.DataFrame) -> list[str]:
     """Titles of the printed columns."""
     interval = f" [95{KEEP}%{KEEP}interval]"
-    return [title(name) + interval * bool(ends) for name, ends in shown_columns(table).items()]
+    return [title(name) + (interval if ends else "") for name, ends in shown_columns(table).items()]
 
 
 def printed_cells(table: pd.DataFrame) -> dict[str, list[str]]:
     """Cells as text for reading, by the name of each printed column."""
     cells = {}
     for name, ends in shown_columns(table).items():
-        cells[name], *interval = ([format_cell(value, name) for value in table[column]] for column in (name, *ends))
+        cells[name] = [format_cell(value, name) for value in table[name]]
         if ends:
+            interval = ([format_cell(value, name) for value in table[end]] for end in ends)
             rows = zip(cells[name], *interval)
             cells[name] = [f"{cell}{KEEP}[{low},{KEEP}{high}]" if low != DASH else cell for cell, low, high in rows]
     return cells
@@ -80,6 +81,7 @@ def shown_columns(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
             ends = (f"{stem}_low", f"{stem}_high")
             if ends[0] in names and ends[1] in names and name not in ends:
                 owners.setdefault(ends, name)  # the first column of a stem has the interval
+                break
     ends_of = {name: ends for ends, name in owners.items()}
     hidden = {end for ends in owners for end in ends}
     return {name: ends_of.get(name, ()) for name in names if name not in hidden}

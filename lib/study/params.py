@@ -37,12 +37,14 @@ def key(allowed: str, **bounds: Any) -> Any:
     return Field(description=allowed, **bounds)
 
 
-def only_with(option: str, allowed: str, **bounds: Any) -> Any:
+def only_with(option: str, allowed: str, nullable: bool = False, **bounds: Any) -> Any:
     """A key that only one option uses: absent (None) elsewhere, needed where the option is chosen.
 
-    The option is named by one of `param_rules.OPTIONS`, or by one of OF_DATASET, of which the data set decides.
+    The option is named by one of `param_rules.OPTIONS`, or by one of OF_DATASET, of which the data set decides. Null
+    in a study file stands for "missing", but of a `nullable` key.
     """
-    return Field(default=None, description=allowed, json_schema_extra={"option": option}, **bounds)
+    extra = {"option": option, "nullable": nullable}
+    return Field(default=None, description=allowed, json_schema_extra=extra, **bounds)
 
 
 def pick(model: "Params", record: type[Record]) -> Record:
@@ -177,7 +179,9 @@ class TrainingProtocol(SharedParams):
         "oversample_classes other than []", "how much more often, 1 to 100", ge=1, le=100
     )
     area_weight_floor: Fraction | None = only_with(
-        VOLUMES, "null, or slices of a case are drawn by foreground area, but for this share of draws, 0 to 1"
+        VOLUMES,
+        "null, or slices of a case are drawn by foreground area, but for this share of draws, 0 to 1",
+        nullable=True,
     )
     horizontal_flip: Fraction = key("probability, 0 to 1")
     vertical_flip: Fraction = key("probability, 0 to 1")

@@ -10,7 +10,7 @@ import albumentations
 import cv2
 import numpy as np
 
-from lib.imaging import intensity
+from lib.imaging import display
 from lib.imaging.head_points import canonical
 
 CLAHE_LIMIT = (1.0, 2.0)  # of contrast, drawn evenly; above 2 speckle comes to look like structure
@@ -51,13 +51,13 @@ def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
         p=changes.affine_probability,
     )
     flips = [albumentations.HorizontalFlip(changes.horizontal_flip), albumentations.VerticalFlip(changes.vertical_flip)]
-    intensity = [
+    grey_values = [
         albumentations.RandomBrightnessContrast(change, change, p=changes.intensity_probability),
         albumentations.CLAHE(clip_limit=CLAHE_LIMIT, p=changes.clahe_probability),
     ]
     # A landmark that leaves the image still has a place, and a line still has two ends.
     keypoints = albumentations.KeypointParams(format="yx", remove_invisible=False)
-    steps = [*flips, affine, *(intensity if dtype == np.uint8 else [])]
+    steps = [*flips, affine, *(grey_values if dtype == np.uint8 else [])]
     return albumentations.Compose(steps, keypoint_params=keypoints), changes
 
 
@@ -125,5 +125,5 @@ def draws(
         augment(image, mask, points, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1)
     ]
     images, masks, moved = zip(*drawn)
-    pictures = np.stack([intensity.displayable(each[channel], image[channel]) for each in images])
+    pictures = np.stack([display.displayable(each[channel], image[channel]) for each in images])
     return pictures, np.stack(masks), None if points is None else canonical(np.stack(moved))

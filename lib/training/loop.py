@@ -169,8 +169,8 @@ def begin(config: TrainingParams, network: Network, steps: int, threshold_mode: 
     """A network before its first step; `steps` per epoch, `threshold_mode` of the objective."""
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     optimizer = partial(kind, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule, where = partial(_schedule, config, steps, threshold_mode), (config.device, config.precision)
-    return fresh_state(network, config.seed, *where, optimizer, schedule, config.compile)
+    schedule = partial(_schedule, config, steps, threshold_mode)
+    return fresh_state(network, config.seed, config.device, config.precision, optimizer, schedule, config.compile)
 
 
 def train_epoch(
@@ -178,7 +178,7 @@ def train_epoch(
 ) -> tuple[float, torch.Tensor]:
     """One pass over batches of images and targets: mean loss, and the objective's tally; ValueError if not finite.
 
-    The learning rate moves `by_step`, or else by epoch, elsewhere.
+    The learning rate moves with each step if `by_step`; else the caller moves it once per epoch.
     """
     state.network.train()
     loss_sum, seen, tallies = torch.zeros((), device=state.device), 0, []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lib.data.arrays import Arrays
-from lib.imaging import intensity
+from lib.imaging import display
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -19,7 +19,7 @@ REFERENCE, PREDICTED = (0, 255, 0), (255, 0, 0)  # red, green, blue; where both 
 def writer(every: int | None, folder: Path, first_epoch: int) -> AbstractContextManager["SummaryWriter | None"]:
     """What the functions below write to; None where a study wants no TensorBoard (`every` is None).
 
-    What lies there of the first epoch and later ones no longer counts: another training or a killed process wrote it.
+    What lies there from this run's first epoch on no longer counts: another training or a killed process wrote it.
     """
     if every is None:
         return nullcontext()
@@ -45,7 +45,7 @@ def add_pictures(
     channel = arrays.images.shape[1] // 2  # of the three MRI channels FLAIR, which people look at
     for row, *masks in zip(rows.tolist(), reference, predicted):
         image = arrays.images[row, channel]
-        drawn = overlay(intensity.displayable(image, image), *masks)
+        drawn = overlay(display.displayable(image, image), *masks)
         board.add_image(f"validation/{arrays.names[row]}_{arrays.slices[row]}", drawn, epoch, dataformats="HWC")
 
 

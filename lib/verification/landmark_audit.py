@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data.cases import PIXEL_SIZE, has_pixel_size
-from lib.data.findings import Check, Finding
+from lib.data.findings import Check, Finding, fact_table
 from lib.imaging.ellipse import Ellipse
 from lib.imaging.head_points import POINTS, as_arrays, line_lengths
 
@@ -242,9 +242,3 @@ def summary(figures: pd.DataFrame) -> pd.DataFrame:
             facts[f"ends off the outline, median ({unit})"] = np.median(off)
             facts[f"ends off the outline, 90 % within ({unit})"] = np.quantile(off, 0.9)
     return fact_table(facts)
-
-
-def fact_table(facts: dict[str, float]) -> pd.DataFrame:
-    """Facts with a value, in one row each: fact, value."""
-    rows = pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
-    return rows[rows["value"].notna()].reset_index(drop=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data import cases
+from lib.data.findings import fact_table
 from lib.verification import case_checks, landmark_audit
 
 LISTED_COLOURS = 40  # of the audit; a lossy mask has hundreds
@@ -47,7 +48,7 @@ def facts(table: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
         "with an empty mask": int((looks["area_fraction"] == 0).sum()),
         "cut by the frame": int((looks["border_gap"] == 0).sum()),
     }
-    return landmark_audit.fact_table(facts)
+    return fact_table(facts)
 
 
 def by_group(table: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:

@@ -74,10 +74,12 @@ def _likeness(case: Case) -> Likeness | None:
 
 def find_twins(usable: list[Case], likenesses: list[Likeness], known: pd.DataFrame) -> pd.DataFrame:
     """One row per case of which a known image shows the same picture: of equal pixels, else the nearest by hash."""
+    if known.empty:
+        return pd.DataFrame(columns=TWIN_COLUMNS)
     row_of = {value: row for row, value in reversed(list(enumerate(known["pixel_hash"])))}
     known_bits = np.array([int(text, 16) for text in known["perceptual"]], np.uint64)
     rows = []
-    for case, likeness in zip(usable, likenesses if len(known) else ()):
+    for case, likeness in zip(usable, likenesses):
         bits = image_hash.distances(np.array([likeness.perceptual], np.uint64), known_bits)[0]
         is_equal = likeness.pixels in row_of
         row = row_of.get(likeness.pixels, int(bits.argmin()))

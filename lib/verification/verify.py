@@ -48,9 +48,10 @@ def check_dataset(
     correlation: float = 0.9,
     layout: str = "none",
 ) -> Verification:
-    """Opens every case of some groups of a data set and reports what is there; it is not searched for in itself.
+    """Opens every case of some groups of a data set and reports what is there.
 
     Args:
+        name: of the data set, which is left out of the search for known images.
         exclude: names of cases to leave out; each becomes a note, with what is wrong with it.
         correlation: of thumbnails, from which two images are near-duplicates.
         layout: of the landmarks that are learnt, "none" for none; cases without landmarks are left out.
@@ -80,8 +81,8 @@ def check_dataset(
     if layout != "none":
         table = table[table["case"].isin(points["case"])].reset_index(drop=True)
     rows = pd.DataFrame([looks[case].row for case in table["case"]])
-    findings = to_table(excluded_as_notes(findings, exclude))
-    return Verification(table, rows, overview.colour_table(looks), twins, origin, points, audited, findings)
+    listing = to_table(excluded_as_notes(findings, exclude))
+    return Verification(table, rows, overview.colour_table(looks), twins, origin, points, audited, listing)
 
 
 def refuse_unknown(exclude: Sequence[str], listed: list[Case], findings: list[Finding], folder: Path) -> None:

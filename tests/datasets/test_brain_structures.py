@@ -381,6 +381,7 @@ def test_a_labelmap_beside_the_masks_is_found_and_two_in_turn_do_not_mix(thalami
         ("255,0,0", "256,0,0", 'line 3: "Brain:256,0,0::"'),
         ("255,0,0", "255,0", 'line 3: "Brain:255,0::"'),
         ("Brain:255,0,0::", "Brain", 'line 3: "Brain"'),
+        ("255,0,0", "", 'line 3: "Brain:::"'),
         ("LV:0,0,255::\n", "", "lines 1 to 4: no label lv; expected background, brain"),
         (LABELMAP, "", "lines 1 to 0: no label brain, csp, lv"),
         (LABELMAP, None, ".*No such file"),
@@ -539,7 +540,8 @@ def test_half_a_pair_stops_and_two_names_that_differ_in_letter_case_alone_are_re
 @pytest.mark.parametrize(
     ("group", "name"),
     [
-        *((THALAMIC, n) for n in ("copy of Patient00020", "Patient20_Plane3_1_of_1", "010_HC", f"{FIRST[:12]}_Plane2")),
+        *((THALAMIC, name) for name in ("copy of Patient00020", "Patient20_Plane3_1_of_1", "010_HC")),
+        (THALAMIC, f"{FIRST[:12]}_Plane2_1_of_1"),
         *((DIVERSE_HEADS, name) for name in ("10_HC", "010_HC_Annotation", FIRST)),
     ],
 )

@@ -382,7 +382,15 @@ def test_every_address_is_safe_and_what_is_expected_can_be_counted_and_fits_its_
         assert all((file.size or 0) <= source.most_download_bytes for file in source.files), name
 
 
-def test_the_second_copy_of_lgg_is_not_unpacked(registered):
+def test_the_published_numbers_of_cases_are_expected(registered):
+    cases = {"hc18": 999, "lgg": 110, "brain_structures": 3832, "ultrasound_fetus": 999, "busi": 780, "landmarks": None}
+    assert {name: source.expected.get("cases") for name, source in registered.items()} == cases
+    assert registered["hc18"].expected["subjects"] == 806
+
+
+def test_the_exports_that_are_read_are_unpacked_and_the_second_copy_of_lgg_is_not(registered):
+    for name, is_unpacked in {"Test-PASCAL.zip": True, "Trans-thalamic-Cityscapes.zip": False}.items():
+        assert unpacking._fits(name, registered["brain_structures"].nested) == is_unpacked
     for path, is_left_out in {"lgg-mri-segmentation/kaggle_3m/T/1.tif": True, "kaggle_3m/T/1.tif": False}.items():
         assert unpacking._fits(path, registered["lgg"].leave_out) == is_left_out
 

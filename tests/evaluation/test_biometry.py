@@ -72,7 +72,7 @@ def of_route(measured, route, quantity):
 
 
 def test_masks_as_drawn_are_measured_within_a_tenth_of_a_millimetre(drawn):
-    heads, measured = measure(*drawn)
+    _, measured = measure(*drawn)
     assert measured.columns.tolist() == biometry.COLUMNS
     assert len(measured) == len(drawn[1]) * 2 * 3
     assert not measured.duplicated(["case", "seed", "stage", "route", "quantity"]).any()
@@ -82,7 +82,7 @@ def test_masks_as_drawn_are_measured_within_a_tenth_of_a_millimetre(drawn):
         head = DRAWN[row["case"]]
         axis = head.major if row["quantity"] == "ofd" else head.minor
         assert row["predicted_mm"] / head.spacing_mm == pytest.approx(axis, abs=0.12)
-    assert set(measured["case"]) == biometry.measurable(drawn[0], heads) == set(drawn[1]["case"])
+    assert set(measured["case"]) == biometry.measurable(drawn[0], drawn[1], ["head"]) == set(drawn[1]["case"])
     assert biometry.axes_in_order(measured)
     assert not biometry.axes_in_order(measured.replace({"quantity": {"bpd": "ofd", "ofd": "bpd"}}))
 
@@ -148,7 +148,7 @@ def test_without_pixel_sizes_or_a_named_head_nothing_is_measured_and_of_no_head_
         assert biometry.exchanged_are_flagged(measured)
         assert biometry.flagged(measured).empty
         assert biometry_errors.agreement(measured).empty
-        assert biometry.measurable(test_set, heads) == set()
+        assert biometry.measurable(test_set, drawn[1], names) == set()
         assert heads[head_points.POINT_COLUMNS].notna().all(axis=1).sum() == len(heads) == count
         assert biometry.points_of(heads).columns.tolist() == biometry.LANDMARK_COLUMNS
 
@@ -342,7 +342,7 @@ def test_landmarks_of_a_case_without_a_pixel_size_are_points_only_and_have_no_sh
     rows = predicted(("a", 0, "landmark", A), ("b", 1, "landmark", A))
     test_set = judged_by(spacing_row_mm=[np.nan, 2, 2], spacing_col_mm=[np.nan, 1, 1])
     heads, measured = measure(test_set, rows)
-    assert set(measured["case"]) == {"b"} == biometry.measurable(test_set, heads)
+    assert set(measured["case"]) == {"b"} == biometry.measurable(test_set, rows, ["head"])
     pd.testing.assert_frame_equal(biometry.points_of(heads), rows[biometry.LANDMARK_COLUMNS])
     assert biometry.shapes_of_all(test_set, rows).empty
     assert biometry.volumes_of_all(test_set, rows).empty

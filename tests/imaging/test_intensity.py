@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage import exposure
 
-from lib.imaging import intensity
+from lib.imaging import display, intensity
 from lib.imaging.intensity import Statistics
 from tests.builders import noise
 
@@ -81,4 +81,4 @@ def test_what_is_no_volume_and_statistics_of_other_channels_are_refused(shape):
 
 def test_a_constant_channel_is_shown_black():
     flat = np.full((4, 4), 0.7, np.float32)
-    assert not intensity.displayable(flat, flat).any()
+    assert not display.displayable(flat, flat).any()

@@ -86,6 +86,13 @@ class Ends(nn.Module):
         return torch.stack([images[:, line] * half for line in (0, 1) for half in (left, ~left)], dim=1)
 
 
+class Ramp(nn.Module):
+    """Two heatmaps that rise from 0 at the left to 2 at the right, whatever it sees."""
+
+    def forward(self, images):
+        return torch.linspace(0, 2, images.shape[3]).expand(len(images), 2, images.shape[2], -1)
+
+
 def test_heatmaps_of_points_are_added_up_to_those_of_lines_which_mirroring_does_not_mix_up():
     ends = np.random.default_rng(0).normal(0, 1, (2, 2, 6, 8)).astype(np.float32)  # normalised, of two channels
     plain, lines = (inference.predict_heatmaps(each(), ends, CPU, torch.float32, False) for each in (Ends, Linear))
@@ -94,6 +101,10 @@ def test_heatmaps_of_points_are_added_up_to_those_of_lines_which_mirroring_does_
     assert np.array_equal(lines, ends)
     averaged = inference.predict_heatmaps(Ends(), ends, CPU, torch.float32, True)
     assert averaged == pytest.approx(plain, abs=1e-6)
+    many = np.zeros((inference.BATCH + 3, 2, 6, 8), np.float32)
+    for flips, expected in ((False, np.linspace(0, 2, 8)), (True, np.ones(8))):
+        predicted = inference.predict_heatmaps(Ramp(), many, CPU, torch.float32, flips)
+        assert predicted == pytest.approx(np.broadcast_to(expected, many.shape), abs=1e-6)
 
 
 # Masks

@@ -65,9 +65,6 @@ def test_a_broken_file_a_missing_one_and_a_folder_are_refused_by_name(tmp_path, 
             models.load(broken)
 
 
-OTHER_SIZES = {"base_channels": 8}, {"depth": 1}, {"width": 5}
-
-
 def of_network(model, **changes):
     return {"network": json.dumps({"model": model, "arguments": ARGUMENTS | changes})}
 

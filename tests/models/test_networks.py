@@ -383,6 +383,17 @@ def test_a_study_describes_a_network_that_starts(model):
         assert models.start(network).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
 
 
+def test_a_study_s_imagenet_weights_are_asked_for_and_trained_weights_load_without_their_file(hub, tmp_path):
+    config = builders.step_params("03_model", model="resnet_unet", encoder="resnet18", encoder_weights="imagenet")
+    network, path = models.describe(config, in_channels=1), tmp_path / "trained.safetensors"
+    assert network["encoder_weights"] == "imagenet"
+    write_imagenet()
+    started = models.start(network)
+    models.save(path, network["model"], network["arguments"], started.state_dict(), {})
+    resnet_unet.imagenet_file("resnet18").unlink()
+    assert torch.equal(models.load(path).encoder.bn1.running_mean, started.encoder.bn1.running_mean)
+
+
 @pytest.mark.parametrize("model", ["unet", "attention_unet", "segnet", "segnet_skips"])
 def test_a_network_of_heatmaps_shows_nothing_at_first_and_can_learn(model):
     config = builders.step_params("03_model", model=model, base_channels=4, depth=2, landmarks="multicentre")

@@ -121,6 +121,9 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
     row = volumes.row(PER_CLASS, stage="post")
     tested = read_table(volumes.study, "05_evaluation/cases")["case"].nunique()
     assert f"lesion {row['dice']} (median {row['dice_median']}; n = {tested - 1}, missed in 0" in of_volumes
+    assert "invented in 0 of 1 without it" in of_volumes
+    size = volumes.row("06_biometry/tables/volumes", stage="post")
+    assert f"volume was off by {size['error_voxels']} voxels for lesion" in volumes.text
     for quantity in ("BPD", "OFD"):
         own, shape = (points.row(AGREEMENT, quantity=quantity, route=each) for each in ("landmark", "mean shape"))
         assert f"{quantity} {own['mae_mm']} mm (median {own['median_mm']}; n = {own['n']}, not" in of_points
@@ -354,6 +357,7 @@ def test_page_one_says_that_no_tumour_is_labelled_where_the_images_are_hc18_s(ch
         (REGIONS, {EVALUATED: "per_class.dice per_class.n precision.dice_mean", MEASURED: "agreement.not_measured"}),
         (VOLUMES, {EVALUATED: "patients.dice_raw patient-dice.median_per_patient end-slices.dice_without"}),
         (VOLUMES, {MEASURED: "volumes.bias_voxels volumes.n"}),
+        (LESIONS, {EVALUATED: "per_class.dice"}),  # no heads, no pixel sizes
         (POINTS, {EVALUATED: "points.error_mm points.missed heatmap_loss.heatmap_loss", MEASURED: "agreement.mae_mm"}),
         (POINTS, {"07_comparison": "comparison.difference_mm references.amount_mm"}),
     ],

@@ -25,7 +25,7 @@ def numbers(before: str = "", **settings: str) -> list[int]:
 
 
 def test_a_child_has_what_the_machine_needs_and_the_project_s_values_not_those_of_other_work(monkeypatch, tmp_path):
-    for name in (*FOREIGN, *OWN, "LD_LIBRARY_PATH"):
+    for name in (*FOREIGN, *OWN, "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "foreign")
     monkeypatch.setattr(files, "ROOT", tmp_path)
     monkeypatch.setenv("REPORTS_ROOT", "elsewhere")
@@ -33,7 +33,7 @@ def test_a_child_has_what_the_machine_needs_and_the_project_s_values_not_those_o
     assert not set(FOREIGN) & given.keys()
     assert [given[name] for name in OWN] == [str(tmp_path), str(tmp_path / "notebooks" / ".ipython"), "1", "3"]
     assert given[environment.THREADS_VARIABLE] == "3"
-    assert given["LD_LIBRARY_PATH"] == "foreign"
+    assert given["LD_LIBRARY_PATH"] == given["CUDA_VISIBLE_DEVICES"] == "foreign"
     assert given["REPORTS_ROOT"] == str(tmp_path / "elsewhere")  # where its parent looks
 
 

@@ -68,6 +68,12 @@ def old(tmp_path):
     return tmp_path / "files" / "a.txt"
 
 
+def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(old):
+    with pytest.raises(TypeError), files.replacing(old) as temporary:
+        temporary.write_bytes(b"new" + "no bytes")
+    assert (old.read_text(), names(old.parent)) == ("old", ["a.txt"])
+
+
 def test_a_process_killed_in_the_middle_of_a_write_leaves_the_old_file(old):
     kill_at_half(WRITE_HALF_AND_WAIT, old)
     assert old.read_text() == "old"

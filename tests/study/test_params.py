@@ -12,6 +12,60 @@ from tests import builders
 
 OF_EVERY_STUDY = {"study", "title", "compare_with"}  # which differ between any two
 SAME_CASES = ("dataset", "groups", "exclude", "fold_count", "split_seed", "folds")  # what decides who is tested
+# Two studies, and the keys in which they differ or that one alone uses: a comparison changes no more than it says.
+DIFFER = {
+    ("hc18_quick", "hc18_unet"): "folds seeds epochs learning_rate workers base_channels image_size fold_count",
+    ("hc18_segnet_quick", "hc18_segnet"): (
+        "folds epochs learning_rate plateau_factor plateau_patience early_stopping_patience workers base_channels "
+        "depth image_size fold_count"
+    ),
+    ("phantom_hc18_segnet", "hc18_segnet_quick"): "dataset epochs plateau_patience image_size fold_count",
+    ("hc18_landmarks_sharp", "hc18_landmarks_quick"): "heatmap_sigma",
+    ("hc18_landmarks_plain", "hc18_landmarks_quick"): (
+        "horizontal_flip affine_probability intensity_probability shift_fraction scale_fraction rotation_deg "
+        "brightness_contrast"
+    ),
+    ("hc18_landmarks_attention", "hc18_landmarks_quick"): "model",
+    ("hc18_ellipse_quick", "hc18_landmarks_quick"): (
+        "landmarks threshold_candidates postprocessing epochs batch_size cross_entropy_weight focal_weight "
+        "dice_weight cross_entropy_class_weights label_smoothing dice_class_weights selection_metric "
+        "selection_class_weights oversample_classes heatmap_per heatmap_sigma heatmap_sigma_unit"
+    ),
+    ("hc18_ellipse_quick", "hc18_quick"): "folds",
+    ("hc18_ellipse", "hc18_landmarks"): (
+        "landmarks threshold_candidates postprocessing cross_entropy_weight focal_weight dice_weight "
+        "cross_entropy_class_weights label_smoothing dice_class_weights selection_metric selection_class_weights "
+        "oversample_classes heatmap_per heatmap_sigma heatmap_sigma_unit"
+    ),
+    ("hc18_ellipse", "hc18_unet"): "",
+    ("hc18_landmarks_quick", "hc18_landmarks"): (
+        "folds seeds epochs batch_size learning_rate workers base_channels image_size heatmap_sigma fold_count"
+    ),
+    ("phantom_hc18_landmarks", "hc18_landmarks_quick"): "dataset folds epochs image_size fold_count",
+    ("lgg_quick", "lgg"): (
+        "folds epochs optimizer learning_rate weight_decay schedule warm_up_fraction gradient_clip "
+        "cross_entropy_weight cross_entropy_class_weights label_smoothing oversample_classes oversample_factor "
+        "area_weight_floor shift_fraction scale_fraction brightness_contrast intensity_probability tensorboard_every "
+        "tensorboard_images workers base_channels image_size fold_count validation_subjects"
+    ),
+    ("phantom_lgg", "lgg_quick"): "dataset folds epochs tensorboard_every depth image_size fold_count",
+    ("fetal_tumour_quick", "fetal_tumour"): "folds epochs learning_rate schedule workers base_channels image_size",
+    ("phantom_fetal_tumour", "fetal_tumour_quick"): (
+        "dataset head_classes epochs learning_rate normalisation image_size max_axis_ratio hc_range_mm"
+    ),
+    ("busi_quick", "busi"): "seeds epochs batch_size learning_rate workers base_channels image_size",
+    ("phantom_brain_structures", "brain_structures"): (
+        "dataset folds epochs learning_rate schedule warm_up_fraction workers base_channels image_size plateau_factor "
+        "plateau_patience"
+    ),
+    ("phantom_brain_structures_even", "phantom_brain_structures"): "oversample_classes oversample_factor",
+    ("demo", "phantom_brain_structures"): (
+        "dataset postprocessing epochs batch_size optimizer weight_decay cross_entropy_weight focal_weight "
+        "dice_weight cross_entropy_class_weights label_smoothing selection_metric oversample_classes "
+        "affine_probability shift_fraction brightness_contrast clahe_probability model groups closing_pixels "
+        "dilation_pixels minimum_area_mm2 parts_kept focal_gamma oversample_factor"
+    ),
+}
 each_study = pytest.mark.parametrize("path", sorted((files.ROOT / "params").glob("*.yaml")), ids=lambda path: path.stem)
 
 
@@ -60,6 +114,19 @@ def test_no_two_studies_compare_each_other_in_a_circle():
     while done := {name for name, others in asked.items() if not others & asked.keys()}:
         asked = {name: others for name, others in asked.items() if name not in done}
     assert asked == {}
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFER, ids=str)
+def test_two_studies_differ_in_these_keys_only(one, other):
+    mine, its = (params.values_of(params.read_study(files.study_file(name))) for name in (one, other))
+    differ = {key for key in mine | its if mine.get(key, ...) != its.get(key, ...)}
+    assert differ - OF_EVERY_STUDY == set(DIFFER[one, other].split())
+
+
+def test_every_study_file_stands_beside_another_and_every_comparison_among_them():
+    studies = {path.stem: params.read_study(path) for path in (files.ROOT / "params").glob("*.yaml")}
+    assert {name for pair in DIFFER for name in pair} == set(studies)
+    assert {(name, other) for name, study in studies.items() for other in study.compare_with} <= set(DIFFER)
 
 
 # The models

@@ -46,9 +46,7 @@ def edit(step, study, **parts):
     files.write_json(path, files.read_json(path) | parts)
 
 
-@pytest.mark.parametrize(
-    "change", [{}, {"flip_average": False, "title": "Another", "folds": [0, 1]}, {"fold": 3, "seed": 9}]
-)
+@pytest.mark.parametrize("change", [{}, {"flip_average": False, "title": "Another", "folds": [0, 1], "seeds": [0, 5]}])
 def test_a_record_just_written_holds_whatever_keys_other_steps_and_the_graph_have(finished, change):
     other = finished.model_copy(update=change)
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
@@ -283,6 +281,12 @@ def test_a_comparison_depends_on_the_measurements_of_the_other_study(comparing):
     edit(BIOMETRY, other, outputs={"measurements.csv": "others"})
     assert staleness.stale_reasons(COMPARISON, comparing) == ["input other/06_biometry has changed"]
     assert staleness.stale_reasons(BIOMETRY, comparing) == []
+    third = comparing.model_copy(update={"compare_with": ["other", "third"]})
+    with pytest.raises(ValueError, match="'third'   has not been run"):
+        steps.compared_digests(third)
+    for step in steps.study_steps(other)[:-1]:
+        finish(step, other.model_copy(update={"study": "third"}))
+    assert "key compare_with: ['other'] -> ['other', 'third']" in staleness.stale_reasons(COMPARISON, third)
 
 
 def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch):

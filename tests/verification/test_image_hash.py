@@ -97,3 +97,4 @@ def test_distances_counted_by_hand():
     other = np.array([0b0001, 0b1111, 2**63, 2**64 - 1], np.uint64)
     assert image_hash.distances(one, other).tolist() == [[1, 4, 1, 64], [3, 0, 5, 60]]
     assert image_hash.distances(one, other[:0]).shape == (2, 0)
+    assert image_hash.distances(one[:0], other).shape == (0, 4)

@@ -177,10 +177,8 @@ def _draw_head(kind: Kind, rng: np.random.Generator) -> Head:
     half = np.array([rng.uniform(78, 88), rng.uniform(90, 100), rng.uniform(74, 82)])  # (slice, row, col) mm
     turn, scalp, bone = float(rng.normal(0, 4)), float(rng.uniform(5, 8)), float(rng.uniform(5, 8))
     skull, brain = half - scalp, half - scalp - bone - rng.uniform(2, 5)
-    below, above = (
-        rng.uniform(0.35, 0.5) * half[0],
-        rng.uniform(0.7, 0.85) * brain[0],
-    )  # imaged, from the middle
+    below = rng.uniform(0.35, 0.5) * half[0]  # what is imaged, from the middle
+    above = rng.uniform(0.7, 0.85) * brain[0]
     spacing = round(float((below + above) / (slices - 1)), 3)
     grid = Grid((slices, *kind.site.shape), (spacing, *kind.site.pixel_mm))
     middle = np.array([below, *(grid.size_mm[1:] / 2 + rng.uniform(-4, 4, 2))])
@@ -225,8 +223,10 @@ def _draw_lesion(head: Head, kind: Kind, rng: np.random.Generator) -> tuple[Part
             return (part,)
         small = _draw_part(head, float(rng.uniform(7, 10)), 0, False, rng)
         other = part_level(small, head.grid) <= 1
+        if not _is_placed(other, level, False):
+            continue
         near = ndimage.binary_dilation(region, np.ones((3, 3, 3)), iterations=2)
-        if _is_placed(other, level, False) and not (near & other).any():
+        if not (near & other).any():
             return part, small
     raise ValueError(f"a lesion finds no place in a brain of half axes {head.brain.half_mm} mm")
 

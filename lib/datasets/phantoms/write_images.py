@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib.datasets.phantoms import heads, lesions
+from lib.datasets.phantoms.cache import TRUTH
 from lib.study import files
 
 HC_BINS_MM = (180, 260)
@@ -60,19 +61,28 @@ THALAMIC = Group(
 PLANES = (
     THALAMIC,
     Group(
-        *("Trans-ventricular", "Trans-ventricular", "Trans-ventricular-segmentation-mask"),
-        *("Trans-ventricular-Pixel-Size.csv", (0.5, 0.8)),
+        name="Trans-ventricular",
+        images="Trans-ventricular",
+        segmentation="Trans-ventricular-segmentation-mask",
+        table="Trans-ventricular-Pixel-Size.csv",
+        shares=(0.5, 0.8),
         column="Pixel in mm",
     ),
     Group(
-        *("Trans-cerebellum", "Trans-cerebellum", "Trans-cerebellum-Segmentation"),
-        *("Trans-cerebellum-Pixel-Size.csv", (0.6, 0.05)),
+        name="Trans-cerebellum",
+        images="Trans-cerebellum",
+        segmentation="Trans-cerebellum-Segmentation",
+        table="Trans-cerebellum-Pixel-Size.csv",
+        shares=(0.6, 0.05),
         decimal=",",
     ),
 )
 DIVERSE = Group(
-    *("Diverse Fetal Head Images", "Orginal_train_images_to_959_661", "Test-Dataset-Segmentation"),
-    *(HC18_TABLE, (0.6, 0.4)),
+    name="Diverse Fetal Head Images",
+    images="Orginal_train_images_to_959_661",
+    segmentation="Test-Dataset-Segmentation",
+    table=HC18_TABLE,
+    shares=(0.6, 0.4),
     csp=(255, 255, 0),
 )
 
@@ -89,7 +99,7 @@ def write_brain(folder: Path, subjects: int, seed: int) -> None:
         size = f"hc{np.searchsorted(HC_BINS_MM, drawn.truth['hc_mm'])}"
         rows.append(_head_row(name, f"{subject:05d}", size, drawn))
     _write_pixel_sizes(folder, THALAMIC, rows)
-    files.write_csv(folder / "truth.csv", pd.DataFrame(rows).drop(columns="pixel_mm"))
+    files.write_csv(folder / TRUTH, pd.DataFrame(rows).drop(columns="pixel_mm"))
 
 
 def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
@@ -120,7 +130,7 @@ def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
         _write_pixel_sizes(folder, group, rows[group])
     _write_hc18_table(folder / DIVERSE.name, rows[DIVERSE])
     truth = pd.DataFrame([row for table in rows.values() for row in table])
-    files.write_csv(folder / "truth.csv", truth.drop(columns="pixel_mm"))
+    files.write_csv(folder / TRUTH, truth.drop(columns="pixel_mm"))
 
 
 def write_hc18(folder: Path, subjects: int, seed: int) -> None:
@@ -135,7 +145,7 @@ def write_hc18(folder: Path, subjects: int, seed: int) -> None:
         rows.append(_head_row(name, name[:3], "", drawn))
     _write_hc18_table(folder, rows)
     besides = ["stratum", "csp_mm2", "lv_mm2", "pixel_mm"]  # strata by HC are the reader's
-    files.write_csv(folder / "truth.csv", pd.DataFrame(rows).drop(columns=besides))
+    files.write_csv(folder / TRUTH, pd.DataFrame(rows).drop(columns=besides))
 
 
 def write_tumour(folder: Path, subjects: int, seed: int) -> None:
@@ -161,7 +171,7 @@ def write_tumour(folder: Path, subjects: int, seed: int) -> None:
             outline = lesions.outline(drawn.border, drawn.mask.shape, drawn.spacing_mm, OUTLINE_PX)
             _write_png(folder / outline_split / tissue / f"{stem}_Annotation.png", outline * np.uint8(255))
         rows.append(_tissue_row(f"{tissue}-{stem}", tissue, drawn))
-    files.write_csv(folder / "truth.csv", pd.DataFrame(rows))
+    files.write_csv(folder / TRUTH, pd.DataFrame(rows))
 
 
 def _check_subjects(subjects: int, most: int) -> None:

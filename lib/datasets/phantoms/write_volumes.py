@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from lib.datasets.phantoms import brains
+from lib.datasets.phantoms.cache import TRUTH
 from lib.study import files
 
 LGG_SUBJECTS = 24  # 518 slices
@@ -39,7 +40,7 @@ def write_lgg(folder: Path, subjects: int, seed: int) -> None:
     table = pd.DataFrame(rows)
     for name, headings in (("data.csv", DATA_HEADINGS), ("spacing.csv", SPACING_HEADINGS)):
         files.write_csv(folder / "kaggle_3m" / name, table[list(headings)].rename(columns=headings))
-    files.write_csv(folder / "truth.csv", table.drop(columns=["gender", "age"]))
+    files.write_csv(folder / TRUTH, table.drop(columns=["gender", "age"]))
 
 
 def _write_slices(folder: Path, volume: brains.Volume) -> None:

@@ -238,7 +238,7 @@ def bland_altman(measurements: pd.DataFrame) -> Figure:
 def landmark_errors(errors: pd.DataFrame) -> Figure:
     """Distance of predicted ends by line and route, one point per case and seed, in mm if pixel sizes are known.
 
-    Logarithmic: a network's errors and a guess's do not fit one other scale. Missed lines are crosses above all.
+    Logarithmic: a network's errors and a guess's do not fit on one linear scale. Missed lines are crosses above all.
     """
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
     figure, ((axes,),) = panels(68)
@@ -262,7 +262,7 @@ def landmark_errors(errors: pd.DataFrame) -> Figure:
 
 @styled
 def paired_differences(long: pd.DataFrame) -> Figure:
-    """Errors of this study minus others' by case, with mean and 95 % interval; pairs with its own guess not drawn."""
+    """Errors of this study minus others' by case, with mean and 95 % interval; its own guess is left out."""
     rows = long[long["study_a"] != long["study_b"]].dropna(subset=["difference_mm"])
     pairs = {pair: place for place, pair in enumerate(dict.fromkeys(zip(rows["study_b"], rows["route_b"])))}
     figure, axes = quantity_panels(rows, 22 + 24 * len(pairs), "nothing is compared in millimetres", share_y=True)

@@ -16,6 +16,7 @@ from lib.study import files
 WIDTH_MM = 160.0  # of the printed column
 DPI = 200
 COLUMNS = 4  # images side by side on a sheet
+POINTS_WIDTH = 0.6  # over which the points of a column are spread; columns stand 1 apart
 
 # Okabe and Ito 2008: told apart by the colour-blind; one colour a class name, everywhere.
 CLASS_COLOURS = {"head": "#56B4E9", "parenchyma": "#56B4E9", "csp": "#E69F00", "lv": "#CC79A7"}
@@ -124,7 +125,7 @@ def jitter(count: int, width: float) -> np.ndarray:
 def draw_marks(axes: Axes, count: int, at: float, height: float, marker: str = "x") -> None:
     """So many red marks beside one another, for cases that have no value."""
     marks = {"s": 16, "marker": marker, "color": PREDICTED, "linewidths": 0.8}
-    axes.scatter(at + jitter(count, 0.6), np.full(count, height), **marks)
+    axes.scatter(at + jitter(count, POINTS_WIDTH), np.full(count, height), **marks)
 
 
 def draw_columns(axes: Axes, groups: list[str], parts: list[str], draw: Callable[[str, str, float], str]) -> None:
@@ -139,7 +140,7 @@ def draw_columns(axes: Axes, groups: list[str], parts: list[str], draw: Callable
 
 def draw_points_and_box(axes: Axes, values: np.ndarray, at: float, colour: str) -> None:
     """Every value as a point, and over them a box: median, quartiles, whiskers to 1.5 times their distance."""
-    axes.scatter(at + jitter(len(values), 0.6), values, s=5, color=colour, alpha=0.55, linewidths=0)
+    axes.scatter(at + jitter(len(values), POINTS_WIDTH), values, s=5, color=colour, alpha=0.55, linewidths=0)
     if len(values):
         lines = {f"{part}props": {"color": INK, "linewidth": 0.8} for part in ("box", "median", "whisker", "cap")}
-        axes.boxplot([values], positions=[at], widths=0.6 * 0.7, showfliers=False, manage_ticks=False, **lines)
+        axes.boxplot([values], positions=[at], widths=POINTS_WIDTH * 0.7, showfliers=False, manage_ticks=False, **lines)

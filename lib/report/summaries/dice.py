@@ -39,7 +39,7 @@ def describe_class(group: pd.DataFrame) -> dict[str, object]:
 
 
 def outcomes(rows: pd.DataFrame) -> dict[str, int]:
-    """How many predictions of a class are not described by Dice alone."""
+    """Predictions of a class that are absent, missed, without overlap or invented, counted."""
     shown, predicted = is_shown(rows), rows["tp"] + rows["fp"] > 0
     return {
         "absent": int((~shown & ~predicted).sum()),

@@ -16,18 +16,18 @@ def comparison(long: pd.DataFrame) -> pd.DataFrame:
 
     def describe(group: pd.DataFrame) -> dict[str, object]:
         counts = {name: int(group[name].sum()) for name in ("not_measured_a", "not_measured_b")}
-        return _paired(group, ("error_a_mm", "error_b_mm"), "difference_mm", -1) | counts
+        return _paired(group, ("error_a_mm", "error_b_mm"), "difference_mm", lower_is_better=True) | counts
 
     return by_group(long, PAIR, describe)
 
 
-def _paired(group: pd.DataFrame, sides: tuple[str, str], difference: str, better_sign: int) -> dict[str, object]:
-    """Means of A and B and of their difference, and the share of cases in which its sign says that A is better."""
+def _paired(group: pd.DataFrame, sides: tuple[str, str], difference: str, lower_is_better: bool) -> dict[str, object]:
+    """Means of A and B and of their difference A - B, and the share of cases in which A is better."""
     both = group.dropna(subset=[difference])
     mean = mean_over(both, difference)
-    better = float(100 * (better_sign * both[difference] > 0).mean())
+    better = both[difference] < 0 if lower_is_better else both[difference] > 0
     means = {side: float(both[side].mean()) for side in sides}
-    return {"n": mean.count} | means | estimated(difference, mean) | {"a_better_percent": better}
+    return {"n": mean.count} | means | estimated(difference, mean) | {"a_better_percent": float(100 * better.mean())}
 
 
 def references(long: pd.DataFrame) -> pd.DataFrame:
@@ -46,4 +46,8 @@ def references(long: pd.DataFrame) -> pd.DataFrame:
 
 def overlap_comparison(long: pd.DataFrame) -> pd.DataFrame:
     """Dice after post-processing by class and other study, over the n cases of overlaps.csv that both predicted."""
-    return by_group(long, ["class", "study_b"], lambda group: _paired(group, ("dice_a", "dice_b"), "difference", 1))
+
+    def describe(group: pd.DataFrame) -> dict[str, object]:
+        return _paired(group, ("dice_a", "dice_b"), "difference", lower_is_better=False)
+
+    return by_group(long, ["class", "study_b"], describe)

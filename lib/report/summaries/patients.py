@@ -12,7 +12,10 @@ COST_COLUMNS = ["class", "n", "cut_patients", "lost_voxels", "lost_percent", "di
 
 
 def scored(rows: pd.DataFrame) -> pd.Series:
-    """ "Dice per patient, absent = 1": Dice, which leaves them out, and 1 if neither mask shows the class."""
+    """ "Dice per patient, absent = 1": the Dice of each row, and 1 where neither mask shows the class.
+
+    What is called Dice elsewhere is a mean that leaves such cases out.
+    """
     return rows["dice"].mask(rows[["tp", "fp", "fn"]].sum(axis=1) == 0, 1.0)
 
 
