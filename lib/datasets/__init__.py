@@ -14,8 +14,7 @@ from lib.data.cases import Case
 from lib.data.dataset import Dataset, Making
 from lib.data.findings import Check, Finding
 from lib.datasets import brain_structures, busi, hc18, lgg, own, ultrasound_fetus
-from lib.datasets.phantoms import cache, write_images, write_landmarks, write_volumes
-from lib.datasets.phantoms.cache import TRUTH
+from lib.datasets.phantoms import TRUTH, cache, write_images, write_landmarks, write_volumes
 from lib.study import files, param_faults, params, provenance
 
 DRAWING = ("lib.datasets.phantoms.", "lib.imaging.")  # modules that decide what a phantom's files hold

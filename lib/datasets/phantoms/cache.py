@@ -7,7 +7,6 @@ from typing import Any
 from lib.study import files, locks
 
 RECORD = "phantom.json"
-TRUTH = "truth.csv"  # what a phantom's program knows of each case, and no published data set has
 
 
 def write_whole(folder: Path, record: dict[str, Any], write: Callable[[Path], None]) -> None:

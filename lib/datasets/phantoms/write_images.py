@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.datasets.phantoms import heads, lesions
-from lib.datasets.phantoms.cache import TRUTH
+from lib.datasets.phantoms import TRUTH, heads, lesions
 from lib.study import files
 
 HC_BINS_MM = (180, 260)

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lib.datasets.phantoms import brains
-from lib.datasets.phantoms.cache import TRUTH
+from lib.datasets.phantoms import TRUTH, brains
 from lib.study import files
 
 LGG_SUBJECTS = 24  # 518 slices
