@@ -117,7 +117,7 @@ class Page:
         tables.save(table, self.place("tables") / name)
         display(tables.readable(table)) if len(table) else print("nothing to list")
 
-    def say(self, sentences: str) -> None:
+    def caption(self, sentences: str) -> None:
         """Shows what a rule found, below the figure or table that it is read from."""
         display(Markdown(sentences))
 
@@ -231,12 +231,12 @@ def destination(step: steps.Step, study: params.Study, differs: dict[str, Any]) 
 def take_folder(step: steps.Step, study: params.Study, differs: dict[str, Any]) -> tuple[Path, BaseFileLock]:
     """`destination`, held by this process."""
     folder, what = destination(step, study, differs), f"{step.label} of study {study.study}"
-    lock = locks.hold(folder / locks.STEP, what)
+    lock = locks.acquire(folder / locks.STEP, what)
     now = destination(step, study, differs)  # who had the folder may have finished the step meanwhile
     if now == folder:
         return folder, lock
     locks.release(lock)
-    return now, locks.hold(now / locks.STEP, what)
+    return now, locks.acquire(now / locks.STEP, what)
 
 
 def name_of(differs: dict[str, Any]) -> str:

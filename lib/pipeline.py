@@ -66,7 +66,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
         raise ValueError("the graph needs Linux, macOS or WSL; on Windows run notebooks in turn: docs/howto-windows.md")
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
-    with locks.held(folder / ".lock", f"study {study.study}", wait=False):
+    with locks.locked(folder / ".lock", f"study {study.study}", wait=False):
         for name, source in ((study.dataset, data), ("landmarks", landmarks)):
             if source is not None:
                 link_data(name, source)
@@ -85,21 +85,21 @@ def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
                 step.record_file(study.study).unlink(missing_ok=True)
         # A killed run leaves Snakemake's own lock behind; ours is held, so nobody else needs it.
         _snakemake(study, folder, cores, lock, "--unlock")
-        status, log = _snakemake(study, folder, cores, lock, "--rerun-incomplete", "--rerun-triggers", "mtime")
+        status, output = _snakemake(study, folder, cores, lock, "--rerun-incomplete", "--rerun-triggers", "mtime")
     if status != 0:
-        sys.stderr.write(_last_words(log))
+        sys.stderr.write(_last_words(output))
         return 1
     left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
     sys.stderr.writelines(["these steps have no record that holds:\n", *left] if left else [])
     return int(bool(left))
 
 
-def _last_words(log: str) -> str:
+def _last_words(output: str) -> str:
     """What a failed step has said, or else Snakemake's own words without its usual ones."""
-    parts = log.split(environment.MARK)
+    parts = output.split(environment.MARK)
     if len(parts) > 2:
         return parts[-2]
-    lines = [line.rstrip() + "\n" for line in log.splitlines() if line.strip() and not CHATTER.match(line)]
+    lines = [line.rstrip() + "\n" for line in output.splitlines() if line.strip() and not CHATTER.match(line)]
     return "".join([*lines[-20:], "Snakemake stopped before the study's end; its words stand above\n"])
 
 

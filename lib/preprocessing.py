@@ -63,19 +63,19 @@ def fingerprint(source: Source) -> str:
     return files.digest(depends | {"code": code})[:16]
 
 
-def preprocess(source: Source, say: Callable[[str], None] = print) -> Arrays:
+def preprocess(source: Source, log: Callable[[str], None] = print) -> Arrays:
     """Arrays of all cases, from data/processed/<fingerprint>/ if they are there as they were made, else made now.
 
-    `say` is told of arrays that have changed. ValueError if a raw file has changed since 01, or is unreadable.
+    `log` is told of arrays that have changed. ValueError if a raw file has changed since 01, or is unreadable.
     """
     name = fingerprint(source)
     folder = files.processed_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.held(folder.with_name(f".{name}.lock"), "preprocessing"):  # two studies may want the same arrays
+    with locks.locked(folder.with_name(f".{name}.lock"), "preprocessing"):  # two studies may want the same arrays
         fault = array_files.byte_fault(name)
         if fault is not None:
             if folder.is_dir():
-                say(f"data/processed/{name}: {fault}; the arrays are made again")
+                log(f"data/processed/{name}: {fault}; the arrays are made again")
             _make(folder, source)
     return arrays.open_arrays(name)
 

@@ -86,13 +86,13 @@ def fit(
     """The run of a training, None if it is stopped after an epoch, and the lines that it said."""
     arrays, lines = arrays or discs(12), []
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         lines.append(line)
         if stop_after and line.startswith(f"epoch {stop_after:3d}/"):
             raise Stopped
 
     try:
-        return loop.fit(training_params(**keys), network, arrays, parts_of(arrays), folder, say), lines
+        return loop.fit(training_params(**keys), network, arrays, parts_of(arrays), folder, log), lines
     except Stopped:
         return None, lines
 

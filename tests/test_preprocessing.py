@@ -337,7 +337,7 @@ def test_the_network_s_view_is_the_row_of_an_image_and_the_nearest_kept_slice_of
     assert np.array_equal(views.masks, made.masks[made.rows(names)])
     name = PATIENTS[3].name  # six slices, of which 1 to 4 are kept
     native = replace(samples.load(LGG, bench.cases, [name] * 3), slices=[0, 5, 2])
-    views = preprocessing.network_views(bench.arrays, native, LGG.shown_channel)
+    views = preprocessing.network_views(bench.arrays, native, LGG.display_channel)
     rows = bench.arrays.rows([name])[[0, 3, 1]]
     assert views.slices == [1, 4, 2]
     assert np.array_equal(views.masks, bench.arrays.masks[rows])

@@ -11,7 +11,7 @@ from lib.verification import rehosted, verify
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "hc18"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not there: HC18 is not part of the project")
-AT_HAND = datasets.at_hand  # before conftest.py hides what lies in this copy
+AT_HAND = datasets.available  # before conftest.py hides what lies in this copy
 EXAMINATIONS = 45  # the first ones at hand; some have several images
 SPLITS = ("train", "validation", "test")
 

@@ -36,7 +36,7 @@ class Dataset:
     groups: tuple[str, ...] = ()  # parts that a study may choose from; () for a data set without
     read_image: Callable[[Path], np.ndarray] = read_grey  # file -> (H, W), folder of a volume -> (D, H, W, C); uint8
     channels: int = 1  # of an image as the network sees it
-    shown_channel: int = 0  # which of them people look at
+    display_channel: int = 0  # which of them people look at
     volumes: bool = False  # whether a case is a volume of slices
     inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None  # of (case, image, mask)
     names_subjects: bool = True  # False: subjects are those of the data set that images come from, or look-alikes

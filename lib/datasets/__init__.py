@@ -48,7 +48,7 @@ _LGG = replace(
     _published(lgg, "LGG, brain MRI of lower-grade glioma (kaggle_3m)", "buda", "CC BY-NC-SA 4.0", "patient", LESION),
     read_image=lgg.read_image,
     channels=3,
-    shown_channel=lgg.FLAIR,
+    display_channel=lgg.FLAIR,
     volumes=True,
     inspect=lgg.inspect,
 )
@@ -194,7 +194,7 @@ def _existing(folder: Path, name: str, option: str) -> Path:
     return folder
 
 
-def at_hand(besides: str) -> dict[str, Path]:
+def available(besides: str) -> dict[str, Path]:
     """Folders of the published sets of images that lie in data/raw and say who is who, but for one."""
     folders = {
         name: files.raw_folder(name)

@@ -43,7 +43,7 @@ def load(dataset: Dataset, table: pd.DataFrame, names: list[str]) -> Samples:
     if not dataset.volumes:
         return Samples(list(names), images, masks, spacings, [0] * len(names))
     slices = [volumes.fullest_slice(mask) for mask in masks]
-    images = [np.ascontiguousarray(image[at, ..., dataset.shown_channel]) for image, at in zip(images, slices)]
+    images = [np.ascontiguousarray(image[at, ..., dataset.display_channel]) for image, at in zip(images, slices)]
     return Samples(list(names), images, [mask[at] for mask, at in zip(masks, slices)], spacings, slices)
 
 

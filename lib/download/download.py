@@ -23,20 +23,20 @@ LISTED = 10  # files that a message names
 ROWS = "rows of "  # a table, in what is expected
 
 
-def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], None]) -> bool:
+def download(name: str, root: Path, urls: Sequence[str], log: Callable[[str], None]) -> bool:
     """Brings a data set of data/sources.yaml to `<root>/<name>`, or verifies the one that lies there.
 
-    `say` takes the lines of the report, `urls` are as of `addresses`. False where a login is needed first: then the
+    `log` takes the lines of the report, `urls` are as of `addresses`. False where a login is needed first: then the
     report says what to do. ValueError where it cannot be had or is not as expected; `<root>/<name>` is then as before.
     """
     source = find_source(name, SOURCES)
     target, archives = root / name, root / ARCHIVES / name
-    with locks.held(root / f".{name}.lock", f"the download of {name}", say):
+    with locks.locked(root / f".{name}.lock", f"the download of {name}", log):
         if target.exists() or target.is_symlink():
-            say(verify(name, target, source))
+            log(verify(name, target, source))
             return True
         wanted = addresses(source, urls)
-        say(heading(source, target))
+        log(heading(source, target))
         archives.mkdir(parents=True, exist_ok=True)
         for left in archives.rglob(".writing-*"):  # by a process that was killed
             left.unlink()
@@ -44,11 +44,11 @@ def download(name: str, root: Path, urls: Sequence[str], say: Callable[[str], No
         if len(paths) == 1 and not paths[0].is_file():
             paths = _zips(archives) or paths
         if any(url is None and not path.is_file() for url, path in zip(wanted, paths)):
-            say(instructions(name, source, archives))
+            log(instructions(name, source, archives))
             return False
         triples = zip(source.files, wanted, paths)
-        fetched = {path: obtain(file, url, path, source.most_download_bytes, say) for file, url, path in triples}
-        say(settle(name, target, source, fetched))
+        fetched = {path: obtain(file, url, path, source.most_download_bytes, log) for file, url, path in triples}
+        log(settle(name, target, source, fetched))
     return True
 
 
@@ -81,19 +81,19 @@ Then, in the project's folder: python -m lib download {name}
 With an address that needs no login: python -m lib download {name} --url <address of the zip>"""
 
 
-def obtain(file: RemoteFile, url: str | None, path: Path, most_bytes: int, say: Callable[[str], None]) -> dict:
+def obtain(file: RemoteFile, url: str | None, path: Path, most_bytes: int, log: Callable[[str], None]) -> dict:
     """Fetches a file unless it is there, checks it, and returns what the record keeps; ValueError for a wrong one."""
     if path.is_file():
-        say(f"{path}: is there, not fetched")
+        log(f"{path}: is there, not fetched")
         check(path, file)
     else:
-        say(f"{file.name} from {url}")
+        log(f"{file.name} from {url}")
         with files.replacing(path) as part:
-            http.fetch(str(url), part, file.size, most_bytes, say)
+            http.fetch(str(url), part, file.size, most_bytes, log)
             check(part, file)
     size, sha256 = path.stat().st_size, files.sha256(path)
     checked = "as registered" if file.hashes else "not verified against the publisher, no checksum is known"
-    say(f"{file.name}: {size} bytes, sha256 {sha256}, {checked}")
+    log(f"{file.name}: {size} bytes, sha256 {sha256}, {checked}")
     return {"name": file.name, "url": url, "bytes": size, "sha256": sha256, "checked": checked}
 
 

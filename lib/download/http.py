@@ -21,10 +21,10 @@ OPTIONS = {
 PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
-def fetch(url: str, path: Path, size: int | None, most_bytes: int, say: Callable[[str], None]) -> None:
+def fetch(url: str, path: Path, size: int | None, most_bytes: int, log: Callable[[str], None]) -> None:
     """Downloads an http or https address to a file, which is whole when this returns, and to be thrown away otherwise.
 
-    Of a known size in bytes, no more and no fewer are taken, and never more than `most_bytes`; `say` takes a line where
+    Of a known size in bytes, no more and no fewer are taken, and never more than `most_bytes`; `log` takes a line where
     it begins anew. ValueError for no answer, a web page, a size that differs, or too many bytes.
     """
     if not url.lower().startswith(("http://", "https://")):
@@ -41,7 +41,7 @@ def fetch(url: str, path: Path, size: int | None, most_bytes: int, say: Callable
         except PASSING as error:
             if wait_s is None:
                 raise ValueError(f"{url}: no answer, or broken off: {error}; the same command begins anew") from error
-            say(f"{url}: no answer, or broken off; begins anew in {wait_s} s")
+            log(f"{url}: no answer, or broken off; begins anew in {wait_s} s")
             time.sleep(wait_s)
         except requests.RequestException as error:
             raise ValueError(f"{url}: cannot be fetched: {error}") from error

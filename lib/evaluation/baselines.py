@@ -89,7 +89,7 @@ def _otsu(test_set: EvaluationSet, *_: Any) -> Predict:
 
 
 def _brightest(test_set: EvaluationSet, training: list[str], _: int) -> Predict:
-    arrays, channel = test_set.arrays, test_set.dataset.shown_channel
+    arrays, channel = test_set.arrays, test_set.dataset.display_channel
     level = bright_level(arrays, channel, training)
 
     def predict(row: dict[str, Any]) -> np.ndarray:

@@ -37,7 +37,7 @@ def write_pdf(study: params.Study) -> Path:
     if stale:
         raise ValueError("\n  ".join([f"study {study.study} must run before its report is built:", *stale]))
     folder, pdf = STEP.folder(study.study), files.study_folder(study.study) / "report.pdf"
-    lock = locks.hold(folder / locks.STEP, f"the report of study {study.study}")
+    lock = locks.acquire(folder / locks.STEP, f"the report of study {study.study}")
     before = steps.snapshot(STEP, study)
     STEP.record_file(study.study).unlink(missing_ok=True)
     gathered = collect(study)

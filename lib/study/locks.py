@@ -17,10 +17,10 @@ STEP = ".step.lock"  # in the folder of a step, or of a run by hand
 NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
-def hold(path: Path, what: str, say: Callable[[str], None] = print, wait: bool = True) -> BaseFileLock:
+def acquire(path: Path, what: str, log: Callable[[str], None] = print, wait: bool = True) -> BaseFileLock:
     """Takes a lock until it is released or this process ends; a process that has it already keeps it.
 
-    Who holds it stands beside it, in <path>.json; whoever waits is told first, by `say`, for whom. ValueError where
+    Who holds it stands beside it, in <path>.json; whoever waits is told first, by `log`, for whom. ValueError where
     another process has it and this one is not to wait, or the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def hold(path: Path, what: str, say: Callable[[str], None] = print, wait: bool =
     except Timeout as error:
         if not wait:
             raise ValueError(f"{what} is being run by {holder(path)}; wait for it, or end it") from error
-        say(f"{what} waits for {holder(path)}; a notebook ends at its last cell, or when its kernel is shut down")
+        log(f"{what} waits for {holder(path)}; a notebook ends at its last cell, or when its kernel is shut down")
         lock.acquire()
     since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     origin = "make study" if environment.by_graph() or not wait else "a run by hand"  # that of a study never waits
@@ -41,9 +41,9 @@ def hold(path: Path, what: str, say: Callable[[str], None] = print, wait: bool =
 
 
 @contextmanager
-def held(path: Path, what: str, say: Callable[[str], None] = print, wait: bool = True) -> Iterator[None]:
-    """Holds a lock (`hold`) for a block."""
-    lock = hold(path, what, say, wait)
+def locked(path: Path, what: str, log: Callable[[str], None] = print, wait: bool = True) -> Iterator[None]:
+    """Holds a lock (`acquire`) for a block."""
+    lock = acquire(path, what, log, wait)
     try:
         yield
     finally:

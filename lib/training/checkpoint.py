@@ -25,7 +25,7 @@ BESIDES = ("tensorboard", WEIGHTS, *TABLES)
 NAMING = ("run.json", "state.pt")  # say which run a folder belongs to
 ASIDE = ".set_aside"
 Mark = dict[str, Any]  # what a run depends on, as loop.made_of gives it; of an unfinished run its machine, too
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,42 +40,42 @@ class Run:
 # Finished runs
 
 
-def load_finished(folder: Path, made_of: Mark, say: Say) -> Run | None:
+def load_finished(folder: Path, made_of: Mark, log: Log) -> Run | None:
     """The finished run that is made of this, from its folder or from what was set aside; None where there is none.
 
-    What else lies in the folder is set aside first; `say` gets a line for each thing that is not as it was left.
+    What else lies in the folder is set aside first; `log` gets a line for each thing that is not as it was left.
     """
     _settle(folder)
-    record = _finished(folder, made_of, say)
+    record = _finished(folder, made_of, log)
     aside = _place(folder, made_of)
     record_aside, fault = read_finished(aside)
     if record is None and fault is None:
-        _set_state_aside(folder, made_of, say)
+        _set_state_aside(folder, made_of, log)
         _move(aside, folder, [*NAMING, *BESIDES])
-        say(f"the run with these values lay in {_shown(aside)}")
+        log(f"the run with these values lay in {_shown(aside)}")
         record = record_aside
     if record is None:
         return None
-    _restore_history(folder, record, say)
+    _restore_history(folder, record, log)
     if not (folder / "timing.csv").is_file():
-        say("timing.csv is missing: how long each epoch took is no longer known")
+        log("timing.csv is missing: how long each epoch took is no longer known")
     return _run(record)
 
 
-def _finished(folder: Path, made_of: Mark, say: Say) -> dict[str, Any] | None:
+def _finished(folder: Path, made_of: Mark, log: Log) -> dict[str, Any] | None:
     """The record of a folder's run if it is whole and made of this; any other run is set aside."""
     if (folder / "state.pt").is_file():  # it holds all that the end of its run writes
         return None
     record, fault = read_finished(folder)
     if record is None:
         if any((folder / name).is_file() for name in ("run.json", *TABLES, WEIGHTS)):
-            _set_aside(folder, str(fault), say)
+            _set_aside(folder, str(fault), log)
         return None
     changed = differences(record["made_of"], made_of)
     if fault is None and not changed:
         return record
     what = "what is left of the run is" if fault else f"the finished run of {record['epochs']} epochs is"
-    _set_aside(folder, fault or ", ".join(changed), say, what, record["made_of"])
+    _set_aside(folder, fault or ", ".join(changed), log, what, record["made_of"])
     return None
 
 
@@ -100,7 +100,7 @@ def _digest(record: dict[str, Any]) -> str:
     return files.digest({name: value for name, value in record.items() if name != "digest"})
 
 
-def _restore_history(folder: Path, record: dict[str, Any], say: Say) -> None:
+def _restore_history(folder: Path, record: dict[str, Any], log: Log) -> None:
     """Writes history.csv from run.json where it is another's: saved by a spreadsheet, cut, or gone."""
     path, fault = folder / "history.csv", "history.csv was missing"
     if path.is_file():
@@ -110,7 +110,7 @@ def _restore_history(folder: Path, record: dict[str, Any], say: Say) -> None:
         _move(folder, place, ["history.csv"])
         fault = f"history.csv was not as it was written, and lies in {_shown(place)}"
     files.write_csv(path, _run(record).history)
-    say(f"{fault}; it is written again from run.json")
+    log(f"{fault}; it is written again from run.json")
 
 
 def _run(record: dict[str, Any]) -> Run:
@@ -153,47 +153,47 @@ def _drop_leftovers(folder: Path) -> None:
 # States of unfinished runs
 
 
-def resume(folder: Path, mark: Mark, fresh: TrainingState, say: Say) -> None:
+def resume(folder: Path, mark: Mark, fresh: TrainingState, log: Log) -> None:
     """Brings a fresh state to where the unfinished run with this mark was left, in its folder or set aside."""
-    _set_state_aside(folder, mark, say)
+    _set_state_aside(folder, mark, log)
     aside = _place(folder, mark)
     if not (folder / "state.pt").is_file() and state.read(aside / "state.pt").get("mark") == mark:
         _move(aside, folder, [*NAMING, *BESIDES])
-        say(f"the unfinished run with these values lay in {_shown(aside)}")
+        log(f"the unfinished run with these values lay in {_shown(aside)}")
     saved = state.read(folder / "state.pt")
     if not saved:
         return
     try:
         fresh.load(saved)
     except ValueError as error:
-        _set_aside(folder, f"state.pt does not fit this run ({error})", say)
+        _set_aside(folder, f"state.pt does not fit this run ({error})", log)
         return
-    say(f"goes on after epoch {len(fresh.history)}")
+    log(f"goes on after epoch {len(fresh.history)}")
 
 
 # Setting aside
 
 
-def _set_state_aside(folder: Path, mark: Mark, say: Say) -> None:
+def _set_state_aside(folder: Path, mark: Mark, log: Log) -> None:
     """Sets a state aside that has another mark, or none that can be read."""
     if not (folder / "state.pt").is_file():
         return
     saved = state.read(folder / "state.pt")
     if not saved:
-        _set_aside(folder, "state.pt cannot be read", say)
+        _set_aside(folder, "state.pt cannot be read", log)
     elif saved["mark"] != mark:
         count = len(saved.get("history", []))
         what = "1 epoch of the unfinished run is" if count == 1 else f"{count} epochs of the unfinished run are"
         why = ", ".join(differences(saved["mark"], mark)) or "the same run lies finished beside it"
-        _set_aside(folder, why, say, what, saved["mark"])
+        _set_aside(folder, why, log, what, saved["mark"])
 
 
 def _set_aside(
-    folder: Path, why: str, say: Say, what: str = "what was left of the run is", mark: Mark | None = None
+    folder: Path, why: str, log: Log, what: str = "what was left of the run is", mark: Mark | None = None
 ) -> None:
     place = _place(folder, mark)
     _move(folder, place, [*BESIDES, *NAMING])
-    say(f"set aside: {why}; {what} kept in {_shown(place)} until a training here has ended")
+    log(f"set aside: {why}; {what} kept in {_shown(place)} until a training here has ended")
 
 
 def _place(folder: Path, mark: Any) -> Path:

@@ -23,7 +23,7 @@ from lib.study.params import TrainingParams
 from lib.training import batches, checkpoint, history, objectives, sampling, tensorboard
 from lib.training.augmentation import Augmentation
 from lib.training.batches import AugmentedCases, Batches
-from lib.training.checkpoint import Mark, Run, Say
+from lib.training.checkpoint import Log, Mark, Run
 from lib.training.objectives import Objective, RegionObjective
 from lib.training.state import TrainingState, fresh_state
 
@@ -34,20 +34,20 @@ Images = np.ndarray | torch.Tensor
 NOT_IN_FINGERPRINT = {"study", "dataset", "workers", "tensorboard_every", "tensorboard_images"}
 
 
-def fit(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, say: Say = print) -> Run:
+def fit(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, log: Log = print) -> Run:
     """Trains one network on one fold, or goes on with it, or loads it; its folder is locked while it is used.
 
-    `say` gets one line per epoch, and one for each thing that is not as it was left. ValueError: there is no such
+    `log` gets one line per epoch, and one for each thing that is not as it was left. ValueError: there is no such
     device or precision, a class or landmark is shown by no case, or training diverged.
     """
     check_before(config, network, arrays, parts)
-    with locks.held(folder / ".lock", "this training", say):  # who outlived a kill may still train here
+    with locks.locked(folder / ".lock", "this training", log):  # who outlived a kill may still train here
         origin = made_of(config, network, arrays, parts)
-        finished = checkpoint.load_finished(folder, origin, say)
+        finished = checkpoint.load_finished(folder, origin, log)
         if finished is not None:
-            say(f"trained before: epoch {finished.best_epoch}, validation value {finished.best_value:.4f}")
+            log(f"trained before: epoch {finished.best_epoch}, validation value {finished.best_value:.4f}")
             return finished
-        return _train(config, network, arrays, parts, folder, origin, say)
+        return _train(config, network, arrays, parts, folder, origin, log)
 
 
 def check_before(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts) -> None:
@@ -78,7 +78,7 @@ def made_of(config: TrainingParams, network: Network, arrays: Arrays, parts: Par
 
 
 def _train(
-    config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, origin: Mark, say: Say
+    config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, origin: Mark, log: Log
 ) -> Run:
     train_rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
     weights = case_weights(config, arrays, train_rows)
@@ -86,13 +86,13 @@ def _train(
     state = begin(config, network, -(-len(train_rows) // config.batch_size), objective.threshold_mode)
     machine = _machine(state)
     mark = origin | {"machine": machine}  # a state goes on only where its bytes came from
-    checkpoint.resume(folder, mark, state, say)
+    checkpoint.resume(folder, mark, state, log)
     cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
 
     with tensorboard.writer(config.tensorboard_every, folder / "tensorboard", len(state.history) + 1) as board:
         for epoch in range(len(state.history) + 1, config.epochs + 1):
             if history.is_exhausted(state.history, config.early_stopping_patience):
-                say(f"stopped early: no better epoch for {config.early_stopping_patience}")
+                log(f"stopped early: no better epoch for {config.early_stopping_patience}")
                 break
             started = time.perf_counter()
             order = sampling.epoch_rows(train_rows, weights, config.seed, epoch)
@@ -117,9 +117,9 @@ def _train(
                 state.keep_weights()
             _watch(board, state, objective, arrays, validation_rows, config)
             state.save(folder / "state.pt", mark)
-            say(history.progress(state.history[-1], state.timing[-1], config.epochs, objective.metric))
+            log(history.progress(state.history[-1], state.timing[-1], config.epochs, objective.metric))
     if max(row["selection"] for row in state.history) == objective.blank:
-        say("no epoch found anything in the validation cases: that of the smallest validation loss is kept")
+        log("no epoch found anything in the validation cases: that of the smallest validation loss is kept")
     use = {name: getattr(config, name) for name in ("study", "dataset", "classes", "landmarks")}
     use |= {"preparation": arrays.preparation, "training_precision": machine["precision"]}  # as far as it is known here
     models.save(folder / "model.safetensors", network["model"], network["arguments"], state.weights, use)

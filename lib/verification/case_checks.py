@@ -61,7 +61,7 @@ def look(case: Case, dataset: Dataset) -> Look:
         fault = Finding("stop", UNREADABLE, case.name, str(error), "a readable image and mask")
         return Look({"case": case.name}, [fault], audit(case, masks)[0])
     colours, findings = audit(case, masks)
-    shown = image[..., dataset.shown_channel] if dataset.volumes else image
+    shown = image[..., dataset.display_channel] if dataset.volumes else image
     mismatch = find_mismatch(case, shown, mask)
     if mismatch is not None:
         return Look({"case": case.name}, [mismatch], colours)

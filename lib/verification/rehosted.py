@@ -36,7 +36,7 @@ NEARLY_OF_ANOTHER_DATA_SET = Check("nearly an image of another data set")
 def known_images(besides: str) -> tuple[pd.DataFrame, list[Finding]]:
     """Hashes of every image of the published data sets in data/raw but one, and a finding for each unsearchable set."""
     tables, findings = [pd.DataFrame(columns=KNOWN_COLUMNS)], []
-    for name, folder in datasets.at_hand(besides).items():
+    for name, folder in datasets.available(besides).items():
         try:
             tables.append(_hashes_of(name, folder))
         except ValueError as error:

@@ -15,7 +15,7 @@ from lib.study import files, params, provenance
 from tests import builders
 from tests.builders import save_png
 
-AT_HAND = datasets.at_hand  # before conftest.py hides what lies in this copy
+AT_HAND = datasets.available  # before conftest.py hides what lies in this copy
 PUBLISHED = [name for name, dataset in datasets.DATASETS.items() if dataset.made is None]
 MADE = {"phantom_brain": 3, "phantom_brain_structures": 10, "phantom_hc18": 4}  # subjects
 MADE |= {"phantom_landmarks": 4, "phantom_lgg": 2, "phantom_tumour": 8}

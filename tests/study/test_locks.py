@@ -50,13 +50,13 @@ def test_where_a_second_is_refused_it_is_told_who_is_at_work(tmp_path, holder):
     with pytest.raises(
         ValueError, match=rf"study demo is being run by process {holder.pid} on .*; wait for it, or end"
     ):
-        locks.hold(tmp_path / locks.STEP, "study demo", wait=False)
+        locks.acquire(tmp_path / locks.STEP, "study demo", wait=False)
 
 
 def test_a_process_that_holds_a_folder_takes_it_again_and_one_release_frees_it(tmp_path):
     messages = []
-    locks.hold(tmp_path / locks.STEP, "a page", messages.append)
-    locks.release(locks.hold(tmp_path / locks.STEP, "the same page run again", messages.append))
+    locks.acquire(tmp_path / locks.STEP, "a page", messages.append)
+    locks.release(locks.acquire(tmp_path / locks.STEP, "the same page run again", messages.append))
     assert [path.name for path in tmp_path.iterdir()] in ([], [locks.STEP])
     assert begin(TAKE, tmp_path).communicate(timeout=60)[0] == "taken\n"
     assert messages == []
@@ -76,4 +76,4 @@ def test_a_file_system_without_locks_is_refused_by_name_whatever_was_left_there(
 
     monkeypatch.setattr("fcntl.flock", no_flock)
     with pytest.raises(ValueError, match=r"its file system has no locks \(Function not implemented\)"):
-        locks.hold(tmp_path / locks.STEP, "study demo")
+        locks.acquire(tmp_path / locks.STEP, "study demo")

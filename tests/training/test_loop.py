@@ -243,11 +243,11 @@ def test_a_second_process_waits_and_then_loads_what_the_first_has_trained(tmp_pa
         FileLock(tmp_path / ".lock").acquire(timeout=0)
     arrays, lines, told = builders.discs(8), [], threading.Event()
 
-    def say(line):
+    def log(line):
         lines.append(line)
         told.set()
 
-    given = (training_params(), NETWORK, arrays, builders.disc_parts(arrays), tmp_path, say)
+    given = (training_params(), NETWORK, arrays, builders.disc_parts(arrays), tmp_path, log)
     waiting = threading.Thread(target=loop.fit, args=given)
     waiting.start()
     assert told.wait(60)  # it says at once that it waits

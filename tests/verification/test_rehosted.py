@@ -20,7 +20,7 @@ from lib.verification.verify import check_dataset
 from tests import builders
 from tests.builders import Head, save_png
 
-AT_HAND = datasets.at_hand  # before conftest.py hides what lies in this copy
+AT_HAND = datasets.available  # before conftest.py hides what lies in this copy
 HEADS = builders.heads()  # 000_HC, 000_2HC, 001_HC, ...: examinations 000, 004 and 008 have two images
 RENAMED = {f"malignant-{number}_HC": head for number, head in enumerate(reversed(HEADS), start=1)}
 SPLITS = ("train", "validation", "test")

@@ -22,7 +22,7 @@ def write_whole(folder: Path, record: dict[str, Any], write: Callable[[Path], No
     if folder.exists() and not (folder / RECORD).is_file():
         raise ValueError(f"{folder}: found without {RECORD}, so no phantom is replaced there; move it away")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.held(folder.with_name(f".{folder.name}.lock"), f"making {folder.name}"):
+    with locks.locked(folder.with_name(f".{folder.name}.lock"), f"making {folder.name}"):
         if read_record(folder) != record:
             with files.replacing_folder(folder) as new:
                 write(new)
