@@ -256,7 +256,7 @@ def says_its_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
 def verified(folder: Path) -> verify.Verification:
     """What 01_data_verification finds in an HC18 folder; it is not searched against the data sets at hand."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "at_hand", lambda _: {})
+        patch.setattr(datasets, "available", lambda _: {})
         return verify.check_dataset(datasets.DATASETS["hc18"], "hc18", folder)
 
 

@@ -44,10 +44,10 @@ print(files.ROOT)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def nothing_at_hand() -> Iterator[None]:
+def no_other_data_sets() -> Iterator[None]:
     """Verification searches none of the data sets that lie in this copy's data/raw: results do not depend on them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "at_hand", lambda _: {})
+        patch.setattr(datasets, "available", lambda _: {})
         yield
 
 

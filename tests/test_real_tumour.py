@@ -56,7 +56,7 @@ def verified(raw, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "raw_folder", lambda name: raw / name)
         patch.setattr(files, "processed_folder", lambda name: processed / name)
-        patch.setattr(datasets, "at_hand", AT_HAND)
+        patch.setattr(datasets, "available", AT_HAND)
         yield verify.check_dataset(dataset, "ultrasound_fetus", raw / "ultrasound_fetus", ["malignant"])
 
 

@@ -11,12 +11,12 @@ import pytest
 from lib.study import files, locks
 
 HOLD = "import sys, time; from pathlib import Path; from lib.study import locks; "
-HOLD += "lock = locks.hold(Path(sys.argv[1]) / locks.STEP, 'the first'); print('held', flush=True); time.sleep(600)"
+HOLD += "lock = locks.acquire(Path(sys.argv[1]) / locks.STEP, 'the first'); print('held', flush=True); time.sleep(600)"
 TAKE = """
 import sys
 from pathlib import Path
 from lib.study import locks
-locks.hold(Path(sys.argv[1]) / locks.STEP, "05_evaluation of study demo", lambda text: print(text, flush=True))
+locks.acquire(Path(sys.argv[1]) / locks.STEP, "05_evaluation of study demo", lambda text: print(text, flush=True))
 print("taken")
 """
 

@@ -31,7 +31,7 @@ def make_home(folder, patch):
     raw = folder / "raw"
     patch.setattr(files, "raw_folder", lambda name: raw / name)
     patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
-    patch.setattr(datasets, "at_hand", AT_HAND)
+    patch.setattr(datasets, "available", AT_HAND)
     builders.write_hc18(raw / "hc18", HEADS)
     return raw
 
