@@ -142,7 +142,7 @@ def write_regions(study: params.Study) -> None:
         "groups": dice.by_part(long.join(group, on="case"), "group"),
         "effect": dice.effect(long),
         "baselines": pd.DataFrame([baseline | {"dice": 0.505, "dice_low": 0.41, "dice_high": 0.6}]),
-        "patients": patients.listed(long, manifest),
+        "patients": patients.per_patient(long, manifest),
         "patient-dice": patients.summary(long, manifest),
         "end-slices": patients.end_slice_cost(long, read_table(study, "02_preprocessing/lost")),
     }

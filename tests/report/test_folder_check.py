@@ -58,13 +58,13 @@ def test_each_check_stands_with_its_count_and_what_to_do_each_finding_with_its_f
 
 
 def test_warnings_leave_a_folder_sound_and_of_many_the_first_are_listed(folder):
-    for number in range(folder_check.LISTED_FINDINGS + 2):
+    for number in range(folder_check.MAX_LISTED_FINDINGS + 2):
         image(folder, f"other {number:02d}").write_text("")
     text, sound = folder_check.report_on(folder)
     lines = text.splitlines()
     assert sound
     assert row_of(text, "unknown file")[0] == "warn"
-    assert sum(re.search(r"other \d\d\.png", line) is not None for line in lines) == folder_check.LISTED_FINDINGS
+    assert sum(re.search(r"other \d\d\.png", line) is not None for line in lines) == folder_check.MAX_LISTED_FINDINGS
     assert "... and 2 more" in lines
     assert lines[-1] == "sound"
 

@@ -151,7 +151,7 @@ def test_seeds_of_a_volume_are_averaged_before_the_mean():
     assert not biometry_errors.holds_all_volumes(biometry_errors.volumes(both[both["case"] == "c0"]), both)
     for view in (biometry_errors.agreement(measurements([])), biometry_errors.volumes(sizes([]))):
         assert view.empty
-        assert tables.to_typst(view) == "nothing to list\n"
+        assert tables.to_typst(view) == "no rows\n"
     # without a voxel size there are no millilitres
     row = biometry_errors.volumes(sizes([(100, 110), (50, 50)], ml=NAN)).iloc[0]
     assert (row["error_voxels"], row["n"], row["n_ml"]) == (5, 2, 0)

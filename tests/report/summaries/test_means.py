@@ -23,7 +23,7 @@ def test_a_mean_over_cases_weighs_each_case_once_and_counts_those_that_have_a_va
     assert of_cases["subject"].tolist() == ["s", "s", "t"]
     assert of_cases["mm"].tolist() == pytest.approx([1.5, 4.0, NAN], nan_ok=True)
     mean = means.mean_over(of_cases, "mm")
-    assert means.estimated("dice", Estimate(0.8, 0.7, 0.9, 12)) == {"dice": 0.8, "dice_low": 0.7, "dice_high": 0.9}
+    assert means.with_interval("dice", Estimate(0.8, 0.7, 0.9, 12)) == {"dice": 0.8, "dice_low": 0.7, "dice_high": 0.9}
     assert (mean.value, mean.count) == (pytest.approx((1.5 + 4.0) / 2), 2)
 
 

@@ -34,7 +34,7 @@ def long_table(counts=COUNTS, seed=0, class_name="lesion"):
 
 
 def test_patients_are_listed_from_the_worst_with_voxels_and_dice_of_both_stages():
-    table = patients.listed(long_table(), MANIFEST)
+    table = patients.per_patient(long_table(), MANIFEST)
     assert table.columns.tolist() == patients.PATIENT_COLUMNS
     assert table["case"].tolist() == ["a", "d", "c", "b"]
     rows = table.set_index("case")
@@ -45,10 +45,10 @@ def test_patients_are_listed_from_the_worst_with_voxels_and_dice_of_both_stages(
     assert rows["predicted_voxels"].to_dict() == {"a": 24, "b": 0, "c": 32, "d": 60}
     assert rows["slices"].to_dict() == SLICES
     assert rows["group"].to_dict() == {"a": "CS", "b": "CS", "c": "DU", "d": "HT"}
-    assert set(patients.listed(long_table(), MANIFEST.assign(stratum=""))["group"]) == {"all"}
+    assert set(patients.per_patient(long_table(), MANIFEST.assign(stratum=""))["group"]) == {"all"}
     # one row per class, with the means of its seeds
     seeds = [long_table(), long_table({"a": ((24, 4, 24), (48, 0, 0))}, seed=1), long_table(class_name="core")]
-    table = patients.listed(pd.concat(seeds, ignore_index=True), MANIFEST)
+    table = patients.per_patient(pd.concat(seeds, ignore_index=True), MANIFEST)
     assert sorted(zip(table["case"], table["class"])) == [(c, n) for c in "abcd" for n in ("core", "lesion")]
     row = table[table["class"] == "lesion"].set_index("case").loc["a"]
     assert row["dice"] == pytest.approx((48 / 72 + 1) / 2)
@@ -59,14 +59,14 @@ def test_a_patient_without_lesion_scores_1_if_nothing_is_predicted_and_0_otherwi
     table = long_table()
     raw, post = table.index[table["case"] == "b"]
     assert np.isnan(table.loc[post, "dice"])
-    assert patients.scored(table)[[raw, post]].tolist() == [0, 1]
+    assert patients.score(table)[[raw, post]].tolist() == [0, 1]
     assert dice.per_class(table).query("stage == 'post'").iloc[0][["n", "absent"]].tolist() == [3, 1]
-    alarmed = patients.listed(long_table(COUNTS | {"b": ((0, 3, 0), (0, 3, 0))}), MANIFEST)
+    alarmed = patients.per_patient(long_table(COUNTS | {"b": ((0, 3, 0), (0, 3, 0))}), MANIFEST)
     assert alarmed["case"].tolist() == ["b", "a", "d", "c"]
     assert np.isnan(alarmed["dice"].iloc[0])
     # a Dice that is lost is not taken for a right nothing
     lost = long_table().assign(dice=np.nan)
-    assert patients.scored(lost).dropna().index.tolist() == [3]  # b after post-processing
+    assert patients.score(lost).dropna().index.tolist() == [3]  # b after post-processing
     assert patients.summary(lost, MANIFEST).set_index("stage")["n"].to_dict() == {"raw": 0, "post": 1}
 
 
@@ -84,7 +84,7 @@ def test_the_mean_over_patients_is_the_one_computed_by_hand():
 def test_a_study_of_images_has_no_patients_and_loses_no_slices():
     images = MANIFEST.assign(slices=1)
     assert patients.summary(long_table(), images).empty
-    listed, lost = patients.listed(long_table(), images), patients.end_slice_cost(long_table(), LOST.iloc[:0])
+    listed, lost = patients.per_patient(long_table(), images), patients.end_slice_cost(long_table(), LOST.iloc[:0])
     assert (len(listed), listed.columns.tolist()) == (0, patients.PATIENT_COLUMNS)
     assert (len(lost), lost.columns.tolist()) == (0, patients.COST_COLUMNS)
 
