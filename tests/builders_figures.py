@@ -1,4 +1,4 @@
-"""Small images and tables to be drawn, and what stands on a figure."""
+"""Small images and tables for figures, and the text of a figure."""
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,8 @@ MASK[10:30, 15:45] = 1
 MASK[18:22, 25:35] = 2
 
 
-def seen(count: int = 1, spacings_mm: list | None = None) -> Samples:
-    """Cases a, b, … to be drawn."""
+def samples(count: int = 1, spacings_mm: list | None = None) -> Samples:
+    """Cases named a, b, …"""
     names = [chr(ord("a") + place) for place in range(count)]
     return Samples(names, [IMAGE] * count, [MASK] * count, spacings_mm or [None] * count, [0] * count)
 
@@ -43,7 +43,7 @@ def measured(count: int) -> pd.DataFrame:
 
 
 def texts(figure: Figure) -> str:
-    """Everything that is written on a figure."""
+    """All text of a figure."""
     written = [axes.get_title() + axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes]
     legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()] + figure.legends
     labels = [label for legend in legends for label in legend.get_texts()]
