@@ -21,7 +21,7 @@ def samples(count: int = 1, spacings_mm: list | None = None) -> Samples:
 
 
 def overlap_rows(counts: list[tuple[int, int, int]], seed: int = 0, stage: str = "post") -> pd.DataFrame:
-    """The long table of 05 for one class and stage, from (tp, fp, fn) of each case; two cases a subject."""
+    """The long table of 05 for one class and stage, from (tp, fp, fn) of each case; two cases per subject."""
     table = pd.DataFrame(counts, columns=["tp", "fp", "fn"])
     total = 2 * table["tp"] + table["fp"] + table["fn"]
     table["case"] = [f"c{place}" for place in range(len(table))]
@@ -31,8 +31,16 @@ def overlap_rows(counts: list[tuple[int, int, int]], seed: int = 0, stage: str =
     return table.assign(**{"class": "csp", "stage": stage})
 
 
+def line_errors(values: list[float], line: str = "ofd", route: str = "landmark", seed: int = 0) -> pd.DataFrame:
+    """cases.csv of a landmark study: errors in mm, two cases per subject, pixels of 0.5 mm, an OFD of 100 mm."""
+    names = [(f"c{place}", f"s{place // 2}") for place in range(len(values))]
+    table = pd.DataFrame(names, columns=["case", "subject"]).assign(error_mm=values)
+    table["error_px"], table["normalised_error_percent"] = table["error_mm"] * 2, table["error_mm"]
+    return table.assign(line=line, route=route, seed=seed, fold=0)
+
+
 def measured(count: int) -> pd.DataFrame:
-    """measurements.csv of ellipses and the baseline; heads of 100 mm and more, off by -1, 0 and 1 mm in turn."""
+    """measurements.csv of ellipses and the baseline; heads from 100 mm with errors of -1, 0 and 1 mm in turn."""
     rows = [
         {"case": f"c{i}", "seed": 0, "stage": stage, "route": route, "quantity": quantity, "reference_mm": 100.0 + i}
         for i in range(count)

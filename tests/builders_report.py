@@ -46,9 +46,8 @@ def write_step(study: params.Study, label: str, long: dict, printed: dict, fille
     at = folder(study, label)
     for name, table in long.items():
         files.write_csv(at / f"{name}.csv", table)
-    for name, table in (
-        printed | {name: pd.DataFrame({"method": [f"cell of {name}"]}) for name in filled.split()}
-    ).items():
+    placeholders = {name: pd.DataFrame({"method": [f"cell of {name}"]}) for name in filled.split()}
+    for name, table in (printed | placeholders).items():
         tables.save(table, at / "tables" / name)
     for name in drawn.split():
         files.write_text(at / "figures" / f"{name}.svg", PICTURE)
@@ -200,11 +199,10 @@ def write_biometry(study: params.Study) -> None:
     """Volumes are the voxel counts of 05_evaluation, without a voxel size."""
     long, volumes = measured(study), pd.DataFrame(columns=biometry.VOLUME_COLUMNS)
     if datasets.of(study).volumes:
-        overlaps = counted(study).assign(reference_ml=np.nan, predicted_ml=np.nan)
-        sizes = {
-            f"{side}_voxels": overlaps["tp"] + overlaps[f] for side, f in (("reference", "fn"), ("predicted", "fp"))
-        }
-        volumes = overlaps.assign(**sizes)[biometry.VOLUME_COLUMNS]
+        volumes = counted(study).assign(reference_ml=np.nan, predicted_ml=np.nan)
+        volumes["reference_voxels"] = volumes["tp"] + volumes["fn"]
+        volumes["predicted_voxels"] = volumes["tp"] + volumes["fp"]
+        volumes = volumes[biometry.VOLUME_COLUMNS]
     printed = {"agreement": biometry_errors.agreement(long), "volumes": biometry_errors.volumes(volumes)}
     filled = "" if study.learns_landmarks or datasets.of(study).volumes else "shapes"
     drawn = "scatter bland-altman"
@@ -246,7 +244,7 @@ def text_of(pdf: Path, pages: int | None = None) -> str:
 
 
 def text_with(built: Path, content: dict, pages: bool = False) -> str:
-    """The text of a report typeset with another content, on one endless page so that no page break splits a sentence."""
+    """The text of a report typeset with another content, on one endless page without page breaks."""
     source, pdf = built.parent / "report" / "report.typ", built.with_name("other.pdf")
     files.write_json(source.with_name("content.json"), content)
     style = (build.TEMPLATE / "style.typ").read_text(encoding="utf-8")

@@ -30,7 +30,8 @@ POINTS, PHANTOM = "hc18_landmarks_quick", "phantom_hc18_landmarks"  # the first 
 PER_CLASS, AGREEMENT = "05_evaluation/tables/per_class", "06_biometry/tables/agreement"
 VERIFIED, EVALUATED, MEASURED = "01_data_verification", "05_evaluation", "06_biometry"
 PRINTED = {
-    REGIONS: {VERIFIED: "groups colours", EVALUATED: "detection groups effect baselines", MEASURED: "shapes"},
+    REGIONS: {VERIFIED: "groups colours", EVALUATED: "per_class detection groups effect baselines"}
+    | {MEASURED: "agreement shapes"},
     LESIONS: {EVALUATED: "detection"},
     VOLUMES: {"02_preprocessing": "lost", EVALUATED: "groups effect patients patient-dice end-slices"},
     POINTS: {VERIFIED: "landmark-audit", EVALUATED: "points heatmap_loss", MEASURED: "agreement"}
@@ -95,9 +96,6 @@ def lacking(text: str, *parts: str) -> list[str]:
     return [part for part in parts if part not in text]
 
 
-# --- printed numbers
-
-
 @pytest.mark.parametrize("name", PRINTED)
 def test_every_cell_of_a_table_is_in_the_pdf_which_refers_to_every_figure_and_table(built, name: str) -> None:
     for step, tables_of_step in PRINTED[name].items():
@@ -111,11 +109,6 @@ def test_every_cell_of_a_table_is_in_the_pdf_which_refers_to_every_figure_and_ta
 def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_with_its_licence(built) -> None:
     demo, volumes, points = (built(name) for name in (REGIONS, VOLUMES, POINTS))
     first, of_volumes, of_points = (text_of(each.pdf, pages=1) for each in (demo, volumes, points))
-    per_class, agreement = (read_table(demo.study, name) for name in (PER_CLASS, AGREEMENT))
-    values = per_class[["dice", "dice_low", "dice_high", "iou", "pooled_dice"]].to_numpy().ravel()
-    assert lacking(demo.text, *(f"{value:.3f}" for value in values)) == []
-    values = agreement[["mae_mm", "bias_mm", "upper_limit_mm"]].to_numpy().ravel()
-    assert lacking(demo.text, *(f"{value:.2f}" for value in values)) == []
     assert "Not for clinical use" in first
     assert lacking(demo.text.replace("“", '"').replace("”", '"'), 'a "quoted" #name', "Claim of 03_model") == []
     row = volumes.row(PER_CLASS, stage="post")
@@ -139,8 +132,8 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
         (LESIONS, ["No pixel size is known", "0.876"], ["Ramanujan", "in millimetres,", "Bland", "Human variability"]),
         (VOLUMES, ["40 of 20 000", "2 of 20 patients", "128 × 128", "10 and 99", "3 times"], ["(ml)", "0.15"]),
         (VOLUMES, ["22.5", "110", "In 3 of 20", "not a random", "All test patients after"], ["No healthy controls"]),
-        (POINTS, ["3 network pixels", "2 heatmaps", "0.02", "0.300", " 6.2 no float32", "1 missed)"], ["Dice", "threshold"]),
-        (POINTS, ["A better", "3.0 %"], ["Segmentation", "cross-entropy", "post-processing"]),
+        (POINTS, ["3 network pixels", "2 heatmaps", "0.02", "0.300", " 6.2 no float32", "1 missed)"], ["Dice"]),
+        (POINTS, ["A better", "3.0 %"], ["Segmentation", "cross-entropy", "post-processing", "threshold"]),
         (PHANTOM, ["are synthetic"], ["Not for commercial use", "Human variability", "Comparison"]),
     ],
 )
@@ -175,9 +168,6 @@ def test_a_comparison_is_printed_with_its_baseline(built) -> None:
         pair = f"{row['error_a_mm']} mm (landmark) and 3.00 mm (ellipse in {OTHER}) for {quantity}"
         error = f"{baseline['error_b_mm']} mm ({quantity})"
         assert lacking(points.text, pair, error, row["difference_mm"], baseline["difference_mm"]) == []
-
-
-# --- other contents
 
 
 def change(content: dict, study: dict | None = None, rows: dict | None = None, **parts: dict) -> dict:
@@ -261,9 +251,6 @@ def test_missing_figures_and_biometry_and_tables_without_rows_are_omitted(built,
     assert "02_preprocessing/lost" not in printed[POINTS]
 
 
-# --- reproducibility and errors
-
-
 def test_the_same_files_give_the_same_bytes_in_any_folder(study: params.Study, tmp_path: Path) -> None:
     record, pdf = build.STEP.record_file(study.study), build.write_pdf(study)
     before, first = record.read_bytes(), pdf.read_bytes()
@@ -314,9 +301,6 @@ def test_a_step_that_has_not_run_and_every_changed_key_are_named(study: params.S
     assert not folder(study, "report.pdf").exists()
 
 
-# --- images of another data set
-
-
 def test_images_belong_to_another_data_set_if_most_match_and_no_subject_is_named(study, monkeypatch) -> None:
     dataset = datasets.of(study)
     for names_subjects, twins, count in ((False, 0, 0), (False, 9, 0), (False, 10, 1), (True, 20, 0)):
@@ -345,9 +329,6 @@ def test_page_one_says_that_no_tumour_is_labelled_where_the_images_are_hc18_s(ch
     same = "20 of 20 were identified there, 20 of them equal in every pixel"
     assert lacking(text_of(pdf, pages=1), same, "no tumour is labelled") == []
     assert lacking(text_of(pdf), "of 15 pairs", "0.991", "Of the 9", "4 have images") == []
-
-
-# --- check
 
 
 @pytest.mark.parametrize(
@@ -386,9 +367,6 @@ def test_check_reports_a_missing_row_and_a_number_changed_in_a_typ_file(study: p
     rows, typeset = build.check(study)
     assert re.match(r"05_evaluation/tables/precision.csv: 2 rows of .*; expected 3 of", rows)
     assert typeset.startswith("06_biometry/tables/agreement.typ: differs")
-
-
-# --- parts
 
 
 def test_data_are_counted_and_each_fold_has_its_role(changeable) -> None:

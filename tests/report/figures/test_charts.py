@@ -9,7 +9,7 @@ from lib.data.cases import GUESSES
 from lib.evaluation import biometry
 from lib.report import figures
 from lib.report.summaries.dice import per_class
-from tests.builders_figures import CLASSES, measured, overlap_rows, texts
+from tests.builders_figures import CLASSES, line_errors, measured, overlap_rows, texts
 
 TWO = ["background", "csp"]
 
@@ -25,9 +25,6 @@ def heights(axes) -> list[float]:
 
 def labels(written) -> list[str]:
     return [text.get_text() for text in written]
-
-
-# Cases, layers, training
 
 
 def test_unknown_sizes_are_excluded_and_n_is_printed():
@@ -84,9 +81,6 @@ def test_training_curves_show_each_column_of_the_history_and_mark_the_selected_e
     assert error.get_title() == "Error (% of OFD)"
 
 
-# Dice
-
-
 def test_missed_and_invented_structures_have_their_own_markers_and_absent_ones_none():
     table = overlap_rows([(9, 1, 1), (8, 1, 3), (0, 0, 5), (0, 4, 0), (0, 0, 0)])
     axes = figures.dice_distribution(table, TWO).axes[0]
@@ -136,9 +130,6 @@ def test_a_confusion_is_drawn_in_the_order_of_classes_with_its_shares():
     assert [text.get_color() for text in axes.texts] == ["black", "white", "white", "white"]  # on its ground
 
 
-# Heads
-
-
 def test_cases_are_counted_once_however_many_seeds_predicted_them_and_limits_are_written():
     both = pd.concat([measured(9), measured(9).assign(seed=1)])
     scatter, limits = figures.agreement_scatter(both), figures.bland_altman(both)
@@ -171,14 +162,6 @@ def test_failed_measurements_are_not_drawn_and_a_figure_without_heads_says_so(tm
         figures.save(figure, tmp_path / "nothing")
 
 
-# Landmarks
-
-
-def line_errors(values: list[float], route: str = "landmark") -> pd.DataFrame:
-    table = pd.DataFrame({"error_mm": values, "error_px": values, "case": [f"c{i}" for i in range(len(values))]})
-    return table.assign(line="ofd", route=route)
-
-
 def test_every_error_of_a_landmark_is_a_point_and_every_miss_a_cross_above_them_and_all_may_be_missed(tmp_path):
     both = pd.concat([line_errors([0.5, 1.0, np.nan]), line_errors([20.0, 30.0, 40.0], route="mean shape")])
     (axes,) = figures.landmark_errors(both).axes
@@ -193,9 +176,6 @@ def test_every_error_of_a_landmark_is_a_point_and_every_miss_a_cross_above_them_
     guessed = figures.landmark_errors(pd.concat([missed, line_errors([20.0, 30.0], route="mean shape")]))
     assert "n = 0, 2 missed" in texts(guessed)
     assert figures.save(figures.landmark_errors(missed), tmp_path / "x").suffix == ".svg"
-
-
-# Studies
 
 
 def pairs(differences: list[float], study: str = "other", quantity: str = "hc") -> pd.DataFrame:
