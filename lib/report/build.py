@@ -236,10 +236,7 @@ def as_duration(seconds: float) -> str:
 
 
 def check(study: params.Study) -> list[str]:
-    """Recomputes printed tables (content.SOURCES) and compares .csv, to nine digits, and .typ; one line per difference.
-
-    Also reports tables whose n and counts miss a row of their long table. ValueError if a table is missing.
-    """
+    """Differences of printed tables (.csv to nine digits, .typ) from recomputed ones, and tables that miss rows."""
     recomputed = content.recompute(study)
     differences = content.rows_lost(study, set(recomputed))
     for name, expected in recomputed.items():

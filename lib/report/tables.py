@@ -103,11 +103,8 @@ def format_cell(value: object, name: str) -> str:
 
 
 def format_float(value: float, name: str) -> str:
-    """A number with the decimals of its unit; a dimensionless one below 0.0005 has three significant digits instead.
-
-    In a column called "value", of mixed units, integers are printed in full, others with three significant digits.
-    """
-    if name == "value":
+    """A number with the decimals of its unit; a dimensionless one below 0.0005 has three significant digits instead."""
+    if name == "value":  # mixed units: integers in full, other numbers with three significant digits
         return format_cell(int(value), name) if value.is_integer() else f"{value:.3g}".replace("-", "−")
     unit = name.rpartition("_")[2]
     digits = 3 if name.startswith("spacing") else DIGITS.get(unit, 3)

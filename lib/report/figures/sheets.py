@@ -59,7 +59,7 @@ def lines_of(points: np.ndarray) -> tuple[tuple[np.ndarray, str], ...]:
 def overlay_sheet(items: list[Overlay], draw: Callable[[Axes, Overlay], None]) -> Figure:
     """Up to 12 cases, each overlaid by `draw`; predicted red, reference green."""
     if len(items) > MAX_OVERLAYS:
-        raise ValueError(f"{len(items)} overlays; a sheet holds at most {MAX_OVERLAYS}")
+        raise ValueError(f"{len(items)} overlays; a sheet has at most {MAX_OVERLAYS}")
     figure, axes = style.sheet([item.image.shape for item in items])
     for each, item in zip(axes, items):
         draw_image(each, item.image, f"{item.name}\n{item.note}", item.spacing_mm)

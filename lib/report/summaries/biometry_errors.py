@@ -96,21 +96,20 @@ def volumes(long: pd.DataFrame) -> pd.DataFrame:
 
 def _volumes(group: pd.DataFrame) -> dict[str, object]:
     positive, predicted = group["reference_voxels"] > 0, group["predicted_voxels"] > 0
-    errors = {unit: (group[f"predicted_{unit}"] - group[f"reference_{unit}"]).abs() for unit in ("voxels", "ml")}
+    units = ("voxels", "ml")
+    errors = {unit: (group[f"predicted_{unit}"] - group[f"reference_{unit}"]).abs() for unit in units}
     errors["percent"] = 100 * errors["voxels"] / group["reference_voxels"].where(positive)
-    sizes = [f"{source}_{unit}" for unit in ("voxels", "ml") for source in ("reference", "predicted")]
+    sizes = [f"{source}_{unit}" for unit in units for source in ("reference", "predicted")]
     of_cases = by_case(group.assign(**errors), [*sizes, *errors])
-    voxels, ml = (mean_over(of_cases, unit) for unit in ("voxels", "ml"))
+    voxels, ml = (mean_over(of_cases, unit) for unit in units)
     mean = {name: float(of_cases[name].mean()) for name in (*sizes, "percent")}
-
-    def bias(unit: str) -> dict[str, float]:
-        return {f"bias_{unit}": float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean())}
-
+    bias = {unit: float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean()) for unit in units}
     row = {"n": voxels.count} | {name: mean[name] for name in ("reference_voxels", "predicted_voxels")}
-    row |= with_interval("error_voxels", voxels) | bias("voxels")
+    row |= with_interval("error_voxels", voxels) | {"bias_voxels": bias["voxels"]}
     row |= {"n_percent": int(of_cases["percent"].notna().sum()), "error_percent": mean["percent"]}
-    row |= {"n_ml": ml.count, "reference_ml": mean["reference_ml"]} | with_interval("error_ml", ml) | bias("ml")
-    return row | {"missed": int((positive & ~predicted).sum()), "invented": int((~positive & predicted).sum())}
+    row |= {"n_ml": ml.count, "reference_ml": mean["reference_ml"]} | with_interval("error_ml", ml)
+    row |= {"bias_ml": bias["ml"], "missed": int((positive & ~predicted).sum())}
+    return row | {"invented": int((~positive & predicted).sum())}
 
 
 def holds_all_volumes(table: pd.DataFrame, long: pd.DataFrame) -> bool:

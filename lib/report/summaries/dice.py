@@ -93,11 +93,7 @@ def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
 
 
 def effect(cases: pd.DataFrame) -> pd.DataFrame:
-    """Effect of post-processing by class, paired by case: post minus raw.
-
-    The change in Dice is over the n cases whose reference contains the class, seeds averaged first. All other values
-    count predictions; missed and invented ones are counted in both stages.
-    """
+    """Effect of post-processing by class: paired change in Dice (post - raw) over n cases; counts of predictions."""
     return by_group(cases, ["class"], _effect)
 
 

@@ -32,7 +32,7 @@ def test_contours_of_a_reference_and_a_prediction_run_midway_between_pixels():
 
 def test_more_than_twelve_overlays_are_refused():
     for sheet in (lambda items: figures.overlays(items, CLASSES), figures.landmark_overlays):
-        with pytest.raises(ValueError, match="13 overlays; a sheet holds at most 12"):
+        with pytest.raises(ValueError, match="13 overlays; a sheet has at most 12"):
             sheet([overlay(POINTS, POINTS)] * 13)
 
 
