@@ -256,7 +256,7 @@ def test_the_same_files_give_the_same_bytes_in_any_folder(study: params.Study, t
     before, first = record.read_bytes(), pdf.read_bytes()
     assert staleness.stale_reasons(build.STEP, study) == []
     pdf.unlink()
-    assert staleness.stale_reasons(build.STEP, study) == ["1 of its files changed or are gone: ../report.pdf"]
+    assert staleness.stale_reasons(build.STEP, study)[0].endswith(": ../report.pdf")
     record.unlink()
     assert build.write_pdf(study).read_bytes() == first
     assert record.read_bytes() == before
@@ -278,7 +278,7 @@ def test_a_missing_file_is_named(changeable, study_name: str) -> None:
     for name in names:
         content = folder(study, name).read_bytes()
         folder(study, name).unlink()
-        with pytest.raises(ValueError, match=f"1 of its files changed or are gone: .*{Path(name).name}"):
+        with pytest.raises(ValueError, match=f"{name.partition('/')[0]}.*: .*{Path(name).name}"):
             build.write_pdf(study)
         with pytest.raises(ValueError, match=f"{name}: missing.* rerun notebook {name.partition('/')[0]}"):
             build.collect(study)
@@ -294,10 +294,10 @@ def test_a_step_that_has_not_run_and_every_changed_key_are_named(study: params.S
     folder(study, "06_biometry/record.json").unlink()
     folder(study, "report.pdf").unlink()
     changed = study.model_copy(update={"epochs": study.epochs + 5, "flip_average": False})
-    with pytest.raises(ValueError, match="06_biometry: it has not run to its end") as error:
+    with pytest.raises(ValueError, match="06_biometry: ") as error:
         build.write_pdf(changed)
-    keys = (f"fold0-seed0: key epochs: {study.epochs} -> {study.epochs + 5}", "key flip_average: True -> False")
-    assert lacking(str(error.value), *keys) == []
+    keys = (f"epochs: {study.epochs} -> {study.epochs + 5}", "flip_average: True -> False")
+    assert lacking(str(error.value), "fold0-seed0: ", *keys) == []
     assert not folder(study, "report.pdf").exists()
 
 
@@ -308,9 +308,8 @@ def test_images_belong_to_another_data_set_if_most_match_and_no_subject_is_named
         monkeypatch.setattr(datasets, "of", lambda _, changed=changed: changed)
         come_from_hc18(study, twins)
         identity = build.describe_identity(study)
-        assert [(one["dataset"], one["twin_classes"], one["twins"]) for one in identity] == [
-            ("hc18", "head", 10)
-        ] * count
+        values = [[one[name] for name in ("dataset", "twin_classes", "twins")] for one in identity]
+        assert values == [["hc18", "head", 10]] * count
         assert [one["said"]["reference_dice_median"] for one in identity] == ["0.991"] * count
 
 

@@ -160,7 +160,7 @@ def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
         each.set_title(f"mean {summary['dice']:.3f} (solid), median {summary['dice_median']:.3f} (dashed)")
         each.set(ylim=(0, 1), ylabel=f"Dice, {name}", xlim=(-0.8, max(len(values), 1) - 0.2))
         counts = f"n = {summary['n']}; not in the reference: absent {summary['absent']}, invented {summary['invented']}"
-        each.set_xlabel(f"Cases whose reference contains it, in ascending order of Dice ({counts})")
+        each.set_xlabel(f"Cases with the class in the reference, in order of Dice ({counts})")
         each.set_xticks(at if named else [], values.index if named else [], rotation=90, fontsize=6)
         each.grid(axis="y", color=FAINT, linewidth=0.3)
         each.set_axisbelow(True)
@@ -268,7 +268,7 @@ def paired_differences(long: pd.DataFrame) -> Figure:
         each.axvline(0, color=FAINT, linewidth=0.6)
         for pair, group in rows[rows["quantity"] == quantity].groupby(["study_b", "route_b"], sort=False):
             draw_pair(each, group, pairs[pair])
-        each.set(title=quantity.upper(), xlabel="Error of this study − other study (mm)", ylim=(len(pairs) - 0.4, -0.6))
+        each.set(title=quantity.upper(), xlabel="Error A − error B (mm)", ylim=(len(pairs) - 0.4, -0.6))
         if each is figure.axes[0]:
             each.set_yticks(list(pairs.values()), [f"{study}\n{route}" for study, route in pairs])
     return figure
