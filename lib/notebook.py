@@ -195,7 +195,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     clear(folder, is_training=step.run is not None)
     print(f"{step.label} of study {study.study}" + _manual_run_note(folder, step, study, differs))
     for key in unused:
-        print(f"{key} is ignored: it is used only with {param_faults.option_of(params.Study, key)}")
+        print(f"{key} is left out: it is used only with {param_faults.option_of(params.Study, key)}")
     return Page(typed, study, step, folder, before, time.time(), lock)
 
 

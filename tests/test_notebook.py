@@ -176,10 +176,10 @@ def test_every_study_runs_with_injected_parameters_and_with_its_name_alone(shell
             assert page.params.model_dump(exclude_unset=True) == expected
 
 
-def test_a_key_that_another_value_makes_unused_is_ignored_with_a_message(shell, capsys):
+def test_a_key_that_another_value_makes_unused_is_left_out_with_a_message(shell, capsys):
     page = run(shell, 'study = "hc18_quick"\nschedule = "cosine"', TRAIN)
     assert page.params.warm_up_fraction is None
-    assert "warm_up_fraction is ignored: it is used only with schedule = one_cycle" in capsys.readouterr().out
+    assert "warm_up_fraction is left out: it is used only with schedule = one_cycle" in capsys.readouterr().out
     assert page.folder.parent.parent.name == "schedule-cosine"
 
 
