@@ -34,7 +34,7 @@ YAML_WORDS = {"true": True, "false": False, "null": None}  # papermill -p passes
 
 @dataclass
 class Page:
-    """A running notebook; a section that does not apply to the study (`applies=False`) is saved and not displayed."""
+    """A running notebook; outputs of a section that does not apply (`applies=False`) are saved but not displayed."""
 
     params: Any  # this notebook's keys, typed and checked
     study: params.Study
@@ -132,7 +132,7 @@ class Page:
             display(Markdown(sentences))
 
     def check(self, claim: str, holds: bool, applies: bool = True) -> None:
-        """Prints and records whether a claim holds; a failed claim stops the notebook at `finish`."""
+        """Prints and records whether a claim holds; a failed one stops the notebook at `finish`."""
         if applies:
             self.checks.append({"claim": claim, "holds": bool(holds)})
             print(f"{'holds' if holds else 'FAILS'}   {claim}")

@@ -241,6 +241,12 @@ def test_only_the_first_notebook_generates_phantoms(shell, monkeypatch):
     assert prepared == ["phantom_brain"]
 
 
+def test_only_published_images_are_searched_for_in_other_data_sets(shell, monkeypatch):
+    monkeypatch.setattr(datasets, "available", lambda besides: {"busi": besides})
+    pages = [run(shell, f"study = {name!r}", VERIFY) for name in ("hc18_quick", "demo", "lgg_quick")]
+    assert [page.searched_datasets for page in pages] == [{"busi": "hc18"}, {}, {}]
+
+
 # --- checks and finish
 
 
@@ -307,7 +313,7 @@ def test_a_start_that_fails_removes_nothing_and_one_that_succeeds_removes_stale_
 # --- manual runs
 
 
-def test_a_finished_step_run_once_more_by_hand_takes_nothing_away(shell, reports, capsys):
+def test_a_manual_rerun_of_a_finished_step_changes_none_of_its_files(shell, reports, capsys):
     own = reports / FIRST
     run(shell, ONLY_DEMO, VERIFY, 'p.write_json({}, "facts.json")', "p.finish()")
     files.write_text(own / "notebook.ipynb", "executed")
@@ -327,7 +333,7 @@ def test_a_manual_run_with_another_value_leaves_the_step_up_to_date(shell, repor
     assert manual["own"]["split_seed"] == 1
 
 
-def test_a_training_by_hand_has_a_run_of_its_own_and_one_run_once_more_that_of_the_study(shell, reports, monkeypatch):
+def test_a_manual_training_has_its_own_folder_and_a_rerun_uses_the_study_s_run(shell, reports, monkeypatch):
     monkeypatch.setattr(steps, "step_inputs", lambda *_: [])
     page = run(shell, f"{ONLY_DEMO}\nepochs = 3", TRAIN)
     label = "04_training/fold0-seed0"
