@@ -11,14 +11,14 @@ from lib import datasets, notebook
 from lib.study import environment, files, params, staleness, steps
 
 START = 'from lib.notebook import start\np = start("03_model", globals())'
-VERIFY, TRAIN, EVALUATE, COMPARE = (
+VERIFY, PREPROCESS, TRAIN, EVALUATE, COMPARE = (
     START.replace("03_model", name)
-    for name in ("01_data_verification", "04_training", "05_evaluation", "07_comparison")
+    for name in ("01_data_verification", "02_preprocessing", "04_training", "05_evaluation", "07_comparison")
 )
 EVALUATE_LANDMARKS = START.replace("03_model", "05_evaluation_landmarks")
 VALUES = params.step_params(params.read_study(files.study_file("demo")), "03_model").model_dump(exclude_unset=True)
 DEMO = "\n".join(f"{key} = {value!r}" for key, value in VALUES.items())
-ONLY_DEMO, QUICK = 'study = "demo"', 'study = "hc18_quick"\n'
+ONLY_DEMO, QUICK, LANDMARKS = 'study = "demo"', 'study = "hc18_quick"\n', 'study = "phantom_hc18_landmarks"'
 TYPO = DEMO + "\nbase_chanels = 8"
 FIRST = "demo/01_data_verification"
 
@@ -117,27 +117,11 @@ def test_a_key_can_be_overridden(shell, line, notebook, key, value):
         (QUICK + 'schedule = "plateau"', TRAIN, "plateau_factor   missing; needed with schedule = plateau: between 0"),
         (QUICK + "plateau_patience = 3", TRAIN, "plateau_patience = 3   not used; only with schedule = plateau"),
         (QUICK + "area_weight_floor = 0.1", TRAIN, "area_weight_floor = 0.1   not used with hc18; only with volumes"),
-        (
-            QUICK + 'schedule = "cosine"\nwarm_up_fraction = 0.5',
-            TRAIN,
-            "warm_up_fraction = 0.5   not used; only with schedule = one",
-        ),
-        (
-            f"{ONLY_DEMO}\nimage_size = [64, 100]",
-            START.replace("03_model", "02_preprocessing"),
-            "image_size = [64, 100]   not allowed; multiples of 16; nearest: [64, 96]",
-        ),
-        (
-            'study = "phantom_hc18_landmarks"\nflip_averge = True',
-            EVALUATE_LANDMARKS,
-            "parameters of 05_evaluation_landmarks: 1 fault\n  flip_averge = True   no such key; nearest",
-        ),
-        (
-            ONLY_DEMO,
-            EVALUATE_LANDMARKS,
-            "05_evaluation_landmarks cannot evaluate study demo, whose landmarks = 'none'; run 05_evaluation",
-        ),
-        ('study = "phantom_hc18_landmarks"', EVALUATE, "whose landmarks = 'multicentre'; run 05_evaluation_landmarks"),
+        (QUICK + 'schedule = "cosine"\nwarm_up_fraction = 0.5', TRAIN, "warm_up_fraction = 0.5   not used; only with"),
+        (ONLY_DEMO + "\nimage_size = [64, 100]", PREPROCESS, "not allowed; multiples of 16; nearest: [64, 96]"),
+        (LANDMARKS + "\nflip_averge = True", EVALUATE_LANDMARKS, "_landmarks: 1 fault\n  flip_averge = True   no such"),
+        (ONLY_DEMO, EVALUATE_LANDMARKS, "cannot evaluate study demo, whose landmarks = 'none'; run 05_evaluation"),
+        (LANDMARKS, EVALUATE, "whose landmarks = 'multicentre'; run 05_evaluation_landmarks"),
         *(
             (f"{ONLY_DEMO}\n{line}", START, f"{line}   params/demo.yaml says ")  # keys that define the study
             for line in ("dataset = 'hc18'", "palette = [[0, 0, 0], [9, 0, 0]]", "classes = ['background', 'head']")
@@ -151,7 +135,7 @@ def test_what_cannot_be_run_stops_before_anything_is_written(shell, reports, cel
 
 
 def test_points_are_evaluated_in_the_folder_of_the_same_step(shell, reports):
-    page = run(shell, 'study = "phantom_hc18_landmarks"', EVALUATE_LANDMARKS)
+    page = run(shell, LANDMARKS, EVALUATE_LANDMARKS)
     assert isinstance(page.params, params.EvaluationParams)
     assert page.folder == reports / "phantom_hc18_landmarks" / "05_evaluation"
     assert page.step == steps.Step("05_evaluation")
