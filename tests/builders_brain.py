@@ -1,4 +1,4 @@
-"""The layout of Alzubaidi et al. 2023 in small: 40x60 images, colour masks with every class, tables of pixel sizes."""
+"""A small data set in the layout of Alzubaidi et al. 2023: 40x60 images, masks with every class, pixel sizes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ HC18_TABLE = "training_set_pixel_size_and_HC.csv"
 
 @dataclass(frozen=True)
 class Group:
-    """Names of one group's parts, as published."""
+    """Published names of the parts of a group."""
 
     name: str
     images: str
@@ -56,29 +56,29 @@ ALL = (THALAMIC, VENTRICULAR, CEREBELLUM, DIVERSE_HEADS)
 
 
 def write_group(root: Path, group: Group) -> Path:
-    """Images, masks and the table of pixel sizes, with its byte-order mark, of a group; its folder comes back."""
+    """Writes images, masks and the table of pixel sizes (with byte-order mark); returns the group's folder."""
     folder = root / group.name
-    for place, name in enumerate(group.cases):
-        save_png(folder / group.images / f"{name}.png", np.full((40, 60), 20 + place, np.uint8))
+    for index, name in enumerate(group.cases):
+        save_png(folder / group.images / f"{name}.png", np.full((40, 60), 20 + index, np.uint8))
     write_masks(folder / group.export, group, group.colours)
     if group.table:
-        rows = "".join(f"{name}.png,{round(0.1 + place / 100, 2)}\n" for place, name in enumerate(group.cases))
+        rows = "".join(f"{name}.png,{round(0.1 + index / 100, 2)}\n" for index, name in enumerate(group.cases))
         (folder / group.table).write_text(f"Label,{group.column}\n{rows}", encoding="utf-8-sig")
     return folder
 
 
 def write_masks(export: Path, group: Group, colours: tuple[tuple[int, int, int], ...]) -> None:
-    """SegmentationClass of an export, all masks alike, with a SegmentationObject beside."""
+    """Writes SegmentationClass of an export with equal masks, and a SegmentationObject."""
     for name in group.cases:
         for part in ("SegmentationClass", "SegmentationObject"):
             save_png(export / part / f"{name}.png", np.array(colours, np.uint8)[CLASSES])
 
 
 def write_all(root: Path) -> Path:
-    """Four groups, with HC18's table in Diverse."""
+    """Writes four groups, with HC18's table in `diverse`."""
     for group in ALL:
         write_group(root, group)
-    rows = "".join(f"{name}.png,0.{place + 1},17{place}.5\n" for place, name in enumerate(DIVERSE_HEADS.cases))
+    rows = "".join(f"{name}.png,0.{index + 1},17{index}.5\n" for index, name in enumerate(DIVERSE_HEADS.cases))
     header = "filename,pixel size(mm),head circumference (mm)\n"
     (root / DIVERSE_HEADS.name / HC18_TABLE).write_text(header + rows)
     return root

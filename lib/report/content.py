@@ -118,7 +118,7 @@ def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
 def describe_points(study: params.Study) -> dict[str, Any]:
     """How far the ends of each line are off, by the network and by guesses; what the heatmaps have learnt."""
     table = read_table(study, "05_evaluation/tables/points")
-    is_guess = table["route"].isin(cases.GUESSES)
+    is_guess = table["route"].isin(cases.TRIVIAL_BASELINES)
     loss_rows = rows_of(study, "05_evaluation/tables/heatmap_loss")
     return {"found": as_rows(table[~is_guess]), "guesses": as_rows(table[is_guess]), "losses": loss_rows}
 
@@ -134,10 +134,10 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     measurements = read_table(study, "06_biometry/measurements")
     table = read_table(study, "06_biometry/tables/agreement")
     post = table[table["stage"] == "post"]
-    is_guess, is_mean = post["route"].isin(cases.GUESSES), post["route"] == "baseline"
+    is_guess, is_mean = post["route"].isin(cases.TRIVIAL_BASELINES), post["route"] == "baseline"
     counts = {"cases": measurements["case"].nunique(), "subjects": measurements["subject"].nunique()}
     rows = {"post": post[~is_guess], "baseline": post[is_mean], "guesses": post[is_guess & ~is_mean]}
-    routes = sorted(set(table["route"]) - set(cases.GUESSES))
+    routes = sorted(set(table["route"]) - set(cases.TRIVIAL_BASELINES))
     return counts | {"routes": routes} | {name: as_rows(part) for name, part in rows.items()}
 
 

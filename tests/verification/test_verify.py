@@ -126,7 +126,7 @@ def test_a_file_that_cannot_be_read_stops_and_is_named(tmp_path, spoilt, name):
 
 
 def test_the_audit_of_colour_masks_is_what_pillow_counts(tmp_path):
-    datasets.DATASETS["phantom_brain"].made.write(tmp_path, 3, 1)
+    datasets.DATASETS["phantom_brain"].phantom.write(tmp_path, 3, 1)
     expected, holders = Counter(), Counter()
     for path in tmp_path.rglob("SegmentationClass/*.png"):
         counted = {" ".join(map(str, colour)): count for count, colour in Image.open(path).getcolors()}

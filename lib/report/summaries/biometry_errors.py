@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib import statistics
-from lib.data.cases import GUESSES
+from lib.data.cases import TRIVIAL_BASELINES
 from lib.report.summaries.means import by_case, by_group, counts_all, estimated, mean_over
 
 AGREEMENT_KEY = ["quantity", "route", "stage"]
@@ -28,14 +28,14 @@ def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
 
 def measured_rows(measurements: pd.DataFrame) -> pd.DataFrame:
     """Rows of measurements.csv by no guess, after post-processing, that have both values."""
-    rows = measurements[~measurements["route"].isin(GUESSES) & (measurements["stage"] == "post")]
+    rows = measurements[~measurements["route"].isin(TRIVIAL_BASELINES) & (measurements["stage"] == "post")]
     return rows.dropna(subset=["predicted_mm", "reference_mm"])
 
 
 def with_guesses_once(measurements: pd.DataFrame) -> pd.DataFrame:
     """Rows of measurements.csv; of a guess, which knows no stage and no seed, one per case and quantity."""
     again = measurements.duplicated(["case", *AGREEMENT_KEY]) | (measurements["stage"] == "raw")
-    return measurements[~(again & measurements["route"].isin(GUESSES))]
+    return measurements[~(again & measurements["route"].isin(TRIVIAL_BASELINES))]
 
 
 def holds_all_measurements(table: pd.DataFrame, measurements: pd.DataFrame) -> bool:
