@@ -69,10 +69,7 @@ def content_hash(image: Path, mask: Sequence[Path]) -> str:
 
 
 def unchanged(row: Mapping[str, Any]) -> tuple[Path, list[Path]]:
-    """Image and mask files of a manifest row; ValueError if they are unreadable or have changed since 01.
-
-    All code after 01 opens cases through this function, so every file that is used has been verified.
-    """
+    """Image and mask files of a manifest row, for all code after 01; ValueError if unreadable or changed since 01."""
     image, mask = files.ROOT / row["image"], split_paths(row["mask"])
     if content_hash(image, mask) != row["sha256"]:
         raise ValueError(f"{row['image']} or its mask has changed since 01_data_verification; rerun it")

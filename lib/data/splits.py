@@ -76,10 +76,7 @@ def parts_are_disjoint(folds: pd.DataFrame, cases_of: dict[str, list[str]]) -> b
 
 
 def parts(folds: pd.DataFrame, fold: int) -> dict[str, list[str]]:
-    """Cases of `train`, `validation` (from the next fold) and `test` when `fold` is tested.
-
-    ValueError if the fold does not exist, or folds share a subject or fold group.
-    """
+    """Cases of `train`, `validation` (next fold) and `test`; ValueError for an unknown fold or folds that overlap."""
     check_disjoint(folds)
     count = int(folds["fold"].max()) + 1
     if not 0 <= fold < count:

@@ -36,14 +36,13 @@ def _published(
 def _phantom(title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int) -> Dataset:
     """A generated data set in the layout of another."""
     subject, phantom = "patient" if like.volumes else "examination", Phantom(write, size, write_images.SEED)
-    changes = {"title": title, "citation": "phantom", "licence": "made by this project", "subject": subject}
-    return replace(like, **changes, phantom=phantom)
+    about = {"title": f"Phantom of {title}", "citation": "phantom", "licence": "made by this project"}
+    return replace(like, **about, subject=subject, phantom=phantom)
 
 
 _HC18 = _published(hc18, "HC18, fetal head circumference", "hc18", "CC BY 4.0", "examination", HEAD)
-_BRAIN = _published(
-    brain_structures, "Fetal brain structures (Alzubaidi et al.)", "alzubaidi", "CC BY 4.0", "patient", BRAIN
-)
+_TITLE = "Fetal brain structures (Alzubaidi et al.)"
+_BRAIN = _published(brain_structures, _TITLE, "alzubaidi", "CC BY 4.0", "patient", BRAIN)
 _LGG = replace(
     _published(lgg, "LGG, brain MRI of lower-grade glioma (kaggle_3m)", "buda", "CC BY-NC-SA 4.0", "patient", LESION),
     read_image=lgg.read_image,
@@ -63,33 +62,25 @@ DATASETS: dict[str, Dataset] = {
     "brain_structures": _BRAIN,
     "ultrasound_fetus": _TUMOUR,
     "busi": replace(_BUSI, names_subjects=False),
-    "phantom_brain": _phantom(
-        "Phantom of fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS
-    ),
-    "phantom_brain_structures": _phantom(
-        "Phantom of fetal brain structures, four groups",
-        _BRAIN,
-        write_images.write_brain_structures,
-        write_images.BRAIN_STRUCTURES_SUBJECTS,
-    ),
-    "phantom_hc18": _phantom("Phantom of HC18", _HC18, write_images.write_hc18, write_images.HC18_SUBJECTS),
-    "phantom_landmarks": _phantom(
-        "Phantom of HC18 with landmarks", _HC18, write_landmarks.write_landmarks, write_landmarks.LANDMARK_SUBJECTS
-    ),
-    "phantom_lgg": _phantom(
-        "Phantom of brain MRI with lesions", _LGG, write_volumes.write_lgg, write_volumes.LGG_SUBJECTS
-    ),
-    "phantom_tumour": _phantom(
-        "Phantom of a hypo-echoic mass", _TUMOUR, write_images.write_tumour, write_images.TUMOUR_SUBJECTS
-    ),
 }
+_PHANTOMS = {  # title, layout, function that writes the files, default number of subjects
+    "brain": ("fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS),
+    "brain_structures": (
+        *("fetal brain structures, four groups", _BRAIN),
+        *(write_images.write_brain_structures, write_images.BRAIN_STRUCTURES_SUBJECTS),
+    ),
+    "hc18": ("HC18", _HC18, write_images.write_hc18, write_images.HC18_SUBJECTS),
+    "landmarks": ("HC18 with landmarks", _HC18, write_landmarks.write_landmarks, write_landmarks.LANDMARK_SUBJECTS),
+    "lgg": ("brain MRI with lesions", _LGG, write_volumes.write_lgg, write_volumes.LGG_SUBJECTS),
+    "tumour": ("a hypo-echoic mass", _TUMOUR, write_images.write_tumour, write_images.TUMOUR_SUBJECTS),
+}
+DATASETS |= {f"phantom_{name}": _phantom(*entry) for name, entry in _PHANTOMS.items()}
 
 
 def of(study: params.Study) -> Dataset:
     """The data set of a study; classes and colours of a custom data set come from the study file.
 
-    ValueError, listing all faults, for an unknown name, classes or groups that the data set does not have, and missing
-    or unused keys.
+    ValueError, listing all faults, for an unknown name, values that do not fit, and missing or unused keys.
     """
     if study.dataset.startswith(OWN):
         title, classes = f"Own data ({study.dataset.removeprefix(OWN)})", tuple(study.classes)
@@ -153,10 +144,7 @@ def _with_truth(case: Case, row: pd.Series) -> Case:
 
 
 def make(name: str, subjects: int, seed: int) -> None:
-    """Writes a phantom data set unless it is up to date with the code, the number of subjects and the seed.
-
-    ValueError if the folder contains files that the project did not write.
-    """
+    """Writes a phantom unless it is up to date with code, size and seed; ValueError if its folder has other files."""
     phantom, folder = DATASETS[name].phantom, files.raw_folder(name)
     if phantom is None:
         raise ValueError(f"{name} is a published data set and cannot be generated")
@@ -168,10 +156,7 @@ def make(name: str, subjects: int, seed: int) -> None:
 
 
 def prepare(name: str) -> Path:
-    """The raw folder of a data set; ValueError if it is missing.
-
-    A missing or stale phantom is written first, with the recorded number of subjects and seed if there is a record.
-    """
+    """The raw folder of a data set, a phantom's brought up to date with its recorded size; ValueError if missing."""
     folder = files.raw_folder(name)
     phantom = DATASETS[name].phantom if name in DATASETS else None
     if phantom is not None:

@@ -158,10 +158,7 @@ def _export(name: str) -> str:
 
 
 def _walk(top: Path) -> Iterator[Folder]:
-    """Every folder, breadth first, links last in each level.
-
-    A folder is visited once per group, so cyclic links end.
-    """
+    """Every folder, breadth first, links last in each level; visited once per group, so cyclic links end."""
     above = (top.resolve().name, top.name)  # the given folder may be a link to one group's folder
     visited: set[tuple[str, str]] = set()
     level = [top]

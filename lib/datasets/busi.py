@@ -43,10 +43,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
 
 
 def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
-    """Union of all lesion masks of an image: (H, W) uint8, 0 or 1.
-
-    ValueError for a mask that is unreadable, has more than two values, or differs in size from the first.
-    """
+    """Union of all lesion masks of an image: (H, W) uint8, 0 or 1; ValueError for an unreadable or unequal mask."""
     first = image_files.read_binary(paths[0], read)
     lesions = first.copy()
     for path in paths[1:]:

@@ -26,10 +26,7 @@ MISSING_ANNOTATION = Check("missing annotation", "add the annotation, or list th
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001 every reader has this signature
-    """Cases of HC18's training set, sorted by examination (the number in the name) and image; no groups.
-
-    ValueError if `training_set/` or the CSV is missing or has another layout.
-    """
+    """Cases of HC18's training set by examination and image; no groups. ValueError for another layout or table."""
     present = by_stem(folder / "training_set")
     images = {stem: path for stem, path in present.items() if NAME.fullmatch(stem)}
     if not images:

@@ -81,20 +81,12 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
 
 
 def read_image(folder: Path) -> np.ndarray:
-    """All slices of a patient by number: (slices, H, W, 3) uint8, channels as in CHANNELS.
-
-    ValueError, with the file, for slices that are missing, unreadable, not 8-bit RGB, multi-page, or of another size
-    than the first.
-    """
+    """All slices of a patient: (slices, H, W, 3) uint8 as in CHANNELS; ValueError, with the file, if one is invalid."""
     return _stack(_ordered(folder).images, image_files.read_pixels, "RGB", "three channels of 8 bits (RGB), one page")
 
 
 def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
-    """All masks in a patient's folder, the only path, by number: (slices, H, W) uint8, 0 or 1.
-
-    ValueError, with the file, for masks that are missing, unreadable, multi-page, with other values than 0 and 255 (or
-    0 and 1), or of another size than the first.
-    """
+    """All masks of a patient's folder: (slices, H, W) uint8, 0 or 1; ValueError, with the file, if one is invalid."""
     masks = _ordered(paths[0]).masks
     return _stack(masks, lambda path: image_files.read_binary(path, read), "", "one page").astype(np.uint8)
 

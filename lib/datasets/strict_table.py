@@ -96,10 +96,7 @@ def missing_row(name: str, table: str) -> Finding:
 def numbers(
     row: Row, ranges: Mapping[str, Range], name: str, findings: list[Finding], unit: str = "mm", comma: bool = False
 ) -> tuple[float | None, ...]:
-    """Numbers in the columns of `ranges`; None and a stop for `name` if one is unreadable or out of range.
-
-    With `comma`, a decimal comma is read as a point.
-    """
+    """Numbers in the columns of `ranges`; None and a stop if unreadable (`comma` allows 0,5) or out of range."""
     values: list[float | None] = []
     for column, (low, high) in ranges.items():
         text = row.cells[column]

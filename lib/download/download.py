@@ -1,7 +1,4 @@
-"""Download of published data sets to data/raw: fetching, checking, unpacking, counting and verifying.
-
-All sources are listed in data/sources.yaml (`lib.download.sources`).
-"""
+"""Download of the published data sets in data/sources.yaml: fetch, check, unpack, count and verify."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,11 +21,10 @@ ROWS = "rows of "  # prefix of a table in `expected`
 
 
 def download(name: str, root: Path, urls: Sequence[str], log: Callable[[str], None]) -> bool:
-    """Downloads a data set of data/sources.yaml to `<root>/<name>`, or verifies an existing one.
+    """Downloads a data set to `<root>/<name>`, or verifies an existing one; `urls` are as in `addresses`.
 
-    Progress is reported to `log`; `urls` are as in `addresses`. Returns False if a login is needed first, with
-    instructions in the log. ValueError if the data cannot be downloaded or are not as expected; `<root>/<name>` is then
-    unchanged.
+    Returns False if a login is needed first, with instructions in the log. ValueError if the data cannot be downloaded
+    or are not as expected; `<root>/<name>` is then unchanged.
     """
     source = find_source(name, SOURCES)
     target, archives = root / name, root / ARCHIVES / name

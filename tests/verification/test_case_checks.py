@@ -122,13 +122,13 @@ def test_figures_of_a_volume_are_over_all_its_voxels(tmp_path):
 
 @pytest.mark.parametrize(
     ("low", "gap", "touches"),
-    [(slice(20, 25), 7 / 32, []), (slice(26, 32), 0.0, ["touches the frame", "lesion touches the frame"])],
+    [(slice(20, 25), 7 / 32, []), (slice(26, 32), 0.0, ["touches the frame", "lesion touches the image border"])],
 )
 def test_how_near_the_frame_a_lesion_comes_is_seen_over_all_slices(tmp_path, low, gap, touches):
     boxes = ((slice(1, 2), slice(10, 14), slice(12, 16)), (slice(2, 3), low, slice(9, 12)))
     found = patient_look(tmp_path, builders.Patient("TCGA_CS_0009_19990101", 4, (0, 0, 32, 32), boxes))
     assert found.row["border_gap"] == pytest.approx(gap)
-    assert [finding.check.name for finding in found.findings if "frame" in finding.check.name] == touches
+    assert [finding.check.name for finding in found.findings if "touches" in finding.check.name] == touches
 
 
 def test_a_volume_without_lesion_is_a_note_and_no_fault_and_an_empty_mask_lies_nowhere(tmp_path):

@@ -279,7 +279,7 @@ def test_landmarks_that_are_not_there_or_of_none_of_the_images_are_refused(writt
         verify(written, layout="multicentre")
     landmarks_at([line.rsplit(",", 2)[0] for line in marks_of(HEADS)], CHALLENGE_FILE)
     assert len(verify(written, layout="role_challenge").points) == 12
-    with pytest.raises(ValueError, match=r"Head\.csv: missing; the multicentre landmarks are"):
+    with pytest.raises(ValueError, match=r"Head\.csv: missing; expected multicentre"):
         verify(written, layout="multicentre")
     landmarks_at([line.replace("_HC", "_UCL").replace("_2HC", "_2UCL") for line in marks_of(HEADS)])
     expected = r"hc18: no case has landmarks:(.|\n)*12 of 12 cases \(100%\): 000_HC(.|\n)*\(100%\): 000_UCL"
