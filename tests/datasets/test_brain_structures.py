@@ -319,7 +319,7 @@ def test_a_published_palette_gives_the_classes_and_another_is_refused_with_count
         assert np.array_equal(mask, CLASSES)
 
 
-def test_a_jpeg_mask_takes_the_nearest_colours_and_a_grey_or_truncated_mask_is_refused(tmp_path):
+def test_a_jpeg_mask_takes_the_nearest_colours_and_a_grey_mask_is_refused(tmp_path):
     folder, coloured = tmp_path / "x" / "SegmentationClass", np.array(brain.PLANES, np.uint8)[CLASSES]
     mask = brain_structures.read_mask((brain.save_jpeg(folder / "a.jpg", coloured),))
     away = np.pad(CLASSES, 4, mode="edge")
@@ -328,10 +328,6 @@ def test_a_jpeg_mask_takes_the_nearest_colours_and_a_grey_or_truncated_mask_is_r
     assert (mask != CLASSES).mean() < 0.1
     with pytest.raises(ValueError, match=r"grey\.png: a mask of shape \(40, 60\); expected colours"):
         brain_structures.read_mask((save_png(folder / "grey.png", CLASSES),))
-    path = mask_file(tmp_path, brain.PLANES)
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(ValueError, match=rf"{FIRST}\.png: cannot be read as an image"):
-        brain_structures.read_mask((path,))
 
 
 def labelmap(folder, text):
@@ -472,15 +468,11 @@ def test_a_row_without_a_file_and_an_image_without_a_row_or_a_table_warn(thalami
         assert [(case.spacing_mm, case.reference_mm) for case in cases] == [(None, {})] * 3
 
 
-def test_an_invalid_table_and_one_that_differs_are_refused(thalamic):
+def test_two_tables_that_differ_are_refused(thalamic):
     copy = shutil.copy(table(thalamic), thalamic / "Trans-Thalamic-Pixel-Size (1).csv")
     assert findings(thalamic) == []  # an equal copy is harmless
     edit(copy, "0.12", "0.13")
     with pytest.raises(ValueError, match=r"Pixel-Size \(1\)\.csv and .*Pixel-Size\.csv differ"):
-        find(thalamic)
-    copy.unlink()
-    table(thalamic).write_text("Label,mm\na.png,0.1\n")
-    with pytest.raises(ValueError, match=r"Pixel-Size\.csv: columns \['Pixel in mm'\] are missing"):
         find(thalamic)
 
 

@@ -64,13 +64,9 @@ def test_an_open_outline_at_the_frame_is_filled_by_its_ellipse(tmp_path, move):
 
 EMPTY = np.zeros((60, 90), np.uint8)
 LINE = np.pad(np.full((1, 70), 255, np.uint8), ((30, 29), (10, 10)))
-OTHER_VALUES = outline_of(Head("a")) + np.pad(np.array([[1, 128]], np.uint8), ((0, 59), (0, 88)))
 
 
-@pytest.mark.parametrize(
-    ("pixels", "message"),
-    [(OTHER_VALUES, r"values \[0, 1, 128, 255\]"), (EMPTY, "no head outline: 0 points"), (LINE, ".*on a line")],
-)
+@pytest.mark.parametrize(("pixels", "message"), [(EMPTY, "no head outline: 0 points"), (LINE, ".*on a line")])
 def test_a_mask_without_an_outline_is_refused(tmp_path, pixels, message):
     with pytest.raises(ValueError, match=rf"a\.png: {message}"):
         hc18.read_mask([save_png(tmp_path / "a.png", pixels)])

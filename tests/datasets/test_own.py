@@ -105,14 +105,8 @@ def test_half_a_pair_and_two_masks_stop_and_other_files_are_ignored(folder, remo
     assert names(folder) == ["p1", *["p2"] * (finding is None or finding[0] == "warn"), "p10"]
 
 
-def test_the_separator_in_a_name_stops_and_a_link_to_itself_is_an_unreadable_mask(tmp_path):
-    folder = write(tmp_path, names=["a|b", "p1"])
-    assert findings(folder) == [("stop", "unusable name", "a|b", 'contains "|"')]
-    path = folder / "masks" / "p1.png"
-    path.unlink()
-    path.symlink_to(path)
-    with pytest.raises(ValueError, match=r"p1\.png: cannot be read as an image"):
-        own.read_mask(find(folder)[0][0].mask, [], 2)
+def test_the_separator_in_a_name_stops(tmp_path):
+    assert findings(write(tmp_path, names=["a|b", "p1"])) == [("stop", "unusable name", "a|b", 'contains "|"')]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +197,6 @@ def test_an_unreadable_pixel_size_or_one_out_of_range_stops(folder, text, hint):
         ("name,patient,spacing", r"columns 'patient' \(nearest: .*\), 'spacing' \(nearest: spacing_mm\)"),
         ("name,subjet,stratum", r"columns 'subjet' \(nearest: subject\); expected some of \['name', 'subject',"),
         ("name,Spacing_mm,subject", r"columns 'Spacing_mm' \(nearest: spacing_mm\)"),
-        ("name,subject,subject", r"columns \['subject'\] appear twice"),
         ("subject,stratum,spacing_mm", r"columns \['name'\] are missing"),
         ("name,subject,spacing_row_mm", r"columns \['name', .*'\]; expected none of \('spacing_mm', .*, only the"),
         ("name,spacing_mm,spacing_col_mm", r"columns .*; expected none of .*, only the first, or the other two"),
@@ -254,8 +247,6 @@ def test_unknown_values_and_colours_are_refused_with_their_counts(tmp_path, pixe
     path = save_png(tmp_path / "m.png", np.array(pixels, np.uint8))
     with pytest.raises(ValueError, match=rf"m\.png: values {message}"):
         decoded(path, palette, class_count)
-    with pytest.raises(ValueError, match=r"m\.png: 16 bits a channel"):
-        decoded(save_png(tmp_path / "m.png", MASK.astype(np.uint16)))
 
 
 GREYS = [[0, 0, 0], [100, 100, 100], [200, 200, 200]]

@@ -72,40 +72,31 @@ def test_every_data_set_accepts_keys_that_fit_it(name, changes):
     assert datasets.of(study(**fitting(name, **changes))) is datasets.DATASETS[name]
 
 
-NO_HEADS = "none, since the data set contains no heads"
+HEADS, VOLUMES = "allowed: ['background', 'head']", "allowed: largest_component or [] for volumes"
+NO_HEADS, GROUPS = "allowed: none, since the data set contains no heads", "only with data sets of several groups"
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "allowed"),
+    ("name", "changes", "hint"),
     [
-        ("hc18", {"classes": ["background", "tumour"]}, "['background', 'head']"),
-        ("hc18", {"classes": ["head", "background"]}, "['background', 'head']"),  # another order
-        ("busi", {"groups": ["benign", "x"]}, "a subset of ['benign', 'malignant', 'normal']"),
+        ("hc18", {"classes": ["background", "tumour"]}, HEADS),
+        ("hc18", {"classes": ["head", "background"]}, HEADS),  # another order
+        ("busi", {"groups": ["benign", "x"]}, "allowed: a subset of ['benign', 'malignant', 'normal']"),
         *((n, {"landmarks": "multicentre"}, NO_HEADS) for n in ("busi", "lgg", "phantom_tumour")),
-        ("lgg", {"postprocessing": ["fill_holes"]}, "largest_component or [] for volumes"),
-        ("phantom_lgg", {"postprocessing": ["largest_component", "x"]}, "largest_component or [] for volumes"),
+        ("lgg", {"postprocessing": ["fill_holes"]}, VOLUMES),
+        ("phantom_lgg", {"postprocessing": ["largest_component", "x"]}, VOLUMES),
+        ("hc18", {"groups": ["benign"]}, GROUPS),
+        ("own_cells", {"groups": ["benign"]}, GROUPS),
+        ("hc18", {"palette": [[0, 0, 0], [255, 0, 0]]}, "only with custom data sets"),
+        ("hc18", {"crop_level": 0.1}, "only with volumes"),
+        ("lgg", {"clahe_probability": 0.2}, "only with images"),
     ],
 )
-def test_a_value_that_does_not_fit_a_data_set_is_refused_with_those_that_do(name, changes, allowed):
-    ((key, value),) = changes.items()
-    assert fault_of(**fitting(name, **changes)) == f"{key} = {value}   does not fit {name}; allowed: {allowed}"
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "option"),
-    [
-        ("hc18", {"groups": ["benign"]}, "data sets of several groups"),
-        ("own_cells", {"groups": ["benign"]}, "data sets of several groups"),
-        ("hc18", {"palette": [[0, 0, 0], [255, 0, 0]]}, "custom data sets"),
-        ("hc18", {"crop_level": 0.1}, "volumes"),
-        ("lgg", {"clahe_probability": 0.2}, "images"),
-    ],
-)
-def test_a_key_that_a_data_set_does_not_use_is_refused_with_those_that_do(name, changes, option):
+def test_a_key_or_value_that_a_data_set_does_not_have_is_refused_with_a_hint(name, changes, hint):
     known = fitting(name) if name in datasets.DATASETS else {"dataset": name, "palette": []}
     ((key, value),) = changes.items()
-    expected = f"{key} = {value!r}   not used with {name}; only with {option}"
-    assert expected in fault_of(**(known | changes)).splitlines()
+    words = "does not fit" if hint.startswith("allowed") else "not used with"
+    assert f"{key} = {value}   {words} {name}; {hint}" in fault_of(**(known | changes)).splitlines()
 
 
 @pytest.mark.parametrize(
