@@ -27,16 +27,6 @@ def references():
     return manifest, {case.name: each for case, each in zip(found, fitted)}
 
 
-@pytest.fixture(scope="module")
-def of_hc18(references):
-    return landmark_audit.audit(landmark_tables.read(FOLDER, "multicentre")[0], *references)
-
-
-@pytest.fixture(scope="module")
-def of_challenge(references):
-    return landmark_audit.audit(landmark_tables.read(FOLDER, "role_challenge")[0], *references)
-
-
 @pytest.mark.parametrize(
     ("set_name", "train", "test", "unsized"), [("HC18", 485, 155, 0), ("FP", 757, 880, 2), ("UCL", 110, 49, 33)]
 )
@@ -70,14 +60,14 @@ def test_manual_points_of_other_sets_pass_the_checks_that_need_no_outline(set_na
     assert len(short) == {"FP": 3, "UCL": 0}[set_name]  # lines of 2 to 8 pixels
 
 
-def test_hc18_s_points_are_the_endpoints_of_the_fitted_ellipses_up_to_rounding(of_hc18, references):
+def test_hc18_s_points_are_the_endpoints_of_the_fitted_ellipses_up_to_rounding(references):
     manifest, ellipses = references
-    figures, findings = of_hc18
+    table, _ = landmark_tables.read(FOLDER, "multicentre")
+    figures, findings = landmark_audit.audit(table, *references)
     assert len(figures) == 640
     assert (figures["fit"] == "as named").all()
     # Its outline is open, and the publisher fitted the ellipse to the rest.
     assert [(f.severity, f.check.name, f.case) for f in findings] == [("warn", "end off the outline", "186_HC")]
-    table, _ = landmark_tables.read(FOLDER, "multicentre")
     heads = dict(zip(table["case"], head_points.as_arrays(table, table["case"].tolist())))
     spacings = manifest.set_index("case")[["spacing_row_mm", "spacing_col_mm"]]
     rows = spacings.index, spacings.to_numpy()
@@ -88,12 +78,13 @@ def test_hc18_s_points_are_the_endpoints_of_the_fitted_ellipses_up_to_rounding(o
     assert errors[["ofd_px", "bpd_px"]].median().max() < 0.5  # 0.38 is the mean distance to the nearest whole pixel
     assert whole[["ofd_px", "bpd_px"]].to_numpy().max() < 1
     assert whole["normalised_mean_error_percent"].max() < 0.5
-    facts = landmark_audit.summary(of_hc18[0]).set_index("fact")["value"]
+    facts = landmark_audit.summary(figures).set_index("fact")["value"]
     assert facts["ends off the outline, 90 % within (px)"] < 0.6
 
 
-def test_the_points_of_the_role_challenge_stop_the_study_with_counts(of_challenge):
-    figures, findings = of_challenge
+def test_the_points_of_the_role_challenge_stop_the_study_with_counts(references):
+    table, _ = landmark_tables.read(FOLDER, "role_challenge")
+    figures, findings = landmark_audit.audit(table, *references)
     said = {finding.check.name: finding for finding in findings}
     stops = {finding.check.name for finding in findings if finding.severity == "stop"}
     assert stops == {

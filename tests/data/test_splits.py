@@ -84,6 +84,11 @@ def test_each_case_is_tested_once_the_next_fold_validates_and_other_folds_are_re
     for fold in (-1, 4):
         with pytest.raises(ValueError, match=f"fold {fold} does not exist; expected 0 to 3"):
             splits.parts(folds, fold)
+    folds = folds_table({f"c{n}": (f"s{n}", n // 3) for n in range(9)})  # the rest of the next fold trains
+    folds["validates"] = folds["case"].isin(["c0", "c4", "c5", "c8"])
+    expected = {"train": ["c3", "c6", "c7", "c8"], "validation": ["c4", "c5"], "test": ["c0", "c1", "c2"]}
+    assert splits.parts(folds, 0) == expected
+    assert splits.parts(folds, 2)["validation"] == ["c0"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -97,14 +102,6 @@ def test_the_set_number_of_subjects_per_fold_validates_over_all_strata_and_folds
     table = groups_table([1] * 36).assign(stratum=[f"s{n % 3}" for n in range(36)])
     folds = splits.assign_folds(table, 3, count, validation_subjects=3).merge(table)
     assert folds[folds["validates"]].groupby(["fold", "stratum"]).size().tolist() == [1] * 9
-
-
-def test_the_rest_of_the_next_fold_trains():
-    folds = folds_table({f"c{n}": (f"s{n}", n // 3) for n in range(9)})
-    folds["validates"] = folds["case"].isin(["c0", "c4", "c5", "c8"])
-    expected = {"train": ["c3", "c6", "c7", "c8"], "validation": ["c4", "c5"], "test": ["c0", "c1", "c2"]}
-    assert splits.parts(folds, 0) == expected
-    assert splits.parts(folds, 2)["validation"] == ["c0"]
 
 
 @pytest.mark.parametrize("name", ["003", "NA", "None", "nan", "null", "N/A", "n/a", "NULL", "#N/A"])

@@ -135,6 +135,7 @@ def side_by_side(thalamic):
 
 def without_its_name(thalamic):
     (thalamic / IMAGES).rename(thalamic / "images")
+    (thalamic / EXPORT / "labelmap.txt").write_text(LABELMAP)
     table(thalamic).rename(thalamic / "pixel-size.csv")
     for path in (thalamic / EXPORT).iterdir():
         path.rename(thalamic / path.name)
@@ -196,6 +197,7 @@ def test_a_group_in_another_arrangement_is_read_alike(thalamic, arrange):
     assert found == []
     if arrange in (of_a_pool, with_a_link_before):
         assert {case.image.parent for case in cases} == {thalamic / IMAGES}
+    assert [len(case.mask) for case in cases] == [1 + (arrange is without_its_name)] * 3  # labelmap.txt
     if arrange is with_another_export:
         assert {case.mask[0].parent.parent.name for case in cases} == {EXPORT}
 
@@ -231,14 +233,6 @@ def test_the_pascal_export_is_read_if_the_other_is_missing_or_empty(thalamic, na
     mask = first(thalamic).mask
     assert mask[0].parent.parent.name == name
     assert np.array_equal(brain_structures.read_mask(mask), CLASSES)
-
-
-def test_an_export_unpacked_without_its_folder_is_read(thalamic):
-    for path in (thalamic / EXPORT).iterdir():
-        path.rename(thalamic / path.name)
-    (thalamic / "labelmap.txt").write_text(LABELMAP)
-    assert first(thalamic).mask == (thalamic / "SegmentationClass" / f"{FIRST}.png", thalamic / "labelmap.txt")
-    assert findings(thalamic) == []
 
 
 @pytest.mark.parametrize("other", ["Trans-thalamic-COCO", "Trans-thalamic-CityScapes", "trans thalamic yolo"])
@@ -558,14 +552,10 @@ def test_missing_folders_and_groups_are_refused_with_the_names_found(tmp_path, f
         find(tmp_path / folder, groups)
 
 
-def test_a_missing_group_stops_by_name_and_the_others_are_read(thalamic):
-    cases, found = find(thalamic.parent, ["diverse", "trans-cerebellum", "trans-thalamic"])
-    assert len(cases) == 3
-    expected = [("stop", "missing group", "trans-cerebellum"), ("stop", "missing group", "diverse")]
-    assert [(f.severity, f.check.name, f.case) for f in found] == expected
-
-
-def test_a_folder_that_cannot_be_listed_is_refused(thalamic, monkeypatch):
+def test_a_missing_group_stops_and_the_others_are_read_and_an_unreadable_folder_is_refused(thalamic, monkeypatch):
+    groups = ["diverse", "trans-cerebellum", "trans-thalamic"]
+    assert len(names(thalamic.parent, groups)) == 3
+    assert findings(thalamic.parent, groups) == [("stop", "missing group", name) for name in groups[1::-1]]
     monkeypatch.setattr(brain_structures.os, "listdir", Mock(side_effect=PermissionError("not for you")))
     with pytest.raises(ValueError, match="Trans-thalamic: cannot be listed: not for you"):
         find(thalamic)

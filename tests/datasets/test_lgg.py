@@ -254,10 +254,7 @@ def test_each_pixel_check_gives_its_finding_only_with_slices_counted_from_1():
         assert inspected(image, mask) == {("note", "sequence replaced by FLAIR"): found}
         image[3, 5, 6, channels] ^= 1
         assert inspected(image, mask) == {}
-
-
-def test_a_lesion_no_brighter_than_other_tissue_is_a_note_and_air_is_not_tissue():
-    image, mask = volume()
+    image, mask = volume()  # a lesion no brighter than other tissue is a note, and air is not tissue
     image[..., 1] = np.where(np.arange(7) < 5, 60, 25)
     image[mask > 0, 1] = 60
     image[3, 0, 0, 1] = 61

@@ -308,14 +308,13 @@ def test_patients_images_classes_and_strata_named_like_missing_values_are_never_
     dataset = datasets.of(params.Study.model_construct(**keys))
     verified = verify.check_dataset(dataset, "own_called", write_called(tmp_path / "raw"))
     assert not verified.findings["severity"].isin(["stop", "warn"]).any()
-    written = {"cases": verified.cases, "folds": splits.assign_folds(verified.cases, 4, seed=0)}
-    for name, table in written.items():
-        files.write_csv(tmp_path / f"{name}.csv", table)
+    assigned = splits.assign_folds(verified.cases, 4, seed=0)
+    files.write_csv(tmp_path / "cases.csv", verified.cases)
+    files.write_csv(tmp_path / "folds.csv", assigned)
     manifest, folds = (files.read_csv(tmp_path / f"{name}.csv", []) for name in ("cases", "folds"))
-    pd.testing.assert_frame_equal(folds, written["folds"])
+    pd.testing.assert_frame_equal(folds, assigned)
     assert set(manifest["subject"]) == set(folds["subject"]) == set(CALLED)
-    tested = [name for fold in range(4) for name in splits.parts(folds, fold)["test"]]
-    assert sorted(tested) == sorted(manifest["case"])
+    assert sorted(name for fold in range(4) for name in splits.parts(folds, fold)["test"]) == sorted(manifest["case"])
 
     config = builders.step_params("02_preprocessing", image_size=[32, 48])
     prepared = preprocessing.preprocess(preprocessing.source_of(config, manifest, dataset, None))

@@ -138,12 +138,6 @@ def test_a_custom_data_set_has_the_study_s_classes_and_colours_and_no_groups(tmp
         datasets.of(own(classes=["background", "cell"])).read_mask([grey])
 
 
-@pytest.mark.parametrize("name", PHANTOMS)
-def test_the_layout_of_a_phantom_is_recognised(phantoms, name):
-    reader = datasets.DATASETS[name].find_cases
-    assert datasets.DATASETS[datasets.recognise(phantoms / name)].find_cases is reader
-
-
 def test_of_two_layouts_in_one_folder_the_one_with_more_cases_is_recognised(tmp_path):
     builders.write_hc18(tmp_path, builders.heads(3))
     inner = tmp_path / "Dataset_BUSI_with_GT"
@@ -205,8 +199,9 @@ def test_a_missing_data_set_is_refused_with_advice_and_an_existing_one_is_not_ch
 
 
 @pytest.mark.parametrize("name", PHANTOMS)
-def test_every_case_of_a_phantom_has_its_true_measurements(phantoms, name):
+def test_the_layout_of_a_phantom_is_recognised_and_every_case_has_its_true_measurements(phantoms, name):
     dataset = datasets.DATASETS[name]
+    assert datasets.DATASETS[datasets.recognise(phantoms / name)].find_cases is dataset.find_cases
     groups = {"phantom_tumour": ["malignant"], "phantom_brain": ["trans-thalamic"]}.get(name, dataset.groups)
     found, _ = datasets.find_cases(dataset, phantoms / name, groups)
     truth = pd.read_csv(phantoms / name / datasets.TRUTH, dtype=str).set_index("case")

@@ -105,16 +105,13 @@ def test_an_unreadable_number_or_one_out_of_range_stops_with_row_column_text_and
     assert found.expected == f"cm, 0.02 to 1{strict_table.HINT if ',' in text else ''}"
 
 
-def test_the_first_row_of_a_name_is_kept_and_every_further_one_stops():
+def test_a_second_row_of_a_name_stops_and_a_row_without_a_file_or_a_file_without_a_row_warns():
     findings, other = [], Check("two rows for one patient", "keep the correct row")
     rows = [row_of(line=line) for line in (2, 3, 5)]
     assert strict_table.unique_rows(zip("aba", rows), findings, other) == {"a": rows[0], "b": rows[1]}
     (found,) = findings
     assert (found.severity, found.check, found.case) == ("stop", other, "a")
     assert (found.found, found.expected) == ("sizes.csv, row 2 and row 5", "one row")
-
-
-def test_a_row_without_a_file_and_a_file_without_a_row_warn():
     (found,) = strict_table.rows_without_file([("a", row_of()), ("b", row_of(line=3))], {"a"})
     assert (found.severity, found.check.name, found.case) == ("warn", "row without a file", "b")
     assert found.found == "sizes.csv, row 3"
