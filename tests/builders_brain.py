@@ -32,21 +32,15 @@ class Group:
     colours: tuple[tuple[int, int, int], ...] = PLANES
 
 
-def plane(name: str, export: str, *cases: str, table: str = "", column: str = "Pixel in mm") -> Group:
-    return Group(name, name, f"{name}-{export}", cases, table or f"{name}-Pixel-Size.csv", column)
+def plane(name: str, export: str, table: str, cases: str, column: str = "Pixel in mm") -> Group:
+    stems = tuple("Patient{}_Plane3_{}_of_{}".format(*case.split("-")) for case in cases.split())
+    return Group(name, name, f"{name}-{export}", stems, f"{table}-Pixel-Size.csv", column)
 
 
-THALAMIC = plane(
-    "Trans-thalamic",
-    "Segmentation",
-    *("Patient00168_Plane3_1_of_3", "Patient00168_Plane3_10_of_12", "Patient00020_Plane3_2_of_2"),
-    table="Trans-Thalamic-Pixel-Size.csv",
-    column="Pixel  in mm",
-)
-VENTRICULAR = plane(
-    "Trans-ventricular", "segmentation-mask", "Patient00168_Plane3_2_of_3", "Patient00007_Plane3_1_of_1"
-)
-CEREBELLUM = plane("Trans-cerebellum", "Segmentation", "Patient00009_Plane3_1_of_1")
+THREE = "00168-1-3 00168-10-12 00020-2-2"
+THALAMIC = plane("Trans-thalamic", "Segmentation", "Trans-Thalamic", THREE, column="Pixel  in mm")
+VENTRICULAR = plane("Trans-ventricular", "segmentation-mask", "Trans-ventricular", "00168-2-3 00007-1-1")
+CEREBELLUM = plane("Trans-cerebellum", "Segmentation", "Trans-cerebellum", "00009-1-1")
 DIVERSE_HEADS = Group(
     *("Diverse Fetal Head Images", "Orginal_train_images_to_959_661", "Test-Dataset-Segmentation"),
     cases=("010_HC", "010_2HC", "002_HC"),

@@ -33,7 +33,7 @@ def fetch(url: str, path: Path, size: int | None, most_bytes: int, log: Callable
         try:
             with path.open("wb") as file:
                 transfer = _Transfer(url, file, size, most_bytes)
-                hooks = {"response": transfer.begin}
+                hooks = {"response": transfer.check_headers}
                 pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), hooks=hooks, **OPTIONS)(url, transfer, None)
             if transfer.done < transfer.least:
                 raise requests.ConnectionError(f"{transfer.done} of {transfer.least} bytes received")
@@ -54,7 +54,7 @@ class _Transfer:
         self.url, self.file = url, file
         self.least, self.most, self.done = size or 0, size or most_bytes, 0
 
-    def begin(self, response: requests.Response, **_: object) -> None:
+    def check_headers(self, response: requests.Response, **_: object) -> None:
         """Checks the headers; ValueError unless they announce the expected file. Also called for redirects."""
         status, headers, fault = response.status_code, response.headers, ""
         announced = headers.get("Content-Length", "")

@@ -68,7 +68,7 @@ def test_the_hash_of_a_case_covers_its_image_then_its_masks(tmp_path):
 
 def test_the_hash_of_a_folder_covers_its_files_by_name_without_hidden_ones(tmp_path):
     contents = {"b": b"two", "a_mask": b"one", "c": b"three"}
-    folder = write_all(tmp_path / "patient", contents | {".DS_Store": b"places of windows", "._a": b"of macOS"})
+    folder = write_all(tmp_path / "patient", contents | {".DS_Store": b"window positions", "._a": b"of macOS"})
     expected = hashlib.sha256(b"onetwothree").hexdigest()
     assert cases.content_hash(folder, (folder,)) == cases.content_hash(folder, ()) == expected
     for name in contents:

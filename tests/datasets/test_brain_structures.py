@@ -361,7 +361,7 @@ def test_a_labelmap_next_to_the_masks_is_found_and_each_change_applies(thalamic)
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("LV:0,0,255::\n", "LV:0,0,255::\ntumour:1,2,3::\n", 'line 6: "tumour:1,2,3::"; expected a label \(backgr'),
+        ("LV:0,0,255::\n", "LV:0,0,255::\ntumour:1,2,3::\n", r'line 6: "tumour:1,2,3::"; expected a label \(backgr'),
         ("0,255,0", "255,0,0", 'line 4: "CSP:255,0,0::" has the colour of another'),
         ("255,0,0", "0,0,0", 'line 3: "Brain:0,0,0::" has the colour of another'),
         ("255,0,0", "256,0,0", 'line 3: "Brain:256,0,0::"'),

@@ -91,7 +91,7 @@ def test_a_redirect_from_https_to_http_is_refused(tmp_path):
     with (tmp_path / "a.zip").open("wb") as file:
         transfer = http._Transfer("https://site.example/a.zip", file, None, 10)
         with pytest.raises(ValueError, match=r"redirected to http://mirror\.example/a\.zip; expected an https"):
-            transfer.begin(response)
+            transfer.check_headers(response)
 
 
 def test_only_web_addresses_are_accepted_and_a_missing_server_is_an_error_after_some_attempts(site, tmp_path):
