@@ -20,8 +20,8 @@ class Arrays:
     masks: np.ndarray  # (N, H, W) uint8 class indices, memory-mapped
     geometries: list[Geometry]  # native to network pixels, one per row
     slices: np.ndarray  # (N,) index of the native slice of each row, 0 for an image
-    points: np.ndarray | None  # (N, P, 2) float32 landmarks (row, col) in network pixels; None without
-    sigmas: np.ndarray | None  # (N,) standard deviation of a landmark's heatmap in network pixels; None without
+    points: np.ndarray | None  # (N, P, 2) float32 landmarks (row, col) in network pixels; None for regions
+    sigmas: np.ndarray | None  # (N,) standard deviation of a landmark's heatmap in network pixels; None for regions
     fingerprint: str  # hash of everything that these arrays depend on
     preparation: dict[str, Any]  # preprocessing of every case, see `lib.imaging.preparation`
 
