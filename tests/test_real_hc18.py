@@ -1,4 +1,4 @@
-"""Known answers on HC18 as published; skipped where the data set is not at hand."""
+"""Known answers on HC18 as published; skipped without the data set."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from lib.verification import image_hash, rehosted, verify
 
 FOLDER = files.ROOT.parent / "shared" / "data" / "hc18"
 LANDMARKS = FOLDER.with_name("landmarks")
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not there: HC18 is not part of the project")
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is missing: HC18 is not part of the project")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_two_examinations_are_far_less_alike_than_duplicates_and_twins(across):
     assert image_hash.distances(hashes, hashes)[apart].min() >= 8 > rehosted.FARTHEST  # bits
 
 
-def test_hc_from_every_whole_filled_outline_is_within_0_1_mm_of_the_published_one(verified):
+def test_hc_from_every_complete_filled_outline_is_within_0_1_mm_of_the_published_one(verified):
     whole = verified.looks[verified.looks["border_gap"] > 0]
     difference = whole["mask_hc_mm"] - whole["published_hc_mm"]
     assert difference.abs().max() < 0.1
@@ -76,13 +76,13 @@ def test_hc_from_the_outline_is_within_0_05_mm_of_the_published_one_and_axes_are
         assert 0.66 < ellipse.minor / ellipse.major < 0.97, case.name  # measured over the whole set
 
 
-def test_the_heads_with_an_open_outline_are_those_that_the_frame_cuts(verified):
+def test_the_heads_with_an_open_outline_are_those_cut_by_the_border(verified):
     touching = set(verified.looks.loc[verified.looks["border_gap"] == 0, "case"])
-    assert touching == {"186_HC", "346_HC", "628_2HC", "787_HC"}  # 352_2HC's line touches it, its centre-line does not
+    assert touching == {"186_HC", "346_HC", "628_2HC", "787_HC"}  # 352_2HC: only its line touches
 
 
 @pytest.mark.parametrize("fold_count", [5, 6])
-def test_folds_are_disjoint_and_alike(verified, fold_count):
+def test_folds_are_disjoint_and_similar(verified, fold_count):
     table = verified.cases
     folds = splits.assign_folds(table, fold_count, 2026)
     splits.check_disjoint(folds)
@@ -93,10 +93,10 @@ def test_folds_are_disjoint_and_alike(verified, fold_count):
     assert means.max() - means.min() < 10  # mm, of a mean of 174 and a standard deviation of 65
 
 
-@pytest.mark.skipif(not LANDMARKS.is_dir(), reason=f"{LANDMARKS} is not there: no data set is part of the project")
+@pytest.mark.skipif(not LANDMARKS.is_dir(), reason=f"{LANDMARKS} is missing: no data set is part of the project")
 def test_published_landmarks_of_every_image_fit_its_outline(verified, monkeypatch):
     monkeypatch.setattr(files, "raw_folder", lambda name: LANDMARKS if name == "landmarks" else FOLDER)
-    marks, audited, findings = verify.audit_landmarks(datasets.DATASETS["hc18"], "hc18", verified.cases, "multicentre")
-    assert marks["case"].tolist() == audited["case"].tolist() == verified.cases["case"].tolist()
+    points, audited, findings = verify.audit_landmarks(datasets.DATASETS["hc18"], "hc18", verified.cases, "multicentre")
+    assert points["case"].tolist() == audited["case"].tolist() == verified.cases["case"].tolist()
     assert (audited["fit"] == "as named").all()
     assert [(each.severity, each.case) for each in findings] == [("warn", "186_HC")]  # an open outline

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data import cases, splits
-from lib.data.cases import GUESSES, QUANTITIES
+from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
@@ -149,7 +149,7 @@ def measure_all(
 
 def _measure(head: dict[str, Any], max_axis_ratio: float, hc_range_mm: list[float]) -> list[dict[str, Any]]:
     predicted = ellipse.measure_lines(head["ofd_mm"], head["bpd_mm"])
-    if head["route"] in GUESSES:
+    if head["route"] in TRIVIAL_BASELINES:
         flags = ""
     elif np.isfinite(predicted["hc"]):
         flags = flags_of(predicted, max_axis_ratio, hc_range_mm)
@@ -171,7 +171,7 @@ def flags_of(predicted: dict[str, float], max_axis_ratio: float, hc_range_mm: li
 
 def baseline(measured: pd.DataFrame, folds: pd.DataFrame, references: dict[str, dict[str, float]]) -> pd.DataFrame:
     """The guess that looks at no image: the mean reference of each fold's training cases."""
-    rows = measured[~measured["route"].isin(GUESSES)].assign(route="baseline", flags="")
+    rows = measured[~measured["route"].isin(TRIVIAL_BASELINES)].assign(route="baseline", flags="")
     means = {fold: training_mean(folds, fold, references) for fold in sorted(set(rows["fold"]))}
     return rows.assign(predicted_mm=[means[fold][q] for fold, q in zip(rows["fold"], rows["quantity"])])
 

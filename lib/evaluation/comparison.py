@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.data.cases import GUESSES
+from lib.data.cases import TRIVIAL_BASELINES
 from lib.study import files
 
 COLUMNS = [
@@ -31,7 +31,7 @@ class Measured:
     @property
     def routes(self) -> list[str]:
         """The routes that look at images."""
-        return [name for name in dict.fromkeys(self.measurements["route"]) if name not in GUESSES]
+        return [name for name in dict.fromkeys(self.measurements["route"]) if name not in TRIVIAL_BASELINES]
 
 
 def read(study: str, folder: Path) -> Measured:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.data.cases import GUESSES
+from lib.data.cases import TRIVIAL_BASELINES
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.imaging import mask_files
@@ -32,7 +32,7 @@ def by_case(errors: pd.DataFrame) -> pd.DataFrame:
 
     `error_percent` is the mean of both lines, of the reference's OFD; NaN where one is missed.
     """
-    rows = errors[~errors["route"].isin(GUESSES)]
+    rows = errors[~errors["route"].isin(TRIVIAL_BASELINES)]
     values = ["error_mm", "error_px", "normalised_error_percent"]
     wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=values)
     table = pd.DataFrame({f"{line}_{unit}": wide[f"error_{unit}"][line] for unit in ("mm", "px") for line in LINES})
@@ -82,7 +82,7 @@ def _masks(test_set: EvaluationSet, rows: pd.DataFrame, slices: list[int]) -> li
 
 def _ends(rows: pd.DataFrame, landmarks: pd.DataFrame) -> np.ndarray:
     """The network's landmarks of some rows: (N, 4, 2)."""
-    by_run = landmarks[~landmarks["route"].isin(GUESSES)].set_index(["case", "seed"])
+    by_run = landmarks[~landmarks["route"].isin(TRIVIAL_BASELINES)].set_index(["case", "seed"])
     return by_run.loc[list(zip(rows["case"], rows["seed"])), POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
 
 

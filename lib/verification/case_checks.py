@@ -79,8 +79,8 @@ def find_mismatch(case: Case, image: np.ndarray, mask: np.ndarray) -> Finding | 
     pixels = int((mask > 0).sum())
     for is_so, check, found, expected in (
         (image.shape != mask.shape, SIZE_MISMATCH, f"image {image.shape}, mask {mask.shape}", "equal (rows, columns)"),
-        (case.shows == "something" and not pixels, EMPTY_MASK, "no pixel of any class", "at least one class"),
-        (case.shows == "nothing" and pixels, MASK_OF_NORMAL_IMAGE, f"{pixels} pixels of a class", "an empty mask"),
+        (case.foreground == "present" and not pixels, EMPTY_MASK, "no pixel of any class", "at least one class"),
+        (case.foreground == "absent" and pixels, MASK_OF_NORMAL_IMAGE, f"{pixels} pixels of a class", "an empty mask"),
     ):
         if is_so:
             return Finding("stop", check, case.name, found, expected)

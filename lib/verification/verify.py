@@ -107,7 +107,7 @@ def search(
 ) -> tuple[list[Case], pd.DataFrame, pd.DataFrame, list[Finding]]:
     """Looks for the images in every other data set at hand: cases with what was recovered, twins, origin, findings."""
     known, findings = pd.DataFrame(columns=rehosted.KNOWN_COLUMNS), []
-    if dataset.made is None and not dataset.volumes:
+    if dataset.phantom is None and not dataset.volumes:
         known, findings = rehosted.known_images(name)
     twins = rehosted.find_twins(usable, [looks[case.name].likeness for case in usable], known)
     origin = rehosted.describe(usable, twins, known, dataset.read_mask)

@@ -46,12 +46,12 @@ def test_the_hc_of_a_head_is_recomputed_although_the_frame_cuts_it_or_another_is
 @pytest.mark.parametrize(
     ("mask", "about", "check"),
     [
-        (block(0, 0, 0, 0), {"shows": "something"}, "empty mask"),
-        (block(40, 40, 2, 3), {"shows": "nothing"}, "mask of a normal image"),
-        (block(0, 0, 0, 0), {"shows": "nothing"}, None),
-        (block(40, 40, 2, 3), {"shows": "something"}, None),
-        (block(0, 0, 0, 0), {"shows": "either"}, None),
-        (block(40, 40, 2, 3), {"shows": "either"}, None),
+        (block(0, 0, 0, 0), {"foreground": "present"}, "empty mask"),
+        (block(40, 40, 2, 3), {"foreground": "absent"}, "mask of a normal image"),
+        (block(0, 0, 0, 0), {"foreground": "absent"}, None),
+        (block(40, 40, 2, 3), {"foreground": "present"}, None),
+        (block(0, 0, 0, 0), {"foreground": "either"}, None),
+        (block(40, 40, 2, 3), {"foreground": "either"}, None),
         (block(20, 20, 1, 1), {"reference_mm": {"hc": 170.0}}, "unmeasurable mask"),
         (block(20, 20, 1, 1), {}, None),
         (block(40, 40, 20, 20), {"image": np.full((90, 160), 9, np.uint8)}, "size mismatch"),
@@ -122,19 +122,19 @@ def test_figures_of_a_volume_are_over_all_its_voxels(tmp_path):
 
 @pytest.mark.parametrize(
     ("low", "gap", "touches"),
-    [(slice(20, 25), 7 / 32, []), (slice(26, 32), 0.0, ["touches the frame", "lesion touches the frame"])],
+    [(slice(20, 25), 7 / 32, []), (slice(26, 32), 0.0, ["touches the frame", "lesion touches the image border"])],
 )
 def test_how_near_the_frame_a_lesion_comes_is_seen_over_all_slices(tmp_path, low, gap, touches):
     boxes = ((slice(1, 2), slice(10, 14), slice(12, 16)), (slice(2, 3), low, slice(9, 12)))
     found = patient_look(tmp_path, builders.Patient("TCGA_CS_0009_19990101", 4, (0, 0, 32, 32), boxes))
     assert found.row["border_gap"] == pytest.approx(gap)
-    assert [finding.check.name for finding in found.findings if "frame" in finding.check.name] == touches
+    assert [finding.check.name for finding in found.findings if "touches" in finding.check.name] == touches
 
 
 def test_a_volume_without_lesion_is_a_note_and_no_fault_and_an_empty_mask_lies_nowhere(tmp_path):
     found = patient_look(tmp_path, builders.PATIENTS[1])
     assert findings_of(found) == [("note", "no lesion")]
-    for row in (found.row, look_at(tmp_path, block(0, 0, 0, 0), shows="either").row):
+    for row in (found.row, look_at(tmp_path, block(0, 0, 0, 0), foreground="either").row):
         assert row["area_fraction"] == 0
         assert np.isnan([row["border_gap"], row["contrast"], row["mean_inside"]]).all()
     assert row["mean_outside"] == 9

@@ -126,7 +126,7 @@ def test_a_file_that_cannot_be_read_stops_and_is_named(tmp_path, spoilt, name):
 
 
 def test_the_audit_of_colour_masks_is_what_pillow_counts(tmp_path):
-    datasets.DATASETS["phantom_brain"].made.write(tmp_path, 3, 1)
+    datasets.DATASETS["phantom_brain"].phantom.write(tmp_path, 3, 1)
     expected, holders = Counter(), Counter()
     for path in tmp_path.rglob("SegmentationClass/*.png"):
         counted = {" ".join(map(str, colour)): count for count, colour in Image.open(path).getcolors()}
@@ -279,7 +279,7 @@ def test_landmarks_that_are_not_there_or_of_none_of_the_images_are_refused(writt
         verify(written, layout="multicentre")
     landmarks_at([line.rsplit(",", 2)[0] for line in marks_of(HEADS)], CHALLENGE_FILE)
     assert len(verify(written, layout="role_challenge").points) == 12
-    with pytest.raises(ValueError, match=r"Head\.csv: missing; the multicentre landmarks are"):
+    with pytest.raises(ValueError, match=r"Head\.csv: missing; expected multicentre"):
         verify(written, layout="multicentre")
     landmarks_at([line.replace("_HC", "_UCL").replace("_2HC", "_2UCL") for line in marks_of(HEADS)])
     expected = r"hc18: no case has landmarks:(.|\n)*12 of 12 cases \(100%\): 000_HC(.|\n)*\(100%\): 000_UCL"
