@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lib import losses, statistics
-from lib.data.cases import TRIVIAL_BASELINES, QUANTITIES, group_of
+from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES, group_of
 from lib.report.figures import style
 from lib.report.figures.style import FAINT, INK, OTHER_COLOURS, PREDICTED, class_colour, panels, styled
 from lib.report.summaries import dice
