@@ -76,7 +76,7 @@ def test_hc18_s_points_are_the_ends_of_the_fitted_ellipses_to_the_rounding(of_hc
     assert len(figures) == 640
     assert (figures["fit"] == "as named").all()
     # Its outline is open, and the publisher's ellipse was fitted to what is left of it.
-    assert [(f.severity, f.check.name, f.case) for f in findings] == [("warn", "end off the outline", "186_HC")]
+    assert [(f.severity, f.check.name, f.case) for f in findings] == [("warn", "endpoint off the outline", "186_HC")]
     table, _ = landmark_tables.read(FOLDER, "multicentre")
     heads = dict(zip(table["case"], head_points.as_arrays(table, table["case"].tolist())))
     spacings = manifest.set_index("case")[["spacing_row_mm", "spacing_col_mm"]]
@@ -103,14 +103,14 @@ def test_the_role_challenge_s_points_stop_the_study_in_words_and_figures(of_chal
         "BPD longer than OFD",
         "BPD and OFD swapped",
         "lines along no axis",
-        "end off the outline",
+        "endpoint off the outline",
         "lines not at right angles",
-        "lines without a common middle",
+        "midpoints far apart",
     }
     assert said["BPD longer than OFD"].found.startswith("339 of 402 cases (84%): ")
     assert "the lines of 249 cases fit the reference ellipse" in said["BPD longer than OFD"].found
     assert said["BPD and OFD swapped"].found.endswith("0 fit as named, 249 fit exchanged, 153 fit neither")
-    assert "40 % lie more than 10 px off, half within 7.8 px" in said["end off the outline"].found
+    assert "40 % are more than 10 px off, 50 % within 7.8 px" in said["endpoint off the outline"].found
     assert said["lines not at right angles"].found.startswith("164 of 402 cases (41%): ")
     assert said["no landmarks"].found.startswith("238 of 640 cases (37%): ")
     assert said["rows without an image"].found.startswith("220 of 622 cases (35%): ")
@@ -124,7 +124,7 @@ def test_exchanged_the_role_challenge_s_columns_would_still_stop_the_study(at_ha
     figures, findings = landmark_audit.audit(table, *at_hand)
     assert (figures["fit"] == "as named").sum() == 249
     stops = {finding.check.name for finding in findings if finding.severity == "stop"}
-    assert {"BPD longer than OFD", "lines along no axis", "end off the outline"} <= stops
+    assert {"BPD longer than OFD", "lines along no axis", "endpoint off the outline"} <= stops
 
 
 def test_no_examination_is_in_both_published_parts_and_the_mean_shape_is_far_from_most_heads():

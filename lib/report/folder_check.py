@@ -20,7 +20,7 @@ def report_on(folder: Path) -> tuple[str, bool]:
     seen = verify.check_dataset(dataset, name, folder, groups)
     findings, stops = seen.findings, seen.findings["severity"].eq("stop")
     of_groups = f", groups {', '.join(groups)}" if groups else ""
-    blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}", plain(overview.facts(seen.cases, seen.looks))]
+    blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}", plain(overview.facts(seen.cases, seen.measured))]
     if len(findings):
         single = findings.drop(columns="advice").head(LISTED_FINDINGS)  # it stands with the counts
         rest = f"\n... and {len(findings) - LISTED_FINDINGS} more" if len(findings) > LISTED_FINDINGS else ""

@@ -145,7 +145,7 @@ def test_without_pixel_sizes_or_a_named_head_nothing_is_measured_and_of_no_head_
         assert measured.empty
         assert measured.columns.tolist() == biometry.COLUMNS
         assert biometry.axes_in_order(measured)
-        assert biometry.exchanged_are_flagged(measured)
+        assert biometry.longer_bpd_is_flagged(measured)
         assert biometry.flagged(measured).empty
         assert biometry_errors.agreement(measured).empty
         assert biometry.measurable(test_set, drawn[1], names) == set()
@@ -322,8 +322,8 @@ def test_a_bpd_longer_than_the_ofd_is_flagged_and_kept():
     expected = {"ofd": 50, "bpd": 100, "hc": builders.perimeter(100, 50)}
     assert quantities(measured, "landmark") == pytest.approx(expected, rel=1e-9)
     assert set(quantities(measured, "landmark", "flags").values()) == {"BPD longer than OFD"}
-    assert biometry.exchanged_are_flagged(measured)
-    assert not biometry.exchanged_are_flagged(measured.assign(flags=""))
+    assert biometry.longer_bpd_is_flagged(measured)
+    assert not biometry.longer_bpd_is_flagged(measured.assign(flags=""))
     assert biometry.axes_in_order(measured)  # of ellipses, and there are none
     assert biometry.flagged(measured)[["stage", "flags"]].values.tolist() == [["post", "BPD longer than OFD"]]
 
@@ -335,7 +335,7 @@ def test_a_missed_line_leaves_the_other_measured_and_is_counted():
     assert set(quantities(measured, "landmark", "flags").values()) == {"no peak"}
     table = biometry_errors.agreement(measured).set_index(["quantity", "route"])["not_measured"]
     assert [table[q, "landmark"] for q in ("bpd", "ofd", "hc")] == [1, 0, 1]
-    assert biometry.exchanged_are_flagged(measured)
+    assert biometry.longer_bpd_is_flagged(measured)
 
 
 def test_landmarks_of_a_case_without_a_pixel_size_are_points_only_and_have_no_shapes_or_volumes():

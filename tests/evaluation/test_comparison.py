@@ -115,13 +115,13 @@ def test_studies_that_did_not_test_the_same_cases_are_refused_and_the_cases_coun
 
 
 def test_a_study_compared_with_itself_differs_by_nothing():
-    assert comparison.is_nothing_against_itself(ellipse_study(overlaps=overlaps(DICE)))
-    assert comparison.is_nothing_against_itself(landmark_study())
+    assert comparison.is_zero_against_itself(ellipse_study(overlaps=overlaps(DICE)))
+    assert comparison.is_zero_against_itself(landmark_study())
     empty = measurements([], [], "ellipse", names=[])  # not one measured head: compared by overlaps alone
     one, other = (study(name, empty, overlaps=overlaps(DICE)) for name in ("one", "other"))
     assert comparison.compare_all(one, [other]).empty
     assert len(comparison.compare_overlaps(one, [other])) == 4
-    assert comparison.is_nothing_against_itself(one)
+    assert comparison.is_zero_against_itself(one)
 
 
 def test_with_nothing_to_compare_with_tables_are_empty_and_it_is_said():

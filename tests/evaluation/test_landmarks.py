@@ -60,7 +60,7 @@ def bench(tmp_path):
 def find_all(bench, **changes):
     quick = {"landmarks": "multicentre", "folds": [0], "seeds": [0], "device": "cpu", "precision": "float32"}
     config = builders.step_params("05_evaluation", **(quick | changes))
-    return landmarks.find_all(config, bench, bench.folder.parent)[0]
+    return landmarks.predict_all(config, bench, bench.folder.parent)[0]
 
 
 def perfect(place):
@@ -180,14 +180,14 @@ def test_the_order_of_ends_changes_no_error_and_a_measure_that_depends_on_it_is_
     ends = HEADS + np.array([2, 1])
     one, other = (landmarks.errors_of(bench_of(), predicted(each)) for each in (ends, ends[:, [1, 0, 3, 2]]))
     pd.testing.assert_frame_equal(one, other)
-    assert landmarks.is_free_of_order(bench_of(), predicted(ends))
+    assert landmarks.is_independent_of_order(bench_of(), predicted(ends))
 
     def first_end_only(predicted, reference, spacing_mm):
         apart = float(np.linalg.norm(predicted[0] - reference[0]))
         return {f"{line}_{unit}": apart for line in head_points.LINES for unit in ("px", "mm")}
 
     monkeypatch.setattr(landmarks, "point_errors", first_end_only)
-    assert not landmarks.is_free_of_order(bench_of(), predicted(ends))
+    assert not landmarks.is_independent_of_order(bench_of(), predicted(ends))
     assert landmarks.is_canonical(predicted(HEADS))
     assert not landmarks.is_canonical(predicted(HEADS[:, [1, 0, 2, 3]]))
     missed = HEADS.copy()

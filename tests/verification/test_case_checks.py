@@ -26,7 +26,7 @@ def look_at(tmp_path, mask, image=None, **about):
     image = np.full(mask.shape, 9, np.uint8) if image is None else image
     path = save_png(tmp_path / "a.png", image)
     case = cases.Case("a", "a", path, (path,), (0.1, 0.1), **about)
-    return case_checks.look(case, replace(HC18, read_mask=lambda _, read: mask))
+    return case_checks.check_case(case, replace(HC18, read_mask=lambda _, read: mask))
 
 
 def findings_of(look):
@@ -60,7 +60,7 @@ def test_the_hc_of_a_head_is_recomputed_although_the_frame_cuts_it_or_another_is
 def test_a_mask_must_hold_what_the_case_is_to_show(tmp_path, mask, about, check):
     found = look_at(tmp_path, mask, **about)
     assert findings_of(found) == ([("stop", check)] if check else [])
-    assert ("height" in found.row) == (found.likeness is not None) == (check is None)
+    assert ("height" in found.row) == (found.hashes is not None) == (check is None)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def patient_look(tmp_path, patient, spoil=lambda folder: None, dataset=LGG):
     folder = builders.write_lgg(tmp_path / patient.name, (patient,))
     spoil(folder / "kaggle_3m" / patient.name)
     (case,) = LGG.find_cases(folder, [])[0]
-    return case_checks.look(case, dataset)
+    return case_checks.check_case(case, dataset)
 
 
 def test_figures_of_a_volume_are_over_all_its_voxels(tmp_path):
@@ -162,9 +162,9 @@ def test_volumes_are_compared_by_their_middle_slice_and_are_equal_by_every_voxel
     image = builders.PATIENTS[0].image(0)
     other = image.copy()
     other[0, 9, 11, 2] ^= 1  # one voxel of another channel of another slice
-    one, two, again = (case_checks.alike(each, each[..., 1]) for each in (image, other, image.copy()))
+    one, two, again = (case_checks.hash_case(each, each[..., 1]) for each in (image, other, image.copy()))
     assert np.array_equal(one.thumbnail, two.thumbnail)
     assert one.pixels == again.pixels != two.pixels
     assert one.perceptual == image_hash.describe(np.ascontiguousarray(image[2, ..., 1])).perceptual
     flat = image[0, ..., 1].copy()
-    assert case_checks.alike(flat, flat).pixels == image_hash.pixel_hash(flat)  # an image by itself
+    assert case_checks.hash_case(flat, flat).pixels == image_hash.pixel_hash(flat)  # an image by itself

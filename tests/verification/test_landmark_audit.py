@@ -108,7 +108,7 @@ def test_a_fault_of_a_tenth_of_the_cases_warns_of_each_and_of_more_stops_and_is_
     ("bpd", "figure", "value", "check"),
     [
         ([[10, 55], [90, 85]], "angle_deg", np.degrees(np.arctan2(40, 15)), "lines not at right angles"),
-        ([[10, 55], [90, 55]], "middle_percent", 15, "lines without a common middle"),
+        ([[10, 55], [90, 55]], "middle_percent", 15, "midpoints far apart"),
         ([[50, 70], [50, 70]], "shortest_percent", 0, "line too short"),
         ([[50, 70], [52, 70]], "shortest_percent", 100 * 2 / 270, "line too short"),
         ([[50, 70], [63, 70]], "shortest_percent", 100 * 13 / 270, "line too short"),
@@ -137,12 +137,12 @@ def test_points_inside_the_skull_by_4_percent_of_the_head_are_off_the_outline():
     ellipses, table, manifest = drawn_heads()
     shrunk = change(table, CASES, lambda heads: 0.92 * heads + 0.08 * heads.mean(axis=1, keepdims=True))
     figures, findings = landmark_audit.audit(shrunk, manifest, ellipses)
-    assert severities(findings) == stops("end off the outline")
+    assert severities(findings) == stops("endpoint off the outline")
     assert figures["farthest_percent"].to_numpy() == pytest.approx(4, abs=0.01)
     major = np.array([each.major for each in ellipses.values()])
     assert figures["ofd_1_off_mm"].to_numpy() == pytest.approx(0.04 * major, rel=1e-3)
     assert figures["ofd_1_off_px"].to_numpy() == pytest.approx(0.04 * major / 0.3, rel=1e-3)
-    assert "of all ends" in findings[0].found
+    assert "of all endpoints" in findings[0].found
 
 
 @pytest.mark.parametrize("ratio", [0.66, 0.8, 0.96, 1.0])

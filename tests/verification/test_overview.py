@@ -23,12 +23,12 @@ def test_folds_are_summed_up_case_by_case(sound):
 
 def test_the_overview_counts_what_was_drawn(sound, seen_patients):
     drawn = builders.heads()
-    facts = dict(overview.facts(sound.cases, sound.looks).values)
+    facts = dict(overview.facts(sound.cases, sound.measured).values)
     names = ("cases", "subjects", "most cases of one subject", "image sizes", "with pixel size", "cut by the frame")
     assert [facts[name] for name in names] == [12, len({head.name[:3] for head in drawn}), 2, 2, 12, 0]
     assert facts["largest HC (mm)"] == pytest.approx(max(head.hc_mm for head in drawn), abs=1e-3)
     assert "slices" not in facts
-    facts = dict(overview.facts(seen_patients.cases, seen_patients.looks).values)
+    facts = dict(overview.facts(seen_patients.cases, seen_patients.measured).values)
     assert (facts["cases"], facts["slices"], facts["with an empty mask"], facts["with pixel size"]) == (4, 20, 1, 2)
 
 
@@ -40,7 +40,7 @@ def test_groups_are_counted_by_published_split(tmp_path):
         save_png(folder / f"{name}_Annotation.png", mask)
     dataset = datasets.DATASETS["ultrasound_fetus"]
     result = check_dataset(dataset, "ultrasound_fetus", tmp_path, ["malignant"])
-    found = overview.by_group(result.cases, result.looks).set_index(["split", "group"])
+    found = overview.by_group(result.cases, result.measured).set_index(["split", "group"])
     train, test = found.loc[("train", "malignant")], found.loc[("test", "malignant")]
     counts = ["cases", "empty_masks", "cut_by_the_frame", "near_the_frame"]
     assert [train[counts].tolist(), test[counts].tolist()] == [[2, 0, 1, 0], [1, 0, 0, 1]]
@@ -53,12 +53,12 @@ def test_the_mean_area_of_a_group_is_over_references_that_show_something(tmp_pat
     nothing = np.zeros(SHAPE, np.uint8)
     folder = write_busi(tmp_path, benign=[(texture(0), lesion())], normal=[(texture(1), nothing)])
     result = verify_busi(folder)
-    found = overview.by_group(result.cases, result.looks).set_index("group")
+    found = overview.by_group(result.cases, result.measured).set_index("group")
     assert "split" not in found.columns  # none is published
     assert found["empty_masks"].to_dict() == {"benign": 0, "normal": 1}
     assert found.loc["benign", "mean_area_percent"] == pytest.approx(400 / 4800 * 100)
     assert np.isnan(found.loc["normal", "mean_area_percent"])
-    found = overview.by_group(seen_patients.cases, seen_patients.looks).set_index("group")  # institutions
+    found = overview.by_group(seen_patients.cases, seen_patients.measured).set_index("group")  # institutions
     assert found["cases"].to_dict() == {"CS": 2, "DU": 1, "HT": 1}
     assert found.loc["CS", "empty_masks"] == 1
     assert found.loc["CS", "mean_area_percent"] == pytest.approx(100 * 48 / (5 * 32 * 32))
@@ -74,7 +74,7 @@ def test_findings_are_counted_by_check_the_grave_ones_first_and_the_claim_names_
 
 def test_colours_beyond_the_most_frequent_forty_are_summed_up():
     counts = {(value,): 100 - value for value in range(42)}
-    seen = {"a": case_checks.Look({}, [], counts, None), "b": case_checks.Look({}, [], {(41,): 1}, None)}
+    seen = {"a": case_checks.CheckedCase({}, [], counts, None), "b": case_checks.CheckedCase({}, [], {(41,): 1}, None)}
     table = overview.colour_table(seen)
     assert len(table) == 41
     assert table.iloc[0].tolist() == ["0", 100, 1]

@@ -15,7 +15,7 @@ from lib.data import cases
 from lib.imaging import image_files
 from lib.study import files, provenance
 from lib.verification import image_hash, rehosted
-from lib.verification.image_hash import Likeness
+from lib.verification.image_hash import ImageHashes
 from lib.verification.verify import check_dataset
 from tests import builders
 from tests.builders import Head, save_png
@@ -90,10 +90,10 @@ def renamed(tmp_path_factory):
 
 
 def test_every_renamed_image_is_found_by_its_pixels(renamed):
-    assert dict(zip(renamed.twins["case"], renamed.twins["twin"])) == {n: head.name for n, head in RENAMED.items()}
-    assert renamed.twins["equal_pixels"].all()
-    assert (renamed.twins["differing_bits"] == 0).all()
-    assert set(renamed.twins["dataset"]) == {"hc18"}
+    assert renamed.near_duplicates.set_index("case")["twin"].to_dict() == {n: head.name for n, head in RENAMED.items()}
+    assert renamed.near_duplicates["equal_pixels"].all()
+    assert (renamed.near_duplicates["differing_bits"] == 0).all()
+    assert set(renamed.near_duplicates["dataset"]) == {"hc18"}
 
 
 def test_examination_pixel_size_and_hc_are_those_of_hc18(renamed):
@@ -119,9 +119,9 @@ def test_counts_are_named_and_examinations_in_several_published_splits_are_a_war
     for check, text in (
         (
             "images of another data set",
-            "12 of 15 images are those of hc18 (HC18, fetal head circumference), 12 of",
+            "12 of 15 images are also in hc18 (HC18, fetal head circumference), 12 of",
         ),
-        ("subject in several published splits", "3 of 9 subjects, as hc18 names them"),
+        ("subject in several published splits", "3 of 9 subjects identified in hc18"),
     ):
         (found,) = of_check(renamed, check)
         assert (found["severity"], found["case"], found["found"][: len(text)]) == ("warn", "hc18", text)
@@ -145,7 +145,7 @@ def test_what_a_case_knows_of_itself_is_kept(home):
     image = home / "hc18" / "training_set" / "001_HC.png"
     case = cases.Case("mine", "me", image, (image,), (0.5, 0.5), reference_mm={"hc": 99.0})
     known, _ = rehosted.known_images("own_data")
-    twins = rehosted.find_twins([case], [image_hash.describe(image_files.read_grey(image))], known)
+    twins = rehosted.find_duplicates([case], [image_hash.describe(image_files.read_grey(image))], known)
     (found,) = rehosted.recover([case], twins, known)
     assert (found.subject, found.spacing_mm, found.reference_mm) == ("hc18-001", (0.5, 0.5), {"hc": 99.0})
 
@@ -153,24 +153,24 @@ def test_what_a_case_knows_of_itself_is_kept(home):
 def test_a_resized_copy_is_found_and_noted_but_its_pixel_size_is_not_taken_over(home):
     folder = rename(home, lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     result = verify(folder)
-    assert dict(zip(result.twins["case"], result.twins["twin"])) == {n: head.name for n, head in RENAMED.items()}
-    assert not result.twins["equal_pixels"].any()
-    assert (result.twins["differing_bits"] <= rehosted.FARTHEST).all()
+    assert result.near_duplicates.set_index("case")["twin"].to_dict() == {n: head.name for n, head in RENAMED.items()}
+    assert not result.near_duplicates["equal_pixels"].any()
+    assert (result.near_duplicates["differing_bits"] <= rehosted.MAX_DIFFERING_BITS).all()
     table = result.cases.set_index("case")
     assert table.loc["malignant-1_HC", "subject"] == f"hc18-{HEADS[-1].name[:3]}"
     assert table[["spacing_row_mm", "spacing_col_mm", "hc_mm"]].isna().all(axis=None)
     assert result.identity[["twins", "equal_pixels", "references_compared"]].values.tolist() == [[12, 0, 0]]
     assert np.isnan(result.identity["reference_dice_median"].item())
-    notes = {found["case"]: found["found"] for found in of_check(result, "nearly an image of another data set")}
-    bits = zip(result.twins["case"], result.twins["twin"], result.twins["differing_bits"])
+    notes = {found["case"]: found["found"] for found in of_check(result, "near-duplicate in another data set")}
+    bits = zip(result.near_duplicates["case"], result.near_duplicates["twin"], result.near_duplicates["differing_bits"])
     assert notes == {case: f"hc18 {twin}, {count} of 64 bits differ" for case, twin, count in bits}
 
 
 @pytest.mark.parametrize(
     ("known_bits", "twin"),
     [
-        ({"x": 2**rehosted.FARTHEST - 1}, [["x", rehosted.FARTHEST]]),
-        ({"x": 2 ** (rehosted.FARTHEST + 1) - 1}, []),  # one bit too far
+        ({"x": 2**rehosted.MAX_DIFFERING_BITS - 1}, [["x", rehosted.MAX_DIFFERING_BITS]]),
+        ({"x": 2 ** (rehosted.MAX_DIFFERING_BITS + 1) - 1}, []),  # one bit too far
         ({"far": 0b1111, "near": 0b0001, "middle": 0b0011}, [["near", 1]]),
     ],
 )
@@ -178,7 +178,7 @@ def test_the_nearest_hash_that_is_near_enough_is_the_twin(known_bits, twin):
     case = cases.Case("a", "a", Path("a.png"), (Path("a.png"),), None)
     row = dict.fromkeys(rehosted.KNOWN_COLUMNS, "") | {"dataset": "hc18", "pixel_hash": "0"}
     known = pd.DataFrame([row | {"case": name, "perceptual": f"{bits:016x}"} for name, bits in known_bits.items()])
-    found = rehosted.find_twins([case], [Likeness("1", 0, None)], known)
+    found = rehosted.find_duplicates([case], [ImageHashes("1", 0, None)], known)
     assert found[["twin", "differing_bits"]].values.tolist() == twin
 
 
@@ -186,7 +186,7 @@ def test_an_original_keeps_its_examinations_although_a_copy_of_it_lies_beside_it
     rename(home)
     result = verify(home / "hc18", "hc18")
     assert result.identity.empty
-    assert result.twins.empty  # nor is it searched in itself
+    assert result.near_duplicates.empty  # nor is it searched in itself
     assert result.cases["subject"].tolist() == [head.name[:3] for head in HEADS]
 
 
@@ -206,11 +206,11 @@ def test_phantoms_are_never_searched_and_never_searched_in(home):
     shutil.copytree(home / "hc18", phantom)
     truth = pd.DataFrame({"case": [head.name for head in HEADS], "subject": [head.name[:3] for head in HEADS]})
     files.write_csv(phantom / datasets.TRUTH, truth)
-    assert check_dataset(datasets.DATASETS["phantom_hc18"], "phantom_hc18", phantom).twins.empty
+    assert check_dataset(datasets.DATASETS["phantom_hc18"], "phantom_hc18", phantom).near_duplicates.empty
     shutil.rmtree(home / "hc18")
     result = verify(rename(home))  # and nothing else is at hand
-    assert (len(result.twins), len(result.identity), hashes(home)) == (0, 0, [])
-    assert result.twins.columns.tolist() == rehosted.TWIN_COLUMNS
+    assert (len(result.near_duplicates), len(result.identity), hashes(home)) == (0, 0, [])
+    assert result.near_duplicates.columns.tolist() == rehosted.DUPLICATE_COLUMNS
     assert result.identity.columns.tolist() == rehosted.IDENTITY_COLUMNS
 
 
@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_searched_is_a_note_and_an_image_that_cannot_be_
     (found,) = of_check(result, "data set not searched")
     assert (found["severity"], found["case"]) == ("note", "brain_structures")
     assert str(home / "brain_structures") in found["found"]
-    assert sorted(result.twins["twin"]) == sorted(head.name for head in HEADS if head.name != "001_HC")
+    assert sorted(result.near_duplicates["twin"]) == sorted(head.name for head in HEADS if head.name != "001_HC")
 
 
 def test_hashes_come_back_as_they_were_unless_content_or_code_has_changed(home, monkeypatch):
@@ -231,7 +231,7 @@ def test_hashes_come_back_as_they_were_unless_content_or_code_has_changed(home, 
     path = home / "hc18" / "training_set" / "003_HC.png"
     os.utime(path, ns=(1, 1))
     with monkeypatch.context() as patch:
-        patch.setattr(rehosted, "_likeness", lambda *_: pytest.fail("an image was hashed again"))
+        patch.setattr(rehosted, "_hash", lambda *_: pytest.fail("an image was hashed again"))
         again, _ = rehosted.known_images("busi")
     pd.testing.assert_frame_equal(again, first, check_exact=True)
     assert len(hashes(home)) == 1

@@ -72,7 +72,7 @@ def test_every_case_of_a_sound_data_set_is_in_the_manifest_without_a_finding(sou
 
 
 def test_hc_area_and_contrast_are_those_of_the_drawn_head(sound):
-    for seed, (head, row) in enumerate(zip(HEADS, sound.looks.to_dict("records"))):
+    for seed, (head, row) in enumerate(zip(HEADS, sound.measured.to_dict("records"))):
         # Heads of 40 to 54 pixels: the pixels' rounding moves an axis by up to 0.2 px, HC by about 0.4 px.
         assert row["mask_hc_mm"] == pytest.approx(head.hc_mm, abs=0.4 * head.spacing_mm), head.name
         region, image = builders.region_of(head), builders.image_of(head, seed)
@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_read_stops_and_is_named(tmp_path, spoilt, name):
     found = of_check(result, "unreadable")[0][2]
     assert str(path) in found
     assert not spoilt.startswith("16") or spoilt in found
-    assert result.cases["case"].tolist() == result.looks["case"].tolist() == ["benign (2)"]
+    assert result.cases["case"].tolist() == result.measured["case"].tolist() == ["benign (2)"]
 
 
 def test_the_audit_of_colour_masks_is_what_pillow_counts(tmp_path):
@@ -148,7 +148,7 @@ def test_a_lossy_mask_is_a_warning_with_its_colours_and_one_of_0_and_1_a_note(tm
     result = verify_busi(folder)
     assert of_check(result, "lossy mask") == [["warn", "benign (1)", f"{lossy.name}: {shades} colours"]]
     assert of_check(result, "0 and 1 instead of 0 and 255") == [["note", "benign (2)", "benign (2)_mask.png"]]
-    assert result.looks["area_fraction"].tolist()[1] == 400 / 4800
+    assert result.measured["area_fraction"].tolist()[1] == 400 / 4800
 
 
 @pytest.mark.parametrize("correlation", [0.99, 1.0])
@@ -266,7 +266,7 @@ def test_a_case_without_landmarks_is_left_out_with_a_warning_and_an_excluded_one
     landmarks_at([head, *rows[:3], *rows[4:]])
     lost, kept = HEADS[3].name, [head.name for head in HEADS if head.name not in (HEADS[3].name, "001_HC")]
     result = verify(written, exclude=["001_HC"], layout="multicentre")
-    for table in (result.cases, result.looks, result.points, result.audit):
+    for table in (result.cases, result.measured, result.points, result.audit):
         assert table["case"].tolist() == kept
     ((severity, _, found),) = of_check(result, "no landmarks")
     assert severity == "warn"
