@@ -147,9 +147,6 @@ def test_references_that_lie_half_a_millimetre_apart_are_said():
     assert comparison.notes(own, [nearer], paired.references(comparison.compare_all(own, [nearer]))) == [same]
 
 
-# Overlaps
-
-
 def test_dice_is_paired_by_class_and_case_where_both_references_show_the_class():
     one = ellipse_study(overlaps=pd.concat([overlaps(DICE), overlaps([0.5] * 4, "csp")]))
     other = landmark_study(overlaps=overlaps([0.8, 0.8, 0.9, 0.4]))
@@ -160,9 +157,6 @@ def test_dice_is_paired_by_class_and_case_where_both_references_show_the_class()
     absent = overlaps([0.9, 0.8, 0.7, NAN]).assign(tp=[1, 1, 1, 0], fn=[1, 1, 1, 0])
     one, other = (ellipse_study(overlaps=table) for table in (absent, absent.assign(dice=0.5)))
     assert comparison.compare_overlaps(one, [other])["case"].tolist() == CASES[:3]
-
-
-# Files
 
 
 def test_studies_are_read_from_their_folders_after_post_processing_only_and_landmarks_without_overlaps(tmp_path):

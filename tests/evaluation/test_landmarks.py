@@ -84,9 +84,6 @@ def ends_of(table, route):
     return table.loc[table["route"] == route, POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
 
 
-# Points
-
-
 def test_perfect_heatmaps_give_back_the_native_points_within_a_tenth_of_a_pixel(monkeypatch, bench):
     show(monkeypatch, perfect)
     found = find_all(bench, folds=[0, 1, 2], seeds=[0, 3])
@@ -157,9 +154,6 @@ def test_guesses_are_the_mean_shape_of_training_cases_and_the_middle_of_the_fram
     assert errors[NAMES[0], "bpd"] == pytest.approx(apart[2:].mean())
 
 
-# Errors
-
-
 def test_errors_of_moved_ends_worked_by_hand_in_pixels_that_are_not_square():
     ends = [HEADS[0] + (3, 4), HEADS[1] + (0, -10)]
     table = landmarks.errors_of(bench_of(), predicted(ends))
@@ -214,9 +208,6 @@ def test_the_loss_of_the_kept_epoch_stands_beside_that_of_a_blank_map(tmp_path):
     found = landmarks.heatmap_losses([0], [0, 1], tmp_path)
     assert found.values.tolist() == [[0, 0, 2, 0.4, 1.0, 3.0], [0, 1, 2, 1.0, 1.0, 3.0]]
     assert found.columns.tolist()[2:5] == ["kept_epoch", "heatmap_loss", "blank_map_loss"]
-
-
-# Pictures
 
 
 def test_cases_are_ranked_by_the_mean_of_both_lines_a_missed_line_first():

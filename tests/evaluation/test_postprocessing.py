@@ -167,9 +167,6 @@ def test_dropping_makes_no_hole_and_adds_no_structure(step, seed):
     assert (found[changed] == connected_parts.fill_holes(mask == 1)[changed]).all()
 
 
-# All together
-
-
 @pytest.mark.parametrize(
     ("steps", "text", "expected"),
     [
@@ -237,9 +234,6 @@ def test_a_step_done_twice_changes_nothing_more(step, seed):
     assert np.array_equal(stepped(step, once, **how, minimum_area_mm2=10.0), once)
 
 
-# Volumes
-
-
 def test_of_a_volume_the_largest_part_of_all_classes_and_slices_is_kept():
     # 6 voxels of two classes against 4: slice by slice another part would be kept
     slices = "112... ......", "1..... ....11", "3..... ....11", "1..... ......"
@@ -258,9 +252,6 @@ def test_the_largest_part_of_a_volume_is_the_one_that_scikit_image_finds(seed):
     found = applied(mask, "largest_component", classes=2) == 1
     assert len(np.unique(parts[found])) == 1
     assert found.sum() == np.bincount(parts[mask > 0]).max()
-
-
-# Names
 
 
 def test_the_steps_are_those_that_a_study_file_may_name():

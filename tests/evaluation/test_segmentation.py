@@ -26,9 +26,6 @@ def study(tmp_path_factory):
     return builders.tiny_study(tmp_path_factory.mktemp("study"))
 
 
-# Rows
-
-
 def test_rows_of_two_classes_counted_by_hand():
     reference = np.array([[0, 1, 1], [0, 2, 2]], np.uint8)
     predicted = np.array([[1, 1, 1], [0, 2, 0]], np.uint8)
@@ -52,9 +49,6 @@ def test_the_score_of_a_case_counted_by_hand():
     pairs = ("11..", "1..."), ("11..", "...."), ("....", ".1.."), ("....", "...."), ("21..", "12..")
     scores = [segmentation.score(*map(builders.typed, pair)) for pair in pairs]
     assert scores == pytest.approx([2 / 3, 0, 0, 1, 1])
-
-
-# The threshold
 
 
 @pytest.fixture
@@ -115,9 +109,6 @@ def test_the_threshold_is_chosen_after_post_processing(bench_of):
     assert post["validation_score"] == 1
 
 
-# Stages
-
-
 @pytest.mark.parametrize(("spacing_mm", "least"), [(1.0, 0), (0.4, 0.5), (np.nan, 0)])
 def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_loses_small_parts_in_millimetres(spacing_mm, least):
     foreground = 0.9 * last_columns(10)
@@ -129,9 +120,6 @@ def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_loses_small_parts_in
     assert list(stages) == list(segmentation.STAGES)
     assert np.array_equal(stages["raw"], foreground > 0)
     assert np.array_equal(stages["post"], foreground > least)
-
-
-# Cases that show nothing
 
 
 @pytest.fixture
@@ -194,9 +182,6 @@ def test_runs_of_all_folds_and_seeds_are_put_together(screened):
         assert table.index.tolist() == list(range(len(table)))
 
 
-# A whole study
-
-
 def test_the_model_is_written_with_what_validation_chose_and_the_tensors_of_training(study, tmp_path):
     for row in study.measured.choices.to_dict("records"):
         run = files.run_name(row["fold"], row["seed"])
@@ -228,9 +213,6 @@ def test_evaluation_is_in_float32_whatever_the_study_trains_in_and_says_what_tha
     assert 0.9 < row["dice_least"] < 1
     assert 0 < row["largest_probability_change"] < 0.1
     assert row["n"] == measured.table["case"].nunique()
-
-
-# Files that changed since they were verified
 
 
 @pytest.fixture
@@ -301,9 +283,6 @@ def test_the_probability_map_cut_at_the_chosen_threshold_is_the_raw_mask(study):
     threshold = study.measured.choices.set_index("fold").loc[row["fold"], "threshold"]
     raw = mask_files.read(study.bench.predicted("raw", row["fold"], row["seed"], row["case"]))
     assert np.array_equal(shown >= threshold, raw == 1)
-
-
-# Volumes
 
 
 def blocks(depth, *places):
@@ -396,9 +375,6 @@ def test_of_a_volume_picture_and_probability_map_are_the_slice_with_most_of_the_
     image, probability = segmentation.probability_map(bench, bench.folder.parent, row, True, "cpu")
     assert np.array_equal(image, builders.PATIENTS[3].image(3)[2, ..., 1])  # slice 2 shows two voxels more than 3
     assert probability == pytest.approx(certainty[FOURTH][2], abs=1e-6)
-
-
-# Claims that must fail
 
 
 @pytest.mark.parametrize(("column", "change"), [*dict.fromkeys(["tp", "fp", "fn", "tn"], 1).items(), ("dice", 1e-6)])
