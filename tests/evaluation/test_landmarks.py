@@ -106,15 +106,15 @@ def test_perfect_heatmaps_return_the_native_points_within_a_tenth_of_a_pixel(mon
 def test_a_network_is_read_from_its_own_weights_applied_to_each_test_case_and_written_completed(monkeypatch, bench):
     read, load = [], trained_model.load
     monkeypatch.setattr(trained_model, "load", lambda path, *how: read.append(path) or load(path, *how))
-    table = predict_all(bench, flip_average=True, seeds=[0, 3]).query("seed == 0")
-    paths = [bench.folder.parent / f"fold0-seed{seed}" / "model.safetensors" for seed in (0, 3)]
+    table = predict_all(bench, flip_average=True, folds=[1], seeds=[0, 3]).query("seed == 0")
+    paths = [bench.folder.parent / f"fold1-seed{seed}" / "model.safetensors" for seed in (0, 3)]
     assert read == paths
     model = load(paths[0], True, torch.device("cpu"))
-    for place in (0, 1):
+    for row, place in enumerate((2, 3)):
         ends, heights = trained_model.landmarks(model, np.full(NATIVE, GREY * place, np.uint8), TALL_PIXELS)
-        assert np.array_equal(ends_of(table, "landmark")[place], ends, equal_nan=True)
-        assert table.iloc[place][["confidence_ofd", "confidence_bpd"]].tolist() == heights.tolist()
-    _, about = models.load_described(bench.folder / "models" / "fold0-seed0.safetensors")
+        assert np.array_equal(ends_of(table, "landmark")[row], ends, equal_nan=True)
+        assert table.iloc[row][["confidence_ofd", "confidence_bpd"]].tolist() == heights.tolist()
+    _, about = models.load_described(bench.folder / "models" / "fold1-seed0.safetensors")
     assert about["flip_average"] is True
     assert about["preparation"]["heatmap_sigma"] == SIGMA
 
