@@ -11,14 +11,9 @@ from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import baselines
 from lib.imaging import mask_files
 from tests import builders
-from tests.builders import one_thread  # noqa: F401
+from tests.builders import NOTHING, last_columns, one_thread  # noqa: F401
 
-NOTHING = np.zeros((32, 32), bool)
 ELLIPSE = builders.ellipse_region((32, 32), (15.6, 15.2), 20, 16, 0)
-
-
-def last_columns(count):
-    return np.broadcast_to(np.arange(32) >= 32 - count, (32, 32))
 
 
 @pytest.mark.parametrize(
