@@ -197,8 +197,8 @@ def test_a_changed_copy_in_another_subject_is_found_and_joined_and_no_other_imag
     assert never_parted(result, "benign (3)", "benign (7)")
 
 
-def test_a_row_of_the_manifest_is_a_patient_with_the_number_and_distance_of_slices(seen_patients):
-    table = seen_patients.cases
+def test_a_row_of_the_manifest_is_a_patient_with_the_number_and_distance_of_slices(verified_patients):
+    table = verified_patients.cases
     assert table.columns.tolist() == cases.CASE_COLUMNS
     assert table["case"].tolist() == PATIENTS
     assert table["slices"].tolist() == [5, 4, 5, 6]
@@ -208,7 +208,7 @@ def test_a_row_of_the_manifest_is_a_patient_with_the_number_and_distance_of_slic
     spacing = table[["spacing_slice_mm", "spacing_row_mm", "spacing_col_mm"]]
     assert spacing.dropna().values.tolist() == [[4.5, 0.5, 0.6], [6, 1, 1]]
     assert (table["image"] == table["mask"]).all()
-    findings = seen_patients.findings[seen_patients.findings["check"] != "missing pixel size"]
+    findings = verified_patients.findings[verified_patients.findings["check"] != "missing pixel size"]
     assert findings[["severity", "check", "case"]].values.tolist() == [
         ["warn", "lesion in an end slice", PATIENTS[2]],
         ["note", "no lesion", PATIENTS[1]],
