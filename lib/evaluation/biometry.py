@@ -44,12 +44,10 @@ def _indices(dataset: Dataset, head_classes: list[str]) -> list[int]:
 
 
 def find_heads(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes: list[str]) -> pd.DataFrame:
-    """Endpoints and lengths of OFD and BPD of every predicted head.
+    """Endpoints (native pixels, canonical order) and lengths of OFD and BPD, one row per prediction: HEAD_COLUMNS.
 
-    In a mask, they are the axes of the ellipse fitted to the edge of the head, the union of `head_classes`; with
-    landmarks, the lines between the predicted endpoints. One row per prediction (HEAD_COLUMNS): endpoints in native
-    pixels and canonical order, NaN without a head; lengths in mm, NaN also without a pixel size. No rows if
-    `head_classes` is [].
+    In a mask, they are the axes of the ellipse fitted to the edge of the head, the union of `head_classes` ([]: no
+    rows); with landmarks, the lines between the endpoints. NaN without a head; lengths also without a pixel size.
     """
     indices = _indices(test_set.dataset, head_classes)
 

@@ -32,8 +32,8 @@ def predict_all(
 
     First table: one row per case, seed and route (LANDMARK_COLUMNS), in native pixels and canonical order; NaN where
     a heatmap has no peak. The confidence of a line is the height of the lower of its two peaks. Second table: how far
-    the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Also writes the
-    completed model of each run in `trainings`, the folder of 04_training.
+    the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Also writes
+    the completed model of each run; `trainings` is the folder of 04_training.
     """
     use = (config.flip_average, devices.choose(config.device))
     runs = [predict_run(test_set, trainings, fold, seed, *use) for fold in config.folds for seed in config.seeds]

@@ -43,7 +43,7 @@ def close_outer(mask: np.ndarray, side_px: int) -> np.ndarray:
 
 
 def inside_outer(mask: np.ndarray, side_px: int) -> np.ndarray:
-    """Removes structures outside the head, which is the first class, holes filled, dilated by a square."""
+    """Removes structures outside the head, the first class with its holes filled, dilated by a square."""
     head = connected_parts.fill_holes(mask == 1).astype(np.uint8)
     allowed = cv2.dilate(head, np.ones((side_px, side_px), np.uint8))
     return np.where((mask > 1) & (allowed == 0), 0, mask).astype(np.uint8)
@@ -82,8 +82,7 @@ def confident_parts(
 def keep_parts(mask: np.ndarray, class_count: int, is_kept: Callable[[Parts], np.ndarray]) -> np.ndarray:
     """Removes connected parts of the structures, or of the only class, for which `is_kept` returns False.
 
-    `class_count` includes the background. A removed part becomes the outer class where that encloses it, else
-    background.
+    `class_count` includes background. A removed part becomes the outer class where that encloses it, else background.
     """
     outer, removed = 1 if class_count > 2 else 0, np.zeros(mask.shape, bool)
     for index in range(1 + outer, class_count):

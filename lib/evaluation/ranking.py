@@ -28,7 +28,7 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_case(errors: pd.DataFrame) -> pd.DataFrame:
-    """Errors of the network by test case and seed; `error_percent`, their mean in % of OFD, is NaN if one is."""
+    """Errors of the network by case and seed; `error_percent`, their mean in % of OFD, is NaN if a line is missed."""
     rows = errors[~errors["route"].isin(GUESSES)]
     values = ["error_mm", "error_px", "normalised_error_percent"]
     wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=values)

@@ -1,7 +1,7 @@
 """Evaluation of predicted masks: every test case once, at native size, by a network not trained on its subject."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,7 @@ def evaluate_all(config: EvaluationParams, test_set: EvaluationSet, trainings: P
         for fold in config.folds
         for seed in config.seeds
     ]
-    names = [field.name for field in fields(Evaluation)]
-    return Evaluation(*(pd.concat([getattr(run, name) for run in runs], ignore_index=True) for name in names))
+    return Evaluation(*(pd.concat(tables, ignore_index=True) for tables in zip(*(vars(run).values() for run in runs))))
 
 
 def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:

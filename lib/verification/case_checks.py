@@ -26,7 +26,7 @@ SIZE_MISMATCH = Check("size mismatch", REPLACE_BOTH)
 EMPTY_MASK = Check("empty mask", "exclude the case or correct the mask")
 MASK_OF_NORMAL_IMAGE = Check("mask of a normal image", "move the image to the correct group, or empty the mask")
 UNMEASURABLE_MASK = Check("unmeasurable mask", "inspect the mask; exclude the case if it contains no whole head")
-LOSSY_MASK = Check("lossy mask", "save masks as PNG; with blurred edges, pixels take the nearest class colour")
+LOSSY_MASK = Check("lossy mask", "save masks as PNG; edges are blurred, and each pixel takes the nearest class colour")
 ZERO_AND_ONE = Check("0 and 1 instead of 0 and 255", "no action needed: 1 is read as 255")
 TOUCHES_FRAME = Check("touches the frame")
 NEAR_FRAME = Check("near the frame")
@@ -47,7 +47,7 @@ class CheckedCase:
 
 
 def check_case(case: Case, dataset: Dataset) -> CheckedCase:
-    """Reads and checks one case; if its files cannot be used, the reason is its only finding from them."""
+    """Reads and checks one case; if it cannot be used, the reason is its only finding."""
     masks: dict[Path, np.ndarray] = {}
 
     def read(path: Path) -> np.ndarray:
@@ -75,7 +75,7 @@ def check_case(case: Case, dataset: Dataset) -> CheckedCase:
 
 
 def find_mismatch(case: Case, image: np.ndarray, mask: np.ndarray) -> Finding | None:
-    """Finding for a mask of a different size than its image, or empty or not against the case's group; else None."""
+    """A finding if the mask differs in size from its image or, contrary to its group, is empty or not; else None."""
     pixels = int((mask > 0).sum())
     for is_so, check, found, expected in (
         (image.shape != mask.shape, SIZE_MISMATCH, f"image {image.shape}, mask {mask.shape}", "equal (rows, columns)"),
@@ -88,7 +88,7 @@ def find_mismatch(case: Case, image: np.ndarray, mask: np.ndarray) -> Finding | 
 
 
 def hash_case(image: np.ndarray, displayed: np.ndarray) -> image_hash.ImageHashes:
-    """Hashes of an image; for a volume, those of the middle slice of its displayed channel (D, H, W), pixels of all."""
+    """Hashes of an image; for a volume (D, H, W), those of its middle slice and the pixel hash of all its voxels."""
     if displayed.ndim == 2:
         return image_hash.describe(displayed)
     middle = np.ascontiguousarray(displayed[len(displayed) // 2])

@@ -32,7 +32,7 @@ def of_folds(table: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
 def facts(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     """Summary of the data set with one row per fact (fact, value); facts without a value are left out."""
     spacing = table["spacing_row_mm"]
-    facts = {
+    values = {
         "cases": len(table),
         "subjects": table["subject"].nunique(),
         "fold groups": table["fold_group"].nunique(),
@@ -48,7 +48,7 @@ def facts(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         "with an empty mask": int((measured["area_fraction"] == 0).sum()),
         "cut by the frame": int((measured["border_gap"] == 0).sum()),
     }
-    return fact_table(facts)
+    return fact_table(values)
 
 
 def by_group(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:

@@ -52,10 +52,9 @@ def check_dataset(
 ) -> Verification:
     """Reads and checks every case of some groups of a data set.
 
-    `name` is the name of the data set, `exclude` lists cases to leave out, thumbnails with at least the given
-    `correlation` are near-duplicates, and `layout` is that of the landmarks, or "none"; cases without landmarks are
-    left out. Raises ValueError if the folder is not of that data set, an excluded case is not in it, or no case can be
-    used or has landmarks.
+    Cases in `exclude` are left out, and with a landmark `layout` other than "none" those without landmarks.
+    Near-duplicates are images whose thumbnails have at least the given `correlation`. `name` is that of the data set.
+    Raises ValueError if the folder is not of that data set, an excluded case is unknown or no case can be used.
     """
     listed, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, listed, findings, folder)

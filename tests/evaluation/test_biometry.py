@@ -136,9 +136,7 @@ def test_a_case_without_a_pixel_size_has_endpoints_and_no_row_in_millimetres(dra
     assert heads.loc[heads["case"] == missing, ["ofd_mm", "bpd_mm"]].isna().all(axis=None)
 
 
-def test_without_pixel_sizes_or_head_classes_nothing_is_measured_and_without_head_classes_no_mask_is_read(
-    drawn, tmp_path
-):
+def test_nothing_is_measured_without_pixel_sizes_or_head_classes(drawn, tmp_path):
     unknown, none = without_pixel_size(drawn[0], list(DRAWN)), replace(drawn[0], folder=tmp_path / "nowhere")
     for test_set, names, count in ((unknown, ["head"], len(drawn[1])), (none, [], 0)):
         heads, measured = measure(test_set, drawn[1], head_classes=names)

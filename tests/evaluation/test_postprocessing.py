@@ -217,14 +217,6 @@ def test_a_step_leaves_its_input_the_type_and_an_empty_mask_unchanged(step, clas
     assert applied(empty, step, classes=classes, pixel_mm2=1.0).shape == (5, 6)
 
 
-@pytest.mark.parametrize("step", ALL_STEPS)
-@pytest.mark.parametrize("seed", range(3))
-def test_a_step_applied_twice_changes_nothing_more(step, seed):
-    how = {"probability": blobs(seed), "pixel_mm2": 0.25, "closing_pixels": 5, "parts_kept": 1}
-    once = stepped(step, np.argmax(blobs(seed), axis=0).astype(np.uint8), **how, minimum_area_mm2=10.0)
-    assert np.array_equal(stepped(step, once, **how, minimum_area_mm2=10.0), once)
-
-
 def test_the_largest_part_of_a_volume_is_that_of_all_classes_and_slices():
     # 6 voxels of two classes against 4; slice by slice, the other part would be kept
     slices = "112... ......", "1..... ....11", "3..... ....11", "1..... ......"

@@ -71,16 +71,6 @@ def test_every_case_of_a_sound_data_set_is_in_the_manifest_without_a_finding(sou
     assert (len(sound.points), len(sound.audit)) == (0, 0)  # the study uses no landmarks
 
 
-def test_hc_area_and_contrast_are_those_of_the_drawn_head(sound):
-    for seed, (head, row) in enumerate(zip(HEADS, sound.measured.to_dict("records"))):
-        # Heads of 40 to 54 pixels: rounding to pixels changes an axis by up to 0.2 px, HC by about 0.4 px.
-        assert row["mask_hc_mm"] == pytest.approx(head.hc_mm, abs=0.4 * head.spacing_mm), head.name
-        region, image = builders.region_of(head), builders.image_of(head, seed)
-        expected = {"area_fraction": region.mean(), "mean_inside": image[region].mean()}
-        expected |= {"mean_outside": image[~region].mean()}
-        assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-2)  # a few pixels at the edge
-
-
 def test_an_hc_that_disagrees_with_its_annotation_is_a_warning_and_a_cut_head_a_note(folder):
     published = {head.name: head.hc_mm + 3 * (head.name == "002_HC") for head in HEADS}
     builders.write_hc18_table(folder, [f"{h.name}.png,{h.spacing_mm},{published[h.name]}" for h in HEADS])
