@@ -105,12 +105,10 @@ def test_of_what_is_bright_the_largest_part_is_taken(tissues, speck, dice, tmp_p
 
 def test_the_average_reference_is_predicted_in_every_slice_of_volumes_with_a_lesion(tmp_path):
     volumes = [drawn(5, slice(1, 4)), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    row = baselines.baselines(volume_bench(tmp_path / "all", volumes), [0, 1, 2]).iloc[0]
+    row = baselines.baselines(volume_bench(tmp_path, volumes), [0, 1, 2]).iloc[0]
     # The block in all slices of which three of five, two of four, four of six show it: Dice 2k / (k + depth).
     assert (row["method"], row["n"]) == ("average of the training references", 3)
     assert row["dice"] == pytest.approx((6 / 8 + 4 / 6 + 8 / 10) / 3)
-    volumes[0] = drawn(5, slice(0, 0), speck=np.s_[1:3, 5:9, 5:9])
-    assert baselines.baselines(volume_bench(tmp_path / "two", volumes), [0, 1, 2])["n"].tolist() == [2, 2]
 
 
 def test_both_baselines_of_volumes_go_from_raw_files_to_an_interval(tmp_path):

@@ -16,7 +16,7 @@ from lib.evaluation import baselines, postprocessing, ranking, segmentation, tra
 from lib.evaluation.biometry import read_predictions, references_of, shapes_of_all
 from lib.imaging import image_files, mask_files
 from lib.models import inference
-from lib.report.summaries import dice, patients
+from lib.report.summaries import dice
 from lib.study import files
 from tests import builders
 from tests.builders import NOTHING, last_columns, one_thread  # noqa: F401
@@ -150,10 +150,6 @@ def test_a_study_with_empty_references_is_evaluated_and_counts_them(screened):
     row = dice.per_class(measured.table).query("stage == 'post'").iloc[0]
     assert (row["n"], row["dice"], row["absent"], row["missed"], row["invented"]) == (3, 1, 3, 0, 0)
     assert_claims_hold(measured, screened, [0, 1, 2])
-    sums = measured.confusion.groupby(["fold", "stage"])["pixels"].sum()
-    assert (sums == 2 * 32 * 32).all()
-    heads = measured.confusion.query("reference == 'head' and stage == 'post'").groupby("fold")["pixels"].sum()
-    assert heads.tolist() == [32 * 10, 32 * 6, 32 * 8]
 
 
 def assert_claims_hold(measured, bench, folds):
@@ -333,10 +329,6 @@ def test_voxels_and_dice_of_four_patients_are_those_counted_by_hand(volumes):
     assert by_stage["post"].drop(SECOND).to_dict() == pytest.approx(by_hand)
     assert np.isnan(by_stage["post"][SECOND])
     assert by_stage["raw"][FIRST] == pytest.approx(48 / 76)
-    row = patients.summary(measured.table, bench.cases).set_index("stage").loc["post"]  # correctly empty counts as 1
-    assert (row["dice_per_patient"], row["n"], row["absent"]) == (pytest.approx((1 + sum(by_hand.values())) / 4), 4, 1)
-    long = dice.per_class(measured.table).query("stage == 'post'").iloc[0]
-    assert (long["dice"], long["n"], long["absent"]) == (pytest.approx(sum(by_hand.values()) / 3), 3, 1)
 
 
 def test_the_threshold_of_volumes_is_chosen_over_all_their_slices(volumes, monkeypatch):
