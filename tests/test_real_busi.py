@@ -59,7 +59,7 @@ def test_masks_are_black_and_white_and_empty_only_for_normal_images(verified):
     table = verified.cases.set_index("case")
     sizes = table[["height", "width"]].prod(axis=1)
     assert verified.colours["pixels"].sum() == sizes.sum() + sizes["benign (25)"]  # which has two masks
-    empty = verified.looks.set_index("case")["area_fraction"] == 0
+    empty = verified.measured.set_index("case")["area_fraction"] == 0
     assert empty.groupby(table["stratum"]).mean().to_dict() == {"benign": 0, "malignant": 0, "normal": 1}
 
 
@@ -67,12 +67,12 @@ def test_both_masks_of_an_image_with_two_lesions_count(verified):
     both = verified.cases.set_index("case").loc["benign (25)", "mask"]
     one, other = (image_files.read_binary(path) for path in cases.split_paths(both))
     assert not (one & other).any()
-    area = verified.looks.set_index("case").loc["benign (25)", "area_fraction"]
+    area = verified.measured.set_index("case").loc["benign (25)", "area_fraction"]
     assert area == pytest.approx(one.mean() + other.mean())
 
 
 def test_lesions_are_darker_than_their_surroundings(verified):
-    contrast = verified.looks["contrast"].dropna()
+    contrast = verified.measured["contrast"].dropna()
     assert len(contrast) == 85
     assert (contrast < 0).mean() > 0.8
     assert np.nanmean(contrast) == pytest.approx(-0.25, abs=0.05)

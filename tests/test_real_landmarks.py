@@ -67,7 +67,7 @@ def test_hc18_s_points_are_the_endpoints_of_the_fitted_ellipses_up_to_rounding(r
     assert len(figures) == 640
     assert (figures["fit"] == "as named").all()
     # Its outline is open, and the publisher fitted the ellipse to the rest.
-    assert [(f.severity, f.check.name, f.case) for f in findings] == [("warn", "end off the outline", "186_HC")]
+    assert [(f.severity, f.check.name, f.case) for f in findings] == [("warn", "endpoint off the outline", "186_HC")]
     heads = dict(zip(table["case"], head_points.as_arrays(table, table["case"].tolist())))
     spacings = manifest.set_index("case")[["spacing_row_mm", "spacing_col_mm"]]
     rows = spacings.index, spacings.to_numpy()
@@ -91,14 +91,14 @@ def test_the_points_of_the_role_challenge_stop_the_study_with_counts(references)
         "BPD longer than OFD",
         "BPD and OFD swapped",
         "lines along no axis",
-        "end off the outline",
+        "endpoint off the outline",
         "lines not at right angles",
-        "lines without a common middle",
+        "midpoints far apart",
     }
     assert said["BPD longer than OFD"].found.startswith("339 of 402 cases (84%): ")
     assert "the lines of 249 cases fit the reference ellipse" in said["BPD longer than OFD"].found
     assert said["BPD and OFD swapped"].found.endswith("0 fit as named, 249 fit exchanged, 153 fit neither")
-    assert "40 % lie more than 10 px off, half within 7.8 px" in said["end off the outline"].found
+    assert "40 % are more than 10 px off, 50 % within 7.8 px" in said["endpoint off the outline"].found
     assert said["lines not at right angles"].found.startswith("164 of 402 cases (41%): ")
     assert said["no landmarks"].found.startswith("238 of 640 cases (37%): ")
     assert said["rows without an image"].found.startswith("220 of 622 cases (35%): ")
@@ -112,7 +112,7 @@ def test_swapping_the_columns_of_the_role_challenge_still_stops_the_study(refere
     figures, findings = landmark_audit.audit(table, *references)
     assert (figures["fit"] == "as named").sum() == 249
     stops = {finding.check.name for finding in findings if finding.severity == "stop"}
-    assert {"BPD longer than OFD", "lines along no axis", "end off the outline"} <= stops
+    assert {"BPD longer than OFD", "lines along no axis", "endpoint off the outline"} <= stops
 
 
 def test_no_examination_is_in_both_published_splits_and_the_mean_shape_is_far_from_most_heads():

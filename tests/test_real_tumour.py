@@ -63,8 +63,8 @@ def verified(raw, tmp_path_factory):
 def test_every_image_is_recognised_by_its_pixels_and_examinations_pixel_sizes_and_hc_are_recovered(verified, renamed):
     assert len(renamed) >= 50
     twins = {f"malignant-{name}": case.name for name, case in renamed.items()}
-    assert dict(zip(verified.twins["case"], verified.twins["twin"])) == twins
-    assert verified.twins["equal_pixels"].all()
+    assert dict(zip(verified.near_duplicates["case"], verified.near_duplicates["twin"])) == twins
+    assert verified.near_duplicates["equal_pixels"].all()
     table = verified.cases.set_index("case")
     for name, case in renamed.items():
         row = table.loc[f"malignant-{name}"]
@@ -89,5 +89,5 @@ def test_outlines_are_those_of_heads_and_examinations_in_several_published_split
 def test_the_command_line_reports_the_source_of_the_images(verified, raw):
     text, _ = folder_check.report_on(raw / "ultrasound_fetus")
     assert text.splitlines()[0].endswith("(Anitha), read as ultrasound_fetus, groups malignant")
-    assert "are those of hc18 (HC18, fetal head circumference)" in text
+    assert "are also in hc18 (HC18, fetal head circumference)" in text
     assert rehosted.IMAGES_OF_ANOTHER_DATA_SET.advice in text
