@@ -74,7 +74,7 @@ def test_pixel_findings_are_those_known(inspected):
     }
     severe = Counter(f.check.name for _, _, findings in inspected.values() for f in findings if f.severity != "note")
     assert severe == {"lesion in an end slice": 2}
-    for check in ("no lesion", "lesion touches the image border", "dark lesion"):
+    for check in ("no lesion", "lesion touches the frame", "dark lesion"):
         assert found_by(inspected, check) == {}
 
 

@@ -42,7 +42,7 @@ REPLACED_BY_FLAIR = Check("sequence replaced by FLAIR")
 CONSTANT_CHANNEL = Check("constant channel")
 DROPPED = "set end_slices_dropped: 0 if this matters; voxels in dropped slices count as missed"
 LESION_IN_END_SLICE = Check("lesion in an end slice", DROPPED)
-LESION_TOUCHES_BORDER = Check("lesion touches the image border")
+LESION_TOUCHES_FRAME = Check("lesion touches the frame")
 DARK_LESION = Check("dark lesion")
 NO_LESION = Check("no lesion")
 
@@ -114,7 +114,7 @@ def inspect(case: Case, image: np.ndarray, mask: np.ndarray) -> list[Finding]:
         brighter = f"brighter than other tissue (FLAIR over {TISSUE_ABOVE})"
         rows += [
             ("warn", LESION_IN_END_SLICE, _at_ends(mask), "none, since end slices may be dropped"),
-            ("note", LESION_TOUCHES_BORDER, _at_border(mask), "inside the image"),
+            ("note", LESION_TOUCHES_FRAME, _at_border(mask), "inside the image"),
             ("note", DARK_LESION, _dark(image[..., FLAIR], mask > 0), brighter),
         ]
     else:

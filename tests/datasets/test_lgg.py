@@ -246,7 +246,7 @@ def test_each_pixel_check_gives_its_finding_only_with_slices_counted_from_1():
     for pixel in ((0, 3), (5, 3), (3, 0), (3, 6)):  # each side
         image, mask = volume()
         mask[(2, *pixel)] = 1
-        assert inspected(image, mask) == {("note", "lesion touches the image border"): "slices 3"}
+        assert inspected(image, mask) == {("note", "lesion touches the frame"): "slices 3"}
     words = {(0,): "pre-contrast", (2,): "post-contrast", (0, 2): "pre-contrast and post-contrast"}
     for channels, found in words.items():
         image, mask = volume()

@@ -121,7 +121,7 @@ def test_measurements_of_a_volume_are_over_all_its_voxels(tmp_path):
 
 @pytest.mark.parametrize(
     ("low", "gap", "touches"),
-    [(slice(20, 25), 7 / 32, []), (slice(26, 32), 0.0, ["touches the frame", "lesion touches the image border"])],
+    [(slice(20, 25), 7 / 32, []), (slice(26, 32), 0.0, ["touches the frame", "lesion touches the frame"])],
 )
 def test_the_distance_of_a_lesion_from_the_frame_is_the_smallest_over_all_slices(tmp_path, low, gap, touches):
     boxes = ((slice(1, 2), slice(10, 14), slice(12, 16)), (slice(2, 3), low, slice(9, 12)))

@@ -185,7 +185,7 @@ def test_an_original_keeps_its_examinations_although_a_copy_of_it_is_available(h
 
 
 def test_pixels_that_are_not_square_stay_so_when_their_size_is_recovered(home):
-    datasets.DATASETS["phantom_brain_structures"].made.write(home / "brain_structures", 10, 3)
+    datasets.DATASETS["phantom_brain_structures"].phantom.write(home / "brain_structures", 10, 3)
     (image,) = (home / "brain_structures").rglob("Orginal_train_images_to_959_661/*.png")
     pixels = image_files.read_grey(image)
     write(home / "ultrasound_fetus", 1, pixels, np.where(pixels > 0, 255, 0).astype(np.uint8))

@@ -107,7 +107,7 @@ def test_an_unreadable_file_stops_the_study_and_is_named(tmp_path, spoil, messag
 
 
 def test_the_colours_of_masks_are_counted_as_by_pillow(tmp_path):
-    datasets.DATASETS["phantom_brain"].made.write(tmp_path, 3, 1)
+    datasets.DATASETS["phantom_brain"].phantom.write(tmp_path, 3, 1)
     pixels, files_with = Counter(), Counter()
     for path in tmp_path.rglob("SegmentationClass/*.png"):
         counts = {" ".join(map(str, colour)): count for count, colour in Image.open(path).getcolors()}
