@@ -103,12 +103,10 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
     def write(index: int) -> list[dict[str, Any]]:
         native, mask = samples.read_case(dataset, table.iloc[index])
         prepared = preparation.prepare(native, source.preparation)
-        mapping, native_slices = prepared.mapping, mask if dataset.volumes else mask[None]
+        mapping, slices = prepared.mapping, (mask if dataset.volumes else mask[None])[prepared.slices]
         rows = slice(firsts[index], firsts[index + 1])
         images[rows] = prepared.images
-        masks[rows] = [
-            geometry.mask_to_network(native_slices[at], mapping, len(dataset.classes)) for at in prepared.slices
-        ]
+        masks[rows] = [geometry.mask_to_network(each, mapping, len(dataset.classes)) for each in slices]
         return [{"case": table["case"].iloc[index], "slice": at, **asdict(mapping)} for at in prepared.slices]
 
     rows = parallel.in_parallel(write, range(len(table)))
@@ -128,9 +126,7 @@ def _write_points(folder: Path, source: Source, rows: pd.DataFrame) -> np.ndarra
     if unknown and source.preparation["heatmap_sigma_unit"] == "mm":
         raise ValueError(f"heatmap_sigma_unit = 'mm'   {len(unknown)} cases have no pixel size: {unknown[:5]}")
     sizes = map(cases.spacing_mm, about.to_dict("records"))
-    return np.array(
-        [preparation.heatmap_sigma(source.preparation, mapping, size) for mapping, size in zip(mappings, sizes)]
-    )
+    return np.array([preparation.heatmap_sigma(source.preparation, *each) for each in zip(mappings, sizes)])
 
 
 def round_trip(source: Source, prepared: Arrays, names: list[str]) -> pd.DataFrame:

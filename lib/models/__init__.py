@@ -58,10 +58,7 @@ def start(network: dict[str, Any]) -> nn.Module:
     if encoder_weights == "imagenet" and isinstance(built, resnet_unet.ResNetUNet):
         resnet_unet.load_imagenet(built, network["arguments"]["encoder"])
     elif encoder_weights != "none":
-        raise ValueError(
-            f"encoder_weights = {encoder_weights!r}   not allowed with {network['model']}; "
-            "allowed: none, or imagenet with resnet_unet"
-        )
+        raise ValueError(f"encoder_weights = {encoder_weights!r}   not allowed with {network['model']}; nearest: none")
     return built
 
 

@@ -18,8 +18,7 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """Data type of the convolutions; weights and losses stay float32.
 
     `auto`: bfloat16 where the hardware supports it (CPU with AVX-512 BF16 or AMX, CUDA from Ampere on), float16 on
-    older CUDA devices, else float32. On a CPU with AVX-512 BF16 bfloat16 processed about twice as many images per
-    second as float32 and was reproducible to the byte.
+    older CUDA devices, else float32. On such a CPU bfloat16 was about twice as fast, and reproducible to the byte.
     """
     if precision == "float16" and device.type != "cuda":
         raise ValueError(f"precision = 'float16'   requires CUDA; the device is {device.type}; nearest: bfloat16")

@@ -43,8 +43,7 @@ def predict(
 ) -> np.ndarray:
     """Class probabilities, or another activation of the logits, at network size: (N, C, H, W) float32.
 
-    The network is on the device and in evaluation mode; images are (N, channels, H, W) uint8 or float32. With
-    `flip_average` the result is the mean over the image and its mirror image.
+    The network is on the device and in evaluation mode; images are (N, channels, H, W) uint8 or float32.
     """
     batches = []
     # Without this, CUDA convolutions round float32 to TF32 (10 bits of mantissa).
@@ -64,10 +63,9 @@ def predict(
 def predict_heatmaps(
     network: nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype, flip_average: bool
 ) -> np.ndarray:
-    """Heatmaps of the OFD and BPD endpoints at network size, (N, 2, H, W) float32; arguments as in `predict`.
+    """Heatmaps of the OFD and BPD at network size, (N, 2, H, W) float32; arguments as in `predict`.
 
-    The two endpoints of a line share a heatmap: mirroring swaps left and right, so averaging separate heatmaps would
-    mix the endpoints.
+    Both endpoints of a line share a heatmap: mirroring swaps left and right, and flip averaging would mix them.
     """
     return predict(network, images, device, precision, flip_average, to_line_heatmaps)
 

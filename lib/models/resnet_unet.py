@@ -49,10 +49,7 @@ def declare_operators() -> torch.library.Library:
 
 
 class ResNetUNet(nn.Module):
-    """ResNet encoder and U-Net decoder with batch normalisation; outputs logits.
-
-    Input sides must be multiples of 32. ValueError: unknown encoder.
-    """
+    """ResNet encoder and U-Net decoder with batch normalisation; outputs logits. ValueError: unknown encoder."""
 
     def __init__(self, in_channels: int, out_channels: int, encoder: Literal["resnet18", "resnet34"]) -> None:
         super().__init__()
@@ -78,7 +75,7 @@ class ResNetUNet(nn.Module):
         return self.head(features)
 
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Features of 64, 64, 128, 256 and 512 channels at a half to a 32nd of the image's size."""
+        """Features of 64, 64, 128, 256 and 512 channels at 1/2 to 1/32 of the image's size."""
         net = self.encoder
         levels = [net.relu(net.bn1(net.conv1(images)))]
         features = net.maxpool(levels[0])
@@ -105,15 +102,12 @@ def load_imagenet(network: ResNetUNet, encoder: str) -> None:
     path = imagenet_file(encoder)
     channels = network.encoder.conv1.in_channels
     if channels not in (1, 3):
-        raise ValueError(
-            f"encoder_weights = 'imagenet'   requires images of 1 or 3 channels, not {channels}; nearest: none"
-        )
+        raise ValueError(f"encoder_weights = 'imagenet'   requires 1 or 3 channels, not {channels}; nearest: none")
     if not path.is_file():
         raise ValueError(
             f"encoder_weights = 'imagenet'   requires the file {path.name}, which does not exist in {path.parent}; on "
             f'a machine with internet access run: python -c "from torchvision.models import {encoder}; '
-            f"{encoder}(weights='IMAGENET1K_V1')\", then copy the file into this folder; or set "
-            "encoder_weights: none"
+            f"{encoder}(weights='IMAGENET1K_V1')\", and copy the file to this folder; or set encoder_weights: none"
         )
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)  # never executes code from the file

@@ -72,8 +72,7 @@ class SegNet(nn.Module):
 def unpool(features: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     """Places each value at its 2x2 max-pooling index, zeros elsewhere: (N, C, H, W) -> (N, C, 2H, 2W).
 
-    `indices` (N, C, H, W) are row * 2W + col in the larger map. Computed in float32, which is lossless, because not
-    every CUDA release has a bfloat16 kernel.
+    `indices` (N, C, H, W) are row * 2W + col in the larger map. In float32, as some CUDA releases lack bfloat16 here.
     """
     height, width = features.shape[2:]
     larger = F.max_unpool2d(features.float(), indices, 2, output_size=[2 * height, 2 * width])

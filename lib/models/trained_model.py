@@ -1,7 +1,4 @@
-"""Prediction of native images and volumes at native size, shared by evaluation and application.
-
-Each case is predicted on its own, so that its prediction does not depend on other cases.
-"""
+"""Prediction of native images and volumes at native size, one case at a time, so that cases are independent."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -97,10 +94,7 @@ def decode(maps: np.ndarray, mapping: Geometry, sigma: float) -> tuple[np.ndarra
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in the order of the items, computed a few items ahead in threads; `items` is iterated by the caller.
-
-    Files are read and masks measured in parallel to the network, which runs in the caller's thread.
-    """
+    """Results in order, computed a few items ahead in threads, in parallel to the network in the caller's thread."""
     workers = environment.threads()
     pending: deque = deque()
     with ThreadPoolExecutor(workers) as pool:

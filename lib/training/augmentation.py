@@ -96,10 +96,7 @@ def augment(
 
 
 def change_contrast(image: np.ndarray, limit: float, probability: float, draw: np.random.Generator) -> np.ndarray:
-    """With some probability, value * (1 + c) + b with c and b drawn from -limit..limit for each channel.
-
-    The image is (C, H, W) float32 in standard deviations.
-    """
+    """value * (1 + c) + b, with some probability; c and b from -limit..limit for each channel of (C, H, W) float32."""
     if draw.random() >= probability:
         return image
     contrast, brightness = draw.uniform(-limit, limit, (2, len(image), 1, 1)).astype(np.float32)
@@ -119,10 +116,8 @@ def draws(
 
     Images (one channel) and masks are (count + 1, H, W) uint8, points (count + 1, 4, 2) in canonical order or None.
     """
-    transform = pipeline(changes, image.dtype)
-    drawn = [(image, mask, points)] + [
-        augment(image, mask, points, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1)
-    ]
-    images, masks, moved = zip(*drawn)
+    transform, case = pipeline(changes, image.dtype), (image, mask, points)
+    drawn = (augment(*case, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1))
+    images, masks, moved = zip(case, *drawn)
     displayed = np.stack([display.displayable(each[channel], image[channel]) for each in images])
     return displayed, np.stack(masks), None if points is None else canonical(np.stack(moved))

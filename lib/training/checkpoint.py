@@ -64,7 +64,7 @@ def load_finished(folder: Path, depends_on: Dependencies, log: Log) -> Run | Non
 
 def _matching_record(folder: Path, depends_on: Dependencies, log: Log) -> dict[str, Any] | None:
     """run.json of a complete run with these dependencies; any other finished run is moved to .set_aside."""
-    if (folder / "state.pt").is_file():  # from it, a run that was killed at its end writes all its files again
+    if (folder / "state.pt").is_file():  # a run that was killed at its end is completed from it
         return None
     record, fault = read_finished(folder)
     if record is None:
@@ -123,8 +123,7 @@ def finish(
 ) -> Run:
     """Writes the tables, then run.json, then deletes state.pt and .set_aside; the weights are already in the folder.
 
-    `epochs` is the configured number; `about` are further entries of run.json, which has no hash of timing.csv, because
-    seconds differ from run to run.
+    `epochs` is the configured number; `about` contains further entries of run.json.
     """
     best = [row for row in history if row["best"]][-1]
     rows = [[None if isinstance(v, float) and math.isnan(v) else v for v in row.values()] for row in history]
@@ -141,7 +140,7 @@ def finish(
     run = _run(record)
     files.write_csv(folder / "history.csv", run.history)
     files.write_csv(folder / "timing.csv", pd.DataFrame(timing))
-    record["files"] = {name: files.sha256(folder / name) for name in (WEIGHTS, "history.csv")}
+    record["files"] = {name: files.sha256(folder / name) for name in (WEIGHTS, "history.csv")}  # times vary
     files.write_json(folder / "run.json", record | {"digest": _digest(record)})
     _drop_leftovers(folder)
     return run

@@ -37,8 +37,8 @@ NOT_IN_FINGERPRINT = {"study", "dataset", "workers", "tensorboard_every", "tenso
 def fit(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, log: Log = print) -> Run:
     """Trains one network on one fold, resumes its training or loads the finished run; locks the folder meanwhile.
 
-    `log` gets one line per epoch, and one per file that is missing or has changed. ValueError: device or precision is
-    not available, a class or landmark is in no case, or training diverged.
+    `log` gets one line per epoch and per missing or changed file. ValueError: unavailable device or precision, a class
+    or landmark missing from the training or validation cases, or diverged training.
     """
     check_trainable(config, network, arrays, parts)
     with locks.locked(folder / ".lock", "this training", log):  # a process that survived a kill may still train here
@@ -51,7 +51,7 @@ def fit(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, 
 
 
 def check_trainable(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts) -> None:
-    """ValueError if a class or landmark is in no case, or batch normalisation would get a single value."""
+    """ValueError if a class or landmark is missing, or batch normalisation would get a single value."""
     missing = sampling.missing_targets(params.pick(config, sampling.ClassWeights), arrays, parts, config.fold)
     if missing:
         raise ValueError("\n".join(missing))
@@ -204,8 +204,7 @@ def step(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One optimizer step on one batch: loss and logits before the step.
 
-    Images are (N, C, H, W) uint8 or float32, targets the objective's, on the device; gradients are clipped to the norm
-    `gradient_clip`.
+    Images are (N, C, H, W) uint8 or float32, targets the objective's, on the device; `gradient_clip` is a norm.
     """
     logits = inference.forward(state.network, inference.to_input(images, state.device), state.precision)
     loss = objective.loss(logits, targets)

@@ -91,8 +91,7 @@ class HeatmapObjective:
     def tally(self, maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Sum of the errors relative to the OFD, and number of images: (2,) float32.
 
-        Both outputs and targets are reduced to peaks in whole pixels, so that a perfect output has no error. Images are
-        not counted if augmentation moved an endpoint out of the frame.
+        Both sides are peaks in whole pixels. Images with an endpoint moved out of the frame are not counted.
         """
         target = heatmaps.peaks(reference, self.sigma)  # (N, 4, 2)
         known = ~target.isnan().any(dim=2).any(dim=1)

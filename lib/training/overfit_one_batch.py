@@ -41,8 +41,7 @@ def overfit(
 ) -> tuple[list[float], pd.DataFrame]:
     """Trains a new network of a `models.describe` record on array rows without augmentation, by `loop.step`.
 
-    Returns the loss of each step (cross-entropy plus soft Dice, or the heatmap loss), and one row with the images per
-    second of training and of prediction.
+    Returns the loss of each step, and one row with the images per second of training and of prediction.
     """
     state = fresh_state(described, SEED, config.device, config.precision, ADAM, CONSTANT)
     objective = objective_of(config.landmarks, config.classes, described, prepared)

@@ -1,4 +1,4 @@
-"""Selection and order of the cases of an epoch, as a function of seed and epoch only."""
+"""Selection and order of the cases of an epoch, from seed and epoch only; masks are (N, H, W) class indices."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,7 @@ from lib.data.arrays import Arrays
 
 
 def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> np.ndarray:
-    """Relative sampling weight of each case: `factor` if its mask contains one of the classes, else 1.
-
-    Masks are (N, H, W) class indices, here and below.
-    """
+    """Relative sampling weight of each case: `factor` if its mask contains one of the classes, else 1."""
     contains = np.array([bool(np.isin(class_indices, np.unique(mask)).any()) for mask in masks])
     return np.where(contains, factor, 1.0)
 
@@ -20,8 +17,7 @@ def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> 
 def area_weights(masks: np.ndarray, names: list[str], floor: float) -> np.ndarray:
     """Relative sampling weight of each slice, by its foreground area; the weights of every case sum to 1.
 
-    `names` holds the case of each slice; `floor`, 0 to 1, is the fraction of a case's draws that is spread uniformly
-    over its slices.
+    `names` holds the case of each slice; `floor`, 0 to 1, is the fraction of draws uniform over a case's slices.
 
     Source: the data loader published with LGG, which adds 0.1 to areas that sum to 1 (here `floor` = 0.1 / 1.1) and
     never draws a case without foreground.
@@ -72,11 +68,8 @@ class ClassWeights:
         """Foreground classes with a positive weight in loss or selection."""
         lists = [(self.cross_entropy_weight + self.focal_weight, self.cross_entropy_class_weights)]
         lists += [(self.dice_weight, self.dice_class_weights), (1.0, self.selection_class_weights)]
-        return [
-            index
-            for index in range(1, len(self.classes))
-            if any(weight * by_class[index] > 0 for weight, by_class in lists if by_class is not None)
-        ]
+        used = [[weight * value for value in by_class] for weight, by_class in lists if by_class is not None]
+        return [index for index in range(1, len(self.classes)) if any(weights[index] > 0 for weights in used)]
 
 
 def missing_targets(weights: ClassWeights, arrays: Arrays, parts: dict[str, list[str]], fold: int) -> list[str]:

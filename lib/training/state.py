@@ -40,10 +40,7 @@ class TrainingState:
         self.weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
 
     def save(self, path: Path, dependencies: dict[str, Any]) -> None:
-        """Atomically writes the state with the run's dependencies.
-
-        The only random state is torch's, because draws are functions of (seed, epoch, case).
-        """
+        """Atomically writes the state; of random states only torch's, as draws depend on (seed, epoch, case) alone."""
         saved = {name: getattr(self, name).state_dict() for name in STATEFUL}
         saved |= {"history": self.history, "timing": self.timing, "weights": self.weights}
         with files.replacing(path) as temporary:
@@ -95,10 +92,7 @@ def fresh_state(
     schedule: Callable[[torch.optim.Optimizer], Any],
     compiled: bool = False,
 ) -> TrainingState:
-    """The initial state of a `models.describe` record; ValueError if device or precision is not available.
-
-    `optimizer` is called with the network's parameters, `schedule` with the optimizer.
-    """
+    """The initial state of a `models.describe` record; ValueError if device or precision is not available."""
     device = devices.choose(device_name)
     precision = devices.choose_precision(precision_name, device)
     torch.manual_seed(seed)

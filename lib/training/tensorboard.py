@@ -17,10 +17,7 @@ REFERENCE, PREDICTED = (0, 255, 0), (255, 0, 0)  # RGB; yellow where they coinci
 
 
 def writer(every: int | None, folder: Path, first_epoch: int) -> AbstractContextManager["SummaryWriter | None"]:
-    """Writer for the functions below; None without TensorBoard (`every` is None).
-
-    Entries from `first_epoch` on are discarded: another training or a killed process wrote them.
-    """
+    """Writer, or None if `every` is; discards entries of other or killed trainings from `first_epoch` on."""
     if every is None:
         return nullcontext()
     from torch.utils.tensorboard import SummaryWriter  # takes seconds to import

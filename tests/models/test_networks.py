@@ -250,7 +250,7 @@ def test_a_file_without_the_encoder_s_weights_is_refused_by_name(hub, spoil, mes
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: models.start(described(2)), "requires images of 1 or 3 channels, not 2"),
+        (lambda: models.start(described(2)), "requires 1 or 3 channels, not 2"),
         (lambda: models.start(described(encoder_weights="imagenette")), "'imagenette'   not allowed with resnet_unet"),
         (lambda: models.start(described() | {"model": "unet", "arguments": SMALL}), "'   not allowed with unet"),
         (lambda: small("resnet_unet", encoder="resnet50"), "'resnet50'   not known; allowed: resnet18, resnet34"),
