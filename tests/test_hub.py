@@ -92,9 +92,6 @@ def copied(tmp_path_factory):
     return folder
 
 
-# The entry
-
-
 def test_the_entry_has_7_763_041_parameters_and_outputs_the_sigmoid_of_its_logits(model):
     # Entries as torch.hub.list finds them, which accesses GitHub even for a folder.
     assert [n for n, v in vars(hubconf).items() if callable(v) and not n.startswith("_")] == ["unet_segmentation"]
@@ -285,9 +282,6 @@ def test_without_weights_volumes_are_prepared_as_in_the_full_study():
     config = params.step_params(study, "02_preprocessing")
     source = preprocessing.source_of(config, None, datasets.DATASETS["lgg"], None)
     assert {"preparation": source.preparation, "flip_average": study.flip_average} == hubconf._UNTRAINED
-
-
-# Preprocessing
 
 
 @pytest.mark.parametrize(

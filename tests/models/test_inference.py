@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from lib.imaging import geometry
 from lib.models import inference
@@ -11,22 +10,13 @@ from tests.builders import one_thread  # noqa: F401
 CPU = torch.device("cpu")
 
 
-class Linear(nn.Module):
-    """Logits equal to the input, which commutes with flips."""
-
-    def forward(self, images):
-        return images
+def identity(images):
+    return images
 
 
-class Ramp(nn.Module):
-    """Channels that rise from left to right between two values, for any image."""
-
-    def __init__(self, low, high, channels):
-        super().__init__()
-        self.limits, self.channels = (low, high), channels
-
-    def forward(self, images):
-        return torch.linspace(*self.limits, images.shape[3]).expand(len(images), self.channels, images.shape[2], -1)
+def ramp(low, high, channels):
+    """A network whose channels rise from left to right between two values, for any image."""
+    return lambda images: torch.linspace(low, high, images.shape[3]).expand(len(images), channels, images.shape[2], -1)
 
 
 def predict(network, images, flip_average=False):
@@ -47,8 +37,8 @@ def test_grey_values_become_about_minus_2_to_2_and_normalised_values_stay():
 def test_probabilities_are_the_sigmoid_of_the_logit_and_those_of_a_pixel_add_up_to_1():
     images = builders.discs(3).images
     logits = (images[:, 0].astype(float) - 127.5) / 63.75
-    assert predict(Linear(), images)[:, 1] == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-6)
-    assert np.array_equal(predict(Linear(), images, True), predict(Linear(), images, False))  # symmetric
+    assert predict(identity, images)[:, 1] == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-6)
+    assert np.array_equal(predict(identity, images, True), predict(identity, images, False))  # symmetric
     predicted = predict(builders.network(out_channels=4), images)
     assert predicted.shape == (3, 4, 32, 32)
     assert predicted.sum(axis=1) == pytest.approx(np.ones((3, 32, 32)), abs=1e-5)
@@ -63,7 +53,7 @@ def test_more_images_than_a_batch_are_predicted_like_single_ones():
 
 def test_flip_averaging_takes_the_mean_with_the_mirrored_prediction_and_makes_any_network_symmetric():
     images = np.zeros((1, 1, 4, 8), np.uint8)
-    plain, averaged = (predict(Ramp(-3, 3, 1), images, flip_average) for flip_average in (False, True))
+    plain, averaged = (predict(ramp(-3, 3, 1), images, flip_average) for flip_average in (False, True))
     assert averaged == pytest.approx((plain + plain[..., ::-1]) / 2, abs=1e-7)
     assert averaged[0, 1] == pytest.approx(np.full((4, 8), 0.5), abs=1e-6)
     network, images = builders.network(), builders.discs(2).images
@@ -71,39 +61,24 @@ def test_flip_averaging_takes_the_mean_with_the_mirrored_prediction_and_makes_an
     assert predict(network, mirrored, True)[..., ::-1] == pytest.approx(predict(network, images, True), abs=1e-6)
 
 
-def test_bfloat16_gives_float32_probabilities_near_the_exact_ones():
-    images, network = builders.discs(2).images, builders.network()
-    rough = inference.predict(network, images, CPU, torch.bfloat16, False)
-    assert rough.dtype == np.float32
-    assert rough == pytest.approx(predict(network, images), abs=0.05)  # 8 bits of mantissa through 11 layers
-
-
-# Heatmaps
-
-
-class Ends(nn.Module):
+def endpoints(images):
     """One heatmap per point, left endpoint first, from images with the OFD's endpoints in channel 0, the BPD's in 1."""
-
-    def forward(self, images):
-        left = torch.arange(images.shape[3]) < images.shape[3] // 2
-        return torch.stack([images[:, line] * half for line in (0, 1) for half in (left, ~left)], dim=1)
+    left = torch.arange(images.shape[3]) < images.shape[3] // 2
+    return torch.stack([images[:, line] * half for line in (0, 1) for half in (left, ~left)], dim=1)
 
 
 def test_heatmaps_of_points_are_summed_to_those_of_lines_which_mirroring_does_not_mix():
     ends = np.random.default_rng(0).normal(0, 1, (2, 2, 6, 8)).astype(np.float32)  # normalised, of two channels
-    plain, lines = (inference.predict_heatmaps(each(), ends, CPU, torch.float32, False) for each in (Ends, Linear))
+    plain, lines = (inference.predict_heatmaps(each, ends, CPU, torch.float32, False) for each in (endpoints, identity))
     assert (plain.shape, plain.dtype) == ((2, 2, 6, 8), np.float32)
     assert np.array_equal(plain, ends)
     assert np.array_equal(lines, ends)
-    averaged = inference.predict_heatmaps(Ends(), ends, CPU, torch.float32, True)
+    averaged = inference.predict_heatmaps(endpoints, ends, CPU, torch.float32, True)
     assert averaged == pytest.approx(plain, abs=1e-6)
     many = np.zeros((inference.BATCH + 3, 2, 6, 8), np.float32)
     for flips, expected in ((False, np.linspace(0, 2, 8)), (True, np.ones(8))):
-        predicted = inference.predict_heatmaps(Ramp(0, 2, 2), many, CPU, torch.float32, flips)
+        predicted = inference.predict_heatmaps(ramp(0, 2, 2), many, CPU, torch.float32, flips)
         assert predicted == pytest.approx(np.broadcast_to(expected, many.shape), abs=1e-6)
-
-
-# Masks
 
 
 @pytest.mark.parametrize(

@@ -32,17 +32,11 @@ def test_two_classes_share_a_logit_more_have_one_each_and_landmarks_one_heatmap_
     assert [models.out_channels(classes, per) for per in ("line", "point") for classes in (2, 4)] == [2, 2, 4, 4]
 
 
-# Layers
-
-
 def test_layers_are_listed_in_the_order_in_which_they_run():
     rows = models.layer_table(builders.network(depth=1, normalisation="none"), (1, 16, 24))
     listed = [(row["layer"].split(".")[0], row["channels"], row["rows"], row["cols"]) for row in rows]
     fine = [("up", 4, 16, 24), *[("decoder", 4, 16, 24)] * 2, ("head", 1, 16, 24)]
     assert listed == [*[("encoder", 4, 16, 24)] * 2, *[("encoder", 8, 8, 12)] * 2, *fine]
-
-
-# Files
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

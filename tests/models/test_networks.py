@@ -32,9 +32,6 @@ def described(in_channels=1, encoder="resnet18", encoder_weights="imagenet"):
     return {"model": "resnet_unet", "arguments": arguments, "encoder_weights": encoder_weights}
 
 
-# Sizes
-
-
 @pytest.mark.parametrize(
     ("model", "channels", "sizes", "count"),
     [
@@ -70,9 +67,6 @@ def test_the_encoder_of_segnet_is_that_of_vgg16():
     assert [module.out_channels for module in convolutions] == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
 
 
-# U-Net and attention
-
-
 def test_a_gate_computed_by_hand():
     gate = Gate(2, "none")
     parts = {"of_skip": ([1.0, 2.0], 0.5), "of_signal": ([-1.0, 3.0], -0.5), "psi": ([0.5], -1.0)}
@@ -100,9 +94,6 @@ def test_closed_gates_hide_the_skips_and_open_ones_show_them(bias, hidden):
     with torch.inference_mode():
         one, other = network(images)
     assert torch.equal(one, other) == hidden
-
-
-# SegNet
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
@@ -352,9 +343,6 @@ def test_an_image_whose_sides_are_no_multiples_is_refused_with_the_nearest_size(
     for rows, nearest in ((34, 32), (1, step)):  # at least one step, not 0
         with pytest.raises(ValueError, match=rf"{rows} x 64 pixels .* multiples of {step}; nearest: \[{nearest}, 64\]"):
             small(model)(torch.zeros(1, 1, rows, 64))
-
-
-# From the study file
 
 
 @every_network

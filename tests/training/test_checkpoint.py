@@ -240,12 +240,13 @@ def test_a_manipulated_state_is_reported_and_the_run_starts_anew(unfinished, fin
 # Kills at critical moments
 
 
-def killed(work):
-    """Runs a function in a child process, which must be ended by SIGKILL."""
+def fit_killed(patch, *given, folder, **keys):
+    """A training in a child process that is patched to kill itself, and must end by SIGKILL."""
     child = os.fork()
     if not child:
         try:
-            work()
+            patch(*given)
+            fit(folder, **keys)
         finally:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -255,35 +256,33 @@ def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fit_killed_at_rename(folder, number, **keys):
-    """A training that is killed instead of its n-th rename, counted from 0."""
+def at_rename(number):
+    """Instead of the n-th rename, counted from 0."""
     real, left = Path.rename, iter(range(number))
     Path.rename = lambda path, target: kill() if next(left, None) is None else real(path, target)
-    fit(folder, **keys)
 
 
-@pytest.mark.parametrize("number", range(4))  # the number of a run's files
-def test_a_process_killed_while_moving_a_run_loses_nothing(run, finished, number):
-    killed(lambda: fit_killed_at_rename(run, number, epochs=4))
+def in_first_epoch():
+    loop.validate = kill
+
+
+def after_writing(name):
+    real = files.write_text
+    files.write_text = lambda path, text: (real(path, text), kill() if path.name == name else None)
+
+
+@pytest.mark.parametrize("patch", [*((at_rename, number) for number in range(4)), (in_first_epoch,)])
+def test_a_process_killed_while_moving_a_run_or_in_the_first_epoch_of_another_loses_nothing(run, finished, patch):
+    fit_killed(*patch, folder=run, epochs=4)
     assert epochs_trained(fit(run)) == 0
     assert contents(run) == contents(finished)
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(5))  # the number of files of both runs
 def test_a_process_killed_while_restoring_a_run_loses_neither(run, finished, number):
     fit(run, stop_after=1, epochs=3)
-    killed(lambda: fit_killed_at_rename(run, number))
+    fit_killed(at_rename, number, folder=run)
     assert "resuming after epoch 1" in fit(run, stop_after=2, epochs=3)
-    assert epochs_trained(fit(run)) == 0
-    assert contents(run) == contents(finished)
-
-
-def test_a_process_killed_in_the_first_epoch_loses_nothing_of_the_previous_run(run, finished):
-    def work():
-        loop.validate = kill
-        fit(run, epochs=4)
-
-    killed(work)
     assert epochs_trained(fit(run)) == 0
     assert contents(run) == contents(finished)
 
@@ -291,13 +290,7 @@ def test_a_process_killed_in_the_first_epoch_loses_nothing_of_the_previous_run(r
 @pytest.mark.parametrize("name", ["timing.csv", "run.json"])
 def test_a_process_killed_at_the_end_of_a_run_loses_nothing(tmp_path, finished, name):
     """Between model.safetensors and run.json, or between run.json and the deletion of state.pt."""
-
-    def work():
-        real = files.write_text
-        files.write_text = lambda path, text: (real(path, text), kill() if path.name == name else None)
-        fit(tmp_path, epochs=2)
-
-    killed(work)
+    fit_killed(after_writing, name, folder=tmp_path)
     assert (tmp_path / "state.pt").is_file()
     lines = fit(tmp_path)
     assert epochs_trained(lines) == 0

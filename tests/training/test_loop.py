@@ -20,14 +20,14 @@ TRAIN_AND_WAIT = """
 import sys
 from pathlib import Path
 from lib.training import loop
-from tests import builders
+from tests import builders, builders_tasks
 builders.torch.set_num_threads(1)  # as in these tests, for equal sums
 def log(line):
     if line.startswith("epoch   1"):
         print("waiting", flush=True)
         sys.stdin.readline()
 arrays = builders.discs(8)
-loop.fit(builders.training_params(), builders.NETWORK, arrays, builders.disc_parts(arrays), Path(sys.argv[1]), log)
+loop.fit(builders.training_params(), builders.NETWORK, arrays, builders_tasks.parts_of(arrays), Path(sys.argv[1]), log)
 """
 THREE = {"classes": ["background", "a", "b"], "oversample_classes": ["b"], "oversample_factor": 3.0}
 THREE |= {"cross_entropy_class_weights": [1.0, 1.0, 2.0], "dice_class_weights": [0.0, 1.0, 1.0]}
@@ -56,15 +56,6 @@ def script(monkeypatch, *epochs):
         return loss, counts_of(*figures) if hasattr(objective, "classes") else torch.tensor([*figures, 3.0])
 
     monkeypatch.setattr(loop, "validate", validate)
-
-
-def discs_with_spots():
-    arrays = builders.discs(12)
-    arrays.masks[:, 14:18, 14:18] = 2
-    return arrays
-
-
-# Results
 
 
 OF_VOLUMES = {"epochs": 15, "schedule": "one_cycle", "area_weight_floor": 0.1, "intensity_probability": 0.5}
@@ -131,17 +122,15 @@ def test_dice_and_iou_of_several_classes_can_select_different_epochs(tmp_path, m
     dice = [(0.75, 0.74), (1.0, 0.48)]  # of classes a and b by epoch
     script(monkeypatch, *((0.5, *pair) for pair in dice))
     keys = THREE | {"epochs": 2, "selection_metric": metric, "focal_weight": 0.5, "label_smoothing": 0.05}
-    network = of_network(out_channels=3) | {"model": "segnet"}
-    run, lines = fit(tmp_path, discs_with_spots(), network=network, **keys)
+    network, arrays = of_network(out_channels=3) | {"model": "segnet"}, builders.discs(12)
+    arrays.masks[:, 14:18, 14:18] = 2
+    run, lines = fit(tmp_path, arrays, network=network, **keys)
     means = {"dice": [np.mean(pair) for pair in dice], "iou": [np.mean([d / (2 - d) for d in pair]) for pair in dice]}
     assert run.history["selection"].tolist() == pytest.approx(means[metric], rel=1e-3)
     assert run.history[["validation_dice_a", "validation_dice_b"]].to_numpy() == pytest.approx(np.array(dice), rel=1e-3)
     assert (run.best_epoch, run.best_value) == (best, run.history["selection"].max())
     assert f"{ {'dice': 'Dice', 'iou': 'IoU'}[metric] } " in lines[0]
     assert type(models.load(tmp_path / "model.safetensors")).__name__ == "SegNet"
-
-
-# Reproducibility
 
 
 @pytest.mark.parametrize(("keys", "same"), [({}, True), ({"workers": 2}, True), ({"seed": 1}, False)], ids=str)
@@ -153,10 +142,10 @@ def test_a_seed_gives_equal_bytes_with_any_number_of_loader_processes(tmp_path, 
     assert (weights[0] == weights[1]) == same
 
 
-def test_a_finished_run_is_loaded_and_no_file_changes(tmp_path):
-    first, _ = fit(tmp_path)
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir() if path.name != ".lock"}
-    second, lines = fit(tmp_path)
+def test_a_finished_run_is_loaded_and_no_file_changes(learned):
+    folder, first, _, arrays, network, keys = learned
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir() if path.name != ".lock"}
+    second, lines = fit(folder, arrays, None, network, **keys)
     assert lines == [f"already trained: best epoch {first.best_epoch}, validation value {first.best_value:.4f}"]
     assert all((path.read_bytes(), path.stat().st_mtime_ns) == value for path, value in before.items())
     pd.testing.assert_frame_equal(second.history, first.history, check_exact=True)
@@ -190,21 +179,19 @@ class Compiled(torch.nn.Module):
 @pytest.mark.parametrize("stops", [[1], [3], [1, 2, 3, 4, 5]], ids=str)
 def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, monkeypatch, keys, stops):
     monkeypatch.setattr(torch, "compile", Compiled)
-    regions = "landmarks" not in keys
-    arrays, network = (builders.discs(12), NETWORK) if regions else (builders_tasks.landmarked(12), HEATMAPS)
-    keys = {"epochs": 5} | keys
-    fit(tmp_path / "unbroken", arrays, None, network, **keys)
+    train, keys = fit_landmarks if "landmarks" in keys else fit, {"epochs": 5} | keys
+    train(tmp_path / "unbroken", **keys)
     for epoch in stops:
-        assert fit(tmp_path / "broken", arrays, epoch, network, **keys)[0] is None
+        assert train(tmp_path / "broken", stop_after=epoch, **keys)[0] is None
         assert not (tmp_path / "broken" / "run.json").exists()
-    _, lines = fit(tmp_path / "broken", arrays, None, network, **keys)
+    _, lines = train(tmp_path / "broken", **keys)
     assert lines[0] == f"resuming after epoch {stops[-1]}"
     assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
 
 
 def start_child(folder):
-    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    child = subprocess.Popen([sys.executable, "-c", TRAIN_AND_WAIT, str(folder)], cwd=files.ROOT, **piped)
+    command, pipe = [sys.executable, "-c", TRAIN_AND_WAIT, str(folder)], subprocess.PIPE
+    child = subprocess.Popen(command, cwd=files.ROOT, stdin=pipe, stdout=pipe, text=True)
     assert child.stdout.readline() == "waiting\n"
     return child
 
@@ -241,7 +228,7 @@ def test_a_second_process_waits_for_the_first_and_loads_its_run(tmp_path):
         lines.append(line)
         logged.set()
 
-    given = (training_params(), NETWORK, arrays, builders.disc_parts(arrays), tmp_path, log)
+    given = (training_params(), NETWORK, arrays, parts_of(arrays), tmp_path, log)
     waiting = threading.Thread(target=loop.fit, args=given)
     waiting.start()
     assert logged.wait(60)  # logs at once that it waits
@@ -249,9 +236,6 @@ def test_a_second_process_waits_for_the_first_and_loads_its_run(tmp_path):
     waiting.join()
     assert child.returncode == 0
     assert [line.split(" ")[:2] for line in lines] == [["this", "training"], ["already", "trained:"]]
-
-
-# The fingerprint
 
 
 def fingerprint(network=NETWORK, arrays=None, parts=None, **keys):
@@ -278,25 +262,25 @@ def test_the_fingerprint_depends_on_everything_that_affects_the_result_and_on_no
 # Schedules and stopping
 
 
-def rates_of(folder, schedule, epochs=6, **keys):
-    return fit(folder / schedule, epochs=epochs, schedule=schedule, **keys)[0].history["learning_rate"].to_numpy()
+def rates_of(folder, schedule, **keys):
+    return fit(folder, schedule=schedule, **keys)[0].history["learning_rate"].to_numpy()
 
 
 def test_learning_rates_of_the_schedules_by_epoch(tmp_path):
-    assert rates_of(tmp_path, "constant") == pytest.approx(np.full(6, 0.01))
-    assert rates_of(tmp_path, "cosine") == pytest.approx(0.01 * (1 + np.cos(np.pi * np.arange(6) / 6)) / 2)
-    rates = rates_of(tmp_path, "one_cycle")
-    assert rates[0] == pytest.approx(0.01 / 25)
-    assert 0.009 < rates.max() <= 0.01
-    assert rates[5] < 0.01 / 5
+    names = ("constant", "cosine", "one_cycle")
+    constant, cosine, one_cycle = (rates_of(tmp_path / name, name, epochs=6) for name in names)
+    assert constant == pytest.approx(np.full(6, 0.01))
+    assert cosine == pytest.approx(0.01 * (1 + np.cos(np.pi * np.arange(6) / 6)) / 2)
+    assert one_cycle[0] == pytest.approx(0.01 / 25)
+    assert 0.009 < one_cycle.max() <= 0.01
+    assert one_cycle[5] < 0.01 / 5
 
 
 @pytest.mark.parametrize(("epochs", "share"), [(3, 0.25), (9, 0.1), (1, 0.5)])
 def test_a_warm_up_of_exactly_one_step_is_allowed(tmp_path, epochs, share):
-    exact, above = (
-        rates_of(tmp_path / str(each), "one_cycle", epochs, warm_up_fraction=each, batch_size=8)  # one step per epoch
-        for each in (share, share * (1 + 1e-7))
-    )
+    keys = {"epochs": epochs, "batch_size": 8}  # one step per epoch
+    exact = rates_of(tmp_path / "exact", "one_cycle", warm_up_fraction=share, **keys)
+    above = rates_of(tmp_path / "above", "one_cycle", warm_up_fraction=share * (1 + 1e-7), **keys)
     assert exact == pytest.approx(above, rel=1e-5)
     assert exact[0] == pytest.approx(0.01 / 25)
 
@@ -365,26 +349,18 @@ def test_if_all_predictions_are_empty_the_smallest_validation_loss_is_kept_and_l
     assert any(line.startswith("all predictions on the validation cases are empty") for line in lines) == warned
 
 
-def test_training_without_foreground_is_refused_before_anything_is_written(tmp_path):
-    arrays = builders.discs(6)
+def test_unusable_arrays_and_configurations_are_refused_before_training(tmp_path):
+    arrays, deep = builders.discs(6), of_network(depth=5)
     arrays.masks[4:] = 0
     with pytest.raises(ValueError, match="fold 2: none of its 2 validation cases contains head; set another"):
         fit(tmp_path / "run", arrays, fold=2)
+    with pytest.raises(ValueError, match=r"batch_size = 7   8 training images .*\[32, 32\] leaves 1 x 1"):
+        fit(tmp_path / "run", network=deep, batch_size=7)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("train", "network", "keys", "message"),
-    [
-        (fit, of_network(depth=5), {"batch_size": 7}, r"batch_size = 7   8 training images .*\[32, 32\] leaves 1 x 1"),
-        (fit_landmarks, NETWORK, {}, "out_channels = 1: heatmaps need 2"),
-    ],
-)
-def test_an_unusable_configuration_is_refused_before_training(tmp_path, train, network, keys, message):
-    with pytest.raises(ValueError, match=message):
-        train(tmp_path, network=network, **keys)
-    assert not (tmp_path / "run.json").exists()
-    assert fit(tmp_path, network=of_network(depth=5), batch_size=6, epochs=1)[0].best_epoch == 1  # two images suffice
+    with pytest.raises(ValueError, match="out_channels = 1: heatmaps need 2"):
+        fit_landmarks(tmp_path / "run", network=NETWORK)
+    assert not (tmp_path / "run" / "run.json").exists()
+    assert fit(tmp_path, network=deep, batch_size=6, epochs=1)[0].best_epoch == 1  # two images suffice
 
 
 EXTREME = [
@@ -416,16 +392,12 @@ def test_gradients_are_clipped_to_the_maximum_norm(tmp_path, monkeypatch):
     assert norms == [0.25, 0.25]  # two steps of four images
 
 
-# Validation and sampling weights
-
-
 def test_validation_loss_is_the_mean_of_the_configured_loss_over_cases():
-    arrays, network, config = builders.discs(inference.BATCH + 3), builders.network(), training_params()
+    arrays, config = builders.discs(inference.BATCH + 3), training_params()
     state, objective = loop.initial_state(config, NETWORK, 1, "rel"), loop.objective_of(config, NETWORK, arrays)
-    state.network = network
     loss, counts = loop.validate(state, objective, arrays, np.arange(len(arrays.names)))
     with torch.inference_mode():
-        logits = network(inference.to_input(arrays.images, torch.device("cpu")))
+        logits = state.network(inference.to_input(arrays.images, torch.device("cpu")))
         reference = torch.as_tensor(arrays.masks).long()
         expected = losses.combined(logits, reference, loop.mixture_of(config))
     assert loss == pytest.approx(float(expected), rel=1e-4)
@@ -448,9 +420,6 @@ def test_slices_are_weighted_by_rare_classes_and_their_fraction_of_the_patient_s
         arrays.masks[row, 0, :pixels] = 1
     arrays.masks[3, 0, 0] = 2
     assert loop.case_weights(training_params(**keys), arrays, np.array(rows)) == pytest.approx(weights)
-
-
-# torch.compile and TensorBoard
 
 
 def test_compile_and_tensorboard_change_neither_weights_nor_their_names(tmp_path, monkeypatch):

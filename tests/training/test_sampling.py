@@ -54,9 +54,6 @@ def test_the_first_mask_with_most_classes_and_the_number_of_earlier_draws():
     assert sampling.repeats(np.array([4, 7, 4, 4, 7])) == [0, 0, 1, 2, 1]
 
 
-# Slices by area
-
-
 def slices_of(*areas):
     """Masks with these foreground areas, of classes 1 and 2 in turn."""
     masks = np.zeros((len(areas), 4, 5), np.uint8)
@@ -92,9 +89,6 @@ def test_every_patient_has_the_same_total_weight_and_single_images_are_drawn_onc
     assert sorted(sampling.epoch_rows(np.arange(4), weights, seed=0, epoch=1).tolist()) == [0, 1, 2, 3]
 
 
-# Rows for display
-
-
 @pytest.mark.parametrize(
     ("areas", "rows", "count", "selected"),
     [
@@ -105,9 +99,6 @@ def test_every_patient_has_the_same_total_weight_and_single_images_are_drawn_onc
 )
 def test_displayed_rows_are_spread_over_those_with_foreground(areas, rows, count, selected):
     assert sampling.spread(slices_of(*areas), np.array(rows), count).tolist() == selected
-
-
-# Missing targets
 
 
 TWO = {

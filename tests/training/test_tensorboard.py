@@ -13,11 +13,9 @@ from tests import builders, builders_tasks
 from tests.builders import NETWORK, one_thread  # noqa: F401
 from tests.builders_tasks import Stopped, of_network
 
-WATCHED = {"tensorboard_every": 2, "tensorboard_images": 2}
-
 
 def fit(folder, arrays=None, stop_after=None, network=NETWORK, **keys):
-    keys = {"epochs": 4} | WATCHED | keys
+    keys = {"epochs": 4, "tensorboard_every": 2, "tensorboard_images": 2} | keys
     return builders_tasks.fit(folder, arrays or builders.discs(9), stop_after, network, **keys)[0]
 
 
@@ -42,9 +40,6 @@ def first_event_files(monkeypatch):
 def watched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
     return fit(folder), read(folder)
-
-
-# Curves
 
 
 def test_every_column_of_the_history_is_a_curve_and_validation_images_are_logged(watched):
@@ -99,16 +94,13 @@ def test_tensorboard_is_neither_imported_nor_written_unless_configured(tmp_path)
     assert done.stdout.strip() == "False"
 
 
-# Images
-
-
 def test_slices_and_landmarks_are_logged(tmp_path):
     fit(tmp_path / "volumes", builders_tasks.volumes(3), network=of_network(in_channels=3), epochs=1)
     assert read(tmp_path / "volumes").Tags()["images"] == ["validation/patient2_2", "validation/patient2_4"]
-    keys = {"epochs": 1, "landmarks": "multicentre"}
-    fit(tmp_path / "heads", builders_tasks.landmarked(6), network=of_network(out_channels=2), **keys)
-    assert len(read(tmp_path / "heads").Tags()["images"]) == 2
-    assert "validation_error_percent" in read(tmp_path / "heads").Tags()["scalars"]
+    heads, network = builders_tasks.landmarked(6), of_network(out_channels=2)
+    fit(tmp_path / "heads", heads, network=network, epochs=1, landmarks="multicentre")
+    logged = read(tmp_path / "heads").Tags()
+    assert (len(logged["images"]), "validation_error_percent" in logged["scalars"]) == (2, True)
 
 
 def test_the_reference_is_drawn_green_the_prediction_red_and_both_yellow():
