@@ -117,17 +117,17 @@ def heatmap_batch(heads: list[np.ndarray], sigma: float = 3.0, per: str = "line"
     return torch.from_numpy(np.stack([heatmaps.encode(head, sigma, SHAPE, per) for head in heads]))
 
 
-def write_arrays(folder: Path, made: Arrays) -> None:
+def write_arrays(folder: Path, arrays: Arrays) -> None:
     """Writes arrays as preprocessing does; the folder is named after their fingerprint."""
     folder.mkdir()
-    np.save(folder / "images.npy", made.images)
-    np.save(folder / "masks.npy", made.masks)
-    rows = pd.DataFrame([asdict(each) for each in made.geometries])
-    rows.insert(0, "case", made.names)
-    rows.insert(1, "slice", made.slices)
-    rows["sigma"] = np.nan if made.sigmas is None else made.sigmas
+    np.save(folder / "images.npy", arrays.images)
+    np.save(folder / "masks.npy", arrays.masks)
+    rows = pd.DataFrame([asdict(each) for each in arrays.geometries])
+    rows.insert(0, "case", arrays.names)
+    rows.insert(1, "slice", arrays.slices)
+    rows["sigma"] = np.nan if arrays.sigmas is None else arrays.sigmas
     files.write_csv(folder / "geometry.csv", rows)
-    if made.points is not None:
-        np.save(folder / "points.npy", made.points)
-    about = {"fingerprint": folder.name, "files": array_files.describe(folder), "preparation": made.preparation}
+    if arrays.points is not None:
+        np.save(folder / "points.npy", arrays.points)
+    about = {"fingerprint": folder.name, "files": array_files.describe(folder), "preparation": arrays.preparation}
     files.write_json(folder / "dataset.json", about)

@@ -77,12 +77,12 @@ def source_of(table, dataset=HC18, size=SIZE, points=None, **keys):
     return preprocessing.source_of(config, table, dataset, points)
 
 
-def preprocess(*given, **keys):
-    return preprocessing.preprocess(source_of(*given, **keys))
+def preprocess(*arguments, **keys):
+    return preprocessing.preprocess(source_of(*arguments, **keys))
 
 
-def fingerprint(*given, **keys):
-    return preprocessing.fingerprint(source_of(*given, **keys))
+def fingerprint(*arguments, **keys):
+    return preprocessing.fingerprint(source_of(*arguments, **keys))
 
 
 def state(folder):
@@ -158,10 +158,10 @@ def test_keys_and_pixel_sizes_change_the_fingerprint_of_only_those_studies_that_
     of_volumes = {"end_slices_dropped": 0, "crop_level": 0.2, "intensity_percentiles": [5.0, 99.0]}
     of_landmarks = {"heatmap_sigma": 4.0, "heatmap_sigma_unit": "mm"}
     of_none = {"study": "another", "device": "cpu", "precision": "float16"}
-    before = {kind: fingerprint(*given) for kind, given in kinds.items()}
+    before = {kind: fingerprint(*arguments) for kind, arguments in kinds.items()}
     for users, keys in (({"volumes"}, of_volumes), ({"landmarks"}, of_landmarks), (set(), of_none)):
         for key, value in keys.items():
-            changed = {kind for kind, given in kinds.items() if fingerprint(*given, **{key: value}) != before[kind]}
+            changed = {kind for kind, each in kinds.items() if fingerprint(*each, **{key: value}) != before[kind]}
             assert changed == users, key
     table, points = kinds["landmarks"][0], kinds["landmarks"][-1]
     corrected = table.assign(spacing_row_mm=table["spacing_row_mm"] * 1.1)
@@ -179,10 +179,10 @@ def test_keys_and_pixel_sizes_change_the_fingerprint_of_only_those_studies_that_
     ],
 )
 def test_code_changes_the_fingerprint_of_the_arrays_that_it_processes(kinds, monkeypatch, users, modules):
-    before, real = {name: fingerprint(*given) for name, given in kinds.items()}, provenance.module_hash
+    before, real = {name: fingerprint(*arguments) for name, arguments in kinds.items()}, provenance.module_hash
     for module in modules.split():
         monkeypatch.setattr(provenance, "module_hash", lambda name, m=module: "other" if name == m else real(name))
-        changed = {name for name, given in kinds.items() if fingerprint(*given) != before[name]}
+        changed = {name for name, arguments in kinds.items() if fingerprint(*arguments) != before[name]}
         assert changed == {*users.split()}, module
 
 

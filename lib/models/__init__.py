@@ -27,12 +27,12 @@ NETWORK_KEYS = ("model", "arguments")  # required in the metadata of a weights f
 def describe(config: params.ModelParams, in_channels: int) -> dict[str, Any]:
     """Content of model.json: network name, constructor arguments and initial weights."""
     is_resnet = config.model == "resnet_unet"  # its encoder fixes width, depth and normalisation
-    own = ("encoder",) if is_resnet else ("base_channels", "depth", "normalisation")
+    keys = ("encoder",) if is_resnet else ("base_channels", "depth", "normalisation")
     per = config.heatmap_per
     channels = {"in_channels": in_channels, "out_channels": out_channels(len(config.classes), per)}
     described = {
         "model": config.model,
-        "arguments": channels | {key: getattr(config, key) for key in own},
+        "arguments": channels | {key: getattr(config, key) for key in keys},
         "encoder_weights": config.encoder_weights if is_resnet else "none",
     }
     # Heatmaps are 0 nearly everywhere: from random weights the first epochs would only learn to output zeros.

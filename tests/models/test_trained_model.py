@@ -73,13 +73,13 @@ def test_convolutions_in_float32_are_not_rounded_to_tf32(monkeypatch):
 
 def test_results_are_in_order_computed_few_items_ahead_in_threads_and_errors_are_raised(monkeypatch):
     monkeypatch.setattr(environment, "threads", lambda: 2)
-    made, worked = [], []
-    items = (made.append(threading.get_ident()) or n for n in range(20))
-    results = trained_model.in_threads(lambda n: worked.append(threading.get_ident()) or n * n, items)
+    produced, workers = [], []
+    items = (produced.append(threading.get_ident()) or n for n in range(20))
+    results = trained_model.in_threads(lambda n: workers.append(threading.get_ident()) or n * n, items)
     assert next(results) == 0
-    assert len(made) == 3
+    assert len(produced) == 3
     assert list(results) == [n * n for n in range(1, 20)]
-    assert set(made) == {threading.get_ident()}
-    assert threading.get_ident() not in worked
+    assert set(produced) == {threading.get_ident()}
+    assert threading.get_ident() not in workers
     with pytest.raises(ValueError, match="could not convert"):
         list(trained_model.in_threads(float, ["1", "2", "x", "4"]))

@@ -213,11 +213,11 @@ def test_a_channel_of_slices_is_scaled_to_grey_values_equally_in_all_draws():
 
 def test_displayed_points_are_in_canonical_order_in_each_draw():
     image, mask = pair()
-    given = np.array([[14, 28], [14, 4], [22, 17], [6, 16]], np.float32)  # right and lower endpoints first
-    images, _, points = augmentation.draws(changes(**MOVING), 0, image, mask, given, count=3)
+    unordered = np.array([[14, 28], [14, 4], [22, 17], [6, 16]], np.float32)  # right and lower endpoints first
+    images, _, points = augmentation.draws(changes(**MOVING), 0, image, mask, unordered, count=3)
     assert np.array_equal(images[0], image[0])
     assert points.shape == (4, 4, 2)
-    assert np.array_equal(points[0], given[[1, 0, 3, 2]])
+    assert np.array_equal(points[0], unordered[[1, 0, 3, 2]])
     assert np.array_equal(points, canonical(points))
     assert not np.allclose(points[1], points[0], atol=0.5)
 

@@ -240,12 +240,12 @@ def test_a_manipulated_state_is_reported_and_the_run_starts_anew(unfinished, fin
 # Kills at critical moments
 
 
-def fit_killed(patch, *given, folder, **keys):
+def fit_killed(patch, *arguments, folder, **keys):
     """A training in a child process that is patched to kill itself, and must end by SIGKILL."""
     child = os.fork()
     if not child:
         try:
-            patch(*given)
+            patch(*arguments)
             fit(folder, **keys)
         finally:
             os._exit(0)

@@ -228,8 +228,8 @@ def test_a_second_process_waits_for_the_first_and_loads_its_run(tmp_path):
         lines.append(line)
         logged.set()
 
-    given = (training_params(), NETWORK, arrays, parts_of(arrays), tmp_path, log)
-    waiting = threading.Thread(target=loop.fit, args=given)
+    arguments = (training_params(), NETWORK, arrays, parts_of(arrays), tmp_path, log)
+    waiting = threading.Thread(target=loop.fit, args=arguments)
     waiting.start()
     assert logged.wait(60)  # logs at once that it waits
     child.communicate("\n")
@@ -322,7 +322,7 @@ def test_a_training_that_diverges_is_refused_and_leaves_no_state(
     tmp_path, monkeypatch, train, factor, validated, message
 ):
     real = losses.combined
-    monkeypatch.setattr(losses, "combined", lambda *given: real(*given) * factor)
+    monkeypatch.setattr(losses, "combined", lambda *arguments: real(*arguments) * factor)
     script(monkeypatch, validated)
     with pytest.raises(ValueError, match=message):
         train(tmp_path)

@@ -59,11 +59,11 @@ def test_every_column_of_the_history_is_a_curve_and_validation_images_are_logged
 def test_a_resumed_run_has_each_epoch_once_even_one_that_was_logged_but_not_saved(tmp_path, watched, monkeypatch):
     real, on_disk = TrainingState.save, []
 
-    def save(self, *given):
+    def save(self, *arguments):
         if len(self.history) == 3:  # killed between TensorBoard and the state
             on_disk.extend(step for step, _ in curve(read(tmp_path), "train_loss"))
             raise Stopped
-        real(self, *given)
+        real(self, *arguments)
 
     fit(tmp_path, stop_after=1)
     with monkeypatch.context() as patch:
