@@ -26,7 +26,7 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     network = models.describe(params.step_params(study, "03_model"), data.images.shape[1])
     steps = (ROUNDS + 1) * -(-IMAGES // chosen.batch_size)  # a schedule must not end before the last round
     objective = loop.objective_of(chosen, network, data)
-    state = loop.begin(chosen, network, steps, objective.threshold_mode)
+    state = loop.initial_state(chosen, network, steps, objective.threshold_mode)
     order = np.resize(np.arange(len(data.names)), IMAGES)
     cases = batches.AugmentedCases(data, params.pick(chosen, Augmentation), chosen.seed, objective)
     bare, ours = [], []

@@ -1,4 +1,4 @@
-"""Native images to arrays of one size, once, and the way back known for each."""
+"""Preprocessing of native images into arrays of one size, with the geometry that maps each back."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,29 +22,29 @@ from lib.study.params import PreprocessingParams
 
 @dataclass(frozen=True)
 class Source:
-    """What arrays are made of."""
+    """Everything that the arrays depend on, except code."""
 
     table: pd.DataFrame  # the manifest
     dataset: Dataset
-    points: pd.DataFrame | None  # native landmarks (points.csv of 01), None where none are learnt
-    preparation: dict[str, Any]  # what is done to every case, as of `lib.imaging.preparation`
+    points: pd.DataFrame | None  # native landmarks (points.csv of 01), or None
+    preparation: dict[str, Any]  # settings for `lib.imaging.preparation`
 
 
 def source_of(
     config: PreprocessingParams, table: pd.DataFrame, dataset: Dataset, points: pd.DataFrame | None
 ) -> Source:
-    """What a study's arrays are made of; of the keys of 02_preprocessing those that this data set uses."""
+    """The source of a study's arrays, with those keys of 02_preprocessing that its data set uses."""
     keys = ["image_size"]
     keys += preparation.VOLUME_KEYS if dataset.volumes else ()
     keys += preparation.LANDMARK_KEYS if points is not None else ()
-    how = {"volumes": dataset.volumes, "channels": dataset.channels} | {key: getattr(config, key) for key in keys}
-    return Source(table, dataset, points, how if dataset.volumes else how | {"grey": preparation.GREY})
+    settings = {"volumes": dataset.volumes, "channels": dataset.channels} | {key: getattr(config, key) for key in keys}
+    return Source(table, dataset, points, settings if dataset.volumes else settings | {"grey": preparation.GREY})
 
 
 def fingerprint(source: Source) -> str:
-    """Digest of what the arrays depend on: cases and their bytes, classes, size, code; keys that are used.
+    """Digest of all dependencies of the arrays: cases and their bytes, classes, keys in use, and code.
 
-    Of the code, what this data set's files go through: another data set's module changes nothing here.
+    Only modules that process this data set's files count, so that another data set's module has no effect.
     """
     dataset, table = source.dataset, source.table
     used = {"lib.imaging.geometry", "lib.data.cases", "lib.imaging.image_files", "lib.study.parallel"}
@@ -54,7 +54,7 @@ def fingerprint(source: Source) -> str:
     if source.points is not None:
         used.add("lib.imaging.head_points")
         depends["points"] = source.points.to_csv(index=False)
-        if source.preparation["heatmap_sigma_unit"] == "mm":  # pixel sizes lie in a table that no case's hash covers
+        if source.preparation["heatmap_sigma_unit"] == "mm":  # the hashes of the cases do not cover pixel sizes
             depends["pixel_mm"] = table[cases.PIXEL_SIZE].to_csv(index=False)
     code = provenance.module_hashes({name for name in used if provenance.module_file(name) is not None})
     depends["preparation"] = source.preparation
@@ -64,24 +64,24 @@ def fingerprint(source: Source) -> str:
 
 
 def preprocess(source: Source, log: Callable[[str], None] = print) -> Arrays:
-    """Arrays of all cases, from data/processed/<fingerprint>/ if they are there as they were made, else made now.
+    """Arrays of all cases; computed unless data/processed/<fingerprint>/ contains them unchanged.
 
-    `log` is told of arrays that have changed. ValueError if a raw file has changed since 01, or is unreadable.
+    `log` gets a line if arrays have changed. ValueError: a raw file is unreadable or has changed since 01.
     """
     name = fingerprint(source)
     folder = files.processed_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.locked(folder.with_name(f".{name}.lock"), "preprocessing"):  # two studies may want the same arrays
+    with locks.locked(folder.with_name(f".{name}.lock"), "preprocessing"):  # two studies may need the same arrays
         fault = array_files.byte_fault(name)
         if fault is not None:
             if folder.is_dir():
-                log(f"data/processed/{name}: {fault}; the arrays are made again")
+                log(f"data/processed/{name}: {fault}; recomputing the arrays")
             _make(folder, source)
     return arrays.open_arrays(name)
 
 
 def _make(folder: Path, source: Source) -> None:
-    """Writes the arrays, whole or not at all."""
+    """Writes the arrays atomically."""
     with files.replacing_folder(folder) as new:
         rows = _write_images(new, source)
         rows["sigma"] = np.nan if source.points is None else _write_points(new, source, rows)
@@ -91,7 +91,7 @@ def _make(folder: Path, source: Source) -> None:
 
 
 def _write_images(folder: Path, source: Source) -> pd.DataFrame:
-    """Writes images and masks, and gives the geometry of each of their rows: an image, or a kept slice of a volume."""
+    """Writes images and masks; returns the geometry of each row, an image or a kept slice of a volume."""
     table, dataset, size = source.table, source.dataset, tuple(source.preparation["image_size"])
     dropped = source.preparation.get("end_slices_dropped", 0)
     kept = [volumes.kept_slices(depth, dropped) for depth in table["slices"]]
@@ -100,16 +100,14 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
     images = memory(folder / "images.npy", "w+", dtype, (int(firsts[-1]), dataset.channels, *size))
     masks = memory(folder / "masks.npy", "w+", np.uint8, (int(firsts[-1]), *size))
 
-    def write(place: int) -> list[dict[str, Any]]:
-        native, mask = samples.read_case(dataset, table.iloc[place])
+    def write(index: int) -> list[dict[str, Any]]:
+        native, mask = samples.read_case(dataset, table.iloc[index])
         prepared = preparation.prepare(native, source.preparation)
-        mapping, native_slices = prepared.mapping, mask if dataset.volumes else mask[None]
-        rows = slice(firsts[place], firsts[place + 1])
+        mapping, slices = prepared.mapping, (mask if dataset.volumes else mask[None])[prepared.slices]
+        rows = slice(firsts[index], firsts[index + 1])
         images[rows] = prepared.images
-        masks[rows] = [
-            geometry.mask_to_network(native_slices[at], mapping, len(dataset.classes)) for at in prepared.slices
-        ]
-        return [{"case": table["case"].iloc[place], "slice": at, **asdict(mapping)} for at in prepared.slices]
+        masks[rows] = [geometry.mask_to_network(each, mapping, len(dataset.classes)) for each in slices]
+        return [{"case": table["case"].iloc[index], "slice": at, **asdict(mapping)} for at in prepared.slices]
 
     rows = parallel.in_parallel(write, range(len(table)))
     images.flush()
@@ -118,7 +116,7 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
 
 
 def _write_points(folder: Path, source: Source, rows: pd.DataFrame) -> np.ndarray:
-    """Writes landmarks in network pixels, and gives the standard deviation of each case's heatmaps in these."""
+    """Writes landmarks in network pixels; returns the standard deviation of each case's heatmaps in network pixels."""
     native = head_points.as_arrays(source.points, rows["case"].tolist())  # (N, P, 2)
     mappings = [Geometry(**row) for row in rows[geometry.GEOMETRY_COLUMNS].to_dict("records")]
     mapped = [geometry.points_to_network(points, mapping) for points, mapping in zip(native, mappings)]
@@ -128,18 +126,16 @@ def _write_points(folder: Path, source: Source, rows: pd.DataFrame) -> np.ndarra
     if unknown and source.preparation["heatmap_sigma_unit"] == "mm":
         raise ValueError(f"heatmap_sigma_unit = 'mm'   {len(unknown)} cases have no pixel size: {unknown[:5]}")
     sizes = map(cases.spacing_mm, about.to_dict("records"))
-    return np.array(
-        [preparation.heatmap_sigma(source.preparation, mapping, size) for mapping, size in zip(mappings, sizes)]
-    )
+    return np.array([preparation.heatmap_sigma(source.preparation, *each) for each in zip(mappings, sizes)])
 
 
 def round_trip(source: Source, prepared: Arrays, names: list[str]) -> pd.DataFrame:
-    """Dice of reference masks after the way to network size and back: case, class, dice; absent classes have no row."""
+    """Dice of reference masks mapped to network size and back: case, class, dice; no rows for absent classes."""
     rows, classes, about = [], source.dataset.classes, source.table.set_index("case")
     for name in names:
         of_case = prepared.rows([name])
         native = samples.read_mask(source.dataset, about.loc[name])
-        masks = prepared.masks[of_case]  # read once: they lie on disk
+        masks = prepared.masks[of_case]  # read from disk once
         shares = np.stack([masks == index for index in range(len(classes))], axis=1)
         depth = native.shape[0] if native.ndim == 3 else 1
         mapping, slices = prepared.geometry_of(name), prepared.slices[of_case]
@@ -151,8 +147,8 @@ def round_trip(source: Source, prepared: Arrays, names: list[str]) -> pd.DataFra
     return pd.DataFrame(rows, columns=["case", "class", "dice"])
 
 
-def lost(source: Source, prepared: Arrays) -> pd.DataFrame:
-    """Reference voxels of each volume that no network can find: in a slice that is left out, or outside the crop."""
+def lost_voxels(source: Source, prepared: Arrays) -> pd.DataFrame:
+    """Number of reference voxels of each volume outside the network's input: in dropped slices, or outside the crop."""
 
     def count(row: dict) -> list:
         mask = samples.read_mask(source.dataset, row) > 0
@@ -165,24 +161,24 @@ def lost(source: Source, prepared: Arrays) -> pd.DataFrame:
     return pd.DataFrame(parallel.in_parallel(count, rows), columns=columns)
 
 
-def rows_are_whole(source: Source, prepared: Arrays) -> bool:
-    """Whether each image has one row in the arrays, and each volume one for each slice that is kept."""
+def rows_are_complete(source: Source, prepared: Arrays) -> bool:
+    """Whether the arrays have one row per image, or one per kept slice of each volume."""
     expected = source.table["slices"] - 2 * source.preparation.get("end_slices_dropped", 0)
     rows = pd.Series(prepared.names).value_counts().reindex(source.table["case"])
     return bool((rows.to_numpy() == expected.to_numpy()).all())
 
 
 def network_views(prepared: Arrays, native: samples.Samples, channel: int) -> samples.Samples:
-    """Samples as the network gets them, in one channel; of a volume the kept slice nearest to that of the sample."""
+    """One channel of the network's input for each sample; for volumes, the kept slice nearest to the sample's."""
     of_cases = [prepared.rows([name]) for name in native.names]
-    rows = [of[np.argmin(np.abs(prepared.slices[of] - at))] for of, at in zip(of_cases, native.slices)]
+    rows = [kept[np.argmin(np.abs(prepared.slices[kept] - at))] for kept, at in zip(of_cases, native.slices)]
     images = [prepared.images[row, channel] for row in rows]
     images, masks = [display.displayable(image, image) for image in images], [prepared.masks[row] for row in rows]
     return samples.Samples(native.names, images, masks, [None] * len(rows), prepared.slices[rows].tolist())
 
 
 def point_error(prepared: Arrays) -> float:
-    """Largest distance, in pixels, of image corners and middles after the way to network size and back."""
+    """Maximum error, in native pixels, of image corners and edge midpoints mapped to network size and back."""
     worst = 0.0
     for mapping in prepared.geometries:
         height, width = mapping.native_height, mapping.native_width
@@ -193,11 +189,11 @@ def point_error(prepared: Arrays) -> float:
 
 
 def aspect_error(prepared: Arrays) -> float:
-    """Largest departure from the native aspect, in network pixels over the image's width."""
+    """Maximum deviation from the native aspect ratio, in network pixels over the image's width."""
     return max(abs(each.scale_col - each.scale_row) * each.crop_width for each in prepared.geometries)
 
 
 def ceiling_table(losses: pd.DataFrame) -> pd.DataFrame:
-    """`round_trip` in one row per class: class, cases, dice_mean, dice_min."""
+    """Summary of `round_trip`, one row per class: class, cases, dice_mean, dice_min."""
     grouped = losses.groupby("class", sort=False)["dice"]
     return grouped.agg(cases="size", dice_mean="mean", dice_min="min").reset_index()

@@ -299,12 +299,6 @@ def of_volumes(rows: int, cols: int, **changes: object) -> dict[str, object]:
     return {"image_size": [rows, cols], "volumes": True, "channels": 3} | about | changes
 
 
-def disc_parts(arrays: Arrays) -> dict[str, list[str]]:
-    """Two thirds train, a third validates, none is tested."""
-    cut = len(arrays.names) * 2 // 3
-    return {"train": arrays.names[:cut], "validation": arrays.names[cut:], "test": []}
-
-
 QUICK = {"epochs": 3, "batch_size": 4, "learning_rate": 0.01, "workers": 0, "device": "cpu", "precision": "float32"}
 QUICK |= {"brightness_contrast": 0.1}
 NETWORK = {

@@ -212,7 +212,7 @@ def test_a_study_killed_in_the_middle_of_training_goes_on_and_ends_as_an_undistu
     assert not (report_folder(project) / RUN / "record.json").exists()
     done = run_study(project)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "goes on after epoch" in printed(report_folder(project) / RUN / "notebook.ipynb")
+    assert "resuming after epoch" in printed(report_folder(project) / RUN / "notebook.ipynb")
     assert results(project) == undisturbed
 
 

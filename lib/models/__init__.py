@@ -1,4 +1,4 @@
-"""The networks: built by name, saved with the arguments that rebuild them."""
+"""Networks: built by name, saved together with the arguments that rebuild them."""
 
 import json
 from collections.abc import Callable
@@ -21,35 +21,35 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "segnet_skips": partial(segnet.SegNet, skips=True),
     "resnet_unet": resnet_unet.ResNetUNet,
 }
-NETWORK_PARTS = ("model", "arguments")  # of what a file says about its weights
+NETWORK_KEYS = ("model", "arguments")  # required in the metadata of a weights file
 
 
 def describe(config: params.ModelParams, in_channels: int) -> dict[str, Any]:
-    """A network as model.json holds it: name, constructor arguments, and what its weights start from."""
-    is_resnet = config.model == "resnet_unet"  # whose width, depth and normalisation are its encoder's
-    own = ("encoder",) if is_resnet else ("base_channels", "depth", "normalisation")
+    """Content of model.json: network name, constructor arguments and initial weights."""
+    is_resnet = config.model == "resnet_unet"  # its encoder fixes width, depth and normalisation
+    keys = ("encoder",) if is_resnet else ("base_channels", "depth", "normalisation")
     per = config.heatmap_per
     channels = {"in_channels": in_channels, "out_channels": out_channels(len(config.classes), per)}
     described = {
         "model": config.model,
-        "arguments": channels | {key: getattr(config, key) for key in own},
+        "arguments": channels | {key: getattr(config, key) for key in keys},
         "encoder_weights": config.encoder_weights if is_resnet else "none",
     }
-    # Heatmaps are 0 nearly everywhere: from random weights the first epochs would only learn to show nothing.
+    # Heatmaps are 0 nearly everywhere: from random weights the first epochs would only learn to output zeros.
     return described if per is None else described | {"starts_blank": True}
 
 
 def out_channels(class_count: int, heatmap_per: Literal["line", "point"] | None) -> int:
-    """Two classes share one logit, more have one each; of landmarks a heatmap a line (2) or a point (4)."""
+    """One logit for two classes, else one per class; for landmarks one heatmap per line (2) or per point (4)."""
     if heatmap_per is not None:
         return {"line": 2, "point": 4}[heatmap_per]
     return 1 if class_count == 2 else class_count
 
 
 def start(network: dict[str, Any]) -> nn.Module:
-    """A network as `describe` gives it, before its training: fresh weights, in the encoder ImageNet's if wanted.
+    """The untrained network of a `describe` record, with random weights and, if set, ImageNet weights in its encoder.
 
-    ValueError: no such network or start, or the file of ImageNet weights is missing or does not fit.
+    ValueError: unknown network or initial weights, or a missing or mismatched file of ImageNet weights.
     """
     built, encoder_weights = build(network["model"], network["arguments"]), network["encoder_weights"]
     if network.get("starts_blank", False):
@@ -58,27 +58,24 @@ def start(network: dict[str, Any]) -> nn.Module:
     if encoder_weights == "imagenet" and isinstance(built, resnet_unet.ResNetUNet):
         resnet_unet.load_imagenet(built, network["arguments"]["encoder"])
     elif encoder_weights != "none":
-        raise ValueError(
-            f"encoder_weights = {encoder_weights!r}   not allowed with {network['model']}; "
-            "none, or with resnet_unet imagenet"
-        )
+        raise ValueError(f"encoder_weights = {encoder_weights!r}   not allowed with {network['model']}; nearest: none")
     return built
 
 
 def build(model: str, arguments: dict[str, Any]) -> nn.Module:
-    """A network with fresh weights, drawn from torch's random state; ValueError if there is none of that name."""
+    """A network with weights drawn from torch's random state; ValueError for an unknown name."""
     if model not in MODELS:
         raise ValueError(f"model = {model!r}   not known; allowed: {', '.join(MODELS)}")
     return MODELS[model](**arguments)
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Number of trained numbers."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def layer_table(network: nn.Module, image_shape: tuple[int, int, int]) -> list[dict[str, Any]]:
-    """Each convolution in the order it runs: layer, channels, rows, cols, parameters."""
+    """One row per convolution, in the order of execution: layer, channels, rows, cols, parameters."""
     rows: list[dict[str, Any]] = []
     kinds = (nn.Conv2d, nn.ConvTranspose2d)
     names = {module: name for name, module in network.named_modules() if isinstance(module, kinds)}
@@ -101,35 +98,35 @@ def layer_table(network: nn.Module, image_shape: tuple[int, int, int]) -> list[d
 def save(
     path: Path, model: str, arguments: dict[str, Any], weights: dict[str, torch.Tensor], about: dict[str, Any]
 ) -> None:
-    """Writes a network's state with its name and arguments, whole or not at all; `about`: what else its users need."""
-    # The metadata is one JSON string: safetensors orders several entries at random, and files would differ.
+    """Atomically writes a state dict with the network's name, its arguments and further metadata (`about`)."""
+    # One JSON string: safetensors orders several metadata entries at random, so files would differ.
     described = {"model": model, "arguments": arguments} | about
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     files.write_bytes(path, safetensors.torch.save(whole, {"network": json.dumps(described, sort_keys=True)}))
 
 
 def complete(source: Path, target: Path, added: dict[str, Any]) -> None:
-    """Writes the weights of a file to another, with more said about them; errors as of `load_described`."""
+    """Copies a weights file and adds metadata; raises as `load_described`."""
     described, weights = _read(source)
     save(target, described["model"], described["arguments"], weights, described | added)
 
 
 def load(path: Path) -> nn.Module:
-    """A network as saved, in evaluation mode on the CPU; errors as of `load_described`."""
+    """A saved network in evaluation mode on the CPU; raises as `load_described`."""
     return load_described(path)[0]
 
 
 def load_described(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A network as saved, in evaluation mode on the CPU, and what its file says about it.
+    """A saved network in evaluation mode on the CPU, and the metadata of its file.
 
-    ValueError: the file is missing, broken, or its weights do not fit the network that it names.
+    ValueError: the file is missing or corrupt, or its weights do not fit the network that it names.
     """
     described, weights = _read(path)
     try:
         network = build(described["model"], described["arguments"])
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError) as error:
-        named = {name: described[name] for name in NETWORK_PARTS}
+        named = {name: described[name] for name in NETWORK_KEYS}
         raise ValueError(f"{path}: weights do not fit {named}: {error}") from error
     return network.eval(), described
 
@@ -140,7 +137,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             described = json.loads((file.metadata() or {}).get("network", "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path}: cannot be read as weights: {error}") from error
-    if not isinstance(described, dict) or not described.keys() >= set(NETWORK_PARTS):
-        raise ValueError(f"{path}: names no network; expected weights saved by this project")
+        raise ValueError(f"{path}: not a readable weights file: {error}") from error
+    if not isinstance(described, dict) or not described.keys() >= set(NETWORK_KEYS):
+        raise ValueError(f"{path}: the metadata name no network; expected weights saved by this project")
     return described, weights

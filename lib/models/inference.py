@@ -1,4 +1,4 @@
-"""From images at network size to probabilities and masks, or to heatmaps."""
+"""Prediction at network size: probabilities and masks, or heatmaps."""
 
 from collections.abc import Callable
 
@@ -13,12 +13,12 @@ BATCH = 16
 
 
 def to_input(images: np.ndarray | torch.Tensor, device: torch.device) -> torch.Tensor:
-    """(N, C, H, W) -> float32 on the device, channels last; uint8 -> about -2 to 2, float32 is normalised already."""
+    """Images (N, C, H, W) as float32 on the device, channels last; scales uint8 to -2..2, keeps float32 as it is."""
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.require(images, requirements=["C", "W"]))  # arrays on disk are read-only
     tensor = images.to(device, non_blocking=True)
-    middle, unit = preparation.GREY
-    values = (tensor.float() - middle) / unit if tensor.dtype == torch.uint8 else tensor.float()
+    centre, scale = preparation.GREY
+    values = (tensor.float() - centre) / scale if tensor.dtype == torch.uint8 else tensor.float()
     return values.contiguous(memory_format=torch.channels_last)
 
 
@@ -28,8 +28,8 @@ def forward(network: nn.Module, inputs: torch.Tensor, precision: torch.dtype) ->
         return network(inputs)
 
 
-def per_line(maps: torch.Tensor) -> torch.Tensor:
-    """Heatmaps of lines, of heatmaps of lines or points: (N, 2 or 4, H, W) -> (N, 2, H, W) float32."""
+def to_line_heatmaps(maps: torch.Tensor) -> torch.Tensor:
+    """Heatmaps (N, 2, H, W) float32, one per line: sums the two heatmaps of each line if there is one per point."""
     return maps.float() if maps.shape[1] == 2 else maps.float().unflatten(1, (2, 2)).sum(dim=2)
 
 
@@ -39,21 +39,20 @@ def predict(
     device: torch.device,
     precision: torch.dtype,
     flip_average: bool,
-    meaning: Callable[[torch.Tensor], torch.Tensor] = losses.probabilities,
+    activation: Callable[[torch.Tensor], torch.Tensor] = losses.probabilities,
 ) -> np.ndarray:
-    """Class probabilities at network size, (N, C, H, W) float32, or what else logits mean.
+    """Class probabilities, or another activation of the logits, at network size: (N, C, H, W) float32.
 
-    The network is on the device and in evaluation mode, images are (N, channels, H, W) uint8 or float32. Flip
-    averaging takes the mean of the prediction and that of the mirrored image, mirrored back.
+    The network is on the device and in evaluation mode; images are (N, channels, H, W) uint8 or float32.
     """
     batches = []
-    # Of float32 CUDA's convolutions would otherwise keep 10 bits (TF32).
+    # Without this, CUDA convolutions round float32 to TF32 (10 bits of mantissa).
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         step = BATCH // 2 if flip_average else BATCH
         for first in range(0, len(images), step):
             inputs = to_input(images[first : first + step], device)
             both = torch.cat([inputs, inputs.flip(3)]) if flip_average else inputs
-            predicted = meaning(forward(network, both, precision))
+            predicted = activation(forward(network, both, precision))
             if flip_average:
                 plain, mirrored = predicted.chunk(2)
                 predicted = (plain + mirrored.flip(3)) / 2
@@ -64,16 +63,15 @@ def predict(
 def predict_heatmaps(
     network: nn.Module, images: np.ndarray, device: torch.device, precision: torch.dtype, flip_average: bool
 ) -> np.ndarray:
-    """Heatmaps at network size of the ends of OFD and BPD, (N, 2, H, W) float32; arguments as of `predict`.
+    """Heatmaps of the OFD and BPD at network size, (N, 2, H, W) float32; arguments as in `predict`.
 
-    Those of the two ends of a line are added up: in the mirrored image the left end is another one, and the mean of
-    the two predictions would mix them.
+    Both endpoints of a line share a heatmap: mirroring swaps left and right, and flip averaging would mix them.
     """
-    return predict(network, images, device, precision, flip_average, per_line)
+    return predict(network, images, device, precision, flip_average, to_line_heatmaps)
 
 
 def decide(probability: np.ndarray, threshold: float | None) -> np.ndarray:
-    """A mask of class probabilities, (C, H, W) -> (H, W) uint8; foreground from a threshold on, None: the likeliest."""
+    """Mask (H, W) uint8 of probabilities (C, H, W): foreground >= threshold, or without one the most probable class."""
     if threshold is not None:
         return (probability[1] >= threshold).astype(np.uint8)
     return np.argmax(probability, axis=0).astype(np.uint8)

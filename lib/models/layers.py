@@ -1,4 +1,4 @@
-"""What several networks are built of."""
+"""Building blocks shared by several networks."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,10 +11,7 @@ Normalisation = Literal["batch", "none"]
 
 
 def convolutions(channels: Sequence[int], normalisation: Normalisation, bias: bool) -> nn.Sequential:
-    """3x3 convolutions in a row, each followed by batch normalisation (or none) and ReLU; [1, 64, 64] are two of them.
-
-    Batch normalisation takes a bias out again with the mean.
-    """
+    """3x3 convolutions, each followed by optional batch normalisation and ReLU; [1, 64, 64] gives two."""
     layers: list[nn.Module] = []
     for before, after in pairwise(channels):
         layers.append(nn.Conv2d(before, after, 3, padding=1, bias=bias))
@@ -25,7 +22,7 @@ def convolutions(channels: Sequence[int], normalisation: Normalisation, bias: bo
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation of convolutions (He et al. 2015)."""
+    """He initialisation of a convolution (He et al. 2015), with zero bias."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
@@ -33,9 +30,9 @@ def initialise(module: nn.Module) -> None:
 
 
 def require_multiple(images: torch.Tensor, depth: int) -> None:
-    """ValueError for images (N, C, H, W) that cannot be halved as often as a network does: 2 ** depth."""
+    """ValueError for images (N, C, H, W) whose sides are no multiples of 2 ** depth."""
     sides, step = tuple(images.shape[2:]), 2**depth
     if any(side % step for side in sides):
         nearest = [max(step, round(side / step) * step) for side in sides]
-        found = f"images of {sides[0]} x {sides[1]} pixels"
-        raise ValueError(f"{found}   not allowed with {depth} poolings; multiples of {step}; nearest: {nearest}")
+        size = f"images of {sides[0]} x {sides[1]} pixels"
+        raise ValueError(f"{size}   not allowed with {depth} poolings; multiples of {step}; nearest: {nearest}")

@@ -1,4 +1,4 @@
-"""SegNet: an encoder of VGG16's form whose decoder puts each value back where its maximum was found.
+"""SegNet: a VGG16 encoder, and a decoder that upsamples with the encoder's max-pooling indices.
 
 Source: Badrinarayanan, Kendall, Cipolla 2017, IEEE TPAMI 39(12), arXiv:1511.00561.
 """
@@ -9,22 +9,21 @@ from torch import nn
 
 from lib.models import layers
 
-COUNTS = (2, 2, 3, 3, 3)  # convolutions a level, as in VGG16
-MULTIPLES = (1, 2, 4, 8, 8)  # of the first level's channels
+COUNTS = (2, 2, 3, 3, 3)  # convolutions per level, as in VGG16
+MULTIPLES = (1, 2, 4, 8, 8)  # channels per level, relative to the first
 
 
 class SegNet(nn.Module):
     """SegNet; outputs logits.
 
-    The decoder mirrors the encoder; its last convolution gives logits, with neither normalisation nor ReLU.
-    Convolutions keep their bias under batch normalisation, where it has no effect: only so does it have the
-    29,443,585 parameters (3 channels, 1 class, base 64, depth 5, no skips) that others count.
+    Convolutions keep their bias although batch normalisation cancels it, so that the parameter count equals the
+    published 29,443,585 (3 channels, 1 class, base 64, depth 5, no skips).
 
     Args:
-        base_channels: of the first level; 64 in the paper.
-        depth: number of poolings, 1 to 5 (the paper's), else ValueError; sides must be multiples of 2 ** depth.
-        skips: whether the decoder also sees what the encoder had at each level before pooling. It is concatenated,
-            not added: the decoder can then tell the few unpooled values from the encoder's everywhere, as in U-Net.
+        base_channels: channels of the first level; 64 in the paper.
+        depth: number of poolings, 1 to 5 (5 in the paper), else ValueError; sides must be multiples of 2 ** depth.
+        skips: concatenates the encoder's features before pooling to the unpooled ones. Concatenated as in U-Net rather
+            than added, so that the decoder can tell the sparse unpooled values from the encoder's.
     """
 
     def __init__(
@@ -38,19 +37,19 @@ class SegNet(nn.Module):
     ) -> None:
         super().__init__()
         if not 1 <= depth <= len(COUNTS):
-            raise ValueError(f"depth = {depth}   not allowed with SegNet; 1 to {len(COUNTS)}")
+            raise ValueError(f"depth = {depth}   not allowed with SegNet; allowed: 1 to {len(COUNTS)}")
         widths = [base_channels * multiple for multiple in MULTIPLES[:depth]]
-        seen = 2 if skips else 1  # maps of a level's width that its decoder sees
+        inputs = 2 if skips else 1  # feature maps of a level's width that its decoder receives
         self.depth, self.skips = depth, skips
         self.encoder = nn.ModuleList(
             layers.convolutions([before] + [width] * count, normalisation, bias=True)
             for before, width, count in zip([in_channels, *widths], widths, COUNTS)
         )
         self.pool = nn.MaxPool2d(2, return_indices=True)
-        # The lowest decoder has one convolution fewer: the head is its last.
+        # The last decoder block has one convolution fewer: the head takes its place.
         levels = list(zip([base_channels, *widths], widths, (COUNTS[0] - 1, *COUNTS[1:])))
         self.decoder = nn.ModuleList(
-            layers.convolutions([width * seen] + [width] * (count - 1) + [after], normalisation, bias=True)
+            layers.convolutions([width * inputs] + [width] * (count - 1) + [after], normalisation, bias=True)
             for after, width, count in reversed(levels)
         )
         self.head = nn.Conv2d(base_channels, out_channels, 3, padding=1)
@@ -71,10 +70,9 @@ class SegNet(nn.Module):
 
 
 def unpool(features: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Puts each value where a 2x2 max-pooling found its maximum, zeros elsewhere: (N, C, H, W) -> (N, C, 2H, 2W).
+    """Places each value at its 2x2 max-pooling index, zeros elsewhere: (N, C, H, W) -> (N, C, 2H, 2W).
 
-    `indices` (N, C, H, W) are row * 2W + col in the larger map. Values move in float32, which changes none of them:
-    bfloat16 has kernels for this on the CPU, but not in every release on CUDA.
+    `indices` (N, C, H, W) are row * 2W + col in the larger map. In float32, as some CUDA releases lack bfloat16 here.
     """
     height, width = features.shape[2:]
     larger = F.max_unpool2d(features.float(), indices, 2, output_size=[2 * height, 2 * width])

@@ -1,7 +1,4 @@
-"""From a native image or volume to its prediction at native size: the one way, for evaluation and for whoever uses it.
-
-Each case is predicted by itself, so that its prediction depends on nothing that was predicted beside it.
-"""
+"""Prediction of native images and volumes at native size, one case at a time, so that cases are independent."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,88 +24,83 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network and how it is used."""
+    """A trained network with its metadata and prediction settings."""
 
     network: nn.Module  # on the device, in evaluation mode
-    about: dict[str, Any]  # what its file says of it, `preparation` among it
-    flip_average: bool  # whether the mirrored image is predicted too, and the mean taken
+    about: dict[str, Any]  # metadata of its file, including `preparation`
+    flip_average: bool  # average the predictions of the image and its mirror image
     device: torch.device
-    precision: torch.dtype = torch.float32  # unless what another one costs is measured
+    precision: torch.dtype = torch.float32  # lower only to measure its effect
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """As of `lib.imaging.preparation`."""
+        """Settings for `lib.imaging.preparation`."""
         return self.about["preparation"]
 
 
 def load(path: Path, flip_average: bool, device: torch.device) -> Model:
-    """A model from a file of weights, in float32; ValueError if broken or silent about how images are prepared."""
+    """Loads a model in float32; ValueError if the file is corrupt or lacks the preparation of images."""
     network, about = models.load_described(path)
     if "preparation" not in about:
-        raise ValueError(f"{path}: does not say how images are prepared (older weights); run the study again")
+        raise ValueError(f"{path}: the metadata lack the preparation of images (older weights); rerun the study")
     grey = about["preparation"].get("grey", GREY)
     if grey != GREY:
-        raise ValueError(f"{path}: grey values normalised by {grey}; this version knows {GREY}")
+        raise ValueError(f"{path}: grey values normalised by {grey}; this version supports {GREY}")
     return Model(network.to(device, memory_format=torch.channels_last), about, flip_average, device)
 
 
 def as_trained(model: Model) -> Model:
-    """The same model in the precision that its training computed in."""
+    """The model in the precision of its training."""
     return replace(model, precision=getattr(torch, model.about["training_precision"]))
 
 
 def probability(model: Model, native: np.ndarray) -> np.ndarray:
-    """Class probabilities at native size; slices and borders that the network is not shown are background.
+    """Class probabilities at native size; slices and borders outside the network's input are background.
 
-    An image (H, W) uint8 gives (C, H, W) float32, a volume (D, H, W, channels) uint8 (C, D, H, W). ValueError: neither.
+    (C, H, W) float32 for an image (H, W) uint8, (C, D, H, W) for a volume (D, H, W, channels) uint8; else ValueError.
     """
     prepared = prepare(native, model.preparation)
-    how = (model.device, model.precision, model.flip_average)
-    return to_native(inference.predict(model.network, prepared.images, *how), prepared, model.preparation["volumes"])
+    settings = (model.device, model.precision, model.flip_average)
+    predicted = inference.predict(model.network, prepared.images, *settings)
+    return to_native(predicted, prepared, model.preparation["volumes"])
 
 
 def to_native(predicted: np.ndarray, prepared: Prepared, is_volume: bool) -> np.ndarray:
-    """Class probabilities of a case's rows at native size: (N, C, h, w) -> (C, H, W), of a volume (C, D, H, W)."""
+    """Probabilities of a case at native size: (N, C, h, w) -> (C, H, W), or (C, D, H, W) for a volume."""
     others = geometry.slices_to_native(predicted[:, 1:], prepared.mapping, prepared.slices, prepared.depth)
     whole = np.concatenate([1 - others.sum(axis=0, keepdims=True), others])
     return whole if is_volume else whole[:, 0]
 
 
 def line_heatmaps(model: Model, native: np.ndarray) -> tuple[np.ndarray, Geometry]:
-    """Heatmaps of both lines at network size, (2, h, w) float32, and where that lies in the native image (H, W)."""
+    """Heatmaps of OFD and BPD at network size, (2, h, w) float32, and the mapping to the native image (H, W)."""
     prepared = prepare(native, model.preparation)
-    how = (model.device, model.precision, model.flip_average)
-    return inference.predict_heatmaps(model.network, prepared.images, *how)[0], prepared.mapping
+    settings = (model.device, model.precision, model.flip_average)
+    return inference.predict_heatmaps(model.network, prepared.images, *settings)[0], prepared.mapping
 
 
 def landmarks(
     model: Model, native: np.ndarray, spacing_mm: tuple[float, float] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of OFD and BPD in a native image (H, W) uint8, and the lower peak of each line, as `decode` gives them.
-
-    Pixels have the size (row, col), None where it is not known.
-    """
+    """Endpoints and peaks, as in `decode`, of a native image (H, W) uint8; None for an unknown pixel size."""
     maps, mapping = line_heatmaps(model, native)
     return decode(maps, mapping, heatmap_sigma(model.preparation, mapping, spacing_mm))
 
 
 def decode(maps: np.ndarray, mapping: Geometry, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ends (4, 2) in native pixels, NaN without a peak, of heatmaps (2, h, w), and the lower peak of each line (2,)."""
+    """Native endpoints (4, 2) of heatmaps (2, h, w), NaN without a peak; and the lower peak of each line, (2,)."""
     points, heights = heatmaps.decode(maps, sigma)
     return canonical(geometry.points_to_native(points, mapping)), heights.reshape(2, 2).min(axis=1)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in the order of the items, a few ahead; a generator of items runs here, the function in threads.
-
-    So files are read and masks measured while the network, in the caller's thread, works on the case between.
-    """
+    """Results in order, computed a few items ahead in threads, in parallel to the network in the caller's thread."""
     workers = environment.threads()
-    waiting: deque = deque()
+    pending: deque = deque()
     with ThreadPoolExecutor(workers) as pool:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

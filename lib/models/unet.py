@@ -1,6 +1,6 @@
-"""U-Net: an encoder and a decoder of double convolutions, joined at each level by a skip.
+"""U-Net: encoder and decoder of double convolutions with a skip connection at each level.
 
-Source: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597; here padded, so that sizes stay.
+Source: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597; here with padding, so that the output has the input's size.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from lib.models import layers
 
 
 class UNet(nn.Module):
-    """U-Net with width and depth as arguments; outputs logits.
+    """U-Net of variable width and depth; outputs logits.
 
     Args:
-        base_channels: of the first level; doubled at each pooling.
+        base_channels: channels of the first level; doubled at each pooling.
         depth: number of poolings; input sides must be multiples of 2 ** depth.
-        normalisation: "batch", or "none" as in 2015.
-        bias: of 3x3 convolutions; None: where no normalisation takes it out again.
-        gate: called with (channels, normalisation) for the module that weighs a level's skip; None: skips pass whole.
+        normalisation: "batch", or "none" as in the paper.
+        bias: bias of 3x3 convolutions; None: only without batch normalisation, which cancels it.
+        gate: constructor, called with (channels, normalisation), of the module that weights a skip; None: no gates.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class UNet(nn.Module):
             levels.append(block(self.pool(levels[-1])))
         *skips, features = levels  # (N, channels of the level, H / 2^level, W / 2^level)
         for level, (up, block, skip) in enumerate(zip(self.up, self.decoder, skips[::-1])):
-            features = up(features)  # as large as the skip
+            features = up(features)  # upsampled to the size of the skip
             passed = skip if self.gates is None else skip * self.gates[level](skip, features)
             features = block(torch.cat([passed, features], dim=1))
         return self.head(features)

@@ -1,10 +1,10 @@
-"""Random changes of a training image, its mask and its points; a draw is a function of (seed, epoch, case, repeat)."""
+"""Augmentation of training images, masks and points; each draw is a function of (seed, epoch, case, repeat)."""
 
 import os
 import random
 from dataclasses import dataclass
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # at its import it would ask the network for its newest version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # without it the import looks up the newest version online
 
 import albumentations
 import cv2
@@ -13,38 +13,38 @@ import numpy as np
 from lib.imaging import display
 from lib.imaging.head_points import canonical
 
-CLAHE_LIMIT = (1.0, 2.0)  # of contrast, drawn evenly; above 2 speckle comes to look like structure
+CLAHE_LIMIT = (1.0, 2.0)  # contrast limit, drawn uniformly; above 2 speckle resembles structure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How training images are changed, in the names and units of a study file's keys."""
+    """Augmentation settings, with the names and units of a study file's keys."""
 
     horizontal_flip: float  # probability, 0 to 1
     vertical_flip: float  # probability
-    affine_probability: float  # of shift, scale and rotation together
-    shift_fraction: float = 0.0  # the largest, as a share of the image
-    scale_fraction: float = 0.0  # the largest change
-    rotation_deg: float = 0.0  # the largest
+    affine_probability: float  # of shift, scaling and rotation together
+    shift_fraction: float = 0.0  # maximum, as a fraction of the image
+    scale_fraction: float = 0.0  # maximum change
+    rotation_deg: float = 0.0  # maximum
     intensity_probability: float  # of a change of brightness and contrast
-    brightness_contrast: float = 0.0  # the largest relative change of each
-    clahe_probability: float = 0.0  # of local contrast equalisation; of uint8 images alone
+    brightness_contrast: float = 0.0  # maximum relative change of each
+    clahe_probability: float = 0.0  # of local contrast equalisation; uint8 images only
 
 
-Transform = tuple[albumentations.Compose, Augmentation]  # what albumentations does, and what was asked for
+Transform = tuple[albumentations.Compose, Augmentation]  # albumentations' transforms, and their settings
 
 
 def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
-    """The transforms that are asked for, geometry first; for float32 images geometry alone.
+    """Transforms of these settings, geometry first; for float32 images only geometry.
 
-    albumentations takes float32 images to lie between 0 and 1 where it changes their values; normalised volumes do
-    not, so `augment` does that itself, and CLAHE they do without.
+    albumentations' intensity transforms expect float32 images between 0 and 1, which normalised volumes are not:
+    `augment` changes their contrast and brightness itself, and they get no CLAHE.
     """
     shift, scale, change = changes.shift_fraction, changes.scale_fraction, changes.brightness_contrast
     affine = albumentations.Affine(
         translate_percent=(-shift, shift),
         scale=(1 - scale, 1 + scale),
-        keep_ratio=True,  # a head keeps its form
+        keep_ratio=True,  # preserves the shape of a head
         rotate=(-changes.rotation_deg, changes.rotation_deg),
         interpolation=cv2.INTER_LINEAR,
         mask_interpolation=cv2.INTER_NEAREST,
@@ -55,7 +55,7 @@ def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
         albumentations.RandomBrightnessContrast(change, change, p=changes.intensity_probability),
         albumentations.CLAHE(clip_limit=CLAHE_LIMIT, p=changes.clahe_probability),
     ]
-    # A landmark that leaves the image still has a place, and a line still has two ends.
+    # Landmarks that leave the image are kept, so that every line keeps both endpoints.
     keypoints = albumentations.KeypointParams(format="yx", remove_invisible=False)
     steps = [*flips, affine, *(grey_values if dtype == np.uint8 else [])]
     return albumentations.Compose(steps, keypoint_params=keypoints), changes
@@ -64,19 +64,18 @@ def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
 def augment(
     image: np.ndarray, mask: np.ndarray, points: np.ndarray | None, transform: Transform, key: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """One draw: image and mask of the same shapes and types; points float32, some outside the image perhaps.
+    """One draw: image and mask of unchanged shape and type, and points float32, possibly outside the image.
 
-    The image is (C, H, W) uint8, or float32 already normalised, the mask (H, W) uint8, points are (P, 2) of (row, col)
-    in pixels, or None. The key is (seed, epoch, case, repeat): equal keys give equal draws. albumentations' own seeding
-    gives every transform the same stream and every loader process the same draws, so both of its generators are set
-    here for each image.
+    The image is (C, H, W) uint8 or normalised float32, the mask (H, W) uint8, points are (P, 2) as (row, col) in pixels
+    or None. Equal keys (seed, epoch, case, repeat) give equal draws. Both of albumentations' generators are seeded here
+    for each image, because its own seeding gives every transform and every loader process the same random stream.
     """
     steps, changes = transform
     sequence = np.random.SeedSequence(key)
     states = sequence.generate_state(2)
     steps.set_random_state(np.random.default_rng(states[0]), random.Random(int(states[1])))
-    # Geometry fills corners with 0, which is black in a uint8 image but average tissue in a normalised one, whose least
-    # value is what it shows where nothing is.
+    # Geometric transforms fill corners with 0: black in a uint8 image, but average tissue in a normalised one, whose
+    # background is its minimum.
     background = None if image.dtype == np.uint8 else image.min(axis=(1, 2), keepdims=True)  # (C, 1, 1)
     channels = image if background is None else image - background
     case = {"image": channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, 2), "mask": mask}
@@ -88,7 +87,7 @@ def augment(
     if background is not None:
         draw = np.random.default_rng(sequence.spawn(1)[0])
         moved = change_contrast(moved + background, changes.brightness_contrast, changes.intensity_probability, draw)
-    # One case in many comes back unchanged, as a view of the read-only arrays on disk.
+    # An unchanged case is a view of the read-only arrays on disk.
     return (
         np.require(moved, requirements=["C", "W"]),
         np.require(changed["mask"], requirements=["W"]),
@@ -97,10 +96,7 @@ def augment(
 
 
 def change_contrast(image: np.ndarray, limit: float, probability: float, draw: np.random.Generator) -> np.ndarray:
-    """Changes contrast and brightness of each channel by itself, or nothing: value * (1 + c) + b.
-
-    The image is (C, H, W) float32 in standard deviations; c and b lie between -limit and limit.
-    """
+    """value * (1 + c) + b, with some probability; c and b from -limit..limit for each channel of (C, H, W) float32."""
     if draw.random() >= probability:
         return image
     contrast, brightness = draw.uniform(-limit, limit, (2, len(image), 1, 1)).astype(np.float32)
@@ -116,14 +112,12 @@ def draws(
     count: int,
     channel: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """A case as it is, then `count` draws of it, to look at; image, mask and points as of `augment`.
+    """A case followed by `count` draws of it, for display; image, mask and points as in `augment`.
 
-    Images (one channel) and masks are (count + 1, H, W) uint8, points (count + 1, 4, 2) in canonical order, or None.
+    Images (one channel) and masks are (count + 1, H, W) uint8, points (count + 1, 4, 2) in canonical order or None.
     """
-    transform = pipeline(changes, image.dtype)
-    drawn = [(image, mask, points)] + [
-        augment(image, mask, points, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1)
-    ]
-    images, masks, moved = zip(*drawn)
-    pictures = np.stack([display.displayable(each[channel], image[channel]) for each in images])
-    return pictures, np.stack(masks), None if points is None else canonical(np.stack(moved))
+    transform, case = pipeline(changes, image.dtype), (image, mask, points)
+    drawn = (augment(*case, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1))
+    images, masks, moved = zip(case, *drawn)
+    displayed = np.stack([display.displayable(each[channel], image[channel]) for each in images])
+    return displayed, np.stack(masks), None if points is None else canonical(np.stack(moved))

@@ -1,4 +1,4 @@
-"""Training cases as the loop gets them: augmented, in an epoch's order, in batches."""
+"""Batches of augmented training cases in the order of an epoch."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # images (N, C, H, W) and
 
 
 class AugmentedCases(Dataset):
-    """Training cases, changed anew for each (epoch, row, how often the row came before in this epoch)."""
+    """Augmented training cases, indexed by (epoch, row, number of earlier draws of the row in this epoch)."""
 
     def __init__(self, arrays: Arrays, changes: Augmentation, seed: int, objective: Objective) -> None:
         self.arrays, self.seed, self.objective = arrays, seed, objective
@@ -30,7 +30,7 @@ class AugmentedCases(Dataset):
 
 
 def load(cases: AugmentedCases, order: np.ndarray, epoch: int, batch_size: int, workers: int) -> Batches:
-    """Batches of cases in this order, loaded by so many processes; 0 for this one."""
+    """Batches of the rows in `order`, loaded by `workers` processes, or by this process for 0."""
     return DataLoader(
         cases,  # type: ignore[arg-type]
         batch_size=batch_size,

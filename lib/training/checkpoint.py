@@ -1,8 +1,8 @@
-"""The folder of a training run: its state after every epoch, what it leaves at its end, and what was set aside.
+"""The folder of a training run: the state after every epoch, the files of a finished run, and stale runs.
 
-A folder belongs to the run that its `run.json` or, before its end, its `state.pt` names. Another run's files are moved
-to `.set_aside/<mark>/` and back by renames; that one file leaves last and comes back first, so after a kill it says
-where the others belong.
+A folder belongs to the run that `run.json` or, while unfinished, `state.pt` identifies. Another run's files are moved
+to `.set_aside/<fingerprint>/` and back by renames. The identifying file moves out last and back first, so that after
+a kill it tells to which run the others belong.
 """
 
 import json
@@ -21,10 +21,10 @@ from lib.training.state import Rows, TrainingState
 
 WEIGHTS = "model.safetensors"
 TABLES = ("history.csv", "timing.csv")
-BESIDES = ("tensorboard", WEIGHTS, *TABLES)
-NAMING = ("run.json", "state.pt")  # say which run a folder belongs to
+IDENTIFYING = ("run.json", "state.pt")  # contain the dependencies of a folder's run
+OTHERS = ("tensorboard", WEIGHTS, *TABLES)
 ASIDE = ".set_aside"
-Mark = dict[str, Any]  # what a run depends on, as loop.made_of gives it; of an unfinished run its machine, too
+Dependencies = dict[str, Any]  # of a run, from `loop.dependencies`; for an unfinished run including its machine
 Log = Callable[[str], None]
 
 
@@ -32,68 +32,68 @@ Log = Callable[[str], None]
 class Run:
     """A finished run."""
 
-    history: pd.DataFrame  # one row per epoch: losses, Dice or error, learning rate, which were the best so far
-    best_epoch: int  # whose weights are kept, from 1
-    best_value: float  # its weighted validation Dice or IoU; of landmarks minus the error in percent of the OFD
+    history: pd.DataFrame  # one row per epoch, as in history.csv
+    best_epoch: int  # from 1; its weights are saved
+    best_value: float  # its validation Dice or IoU, weighted; for landmarks minus the error in percent of the OFD
 
 
 # Finished runs
 
 
-def load_finished(folder: Path, made_of: Mark, log: Log) -> Run | None:
-    """The finished run that is made of this, from its folder or from what was set aside; None where there is none.
+def load_finished(folder: Path, depends_on: Dependencies, log: Log) -> Run | None:
+    """The finished run with these dependencies, from its folder or from .set_aside; None if there is none.
 
-    What else lies in the folder is set aside first; `log` gets a line for each thing that is not as it was left.
+    Any other run is moved to .set_aside; `log` gets a line for each file that is missing or has changed.
     """
-    _settle(folder)
-    record = _finished(folder, made_of, log)
-    aside = _place(folder, made_of)
+    _recover(folder)
+    record = _matching_record(folder, depends_on, log)
+    aside = _aside_folder(folder, depends_on)
     record_aside, fault = read_finished(aside)
     if record is None and fault is None:
-        _set_state_aside(folder, made_of, log)
-        _move(aside, folder, [*NAMING, *BESIDES])
-        log(f"the run with these values lay in {_shown(aside)}")
+        _set_aside_stale_state(folder, depends_on, log)
+        _move(aside, folder, [*IDENTIFYING, *OTHERS])
+        log(f"restored the finished run with these values from {_short(aside)}")
         record = record_aside
     if record is None:
         return None
     _restore_history(folder, record, log)
     if not (folder / "timing.csv").is_file():
-        log("timing.csv is missing: how long each epoch took is no longer known")
+        log("timing.csv is missing; the seconds per epoch are lost")
     return _run(record)
 
 
-def _finished(folder: Path, made_of: Mark, log: Log) -> dict[str, Any] | None:
-    """The record of a folder's run if it is whole and made of this; any other run is set aside."""
-    if (folder / "state.pt").is_file():  # it holds all that the end of its run writes
+def _matching_record(folder: Path, depends_on: Dependencies, log: Log) -> dict[str, Any] | None:
+    """run.json of a complete run with these dependencies; any other finished run is moved to .set_aside."""
+    if (folder / "state.pt").is_file():  # a run that was killed at its end is completed from it
         return None
     record, fault = read_finished(folder)
     if record is None:
         if any((folder / name).is_file() for name in ("run.json", *TABLES, WEIGHTS)):
             _set_aside(folder, str(fault), log)
         return None
-    changed = differences(record["made_of"], made_of)
-    if fault is None and not changed:
+    changes = differences(record["made_of"], depends_on)
+    if fault is None and not changes:
         return record
-    what = "what is left of the run is" if fault else f"the finished run of {record['epochs']} epochs is"
-    _set_aside(folder, fault or ", ".join(changed), log, what, record["made_of"])
+    run = "the rest of the run" if fault else f"the finished run of {record['epochs']} epochs"
+    _set_aside(folder, fault or ", ".join(changes), log, run, record["made_of"])
     return None
 
 
 def read_finished(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """run.json of a folder, None if it is not as it was written; and what is wrong with it or its weights, in words."""
+    """run.json, or None if it is missing or has changed; and the problem with it or the weights, or None."""
     path, weights = folder / "run.json", folder / WEIGHTS
     if not path.is_file():
         return None, "run.json is missing"
     try:
         record = files.read_json(path)
     except ValueError:
-        return None, "run.json is no JSON"
+        return None, "run.json is not valid JSON"
     if not isinstance(record, dict) or record.get("digest") != _digest(record):
-        return None, "run.json is not as it was written"
+        return None, "run.json has changed since it was written"
     if not weights.is_file():
         return record, f"{WEIGHTS} is missing"
     is_same = files.sha256(weights) == record["files"][WEIGHTS]
-    return record, None if is_same else f"{WEIGHTS} has other bytes than when it was written"
+    return record, None if is_same else f"{WEIGHTS} has changed since it was written"
 
 
 def _digest(record: dict[str, Any]) -> str:
@@ -101,16 +101,16 @@ def _digest(record: dict[str, Any]) -> str:
 
 
 def _restore_history(folder: Path, record: dict[str, Any], log: Log) -> None:
-    """Writes history.csv from run.json where it is another's: saved by a spreadsheet, cut, or gone."""
+    """Rewrites history.csv from run.json if it is missing or has changed, for example saved by a spreadsheet."""
     path, fault = folder / "history.csv", "history.csv was missing"
     if path.is_file():
         if files.sha256(path) == record["files"]["history.csv"]:
             return
-        place = _place(folder, None)
-        _move(folder, place, ["history.csv"])
-        fault = f"history.csv was not as it was written, and lies in {_shown(place)}"
+        aside = _aside_folder(folder, None)
+        _move(folder, aside, ["history.csv"])
+        fault = f"history.csv had changed since it was written and was moved to {_short(aside)}"
     files.write_csv(path, _run(record).history)
-    log(f"{fault}; it is written again from run.json")
+    log(f"{fault}; restored it from run.json")
 
 
 def _run(record: dict[str, Any]) -> Run:
@@ -118,17 +118,18 @@ def _run(record: dict[str, Any]) -> Run:
     return Run(history, record["best_epoch"], record["best_value"])
 
 
-def finish(folder: Path, made_of: Mark, history: Rows, timing: Rows, epochs: int, about: dict[str, Any]) -> Run:
-    """Writes tables, then run.json, then drops what only an unfinished run needs: its state, and what was set aside.
+def finish(
+    folder: Path, depends_on: Dependencies, history: Rows, timing: Rows, epochs: int, about: dict[str, Any]
+) -> Run:
+    """Writes the tables, then run.json, then deletes state.pt and .set_aside; the weights are already in the folder.
 
-    The weights lie in the folder. timing.csv, which differs from run to run, has no hash in run.json. `epochs`: how
-    many were wanted; `about`: what else run.json says.
+    `epochs` is the configured number; `about` contains further entries of run.json.
     """
     best = [row for row in history if row["best"]][-1]
     rows = [[None if isinstance(v, float) and math.isnan(v) else v for v in row.values()] for row in history]
     record = {
-        "fingerprint": files.digest(made_of),
-        "made_of": made_of,
+        "fingerprint": files.digest(depends_on),
+        "made_of": depends_on,
         "best_epoch": best["epoch"],
         "best_value": best["selection"],
         "epochs": len(history),
@@ -139,7 +140,7 @@ def finish(folder: Path, made_of: Mark, history: Rows, timing: Rows, epochs: int
     run = _run(record)
     files.write_csv(folder / "history.csv", run.history)
     files.write_csv(folder / "timing.csv", pd.DataFrame(timing))
-    record["files"] = {name: files.sha256(folder / name) for name in (WEIGHTS, "history.csv")}
+    record["files"] = {name: files.sha256(folder / name) for name in (WEIGHTS, "history.csv")}  # times vary
     files.write_json(folder / "run.json", record | {"digest": _digest(record)})
     _drop_leftovers(folder)
     return run
@@ -153,13 +154,13 @@ def _drop_leftovers(folder: Path) -> None:
 # States of unfinished runs
 
 
-def resume(folder: Path, mark: Mark, fresh: TrainingState, log: Log) -> None:
-    """Brings a fresh state to where the unfinished run with this mark was left, in its folder or set aside."""
-    _set_state_aside(folder, mark, log)
-    aside = _place(folder, mark)
-    if not (folder / "state.pt").is_file() and state.read(aside / "state.pt").get("mark") == mark:
-        _move(aside, folder, [*NAMING, *BESIDES])
-        log(f"the unfinished run with these values lay in {_shown(aside)}")
+def resume(folder: Path, depends_on: Dependencies, fresh: TrainingState, log: Log) -> None:
+    """Loads the unfinished run with these dependencies, from its folder or .set_aside, into a fresh state."""
+    _set_aside_stale_state(folder, depends_on, log)
+    aside = _aside_folder(folder, depends_on)
+    if not (folder / "state.pt").is_file() and state.read(aside / "state.pt").get("mark") == depends_on:
+        _move(aside, folder, [*IDENTIFYING, *OTHERS])
+        log(f"restored the unfinished run with these values from {_short(aside)}")
     saved = state.read(folder / "state.pt")
     if not saved:
         return
@@ -168,42 +169,42 @@ def resume(folder: Path, mark: Mark, fresh: TrainingState, log: Log) -> None:
     except ValueError as error:
         _set_aside(folder, f"state.pt does not fit this run ({error})", log)
         return
-    log(f"goes on after epoch {len(fresh.history)}")
+    log(f"resuming after epoch {len(fresh.history)}")
 
 
-# Setting aside
+# Stale runs
 
 
-def _set_state_aside(folder: Path, mark: Mark, log: Log) -> None:
-    """Sets a state aside that has another mark, or none that can be read."""
+def _set_aside_stale_state(folder: Path, depends_on: Dependencies, log: Log) -> None:
+    """Moves the unfinished run to .set_aside if it has other dependencies or cannot be read."""
     if not (folder / "state.pt").is_file():
         return
     saved = state.read(folder / "state.pt")
     if not saved:
         _set_aside(folder, "state.pt cannot be read", log)
-    elif saved["mark"] != mark:
+    elif saved["mark"] != depends_on:
         count = len(saved.get("history", []))
-        what = "1 epoch of the unfinished run is" if count == 1 else f"{count} epochs of the unfinished run are"
-        why = ", ".join(differences(saved["mark"], mark)) or "the same run lies finished beside it"
-        _set_aside(folder, why, log, what, saved["mark"])
+        reason = ", ".join(differences(saved["mark"], depends_on)) or "the same run has finished"
+        run = f"the unfinished run of {count} epoch{'' if count == 1 else 's'}"
+        _set_aside(folder, reason, log, run, saved["mark"])
 
 
 def _set_aside(
-    folder: Path, why: str, log: Log, what: str = "what was left of the run is", mark: Mark | None = None
+    folder: Path, reason: str, log: Log, run: str = "the rest of the run", depends_on: Dependencies | None = None
 ) -> None:
-    place = _place(folder, mark)
-    _move(folder, place, [*BESIDES, *NAMING])
-    log(f"set aside: {why}; {what} kept in {_shown(place)} until a training here has ended")
+    aside = _aside_folder(folder, depends_on)
+    _move(folder, aside, [*OTHERS, *IDENTIFYING])
+    log(f"{reason}: moved {run} to {_short(aside)}, which is deleted when a training in this folder finishes")
 
 
-def _place(folder: Path, mark: Any) -> Path:
-    """Where files of the run with this mark are set aside; of a run that is not known, a new folder."""
+def _aside_folder(folder: Path, depends_on: Dependencies | None) -> Path:
+    """The folder in .set_aside for the run with these dependencies; a new one for an unknown run."""
     count = len(list((folder / ASIDE).glob("unknown-*")))
-    return folder / ASIDE / (f"unknown-{count + 1}" if mark is None else files.digest(mark)[:12])
+    return folder / ASIDE / (f"unknown-{count + 1}" if depends_on is None else files.digest(depends_on)[:12])
 
 
 def _move(source: Path, target: Path, names: list[str]) -> None:
-    """Moves what there is of some files, one rename each, in this order."""
+    """Moves those of the files that exist, one rename each, in this order."""
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
         if (source / name).exists():
@@ -212,37 +213,37 @@ def _move(source: Path, target: Path, names: list[str]) -> None:
             (source / name).rename(target / name)
 
 
-def _settle(folder: Path) -> None:
-    """Ends what a kill interrupted: a move, of which this folder's files lie in two places, or the end of a run."""
+def _recover(folder: Path) -> None:
+    """Completes what a kill interrupted: moving a run, whose files are then in two folders, or the end of a run."""
     record, fault = read_finished(folder)
     if (folder / ASIDE).is_dir():
-        mark = record["made_of"] if record else state.read(folder / "state.pt").get("mark")
-        _move(_place(folder, mark), folder, [name for name in BESIDES if not (folder / name).exists()])
+        depends_on = record["made_of"] if record else state.read(folder / "state.pt").get("mark")
+        _move(_aside_folder(folder, depends_on), folder, [name for name in OTHERS if not (folder / name).exists()])
         fault = read_finished(folder)[1]
     if fault is None and (folder / "state.pt").is_file():
         _drop_leftovers(folder)
 
 
-def _shown(place: Path) -> str:
-    return "/".join(place.parts[-3:])
+def _short(path: Path) -> str:
+    return "/".join(path.parts[-3:])
 
 
-def differences(before: Mark, now: Mark) -> list[str]:
-    """What two runs differ in, in words: "epochs 6 -> 4", "other training cases", "code of lib.losses changed"."""
+def differences(before: Dependencies, now: Dependencies) -> list[str]:
+    """Descriptions of what has changed: "epochs 6 -> 4", "other training cases", "code of lib.losses changed"."""
 
     def changed(part: str) -> list[str]:
         old, new = before.get(part, {}), now.get(part, {})
         return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
 
-    words = [
+    changes = [
         f"{name} {json.dumps(before[part].get(name))} -> {json.dumps(now[part].get(name))}"
         for part in ("keys", "network", "machine")
         if part in before and part in now  # a finished run may be loaded on any machine
         for name in changed(part)
     ]
-    words += ["other arrays"] if before.get("arrays") != now.get("arrays") else []
-    words += [f"other {name} cases" for name in changed("cases")]
+    changes += ["other arrays"] if before.get("arrays") != now.get("arrays") else []
+    changes += [f"other {name} cases" for name in changed("cases")]
     modules = changed("code")
     if modules:
-        words.append(f"code of {', '.join(modules[:3])}{' …' if len(modules) > 3 else ''} changed")
-    return words
+        changes.append(f"code of {', '.join(modules[:3])}{' …' if len(modules) > 3 else ''} changed")
+    return changes

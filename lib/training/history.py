@@ -1,4 +1,4 @@
-"""The history of a training, and what it decides: is an epoch the best, is it time to stop, did training diverge."""
+"""Training history: best epoch, early stopping and divergence."""
 
 from typing import Any
 
@@ -6,34 +6,34 @@ import numpy as np
 
 from lib.training.state import Rows
 
-Scored = tuple[float, dict[str, float]]  # mean loss, and the objective's scores, "selection" among them
+Results = tuple[float, dict[str, float]]  # mean loss, and the objective's scores, including "selection"
 
 
 def check_finite(epoch: int, values: dict[str, float]) -> None:
-    """ValueError for a named figure that is not finite."""
+    """ValueError, naming the value, if one is not finite."""
     for name, value in values.items():
         if not np.isfinite(value):
             raise ValueError(
-                f"the {name} became {value} in epoch {epoch}: training diverged; try a lower learning_rate, or "
-                "float32 as precision"
+                f"the {name} became {value} in epoch {epoch}: training diverged; try a lower learning_rate or "
+                "precision: float32"
             )
 
 
-def is_better(selection: float, validation_loss: float, than: dict[str, Any], blank: float) -> bool:
-    """Whether an epoch is better than another; of two that found nothing at all, the one of the smaller loss."""
-    if selection == than["selection"] == blank:
+def is_better(selection: float, validation_loss: float, than: dict[str, Any], empty_score: float) -> bool:
+    """Whether an epoch is better than another; if both predict nothing at all, the smaller loss is better."""
+    if selection == than["selection"] == empty_score:
         return validation_loss < than["validation_loss"]
     return selection > than["selection"]
 
 
-def is_exhausted(history: Rows, patience: int | None) -> bool:
-    """Whether the last `patience` epochs brought nothing better."""
+def should_stop(history: Rows, patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no improvement."""
     best = max((row["epoch"] for row in history if row["best"]), default=0)
     return patience is not None and len(history) - best >= patience
 
 
-def row(epoch: int, learning_rate: float, train: Scored, validation: Scored, best: bool) -> dict[str, Any]:
-    """One epoch of history.csv; `best` so far."""
+def row(epoch: int, learning_rate: float, train: Results, validation: Results, best: bool) -> dict[str, Any]:
+    """One row of history.csv; `best`: the best epoch so far."""
     (train_loss, train_scores), (validation_loss, scores) = train, validation
     return {
         "epoch": epoch,
@@ -48,7 +48,7 @@ def row(epoch: int, learning_rate: float, train: Scored, validation: Scored, bes
 
 
 def progress(row: dict[str, Any], timing: dict[str, Any], epochs: int, metric: str) -> str:
-    """One line per epoch; of an error the amount, whose minus is the selection value."""
+    """Log line of an epoch: training / validation values; an error is printed as a positive number."""
     return (
         f"epoch {row['epoch']:3d}/{epochs}   loss {row['train_loss']:.4f} / {row['validation_loss']:.4f}   "
         f"{metric} {abs(row['train_selection']):.4f} / {abs(row['selection']):.4f}{' *' if row['best'] else '  '}   "

@@ -1,4 +1,4 @@
-"""Before the long run: can the network overfit one batch, and how fast is it here."""
+"""Sanity check before training: overfits one batch and measures speed on this machine."""
 
 import time
 from collections.abc import Callable
@@ -20,16 +20,16 @@ from lib.training.state import TrainingState, fresh_state
 STEPS = 100
 BATCH = 8
 SEED = 0
-CLIP = 1.0  # largest norm of the gradients
-# The rate is for clipped gradients; four times as much makes networks without normalisation diverge.
+CLIP = 1.0  # maximum gradient norm
+# At four times this rate networks without normalisation diverge despite clipping.
 ADAM = partial(torch.optim.Adam, lr=5.0e-3)
 CONSTANT = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0, total_iters=0)
 
 
 def batch_rows(prepared: Arrays) -> np.ndarray:
-    """Array rows of a batch, evenly spread over the cases whose reference shows something: an empty one teaches little.
+    """Array rows of one batch, evenly spaced over the cases with foreground.
 
-    Of a volume the slice that shows most: a lesion of a few pixels takes longer to learn than these steps last.
+    A volume contributes the slice with most foreground: a lesion of a few pixels takes more than STEPS steps to learn.
     """
     areas = np.array([np.count_nonzero(mask) for mask in prepared.masks])
     rows_of_cases = [prepared.rows([name]) for name in dict.fromkeys(prepared.names)]
@@ -39,10 +39,9 @@ def batch_rows(prepared: Arrays) -> np.ndarray:
 def overfit(
     config: ModelParams, described: dict[str, Any], prepared: Arrays, rows: np.ndarray
 ) -> tuple[list[float], pd.DataFrame]:
-    """Trains a fresh network, as models.describe gives it, on some rows as they are, by the steps of the training loop.
+    """Trains a new network of a `models.describe` record on array rows without augmentation, by `loop.step`.
 
-    Gives the loss at each step (cross-entropy plus soft Dice, or that of heatmaps), and images per second of training
-    and of prediction (one row).
+    Returns the loss of each step, and one row with the images per second of training and of prediction.
     """
     state = fresh_state(described, SEED, config.device, config.precision, ADAM, CONSTANT)
     objective = objective_of(config.landmarks, config.classes, described, prepared)
@@ -58,7 +57,7 @@ def overfit(
 
 
 def objective_of(landmarks: str, classes: list[str], network: dict[str, Any], arrays: Arrays) -> Objective:
-    """Heatmaps, or without landmarks ("none") class regions: cross-entropy plus soft Dice of all but the background."""
+    """Heatmaps, or for landmarks "none" class regions with cross-entropy plus soft Dice of the foreground."""
     if landmarks != "none":
         return objectives.heatmap_objective(network, arrays)
     equal = [1.0] * len(classes)
@@ -68,7 +67,7 @@ def objective_of(landmarks: str, classes: list[str], network: dict[str, Any], ar
 
 
 def predict_seconds(trained: TrainingState, images: np.ndarray, predict: Callable[..., np.ndarray]) -> float:
-    """Seconds to predict one batch, after one to warm up; `predict` is the objective's."""
+    """Seconds to predict one batch after a warm-up; `predict` is the objective's."""
     trained.network.eval()
     for _ in range(2):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""TensorBoard, for those who watch a training: curves each epoch, pictures now and then. It changes no result."""
+"""Optional TensorBoard logs: curves of every epoch, images of some; they do not change results."""
 
 import shutil
 from contextlib import AbstractContextManager, nullcontext
@@ -13,17 +13,14 @@ from lib.imaging import display
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-REFERENCE, PREDICTED = (0, 255, 0), (255, 0, 0)  # red, green, blue; where both run there is yellow
+REFERENCE, PREDICTED = (0, 255, 0), (255, 0, 0)  # RGB; yellow where they coincide
 
 
 def writer(every: int | None, folder: Path, first_epoch: int) -> AbstractContextManager["SummaryWriter | None"]:
-    """What the functions below write to; None where a study wants no TensorBoard (`every` is None).
-
-    What lies there from this run's first epoch on no longer counts: another training or a killed process wrote it.
-    """
+    """Writer, or None if `every` is; discards entries of other or killed trainings from `first_epoch` on."""
     if every is None:
         return nullcontext()
-    from torch.utils.tensorboard import SummaryWriter  # seconds to import, and few want it
+    from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
     if first_epoch == 1 and folder.is_dir():
         shutil.rmtree(folder)
@@ -31,18 +28,18 @@ def writer(every: int | None, folder: Path, first_epoch: int) -> AbstractContext
 
 
 def add_scalars(board: "SummaryWriter", row: dict[str, Any]) -> None:
-    """Writes an epoch's row of the history, one curve per column, to the disk before the epoch counts as done."""
+    """Adds an epoch's row of the history, one curve per column; flushed, so that no completed epoch is lost."""
     for name, value in row.items():
         if name not in ("epoch", "best"):
             board.add_scalar(name, value, row["epoch"])
     board.flush()
 
 
-def add_pictures(
+def add_images(
     board: "SummaryWriter", epoch: int, arrays: Arrays, rows: np.ndarray, reference: np.ndarray, predicted: np.ndarray
 ) -> None:
-    """Writes pictures of some array rows with outlines of their masks (n, H, W), reference and predicted."""
-    channel = arrays.images.shape[1] // 2  # of the three MRI channels FLAIR, which people look at
+    """Adds images of array rows with the outlines of their reference and predicted masks (n, H, W)."""
+    channel = arrays.images.shape[1] // 2  # FLAIR of the three MRI channels
     for row, *masks in zip(rows.tolist(), reference, predicted):
         image = arrays.images[row, channel]
         drawn = overlay(display.displayable(image, image), *masks)
@@ -50,7 +47,7 @@ def add_pictures(
 
 
 def overlay(image: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """A grey image (H, W) uint8 with outlines of masks (H, W), in red, green, blue: (H, W, 3) uint8."""
+    """RGB image (H, W, 3) uint8: a grey image (H, W) uint8 with the outlines of two masks (H, W)."""
     drawn = np.repeat(image[..., None], 3, axis=2)
     lines = {REFERENCE: outline(reference), PREDICTED: outline(predicted)}
     drawn[np.any(list(lines.values()), axis=0)] = 0
@@ -60,7 +57,7 @@ def overlay(image: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> 
 
 
 def outline(areas: np.ndarray) -> np.ndarray:
-    """Outermost pixels of each class but the background: (H, W) class indices -> (H, W) bool."""
+    """Boundary pixels of each foreground class: (H, W) class indices -> (H, W) bool."""
     padded = np.pad(areas, 1)
     neighbours = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
     return (areas > 0) & np.any([areas != each for each in neighbours], axis=0)

@@ -7,7 +7,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("asked", "cuda", "mps", "taken"),
+    ("name", "cuda", "mps", "chosen"),
     [
         ("auto", True, True, "cuda"),
         ("auto", False, True, "mps"),
@@ -16,16 +16,14 @@ CPU = torch.device("cpu")
         ("mps", True, True, "mps"),
     ],
 )
-def test_a_device_is_taken_by_name_and_auto_takes_cuda_then_mps_then_the_processor(
-    monkeypatch, asked, cuda, mps, taken
-):
+def test_a_device_is_chosen_by_name_and_auto_prefers_cuda_then_mps_then_the_cpu(monkeypatch, name, cuda, mps, chosen):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert devices.choose(asked).type == taken
+    assert devices.choose(name).type == chosen
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "capable", "taken"),
+    ("name", "device", "capable", "chosen"),
     [
         ("float32", "cpu", {"avx512_bf16": True}, torch.float32),
         ("bfloat16", "cpu", {}, torch.bfloat16),
@@ -39,24 +37,22 @@ def test_a_device_is_taken_by_name_and_auto_takes_cuda_then_mps_then_the_process
         ("auto", "cuda", False, torch.float16),  # before Ampere
     ],
 )
-def test_a_precision_is_taken_by_name_and_auto_takes_what_the_device_computes_in(
-    monkeypatch, asked, device, capable, taken
-):
+def test_a_precision_is_chosen_by_name_and_auto_fits_the_device(monkeypatch, name, device, capable, chosen):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capable)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: capable)
-    assert devices.choose_precision(asked, torch.device(device)) == taken
+    assert devices.choose_precision(name, torch.device(device)) == chosen
 
 
-def test_a_device_that_is_not_there_and_float16_without_cuda_are_refused_with_those_that_are(monkeypatch):
+def test_an_unavailable_device_and_float16_without_cuda_are_refused_with_alternatives(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for device in ("cuda", "mps", "abacus"):
-        with pytest.raises(ValueError, match=rf"device = '{device}'   not on this machine; there is \['cpu'\]"):
+        with pytest.raises(ValueError, match=rf"'{device}'   not available on this machine; available: \['cpu'\]"):
             devices.choose(device)
-    with pytest.raises(ValueError, match="precision = 'float16'   needs CUDA; the device is cpu; nearest: bfloat16"):
+    with pytest.raises(ValueError, match="precision = 'float16'   requires CUDA; the device is cpu; nearest: bfloat16"):
         devices.choose_precision("float16", CPU)
 
 
-def test_the_processor_is_described_with_its_threads_and_is_never_waited_for():
+def test_the_cpu_is_described_with_its_threads_and_needs_no_synchronisation():
     assert f"{torch.get_num_threads()} threads" in devices.describe("cpu")
     devices.synchronise(CPU)

@@ -19,7 +19,7 @@ def written(folder):
     return path, network
 
 
-def test_the_same_seed_builds_the_same_weights_and_an_unknown_network_is_refused_with_those_there_are():
+def test_a_seed_determines_the_weights_and_an_unknown_network_is_refused_with_the_known_ones():
     one, again, other = (builders.network(seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
@@ -27,12 +27,9 @@ def test_the_same_seed_builds_the_same_weights_and_an_unknown_network_is_refused
         models.build("resnet", ARGUMENTS)
 
 
-def test_two_classes_share_a_logit_more_have_one_each_and_landmarks_a_heatmap_a_line_or_a_point():
+def test_two_classes_share_a_logit_more_have_one_each_and_landmarks_one_heatmap_per_line_or_point():
     assert [models.out_channels(classes, None) for classes in (2, 3, 4)] == [1, 3, 4]
     assert [models.out_channels(classes, per) for per in ("line", "point") for classes in (2, 4)] == [2, 2, 4, 4]
-
-
-# Layers
 
 
 def test_layers_are_listed_in_the_order_in_which_they_run():
@@ -40,9 +37,6 @@ def test_layers_are_listed_in_the_order_in_which_they_run():
     listed = [(row["layer"].split(".")[0], row["channels"], row["rows"], row["cols"]) for row in rows]
     fine = [("up", 4, 16, 24), *[("decoder", 4, 16, 24)] * 2, ("head", 1, 16, 24)]
     assert listed == [*[("encoder", 4, 16, 24)] * 2, *[("encoder", 8, 8, 12)] * 2, *fine]
-
-
-# Files
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -61,7 +55,7 @@ def test_a_broken_file_a_missing_one_and_a_folder_are_refused_by_name(tmp_path, 
     path, _ = written(tmp_path)
     path.write_bytes(path.read_bytes()[:length])
     for broken in (path, tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(ValueError, match=f"{broken}: cannot be read as weights"):
+        with pytest.raises(ValueError, match=f"{broken}: not a readable weights file"):
             models.load(broken)
 
 
@@ -72,15 +66,10 @@ def of_network(model, **changes):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        (None, "names no network; expected weights saved by this"),
-        ({"format": "pt"}, "names no network"),
-        ({"network": "null"}, "names no network"),
-        ({"network": '{"model": "unet"}'}, "names no network"),
-        ({"network": "{unet"}, "cannot be read as weights"),
-        *(
-            (of_network("unet", **own), "weights do not fit")
-            for own in ({"base_channels": 8}, {"depth": 1}, {"width": 5})
-        ),
+        *((text, "the metadata name no network") for text in (None, {"format": "pt"}, {"network": "null"})),
+        ({"network": '{"model": "unet"}'}, "the metadata name no network"),
+        ({"network": "{unet"}, "not a readable weights file"),
+        *((of_network("unet", **{key: 1}), "weights do not fit") for key in ("base_channels", "depth", "width")),
         (of_network("segnet"), "weights do not fit"),
     ],
     ids=str,

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from lib import losses
-from lib.models import inference
-from lib.training import loop, objectives, overfit_one_batch
+from lib.training import loop, objectives
 from tests import builders, builders_tasks
 from tests.builders import one_thread, training_params  # noqa: F401
 from tests.builders_tasks import of_network
@@ -25,9 +24,6 @@ def targets(objective, arrays):
     return torch.as_tensor(objectives.targets(objective, arrays, np.arange(len(arrays.names))))
 
 
-# Class regions: counting
-
-
 def regions(*classes):
     equal = [1.0] * len(classes)
     weights = {f"{name}_class_weights": equal for name in ("cross_entropy", "dice", "selection")}
@@ -41,13 +37,13 @@ def regions(*classes):
         (5 * torch.eye(3)[:, [0, 1, 2, 2]].reshape(1, 3, 1, 4), [[0, 1, 1, 2]], [[1, 0, 0], [0, 1, 1], [0, 0, 1]]),
     ],
 )
-def test_pixels_by_reference_and_predicted_class_counted_by_hand(logits, reference, counts):
+def test_a_confusion_matrix_counted_by_hand(logits, reference, counts):
     objective = regions("background", "a", "b") if len(counts) == 3 else regions("background", "a")
     tally = objective.tally(logits, torch.tensor([reference], dtype=torch.uint8))
     assert tally.reshape(len(counts), -1).tolist() == counts
 
 
-def test_pixels_of_the_most_classes_that_a_study_may_have_are_counted_without_overflow():
+def test_the_maximum_number_of_classes_is_counted_without_overflow():
     reference = torch.full((1, 2, 2), 31, dtype=torch.uint8)
     objective = regions("background", *(f"class{n}" for n in range(1, 32)))
     counts = objective.tally(torch.eye(32)[31].reshape(1, 32, 1, 1).expand(1, 32, 2, 2), reference)
@@ -60,15 +56,14 @@ COUNTS = [[5, 1, 0], [2, 3, 0], [0, 0, 0]]
 @pytest.mark.parametrize(
     ("counts", "dice", "iou"),
     [
-        (COUNTS, [10 / 13, 6 / 9, 1.0], [5 / 8, 3 / 6, 1.0]),  # the last class is in neither: 1
-        ([[5, 2], [0, 0]], [10 / 12, 0], [5 / 7, 0]),  # invented, and never shown
-        ([[0, 0], [10, 900]], [0, 1800 / 1810], [0, 900 / 910]),  # pooled over cases: a small one missed counts little
+        (COUNTS, [10 / 13, 6 / 9, 1.0], [5 / 8, 3 / 6, 1.0]),  # the last class is absent: 1
+        ([[5, 2], [0, 0]], [10 / 12, 0], [5 / 7, 0]),  # predicted, but absent
+        ([[0, 0], [10, 900]], [0, 1800 / 1810], [0, 900 / 910]),  # a missed small structure has little weight
     ],
 )
 def test_pooled_dice_and_iou_counted_by_hand(counts, dice, iou):
-    counts = torch.tensor(counts).flatten()
-    assert objectives.pooled(counts, "dice") == pytest.approx(dice)
-    assert objectives.pooled(counts, "iou") == pytest.approx(iou)
+    for metric, expected in (("dice", dice), ("iou", iou)):
+        assert objectives.pooled(torch.tensor(counts).flatten(), metric) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -81,17 +76,14 @@ def test_pooled_dice_and_iou_counted_by_hand(counts, dice, iou):
     ],
     ids=str,
 )
-def test_the_figure_that_chooses_is_the_weighted_mean_over_classes_beside_the_dice_of_each(metric, weights, expected):
+def test_the_selection_value_is_the_weighted_mean_over_classes(metric, weights, expected):
     objective = replace(regions("background", "a", "b"), overlap=metric, class_weights=weights)
     scores = objective.scores(torch.tensor(COUNTS).flatten())
     assert scores == pytest.approx({"dice_a": 6 / 9, "dice_b": 1.0, "selection": expected})
     assert list(scores) == ["dice_a", "dice_b", "selection"]
 
 
-# Class regions: learning
-
-
-def test_the_loss_is_the_one_that_the_study_file_names():
+def test_the_loss_is_that_of_the_study_file():
     keys = {"cross_entropy_weight": 0.4, "focal_weight": 0.2, "dice_weight": 0.3, "label_smoothing": 0.05}
     keys |= {"cross_entropy_class_weights": [1.0, 2.0], "dice_class_weights": [0.0, 3.0], "focal_gamma": 1.5}
     expected = losses.Mixture(0.4, 0.2, 0.3, [1.0, 2.0], [0.0, 3.0], label_smoothing=0.05, focal_gamma=1.5)
@@ -102,7 +94,7 @@ def test_the_loss_is_the_one_that_the_study_file_names():
     assert torch.equal(loss, losses.combined(logits, reference.long(), expected))
 
 
-def test_the_target_of_regions_is_the_mask_and_its_areas_are_the_most_probable_classes():
+def test_the_target_of_regions_is_the_mask_and_areas_are_the_most_probable_classes():
     arrays, moved = builders.discs(2), np.ones((32, 32), np.uint8)
     objective = loop.objective_of(training_params(), of_network(), arrays)
     assert objective.target(arrays, 0, moved, None) is moved
@@ -112,10 +104,7 @@ def test_the_target_of_regions_is_the_mask_and_its_areas_are_the_most_probable_c
     assert objective.areas(torch.tensor([[[3, 1]]], dtype=torch.uint8)).tolist() == [[[3, 1]]]
 
 
-# Heatmaps
-
-
-def test_each_case_has_the_width_of_its_own_heatmaps():
+def test_heatmaps_have_the_width_of_their_case():
     arrays = builders_tasks.landmarked(2)
     arrays.points[:] = [[10, 10], [22, 22], [10, 22], [22, 10]]
     arrays.sigmas[:] = [1.0, 2.0]
@@ -133,8 +122,12 @@ def cross():
     return arrays
 
 
+def moved_target(objective, arrays, rows):
+    return torch.as_tensor(objective.target(arrays, 0, arrays.masks[0], arrays.points[0] + [rows, 0])[None])
+
+
 @both_layouts
-def test_there_is_a_heatmap_for_each_channel_with_its_peaks_at_the_points_whichever_end_is_the_first(channels):
+def test_heatmaps_have_peaks_at_the_points_in_any_order_of_endpoints(channels):
     arrays = builders_tasks.landmarked(3)
     objective = heatmap_objective(arrays, channels)
     maps = target(objective, arrays, 1)
@@ -146,7 +139,7 @@ def test_there_is_a_heatmap_for_each_channel_with_its_peaks_at_the_points_whiche
 
 
 @both_layouts
-def test_perfect_heatmaps_have_no_loss_and_no_error_and_a_blank_output_a_loss_of_1_and_no_areas(channels):
+def test_perfect_heatmaps_have_loss_0_and_error_0_and_zeros_have_loss_1_and_no_areas(channels):
     arrays = builders_tasks.landmarked(5)
     objective = heatmap_objective(arrays, channels)
     maps = targets(objective, arrays)
@@ -154,28 +147,25 @@ def test_perfect_heatmaps_have_no_loss_and_no_error_and_a_blank_output_a_loss_of
     assert objective.loss(maps, maps) == 0
     assert objective.loss(blank, maps) == pytest.approx(1.0)
     assert objective.tally(maps, maps).tolist() == [0, 5]
-    assert objective.scores(objective.tally(blank, maps))["selection"] == objective.blank
+    assert objective.scores(objective.tally(blank, maps))["selection"] == objective.empty_score
     assert not objective.areas(blank).any()
 
 
-def test_the_error_is_the_mean_distance_as_a_share_of_the_ofd_over_all_images():
+def test_the_error_is_the_mean_distance_relative_to_the_ofd_over_all_images():
     arrays = cross()
     objective = heatmap_objective(arrays)
     maps = targets(objective, arrays)
-    moved = torch.as_tensor(objective.target(arrays, 0, arrays.masks[0], arrays.points[0] + [3, 0])[None])
-    sums = objective.tally(moved, maps)
+    sums = objective.tally(moved_target(objective, arrays, 3), maps)
     assert sums.tolist() == pytest.approx([3 / 24, 1])
     assert objective.scores(sums) == pytest.approx({"error_percent": 12.5, "selection": -12.5})
     perfect = torch.cat([maps] * 3)  # the smaller error has the larger selection value
     assert objective.scores(sums + objective.tally(perfect, perfect))["selection"] == pytest.approx(-12.5 / 4)
 
 
-def test_a_case_whose_target_was_moved_out_of_the_frame_does_not_count():
+def test_a_case_whose_target_left_the_frame_is_not_counted():
     arrays = cross()
     objective = heatmap_objective(arrays)
-    whole = targets(objective, arrays)
-    # Of the upper end of the BPD alone something is left.
-    cut = torch.as_tensor(objective.target(arrays, 0, arrays.masks[0], arrays.points[0] + [25, 0])[None])
+    whole, cut = targets(objective, arrays), moved_target(objective, arrays, 25)  # leaves the BPD's upper endpoint
     assert objective.tally(whole, cut).tolist() == [0, 0]
     assert np.isnan(objective.scores(objective.tally(whole, cut))["selection"])
     both = objective.tally(torch.cat([whole, whole]), torch.cat([cut, whole]))
@@ -183,34 +173,27 @@ def test_a_case_whose_target_was_moved_out_of_the_frame_does_not_count():
 
 
 @both_layouts
-def test_the_areas_of_heatmaps_are_where_they_reach_half_their_height(channels):
+def test_the_areas_of_heatmaps_are_those_above_half_the_peak(channels):
     arrays = cross()
     objective = heatmap_objective(arrays, channels)
     areas = objective.areas(targets(objective, arrays))[0].numpy()
     assert areas[[14, 14, 6, 22], [4, 28, 16, 16]].tolist() == [1, 1, 2, 2]
-    # half height lies at 1.18 standard deviations
+    # half the peak is at 1.18 standard deviations
     assert (areas > 0).sum() == pytest.approx(4 * np.pi * (1.177 * 2) ** 2, rel=0.25)
 
 
-def test_heatmaps_are_learned_on_one_batch_as_in_training():
-    arrays = builders_tasks.landmarked(2)
-    one = overfit_one_batch.objective_of("multicentre", [], of_network(out_channels=2), arrays)
-    assert one == heatmap_objective(arrays)
-    assert one.predict is inference.predict_heatmaps
-
-
 @pytest.mark.parametrize("landmarks", ["none", "multicentre"])
-def test_an_objective_reaches_loader_processes_that_start_afresh(landmarks):
+def test_an_objective_can_be_pickled_for_loader_processes(landmarks):
     arrays = builders_tasks.landmarked(1)
     objective = loop.objective_of(training_params(landmarks=landmarks), of_network(out_channels=2), arrays)
-    assert np.array_equal(target(pickle.loads(pickle.dumps(objective)), arrays), target(objective, arrays))
+    assert pickle.loads(pickle.dumps(objective)) == objective
 
 
-def test_a_network_with_other_outputs_and_arrays_or_a_case_without_landmarks_are_refused():
+def test_a_wrong_number_of_outputs_and_missing_landmarks_are_refused():
     arrays = builders_tasks.landmarked(2)
-    with pytest.raises(ValueError, match=r"out_channels = 1: heatmaps need 2 \(a line each\) or 4 \(a point each\)"):
+    with pytest.raises(ValueError, match=r"out_channels = 1: heatmaps need 2 \(one per line\) or 4 \(one per point\)"):
         heatmap_objective(arrays, 1)
-    with pytest.raises(ValueError, match="the arrays hold no landmarks; run 02_preprocessing again"):
+    with pytest.raises(ValueError, match="the arrays contain no landmarks; rerun 02_preprocessing"):
         heatmap_objective(builders.discs(1))
     with pytest.raises(ValueError, match="head1: no landmarks"):
         heatmap_objective(arrays).target(arrays, 1, arrays.masks[1], None)

@@ -9,10 +9,11 @@ from tests import builders, builders_tasks
 from tests.builders import one_thread  # noqa: F401
 
 CPU = {"device": "cpu", "precision": "float32"}
+POINTS = {"landmarks": "multicentre", "base_channels": 16, "depth": 3}
 
 
 def overfit(arrays, **keys):
-    """Losses and speed of a small network on the batch that the arrays give."""
+    """Losses and speed of a small network on one batch of the arrays."""
     config = builders.step_params("03_model", **(CPU | {"base_channels": 8, "depth": 2} | keys))
     network = models.describe(config, arrays.images.shape[1])
     return overfit_one_batch.overfit(config, network, arrays, overfit_one_batch.batch_rows(arrays))
@@ -29,14 +30,12 @@ def with_two_classes(arrays):
         (builders.discs(8), {}, 0.25),
         (builders_tasks.volumes(2), {}, 0.5),
         (with_two_classes(builders.discs(2)), {"model": "attention_unet", "classes": ["background", "a", "b"]}, 0.7),
-        (builders_tasks.landmarked(2), {"landmarks": "multicentre", "heatmap_per": "line", "base_channels": 16}, 0.5),
-        (builders_tasks.landmarked(2), {"landmarks": "multicentre", "heatmap_per": "point", "base_channels": 16}, 0.5),
+        (builders_tasks.landmarked(2), POINTS | {"heatmap_per": "line"}, 0.5),
+        (builders_tasks.landmarked(2), POINTS | {"heatmap_per": "point"}, 0.5),
     ],
     ids=["discs", "volumes", "two classes", "lines", "points"],
 )
 def test_a_network_overfits_one_batch_at_a_positive_speed(arrays, keys, falls_below):
-    if "landmarks" in keys:
-        keys = keys | {"depth": 3}
     values, speed = overfit(arrays, **keys)
     assert len(values) == overfit_one_batch.STEPS
     assert np.isfinite(values).all()
@@ -45,11 +44,11 @@ def test_a_network_overfits_one_batch_at_a_positive_speed(arrays, keys, falls_be
     assert (len(speed), (speed > 0).all(axis=None)) == (1, True)
 
 
-def test_the_same_batch_is_learned_the_same_way_twice():
+def test_overfitting_is_reproducible():
     assert overfit(builders.discs(2, size=16), depth=1)[0] == overfit(builders.discs(2, size=16), depth=1)[0]
 
 
-def test_the_first_loss_is_that_of_the_fresh_network_cross_entropy_and_dice_or_squares_of_heatmaps():
+def test_the_first_loss_is_cross_entropy_plus_dice_or_the_heatmap_loss_of_the_initial_network():
     for arrays, landmarks in ((builders.discs(2, size=16), "none"), (builders_tasks.landmarked(2), "multicentre")):
         config = builders.step_params("03_model", **CPU, base_channels=4, depth=1, landmarks=landmarks)
         network = models.describe(config, 1)
@@ -66,11 +65,10 @@ def test_the_first_loss_is_that_of_the_fresh_network_cross_entropy_and_dice_or_s
         assert first == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_of_each_volume_the_slice_that_shows_most_is_taken_of_those_with_foreground_and_no_more_than_a_batch():
+def test_the_batch_has_the_slice_with_most_foreground_of_each_volume_and_no_volume_without():
     arrays = builders_tasks.volumes(4)
     areas = np.count_nonzero(arrays.masks, axis=(1, 2)).reshape(4, 5)
-    rows = [5 * patient + int(place) for patient, place in enumerate(areas.argmax(axis=1))]
-    assert overfit_one_batch.batch_rows(arrays).tolist() == rows
+    assert overfit_one_batch.batch_rows(arrays).tolist() == (5 * np.arange(4) + areas.argmax(axis=1)).tolist()
     many = builders_tasks.volumes(12, slices=3, size=16)
     many.masks[3:9] = 0  # patients 1 and 2
     names = {many.names[row] for row in overfit_one_batch.batch_rows(many)}

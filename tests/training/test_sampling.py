@@ -7,7 +7,7 @@ from tests import builders, builders_tasks
 ROWS = np.arange(100, 130)
 
 
-def test_the_order_is_a_function_of_seed_and_epoch_and_shows_each_case_once_where_weights_are_equal():
+def test_the_order_depends_on_seed_and_epoch_and_contains_each_case_once_for_equal_weights():
     orders = {
         (seed, epoch): sampling.epoch_rows(ROWS, np.full(30, 2.5), seed, epoch).tolist()
         for seed, epoch in [(1, 2), (1, 3), (2, 2), (2, 1)]
@@ -18,7 +18,7 @@ def test_the_order_is_a_function_of_seed_and_epoch_and_shows_each_case_once_wher
 
 
 @pytest.mark.parametrize("factor", [0.0, 2.0, 5.0])
-def test_a_weighted_case_is_drawn_so_much_more_often(factor):
+def test_a_case_is_drawn_in_proportion_to_its_weight(factor):
     weights = np.where(np.arange(30) < 6, factor, 1.0)
     epochs = [sampling.epoch_rows(ROWS, weights, 0, epoch) for epoch in range(400)]
     assert {len(epoch) for epoch in epochs} == {30}
@@ -29,7 +29,7 @@ def test_a_weighted_case_is_drawn_so_much_more_often(factor):
 
 
 @pytest.mark.parametrize(("classes", "weights"), [([2, 3], [1, 1, 5, 5]), ([], [1, 1, 1, 1])])
-def test_cases_that_show_a_class_weigh_more(classes, weights):
+def test_cases_with_a_rare_class_get_a_larger_weight(classes, weights):
     masks = np.zeros((4, 3, 3), np.uint8)
     masks[1, 0, 0], masks[2, 1, 1], masks[3, 2, 2] = 1, 2, 3
     assert sampling.case_weights(masks, classes, 5.0).tolist() == weights
@@ -40,33 +40,30 @@ def test_exposure_counted_by_hand():
     masks[:, 0, 0] = 1
     masks[1, 1, 1], masks[3, 1, 1], masks[4, 1, 1] = 2, 2, 3
     masks[0] = 0
-    # training cases 0, 1, 3, 5: all but 0 show the head, 1 and 3 show the CSP, none the LV
+    # training cases 0, 1, 3, 5: all but 0 contain the head, 1 and 3 the CSP, none the LV
     names, rows, order = ["background", "head", "csp", "lv"], np.array([0, 1, 3, 5]), np.array([1, 1, 3, 5, 1])
     table = sampling.exposure(masks, rows, order, names)
     assert table.columns.tolist() == ["class", "cases", "cases_percent", "draws", "draws_percent"]
     assert table.to_numpy().tolist() == [["head", 3, 75, 5, 100], ["csp", 2, 50, 4, 80], ["lv", 0, 0, 0, 0]]
 
 
-def test_the_richest_mask_is_the_first_that_shows_most_classes_and_a_row_that_comes_again_is_counted():
+def test_the_first_mask_with_most_classes_and_the_number_of_earlier_draws():
     masks = np.array([[[0, 1]], [[1, 2]], [[0, 0]]], np.uint8).repeat(2, axis=1)
     masks[1, 0, 0] = 0
-    assert sampling.richest(masks) == 1
+    assert sampling.most_classes(masks) == 1
     assert sampling.repeats(np.array([4, 7, 4, 4, 7])) == [0, 0, 1, 2, 1]
 
 
-# Slices by area
-
-
 def slices_of(*areas):
-    """A mask a slice with so many foreground pixels, of classes 1 and 2 in turn."""
+    """Masks with these foreground areas, of classes 1 and 2 in turn."""
     masks = np.zeros((len(areas), 4, 5), np.uint8)
-    for place, (mask, area) in enumerate(zip(masks, areas)):
-        mask.ravel()[:area] = 1 + place % 2
+    for index, (mask, area) in enumerate(zip(masks, areas)):
+        mask.ravel()[:area] = 1 + index % 2
     return masks
 
 
 AREAS = np.array([0, 3, 10, 7, 0])
-PUBLISHED = (AREAS + AREAS.sum() * 0.1 / len(AREAS)) / (AREAS.sum() * 1.1)  # as its data set's loader has it
+PUBLISHED = (AREAS + AREAS.sum() * 0.1 / len(AREAS)) / (AREAS.sum() * 1.1)  # as in the data set's loader
 
 
 @pytest.mark.parametrize(
@@ -75,40 +72,33 @@ PUBLISHED = (AREAS + AREAS.sum() * 0.1 / len(AREAS)) / (AREAS.sum() * 1.1)  # as
         ([0, 2, 6, 4, 4], "aaabb", 0.3, [0.1, 0.1 + 0.7 / 4, 0.1 + 0.7 * 3 / 4, 0.5, 0.5]),
         ([0, 2, 6], "aaa", 0.0, [0, 0.25, 0.75]),  # without a floor, slices without foreground are not drawn
         ([0, 2, 6, 5], "aaab", 1.0, [1 / 3, 1 / 3, 1 / 3, 1]),
-        ([0, 0, 0, 8], "aaab", 0.1, [1 / 3, 1 / 3, 1 / 3, 1]),  # a patient without foreground, evenly
+        ([0, 0, 0, 8], "aaab", 0.1, [1 / 3, 1 / 3, 1 / 3, 1]),  # a patient without foreground, uniformly
         (AREAS, "aaaaa", 0.1 / 1.1, PUBLISHED),
     ],
 )
-def test_area_weights_counted_by_hand_and_those_of_the_publisher(areas, names, floor, weights):
+def test_area_weights_computed_by_hand_and_published_ones(areas, names, floor, weights):
     assert sampling.area_weights(slices_of(*areas), list(names), floor) == pytest.approx(weights)
 
 
-def test_every_patient_has_the_same_total_and_an_image_that_is_a_case_of_its_own_is_shown_once_each_epoch():
+def test_every_patient_has_the_same_total_weight_and_single_images_are_drawn_once_per_epoch():
     draw = np.random.default_rng(0)
-    names = [f"p{n}" for n in draw.integers(0, 6, 60)]
-    found = sampling.area_weights(slices_of(*draw.integers(0, 20, 60)), names, floor=0.1)
-    totals = [sum(weight for weight, name in zip(found, names) if name == patient) for patient in set(names)]
-    assert totals == pytest.approx([1.0] * 6)
+    patients = draw.integers(0, 6, 60)
+    weights = sampling.area_weights(slices_of(*draw.integers(0, 20, 60)), patients.tolist(), floor=0.1)
+    assert np.bincount(patients, weights) == pytest.approx([1.0] * 6)
     weights = sampling.area_weights(slices_of(1, 5, 0, 9), list("abcd"), floor=0.1)
     assert sorted(sampling.epoch_rows(np.arange(4), weights, seed=0, epoch=1).tolist()) == [0, 1, 2, 3]
 
 
-# Rows to look at
-
-
 @pytest.mark.parametrize(
-    ("areas", "rows", "count", "picked"),
+    ("areas", "rows", "count", "selected"),
     [
         ([0, 1, 1, 0, 1, 1, 1, 0], range(8), 3, [1, 4, 6]),
         ([0, 1, 1, 0, 1, 1, 1, 0], [7, 6, 0, 2], 3, [6, 2]),
-        ([0, 0, 0], [2, 1, 0], 2, [2, 0]),  # where no row shows anything, any will do
+        ([0, 0, 0], [2, 1, 0], 2, [2, 0]),  # without foreground
     ],
 )
-def test_rows_to_look_at_are_spread_over_those_that_show_something(areas, rows, count, picked):
-    assert sampling.spread(slices_of(*areas), np.array(rows), count).tolist() == picked
-
-
-# What no case shows
+def test_displayed_rows_are_spread_over_those_with_foreground(areas, rows, count, selected):
+    assert sampling.spread(slices_of(*areas), np.array(rows), count).tolist() == selected
 
 
 TWO = {
@@ -118,59 +108,54 @@ TWO = {
 }
 THREE = {"classes": ["background", "a", "b"], "cross_entropy_class_weights": [1.0, 1.0, 0.0]}
 THREE |= {"dice_class_weights": [0.0, 1.0, 0.0], "selection_class_weights": [1.0, 1.0, 0.0]}
-WHERE = "fold 1: none of its {} {} cases shows {}; give another split_seed, fold_count or validation_subjects"
+MESSAGE = "fold 1: none of its {} {} cases contains {}; set another split_seed, fold_count or validation_subjects"
 
 
-def weighed(**keys):
-    return sampling.Weighed(**(TWO | keys))
+def missing(arrays, fold=1, **keys):
+    weights = sampling.ClassWeights(**(TWO | keys))
+    return sampling.missing_targets(weights, arrays, builders_tasks.parts_of(arrays), fold)
 
 
-def test_a_class_that_no_case_of_a_part_shows_is_named_with_fold_part_and_advice():
+def test_a_class_missing_in_training_or_validation_is_named_with_fold_part_and_advice():
     arrays = builders.discs(6)
-    parts = builders.disc_parts(arrays)
-    assert sampling.unshown(weighed(), arrays, parts, 1) == []
+    assert missing(arrays) == []
     advice = ", or weight 0 for head in loss and selection"
     arrays.masks[4:] = 0
-    assert sampling.unshown(weighed(), arrays, parts, 1) == [WHERE.format(2, "validation", "head") + advice]
+    assert missing(arrays) == [MESSAGE.format(2, "validation", "head") + advice]
     arrays.masks[:] = 0
-    assert sampling.unshown(weighed(), arrays, parts, 1)[0] == WHERE.format(4, "training", "head") + advice
+    assert missing(arrays)[0] == MESSAGE.format(4, "training", "head") + advice
 
 
 @pytest.mark.parametrize(
-    ("keys", "faults"),
+    ("keys", "count"),
     [
         ({}, 0),
         ({"cross_entropy_class_weights": [1.0, 1.0, 0.1]}, 2),
         ({"cross_entropy_class_weights": [1.0, 1.0, 0.1], "cross_entropy_weight": 0.0, "focal_weight": 1.0}, 2),
         ({"dice_class_weights": [0.0, 1.0, 2.0]}, 2),
-        ({"dice_class_weights": [0.0, 1.0, 2.0], "dice_weight": 0.0}, 0),  # in a part of the loss that is not used
+        ({"dice_class_weights": [0.0, 1.0, 2.0], "dice_weight": 0.0}, 0),  # in an unused part of the loss
         ({"selection_class_weights": [0.0, 1.0, 0.5]}, 2),
     ],
     ids=str,
 )
-def test_a_class_that_loss_or_selection_weighs_must_be_shown(keys, faults):
-    arrays = builders.discs(6)
-    assert len(sampling.unshown(weighed(**(THREE | keys)), arrays, builders.disc_parts(arrays), 1)) == faults
+def test_every_class_with_a_weight_in_loss_or_selection_must_be_present(keys, count):
+    assert len(missing(builders.discs(6), **(THREE | keys))) == count
 
 
-def test_of_volumes_patients_count_and_not_slices():
+def test_a_volume_counts_once_with_all_its_slices():
     arrays = builders_tasks.volumes(6, slices=5)
-    parts = builders_tasks.parts_of(arrays)
-    assert not arrays.masks[0].any()  # the outer slices show nothing
-    assert sampling.unshown(weighed(), arrays, parts, 0) == []
-    arrays.masks[arrays.rows(parts["validation"][:1])] = 0
-    assert sampling.unshown(weighed(), arrays, parts, 0) == []
-    arrays.masks[arrays.rows(parts["validation"])] = 0
-    (said,) = sampling.unshown(weighed(), arrays, parts, 0)
-    assert said.startswith("fold 0: none of its 2 validation cases shows head; ")
+    assert not arrays.masks[0].any()  # the outer slices have no foreground
+    for patients, messages in (([], 0), (["patient4"], 0), (["patient4", "patient5"], 1)):  # of validation
+        arrays.masks[arrays.rows(patients)] = 0
+        assert len(missing(arrays, fold=0)) == messages
+    assert missing(arrays, fold=0)[0].startswith("fold 0: none of its 2 validation cases contains head; ")
 
 
-@pytest.mark.parametrize("place", [np.nan, -3.0, 31.5])
-def test_landmarks_must_lie_in_the_image_of_one_case_at_least(place):
+@pytest.mark.parametrize("position", [np.nan, -3.0, 31.5])
+def test_landmarks_must_be_in_the_image_of_at_least_one_case(position):
     arrays = builders_tasks.landmarked(6)
-    arrays.masks[:] = 0  # not what is learnt
-    parts, points = builders_tasks.parts_of(arrays), weighed(learns_landmarks=True)
-    arrays.points[4, 2, 1] = place
-    assert sampling.unshown(points, arrays, parts, 1) == []
-    arrays.points[5, 0, 0] = place
-    assert sampling.unshown(points, arrays, parts, 1) == [WHERE.format(2, "validation", "all four landmarks")]
+    arrays.masks[:] = 0  # not the target
+    arrays.points[4, 2, 1] = position
+    assert missing(arrays, learns_landmarks=True) == []
+    arrays.points[5, 0, 0] = position
+    assert missing(arrays, learns_landmarks=True) == [MESSAGE.format(2, "validation", "all four landmarks")]

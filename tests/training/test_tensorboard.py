@@ -13,16 +13,14 @@ from tests import builders, builders_tasks
 from tests.builders import NETWORK, one_thread  # noqa: F401
 from tests.builders_tasks import Stopped, of_network
 
-WATCHED = {"tensorboard_every": 2, "tensorboard_images": 2}
-
 
 def fit(folder, arrays=None, stop_after=None, network=NETWORK, **keys):
-    keys = {"epochs": 4} | WATCHED | keys
+    keys = {"epochs": 4, "tensorboard_every": 2, "tensorboard_images": 2} | keys
     return builders_tasks.fit(folder, arrays or builders.discs(9), stop_after, network, **keys)[0]
 
 
 def read(folder):
-    """What TensorBoard would show of a run."""
+    """The TensorBoard events of a run."""
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
     return events
@@ -34,7 +32,7 @@ def curve(events, name):
 
 @pytest.fixture(autouse=True)
 def first_event_files(monkeypatch):
-    """Event files of one second are read by name, which ends in the process's count of them: 10 would come before 9."""
+    """Files of one second are read in the order of their names, which end in a counter: 10 would precede 9."""
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
@@ -44,10 +42,7 @@ def watched(tmp_path_factory):
     return fit(folder), read(folder)
 
 
-# Curves
-
-
-def test_every_column_of_the_history_is_a_curve_and_so_many_validation_cases_are_drawn(watched):
+def test_every_column_of_the_history_is_a_curve_and_validation_images_are_logged(watched):
     run, events = watched
     columns = set(run.history.columns) - {"epoch", "best"}
     assert set(events.Tags()["scalars"]) == columns
@@ -57,24 +52,24 @@ def test_every_column_of_the_history_is_a_curve_and_so_many_validation_cases_are
         assert values == pytest.approx(run.history[name].tolist(), rel=1e-6)  # float32
     assert events.Tags()["images"] == ["validation/disc6_0", "validation/disc8_0"]
     for name in events.Tags()["images"]:
-        pictures = {(each.step, each.height, each.width) for each in events.Images(name)}
-        assert pictures == {(1, 32, 32), (3, 32, 32)}
+        images = {(each.step, each.height, each.width) for each in events.Images(name)}
+        assert images == {(1, 32, 32), (3, 32, 32)}
 
 
-def test_a_resumed_run_shows_each_epoch_once_even_one_that_was_shown_but_never_saved(tmp_path, watched, monkeypatch):
+def test_a_resumed_run_has_each_epoch_once_even_one_that_was_logged_but_not_saved(tmp_path, watched, monkeypatch):
     real, on_disk = TrainingState.save, []
 
-    def save(self, *given):
+    def save(self, *arguments):
         if len(self.history) == 3:  # killed between TensorBoard and the state
             on_disk.extend(step for step, _ in curve(read(tmp_path), "train_loss"))
             raise Stopped
-        real(self, *given)
+        real(self, *arguments)
 
     fit(tmp_path, stop_after=1)
     with monkeypatch.context() as patch:
         patch.setattr(TrainingState, "save", save)
         assert fit(tmp_path) is None
-    assert on_disk == [1, 2, 3]  # written out before the epoch counts as done
+    assert on_disk == [1, 2, 3]  # flushed before the state is saved
     fit(tmp_path)
     events = read(tmp_path)
     for name in events.Tags()["scalars"]:
@@ -83,14 +78,14 @@ def test_a_resumed_run_shows_each_epoch_once_even_one_that_was_shown_but_never_s
         assert [each.step for each in events.Images(name)] == [1, 3]
 
 
-def test_a_training_that_begins_anew_drops_the_curves_of_the_former(tmp_path):
+def test_a_new_training_discards_the_curves_of_the_previous_one(tmp_path):
     fit(tmp_path, epochs=3)
     fit(tmp_path, epochs=2, seed=1)
     assert [step for step, _ in curve(read(tmp_path), "train_loss")] == [1, 2]
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
-def test_tensorboard_is_not_loaded_and_nothing_is_written_for_those_who_do_not_want_it(tmp_path):
+def test_tensorboard_is_neither_imported_nor_written_unless_configured(tmp_path):
     with tensorboard.writer(None, tmp_path / "tensorboard", 1) as board:
         assert board is None
     assert not list(tmp_path.iterdir())
@@ -99,19 +94,16 @@ def test_tensorboard_is_not_loaded_and_nothing_is_written_for_those_who_do_not_w
     assert done.stdout.strip() == "False"
 
 
-# Pictures
-
-
-def test_slices_and_landmarks_are_drawn(tmp_path):
+def test_slices_and_landmarks_are_logged(tmp_path):
     fit(tmp_path / "volumes", builders_tasks.volumes(3), network=of_network(in_channels=3), epochs=1)
     assert read(tmp_path / "volumes").Tags()["images"] == ["validation/patient2_2", "validation/patient2_4"]
-    keys = {"epochs": 1, "landmarks": "multicentre"}
-    fit(tmp_path / "heads", builders_tasks.landmarked(6), network=of_network(out_channels=2), **keys)
-    assert len(read(tmp_path / "heads").Tags()["images"]) == 2
-    assert "validation_error_percent" in read(tmp_path / "heads").Tags()["scalars"]
+    heads, network = builders_tasks.landmarked(6), of_network(out_channels=2)
+    fit(tmp_path / "heads", heads, network=network, epochs=1, landmarks="multicentre")
+    logged = read(tmp_path / "heads").Tags()
+    assert (len(logged["images"]), "validation_error_percent" in logged["scalars"]) == (2, True)
 
 
-def test_the_reference_is_drawn_green_the_predicted_red_and_both_yellow():
+def test_the_reference_is_drawn_green_the_prediction_red_and_both_yellow():
     image = np.full((3, 6), 90, np.uint8)
     reference, predicted = np.zeros((3, 6), np.uint8), np.zeros((3, 6), np.uint8)
     reference[1, 1:3], predicted[1, 2:4] = 1, 1
@@ -121,10 +113,10 @@ def test_the_reference_is_drawn_green_the_predicted_red_and_both_yellow():
     assert (image == 90).all()
 
 
-def test_an_outline_is_the_outermost_pixels_of_each_class_and_closed_at_the_border_of_the_image():
+def test_an_outline_is_the_boundary_of_each_class_and_closed_at_the_image_border():
     areas = np.zeros((7, 9), np.uint8)
     areas[1:6, 1:5], areas[1:6, 5:] = 1, 2
     expected = areas > 0
-    expected[2:5, 2:4] = expected[2:5, 6:8] = False  # inside each class; where they touch, both have an edge
+    expected[2:5, 2:4] = expected[2:5, 6:8] = False  # interior of each class; adjacent classes both have a boundary
     assert np.array_equal(tensorboard.outline(areas), expected)
     assert not tensorboard.outline(np.zeros((4, 5), np.uint8)).any()
