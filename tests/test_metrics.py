@@ -51,7 +51,7 @@ def test_masks_of_different_shape_and_a_class_beyond_the_classes_are_refused():
     for masks in ((NOTHING, PREDICTED), (REFERENCE, NOTHING)):
         with pytest.raises(ValueError, match="class index 2; expected 0 to 1"):
             metrics.confusion(*masks, 2)
-    with pytest.raises(ValueError, match=r"shape \(3, 3\), predicted of \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(3, 3\), predicted \(3, 2\)"):
         metrics.confusion(REFERENCE, PREDICTED[:, :2], 3)
-    with pytest.raises(ValueError, match="expected the same"):
+    with pytest.raises(ValueError, match="expected equal shapes"):
         metrics.overlap(REFERENCE, PREDICTED.ravel(), 1)

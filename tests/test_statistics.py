@@ -54,7 +54,7 @@ def test_nan_is_left_out_and_not_counted():
 @pytest.mark.parametrize("nobody", [None, np.nan, pd.NA])
 def test_a_value_of_no_subject_is_refused_and_not_left_out(nobody):
     subjects = np.array(["a", "b", nobody, "d"], dtype=object)
-    with pytest.raises(ValueError, match="1 of 4 values are of no subject, first value 3"):
+    with pytest.raises(ValueError, match="1 of 4 values have no subject, the first is value 3"):
         statistics.bootstrap(np.arange(4.0), subjects)
 
 

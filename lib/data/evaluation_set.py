@@ -24,7 +24,7 @@ class EvaluationSet:
 
     def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
         """Where the predicted mask of a case lies."""
-        return mask_files.place(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
+        return mask_files.mask_path(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
 
     def rows(self, names: list[str]) -> list[dict[str, Any]]:
         """Rows of the manifest of some cases, in the order of the names."""

@@ -124,7 +124,7 @@ def test_a_name_that_the_manifest_cannot_hold_stops_and_a_link_to_itself_is_an_u
         (["images", "masks", "train"], r"found \['images', 'train'\]; expected one folder of images"),
         ([], "new: found no such folder; expected one folder of images"),
         (["images", "masks"], r"images: no images; expected files \.bmp, \.jpeg, \.jpg, \.png"),
-        (["images/p1.bmp/", "images/p1.png/", "masks"], r"p1\.bmp and p1\.png; expected one file of a name"),
+        (["images/p1.bmp/", "images/p1.png/", "masks"], r"p1\.bmp and p1\.png; expected one file per name"),
     ],
 )
 def test_a_folder_of_another_layout_is_refused_with_what_it_holds(tmp_path, held, words):
@@ -258,7 +258,7 @@ def test_values_and_colours_of_no_class_are_refused_with_their_counts(tmp_path, 
     path = save_png(tmp_path / "m.png", np.array(pixels, np.uint8))
     with pytest.raises(ValueError, match=rf"m\.png: values {message}"):
         decoded(path, palette, class_count)
-    with pytest.raises(ValueError, match=r"m\.png: 16 bits a channel"):
+    with pytest.raises(ValueError, match=r"m\.png: 16 bits per channel"):
         decoded(save_png(tmp_path / "m.png", MASK.astype(np.uint16)))
 
 

@@ -82,9 +82,9 @@ def test_axes_scale_with_the_points_and_keep_far_from_the_origin(scale, shift):
     [
         (np.zeros((0, 2)), "0 points"),
         (np.zeros((5, 2)), "5 points; an ellipse needs at least 6"),
-        (np.ones((8, 2)), "lie on no ellipse"),
-        (np.column_stack([np.arange(9.0), 2 * np.arange(9.0)]), "lie on no ellipse"),
-        (np.column_stack([np.arange(9.0), np.zeros(9)]), "lie on no ellipse"),
+        (np.ones((8, 2)), "define no ellipse"),
+        (np.column_stack([np.arange(9.0), 2 * np.arange(9.0)]), "define no ellipse"),
+        (np.column_stack([np.arange(9.0), np.zeros(9)]), "define no ellipse"),
         (np.full((8, 2), np.nan), "not finite"),
         (np.full((8, 2), np.inf), "not finite"),
     ],

@@ -61,7 +61,7 @@ def test_more_than_8_bits_a_channel_are_refused_by_name_and_never_cut(tmp_path, 
     else:
         Image.fromarray(GREY.astype(channels)).save(path, format="TIFF")
     for read in READERS:
-        with pytest.raises(ValueError, match=rf"deep\.{suffix}: .*; expected 8 bits a channel"):
+        with pytest.raises(ValueError, match=rf"deep\.{suffix}: .*; expected 8 bits per channel"):
             read(path)
 
 
@@ -184,7 +184,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path, names):
         (tmp_path / name).write_bytes(b"")
     if len(list(tmp_path.iterdir())) < 2:
         pytest.skip("this file system takes both names for one")
-    with pytest.raises(ValueError, match="expected one file of a name") as caught:
+    with pytest.raises(ValueError, match="expected one file per name") as caught:
         image_files.by_stem(tmp_path)
     assert all(part in str(caught.value) for part in (str(tmp_path), *names))
 

@@ -70,12 +70,12 @@ def test_a_normalised_volume_and_its_background_typed_out():
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 1), (0, 3, 4, 1)])
 def test_what_is_no_volume_and_statistics_of_other_channels_are_refused(shape):
     array = np.zeros(shape, np.float32 if shape == (2, 3, 4, 1) else np.uint8)
-    message = rf"\({', '.join(map(str, shape))}\) of {array.dtype} .*no volume"
+    message = rf"\({', '.join(map(str, shape))}\) of {array.dtype} .*not a volume"
     with pytest.raises(ValueError, match=message):
         intensity.statistics(array, PERCENTILES)
     with pytest.raises(ValueError, match=message):
         intensity.normalise(array, Statistics((0.0,), (1.0,), (0.0,), (1.0,)))
-    with pytest.raises(ValueError, match="a volume of 3 channels with statistics of 1"):
+    with pytest.raises(ValueError, match="volume has 3 channels, its statistics 1"):
         intensity.normalise(noise(), Statistics((0.0,), (1.0,), (0.0,), (1.0,)))
 
 

@@ -14,14 +14,14 @@ def classes(*shape):
 
 
 def test_an_image_s_mask_is_a_png_and_a_volume_s_a_tiff_below_stage_and_run():
-    path = mask_files.place(Path("predictions"), "post", 2, 7, "a b.c", is_volume=False)
+    path = mask_files.mask_path(Path("predictions"), "post", 2, 7, "a b.c", is_volume=False)
     assert path == Path("predictions/post/fold2-seed7/a b.c.png")
-    assert mask_files.place(Path("p"), "raw", 0, 1, "TCGA_1", is_volume=True) == Path("p/raw/fold0-seed1/TCGA_1.tif")
+    assert mask_files.mask_path(Path("p"), "raw", 0, 1, "TCGA_1", is_volume=True) == Path("p/raw/fold0-seed1/TCGA_1.tif")
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (2, 5, 7), (30, 64, 48)], ids=str)
 def test_a_mask_comes_back_as_it_was_written_last(tmp_path, shape):
-    path = mask_files.place(tmp_path / "predictions", "raw", 0, 0, "a", is_volume=len(shape) == 3)
+    path = mask_files.mask_path(tmp_path / "predictions", "raw", 0, 0, "a", is_volume=len(shape) == 3)
     mask_files.write(path, classes(*shape[:-2], 90, 90))
     mask_files.write(path, classes(*shape))
     mask = mask_files.read(path)

@@ -17,6 +17,6 @@ IMAGES, VOLUMES = builders.of_images(32, 32), builders.of_volumes(32, 32)
     ],
 )
 def test_what_a_network_cannot_be_shown_is_refused_with_what_it_is(how, shape, dtype):
-    with pytest.raises(ValueError, match=r"is no (image|volume)") as caught:
+    with pytest.raises(ValueError, match=r"is not (an image|a volume)") as caught:
         preparation.prepare(np.zeros(shape, dtype), how)
     assert str(shape) in str(caught.value)

@@ -156,9 +156,9 @@ def test_a_bright_spot_lies_where_the_geometry_says():
 def test_what_is_no_volume_or_of_another_size_is_refused(array):
     counted = intensity.statistics(noise(), PERCENTILES)
     for refuse in (volumes.content_box, lambda *pair: volumes.to_network(*pair, counted)):
-        with pytest.raises(ValueError, match=r"no volume; expected \(slices, rows, columns, channels\)"):
+        with pytest.raises(ValueError, match=r"not a volume; expected \(slices, rows, columns, channels\)"):
             refuse(array, None)
-    with pytest.raises(ValueError, match=r"slices of \(30, 20\) pixels with the geometry of \(31, 20\)"):
+    with pytest.raises(ValueError, match=r"slices have size \(30, 20\), the geometry \(31, 20\)"):
         volumes.to_network(noise(), geometry.fit((31, 20), (32, 32)), counted)
 
 

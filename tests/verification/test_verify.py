@@ -103,7 +103,7 @@ def test_a_folder_without_one_usable_case_is_refused_with_what_was_found(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["benign (1).png", "benign (1)_mask.png"])
-@pytest.mark.parametrize("spoilt", ["cut", "16 bits a channel; expected 8 bits", "link to itself", "folder"])
+@pytest.mark.parametrize("spoilt", ["cut", "16 bits per channel; expected 8 bits", "link to itself", "folder"])
 def test_a_file_that_cannot_be_read_stops_and_is_named(tmp_path, spoilt, name):
     folder = write_busi(tmp_path, benign=[(texture(0), lesion()), (texture(1), lesion())])
     path = folder / "benign" / name
