@@ -16,7 +16,7 @@ def classes(*shape):
 def test_an_image_s_mask_is_a_png_and_a_volume_s_a_tiff_below_stage_and_run():
     path = mask_files.mask_path(Path("predictions"), "post", 2, 7, "a b.c", is_volume=False)
     assert path == Path("predictions/post/fold2-seed7/a b.c.png")
-    assert mask_files.mask_path(Path("p"), "raw", 0, 1, "TCGA_1", is_volume=True) == Path("p/raw/fold0-seed1/TCGA_1.tif")
+    assert mask_files.mask_path(Path("p"), "raw", 0, 1, "A", is_volume=True) == Path("p/raw/fold0-seed1/A.tif")
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (2, 5, 7), (30, 64, 48)], ids=str)

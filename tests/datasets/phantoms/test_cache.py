@@ -25,7 +25,7 @@ def text(words):
 @pytest.fixture
 def folder(tmp_path):
     """A folder as made before."""
-    cache.write_whole(tmp_path / "raw" / "phantom", RECORD, text("old"))
+    cache.write_atomically(tmp_path / "raw" / "phantom", RECORD, text("old"))
     return tmp_path / "raw" / "phantom"
 
 
@@ -36,14 +36,14 @@ def test_a_folder_holds_what_was_written_and_the_record_which_comes_last(folder)
     assert cache.read_record(folder / "absent") == {}
     assert beside(folder) == []
     seen = []
-    cache.write_whole(folder, STALE, lambda new: seen.append((new.is_dir(), list(new.iterdir()))))
+    cache.write_atomically(folder, STALE, lambda new: seen.append((new.is_dir(), list(new.iterdir()))))
     assert seen == [(True, [])]
 
 
 def test_a_current_folder_is_left_alone_and_a_stale_one_is_replaced_whole(folder):
-    cache.write_whole(folder, RECORD, lambda _: pytest.fail("written again"))
+    cache.write_atomically(folder, RECORD, lambda _: pytest.fail("written again"))
     (folder / "stray.txt").write_text("of the old one")
-    cache.write_whole(folder, STALE, text("new"))
+    cache.write_atomically(folder, STALE, text("new"))
     assert contents(folder)["data.txt"] == b"new"
     assert sorted(contents(folder)) == ["data.txt", "phantom.json"]
     assert beside(folder) == []
@@ -57,8 +57,8 @@ def test_of_two_that_want_one_folder_the_second_waits_and_leaves_it_alone(tmp_pa
         second.start()  # it can only wait: the first holds the lock until it is done
         (new / "data.txt").write_text("of the first")
 
-    second = threading.Thread(target=lambda: cache.write_whole(target, RECORD, written.append))
-    cache.write_whole(target, RECORD, write)
+    second = threading.Thread(target=lambda: cache.write_atomically(target, RECORD, written.append))
+    cache.write_atomically(target, RECORD, write)
     second.join()
     assert len(written) == 1
     assert contents(target)["data.txt"] == b"of the first"
@@ -71,14 +71,14 @@ def test_an_interrupted_write_leaves_the_old_folder_and_nothing_beside_it(folder
 
     before = contents(folder)
     with pytest.raises(OSError, match="no space left"):
-        cache.write_whole(folder, STALE, interrupted)
+        cache.write_atomically(folder, STALE, interrupted)
     assert contents(folder) == before
     assert beside(folder) == []
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("thesis", "thesis: found without phantom.json"), ("note", "note: found without"), ("link", "link: is a link")],
+    [("thesis", "thesis: has no phantom.json"), ("note", "note: has no phantom.json"), ("link", "link: is a link")],
 )
 def test_what_was_not_made_here_is_never_touched(folder, name, message):
     (folder.with_name("thesis")).mkdir()
@@ -87,6 +87,6 @@ def test_what_was_not_made_here_is_never_touched(folder, name, message):
     folder.with_name("link").symlink_to(folder)
     before = contents(folder.parent)
     with pytest.raises(ValueError, match=message):
-        cache.write_whole(folder.with_name(name), STALE, text("new"))
+        cache.write_atomically(folder.with_name(name), STALE, text("new"))
     assert contents(folder.parent) == before
     assert folder.with_name("link").is_symlink()

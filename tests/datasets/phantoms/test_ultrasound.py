@@ -86,9 +86,9 @@ def test_scan_conversion_puts_every_sample_at_its_own_place_and_is_black_outside
 def test_a_chamber_covers_the_area_of_its_superellipse(boxy, share):
     u, v = np.meshgrid(np.arange(-8, 8, 0.02), np.arange(-4, 4, 0.02))
     chamber = replace(CAVUM, centre_mm=(1.0, -0.5), tilt_deg=20.0, boxy=boxy)
-    inside = chamber.place(u, v)[2] <= 1
+    inside = chamber.coordinates(u, v)[2] <= 1
     assert inside.sum() * 0.02**2 == pytest.approx(share * 10 * 4, rel=2e-3)  # share of its box; 0.9270 for power 4
-    turned = replace(chamber, centre_mm=(1.0, 2.0), tilt_deg=90.0).place(np.array([1.0]), np.array([7.0]))
+    turned = replace(chamber, centre_mm=(1.0, 2.0), tilt_deg=90.0).coordinates(np.array([1.0]), np.array([7.0]))
     assert np.ravel(turned) == pytest.approx([1, 0, 1])  # its end lies along v
 
 
