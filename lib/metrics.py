@@ -30,8 +30,7 @@ class Overlap:
 def confusion(reference: np.ndarray, predicted: np.ndarray, class_count: int) -> np.ndarray:
     """Confusion matrix in pixels: (class_count, class_count) int64, reference in rows, predicted in columns.
 
-    ValueError unless the masks are of equal shape and all class indices (uint8, 0 is the background) are below
-    class_count.
+    ValueError if the masks (uint8, background 0) differ in shape or a class index is not below class_count.
     """
     if reference.shape != predicted.shape:
         raise ValueError(f"reference has shape {reference.shape}, predicted {predicted.shape}; expected equal shapes")

@@ -46,7 +46,7 @@ def bootstrap(values: np.ndarray, subjects: np.ndarray) -> Estimate:
 def limits_of_agreement(differences: np.ndarray) -> tuple[float, float, float]:
     """Bias and 95 % limits of agreement, (bias, lower, upper): mean and mean -+ 1.96 SD of the differences.
 
-    NaN values are ignored; ValueError if fewer than two remain. Source: Bland and Altman 1986.
+    Values that are not finite are ignored; ValueError if fewer than two remain. Source: Bland and Altman 1986.
     """
     finite = np.asarray(differences, float)[np.isfinite(differences)]
     if len(finite) < 2:

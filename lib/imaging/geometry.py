@@ -78,10 +78,8 @@ def mask_to_network(mask: np.ndarray, geometry: Geometry, class_count: int) -> n
 
     Nearest-neighbour scaling would lose thin structures and shift edges by up to half a native pixel. Classes that tie,
     as along every other edge at half the size, alternate: if one always won, it would grow by half a native pixel
-    (measured: BPD and OFD of the other -0.50 px). The fixed pattern alternates evenly along edges of every direction; a
-    chequerboard would be constant along diagonals.
-
-    Source of the pattern: R2 sequence (Roberts 2018).
+    (measured: BPD and OFD of the other -0.50 px). The fixed pattern is even along edges of every direction, unlike a
+    chequerboard. Source of the pattern: R2 sequence (Roberts 2018).
     """
     areas = np.stack([image_to_network((mask == index).astype(np.float32), geometry) for index in range(class_count)])
     outside = np.ones(areas.shape[1:], bool)

@@ -17,10 +17,7 @@ Reader = Callable[[Path], np.ndarray]  # read_pixels, or a wrapper that also sto
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Pixels of an image file: (H, W) or (H, W, channels) uint8.
-
-    ValueError that names the file if it is missing, unreadable, truncated or not 8 bits per channel.
-    """
+    """Pixels of an image, (H, W) or (H, W, channels) uint8; ValueError if unreadable or not 8 bits per channel."""
     try:
         with path.open("rb") as file:
             head = file.read(PNG_DEPTH_OFFSET + 1)
@@ -44,12 +41,10 @@ def read_grey(path: Path) -> np.ndarray:
     pixels = read_pixels(path)
     if pixels.ndim == 2:
         return pixels
-    if pixels.shape[2] <= 2:
-        return np.ascontiguousarray(pixels[..., 0])
-    rgb = pixels[..., :3]
-    if np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 0], rgb[..., 2]):
-        return np.ascontiguousarray(rgb[..., 0])
-    return np.rint(rgb @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    first = pixels[..., 0]
+    if pixels.shape[2] <= 2 or all(np.array_equal(first, pixels[..., channel]) for channel in (1, 2)):
+        return np.ascontiguousarray(first)
+    return np.rint(pixels[..., :3] @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
 
 
 def read_binary(path: Path, read: Reader = read_pixels) -> np.ndarray:
@@ -76,15 +71,12 @@ def is_lossy(path: Path) -> bool:
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """Image files directly in a folder, by stem in composed Unicode form (macOS decomposes names), sorted.
-
-    ValueError if two files share a stem.
-    """
+    """Image files directly in a folder by stem, sorted; ValueError if two files share a stem."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
-        stem = unicodedata.normalize("NFC", path.stem)
+        stem = unicodedata.normalize("NFC", path.stem)  # macOS decomposes names
         if stem in files:
             raise ValueError(f"{folder}: {files[stem].name} and {path.name}; expected one file per name")
         files[stem] = path

@@ -44,10 +44,7 @@ def prepare(native: np.ndarray, preparation: dict[str, Any]) -> Prepared:
 
 
 def measure(volume: np.ndarray, preparation: dict[str, Any]) -> tuple[intensity.Statistics, Box]:
-    """Intensity statistics and content box of a volume's kept slices.
-
-    ValueError if the array is not a volume or has another number of channels than the preparation.
-    """
+    """Intensity statistics and content box of a volume's kept slices; ValueError for other arrays or channels."""
     if volume.dtype != np.uint8 or volume.ndim != 4 or volume.shape[-1] != preparation["channels"]:
         expected = f"expected (slices, rows, columns, {preparation['channels']}) of uint8"
         raise ValueError(f"array {volume.shape} of {volume.dtype} is not a volume for this network; {expected}")
@@ -59,10 +56,7 @@ def measure(volume: np.ndarray, preparation: dict[str, Any]) -> tuple[intensity.
 
 
 def heatmap_sigma(preparation: dict[str, Any], mapping: Geometry, spacing_mm: tuple[float, float] | None) -> float:
-    """Standard deviation of a case's heatmaps in network pixels.
-
-    A value in mm is converted with the (row, col) native pixel size; ValueError if that is unknown.
-    """
+    """Standard deviation of heatmaps in network pixels; ValueError if set in mm without a (row, col) pixel size."""
     sigma = preparation["heatmap_sigma"]
     if preparation["heatmap_sigma_unit"] == "pixels":
         return float(sigma)

@@ -1,8 +1,7 @@
 """Cropping, slice selection and resizing of MRI volumes, (D, H, W, C) uint8.
 
-The order of steps follows Buda, Saha, Mazurowski 2019, Comput Biol Med 109:218-225. Differences: nothing is set to zero
-before cropping, padding has the background's value instead of 0 (the mean of all tissue after normalisation), and
-percentiles are per channel.
+The order of steps follows Buda, Saha, Mazurowski 2019, Comput Biol Med 109:218-225, but with percentiles per channel,
+nothing set to 0 before cropping, and padding with the background's value (after normalisation 0 is the mean of tissue).
 """
 
 from functools import lru_cache
@@ -72,15 +71,11 @@ def resize(volume: np.ndarray, rows: int, cols: int) -> np.ndarray:
 
 
 def _resize_last(values: np.ndarray, size: int) -> np.ndarray:
-    """Resizes the last axis into a new array: (..., n) -> (..., size) float32.
-
-    One large matrix product: one product per slice has to synchronise all BLAS threads each time, and took five times
-    as long on busy cores.
-    """
+    """Resizes the last axis into a new array: (..., n) -> (..., size) float32."""
     n = values.shape[-1]
     if n == size:
         return values.astype(np.float32)
-    flat = np.ascontiguousarray(values, np.float32).reshape(-1, n)
+    flat = np.ascontiguousarray(values, np.float32).reshape(-1, n)  # a product per slice took five times as long
     return (flat @ spline_matrix(n, size).T.astype(np.float32)).reshape(*values.shape[:-1], size)
 
 

@@ -112,10 +112,7 @@ def _draw_texture(ga_weeks: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_position(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float, tuple[float, float], float]:
-    """Pixel size in mm, centre (row, col) in mm and angle in degrees of a head inside the frame.
-
-    Its length is half to three quarters of the frame's width, less if it would not fit.
-    """
+    """Pixel size in mm, centre (row, col) in mm and angle in degrees of a head that fits into the frame."""
     angle = float(np.clip(rng.normal(0, 11), -25, 25))
     turn = np.deg2rad(angle)
     high = np.hypot(ofd * np.sin(turn), bpd * np.cos(turn))

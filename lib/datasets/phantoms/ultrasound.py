@@ -91,8 +91,7 @@ def gaussian(sigma: float) -> np.ndarray:
 def point_spread(scan: Scan, field: np.ndarray) -> np.ndarray:
     """Demodulated echo field, (samples, beams, 2) float32, blurred by the point spread; white noise keeps its power.
 
-    The field is complex at base band (real and imaginary part). The carrier, which only rotates the phase along the
-    beam, is not sampled: scatterers finer than a wavelength have random phases anyway.
+    The last axis is the real and imaginary part at base band; random phases of scatterers make the carrier unnecessary.
     """
     step = np.deg2rad(2 * scan.half_angle_deg) / (BEAMS - 1)
     sigma = beam_width_mm(scan, scan.depth_mm) / (FWHM * scan.distance_mm * step)  # in beams

@@ -1,7 +1,6 @@
 """Writes the HC18 phantom with landmarks in their published layout, as read by `landmark_tables`.
 
-Source of the layout: Di Vece et al. 2025, doi:10.5522/04/30819911, whose points of HC18 are also endpoints of fitted
-ellipses, rounded to whole pixels.
+Source of the layout: Di Vece et al. 2025, doi:10.5522/04/30819911; its points too are rounded endpoints of ellipses.
 """
 
 from pathlib import Path
