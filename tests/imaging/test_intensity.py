@@ -49,7 +49,7 @@ def test_percentiles_are_those_of_numpy(count, percentiles):
 def test_each_channel_is_normalised_by_itself_as_by_scikit_image_and_numpy():
     volume = np.concatenate([noise(), np.full_like(noise()[..., :1], 80)], axis=-1)
     counted = intensity.statistics(volume, PERCENTILES)
-    assert (normalised(volume)[..., 3] == 0).all()  # of a constant channel
+    assert (normalised(volume)[..., 3] == 0).all()  # constant channel
     for channel, (low, high) in enumerate(zip(counted.low[:3], counted.high)):
         values = volume[..., channel].astype(float)
         scaled = exposure.rescale_intensity(values, in_range=(low, high), out_range=(0.0, 1.0))
@@ -68,7 +68,7 @@ def test_a_normalised_volume_and_its_background_typed_out():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 1), (0, 3, 4, 1)])
-def test_what_is_no_volume_and_statistics_of_other_channels_are_refused(shape):
+def test_other_arrays_and_statistics_of_other_channels_are_refused(shape):
     array = np.zeros(shape, np.float32 if shape == (2, 3, 4, 1) else np.uint8)
     message = rf"\({', '.join(map(str, shape))}\) of {array.dtype} .*not a volume"
     with pytest.raises(ValueError, match=message):
