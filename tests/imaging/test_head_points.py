@@ -21,10 +21,7 @@ EXCHANGED = ([1, 0, 2, 3], [0, 1, 3, 2], [1, 0, 3, 2])  # endpoints of OFD, BPD,
         ([[10, 5], [2, 5], [9, 7], [9, 1]], [[2, 5], [10, 5], [9, 1], [9, 7]]),  # of ties the upper, the left
         (HEAD, HEAD.tolist()),
         (HEAD * [1, -1] + [0, 199], [[50, 79], [50, 179], [10, 129], [90, 129]]),  # mirrored
-        (  # a confidence moves with its point
-            [[10, 50, 0.9], [20, 5, 0.2], [1, 7, 0.5], [9, 8, 0.4]],
-            [[20, 5, 0.2], [10, 50, 0.9], [1, 7, 0.5], [9, 8, 0.4]],
-        ),
+        ([[9, 50, 4], [20, 5, 2], [1, 7, 5], [9, 8, 3]], [[20, 5, 2], [9, 50, 4], [1, 7, 5], [9, 8, 3]]),  # confidences
     ],
 )
 def test_the_left_end_of_ofd_and_the_upper_end_of_bpd_come_first(points, expected):

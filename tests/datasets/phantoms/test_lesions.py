@@ -10,6 +10,7 @@ from lib.datasets.phantoms.lesions import Border, Mass
 from tests.datasets.phantoms import builders
 
 SEED = 5
+TWO_WAVES = Border((0.0, 0.0), (1.0, 1.0), 0.0, ((0.25, 0.0),))  # radius 1 + cos(2 a) / 4
 WAVY = Border((13.0, 20.0), (6.0, 4.0), 25.0, ((0.08, -0.05), (0.1, 0.02), (0.0, 0.07)))
 
 
@@ -18,22 +19,12 @@ def masses():
     return [lesions.draw_frame(SEED, number, True) for number in range(1, 49)]
 
 
-def polygon_area(points):
-    """Area of a polygon by the shoelace formula."""
-    rows, cols = points.T
-    return 0.5 * abs(np.sum(rows * np.roll(cols, -1) - cols * np.roll(rows, -1)))
-
-
 @pytest.mark.parametrize(
     ("border", "points", "area"),
     [
         (Border((3.0, 5.0), (2.0, 1.0), 0.0), [[3, 7], [4, 5], [3, 3], [2, 5]], 2 * np.pi),
         (Border((0.0, 0.0), (2.0, 1.0), 90.0), [[2, 0], [0, -1], [-2, 0], [0, 1]], 2 * np.pi),  # column towards row
-        (  # radius times 1 + cos(2 a) / 4
-            Border((0.0, 0.0), (1.0, 1.0), 0.0, ((0.25, 0.0),)),
-            [[0, 1.25], [0.75, 0], [0, -1.25], [-0.75, 0]],
-            np.pi * (1 + 1 / 32),
-        ),
+        (TWO_WAVES, [[0, 1.25], [0.75, 0], [0, -1.25], [-0.75, 0]], np.pi * (1 + 1 / 32)),
     ],
 )
 def test_borders_by_hand(border, points, area):
@@ -45,7 +36,9 @@ def test_borders_by_hand(border, points, area):
 
 def test_a_border_is_at_level_one_and_its_area_and_mask_are_those_of_its_polygon():
     assert WAVY.level(*WAVY.points_mm(500).T) == pytest.approx(1, abs=1e-9)
-    assert WAVY.area_mm2 == pytest.approx(polygon_area(WAVY.points_mm(20000)), rel=1e-6)
+    rows, cols = WAVY.points_mm(20000).T
+    shoelace = 0.5 * abs(np.sum(rows * np.roll(cols, -1) - cols * np.roll(rows, -1)))
+    assert WAVY.area_mm2 == pytest.approx(shoelace, rel=1e-6)
     mask = lesions.reference_mask(WAVY, (60, 90), 0.45)
     polygon = (WAVY.points_mm(5000)[:, ::-1] / 0.45).astype(np.float32).reshape(-1, 1, 2)
     inside = [[cv2.pointPolygonTest(polygon, (col, row), False) >= 0 for col in range(90)] for row in range(60)]
