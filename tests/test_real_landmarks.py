@@ -82,7 +82,7 @@ def test_hc18_s_points_are_the_ends_of_the_fitted_ellipses_to_the_rounding(of_hc
     spacings = manifest.set_index("case")[["spacing_row_mm", "spacing_col_mm"]]
     errors = pd.DataFrame(
         [
-            head_points.point_errors(heads[name], ellipse.ends_of_ellipse(ellipses[name], spacing), spacing)
+            head_points.point_errors(heads[name], ellipse.ellipse_endpoints(ellipses[name], spacing), spacing)
             for name, spacing in zip(spacings.index, spacings.to_numpy())
         ],
         index=spacings.index,

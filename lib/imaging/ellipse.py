@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from lib.imaging import connected_parts, shapes
-from lib.imaging.head_points import axis_ends
+from lib.imaging.head_points import axis_endpoints
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,13 @@ def measure_lines(ofd_mm: float, bpd_mm: float) -> dict[str, float]:
     return {"bpd": float(bpd_mm), "ofd": float(ofd_mm), "hc": hc}
 
 
-def ends_of_ellipse(ellipse: Ellipse, spacing_mm: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+def ellipse_endpoints(ellipse: Ellipse, spacing_mm: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
     """Endpoints of the long axis (OFD) and the short axis (BPD) in pixels, canonical order: (4, 2) of (row, col).
 
     The ellipse is in mm, as from `fit_head`, because with non-square pixels the longest line in pixels is not the
     longest in mm; use the default spacing for an ellipse in pixels.
     """
-    return axis_ends(ellipse.centre, ellipse.major, ellipse.minor, ellipse.angle_deg) / np.asarray(spacing_mm)
+    return axis_endpoints(ellipse.centre, ellipse.major, ellipse.minor, ellipse.angle_deg) / np.asarray(spacing_mm)
 
 
 def edge_points(region: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def mean_shape(points: np.ndarray) -> np.ndarray:
     return canonical(np.asarray(points, np.float64)).mean(axis=0)
 
 
-def axis_ends(centre: Sequence[float], major: float, minor: float, angle_deg: float) -> np.ndarray:
+def axis_endpoints(centre: Sequence[float], major: float, minor: float, angle_deg: float) -> np.ndarray:
     """Endpoints of an ellipse's long axis (OFD) and short axis (BPD), canonical order: (4, 2) in the ellipse's unit.
 
     Axes are full lengths; the angle is that of the long one, from the column axis towards the row axis.

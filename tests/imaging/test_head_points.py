@@ -84,7 +84,7 @@ def test_the_mean_shape_of_two_heads_in_any_order_of_endpoints():
     ],
 )
 def test_the_ends_of_an_ellipse_s_axes(angle_deg, ends):
-    assert head_points.axis_ends((50, 70), 100, 80, angle_deg) == pytest.approx(np.array(ends), abs=1e-3)
+    assert head_points.axis_endpoints((50, 70), 100, 80, angle_deg) == pytest.approx(np.array(ends), abs=1e-3)
 
 
 def test_a_table_becomes_arrays_in_the_requested_order_and_needs_one_row_per_case():

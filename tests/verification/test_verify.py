@@ -230,7 +230,7 @@ def marks_of(drawn):
     """Ends of the drawn heads' axes as their publisher would give them: x before y, whole pixels."""
     lines = ["image_name,ofd_1_x,ofd_1_y,ofd_2_x,ofd_2_y,bpd_1_x,bpd_1_y,bpd_2_x,bpd_2_y,px_to_mm_rate,Split"]
     for head in drawn:
-        ends = np.rint(head_points.axis_ends(head.centre, head.major, head.minor, head.angle_deg)).astype(int)
+        ends = np.rint(head_points.axis_endpoints(head.centre, head.major, head.minor, head.angle_deg)).astype(int)
         places = ",".join(f"{col},{row}" for row, col in ends)
         lines.append(f"{head.name}.png,{places},{head.spacing_mm:.6f},Train")
     return lines
@@ -256,7 +256,7 @@ def test_where_landmarks_are_learnt_they_are_held_against_the_outlines(written, 
     assert (result.audit["fit"] == "as named").all()
     assert result.points.columns.tolist() == ["case", *head_points.POINT_COLUMNS]
     for head, found in zip(HEADS, head_points.as_arrays(result.points, result.cases["case"].tolist())):
-        expected = head_points.axis_ends(head.centre, head.major, head.minor, head.angle_deg)
+        expected = head_points.axis_endpoints(head.centre, head.major, head.minor, head.angle_deg)
         assert np.abs(found - expected).max() <= 0.5
     pd.testing.assert_frame_equal(result.cases, sound.cases)
 

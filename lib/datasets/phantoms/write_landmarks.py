@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.datasets.phantoms import write_images
 from lib.imaging.ellipse import fit_ellipse
-from lib.imaging.head_points import axis_ends
+from lib.imaging.head_points import axis_endpoints
 from lib.imaging.image_files import read_binary
 from lib.study import files
 
@@ -45,7 +45,7 @@ def _row(folder: Path, image: str, pixel_mm: float) -> list[object]:
     outline = read_binary(folder / image.replace(".png", "_Annotation.png"))
     height, width = outline.shape
     ellipse = fit_ellipse(np.argwhere(outline))
-    ends = np.rint(axis_ends(ellipse.centre, ellipse.major, ellipse.minor, ellipse.angle_deg)).astype(int)
+    ends = np.rint(axis_endpoints(ellipse.centre, ellipse.major, ellipse.minor, ellipse.angle_deg)).astype(int)
     ofd = sorted(ends[:2].tolist())  # the upper endpoint first
     bpd = sorted(ends[2:].tolist(), key=lambda end: -end[1])  # the right endpoint first
     points = [value for row, col in (*ofd, *bpd) for value in (col, row)]
