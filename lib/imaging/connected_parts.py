@@ -10,8 +10,7 @@ from scipy import ndimage
 def largest_component(region: np.ndarray) -> np.ndarray:
     """Largest connected component of a bool region, (H, W) or (D, H, W); all False if it is empty.
 
-    Pixels have 8 neighbours, voxels 26. Of components of equal size it is the first in voxel order in a volume, and the
-    first that OpenCV labels (roughly from the top) in an image.
+    Pixels have 8 neighbours, voxels 26. Of ties it is the first in voxel order, in images the first OpenCV label.
     """
     if region.ndim == 3:
         labels, count = ndimage.label(region, structure=np.ones((3, 3, 3), bool))

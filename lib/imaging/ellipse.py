@@ -76,14 +76,13 @@ def _fit_conic(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def ellipse_of_moments(region: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float]:
     """Full axes (long, short) of the ellipse with a (H, W) bool region's second moments, in the unit of the spacing.
 
-    Pixels are points, as in `fill_ellipse`: accurate for an ellipse entirely inside the image, and ten times as fast as
-    a fit to the edge. Zeros for an empty region.
+    Ten times as fast as a fit to the edge, but only for ellipses entirely inside the image. Zeros for an empty region.
     """
     frame = connected_parts.foreground_frame(region)
     if frame is None:
         return 0.0, 0.0
     moments = cv2.moments(np.ascontiguousarray(region[frame]).view(np.uint8), binaryImage=True)
-    larger, smaller = shapes.principal_moments(moments, spacing, own=0)
+    larger, smaller = shapes.principal_moments(moments, spacing, own=0)  # pixels as points, as in fill_ellipse
     return float(4 * np.sqrt(larger)), float(4 * np.sqrt(max(smaller, 0)))
 
 
@@ -134,8 +133,7 @@ def measure_lines(ofd_mm: float, bpd_mm: float) -> dict[str, float]:
 def ellipse_endpoints(ellipse: Ellipse, spacing_mm: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
     """Endpoints of the long axis (OFD) and the short axis (BPD) in pixels, canonical order: (4, 2) of (row, col).
 
-    The ellipse is in mm, as from `fit_head`, because with non-square pixels the longest line in pixels is not the
-    longest in mm; use the default spacing for an ellipse in pixels.
+    The ellipse is in mm, as from `fit_head` (axes differ if pixels are not square), or in pixels with the default.
     """
     return axis_endpoints(ellipse.centre, ellipse.major, ellipse.minor, ellipse.angle_deg) / np.asarray(spacing_mm)
 

@@ -127,10 +127,9 @@ def _window(pixel: np.ndarray, reach: float, shape: tuple[int, ...]) -> tuple[tu
 
 
 def peaks(maps: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
-    """`decode` to whole pixels for a batch, fast enough for every epoch.
+    """`decode` to whole pixels for a batch: (N, 2 or 4, h, w) of any float type -> (N, 4, 2) float32, on its device.
 
-    (N, 2 or 4, h, w) of any float type -> (N, 4, 2) float32 on the maps' device, canonical order; NaN where no
-    endpoint is detected. Sigma is in network pixels, one or (N,).
+    In canonical order; NaN where no endpoint is detected. Sigma is in network pixels, one or (N,).
     """
     count, _, height, width = maps.shape
     lines = maps.float().reshape(count, 2, -1, height, width).sum(dim=2)  # (N, 2, h, w)
@@ -161,8 +160,7 @@ def _highest(lines: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def distance(predicted: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Normalised mean error per image, (N, 4, 2) pixels -> (N,): mean endpoint distance over the reference's OFD.
 
-    Each line is evaluated under the better pairing of its endpoints. A NaN endpoint counts as one OFD, so that a blank
-    map has distance 1 and detecting nothing is never better than a guess.
+    The better pairing of each line's endpoints counts; a NaN endpoint is one OFD away, so a blank map has distance 1.
     """
     predicted, reference = predicted.reshape(-1, 2, 2, 2), reference.to(predicted).reshape(-1, 2, 2, 2)
     ofd = torch.linalg.vector_norm(reference[:, 0, 1] - reference[:, 0, 0], dim=1).reshape(-1, 1, 1)

@@ -146,15 +146,15 @@ def draw_volume(seed: int, subject: int) -> Volume:
 
 def kind_of(subject: int) -> Kind:
     """Properties of a subject, numbered from 1; they repeat after 24."""
-    turn = (subject - 1) % len(SITE_ORDER)
+    index = (subject - 1) % len(SITE_ORDER)
     return Kind(
-        site=SITES[SITE_ORDER[turn]],
-        lesion=turn not in (5, 19),
-        second=turn in (1, 7, 13, 22),
-        faint=turn in (3, 9, 16),
-        at_end=turn == 8,
-        replaced={4: (POST,), 12: (PRE,), 17: (PRE, POST), 20: (POST,)}.get(turn, ()),
-        emptied=turn in (2, 14, 21),
+        site=SITES[SITE_ORDER[index]],
+        lesion=index not in (5, 19),
+        second=index in (1, 7, 13, 22),
+        faint=index in (3, 9, 16),
+        at_end=index == 8,
+        replaced={4: (POST,), 12: (PRE,), 17: (PRE, POST), 20: (POST,)}.get(index, ()),
+        emptied=index in (2, 14, 21),
     )
 
 

@@ -1,7 +1,4 @@
-"""Fetal head phantoms with exactly known size; anatomy, probe and settings are drawn from a seed.
-
-Head sizes by gestational age are those of `lib.imaging.growth`, images are simulated by `phantoms.ultrasound`.
-"""
+"""Fetal head phantoms of exactly known size (by age, from `imaging.growth`), with settings drawn from a seed."""
 
 from dataclasses import dataclass, replace
 
@@ -114,9 +111,8 @@ def _draw_texture(ga_weeks: float, rng: np.random.Generator) -> np.ndarray:
 def _draw_position(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float, tuple[float, float], float]:
     """Pixel size in mm, centre (row, col) in mm and angle in degrees of a head that fits into the frame."""
     angle = float(np.clip(rng.normal(0, 11), -25, 25))
-    turn = np.deg2rad(angle)
-    high = np.hypot(ofd * np.sin(turn), bpd * np.cos(turn))
-    wide = np.hypot(ofd * np.cos(turn), bpd * np.sin(turn))
+    sin, cos = np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
+    high, wide = np.hypot(ofd * sin, bpd * cos), np.hypot(ofd * cos, bpd * sin)
     spacing = round(float(max(ofd / rng.uniform(190, 300), high / (SHAPE[0] - 8))), 6)
     slack = (np.array(SHAPE) - np.array([high, wide]) / spacing) / 2 - 3
     centre = (np.array(SHAPE) - 1) / 2 + slack * np.clip(rng.normal([0.15, 0], 0.4, 2), -1, 1)
@@ -167,10 +163,10 @@ def _draw_lv(share: float, ofd: float, bpd: float, brain_db: float, rng: np.rand
 
 def _draw_scan(head: Head, spacing: float, rng: np.random.Generator) -> Scan:
     """A curved array above the head and its settings; in one frame of ten its sector cuts off an edge of the head."""
-    around, turn = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
+    around, angle = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
     along, across = head.axes_mm[0] / 2 * np.cos(around), head.axes_mm[1] / 2 * np.sin(around)
-    rows = head.centre_mm[0] + along * np.sin(turn) + across * np.cos(turn)
-    cols = head.centre_mm[1] + along * np.cos(turn) - across * np.sin(turn)
+    rows = head.centre_mm[0] + along * np.sin(angle) + across * np.cos(angle)
+    cols = head.centre_mm[1] + along * np.cos(angle) - across * np.sin(angle)
     radius = float(rng.uniform(42, 62))
     surface = min(14 * spacing, rows.min() - 2.0) - float(rng.choice([0.0, 1.0]) * rng.exponential(12.0))
     apex = (float(surface - radius), float(((SHAPE[1] - 1) / 2 + rng.normal(0, 14)) * spacing))

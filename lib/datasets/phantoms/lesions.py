@@ -31,9 +31,9 @@ class Border:
 
     def level(self, rows_mm: np.ndarray, cols_mm: np.ndarray) -> np.ndarray:
         """Normalised radius: 0 in the centre, 1 on the border, linear along each ray."""
-        turn = np.exp(-1j * np.deg2rad(self.tilt_deg))
-        turned = ((cols_mm - self.centre_mm[1]) + 1j * (rows_mm - self.centre_mm[0])) * turn
-        ray = turned.real / self.half_mm[0] + 1j * (turned.imag / self.half_mm[1])
+        rotation = np.exp(-1j * np.deg2rad(self.tilt_deg))
+        point = ((cols_mm - self.centre_mm[1]) + 1j * (rows_mm - self.centre_mm[0])) * rotation
+        ray = point.real / self.half_mm[0] + 1j * (point.imag / self.half_mm[1])
         length = np.abs(ray)
         return length / self._stretch(ray / np.maximum(length, 1e-9))
 
@@ -41,8 +41,8 @@ class Border:
         """Points on the border: (count, 2) of (row, col)."""
         ray = np.exp(2j * np.pi * np.arange(count) / count)
         ray = self._stretch(ray) * ray
-        turned = (ray.real * self.half_mm[0] + 1j * ray.imag * self.half_mm[1]) * np.exp(1j * np.deg2rad(self.tilt_deg))
-        return np.column_stack([turned.imag + self.centre_mm[0], turned.real + self.centre_mm[1]])
+        points = (ray.real * self.half_mm[0] + 1j * ray.imag * self.half_mm[1]) * np.exp(1j * np.deg2rad(self.tilt_deg))
+        return np.column_stack([points.imag + self.centre_mm[0], points.real + self.centre_mm[1]])
 
     @property
     def area_mm2(self) -> float:
@@ -179,11 +179,11 @@ def _is_visible(scan: Scan, points_mm: np.ndarray) -> bool:
     """Whether points are inside the sector, clear of its edge."""
     down, right = points_mm[:, 0] - scan.apex_mm[0], points_mm[:, 1] - scan.apex_mm[1]
     reach, pixel = np.hypot(down, right), scan.spacing_mm
-    beside = np.deg2rad(scan.half_angle_deg) * reach - np.abs(np.arctan2(right, down)) * reach
+    clearance = np.deg2rad(scan.half_angle_deg) * reach - np.abs(np.arctan2(right, down)) * reach
     return bool(
         (reach > scan.range_mm[0] + 14 * pixel).all()
         and (reach < scan.range_mm[1] - 6 * pixel).all()
-        and (beside > 3 * pixel).all()
+        and (clearance > 3 * pixel).all()
     )
 
 

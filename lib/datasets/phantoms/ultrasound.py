@@ -186,7 +186,7 @@ class Chamber:
 
     def coordinates(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Normalised coordinates along and across, -1 to 1 inside, and radius: 0 in the centre, 1 on the border."""
-        cos, sin = (float(turn(np.deg2rad(self.tilt_deg))) for turn in (np.cos, np.sin))
+        cos, sin = (float(function(np.deg2rad(self.tilt_deg))) for function in (np.cos, np.sin))
         u, v = u - self.centre_mm[0], v - self.centre_mm[1]
         along = (u * cos + v * sin) / self.half_mm[0]
         across = (v * cos - u * sin) / self.half_mm[1] - self.bend * along**2
@@ -219,7 +219,7 @@ class Head:
 
     def coordinates_mm(self, rows_mm: np.ndarray, cols_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Head coordinates (u, v) of points in frame coordinates."""
-        cos, sin = (float(turn(np.deg2rad(self.angle_deg))) for turn in (np.cos, np.sin))
+        cos, sin = (float(function(np.deg2rad(self.angle_deg))) for function in (np.cos, np.sin))
         down, right = rows_mm - self.centre_mm[0], cols_mm - self.centre_mm[1]
         along = right * cos + down * sin
         return (-along if self.forehead_left else along), down * cos - right * sin
@@ -246,11 +246,11 @@ def scene(scan: Scan, head: Head, rng: np.random.Generator) -> Tissue:
     pull_u, pull_v = u / (head.axes_mm[0] / 2) ** 2, v / (head.axes_mm[1] / 2) ** 2
     steep = np.sqrt(pull_u**2 + pull_v**2) + np.float32(1e-6)
     inward = (1 - u * pull_u - v * pull_v) / (2 * steep)  # mm below the outer border, exact to first order
-    turned = scan.angle_rad + np.float32(np.deg2rad(head.angle_deg))
-    facing = np.abs(np.sin(turned) * pull_u * (-1 if head.forehead_left else 1) + np.cos(turned) * pull_v) / steep
+    angle = scan.angle_rad + np.float32(np.deg2rad(head.angle_deg))
+    facing = np.abs(np.sin(angle) * pull_u * (-1 if head.forehead_left else 1) + np.cos(angle) * pull_v) / steep
     x, y = ((at / axis + 0.5) * (head.texture.shape[0] - 1) for at, axis in zip((u, v), head.axes_mm))
     texture = cv2.remap(head.texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    brain, echoes = _brain(head, u, v, inward, np.abs(np.cos(turned)), texture)
+    brain, echoes = _brain(head, u, v, inward, np.abs(np.cos(angle)), texture)
     uneven = texture[..., 2] + 0.6 * texture[..., 3]
     skull_mm = head.skull_mm * (1 + 0.15 * np.clip(uneven, -2, 2))  # inner border; the outer one is exactly the ellipse
     bone = np.clip(np.minimum(inward, skull_mm - inward) / (0.35 * skull_mm), 0, 1)
@@ -296,8 +296,8 @@ def _brain(
     regions, sulci, gaps, patches = np.moveaxis(texture, -1, 0)
     db = head.brain_db + 3.5 * regions + 3 * patches
     db -= 6 * (inward < head.skull_mm + 0.03 * bpd)  # subarachnoid fluid
-    beside = v - head.midline_mm(u) - 0.006 * bpd * (regions + patches)  # membranes are not straight
-    thalami = ((u + 0.06 * ofd) / (0.11 * ofd)) ** 2 + ((np.abs(beside) - 0.075 * bpd) / (0.06 * bpd)) ** 2
+    off_midline = v - head.midline_mm(u) - 0.006 * bpd * (regions + patches)  # membranes are not straight
+    thalami = ((u + 0.06 * ofd) / (0.11 * ofd)) ** 2 + ((np.abs(off_midline) - 0.075 * bpd) / (0.06 * bpd)) ** 2
     db -= 5 * np.clip(2 * (1.3 - thalami), 0, 1)
     within = np.clip((inward - head.skull_mm) / 2, 0, 1)
     lines = np.exp(-((sulci / np.float32(0.13)) ** 2)) * np.clip(patches + 0.3 * regions, 0, 1)
@@ -305,7 +305,7 @@ def _brain(
     falx = np.clip(0.35 + 0.5 * gaps + 0.2 * patches, 0.03, 1) * within
     if head.csp is not None:
         falx *= np.clip((np.abs(u - head.csp.centre_mm[0]) - head.csp.half_mm[0]) / 0.5, 0, 1)
-    echoes = np.float32(0.3) * np.exp(-((beside / (0.002 * bpd + 0.12)) ** 2)) * falx
+    echoes = np.float32(0.3) * np.exp(-((off_midline / (0.002 * bpd + 0.12)) ** 2)) * falx
     echoes = np.maximum(echoes, (0.03 + 0.08 * head.folding) * lines * within)
     for chamber in head.chambers:
         db, echoes = _add_chamber(chamber, u, v, db, echoes, texture)

@@ -150,7 +150,7 @@ def write_hc18(folder: Path, subjects: int, seed: int) -> None:
 def write_tumour(folder: Path, subjects: int, seed: int) -> None:
     """The layout of ultrasound-fetus-dataset, with masses in "malignant" only; 1 to 99999 subjects with one image each.
 
-    As published, an outline may be in another split than its image, numbers restart in each class, a "2" in a name has
+    As published, outlines may be in another split than their image, numbers restart in each class, a "2" in a name has
     no meaning, and pixel sizes are missing.
     """
     _check_subjects(subjects, 99999)
