@@ -162,13 +162,13 @@ def test_a_part_of_weight_0_is_not_computed_and_one_of_some_weight_is(monkeypatc
 
 
 @one_and_many_logits
-def test_gradients_are_those_of_finite_differences_and_finite_however_sure_the_network_is(channels, classes):
+def test_gradients_are_those_of_finite_differences_and_finite_for_any_confidence(channels, classes):
     logits, reference = draw(channels, classes, size=(1, 2, 3))
     config = mixture(classes=classes, class_weights=[1.0, 2.0, 3.0, 1.0][:classes], label_smoothing=0.1)
-    step, place = torch.zeros_like(logits), (0, 0, 1, 1)
-    step[place] = 1e-2
+    step, pixel = torch.zeros_like(logits), (0, 0, 1, 1)
+    step[pixel] = 1e-2
     low, high = (float(losses.combined(logits + way * step, reference, config)) for way in (-1, 1))
-    assert float(gradient(logits, reference, config)[place]) == pytest.approx((high - low) / 2e-2, abs=1e-4)  # step^2
+    assert float(gradient(logits, reference, config)[pixel]) == pytest.approx((high - low) / 2e-2, abs=1e-4)  # step^2
     for scale, gamma in itertools.product([0.0, 1.0, 20.0, 1e4], [0.0, 0.5, 1.0, 2.0]):
         sure = scale * draw(channels, classes)[0], draw(channels, classes)[1]
         assert torch.isfinite(gradient(*sure, replace(config, focal_gamma=gamma))).all()

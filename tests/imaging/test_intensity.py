@@ -9,10 +9,6 @@ from tests.builders import noise
 PERCENTILES = [10.0, 99.0]
 
 
-def one_channel(*slices):
-    return np.array(slices, np.uint8)[..., None]
-
-
 def normalised(volume):
     return intensity.normalise(volume, intensity.statistics(volume, PERCENTILES))
 
@@ -28,7 +24,7 @@ def normalised(volume):
     ],
 )
 def test_statistics_of_a_volume_counted_by_hand(slices, percentiles, low, high, mean, variance):
-    volume = one_channel(*slices)
+    volume = np.array(slices, np.uint8)[..., None]
     counted = intensity.statistics(volume, percentiles)
     assert (counted.low, counted.high) == ((low,), (high,))
     assert counted.mean == pytest.approx((mean,))
@@ -60,7 +56,7 @@ def test_each_channel_is_normalised_by_itself_as_by_scikit_image_and_numpy():
 
 def test_a_normalised_volume_and_its_background_typed_out():
     typed = Statistics((10.0,), (30.0,), (0.5,), (0.25,))
-    values = intensity.normalise(one_channel([[0, 10, 15], [20, 30, 255]]), typed)
+    values = intensity.normalise(np.array([[[[0], [10], [15]], [[20], [30], [255]]]], np.uint8), typed)
     assert values.dtype == np.float32
     assert values[..., 0].tolist() == [[[-2.0, -2.0, -1.0], [0.0, 2.0, 2.0]]]
     without_spread = Statistics((10.0, 5.0, 1.0), (30.0, 5.0, 9.0), (0.5, 0.0, 0.5), (0.25, 0.0, 0.0))
