@@ -1,4 +1,4 @@
-"""How well a predicted mask agrees with its reference: pure functions on arrays."""
+"""Agreement of a predicted mask with its reference: functions on arrays."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Overlap:
-    """Pixel counts of one class in one case, and what follows from them.
-
-    Where a class is in neither mask, Dice and IoU are undefined (NaN): a true absence, to be counted, not averaged.
-    """
+    """Pixel counts of one class in one case; Dice and IoU are NaN where the class is absent from both masks."""
 
     tp: int
     fp: int
@@ -31,12 +28,12 @@ class Overlap:
 
 
 def confusion(reference: np.ndarray, predicted: np.ndarray, class_count: int) -> np.ndarray:
-    """Pixels by reference class (rows) and predicted class (columns): (class_count, class_count) int64.
+    """Confusion matrix in pixels: (class_count, class_count) int64, reference in rows, predicted in columns.
 
-    Masks are uint8 class indices of one shape, each below class_count (background included), else a ValueError.
+    ValueError if the masks (uint8, background 0) differ in shape or a class index is not below class_count.
     """
     if reference.shape != predicted.shape:
-        raise ValueError(f"reference of shape {reference.shape}, predicted of {predicted.shape}; expected the same")
+        raise ValueError(f"reference has shape {reference.shape}, predicted {predicted.shape}; expected equal shapes")
     largest = max(int(reference.max(initial=0)), int(predicted.max(initial=0)))
     if largest >= class_count:
         raise ValueError(f"class index {largest}; expected 0 to {class_count - 1}")
@@ -45,7 +42,7 @@ def confusion(reference: np.ndarray, predicted: np.ndarray, class_count: int) ->
 
 
 def overlap_of(counts: np.ndarray, class_index: int) -> Overlap:
-    """One class's overlap out of a confusion matrix."""
+    """Overlap of one class, from a confusion matrix."""
     tp = int(counts[class_index, class_index])
     fp = int(counts[:, class_index].sum()) - tp
     fn = int(counts[class_index].sum()) - tp
@@ -53,5 +50,5 @@ def overlap_of(counts: np.ndarray, class_index: int) -> Overlap:
 
 
 def overlap(reference: np.ndarray, predicted: np.ndarray, class_index: int) -> Overlap:
-    """One class's overlap in a pair of masks of one shape; ValueError if their shapes differ."""
+    """Overlap of one class in two masks; ValueError if their shapes differ."""
     return overlap_of(confusion(reference == class_index, predicted == class_index, 2), 1)

@@ -28,7 +28,7 @@ def landmarked(count: int = 12, size: int = 32, seed: int = 0) -> Arrays:
     masks = np.zeros((count, size, size), np.uint8)
     for row in range(count):
         centre, major = draw.uniform(size * 0.45, size * 0.55, 2), size * draw.uniform(0.5, 0.6)
-        points[row] = head_points.axis_ends(centre, major, major * 0.7, draw.uniform(0, 180))
+        points[row] = head_points.axis_endpoints(centre, major, major * 0.7, draw.uniform(0, 180))
         points[row] = points[row][[1, 0, 2, 3]] if draw.random() < 0.5 else points[row]
         spots = heatmaps.encode(points[row], SIGMA, (size, size), "line")
         images[row, 0] = draw.integers(0, 30, (size, size)) + 220 * spots[0] * (spots[0] > spots[1]) + 100 * spots[1]

@@ -1,6 +1,6 @@
-"""Where other libraries count otherwise: docs/conventions.md, each factor shown on numbers.
+"""Differences from MONAI 1.6.1 and segmentation_models.pytorch (smp) 0.6.0 in docs/conventions.md, shown on numbers.
 
-The other libraries are no dependencies: what they compute is restated from their published code in a line or three.
+Neither is a dependency: their computations are restated from the published code in a few lines.
 """
 
 import numpy as np
@@ -30,9 +30,6 @@ def soft_dice_terms(logits, reference, smooth):
     return 1 - (2 * both + smooth) / (total + smooth)
 
 
-# MONAI 1.6.1
-
-
 @pytest.mark.parametrize("weights", [[0.0, 1.0, 3.0], [1.0, 2.0, 2.0]])
 def test_monai_s_weighted_dice_loss_is_ours_times_the_sum_of_weights_over_the_classes(weights):
     theirs = (soft_dice_terms(SEVERAL, CLASSES, losses.EPSILON) * torch.tensor(weights)).mean()  # over N and C
@@ -58,9 +55,9 @@ def test_monai_s_focal_loss_of_several_classes_is_ours_divided_by_the_number_of_
 
 def monai_dice(reference, predicted, ignore_empty):
     """`compute_dice` of one image and class."""
-    both, there, total = (reference & predicted).sum(), reference.sum(), reference.sum() + predicted.sum()
-    if there > 0:
-        return 2 * both / total
+    total = reference.sum() + predicted.sum()
+    if reference.any():
+        return 2 * (reference & predicted).sum() / total
     return float("nan") if ignore_empty else 1.0 if total == 0 else 0.0
 
 
@@ -68,11 +65,11 @@ FULL, EMPTY = np.array([[True, True, False, False]]), np.zeros((1, 4), bool)
 
 
 def long_table(*pairs):
-    """Rows of 05's cases.csv, of images of one class."""
+    """Rows of the cases.csv of 05, for images of one class."""
     rows = []
-    for place, (reference, predicted) in enumerate(pairs):
+    for number, (reference, predicted) in enumerate(pairs):
         counts = metrics.confusion(reference.astype(np.uint8), predicted.astype(np.uint8), 2)
-        key = {"case": f"c{place}", "subject": f"s{place}", "fold": 0, "seed": 0, "class": "lesion", "stage": "post"}
+        key = {"case": f"c{number}", "subject": f"s{number}", "fold": 0, "seed": 0, "class": "lesion", "stage": "post"}
         rows.append(key | segmentation.class_rows(counts, ["background", "lesion"])["lesion"])
     return pd.DataFrame(rows, columns=segmentation.COLUMNS)
 
@@ -97,9 +94,6 @@ def test_where_neither_shows_anything_monai_without_ignore_empty_says_1_and_we_n
     assert by_patient["n"] == 5
 
 
-# segmentation_models.pytorch 0.6.0
-
-
 @pytest.mark.parametrize("smoothing", [0.05, 0.1, 0.2])
 def test_label_smoothing_is_half_as_strong_as_smp_s(smoothing):
     y = REFERENCE.float()
@@ -110,7 +104,7 @@ def test_label_smoothing_is_half_as_strong_as_smp_s(smoothing):
 
 
 def smp_dice(logits, reference):
-    """`DiceLoss` of two classes with smooth 0: counts of the whole batch together; 0 where the class is not there."""
+    """`DiceLoss` of two classes with smooth 0: counts of the whole batch together; 0 if the class is absent."""
     p, y = torch.sigmoid(logits[:, 0]), reference.float()
     return float((1 - 2 * (p * y).sum() / (p.sum() + y.sum()).clamp_min(1e-7)) * (y.sum() > 0))
 
@@ -125,7 +119,7 @@ def test_smp_s_dice_loss_is_0_where_the_class_is_absent_and_ours_punishes_what_i
 
 def test_smp_s_dice_loss_pools_the_batch_and_ours_takes_each_image_by_itself():
     logits = torch.full((2, 1, 1, 100), -20.0)
-    logits[0, ..., :80], logits[1, ..., :1] = 20.0, 20.0  # a large region found whole, a small one missed but for one
+    logits[0, ..., :80], logits[1, ..., :1] = 20.0, 20.0  # a large region detected, of a small one 1 pixel
     reference = torch.zeros(2, 1, 100, dtype=torch.long)
     reference[0, ..., :80], reference[1, ..., :9] = 1, 1
     # Of the batch: 2 x 81 / (81 + 89). Of each: 1 and (2 x 1 + 1) / (1 + 9 + 1).
@@ -136,15 +130,15 @@ def test_smp_s_dice_loss_pools_the_batch_and_ours_takes_each_image_by_itself():
 
 def test_smp_s_focal_loss_of_several_classes_adds_up_one_against_all_the_others():
     def one_against_all(logits, y):
-        surprise = functional.binary_cross_entropy_with_logits(logits, y, reduction="none")
-        return ((1 - torch.exp(-surprise)) ** 2 * surprise).mean()
+        nll = functional.binary_cross_entropy_with_logits(logits, y, reduction="none")
+        return ((1 - torch.exp(-nll)) ** 2 * nll).mean()
 
     y = one_hot(CLASSES, 3)
     theirs = sum(float(one_against_all(SEVERAL[:, index], y[:, index])) for index in range(3))
     assert theirs != pytest.approx(float(losses.focal(SEVERAL, CLASSES, [1.0] * 3, 2.0)), rel=0.05)
     binary = one_against_all(LOGITS[:, 0], REFERENCE.float())  # of two it is ours
     assert binary == pytest.approx(float(losses.focal(LOGITS, REFERENCE, [1.0, 1.0], 2.0)), rel=1e-6)
-    flat = torch.zeros(1, 4, 1, 1)  # nothing known of four classes: (1/2)^2 ln 2 for each of four, (3/4)^2 ln 4 here
+    flat = torch.zeros(1, 4, 1, 1)  # four classes, equally likely: (1/2)^2 ln 2 for each of four, (3/4)^2 ln 4 here
     sure = sum(float(one_against_all(flat[:, i], torch.full((1, 1, 1), float(i == 0)))) for i in range(4))
     assert sure == pytest.approx(4 * 0.25 * np.log(2)) == pytest.approx(0.6931, abs=1e-4)
     ours = losses.focal(flat, torch.zeros(1, 1, 1, dtype=torch.long), [1.0] * 4, 2.0)

@@ -15,26 +15,19 @@ one_and_many_logits = pytest.mark.parametrize(("channels", "classes"), [(1, 2), 
 
 
 def draw(channels, classes, size=(2, 8, 9)):
-    made = torch.Generator().manual_seed(0)
-    logits = torch.randn((size[0], channels, *size[1:]), generator=made)
-    return logits, torch.randint(0, classes, size, generator=made)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn((size[0], channels, *size[1:]), generator=generator)
+    return logits, torch.randint(0, classes, size, generator=generator)
 
 
 def near(expected, rel=1e-5):
     return pytest.approx(float(expected), rel=rel)
 
 
-def typed(*rows):
-    return torch.tensor([rows])
-
-
 def weighted(values, reference, weights):
-    """Mean over pixels, each weighing as its reference class."""
+    """Mean over pixels, each with the weight of its reference class."""
     each = torch.tensor(weights)[reference]
     return (each * values).sum() / each.sum()
-
-
-# Probabilities
 
 
 def test_probabilities_of_one_and_of_four_logits_are_float32():
@@ -44,9 +37,6 @@ def test_probabilities_of_one_and_of_four_logits_are_float32():
     exponential = np.exp(draw(4, 4)[0].numpy())
     expected = exponential / exponential.sum(axis=1, keepdims=True)
     assert losses.probabilities(draw(4, 4)[0]).numpy() == pytest.approx(expected, rel=1e-5)
-
-
-# Cross-entropy
 
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [1.0, 2.0, 0.5], [0.0, 1.0, 3.0]], ids=str)
@@ -61,7 +51,7 @@ def test_cross_entropy_is_that_of_torch_and_a_smoothed_pixel_weighs_as_its_refer
     assert float(losses.cross_entropy(one_logit, foreground, [1.0, 1.0])) == near(expected)
 
 
-ONES, NONE, UP = torch.ones(1, 2, 2).long(), torch.zeros(1, 8, 8).long(), typed([1, 1], [0, 0])
+ONES, NONE, UP = torch.ones(1, 2, 2).long(), torch.zeros(1, 8, 8).long(), torch.tensor([[[1, 1], [0, 0]]])
 THREE = torch.log(torch.tensor([0.7, 0.2, 0.1])).reshape(1, 3, 1, 1)
 
 
@@ -73,13 +63,13 @@ THREE = torch.log(torch.tensor([0.7, 0.2, 0.1])).reshape(1, 3, 1, 1)
         # weight 3 on the foreground, weight 1 on the background, whose probabilities are 3/4, 1/2; 1/2, 3/4
         (losses.cross_entropy, (FOUR, UP, [1.0, 3.0]), -(4 * np.log(3 / 4) + 4 * np.log(1 / 2)) / 8),
         # smoothed targets 0.7 + 0.1, 0.1, 0.1
-        (losses.cross_entropy, (THREE, typed([0]), [1.0] * 3, 0.3), -(0.8 * np.log(0.7) + 0.1 * np.log(0.2 * 0.1))),
+        (losses.cross_entropy, (THREE, NONE[:, :1, :1], [1.0] * 3, 0.3), -(0.8 * np.log(0.7) + 0.1 * np.log(0.02))),
         # 1 - p is 1/4, 1/2, 1/2, 3/4
         (losses.focal, (FOUR, ONES, [1.0, 1.0], 2.0), (np.log(4 / 3) / 16 + np.log(2) / 2 + 9 / 16 * np.log(4)) / 4),
         # a pixel of probability 0.9: 0.1^2 * -ln 0.9, a hundredth of its cross-entropy (Lin et al. 2017, section 3.2)
-        (losses.focal, (torch.log(torch.tensor([[[[9.0]]]])), typed([1]), [1.0, 1.0], 2.0), 0.00105360),
+        (losses.focal, (torch.log(torch.tensor([[[[9.0]]]])), ONES[:, :1, :1], [1.0, 1.0], 2.0), 0.00105360),
         (losses.soft_dice, (FOUR, UP, [0.0, 1.0]), 1 - (2 * (3 / 4 + 1 / 2) + 1) / (2 + 2 + 1)),
-        (losses.soft_dice, (torch.full((1, 1, 8, 8), 20.0), NONE, [0.0, 1.0]), 1 - 1 / 65),  # an invented class
+        (losses.soft_dice, (torch.full((1, 1, 8, 8), 20.0), NONE, [0.0, 1.0]), 1 - 1 / 65),  # class only predicted
     ],
 )
 def test_losses_counted_by_hand(loss, given, expected):
@@ -121,9 +111,6 @@ def test_focal_loss_forgets_by_the_plain_probability_whatever_a_class_weighs(cha
     assert gamma == 0 or abs(cost / float(other) - 1) > 0.05
 
 
-# Soft Dice
-
-
 def test_soft_dice_is_the_mean_over_samples_and_the_weighted_one_over_classes_and_0_where_all_is_right():
     logits, reference = draw(3, 3)
     predicted, target = losses.probabilities(logits).numpy(), np.moveaxis(np.eye(3)[reference.numpy()], -1, 1)
@@ -136,11 +123,8 @@ def test_soft_dice_is_the_mean_over_samples_and_the_weighted_one_over_classes_an
         assert float(losses.soft_dice(40 * (right[:, None].float() - 0.5), right, [1.0, 1.0])) < 1e-6
 
 
-# Together
-
-
 def mixture(cross_entropy=1.0, focal=1.0, dice=1.0, classes=2, **changes):
-    """A loss with equal weights, some of it changed."""
+    """A loss with equal class weights and some changes."""
     equal = [1.0] * classes
     return replace(losses.Mixture(cross_entropy, focal, dice, equal, equal, 0.0, 2.0), **changes)
 
@@ -178,19 +162,16 @@ def test_a_part_of_weight_0_is_not_computed_and_one_of_some_weight_is(monkeypatc
 
 
 @one_and_many_logits
-def test_gradients_are_those_of_finite_differences_and_finite_however_sure_the_network_is(channels, classes):
+def test_gradients_are_those_of_finite_differences_and_finite_for_any_confidence(channels, classes):
     logits, reference = draw(channels, classes, size=(1, 2, 3))
     config = mixture(classes=classes, class_weights=[1.0, 2.0, 3.0, 1.0][:classes], label_smoothing=0.1)
-    step, place = torch.zeros_like(logits), (0, 0, 1, 1)
-    step[place] = 1e-2
+    step, pixel = torch.zeros_like(logits), (0, 0, 1, 1)
+    step[pixel] = 1e-2
     low, high = (float(losses.combined(logits + way * step, reference, config)) for way in (-1, 1))
-    assert float(gradient(logits, reference, config)[place]) == pytest.approx((high - low) / 2e-2, abs=1e-4)  # step^2
+    assert float(gradient(logits, reference, config)[pixel]) == pytest.approx((high - low) / 2e-2, abs=1e-4)  # step^2
     for scale, gamma in itertools.product([0.0, 1.0, 20.0, 1e4], [0.0, 0.5, 1.0, 2.0]):
         sure = scale * draw(channels, classes)[0], draw(channels, classes)[1]
         assert torch.isfinite(gradient(*sure, replace(config, focal_gamma=gamma))).all()
-
-
-# Heatmaps
 
 
 @pytest.mark.parametrize("per", ["line", "point"])

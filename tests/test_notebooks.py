@@ -270,7 +270,7 @@ def test_a_study_of_volumes_counts_every_lesion_voxel_of_the_phantom(kinds_proje
     table = files.read_csv(study / "05_evaluation" / "cases.csv", []).query("stage == 'post'").set_index("case")
     assert (table["tp"] + table["fn"]).to_dict() == truth.loc[table.index, "lesion_voxels"].to_dict()
     for name, fold in zip(table.index, table["fold"]):
-        path = mask_files.place(study / "05_evaluation" / "predictions", "post", fold, 0, name, is_volume=True)
+        path = mask_files.mask_path(study / "05_evaluation" / "predictions", "post", fold, 0, name, is_volume=True)
         assert mask_files.read(path).sum() == table.loc[name, ["tp", "fp"]].sum()
 
 

@@ -71,7 +71,7 @@ def test_hc18_s_points_are_the_endpoints_of_the_fitted_ellipses_up_to_rounding(r
     heads = dict(zip(table["case"], head_points.as_arrays(table, table["case"].tolist())))
     spacings = manifest.set_index("case")[["spacing_row_mm", "spacing_col_mm"]]
     rows = spacings.index, spacings.to_numpy()
-    ends = {name: ellipse.ends_of_ellipse(ellipses[name], spacing) for name, spacing in zip(*rows)}
+    ends = {name: ellipse.ellipse_endpoints(ellipses[name], spacing) for name, spacing in zip(*rows)}
     each = [head_points.point_errors(heads[name], ends[name], spacing) for name, spacing in zip(*rows)]
     errors = pd.DataFrame(each, index=spacings.index)
     whole = errors.drop(["186_HC", "346_HC", "628_2HC", "787_HC"])  # open outlines: up to 27 pixels

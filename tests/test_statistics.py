@@ -45,16 +45,16 @@ def test_estimates_counted_by_hand(values, subjects, expected):
     assert (estimate.value, estimate.low, estimate.high, estimate.count) == pytest.approx(expected, nan_ok=True)
 
 
-def test_nan_is_left_out_and_not_counted():
-    spoilt, subjects = np.append(VALUES, [np.nan, np.nan]), np.append(ONE_EACH, ["s0", "new"])
-    assert statistics.bootstrap(spoilt, subjects) == statistics.bootstrap(VALUES, ONE_EACH)
-    assert statistics.limits_of_agreement(spoilt) == statistics.limits_of_agreement(VALUES)
+def test_nan_is_ignored_and_not_counted():
+    values, subjects = np.append(VALUES, [np.nan, np.nan]), np.append(ONE_EACH, ["s0", "new"])
+    assert statistics.bootstrap(values, subjects) == statistics.bootstrap(VALUES, ONE_EACH)
+    assert statistics.limits_of_agreement(values) == statistics.limits_of_agreement(VALUES)
 
 
-@pytest.mark.parametrize("nobody", [None, np.nan, pd.NA])
-def test_a_value_of_no_subject_is_refused_and_not_left_out(nobody):
-    subjects = np.array(["a", "b", nobody, "d"], dtype=object)
-    with pytest.raises(ValueError, match="1 of 4 values are of no subject, first value 3"):
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_a_value_without_a_subject_is_refused_and_not_ignored(missing):
+    subjects = np.array(["a", "b", missing, "d"], dtype=object)
+    with pytest.raises(ValueError, match="1 of 4 values have no subject, the first is value 3"):
         statistics.bootstrap(np.arange(4.0), subjects)
 
 

@@ -24,7 +24,7 @@ class EvaluationSet:
 
     def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
         """Path of the predicted mask of a case."""
-        return mask_files.place(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
+        return mask_files.mask_path(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
 
     def rows(self, names: list[str]) -> list[dict[str, Any]]:
         """Manifest rows of the named cases, in that order."""

@@ -152,7 +152,7 @@ def make(name: str, subjects: int, seed: int) -> None:
     code = {module: provenance.module_hash(module) for module in modules if module.startswith(PHANTOM_CODE)}
     record = {"subjects": subjects, "seed": seed, "code": code}
     if cache.read_record(folder) != record:
-        cache.write_whole(folder, record, lambda new: phantom.write(new, subjects, seed))
+        cache.write_atomically(folder, record, lambda new: phantom.write(new, subjects, seed))
 
 
 def prepare(name: str) -> Path:

@@ -77,7 +77,7 @@ def _fit(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str
         fitted = ellipse.fit_head(region, unit)
     except ValueError:
         return {}
-    points = dict(zip(POINT_COLUMNS, ellipse.ends_of_ellipse(fitted, unit).ravel().tolist()))
+    points = dict(zip(POINT_COLUMNS, ellipse.ellipse_endpoints(fitted, unit).ravel().tolist()))
     return points | ({"ofd_mm": fitted.major, "bpd_mm": fitted.minor} if spacing_mm else {})
 
 

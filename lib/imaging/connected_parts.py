@@ -1,4 +1,4 @@
-"""Connected parts of masks, their holes, and the frame around the foreground."""
+"""Connected components of masks, hole filling, and the bounding frame of the foreground."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,9 @@ from scipy import ndimage
 
 
 def largest_component(region: np.ndarray) -> np.ndarray:
-    """The largest connected part of a bool region, (H, W) or (D, H, W); all False where it is empty.
+    """Largest connected component of a bool region, (H, W) or (D, H, W); all False if it is empty.
 
-    Pixels touch by a side or a corner (8 neighbours), voxels by a face, an edge or a corner (26). Of volumes' parts of
-    one size it is the first in the order of voxels, of images' the one that OpenCV counts first (nearly from the top).
+    Pixels have 8 neighbours, voxels 26. Of ties it is the first in voxel order, in images the first OpenCV label.
     """
     if region.ndim == 3:
         labels, count = ndimage.label(region, structure=np.ones((3, 3, 3), bool))
@@ -23,39 +22,39 @@ def largest_component(region: np.ndarray) -> np.ndarray:
 
 
 def fill_holes(region: np.ndarray) -> np.ndarray:
-    """A (H, W) bool region with everything that it encloses."""
+    """A (H, W) bool region with its holes filled."""
     outside = np.pad(region.astype(np.uint8, order="C"), 1)  # OpenCV fills in place and refuses transposed arrays
     cv2.floodFill(outside, None, (0, 0), 2)
     return outside[1:-1, 1:-1] != 2
 
 
 def solid_component(region: np.ndarray) -> np.ndarray:
-    """The largest part of a (H, W) bool region with its holes filled."""
+    """Largest component of a (H, W) bool region, with its holes filled."""
     binary = np.ascontiguousarray(region).view(np.uint8)
     outlines, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if len(outlines) != 1:
         return fill_holes(largest_component(region))
-    solid = np.zeros(region.shape, np.uint8)  # one part: its outline filled is the same, in a third of the time
+    solid = np.zeros(region.shape, np.uint8)  # of one component: filling its outline is equal, in a third of the time
     return cv2.drawContours(solid, outlines, 0, 1, cv2.FILLED).view(bool)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Connected parts of one class, by its N pixels."""
+    """Connected components of one class with N pixels."""
 
     index: int  # of the class
     rows: np.ndarray  # (N,)
     cols: np.ndarray  # (N,)
-    labels: np.ndarray  # (N,) which part each pixel belongs to, from 0
-    areas: np.ndarray  # (parts,) in pixels
+    labels: np.ndarray  # (N,) component of each pixel, from 0
+    areas: np.ndarray  # (components,) in pixels
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Mean of (N,) values over each part: (parts,)."""
+        """Mean of (N,) values over each component: (components,)."""
         return np.bincount(self.labels, values, len(self.areas)) / self.areas
 
 
 def parts_of(mask: np.ndarray, index: int) -> Parts | None:
-    """Connected parts of a class in a (H, W) mask; None where it is absent."""
+    """Connected components of a class in a (H, W) mask; None if it is absent."""
     region = mask == index
     frame = foreground_frame(region)
     if frame is None:
@@ -63,12 +62,12 @@ def parts_of(mask: np.ndarray, index: int) -> Parts | None:
     inner = np.ascontiguousarray(region[frame]).view(np.uint8)
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(inner, connectivity=8)
     rows, cols = np.nonzero(inner)
-    places = rows + frame[0].start, cols + frame[1].start
-    return Parts(index, *places, labels[rows, cols] - 1, statistics[1:, cv2.CC_STAT_AREA])
+    rows_and_cols = rows + frame[0].start, cols + frame[1].start
+    return Parts(index, *rows_and_cols, labels[rows, cols] - 1, statistics[1:, cv2.CC_STAT_AREA])
 
 
 def foreground_frame(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """Rows and columns (before them slices) with all foreground of a bool or uint8 mask; None for an empty one."""
+    """Bounding slices of a bool or uint8 mask's foreground, (rows, cols) or (slices, rows, cols); None if empty."""
     flat = mask if mask.ndim == 2 else mask.max(axis=0)
     left, top, width, height = cv2.boundingRect(flat.view(np.uint8))
     if width == 0:

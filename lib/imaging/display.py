@@ -1,10 +1,10 @@
-"""Images as grey values to look at; a module of its own, because arrays are made again when `intensity` changes."""
+"""Images as displayable grey values; not in `intensity`, because its changes make preprocessed arrays stale."""
 
 import numpy as np
 
 
 def displayable(image: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """A channel as grey values: (H, W) -> (H, W) uint8; float32 is stretched, black and white as in `like`."""
+    """A channel as grey values: (H, W) -> (H, W) uint8; float32 is stretched from the range of `like`."""
     if image.dtype == np.uint8:
         return image
     low, high = float(like.min()), float(like.max())

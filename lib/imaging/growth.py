@@ -6,18 +6,17 @@ and OFD are measured from outer border to outer border.
 
 import math
 
-GA_RANGE_WEEKS = (14.0, 40.0)  # the ages that the charts were fitted to
+GA_RANGE_WEEKS = (14.0, 40.0)  # to which the charts were fitted
 
 
 def mean_and_sd_mm(quantity: str, ga_weeks: float) -> tuple[float, float]:
-    """Mean "hc", "bpd" or "ofd" at an age, and its standard deviation between healthy fetuses of that age.
+    """Mean and standard deviation of "hc", "bpd" or "ofd" in healthy fetuses of one gestational age, in mm.
 
-    The gestational age is in exact weeks (20 weeks 3 days is 20 + 3 / 7), 14 to 40; outside, nothing is clipped:
-    that is a ValueError, as is another quantity.
+    The age is in exact weeks (20 weeks 3 days is 20 + 3 / 7); ValueError outside 14 to 40, or for another quantity.
     """
     first, last = GA_RANGE_WEEKS
     if not first <= ga_weeks <= last:
-        raise ValueError(f"ga_weeks = {ga_weeks:g}   outside the charts; allowed: {first:g} to {last:g} weeks")
+        raise ValueError(f"ga_weeks = {ga_weeks:g}   outside the growth charts; allowed: {first:g} to {last:g} weeks")
     ga, ln = ga_weeks, math.log(ga_weeks)
     if quantity == "hc":
         mean = -28.2849 + 1.69267 * ga**2 - 0.397485 * ga**2 * ln

@@ -1,4 +1,4 @@
-"""Image and mask files read strictly: what is not as it should be is an error that names the file."""
+"""Strict reading of image and mask files; every error names the file."""
 
 import unicodedata
 from collections.abc import Callable
@@ -9,22 +9,19 @@ import numpy as np
 from PIL import Image
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-PNG_SIGNATURE, PNG_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24  # where a PNG says how many bits a channel has
-TIFF_DEPTH_TAG = 258  # where a TIFF says it; of 16-bit colours Pillow keeps 8 without a word
-# What Pillow raises of a file that is cut, spoilt or no image.
+PNG_SIGNATURE, PNG_DEPTH_OFFSET = b"\x89PNG\r\n\x1a\n", 24  # offset of the byte with the bits per channel
+TIFF_DEPTH_TAG = 258  # bits per channel; Pillow silently reduces 16-bit colours to 8 bits
+# Exceptions that Pillow raises for truncated, corrupted or other files.
 UNREADABLE = (OSError, EOFError, SyntaxError, TypeError, ValueError, KeyError, Image.DecompressionBombError)
-Reader = Callable[[Path], np.ndarray]  # such as read_pixels, or one that also keeps what it read
+Reader = Callable[[Path], np.ndarray]  # read_pixels, or a wrapper that also stores the pixels
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Pixels of an image file: (H, W) or (H, W, channels) uint8.
-
-    ValueError that names the file if it is missing, unreadable, truncated, or not of 8 bits per channel.
-    """
+    """Pixels of an image, (H, W) or (H, W, channels) uint8; ValueError if unreadable or not 8 bits per channel."""
     try:
         with path.open("rb") as file:
-            head = file.read(PNG_DEPTH_AT + 1)
-        deep = head.startswith(PNG_SIGNATURE) and head[PNG_DEPTH_AT:] == b"\x10"
+            head = file.read(PNG_DEPTH_OFFSET + 1)
+        deep = head.startswith(PNG_SIGNATURE) and head[PNG_DEPTH_OFFSET:] == b"\x10"
         with Image.open(path) as image:
             image.load()
             deep = deep or (image.format == "TIFF" and 16 in image.tag_v2.get(TIFF_DEPTH_TAG, ()))
@@ -34,28 +31,26 @@ def read_pixels(path: Path) -> np.ndarray:
     except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as an image: {error}") from error
     if deep or pixels.dtype != np.uint8:
-        found = "16 bits a channel" if deep else f"mode {mode}, {pixels.dtype}"
-        raise ValueError(f"{path}: {found}; expected 8 bits a channel (save it as an 8-bit PNG)")
+        depth = "16 bits per channel" if deep else f"mode {mode}, {pixels.dtype}"
+        raise ValueError(f"{path}: {depth}; expected 8 bits per channel (save it as an 8-bit PNG)")
     return pixels
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """An image as (H, W) uint8; colour images by the luma of Rec. 601, transparency left out."""
+    """An image as (H, W) uint8; colours become Rec. 601 luma (0.299 R + 0.587 G + 0.114 B), transparency is ignored."""
     pixels = read_pixels(path)
     if pixels.ndim == 2:
         return pixels
-    if pixels.shape[2] <= 2:
-        return np.ascontiguousarray(pixels[..., 0])
-    rgb = pixels[..., :3]
-    if np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 0], rgb[..., 2]):
-        return np.ascontiguousarray(rgb[..., 0])
-    return np.rint(rgb @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    first = pixels[..., 0]
+    if pixels.shape[2] <= 2 or all(np.array_equal(first, pixels[..., channel]) for channel in (1, 2)):
+        return np.ascontiguousarray(first)
+    return np.rint(pixels[..., :3] @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
 
 
 def read_binary(path: Path, read: Reader = read_pixels) -> np.ndarray:
-    """A mask file of two values as (H, W) bool: 0 and 255, or 0 and 1, in any channel; transparency left out.
+    """A mask file with the values 0 and 255, or 0 and 1, in any channel as (H, W) bool; transparency is ignored.
 
-    A lossy file has values between; from 128 they count. ValueError that names the file and its values for others.
+    Lossy files have values in between: 128 and above is foreground. ValueError with file and values in other cases.
     """
     pixels = read(path)
     if pixels.ndim == 3:
@@ -71,29 +66,25 @@ def read_binary(path: Path, read: Reader = read_pixels) -> np.ndarray:
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether a file's format changes values when it is written."""
+    """Whether a file's format is lossy (JPEG)."""
     return path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """Every image file directly in a folder by its stem, in Unicode's composed form, sorted.
-
-    macOS writes names decomposed and upper-case suffixes come from Windows; both are taken for what they are.
-    ValueError if two files share a stem.
-    """
+    """Image files directly in a folder by stem, sorted; ValueError if two files share a stem."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
-        stem = unicodedata.normalize("NFC", path.stem)
+        stem = unicodedata.normalize("NFC", path.stem)  # macOS decomposes names
         if stem in files:
-            raise ValueError(f"{folder}: {files[stem].name} and {path.name}; expected one file of a name")
+            raise ValueError(f"{folder}: {files[stem].name} and {path.name}; expected one file per name")
         files[stem] = path
     return files
 
 
 def colour_counts(pixels: np.ndarray) -> dict[tuple[int, ...], int]:
-    """How many pixels have each colour: {(r, g, b): count}, or {(grey,): count}; transparency left out."""
+    """Number of pixels per colour: {(r, g, b): count}, or {(grey,): count}; transparency is ignored."""
     if pixels.ndim == 2 or pixels.shape[2] <= 2:
         grey = pixels if pixels.ndim == 2 else pixels[..., 0]
         counts = cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256])[:, 0]
@@ -104,19 +95,19 @@ def colour_counts(pixels: np.ndarray) -> dict[tuple[int, ...], int]:
 
 
 def colour_codes(pixels: np.ndarray) -> np.ndarray:
-    """One number per pixel, red highest: (H, W, 3 or 4) uint8 -> (H, W) uint32."""
+    """Colours as numbers 0xRRGGBB: (H, W, 3 or 4) uint8 -> (H, W) uint32."""
     red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
     return red << 16 | green << 8 | blue
 
 
 def decode_palette(pixels: np.ndarray, palette: dict[tuple[int, int, int], int], lossy: bool = False) -> np.ndarray:
-    """Class indices of a colour mask: (H, W, 3 or 4) uint8 -> (H, W) uint8; black is 0 if not listed.
+    """Class indices of a colour mask: (H, W, 3 or 4) uint8 -> (H, W) uint8; black is 0 unless in the palette.
 
-    ValueError if it has no colours, or some that are not in the palette; the message counts each. Where the file's
-    format changes colours (JPEG, `lossy`), each pixel takes the palette's nearest instead.
+    ValueError if the mask is grey or has colours outside the palette; the message counts them. In a `lossy` file (JPEG)
+    each pixel takes the class of the nearest colour instead.
     """
     if pixels.ndim != 3 or pixels.shape[2] < 3:
-        raise ValueError(f"a mask of shape {pixels.shape}; expected colours, (H, W, 3)")
+        raise ValueError(f"mask has shape {pixels.shape}; expected colours, (H, W, 3)")
     known = {(0, 0, 0): 0} | palette
     if lossy:
         return nearest_class(pixels, known)
@@ -133,7 +124,7 @@ def decode_palette(pixels: np.ndarray, palette: dict[tuple[int, int, int], int],
 
 
 def nearest_class(pixels: np.ndarray, palette: dict[tuple[int, int, int], int]) -> np.ndarray:
-    """The class of the nearest colour, of equals the first: (H, W, 3 or 4) uint8 -> (H, W) uint8."""
+    """Class of the nearest colour in RGB, the first of ties: (H, W, 3 or 4) uint8 -> (H, W) uint8."""
     rgb = np.ascontiguousarray(pixels[..., :3])
-    off = np.stack([cv2.absdiff(rgb, np.array([*colour, 0], np.float64)).astype(np.int32) for colour in palette])
-    return np.array(list(palette.values()), np.uint8)[np.argmin((off**2).sum(axis=3), axis=0)]
+    offsets = np.stack([cv2.absdiff(rgb, np.array([*colour, 0], np.float64)).astype(np.int32) for colour in palette])
+    return np.array(list(palette.values()), np.uint8)[np.argmin((offsets**2).sum(axis=3), axis=0)]

@@ -1,4 +1,4 @@
-"""Where a structure lies and what form it has, in millimetres."""
+"""Position and shape of a structure, in millimetres."""
 
 import cv2
 import numpy as np
@@ -10,11 +10,11 @@ COLUMNS += ["centroid_row_mm", "centroid_col_mm", "eccentricity"]
 
 
 def describe(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
-    """Area, bounding box, centroid and eccentricity of a (H, W) bool region, all parts together: a value per COLUMNS.
+    """Area, bounding box, centroid and eccentricity of a (H, W) bool region: one value for each of COLUMNS.
 
     Positions are from the image's upper left corner. Eccentricity is that of the ellipse with the region's second
-    moments, a pixel counted as a small rectangle: 0 for a disc, near 1 for a line. Of an empty region all but `parts`
-    are NaN; without a spacing (row, col) what is in mm is NaN, and pixels are taken as square for the eccentricity.
+    moments, with pixels as rectangles: 0 for a disc, near 1 for a line. All but `parts` are NaN for an empty region.
+    Without a (row, col) spacing, values in mm are NaN and eccentricity assumes square pixels.
     """
     frame = connected_parts.foreground_frame(region)
     if frame is None:
@@ -40,10 +40,10 @@ def describe(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict
 def principal_moments(moments: dict[str, float], spacing: tuple[float, float], own: float) -> tuple[float, float]:
     """Second central moments per area along a region's long and short axis, in the squared unit of (row, col) spacing.
 
-    Of `cv2.moments`, and a pixel's `own` second moment: 1 / 12 as a rectangle, 0 as a point.
+    Computed from `cv2.moments` and a pixel's `own` second moment: 1 / 12 as a rectangle, 0 as a point.
     """
     area = moments["m00"]
     down, across = (moments["mu02"] / area + own) * spacing[0] ** 2, (moments["mu20"] / area + own) * spacing[1] ** 2
     mixed = moments["mu11"] / area * spacing[0] * spacing[1]
-    middle, half = (down + across) / 2, np.hypot((down - across) / 2, mixed)
-    return middle + half, middle - half
+    mean, half = (down + across) / 2, np.hypot((down - across) / 2, mixed)
+    return mean + half, mean - half

@@ -320,7 +320,7 @@ def test_a_jpeg_mask_takes_the_nearest_colours_and_a_grey_mask_is_refused(tmp_pa
     inner = np.all([np.roll(away, (r, c), (0, 1)) == away for r in (-4, 0, 4) for c in (-4, 0, 4)], axis=0)[4:-4, 4:-4]
     assert np.array_equal(mask[inner], CLASSES[inner])  # JPEG blurs colours at edges
     assert (mask != CLASSES).mean() < 0.1
-    with pytest.raises(ValueError, match=r"grey\.png: a mask of shape \(40, 60\); expected colours"):
+    with pytest.raises(ValueError, match=r"grey\.png: mask has shape \(40, 60\); expected colours"):
         brain_structures.read_mask((save_png(folder / "grey.png", CLASSES),))
 
 

@@ -284,7 +284,7 @@ def test_a_phantom_is_never_written_over_foreign_files(small, raw, tmp_path, con
     files.write_text((folder if content == "file" else tmp_path / "mine") / "thesis.txt", "mine")
     if content == "link":
         folder.symlink_to(tmp_path / "mine")
-    with pytest.raises(ValueError, match=r"phantom_brain: (found without phantom\.json|is a link)"):
+    with pytest.raises(ValueError, match=r"phantom_brain: (has no phantom\.json|is a link)"):
         datasets.prepare("phantom_brain")
     assert (folder / "thesis.txt").read_text() == "mine"
     assert small == []

@@ -191,7 +191,7 @@ def test_endpoints_of_masks_are_those_of_the_drawn_axes_in_canonical_order_after
     assert (points["route"] == "ellipse").all()
     for row in points.to_dict("records"):
         head = DRAWN[row["case"]]
-        expected = head_points.axis_ends(head.centre, head.major, head.minor, head.angle_deg)
+        expected = head_points.axis_endpoints(head.centre, head.major, head.minor, head.angle_deg)
         ends = np.array([row[name] for name in head_points.POINT_COLUMNS]).reshape(4, 2)
         assert ends == pytest.approx(expected, abs=0.5), head.name  # 0.1 degrees move an endpoint by 0.25
     spacing = np.array([DRAWN[name].spacing_mm for name in heads["case"]])[:, None, None]

@@ -25,7 +25,7 @@ NAMES = [f"{n:03d}_HC" for n in range(6)]
 TALL_PIXELS, UNKNOWN = (0.4, 0.2), (np.nan, np.nan)
 MAPPING = geometry.fit(NATIVE, NETWORK)
 HEADS = np.array(  # endpoints of each case in native pixels, all different
-    [head_points.axis_ends((58.3 + n, 97.6 - 2 * n), 110 - 5.0 * n, 80 - 4.0 * n, 10 + 25.0 * n) for n in range(6)]
+    [head_points.axis_endpoints((58.3 + n, 97.6 - 2 * n), 110 - 5.0 * n, 80 - 4.0 * n, 10 + 25.0 * n) for n in range(6)]
 )
 REFERENCE = pd.DataFrame(HEADS.reshape(-1, 8), columns=POINT_COLUMNS).assign(case=NAMES)
 POINTS = geometry.points_to_network(HEADS, MAPPING).astype(np.float32)

@@ -7,7 +7,7 @@ from tests.builders import typed
 
 
 def stacked(slices):
-    """A volume of typed slices, of one slice an image."""
+    """A volume of typed slices, or an image of one."""
     return np.stack([typed(text) for text in slices]) if len(slices) > 1 else typed(slices[0])
 
 
@@ -30,8 +30,8 @@ def test_components_and_holes_are_those_of_scipy_on_random_regions():
     [
         (["11.... ...... ....11", "...... ...... ....11"], ["...... ...... ....11", "...... ...... ....11"]),
         (["1... .... ...1", ".... .1.. ...."], ["1... .... ....", ".... .1.. ...."]),  # a corner joins
-        (["11...11", "1111111"], ["11...11", "1111111"]),  # two pieces in one slice, joined by the next
-        ([".1.1.", "....."], [".1...", "....."]),  # of equal parts the first
+        (["11...11", "1111111"], ["11...11", "1111111"]),  # two parts in one slice, joined by the next
+        ([".1.1.", "....."], [".1...", "....."]),  # of ties the first
         (["...", "..."], ["...", "..."]),
         (["1..11 ..1.. ...1. 1...."], ["...11 ..1.. ...1. ....."]),  # an image: diagonals are joined
         ([".... ...."], [".... ...."]),
@@ -44,21 +44,17 @@ def test_the_largest_component_of_a_volume_and_of_an_image(slices, expected):
     assert np.array_equal(largest, kept)
 
 
-# Edges
-
-
-def test_edge_points_lie_midway_between_neighbours_however_much_lies_around_and_the_frame_is_no_edge():
+def test_edge_points_are_midpoints_of_neighbours_for_any_margin_and_the_frame_is_no_edge():
     assert points(typed(".... .11. ....") > 0) == {(0.5, 1), (0.5, 2), (1.5, 1), (1.5, 2), (1, 0.5), (1, 2.5)}
     assert points(typed("11. 11. ...") > 0) == {(1.5, 0), (1.5, 1), (0, 1.5), (1, 1.5)}
     small = np.random.default_rng(0).random((12, 15)) < 0.5
-    alone = ellipse.edge_points(np.pad(small, 1))
+    expected = ellipse.edge_points(np.pad(small, 1)) - 1
     for above, left in ((1, 1), (2, 1), (9, 30)):
-        wide = np.pad(small, ((above, 7), (left, 3)))
-        assert points(wide) == set(map(tuple, np.add(alone, (above - 1, left - 1))))
+        assert points(np.pad(small, ((above, 7), (left, 3)))) == set(map(tuple, np.add(expected, (above, left))))
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_a_region_one_pixel_off_the_frame_has_its_edge_and_one_at_the_frame_has_none(turns):
+def test_a_region_one_pixel_from_the_frame_has_an_edge_there_and_one_at_the_frame_has_none(turns):
     for gap, count in ((1, 14), (0, 10)):  # four columns, three rows: 2 (4 + 3) crossings, less the four at the frame
         region = np.zeros((9, 10), bool)
         region[gap : gap + 3, 3:7] = True
@@ -76,5 +72,5 @@ def test_a_region_one_pixel_off_the_frame_has_its_edge_and_one_at_the_frame_has_
         (["....", "...."], None),
     ],
 )
-def test_the_frame_holds_the_foreground_and_nothing_more(slices, frame):
+def test_the_frame_bounds_the_foreground_tightly(slices, frame):
     assert connected_parts.foreground_frame(stacked(slices)) == frame

@@ -32,15 +32,12 @@ def centroid(weights):
     return np.array([(rows * weights).sum(), (cols * weights).sum()]) / weights.sum()
 
 
-# Places
-
-
 def test_a_crop_doubled_and_padded_by_hand():
     assert geometry.Geometry(32, 32, 8, 10, 16, 12, 2.0, 2.0, 0, 4, 32, 32) == DOUBLED
     assert DOUBLED.inner_shape == (32, 24)
     assert DOUBLED.crop == (slice(8, 24), slice(10, 22))
     assert DOUBLED.inner == (slice(0, 32), slice(4, 28))
-    # The pixel (8, 10) becomes rows 0-1 and columns 4-5, whose middle is (0.5, 4.5).
+    # The pixel (8, 10) becomes rows 0-1 and columns 4-5, with the centre (0.5, 4.5).
     assert geometry.points_to_network([[8, 10], [23, 21]], DOUBLED).tolist() == [[0.5, 4.5], [30.5, 26.5]]
 
 
@@ -68,9 +65,6 @@ def test_the_image_keeps_its_aspect_lies_in_the_middle_and_touches_two_sides(nat
         assert own <= whole
         assert abs(whole - own - 2 * pad) <= 1
     assert any(own == whole for own, whole in zip(mapping.inner_shape, network))
-
-
-# Images
 
 
 @all_shapes
@@ -103,11 +97,11 @@ def test_halving_averages_blocks_of_four_pixels_and_the_same_size_changes_nothin
 
 
 @pytest.mark.parametrize(("native", "network", "crop"), SHAPES[:8], ids=str)
-@pytest.mark.parametrize("place", [(0.4, 0.55), (0.5, 0.5), (0.62, 0.37)])
-def test_a_disc_lies_where_the_point_mapping_says_and_comes_back_to_its_place(native, network, crop, place):
+@pytest.mark.parametrize("centre", [(0.4, 0.55), (0.5, 0.5), (0.62, 0.37)])
+def test_a_disc_is_where_the_point_mapping_says_and_is_mapped_back_exactly(native, network, crop, centre):
     mapping = geometry.fit(native, network, crop)
     width = 0.5 * min(native)
-    drawn = ellipse_region(native, np.array(native) * place + 0.3, width, width, 0)
+    drawn = ellipse_region(native, np.array(native) * centre + 0.3, width, width, 0)
     scaled = geometry.image_to_network(drawn.astype(np.float32), mapping)
     # Averaging keeps the centroid to float32's digits, linear enlarging to a hundredth of a pixel.
     expected = geometry.points_to_network(centroid(drawn), mapping)
@@ -129,9 +123,6 @@ def test_a_linear_ramp_comes_back_at_native_size(native, network, crop):
     assert np.abs(back[inner] - expected[inner]).max() < 2e-3
 
 
-# Masks
-
-
 def test_a_mask_pixel_takes_the_class_that_covers_most_of_it_wherever_it_is():
     for text, size, expected in (
         ("11.2 1.22 ..33 .13.", (2, 2), "12 .3"),
@@ -150,22 +141,19 @@ def test_a_mask_pixel_takes_the_class_that_covers_most_of_it_wherever_it_is():
 
 
 def bias(native, network, count=40):
-    """Mean of (BPD, OFD) of ellipses at network size minus those at native size, native pixels, of two nested classes.
-
-    Of the outer one its area with the inner one in it.
-    """
-    draw, mapping, off = np.random.default_rng(0), geometry.fit(native, network), []
+    """Mean error in native pixels of (BPD, OFD) at network size, for an outer class and one inside it: (2, 2)."""
+    draw, mapping, errors = np.random.default_rng(0), geometry.fit(native, network), []
     pixel = (1 / mapping.scale_row, 1 / mapping.scale_col)
     for _ in range(count):
         major = draw.uniform(0.45, 0.8) * min(native)
         axes = np.array([major, major * draw.uniform(0.7, 0.95)])
-        place = np.array(native) / 2 + draw.uniform(-5, 5, 2), draw.uniform(0, 180)
-        outer, inner = (ellipse_region(native, place[0], *(axes * share), place[1]) for share in (1, 0.5))
+        centre, angle = np.array(native) / 2 + draw.uniform(-5, 5, 2), draw.uniform(0, 180)
+        outer, inner = (ellipse_region(native, centre, *(axes * share), angle) for share in (1, 0.5))
         scaled = geometry.mask_to_network(outer.astype(np.uint8) + inner, mapping, 3)
         for before, after in ((outer, scaled > 0), (inner, scaled == 2)):
             heads = ellipse.fit_head(before, (1.0, 1.0)), ellipse.fit_head(after, pixel)
-            off.append([heads[1].minor - heads[0].minor, heads[1].major - heads[0].major])
-    return np.reshape(off, (count, 2, 2)).mean(axis=0)
+            errors.append([heads[1].minor - heads[0].minor, heads[1].major - heads[0].major])
+    return np.reshape(errors, (count, 2, 2)).mean(axis=0)
 
 
 # Standard errors of 40 ellipses are 0.02 px at half the size; were all ties background, bias would be -0.50 px there.
@@ -184,7 +172,7 @@ def test_masks_at_network_size_are_as_large_as_native_ones(native, network, larg
     assert np.abs(bias(native, network)).max() < largest
 
 
-def test_classes_that_cover_equal_parts_take_turns_along_edges_of_every_direction():
+def test_tied_classes_alternate_along_edges_of_every_direction():
     rows, cols = np.mgrid[:80, :80]
     mapping = geometry.fit((80, 80), (40, 40))
     for first, second in ((0, 1), (1, 2), (0, 2)):
@@ -197,11 +185,8 @@ def test_classes_that_cover_equal_parts_take_turns_along_edges_of_every_directio
             assert np.isin(scaled, (first, second)).all()
 
 
-# Crops and the way back
-
-
 @all_shapes
-def test_a_crop_is_what_it_would_be_cut_out_beforehand(native, network, crop):
+def test_a_crop_equals_cropping_beforehand(native, network, crop):
     crop = crop or (0, 0, *native)
     mapping, alone = geometry.fit(native, network, crop), geometry.fit(crop[2:], network)
     draw = np.random.default_rng(1)
@@ -224,7 +209,7 @@ def test_native_pixels_outside_the_crop_are_0_and_the_padding_does_not_reach_tho
     assert np.array_equal(back, expected)
 
 
-def test_slices_come_back_to_their_places_and_the_others_are_0():
+def test_slices_are_mapped_back_to_their_indices_and_the_others_are_0():
     values = np.random.default_rng(0).random((2, 3, 32, 32)).astype(np.float32)
     volume = geometry.slices_to_native(values, DOUBLED, np.array([4, 1]), depth=6)
     assert volume.shape == (3, 6, 32, 32)

@@ -9,10 +9,6 @@ from tests.builders import noise
 PERCENTILES = [10.0, 99.0]
 
 
-def one_channel(*slices):
-    return np.array(slices, np.uint8)[..., None]
-
-
 def normalised(volume):
     return intensity.normalise(volume, intensity.statistics(volume, PERCENTILES))
 
@@ -28,7 +24,7 @@ def normalised(volume):
     ],
 )
 def test_statistics_of_a_volume_counted_by_hand(slices, percentiles, low, high, mean, variance):
-    volume = one_channel(*slices)
+    volume = np.array(slices, np.uint8)[..., None]
     counted = intensity.statistics(volume, percentiles)
     assert (counted.low, counted.high) == ((low,), (high,))
     assert counted.mean == pytest.approx((mean,))
@@ -49,7 +45,7 @@ def test_percentiles_are_those_of_numpy(count, percentiles):
 def test_each_channel_is_normalised_by_itself_as_by_scikit_image_and_numpy():
     volume = np.concatenate([noise(), np.full_like(noise()[..., :1], 80)], axis=-1)
     counted = intensity.statistics(volume, PERCENTILES)
-    assert (normalised(volume)[..., 3] == 0).all()  # of a constant channel
+    assert (normalised(volume)[..., 3] == 0).all()  # constant channel
     for channel, (low, high) in enumerate(zip(counted.low[:3], counted.high)):
         values = volume[..., channel].astype(float)
         scaled = exposure.rescale_intensity(values, in_range=(low, high), out_range=(0.0, 1.0))
@@ -60,7 +56,7 @@ def test_each_channel_is_normalised_by_itself_as_by_scikit_image_and_numpy():
 
 def test_a_normalised_volume_and_its_background_typed_out():
     typed = Statistics((10.0,), (30.0,), (0.5,), (0.25,))
-    values = intensity.normalise(one_channel([[0, 10, 15], [20, 30, 255]]), typed)
+    values = intensity.normalise(np.array([[[[0], [10], [15]], [[20], [30], [255]]]], np.uint8), typed)
     assert values.dtype == np.float32
     assert values[..., 0].tolist() == [[[-2.0, -2.0, -1.0], [0.0, 2.0, 2.0]]]
     without_spread = Statistics((10.0, 5.0, 1.0), (30.0, 5.0, 9.0), (0.5, 0.0, 0.5), (0.25, 0.0, 0.0))
@@ -68,14 +64,14 @@ def test_a_normalised_volume_and_its_background_typed_out():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 1), (0, 3, 4, 1)])
-def test_what_is_no_volume_and_statistics_of_other_channels_are_refused(shape):
+def test_other_arrays_and_statistics_of_other_channels_are_refused(shape):
     array = np.zeros(shape, np.float32 if shape == (2, 3, 4, 1) else np.uint8)
-    message = rf"\({', '.join(map(str, shape))}\) of {array.dtype} .*no volume"
+    message = rf"\({', '.join(map(str, shape))}\) of {array.dtype} .*not a volume"
     with pytest.raises(ValueError, match=message):
         intensity.statistics(array, PERCENTILES)
     with pytest.raises(ValueError, match=message):
         intensity.normalise(array, Statistics((0.0,), (1.0,), (0.0,), (1.0,)))
-    with pytest.raises(ValueError, match="a volume of 3 channels with statistics of 1"):
+    with pytest.raises(ValueError, match="volume has 3 channels, its statistics 1"):
         intensity.normalise(noise(), Statistics((0.0,), (1.0,), (0.0,), (1.0,)))
 
 

@@ -1,5 +1,4 @@
-"""Predicted masks written and read back: one file per image or volume, whole or not at all."""
-
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +6,7 @@ import pytest
 from PIL import Image
 
 from lib.imaging import mask_files
+from tests.builders import read_or_none
 
 
 def classes(*shape):
@@ -14,35 +14,35 @@ def classes(*shape):
 
 
 def test_an_image_s_mask_is_a_png_and_a_volume_s_a_tiff_below_stage_and_run():
-    path = mask_files.place(Path("predictions"), "post", 2, 7, "a b.c", is_volume=False)
+    path = mask_files.mask_path(Path("predictions"), "post", 2, 7, "a b.c", is_volume=False)
     assert path == Path("predictions/post/fold2-seed7/a b.c.png")
-    assert mask_files.place(Path("p"), "raw", 0, 1, "TCGA_1", is_volume=True) == Path("p/raw/fold0-seed1/TCGA_1.tif")
+    assert mask_files.mask_path(Path("p"), "raw", 0, 1, "A", is_volume=True) == Path("p/raw/fold0-seed1/A.tif")
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (2, 5, 7), (30, 64, 48)], ids=str)
 def test_a_mask_comes_back_as_it_was_written_last(tmp_path, shape):
-    path = mask_files.place(tmp_path / "predictions", "raw", 0, 0, "a", is_volume=len(shape) == 3)
+    path = mask_files.mask_path(tmp_path / "predictions", "raw", 0, 0, "a", is_volume=len(shape) == 3)
     mask_files.write(path, classes(*shape[:-2], 90, 90))
     mask_files.write(path, classes(*shape))
     mask = mask_files.read(path)
     assert np.array_equal(mask, classes(*shape))
     assert mask.dtype == np.uint8
     assert list(path.parent.iterdir()) == [path]
-    with Image.open(path) as image:  # other programs see a page per slice, class indices as grey values
+    with Image.open(path) as image:  # one page per slice, class indices as grey values
         assert (getattr(image, "n_frames", 1), image.mode) == (len(mask) if mask.ndim == 3 else 1, "L")
         assert np.array_equal(np.asarray(image), mask[0] if mask.ndim == 3 else mask)
 
 
 @pytest.mark.parametrize(("name", "shape"), [("a.png", (50, 70)), ("a.tif", (4, 50, 70))])
-def test_a_write_that_fails_leaves_the_file_before_it_and_no_other(tmp_path, monkeypatch, name, shape):
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, name, shape):
     mask_files.write(tmp_path / name, classes(*shape))
     save = Image.Image.save
 
-    def break_off(image, file, *how, **more):
-        save(image, file, *how, **more)
+    def fail(image, file, **options):
+        save(image, file, **options)
         raise OSError("no space left")
 
-    monkeypatch.setattr(Image.Image, "save", break_off)
+    monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(OSError, match="no space left"):
         mask_files.write(tmp_path / name, np.zeros(shape, np.uint8))
     assert np.array_equal(mask_files.read(tmp_path / name), classes(*shape))
@@ -58,27 +58,16 @@ def test_a_file_that_is_missing_empty_or_no_image_is_named(tmp_path, name):
             mask_files.read(tmp_path / name)
 
 
-def read_or_refusal(path, content):
-    """What is read of a file of some bytes; None where it is refused by name."""
-    path.write_bytes(content)
-    try:
-        return mask_files.read(path)
-    except ValueError as error:
-        if str(path) not in str(error):
-            raise
-        return None
-
-
 @pytest.mark.filterwarnings("ignore")  # Pillow's, before it gives up
 def test_a_volume_s_file_cut_anywhere_is_refused_or_whole_and_one_changed_byte_loses_no_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # no room for what a changed size would take
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # no memory for a changed size
     path, mask = tmp_path / "a.tif", classes(3, 5, 7)
     mask_files.write(path, mask)
     whole = path.read_bytes()
     for length in range(len(whole)):
-        cut = read_or_refusal(path, whole[:length])
+        cut = read_or_none(mask_files.read, path, whole[:length])
         assert cut is None or np.array_equal(cut, mask), length
-    for place in range(len(whole)):
-        for bits in (0x01, 0x08, 0xFF):
-            changed = read_or_refusal(path, whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :])
-            assert changed is None or len(changed) == 3, place
+    for offset, bits in itertools.product(range(len(whole)), (0x01, 0x08, 0xFF)):
+        content = whole[:offset] + bytes([whole[offset] ^ bits]) + whole[offset + 1 :]
+        changed = read_or_none(mask_files.read, path, content)
+        assert changed is None or len(changed) == 3, offset

@@ -1,5 +1,3 @@
-"""Regions whose area, place and form are known: rectangles exactly, ellipses within a pixel's rounding."""
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -22,13 +20,8 @@ def rectangle(top, left, height, width, shape=(40, 60)):
         (rectangle(4, 7, 5, 5), (1.0, 1.0), [25, 1, 4, 7, 5, 5, 6.5, 9.5, 0]),
         (rectangle(4, 7, 1, 1), (0.1, 0.2), [0.02, 1, 0.4, 1.4, 0.1, 0.2, 0.45, 1.5, np.sqrt(0.75)]),  # a pixel
         (rectangle(3, 10, 5, 10), None, [np.nan, 1, *[np.nan] * 6, np.sqrt(0.75)]),  # no millimetres
-        (np.zeros((5, 6), bool), (0.2, 0.2), [np.nan, 0, *[np.nan] * 7]),
-        (np.zeros((5, 6), bool), None, [np.nan, 0, *[np.nan] * 7]),
-        (
-            typed("1. .1") > 0,
-            None,
-            [np.nan, 1, *[np.nan] * 6, np.sqrt(1 - 1 / 7)],
-        ),  # joined by a corner
+        *[(np.zeros((5, 6), bool), spacing_mm, [np.nan, 0, *[np.nan] * 7]) for spacing_mm in ((0.2, 0.2), None)],
+        (typed("1. .1") > 0, None, [np.nan, 1, *[np.nan] * 6, np.sqrt(6 / 7)]),  # joined by a corner
     ],
 )
 def test_regions_described_by_hand(region, spacing_mm, expected):
@@ -49,32 +42,27 @@ def test_an_ellipse_has_its_area_centroid_and_eccentricity_whatever_the_shape_of
     # the drawing counts from the centre of the first pixel, the description from its corner
     expected = np.array(centre_mm) + np.array(spacing_mm) / 2
     assert (described["centroid_row_mm"], described["centroid_col_mm"]) == pytest.approx(tuple(expected), abs=0.02)
-    angle = np.deg2rad(angle_deg)
-    height = np.hypot(major_mm * np.sin(angle), minor_mm * np.cos(angle))
-    width = np.hypot(major_mm * np.cos(angle), minor_mm * np.sin(angle))
-    assert described["height_mm"] == pytest.approx(height, abs=2 * spacing_mm[0])
-    assert described["width_mm"] == pytest.approx(width, abs=2 * spacing_mm[1])
+    sin, cos = np.sin(np.deg2rad(angle_deg)), np.cos(np.deg2rad(angle_deg))
+    assert described["height_mm"] == pytest.approx(np.hypot(major_mm * sin, minor_mm * cos), abs=2 * spacing_mm[0])
+    assert described["width_mm"] == pytest.approx(np.hypot(major_mm * cos, minor_mm * sin), abs=2 * spacing_mm[1])
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_random_region_is_what_numpy_and_scipy_say_and_so_is_its_transpose(seed):
     region = np.zeros((30, 50), bool)
     region[5:25, 8:40] = np.random.default_rng(seed).random((20, 32)) < 0.3
-    row_mm, col_mm = 0.3, 0.7
-    rows, cols = np.nonzero(region)
+    (row_mm, col_mm), (rows, cols) = (0.3, 0.7), np.nonzero(region)
     moments = np.cov(np.stack([rows * row_mm, cols * col_mm]), bias=True) + np.diag([row_mm**2, col_mm**2]) / 12
     short, long = np.linalg.eigvalsh(moments)
-    places = {
+    positions = {
         ("top_mm", "left_mm"): (rows.min() * row_mm, cols.min() * col_mm),
         ("height_mm", "width_mm"): (np.ptp(rows) * row_mm + row_mm, np.ptp(cols) * col_mm + col_mm),
         ("centroid_row_mm", "centroid_col_mm"): ((rows.mean() + 0.5) * row_mm, (cols.mean() + 0.5) * col_mm),
     }
-    for described, step in (
-        (shapes.describe(region, (row_mm, col_mm)), 1),
-        (shapes.describe(region.T, (col_mm, row_mm)), -1),
-    ):
+    for turned, spacing_mm, step in ((region, (row_mm, col_mm), 1), (region.T, (col_mm, row_mm), -1)):
+        described = shapes.describe(turned, spacing_mm)
         assert described["area_mm2"] == pytest.approx(region.sum() * row_mm * col_mm)
         assert described["parts"] == ndimage.label(region, np.ones((3, 3)))[1]
         assert described["eccentricity"] == pytest.approx(np.sqrt(1 - short / long), abs=1e-9)
-        for names, expected in places.items():
+        for names, expected in positions.items():
             assert [described[name] for name in names[::step]] == pytest.approx(expected)

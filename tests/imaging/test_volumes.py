@@ -8,26 +8,24 @@ from lib.study import files
 from tests.builders import noise
 
 REAL = files.ROOT.parent / "shared" / "data" / "lgg" / "kaggle_3m"
-# Cropped at both sides; post-contrast missing in 9 slices.
-PATIENTS = ("TCGA_CS_4943_20000902", "TCGA_DU_A5TW_19980228")
-here = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there: LGG is not part of the project")
+PATIENTS = ("TCGA_CS_4943_20000902", "TCGA_DU_A5TW_19980228")  # with margins; post-contrast missing in 9 slices
+needs_lgg = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is missing: LGG is not part of the project")
 PERCENTILES = [10.0, 99.0]
 
 
-def head(channels=3, box=(8, 5, 20, 30)):
-    """Dark noise of at most 5 around a bright box: (3, 40, 50, channels)."""
-    volume = np.random.default_rng(1).integers(0, 6, (3, 40, 50, channels)).astype(np.uint8)
-    row, col, height, width = box
-    volume[:, row : row + height, col : col + width] += 150
-    volume[:, row, col] = 200
+def head():
+    """Dark noise of at most 5 around a bright box (8, 5, 20, 30): (3, 40, 50, 3)."""
+    volume = np.random.default_rng(1).integers(0, 6, (3, 40, 50, 3)).astype(np.uint8)
+    volume[:, 8:28, 5:35] += 150
+    volume[:, 8, 5] = 200
     return volume
 
 
 def spots(*values):
-    """A dark volume of 5 x 6 pixels and two channels with some voxels set: {(slice, row, col, channel): value}."""
+    """A dark volume of 5 x 6 pixels and two channels with some voxels (slice, row, col, channel, value)."""
     volume = np.zeros((2, 5, 6, 2), np.uint8)
-    for *place, value in values:
-        volume[tuple(place)] = value
+    for *voxel, value in values:
+        volume[tuple(voxel)] = value
     return volume
 
 
@@ -37,7 +35,7 @@ def by_skimage(volume, rows, cols):
 
 
 def padding(values, mapping):
-    """Values (N, C, h, w) outside the image's place: (N, C, pixels)."""
+    """Values (N, C, h, w) outside the image: (N, C, pixels)."""
     outside = np.ones(values.shape[2:], bool)
     outside[mapping.inner] = False
     return values[:, :, outside]
@@ -47,9 +45,9 @@ def padding(values, mapping):
     ("volume", "box"),
     [
         (spots((0, 1, 2, 0, 100), (1, 3, 4, 0, 11)), (1, 2, 3, 3)),  # bright in any slice
-        (spots((0, 1, 2, 0, 100), (0, 3, 4, 0, 10)), (1, 2, 1, 1)),  # the level itself is not bright
-        (spots((0, 1, 2, 0, 200), (0, 3, 4, 1, 12)), (1, 2, 3, 3)),  # all of the second channel's own maximum
-        (np.full((2, 5, 6, 3), 0, np.uint8), (0, 0, 5, 6)),  # without content the whole frame
+        (spots((0, 1, 2, 0, 100), (0, 3, 4, 0, 10)), (1, 2, 1, 1)),  # at the level is not bright
+        (spots((0, 1, 2, 0, 200), (0, 3, 4, 1, 12)), (1, 2, 3, 3)),  # the second channel's maximum
+        (np.full((2, 5, 6, 3), 0, np.uint8), (0, 0, 5, 6)),  # without content: the whole frame
         (np.full((2, 5, 6, 3), 90, np.uint8), (0, 0, 5, 6)),
         (np.maximum(head(), np.array([80, 0, 0], np.uint8)), (0, 0, 40, 50)),  # a bright background
         (head(), (8, 5, 20, 30)),
@@ -63,8 +61,8 @@ def test_the_box_holds_what_is_bright_in_a_channel_that_varies(volume, box):
 
 
 def test_end_slices_are_dropped_at_both_ends_and_never_all():
-    for depth, dropped, left in ((5, 0, [0, 1, 2, 3, 4]), (5, 1, [1, 2, 3]), (5, 2, [2]), (1, 0, [0])):
-        assert list(range(depth))[volumes.kept_slices(depth, dropped)] == left
+    for depth, dropped, kept in ((5, 0, [0, 1, 2, 3, 4]), (5, 1, [1, 2, 3]), (5, 2, [2]), (1, 0, [0])):
+        assert list(range(depth))[volumes.kept_slices(depth, dropped)] == kept
     for depth, dropped, most in ((4, 2, 1), (5, 3, 2), (1, 1, 0), (5, -1, 2)):
         with pytest.raises(ValueError, match=f"end_slices_dropped = {dropped} .*{depth} slices.*; 0 to {most}$"):
             volumes.kept_slices(depth, dropped)
@@ -133,14 +131,14 @@ def test_padding_is_no_brighter_than_the_darkest_tissue_and_0_in_a_constant_chan
     values = volumes.to_network(volume, mapping, counted)
     around, tissue = padding(values, mapping), intensity.normalise(volume, counted)
     assert np.isfinite(values).all()
-    assert (around[:, :2] < -1).all()  # not 0, which is the mean of what is seen
+    assert (around[:, :2] < -1).all()  # not 0, the mean of the tissue
     assert (around <= tissue.min(axis=(0, 1, 2))[:, None]).all()
     assert not values[:, 2:].any()
     if shape[1:3] == (32, 32):  # not padded, not resized
         assert np.array_equal(values, np.moveaxis(tissue, -1, 1))
 
 
-def test_a_bright_spot_lies_where_the_geometry_says():
+def test_a_bright_spot_is_at_the_position_given_by_the_geometry():
     volume = np.zeros((1, 40, 50, 1), np.uint8)
     volume[0, 19:22, 29:32] = 200
     mapping = geometry.fit((40, 50), (96, 96), (5, 10, 30, 40))
@@ -153,12 +151,12 @@ def test_a_bright_spot_lies_where_the_geometry_says():
 @pytest.mark.parametrize(
     "array", [np.zeros((2, 3, 4), np.uint8), np.zeros((2, 3, 4, 1), np.float32), np.zeros((0, 3, 4, 1), np.uint8)]
 )
-def test_what_is_no_volume_or_of_another_size_is_refused(array):
+def test_other_arrays_and_other_sizes_are_refused(array):
     counted = intensity.statistics(noise(), PERCENTILES)
     for refuse in (volumes.content_box, lambda *pair: volumes.to_network(*pair, counted)):
-        with pytest.raises(ValueError, match=r"no volume; expected \(slices, rows, columns, channels\)"):
+        with pytest.raises(ValueError, match=r"not a volume; expected \(slices, rows, columns, channels\)"):
             refuse(array, None)
-    with pytest.raises(ValueError, match=r"slices of \(30, 20\) pixels with the geometry of \(31, 20\)"):
+    with pytest.raises(ValueError, match=r"slices have size \(30, 20\), the geometry \(31, 20\)"):
         volumes.to_network(noise(), geometry.fit((31, 20), (32, 32)), counted)
 
 
@@ -167,7 +165,7 @@ def read(patient):
     return np.stack([image_files.read_pixels(p) for p in sorted(slices, key=lambda p: int(p.stem.rpartition("_")[2]))])
 
 
-@here
+@needs_lgg
 @pytest.mark.parametrize("name", PATIENTS)
 def test_a_patient_s_slices_are_those_of_scikit_image_and_nothing_bright_is_cropped_away(name):
     volume = read(name)
@@ -182,7 +180,7 @@ def test_a_patient_s_slices_are_those_of_scikit_image_and_nothing_bright_is_crop
         low, high = np.percentile(values, [10, 99])
         scaled = exposure.rescale_intensity(values, in_range=(low, high), out_range=(0.0, 1.0)).astype(float)
         normalised[..., channel] = (scaled - scaled.mean()) / scaled.std()
-    places = [0, 8, len(volume) - 1]
-    values = volumes.to_network(volume, mapping, intensity.statistics(inside, PERCENTILES))[places]
-    expected = np.moveaxis(by_skimage(normalised[places], *mapping.inner_shape), -1, 1)
+    chosen = [0, 8, len(volume) - 1]
+    values = volumes.to_network(volume, mapping, intensity.statistics(inside, PERCENTILES))[chosen]
+    expected = np.moveaxis(by_skimage(normalised[chosen], *mapping.inner_shape), -1, 1)
     assert values[(..., *mapping.inner)] == pytest.approx(expected, abs=1e-4)

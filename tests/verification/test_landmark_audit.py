@@ -4,7 +4,7 @@ import pytest
 
 from lib.datasets import landmark_tables
 from lib.imaging import head_points
-from lib.imaging.ellipse import Ellipse, ends_of_ellipse
+from lib.imaging.ellipse import Ellipse, ellipse_endpoints
 from lib.verification import landmark_audit
 
 CASES = 40
@@ -32,7 +32,7 @@ def drawn_heads(spacing_mm=(0.3, 0.3)):
         )
         for name in names
     }
-    ends = np.stack([ends_of_ellipse(each, spacing_mm) for each in ellipses.values()])
+    ends = np.stack([ellipse_endpoints(each, spacing_mm) for each in ellipses.values()])
     return table_of(names, ends), manifest_of(names, spacing_mm), ellipses
 
 
@@ -159,7 +159,7 @@ def test_distances_to_the_outline_are_those_to_the_nearest_of_many_positions_on_
 
 @pytest.mark.parametrize(("bpd", "fit"), [(57.0, "as named"), (42.0, "neither")])
 def test_lines_rotated_by_50_degrees_match_no_axis_except_in_a_nearly_round_head(bpd, fit):
-    ends = head_points.axis_ends((40.0, 60.0), 60.0, bpd, 50.0) / 0.3
+    ends = head_points.axis_endpoints((40.0, 60.0), 60.0, bpd, 50.0) / 0.3
     row, findings = audit_one(ends, {"a": Ellipse((40.0, 60.0), 60.0, bpd, 0.0)})
     assert row["fit"] == fit
     assert (("stop", "lines along no axis", "landmarks") in findings) == bool(findings) == (fit == "neither")

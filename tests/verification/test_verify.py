@@ -205,7 +205,7 @@ def test_a_patient_s_copy_under_another_name_is_joined(patients, tmp_path):
 
 
 def endpoints_of(head):
-    return head_points.axis_ends(head.centre, head.major, head.minor, head.angle_deg)
+    return head_points.axis_endpoints(head.centre, head.major, head.minor, head.angle_deg)
 
 
 def landmark_lines(drawn):

@@ -1,3 +1,3 @@
-"""Data sets that the project makes itself, in publishers' layouts."""
+"""Synthetic data sets with exactly known references, in the layouts of published data sets."""
 
-TRUTH = "truth.csv"  # beside a phantom: what its program knows of each case, and no published data set has
+TRUTH = "truth.csv"  # next to each phantom: exact quantities per case, which no published data set has

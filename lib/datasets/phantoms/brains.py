@@ -1,9 +1,9 @@
-"""Heads as a stack of axial slices in three sequences, with a lesion of exactly known border or without.
+"""Brain MRI phantoms: axial slices in three sequences, with or without a lesion of exactly known border.
 
-Everything is an ellipsoid in millimetres, the lesion a union of some; a voxel belongs to what its centre lies in.
-Lengths that only shape the look are in millimetres too, so that thin and thick slices are drawn by the same rules.
+All structures are ellipsoids in mm, a lesion is a union of some; a voxel belongs to the structure around its centre.
+Lengths that only affect the appearance are in mm too, so that it does not depend on the slice thickness.
 
-Source of the look and of the oddities: Buda, Saha and Mazurowski 2019, doi:10.1016/j.compbiomed.2019.05.002 (sequences
+Source of appearance and anomalies: Buda, Saha and Mazurowski 2019, doi:10.1016/j.compbiomed.2019.05.002 (sequences
 replaced by FLAIR, channels that registration left empty in end slices, lesion in a last slice).
 """
 
@@ -15,25 +15,25 @@ from scipy import ndimage
 
 PRE, FLAIR, POST = 0, 1, 2
 SLICES = (12, 30)
-TRIES = 400  # for a place of a lesion; each finds it a little smaller
+MAX_ATTEMPTS = 400  # to place a lesion, which shrinks slightly each time
 
-# Grey of each tissue, 0 to 1, as (pre-contrast, FLAIR, post-contrast).
+# Grey value of each tissue, 0 to 1, as (pre-contrast, FLAIR, post-contrast).
 SCALP, BONE, FLUID = (0.85, 0.80, 0.90), (0.07, 0.06, 0.09), (0.18, 0.10, 0.20)
 GREY_MATTER, WHITE_MATTER = (0.42, 0.45, 0.44), (0.50, 0.40, 0.52)
 FAT, SINUS, LESION = (0.78, 0.72, 0.80), (0.25, 0.30, 0.90), (0.36, 0.45, 0.38)
 SPOT = (0.44, 0.72, 0.46)
-CAP_FLAIR = 0.16  # brightness around the ventricles, which is no lesion
+CAP_FLAIR = 0.16  # bright caps around the ventricles, which are not lesions
 
 
 @dataclass(frozen=True)
 class Site:
-    """An institution: how its machine shows a head."""
+    """An institution and the properties of its images."""
 
-    code: str  # of two letters
+    code: str  # two letters
     shape: tuple[int, int]  # (rows, cols) of a slice
     pixel_mm: tuple[float, float]  # (row, col)
-    gains: tuple[float, float, float]  # of the sequences; grey values of institutions are not on one scale
-    noise: float  # standard deviation, in grey of 0 to 1
+    gains: tuple[float, float, float]  # per sequence; institutions have no common grey scale
+    noise: float  # standard deviation, in grey values from 0 to 1
 
 
 SITES = {
@@ -43,20 +43,20 @@ SITES = {
     "F": Site("FG", (96, 112), (2.4, 2.1), (0.70, 0.80, 0.65), 0.028),
     "H": Site("HT", (96, 96), (2.4, 2.4), (0.90, 0.75, 1.00), 0.022),
 }
-ROUND = "HCHDFHCHDHCHEHCDHFCHHDCH"  # initials of the sites of subjects 1, 2, ...; then it starts anew
+SITE_ORDER = "HCHDFHCHDHCHEHCDHFCHHDCH"  # sites of subjects 1, 2, ...; repeats
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is odd about a subject; by its number alone, so that few subjects already show most of it."""
+    """Properties that depend on a subject's number alone, so that few subjects already show most anomalies."""
 
     site: Site
-    lesion: bool  # whether there is one
-    second: bool  # a small component that does not touch the first
+    lesion: bool  # whether it is present
+    second: bool  # the lesion has a small second component
     faint: bool  # the lesion is hardly brighter on FLAIR
     at_end: bool  # the lesion reaches into the last slice
-    replaced: tuple[int, ...]  # sequences that are FLAIR instead
-    emptied: bool  # a sequence is 0 throughout the first slices
+    replaced: tuple[int, ...]  # sequences replaced by FLAIR
+    emptied: bool  # one sequence is 0 in the first slices
 
 
 @dataclass(frozen=True)
@@ -67,63 +67,63 @@ class Grid:
     voxel_mm: tuple[float, float, float]  # (slice, row, col)
 
     @property
-    def places_mm(self) -> list[np.ndarray]:
-        """Distance along (slice, row, col) from the first voxel's centre, shaped to be combined."""
+    def coordinates_mm(self) -> list[np.ndarray]:
+        """Coordinates along (slice, row, col) from the first voxel's centre, shaped for broadcasting."""
         return [axis * mm for axis, mm in zip(np.ogrid[tuple(map(slice, self.shape))], self.voxel_mm)]
 
     @property
     def size_mm(self) -> np.ndarray:
-        """From the first to the last voxel's centre, (slice, row, col)."""
+        """Distance from the first to the last voxel's centre, (slice, row, col)."""
         return (np.array(self.shape) - 1) * np.array(self.voxel_mm)
 
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid that may be turned within the slice."""
+    """An ellipsoid, rotated within the slice plane."""
 
     centre_mm: tuple[float, float, float]  # (slice, row, col) from the centre of the first voxel
-    half_mm: tuple[float, float, float]  # half axes along (slice, row, col), before the turn
-    turn_deg: float  # within the slice, from column towards row
+    half_mm: tuple[float, float, float]  # half axes along (slice, row, col), before rotation
+    turn_deg: float  # rotation within the slice, from column towards row
 
     def level(self, grid: Grid) -> np.ndarray:
-        """(slices, rows, cols): 0 in the centre, 1 on the surface, in proportion between."""
-        up, down, right = (place - centre for place, centre in zip(grid.places_mm, self.centre_mm))
+        """Normalised radius, (slices, rows, cols): 0 in the centre, 1 on the surface."""
+        up, down, right = (axis - centre for axis, centre in zip(grid.coordinates_mm, self.centre_mm))
         cosine, sine = np.cos(np.deg2rad(self.turn_deg)), np.sin(np.deg2rad(self.turn_deg))
         own_axes = (up, cosine * down - sine * right, sine * down + cosine * right)
         return np.sqrt(sum((axis / half) ** 2 for axis, half in zip(own_axes, self.half_mm)))
 
 
-Part = tuple[Ellipsoid, ...]  # one component of a lesion: the union of some ellipsoids that overlap
+Part = tuple[Ellipsoid, ...]  # one component of a lesion: a union of overlapping ellipsoids
 
 
 @dataclass(frozen=True)
 class Head:
-    """What is drawn around a lesion."""
+    """Anatomy of one patient, without the lesion."""
 
     grid: Grid
-    skull: Ellipsoid  # its outside; the scalp lies around it
-    brain: Ellipsoid  # and the fluid around it fills the skull
+    skull: Ellipsoid  # outer surface of the bone, below the scalp
+    brain: Ellipsoid  # fluid fills the gap to the bone
     ventricles: Part  # fluid within the brain
-    fat: Part  # bright bodies behind the eyes and at the skull's base
+    fat: Part  # bright bodies behind the eyes and at the base of the skull
     sinus: Ellipsoid  # bright after contrast
     spots: Part  # bright on FLAIR, smaller than any lesion
-    scalp_mm: float  # thickness, as of the bone
+    scalp_mm: float  # thicknesses
     bone_mm: float
 
 
 @dataclass(frozen=True)
 class Volume:
-    """One patient with the reference."""
+    """One patient with its reference."""
 
-    image: np.ndarray  # (slices, rows, cols, 3) uint8; the first slice is at the skull's base
-    mask: np.ndarray  # (slices, rows, cols) uint8: 1 where a voxel's centre lies in the lesion
-    parts: tuple[Part, ...]  # components of the lesion, more than a voxel between them; () without one
+    image: np.ndarray  # (slices, rows, cols, 3) uint8, from the base of the skull upwards
+    mask: np.ndarray  # (slices, rows, cols) uint8: 1 where a voxel's centre is inside the lesion
+    parts: tuple[Part, ...]  # components of the lesion, more than a voxel apart; () without a lesion
     grid: Grid
     kind: Kind
 
     @property
     def truth(self) -> dict[str, float]:
-        """slices, lesion_slices, lesion_voxels, parts, and lesion_ml by voxels times their size."""
+        """slices, lesion_slices, lesion_voxels, parts, and lesion_ml (voxels times voxel volume)."""
         voxels = int(np.count_nonzero(self.mask))
         return {
             "slices": len(self.mask),
@@ -135,7 +135,7 @@ class Volume:
 
 
 def draw_volume(seed: int, subject: int) -> Volume:
-    """One patient with the reference; the subject's number, from 1, alone decides what is odd."""
+    """One patient with its reference; subjects are numbered from 1."""
     rng = np.random.default_rng([seed, subject])
     kind = kind_of(subject)
     head = _draw_head(kind, rng)
@@ -145,21 +145,21 @@ def draw_volume(seed: int, subject: int) -> Volume:
 
 
 def kind_of(subject: int) -> Kind:
-    """What is odd about a subject, from 1; repeats after 24."""
-    turn = (subject - 1) % len(ROUND)
+    """Properties of a subject, numbered from 1; they repeat after 24."""
+    index = (subject - 1) % len(SITE_ORDER)
     return Kind(
-        site=SITES[ROUND[turn]],
-        lesion=turn not in (5, 19),
-        second=turn in (1, 7, 13, 22),
-        faint=turn in (3, 9, 16),
-        at_end=turn == 8,
-        replaced={4: (POST,), 12: (PRE,), 17: (PRE, POST), 20: (POST,)}.get(turn, ()),
-        emptied=turn in (2, 14, 21),
+        site=SITES[SITE_ORDER[index]],
+        lesion=index not in (5, 19),
+        second=index in (1, 7, 13, 22),
+        faint=index in (3, 9, 16),
+        at_end=index == 8,
+        replaced={4: (POST,), 12: (PRE,), 17: (PRE, POST), 20: (POST,)}.get(index, ()),
+        emptied=index in (2, 14, 21),
     )
 
 
 def reference_mask(parts: tuple[Part, ...], grid: Grid) -> np.ndarray:
-    """Voxels whose centre lies in any ellipsoid of a lesion: (slices, rows, cols) uint8, 0 or 1; all 0 without one."""
+    """Voxels whose centre is inside a lesion: (slices, rows, cols) uint8, 0 or 1; all 0 without parts."""
     mask = np.zeros(grid.shape, np.uint8)
     for part in parts:
         mask |= part_level(part, grid) <= 1
@@ -167,39 +167,39 @@ def reference_mask(parts: tuple[Part, ...], grid: Grid) -> np.ndarray:
 
 
 def part_level(part: Part, grid: Grid) -> np.ndarray:
-    """(slices, rows, cols): at most 1 in the union of a part's ellipsoids, and 1 on its surface."""
+    """Smallest level of a part's ellipsoids, (slices, rows, cols): 1 on the surface of their union."""
     return np.minimum.reduce([body.level(grid) for body in part])
 
 
 def _draw_head(kind: Kind, rng: np.random.Generator) -> Head:
-    """A head that fills the frame but for a rim, from the skull's base to near the vertex."""
+    """A head that fills the frame up to a margin, from the base of the skull to near the vertex."""
     slices = int(rng.integers(SLICES[0], SLICES[1] + 1))
     half = np.array([rng.uniform(78, 88), rng.uniform(90, 100), rng.uniform(74, 82)])  # (slice, row, col) mm
     turn, scalp, bone = float(rng.normal(0, 4)), float(rng.uniform(5, 8)), float(rng.uniform(5, 8))
     skull, brain = half - scalp, half - scalp - bone - rng.uniform(2, 5)
-    below = rng.uniform(0.35, 0.5) * half[0]  # what is imaged, from the middle
+    below = rng.uniform(0.35, 0.5) * half[0]  # imaged extent below and above the centre
     above = rng.uniform(0.7, 0.85) * brain[0]
     spacing = round(float((below + above) / (slices - 1)), 3)
     grid = Grid((slices, *kind.site.shape), (spacing, *kind.site.pixel_mm))
-    middle = np.array([below, *(grid.size_mm[1:] / 2 + rng.uniform(-4, 4, 2))])
-    centre = _floats(middle)
+    centre_mm = np.array([below, *(grid.size_mm[1:] / 2 + rng.uniform(-4, 4, 2))])
+    centre = _floats(centre_mm)
 
-    def beside(along: float, back: float, right: float, size: tuple[float, float, float]) -> Ellipsoid:
-        """A body at a place in shares of the brain's half axes: upward, to the back, to the right."""
-        return Ellipsoid(_floats(middle + np.array([along, back, right]) * brain), size, turn)
+    def body(up: float, back: float, right: float, half_mm: tuple[float, float, float]) -> Ellipsoid:
+        """A body at a position in units of the brain's half axes."""
+        return Ellipsoid(_floats(centre_mm + np.array([up, back, right]) * brain), half_mm, turn)
 
     wide = float(rng.uniform(0.8, 1.4))
     return Head(
         grid=grid,
         skull=Ellipsoid(centre, _floats(skull), turn),
         brain=Ellipsoid(centre, _floats(brain), turn),
-        ventricles=tuple(beside(0.08, 0.05, side, (17.0, 30.0, 5.5 * wide)) for side in (-0.15, 0.15)),
+        ventricles=tuple(body(0.08, 0.05, side, (17.0, 30.0, 5.5 * wide)) for side in (-0.15, 0.15)),
         fat=(
-            *(beside(-0.42, -0.78, side, (11.0, 13.0, 12.0)) for side in (-0.42, 0.42)),
-            beside(-0.5, 0.1, float(rng.uniform(-0.3, 0.3)), (9.0, 10.0, 16.0)),
+            *(body(-0.42, -0.78, side, (11.0, 13.0, 12.0)) for side in (-0.42, 0.42)),
+            body(-0.5, 0.1, float(rng.uniform(-0.3, 0.3)), (9.0, 10.0, 16.0)),
         ),
-        sinus=beside(0.35, 0.98, 0.0, (60.0, 6.0, 5.0)),
-        spots=tuple(beside(*rng.uniform(-0.5, 0.5, 3), (4.0, 3.0, 3.5)) for _ in range(int(rng.integers(1, 6)))),
+        sinus=body(0.35, 0.98, 0.0, (60.0, 6.0, 5.0)),
+        spots=tuple(body(*rng.uniform(-0.5, 0.5, 3), (4.0, 3.0, 3.5)) for _ in range(int(rng.integers(1, 6)))),
         scalp_mm=scalp,
         bone_mm=bone,
     )
@@ -211,10 +211,10 @@ def _floats(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _draw_lesion(head: Head, kind: Kind, rng: np.random.Generator) -> tuple[Part, ...]:
-    """One part, or two that do not touch, within the brain and away from the end slices but where it is to reach."""
+    """One part, or two that do not touch, inside the brain and clear of the end slices unless `kind.at_end`."""
     lobes, radius = int(rng.choice([0, 2, 3, 4])), float(np.exp(rng.uniform(*np.log([13, 25]))))
     level = head.brain.level(head.grid)
-    for attempt in range(TRIES):
+    for attempt in range(MAX_ATTEMPTS):
         part = _draw_part(head, radius * 0.997**attempt, lobes, kind.at_end, rng)
         region = part_level(part, head.grid) <= 1
         if not _is_placed(region, level, kind.at_end):
@@ -228,28 +228,28 @@ def _draw_lesion(head: Head, kind: Kind, rng: np.random.Generator) -> tuple[Part
         near = ndimage.binary_dilation(region, np.ones((3, 3, 3)), iterations=2)
         if not (near & other).any():
             return part, small
-    raise ValueError(f"a lesion finds no place in a brain of half axes {head.brain.half_mm} mm")
+    raise ValueError(f"no position for a lesion in a brain with half axes {head.brain.half_mm} mm")
 
 
 def _draw_part(head: Head, radius_mm: float, lobes: int, at_end: bool, rng: np.random.Generator) -> Part:
-    """An ellipsoid somewhere in the brain, or through the last slice, with lobes whose centres lie in it."""
-    thickest = 1.6 * head.grid.voxel_mm[0]  # so that three slices show it
+    """An ellipsoid in the brain, or through the last slice, with lobes centred inside it."""
+    least = 1.6 * head.grid.voxel_mm[0]  # half axis that reaches three slices
     half = radius_mm * rng.uniform(0.8, 1.25, 3)
-    place = rng.uniform(-0.8, 0.8, 3) * np.array(head.brain.half_mm) + np.array(head.brain.centre_mm)
+    centre = rng.uniform(-0.8, 0.8, 3) * np.array(head.brain.half_mm) + np.array(head.brain.centre_mm)
     if at_end:
-        place[0] = head.grid.size_mm[0] - rng.uniform(0.2, 0.9) * half[0]
+        centre[0] = head.grid.size_mm[0] - rng.uniform(0.2, 0.9) * half[0]
     turn = float(rng.uniform(0, 180))
-    bodies = [Ellipsoid(_floats(place), _floats([max(half[0], thickest), *half[1:]]), turn)]
+    bodies = [Ellipsoid(_floats(centre), _floats([max(half[0], least), *half[1:]]), turn)]
     for _ in range(lobes):
         ray = rng.normal(size=3)
-        centre = place + 0.85 * half.min() * ray / np.linalg.norm(ray)
+        lobe = centre + 0.85 * half.min() * ray / np.linalg.norm(ray)
         size = radius_mm * rng.uniform(0.5, 0.85, 3)
-        bodies.append(Ellipsoid(_floats(centre), _floats(size), float(rng.uniform(0, 180))))
+        bodies.append(Ellipsoid(_floats(lobe), _floats(size), float(rng.uniform(0, 180))))
     return tuple(bodies)
 
 
 def _is_placed(region: np.ndarray, brain_level: np.ndarray, at_end: bool) -> bool:
-    """Whether a region lies in the brain and in three slices or more, and in the last or not as wanted."""
+    """Whether a region is inside the brain, in at least three slices, and in the last one only if it should be."""
     slices, last = np.flatnonzero(region.any(axis=(1, 2))), len(region) - 1
     if len(slices) < 3 or slices[0] < 2 or brain_level[region].max() > 0.97:
         return False
@@ -260,10 +260,10 @@ def _render(head: Head, kind: Kind, parts: tuple[Part, ...], rng: np.random.Gene
     """Grey values of all sequences: (slices, rows, cols, 3) uint8."""
     signal = _tissue(head, rng)
     _add_lesion(signal, head.grid, kind, parts, rng)
-    signal = np.stack([cv2.GaussianBlur(image, (0, 0), 0.55) for image in signal])  # slices are sharp, as if thin
+    signal = np.stack([cv2.GaussianBlur(image, (0, 0), 0.55) for image in signal])  # in-plane only, as for thin slices
     signal *= _bias(head.grid, rng) * np.array(kind.site.gains, np.float32) * rng.uniform(0.88, 1.12, 3)
     noise = rng.normal(0, kind.site.noise, (2, *signal.shape)).astype(np.float32)
-    grey = np.hypot(signal + noise[0], noise[1]) * 255  # as magnitudes are: never negative
+    grey = np.hypot(signal + noise[0], noise[1]) * 255  # Rician noise of magnitude images
     image = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
     if kind.emptied:
         image[: int(rng.integers(1, 3)), ..., int(rng.integers(0, 3))] = 0
@@ -273,7 +273,7 @@ def _render(head: Head, kind: Kind, parts: tuple[Part, ...], rng: np.random.Gene
 
 
 def _tissue(head: Head, rng: np.random.Generator) -> np.ndarray:
-    """A head without lesion: (slices, rows, cols, 3) float32, 0 to 1."""
+    """A head without a lesion: (slices, rows, cols, 3) float32, 0 to 1."""
     grid, brain = head.grid, head.brain.level(head.grid)
     signal = np.zeros((*grid.shape, 3), np.float32)
     for mm, tissue in ((head.scalp_mm, SCALP), (0.0, BONE), (-head.bone_mm, FLUID)):
@@ -293,7 +293,7 @@ def _tissue(head: Head, rng: np.random.Generator) -> np.ndarray:
 
 
 def _add_lesion(signal: np.ndarray, grid: Grid, kind: Kind, parts: tuple[Part, ...], rng: np.random.Generator) -> None:
-    """Draws a lesion into a head: bright on FLAIR, dark before contrast, often with a bright rim after it."""
+    """Draws a lesion into `signal`: bright on FLAIR, dark before contrast, often with a bright rim after it."""
     bright = float(rng.uniform(0.05, 0.09) if kind.faint else rng.uniform(0.2, 0.36))
     rim = float(rng.uniform(0.15, 0.4)) * (rng.random() < 0.7)
     margin, uneven = float(rng.uniform(0.05, 0.4)), 0.03 * _texture(grid, rng, (12.0, 30.0))
@@ -307,8 +307,8 @@ def _add_lesion(signal: np.ndarray, grid: Grid, kind: Kind, parts: tuple[Part, .
 
 
 def _bias(grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Sensitivity of the coils per sequence, near 1 and smooth: (slices, rows, cols, 3) float32."""
-    axes = [2 * place / max(size, 1e-9) - 1 for place, size in zip(grid.places_mm, grid.size_mm)]
+    """Smooth coil sensitivity per sequence, near 1: (slices, rows, cols, 3) float32."""
+    axes = [2 * axis / max(size, 1e-9) - 1 for axis, size in zip(grid.coordinates_mm, grid.size_mm)]
     fields = []
     for _ in range(3):
         slope, bend = rng.uniform(-0.08, 0.08, 3), rng.uniform(-0.1, 0.04, 3)
@@ -317,12 +317,12 @@ def _bias(grid: Grid, rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(grid: Grid, rng: np.random.Generator, waves_mm: tuple[float, float]) -> np.ndarray:
-    """A smooth random field of mean 0 and standard deviation 1: plane waves of some lengths in all directions."""
+    """Smooth random field of mean 0 and standard deviation 1: plane waves of lengths `waves_mm` in all directions."""
     field = np.zeros(grid.shape, np.float32)
     count = 12
     for _ in range(count):
         ray = rng.normal(size=3)
         ray *= 2 * np.pi / rng.uniform(*waves_mm) / np.linalg.norm(ray)
-        slices, rows, cols = (np.exp(1j * wave * place) for wave, place in zip(ray, grid.places_mm))
+        slices, rows, cols = (np.exp(1j * wave * axis) for wave, axis in zip(ray, grid.coordinates_mm))
         field += (np.exp(1j * rng.uniform(0, 2 * np.pi)) * slices * rows * cols).real.astype(np.float32)
     return field * np.float32(np.sqrt(2 / count))

@@ -1,4 +1,4 @@
-"""Folders of data that the project makes itself: written whole or not at all, and never over somebody's own files."""
+"""Generated data folders, written atomically and never over a user's own files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,20 +9,19 @@ from lib.study import files, locks
 RECORD = "phantom.json"
 
 
-def write_whole(folder: Path, record: dict[str, Any], write: Callable[[Path], None]) -> None:
-    """Makes a folder, or makes a stale one again that this function made before.
+def write_atomically(folder: Path, record: dict[str, Any], write: Callable[[Path], None]) -> None:
+    """Writes a folder unless it is up to date, i.e. `phantom.json` in it equals the record.
 
-    `write` fills an empty folder beside it that takes its place at the end, so a kill, an error or a full disk leaves
-    the old folder, or none. A second process that asks for the same folder meanwhile waits, and then leaves it alone.
-    The record is what decides the content, as JSON gives it back (no tuples). ValueError if something without
-    `phantom.json` lies there, which would be lost.
+    `write` fills an empty folder that replaces the old one at the end, so that a kill, an error or a full disk leaves
+    the old folder, or none. Other processes wait meanwhile. The record determines the content and holds what JSON
+    returns (no tuples). ValueError if the path exists without `phantom.json`: its content would be lost.
     """
     if folder.is_symlink():
-        raise ValueError(f"{folder}: is a link; a phantom replaces only its own folders, so remove the link first")
+        raise ValueError(f"{folder}: is a link; a phantom is written only to a real folder, so remove the link first")
     if folder.exists() and not (folder / RECORD).is_file():
-        raise ValueError(f"{folder}: found without {RECORD}, so no phantom is replaced there; move it away")
+        raise ValueError(f"{folder}: has no {RECORD}, so it is not a phantom and is not replaced; move it away")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.locked(folder.with_name(f".{folder.name}.lock"), f"making {folder.name}"):
+    with locks.locked(folder.with_name(f".{folder.name}.lock"), f"writing {folder.name}"):
         if read_record(folder) != record:
             with files.replacing_folder(folder) as new:
                 write(new)
@@ -30,5 +29,5 @@ def write_whole(folder: Path, record: dict[str, Any], write: Callable[[Path], No
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record that `write_whole` left in a folder; empty without one, ValueError if it is no JSON."""
+    """The record of a folder written by `write_atomically`; empty without one, ValueError if it is not JSON."""
     return files.read_json(folder / RECORD) if (folder / RECORD).is_file() else {}

@@ -1,7 +1,4 @@
-"""Fetal heads with exactly known truth: sizes by gestational age, structures, probe and settings drawn from a seed.
-
-Source of the head sizes: `lib.imaging.growth`; of the images: `lib.datasets.phantoms.ultrasound`.
-"""
+"""Fetal head phantoms of exactly known size (by age, from `imaging.growth`), with settings drawn from a seed."""
 
 from dataclasses import dataclass, replace
 
@@ -21,14 +18,14 @@ class Frame:
     """One image with its reference."""
 
     image: np.ndarray  # (H, W) uint8
-    mask: np.ndarray  # (H, W) uint8 at pixel centres: 0 outside, 1 inside the skull's outer border, 2 CSP, 3 ventricle
-    head: Head  # in millimetres from the centre of the first pixel
+    mask: np.ndarray  # (H, W) uint8: 0 outside, 1 inside the skull's outer border, 2 CSP, 3 ventricle
+    head: Head  # in mm from the centre of the first pixel
     spacing_mm: tuple[float, float]  # (row, col)
     ga_weeks: float  # gestational age
 
     @property
     def truth(self) -> dict[str, float]:
-        """ga_weeks, bpd_mm, ofd_mm, hc_mm of the continuous ellipse; csp_mm2, lv_mm2 of the mask (0 if absent)."""
+        """ga_weeks, bpd_mm, ofd_mm, hc_mm of the exact ellipse; csp_mm2, lv_mm2 of the mask (0 if absent)."""
         ofd, bpd = self.head.axes_mm
         hc = 2 * ofd * special.ellipe(1 - (bpd / ofd) ** 2)
         area = np.bincount(self.mask.ravel(), minlength=4) * (self.spacing_mm[0] * self.spacing_mm[1])
@@ -37,21 +34,21 @@ class Frame:
 
     @property
     def structures(self) -> list[str]:
-        """Those of "csp" and "lv" that the mask holds."""
+        """Structures present in the mask: "csp", "lv"."""
         return [name for name, index in (("csp", 2), ("lv", 3)) if (self.mask == index).any()]
 
 
 def draw_frame(seed: int, subject: int, frame: int, shares: tuple[float, float]) -> Frame:
-    """One image of `SHAPE` pixels with its reference; all frames of an examination show one head, counted from 1.
+    """One image of `SHAPE` pixels with its reference; all frames of a subject show one head, both numbered from 1.
 
-    The shares, 0 to 1, of images that show a cavum septi pellucidi, a lateral ventricle, decide nothing else.
+    `shares`, 0 to 1, of images with a cavum septi pellucidi and a lateral ventricle; nothing else depends on them.
     """
-    anatomy = np.random.default_rng([seed, subject, 0])  # frame 0: what all frames of a subject share
+    anatomy = np.random.default_rng([seed, subject, 0])  # frame 0: common to all frames of a subject
     ga = float(anatomy.uniform(15, 36))
     (ofd, bpd), texture = _draw_axes(ga, anatomy), _draw_texture(ga, anatomy)
     bend = float(anatomy.normal(0, 0.01) * bpd)
     rng = np.random.default_rng([seed, subject, frame])
-    spacing, centre, angle = _draw_place(ofd, bpd, rng)
+    spacing, centre, angle = _draw_position(ofd, bpd, rng)
     brain_db = float(rng.uniform(-50, -40))
     head = Head(
         axes_mm=(ofd, bpd),
@@ -74,32 +71,29 @@ def draw_frame(seed: int, subject: int, frame: int, shares: tuple[float, float])
 
 
 def resize(frame: Frame, shape: tuple[int, int]) -> Frame:
-    """The same view in `shape` (rows, cols) pixels, as a publisher resizes: they need not stay square.
-
-    The mask is no resized mask but the classes at the new pixel centres.
-    """
+    """The same view in `shape` (rows, cols) pixels, which need not be square; the mask is exact at their centres."""
     row_mm, col_mm = (mm * old / new for mm, old, new in zip(frame.spacing_mm, frame.image.shape, shape))
     spacing = (row_mm, col_mm)
-    moved = [at + (old - new) / 2 for at, old, new in zip(frame.head.centre_mm, frame.spacing_mm, spacing)]
-    head = replace(frame.head, centre_mm=(moved[0], moved[1]))  # counted from the centre of the new first pixel
+    centre = [old_mm + (old - new) / 2 for old_mm, old, new in zip(frame.head.centre_mm, frame.spacing_mm, spacing)]
+    head = replace(frame.head, centre_mm=(centre[0], centre[1]))  # from the centre of the new first pixel
     image = cv2.resize(frame.image, shape[::-1], interpolation=cv2.INTER_LINEAR)
     return Frame(image, ultrasound.reference_mask(head, shape, spacing), head, spacing, frame.ga_weeks)
 
 
 def outline(frame: Frame, thickness_px: float) -> np.ndarray:
-    """The skull's outer border as a drawn line with the truth on its centre-line: (H, W) bool, square pixels."""
+    """The skull's outer border as a line of some thickness around the exact ellipse: (H, W) bool, square pixels."""
     bare = replace(frame.head, csp=None, ventricles=())
     ofd, bpd = frame.head.axes_mm
-    more = thickness_px * frame.spacing_mm[0]
+    thickness = thickness_px * frame.spacing_mm[0]
     wide, narrow = (
         ultrasound.reference_mask(replace(bare, axes_mm=axes), frame.image.shape, frame.spacing_mm)
-        for axes in ((ofd + more, bpd + more), (ofd - more, bpd - more))
+        for axes in ((ofd + thickness, bpd + thickness), (ofd - thickness, bpd - thickness))
     )
     return wide > narrow
 
 
 def _draw_axes(ga_weeks: float, rng: np.random.Generator) -> tuple[float, float]:
-    """OFD and BPD in mm, correlated and within 2 SD."""
+    """OFD and BPD in mm, correlated and within 2 SD of the mean."""
     common, own = rng.normal(size=2)
     z_ofd, z_bpd = np.clip([common, 0.6 * common + 0.8 * own], -2, 2)
     ofd_mean, ofd_sd = growth.mean_and_sd_mm("ofd", ga_weeks)
@@ -109,28 +103,24 @@ def _draw_axes(ga_weeks: float, rng: np.random.Generator) -> tuple[float, float]
 
 
 def _draw_texture(ga_weeks: float, rng: np.random.Generator) -> np.ndarray:
-    """Random fields of one head: regions, sulci (closer with age), gaps, patches."""
+    """Random fields of one head: regions, sulci (denser with age), gaps, patches."""
     cells = ((16, 16), (round(14 - ga_weeks / 5), 16), (12, 12), (5, 7))
     return np.dstack([ultrasound.smooth_noise(rng, (96, 96), cell) for cell in cells])
 
 
-def _draw_place(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float, tuple[float, float], float]:
-    """Pixel size in mm, centre (row, col) in mm, angle in degrees, so that the head lies inside the frame.
-
-    Its length fills a half to three quarters of the frame's width, less where it would not fit.
-    """
+def _draw_position(ofd: float, bpd: float, rng: np.random.Generator) -> tuple[float, tuple[float, float], float]:
+    """Pixel size in mm, centre (row, col) in mm and angle in degrees of a head that fits into the frame."""
     angle = float(np.clip(rng.normal(0, 11), -25, 25))
-    turn = np.deg2rad(angle)
-    high = np.hypot(ofd * np.sin(turn), bpd * np.cos(turn))
-    wide = np.hypot(ofd * np.cos(turn), bpd * np.sin(turn))
+    sin, cos = np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
+    high, wide = np.hypot(ofd * sin, bpd * cos), np.hypot(ofd * cos, bpd * sin)
     spacing = round(float(max(ofd / rng.uniform(190, 300), high / (SHAPE[0] - 8))), 6)
     slack = (np.array(SHAPE) - np.array([high, wide]) / spacing) / 2 - 3
-    place = (np.array(SHAPE) - 1) / 2 + slack * np.clip(rng.normal([0.15, 0], 0.4, 2), -1, 1)
-    return spacing, (float(place[0] * spacing), float(place[1] * spacing)), angle
+    centre = (np.array(SHAPE) - 1) / 2 + slack * np.clip(rng.normal([0.15, 0], 0.4, 2), -1, 1)
+    return spacing, (float(centre[0] * spacing), float(centre[1] * spacing)), angle
 
 
 def _draw_csp(share: float, ofd: float, bend: float, brain_db: float, rng: np.random.Generator) -> Chamber | None:
-    """The cavum in the front third, on the midline, in a share of images."""
+    """The cavum on the midline of the front third, in a share of images."""
     absent = rng.random() < 1 - share
     u = float(rng.uniform(0.20, 0.26) * ofd)
     chamber = Chamber(
@@ -148,11 +138,11 @@ def _draw_csp(share: float, ofd: float, bend: float, brain_db: float, rng: np.ra
 
 
 def _draw_lv(share: float, ofd: float, bpd: float, brain_db: float, rng: np.random.Generator) -> tuple[Chamber, ...]:
-    """The far ventricle in a share of images, in some of them also the near one, fainter."""
+    """The far ventricle in a share of images, in some of them with the near one, which is fainter."""
     count = (2 if rng.random() < 0.3 else 1) if rng.random() >= 1 - share else 0
     u, v = float(rng.uniform(-0.17, -0.11) * ofd), float(rng.uniform(0.19, 0.225) * bpd)
     half = (float(rng.uniform(0.13, 0.17) * ofd), float(rng.uniform(0.047, 0.062) * ofd))
-    tilt, bend, taper = (float(rng.uniform(*ends)) for ends in ((3, 9), (0.1, 0.5), (-0.4, -0.1)))
+    tilt, bend, taper = (float(rng.uniform(*limits)) for limits in ((3, 9), (0.1, 0.5), (-0.4, -0.1)))
     wall, fluid = float(rng.uniform(-22, -10)), float(brain_db - rng.uniform(10, 17))
     plexus = float(rng.uniform(0.4, 0.65))
     return tuple(
@@ -172,11 +162,11 @@ def _draw_lv(share: float, ofd: float, bpd: float, brain_db: float, rng: np.rand
 
 
 def _draw_scan(head: Head, spacing: float, rng: np.random.Generator) -> Scan:
-    """A curved array above the head, wide enough to see it (in one frame of ten but for an edge), and its settings."""
-    around, turn = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
+    """A curved array above the head and its settings; in one frame of ten its sector cuts off an edge of the head."""
+    around, angle = np.linspace(0, 2 * np.pi, 72), np.deg2rad(head.angle_deg)
     along, across = head.axes_mm[0] / 2 * np.cos(around), head.axes_mm[1] / 2 * np.sin(around)
-    rows = head.centre_mm[0] + along * np.sin(turn) + across * np.cos(turn)
-    cols = head.centre_mm[1] + along * np.cos(turn) - across * np.sin(turn)
+    rows = head.centre_mm[0] + along * np.sin(angle) + across * np.cos(angle)
+    cols = head.centre_mm[1] + along * np.cos(angle) - across * np.sin(angle)
     radius = float(rng.uniform(42, 62))
     surface = min(14 * spacing, rows.min() - 2.0) - float(rng.choice([0.0, 1.0]) * rng.exponential(12.0))
     apex = (float(surface - radius), float(((SHAPE[1] - 1) / 2 + rng.normal(0, 14)) * spacing))
@@ -205,7 +195,7 @@ def _draw_scan(head: Head, spacing: float, rng: np.random.Generator) -> Scan:
 
 
 def _add_marks(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What machines draw over frames: grey bar, text, a blanked name, and calipers that need not lie on the head."""
+    """Overlays of an ultrasound machine: grey bar, text, a blanked name, and calipers at random positions."""
     marked = image.copy()
     if rng.random() < 0.6:
         marked[12:92, 2:6] = np.linspace(255, 0, 80).astype(np.uint8)[:, None]

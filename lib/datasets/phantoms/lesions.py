@@ -1,9 +1,9 @@
-"""Soft tissue in layers, with one mass of exactly known border or without: what a tumour looks like, and what not.
+"""Soft-tissue ultrasound phantoms: layers, with or without one mass of exactly known border.
 
-Speckle, shadow and compression are those of `phantoms.ultrasound`. Lengths that only shape the look are given in
-pixels times pixel size, so that a near field of 4 cm and a sector of 11 cm are drawn by the same rules.
+Speckle, shadow and compression are those of `phantoms.ultrasound`. Lengths that only affect the appearance are in
+pixels times pixel size, so that a near field of 4 cm and a sector of 11 cm look alike.
 
-Source of the look: the images of Al-Dhabyani et al. 2020, doi:10.1016/j.dib.2019.104863 (layers of skin, fat, gland
+Source of the appearance: images of Al-Dhabyani et al. 2020, doi:10.1016/j.dib.2019.104863 (layers of skin, fat, gland
 and muscle; enhancement behind fluid, shadow behind dense masses).
 """
 
@@ -16,41 +16,41 @@ from lib.datasets.phantoms import ultrasound
 from lib.datasets.phantoms.ultrasound import BEAMS, Scan, Tissue, smooth_noise
 
 SHAPE = (270, 400)
-AREA_SHARES = (0.02, 0.30)  # of the frame, that a mass covers
-FAR_MM = 1500.0  # apex of a linear array: its beams are parallel within 2 degrees
+AREA_SHARES = (0.02, 0.30)  # of the frame covered by a mass
+FAR_MM = 1500.0  # distance of a linear array's apex: beams are parallel within 2 degrees
 
 
 @dataclass(frozen=True)
 class Border:
-    """A closed curve: an ellipse, the distance from whose centre is stretched by waves around it."""
+    """A closed curve: an ellipse whose radius is modulated by waves around the centre."""
 
     centre_mm: tuple[float, float]  # (row, col)
     half_mm: tuple[float, float]  # half axes, along and across
-    tilt_deg: float  # of the first axis against the column axis, from column towards row
-    waves: tuple[tuple[float, float], ...] = ()  # (cosine, sine) of 2, 3, ... waves around; amplitudes below 1 in sum
+    tilt_deg: float  # of the first axis, from the column axis towards the row axis
+    waves: tuple[tuple[float, float], ...] = ()  # (cosine, sine) of 2, 3, ... waves; amplitudes sum to less than 1
 
     def level(self, rows_mm: np.ndarray, cols_mm: np.ndarray) -> np.ndarray:
-        """0 in the centre, 1 on the border, growing in proportion along each ray."""
-        turn = np.exp(-1j * np.deg2rad(self.tilt_deg))
-        turned = ((cols_mm - self.centre_mm[1]) + 1j * (rows_mm - self.centre_mm[0])) * turn
-        ray = turned.real / self.half_mm[0] + 1j * (turned.imag / self.half_mm[1])
+        """Normalised radius: 0 in the centre, 1 on the border, linear along each ray."""
+        rotation = np.exp(-1j * np.deg2rad(self.tilt_deg))
+        point = ((cols_mm - self.centre_mm[1]) + 1j * (rows_mm - self.centre_mm[0])) * rotation
+        ray = point.real / self.half_mm[0] + 1j * (point.imag / self.half_mm[1])
         length = np.abs(ray)
         return length / self._stretch(ray / np.maximum(length, 1e-9))
 
     def points_mm(self, count: int = 360) -> np.ndarray:
-        """(count, 2) points (row, col) of the border."""
+        """Points on the border: (count, 2) of (row, col)."""
         ray = np.exp(2j * np.pi * np.arange(count) / count)
         ray = self._stretch(ray) * ray
-        turned = (ray.real * self.half_mm[0] + 1j * ray.imag * self.half_mm[1]) * np.exp(1j * np.deg2rad(self.tilt_deg))
-        return np.column_stack([turned.imag + self.centre_mm[0], turned.real + self.centre_mm[1]])
+        points = (ray.real * self.half_mm[0] + 1j * ray.imag * self.half_mm[1]) * np.exp(1j * np.deg2rad(self.tilt_deg))
+        return np.column_stack([points.imag + self.centre_mm[0], points.real + self.centre_mm[1]])
 
     @property
     def area_mm2(self) -> float:
-        """Exact: half the square of the radius, integrated around, is a sum of squares (Parseval)."""
+        """Exact area: the integral of half the squared radius is a sum of squares (Parseval)."""
         return float(np.pi * np.prod(self.half_mm) * (1 + sum(c * c + s * s for c, s in self.waves) / 2))
 
     def _stretch(self, direction: np.ndarray) -> np.ndarray:
-        """Distance of the border from the centre, in the ellipse's, for unit complex directions."""
+        """Radius of the border relative to the ellipse, for unit complex directions."""
         stretch, power = np.ones(direction.shape), direction
         for cosine, sine in self.waves:
             power = power * direction
@@ -60,15 +60,15 @@ class Border:
 
 @dataclass(frozen=True)
 class Mass:
-    """What lies inside a border and how it meets the tissue."""
+    """Appearance of a mass inside its border and at the transition to the tissue."""
 
     border: Border
-    contrast_db: float  # how far it is darker than the dark tissue next to it
-    grain_db: float  # unevenness inside
-    margin_mm: float  # width over which tissue passes into mass, half of it on either side of the border
-    rim_db: float  # brightness of the capsule where the beam meets it at right angles
-    halo_db: float  # how far the tissue next to it is brighter
-    loss: float  # attenuation in the tissue's; below 1 it is brighter behind, above 1 there is a shadow
+    contrast_db: float  # how much darker it is than the dark tissue next to it
+    grain_db: float  # texture inside
+    margin_mm: float  # width of the transition, centred on the border
+    rim_db: float  # brightness of the capsule at normal incidence
+    halo_db: float  # how much brighter the tissue next to it is
+    loss: float  # attenuation relative to the tissue; below 1 enhances, above 1 shadows what is behind
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class Frame:
     """One image with its reference."""
 
     image: np.ndarray  # (H, W) uint8
-    mask: np.ndarray  # (H, W) uint8 at pixel centres: 1 inside the mass
-    border: Border | None  # of the mass, in millimetres from the centre of the first pixel; None without a mass
+    mask: np.ndarray  # (H, W) uint8: 1 inside the mass
+    border: Border | None  # of the mass, in mm from the centre of the first pixel
     spacing_mm: float  # pixel size, equal along both axes
 
 
 def draw_frame(seed: int, number: int, with_mass: bool) -> Frame:
-    """Image `number`, from 1, with its reference; vessels, cysts and shadows are drawn with or without a mass."""
+    """Image `number`, from 1, with its reference; vessels, cysts and shadows occur with and without a mass."""
     rng = np.random.default_rng([seed, number, int(with_mass)])
     scan, tissue_loss = _draw_scan(rng)
     mass = _draw_mass(scan, rng) if with_mass else None
@@ -93,7 +93,7 @@ def draw_frame(seed: int, number: int, with_mass: bool) -> Frame:
 
 
 def reference_mask(border: Border | None, shape: tuple[int, int], spacing_mm: float) -> np.ndarray:
-    """Pixels whose centre lies inside a border, (H, W) uint8 0 or 1; all 0 without one."""
+    """Pixels whose centre is inside a border: (H, W) uint8, 0 or 1; all 0 without one."""
     if border is None:
         return np.zeros(shape, np.uint8)
     rows, cols = np.ogrid[: shape[0], : shape[1]]
@@ -101,7 +101,7 @@ def reference_mask(border: Border | None, shape: tuple[int, int], spacing_mm: fl
 
 
 def outline(border: Border, shape: tuple[int, int], spacing_mm: float, thickness_px: float) -> np.ndarray:
-    """A border as a closed drawn line with the truth on its centre-line: (H, W) bool."""
+    """A border as a line of some thickness centred on it: (H, W) bool."""
     rows, cols = np.ogrid[: shape[0], : shape[1]]
     level = border.level(rows * spacing_mm, cols * spacing_mm)
     return np.abs(level - 1) <= thickness_px / 2 * np.hypot(*np.gradient(level))
@@ -136,7 +136,7 @@ def _draw_scan(rng: np.random.Generator) -> tuple[Scan, float]:
 
 
 def _draw_mass(scan: Scan, rng: np.random.Generator) -> Mass:
-    """From a smooth cyst that anybody sees to a lobulated mass of hardly another brightness than the tissue."""
+    """Between an obvious smooth cyst and a lobulated mass almost as bright as the tissue."""
     kind, pixel = rng.choice(["cyst", "solid", "faint"], p=[0.2, 0.55, 0.25]), scan.spacing_mm
     roughness = float(rng.uniform(0.0, 0.3) if kind == "cyst" else rng.uniform(0.1, 1))
     contrast = {"cyst": (18, 30), "solid": (7, 15), "faint": (3.5, 6)}[str(kind)]
@@ -153,7 +153,7 @@ def _draw_mass(scan: Scan, rng: np.random.Generator) -> Mass:
 
 
 def _draw_border(scan: Scan, roughness: float, rng: np.random.Generator) -> Border:
-    """A curve inside the frame and the sector; roughness 0 is nearly an ellipse, 1 is lobulated."""
+    """A border inside the frame and the sector; roughness 0 is nearly an ellipse, 1 is lobulated."""
     share = float(np.exp(rng.uniform(*np.log(AREA_SHARES))))
     ratio, tilt = float(np.exp(rng.normal(0.33, 0.22))), float(rng.normal(0, 14))
     orders = np.arange(2, 9)
@@ -165,30 +165,30 @@ def _draw_border(scan: Scan, roughness: float, rng: np.random.Generator) -> Bord
     for _ in range(200):
         border = replace(unit, half_mm=(size * unit.half_mm[0], size * unit.half_mm[1]))
         low, high = border.points_mm().min(axis=0), border.points_mm().max(axis=0)
-        ends = np.array([[24, SHAPE[0] - 12], [8, SHAPE[1] - 8]]) * scan.spacing_mm
-        room = ends[:, 1] - ends[:, 0] - (high - low)
-        centre = ends[:, 0] - low + np.clip(rng.normal([0.42, 0.5], 0.22), 0, 1) * room
+        limits = np.array([[24, SHAPE[0] - 12], [8, SHAPE[1] - 8]]) * scan.spacing_mm
+        room = limits[:, 1] - limits[:, 0] - (high - low)
+        centre = limits[:, 0] - low + np.clip(rng.normal([0.42, 0.5], 0.22), 0, 1) * room
         placed = replace(border, centre_mm=(float(centre[0]), float(centre[1])))
-        if (room > 0).all() and _is_seen(scan, placed.points_mm()):
+        if (room > 0).all() and _is_visible(scan, placed.points_mm()):
             return placed
         size *= 0.99
-    raise ValueError("a mass finds no place in the sector")  # 200 steps leave an eighth of its length
+    raise ValueError("no position for a mass in the sector")  # 200 steps leave an eighth of its length
 
 
-def _is_seen(scan: Scan, points_mm: np.ndarray) -> bool:
-    """Whether points lie inside the sector, clear of its edge."""
+def _is_visible(scan: Scan, points_mm: np.ndarray) -> bool:
+    """Whether points are inside the sector, clear of its edge."""
     down, right = points_mm[:, 0] - scan.apex_mm[0], points_mm[:, 1] - scan.apex_mm[1]
     reach, pixel = np.hypot(down, right), scan.spacing_mm
-    beside = np.deg2rad(scan.half_angle_deg) * reach - np.abs(np.arctan2(right, down)) * reach
+    clearance = np.deg2rad(scan.half_angle_deg) * reach - np.abs(np.arctan2(right, down)) * reach
     return bool(
         (reach > scan.range_mm[0] + 14 * pixel).all()
         and (reach < scan.range_mm[1] - 6 * pixel).all()
-        and (beside > 3 * pixel).all()
+        and (clearance > 3 * pixel).all()
     )
 
 
 def _tissue(scan: Scan, tissue_loss: float, mass: Mass | None, rng: np.random.Generator) -> Tissue:
-    """Layers, and in them vessels, cysts, shadows and the mass."""
+    """Tissue layers with vessels, cysts, shadows and the mass."""
     tissue = Tissue(*_layers(scan, rng), np.full(scan.grid, tissue_loss, np.float32))
     for added in _draw_distractors(scan, mass, rng) + [mass] * (mass is not None):
         tissue = _add(scan, added, tissue, rng)
@@ -200,7 +200,7 @@ def _layers(scan: Scan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     samples = scan.grid[0]
     waviness = (float(rng.uniform(4, 18)), float(rng.uniform(70, 160)))
     wave = waviness[0] * smooth_noise(rng, scan.grid, (140, round(waviness[1])))
-    wave *= np.clip(scan.depth_mm / (60 * scan.spacing_mm), 0.1, 1)  # the skin lies flat against the probe
+    wave *= np.clip(scan.depth_mm / (60 * scan.spacing_mm), 0.1, 1)  # skin is flat at the probe
     at = np.arange(samples, dtype=np.float32)[:, None] + wave  # depth in samples, following the layers
     x, y = np.broadcast_to(np.arange(BEAMS, dtype=np.float32)[None], at.shape).copy(), at
     cells = ((60, 50), (14, 30), (6, 60), (30, 50), (4, 12), (9, 26))
@@ -226,13 +226,13 @@ def _layers(scan: Scan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
 
 
 def _draw_distractors(scan: Scan, mass: Mass | None, rng: np.random.Generator) -> list[Mass]:
-    """Small cysts and vessels away from the mass; no reference shows them."""
+    """Small cysts and vessels away from the mass, absent from the reference."""
     distractors = []
     for _ in range(int(rng.integers(0, 5))):
         vessel, pixel = rng.random() < 0.5, scan.spacing_mm
         half = (rng.uniform(14, 40), rng.uniform(3, 5.5)) if vessel else rng.uniform(3, 9) * np.array([1.3, 1.0])
-        place = rng.uniform([0.12, 0.08], [0.85, 0.92]) * np.array(SHAPE) * pixel
-        centre, half = (float(place[0]), float(place[1])), (float(half[0]) * pixel, float(half[1]) * pixel)
+        centre = rng.uniform([0.12, 0.08], [0.85, 0.92]) * np.array(SHAPE) * pixel
+        centre, half = (float(centre[0]), float(centre[1])), (float(half[0]) * pixel, float(half[1]) * pixel)
         border = Border(centre, half, float(rng.normal(0, 18)))
         small = Mass(
             border=border,
@@ -244,13 +244,13 @@ def _draw_distractors(scan: Scan, mass: Mass | None, rng: np.random.Generator) -
             loss=float(rng.uniform(0.1, 0.8)),
         )
         edge = border.points_mm(24)
-        if _is_seen(scan, edge) and (mass is None or mass.border.level(*edge.T).min() > 1.15):
+        if _is_visible(scan, edge) and (mass is None or mass.border.level(*edge.T).min() > 1.15):
             distractors.append(small)
     return distractors
 
 
 def _shadows(scan: Scan, rng: np.random.Generator) -> np.ndarray:
-    """Loss of sound at the skin and behind ligaments and lime, added to the tissue's."""
+    """Attenuation at the skin and behind ligaments and calcifications, added to the tissue's."""
     contact = smooth_noise(rng, (1, BEAMS), (1, int(rng.integers(16, 60))))
     contact = 5 * np.maximum(contact - 0.8, 0)  # dB lost at the skin
     side = np.clip(1 - np.arange(BEAMS) / rng.uniform(4, 50), 0, 1)[:: int(rng.choice([-1, 1]))]
@@ -265,7 +265,7 @@ def _shadows(scan: Scan, rng: np.random.Generator) -> np.ndarray:
 
 
 def _distance_mm(scan: Scan, border: Border) -> tuple[np.ndarray, np.ndarray]:
-    """Distance to a border on the beam grid, negative inside, exact to first order; and how squarely it is met."""
+    """Signed distance to a border on the beam grid (negative inside, to first order), and cosine of the incidence."""
     level = border.level(*ultrasound.grid_points_mm(scan)).astype(np.float32)
     along, across = np.gradient(level)
     step = np.deg2rad(2 * scan.half_angle_deg) / (BEAMS - 1)
@@ -275,30 +275,30 @@ def _distance_mm(scan: Scan, border: Border) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _add(scan: Scan, mass: Mass, tissue: Tissue, rng: np.random.Generator) -> Tissue:
-    """Tissue with a mass in it."""
+    """Tissue with a mass added."""
     distance, facing = _distance_mm(scan, mass.border)
     scatter, loss, pixel = tissue.scatter_db, tissue.loss_db_mm, np.float32(scan.spacing_mm)
     share = np.clip(0.5 - distance / np.float32(mass.margin_mm), 0, 1)
     around = scatter[(distance > 0) & (distance < 20 * pixel)]
-    own = np.quantile(around, 0.3) - mass.contrast_db  # darker than most of what it borders on, layers or not
+    own = np.quantile(around, 0.3) - mass.contrast_db  # darker than most of the adjacent tissue
     grain = smooth_noise(rng, scan.grid, (16, 18)) + 0.6 * smooth_noise(rng, scan.grid, (6, 8))
-    foci = np.clip(smooth_noise(rng, scan.grid, (9, 8)) - 1.9, 0, 1) * 5 * mass.grain_db  # lime, debris
+    foci = np.clip(smooth_noise(rng, scan.grid, (9, 8)) - 1.9, 0, 1) * 5 * mass.grain_db  # calcifications, debris
     scatter = scatter + share * (np.float32(own) + mass.grain_db * grain + foci - scatter)
     scatter += mass.halo_db * np.exp(-((distance / (7 * pixel)) ** 2)) * (distance > 0)
     rim = ultrasound.amplitude(mass.rim_db) * np.exp(-((distance / (1.2 * pixel)) ** 2)) * facing**6
     loss = loss * (1 + share * np.float32(mass.loss - 1))
-    if mass.loss < 1:  # a round smooth wall bends sound away at its sides
+    if mass.loss < 1:  # edge shadows: a smooth round wall refracts sound at its sides
         side = np.exp(-((distance / (2.5 * pixel)) ** 2)) * np.clip(1 - facing / 0.35, 0, 1)
         loss = loss + side * np.float32(0.12) / pixel
     return Tissue(scatter, np.maximum(tissue.reflection * (1 - share), rim), loss)
 
 
 def _add_marks(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Text and calipers as machines draw them; they lie anywhere."""
+    """Overlays of an ultrasound machine: text and calipers at random positions."""
     marked = image.copy()
     if rng.random() < 0.35:
         text = f"{rng.choice(['L', 'R'])} {rng.integers(1, 12)}H"
-        place = int(rng.integers(8, 330)), int(rng.integers(225, 262))
-        cv2.putText(marked, text, place, cv2.FONT_HERSHEY_PLAIN, 0.9, 220, 1, cv2.LINE_AA)
+        position = int(rng.integers(8, 330)), int(rng.integers(225, 262))
+        cv2.putText(marked, text, position, cv2.FONT_HERSHEY_PLAIN, 0.9, 220, 1, cv2.LINE_AA)
     ultrasound.add_calipers(marked, 235, rng)
     return marked

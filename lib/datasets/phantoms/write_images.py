@@ -1,7 +1,7 @@
-"""Writes phantoms with exactly known truth as publishers lay out their data; reading them is the layouts' business.
+"""Writes image phantoms in the layouts of published data sets.
 
-Each fills an empty folder by (seed, subject, frame), or raises ValueError where names cannot hold so many subjects.
-`truth.csv` beside the layout: case (as the layout's reader names it), subject, stratum, what was drawn.
+Writers fill an empty folder from (seed, subject, frame); ValueError if the file names cannot hold so many subjects.
+`truth.csv` next to the layout has case (as named by the layout's reader), subject, stratum and exact quantities.
 Sources of the layouts: Alzubaidi et al. 2023, doi:10.1016/j.dib.2023.109708; van den Heuvel et al. 2018,
 doi:10.5281/zenodo.1327317; the Kaggle data set ultrasound-fetus-dataset, doi:10.17632/yrzzw9m6kk.
 """
@@ -26,29 +26,29 @@ BRAIN_STRUCTURES_SUBJECTS = 130  # 208 images
 HC18_SUBJECTS = 92  # 150 images
 TUMOUR_SUBJECTS = 250  # 137 images with a mass, 113 without
 
-STRUCTURES_HEADS, HC18_HEADS = 200_000, 100_000  # added to numbers, so that no two phantoms show one head
-DRAWN = (0.75, 0.65)  # of images show CSP, ventricle: so that a demo of minutes sees enough of the small structures
+STRUCTURES_HEADS, HC18_HEADS = 200_000, 100_000  # added to subject numbers, so that no two phantoms share a head
+DRAWN = (0.75, 0.65)  # of images with CSP, ventricle: enough small structures for a demo of minutes
 FRAME_SHARES = (0.55, 0.30, 0.15)  # of subjects with 1, 2, 3 frames: 240 images of 150 subjects
-PLANE_SHARES = (0.56, 0.20, 0.24)  # of a patient's images: the publisher's 1638, 597 and 714
-DIVERSE_EVERY = 18  # subject of this many lies in Diverse, whose images are large: 5 % of all
+PLANE_SHARES = (0.56, 0.20, 0.24)  # of a patient's images; published: 1638, 597 and 714
+DIVERSE_EVERY = 18  # one subject in this many is in Diverse, whose images are large: 5 % of all
 DIVERSE_SHAPE = (661, 959)
-HC18_SCALE = 0.5  # 270x400 pixels are drawn; HC18's CSV is of 540x800
+HC18_SCALE = 0.5  # images have 270x400 pixels; HC18's CSV refers to 540x800
 HC18_TABLE = "training_set_pixel_size_and_HC.csv"
 HC18_COLUMNS = ["filename", "pixel size(mm)", "head circumference (mm)"]
 TISSUE_CLASSES, TISSUE_SHARES = ("malignant", "benign", "normal"), (0.6, 0.2, 0.2)
 SPLITS, SPLIT_SHARES = ("train", "validation", "test"), (0.73, 0.12, 0.15)
-LARGE_SHARE = 0.08  # of the frame; the stratum tells large masses from small ones
+LARGE_SHARE = 0.08  # of the frame; larger masses are in the stratum "large"
 
 
 @dataclass(frozen=True)
 class Group:
-    """One group of Alzubaidi's data set, with the names as published."""
+    """One group of the data set of Alzubaidi et al., with names as published."""
 
-    name: str  # of its folder too
-    images: str  # folder in it
-    segmentation: str  # folder of the export in it
-    table: str  # CSV of pixel sizes in it
-    shares: tuple[float, float]  # of its images that show the cavum, a ventricle
+    name: str  # also of its folder
+    images: str  # subfolder of images
+    segmentation: str  # subfolder of the segmentation export
+    table: str  # CSV of pixel sizes
+    shares: tuple[float, float]  # of images with the cavum, a ventricle
     column: str = "Pixel  in mm"  # two blanks
     decimal: str = "."
     csp: tuple[int, int, int] = (0, 255, 0)  # colour of the cavum, (red, green, blue)
@@ -87,7 +87,7 @@ DIVERSE = Group(
 
 
 def write_brain(folder: Path, subjects: int, seed: int) -> None:
-    """The demo: Alzubaidi's Trans-thalamic, with frequent structures; 1 to 99999 patients of 1 to 3 images each."""
+    """The demo: group Trans-thalamic with frequent structures; 1 to 99999 patients with 1 to 3 images each."""
     rows = []
     frames = _frames(seed, 0, subjects, 99999)
     _make_group(folder, THALAMIC)
@@ -102,10 +102,10 @@ def write_brain(folder: Path, subjects: int, seed: int) -> None:
 
 
 def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
-    """All of Alzubaidi's groups, structures as rare as there; 1 to 9999 patients of 1 to 3 images each.
+    """All groups of Alzubaidi et al., with structures as rare as published; 1 to 9999 patients with 1 to 3 images each.
 
-    A patient's images are of one head and lie in several planes. Diverse has other heads, under HC18's names, resized
-    to 959x661, so that pixels are not square; its pixel sizes are those of the 800x540 images, in HC18's CSV.
+    A patient's images show one head in several planes. Diverse has other heads, named as in HC18 and resized to 959x661
+    non-square pixels; its pixel sizes, in HC18's CSV, are those of the 800x540 images.
     """
     frames = _frames(seed, STRUCTURES_HEADS, subjects, 9999)
     rows: dict[Group, list[dict[str, Any]]] = {group: [] for group in (*PLANES, DIVERSE)}
@@ -116,7 +116,7 @@ def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
             group, patient = DIVERSE, f"hc18-{subject // DIVERSE_EVERY:03d}"
             name = _hc18_name(subject // DIVERSE_EVERY, frame)
         else:
-            rng = np.random.default_rng([seed, subject, frame, 8])  # leaves the drawn frame as it is
+            rng = np.random.default_rng([seed, subject, frame, 8])  # its draws do not affect the frame
             group, patient = PLANES[rng.choice(3, p=PLANE_SHARES)], f"{subject:05d}"
             name = f"Patient{subject:05d}_Plane3_{frame}_of_{count}"
         drawn = heads.draw_frame(seed, STRUCTURES_HEADS + subject, frame, group.shares)
@@ -133,7 +133,7 @@ def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
 
 
 def write_hc18(folder: Path, subjects: int, seed: int) -> None:
-    """HC18's layout (heads, outlines, a CSV of pixel size and HC); 1 to 1000 examinations of 1 to 3 images each."""
+    """HC18's layout (heads, outlines, a CSV of pixel size and HC); 1 to 1000 examinations with 1 to 3 images each."""
     frames = _frames(seed, HC18_HEADS, subjects, 1000)
     images, rows = folder / "training_set", []
     images.mkdir()
@@ -143,15 +143,15 @@ def write_hc18(folder: Path, subjects: int, seed: int) -> None:
         _write_png(images / f"{name}_Annotation.png", heads.outline(drawn, OUTLINE_PX) * np.uint8(255))
         rows.append(_head_row(name, name[:3], "", drawn))
     _write_hc18_table(folder, rows)
-    besides = ["stratum", "csp_mm2", "lv_mm2", "pixel_mm"]  # strata by HC are the reader's
-    files.write_csv(folder / TRUTH, pd.DataFrame(rows).drop(columns=besides))
+    unused = ["stratum", "csp_mm2", "lv_mm2", "pixel_mm"]  # the reader assigns strata by HC
+    files.write_csv(folder / TRUTH, pd.DataFrame(rows).drop(columns=unused))
 
 
 def write_tumour(folder: Path, subjects: int, seed: int) -> None:
-    """The layout of ultrasound-fetus-dataset, with what its folders promise: masses in "malignant", none elsewhere.
+    """The layout of ultrasound-fetus-dataset, with masses in "malignant" only; 1 to 99999 subjects with one image each.
 
-    As there, an outline is dealt to a split of its own, numbers start anew in each class, a "2" in a name says
-    nothing, and there are no pixel sizes. 1 to 99999 persons of one image each.
+    As published, outlines may be in another split than their image, numbers restart in each class, a "2" in a name has
+    no meaning, and pixel sizes are missing.
     """
     _check_subjects(subjects, 99999)
     for split in SPLITS:
@@ -179,7 +179,7 @@ def _check_subjects(subjects: int, most: int) -> None:
 
 
 def _frames(seed: int, added: int, subjects: int, most: int) -> list[tuple[int, int, int]]:
-    """Subject, frame and number of the subject's frames, all from 1; `added` as to the numbers of heads."""
+    """Subject, frame and number of the subject's frames, all from 1; `added` is the offset of the heads' numbers."""
     _check_subjects(subjects, most)
     frames = []
     for subject in range(1, subjects + 1):
@@ -190,12 +190,12 @@ def _frames(seed: int, added: int, subjects: int, most: int) -> list[tuple[int, 
 
 
 def _hc18_name(examination: int, frame: int) -> str:
-    """Such as 010_HC, 010_2HC."""
+    """Names like 010_HC, 010_2HC."""
     return f"{examination:03d}_{frame if frame > 1 else ''}HC"
 
 
 def _head_row(name: str, subject: str, stratum: str, frame: heads.Frame) -> dict[str, Any]:
-    """A row of `truth.csv`, and the pixel size of the publisher's; the stratum goes on with the structures drawn."""
+    """A row of `truth.csv`, and the published pixel size; the structures are appended to the stratum."""
     named = {"case": name, "subject": subject, "stratum": " ".join([stratum, *frame.structures])}
     row_mm, col_mm = (round(mm, 9) for mm in frame.spacing_mm)
     spacing = {"spacing_row_mm": row_mm, "spacing_col_mm": col_mm, "pixel_mm": frame.spacing_mm[0]}
@@ -203,7 +203,7 @@ def _head_row(name: str, subject: str, stratum: str, frame: heads.Frame) -> dict
 
 
 def _tissue_row(name: str, tissue: str, frame: lesions.Frame) -> dict[str, Any]:
-    """A row of `truth.csv`; a case is a subject of its own."""
+    """A row of `truth.csv`; each case is its own subject."""
     size = "" if frame.border is None else " large" if frame.mask.mean() > LARGE_SHARE else " small"
     lesion_mm2 = 0.0 if frame.border is None else round(frame.border.area_mm2, 6)
     sizes = {"lesion_mm2": lesion_mm2, "lesion_px": round(lesion_mm2 / frame.spacing_mm**2, 3)}
@@ -211,7 +211,7 @@ def _tissue_row(name: str, tissue: str, frame: lesions.Frame) -> dict[str, Any]:
 
 
 def _make_group(folder: Path, group: Group) -> None:
-    """Folders of a group, and what its colours mean."""
+    """Creates a group's folders and its colour table."""
     (folder / group.name / group.images).mkdir(parents=True)
     (folder / group.name / group.segmentation / "SegmentationClass").mkdir(parents=True)
     classes = ("background:0,0,0", "Brain:255,0,0", f"CSP:{','.join(map(str, group.csp))}", "LV:0,0,255")
@@ -220,7 +220,7 @@ def _make_group(folder: Path, group: Group) -> None:
 
 
 def _write_classes(folder: Path, group: Group, name: str, frame: heads.Frame) -> None:
-    """An image (colours in Diverse, as published) and its mask in the group's colours."""
+    """Writes an image (RGB in Diverse, as published) and its mask in the group's colours."""
     palette = np.array([(0, 0, 0), (255, 0, 0), group.csp, (0, 0, 255)], np.uint8)[:, ::-1]  # OpenCV's order
     image = np.dstack([frame.image] * 3) if group is DIVERSE else frame.image
     _write_png(folder / group.name / group.images / f"{name}.png", image)
@@ -228,18 +228,18 @@ def _write_classes(folder: Path, group: Group, name: str, frame: heads.Frame) ->
 
 
 def _write_pixel_sizes(folder: Path, group: Group, rows: list[dict[str, Any]]) -> None:
-    """The CSV of a plane, with its byte-order mark; a decimal comma comes in quotes."""
+    """Writes the CSV of a plane, with byte-order mark; numbers with a decimal comma are quoted."""
     sizes = pd.DataFrame([(f"{row['case']}.png", row["pixel_mm"]) for row in rows], columns=["Label", group.column])
     text = sizes.to_csv(index=False, lineterminator="\n", decimal=group.decimal)
     files.write_bytes(folder / group.name / group.table, text.encode("utf-8-sig"))
 
 
 def _write_hc18_table(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """HC18's CSV; HC with two decimals, as published."""
+    """Writes HC18's CSV; HC has two decimals, as published."""
     values = [(f"{row['case']}.png", row["pixel_mm"], round(row["hc_mm"], 2)) for row in rows]
     files.write_csv(folder / HC18_TABLE, pd.DataFrame(values, columns=HC18_COLUMNS))
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    """Not `cv2.imwrite`, which fails without a word on paths that are not ASCII on Windows."""
+    """Writes a PNG; `cv2.imwrite` would silently fail on non-ASCII paths on Windows."""
     cv2.imencode(".png", pixels)[1].tofile(path)

@@ -1,7 +1,7 @@
-"""Writes phantoms of brain MRI with exactly known truth in the publisher's layout `kaggle_3m`; `lgg` reads it.
+"""Writes brain MRI phantoms in the published layout `kaggle_3m`, as read by `lgg`.
 
-Beside the layout lie two files that no published data set has: `kaggle_3m/spacing.csv`, for volumes in millilitres,
-and `truth.csv`. Source of the layout: Buda, Saha and Mazurowski 2019, doi:10.1016/j.compbiomed.2019.05.002.
+Two files are added that the publisher does not have: `kaggle_3m/spacing.csv`, for volumes in millilitres, and
+`truth.csv`. Source of the layout: Buda, Saha and Mazurowski 2019, doi:10.1016/j.compbiomed.2019.05.002.
 """
 
 from pathlib import Path
@@ -20,16 +20,16 @@ DATA_HEADINGS = {"subject": "Patient", "gender": "gender", "age": "age_at_initia
 
 
 def write_lgg(folder: Path, subjects: int, seed: int) -> None:
-    """A folder per patient, 1 to 999 (else ValueError): a TIFF of three sequences and one of the mask per slice."""
+    """One folder per patient, 1 to 999 (else ValueError), with TIFFs of three sequences and of the mask per slice."""
     if not 1 <= subjects <= 999:
         raise ValueError(f"subjects = {subjects}   not allowed; 1 to 999")
     rows = []
     for subject in range(1, subjects + 1):
         volume = brains.draw_volume(seed, subject)
         site = volume.kind.site.code
-        rng = np.random.default_rng([seed, subject, 9])  # leaves the drawn volume as it is
+        rng = np.random.default_rng([seed, subject, 9])  # its draws do not affect the volume
         patient = f"TCGA_{site}_P{subject:03d}"
-        year, month, day = (int(rng.integers(*ends)) for ends in ((1995, 2006), (1, 13), (1, 29)))
+        year, month, day = (int(rng.integers(*limits)) for limits in ((1995, 2006), (1, 13), (1, 29)))
         name = f"{patient}_{year}{month:02d}{day:02d}"
         _write_slices(folder / "kaggle_3m" / name, volume)
         slice_mm, row_mm, col_mm = volume.grid.voxel_mm
@@ -46,6 +46,6 @@ def _write_slices(folder: Path, volume: brains.Volume) -> None:
     """Slices and masks of a patient, numbered from 1 without leading zeros."""
     folder.mkdir(parents=True)
     for number, (image, mask) in enumerate(zip(volume.image, volume.mask), start=1):
-        for end, pixels in (("", image), ("_mask", mask * np.uint8(255))):
-            path = folder / f"{folder.name}_{number}{end}.tif"
+        for suffix, pixels in (("", image), ("_mask", mask * np.uint8(255))):
+            path = folder / f"{folder.name}_{number}{suffix}.tif"
             Image.fromarray(pixels).save(path, compression="tiff_adobe_deflate")

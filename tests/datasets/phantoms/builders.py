@@ -1,4 +1,4 @@
-"""Every writer of phantoms, an array, and what tests read of folders and masks."""
+"""Writers of phantoms, a transducer array, and measurements of folders and masks."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lib.datasets.phantoms.ultrasound import Scan
 from lib.study import files
 
 SEED = 12
-WRITERS = {  # writer, number of subjects, the most that names can hold
+WRITERS = {  # writer, number of subjects, largest number of subjects
     "brain": (write_images.write_brain, 8, 99999),
     "brain_structures": (write_images.write_brain_structures, 28, 9999),
     "hc18": (write_images.write_hc18, 6, 1000),

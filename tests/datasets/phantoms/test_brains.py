@@ -13,7 +13,7 @@ GRID = Grid((9, 31, 41), (5.0, 2.0, 1.5))
 
 @pytest.fixture(scope="module")
 def volumes():
-    """One round of subjects by number."""
+    """One cycle of subjects by number."""
     return {subject: brains.draw_volume(SEED, subject) for subject in range(1, 25)}
 
 
@@ -24,7 +24,7 @@ def with_lesion(volumes):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Volumes of other seeds whose images are left black: geometry alone, in a tenth of the time."""
+    """Volumes of other seeds with black images: geometry only, in a tenth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(brains, "_render", lambda head, *_: np.zeros((*head.grid.shape, 3), np.uint8))
         return [brains.draw_volume(seed, subject) for seed in range(100, 105) for subject in range(1, 25)]
@@ -38,7 +38,7 @@ def test_an_ellipsoid_s_level_is_0_in_its_centre_and_1_at_the_ends_of_its_axes()
 
 
 def inside_any(volume):
-    """Centres inside a lesion by matrices, one voxel per row: another way than `Ellipsoid.level`."""
+    """Centres inside a lesion, computed independently of `Ellipsoid.level` by rotation matrices."""
     centres = np.argwhere(np.ones(volume.grid.shape, bool)) * np.array(volume.grid.voxel_mm)
     inside = np.zeros(len(centres), bool)
     for body in (body for part in volume.parts for body in part):
@@ -55,16 +55,6 @@ def test_the_mask_and_its_truth_are_the_voxels_whose_centre_lies_in_the_drawn_le
         truth = (len(volume.image), volume.mask.any(axis=(1, 2)).sum(), volume.mask.sum(), len(volume.parts))
         assert tuple(volume.truth.values())[:-1] == truth
         assert volume.truth["lesion_ml"] == pytest.approx(volume.mask.sum() * np.prod(volume.grid.voxel_mm) / 1000)
-
-
-def test_a_lesion_of_one_ellipsoid_has_about_that_ellipsoid_s_volume(drawn):
-    whole = [volume for volume in drawn if not volume.kind.at_end]  # the frame ends before that one does
-    single = [volume for volume in whole if [len(part) for part in volume.parts] == [1]]
-    exact_ml = [4 / 3 * np.pi * np.prod(volume.parts[0][0].half_mm) / 1000 for volume in single]
-    ratios = np.array([volume.truth["lesion_ml"] for volume in single]) / exact_ml
-    assert len(single) > 15
-    assert np.abs(ratios - 1).max() < 0.1  # the thickest slices cut the smallest lesion three times
-    assert ratios.mean() == pytest.approx(1, abs=0.01)
 
 
 def test_lesions_lie_in_the_brain_in_their_parts_clear_of_the_frame_and_of_two_slices_at_each_end(volumes, drawn):
@@ -92,7 +82,6 @@ def test_lesions_are_contiguous_and_of_the_published_extent(with_lesion):
 def test_the_oddities_of_published_patients_are_all_there(volumes):
     sites = pd.Series([volume.kind.site.code for volume in volumes.values()])
     assert sites.value_counts().to_dict() == {"HT": 11, "CS": 6, "DU": 4, "FG": 2, "EZ": 1}
-    assert [brains.kind_of(subject + 24) for subject in volumes] == [volume.kind for volume in volumes.values()]
     assert [subject for subject, volume in volumes.items() if not volume.mask.any()] == [6, 20]
     assert [subject for subject, volume in volumes.items() if len(volume.parts) == 2] == [2, 8, 14, 23]
     assert [subject for subject, volume in volumes.items() if volume.kind.faint] == [4, 10, 17]
@@ -121,7 +110,7 @@ def test_depths_slice_distances_and_pixels_differ_and_the_head_shrinks_upward(vo
 
 
 def contrast(volume, channel):
-    """Mean grey of the lesion, in that of the tissue within three pixels around it in its slices."""
+    """Mean grey value of the lesion relative to tissue within three pixels around it in the slice."""
     mask = volume.mask > 0
     around = ndimage.binary_dilation(mask, np.ones((1, 3, 3)), iterations=3) & ~mask
     return volume.image[mask, channel].mean() / volume.image[around, channel].mean()
@@ -132,8 +121,8 @@ def test_lesions_are_bright_on_flair_faint_ones_barely_and_dark_before_contrast_
     faint = [contrast(volume, FLAIR) for volume in with_lesion if volume.kind.faint]
     assert 1 < min(faint) < max(faint) < min(plain)
     assert min(plain) > 1.2
-    rims = []
-    for volume in (volume for volume in with_lesion if not volume.kind.replaced):
+    rims, complete = [], [volume for volume in with_lesion if not volume.kind.replaced]
+    for volume in complete:
         assert contrast(volume, PRE) < 1
         level = np.minimum.reduce([brains.part_level(part, volume.grid) for part in volume.parts])
         rim, core = (level > 0.75) & (level < 0.95), level < 0.6
@@ -159,10 +148,7 @@ def test_no_threshold_of_flair_solves_the_phantom_not_even_the_best_of_each_pati
     assert np.mean(best) < 0.4
 
 
-def test_a_volume_is_a_function_of_seed_and_subject(volumes):
-    again, other = brains.draw_volume(SEED, 7), brains.draw_volume(SEED + 1, 7)
-    assert np.array_equal(again.image, volumes[7].image)
-    assert (again.parts, again.grid, again.kind) == (volumes[7].parts, volumes[7].grid, volumes[7].kind)
-    assert other.kind == again.kind
-    assert other.parts != again.parts
-    assert brains.draw_volume(SEED, 7 + 24).parts != again.parts
+def test_another_seed_and_another_cycle_draw_other_lesions_of_the_same_kind(volumes):
+    for other in (brains.draw_volume(SEED + 1, 7), brains.draw_volume(SEED, 7 + 24)):
+        assert other.kind == volumes[7].kind
+        assert other.parts != volumes[7].parts

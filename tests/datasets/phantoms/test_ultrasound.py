@@ -14,13 +14,13 @@ HEAD = Head((70.0, 54.0), (33.0, 50.0), 0.0, False, 2.0, 0.0, -44.0, 0.5, 0.0, C
 SQUARE = (0.25, 0.25)
 
 
-def even_tissue(scatter_db: float = -20.0, reflection: float = 0.0) -> Tissue:
-    full = np.full(SCAN.grid, 1, np.float32)
-    return Tissue(scatter_db * full, reflection * full, np.float32(TISSUE_LOSS_DB_MM) * full)
+def uniform_tissue(scatter_db: float = -20.0, reflection: float = 0.0) -> Tissue:
+    ones = np.ones(SCAN.grid, np.float32)
+    return Tissue(scatter_db * ones, reflection * ones, np.float32(TISSUE_LOSS_DB_MM) * ones)
 
 
 def full_width(curve: np.ndarray) -> float:
-    """Width at half of the maximum, between the two crossings found by interpolation."""
+    """Full width at half maximum, by interpolation."""
     half, top = curve.max() / 2, int(curve.argmax())
     left = np.interp(half, curve[: top + 1], np.arange(top + 1))
     right = np.interp(-half, -curve[top:], np.arange(top, len(curve)))
@@ -33,11 +33,11 @@ def test_log_compression_of_60_db_at_known_levels_and_the_grey_map_darkens_the_m
     assert ultrasound.compress(levels, 60.0, exponent) == pytest.approx(greys, abs=1e-6)
 
 
-def test_even_tissue_gives_rayleigh_speckle_of_its_own_power_and_an_interface_of_one_is_white():
-    echo = ultrasound.envelope(SCAN, even_tissue(-20.0), np.random.default_rng(1))[20:-20, 20:-20]
+def test_uniform_tissue_gives_rayleigh_speckle_of_its_own_power_and_an_interface_of_one_is_white():
+    echo = ultrasound.envelope(SCAN, uniform_tissue(-20.0), np.random.default_rng(1))[20:-20, 20:-20]
     assert echo.mean() / echo.std() == pytest.approx(1.913, abs=0.06)  # sqrt(pi / (4 - pi)); some 3000 speckles
     assert np.mean(echo**2) == pytest.approx(0.01, rel=0.06)
-    echo = ultrasound.envelope(SCAN, even_tissue(-100.0, reflection=1.0), np.random.default_rng(1))
+    echo = ultrasound.envelope(SCAN, uniform_tissue(-100.0, reflection=1.0), np.random.default_rng(1))
     assert echo[30:-30, 30:-30] == pytest.approx(1, abs=1e-2)
 
 
@@ -54,7 +54,7 @@ def test_a_single_scatterer_becomes_a_spot_of_the_pulse_s_length_and_the_beam_s_
 
 
 def test_ten_millimetres_of_one_decibel_more_leave_ten_decibels_less_and_fluid_is_brighter_behind():
-    tissue = even_tissue()
+    tissue = uniform_tissue()
     tissue.loss_db_mm[80:120, 50:60] += 1  # 40 samples of 0.25 mm
     tissue.loss_db_mm[0:80, 60:] = 0  # 20 mm of fluid, while the machine compensates for tissue
     left = ultrasound.transmission_db(SCAN, tissue.loss_db_mm)
@@ -65,12 +65,12 @@ def test_ten_millimetres_of_one_decibel_more_leave_ten_decibels_less_and_fluid_i
 
 def test_noise_grows_with_depth_by_its_slope():
     scan = replace(SCAN, noise_db=-60.0, noise_slope_db_mm=0.5)
-    echo = ultrasound.envelope(scan, even_tissue(-200.0), np.random.default_rng(3))
+    echo = ultrasound.envelope(scan, uniform_tissue(-200.0), np.random.default_rng(3))
     power = [10 * np.log10(np.mean(echo[row - 4 : row + 5] ** 2)) for row in (40, 200)]
     assert power == pytest.approx([-60 + 0.5 * 10, -60 + 0.5 * 50], abs=0.5)
 
 
-def test_scan_conversion_puts_every_sample_at_its_own_place_and_is_black_outside_the_sector():
+def test_scan_conversion_puts_every_sample_at_its_position_and_is_black_outside_the_sector():
     row, col = np.indices(SCAN.shape) * 0.25
     white = ultrasound.to_frame(SCAN, np.ones(SCAN.grid, np.float32))
     angle, distance = np.rad2deg(np.arctan2(np.abs(col - 50), row + 50)), np.hypot(row + 50, col - 50)
@@ -86,17 +86,17 @@ def test_scan_conversion_puts_every_sample_at_its_own_place_and_is_black_outside
 def test_a_chamber_covers_the_area_of_its_superellipse(boxy, share):
     u, v = np.meshgrid(np.arange(-8, 8, 0.02), np.arange(-4, 4, 0.02))
     chamber = replace(CAVUM, centre_mm=(1.0, -0.5), tilt_deg=20.0, boxy=boxy)
-    inside = chamber.place(u, v)[2] <= 1
+    inside = chamber.coordinates(u, v)[2] <= 1
     assert inside.sum() * 0.02**2 == pytest.approx(share * 10 * 4, rel=2e-3)  # share of its box; 0.9270 for power 4
-    turned = replace(chamber, centre_mm=(1.0, 2.0), tilt_deg=90.0).place(np.array([1.0]), np.array([7.0]))
+    turned = replace(chamber, centre_mm=(1.0, 2.0), tilt_deg=90.0).coordinates(np.array([1.0]), np.array([7.0]))
     assert np.ravel(turned) == pytest.approx([1, 0, 1])  # its end lies along v
 
 
 def test_the_reference_mask_has_the_classes_where_the_head_has_its_structures():
-    centred = replace(HEAD, centre_mm=(33.0, 49.875))  # the middle of 400 columns of 0.25 mm
+    centred = replace(HEAD, centre_mm=(33.0, 49.875))  # the centre of 400 columns of 0.25 mm
     mask = ultrasound.reference_mask(centred, SCAN.shape, SQUARE)
-    places = ((33, 50 + 12), (33 + 13, 50 - 10), (33 - 15, 50), (33, 50 + 36))  # mm: CSP, ventricle, brain, outside
-    assert [mask[round(row / 0.25), round(col / 0.25)] for row, col in places] == [2, 3, 1, 0]
+    points = ((33, 50 + 12), (33 + 13, 50 - 10), (33 - 15, 50), (33, 50 + 36))  # mm: CSP, ventricle, brain, outside
+    assert [mask[round(row / 0.25), round(col / 0.25)] for row, col in points] == [2, 3, 1, 0]
     assert (mask > 0).sum() * 0.25**2 == pytest.approx(np.pi / 4 * 70 * 54, rel=2e-3)
     mirrored = ultrasound.reference_mask(replace(centred, forehead_left=True), SCAN.shape, SQUARE)
     assert np.array_equal(mirrored, mask[:, ::-1])
@@ -106,7 +106,7 @@ def test_the_reference_mask_has_the_classes_where_the_head_has_its_structures():
     assert np.array_equal(coarse, mask[:, ::2])
 
 
-def test_bone_shines_at_right_angles_to_the_beam_and_it_is_darker_behind_its_edge_than_beside_the_head():
+def test_bone_is_bright_at_normal_incidence_and_it_is_darker_behind_its_edge_than_beside_the_head():
     tissue = ultrasound.scene(SCAN, HEAD, np.random.default_rng(7))
     u, v = HEAD.coordinates_mm(*ultrasound.grid_points_mm(SCAN))
     radius = np.hypot(u / 35, v / 27)

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy import ndimage
 
 from lib.datasets import brain_structures, hc18, ultrasound_fetus
 from lib.datasets.phantoms import heads, ultrasound, write_images
@@ -40,7 +39,7 @@ def test_the_demo_has_one_group_of_the_published_layout(written):
     assert table.startswith(b"\xef\xbb\xbfLabel,Pixel  in mm\nPatient00001_Plane3_1_of_3.png,0.328206\n")
 
 
-def test_the_demo_s_frames_and_their_truth_lie_in_its_files(written):
+def test_the_demo_s_files_have_the_drawn_frames_and_their_truth(written):
     folder = written / "brain/Trans-thalamic"
     frame, name = heads.draw_frame(SEED, 1, 3, (0.75, 0.65)), "Patient00001_Plane3_3_of_3"
     assert np.array_equal(np.asarray(Image.open(folder / f"Trans-thalamic/{name}.png")), frame.image)
@@ -74,19 +73,14 @@ def test_each_group_has_the_published_folders_and_colours_and_the_truth_s_sizes(
         assert measured == pytest.approx({q: row[f"{q}_mm"] for q in AXES}, abs=0.3)
 
 
-@pytest.mark.parametrize(
-    ("group", "heading", "cell"),
-    [("Trans-ventricular", "Label,Pixel in mm", r"0\.\d+"), ("Trans-cerebellum", "Label,Pixel  in mm", r'"0,\d+"')],
-)
-def test_pixel_sizes_come_in_other_forms_in_other_groups(written, group, heading, cell):
-    content = (written / "brain_structures" / group / f"{group}-Pixel-Size.csv").read_bytes()
-    assert content.startswith(b"\xef\xbb\xbf")
-    first, *rows = content.decode("utf-8-sig").splitlines()
-    assert first == heading
-    assert all(re.fullmatch(rf"Patient\d{{5}}_\S+\.png,{cell}", row) for row in rows)
+def test_pixel_sizes_have_another_format_in_each_group(written):
+    forms = (("ventricular", b"Pixel in mm", rb"0\.\d+"), ("cerebellum", b"Pixel  in mm", rb'"0,\d+"'))
+    for plane, heading, cell in forms:
+        content = (written / f"brain_structures/Trans-{plane}/Trans-{plane}-Pixel-Size.csv").read_bytes()
+        assert re.fullmatch(rb"\xef\xbb\xbfLabel,%b\n(Patient\d{5}_\S+\.png,%b\n)+" % (heading, cell), content)
 
 
-def test_a_patient_s_images_lie_in_several_planes_under_one_subject(written):
+def test_a_patient_s_images_are_in_several_planes_under_one_subject(written):
     truth = read_truth(written / "brain_structures")
     planes = truth[truth["subject"].str.isdigit()].copy()
     planes["group"] = [stratum.split()[0] for stratum in planes["stratum"]]
@@ -173,9 +167,6 @@ def test_outlines_enclose_the_area_that_truth_says_and_others_have_none(written)
     for name, path in outlines.items():
         line, row = np.asarray(Image.open(path)), truth.loc[name]
         assert set(np.unique(line)) == {0, 255}
-        filled = ndimage.binary_fill_holes(line > 0)
-        middle = (filled.sum() + (filled & (line == 0)).sum()) / 2
-        assert middle == pytest.approx(row["lesion_px"], rel=0.02)
         assert (ultrasound_fetus.read_mask((path,)) > 0).sum() == pytest.approx(row["lesion_px"], rel=0.01)
         assert row["lesion_px"] * row["spacing_mm"] ** 2 == pytest.approx(row["lesion_mm2"], rel=1e-4)
         assert row["stratum"] == f"malignant {'large' if row['lesion_px'] > 0.08 * 270 * 400 else 'small'}"

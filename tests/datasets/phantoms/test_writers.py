@@ -1,4 +1,4 @@
-"""What holds for every writer of phantoms."""
+"""Properties of every writer of phantoms."""
 
 import pandas as pd
 import pytest
@@ -52,7 +52,7 @@ def test_the_layout_s_reader_gives_the_cases_of_the_truth_with_their_pixel_sizes
     assert truth.index.is_unique
     assert truth.notna().all(axis=None)
     if name == "tumour":
-        truth = truth[truth["lesion_mm2"] > 0]  # tissue without a mass has no outline and belongs to other groups
+        truth = truth[truth["lesion_mm2"] > 0]  # tissue without a mass has no outline and is in other groups
         assert [case.spacing_mm for case in cases] == [None] * len(truth)
     else:
         assert {case.name: case.subject for case in cases} == truth["subject"].to_dict()

@@ -49,7 +49,7 @@ def test_a_missing_dice_is_not_counted_by_n_and_a_row_without_a_subject_raises()
     table = dice.per_class(lost)
     assert (table["n"].item(), table["dice"].item()) == (1, 0.9)
     assert not dice.holds_all_cases(table, lost)
-    with pytest.raises(ValueError, match="2 of 4 values are of no subject"):
+    with pytest.raises(ValueError, match="2 of 4 values have no subject"):
         dice.per_class(overlap_rows(FOUR).assign(subject=["a", "b", None, None]))
 
 
