@@ -1,4 +1,4 @@
-"""Small images and tables to be drawn, and what stands on a figure."""
+"""Small images and tables for figures, and the text of a figure."""
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,14 @@ MASK[10:30, 15:45] = 1
 MASK[18:22, 25:35] = 2
 
 
-def seen(count: int = 1, spacings_mm: list | None = None) -> Samples:
-    """Cases a, b, … to be drawn."""
+def samples(count: int = 1, spacings_mm: list | None = None) -> Samples:
+    """Cases named a, b, …"""
     names = [chr(ord("a") + place) for place in range(count)]
     return Samples(names, [IMAGE] * count, [MASK] * count, spacings_mm or [None] * count, [0] * count)
 
 
 def overlap_rows(counts: list[tuple[int, int, int]], seed: int = 0, stage: str = "post") -> pd.DataFrame:
-    """The long table of 05 for one class and stage, from (tp, fp, fn) of each case; two cases a subject."""
+    """The long table of 05 for one class and stage, from (tp, fp, fn) of each case; two cases per subject."""
     table = pd.DataFrame(counts, columns=["tp", "fp", "fn"])
     total = 2 * table["tp"] + table["fp"] + table["fn"]
     table["case"] = [f"c{place}" for place in range(len(table))]
@@ -31,8 +31,16 @@ def overlap_rows(counts: list[tuple[int, int, int]], seed: int = 0, stage: str =
     return table.assign(**{"class": "csp", "stage": stage})
 
 
+def line_errors(values: list[float], line: str = "ofd", route: str = "landmark", seed: int = 0) -> pd.DataFrame:
+    """cases.csv of a landmark study: errors in mm, two cases per subject, pixels of 0.5 mm, an OFD of 100 mm."""
+    names = [(f"c{place}", f"s{place // 2}") for place in range(len(values))]
+    table = pd.DataFrame(names, columns=["case", "subject"]).assign(error_mm=values)
+    table["error_px"], table["normalised_error_percent"] = table["error_mm"] * 2, table["error_mm"]
+    return table.assign(line=line, route=route, seed=seed, fold=0)
+
+
 def measured(count: int) -> pd.DataFrame:
-    """measurements.csv of ellipses and the baseline; heads of 100 mm and more, off by -1, 0 and 1 mm in turn."""
+    """measurements.csv of ellipses and the baseline; heads from 100 mm with errors of -1, 0 and 1 mm in turn."""
     rows = [
         {"case": f"c{i}", "seed": 0, "stage": stage, "route": route, "quantity": quantity, "reference_mm": 100.0 + i}
         for i in range(count)
@@ -43,7 +51,7 @@ def measured(count: int) -> pd.DataFrame:
 
 
 def texts(figure: Figure) -> str:
-    """Everything that is written on a figure."""
+    """All text of a figure."""
     written = [axes.get_title() + axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes]
     legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()] + figure.legends
     labels = [label for legend in legends for label in legend.get_texts()]

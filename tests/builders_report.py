@@ -1,4 +1,4 @@
-"""Studies of every kind, made up and small enough to know every number, as their steps would leave them."""
+"""Synthetic studies of every kind, with known numbers, in the files that their steps would write."""
 
 import itertools
 import re
@@ -21,13 +21,13 @@ from lib.verification import rehosted
 CASES = 20
 SLICES = 24  # of the first volume; the others have up to 3 fewer
 DATE = "2026-11-21 15:57 UTC"
-OTHER = "another_study"  # that one is compared with
-LAST_IS_ABSENT = 3  # place of a test volume whose reference shows nothing, and of which nothing is predicted
+OTHER = "another_study"  # for comparison
+LAST_IS_ABSENT = 3  # index of a test volume with an empty reference and an empty prediction
 PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="20"><rect width="90" height="20"/></svg>\n'
 
 
 def write_study(study: params.Study) -> None:
-    """Small files of every step."""
+    """Writes small files of every step."""
     write_data(study)
     write_network(study)
     write_points(study) if study.learns_landmarks else write_regions(study)
@@ -42,20 +42,19 @@ def folder(study: params.Study, name: str) -> Path:
 
 
 def write_step(study: params.Study, label: str, long: dict, printed: dict, filled: str = "", drawn: str = "") -> None:
-    """Long and printed tables of a step, `filled` ones of which no number is read, and figures, all alike."""
+    """Writes long and printed tables of a step, `filled` tables without numbers, and placeholder figures."""
     at = folder(study, label)
     for name, table in long.items():
         files.write_csv(at / f"{name}.csv", table)
-    for name, table in (
-        printed | {name: pd.DataFrame({"method": [f"cell of {name}"]}) for name in filled.split()}
-    ).items():
+    placeholders = {name: pd.DataFrame({"method": [f"cell of {name}"]}) for name in filled.split()}
+    for name, table in (printed | placeholders).items():
         tables.save(table, at / "tables" / name)
     for name in drawn.split():
         files.write_text(at / "figures" / f"{name}.svg", PICTURE)
 
 
 def manifest_of(study: params.Study) -> pd.DataFrame:
-    """20 cases of two groups; with pixel sizes and HC where the study measures heads; a volume a subject."""
+    """20 cases in two groups, with pixel sizes and HC if the study measures heads; one subject per volume."""
     volumes = datasets.of(study).volumes
     table = pd.DataFrame({"case": [f"case{index:02d}" for index in range(CASES)]}).reindex(columns=cases.CASE_COLUMNS)
     table = table.astype({"split": str, "stratum": str, "fold_group": str})
@@ -70,7 +69,7 @@ def manifest_of(study: params.Study) -> pd.DataFrame:
 
 
 def write_data(study: params.Study) -> None:
-    """Of volumes the first two lose 40 and 5 voxels in preprocessing; of images none."""
+    """The first two volumes lose 40 and 5 voxels in preprocessing; images lose none."""
     table, volumes = manifest_of(study), datasets.of(study).volumes
     found = [findings.Finding("warn", findings.Check("HC differs"), "case03", 'a "quoted" #name', "within $0.5 mm")]
     about = ("note", lgg.REPLACED_BY_FLAIR)
@@ -102,7 +101,7 @@ def write_network(study: params.Study) -> None:
 
 
 def history_of(study: params.Study) -> pd.DataFrame:
-    """Four epochs that get better and better; the last has a validation loss of 0.3, of heatmaps an error of 6.25 %."""
+    """Four improving epochs; the last has a validation loss of 0.3 and, for heatmaps, an error of 6.25 %."""
     epochs = np.arange(1, 5)
     history = pd.DataFrame({"epoch": epochs, "train_loss": 1.0 / epochs, "validation_loss": 1.2 / epochs})
     history = history.assign(train_selection=1 - 0.5 / epochs, learning_rate=1e-3, best=True)
@@ -115,13 +114,13 @@ def history_of(study: params.Study) -> pd.DataFrame:
 
 
 def tested(study: params.Study) -> list[dict]:
-    """Case, subject, fold and seed of each case of fold 0."""
+    """Case, subject, fold and seed of the cases of fold 0."""
     folds = files.read_csv(folder(study, "01_data_verification/folds.csv"), splits.FOLD_COLUMNS)
     return folds[folds["fold"] == 0].assign(seed=0)[["case", "subject", "fold", "seed"]].to_dict("records")
 
 
 def counted(study: params.Study) -> pd.DataFrame:
-    """The long table of 05_evaluation; of volumes one shows nothing, in reference and prediction."""
+    """The long table of 05_evaluation; one volume has an empty reference and prediction."""
     rows, predictions = [], itertools.product(enumerate(tested(study)), study.classes[1:], ("raw", "post"))
     for (place, key), name, stage in predictions:
         one = metrics.Overlap(900 + place, 40 if stage == "post" else 60, 50 + 10 * place, 1000)
@@ -142,7 +141,7 @@ def write_regions(study: params.Study) -> None:
         "groups": dice.by_part(long.join(group, on="case"), "group"),
         "effect": dice.effect(long),
         "baselines": pd.DataFrame([baseline | {"dice": 0.505, "dice_low": 0.41, "dice_high": 0.6}]),
-        "patients": patients.listed(long, manifest),
+        "patients": patients.per_patient(long, manifest),
         "patient-dice": patients.summary(long, manifest),
         "end-slices": patients.end_slice_cost(long, read_table(study, "02_preprocessing/lost")),
     }
@@ -152,7 +151,7 @@ def write_regions(study: params.Study) -> None:
 
 
 def rounded_of(study: params.Study, precision: str = "float32") -> pd.DataFrame:
-    """What a precision changes: in float32 nothing; in another a Dice of 0.9876 at least, or shifts up to 0.37 mm."""
+    """Effect of a precision: none for float32; otherwise a Dice of at least 0.9876, or shifts up to 0.37 mm."""
     by_line, is_other = study.learns_landmarks, precision != "float32"
     rows, names = [], ("ofd", "bpd") if by_line else study.classes[1:]
     for place, key in enumerate(tested(study)):
@@ -164,7 +163,7 @@ def rounded_of(study: params.Study, precision: str = "float32") -> pd.DataFrame:
 
 
 def errors_of(study: params.Study) -> pd.DataFrame:
-    """Errors of 1 mm and more by the network, of which the first BPD is missed; of 9 and 30 mm by the guesses."""
+    """Errors from 1 mm by the network, whose first BPD is missed, and from 9 and 30 mm by the baselines."""
     rows = []
     routes = ((landmarks.FOUND, 1.0), (landmarks.SHAPE, 9.0), (landmarks.BLANK, 30.0))
     for (place, key), (route, least), line in itertools.product(enumerate(tested(study)), routes, ("ofd", "bpd")):
@@ -184,7 +183,7 @@ def write_points(study: params.Study) -> None:
 
 
 def measured(study: params.Study) -> pd.DataFrame:
-    """Heads by their route, 0.5 mm too long and more, and guesses; none where the study names no head."""
+    """Heads that are at least 0.5 mm too long, and baselines; empty if the study has no head class."""
     route = "landmark" if study.learns_landmarks else "ellipse"
     routes = [(route, 0.5), ("baseline", 20.0)]
     routes += [("mean shape", 7.0), ("blank map", -48.0)] if study.learns_landmarks else []
@@ -197,14 +196,13 @@ def measured(study: params.Study) -> pd.DataFrame:
 
 
 def write_biometry(study: params.Study) -> None:
-    """Voxels of volumes are those that 05_evaluation counted; their size is not known."""
+    """Volumes are the voxel counts of 05_evaluation, without a voxel size."""
     long, volumes = measured(study), pd.DataFrame(columns=biometry.VOLUME_COLUMNS)
     if datasets.of(study).volumes:
-        overlaps = counted(study).assign(reference_ml=np.nan, predicted_ml=np.nan)
-        sizes = {
-            f"{side}_voxels": overlaps["tp"] + overlaps[f] for side, f in (("reference", "fn"), ("predicted", "fp"))
-        }
-        volumes = overlaps.assign(**sizes)[biometry.VOLUME_COLUMNS]
+        volumes = counted(study).assign(reference_ml=np.nan, predicted_ml=np.nan)
+        volumes["reference_voxels"] = volumes["tp"] + volumes["fn"]
+        volumes["predicted_voxels"] = volumes["tp"] + volumes["fp"]
+        volumes = volumes[biometry.VOLUME_COLUMNS]
     printed = {"agreement": biometry_errors.agreement(long), "volumes": biometry_errors.volumes(volumes)}
     filled = "" if study.learns_landmarks or datasets.of(study).volumes else "shapes"
     drawn = "scatter bland-altman"
@@ -212,13 +210,13 @@ def write_biometry(study: params.Study) -> None:
 
 
 def write_comparison(study: params.Study) -> None:
-    """Beside a study of ellipses that is off by 3 mm everywhere, by references that lie 1 mm apart."""
+    """Compares with a study of ellipses that has an error of 3 mm everywhere and references larger by 1 mm."""
     cases_of = frozenset(key["case"] for key in tested(study))
-    here = comparison.Measured(study.study, cases_of, measured(study), None)
-    there = here.measurements[here.measurements["route"] == here.routes[0]].copy()
-    there["reference_mm"], there["route"] = there["reference_mm"] + 1.0, "ellipse"
-    there["predicted_mm"] = there["reference_mm"] + 3.0
-    long = comparison.compare_all(here, [comparison.Measured(OTHER, cases_of, there, None)])
+    own = comparison.Measured(study.study, cases_of, measured(study), None)
+    other = own.measurements[own.measurements["route"] == own.routes[0]].copy()
+    other["reference_mm"], other["route"] = other["reference_mm"] + 1.0, "ellipse"
+    other["predicted_mm"] = other["reference_mm"] + 3.0
+    long = comparison.compare_all(own, [comparison.Measured(OTHER, cases_of, other, None)])
     overlaps = pd.DataFrame(columns=comparison.OVERLAP_COLUMNS)
     printed = {"comparison": paired.comparison(long), "references": paired.references(long)}
     printed["overlaps"] = paired.overlap_comparison(overlaps)
@@ -240,13 +238,13 @@ def write_records(study: params.Study) -> None:
 
 
 def text_of(pdf: Path, pages: int | None = None) -> str:
-    """The text of the first pages, by default of all."""
+    """The text of the first pages, by default of all pages."""
     text = " ".join(page.get_textpage().get_text_bounded() for page in [*PdfDocument(pdf)][:pages])
-    return re.sub(r"\s+", " ", text.replace("\u200b", "").replace("\x02", "-"))  # where a line may end, or does
+    return re.sub(r"\s+", " ", text.replace("\u200b", "").replace("\x02", "-"))  # optional and actual hyphenation
 
 
 def text_with(built: Path, content: dict, pages: bool = False) -> str:
-    """The text of a report, typeset again from another content: on one endless page, so that none ends a sentence."""
+    """The text of a report typeset with another content, on one endless page without page breaks."""
     source, pdf = built.parent / "report" / "report.typ", built.with_name("other.pdf")
     files.write_json(source.with_name("content.json"), content)
     style = (build.TEMPLATE / "style.typ").read_text(encoding="utf-8")
@@ -258,17 +256,17 @@ def text_with(built: Path, content: dict, pages: bool = False) -> str:
 
 
 def cells_of(study: params.Study, name: str) -> list[str]:
-    """Every cell of a table as it is printed, that says more than a small number does."""
+    """Printed cells of a table that are longer than three characters."""
     columns = tables.printed_cells(read_table(study, name))
     cells = [re.sub(r"\s+", " ", cell) for column in columns.values() for cell in column]
     return [cell for cell in cells if len(cell) > 3]
 
 
 def unreferred(text: str) -> list[str]:
-    """Figures and tables of a report that its text never refers to; at least one of each must be there."""
-    found = []
+    """Figures and tables without a reference in the text; at least one of each must be present."""
+    missing = []
     for kind in ("Figure", "Table"):
         numbers = {int(number) for number in re.findall(rf"{kind} (\d+)\.", text)}  # of the captions
         assert numbers
-        found += [f"{kind} {n}" for n in sorted(numbers) if not re.search(rf"{kind} {n}( (?!\.)\w|\))", text)]
-    return found
+        missing += [f"{kind} {n}" for n in sorted(numbers) if not re.search(rf"{kind} {n}( (?!\.)\w|\))", text)]
+    return missing

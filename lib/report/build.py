@@ -1,7 +1,7 @@
-"""A study's files, gathered and typeset: every number in the PDF is read from a file of the study.
+"""The PDF report of a study: collects its results, typesets them, and checks the printed tables.
 
-The report's folder holds `content.json` (what was gathered) beside copies of the template, so that a user can change
-a sentence and compile again: `typst compile --root <study> <study>/report/report.typ`.
+Every number is read from a file of the study. The report's folder contains `content.json` and a copy of the template,
+so the text can be edited and compiled again: `typst compile --root <study> <study>/report/report.typ`.
 """
 
 import datetime
@@ -23,35 +23,35 @@ from lib.verification import overview
 
 TEMPLATE = files.ROOT / "reports" / "template"
 STEP = steps.Step("report")
-LISTED_FINDINGS = 25  # the others stay in findings.csv
-DRAWN_RUNS = 5  # curves of further runs stay in their folders
+MAX_LISTED_FINDINGS = 25  # further ones are only in findings.csv
+MAX_DRAWN_RUNS = 5  # curves of further runs are only in their folders
 SHARED = set(params.SharedParams.model_fields)
-PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # by folder of a step
-OF_DATASET = ("title", "citation", "licence", "subject", "channels", "volumes")
+PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folder of a step
+DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes")
 
 
 def write_pdf(study: params.Study) -> Path:
-    """Writes a study's PDF, then its record; ValueError if a step is stale, a file missing, or Typst warns."""
+    """Writes a study's PDF, then its record; ValueError if a step is stale, a file is missing, or Typst warns."""
     reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
     stale = [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
     if stale:
-        raise ValueError("\n  ".join([f"study {study.study} must run before its report is built:", *stale]))
+        raise ValueError("\n  ".join([f"study {study.study} is not up to date; run it before its report:", *stale]))
     folder, pdf = STEP.folder(study.study), files.study_folder(study.study) / "report.pdf"
     lock = locks.acquire(folder / locks.STEP, f"the report of study {study.study}")
     before = steps.snapshot(STEP, study)
     STEP.record_file(study.study).unlink(missing_ok=True)
-    gathered = collect(study)
-    files.write_json(folder / "content.json", gathered)
+    contents = collect(study)
+    files.write_json(folder / "content.json", contents)
     for source in sorted(TEMPLATE.iterdir()):
         files.write_bytes(folder / source.name, source.read_bytes())
-    files.write_bytes(pdf, typeset(folder / "report.typ", gathered["provenance"]["date"]))
+    files.write_bytes(pdf, typeset(folder / "report.typ", contents["provenance"]["date"]))
     steps.write_record(folder, STEP, steps.own_values(STEP, study), [], "", before)
     locks.release(lock)
     return pdf
 
 
 def typeset(source: Path, date: str) -> bytes:
-    """Compiles report.typ, to equal bytes from equal files and dates (as in timing.json); ValueError if Typst fails."""
+    """PDF of report.typ, identical for equal files and date (as in timing.json); ValueError if Typst fails or warns."""
     moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
     compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
     try:
@@ -64,14 +64,14 @@ def typeset(source: Path, date: str) -> bytes:
 
 
 def collect(study: params.Study) -> dict[str, Any]:
-    """All that the template prints, for JSON; what other kinds of study alone have is None or an empty list."""
+    """The content of the template as JSON values; None or an empty list where the kind of study has no such results."""
     before = [step for step in study_steps(study) if step != STEP]
     records = {step.label: files.read_json(step.record_file(study.study)) for step in before}
     dataset, regions = datasets.of(study), not study.learns_landmarks
     about = {"study": study.model_dump(), "kind": "regions" if regions else "landmarks"}
-    about |= {"parameters": parameters(study), "spline_order": volumes.SPLINE_ORDER, "drawn_runs": DRAWN_RUNS}
+    about |= {"parameters": parameters(study), "spline_order": volumes.SPLINE_ORDER, "drawn_runs": MAX_DRAWN_RUNS}
     of_data = {"data": describe_data(study), "parts": describe_parts(study), "identity": describe_identity(study)}
-    of_data["dataset"] = {name: getattr(dataset, name) for name in OF_DATASET}
+    of_data["dataset"] = {name: getattr(dataset, name) for name in DATASET_FIELDS}
     of_data["made_here"] = dataset.made is not None
     of_data["landmarks"] = None if regions else content.describe_landmarks(study)
     of_data["lost"] = content.describe_lost(study) if dataset.volumes else None
@@ -82,14 +82,14 @@ def collect(study: params.Study) -> dict[str, Any]:
     results["biometry"] = content.describe_biometry(study) if content.measures_heads(study) else None
     results["sizes"] = content.rows_of(study, "06_biometry/tables/volumes") if dataset.volumes else []
     results["comparison"] = content.describe_comparison(study) if study.compare_with else None
-    made = {kind: find_made(study, kind, endings) for kind, endings in PRINTED.items()}
+    printed = {kind: printed_files(study, kind, suffixes) for kind, suffixes in PRINTED.items()}
     checks = [{"step": label, "checks": record["checks"]} for label, record in records.items()]
     origin = {"checks": checks, "provenance": describe_provenance(study, records)}
-    return plain(about | of_data | network | results | made | origin)
+    return plain(about | of_data | network | results | printed | origin)
 
 
 def plain(value: Any) -> Any:
-    """Values as JSON knows them: NaN and infinity become None, NumPy's numbers Python's."""
+    """JSON values: NaN and infinity become None, NumPy numbers Python numbers."""
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -99,8 +99,8 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def find_made(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, str]:
-    """Figures, or tables with rows: <step>/<name> -> path from the study's folder, for Typst."""
+def printed_files(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, str]:
+    """Figures, or tables with rows: <step>/<name> -> Typst path, relative to the study's folder."""
     root = files.study_folder(study.study)
     return {
         f"{step.label}/{path.stem}": "/" + path.relative_to(root).as_posix()
@@ -111,25 +111,25 @@ def find_made(study: params.Study, kind: str, suffixes: set[str]) -> dict[str, s
 
 
 def has_rows(table: Path) -> bool:
-    """Whether the .csv beside a figure or table, if there is one, holds more than its header."""
+    """Whether the .csv of a figure or table, if it exists, has more than a header."""
     return not table.is_file() or len(table.read_text(encoding="utf-8").splitlines()) > 1
 
 
 def parameters(study: params.Study) -> list[dict[str, Any]]:
-    """Keys that the study uses, by step, with value, meaning and the study file's reason; shared ones first."""
+    """Keys of the study by step, shared ones first: value, allowed values, and reason from the study file."""
     reasons, values = read_reasons(files.study_file(study.study)), params.values_of(study)
     steps_of = {"all": params.SharedParams} | {name: model for name, model in params.STEPS.items() if name != "report"}
-    listed = []
+    groups = []
     for name, model in steps_of.items():
         keys = [key for key in model.model_fields if key in values and (name == "all" or key not in SHARED)]
         rows = [{"key": key, "value": as_text(values[key]), "reason": reasons.get(key, "")} for key in keys]
         rows = [row | {"allowed": model.model_fields[row["key"]].description} for row in rows]
-        listed.append({"step": name, "rows": rows})
-    return listed
+        groups.append({"step": name, "rows": rows})
+    return groups
 
 
 def as_text(value: Any) -> str:
-    """A parameter's value as a reader writes it."""
+    """A parameter's value for printing."""
     if isinstance(value, list):
         return ", ".join(as_text(each) for each in value) or "none"
     if isinstance(value, bool) or value is None:
@@ -138,7 +138,7 @@ def as_text(value: Any) -> str:
 
 
 def read_reasons(path: Path) -> dict[str, str]:
-    """The comment beside each key of a study file; none where the file is not there."""
+    """The comment after each key of a study file; empty if the file does not exist."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     keyed = [line.partition(" #") for line in lines if line[:1].isalpha()]
     return {before.partition(":")[0]: reason.strip() for before, _, reason in keyed}
@@ -149,25 +149,25 @@ def describe_data(study: params.Study) -> dict[str, Any]:
     table = files.read_csv(required(study, "01_data_verification/cases.csv"), cases.CASE_COLUMNS)
     findings = read_table(study, "01_data_verification/findings")
     folds = read_table(study, "01_data_verification/folds")
-    grave, slices = findings[findings["severity"] != "note"], table["slices"]
+    serious, slices = findings[findings["severity"] != "note"], table["slices"]
     sizes = {"total": int(slices.sum()), "least": int(slices.min()), "most": int(slices.max())}
     sizes["median"] = float(slices.median())
     counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
     counts["role"] = [fold_role(int(fold), study.folds, study.fold_count) for fold in counts["fold"]]
-    in_part = counts["fold"].map(folds.groupby("fold")["validates"].all()).eq(False)
-    counts["role"] = counts["role"].mask(in_part & (counts["role"] == "validates"), "validates in part")
+    is_part = counts["fold"].map(folds.groupby("fold")["validates"].all()).eq(False)
+    counts["role"] = counts["role"].mask(is_part & (counts["role"] == "validates"), "validates in part")
     of_cases = {"cases": len(table), "slices": sizes if datasets.of(study).volumes else None}
     of_cases |= {"subjects": table["subject"].nunique(), "largest_subject": table["subject"].value_counts().max()}
     of_cases |= {"with_spacing": table["spacing_row_mm"].notna().sum(), "with_hc": table["hc_mm"].notna().sum()}
-    of_findings = {"findings": len(findings), "warnings": len(grave), "notes": len(findings) - len(grave)}
+    of_findings = {"findings": len(findings), "warnings": len(serious), "notes": len(findings) - len(serious)}
     of_findings["finding_counts"] = as_rows(overview.count_findings(findings))
-    of_findings["listed"] = as_rows(grave.head(LISTED_FINDINGS))
-    of_findings["unlisted"] = max(0, len(grave) - LISTED_FINDINGS)
+    of_findings["listed"] = as_rows(serious.head(MAX_LISTED_FINDINGS))
+    of_findings["unlisted"] = max(0, len(serious) - MAX_LISTED_FINDINGS)
     return of_cases | of_findings | {"folds": tables.to_typst(counts)}
 
 
 def describe_identity(study: params.Study) -> list[dict[str, Any]]:
-    """Data sets that most of these images come from; none if their own data set says who is who, and so is no copy."""
+    """Published data sets that contain most of the images; none if the study's data set identifies its subjects."""
     if datasets.of(study).names_subjects:
         return []
     table = read_table(study, "01_data_verification/tables/identity")
@@ -179,14 +179,14 @@ def describe_identity(study: params.Study) -> list[dict[str, Any]]:
 
 
 def fold_role(fold: int, tested: list[int], count: int) -> str:
-    """What a fold does: in the one training that there is, or in all of several, where each does everything."""
+    """Role of a fold: tests, validates or trains with one tested fold; with several, whether it is tested."""
     if len(tested) > 1:
         return "tested once" if fold in tested else "not tested"
     return {tested[0]: "tests", (tested[0] + 1) % count: "validates"}.get(fold, "trains")
 
 
 def describe_parts(study: params.Study) -> list[dict[str, Any]]:
-    """How many cases and subjects train, validate and test, for each tested fold."""
+    """Numbers of training, validation and test cases and subjects for each tested fold."""
     folds = read_table(study, "01_data_verification/folds")
     subject_of = folds.set_index("case")["subject"]
     counts = []
@@ -198,19 +198,19 @@ def describe_parts(study: params.Study) -> list[dict[str, Any]]:
 
 
 def describe_run(step: steps.Step, study: params.Study) -> dict[str, Any]:
-    """One training run: which epoch was kept, and what it had reached on validation."""
+    """One training run: its run.json, and the values of history.csv at the selected epoch."""
     run = files.read_json(required(study, f"{step.label}/run.json"))
     history = read_table(study, f"{step.label}/history")
-    kept = history[history["epoch"] == run["best_epoch"]].iloc[0]
+    selected = history[history["epoch"] == run["best_epoch"]].iloc[0]
     measured = history.drop(columns=["epoch", "best"]).select_dtypes("number")
-    reached = {name: tables.format_float(float(kept[name]), name) for name in measured}
+    reached = {name: tables.format_float(float(selected[name]), name) for name in measured}
     fold, seed = step.run  # type: ignore[misc]
-    single = {name: value for name, value in run.items() if not isinstance(value, dict)}  # not all that it was made of
+    single = {name: value for name, value in run.items() if not isinstance(value, dict)}  # without its dependencies
     return {"label": step.label, "fold": fold, "seed": seed, **single, "kept": reached}
 
 
 def describe_provenance(study: params.Study, records: dict[str, dict]) -> dict[str, Any]:
-    """Commit, versions, data digest, and what each step took; what varies is from timing.json."""
+    """Commit, versions, checksum of the data, and time and memory of each step (from timing.json)."""
     timings = {label: files.read_json(required(study, f"{label}/timing.json")) for label in records}
     rows = []
     for label, timing in timings.items():
@@ -218,8 +218,8 @@ def describe_provenance(study: params.Study, records: dict[str, dict]) -> dict[s
         row["peak"] = f"{timing['peak_bytes'] / 2**30:.1f}"
         rows.append(row | {name: records[label][name] for name in ("device", "commit")})
     versions = [record["versions"] for record in records.values()]
-    same = {"versions": versions[-1], "same_versions": all(each == versions[0] for each in versions)}
-    return same | {
+    of_versions = {"versions": versions[-1], "same_versions": all(each == versions[0] for each in versions)}
+    return of_versions | {
         "date": max(row["date"] for row in rows),
         "steps": rows,
         "seconds": as_duration(sum(timing["seconds"] for timing in timings.values())),
@@ -229,29 +229,25 @@ def describe_provenance(study: params.Study, records: dict[str, dict]) -> dict[s
 
 
 def as_duration(seconds: float) -> str:
-    """Seconds for reading."""
+    """Seconds in words, such as 1 h 5 min."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
 
 
 def check(study: params.Study) -> list[str]:
-    """Makes printed tables again (content.MADE) and compares .csv, to nine digits, and .typ; a line per difference.
-
-    No row of a long table may be lost on the way to its means. Not made again: long tables, every other table and
-    figure, counts in the text, what the PDF shows. ValueError if a table is missing.
-    """
-    made = content.made_again(study)
-    faults = content.rows_lost(study, set(made))
-    for name, expected in made.items():
-        faults += differing_cells(f"{name}.csv", expected, read_table(study, name))
+    """Differences of printed tables (.csv to nine digits, .typ) from recomputed ones, and tables that miss rows."""
+    recomputed = content.recompute(study)
+    differences = content.rows_lost(study, set(recomputed))
+    for name, expected in recomputed.items():
+        differences += differing_cells(f"{name}.csv", expected, read_table(study, name))
         if required(study, f"{name}.typ").read_text(encoding="utf-8") != tables.to_typst(expected):
-            faults.append(f"{name}.typ: not the table that follows from the long one")
-    return faults
+            differences.append(f"{name}.typ: differs from the table recomputed from the long table")
+    return differences
 
 
 def differing_cells(name: str, expected: pd.DataFrame, printed: pd.DataFrame) -> list[str]:
-    """Cells of a printed table that are not as expected; numbers agree to nine digits."""
+    """Cells of a printed table that differ from the expected ones; numbers are compared to nine digits."""
     if list(expected.columns) != list(printed.columns) or len(expected) != len(printed):
         size = f"{len(printed)} rows of {list(printed.columns)}"
         return [f"{name}: {size}; expected {len(expected)} of {list(expected.columns)}"]

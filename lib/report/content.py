@@ -1,4 +1,4 @@
-"""What a study's steps found, as its report prints it: rows of their tables as text; and these tables made again."""
+"""Results of a study as its report prints them: table rows as text, and printed tables recomputed for checking."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ from lib.report import tables
 from lib.report.summaries import biometry_errors, dice, landmark_errors, paired, patients
 from lib.study import files, params
 
-# Title, citation and licence of the points that are learnt; data/sources.yaml says where they come from.
+# Title, citation and licence of the landmarks; their origin is in data/sources.yaml.
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
 }
-# By kind of study: how each printed table follows from long ones.
-MADE = {
+# By kind of study: function and long tables from which each printed table is computed.
+SOURCES = {
     "regions": {"05_evaluation/tables/per_class": (dice.per_class, ["05_evaluation/cases"])},
     "landmarks": {"05_evaluation/tables/points": (landmark_errors.landmarks, ["05_evaluation/cases"])},
     "any": {"05_evaluation/tables/precision": (training_precision.summary, ["05_evaluation/precision"])},
     "volumes": {
-        "05_evaluation/tables/patients": (patients.listed, ["05_evaluation/cases", "01_data_verification/cases"]),
+        "05_evaluation/tables/patients": (patients.per_patient, ["05_evaluation/cases", "01_data_verification/cases"]),
         "05_evaluation/tables/patient-dice": (patients.summary, ["05_evaluation/cases", "01_data_verification/cases"]),
         "05_evaluation/tables/end-slices": (patients.end_slice_cost, ["05_evaluation/cases", "02_preprocessing/lost"]),
         "06_biometry/tables/volumes": (biometry_errors.volumes, ["06_biometry/volumes"]),
@@ -36,7 +36,7 @@ MADE = {
         "07_comparison/tables/overlaps": (paired.overlap_comparison, ["07_comparison/overlaps"]),
     },
 }
-# Printed tables whose n, and what is counted beside it, hold every row of a long table.
+# Printed tables whose n and other counts account for every row of a long table.
 HOLDS_ALL = {
     "05_evaluation/tables/points": (landmark_errors.holds_all_lines, "05_evaluation/cases"),
     "05_evaluation/tables/per_class": (dice.holds_all_cases, "05_evaluation/cases"),
@@ -49,41 +49,38 @@ def required(study: params.Study, name: str) -> Path:
     """A file of the study; ValueError if it is missing, naming the notebook that writes it."""
     path = files.study_folder(study.study) / name
     if not path.is_file():
-        raise ValueError(f"{path}: missing; the report needs it; run notebook {name.partition('/')[0]} again")
+        raise ValueError(f"{path}: missing, but required by the report; rerun notebook {name.partition('/')[0]}")
     return path
 
 
 def read_table(study: params.Study, name: str) -> pd.DataFrame:
-    """<name>.csv, of a printed table only with its .typ beside it; no columns where the notebook had nothing to list.
-
-    ValueError if a file is missing.
-    """
+    """<name>.csv, without columns if the table is empty; ValueError if it or the .typ of a printed table is missing."""
     path = required(study, f"{name}.csv")
     if path.parent.name == "tables":
         required(study, f"{name}.typ")
-    is_empty = path.stat().st_size <= 1  # a line end
+    is_empty = path.stat().st_size <= 1  # a newline
     return pd.DataFrame() if is_empty else files.read_csv(path, [])
 
 
 def as_rows(table: pd.DataFrame) -> list[dict[str, str]]:
-    """A table's rows as text for reading."""
+    """Rows of a table as formatted text."""
     columns = tables.printed_cells(table)
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 
 def rows_of(study: params.Study, name: str) -> list[dict[str, str]]:
-    """Rows of `read_table` as text for reading."""
+    """Rows of `read_table` as formatted text."""
     return as_rows(read_table(study, name))
 
 
 def describe_landmarks(study: params.Study) -> dict[str, Any]:
-    """Whose landmarks are learnt, and how heatmaps are read."""
+    """Source of the landmarks, and constants of heatmap decoding and loss."""
     source = dict(zip(("title", "citation", "licence"), LANDMARKS[study.landmarks]))
     return source | {"level": heatmaps.LEVEL, "reach": heatmaps.REACH, "blank_loss": losses.BLANK_LOSS}
 
 
 def describe_lost(study: params.Study) -> dict[str, str]:
-    """How many reference voxels of volumes no network can find, from 02_preprocessing."""
+    """Numbers of reference voxels in excluded slices or outside the crop, from 02_preprocessing."""
     table = read_table(study, "02_preprocessing/lost")
     voxels = {name: int(table[name].sum()) for name in ("in_dropped_slices", "outside_crop")}
     cut = int((table[list(voxels)].sum(axis=1) > 0).sum())
@@ -92,7 +89,7 @@ def describe_lost(study: params.Study) -> dict[str, str]:
 
 
 def describe_evaluation(study: params.Study) -> dict[str, Any]:
-    """What 05_evaluation measured of regions or landmarks alike; `ranked` are predictions that can be put in order."""
+    """Counts of 05_evaluation for regions and landmarks; `ranked` is the number of predictions with a Dice or error."""
     long = read_table(study, "05_evaluation/cases")
     ranked = long[(long["stage"] == "post") & long["dice"].notna()] if "dice" in long else long
     counts = {"cases": long["case"].nunique(), "subjects": long["subject"].nunique()}
@@ -101,7 +98,7 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
 
 
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
-    """Dice and IoU by class, and what validation chose for each run; of volumes also Dice by patient."""
+    """Dice and IoU by class, and the thresholds selected on validation; for volumes also Dice by patient."""
     table = read_table(study, "05_evaluation/tables/per_class")
     summary = table[table["seeds"] == "all"] if "seeds" in table else table
     of_stages = {stage: as_rows(summary[summary["stage"] == stage]) for stage in ("post", "raw")}
@@ -116,58 +113,58 @@ def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
 
 
 def describe_points(study: params.Study) -> dict[str, Any]:
-    """How far the ends of each line are off, by the network and by guesses; what the heatmaps have learnt."""
+    """Endpoint errors of each line by the network (`found`) and the baselines (`guesses`), and heatmap losses."""
     table = read_table(study, "05_evaluation/tables/points")
-    is_guess = table["route"].isin(cases.GUESSES)
+    is_baseline = table["route"].isin(cases.GUESSES)
     loss_rows = rows_of(study, "05_evaluation/tables/heatmap_loss")
-    return {"found": as_rows(table[~is_guess]), "guesses": as_rows(table[is_guess]), "losses": loss_rows}
+    return {"found": as_rows(table[~is_baseline]), "guesses": as_rows(table[is_baseline]), "losses": loss_rows}
 
 
 def measures_heads(study: params.Study) -> bool:
-    """Whether 06_biometry could measure anything."""
+    """Whether 06_biometry has any measurement."""
     path = files.study_folder(study.study) / "06_biometry" / "measurements.csv"
     return path.is_file() and not read_table(study, "06_biometry/measurements").empty
 
 
 def describe_biometry(study: params.Study) -> dict[str, Any]:
-    """Errors in mm, from 06_biometry; `baseline` is the mean of the training cases, `guesses` are all other guesses."""
+    """Errors in mm from 06_biometry; `baseline` is the mean of the training cases, `guesses` are other baselines."""
     measurements = read_table(study, "06_biometry/measurements")
     table = read_table(study, "06_biometry/tables/agreement")
     post = table[table["stage"] == "post"]
-    is_guess, is_mean = post["route"].isin(cases.GUESSES), post["route"] == "baseline"
+    is_baseline, is_mean = post["route"].isin(cases.GUESSES), post["route"] == "baseline"
     counts = {"cases": measurements["case"].nunique(), "subjects": measurements["subject"].nunique()}
-    rows = {"post": post[~is_guess], "baseline": post[is_mean], "guesses": post[is_guess & ~is_mean]}
+    rows = {"post": post[~is_baseline], "baseline": post[is_mean], "guesses": post[is_baseline & ~is_mean]}
     routes = sorted(set(table["route"]) - set(cases.GUESSES))
     return counts | {"routes": routes} | {name: as_rows(part) for name, part in rows.items()}
 
 
 def describe_comparison(study: params.Study) -> dict[str, Any]:
-    """This study (A) beside others (B), from 07_comparison; `guess` pairs A with the mean of its training cases."""
+    """This study (A) and others (B), from 07_comparison; `guess` pairs A with the mean of its training cases."""
     table = read_table(study, "07_comparison/tables/comparison")
-    own = table[table["study_b"] == study.study] if len(table) else table
+    baseline = table[table["study_b"] == study.study] if len(table) else table
     others = {name: rows_of(study, f"07_comparison/tables/{name}") for name in ("references", "overlaps")}
-    pairs = {"pairs": as_rows(table.drop(own.index)), "guess": as_rows(own)}
+    pairs = {"pairs": as_rows(table.drop(baseline.index)), "guess": as_rows(baseline)}
     return pairs | others | {"others": list(study.compare_with)}
 
 
-def made_again(study: params.Study) -> dict[str, pd.DataFrame]:
-    """Printed tables of 05, 06 and 07 as they follow from long tables and histories, by <step>/tables/<name>."""
+def recompute(study: params.Study) -> dict[str, pd.DataFrame]:
+    """Printed tables of 05, 06 and 07, recomputed from long tables and histories, by <step>/tables/<name>."""
     is_kind = {"regions": not study.learns_landmarks, "landmarks": study.learns_landmarks, "any": True}
     is_kind |= {"volumes": datasets.of(study).volumes, "heads": measures_heads(study)}
     is_kind["compared"] = bool(study.compare_with)
-    sources = {name: source for kind, of_kind in MADE.items() if is_kind[kind] for name, source in of_kind.items()}
+    sources = {name: source for kind, of_kind in SOURCES.items() if is_kind[kind] for name, source in of_kind.items()}
     tables_of = {each: read_table(study, each) for _, long in sources.values() for each in long}
-    made = {name: make(*(tables_of[each] for each in long)) for name, (make, long) in sources.items()}
+    recomputed = {name: compute(*(tables_of[each] for each in long)) for name, (compute, long) in sources.items()}
     if is_kind["landmarks"]:
         trainings = files.study_folder(study.study) / "04_training"
-        made["05_evaluation/tables/heatmap_loss"] = landmarks.heatmap_losses(study.folds, study.seeds, trainings)
-    return made
+        recomputed["05_evaluation/tables/heatmap_loss"] = landmarks.heatmap_losses(study.folds, study.seeds, trainings)
+    return recomputed
 
 
 def rows_lost(study: params.Study, names: set[str]) -> list[str]:
-    """Which of some printed tables have an n and counts that leave out a row of their long table; a line per table."""
+    """Printed tables whose n and other counts miss a row of their long table; one line per table."""
     return [
-        f"{name}.csv: n and what is counted beside it leave out rows of the long table"
+        f"{name}.csv: n and the other counts do not account for every row of the long table"
         for name, (holds_all, long) in HOLDS_ALL.items()
         if name in names and not holds_all(read_table(study, name), read_table(study, long))
     ]

@@ -1,4 +1,4 @@
-"""A folder verified on the command line: what it is, what is wrong with it, what to do."""
+"""Verification of a data folder on the command line."""
 
 from pathlib import Path
 
@@ -9,40 +9,41 @@ from lib.data.dataset import Dataset
 from lib.report import tables
 from lib.verification import overview, verify
 
-LISTED_FINDINGS = 40  # a notebook writes all
+MAX_LISTED_FINDINGS = 40  # a notebook writes all of them
 
 
 def report_on(folder: Path) -> tuple[str, bool]:
-    """What `python -m lib verify` prints, and whether nothing stops a study; ValueError if the layout is not known."""
+    """Output of `python -m lib verify`, and whether the folder is usable; ValueError if its layout is unknown."""
     name = datasets.recognise(folder)
     dataset = datasets.DATASETS[name]
     groups = groups_with_cases(dataset, folder)
-    seen = verify.check_dataset(dataset, name, folder, groups)
-    findings, stops = seen.findings, seen.findings["severity"].eq("stop")
+    result = verify.check_dataset(dataset, name, folder, groups)
+    findings, stops = result.findings, result.findings["severity"].eq("stop")
     of_groups = f", groups {', '.join(groups)}" if groups else ""
-    blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}", plain(overview.facts(seen.cases, seen.looks))]
+    facts = plain(overview.facts(result.cases, result.looks))
+    blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}", facts]
     if len(findings):
-        single = findings.drop(columns="advice").head(LISTED_FINDINGS)  # it stands with the counts
-        rest = f"\n... and {len(findings) - LISTED_FINDINGS} more" if len(findings) > LISTED_FINDINGS else ""
+        single = findings.drop(columns="advice").head(MAX_LISTED_FINDINGS)  # advice is printed once per check
+        rest = f"\n... and {len(findings) - MAX_LISTED_FINDINGS} more" if len(findings) > MAX_LISTED_FINDINGS else ""
         blocks += [plain(overview.count_findings(findings)), plain(single) + rest]
     blocks.append(f"{int(stops.sum())} of {len(findings)} findings stop a study" if stops.any() else "sound")
     return "\n\n".join(blocks), not stops.any()
 
 
 def groups_with_cases(dataset: Dataset, folder: Path) -> list[str]:
-    """Groups of a data set that hold a case with a reference; all of them where none does."""
+    """Groups of a data set that contain a case with a reference; all groups if none does."""
     usable = []
     for group in dataset.groups:
         try:
             if dataset.find_cases(folder, [group])[0]:
                 usable.append(group)
-        except ValueError:  # not there: another group may be
+        except ValueError:  # missing; another group may be present
             continue
     return usable or list(dataset.groups)
 
 
 def plain(table: pd.DataFrame) -> str:
-    """A table as text for reading, one line a row, columns left-aligned."""
+    """A table as formatted text, one line per row, columns left-aligned."""
     printed = tables.readable(table).astype(str)
     rows = [list(printed.columns), *printed.to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*rows)]

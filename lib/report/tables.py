@@ -1,4 +1,4 @@
-"""A table to CSV and Typst: titles, units, digits."""
+"""Tables as CSV and Typst: column titles, units and rounding."""
 
 import textwrap
 from pathlib import Path
@@ -8,29 +8,31 @@ import pandas as pd
 
 from lib.study import files
 
-DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by the last word
+DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by last word
 UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
 ABBREVIATIONS = ("hc", "bpd", "ofd", "csp", "lv", "a", "b", "tp", "fp", "fn", "tn")
 WORDS = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "n": "n", "sha256": "SHA-256"}
 WORDS |= {word: word.upper() for word in ABBREVIATIONS}
-TITLES = {"dice_per_patient": "Dice per patient, absent = 1"}
+TITLES = {"dice_per_patient": "Dice per patient, absent = 1", "min_per_patient": "Lowest per patient"}
+TITLES |= {"dice_mean": "Mean Dice", "dice_median": "Median Dice", "dice_min": "Lowest Dice"}
+TITLES |= {"dice_least": "Lowest Dice", "kept_epoch": "Selected epoch", "percentile_95_mm": "95th percentile (mm)"}
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
-WIDE = 12  # columns from which a table is set smaller, so that it fits the page
+WIDE = 12  # columns from which a smaller font is used, so that the table fits the page
 DASH = "–"
-KEEP = "\u00a0"  # a space at which no line is broken
+KEEP = "\u00a0"  # non-breaking space
 
 
 def save(table: pd.DataFrame, path_without_suffix: Path) -> None:
-    """Writes <path>.csv with every digit and <path>.typ rounded for reading."""
+    """Writes <path>.csv at full precision and <path>.typ rounded."""
     folder, name = path_without_suffix.parent, path_without_suffix.name
     files.write_csv(folder / f"{name}.csv", table)
     files.write_text(folder / f"{name}.typ", to_typst(table))
 
 
 def to_typst(table: pd.DataFrame) -> str:
-    """A table as Typst markup with horizontal rules only; a value and its interval share a column."""
+    """Typst markup of a table with horizontal rules only; a value and its confidence interval share a column."""
     if not len(table.columns):
-        return "nothing to list\n"  # Typst knows no table without columns
+        return "no rows\n"  # Typst requires a column
     titles, cells = printed_titles(table), printed_cells(table)
     headers = [quoted(broken(text, column)) for text, column in zip(titles, cells.values())]
     sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in cells]
@@ -50,45 +52,45 @@ def to_typst(table: pd.DataFrame) -> str:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table as it is printed: titles as columns, cells as text, a value and its interval in one column."""
+    """The printed table: titles as columns, cells as text, a value and its confidence interval in one column."""
     rows = list(zip(*printed_cells(table).values()))
     return pd.DataFrame(rows, columns=printed_titles(table), dtype=object)
 
 
 def printed_titles(table: pd.DataFrame) -> list[str]:
     """Titles of the printed columns."""
-    interval = f" [95{KEEP}%{KEEP}interval]"
-    return [title(name) + (interval if ends else "") for name, ends in shown_columns(table).items()]
+    interval = f" [95{KEEP}%{KEEP}CI]"
+    return [title(name) + (interval if bounds else "") for name, bounds in printed_columns(table).items()]
 
 
 def printed_cells(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Cells as text for reading, by the name of each printed column."""
+    """Cells as formatted text, by column name."""
     cells = {}
-    for name, ends in shown_columns(table).items():
+    for name, bounds in printed_columns(table).items():
         cells[name] = [format_cell(value, name) for value in table[name]]
-        if ends:
-            interval = ([format_cell(value, name) for value in table[end]] for end in ends)
+        if bounds:
+            interval = ([format_cell(value, name) for value in table[bound]] for bound in bounds)
             rows = zip(cells[name], *interval)
             cells[name] = [f"{cell}{KEEP}[{low},{KEEP}{high}]" if low != DASH else cell for cell, low, high in rows]
     return cells
 
 
-def shown_columns(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """Columns that are printed, each with the ends of its interval: dice has dice_low and dice_high, mae_mm mae_low."""
+def printed_columns(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Printed columns with their confidence bounds: dice_low, dice_high for dice, and mae_low, mae_high for mae_mm."""
     names, owners = list(table.columns), {}
     for name in names:
         for stem in (name, name.rpartition("_")[0]):
-            ends = (f"{stem}_low", f"{stem}_high")
-            if ends[0] in names and ends[1] in names and name not in ends:
-                owners.setdefault(ends, name)  # the first column of a stem has the interval
+            bounds = (f"{stem}_low", f"{stem}_high")
+            if bounds[0] in names and bounds[1] in names and name not in bounds:
+                owners.setdefault(bounds, name)  # the first column of a stem has the interval
                 break
-    ends_of = {name: ends for ends, name in owners.items()}
-    hidden = {end for ends in owners for end in ends}
-    return {name: ends_of.get(name, ()) for name in names if name not in hidden}
+    bounds_of = {name: bounds for bounds, name in owners.items()}
+    hidden = {bound for bounds in owners for bound in bounds}
+    return {name: bounds_of.get(name, ()) for name in names if name not in hidden}
 
 
 def format_cell(value: object, name: str) -> str:
-    """One value, rounded by its column's unit; a missing one is a dash."""
+    """One value, rounded according to the unit of its column; a dash if it is missing."""
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return DASH
     if isinstance(value, bool | np.bool_):
@@ -101,11 +103,8 @@ def format_cell(value: object, name: str) -> str:
 
 
 def format_float(value: float, name: str) -> str:
-    """A number with the digits of its unit; a dimensionless one too small for three digits keeps three that count.
-
-    A column called "value" holds facts of any unit: whole numbers stay whole, others have three digits that count.
-    """
-    if name == "value":
+    """A number with the decimals of its unit; a dimensionless one below 0.0005 has three significant digits instead."""
+    if name == "value":  # mixed units: integers in full, other numbers with three significant digits
         return format_cell(int(value), name) if value.is_integer() else f"{value:.3g}".replace("-", "−")
     unit = name.rpartition("_")[2]
     digits = 3 if name.startswith("spacing") else DIGITS.get(unit, 3)
@@ -116,7 +115,7 @@ def format_float(value: float, name: str) -> str:
 
 
 def title(name: str) -> str:
-    """A column's name for reading, its unit in brackets."""
+    """Title of a column, with its unit in parentheses."""
     if name in TITLES:
         return TITLES[name]
     words = str(name).split("_")
@@ -128,11 +127,11 @@ def title(name: str) -> str:
 
 
 def broken(text: str, cells: list[str]) -> str:
-    """A title in lines hardly wider than what stands below it, so that a wide table fits the page."""
+    """A title wrapped to about the width of its column, so that a wide table fits the page."""
     width = max([9, *(len(cell) for cell in cells)])
     return "\n".join(textwrap.wrap(text, width, break_long_words=False))
 
 
 def quoted(text: str) -> str:
-    """Text as a Typst string, in which only quote and backslash mean anything."""
+    """Text as a Typst string, with quotes and backslashes escaped."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n") + '"'

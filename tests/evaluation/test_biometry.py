@@ -397,7 +397,7 @@ def test_volumes_have_neither_heads_nor_flat_shapes_and_images_no_volumes(drawn,
     assert all(table.empty for table in (*measure(*volume, head_classes=["lesion"]), biometry.shapes_of_all(*volume)))
     table = biometry.volumes_of_all(*drawn)
     assert (len(table), table.columns.tolist()) == (0, biometry.VOLUME_COLUMNS)
-    assert tables.to_typst(biometry_errors.volumes(table)) == "nothing to list\n"
+    assert tables.to_typst(biometry_errors.volumes(table)) == "no rows\n"
 
 
 # Real data

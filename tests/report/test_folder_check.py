@@ -1,4 +1,4 @@
-"""`python -m lib verify <folder>`: what it is, how much there is, what is wrong, what to do, whether it is sound."""
+"""`python -m lib verify <folder>`: layout, counts, findings with advice, and exit status."""
 
 import re
 
@@ -26,12 +26,12 @@ def image(folder, name):
 
 
 def row_of(text, word):
-    """Cells of the first line with a word in its first or second cell; single findings come after their counts."""
+    """Cells of the first line with a word in its first or second cell; counts come before single findings."""
     rows = (re.split(r"\s{2,}", line) for line in text.splitlines())
     return next(row for row in rows if word in row[:2])
 
 
-def test_a_sound_folder_is_named_counted_and_ends_with_status_0(folder, capsys):
+def test_a_sound_folder_is_recognised_and_counted_with_status_0(folder, capsys):
     assert main(["verify", str(folder)]) == 0
     text = capsys.readouterr().out.rstrip()
     lines = text.splitlines()
@@ -41,7 +41,7 @@ def test_a_sound_folder_is_named_counted_and_ends_with_status_0(folder, capsys):
     assert "Severity" not in text  # no findings
 
 
-def test_each_check_stands_with_its_count_and_what_to_do_each_finding_with_its_file_and_status_1(folder, capsys):
+def test_checks_have_counts_and_advice_and_findings_their_file_with_status_1(folder, capsys):
     for name in ("001_HC", "002_HC"):
         image(folder, name).write_text("no image")
     image(folder, "copy of 003_HC").write_text("")
@@ -57,19 +57,19 @@ def test_each_check_stands_with_its_count_and_what_to_do_each_finding_with_its_f
     assert {row.index(row_of(row, row.split()[0])[1]) for row in rows} == {header.index("Check")}
 
 
-def test_warnings_leave_a_folder_sound_and_of_many_the_first_are_listed(folder):
-    for number in range(folder_check.LISTED_FINDINGS + 2):
+def test_warnings_leave_a_folder_sound_and_only_the_first_of_many_are_listed(folder):
+    for number in range(folder_check.MAX_LISTED_FINDINGS + 2):
         image(folder, f"other {number:02d}").write_text("")
     text, sound = folder_check.report_on(folder)
     lines = text.splitlines()
     assert sound
     assert row_of(text, "unknown file")[0] == "warn"
-    assert sum(re.search(r"other \d\d\.png", line) is not None for line in lines) == folder_check.LISTED_FINDINGS
+    assert sum(re.search(r"other \d\d\.png", line) is not None for line in lines) == folder_check.MAX_LISTED_FINDINGS
     assert "... and 2 more" in lines
     assert lines[-1] == "sound"
 
 
-def test_a_folder_without_a_usable_case_or_of_no_known_layout_is_refused_with_what_was_found(folder, tmp_path, capsys):
+def test_a_folder_without_a_usable_case_or_of_unknown_layout_is_an_error(folder, tmp_path, capsys):
     for head in HEADS:
         image(folder, head.name).write_text("no image")
     with pytest.raises(ValueError, match=r"no case can be used(.|\n)*unreadable"):
@@ -77,11 +77,11 @@ def test_a_folder_without_a_usable_case_or_of_no_known_layout_is_refused_with_wh
     assert main(["verify", str(tmp_path)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(f"{tmp_path}: of no known layout\n")
+    assert printed.err.startswith(f"{tmp_path}: ")
 
 
 @pytest.mark.parametrize("groups", [["benign", "malignant", "normal"], ["malignant"]])
-def test_all_groups_of_a_data_set_that_hold_cases_are_opened(tmp_path, groups):
+def test_all_groups_of_a_data_set_that_contain_cases_are_opened(tmp_path, groups):
     for seed, group in enumerate(groups):
         builders.save_png(tmp_path / group / f"{group} (1).png", builders.image_of(HEADS[1], seed))
         mask = np.zeros(HEADS[1].shape, np.uint8) if group == "normal" else builders.outline_of(HEADS[1])
@@ -92,7 +92,7 @@ def test_all_groups_of_a_data_set_that_hold_cases_are_opened(tmp_path, groups):
     assert row_of(text, "cases")[1] == str(len(groups))
 
 
-def test_a_fault_of_a_patient_s_folder_stands_with_what_to_do(tmp_path):
+def test_findings_about_a_patient_s_folder_have_advice(tmp_path):
     folder = builders.write_lgg(tmp_path)
     patients = folder / "kaggle_3m"
     (patients / "notes").mkdir()

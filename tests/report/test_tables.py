@@ -1,4 +1,4 @@
-"""Tables typed out by hand: how a number, a title and a table are written."""
+"""Formatting of numbers, titles and tables."""
 
 from pathlib import Path
 
@@ -32,17 +32,17 @@ NAN = float("nan")
         (np.int64(3), "missed", "3"),
     ],
 )
-def test_a_cell_for_reading(value: object, name: str, text: str) -> None:
+def test_a_cell_is_formatted(value: object, name: str, text: str) -> None:
     assert tables.format_cell(value, name) == text
 
 
-def test_a_column_s_name_for_reading() -> None:
+def test_a_column_s_title() -> None:
     names = ["dice", "pooled_dice", "mae_mm", "mae_percent", "hc_mm", "n", "fold_groups"]
     read = ["Dice", "Pooled Dice", "Mean abs. error (mm)", "Mean abs. error (%)", "HC (mm)", "n", "Fold groups"]
     assert [tables.title(name) for name in names] == read
 
 
-def test_the_csv_keeps_every_digit_and_bytes_stay(tmp_path: Path) -> None:
+def test_the_csv_keeps_every_digit_and_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
     table = pd.DataFrame({"dice": [1 / 3], "case": ["a"]})
     tables.save(table, tmp_path / "x")
     assert pd.read_csv(tmp_path / "x.csv", float_precision="round_trip")["dice"].item() == 1 / 3
@@ -51,7 +51,7 @@ def test_the_csv_keeps_every_digit_and_bytes_stay(tmp_path: Path) -> None:
         assert (tmp_path / f"x{suffix}").read_bytes() == (tmp_path / f"y{suffix}").read_bytes()
 
 
-def test_tables_without_rows_or_columns_and_text_that_means_something_to_typst_compile(tmp_path: Path) -> None:
+def test_tables_without_rows_or_columns_and_text_with_typst_markup_compile(tmp_path: Path) -> None:
     wild = '#panic("x") *b* _i_ $1$ @ref <l> \\ "q" ] } // /* `'
     text = tables.to_typst(pd.DataFrame({"found": [wild], "n": [1]}))
     escaped = wild.replace("\\", "\\\\").replace('"', '\\"')
@@ -62,7 +62,7 @@ def test_tables_without_rows_or_columns_and_text_that_means_something_to_typst_c
     assert tables.readable(pd.DataFrame()).empty
 
 
-def test_a_value_and_its_interval_share_a_column_and_a_table_to_look_at_reads_as_the_printed_one() -> None:
+def test_a_value_and_its_interval_share_a_column_in_typst_and_in_notebooks() -> None:
     table = pd.DataFrame({"mae_mm": [1.234], "mae_low": [1.1], "mae_high": [1.4], "mae_percent": [0.5]})
     text = tables.to_typst(table).replace(tables.KEEP, " ")
     assert '"1.23 [1.10, 1.40]", "0.5"' in text
@@ -70,7 +70,7 @@ def test_a_value_and_its_interval_share_a_column_and_a_table_to_look_at_reads_as
     assert '  "1.23", "0.5",' in tables.to_typst(table.assign(mae_low=NAN, mae_high=NAN))  # no interval
     table = pd.DataFrame({"class": ["csp"], "n": [3], "dice": [0.9], "dice_low": [0.85], "dice_high": [NAN]}, index=[7])
     read = tables.readable(table.assign(dice_high=0.95))
-    assert [text.replace(tables.KEEP, " ") for text in read.columns] == ["Class", "n", "Dice [95 % interval]"]
+    assert [text.replace(tables.KEEP, " ") for text in read.columns] == ["Class", "n", "Dice [95 % CI]"]
     assert [text.replace(tables.KEEP, " ") for text in read.iloc[0]] == ["CSP", "3", "0.900 [0.850, 0.950]"]
     assert all(f'"{cell}"' in tables.to_typst(table.assign(dice_high=0.95)) for cell in read.iloc[0])
     assert list(tables.readable(table.iloc[:0]).columns) == list(read.columns)

@@ -1,4 +1,4 @@
-"""The one place with plotting style: one function per figure, data in, Figure out."""
+"""All figures of the project: one function per figure, from data to a matplotlib Figure, in one style."""
 
 from lib.report.figures.charts import agreement_scatter as agreement_scatter
 from lib.report.figures.charts import bland_altman as bland_altman

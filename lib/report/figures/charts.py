@@ -1,4 +1,4 @@
-"""Charts of numbers: every case a point before any summary."""
+"""Charts; every case is a point, drawn together with any summary."""
 
 import matplotlib
 import numpy as np
@@ -14,15 +14,15 @@ from lib.report.figures.style import FAINT, INK, OTHER_COLOURS, PREDICTED, class
 from lib.report.summaries import dice
 from lib.report.summaries.biometry_errors import measured_rows
 
-MOST_NAMES = 40  # below bars; beyond, names cannot be read
-NO_HEAD = "no head with a pixel size was measured"
-INVENTED_AT = -0.06  # where cases stand that have no Dice between 0 and 1
-MOST_STRATA = 12  # in a legend; beyond, their groups are shown
+MAX_NAMES = 40  # of cases below bars; more are illegible
+NO_HEAD = "no head with a known pixel size was measured"
+INVENTED_AT = -0.06  # height of invented structures on the axis of Dice
+MAX_STRATA = 12  # in a legend; with more, groups are shown instead
 
 
 @styled
 def sizes(cases: pd.DataFrame) -> Figure:
-    """Head circumference and pixel size where known, and image sizes; `cases` as in cases.csv."""
+    """Head circumference and pixel size if known, and image sizes (cases.csv)."""
     columns = {"hc_mm": "Head circumference (mm)", "spacing_row_mm": "Pixel size, rows (mm)"}
     known = [(cases[key].dropna().to_numpy(float), text) for key, text in columns.items() if cases[key].notna().any()]
     figure, axes = panels(58, len(known) + 1)
@@ -40,10 +40,10 @@ def sizes(cases: pd.DataFrame) -> Figure:
 
 @styled
 def folds(cases: pd.DataFrame, folds: pd.DataFrame) -> Figure:
-    """Cases a fold, stacked by stratum, or by group where there are many."""
+    """Cases per fold, stacked by stratum, or by group if there are many strata."""
     joined = folds[["case", "fold"]].merge(cases[["case", "stratum"]], on="case")
     strata = joined["stratum"].replace("", "all cases")
-    if strata.nunique() > MOST_STRATA:
+    if strata.nunique() > MAX_STRATA:
         strata = group_of(joined["stratum"])
     counts = joined.groupby(["fold", strata]).size().unstack(fill_value=0)
     figure, ((axes,),) = panels(58)
@@ -59,7 +59,7 @@ def folds(cases: pd.DataFrame, folds: pd.DataFrame) -> Figure:
 
 @styled
 def feature_sizes(shapes: pd.DataFrame) -> Figure:
-    """What each layer puts out and holds; columns layer, channels, rows, cols, parameters."""
+    """Output size and number of parameters of each layer; columns layer, channels, rows, cols, parameters."""
     figure, axes = panels(14 + 4 * len(shapes), 2, share_y=True)
     at = np.arange(len(shapes))
     values = shapes[["channels", "rows", "cols"]].prod(axis=1)
@@ -71,7 +71,7 @@ def feature_sizes(shapes: pd.DataFrame) -> Figure:
         each.xaxis.set_major_formatter("{x:,.0f}")
         each.locator_params(axis="x", nbins=4)
     axes[0, 0].set_yticks(at, list(shapes["layer"]), fontsize=7)
-    axes[0, 0].set_xlabel("Values put out (channels × rows × columns)")
+    axes[0, 0].set_xlabel("Output values (channels × rows × columns)")
     axes[0, 1].set_xlabel(f"Parameters ({shapes['parameters'].sum():,} in these layers)")
     axes[0, 0].invert_yaxis()
     return figure
@@ -79,41 +79,42 @@ def feature_sizes(shapes: pd.DataFrame) -> Figure:
 
 @styled
 def overfit(losses: list[float]) -> Figure:
-    """The loss on one batch that is seen again and again."""
+    """The loss when overfitting one batch."""
     figure, ((axes,),) = panels(55)
     axes.plot(np.arange(1, len(losses) + 1), losses, color=OTHER_COLOURS[2])
-    axes.set(xlabel="Step", ylabel="Loss on the one batch", ylim=(min([0.0, *losses]), None))
+    axes.set(xlabel="Step", ylabel="Loss on one batch", ylim=(min([0.0, *losses]), None))
     return figure
 
 
 @styled
 def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
-    """Losses, what chooses (Dice, or an error of landmarks), and learning rate by epoch; the kept one is marked."""
+    """Losses, selection metric (Dice, or landmark error) and learning rate by epoch; the selected epoch is marked."""
     figure, axes = panels(58 + 4 * len(classes), 3)
     loss, score, rate = axes[0]
     epochs, points = history["epoch"], "validation_error_percent" in history
-    below = {"color": FAINT, "linewidth": 2.6, "zorder": 1.5, "label": "training"}  # seen where others cover it
+    below = {"color": FAINT, "linewidth": 2.6, "zorder": 1.5, "label": "training"}  # remains visible below other lines
     loss.plot(epochs, history["train_loss"], **below)
     loss.plot(epochs, history["validation_loss"], color=INK, label="validation")
     score.plot(epochs, history["train_selection"] * (-1 if points else 1), **below)
     if points:
         loss.axhline(losses.BLANK_LOSS, color=PREDICTED, linewidth=0.9, linestyle=":", label="blank map")
-        loss.set_ylim(0, 1.5 * losses.BLANK_LOSS)  # a fresh network starts far above
-        score.plot(epochs, history["validation_error_percent"], color=INK, label="validation, chooses")
+        loss.set_ylim(0, 1.5 * losses.BLANK_LOSS)  # an untrained network starts far above
+        score.plot(epochs, history["validation_error_percent"], color=INK, label="selection metric")
     else:
         for name in classes[1:]:
             values = history[f"validation_dice_{name}"]
             score.plot(epochs, values, color=class_colour(name), label=f"validation, {name}")
-        score.plot(epochs, history["selection"], color=INK, linestyle=":", label="validation, chooses")
+        score.plot(epochs, history["selection"], color=INK, linestyle=":", label="selection metric")
         score.set_ylim(-0.02, 1.02)
     rate.plot(epochs, history["learning_rate"], color=INK)
-    kept = history.loc[history["best"].astype(bool), "epoch"].max()
-    middle = "Error (% of OFD)" if points else "Pooled Dice, and what chooses"
-    for each, text in zip(axes[0], ("Loss", middle, "Learning rate")):
+    selected = history.loc[history["best"].astype(bool), "epoch"].max()
+    metric = "Error (% of OFD)" if points else "Pooled Dice and selection metric"
+    for each, text in zip(axes[0], ("Loss", metric, "Learning rate")):
         each.set(xlabel="Epoch", title=text)
         each.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        if np.isfinite(kept):
-            each.axvline(kept, color=OTHER_COLOURS[3], linewidth=0.8, linestyle="--", label=f"kept: epoch {kept}")
+        if np.isfinite(selected):
+            label = f"selected: epoch {selected}"
+            each.axvline(selected, color=OTHER_COLOURS[3], linewidth=0.8, linestyle="--", label=label)
     for each in (loss, score):
         each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.33), fontsize=7)
     rate.ticklabel_format(axis="y", scilimits=(0, 0))
@@ -122,30 +123,30 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
 
 @styled
 def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
-    """Dice by class and stage, one point per case and seed; boxes hold those whose reference shows the class."""
+    """Dice by class and stage, one point per case and seed; boxes are of cases whose reference contains the class."""
     figure, ((axes,),) = panels(68)
 
     def draw(name: str, stage: str, at: float) -> str:
         rows = table[(table["class"] == name) & (table["stage"] == stage)]
-        shown, counts = rows[dice.is_shown(rows)], dice.outcomes(rows)
-        style.draw_points_and_box(axes, shown["dice"].to_numpy(float), at, class_colour(name))
-        style.draw_marks(axes, counts["missed"], at, 0.0)
-        style.draw_marks(axes, counts["invented"], at, INVENTED_AT, "^")
-        return f"{name}\n{stage}\nn = {shown['case'].nunique()}"
+        positive, counts = rows[dice.in_reference(rows)], dice.outcomes(rows)
+        style.draw_points_and_box(axes, positive["dice"].to_numpy(float), at, class_colour(name))
+        style.draw_markers(axes, counts["missed"], at, 0.0)
+        style.draw_markers(axes, counts["invented"], at, INVENTED_AT, "^")
+        return f"{name}\n{stage}\nn = {positive['case'].nunique()}"
 
     style.draw_columns(axes, classes[1:], list(dict.fromkeys(table["stage"])), draw)
     axes.set_ylabel("Dice")
     least = float(np.nanmin(table["dice"])) if table["dice"].notna().any() else 0.0
     axes.set_ylim(np.floor(least * 10) / 10 - 0.02 if least >= 0.1 else -0.1, 1.01)
-    style.add_marks(figure, {"a case": "o", "missed": "x", "invented (in no box)": "^"})
+    style.add_markers(figure, {"case": "o", "missed": "x", "invented (not in the box)": "^"})
     return figure
 
 
 @styled
 def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
-    """Dice after post-processing of each case (seeds averaged) whose reference shows the class; others are counted."""
+    """Dice after post-processing, seeds averaged, of cases whose reference contains the class; others are counted."""
     rows = table[table["stage"] == "post"]
-    named = rows["case"].nunique() <= MOST_NAMES
+    named = rows["case"].nunique() <= MAX_NAMES
     figure, axes = panels((len(classes) - 1) * (78 if named else 50), 1, len(classes) - 1)
     for name, each in zip(classes[1:], axes[:, 0]):
         of_class = rows[rows["class"] == name]
@@ -159,7 +160,7 @@ def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
         each.set_title(f"mean {summary['dice']:.3f} (solid), median {summary['dice_median']:.3f} (dashed)")
         each.set(ylim=(0, 1), ylabel=f"Dice, {name}", xlim=(-0.8, max(len(values), 1) - 0.2))
         counts = f"n = {summary['n']}; not in the reference: absent {summary['absent']}, invented {summary['invented']}"
-        each.set_xlabel(f"Cases whose reference shows it, in order of their Dice ({counts})")
+        each.set_xlabel(f"Cases with the class in the reference, in order of Dice ({counts})")
         each.set_xticks(at if named else [], values.index if named else [], rotation=90, fontsize=6)
         each.grid(axis="y", color=FAINT, linewidth=0.3)
         each.set_axisbelow(True)
@@ -168,7 +169,7 @@ def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
 
 @styled
 def confusion(shares: pd.DataFrame, classes: list[str]) -> Figure:
-    """Where the pixels of each reference class go, in percent of its row; `shares` as dice.confusion gives it."""
+    """Confusion matrix in percent of the pixels of each reference class; `shares` as from dice.confusion."""
     values = shares.set_index("reference").loc[classes, [f"{name}_percent" for name in classes]].to_numpy(float)
     figure, ((axes,),) = panels(28 + 12 * len(classes))
     axes.imshow(np.nan_to_num(values), cmap="cividis", vmin=0, vmax=100, aspect="auto")
@@ -181,21 +182,21 @@ def confusion(shares: pd.DataFrame, classes: list[str]) -> Figure:
     return figure
 
 
-def quantity_panels(rows: pd.DataFrame, height_mm: float, nothing: str, share_y: bool = False) -> tuple[Figure, dict]:
-    """A figure with one panel (Axes) for each quantity that some rows hold; without any, one that says `nothing`."""
+def quantity_panels(rows: pd.DataFrame, height_mm: float, empty: str, share_y: bool = False) -> tuple[Figure, dict]:
+    """A figure with one panel (Axes) per quantity present in the rows; without rows it shows the text `empty`."""
     present = [quantity for quantity in QUANTITIES if (rows["quantity"] == quantity).any()]
     figure, (axes,) = panels(height_mm if present else 14, max(1, len(present)), share_y=share_y)
     if not present:
         axes[0].set_axis_off()
-        axes[0].text(0.5, 0.5, nothing, ha="center", va="center")
+        axes[0].text(0.5, 0.5, empty, ha="center", va="center")
     return figure, dict(zip(present, axes))
 
 
 @styled
 def agreement_scatter(measurements: pd.DataFrame) -> Figure:
-    """Predicted against reference with the line of identity, one point per case and seed; baseline faint."""
+    """Predicted against reference with the line of identity, one point per case and seed; training mean in grey."""
     figure, axes = quantity_panels(measurements, 62, NO_HEAD)
-    # No other guess: a blank map measures 0 mm and would press all other points into a corner.
+    # No other baseline: a blank map measures 0 mm and would squeeze all other points into a corner.
     baseline = measurements[measurements["route"] == "baseline"].drop_duplicates(["case", "quantity"])
     baseline = baseline.dropna(subset=["predicted_mm", "reference_mm"])
     network = measured_rows(measurements)
@@ -205,9 +206,9 @@ def agreement_scatter(measurements: pd.DataFrame) -> Figure:
             rows = of_route[of_route["quantity"] == quantity]
             marks = {"marker": marker, "color": colour, "label": f"{label}, n = {rows['case'].nunique()}"}
             each.scatter(rows["reference_mm"], rows["predicted_mm"], s=9, alpha=0.7, linewidths=0.6, **marks)
-        ends = min(each.get_xlim()[0], each.get_ylim()[0]), max(each.get_xlim()[1], each.get_ylim()[1])
-        each.plot(ends, ends, color=INK, linewidth=0.7)
-        each.set(aspect="equal", xlim=ends, ylim=ends)
+        limits = min(each.get_xlim()[0], each.get_ylim()[0]), max(each.get_xlim()[1], each.get_ylim()[1])
+        each.plot(limits, limits, color=INK, linewidth=0.7)
+        each.set(aspect="equal", xlim=limits, ylim=limits)
         each.set(xlabel=f"Reference {quantity.upper()} (mm)", ylabel=f"Predicted {quantity.upper()} (mm)")
         each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), fontsize=7)
     return figure
@@ -215,31 +216,28 @@ def agreement_scatter(measurements: pd.DataFrame) -> Figure:
 
 @styled
 def bland_altman(measurements: pd.DataFrame) -> Figure:
-    """Difference against mean of both after post-processing, one point per case and seed, with bias and 95 % limits."""
+    """Bland-Altman plots after post-processing, one point per case and seed, with bias and 95 % limits of agreement."""
     rows = measured_rows(measurements)
     figure, axes = quantity_panels(rows, 62, NO_HEAD)
     for quantity, each in axes.items():
         one = rows[rows["quantity"] == quantity]
         difference = (one["predicted_mm"] - one["reference_mm"]).to_numpy()
-        middle = ((one["predicted_mm"] + one["reference_mm"]) / 2).to_numpy()
-        each.scatter(middle, difference, s=9, color=OTHER_COLOURS[2], alpha=0.7, linewidths=0)
+        mean = ((one["predicted_mm"] + one["reference_mm"]) / 2).to_numpy()
+        each.scatter(mean, difference, s=9, color=OTHER_COLOURS[2], alpha=0.7, linewidths=0)
         each.axhline(0, color=FAINT, linewidth=0.6)
         if len(difference) >= 2:
             for limit, line in zip(statistics.limits_of_agreement(difference), ("-", "--", "--")):
                 each.axhline(limit, color=OTHER_COLOURS[3], linewidth=0.9, linestyle=line)
-                text, beside = f"{limit:+.2f}".replace("-", "−"), each.get_yaxis_transform()
-                each.text(1.02, limit, text, transform=beside, va="center", fontsize=7)
-        each.set(xlabel=f"Mean of both {quantity.upper()} (mm)", ylabel="Predicted − reference (mm)", ymargin=0.2)
+                text, transform = f"{limit:+.2f}".replace("-", "−"), each.get_yaxis_transform()
+                each.text(1.02, limit, text, transform=transform, va="center", fontsize=7)
+        each.set(xlabel=f"Mean {quantity.upper()} (mm)", ylabel="Predicted − reference (mm)", ymargin=0.2)
         each.set_title(f"{quantity.upper()}, n = {one['case'].nunique()}")
     return figure
 
 
 @styled
 def landmark_errors(errors: pd.DataFrame) -> Figure:
-    """Distance of predicted ends by line and route, one point per case and seed, in mm if pixel sizes are known.
-
-    Logarithmic: a network's errors and a guess's do not fit on one linear scale. Missed lines are crosses above all.
-    """
+    """Endpoint errors by line and route, one point per case and seed, in mm if known; crosses mark missed lines."""
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
     figure, ((axes,),) = panels(68)
     positive = errors.loc[errors[f"error_{unit}"] > 0, f"error_{unit}"]
@@ -250,39 +248,39 @@ def landmark_errors(errors: pd.DataFrame) -> Figure:
         known, missed = rows.dropna(subset=[f"error_{unit}"]), int(rows["error_px"].isna().sum())
         values = np.maximum(known[f"error_{unit}"].to_numpy(float), lowest)
         style.draw_points_and_box(axes, values, at, FAINT if route in GUESSES else OTHER_COLOURS[2])
-        style.draw_marks(axes, missed, at, above)
+        style.draw_markers(axes, missed, at, above)
         return f"{line.upper()}\n{route}\nn = {known['case'].nunique()}" + f", {missed} missed" * (missed > 0)
 
     style.draw_columns(axes, list(dict.fromkeys(errors["line"])), list(dict.fromkeys(errors["route"])), draw)
-    axes.set(yscale="log", ylabel=f"Distance of the ends ({word})")
+    axes.set(yscale="log", ylabel=f"Endpoint error ({word})")
     axes.yaxis.set_major_formatter("{x:g}")
-    style.add_marks(figure, {"a case": "o", "missed (at no distance)": "x"})
+    style.add_markers(figure, {"case": "o", "missed (no distance)": "x"})
     return figure
 
 
 @styled
 def paired_differences(long: pd.DataFrame) -> Figure:
-    """Errors of this study minus others' by case, with mean and 95 % interval; its own guess is left out."""
+    """Errors of this study minus those of others by case, with mean and 95 % confidence interval."""
     rows = long[long["study_a"] != long["study_b"]].dropna(subset=["difference_mm"])
-    pairs = {pair: place for place, pair in enumerate(dict.fromkeys(zip(rows["study_b"], rows["route_b"])))}
-    figure, axes = quantity_panels(rows, 22 + 24 * len(pairs), "nothing is compared in millimetres", share_y=True)
+    pairs = {pair: row for row, pair in enumerate(dict.fromkeys(zip(rows["study_b"], rows["route_b"])))}
+    figure, axes = quantity_panels(rows, 22 + 24 * len(pairs), "no measurement in mm is compared", share_y=True)
     for quantity, each in axes.items():
         each.axvline(0, color=FAINT, linewidth=0.6)
         for pair, group in rows[rows["quantity"] == quantity].groupby(["study_b", "route_b"], sort=False):
             draw_pair(each, group, pairs[pair])
-        each.set(title=quantity.upper(), xlabel="Error here − error there (mm)", ylim=(len(pairs) - 0.4, -0.6))
+        each.set(title=quantity.upper(), xlabel="Error A − error B (mm)", ylim=(len(pairs) - 0.4, -0.6))
         if each is figure.axes[0]:
             each.set_yticks(list(pairs.values()), [f"{study}\n{route}" for study, route in pairs])
     return figure
 
 
 def draw_pair(axes: Axes, rows: pd.DataFrame, at: float) -> None:
-    """One line of `paired_differences`: points, their mean with its interval, and their number."""
+    """One row of `paired_differences`: points, mean with confidence interval, and n."""
     values = rows["difference_mm"].to_numpy(float)
     offsets = style.jitter(len(values), 0.5)
     axes.scatter(values, at + offsets, s=5, color=OTHER_COLOURS[2], alpha=0.55, linewidths=0)
     mean = statistics.bootstrap(values, rows["subject"].to_numpy())
-    ends = np.nan_to_num([[mean.value - mean.low], [mean.high - mean.value]])
-    axes.errorbar([mean.value], [at], xerr=ends, color=INK, marker="o", markersize=4, capsize=4)
+    bounds = np.nan_to_num([[mean.value - mean.low], [mean.high - mean.value]])
+    axes.errorbar([mean.value], [at], xerr=bounds, color=INK, marker="o", markersize=4, capsize=4)
     text = f"n = {rows['case'].nunique()}"
     axes.text(0.99, at - 0.42, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=7)

@@ -1,4 +1,4 @@
-"""Sheets of images: what a case looks like, and what was made of it."""
+"""Sheets of images: samples, preprocessing, augmentation, predictions and heatmaps."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from lib.datasets.samples import Overlay, Samples
 from lib.report.figures import style
 from lib.report.figures.style import PREDICTED, REFERENCE, class_colour, draw_contour, draw_image, styled
 
-MOST_OVERLAYS = 12  # on a sheet
+MAX_OVERLAYS = 12  # on a sheet
 
 
 @styled
-def samples(shown: Samples, classes: list[str]) -> Figure:
-    """Images on a sheet, with the border of every class but background in the class's colour."""
-    figure, axes = style.sheet([image.shape for image in shown.images])
-    for each, image, mask, text, spacing_mm in zip(axes, shown.images, shown.masks, shown.names, shown.spacings_mm):
+def samples(items: Samples, classes: list[str]) -> Figure:
+    """Images with the contours of all foreground classes in the colours of the classes."""
+    figure, axes = style.sheet([image.shape for image in items.images])
+    for each, image, mask, text, spacing_mm in zip(axes, items.images, items.masks, items.names, items.spacings_mm):
         draw_image(each, image, text, spacing_mm)
         for index, name in enumerate(classes[1:], start=1):
             draw_contour(each, mask == index, class_colour(name))
@@ -26,12 +26,12 @@ def samples(shown: Samples, classes: list[str]) -> Figure:
 
 
 def without_scale(titles: list[str], images: list[np.ndarray], masks: list[np.ndarray]) -> Samples:
-    """Images (H, W) uint8 of no pixel size, under titles of their own."""
+    """Titled images (H, W) uint8 without a pixel size."""
     return Samples(titles, images, masks, [None] * len(images), [0] * len(images))
 
 
 def preprocessing(native: Samples, network: Samples, classes: list[str]) -> Figure:
-    """Pairs of one case at native and at network size, with reference contours."""
+    """Each case at native and network size, with reference contours."""
     images = [image for pair in zip(native.images, network.images) for image in pair]
     masks = [mask for pair in zip(native.masks, network.masks) for mask in pair]
     names = [name for one in native.names for name in (one, "network")]
@@ -41,25 +41,25 @@ def preprocessing(native: Samples, network: Samples, classes: list[str]) -> Figu
 
 @styled
 def augmentations(images: np.ndarray, masks: np.ndarray, classes: list[str], points: np.ndarray | None) -> Figure:
-    """One case as it is, then as training sees it: (N, H, W) uint8 each, and its landmarks (N, 4, 2), None for none."""
+    """A case and its augmentations, (N, H, W) uint8 with the original first, and their landmarks (N, 4, 2) or None."""
     titles = ["original", *(f"draw {i}" for i in range(1, len(images)))]
     figure = samples(without_scale(titles, list(images), list(masks)), classes)
     for axes, landmarks in zip(figure.axes, [] if points is None else points):
         for ends, line in lines_of(landmarks):
             axes.plot(ends[:, 1], ends[:, 0], color=REFERENCE, linewidth=0.9, linestyle=line)
-            axes.plot(ends[0, 1], ends[0, 0], marker="o", markersize=2.5, color=REFERENCE)  # the first end
+            axes.plot(ends[0, 1], ends[0, 0], marker="o", markersize=2.5, color=REFERENCE)  # the first endpoint
     return figure
 
 
 def lines_of(points: np.ndarray) -> tuple[tuple[np.ndarray, str], ...]:
-    """Ends of OFD and of BPD (dashed), (2, 2) each, of landmarks (4, 2) in (row, col)."""
+    """Endpoints of OFD and of BPD (dashed), (2, 2) each, from landmarks (4, 2) in (row, col)."""
     return (points[:2], "-"), (points[2:], "--")
 
 
 def overlay_sheet(items: list[Overlay], draw: Callable[[Axes, Overlay], None]) -> Figure:
-    """Up to 12 cases with what `draw` puts over each image: predicted red, reference green."""
-    if len(items) > MOST_OVERLAYS:
-        raise ValueError(f"{len(items)} overlays; a sheet holds at most {MOST_OVERLAYS}")
+    """Up to 12 cases, each overlaid by `draw`; predicted red, reference green."""
+    if len(items) > MAX_OVERLAYS:
+        raise ValueError(f"{len(items)} overlays; a sheet has at most {MAX_OVERLAYS}")
     figure, axes = style.sheet([item.image.shape for item in items])
     for each, item in zip(axes, items):
         draw_image(each, item.image, f"{item.name}\n{item.note}", item.spacing_mm)
@@ -82,7 +82,7 @@ def overlays(items: list[Overlay], classes: list[str]) -> Figure:
 
 @styled
 def landmark_overlays(items: list[Overlay]) -> Figure:
-    """Up to 12 cases with predicted (red) over reference (green) lines from end to end, BPD dashed."""
+    """Up to 12 cases with predicted (red) over reference (green) lines between endpoints, BPD dashed."""
 
     def draw(axes: Axes, item: Overlay) -> None:
         frame = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
@@ -90,27 +90,27 @@ def landmark_overlays(items: list[Overlay]) -> Figure:
             marks = {"color": colour, "linewidth": width, "marker": "o", "markersize": 2 * width}
             for ends, line in lines_of(points):
                 axes.plot(ends[:, 1], ends[:, 0], linestyle=line, **marks)
-        axes.set(**frame)  # an end beyond the frame must not make the picture smaller
+        axes.set(**frame)  # an endpoint beyond the frame must not shrink the image
 
     return overlay_sheet(items, draw)
 
 
 @styled
 def probability(image: np.ndarray, probability: np.ndarray, name: str) -> Figure:
-    """An image beside its (H, W) map of probabilities, 0 to 1."""
+    """An image and its probability map (H, W), 0 to 1."""
     return image_and_maps(image, name, {"probability": probability}, "Probability")
 
 
 @styled
 def heatmaps(image: np.ndarray, maps: np.ndarray, name: str) -> Figure:
-    """An image beside the (2, H, W) heatmaps of the ends of its OFD and its BPD, 0 to 1."""
-    return image_and_maps(image, name, dict(zip(("ends of the OFD", "ends of the BPD"), maps)), "Height")
+    """An image and the (2, H, W) heatmaps of the endpoints of OFD and BPD, 0 to 1."""
+    return image_and_maps(image, name, dict(zip(("OFD endpoints", "BPD endpoints"), maps)), "Heatmap value")
 
 
 def image_and_maps(image: np.ndarray, name: str, maps: dict[str, np.ndarray], label: str) -> Figure:
-    """An image beside maps (H, W) by their titles, on one scale from 0 to 1."""
+    """An image and titled maps (H, W) on a common scale from 0 to 1."""
     count = 1 + len(maps)
-    width_mm = (style.WIDTH_MM - 20) / count  # the scale stands beside all, so that they are equally large
+    width_mm = (style.WIDTH_MM - 20) / count  # one colour bar for all panels keeps them equally large
     figure, (axes,) = style.panels(width_mm * image.shape[0] / image.shape[1] + 7, count)
     draw_image(axes[0], image, name)
     for each, (title, values) in zip(axes[1:], maps.items()):

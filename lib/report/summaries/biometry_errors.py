@@ -1,46 +1,43 @@
-"""Errors in millimetres, of shapes and of volumes, from the long tables of 06_biometry.
-
-Seeds of a case are averaged first; intervals are 95 %, from resampling subjects.
-"""
+"""Errors of head measurements, shapes and volumes (06_biometry), seeds averaged first; 95 % CIs resample subjects."""
 
 import numpy as np
 import pandas as pd
 
 from lib import statistics
 from lib.data.cases import GUESSES
-from lib.report.summaries.means import by_case, by_group, counts_all, estimated, mean_over
+from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, with_interval
 
 AGREEMENT_KEY = ["quantity", "route", "stage"]
-SHAPE_FIGURES = ["area_mm2", "centroid_row_mm", "centroid_col_mm", "height_mm", "width_mm", "eccentricity"]
+SHAPE_VALUES = ["area_mm2", "centroid_row_mm", "centroid_col_mm", "height_mm", "width_mm", "eccentricity"]
 
 
 def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Error in millimetres by quantity, route and stage, over cases whose reference is known.
+    """Error in millimetres by quantity, route and stage, over the n cases with a reference.
 
-    n counts a case once, the interval is of the mean absolute error. Bias and limits of agreement (95 % of
-    predictions) are those of single predictions and treat images of one subject as independent; `not_measured` (with
-    a reference alone) and `flagged` count predictions. A guess knows no stage and no seed: it has one row, of post.
+    The confidence interval is that of the mean absolute error. Bias and 95 % limits of agreement are those of single
+    predictions and treat images of one subject as independent. `not_measured` (with a reference only) and `flagged`
+    count predictions. A baseline has no stage or seed, and therefore one row (post).
     """
-    rows = with_guesses_once(measurements)
-    places = pd.factorize(rows["quantity"])[0]
-    return by_group(rows.iloc[places.argsort(kind="stable")], AGREEMENT_KEY, _agreement)
+    rows = with_baselines_once(measurements)
+    order = pd.factorize(rows["quantity"])[0].argsort(kind="stable")
+    return by_group(rows.iloc[order], AGREEMENT_KEY, _agreement)
 
 
 def measured_rows(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Rows of measurements.csv by no guess, after post-processing, that have both values."""
+    """Rows of measurements.csv after post-processing with both values, without baselines."""
     rows = measurements[~measurements["route"].isin(GUESSES) & (measurements["stage"] == "post")]
     return rows.dropna(subset=["predicted_mm", "reference_mm"])
 
 
-def with_guesses_once(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Rows of measurements.csv; of a guess, which knows no stage and no seed, one per case and quantity."""
-    again = measurements.duplicated(["case", *AGREEMENT_KEY]) | (measurements["stage"] == "raw")
-    return measurements[~(again & measurements["route"].isin(GUESSES))]
+def with_baselines_once(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Rows of measurements.csv, with one row per case and quantity of each baseline, which has no stage or seed."""
+    repeated = measurements.duplicated(["case", *AGREEMENT_KEY]) | (measurements["stage"] == "raw")
+    return measurements[~(repeated & measurements["route"].isin(GUESSES))]
 
 
 def holds_all_measurements(table: pd.DataFrame, measurements: pd.DataFrame) -> bool:
-    """Whether n and not_measured of `agreement` count every row of measurements.csv that has a reference."""
-    known = with_guesses_once(measurements[measurements["reference_mm"].notna()])
+    """Whether n and not_measured of `agreement` account for every row of measurements.csv with a reference."""
+    known = with_baselines_once(measurements[measurements["reference_mm"].notna()])
     return counts_all(table, known, AGREEMENT_KEY, known["predicted_mm"].notna(), ["not_measured"])
 
 
@@ -61,60 +58,60 @@ def _agreement(group: pd.DataFrame) -> dict[str, object]:
 
 
 def shapes(long: pd.DataFrame) -> pd.DataFrame:
-    """Predicted structures against reference ones by class, over the n cases that show both, n_mm with a pixel size."""
+    """Errors of predicted structures by class, over the n cases where both masks contain it, n_mm with a pixel size."""
     return by_group(long, ["class"], _shapes)
 
 
 def _shapes(group: pd.DataFrame) -> dict[str, object]:
-    one, other = (group[group["source"] == source].set_index(["case", "seed"]) for source in ("reference", "predicted"))
-    other = other.loc[one.index]
-    off = other[SHAPE_FIGURES] - one[SHAPE_FIGURES]
-    errors = off.abs()
-    # Made at once: a frame that grows by columns is summed in another order, with other last digits.
+    indexed = group.set_index(["case", "seed"])
+    reference, predicted = (indexed[indexed["source"] == source] for source in ("reference", "predicted"))
+    predicted = predicted.loc[reference.index]
+    differences = predicted[SHAPE_VALUES] - reference[SHAPE_VALUES]
+    errors = differences.abs()
+    # One constructor call: a frame built column by column is summed in another order and differs in the last digits.
     pairs = pd.DataFrame(
         {
-            "reference_area_mm2": one["area_mm2"],
+            "reference_area_mm2": reference["area_mm2"],
             "area_error_mm2": errors["area_mm2"],
-            "area_error_percent": 100 * errors["area_mm2"] / one["area_mm2"],
-            "centroid_distance_mm": np.hypot(off["centroid_row_mm"], off["centroid_col_mm"]),
+            "area_error_percent": 100 * errors["area_mm2"] / reference["area_mm2"],
+            "centroid_distance_mm": np.hypot(differences["centroid_row_mm"], differences["centroid_col_mm"]),
             "height_error_mm": errors["height_mm"],
             "width_error_mm": errors["width_mm"],
-            "eccentricity": one["eccentricity"],
+            "eccentricity": reference["eccentricity"],
             "eccentricity_error": errors["eccentricity"],
         }
     )
-    of_cases = pairs[(one["parts"] > 0) & (other["parts"] > 0)].groupby(level="case").mean()
+    of_cases = pairs[(reference["parts"] > 0) & (predicted["parts"] > 0)].groupby(level="case").mean()
     return {"n": len(of_cases), "n_mm": int(of_cases["area_error_mm2"].notna().sum())} | of_cases.mean().to_dict()
 
 
 def volumes(long: pd.DataFrame) -> pd.DataFrame:
-    """Predicted volumes against reference ones, by class and stage; a miss is an error of the whole volume.
+    """Volume errors by class and stage; a missed structure has an error of its whole volume.
 
-    Means in voxels are over n cases, those in percent over the n_percent of them whose reference shows the class,
-    those in millilitres over the n_ml of them whose voxel size is known. Bias is predicted - reference.
+    Means in voxels are over n cases, those in percent over the n_percent of them whose reference contains the class,
+    those in millilitres over the n_ml of them with a known voxel size. Bias is predicted - reference.
     """
     return by_group(long, ["class", "stage"], _volumes)
 
 
 def _volumes(group: pd.DataFrame) -> dict[str, object]:
-    shown, predicted = group["reference_voxels"] > 0, group["predicted_voxels"] > 0
-    off = {unit: (group[f"predicted_{unit}"] - group[f"reference_{unit}"]).abs() for unit in ("voxels", "ml")}
-    off["percent"] = 100 * off["voxels"] / group["reference_voxels"].where(shown)
-    sizes = [f"{source}_{unit}" for unit in ("voxels", "ml") for source in ("reference", "predicted")]
-    of_cases = by_case(group.assign(**off), [*sizes, *off])
-    voxels, ml = (mean_over(of_cases, unit) for unit in ("voxels", "ml"))
+    positive, predicted = group["reference_voxels"] > 0, group["predicted_voxels"] > 0
+    units = ("voxels", "ml")
+    errors = {unit: (group[f"predicted_{unit}"] - group[f"reference_{unit}"]).abs() for unit in units}
+    errors["percent"] = 100 * errors["voxels"] / group["reference_voxels"].where(positive)
+    sizes = [f"{source}_{unit}" for unit in units for source in ("reference", "predicted")]
+    of_cases = by_case(group.assign(**errors), [*sizes, *errors])
+    voxels, ml = (mean_over(of_cases, unit) for unit in units)
     mean = {name: float(of_cases[name].mean()) for name in (*sizes, "percent")}
-
-    def bias(unit: str) -> dict[str, float]:
-        return {f"bias_{unit}": float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean())}
-
+    bias = {unit: float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean()) for unit in units}
     row = {"n": voxels.count} | {name: mean[name] for name in ("reference_voxels", "predicted_voxels")}
-    row |= estimated("error_voxels", voxels) | bias("voxels")
+    row |= with_interval("error_voxels", voxels) | {"bias_voxels": bias["voxels"]}
     row |= {"n_percent": int(of_cases["percent"].notna().sum()), "error_percent": mean["percent"]}
-    row |= {"n_ml": ml.count, "reference_ml": mean["reference_ml"]} | estimated("error_ml", ml) | bias("ml")
-    return row | {"missed": int((shown & ~predicted).sum()), "invented": int((~shown & predicted).sum())}
+    row |= {"n_ml": ml.count, "reference_ml": mean["reference_ml"]} | with_interval("error_ml", ml)
+    row |= {"bias_ml": bias["ml"], "missed": int((positive & ~predicted).sum())}
+    return row | {"invented": int((~positive & predicted).sum())}
 
 
 def holds_all_volumes(table: pd.DataFrame, long: pd.DataFrame) -> bool:
-    """Whether n of `volumes` counts every case of volumes.csv."""
+    """Whether n of `volumes` accounts for every case of volumes.csv."""
     return counts_all(table, long, ["class", "stage"], long["reference_voxels"].notna(), [])

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lib.report.summaries.means import by_case, by_group, counts_all, estimated, mean_over
+from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, with_interval
 
 KEY = ["class", "stage"]
 DETECTION = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
@@ -10,11 +10,11 @@ OF_PART = ("n", "dice", "dice_low", "dice_high", "dice_median", "absent", "misse
 
 
 def per_class(cases: pd.DataFrame) -> pd.DataFrame:
-    """Dice and IoU by class and stage, with what the mean leaves out beside it.
+    """Dice and IoU by class and stage, with counts of the cases that the means exclude.
 
-    A mean is over the n cases whose reference shows the class, a miss counting 0; seeds of a case are averaged first.
-    Absent (in neither mask), missed (shown, nothing predicted) and invented (predicted, not shown) are counted, one
-    per prediction. With several seeds, each has its rows too. Intervals are 95 % from resampling subjects.
+    Means are over the n cases whose reference contains the class, a miss counting as 0; seeds of a case are averaged
+    first. Absent (in neither mask), missed (only in the reference) and invented (only predicted) count predictions.
+    With several seeds, each has its own rows too. 95 % confidence intervals are from resampling subjects.
     """
     seeds = list(dict.fromkeys(cases["seed"]))
     if len(seeds) < 2:
@@ -22,7 +22,7 @@ def per_class(cases: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, group in cases.groupby(KEY, sort=False):
         parts = {"all": group} | {str(seed): group[group["seed"] == seed] for seed in seeds}
-        rows += [dict(zip(KEY, key)) | {"seeds": part} | describe_class(own) for part, own in parts.items()]
+        rows += [dict(zip(KEY, key)) | {"seeds": part} | describe_class(each) for part, each in parts.items()]
     return pd.DataFrame(rows)
 
 
@@ -31,58 +31,58 @@ def describe_class(group: pd.DataFrame) -> dict[str, object]:
     of_cases = dice_by_case(group)
     dice, iou = (mean_over(of_cases, name) for name in ("dice", "iou"))
     tp, fp, fn = (int(group[name].sum()) for name in ("tp", "fp", "fn"))
-    row = {"n": dice.count} | estimated("dice", dice)
+    row = {"n": dice.count} | with_interval("dice", dice)
     row |= {"dice_median": float(of_cases["dice"].median()), "dice_min": float(of_cases["dice"].min())}
-    row |= estimated("iou", iou)
+    row |= with_interval("iou", iou)
     row["pooled_dice"] = 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else float("nan")
     return row | outcomes(group)
 
 
 def outcomes(rows: pd.DataFrame) -> dict[str, int]:
-    """Predictions of a class that are absent, missed, without overlap or invented, counted."""
-    shown, predicted = is_shown(rows), rows["tp"] + rows["fp"] > 0
+    """Numbers of absent, missed, non-overlapping and invented predictions of a class."""
+    positive, predicted = in_reference(rows), rows["tp"] + rows["fp"] > 0
     return {
-        "absent": int((~shown & ~predicted).sum()),
-        "missed": int((shown & ~predicted).sum()),
-        "no_overlap": int((shown & (rows["tp"] == 0)).sum()),
-        "invented": int((~shown & predicted).sum()),
+        "absent": int((~positive & ~predicted).sum()),
+        "missed": int((positive & ~predicted).sum()),
+        "no_overlap": int((positive & (rows["tp"] == 0)).sum()),
+        "invented": int((~positive & predicted).sum()),
     }
 
 
-def is_shown(rows: pd.DataFrame) -> pd.Series:
-    """Whether the reference of each row shows the class."""
+def in_reference(rows: pd.DataFrame) -> pd.Series:
+    """Whether the reference of each row contains the class."""
     return rows["tp"] + rows["fn"] > 0
 
 
 def dice_by_case(rows: pd.DataFrame) -> pd.DataFrame:
-    """Subject, Dice and IoU (a miss: 0) of each case whose reference shows the class: what "Dice" is a mean of."""
-    return by_case(rows[is_shown(rows)], ["dice", "iou"])
+    """Subject, Dice and IoU (0 if missed) of each case whose reference contains the class, seeds averaged."""
+    return by_case(rows[in_reference(rows)], ["dice", "iou"])
 
 
 def holds_all_cases(table: pd.DataFrame, cases: pd.DataFrame) -> bool:
-    """Whether n, absent and invented of `per_class` count every row of the long table."""
+    """Whether n, absent and invented of `per_class` account for every row of the long table."""
     whole = table[table["seeds"] == "all"] if "seeds" in table else table
-    return counts_all(whole, cases, KEY, is_shown(cases), ["absent", "invented"])
+    return counts_all(whole, cases, KEY, in_reference(cases), ["absent", "invented"])
 
 
 def detection(cases: pd.DataFrame) -> pd.DataFrame:
-    """Sensitivity, specificity and precision of pixels by class, stage and measure: n, mean with interval, pooled.
+    """Sensitivity, specificity and precision of pixels by class and stage: mean with confidence interval, and pooled.
 
-    A mean is over the n images in which it is defined (sensitivity where the reference shows the class, precision
-    where the prediction does), seeds averaged first; a pooled one is of summed counts.
+    A mean is over the n images in which the measure is defined (sensitivity if the reference contains the class,
+    precision if the prediction does), seeds averaged first; pooled values are computed from summed counts.
     """
     rows = []
     for key, group in cases.groupby(KEY, sort=False):
         for measure, (hit, other) in DETECTION.items():
             whole = group[hit] + group[other]
             mean = mean_over(by_case(group.assign(share=group[hit] / whole.where(whole > 0)), ["share"]), "share")
-            row = dict(zip(KEY, key)) | {"measure": measure, "n": mean.count} | estimated("mean", mean)
+            row = dict(zip(KEY, key)) | {"measure": measure, "n": mean.count} | with_interval("mean", mean)
             rows.append(row | {"pooled": float(group[hit].sum() / whole.sum()) if whole.sum() else float("nan")})
     return pd.DataFrame(rows)
 
 
 def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
-    """Dice after post-processing by class and by the values of a column, `part`: how results spread over the data."""
+    """Dice after post-processing by class and by the values of a column, `part` (a fold or group)."""
 
     def describe(group: pd.DataFrame) -> dict[str, object]:
         summary = describe_class(group)
@@ -93,27 +93,23 @@ def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
 
 
 def effect(cases: pd.DataFrame) -> pd.DataFrame:
-    """What post-processing changes by class, paired by case: post minus raw.
-
-    Dice is compared in the n cases whose reference shows the class, seeds averaged first. All else counts
-    predictions, misses and inventions in both stages.
-    """
+    """Effect of post-processing by class: paired change in Dice (post - raw) over n cases; counts of predictions."""
     return by_group(cases, ["class"], _effect)
 
 
 def _effect(group: pd.DataFrame) -> dict[str, object]:
     raw, post = (group[group["stage"] == stage].set_index(["case", "seed"]) for stage in ("raw", "post"))
     post = post.loc[raw.index]
-    change = (post["dice"] - raw["dice"]).where(is_shown(raw))
+    change = (post["dice"] - raw["dice"]).where(in_reference(raw))
     mean = mean_over(by_case(raw.assign(change=change), ["change"]), "change")
-    row = {"n": mean.count, **estimated("change", mean)}
+    row = {"n": mean.count, **with_interval("change", mean)}
     row |= {"better": int((change > 0).sum()), "worse": int((change < 0).sum())}
     counts = {"raw": outcomes(raw), "post": outcomes(post)}
     return row | {f"{name}_{stage}": counts[stage][name] for name in ("missed", "invented") for stage in counts}
 
 
 def confusion(long: pd.DataFrame, stage: str = "post") -> pd.DataFrame:
-    """Where the pixels of each reference class go, summed over the runs of confusion.csv: shares of its row in %."""
+    """Confusion matrix summed over the runs of confusion.csv, in percent of the pixels of each reference class."""
     rows = long[long["stage"] == stage]
     counts = rows.pivot_table(index="reference", columns="predicted", values="pixels", aggfunc="sum", sort=False)
     total = counts.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Charts of numbers: which cases are drawn, where, and what n and means are said."""
+"""Charts: which cases are drawn, at which position, and the printed n and means."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from lib.data.cases import GUESSES
 from lib.evaluation import biometry
 from lib.report import figures
 from lib.report.summaries.dice import per_class
-from tests.builders_figures import CLASSES, measured, overlap_rows, texts
+from tests.builders_figures import CLASSES, line_errors, measured, overlap_rows, texts
 
 TWO = ["background", "csp"]
 
@@ -27,10 +27,7 @@ def labels(written) -> list[str]:
     return [text.get_text() for text in written]
 
 
-# Cases, layers, training
-
-
-def test_unknown_sizes_are_left_out_and_n_is_said():
+def test_unknown_sizes_are_excluded_and_n_is_printed():
     table = pd.DataFrame({"hc_mm": [100.0, np.nan], "spacing_row_mm": np.nan, "height": 40, "width": 60})
     known, images = figures.sizes(table).axes
     assert offsets(known.collections[0]) == [100]
@@ -40,8 +37,8 @@ def test_unknown_sizes_are_left_out_and_n_is_said():
 
 def test_bars_of_folds_hold_each_case_once_by_stratum_or_by_group_where_strata_are_many():
     cases = pd.DataFrame({"case": list("abcde"), "stratum": ["x", "x", "y", "y", ""]})
-    dealt = pd.DataFrame({"case": list("abcde"), "fold": [0, 1, 0, 1, 1]})
-    figure = figures.folds(cases, dealt)
+    assigned = pd.DataFrame({"case": list("abcde"), "fold": [0, 1, 0, 1, 1]})
+    figure = figures.folds(cases, assigned)
     assert sum(heights(figure.axes[0])) == 5
     assert "all cases (n = 1)" in texts(figure)
     many = pd.DataFrame({"case": range(13), "stratum": [f"g{place % 2} {place}" for place in range(13)]})
@@ -68,30 +65,27 @@ def curves_of(axes) -> dict[str, list[float]]:
     return {line.get_label(): list(line.get_ydata()) for line in axes.lines}
 
 
-def test_training_curves_show_each_column_of_the_history_and_mark_the_kept_epoch_and_of_landmarks_a_blank_map():
-    csp, chooses = [0.7, 0.8, 0.9], [0.4, 0.6, 0.5]
-    drawn = history(train_loss=[3, 2, 1], train_selection=[0.1, 0.2, 0.3], selection=chooses, validation_dice_csp=csp)
+def test_training_curves_show_each_column_of_the_history_and_mark_the_selected_epoch_and_the_blank_map_of_landmarks():
+    csp, metric = [0.7, 0.8, 0.9], [0.4, 0.6, 0.5]
+    drawn = history(train_loss=[3, 2, 1], train_selection=[0.1, 0.2, 0.3], selection=metric, validation_dice_csp=csp)
     loss, dice, rate = figures.training_curves(drawn, CLASSES).axes
     curves = {"training": [0.1, 0.2, 0.3], "validation, parenchyma": [0.5] * 3, "validation, csp": csp}
-    assert curves_of(dice) == curves | {"validation, chooses": chooses, "kept: epoch 2": [0, 1]}
-    assert curves_of(loss) == {"training": [3, 2, 1], "validation": [0.5] * 3, "kept: epoch 2": [0, 1]}
+    assert curves_of(dice) == curves | {"selection metric": metric, "selected: epoch 2": [0, 1]}
+    assert curves_of(loss) == {"training": [3, 2, 1], "validation": [0.5] * 3, "selected: epoch 2": [0, 1]}
     assert list(rate.lines[0].get_ydata()) == [1e-3] * 3
     drawn = history(validation_error_percent=[9.0, 4.0, 5.0], train_selection=[-12.0, -6.0, -3.0])
     loss, error, _ = figures.training_curves(drawn, ["background", "head"]).axes
     assert curves_of(loss)["blank map"] == [1, 1]
-    assert curves_of(error)["validation, chooses"] == [9, 4, 5]
+    assert curves_of(error)["selection metric"] == [9, 4, 5]
     assert curves_of(error)["training"] == [12, 6, 3]
     assert error.get_title() == "Error (% of OFD)"
 
 
-# Dice
-
-
-def test_missed_and_invented_structures_are_drawn_apart_and_absent_ones_not_at_all():
+def test_missed_and_invented_structures_have_their_own_markers_and_absent_ones_none():
     table = overlap_rows([(9, 1, 1), (8, 1, 3), (0, 0, 5), (0, 4, 0), (0, 0, 0)])
     axes = figures.dice_distribution(table, TWO).axes[0]
-    shown, missed, invented = map(offsets, axes.collections)
-    assert shown == pytest.approx([0, 0.8, 0.9])
+    positive, missed, invented = map(offsets, axes.collections)
+    assert positive == pytest.approx([0, 0.8, 0.9])
     assert (missed, len(invented), invented[0] < 0) == ([0], 1, True)
     assert labels(axes.get_xticklabels()) == ["csp\npost\nn = 3"]
 
@@ -116,7 +110,7 @@ def test_bars_show_the_mean_median_and_n_of_the_table_though_cases_are_missed_ab
 
 
 def shares(rows: dict[str, list[float]]) -> pd.DataFrame:
-    """What dice.confusion gives: one row per reference class, shares in percent."""
+    """Output of dice.confusion: one row per reference class, shares in percent."""
     table = pd.DataFrame([[name, 1000, *row] for name, row in rows.items()])
     return table.set_axis(["reference", "pixels", *(f"{name}_percent" for name in rows)], axis=1)
 
@@ -130,13 +124,10 @@ def test_a_confusion_is_drawn_in_the_order_of_classes_with_its_shares():
     assert [written[(col, 0)] for col in range(3)] == ["100.0", "0.0", "0.0"]  # (x, y): column, row
     assert [written[(col, 2)] for col in range(3)] == ["10.0", "20.0", "70.0"]
     assert labels(axes.get_xticklabels()) == labels(axes.get_yticklabels()) == CLASSES
-    # a class that no reference shows
+    # a class that no reference contains
     axes = figures.confusion(shares({"background": [99.0, 1.0], "csp": [np.nan, np.nan]}), TWO).axes[0]
     assert labels(axes.texts) == ["99.0", "1.0", "none", "none"]
     assert [text.get_color() for text in axes.texts] == ["black", "white", "white", "white"]  # on its ground
-
-
-# Heads
 
 
 def test_cases_are_counted_once_however_many_seeds_predicted_them_and_limits_are_written():
@@ -158,7 +149,7 @@ def test_cases_are_counted_once_however_many_seeds_predicted_them_and_limits_are
     assert "HC, n = 4" in texts(figures.bland_altman(pd.concat([table, *guesses])))
 
 
-def test_measurements_that_failed_are_not_drawn_and_without_a_measured_head_the_figure_says_so(tmp_path):
+def test_failed_measurements_are_not_drawn_and_a_figure_without_heads_says_so(tmp_path):
     table = measured(3)
     ellipse = table["route"] == "ellipse"
     one = table.assign(predicted_mm=table["predicted_mm"].mask(ellipse & (table["case"] == "c0")))
@@ -167,16 +158,8 @@ def test_measurements_that_failed_are_not_drawn_and_without_a_measured_head_the_
     assert "predicted, n = 0" in texts(figures.agreement_scatter(none))
     empty = [table.iloc[:0], table.iloc[:0].reindex(columns=biometry.COLUMNS)]
     for figure in [*map(figures.bland_altman, [none, *empty]), *map(figures.agreement_scatter, empty)]:
-        assert "no head with a pixel size was measured" in texts(figure)
+        assert figures.charts.NO_HEAD in texts(figure)
         figures.save(figure, tmp_path / "nothing")
-
-
-# Landmarks
-
-
-def line_errors(values: list[float], route: str = "landmark") -> pd.DataFrame:
-    table = pd.DataFrame({"error_mm": values, "error_px": values, "case": [f"c{i}" for i in range(len(values))]})
-    return table.assign(line="ofd", route=route)
 
 
 def test_every_error_of_a_landmark_is_a_point_and_every_miss_a_cross_above_them_and_all_may_be_missed(tmp_path):
@@ -188,14 +171,11 @@ def test_every_error_of_a_landmark_is_a_point_and_every_miss_a_cross_above_them_
     assert labels(axes.get_xticklabels()) == ["OFD\nlandmark\nn = 2, 1 missed", "OFD\nmean shape\nn = 3"]
     assert axes.get_yscale() == "log"
     pixels = figures.landmark_errors(line_errors([1.0, 2.0]).assign(error_mm=np.nan))
-    assert "Distance of the ends (pixels)" in texts(pixels)
+    assert "(pixels)" in texts(pixels)
     missed = line_errors([np.nan, np.nan])
     guessed = figures.landmark_errors(pd.concat([missed, line_errors([20.0, 30.0], route="mean shape")]))
     assert "n = 0, 2 missed" in texts(guessed)
     assert figures.save(figures.landmark_errors(missed), tmp_path / "x").suffix == ".svg"
-
-
-# Studies
 
 
 def pairs(differences: list[float], study: str = "other", quantity: str = "hc") -> pd.DataFrame:
@@ -204,7 +184,7 @@ def pairs(differences: list[float], study: str = "other", quantity: str = "hc") 
     return table.assign(quantity=quantity, study_a="own", study_b=study, route_b="landmark")
 
 
-def test_paired_differences_are_a_point_a_case_and_a_panel_a_quantity():
+def test_paired_differences_have_one_point_per_case_and_one_panel_per_quantity():
     long = pd.concat([pairs([1.0, -2.0, 0.5, np.nan]), pairs([9.0], "own"), pairs([3.0, 4.0], quantity="bpd")])
     bpd, hc = figures.paired_differences(long).axes
     assert sorted(hc.collections[0].get_offsets()[:, 0]) == [-2, 0.5, 1]
@@ -220,8 +200,8 @@ def test_paired_differences_are_a_point_a_case_and_a_panel_a_quantity():
     assert at == pytest.approx([0, 1, 1], abs=0.2)
 
 
-def test_where_nothing_is_compared_the_figure_says_so(tmp_path):
+def test_a_figure_without_comparisons_says_so(tmp_path):
     for long in (pairs([]), pairs([1.0], "own"), pairs([np.nan])):
         figure = figures.paired_differences(long)
-        assert "nothing is compared in millimetres" in texts(figure)
+        assert "is compared" in texts(figure)
         figures.save(figure, tmp_path / "nothing")

@@ -1,11 +1,11 @@
-"""Sheets of images: contours, lines and maps lie where the arrays say."""
+"""Sheets of images: positions of contours, lines and maps."""
 
 import numpy as np
 import pytest
 
 from lib.datasets.samples import Overlay
 from lib.report import figures
-from tests.builders_figures import CLASSES, IMAGE, MASK, seen, texts
+from tests.builders_figures import CLASSES, IMAGE, MASK, samples, texts
 
 POINTS = np.array([[10.0, 5], [30, 50], [8, 30], [33, 25]])
 
@@ -15,7 +15,7 @@ def overlay(reference: np.ndarray, predicted: np.ndarray) -> Overlay:
 
 
 def ends_of(lines) -> list:
-    """Ends of drawn lines in (row, col)."""
+    """Endpoints of drawn lines in (row, col)."""
     return [np.column_stack([line.get_ydata(), line.get_xdata()]).tolist() for line in lines]
 
 
@@ -24,22 +24,22 @@ def test_contours_of_a_reference_and_a_prediction_run_midway_between_pixels():
         outer = figures.overlays([item], CLASSES).axes[0].collections[0].get_paths()[0].vertices
         assert outer.min(axis=0) == pytest.approx([14.5, 9.5])  # x, y
         assert outer.max(axis=0) == pytest.approx([44.5, 29.5])
-    shown = seen()
-    shown.masks[0] = np.ones_like(MASK)  # a region cut by the frame is drawn closed
-    axes = figures.samples(shown, ["background", "head"]).axes[0]
+    items = samples()
+    items.masks[0] = np.ones_like(MASK)  # a region cut by the frame is drawn closed
+    axes = figures.samples(items, ["background", "head"]).axes[0]
     assert axes.collections[0].get_paths()[0].vertices.max(axis=0) == pytest.approx([59.5, 39.5])
 
 
 def test_more_than_twelve_overlays_are_refused():
     for sheet in (lambda items: figures.overlays(items, CLASSES), figures.landmark_overlays):
-        with pytest.raises(ValueError, match="13 overlays; a sheet holds at most 12"):
+        with pytest.raises(ValueError, match="13 overlays; a sheet has at most 12"):
             sheet([overlay(POINTS, POINTS)] * 13)
 
 
-def test_a_case_stands_beside_its_network_size_and_its_draws():
-    network = seen()
+def test_a_case_is_shown_at_native_and_network_size():
+    network = samples()
     network.images[0], network.masks[0] = IMAGE[::2, ::2], MASK[::2, ::2]
-    figure = figures.preprocessing(seen(), network, CLASSES)
+    figure = figures.preprocessing(samples(), network, CLASSES)
     assert [axes.images[0].get_array().shape for axes in figure.axes] == [(40, 60), (20, 30)]
     assert "a\n40 × 60" in texts(figure)
     assert "network\n20 × 30" in texts(figure)
@@ -54,25 +54,25 @@ def test_augmented_landmarks_are_drawn_on_their_own_image():
     assert not figures.augmentations(images, masks, CLASSES, None).axes[0].lines
 
 
-def test_lines_of_landmarks_run_from_end_to_end_the_reference_below():
+def test_lines_of_landmarks_join_their_endpoints_with_the_reference_below():
     predicted = np.array([[11.0, 6], [31, 51], [np.nan, np.nan], [33, 25]])
     figure = figures.landmark_overlays([overlay(POINTS, predicted)])
     lines = ends_of(figure.axes[0].lines[1:4])  # the first is the scale bar
     assert lines == [[[10, 5], [30, 50]], [[8, 30], [33, 25]], [[11, 6], [31, 51]]]
     assert "OFD 1.00 mm, BPD missed" in texts(figure)
     assert "reference predicted" in texts(figure)
-    # an end beyond the frame does not make its picture smaller
+    # an endpoint beyond the frame does not shrink the image
     beyond = np.array([[-40.0, -90], [200, 200], [8, 30], [33, 25]])
     axes = figures.landmark_overlays([overlay(POINTS, beyond)]).axes[0]
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 59.5), (39.5, -0.5))
 
 
-def test_maps_stand_beside_their_image_on_one_scale():
+def test_maps_are_shown_next_to_their_image_on_one_scale():
     maps = np.zeros((2, 40, 60), np.float32)
     maps[0, 10, 5], maps[1, 8, 30] = 0.5, 1.0
     both, one = figures.heatmaps(IMAGE, maps, "a"), figures.probability(IMAGE, maps[0], "a")
     drawn = [axes.images[0] for axes in (*both.axes[1:3], one.axes[1])]
     assert [np.asarray(each.get_array()).max() for each in drawn] == [0.5, 1.0, 0.5]
     assert {each.get_clim() for each in drawn} == {(0, 1)}
-    assert [axes.get_title() for axes in both.axes[:3]] == ["a", "ends of the OFD", "ends of the BPD"]
+    assert [axes.get_title() for axes in both.axes[:3]] == ["a", "OFD endpoints", "BPD endpoints"]
     assert np.array_equal(one.axes[0].images[0].get_array(), IMAGE)

@@ -1,16 +1,16 @@
-"""The one look: equal bytes on every machine, one colour per class, a scale that is true."""
+"""Figure style: equal bytes on every machine, and a correct scale bar."""
 
 import matplotlib
 import pytest
 
 from lib.report import figures
-from tests.builders_figures import CLASSES, measured, overlap_rows, seen
+from tests.builders_figures import CLASSES, measured, overlap_rows, samples
 
 
 def draw(folder) -> list[bytes]:
-    """Files of a sheet, of a chart with boxes, and of one with limits."""
+    """A sheet, a chart with boxes and a chart with limits, as bytes."""
     drawn = [
-        figures.samples(seen(2, [(0.2, 0.2), None]), CLASSES),
+        figures.samples(samples(2, [(0.2, 0.2), None]), CLASSES),
         figures.dice_distribution(overlap_rows([(9, 1, 1), (0, 0, 5), (0, 4, 0)]), CLASSES),
         figures.bland_altman(measured(5)),
     ]
@@ -31,7 +31,7 @@ def plain(tmp_path_factory) -> list[bytes]:
         {"svg.fonttype": "none", "boxplot.notch": True, "axes.prop_cycle": "cycler('color', 'r')"},
     ],
 )
-def test_a_person_s_matplotlibrc_changes_no_byte_and_is_left_alone(tmp_path, plain, foreign):
+def test_a_user_s_matplotlibrc_changes_no_byte_and_is_not_changed(tmp_path, plain, foreign):
     with matplotlib.rc_context(foreign):
         before = dict(matplotlib.rcParams)
         assert draw(tmp_path) == plain
@@ -39,13 +39,13 @@ def test_a_person_s_matplotlibrc_changes_no_byte_and_is_left_alone(tmp_path, pla
 
 
 def test_a_figure_with_images_is_a_png_and_another_an_svg(tmp_path):
-    assert figures.save(figures.samples(seen(), CLASSES), tmp_path / "with.dot").name == "with.dot.png"
+    assert figures.save(figures.samples(samples(), CLASSES), tmp_path / "with.dot").name == "with.dot.png"
     assert figures.save(figures.overfit([1.0, 0.5]), tmp_path / "without").name == "without.svg"
 
 
 @pytest.mark.parametrize(("col_mm", "length_mm"), [(0.5, 10), (0.049, 1), (0.1, 2), (6.0, 100)])
 def test_a_scale_bar_is_a_round_number_of_millimetres_long(col_mm, length_mm):
-    axes = figures.samples(seen(1, [(0.8 * col_mm, col_mm)]), CLASSES).axes[0]
+    axes = figures.samples(samples(1, [(0.8 * col_mm, col_mm)]), CLASSES).axes[0]
     left, right = axes.lines[0].get_xdata()
     assert axes.texts[0].get_text() == f"{length_mm} mm"
     assert (right - left) * col_mm == pytest.approx(length_mm)

@@ -1,4 +1,4 @@
-"""Tables of overlap typed out by hand: what a mean holds, what is counted beside it."""
+"""Overlap tables, compared with hand calculations."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from tests.builders_figures import overlap_rows
 
 NAN = float("nan")
 FOUR = [(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)]
-SHOWN, MISSED, INVENTED, ABSENT = (40, 10, 10), (0, 0, 50), (0, 30, 0), (0, 0, 0)
+POSITIVE, MISSED, INVENTED, ABSENT = (40, 10, 10), (0, 0, 50), (0, 30, 0), (0, 0, 0)
 
 
-def test_a_miss_counts_0_and_absent_and_invented_cases_are_counted_beside_the_mean() -> None:
-    row = dice.per_class(overlap_rows([SHOWN, MISSED, INVENTED, ABSENT])).iloc[0]
+def test_a_miss_counts_as_0_and_absent_and_invented_cases_are_counted_separately() -> None:
+    row = dice.per_class(overlap_rows([POSITIVE, MISSED, INVENTED, ABSENT])).iloc[0]
     assert row["n"] == 2
     assert row["dice"] == pytest.approx((0.8 + 0) / 2)
     assert row["iou"] == pytest.approx((40 / 60 + 0) / 2)
@@ -31,7 +31,7 @@ def test_a_miss_counts_0_and_absent_and_invented_cases_are_counted_beside_the_me
     assert np.isnan([one["dice_low"], one["dice_high"]]).all()
 
 
-def test_rows_come_by_class_and_stage_and_of_two_seeds_each_has_its_own() -> None:
+def test_rows_are_by_class_and_stage_and_each_of_two_seeds_has_its_own() -> None:
     raw, post = (overlap_rows(FOUR[:1], stage=stage) for stage in ("raw", "post"))
     table = dice.per_class(pd.concat([raw, post, raw.assign(**{"class": "lv"})]))
     assert table[["class", "stage"]].values.tolist() == [["csp", "raw"], ["csp", "post"], ["lv", "raw"]]
@@ -44,7 +44,7 @@ def test_rows_come_by_class_and_stage_and_of_two_seeds_each_has_its_own() -> Non
     assert both["dice_min"].tolist() == pytest.approx([0.8, 0.8, 0.7])  # of cases, seeds averaged
 
 
-def test_a_missing_dice_is_not_counted_by_n_and_a_row_without_a_subject_is_refused() -> None:
+def test_a_missing_dice_is_not_counted_by_n_and_a_row_without_a_subject_raises() -> None:
     lost = overlap_rows([(9, 1, 1), (8, 2, 2), ABSENT, INVENTED]).assign(dice=[0.9, NAN, NAN, 0.0])
     table = dice.per_class(lost)
     assert (table["n"].item(), table["dice"].item()) == (1, 0.9)
@@ -55,7 +55,7 @@ def test_a_missing_dice_is_not_counted_by_n_and_a_row_without_a_subject_is_refus
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_every_row_of_the_long_table_is_in_n_absent_or_invented(seeds: int) -> None:
-    counts = [SHOWN, MISSED, INVENTED, ABSENT]
+    counts = [POSITIVE, MISSED, INVENTED, ABSENT]
     long = pd.concat([overlap_rows(counts, seed, stage) for seed in range(seeds) for stage in ("raw", "post")])
     table = dice.per_class(long)
     assert dice.holds_all_cases(table, long)
@@ -75,14 +75,11 @@ def test_a_class_and_a_subject_may_have_any_name_and_no_row_is_lost_on_disk(name
     row = dice.per_class(again).iloc[0]
     assert (row["class"], row["n"]) == (name, 4)
     assert row["dice"] == pytest.approx((0.9 + 0.8 + 0.1 + 4 / 22) / 4)
-    assert row["dice_low"] < 0.2  # the hard subject alone can be drawn
-
-
-# Sensitivity, specificity, precision
+    assert row["dice_low"] < 0.2  # a resample may contain the hard subject only
 
 
 def test_detection_of_three_images_counted_by_hand() -> None:
-    # sensitivity 3/4, 1/2, -; specificity 95/96, 97/98, 98/100; precision 3/4, 1/2, 0/2; each over what is defined
+    # sensitivity 3/4, 1/2, -; specificity 95/96, 97/98, 98/100; precision 3/4, 1/2, 0/2; means over defined values
     table = overlap_rows([(3, 1, 1), (1, 1, 1), (0, 2, 0)]).assign(tn=[95, 97, 98])
     rows = dice.detection(table).set_index("measure")
     assert (set(rows["class"]), set(rows["stage"])) == ({"csp"}, {"post"})
@@ -91,7 +88,7 @@ def test_detection_of_three_images_counted_by_hand() -> None:
     assert rows["mean"].to_dict() == pytest.approx(means | {"precision": (3 / 4 + 1 / 2 + 0) / 3})
     pooled = {"sensitivity": 4 / 6, "specificity": 290 / 294, "precision": 4 / 8}
     assert rows["pooled"].to_dict() == pytest.approx(pooled)
-    # what is not defined in any image is missing and not 0
+    # a measure that is defined in no image is missing, not 0
     rows = dice.detection(overlap_rows([ABSENT, ABSENT])).set_index("measure")
     assert rows.loc[["sensitivity", "precision"], ["mean", "pooled"]].isna().all(axis=None)
     assert rows["n"].to_dict() == {"sensitivity": 0, "specificity": 2, "precision": 0}
@@ -102,18 +99,15 @@ def test_detection_of_three_images_counted_by_hand() -> None:
     assert ((table["mean_low"] < table["mean"]) & (table["mean"] < table["mean_high"])).all()
 
 
-# Parts of the data, and what post-processing changes
-
-
 def test_dice_by_fold_counted_by_hand() -> None:
-    table = overlap_rows([SHOWN, MISSED, (45, 5, 5), (0, 3, 0)]).assign(fold=[1, 1, 0, 0])
+    table = overlap_rows([POSITIVE, MISSED, (45, 5, 5), (0, 3, 0)]).assign(fold=[1, 1, 0, 0])
     again = table.iloc[:1].assign(seed=1, dice=0.6)  # counts once
     raw = table.assign(stage="raw", tp=0, fp=0, fn=1, dice=0.0)
     rows = dice.by_part(pd.concat([raw, table, again]), "fold").set_index("fold")
     assert rows.index.tolist() == [0, 1]
     assert rows["dice"].tolist() == pytest.approx([0.9, 0.7 / 2])
     assert rows[["cases", "n", "missed", "invented"]].values.tolist() == [[2, 1, 0, 1], [2, 2, 1, 0]]
-    # parts may be strata, with a row for each class
+    # parts may be strata, with one row per class
     csp = overlap_rows(FOUR[:2]).assign(stratum=["early", "late"])
     rows = dice.by_part(pd.concat([csp, csp.assign(**{"class": "lv"})]), "stratum")
     assert rows["stratum"].tolist() == ["early", "early", "late", "late"]
@@ -122,7 +116,7 @@ def test_dice_by_fold_counted_by_hand() -> None:
 
 
 def stages(raw: list[tuple[int, int, int]], post: list[tuple[int, int, int]], order: int = 0) -> pd.DataFrame:
-    """The long table of both stages, the rows of each in another order."""
+    """The long table of both stages, with shuffled rows."""
     both = [overlap_rows(counts, stage=stage) for counts, stage in ((raw, "raw"), (post, "post"))]
     return pd.concat([table.sample(frac=1, random_state=order + place) for place, table in enumerate(both)])
 
@@ -132,14 +126,14 @@ def test_the_effect_of_post_processing_counted_by_hand(order: int) -> None:
     raw = [(40, 10, 10), (30, 30, 10), (20, 0, 20), (0, 5, 0), (0, 0, 9), (5, 0, 5), (8, 2, 2), (0, 5, 0)]
     post = [(40, 0, 10), (30, 10, 10), (0, 0, 40), (0, 0, 0), (0, 0, 9), (5, 0, 5), (8, 1, 2), (0, 2, 0)]
     row = dice.effect(stages(raw, post, order)).iloc[0]
-    # the fourth and the last case do not show the class: what is invented there is counted, not averaged
+    # the references of the fourth and the last case lack the class: inventions there are counted, not averaged
     changes = [80 / 90 - 0.8, 60 / 80 - 0.6, 0 - 40 / 60, 0, 0, 16 / 19 - 0.8]
     assert row["change"] == pytest.approx(np.mean(changes))
     assert row["change_low"] < row["change"] < row["change_high"]
     assert (row["n"], row["better"], row["worse"]) == (6, 3, 1)
     assert (row["missed_raw"], row["missed_post"]) == (1, 2)
     assert (row["invented_raw"], row["invented_post"]) == (2, 1)
-    # a row a class; a case of two seeds counts once
+    # one row per class; a case of two seeds counts once
     one = stages([(9, 1, 1), (8, 2, 2)], [(9, 0, 1), (8, 2, 2)])
     both = pd.concat([one, one.assign(seed=1)])
     table = dice.effect(pd.concat([both, both.assign(**{"class": "lv"})]))
@@ -147,9 +141,6 @@ def test_the_effect_of_post_processing_counted_by_hand(order: int) -> None:
     assert table[["n", "better"]].values.tolist() == [[2, 2], [2, 2]]  # cases; predictions
     same = dice.effect(stages(FOUR, FOUR)).iloc[0]
     assert (same["change"], same["better"], same["worse"]) == (0, 0, 0)
-
-
-# Confusion
 
 
 def confusion_table(*parts: tuple[str, int, dict[str, list[int]]]) -> pd.DataFrame:
@@ -171,7 +162,7 @@ def test_a_confusion_of_two_folds_is_summed_and_given_in_percent_of_its_row() ->
     shares = table[["background_percent", "head_percent", "csp_percent"]].to_numpy(float)
     assert shares == pytest.approx(np.array([[95, 5, 0], [10, 80, 10], [0, 25, 75]]))
     assert dice.confusion(confusion_table(raw, first), "raw")["pixels"].tolist() == [3, 3, 3]
-    # shares of a class that no reference shows are missing
+    # shares of a class that no reference contains are missing
     table = dice.confusion(confusion_table(("post", 0, {"background": [8, 2], "csp": [0, 0]})))
     assert table["pixels"].tolist() == [10, 0]
     assert table.loc[1, ["background_percent", "csp_percent"]].isna().all()

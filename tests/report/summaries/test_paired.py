@@ -1,4 +1,4 @@
-"""Compared studies, worked by hand."""
+"""Paired comparisons, compared with hand calculations."""
 
 import numpy as np
 import pandas as pd
@@ -30,14 +30,14 @@ def test_a_comparison_of_five_cases_worked_by_hand():
     assert row["difference_mm"] == pytest.approx((-2 - 0.5 + 3) / 3)
     assert row["difference_mm_low"] < 0 < row["difference_mm_high"]
     assert row["a_better_percent"] == pytest.approx(200 / 3)
-    # a pair that no case was measured by has no difference; equal cases are not better
+    # a pair without common cases has no difference; equal errors are not better
     row = paired.comparison(compared([(NAN, 1.0), (2.0, NAN)])).iloc[0]
     assert row["n"] == 0
     assert np.isnan([row["difference_mm"], row["error_a_mm"], row["a_better_percent"]]).all()
     assert paired.comparison(compared([(1.0, 1.0), (1.0, 2.0)]))["a_better_percent"].tolist() == [50]
 
 
-def test_references_half_a_millimetre_apart_are_not_the_same():
+def test_references_that_differ_by_half_a_millimetre_are_reported():
     long = compared([(1.0, 3.0), (2.0, 2.5)])
     row = paired.references(pd.concat([long, compared([(1.0, 3.0)], "baseline", "own")])).iloc[0]
     assert (row["n"], row["difference_mm"], row["amount_mm"], row["largest_mm"], row["differ"]) == (2, 1, 1, 1, True)

@@ -1,4 +1,4 @@
-"""Patients of a volume study, counted by hand: what each scores, and what dropped end slices cost."""
+"""Scores of the patients of a volume study and the cost of excluded end slices, compared with hand calculations."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ VOXELS = 1000  # of each volume
 # case: (TP, FP, FN) raw, the same after post-processing
 COUNTS = {
     "a": ((24, 4, 24), (24, 0, 24)),
-    "b": ((0, 3, 0), (0, 0, 0)),  # no lesion; an alarm that post-processing removes
+    "b": ((0, 3, 0), (0, 0, 0)),  # no lesion; a false positive removed by post-processing
     "c": ((32, 0, 16), (32, 0, 16)),
     "d": ((40, 20, 2), (40, 20, 2)),
 }
@@ -33,8 +33,8 @@ def long_table(counts=COUNTS, seed=0, class_name="lesion"):
     return pd.DataFrame(rows, columns=segmentation.COLUMNS)
 
 
-def test_patients_are_listed_from_the_worst_with_voxels_and_dice_of_both_stages():
-    table = patients.listed(long_table(), MANIFEST)
+def test_patients_are_sorted_from_the_worst_with_voxels_and_dice_of_both_stages():
+    table = patients.per_patient(long_table(), MANIFEST)
     assert table.columns.tolist() == patients.PATIENT_COLUMNS
     assert table["case"].tolist() == ["a", "d", "c", "b"]
     rows = table.set_index("case")
@@ -45,10 +45,10 @@ def test_patients_are_listed_from_the_worst_with_voxels_and_dice_of_both_stages(
     assert rows["predicted_voxels"].to_dict() == {"a": 24, "b": 0, "c": 32, "d": 60}
     assert rows["slices"].to_dict() == SLICES
     assert rows["group"].to_dict() == {"a": "CS", "b": "CS", "c": "DU", "d": "HT"}
-    assert set(patients.listed(long_table(), MANIFEST.assign(stratum=""))["group"]) == {"all"}
+    assert set(patients.per_patient(long_table(), MANIFEST.assign(stratum=""))["group"]) == {"all"}
     # one row per class, with the means of its seeds
     seeds = [long_table(), long_table({"a": ((24, 4, 24), (48, 0, 0))}, seed=1), long_table(class_name="core")]
-    table = patients.listed(pd.concat(seeds, ignore_index=True), MANIFEST)
+    table = patients.per_patient(pd.concat(seeds, ignore_index=True), MANIFEST)
     assert sorted(zip(table["case"], table["class"])) == [(c, n) for c in "abcd" for n in ("core", "lesion")]
     row = table[table["class"] == "lesion"].set_index("case").loc["a"]
     assert row["dice"] == pytest.approx((48 / 72 + 1) / 2)
@@ -59,14 +59,14 @@ def test_a_patient_without_lesion_scores_1_if_nothing_is_predicted_and_0_otherwi
     table = long_table()
     raw, post = table.index[table["case"] == "b"]
     assert np.isnan(table.loc[post, "dice"])
-    assert patients.scored(table)[[raw, post]].tolist() == [0, 1]
+    assert patients.score(table)[[raw, post]].tolist() == [0, 1]
     assert dice.per_class(table).query("stage == 'post'").iloc[0][["n", "absent"]].tolist() == [3, 1]
-    alarmed = patients.listed(long_table(COUNTS | {"b": ((0, 3, 0), (0, 3, 0))}), MANIFEST)
-    assert alarmed["case"].tolist() == ["b", "a", "d", "c"]
-    assert np.isnan(alarmed["dice"].iloc[0])
-    # a Dice that is lost is not taken for a right nothing
+    false_positive = patients.per_patient(long_table(COUNTS | {"b": ((0, 3, 0), (0, 3, 0))}), MANIFEST)
+    assert false_positive["case"].tolist() == ["b", "a", "d", "c"]
+    assert np.isnan(false_positive["dice"].iloc[0])
+    # a missing Dice is not taken for an absent lesion
     lost = long_table().assign(dice=np.nan)
-    assert patients.scored(lost).dropna().index.tolist() == [3]  # b after post-processing
+    assert patients.score(lost).dropna().index.tolist() == [3]  # b after post-processing
     assert patients.summary(lost, MANIFEST).set_index("stage")["n"].to_dict() == {"raw": 0, "post": 1}
 
 
@@ -84,8 +84,8 @@ def test_the_mean_over_patients_is_the_one_computed_by_hand():
 def test_a_study_of_images_has_no_patients_and_loses_no_slices():
     images = MANIFEST.assign(slices=1)
     assert patients.summary(long_table(), images).empty
-    listed, lost = patients.listed(long_table(), images), patients.end_slice_cost(long_table(), LOST.iloc[:0])
-    assert (len(listed), listed.columns.tolist()) == (0, patients.PATIENT_COLUMNS)
+    by_patient, lost = patients.per_patient(long_table(), images), patients.end_slice_cost(long_table(), LOST.iloc[:0])
+    assert (len(by_patient), by_patient.columns.tolist()) == (0, patients.PATIENT_COLUMNS)
     assert (len(lost), lost.columns.tolist()) == (0, patients.COST_COLUMNS)
 
 
@@ -94,28 +94,28 @@ def cost(table: pd.DataFrame, lost: pd.DataFrame = LOST) -> dict:
     return row
 
 
-def test_what_end_slices_cost_is_the_dice_without_their_voxels_minus_that_with_them():
+def test_the_cost_of_end_slices_is_the_dice_without_their_voxels_minus_that_with_them():
     row = cost(long_table())
     assert list(row) == patients.COST_COLUMNS
     assert (row["class"], row["n"], row["cut_patients"], row["lost_voxels"]) == ("lesion", 3, 1, 16)
     assert row["lost_percent"] == pytest.approx(100 * 16 / (48 + 0 + 48 + 42))
     of_table = dice.per_class(long_table()).query("stage == 'post'").iloc[0]
     assert (row["dice"], row["n"]) == (pytest.approx(of_table["dice"]), of_table["n"])
-    assert row["dice_without"] == pytest.approx(row["dice"] + 0.2 / 3)  # c alone gains: 1 instead of 0.8
+    assert row["dice_without"] == pytest.approx(row["dice"] + 0.2 / 3)  # only c gains: 1 instead of 0.8
     assert row["cost"] == pytest.approx(0.2 / 3)
     both = pd.concat([long_table(), long_table(seed=1)], ignore_index=True)
-    assert cost(both) == pytest.approx(row)  # voxels that were left out count once
+    assert cost(both) == pytest.approx(row)  # excluded voxels count once
 
 
 @pytest.mark.parametrize(
     ("counts", "dropped", "figures"),
     [
-        ({"a": (0, 0, 16), "b": (0, 0, 0)}, 16, (0, 1, 1, 100)),  # a lesion in dropped slices alone
-        ({"a": (0, 5, 16)}, 16, (0, 0, 0, 100)),  # an alarm beside it still counts
+        ({"a": (0, 0, 16), "b": (0, 0, 0)}, 16, (0, 1, 1, 100)),  # a lesion in excluded slices only
+        ({"a": (0, 5, 16)}, 16, (0, 0, 0, 100)),  # a false positive elsewhere still counts
         ({"b": (0, 0, 0)}, 0, (np.nan,) * 4),  # no lesion
     ],
 )
-def test_what_a_lesion_in_dropped_slices_alone_costs(counts, dropped, figures):
+def test_the_cost_of_a_lesion_in_excluded_slices_only(counts, dropped, figures):
     lost = LOST.assign(in_dropped_slices=[dropped, 0, 0, 0])
     row = cost(long_table({case: (each, each) for case, each in counts.items()}), lost)
     names = ("dice", "dice_without", "cost", "lost_percent")
