@@ -1,4 +1,4 @@
-"""The scripts of docs/howto-script.md run as they stand, in a folder that holds what they name."""
+"""The scripts of docs/howto-script.md run unchanged in a folder with the files that they name."""
 
 import re
 import shutil
@@ -12,18 +12,18 @@ from tests import builders
 from tests.builders import one_thread  # noqa: F401
 
 BPD, DICE = re.findall(r"```python\n(.*?)```", (files.ROOT / "docs/howto-script.md").read_text(encoding="utf-8"), re.S)
-SPACING_MM = (0.12, 0.12)  # of the page
+SPACING_MM = (0.12, 0.12)  # as in the scripts
 
 
 def run(script, capsys):
-    """Lines that a script prints."""
+    """Runs a script and returns the lines that it prints."""
     exec(compile(script, "docs/howto-script.md", "exec"), {})
     return capsys.readouterr().out.splitlines()
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """An evaluated model where the page looks for it, and images that it has not trained on; their predicted masks."""
+    """A folder with an evaluated model and unseen images in the scripts' paths, and the predicted masks by name."""
     folder = tmp_path_factory.mktemp("project")
     study = builders.tiny_study(folder / "tiny")
     shutil.copytree(study.bench.folder, folder / "reports" / "hc18_quick" / "05_evaluation")
@@ -34,7 +34,7 @@ def project(tmp_path_factory):
     return folder, {name: mask_files.read(study.bench.predicted("post", 0, 0, name)) for name in names}
 
 
-def test_a_folder_of_images_becomes_the_bpd_of_the_masks_that_evaluation_predicted(project, monkeypatch, capsys):
+def test_the_first_script_prints_the_bpd_of_the_masks_that_evaluation_predicted(project, monkeypatch, capsys):
     folder, masks = project
     monkeypatch.chdir(folder)
     bpd_mm = {name: ellipse.measure_head(mask == 1, SPACING_MM)["bpd"] for name, mask in masks.items()}
@@ -42,7 +42,7 @@ def test_a_folder_of_images_becomes_the_bpd_of_the_masks_that_evaluation_predict
     assert run(BPD, capsys) == [f"{name}.png  BPD {value:.1f} mm" for name, value in bpd_mm.items()]
 
 
-def test_two_masks_become_a_table_of_dice(tmp_path, monkeypatch, capsys):
+def test_the_second_script_prints_the_dice_of_each_class(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     mask_files.write(tmp_path / "reference.png", np.array([[0, 1, 1], [0, 1, 2]], np.uint8))
     mask_files.write(tmp_path / "predicted.png", np.array([[0, 1, 1], [1, 1, 0]], np.uint8))
