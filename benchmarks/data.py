@@ -14,7 +14,7 @@ def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
     folder = datasets.prepare(study.dataset)
     found, _ = datasets.find_cases(dataset, folder, study.groups or ())
     table = cases.cases_table(found)
-    seen = [case_checks.look(case, dataset).row for case in found]
+    seen = [case_checks.check_case(case, dataset).row for case in found]
     for column in ("slices", "height", "width", "sha256"):
         table[column] = [row[column] for row in seen]
     chosen = params.step_params(study, "02_preprocessing")

@@ -253,6 +253,14 @@ def says_its_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
     return np.concatenate([255.0 - images, images], axis=1) / np.float32(255)
 
 
+NOTHING = np.zeros((32, 32), bool)  # a reference of `image_bench`
+
+
+def last_columns(count: int) -> np.ndarray:
+    """A reference of `image_bench`: (32, 32) bool."""
+    return np.broadcast_to(np.arange(32) >= 32 - count, (32, 32))
+
+
 def verified(folder: Path) -> verify.Verification:
     """What 01_data_verification finds in an HC18 folder; it is not searched against the data sets at hand."""
     with pytest.MonkeyPatch.context() as patch:

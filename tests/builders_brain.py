@@ -1,4 +1,4 @@
-"""The layout of Alzubaidi et al. 2023 in small: 40x60 images, colour masks with every class, tables of pixel sizes."""
+"""A small data set in the layout of Alzubaidi et al. 2023: 40x60 images, masks with every class, pixel sizes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ HC18_TABLE = "training_set_pixel_size_and_HC.csv"
 
 @dataclass(frozen=True)
 class Group:
-    """Names of one group's parts, as published."""
+    """Published names of the parts of a group."""
 
     name: str
     images: str
@@ -32,21 +32,15 @@ class Group:
     colours: tuple[tuple[int, int, int], ...] = PLANES
 
 
-def plane(name: str, export: str, *cases: str, table: str = "", column: str = "Pixel in mm") -> Group:
-    return Group(name, name, f"{name}-{export}", cases, table or f"{name}-Pixel-Size.csv", column)
+def plane(name: str, export: str, table: str, cases: str, column: str = "Pixel in mm") -> Group:
+    stems = tuple("Patient{}_Plane3_{}_of_{}".format(*case.split("-")) for case in cases.split())
+    return Group(name, name, f"{name}-{export}", stems, f"{table}-Pixel-Size.csv", column)
 
 
-THALAMIC = plane(
-    "Trans-thalamic",
-    "Segmentation",
-    *("Patient00168_Plane3_1_of_3", "Patient00168_Plane3_10_of_12", "Patient00020_Plane3_2_of_2"),
-    table="Trans-Thalamic-Pixel-Size.csv",
-    column="Pixel  in mm",
-)
-VENTRICULAR = plane(
-    "Trans-ventricular", "segmentation-mask", "Patient00168_Plane3_2_of_3", "Patient00007_Plane3_1_of_1"
-)
-CEREBELLUM = plane("Trans-cerebellum", "Segmentation", "Patient00009_Plane3_1_of_1")
+THREE = "00168-1-3 00168-10-12 00020-2-2"
+THALAMIC = plane("Trans-thalamic", "Segmentation", "Trans-Thalamic", THREE, column="Pixel  in mm")
+VENTRICULAR = plane("Trans-ventricular", "segmentation-mask", "Trans-ventricular", "00168-2-3 00007-1-1")
+CEREBELLUM = plane("Trans-cerebellum", "Segmentation", "Trans-cerebellum", "00009-1-1")
 DIVERSE_HEADS = Group(
     *("Diverse Fetal Head Images", "Orginal_train_images_to_959_661", "Test-Dataset-Segmentation"),
     cases=("010_HC", "010_2HC", "002_HC"),
@@ -56,29 +50,29 @@ ALL = (THALAMIC, VENTRICULAR, CEREBELLUM, DIVERSE_HEADS)
 
 
 def write_group(root: Path, group: Group) -> Path:
-    """Images, masks and the table of pixel sizes, with its byte-order mark, of a group; its folder comes back."""
+    """Writes images, masks and the table of pixel sizes (with byte-order mark); returns the group's folder."""
     folder = root / group.name
-    for place, name in enumerate(group.cases):
-        save_png(folder / group.images / f"{name}.png", np.full((40, 60), 20 + place, np.uint8))
+    for index, name in enumerate(group.cases):
+        save_png(folder / group.images / f"{name}.png", np.full((40, 60), 20 + index, np.uint8))
     write_masks(folder / group.export, group, group.colours)
     if group.table:
-        rows = "".join(f"{name}.png,{round(0.1 + place / 100, 2)}\n" for place, name in enumerate(group.cases))
+        rows = "".join(f"{name}.png,{round(0.1 + index / 100, 2)}\n" for index, name in enumerate(group.cases))
         (folder / group.table).write_text(f"Label,{group.column}\n{rows}", encoding="utf-8-sig")
     return folder
 
 
 def write_masks(export: Path, group: Group, colours: tuple[tuple[int, int, int], ...]) -> None:
-    """SegmentationClass of an export, all masks alike, with a SegmentationObject beside."""
+    """Writes SegmentationClass of an export with equal masks, and a SegmentationObject."""
     for name in group.cases:
         for part in ("SegmentationClass", "SegmentationObject"):
             save_png(export / part / f"{name}.png", np.array(colours, np.uint8)[CLASSES])
 
 
 def write_all(root: Path) -> Path:
-    """Four groups, with HC18's table in Diverse."""
+    """Writes four groups, with HC18's table in `diverse`."""
     for group in ALL:
         write_group(root, group)
-    rows = "".join(f"{name}.png,0.{place + 1},17{place}.5\n" for place, name in enumerate(DIVERSE_HEADS.cases))
+    rows = "".join(f"{name}.png,0.{index + 1},17{index}.5\n" for index, name in enumerate(DIVERSE_HEADS.cases))
     header = "filename,pixel size(mm),head circumference (mm)\n"
     (root / DIVERSE_HEADS.name / HC18_TABLE).write_text(header + rows)
     return root

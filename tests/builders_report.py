@@ -165,9 +165,9 @@ def rounded_of(study: params.Study, precision: str = "float32") -> pd.DataFrame:
 def errors_of(study: params.Study) -> pd.DataFrame:
     """Errors from 1 mm by the network, whose first BPD is missed, and from 9 and 30 mm by the baselines."""
     rows = []
-    routes = ((landmarks.FOUND, 1.0), (landmarks.SHAPE, 9.0), (landmarks.BLANK, 30.0))
+    routes = ((landmarks.NETWORK, 1.0), (landmarks.MEAN_SHAPE, 9.0), (landmarks.BLANK_MAP, 30.0))
     for (place, key), (route, least), line in itertools.product(enumerate(tested(study)), routes, ("ofd", "bpd")):
-        is_missed = (route, line, place) == (landmarks.FOUND, "bpd", 0)
+        is_missed = (route, line, place) == (landmarks.NETWORK, "bpd", 0)
         mm = np.nan if is_missed else least + place / 8 + (line == "bpd") / 4
         rows.append([*key.values(), route, line, mm * 4, mm, mm * 1.25])
     return pd.DataFrame(rows, columns=landmarks.ERROR_COLUMNS)

@@ -1,4 +1,4 @@
-"""A small web server on this machine whose pages break off or lie about their size."""
+"""A local web server whose pages can break off or announce a wrong size."""
 
 import threading
 from collections.abc import Iterator
@@ -6,24 +6,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PIECE = 1 << 14
+CHUNK = 1 << 14
 
 
 @dataclass
 class Page:
-    """What the server does with one address."""
+    """The server's response to one address."""
 
     body: bytes
-    status: list[int] = field(default_factory=list)  # other than 200: of the first answers; then the file comes
-    breaks: list[int] = field(default_factory=list)  # after how many bytes the first answers end
-    announce: str | None = None  # a Content-Length that is not that of the body; "" for none at all
+    status: list[int] = field(default_factory=list)  # of the first responses; then 200
+    breaks: list[int] = field(default_factory=list)  # number of bytes after which the first responses end
+    announce: str | None = None  # a false Content-Length; "" for none
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/zip"})
-    hang: threading.Event | None = None  # is waited for after the first break, with the connection left open
+    hang: threading.Event | None = None  # keeps the connection open after a break until it is set
 
 
 @dataclass
 class Site:
-    """A running server: where it is, its pages, which were asked for and how much was sent."""
+    """A running server: address, pages, requested paths and bytes sent."""
 
     address: str
     pages: dict[str, Page]
@@ -33,7 +33,7 @@ class Site:
 
 @contextmanager
 def serving() -> Iterator[Site]:
-    """A server on a free port of 127.0.0.1, for as long as the block lasts."""
+    """A server on a free port of 127.0.0.1 for the duration of the block."""
     site = Site("", {})
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ def serving() -> Iterator[Site]:
             if page is None:
                 self.send_error(404)
             else:
-                answer(self, page, site)
+                respond(self, page, site)
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -63,21 +63,21 @@ def serving() -> Iterator[Site]:
         server.server_close()
 
 
-def answer(handler: BaseHTTPRequestHandler, page: Page, site: Site) -> None:
-    """A status, and the file as far as it is to come."""
+def respond(handler: BaseHTTPRequestHandler, page: Page, site: Site) -> None:
+    """Sends the status, the headers and the body up to the next break."""
     handler.send_response(page.status.pop(0) if page.status else 200)
     length = str(len(page.body)) if page.announce is None else page.announce
     for name, value in (page.headers | ({"Content-Length": length} if length else {})).items():
         handler.send_header(name, value)
     handler.end_headers()
     stop = page.breaks.pop(0) if page.breaks else len(page.body)
-    for begin in range(0, stop, PIECE):
-        piece = page.body[begin : min(begin + PIECE, stop)]
+    for start in range(0, stop, CHUNK):
+        chunk = page.body[start : min(start + CHUNK, stop)]
         try:
-            handler.wfile.write(piece)
-        except OSError:  # the client has had enough
+            handler.wfile.write(chunk)
+        except OSError:  # the client closed the connection
             break
-        site.sent += len(piece)
+        site.sent += len(chunk)
     if page.hang and stop < len(page.body):
         handler.wfile.flush()
         page.hang.wait()

@@ -15,7 +15,7 @@ from lib.study import params
 STUDIES = {"lib.notebook", "lib.pipeline", "lib.report.build", "lib.report.content"}  # and the room lib.study
 UNPACK = {
     "lib.datasets": {"of", "_key_faults"},
-    "lib.evaluation.landmarks": {"find_all"},
+    "lib.evaluation.landmarks": {"predict_all"},
     "lib.evaluation.segmentation": {"evaluate_all"},
     "lib.models": {"describe"},
     "lib.preprocessing": {"source_of"},

@@ -1,4 +1,4 @@
-"""Preprocessed cases, as they lie on disk under data/processed/."""
+"""Preprocessed cases on disk, under data/processed/."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,27 +13,27 @@ from lib.study import array_files, files
 
 @dataclass(frozen=True)
 class Arrays:
-    """Preprocessed cases; a row of each array is an image, or a slice of a volume."""
+    """Preprocessed cases; N counts images, or the slices of all volumes."""
 
-    names: list[str]  # case of each row; the slices of a volume lie together
-    images: np.ndarray  # (N, C, H, W) uint8, or of volumes float32, already normalised; memory-mapped
+    names: list[str]  # case of each row; the slices of a volume are adjacent
+    images: np.ndarray  # (N, C, H, W) uint8, for volumes float32 and normalised; memory-mapped
     masks: np.ndarray  # (N, H, W) uint8 class indices, memory-mapped
     geometries: list[Geometry]  # native to network pixels, one per row
-    slices: np.ndarray  # (N,) which native slice each row is, 0 for an image
-    points: np.ndarray | None  # (N, P, 2) float32 landmarks, (row, col) in network pixels; None where none are learnt
-    sigmas: np.ndarray | None  # (N,) standard deviation of a landmark's heatmap in network pixels; None as points
-    fingerprint: str  # of everything that these arrays depend on
-    preparation: dict[str, Any]  # what was done to every case, as of `lib.imaging.preparation`
+    slices: np.ndarray  # (N,) index of the native slice of each row, 0 for an image
+    points: np.ndarray | None  # (N, P, 2) float32 landmarks (row, col) in network pixels; None for regions
+    sigmas: np.ndarray | None  # (N,) standard deviation of a landmark's heatmap in network pixels; None for regions
+    fingerprint: str  # hash of everything that these arrays depend on
+    preparation: dict[str, Any]  # preprocessing of every case, see `lib.imaging.preparation`
 
     def rows(self, names: list[str]) -> np.ndarray:
-        """Array rows of some cases, those of a volume in the order of its slices; ValueError for an absent case."""
+        """Array rows of the named cases, in slice order for volumes; ValueError for an unknown case."""
         absent = [name for name in names if name not in self._rows_of]
         if absent:
-            raise ValueError(f"{len(absent)} cases are not in the arrays ({absent[:3]} …); run 02_preprocessing again")
+            raise ValueError(f"{len(absent)} cases are not in the arrays ({absent[:3]} …); rerun 02_preprocessing")
         return np.array([row for name in names for row in self._rows_of[name]], dtype=np.int64)
 
     def geometry_of(self, name: str) -> Geometry:
-        """The geometry of one case; all slices of a volume share it."""
+        """Geometry of one case, shared by all slices of a volume."""
         return self.geometries[int(self.rows([name])[0])]
 
     @cached_property
@@ -45,11 +45,11 @@ class Arrays:
 
 
 def open_arrays(name: str) -> Arrays:
-    """Preprocessed arrays by their fingerprint; ValueError if they are absent, or no longer as they were made."""
+    """Opens preprocessed arrays by their fingerprint; ValueError if they are missing or their bytes have changed."""
     folder = files.processed_folder(name)
-    wrong = array_files.byte_fault(name)
-    if wrong is not None:
-        raise ValueError(f"{folder}: {wrong}; make study, or notebook 02_preprocessing, makes the arrays again")
+    fault = array_files.byte_fault(name)
+    if fault is not None:
+        raise ValueError(f"{folder}: {fault}; rerun 'make study' or notebook 02_preprocessing")
     rows = files.read_csv(folder / "geometry.csv", ["case", "slice", "sigma", *geometry.GEOMETRY_COLUMNS])
     description = files.read_json(folder / "dataset.json")
     has_points = "points.npy" in description["files"]

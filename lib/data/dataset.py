@@ -1,4 +1,4 @@
-"""What the project must know of a data set, published, one's own or made here."""
+"""Description of a data set: published, custom, or a phantom."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,32 +12,32 @@ from lib.imaging.image_files import read_grey
 
 
 @dataclass(frozen=True)
-class Making:
-    """How the project makes a data set itself."""
+class Phantom:
+    """How the project generates a phantom data set."""
 
     write: Callable[[Path, int, int], None]  # (empty folder, number of subjects, seed)
-    subjects: int  # of the data set that studies use, as the seed
+    subjects: int  # default, as is the seed
     seed: int
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the project must know of a data set; its readers raise ValueError for what they cannot read."""
+    """Names, classes and readers of a data set; the readers raise ValueError for unreadable files."""
 
-    title: str  # as the report names it
+    title: str  # used in the report
     citation: str  # key in the bibliography
     licence: str
-    subject: str  # what a subject is here, for the report: "examination", "patient"
+    subject: str  # noun for a subject in the report: "examination", "patient"
     classes: tuple[str, ...]  # names in index order
-    # (folder, groups) -> (cases, findings); ValueError where the folder is not of this layout.
+    # (folder, groups) -> (cases, findings); ValueError for a folder with another layout.
     find_cases: Callable[[Path, Sequence[str]], tuple[list[Case], list[Finding]]]
-    # (files of a reference, read=image_files.read_pixels) -> (H, W) uint8 class indices, of a volume (D, H, W).
+    # (mask files, read=image_files.read_pixels) -> (H, W) uint8 class indices, (D, H, W) for a volume.
     read_mask: Callable[..., np.ndarray]
-    groups: tuple[str, ...] = ()  # parts that a study may choose from; () for a data set without
+    groups: tuple[str, ...] = ()  # subsets that a study can select; () for none
     read_image: Callable[[Path], np.ndarray] = read_grey  # file -> (H, W), folder of a volume -> (D, H, W, C); uint8
-    channels: int = 1  # of an image as the network sees it
-    display_channel: int = 0  # which of them people look at
+    channels: int = 1  # of the network input
+    display_channel: int = 0  # the channel shown in figures
     volumes: bool = False  # whether a case is a volume of slices
-    inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None  # of (case, image, mask)
-    names_subjects: bool = True  # False: subjects are those of the data set that images come from, or look-alikes
-    made: Making | None = None  # for data that the project makes itself
+    inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None  # (case, image, mask) -> findings
+    names_subjects: bool = True  # False: subjects come from the source data set or from near-duplicates
+    phantom: Phantom | None = None  # None for real data

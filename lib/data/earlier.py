@@ -1,4 +1,4 @@
-"""What a notebook reads of the steps before it: which file of which step, and the set that a study is judged on."""
+"""Files that a notebook reads from earlier steps, and the evaluation set built from them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from lib.data.splits import FOLD_COLUMNS
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.study import files
 
-FILES = {  # files that later notebooks read: by which step, with which columns at least
+FILES = {  # file: (step that writes it, required columns)
     "cases.csv": ("01_data_verification", CASE_COLUMNS),
     "folds.csv": ("01_data_verification", FOLD_COLUMNS),
     "points.csv": ("01_data_verification", ["case", *POINT_COLUMNS]),
@@ -21,23 +21,23 @@ FILES = {  # files that later notebooks read: by which step, with which columns 
     "lost.csv": ("02_preprocessing", ["case", "in_dropped_slices", "outside_crop"]),
     "model.json": ("03_model", []),
 }
-FolderOf = Callable[[str], Path]  # of a step by its name; raises ValueError where it has not run to its end
+FolderOf = Callable[[str], Path]  # folder of a step by name; raises ValueError if the step has not finished
 
 
 def read(name: str, folder_of: FolderOf) -> Any:
-    """A file of FILES: a table, or the content of a JSON file; ValueError if its step has not run to its end."""
+    """A file of FILES: a table, or the content of a JSON file; ValueError if its step has not finished."""
     step, columns = FILES[name]
     path = folder_of(step) / name
     return files.read_json(path) if path.suffix == ".json" else files.read_csv(path, columns)
 
 
 def read_arrays(folder_of: FolderOf) -> Arrays:
-    """The preprocessed cases; errors as of `read` and of `arrays.open_arrays`."""
+    """The preprocessed cases; raises as `read` and `arrays.open_arrays` do."""
     return arrays.open_arrays(read("dataset.json", folder_of)["fingerprint"])
 
 
 def evaluation_set(folder_of: FolderOf, dataset: Dataset, learns_points: bool, writes_to: Path | None) -> EvaluationSet:
-    """The cases that a study is judged on; `writes_to` is the folder of a 05_evaluation that runs, None after it."""
+    """The evaluation set of a study; `writes_to` is the folder of a running 05_evaluation, None in later steps."""
     return EvaluationSet(
         cases=read("cases.csv", folder_of),
         folds=read("folds.csv", folder_of),

@@ -1,4 +1,4 @@
-"""The cases that a study is judged on, and what is needed to judge predictions of them."""
+"""The cases of a study with everything that evaluating predictions needs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,19 @@ from lib.imaging import mask_files
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """What every run of a study is judged on."""
+    """Shared by the evaluation of every run of a study."""
 
     cases: pd.DataFrame  # the manifest of 01_data_verification
     folds: pd.DataFrame  # which case is tested when
-    arrays: Arrays | None  # preprocessed cases, of which baselines are made; None where nothing is predicted
+    arrays: Arrays | None  # preprocessed cases; None if nothing is predicted
     dataset: Dataset
-    folder: Path  # of 05_evaluation; predictions and models lie below it
-    points: pd.DataFrame | None = None  # landmarks in native pixels (case, POINT_COLUMNS); None of regions
+    folder: Path  # of 05_evaluation, with predictions and models
+    points: pd.DataFrame | None = None  # landmarks in native pixels (case, POINT_COLUMNS); None for regions
 
     def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
-        """Where the predicted mask of a case lies."""
+        """Path of the predicted mask of a case."""
         return mask_files.place(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
 
     def rows(self, names: list[str]) -> list[dict[str, Any]]:
-        """Rows of the manifest of some cases, in the order of the names."""
+        """Manifest rows of the named cases, in that order."""
         return self.cases.set_index("case", drop=False).loc[names].to_dict("records")

@@ -1,4 +1,4 @@
-"""What a reader of the data should know: findings, and the checks that find them with their advice."""
+"""Findings of data verification, and the checks that report them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ FINDING_COLUMNS = ["severity", "check", "case", "found", "expected", "advice"]
 
 @dataclass(frozen=True)
 class Check:
-    """What is looked for in the data."""
+    """A named check of the data, with its advice."""
 
     name: str
-    advice: str = ""  # what to do about a finding; "" where nothing needs to be done
+    advice: str = ""  # what to do about a finding; "" where no action is needed
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a reader of the data should know."""
+    """One result of a check for one case."""
 
-    # stop: ends the study until it is mended or the case excluded; warn: stands in the report; note: worth printing
+    # stop: the study ends until the data are fixed or the case is excluded; warn: in the report; note: in the log
     severity: Literal["stop", "warn", "note"]
     check: Check
     case: str
@@ -30,29 +30,29 @@ class Finding:
 
 
 def to_table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Findings with the advice of their checks, the grave ones first, then by check and case."""
+    """Findings with the advice of their checks (FINDING_COLUMNS), sorted by severity, check and case."""
     order = {"stop": 0, "warn": 1, "note": 2}
     rows = sorted(findings, key=lambda f: (order[f.severity], f.check.name, f.case))
     cells = [(f.severity, f.check.name, f.case, f.found, f.expected, f.check.advice) for f in rows]
     return pd.DataFrame(cells, columns=FINDING_COLUMNS)
 
 
-FOLDER_PASSED_OVER = Check("folder passed over")
+FOLDER_IGNORED = Check("folder ignored")
 GROUP_NOT_USED = Check("group not used")
-MISSING_GROUP = Check("missing group", "add its folder, or leave the group out of `groups`")
-MISSING_IMAGE = Check("missing image", "add the image, or remove what belongs to it")
-MISSING_MASK = Check("missing mask", "add the mask, or name the case in `exclude`")
-MISSING_PIXEL_SIZE = Check("missing pixel size", "add a row to the table of pixel sizes; millimetres need it")
+MISSING_GROUP = Check("missing group", "add the folder of the group, or remove the group from `groups`")
+MISSING_IMAGE = Check("missing image", "add the image, or remove the files that belong to it")
+MISSING_MASK = Check("missing mask", "add the mask, or list the case in `exclude`")
+MISSING_PIXEL_SIZE = Check("missing pixel size", "add a row to the table of pixel sizes; measurements in mm need it")
 NO_PIXEL_SIZE = Check("no pixel size")
 ROW_WITHOUT_FILE = Check("row without a file", "add the image or remove the row")
-LEAK = "give subjects where they are known; images of one person in two folds leak"
+LEAK = "add subjects if they are known; images of one person in two folds leak information"
 SUBJECTS_UNKNOWN = Check("subjects unknown", LEAK)
-TWO_ROWS_FOR_ONE_IMAGE = Check("two rows for one image", "keep the right row")
+TWO_ROWS_FOR_ONE_IMAGE = Check("two rows for one image", "keep the correct row")
 UNKNOWN_FILE = Check("unknown file", "remove it if it does not belong to the data set")
-UNREADABLE_NUMBER = Check("unreadable number", "write a number with a decimal point in the range that is named")
+UNREADABLE_NUMBER = Check("unreadable number", "write a number with a decimal point, within the expected range")
 
 
 def fact_table(facts: dict[str, float]) -> pd.DataFrame:
-    """Facts with a value, in one row each: fact, value."""
+    """One row (fact, value) per fact; facts whose value is NaN are dropped."""
     rows = pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
     return rows[rows["value"].notna()].reset_index(drop=True)

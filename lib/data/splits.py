@@ -1,4 +1,4 @@
-"""Folds: who is tested when, who validates meanwhile; no subject is ever in two parts."""
+"""Subject-disjoint folds: which cases are for training, validation and test."""
 
 from collections.abc import Iterable
 
@@ -11,18 +11,18 @@ FOLD_COLUMNS = ["case", "subject", "fold_group", "fold", "validates"]
 def assign_folds(
     table: pd.DataFrame, fold_count: int, seed: int, validation_subjects: int | None = None
 ) -> pd.DataFrame:
-    """Deals whole fold groups to folds, each stratum evenly: FOLD_COLUMNS, rows as in `table`.
+    """Assigns whole fold groups to stratified folds; returns FOLD_COLUMNS, one row per row of `table`.
 
-    Groups of a stratum are shuffled, large ones dealt first, each to the fold with the fewest cases of that
-    stratum (then the fewest in all), so folds differ little in size and mixture. The order of rows does not matter; a
-    group of several strata counts as that of its first case by name. Of each fold,
-    `validation_subjects` fold groups (None for all), spread evenly over its strata, validate while the fold before it
-    is tested. ValueError for fewer fold groups than folds, or where case, subject, fold_group or stratum is missing.
+    Within a stratum, fold groups are shuffled and assigned by decreasing size, each to the fold with the fewest cases
+    of that stratum, then the fewest cases overall. The row order of `table` has no effect; a group takes the stratum
+    of its first case by name. While fold k is tested, `validation_subjects` fold groups of fold k + 1 (None for all),
+    spread over its strata, validate. ValueError for fewer fold groups than folds, or a missing value in case, subject,
+    fold_group or stratum.
     """
     for column in ("case", "subject", "fold_group", "stratum"):
         lacking = table.loc[table[column].isna(), "case"].tolist()
         if lacking:
-            raise ValueError(f"{len(lacking)} cases have no {column}: {lacking[:5]}; expected one each")
+            raise ValueError(f"{len(lacking)} cases have no {column}: {lacking[:5]}; expected a value for every case")
     groups = table.sort_values("case").groupby("fold_group", sort=True)["stratum"].agg(["first", "size"])
     if len(groups) < fold_count:
         raise ValueError(f"{len(groups)} fold groups cannot fill {fold_count} folds")
@@ -31,11 +31,11 @@ def assign_folds(
     total = np.zeros(fold_count, dtype=int)
     for _, stratum in groups.groupby("first", sort=True):
         shuffled = stratum.iloc[draw.permutation(len(stratum))].sort_values("size", ascending=False, kind="stable")
-        own = np.zeros(fold_count, dtype=int)
+        in_stratum = np.zeros(fold_count, dtype=int)
         for group, size in shuffled["size"].items():
-            fold = int(np.lexsort((total, own))[0])
+            fold = int(np.lexsort((total, in_stratum))[0])
             fold_of[group] = fold
-            own[fold] += size
+            in_stratum[fold] += size
             total[fold] += size
     folds = table[["case", "subject", "fold_group"]].copy()
     folds["fold"] = folds["fold_group"].map(fold_of)
@@ -44,54 +44,51 @@ def assign_folds(
 
 
 def _validating(fold_of: dict[str, int], fold_count: int, count: int | None) -> set[str]:
-    """Fold groups that validate; `fold_of` holds them by stratum, so even steps through a fold meet every stratum."""
+    """Fold groups that validate; `fold_of` is ordered by stratum, so even steps cover every stratum."""
     validating: set[str] = set()
     for fold in range(fold_count):
         groups = [group for group, of in fold_of.items() if of == fold]
         wanted = len(groups) if count is None else min(count, len(groups))
-        validating |= {groups[int((place + 0.5) * len(groups) / wanted)] for place in range(wanted)}
+        validating |= {groups[int((index + 0.5) * len(groups) / wanted)] for index in range(wanted)}
     return validating
 
 
 def check_disjoint(folds: pd.DataFrame) -> None:
-    """Raises ValueError for a subject or a fold group that is in two folds, with its name and its cases."""
+    """Raises ValueError, with its cases, for a subject or fold group that is in two folds."""
     for column in ("subject", "fold_group"):
         shared = folds.groupby(column)["fold"].nunique()
         for name in shared[shared > 1].index:
             rows = folds[folds[column] == name]
-            placed = ", ".join(f"{case} in fold {fold}" for case, fold in zip(rows["case"], rows["fold"]))
-            raise ValueError(f"{column} {name} is in two folds: {placed}; expected all its cases in one")
+            listing = ", ".join(f"{case} in fold {fold}" for case, fold in zip(rows["case"], rows["fold"]))
+            raise ValueError(f"{column} {name} is in two folds: {listing}; expected all its cases in one fold")
 
 
-def are_apart(folds: pd.DataFrame, column: str) -> bool:
-    """Whether no subject (or fold group) is in two folds."""
+def folds_are_disjoint(folds: pd.DataFrame, column: str) -> bool:
+    """Whether no subject (or fold group, by `column`) is in two folds."""
     return bool(folds.groupby(column)["fold"].nunique().max() == 1)
 
 
-def parts_are_apart(folds: pd.DataFrame, divided: dict[str, list[str]]) -> bool:
-    """Whether training, validation and test cases share no subject."""
+def parts_are_disjoint(folds: pd.DataFrame, cases_of: dict[str, list[str]]) -> bool:
+    """Whether training, validation and test cases, as of `parts`, share no subject."""
     subject = folds.set_index("case")["subject"]
-    sets = [set(subject.loc[names]) for names in divided.values()]
+    sets = [set(subject.loc[names]) for names in cases_of.values()]
     return sum(map(len, sets)) == len(set().union(*sets))
 
 
 def parts(folds: pd.DataFrame, fold: int) -> dict[str, list[str]]:
-    """Cases of `train`, `validation` (of the next fold) and `test` when one fold is tested.
-
-    ValueError if there is no such fold, or folds share a subject or a fold group.
-    """
+    """Cases of `train`, `validation` (next fold) and `test`; ValueError for an unknown fold or folds that overlap."""
     check_disjoint(folds)
     count = int(folds["fold"].max()) + 1
     if not 0 <= fold < count:
         raise ValueError(f"fold {fold} does not exist; expected 0 to {count - 1}")
     tested = folds["fold"] == fold
     validates = folds["validates"] & (folds["fold"] == (fold + 1) % count) & ~tested
-    which = {"train": ~tested & ~validates, "validation": validates, "test": tested}
-    return {name: folds["case"][rows].tolist() for name, rows in which.items()}
+    masks = {"train": ~tested & ~validates, "validation": validates, "test": tested}
+    return {name: folds["case"][rows].tolist() for name, rows in masks.items()}
 
 
 def join_groups(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Connected components: each name's group is called by its first member in sorted order."""
+    """Connected components of `pairs`: for each name the first member of its group in sorted order."""
     parent = {name: name for name in names}
 
     def root(name: str) -> str:

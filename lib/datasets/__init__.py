@@ -1,4 +1,4 @@
-"""The data sets that the project reads: one module a layout, one entry each here."""
+"""Registry of the data sets; each published layout has its own module."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,39 +11,38 @@ import pandas as pd
 
 from lib.data import cases
 from lib.data.cases import Case
-from lib.data.dataset import Dataset, Making
+from lib.data.dataset import Dataset, Phantom
 from lib.data.findings import Check, Finding
 from lib.datasets import brain_structures, busi, hc18, lgg, own, ultrasound_fetus
 from lib.datasets.phantoms import TRUTH, cache, write_images, write_landmarks, write_volumes
 from lib.study import files, param_faults, params, provenance
 
-DRAWING = ("lib.datasets.phantoms.", "lib.imaging.")  # modules that decide what a phantom's files hold
-OWN = "own_"  # beginning of the name of one's own data sets, which need no entry here
+PHANTOM_CODE = ("lib.datasets.phantoms.", "lib.imaging.")  # prefixes of modules that determine a phantom's files
+OWN = "own_"  # prefix of custom data sets, which need no entry here
 HEAD, BRAIN, LESION = ("background", "head"), ("background", "parenchyma", "csp", "lv"), ("background", "lesion")
 TUMOUR = ("background", "tumour")
 
-MISSING_TRUTH = Check("missing truth", "remove the phantom's folder; it is written again")
+MISSING_TRUTH = Check("missing truth", "remove the phantom's folder; it will be rewritten")
 
 
 def _published(
     reader: ModuleType, title: str, citation: str, licence: str, subject: str, classes: tuple[str, ...]
 ) -> Dataset:
-    """A data set as its module reads it, with that module's groups."""
+    """A data set with the functions and groups of its reader module."""
     groups = getattr(reader, "GROUPS", ())
     return Dataset(title, citation, licence, subject, classes, reader.find_cases, reader.read_mask, groups)
 
 
 def _phantom(title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int) -> Dataset:
-    """A data set in the layout of another, drawn by the project itself."""
-    made = Making(write, size, write_images.SEED)
-    subject = "patient" if like.volumes else "examination"
-    return replace(like, title=title, citation="phantom", licence="made by this project", subject=subject, made=made)
+    """A generated data set in the layout of another."""
+    subject, phantom = "patient" if like.volumes else "examination", Phantom(write, size, write_images.SEED)
+    about = {"title": f"Phantom of {title}", "citation": "phantom", "licence": "made by this project"}
+    return replace(like, **about, subject=subject, phantom=phantom)
 
 
 _HC18 = _published(hc18, "HC18, fetal head circumference", "hc18", "CC BY 4.0", "examination", HEAD)
-_BRAIN = _published(
-    brain_structures, "Fetal brain structures (Alzubaidi et al.)", "alzubaidi", "CC BY 4.0", "patient", BRAIN
-)
+_TITLE = "Fetal brain structures (Alzubaidi et al.)"
+_BRAIN = _published(brain_structures, _TITLE, "alzubaidi", "CC BY 4.0", "patient", BRAIN)
 _LGG = replace(
     _published(lgg, "LGG, brain MRI of lower-grade glioma (kaggle_3m)", "buda", "CC BY-NC-SA 4.0", "patient", LESION),
     read_image=lgg.read_image,
@@ -63,33 +62,25 @@ DATASETS: dict[str, Dataset] = {
     "brain_structures": _BRAIN,
     "ultrasound_fetus": _TUMOUR,
     "busi": replace(_BUSI, names_subjects=False),
-    "phantom_brain": _phantom(
-        "Phantom of fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS
-    ),
-    "phantom_brain_structures": _phantom(
-        "Phantom of fetal brain structures, four groups",
-        _BRAIN,
-        write_images.write_brain_structures,
-        write_images.BRAIN_STRUCTURES_SUBJECTS,
-    ),
-    "phantom_hc18": _phantom("Phantom of HC18", _HC18, write_images.write_hc18, write_images.HC18_SUBJECTS),
-    "phantom_landmarks": _phantom(
-        "Phantom of HC18 with landmarks", _HC18, write_landmarks.write_landmarks, write_landmarks.LANDMARK_SUBJECTS
-    ),
-    "phantom_lgg": _phantom(
-        "Phantom of brain MRI with lesions", _LGG, write_volumes.write_lgg, write_volumes.LGG_SUBJECTS
-    ),
-    "phantom_tumour": _phantom(
-        "Phantom of a hypo-echoic mass", _TUMOUR, write_images.write_tumour, write_images.TUMOUR_SUBJECTS
-    ),
 }
+_PHANTOMS = {  # title, layout, function that writes the files, default number of subjects
+    "brain": ("fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS),
+    "brain_structures": (
+        *("fetal brain structures, four groups", _BRAIN),
+        *(write_images.write_brain_structures, write_images.BRAIN_STRUCTURES_SUBJECTS),
+    ),
+    "hc18": ("HC18", _HC18, write_images.write_hc18, write_images.HC18_SUBJECTS),
+    "landmarks": ("HC18 with landmarks", _HC18, write_landmarks.write_landmarks, write_landmarks.LANDMARK_SUBJECTS),
+    "lgg": ("brain MRI with lesions", _LGG, write_volumes.write_lgg, write_volumes.LGG_SUBJECTS),
+    "tumour": ("a hypo-echoic mass", _TUMOUR, write_images.write_tumour, write_images.TUMOUR_SUBJECTS),
+}
+DATASETS |= {f"phantom_{name}": _phantom(*entry) for name, entry in _PHANTOMS.items()}
 
 
 def of(study: params.Study) -> Dataset:
-    """The data set of a study; of one's own data, classes and colours are the study file's.
+    """The data set of a study; classes and colours of a custom data set come from the study file.
 
-    ValueError, with all faults at once, for no such name, for classes or groups that it does not have, and for keys
-    that it needs or does not use.
+    ValueError, listing all faults, for an unknown name, values that do not fit, and missing or unused keys.
     """
     if study.dataset.startswith(OWN):
         title, classes = f"Own data ({study.dataset.removeprefix(OWN)})", tuple(study.classes)
@@ -98,19 +89,19 @@ def of(study: params.Study) -> Dataset:
     elif study.dataset in DATASETS:
         dataset = DATASETS[study.dataset]
     else:
-        allowed = f"{', '.join(DATASETS)}, or {OWN}<name> for one's own"
-        raise ValueError(f"dataset = {study.dataset!r}   not known; allowed: {allowed}")
+        allowed = f"{', '.join(DATASETS)}, or {OWN}<name> for your own data"
+        raise ValueError(f"dataset = {study.dataset!r}   unknown; allowed: {allowed}")
     has_heads = not study.learns_landmarks or dataset.classes == HEAD or study.dataset.startswith(OWN)
     steps_fit = not dataset.volumes or set(study.postprocessing or []) <= {"largest_component"}
     groups_fit = not dataset.groups or set(study.groups or []) <= set(dataset.groups)
     rules = (
         ("classes", tuple(study.classes) == dataset.classes, list(dataset.classes)),
-        ("groups", groups_fit, f"some of {list(dataset.groups)}"),
-        ("landmarks", has_heads, "none: it shows no heads"),
+        ("groups", groups_fit, f"a subset of {list(dataset.groups)}"),
+        ("landmarks", has_heads, "none, since the data set contains no heads"),
         ("postprocessing", steps_fit, "largest_component or [] for volumes"),
     )
     wrong = [(key, getattr(study, key), allowed) for key, fits, allowed in rules if not fits]
-    faults = [f"{key} = {given}   not those of {study.dataset}; allowed: {allowed}" for key, given, allowed in wrong]
+    faults = [f"{key} = {value}   does not fit {study.dataset}; allowed: {allowed}" for key, value, allowed in wrong]
     faults += _key_faults(study, dataset)
     if faults:
         raise ValueError("\n".join(faults))
@@ -118,9 +109,9 @@ def of(study: params.Study) -> Dataset:
 
 
 def _key_faults(study: params.Study, dataset: Dataset) -> list[str]:
-    """Keys that only some data sets use: a line for each that this one needs, and for each that it does not use."""
+    """One line per key that this data set needs but the study lacks, or that it does not use."""
     is_kind = {
-        "one's own data": study.dataset.startswith(OWN),
+        "custom data sets": study.dataset.startswith(OWN),
         "data sets of several groups": bool(dataset.groups),
         "volumes": dataset.volumes,
         "images": not dataset.volumes,
@@ -132,18 +123,18 @@ def _key_faults(study: params.Study, dataset: Dataset) -> list[str]:
         if is_kind.get(option) is False and name in study.model_fields_set:
             faults.append(f"{name} = {value!r}   not used with {study.dataset}; only with {option}")
         elif is_kind.get(option) and (name not in study.model_fields_set or is_null):
-            faults.append(f"{name}   missing; {study.dataset} needs it, as {option} do: {field.description}")
+            faults.append(f"{name}   missing; {study.dataset} requires it, as all {option} do: {field.description}")
     return faults
 
 
 def find_cases(dataset: Dataset, folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
-    """Cases and findings of a folder, ValueError for another layout; a phantom's cases with what its program knows."""
+    """Cases and findings of a folder, a phantom's with their true measurements; ValueError for another layout."""
     found, findings = dataset.find_cases(folder, groups)
-    if dataset.made is None:
+    if dataset.phantom is None:
         return found, findings
     truth = files.read_csv(folder / TRUTH, ["case"]).set_index("case")
     unknown = [case.name for case in found if case.name not in truth.index]
-    findings += [Finding("stop", MISSING_TRUTH, name, f"no row in {TRUTH}", "one row an image") for name in unknown]
+    findings += [Finding("stop", MISSING_TRUTH, name, f"no row in {TRUTH}", "one row per image") for name in unknown]
     return [_with_truth(case, truth.loc[case.name]) for case in found if case.name in truth.index], findings
 
 
@@ -153,67 +144,61 @@ def _with_truth(case: Case, row: pd.Series) -> Case:
 
 
 def make(name: str, subjects: int, seed: int) -> None:
-    """Writes a data set that the project makes itself, unless today's code has written it before.
-
-    ValueError where the folder holds something that the project did not write.
-    """
-    made, folder = DATASETS[name].made, files.raw_folder(name)
-    if made is None:
-        raise ValueError(f"{name} is published, not made by this project")
-    reached = sorted(provenance.reachable({made.write.__module__}))
-    code = {module: provenance.module_hash(module) for module in reached if module.startswith(DRAWING)}
+    """Writes a phantom unless it is up to date with code, size and seed; ValueError if its folder has other files."""
+    phantom, folder = DATASETS[name].phantom, files.raw_folder(name)
+    if phantom is None:
+        raise ValueError(f"{name} is a published data set and cannot be generated")
+    modules = sorted(provenance.reachable({phantom.write.__module__}))
+    code = {module: provenance.module_hash(module) for module in modules if module.startswith(PHANTOM_CODE)}
     record = {"subjects": subjects, "seed": seed, "code": code}
     if cache.read_record(folder) != record:
-        cache.write_whole(folder, record, lambda new: made.write(new, subjects, seed))
+        cache.write_whole(folder, record, lambda new: phantom.write(new, subjects, seed))
 
 
 def prepare(name: str) -> Path:
-    """The raw folder of a data set, made first if the project makes this data itself; ValueError if it is absent.
-
-    A phantom that was written by other code is written again, with its own number of subjects and seed.
-    """
+    """The raw folder of a data set, a phantom's brought up to date with its recorded size; ValueError if missing."""
     folder = files.raw_folder(name)
-    made = DATASETS[name].made if name in DATASETS else None
-    if made is not None:
+    phantom = DATASETS[name].phantom if name in DATASETS else None
+    if phantom is not None:
         record = cache.read_record(folder)
-        make(name, record.get("subjects", made.subjects), record.get("seed", made.seed))
+        make(name, record.get("subjects", phantom.subjects), record.get("seed", phantom.seed))
     return _existing(folder, name, "DATA")
 
 
 def landmarks_folder(name: str) -> Path:
-    """Where the landmarks of a data set lie: data/raw/landmarks, of a phantom in its own folder, or ValueError."""
-    made = name in DATASETS and DATASETS[name].made is not None
-    folder = files.raw_folder(name) / "landmarks" if made else files.raw_folder("landmarks")
+    """Folder of a data set's landmarks: data/raw/landmarks, or in a phantom's folder; ValueError if missing."""
+    is_phantom = name in DATASETS and DATASETS[name].phantom is not None
+    folder = files.raw_folder(name) / "landmarks" if is_phantom else files.raw_folder("landmarks")
     return _existing(folder, "landmarks", "LANDMARKS")
 
 
 def _existing(folder: Path, name: str, option: str) -> Path:
     if not folder.is_dir():
         link = f"link your copy with 'make study STUDY=<name> {option}=<folder>'"
-        raise ValueError(f"data/raw/{name}: no such folder; {link}, or see 'python -m lib download {name}'")
+        raise ValueError(f"data/raw/{name}: no such folder; {link}, or run 'python -m lib download {name}'")
     return folder
 
 
 def available(besides: str) -> dict[str, Path]:
-    """Folders of the published sets of images that lie in data/raw and say who is who, but for one."""
+    """Folders of the other published image data sets in data/raw that identify subjects."""
     folders = {
         name: files.raw_folder(name)
         for name, dataset in DATASETS.items()
-        if dataset.made is None and dataset.names_subjects and not dataset.volumes and name != besides
+        if dataset.phantom is None and dataset.names_subjects and not dataset.volumes and name != besides
     }
     return {name: folder for name, folder in folders.items() if folder.is_dir()}
 
 
 def recognise(folder: Path) -> str:
-    """The registered data set that finds most cases in a folder; ValueError, with what each layout misses, for none."""
+    """Name of the published data set with the most cases in a folder; ValueError, with the fault of each, for none."""
     counts, faults = {}, []
     for name, dataset in DATASETS.items():
-        if dataset.made is not None:
+        if dataset.phantom is not None:
             continue
         try:
             counts[name] = len(dataset.find_cases(folder, dataset.groups)[0])
         except ValueError as error:
             faults.append(f"  {name}: {error}")
     if not counts:
-        raise ValueError("\n".join([f"{folder}: of no known layout", *faults]))
+        raise ValueError("\n".join([f"{folder}: unknown layout", *faults]))
     return max(counts, key=lambda name: counts[name])

@@ -1,4 +1,4 @@
-"""HC18 as published: `training_set/NNN_kHC.png`, outlines beside them, pixel sizes and HC in one CSV.
+"""HC18 as published: `training_set/NNN_kHC.png` with outlines, pixel sizes and HC in one CSV.
 
 Source: van den Heuvel et al. 2018, PLoS ONE 13(8):e0200412; doi:10.5281/zenodo.1327317.
 """
@@ -22,14 +22,11 @@ NAME = re.compile(r"(\d{3})_(\d?)HC")
 OUTLINE = "_Annotation"  # after an image's name
 HC_BINS_MM = (100, 150, 200, 250, 300)
 
-MISSING_ANNOTATION = Check("missing annotation", "add the annotation, or name the case in `exclude`")
+MISSING_ANNOTATION = Check("missing annotation", "add the annotation, or list the case in `exclude`")
 
 
-def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001 every reader has this form
-    """Cases of HC18's training set in order of examination, the name's number, and of image; it has no groups.
-
-    ValueError where `training_set/` or the CSV is missing or of another layout.
-    """
+def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001 every reader has this signature
+    """Cases of HC18's training set by examination and image; no groups. ValueError for another layout or table."""
     present = by_stem(folder / "training_set")
     images = {stem: path for stem, path in present.items() if NAME.fullmatch(stem)}
     if not images:
@@ -42,7 +39,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
             findings.append(Finding("stop", MISSING_ANNOTATION, name, "no file", f"{name}{OUTLINE}.png"))
             continue
         if name not in sizes:
-            findings.append(strict_table.no_row(name, TABLE))
+            findings.append(strict_table.missing_row(name, TABLE))
         size, hc = sizes.get(name, (None, None))
         spacing = None if size is None else (size, size)
         stratum = "" if hc is None else f"hc{np.searchsorted(HC_BINS_MM, hc)}"
@@ -50,37 +47,37 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         cases.append(Case(name, name[:3], images[name], (annotation,), spacing, stratum, reference_mm=known))
     for path in sorted((folder / "training_set").iterdir()):
         if not NAME.fullmatch(path.stem.removesuffix(OUTLINE)):
-            findings.append(Finding("warn", UNKNOWN_FILE, path.name, "left out", "such as 000_HC.png"))
+            findings.append(Finding("warn", UNKNOWN_FILE, path.name, "ignored", "a name such as 000_HC.png"))
     outlined = {stem.removesuffix(OUTLINE) for stem in present if stem.endswith(OUTLINE)}
     for name in sorted(outlined - set(images)):
-        findings.append(Finding("stop", MISSING_IMAGE, name, f"{name}{OUTLINE}.png alone", f"{name}.png"))
+        findings.append(Finding("stop", MISSING_IMAGE, name, f"only {name}{OUTLINE}.png", f"{name}.png"))
     return cases, findings
 
 
 def read_mask(paths: Sequence[Path], read: Reader = read_pixels) -> np.ndarray:
-    """The head inside an outline: (H, W) uint8, 0 or 1; ValueError, with the file, where there is none.
+    """Head mask from its outline: (H, W) uint8, 0 or 1; ValueError, with the file, if there is no outline.
 
-    The outline is a drawn ellipse about 2.5 px thick and its centre-line is the truth. Five touch the frame and
-    four are open, so it is not filled: an ellipse is fitted to its pixels and all centres inside count. Measured
-    over the 640 images at hand, HC from the axes agrees with the publisher's within 0.05 mm.
+    The outline is a drawn ellipse about 2.5 px thick whose centre line is the reference. Five outlines touch the frame
+    and four are open, so an ellipse is fitted to the pixels and filled. On 640 images, HC from the fitted axes agrees
+    with the published HC within 0.05 mm.
     """
     (path,) = paths
     outline = read_binary(path, read)
-    xy = cv2.findNonZero(outline.view(np.uint8))  # four times as fast as np.argwhere; None for none
-    places = np.zeros((0, 2)) if xy is None else xy[:, 0, ::-1]  # (N, 2) of (row, col)
+    xy = cv2.findNonZero(outline.view(np.uint8))  # four times as fast as np.argwhere; None if empty
+    points = np.zeros((0, 2)) if xy is None else xy[:, 0, ::-1]  # (N, 2) (row, col)
     try:
-        ellipse = fit_ellipse(places)
+        ellipse = fit_ellipse(points)
     except ValueError as error:
         raise ValueError(f"{path}: no head outline: {error}") from error
     return fill_ellipse(ellipse, outline.shape).astype(np.uint8)
 
 
 def _read_sizes(path: Path, images: dict[str, Path]) -> tuple[dict[str, tuple[float | None, ...]], list[Finding]]:
-    """(pixel size, HC) in mm for each name in the table, and what is wrong with the rows."""
+    """(pixel size, HC) in mm by image name, and the findings of the table."""
     if not path.is_file():
-        raise ValueError(f"{path}: missing; it holds HC18's pixel sizes")
+        raise ValueError(f"{path}: missing; this table contains HC18's pixel sizes")
     findings: list[Finding] = []
     read = strict_table.read(path, ("filename", *RANGES_MM))
-    rows = strict_table.unique(((Path(row.cells["filename"]).stem, row) for row in read), findings)
+    rows = strict_table.unique_rows(((Path(row.cells["filename"]).stem, row) for row in read), findings)
     sizes = {name: strict_table.numbers(row, RANGES_MM, name, findings) for name, row in rows.items()}
-    return sizes, findings + strict_table.without_file(rows.items(), images)
+    return sizes, findings + strict_table.rows_without_file(rows.items(), images)

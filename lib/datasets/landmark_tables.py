@@ -1,7 +1,7 @@
-"""Published landmarks of the head, both layouts read as tables.
+"""Published head landmarks in two table layouts.
 
-Sources: Di Vece et al. 2025, doi:10.5522/04/30819911 ("multicentre"; the points of its set HC18 are ends of fitted
-ellipses, those of FP and UCL were set by hand); the table of an intern's task that circulates with HC18's images
+Sources: Di Vece et al. 2025, doi:10.5522/04/30819911 ("multicentre"; the points of its set HC18 are endpoints of
+fitted ellipses, those of FP and UCL were annotated manually); a table that circulates with HC18's images
 ("role_challenge"; unusable, as the audit shows).
 """
 
@@ -15,24 +15,24 @@ from lib.datasets import strict_table
 from lib.imaging.head_points import POINT_COLUMNS, POINTS
 
 SET_FILE, CHALLENGE_FILE = "Head.csv", "role_challenge_dataset_ground_truth.csv"
-NAME, PIXEL_SIZE, SPLIT = "image_name", "px_to_mm_rate", "Split"  # the role challenge has neither size nor split
+NAME, PIXEL_SIZE, SPLIT = "image_name", "px_to_mm_rate", "Split"  # role_challenge has neither size nor split
 XY_COLUMNS = [f"{point}_{axis}" for point in POINTS for axis in ("y", "x")]  # in the order of POINT_COLUMNS
 TABLE_COLUMNS = ["case", *POINT_COLUMNS, "px_to_mm", "published_split"]
 PIXEL_SIZE_RANGE_MM = {PIXEL_SIZE: (0.02, 1.0)}
-RANGES_PX = dict.fromkeys(XY_COLUMNS, (-10_000, 10_000))  # the audit tells of points outside the image
+RANGES_PX = dict.fromkeys(XY_COLUMNS, (-10_000, 10_000))  # the audit reports points outside the image
 
 ROW_WITHOUT_NAME = Check("row without a name", "write the image's name in the row, or remove the row")
-UNKNOWN_SPLIT = Check("unknown split", "mend the cell; until then the row has no split")
+UNKNOWN_SPLIT = Check("unknown split", "correct the cell; until then the row has no split")
 
 
 def read(
     folder: Path, layout: Literal["multicentre", "role_challenge"], set_name: str = "HC18"
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """The points of a published table, as published, and what is wrong with rows, which are then left out.
+    """Landmarks as published (TABLE_COLUMNS), without unreadable rows, and the findings.
 
-    Columns: case (the file's stem), ofd_1_row, ofd_1_col, … bpd_2_col in native pixels, px_to_mm (NaN where there is
-    none), published_split ("", "train", "test"). The folder holds `multicentre/<set>/Head.csv`, of the set HC18, FP or
-    UCL, or `role_challenge_dataset_ground_truth.csv`; ValueError for neither.
+    Columns: case (the file's stem), ofd_1_row, ofd_1_col, … bpd_2_col in native pixels, px_to_mm (NaN if missing),
+    published_split ("", "train", "test"). The folder contains `multicentre/<set>/Head.csv`, with the set HC18, FP or
+    UCL, or `role_challenge_dataset_ground_truth.csv`; ValueError otherwise.
     """
     findings: list[Finding] = []
     named = []
@@ -40,9 +40,9 @@ def read(
         if name := Path(row.cells[NAME]).stem:
             named.append((name, row))
         else:
-            findings.append(Finding("stop", ROW_WITHOUT_NAME, row.file, row.at, "its file's name"))
+            findings.append(Finding("stop", ROW_WITHOUT_NAME, row.file, row.at, "the name of the image file"))
     rows = []
-    for name, row in strict_table.unique(named, findings).items():
+    for name, row in strict_table.unique_rows(named, findings).items():
         points = strict_table.numbers(row, RANGES_PX, name, findings, "pixels")
         if None in points:
             continue
@@ -52,7 +52,7 @@ def read(
         split = row.cells.get(SPLIT, "").lower()
         if split not in ("", "train", "test"):
             found = f'{row.at}: "{row.cells[SPLIT]}"'
-            findings.append(Finding("warn", UNKNOWN_SPLIT, name, found, "Train, Test or nothing"))
+            findings.append(Finding("warn", UNKNOWN_SPLIT, name, found, "Train, Test or an empty cell"))
             split = ""
         rows.append([name, *points, float("nan") if size is None else size, split])
     return pd.DataFrame(rows, columns=TABLE_COLUMNS), findings
@@ -64,9 +64,9 @@ def _file(folder: Path, layout: str, set_name: str) -> Path:
     elif layout == "multicentre":
         path = folder / layout / set_name / SET_FILE
         sets = sorted(each.parent.name for each in folder.glob(f"{layout}/*/{SET_FILE}"))
-        allowed = f"{layout}/<set>/{SET_FILE}; sets there: {sets}"
+        allowed = f"{layout}/<set>/{SET_FILE}; available sets: {sets}"
     else:
-        raise ValueError(f"landmarks = {layout!r}   not known; allowed: multicentre, role_challenge")
+        raise ValueError(f"landmarks = {layout!r}   unknown; allowed: multicentre, role_challenge")
     if not path.is_file():
-        raise ValueError(f"{path}: missing; the {layout} landmarks are {allowed}")
+        raise ValueError(f"{path}: missing; expected {allowed}")
     return path

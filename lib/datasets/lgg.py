@@ -1,4 +1,4 @@
-"""LGG brain MRI as published (`kaggle_3m`): a folder a patient, a TIFF of three sequences a slice, masks beside them.
+"""LGG brain MRI as published (`kaggle_3m`): one folder per patient, one TIFF of three sequences and a mask per slice.
 
 Source: Buda, Saha and Mazurowski 2019, Comput Biol Med 109:218-225, doi:10.1016/j.compbiomed.2019.05.002.
 """
@@ -24,25 +24,24 @@ FOLDER = "kaggle_3m"
 PATIENT = re.compile(r"(TCGA_([A-Z0-9]{2})_[A-Z0-9]+)_[0-9]{8}")
 SLICE = re.compile(r"_([0-9]+)(_mask)?\.tiff?", re.IGNORECASE)
 LAYOUT = f"{FOLDER}/ with folders such as TCGA_CS_4941_19960909"
-FEWEST_SLICES = 3  # the first and the last slice may be dropped
-TISSUE_ABOVE = 25  # FLAIR grey value; below it lie air and bone
-SPACING_TABLE = "spacing.csv"  # not the publisher's: for who has the DICOM headers
-SPACING_RANGES_MM = {"row_mm": (0.1, 5.0), "col_mm": (0.1, 5.0), "slice_mm": (0.1, 20.0)}  # by column beside patient
+MIN_SLICES = 3  # the first and the last slice may be dropped
+TISSUE_ABOVE = 25  # FLAIR grey value; air and bone are below it
+SPACING_TABLE = "spacing.csv"  # not published: users can derive it from the DICOM headers
+SPACING_RANGES_MM = {"row_mm": (0.1, 5.0), "col_mm": (0.1, 5.0), "slice_mm": (0.1, 20.0)}  # by column
 
-NAMED_OTHERWISE = "remove it if it does not belong to the data set, or rename it as the publisher names patients"
-UNKNOWN_FOLDER = Check("unknown folder", NAMED_OTHERWISE)
-TWO_FILES_OF_ONE_SLICE = Check("two files of one slice", "keep the right file")
-MISSING_SLICE_NUMBER = Check("missing slice number", "get the missing slices again, or exclude the patient")
-SLICE_WITHOUT_MASK = Check("slice without mask", "add the mask (black where nothing is), or exclude the patient")
+NOT_A_PATIENT = "remove it if it does not belong to the data set, or rename it as the publisher names patients"
+UNKNOWN_FOLDER = Check("unknown folder", NOT_A_PATIENT)
+TWO_FILES_FOR_ONE_SLICE = Check("two files for one slice", "keep the correct file")
+MISSING_SLICE_NUMBER = Check("missing slice number", "restore the missing slices, or exclude the patient")
+SLICE_WITHOUT_MASK = Check("slice without mask", "add the mask (black if there is no lesion), or exclude the patient")
 MASK_WITHOUT_SLICE = Check("mask without slice", "add the slice, or remove the mask if its number is the last")
 TOO_FEW_SLICES = Check("too few slices", "exclude the patient")
-ROW_WITHOUT_PATIENT = Check("row without a patient", "add the patient's folder, or mend the name in the row")
-TWO_ROWS_FOR_ONE_PATIENT = Check("two rows for one patient", "keep the right row")
+ROW_WITHOUT_PATIENT = Check("row without a patient", "add the patient's folder, or correct the name in the row")
+TWO_ROWS_FOR_ONE_PATIENT = Check("two rows for one patient", "keep the correct row")
 REPLACED_BY_FLAIR = Check("sequence replaced by FLAIR")
 CONSTANT_CHANNEL = Check("constant channel")
-LESION_IN_END_SLICE = Check(
-    "lesion in an end slice", "nothing, or end_slices_dropped: 0; dropped slices count as missed"
-)
+DROPPED = "set end_slices_dropped: 0 if this matters; voxels in dropped slices count as missed"
+LESION_IN_END_SLICE = Check("lesion in an end slice", DROPPED)
 LESION_TOUCHES_FRAME = Check("lesion touches the frame")
 DARK_LESION = Check("dark lesion")
 NO_LESION = Check("no lesion")
@@ -50,62 +49,54 @@ NO_LESION = Check("no lesion")
 
 @dataclass(frozen=True)
 class Listing:
-    """What a patient's folder holds; hidden files are passed over."""
+    """Files of a patient's folder, without hidden ones."""
 
-    images: dict[int, Path]  # by the number of the slice
+    images: dict[int, Path]  # by slice number
     masks: dict[int, Path]
-    doubles: list[str]  # two names of one slice, in words
-    foreign: list[str]  # names of another form
+    duplicates: list[str]  # "<name> and <name>" for two files of one slice
+    unknown: list[str]  # names that do not follow the pattern
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001
-    """Patients by name, each a volume: image and reference are both the patient's folder; there are no groups.
+    """Patients by name, each a volume whose image and reference are both the patient's folder; no groups.
 
-    Two scans of one patient are two cases of one subject. Pixel sizes are not published; they come from a file
-    `spacing.csv` beside the patients' folders where there is one (columns patient, row_mm, col_mm, slice_mm; patient
-    is the folder's name). The folder is `kaggle_3m` or the one around it; ValueError for another layout or table.
+    Two scans of one patient are two cases of one subject. Pixel sizes are not published; they are read from an
+    optional `spacing.csv` next to the patients' folders (columns patient, row_mm, col_mm, slice_mm; patient is the
+    folder's name). The folder is `kaggle_3m` or its parent; ValueError for another layout or table.
     """
     root = _root(folder)
     findings: list[Finding] = []
-    patients: dict[Path, bool] = {}  # whether the slices can be read in order
+    patients: dict[Path, bool] = {}  # whether all slices are complete
     for path in layouts.folders(root):
         name = path.name
         if PATIENT.fullmatch(name):
             listing = list_slices(path)
             faults, form = _faults(name, listing), f"{name}_<number>.tif and {name}_<number>_mask.tif"
             patients[path] = not faults
-            findings += faults + [Finding("warn", UNKNOWN_FILE, name, f"{n}: left out", form) for n in listing.foreign]
+            findings += faults + [Finding("warn", UNKNOWN_FILE, name, f"{n}: ignored", form) for n in listing.unknown]
         elif not name.startswith("."):
-            findings.append(Finding("warn", UNKNOWN_FOLDER, name, "left out", "such as TCGA_CS_4941_19960909"))
+            findings.append(Finding("warn", UNKNOWN_FOLDER, name, "ignored", "a name such as TCGA_CS_4941_19960909"))
     spacings, more = _read_spacings(root, [path.name for path in patients])
-    return [_case(path, spacings.get(path.name)) for path, is_whole in patients.items() if is_whole], findings + more
+    return [_case(path, spacings.get(path.name)) for path, complete in patients.items() if complete], findings + more
 
 
 def read_image(folder: Path) -> np.ndarray:
-    """All slices of a patient in order: (slices, H, W, 3) uint8, channels as in CHANNELS.
-
-    ValueError, with the file, for slices that are missing, unreadable, not of 8 bits in three channels, of several
-    pages, or of another size than the first.
-    """
+    """All slices of a patient: (slices, H, W, 3) uint8 as in CHANNELS; ValueError, with the file, if one is invalid."""
     return _stack(_ordered(folder).images, image_files.read_pixels, "RGB", "three channels of 8 bits (RGB), one page")
 
 
 def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
-    """All masks of a patient, whose folder is the only path, in order: (slices, H, W) uint8, 0 or 1.
-
-    ValueError, with the file, for masks that are missing, unreadable, of other values than 0 and 255 (or 0 and 1), of
-    several pages, or of another size than the first.
-    """
+    """All masks of a patient's folder: (slices, H, W) uint8, 0 or 1; ValueError, with the file, if one is invalid."""
     masks = _ordered(paths[0]).masks
     return _stack(masks, lambda path: image_files.read_binary(path, read), "", "one page").astype(np.uint8)
 
 
 def _stack(files: dict[int, Path], read: Callable[[Path], np.ndarray], mode: str, expected: str) -> np.ndarray:
-    """Slices in order of their numbers, each of one page, of Pillow's mode ("" for any) and of the first one's size."""
+    """Slices sorted by number; ValueError unless each has one page, Pillow's `mode` ("" for any) and the first size."""
     slices: list[np.ndarray] = []
     for _, path in sorted(files.items()):
         pixels = read(path)
-        _refuse_form(path, mode, expected)
+        _check_format(path, mode, expected)
         if slices and pixels.shape[:2] != slices[0].shape[:2]:
             sizes = f"{pixels.shape[:2]}; expected {slices[0].shape[:2]}"
             raise ValueError(f"{path}: (rows, columns) {sizes} as in the first slice")
@@ -114,80 +105,82 @@ def _stack(files: dict[int, Path], read: Callable[[Path], np.ndarray], mode: str
 
 
 def inspect(case: Case, image: np.ndarray, mask: np.ndarray) -> list[Finding]:
-    """What only pixels tell of a patient: image (slices, H, W, 3) uint8, mask (slices, H, W) uint8."""
+    """Findings from the pixels of a patient: image (slices, H, W, 3) uint8, mask (slices, H, W) uint8."""
     rows = [
-        ("note", REPLACED_BY_FLAIR, _replaced(image), "a sequence of its own"),
+        ("note", REPLACED_BY_FLAIR, _replaced(image), "a distinct sequence"),
         ("note", CONSTANT_CHANNEL, _constant(image), "more than one value"),
     ]
     if mask.any():
         brighter = f"brighter than other tissue (FLAIR over {TISSUE_ABOVE})"
         rows += [
-            ("warn", LESION_IN_END_SLICE, _at_ends(mask), "none, because end slices may be dropped"),
-            ("note", LESION_TOUCHES_FRAME, _at_frame(mask), "inside"),
+            ("warn", LESION_IN_END_SLICE, _at_ends(mask), "none, since end slices may be dropped"),
+            ("note", LESION_TOUCHES_FRAME, _at_border(mask), "inside the image"),
             ("note", DARK_LESION, _dark(image[..., FLAIR], mask > 0), brighter),
         ]
     else:
-        rows.append(("note", NO_LESION, f"none in {len(mask)} slices", "a lesion; Dice has no meaning without"))
+        rows.append(("note", NO_LESION, f"none in {len(mask)} slices", "a lesion; Dice is undefined without one"))
     return [Finding(severity, check, case.name, found, expected) for severity, check, found, expected in rows if found]
 
 
 def list_slices(folder: Path) -> Listing:
-    """Slices and masks of a patient's folder by their number, whatever their order on disk."""
+    """Slices and masks of a patient's folder by number."""
     listing = Listing({}, {}, [], [])
     for path in layouts.visible(folder):
         match = SLICE.fullmatch(path.name.removeprefix(folder.name))
         if match is None or not path.name.startswith(folder.name):
-            listing.foreign.append(path.name)
+            listing.unknown.append(path.name)
             continue
         first = (listing.masks if match[2] else listing.images).setdefault(int(match[1]), path)
         if first is not path:
-            listing.doubles.append(f"{first.name} and {path.name}")
+            listing.duplicates.append(f"{first.name} and {path.name}")
     return listing
 
 
-def runs(numbers: Iterable[int]) -> str:
-    """Numbers in words: {1, 2, 3, 7} -> "1-3, 7"."""
-    places = enumerate(sorted(numbers))
-    parts = [[number for _, number in part] for _, part in groupby(places, lambda each: each[1] - each[0])]
+def format_ranges(numbers: Iterable[int]) -> str:
+    """Numbers as ranges: {1, 2, 3, 7} -> "1-3, 7"."""
+    ranked = enumerate(sorted(numbers))
+    parts = [[number for _, number in part] for _, part in groupby(ranked, lambda each: each[1] - each[0])]
     return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
 def _root(folder: Path) -> Path:
-    """The folder of the patients: this one, or `kaggle_3m` in it."""
+    """The folder with the patients: this one, or `kaggle_3m` in it."""
     for root in (folder, *(path for path in layouts.folders(folder) if path.name.casefold() == FOLDER)):
         if any(PATIENT.fullmatch(path.name) for path in layouts.folders(root)):
             return root
-    raise ValueError(f"{folder}: found {layouts.described(folder)}; expected {LAYOUT}")
+    raise ValueError(f"{folder}: found {layouts.first_names(folder)}; expected {LAYOUT}")
 
 
 def _case(folder: Path, sizes_mm: tuple[float, ...] | None) -> Case:
-    """A patient; sizes are those of row, column and slice, None where they are not known."""
+    """The case of a patient; `sizes_mm` is (row, column, slice), None if unknown."""
     subject, institution = PATIENT.fullmatch(folder.name).groups()  # type: ignore[union-attr]
     spacing, slice_mm = ((sizes_mm[0], sizes_mm[1]), sizes_mm[2]) if sizes_mm else (None, None)
-    return Case(folder.name, subject, folder, (folder,), spacing, institution, shows="either", slice_mm=slice_mm)
+    return Case(folder.name, subject, folder, (folder,), spacing, institution, foreground="either", slice_mm=slice_mm)
 
 
 def _faults(name: str, listing: Listing) -> list[Finding]:
-    """What keeps a patient from being read in order; every one stops the study."""
+    """Stops for incomplete or ambiguous slices of a patient."""
     images, masks = set(listing.images), set(listing.masks)
     numbers = images | masks
-    faults = [(TWO_FILES_OF_ONE_SLICE, both, "one") for both in listing.doubles]
+    faults = [(TWO_FILES_FOR_ONE_SLICE, both, "one file") for both in listing.duplicates]
     if numbers and (0 in numbers or max(numbers) != len(numbers)):
-        faults.append((MISSING_SLICE_NUMBER, f"slices {runs(numbers)}", f"1 to {max(numbers)} without a gap"))
+        faults.append((MISSING_SLICE_NUMBER, f"slices {format_ranges(numbers)}", f"1 to {max(numbers)} without a gap"))
     if images - masks:
-        faults.append((SLICE_WITHOUT_MASK, f"slices {runs(images - masks)}", f"{name}_{min(images - masks)}_mask.tif"))
+        missing = f"{name}_{min(images - masks)}_mask.tif"
+        faults.append((SLICE_WITHOUT_MASK, f"slices {format_ranges(images - masks)}", missing))
     if masks - images:
-        faults.append((MASK_WITHOUT_SLICE, f"masks {runs(masks - images)}", f"{name}_{min(masks - images)}.tif"))
-    if len(numbers) < FEWEST_SLICES:
-        expected = f"needs at least {FEWEST_SLICES} slices: without the end slices nothing is left"
+        missing = f"{name}_{min(masks - images)}.tif"
+        faults.append((MASK_WITHOUT_SLICE, f"masks {format_ranges(masks - images)}", missing))
+    if len(numbers) < MIN_SLICES:
+        expected = f"at least {MIN_SLICES} slices, since the end slices may be dropped"
         faults.append((TOO_FEW_SLICES, f"{len(numbers)} slices", expected))
     return [Finding("stop", check, name, found, expected) for check, found, expected in faults]
 
 
 def _ordered(folder: Path) -> Listing:
-    """What a patient's folder holds; ValueError with all faults if it cannot be read in order."""
+    """Files of a patient's folder; ValueError with all faults if slices are incomplete or ambiguous."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; expected a patient's")
+        raise ValueError(f"{folder}: no such folder; expected a patient's folder")
     listing = list_slices(folder)
     faults = [f"{f.check.name}: found {f.found}; expected {f.expected}" for f in _faults(folder.name, listing)]
     if faults:
@@ -195,8 +188,8 @@ def _ordered(folder: Path) -> Listing:
     return listing
 
 
-def _refuse_form(path: Path, mode: str, expected: str) -> None:
-    """ValueError for a readable file of several pages, or of another mode than expected."""
+def _check_format(path: Path, mode: str, expected: str) -> None:
+    """ValueError for a multi-page file, or another mode than expected."""
     try:
         with Image.open(path) as image:
             found, channels, pages = image.mode, len(image.getbands()), getattr(image, "n_frames", 1)
@@ -209,49 +202,49 @@ def _refuse_form(path: Path, mode: str, expected: str) -> None:
 
 
 def _replaced(image: np.ndarray) -> str:
-    """Sequences that equal FLAIR in every slice: the publisher put it where one was missing."""
+    """Sequences that equal FLAIR in every slice: the publisher's substitute for a missing one."""
     return " and ".join(CHANNELS[c] for c in (0, 2) if np.array_equal(image[..., c], image[..., FLAIR]))
 
 
 def _constant(image: np.ndarray) -> str:
-    """Channels of one value throughout a slice, as where registration left nothing of it."""
+    """Channels that are constant in a slice, for example outside the registered volume."""
     flat = image.max(axis=(1, 2)) == image.min(axis=(1, 2))  # (slices, 3)
     slices = {name: np.flatnonzero(flat[:, c]) + 1 for c, name in enumerate(CHANNELS)}
-    return "; ".join(f"{name} in slices {runs(numbers)}" for name, numbers in slices.items() if len(numbers))
+    return "; ".join(f"{name} in slices {format_ranges(numbers)}" for name, numbers in slices.items() if len(numbers))
 
 
 def _at_ends(mask: np.ndarray) -> str:
-    """Lesion in the first or the last slice, which a study may drop."""
-    whole = np.count_nonzero(mask)
+    """Lesion voxels in the first and last slice, which a study may drop."""
+    total = np.count_nonzero(mask)
     counts = {number: np.count_nonzero(mask[number - 1]) for number in (1, len(mask))}
-    return "; ".join(f"slice {n}: {count} of {whole} lesion voxels" for n, count in counts.items() if count)
+    return "; ".join(f"slice {n}: {count} of {total} lesion voxels" for n, count in counts.items() if count)
 
 
-def _at_frame(mask: np.ndarray) -> str:
+def _at_border(mask: np.ndarray) -> str:
     edge = mask[:, [0, -1]].any(axis=(1, 2)) | mask[:, :, [0, -1]].any(axis=(1, 2))
-    return f"slices {runs(np.flatnonzero(edge) + 1)}" if edge.any() else ""
+    return f"slices {format_ranges(np.flatnonzero(edge) + 1)}" if edge.any() else ""
 
 
 def _dark(flair: np.ndarray, lesion: np.ndarray) -> str:
-    """A lesion that is on average not brighter than other tissue."""
+    """Mean grey values of a lesion that is not brighter than other tissue."""
     tissue = flair[(flair > TISSUE_ABOVE) & ~lesion]
     inside, outside = float(flair[lesion].mean()), float(tissue.mean()) if tissue.size else 0.0
     return f"mean FLAIR {inside:.1f} in the lesion, {outside:.1f} in other tissue" if inside <= outside else ""
 
 
 def _read_spacings(root: Path, patients: list[str]) -> tuple[dict[str, tuple[float, ...]], list[Finding]]:
-    """(row, col, slice) in mm by patient's folder, without those of faulty rows, and what is wrong with rows."""
+    """(row, col, slice) sizes in mm by patient's folder, without those of invalid rows, and the findings."""
     path = root / SPACING_TABLE
     if not path.is_file():
-        expected = "areas in pixels and volumes in voxels only"
-        return {}, [Finding("note", NO_PIXEL_SIZE, root.name, f"none is published, no {SPACING_TABLE}", expected)]
+        expected = "none; areas are reported in pixels and volumes in voxels"
+        return {}, [Finding("note", NO_PIXEL_SIZE, root.name, f"not published, no {SPACING_TABLE}", expected)]
     findings: list[Finding] = []
     named = [(row.cells["patient"], row) for row in strict_table.read(path, ("patient", *SPACING_RANGES_MM))]
     known = (each for each in named if each[0] in patients)
-    rows = strict_table.unique(known, findings, TWO_ROWS_FOR_ONE_PATIENT)
+    rows = strict_table.unique_rows(known, findings, TWO_ROWS_FOR_ONE_PATIENT)
     sizes = {name: strict_table.numbers(row, SPACING_RANGES_MM, name, findings) for name, row in rows.items()}
     for name, row in (each for each in named if each[0] not in patients):
         near = "".join(f" (nearest: {each})" for each in difflib.get_close_matches(name, patients, 1, 0))
         findings.append(Finding("warn", ROW_WITHOUT_PATIENT, name, row.at, f"a patient's folder{near}"))
-    findings += [strict_table.no_row(name, path.name) for name in patients if name not in rows]
+    findings += [strict_table.missing_row(name, path.name) for name in patients if name not in rows]
     return {name: each for name, each in sizes.items() if None not in each}, findings

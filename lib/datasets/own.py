@@ -1,4 +1,4 @@
-"""One's own data: a folder of images, a folder of masks, pairs by name, and a table of subjects if there is one."""
+"""Custom data sets: images and masks paired by name, with an optional table of subjects and pixel sizes."""
 
 import difflib
 import re
@@ -18,25 +18,25 @@ from lib.imaging import image_files
 
 IMAGES, MASKS = ("images", "imgs", "train"), ("masks", "train_masks", "labels")
 LAYOUT = f"one folder of images ({', '.join(IMAGES)}) and one of masks ({', '.join(MASKS)})"
-SUFFIX = re.compile(r"(_mask|-mask|_seg|_label|_annotation)$", re.IGNORECASE)  # of a mask's name
+SUFFIX = re.compile(r"(_mask|-mask|_seg|_label|_annotation)$", re.IGNORECASE)  # of a mask file's stem
 TABLE = "cases.csv"
 SPACINGS = ("spacing_mm", "spacing_row_mm", "spacing_col_mm")
 COLUMNS = ("name", "subject", *SPACINGS, "stratum")
 SPACING_RANGE_MM = (0.001, 10.0)
 
-TWO_MASKS_FOR_ONE_IMAGE = Check("two masks for one image", "keep the right file")
+TWO_MASKS_FOR_ONE_IMAGE = Check("two masks for one image", "keep the correct file")
 UNUSABLE_NAME = Check("unusable name", "rename the file")
-IMAGE_WITHOUT_ROW = Check("image without a row", "add a row, or the subject counts as unknown")
-SUBJECT_UNKNOWN = Check("subject unknown", "give the subject; images of one person in two folds leak")
+IMAGE_WITHOUT_ROW = Check("image without a row", "add a row; otherwise the subject is unknown")
+SUBJECT_UNKNOWN = Check("subject unknown", checks.LEAK)
 
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001
-    """Cases in natural order of names; subject, pixel size and stratum by `cases.csv` beside the two folders.
+    """Cases in natural order of names; subject, pixel size and stratum from `cases.csv` next to the two folders.
 
-    A reference may be empty; there are no groups. ValueError where the folder is not of LAYOUT (in any letter case),
-    two files of a folder share a stem, or `cases.csv` is no table.
+    A reference may be empty; no groups. ValueError if the folder does not match LAYOUT (in any letter case), two files
+    of a folder share a stem, or `cases.csv` cannot be read.
     """
-    images_folder, masks_folder = _only(folder, IMAGES), _only(folder, MASKS)
+    images_folder, masks_folder = _subfolder(folder, IMAGES), _subfolder(folder, MASKS)
     images, mask_files = image_files.by_stem(images_folder), image_files.by_stem(masks_folder)
     if not images:
         raise ValueError(f"{images_folder}: no images; expected files {', '.join(sorted(image_files.IMAGE_SUFFIXES))}")
@@ -53,12 +53,12 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         cells = rows[name].cells if name in rows else {}
         spacing = _spacing(name, rows[name], findings) if name in rows else None
         subject, stratum = cells.get("subject") or name, cells.get("stratum", "")
-        cases.append(Case(name, subject, images[name], tuple(masks[name]), spacing, stratum, shows="either"))
+        cases.append(Case(name, subject, images[name], tuple(masks[name]), spacing, stratum, foreground="either"))
     known = {*images.values(), *mask_files.values()}
     for path in (*layouts.visible(images_folder), *layouts.visible(masks_folder)):
         if path not in known:
-            place = f"{path.parent.name}/{path.name}"
-            findings.append(Finding("warn", checks.UNKNOWN_FILE, place, "left out", "an image file"))
+            name = f"{path.parent.name}/{path.name}"
+            findings.append(Finding("warn", checks.UNKNOWN_FILE, name, "ignored", "an image file"))
     return cases, findings
 
 
@@ -70,9 +70,9 @@ def read_mask(
 ) -> np.ndarray:
     """Class indices of a mask, the only path: (H, W) uint8.
 
-    The palette is [red, green, blue] of each class in index order; [] where grey values are the indices, or with two
-    classes 0 and 255. A JPEG file changes values: the nearest colour counts, or with two classes 128 and more.
-    ValueError, with the file and the count of each value, where one is of no class.
+    The palette is [red, green, blue] of each class in index order; if it is [], grey values are the indices, or 0 and
+    255 for two classes. JPEG changes values: each pixel takes the nearest colour, or for two classes is cut at 128.
+    ValueError, with the file and the count of each value, for a value of no class.
     """
     path, pixels = paths[0], read(paths[0])
     grey = pixels if pixels.ndim == 2 else image_files.read_grey(path)
@@ -93,7 +93,7 @@ def read_mask(
 
 def _by_brightness(path: Path, grey: np.ndarray, class_count: int) -> np.ndarray:
     if class_count > 2 or grey.min() < grey.max() < 128:  # indices 0 and 1 would all be background
-        expected = "black and white, PNG with over two classes, or a palette: JPEG changes values"
+        expected = "black and white, a PNG for more than two classes, or a palette, because JPEG changes values"
         raise ValueError(f"{path}: JPEG with values up to {grey.max()}; expected {expected}")
     return (grey >= 128).astype(np.uint8)
 
@@ -106,13 +106,13 @@ def _check_values(path: Path, pixels: np.ndarray, allowed: set[tuple[int, ...]],
         raise ValueError(f"{path}: values {', '.join(words[:8])}{more}; expected {expected}")
 
 
-def _only(folder: Path, names: Sequence[str]) -> Path:
-    """The only folder there with one of some names."""
-    found = [path for path in layouts.folders(folder) if path.name.casefold() in names]
-    if len(found) != 1:
-        held = [path.name for path in found] or layouts.described(folder)
-        raise ValueError(f"{folder}: found {held}; expected {LAYOUT}")
-    return found[0]
+def _subfolder(folder: Path, names: Sequence[str]) -> Path:
+    """The only subfolder with one of these names."""
+    matches = [path for path in layouts.folders(folder) if path.name.casefold() in names]
+    if len(matches) != 1:
+        names = [path.name for path in matches] or layouts.first_names(folder)
+        raise ValueError(f"{folder}: found {names}; expected {LAYOUT}")
+    return matches[0]
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
@@ -120,19 +120,19 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 def _fault(name: str, image: Path | None, masks: list[Path]) -> Finding | None:
-    listed = ", ".join(path.name for path in masks)
+    mask_names = ", ".join(path.name for path in masks)
     if image is None:
-        return Finding("stop", checks.MISSING_IMAGE, name, f"{listed} alone", f"an image {name}")
+        return Finding("stop", checks.MISSING_IMAGE, name, f"only {mask_names}", f"an image {name}")
     if len(masks) != 1:
         check = TWO_MASKS_FOR_ONE_IMAGE if masks else checks.MISSING_MASK
-        return Finding("stop", check, name, listed or "no file", f"one mask, {name} or {name}_mask")
+        return Finding("stop", check, name, mask_names or "no file", f"one mask, {name} or {name}_mask")
     if SEPARATOR in name:
-        return Finding("stop", UNUSABLE_NAME, name, f'holds "{SEPARATOR}"', "a name without it")
+        return Finding("stop", UNUSABLE_NAME, name, f'contains "{SEPARATOR}"', "a name without it")
     return None
 
 
 def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], list[Finding]]:
-    """Rows of `cases.csv` by image, and what is wrong with them and with what is missing."""
+    """Rows of `cases.csv` by image, and the findings for bad and missing rows."""
     table = next((path for path in sorted(folder.iterdir()) if path.name.casefold() == TABLE), None)
     read = strict_table.read(table, COLUMNS[:1]) if table else []
     if read:
@@ -141,15 +141,15 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], l
     by_name |= {stem: stem for stem in images}
     findings: list[Finding] = []
     named = [(by_name.get(row.cells["name"], row.cells["name"]), row) for row in read]
-    rows = strict_table.unique((each for each in named if each[0] in images), findings)
-    findings += strict_table.without_file(named, images)
+    rows = strict_table.unique_rows((each for each in named if each[0] in images), findings)
+    findings += strict_table.rows_without_file(named, images)
     if not any("subject" in row.cells for row in rows.values()):
-        expected = f"a column subject in {TABLE}; images of one person may now be in two folds"
-        findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, "each image counts as its own", expected))
-    lost = sorted(set(images) - set(rows)) if table else []
-    findings += [Finding("warn", IMAGE_WITHOUT_ROW, name, f"not in {TABLE}", "a row") for name in lost]
+        expected = f"a column subject in {TABLE}; otherwise images of one person may be in two folds"
+        findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, "one subject per image", expected))
+    missing = sorted(set(images) - set(rows)) if table else []
+    findings += [Finding("warn", IMAGE_WITHOUT_ROW, name, f"not in {TABLE}", "a row") for name in missing]
     blank = [(name, row.at) for name, row in rows.items() if row.cells.get("subject") == ""]
-    return rows, findings + [Finding("warn", SUBJECT_UNKNOWN, name, at, "its subject") for name, at in blank]
+    return rows, findings + [Finding("warn", SUBJECT_UNKNOWN, name, at, "a subject") for name, at in blank]
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
@@ -158,11 +158,11 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     if wrong:
         raise ValueError(f"{path}: columns {', '.join(near)}; expected some of {list(COLUMNS)}")
     if {*SPACINGS} & {*columns} not in (set(), {SPACINGS[0]}, {*SPACINGS[1:]}):
-        raise ValueError(f"{path}: columns {columns}; expected of {SPACINGS} none, the first or the others")
+        raise ValueError(f"{path}: columns {columns}; expected none of {SPACINGS}, only the first, or the other two")
 
 
 def _spacing(name: str, row: Row, findings: list[Finding]) -> tuple[float, float] | None:
-    """(row, col) in mm; None where it is not given, or with a finding where it is no number within bounds."""
+    """(row, col) in mm; None if missing, or with a finding if unreadable or out of range."""
     blank = [column for column in SPACINGS if row.cells.get(column) == ""]
     ranges = {column: SPACING_RANGE_MM for column in SPACINGS if row.cells.get(column)}
     sizes = strict_table.numbers(row, ranges, name, findings)

@@ -1,4 +1,4 @@
-"""Tables as publishers and users write them: every cell as text, every fault named by file, row and column."""
+"""CSV tables of publishers and users: cells as text, errors with file, row and column."""
 
 import csv
 import io
@@ -19,23 +19,23 @@ class Row:
     """One row of a table."""
 
     file: str
-    line: int  # in the file, from 1
+    line: int  # number in the file, from 1
     cells: dict[str, str]  # by column
 
     @property
     def at(self) -> str:
-        """Where it stands, such as "spacing.csv, row 3"."""
+        """Location for messages, such as "spacing.csv, row 3"."""
         return f"{self.file}, row {self.line}"
 
 
 def read(
-    path: Path, required: Sequence[str], alike: Callable[[str], str] = str, rest_in_last: bool = False
+    path: Path, required: Sequence[str], normalise: Callable[[str], str] = str, rest_in_last: bool = False
 ) -> list[Row]:
-    """Rows of a table in UTF-8, separated by comma or semicolon; blank rows, and blank cells at ends, do not count.
+    """Rows of a UTF-8 table separated by commas or semicolons; blank rows and trailing blank cells are ignored.
 
-    Columns are called as in `required`, and found by what `alike` leaves of a name; cells too many belong to the last
-    column if `rest_in_last`, as of a decimal comma without quotes. ValueError where the file cannot be read, lacks a
-    column, has one twice, has no rows, or a row that does not fit its header.
+    A column matches a name in `required` if both are equal after `normalise`. With `rest_in_last`, surplus cells are
+    joined to the last column, as after an unquoted decimal comma. ValueError if the file cannot be read, a column is
+    missing or duplicated, there are no rows, or a row does not fit the header.
     """
     try:
         text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
@@ -44,9 +44,9 @@ def read(
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if "".join(cells).strip()]
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as a table in UTF-8: {error}") from error
-    named = {alike(name): name for name in required}
-    header = [named.get(alike(cell), cell) for cell in lines[0][1]] if lines else []
-    columns = header[: max((place for place, name in enumerate(header, start=1) if name), default=0)]
+    named = {normalise(name): name for name in required}
+    header = [named.get(normalise(cell), cell) for cell in lines[0][1]] if lines else []
+    columns = header[: max((count for count, name in enumerate(header, start=1) if name), default=0)]
     _check_columns(path, columns, required)
     rows = []
     for line, cells in lines[1:]:
@@ -58,7 +58,7 @@ def read(
             raise ValueError(f"{path}, row {line}: {len(fitting)} fields; expected {len(columns)}{hint}")
         rows.append(Row(path.name, line, dict(zip(columns, fitting))))
     if not rows:
-        raise ValueError(f"{path}: no rows below the header; expected one for each image")
+        raise ValueError(f"{path}: no rows below the header; expected one row per image")
     return rows
 
 
@@ -66,14 +66,14 @@ def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> N
     absent = [name for name in required if name not in columns]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if absent or twice:
-        fault = f"{absent} are missing" if absent else f"{twice} stand twice"
+        fault = f"{absent} are missing" if absent else f"{twice} appear twice"
         raise ValueError(f"{path}: columns {fault}; found {columns}, expected {list(required)}")
 
 
-def unique(
+def unique_rows(
     named: Iterable[tuple[str, Row]], findings: list[Finding], check: Check = checks.TWO_ROWS_FOR_ONE_IMAGE
 ) -> dict[str, Row]:
-    """The first row of each name; every other one is a finding that stops."""
+    """The first row of each name; every further one is a stop."""
     rows: dict[str, Row] = {}
     for name, row in named:
         first = rows.setdefault(name, row)
@@ -82,24 +82,21 @@ def unique(
     return rows
 
 
-def without_file(named: Iterable[tuple[str, Row]], present: Container[str]) -> list[Finding]:
-    """A warning for each row by name whose image is not there."""
+def rows_without_file(named: Iterable[tuple[str, Row]], present: Container[str]) -> list[Finding]:
+    """A warning for each row whose image is missing."""
     absent = [(name, row.at) for name, row in named if name not in present]
-    return [Finding("warn", checks.ROW_WITHOUT_FILE, name, at, "an image of that name") for name, at in absent]
+    return [Finding("warn", checks.ROW_WITHOUT_FILE, name, at, "an image with this name") for name, at in absent]
 
 
-def no_row(name: str, table: str) -> Finding:
-    """A warning of an image, or of a patient, that a table of pixel sizes does not name."""
-    return Finding("warn", checks.MISSING_PIXEL_SIZE, name, f"no row in {table}", "a row; no millimetres without")
+def missing_row(name: str, table: str) -> Finding:
+    """A warning for an image or patient without a row in the table of pixel sizes."""
+    return Finding("warn", checks.MISSING_PIXEL_SIZE, name, f"no row in {table}", "a row; measurements in mm need it")
 
 
 def numbers(
     row: Row, ranges: Mapping[str, Range], name: str, findings: list[Finding], unit: str = "mm", comma: bool = False
 ) -> tuple[float | None, ...]:
-    """Numbers of some columns of a row, within the range of each; else None and a finding on `name`, which stops.
-
-    With `comma`, a decimal comma is read as a point.
-    """
+    """Numbers in the columns of `ranges`; None and a stop if unreadable (`comma` allows 0,5) or out of range."""
     values: list[float | None] = []
     for column, (low, high) in ranges.items():
         text = row.cells[column]

@@ -1,7 +1,4 @@
-"""Published data sets brought to data/raw: fetched, checked, unpacked, counted, and verified when they are there.
-
-What comes from where stands in data/sources.yaml and nowhere else (`lib.download.sources`).
-"""
+"""Download of the published data sets in data/sources.yaml: fetch, check, unpack, count and verify."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,17 +14,17 @@ from lib.download.sources import RemoteFile, Source, addresses, find_source
 from lib.study import files, locks
 
 SOURCES = files.ROOT / "data" / "sources.yaml"
-RECORD = "download.json"  # in the data set's folder: where its files come from, and the hash of each
-ARCHIVES = ".downloads"  # beside the data sets: what was fetched, as it came
-LISTED = 10  # files that a message names
-ROWS = "rows of "  # a table, in what is expected
+RECORD = "download.json"  # in the data set's folder: source and hash of each file
+ARCHIVES = ".downloads"  # next to the data sets: the downloaded files
+MAX_LISTED_FILES = 10  # in an error message
+ROWS = "rows of "  # prefix of a table in `expected`
 
 
 def download(name: str, root: Path, urls: Sequence[str], log: Callable[[str], None]) -> bool:
-    """Brings a data set of data/sources.yaml to `<root>/<name>`, or verifies the one that lies there.
+    """Downloads a data set to `<root>/<name>`, or verifies an existing one; `urls` are as in `addresses`.
 
-    `log` takes the lines of the report, `urls` are as of `addresses`. False where a login is needed first: then the
-    report says what to do. ValueError where it cannot be had or is not as expected; `<root>/<name>` is then as before.
+    Returns False if a login is needed first, with instructions in the log. ValueError if the data cannot be downloaded
+    or are not as expected; `<root>/<name>` is then unchanged.
     """
     source = find_source(name, SOURCES)
     target, archives = root / name, root / ARCHIVES / name
@@ -38,7 +35,7 @@ def download(name: str, root: Path, urls: Sequence[str], log: Callable[[str], No
         wanted = addresses(source, urls)
         log(heading(source, target))
         archives.mkdir(parents=True, exist_ok=True)
-        for left in archives.rglob(".writing-*"):  # by a process that was killed
+        for left in archives.rglob(".writing-*"):  # of a killed process
             left.unlink()
         paths = [archives / file.name for file in source.files]
         if len(paths) == 1 and not paths[0].is_file():
@@ -47,44 +44,44 @@ def download(name: str, root: Path, urls: Sequence[str], log: Callable[[str], No
             log(instructions(name, source, archives))
             return False
         triples = zip(source.files, wanted, paths)
-        fetched = {path: obtain(file, url, path, source.most_download_bytes, log) for file, url, path in triples}
-        log(settle(name, target, source, fetched))
+        fetched = {path: fetch_file(file, url, path, source.most_download_bytes, log) for file, url, path in triples}
+        log(install(name, target, source, fetched))
     return True
 
 
 def _zips(archives: Path) -> list[Path]:
-    """The zip of a data set of one file, whatever name a browser gave it, if it is there; ValueError for several."""
+    """The downloaded zip, under any name, of a data set of one file; ValueError for several."""
     zips = sorted(path for path in archives.iterdir() if path.suffix.lower() == ".zip")
     if len(zips) > 1:
         names = [path.name for path in zips]
-        raise ValueError(f"{archives}: {names}; expected one zip, so remove those that are not it")
+        raise ValueError(f"{archives}: {names}; expected one zip; remove the others")
     return zips
 
 
 def heading(source: Source, target: Path) -> str:
-    """What is said before anything is fetched: title, licence, size."""
+    """Title, licence and size, logged before the download."""
     terms = "; not for commercial use" if "NC" in source.licence else ""
     sizes = [file.size or 0 for file in source.files]
     size = f"{sum(sizes) / 1e6:,.2f} MB" if all(sizes) else "not published"
     return f"""{source.title}, {source.record}
-licence: {source.licence}{terms}; cite it (key {source.citation} in reports/template/references.bib)
+licence: {source.licence}{terms}; please cite (key {source.citation} in reports/template/references.bib)
 note: {source.notes}
 files: {len(sizes)}, size {size}, to {target}"""
 
 
 def instructions(name: str, source: Source, archives: Path) -> str:
-    """What to do by hand where a site wants a login."""
+    """Manual steps for a site that requires a login."""
     steps = "\n".join(f"  {number}. {step}" for number, step in enumerate(source.login, start=1))
-    return f"""its site gives it only after a login, so nothing was fetched:
+    return f"""the site requires a login, so nothing was downloaded:
 {steps.replace("{folder}", str(archives))}
 Then, in the project's folder: python -m lib download {name}
-With an address that needs no login: python -m lib download {name} --url <address of the zip>"""
+If you have an address that needs no login: python -m lib download {name} --url <address of the zip>"""
 
 
-def obtain(file: RemoteFile, url: str | None, path: Path, most_bytes: int, log: Callable[[str], None]) -> dict:
-    """Fetches a file unless it is there, checks it, and returns what the record keeps; ValueError for a wrong one."""
+def fetch_file(file: RemoteFile, url: str | None, path: Path, most_bytes: int, log: Callable[[str], None]) -> dict:
+    """Downloads a file unless it exists, checks it, and returns its record entry; ValueError as of `check`."""
     if path.is_file():
-        log(f"{path}: is there, not fetched")
+        log(f"{path}: exists, not downloaded again")
         check(path, file)
     else:
         log(f"{file.name} from {url}")
@@ -98,27 +95,27 @@ def obtain(file: RemoteFile, url: str | None, path: Path, most_bytes: int, log: 
 
 
 def check(path: Path, file: RemoteFile) -> None:
-    """ValueError where a file has not the registered size and hashes."""
+    """ValueError if a file does not have the registered size and hashes."""
     size, kinds = path.stat().st_size, [known.partition(":")[0] for known in file.hashes]
     hashes = [f"{kind}:{pooch.file_hash(str(path), kind)}" for kind in kinds]
     if hashes != file.hashes or file.size not in (None, size):
         found, expected = ", ".join([f"{size} bytes", *hashes]), ", ".join([f"{file.size} bytes", *file.hashes])
-        advice = f"if it was put into {path.parent}, remove it there"
+        advice = f"if you saved it in {path.parent}, remove it there"
         raise ValueError(f"{file.name}: {found}; expected {expected}; {advice}")
 
 
-def settle(name: str, target: Path, source: Source, fetched: dict[Path, dict]) -> str:
-    """Unpacks beside the folder, counts, names the whole at the end, and says so; ValueError leaves nothing."""
+def install(name: str, target: Path, source: Source, fetched: dict[Path, dict]) -> str:
+    """Unpacks and counts in a temporary folder, then renames it to `target`; returns a summary for the log."""
     with files.replacing_folder(target) as working:
         for path, entry in fetched.items():
-            place = working / entry["name"]
-            if place.suffix.lower() == ".zip":
+            copy = working / entry["name"]
+            if copy.suffix.lower() == ".zip":
                 unpacking.unpack(path, working, source.most_members, source.most_bytes, source.leave_out, source.nested)
-            elif place.exists():
-                raise ValueError(f"{path}: an archive holds a file of this name as well; expected each name once")
+            elif copy.exists():
+                raise ValueError(f"{path}: an archive also contains a file of this name; expected each name once")
             else:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, place)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
         counts = count(name, working, source)
         record = source.model_dump(include={"record", "licence", "citation"}) | {
             "dataset": name,
@@ -132,52 +129,51 @@ def settle(name: str, target: Path, source: Source, fetched: dict[Path, dict]) -
 
 
 def verify(name: str, target: Path, source: Source) -> str:
-    """Checks a folder that lies there, by the hashes of its record or by its counts; ValueError says what to do."""
+    """Checks an existing folder by the hashes in its record, else by its counts; returns a summary for the log."""
     if not target.is_dir():
-        raise ValueError(f"{target}: no folder, or a link to none; remove it to fetch the data set")
+        raise ValueError(f"{target}: not a folder, or a broken link; remove it to download the data set")
     if not (target / RECORD).is_file():
         try:
-            return f"{target}: is there, nothing fetched; {count(name, target, source)}, verified by counting"
+            return f"{target}: exists, nothing downloaded; {count(name, target, source)}, verified by counting"
         except ValueError as error:
-            advice = f"no {RECORD} lies there, so it came by another way and is left alone; move it away"
-            raise ValueError(f"{target}: {error}; {advice} to fetch the whole") from error
+            advice = f"without {RECORD} it was not downloaded by this command and is not changed"
+            raise ValueError(f"{target}: {error}; {advice}; move it away to download the data set") from error
     hashes = files.read_json(target / RECORD)["files"]
     changed = sorted({name for name, _ in hashes.items() ^ hash_files(target).items()})
     if changed:
-        found = f"{len(changed)} files changed, missing or added since it was unpacked: {', '.join(changed[:LISTED])}"
-        raise ValueError(f"{target}: {found}; remove the folder to have it unpacked again")
-    return f"{target}: is there, nothing fetched; all {len(hashes)} files have the hashes of {RECORD}"
+        found = f"{len(changed)} files changed, missing or added since unpacking"
+        names = ", ".join(changed[:MAX_LISTED_FILES])
+        raise ValueError(f"{target}: {found}: {names}; remove the folder to unpack it again")
+    return f"{target}: exists, nothing downloaded; all {len(hashes)} files match the hashes in {RECORD}"
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file below a folder by its path; the record and hidden files left out."""
+    """SHA-256 of each file in a folder tree by path, without the record and hidden files."""
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     visible = [name for name in names if not any(part.startswith(".") for part in name.parts) and name != Path(RECORD)]
     return {name.as_posix(): files.sha256(folder / name) for name in visible}
 
 
 def count(name: str, folder: Path, source: Source) -> str:
-    """Cases and subjects as the registered reader finds them, and rows of tables, in words.
+    """Numbers of cases and subjects read by the data set's reader, and of table rows, as text.
 
-    ValueError where the reader does not know the layout, a table is missing, or the counts are not those published;
-    where only others report them, the words hold a warning instead.
+    ValueError for an unknown layout, a missing table, or counts that differ from those published; counts that only
+    third parties report lead to a warning in the text instead.
     """
-    counts = {what: count_rows(folder / what.removeprefix(ROWS)) for what in source.expected if what.startswith(ROWS)}
+    counts = {noun: count_rows(folder / noun.removeprefix(ROWS)) for noun in source.expected if noun.startswith(ROWS)}
     if name in datasets.DATASETS:
         cases, _ = datasets.DATASETS[name].find_cases(folder, datasets.DATASETS[name].groups)
         counts |= {"cases": len(cases), "subjects": len({case.subject for case in cases})}
-    other = {what: number for what, number in source.expected.items() if counts.get(what) != number}
-    differing = "; ".join(
-        f"{counts.get(what, 'uncounted')} {what}; expected {number}" for what, number in other.items()
-    )
+    wrong = {noun: count for noun, count in source.expected.items() if counts.get(noun) != count}
+    differing = "; ".join(f"{counts.get(noun, 'uncounted')} {noun}; expected {count}" for noun, count in wrong.items())
     if differing and source.counts_published:
         raise ValueError(f"{name}: {differing}")
-    warning = f"; warning: {differing} (a count that others report)" if differing else ""
-    return ", ".join(f"{number} {what}" for what, number in counts.items()) + warning
+    warning = f"; warning: {differing} (as reported by third parties)" if differing else ""
+    return ", ".join(f"{number} {noun}" for noun, number in counts.items()) + warning
 
 
 def count_rows(path: Path) -> int:
-    """Rows of a CSV file, its header and empty lines left out."""
+    """Rows of a CSV file, without header and empty lines."""
     try:
         return len(pd.read_csv(path, dtype=str))
     except (OSError, ValueError) as error:

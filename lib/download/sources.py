@@ -1,4 +1,4 @@
-"""Where published data sets come from: data/sources.yaml, read strictly and whole."""
+"""Sources of published data sets, read from data/sources.yaml with strict validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".rar", ".7z")
 
 
 class RemoteFile(params.Params):
-    """One file of a data set, as its site offers it."""
+    """One downloadable file of a data set."""
 
     name: str = Field(pattern=r"^\w[\w. -]*(/\w[\w. -]*)*$", max_length=200)
     url: str | None
@@ -22,7 +22,7 @@ class RemoteFile(params.Params):
 
 
 class Source(params.Params):
-    """An entry of data/sources.yaml, which says what each key means."""
+    """An entry of data/sources.yaml; its keys are explained there."""
 
     title: str = Field(min_length=1)
     record: str = Field(pattern=r"^https://\S+$")
@@ -42,9 +42,9 @@ class Source(params.Params):
 
 
 def read_sources(path: Path) -> dict[str, Source]:
-    """Every source by the name of its data set; ValueError for no such file, no YAML, or with all faults."""
+    """All sources by data set name; ValueError, listing all faults, for a missing or invalid file."""
     if not path.is_file():
-        raise ValueError(f"{path}: missing; it says where each data set comes from")
+        raise ValueError(f"{path}: missing; this file lists the source of each data set")
     sources, faults = {}, []
     for name, values in params.read_yaml(path).items():
         try:
@@ -59,36 +59,36 @@ def read_sources(path: Path) -> dict[str, Source]:
 
 
 def _source_faults(source: Source) -> list[str]:
-    """What single keys cannot tell."""
+    """Faults that involve several keys."""
     names = [file.name for file in source.files]
-    faults = [f"files   {name} is given twice; expected each name once" for name in names if names.count(name) > 1]
+    faults = [f"files   {name} appears twice; expected each name once" for name in names if names.count(name) > 1]
     for name, url in zip(names, addresses(source, [])):
         if name.lower().endswith(OTHER_ARCHIVES):
-            faults.append(f"files.{name}   of this kind of archive nothing is unpacked; expected .zip, or plain files")
+            faults.append(f"files.{name}   unsupported archive; expected .zip, or plain files")
         if (url is None) != bool(source.login):
-            faults.append(f"files.{name}.url = {url}   expected an address, or steps of a login, and not both")
+            faults.append(f"files.{name}.url = {url}   expected either an address or login steps, not both")
         elif url is not None and not url.startswith(("http://", "https://")):
-            faults.append(f"files.{name}.url = {url}   expected an address with http or https, or a base")
+            faults.append(f"files.{name}.url = {url}   expected an http or https address, or a base")
     return faults
 
 
 def find_source(name: str, path: Path) -> Source:
-    """The source of a data set; ValueError with the nearest name for one that is not there."""
+    """The source of a data set; ValueError with the nearest name for an unknown one."""
     sources = read_sources(path)
     if name not in sources:
         known = f"{', '.join(sources)}{param_faults.nearest(name, sources)}"
-        raise ValueError(f"{name}: no data set of {path.name}; there are: {known}")
+        raise ValueError(f"{name}: not in {path.name}; available: {known}")
     return sources[name]
 
 
 def addresses(source: Source, urls: Sequence[str]) -> list[str | None]:
-    """The address of each file: as given (one for each, or that of a folder, ending with /), else as registered."""
+    """Address of each file: from `urls` (one per file, or one folder ending with /), else as registered."""
     if not urls:
         return [None if file.url is None else urljoin(source.base or "", file.url) for file in source.files]
     if len(urls) == 1 and urls[0].endswith("/"):
         return [urls[0] + quote(file.name) for file in source.files]
     if len(urls) != len(source.files):
         names = ", ".join(file.name for file in source.files)
-        expected = "one for each in this order, or one of a folder that holds them and ends with /"
+        expected = "one per file in this order, or one folder that contains them and ends with /"
         raise ValueError(f"--url: {len(urls)} addresses for {len(source.files)} files; expected {expected}: {names}")
     return list(urls)

@@ -1,7 +1,7 @@
-"""Zip files unpacked member by member: inside the folder, as plain files, and no more bytes than allowed.
+"""Safe unpacking of zip files: plain files inside the target folder only, within limits on count and size.
 
-All that headers tell is checked before anything is written; zipfile never gives more bytes of a member than its header
-announces, so lies about sizes are found as well.
+All headers are checked before anything is written. zipfile never returns more bytes of a member than its header
+states, so a false size is detected as well.
 """
 
 import fnmatch
@@ -16,34 +16,34 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-MOST_SHRUNK = 200  # a member's bytes over its packed ones; deflate reaches 1032, images stay under 10
-WHOLE_SHRUNK = 50  # the same of a whole archive
-SMALL_BYTES = 1 << 20  # up to here shrinking says nothing: an empty mask of 64 KiB shrinks 250-fold
+MAX_MEMBER_RATIO = 200  # unpacked over packed bytes of a member; deflate reaches 1032, images stay under 10
+MAX_ARCHIVE_RATIO = 50  # the same for the whole archive
+SMALL_BYTES = 1 << 20  # below this size the ratio is not checked: an empty mask of 64 KiB reaches 250
 BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, UnicodeError, EOFError, OSError, RuntimeError)
 UNSAFE = {
     "an absolute path": r"^/",
     "a path with ..": r"(^|/)\.\.(/|$)",
-    "a backslash or a colon, as of a Windows drive": r"[\\:]",
+    "a backslash or colon (a Windows path)": r"[\\:]",
     "a control character": r"[\x00-\x1f\x7f-\x9f]",
-    "a device of Windows": r"(?i)(^|/)(con|prn|aux|nul|com\d|lpt\d) *(\.[^/]*)?(/|$)",
-    "no name": r"^$|(^|/)\.$",
-    "over 20 folders": r"(/[^/]*){21}",  # thousands would fill the memory
+    "a Windows device name": r"(?i)(^|/)(con|prn|aux|nul|com\d|lpt\d) *(\.[^/]*)?(/|$)",
+    "an empty name": r"^$|(^|/)\.$",
+    "more than 20 folders": r"(/[^/]*){21}",  # thousands would exhaust memory
 }
 
 
 def unpack(
     archive: Path, folder: Path, most_members: int, most_bytes: int, leave_out: Sequence[str], nested: Sequence[str]
 ) -> tuple[int, int]:
-    """Unpacks a zip file into a folder that holds nothing of the same names; (members, bytes) that were counted.
+    """Unpacks a zip file into a folder that has no files of the same names; returns counts of (members, bytes).
 
-    The limits count files and folders and unpacked bytes, those of zip files inside included. ValueError for no such
-    archive, a damaged one, one over a limit, or a member that is no plain file in the folder, which then holds a part
-    and is to be thrown away.
+    The limits apply to members (files and folders) and unpacked bytes, including nested zip files. ValueError for a
+    missing or damaged archive, an exceeded limit, or a member that is not a plain file inside the folder; the folder
+    is then incomplete and must be discarded.
 
     Args:
-        leave_out: patterns of paths in the archive that are not written, letter case aside; * takes any text.
-        nested: patterns of names of zip files in the archive that are unpacked as well, each into a folder of its name
-            beside it, unless there is one, but no further; the zip files are removed.
+        leave_out: case-insensitive patterns of paths in the archive that are not written; * matches any text.
+        nested: patterns of zip files in the archive that are unpacked as well, one level deep, each into a new folder
+            of its name next to it, unless that exists; the zip files are removed.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
@@ -52,27 +52,27 @@ def unpack(
             if fault:
                 raise ValueError(f"{archive}: {fault}")
             inside = [member for member in members if not _is_folder(member)]
-            kept = {folder.joinpath(*_parts(m)): m for m in inside if not _fits("/".join(_parts(m)), leave_out)}
+            kept = {folder.joinpath(*_parts(m)): m for m in inside if not _matches("/".join(_parts(m)), leave_out)}
             for path, member in kept.items():
                 _write(zipped, member, path)
     except BROKEN as error:
-        raise ValueError(f"{archive}: cannot be unpacked: {error}; if it came in part, fetch it again") from error
+        raise ValueError(f"{archive}: cannot be unpacked: {error}; if it is incomplete, download it again") from error
     count, size = len(members), sum(member.file_size for member in kept.values())
     for path in kept:
         into = path.with_suffix("")
-        if path.suffix.lower() == ".zip" and _fits(path.name, nested) and not into.exists():
+        if path.suffix.lower() == ".zip" and _matches(path.name, nested) and not into.exists():
             more = unpack(path, into, most_members - count, most_bytes - size, leave_out, [])
             count, size = count + more[0], size + more[1]
             path.unlink()
     return count, size
 
 
-def _fits(name: str, patterns: Sequence[str]) -> bool:
+def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name.casefold(), pattern.casefold()) for pattern in patterns)
 
 
 def _parts(member: zipfile.ZipInfo) -> list[str]:
-    """Folders and name; `filename` ends at a zero byte, and on Windows has backslashes turned."""
+    """Folders and name, from `orig_filename`: `filename` ends at a zero byte and replaces Windows backslashes."""
     return [part for part in member.orig_filename.split("/") if part not in ("", ".")]
 
 
@@ -81,49 +81,49 @@ def _is_folder(member: zipfile.ZipInfo) -> bool:
 
 
 def _find_fault(members: Sequence[zipfile.ZipInfo], size: int, most_members: int, most_bytes: int) -> str:
-    """Why an archive of `size` bytes is not to be unpacked; "" if it may be."""
+    """Why an archive of `size` bytes must not be unpacked; "" if it is safe."""
     announced = sum(member.file_size for member in members)
     if len(members) > most_members:
-        return f"too many members; expected up to {most_members}"
+        return f"too many members; expected at most {most_members}"
     if announced > most_bytes:
-        return f"too large unpacked; expected up to {most_bytes} bytes"
-    if announced > max(SMALL_BYTES, WHOLE_SHRUNK * size):
-        return f"unpacks from {size} to {announced} bytes; a zip bomb?"
+        return f"unpacked size too large; expected at most {most_bytes} bytes"
+    if announced > max(SMALL_BYTES, MAX_ARCHIVE_RATIO * size):
+        return f"unpacks from {size} to {announced} bytes; possibly a zip bomb"
     faults = {member.orig_filename: _member_fault(member) for member in members}
     if not any(faults.values()):
         keys = [(_key(member), member) for member in members]
         folders = {key[:end] for key, member in keys for end in range(1, len(key) + _is_folder(member))}
         named = Counter([*folders, *(key for key, member in keys if not _is_folder(member))])
-        faults = {member.orig_filename: "named as another one" for key, member in keys if named[key] > 1}
-    found = next((f"member {name[:100]!r} is {fault}" for name, fault in faults.items() if fault), "")
-    return found and f"{found}; expected plain files inside the folder"
+        faults = {member.orig_filename: "named like another member" for key, member in keys if named[key] > 1}
+    first = next((f"member {name[:100]!r} is {fault}" for name, fault in faults.items() if fault), "")
+    return first and f"{first}; expected plain files inside the folder"
 
 
 def _member_fault(member: zipfile.ZipInfo) -> str:
-    """What a member is instead of a plain file or folder with a safe name; "" if it is one."""
+    """Why a member is not a plain file or folder with a safe name; "" if it is."""
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "a link" if kind == stat.S_IFLNK else "a device"
     if member.flag_bits & 0x1:
         return "encrypted"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"packed by method {member.compress_type}, not stored or deflated"
-    if member.file_size > max(SMALL_BYTES, MOST_SHRUNK * member.compress_size):
-        return f"unpacked from {member.compress_size} to {member.file_size} bytes, a zip bomb?"
+        return f"compressed by method {member.compress_type}, not stored or deflated"
+    if member.file_size > max(SMALL_BYTES, MAX_MEMBER_RATIO * member.compress_size):
+        return f"unpacked from {member.compress_size} to {member.file_size} bytes, possibly a zip bomb"
     return next(
         (f"named with {words}" for words, unsafe in UNSAFE.items() if re.search(unsafe, member.orig_filename)), ""
     )
 
 
 def _key(member: zipfile.ZipInfo) -> tuple[str, ...]:
-    """A name as some systems compare it: letter case, kind of accents, and points and spaces at its end aside."""
+    """Name as file systems may compare it: without letter case, Unicode form and trailing points and spaces."""
     return tuple(unicodedata.normalize("NFC", part).casefold().rstrip(". ") for part in _parts(member))
 
 
 def _write(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
-    """A member as a new file; BadZipFile where fewer bytes come than its header announces."""
+    """Writes a member to a new file; BadZipFile if it has fewer bytes than its header states."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipped.open(member) as stream, path.open("xb") as file:
         shutil.copyfileobj(stream, file)
         if file.tell() != member.file_size:
-            raise zipfile.BadZipFile(f"{path.name} holds {file.tell()} bytes; its header says {member.file_size}")
+            raise zipfile.BadZipFile(f"{path.name} contains {file.tell()} bytes; its header states {member.file_size}")

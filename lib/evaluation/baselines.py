@@ -1,4 +1,4 @@
-"""Trivial baselines on the test cases: the rows that a network must beat."""
+"""Trivial baselines on the test cases, which a network must beat."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,35 +19,35 @@ from lib.study import parallel
 AVERAGE, OTSU = "average of the training references", "Otsu's threshold, holes filled, ellipse"
 BRIGHT = "what is bright, largest part"
 BRIGHT_LEVELS = np.arange(0.5, 4.1, 0.25)  # standard deviations above the mean of a volume's channel
-LEVELS = np.arange(0.05, 1.0, 0.05)  # of the average reference
+LEVELS = np.arange(0.05, 1.0, 0.05)  # fractions of the maximum of the average reference
 
-Predict = Callable[[dict[str, Any]], np.ndarray]  # row of the manifest -> bool region at native size
-Learn = Callable[[EvaluationSet, list[str], int], Predict]  # from training cases, for a class by its index
+Predict = Callable[[dict[str, Any]], np.ndarray]  # manifest row -> bool region at native size
+Fit = Callable[[EvaluationSet, list[str], int], Predict]  # evaluation set, training cases, class index
 
 
 def baselines(test_set: EvaluationSet, folds: list[int]) -> pd.DataFrame:
-    """Dice of methods that learn next to nothing, on the test cases of some folds that show a class.
+    """Mean Dice of two trivial methods on the test cases of `folds` in which a class is present.
 
-    Two: the average of the training references above the level that fits these best, a guess that looks at no image;
-    and for the first class what is bright: Otsu's threshold with an ellipse, in volumes the largest part above the
-    level that fits the training volumes best. Columns: method, class, n, dice with its interval.
+    For every class, the average training reference, thresholded to fit these references best; it ignores the image.
+    For the first class, a threshold on intensity: Otsu's with a fitted ellipse, or in volumes the largest component
+    above the level that fits the training volumes best. Columns: method, class, n, dice, dice_low, dice_high.
     """
-    bright = (BRIGHT, _brightest) if test_set.dataset.volumes else (OTSU, _otsu)
+    bright = (BRIGHT, _bright_part) if test_set.dataset.volumes else (OTSU, _otsu)
     averages = [_row_of(test_set, folds, index, AVERAGE, _average) for index in range(1, len(test_set.dataset.classes))]
     return pd.DataFrame([*averages, _row_of(test_set, folds, 1, *bright)])
 
 
-def _row_of(test_set: EvaluationSet, folds: list[int], index: int, method: str, learn: Learn) -> dict[str, Any]:
-    dice = pd.concat([_dice_of(test_set, fold, index, learn) for fold in folds])
+def _row_of(test_set: EvaluationSet, folds: list[int], index: int, method: str, fit: Fit) -> dict[str, Any]:
+    dice = pd.concat([_dice_of(test_set, fold, index, fit) for fold in folds])
     estimate = statistics.bootstrap(dice["dice"].to_numpy(float), dice["subject"].to_numpy())
     interval = {"dice": estimate.value, "dice_low": estimate.low, "dice_high": estimate.high}
     return {"method": method, "class": test_set.dataset.classes[index], "n": estimate.count} | interval
 
 
-def _dice_of(test_set: EvaluationSet, fold: int, index: int, learn: Learn) -> pd.DataFrame:
-    """Subject and Dice of the test cases of a fold; NaN where the reference does not show the class."""
+def _dice_of(test_set: EvaluationSet, fold: int, index: int, fit: Fit) -> pd.DataFrame:
+    """Subject and Dice of the test cases of a fold; NaN where the class is absent from the reference."""
     parts = splits.parts(test_set.folds, fold)
-    predict, rows = learn(test_set, parts["train"], index), test_set.rows(parts["test"])
+    predict, rows = fit(test_set, parts["train"], index), test_set.rows(parts["test"])
 
     def measure(row: dict[str, Any]) -> float:
         reference = samples.read_mask(test_set.dataset, row) == index
@@ -72,15 +72,15 @@ def _average(test_set: EvaluationSet, training: list[str], index: int) -> Predic
 
 
 def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: int) -> float:
-    """The level of an average (H, W) with the best mean Dice with masks[rows] == index; 1 if none shows the class."""
+    """Threshold of an average mask (H, W) with the best mean Dice against masks[rows] == index; 1 if all are empty."""
     references = np.stack([masks[row] == index for row in rows]).reshape(len(rows), -1)
     references = references[references.any(axis=1)].astype(np.float32)
     if not len(references):
         return 1.0
     levels = LEVELS * float(average.max())
     regions = np.stack([(average >= level).ravel() for level in levels]).astype(np.float32)
-    both = references @ regions.T  # (references, levels) pixels
-    dice = 2 * both / (references.sum(axis=1)[:, None] + regions.sum(axis=1)[None])
+    intersections = references @ regions.T  # (references, levels) pixels
+    dice = 2 * intersections / (references.sum(axis=1)[:, None] + regions.sum(axis=1)[None])
     return float(levels[np.argmax(dice.mean(axis=0))])
 
 
@@ -88,7 +88,7 @@ def _otsu(test_set: EvaluationSet, *_: Any) -> Predict:
     return lambda row: otsu_ellipse(test_set.dataset.read_image(cases.unchanged(row)[0]))
 
 
-def _brightest(test_set: EvaluationSet, training: list[str], _: int) -> Predict:
+def _bright_part(test_set: EvaluationSet, training: list[str], _: int) -> Predict:
     arrays, channel = test_set.arrays, test_set.dataset.display_channel
     level = bright_level(arrays, channel, training)
 
@@ -102,7 +102,7 @@ def _brightest(test_set: EvaluationSet, training: list[str], _: int) -> Predict:
 
 
 def bright_level(arrays: Arrays, channel: int, names: list[str]) -> float:
-    """The level of a channel with the best mean Dice with the references of those volumes that show the first class."""
+    """Threshold of a channel with the best mean Dice for the first class, over the volumes in which it is present."""
     dice = []
     for name in names:
         rows = arrays.rows([name])
@@ -113,7 +113,7 @@ def bright_level(arrays: Arrays, channel: int, names: list[str]) -> float:
 
 
 def otsu_ellipse(image: np.ndarray) -> np.ndarray:
-    """The head by Otsu's threshold, holes filled, largest part, its ellipse: (H, W) bool; all False without ellipse."""
+    """Ellipse fitted to the largest part above Otsu's threshold, holes filled: (H, W) bool; all False if none fits."""
     _, bright = cv2.threshold(cv2.GaussianBlur(image, (0, 0), 2), 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     region = connected_parts.largest_component(connected_parts.fill_holes(bright > 0))
     try:

@@ -1,4 +1,4 @@
-"""Heads in millimetres by both routes, beside references and a trivial baseline; shapes of structures; volumes."""
+"""Head biometry in millimetres with references and a trivial baseline, shapes of structures, volumes of lesions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data import cases, splits
-from lib.data.cases import GUESSES, QUANTITIES
+from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
@@ -22,15 +22,12 @@ HEAD_COLUMNS = [*LANDMARK_COLUMNS, "stage", "ofd_mm", "bpd_mm"]
 SHAPE_COLUMNS = ["case", "subject", "fold", "seed", "class", "source", *shapes.COLUMNS]
 SIZE_COLUMNS = ["reference_voxels", "predicted_voxels", "reference_ml", "predicted_ml"]
 VOLUME_COLUMNS = ["case", "subject", "fold", "seed", "class", "stage", *SIZE_COLUMNS]
-EXCHANGED = "BPD longer than OFD"  # flag; an ellipse cannot have it
-NOT_MEASURED = {"ellipse": "no ellipse", "landmark": "no peak"}  # flag of a head without its lines
+BPD_LONGER = "BPD longer than OFD"  # flag of the landmark route; impossible for the axes of an ellipse
+NOT_MEASURED = {"ellipse": "no ellipse", "landmark": "no peak"}  # flag of a head that cannot be measured
 
 
 def read_predictions(test_set: EvaluationSet) -> pd.DataFrame:
-    """What 05_evaluation predicted: one row per mask (PREDICTION_COLUMNS), of landmarks with LANDMARK_COLUMNS too.
-
-    ValueError if a table is missing or lacks a column.
-    """
+    """Predictions of 05_evaluation, one row per mask or landmark head; ValueError if a table or column is missing."""
     if test_set.points is None:
         written = files.read_csv(test_set.folder / "cases.csv", PREDICTION_COLUMNS)
         return written[PREDICTION_COLUMNS].drop_duplicates()
@@ -41,28 +38,24 @@ def _read_mask(test_set: EvaluationSet, prediction: dict[str, Any]) -> np.ndarra
     return mask_files.read(test_set.predicted(*(prediction[name] for name in ("stage", "fold", "seed", "case"))))
 
 
-# Heads
-
-
 def _indices(dataset: Dataset, head_classes: list[str]) -> list[int]:
-    """Of the classes whose union is the head; none in a volume."""
+    """Indices of the classes whose union is the head; [] for volumes."""
     return [] if dataset.volumes else [dataset.classes.index(name) for name in head_classes]
 
 
 def find_heads(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes: list[str]) -> pd.DataFrame:
-    """The two lines of every predicted head: where they end, and how long they are.
+    """Endpoints (native pixels, canonical order) and lengths of OFD and BPD, one row per prediction: HEAD_COLUMNS.
 
-    Of a mask they are the axes of the ellipse fitted to the edge of the head, the union of `head_classes`; of landmarks
-    the lines between the ends. One row per prediction and route (HEAD_COLUMNS): ends in native pixels, canonical order,
-    NaN where there is no head; lengths in mm, NaN also without a pixel size. Empty where the study names no head ([]).
+    In a mask, they are the axes of the ellipse fitted to the edge of the head, the union of `head_classes` ([]: no
+    rows); with landmarks, the lines between the endpoints. NaN without a head; lengths also without a pixel size.
     """
     indices = _indices(test_set.dataset, head_classes)
 
     def find(prediction: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
         spacing_mm = cases.spacing_mm(case)
         if test_set.points is not None:
-            ends = np.array([prediction[name] for name in POINT_COLUMNS], float).reshape(4, 2)
-            return prediction | lengths_mm(ends, spacing_mm)
+            points = np.array([prediction[name] for name in POINT_COLUMNS], float).reshape(4, 2)
+            return prediction | lengths_mm(points, spacing_mm)
         region = np.isin(_read_mask(test_set, prediction), indices)
         return prediction | {"subject": case["subject"], "route": "ellipse"} | _fit(region, spacing_mm)
 
@@ -72,24 +65,24 @@ def find_heads(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes:
 
 
 def lengths_mm(points: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
-    """OFD and BPD of one head in mm, of (4, 2) ends in native pixels; NaN without a pixel size."""
+    """`ofd_mm` and `bpd_mm` of one head from its (4, 2) endpoints in native pixels; NaN without a pixel size."""
     lengths = head_points.line_lengths_mm(points, spacing_mm) if spacing_mm else dict.fromkeys(LINES, np.nan)
     return {f"{line}_mm": length for line, length in lengths.items()}
 
 
 def _fit(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
-    """Ends and lengths of the axes of one predicted head; nothing where no ellipse can be fitted."""
+    """Endpoints and lengths of the axes of one predicted head; {} if no ellipse can be fitted."""
     unit = spacing_mm or (1.0, 1.0)
     try:
         fitted = ellipse.fit_head(region, unit)
     except ValueError:
         return {}
-    ends = dict(zip(POINT_COLUMNS, ellipse.ends_of_ellipse(fitted, unit).ravel().tolist()))
-    return ends | ({"ofd_mm": fitted.major, "bpd_mm": fitted.minor} if spacing_mm else {})
+    points = dict(zip(POINT_COLUMNS, ellipse.ends_of_ellipse(fitted, unit).ravel().tolist()))
+    return points | ({"ofd_mm": fitted.major, "bpd_mm": fitted.minor} if spacing_mm else {})
 
 
 def points_of(heads: pd.DataFrame) -> pd.DataFrame:
-    """End points after post-processing, in the columns of a landmark study's points.csv, whichever the route."""
+    """Endpoints after post-processing, in the columns of a landmark study's points.csv for both routes."""
     return heads.loc[heads["stage"] == "post", LANDMARK_COLUMNS].reset_index(drop=True)
 
 
@@ -98,12 +91,12 @@ def _with_pixel_size(test_set: EvaluationSet) -> list[dict[str, Any]]:
 
 
 def measurable(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes: list[str]) -> set[str]:
-    """Predicted cases (`read_predictions`) that show a head and have a pixel size."""
+    """Predicted cases with a pixel size; none if `head_classes` is []."""
     return {row["case"] for row in _with_pixel_size(test_set) if head_classes} & set(predictions["case"])
 
 
 def references_of(test_set: EvaluationSet, head_classes: list[str]) -> dict[str, dict[str, float]]:
-    """Quantities in mm of each case with a pixel size, whether tested or not; {} where the study names no head."""
+    """Reference quantities in mm of every case with a pixel size, tested or not; {} if `head_classes` is []."""
     indices = _indices(test_set.dataset, head_classes)
     rows = _with_pixel_size(test_set) if indices else []
     names = [row["case"] for row in rows]
@@ -113,7 +106,7 @@ def references_of(test_set: EvaluationSet, head_classes: list[str]) -> dict[str,
 
 
 def reference_mm(row: dict[str, Any], dataset: Dataset, heads: list[int]) -> dict[str, float]:
-    """Published quantities of a case; what is not published is measured on its reference mask, of these classes."""
+    """Published BPD, OFD and HC of a case; those not published are measured on its reference mask (classes `heads`)."""
     published = {q: float(row[f"{q}_mm"]) for q in QUANTITIES}
     if np.isfinite(list(published.values())).all():
         return published
@@ -122,7 +115,7 @@ def reference_mm(row: dict[str, Any], dataset: Dataset, heads: list[int]) -> dic
 
 
 def reference_of_points(row: dict[str, Any], points: np.ndarray) -> dict[str, float]:
-    """Quantities of a case by its published landmarks, (4, 2) in native pixels; the published HC where there is one."""
+    """BPD, OFD and HC of a case from published landmarks, (4, 2) in native pixels; HC as published if available."""
     measured = ellipse.measure_lines(**lengths_mm(points, cases.spacing_mm(row)))
     return measured | ({"hc": float(row["hc_mm"])} if np.isfinite(row["hc_mm"]) else {})
 
@@ -134,10 +127,10 @@ def measure_all(
     max_axis_ratio: float,
     hc_range_mm: list[float],
 ) -> pd.DataFrame:
-    """BPD, OFD and HC of heads (`find_heads`) that have a reference (`references_of`), and of a guess: COLUMNS.
+    """BPD, OFD and HC of heads (`find_heads`) with a reference (`references_of`), and of a trivial baseline: COLUMNS.
 
-    The guess is the mean reference of a fold's training cases. A head is flagged if OFD/BPD is above `max_axis_ratio`,
-    if HC is outside `hc_range_mm`, [least, largest], or if it cannot be measured (NaN).
+    The baseline is the mean reference of a fold's training cases. A head is flagged if the ratio of its axes is above
+    `max_axis_ratio`, if its HC is outside `hc_range_mm`, [minimum, maximum], or if it cannot be measured (NaN).
     """
     known = heads[heads["case"].isin(references)].to_dict("records")
     rows = [head | row for head in known for row in _measure(head, max_axis_ratio, hc_range_mm)]
@@ -149,7 +142,7 @@ def measure_all(
 
 def _measure(head: dict[str, Any], max_axis_ratio: float, hc_range_mm: list[float]) -> list[dict[str, Any]]:
     predicted = ellipse.measure_lines(head["ofd_mm"], head["bpd_mm"])
-    if head["route"] in GUESSES:
+    if head["route"] in TRIVIAL_BASELINES:
         flags = ""
     elif np.isfinite(predicted["hc"]):
         flags = flags_of(predicted, max_axis_ratio, hc_range_mm)
@@ -159,10 +152,10 @@ def _measure(head: dict[str, Any], max_axis_ratio: float, hc_range_mm: list[floa
 
 
 def flags_of(predicted: dict[str, float], max_axis_ratio: float, hc_range_mm: list[float]) -> str:
-    """What is odd about a measured head, '' for nothing; it is kept all the same."""
+    """Flags of a measured head, '' for none; a flagged head is kept."""
     bpd, ofd = predicted["bpd"], predicted["ofd"]
     flags = {
-        EXCHANGED: bpd > ofd,
+        BPD_LONGER: bpd > ofd,
         "long": max(bpd, ofd) > max_axis_ratio * min(bpd, ofd),
         "HC out of range": not hc_range_mm[0] <= predicted["hc"] <= hc_range_mm[1],
     }
@@ -170,14 +163,14 @@ def flags_of(predicted: dict[str, float], max_axis_ratio: float, hc_range_mm: li
 
 
 def baseline(measured: pd.DataFrame, folds: pd.DataFrame, references: dict[str, dict[str, float]]) -> pd.DataFrame:
-    """The guess that looks at no image: the mean reference of each fold's training cases."""
-    rows = measured[~measured["route"].isin(GUESSES)].assign(route="baseline", flags="")
+    """Rows of the trivial baseline, which ignores the image: the mean reference of each fold's training cases."""
+    rows = measured[~measured["route"].isin(TRIVIAL_BASELINES)].assign(route="baseline", flags="")
     means = {fold: training_mean(folds, fold, references) for fold in sorted(set(rows["fold"]))}
     return rows.assign(predicted_mm=[means[fold][q] for fold, q in zip(rows["fold"], rows["quantity"])])
 
 
 def training_mean(folds: pd.DataFrame, fold: int, references: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Mean of each quantity over the training cases of a fold whose size is known; NaN without such a case."""
+    """Mean of each quantity over the training cases of a fold that have a reference; NaN if there are none."""
     train = [references[case] for case in splits.parts(folds, fold)["train"] if case in references]
     return {q: float(np.mean([quantities[q] for quantities in train])) if train else float("nan") for q in QUANTITIES}
 
@@ -188,35 +181,29 @@ def axes_in_order(table: pd.DataFrame) -> bool:
     return bool((axes["bpd"] <= axes["ofd"]).all())
 
 
-def exchanged_are_flagged(table: pd.DataFrame) -> bool:
-    """Whether every BPD that landmarks make longer than the OFD is flagged as such."""
+def longer_bpd_is_flagged(table: pd.DataFrame) -> bool:
+    """Whether exactly those landmark heads whose BPD is longer than their OFD are flagged for it."""
     axes = _axes(table, "landmark")
     rows = table[(table["route"] == "landmark") & (table["quantity"] == "hc")].set_index(["case", "seed", "stage"])
-    flagged_so = rows["flags"].loc[axes.index].map(lambda flags: EXCHANGED in flags).astype(bool)
-    return bool((flagged_so == (axes["bpd"] > axes["ofd"])).all())
+    is_flagged = rows["flags"].loc[axes.index].map(lambda flags: BPD_LONGER in flags).astype(bool)
+    return bool((is_flagged == (axes["bpd"] > axes["ofd"])).all())
 
 
 def _axes(table: pd.DataFrame, route: str) -> pd.DataFrame:
-    """Columns bpd and ofd of the heads of which a route found both; by case, seed and stage."""
+    """Columns bpd and ofd of the heads with both, by case, seed and stage."""
     rows = table[(table["route"] == route) & table["predicted_mm"].notna()]
     axes = rows.pivot_table(index=["case", "seed", "stage"], columns="quantity", values="predicted_mm")
     return axes.reindex(columns=["bpd", "ofd"]).dropna()
 
 
 def flagged(table: pd.DataFrame) -> pd.DataFrame:
-    """Heads with a flag, with their HC: case, stage, predicted_mm, reference_mm, flags."""
+    """Flagged heads with their HC: case, stage, predicted_mm, reference_mm, flags."""
     rows = table[(table["flags"] != "") & (table["quantity"] == "hc")]
     return rows[["case", "stage", "predicted_mm", "reference_mm", "flags"]]
 
 
-# Structures
-
-
 def shapes_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Area, bounding box, centroid and form of every structure, predicted (after post-processing) and in the reference.
-
-    One row per case, seed, class and source (SHAPE_COLUMNS); no rows for volumes, and where landmarks are learnt.
-    """
+    """Shape of every structure, predicted (post) and reference: SHAPE_COLUMNS; none for volumes and landmarks."""
     if test_set.dataset.volumes or test_set.points is not None:
         return pd.DataFrame(columns=SHAPE_COLUMNS)
 
@@ -228,10 +215,7 @@ def shapes_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> pd.Data
 
 
 def volumes_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Size of every structure of every volume, predicted and in the reference; no rows for images.
-
-    One row per case, seed, class and stage (VOLUME_COLUMNS); ml are NaN where the size of a voxel is not known.
-    """
+    """Volume of every structure, predicted and reference: VOLUME_COLUMNS, ml NaN without a voxel size; none in 2-D."""
     if not test_set.dataset.volumes:
         return pd.DataFrame(columns=VOLUME_COLUMNS)
 
@@ -249,7 +233,7 @@ def _measure_masks(
     describe: Callable[[dict[str, Any], np.ndarray, np.ndarray], list[dict[str, Any]]],
     columns: list[str],
 ) -> pd.DataFrame:
-    """Rows of `describe` (manifest row, reference region, predicted region) by class; a reference is read once."""
+    """Rows of `describe(manifest row, reference region, predicted region)` for every prediction and class."""
     names = list(dict.fromkeys(predictions["case"]))
     case_of = dict(zip(names, test_set.rows(names)))
 

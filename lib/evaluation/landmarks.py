@@ -1,4 +1,4 @@
-"""Every test case's landmarks found once, at native size, by a network that never saw its subject; and two guesses."""
+"""Landmarks of every test case at native size, by a network not trained on its subject, and two trivial baselines."""
 
 from pathlib import Path
 from typing import Any
@@ -22,61 +22,63 @@ from lib.study.params import EvaluationParams
 RUN_COLUMNS, UNITS = ["case", "subject", "fold", "seed", "route"], ["error_px", "error_mm", "normalised_error_percent"]
 ERROR_COLUMNS = [*RUN_COLUMNS, "line", *UNITS]
 LOSS_COLUMNS = ["fold", "seed", "kept_epoch", "heatmap_loss", "blank_map_loss", "validation_error_percent"]  # % of OFD
-FOUND, SHAPE, BLANK = "landmark", "mean shape", "blank map"  # routes: the network, and two that look at no image
+ROUTES = NETWORK, MEAN_SHAPE, BLANK_MAP = "landmark", "mean shape", "blank map"  # the last two ignore the image
 
 
-def find_all(config: EvaluationParams, test_set: EvaluationSet, trainings: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The landmarks of every test case of every run, found in float32, and those of two guesses.
+def predict_all(
+    config: EvaluationParams, test_set: EvaluationSet, trainings: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Landmarks of every test case of every run, predicted in float32, and those of two trivial baselines.
 
-    One row per case, seed and route (LANDMARK_COLUMNS), native pixels, canonical order of ends; NaN where a heatmap
-    shows no peak. The confidence of a line is the lower of the heights of its two peaks. And how far the precision of
-    training would move each line (training_precision.POINT_CHANGE_COLUMNS). Each run's model (below `trainings`, the
-    folder of 04_training) is written with what its use needs.
+    First table: one row per case, seed and route (LANDMARK_COLUMNS), in native pixels and canonical order; NaN where
+    a heatmap has no peak. The confidence of a line is the height of the lower of its two peaks. Second table: how far
+    the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Also writes
+    the completed model of each run; `trainings` is the folder of 04_training.
     """
     use = (config.flip_average, devices.choose(config.device))
-    runs = [find_run(test_set, trainings, fold, seed, *use) for fold in config.folds for seed in config.seeds]
-    predicted, moved = (pd.concat(tables, ignore_index=True) for tables in zip(*runs))
-    return predicted, moved
+    runs = [predict_run(test_set, trainings, fold, seed, *use) for fold in config.folds for seed in config.seeds]
+    return tuple(pd.concat(tables, ignore_index=True) for tables in zip(*runs))
 
 
-def find_run(
+def predict_run(
     test_set: EvaluationSet, trainings: Path, fold: int, seed: int, flip_average: bool, device: torch.device
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`find_all` of one trained network."""
+    """`predict_all` for one trained network."""
     run, arrays, parts = files.run_name(fold, seed), test_set.arrays, splits.parts(test_set.folds, fold)
     weights, rows = trainings / run / "model.safetensors", test_set.rows(parts["test"])
     model = trained_model.load(weights, flip_average, device)
     models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", {"flip_average": flip_average})
-    points, heights, rough = _locate(test_set, model, rows)
+    points, heights, as_trained = _locate(test_set, model, rows)
     mappings = [arrays.geometry_of(name) for name in parts["test"]]
     shape = mean_shape(arrays.points[arrays.rows(parts["train"])])  # (4, 2) network pixels
     shapes = [geometry.points_to_native(shape, mapping) for mapping in mappings]
-    middles = [np.tile([(m.native_height - 1) / 2, (m.native_width - 1) / 2], (4, 1)) for m in mappings]
-    unknown, none = np.full(heights.shape, np.nan), np.zeros(heights.shape)
+    centres = [np.tile([(m.native_height - 1) / 2, (m.native_width - 1) / 2], (4, 1)) for m in mappings]
+    unknown, zero = np.full(heights.shape, np.nan), np.zeros(heights.shape)
     keys = [{"case": row["case"], "subject": row["subject"], "fold": fold, "seed": seed} for row in rows]
     tables = [
         pd.DataFrame(keys)
         .join(pd.DataFrame(np.reshape(ends, (-1, 8)), columns=POINT_COLUMNS))
         .assign(route=route, confidence_ofd=peaks[:, 0], confidence_bpd=peaks[:, 1])[LANDMARK_COLUMNS]
-        for route, ends, peaks in ((FOUND, points, heights), (SHAPE, shapes, unknown), (BLANK, middles, none))
+        for route, ends, peaks in zip(ROUTES, (points, shapes, centres), (heights, unknown, zero))
     ]
-    moved = [
-        key | {"training_precision": model.about["training_precision"]} | change
-        for key, row, one, other in zip(keys, rows, points, rough)
-        for change in training_precision.compare_points(one, other, cases.spacing_mm(row))
+    shifts = [
+        key | {"training_precision": model.about["training_precision"]} | shift
+        for key, row, one, other in zip(keys, rows, points, as_trained)
+        for shift in training_precision.compare_points(one, other, cases.spacing_mm(row))
     ]
     columns = training_precision.POINT_CHANGE_COLUMNS
-    return pd.concat(tables, ignore_index=True), pd.DataFrame(moved, columns=columns)
+    return pd.concat(tables, ignore_index=True), pd.DataFrame(shifts, columns=columns)
 
 
 def _locate(test_set: EvaluationSet, model: Model, rows: list[dict[str, Any]]) -> tuple[np.ndarray, ...]:
-    """Native ends (N, 4, 2) of some cases, the lower peak of each line (N, 2), and the ends in training's precision."""
-    rough, located = trained_model.as_trained(model), []
+    """Native endpoints (N, 4, 2), lower peak of each line (N, 2), and the endpoints in the precision of training."""
+    as_trained, located = trained_model.as_trained(model), []
     for row, image in zip(rows, trained_model.in_threads(lambda row: _image(test_set, row), rows)):
         spacing_mm = cases.spacing_mm(row)
         ends, heights = trained_model.landmarks(model, image, spacing_mm)
-        same = rough.precision == model.precision
-        located.append((ends, heights, ends if same else trained_model.landmarks(rough, image, spacing_mm)[0]))
+        is_same = as_trained.precision == model.precision
+        other = ends if is_same else trained_model.landmarks(as_trained, image, spacing_mm)[0]
+        located.append((ends, heights, other))
     return tuple(np.array(values) for values in zip(*located))
 
 
@@ -85,10 +87,10 @@ def _image(test_set: EvaluationSet, row: dict[str, Any]) -> np.ndarray:
 
 
 def errors_of(test_set: EvaluationSet, predicted: pd.DataFrame) -> pd.DataFrame:
-    """How far predicted lines (`find_all`) lie from the reference's; ValueError if a case has no reference.
+    """Errors of predicted lines (`predict_all`); ValueError if a case has no reference.
 
-    One row per case, seed, route and line (ERROR_COLUMNS): mean distance of the line's two ends under the better of the
-    two pairings, in native pixels and mm, and in percent of the reference's OFD. NaN where an end is missing.
+    One row per case, seed, route and line (ERROR_COLUMNS): mean distance of the two endpoints from the reference under
+    the better of the two pairings, in native pixels, mm and percent of the reference OFD; NaN without an endpoint.
     """
     names, rows = predicted["case"].tolist(), []
     ends = predicted[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
@@ -104,36 +106,36 @@ def errors_of(test_set: EvaluationSet, predicted: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=ERROR_COLUMNS)
 
 
-def is_free_of_order(test_set: EvaluationSet, predicted: pd.DataFrame) -> bool:
-    """Whether no error changes when the ends of each predicted line change places."""
-    turned = predicted.copy()
-    turned[POINT_COLUMNS] = predicted[POINT_COLUMNS].to_numpy(float).reshape(-1, 2, 2, 2)[:, :, ::-1].reshape(-1, 8)
-    values = [errors_of(test_set, table)[UNITS].to_numpy(float) for table in (predicted, turned)]
+def is_independent_of_order(test_set: EvaluationSet, predicted: pd.DataFrame) -> bool:
+    """Whether swapping the two endpoints of each predicted line changes no error."""
+    swapped = predicted.copy()
+    swapped[POINT_COLUMNS] = predicted[POINT_COLUMNS].to_numpy(float).reshape(-1, 2, 2, 2)[:, :, ::-1].reshape(-1, 8)
+    values = [errors_of(test_set, table)[UNITS].to_numpy(float) for table in (predicted, swapped)]
     return bool(np.allclose(*values, rtol=1e-9, atol=0, equal_nan=True))
 
 
 def is_canonical(predicted: pd.DataFrame) -> bool:
-    """Whether the left end of each OFD, and the upper one of each BPD, is its first."""
+    """Whether each OFD starts at its left and each BPD at its upper endpoint."""
     points = predicted[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
     return bool(np.array_equal(points, canonical(points), equal_nan=True))
 
 
 def heatmap_losses(folds: list[int], seeds: list[int], trainings: Path) -> pd.DataFrame:
-    """What each run's kept epoch scored on validation, beside the loss of a blank map (LOSS_COLUMNS)."""
+    """Validation loss and error of each run's best epoch, and the loss of a blank map (LOSS_COLUMNS)."""
     rows = []
     for fold, seed in ((fold, seed) for fold in folds for seed in seeds):
         path = trainings / files.run_name(fold, seed) / "history.csv"
         history = files.read_csv(path, ["epoch", "validation_loss", "validation_error_percent", "best"])
-        kept = history[history["best"].astype(bool)].iloc[-1]
-        values = kept["validation_loss"], losses.BLANK_LOSS, kept["validation_error_percent"]
-        rows.append((fold, seed, int(kept["epoch"]), *map(float, values)))
+        best = history[history["best"].astype(bool)].iloc[-1]
+        values = best["validation_loss"], losses.BLANK_LOSS, best["validation_error_percent"]
+        rows.append((fold, seed, int(best["epoch"]), *map(float, values)))
     return pd.DataFrame(rows, columns=LOSS_COLUMNS)
 
 
 def heatmaps_of(
     test_set: EvaluationSet, trainings: Path, row: pd.Series, flip_average: bool, device: str
 ) -> np.ndarray:
-    """Heatmaps of both lines of one case at native size, (2, H, W) float32; as `segmentation.probability_map`."""
+    """Heatmaps of both lines of one case at native size, (2, H, W) float32; `row` names case, fold and seed."""
     weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
     model = trained_model.load(weights, flip_average, devices.choose(device))
     (case,) = test_set.rows([row["case"]])

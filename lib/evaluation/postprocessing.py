@@ -1,7 +1,7 @@
-"""Post-processing of a predicted mask: each step takes and gives (H, W) uint8 class indices.
+"""Post-processing of a predicted mask: each step takes and returns (H, W) uint8 class indices.
 
-Of several classes the first is the outer one (the head), which holds the others (structures in it). A part that is
-dropped becomes the outer class inside the head, background elsewhere, so that no step makes a hole.
+With several classes, the first is the outer one (the head), which encloses the others (structures in it). A removed
+part becomes the outer class inside the head and background elsewhere, so that no step leaves a hole.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,45 +25,39 @@ KEYS: dict[str, tuple[str, ...]] = {  # every step, with the keys of a study fil
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
-    """Keeps the largest connected part of the foreground, (H, W) or (D, H, W); what lies apart becomes background.
-
-    All classes together, because a structure such as the lateral ventricles may rightly show in two parts.
-    """
+    """Keeps the largest connected part of all classes together, as some (lateral ventricles) can have two parts."""
     return np.where(connected_parts.largest_component(mask > 0), mask, 0).astype(np.uint8)
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Gives background that is enclosed by the foreground to the first class (the one around the others)."""
+    """Assigns background enclosed by the foreground to the first class, which surrounds the others."""
     return np.where(connected_parts.fill_holes(mask > 0) & (mask == 0), 1, mask).astype(np.uint8)
 
 
 def close_outer(mask: np.ndarray, side_px: int) -> np.ndarray:
-    """Closes cracks in the first class with a square; only background is taken, never another class's pixels."""
-    outer = np.pad((mask == 1).astype(np.uint8), side_px)  # OpenCV takes what lies beyond the frame for foreground
+    """Morphological closing of the first class with a square; it grows into background only, not into other classes."""
+    outer = np.pad((mask == 1).astype(np.uint8), side_px)  # OpenCV treats pixels beyond the frame as foreground
     square = np.ones((side_px, side_px), np.uint8)
     closed = cv2.morphologyEx(outer, cv2.MORPH_CLOSE, square)[side_px:-side_px, side_px:-side_px]
     return np.where((closed > 0) & (mask == 0), 1, mask).astype(np.uint8)
 
 
 def inside_outer(mask: np.ndarray, side_px: int) -> np.ndarray:
-    """Drops structures outside the head: the first class with its holes filled, dilated by a square."""
+    """Removes structures outside the head, the first class with its holes filled, dilated by a square."""
     head = connected_parts.fill_holes(mask == 1).astype(np.uint8)
     allowed = cv2.dilate(head, np.ones((side_px, side_px), np.uint8))
     return np.where((mask > 1) & (allowed == 0), 0, mask).astype(np.uint8)
 
 
 def minimum_area(mask: np.ndarray, pixel_mm2: float | None, minimum_mm2: float, class_count: int) -> np.ndarray:
-    """Drops parts smaller than an area; where the area of a pixel is not known (None) it does nothing.
-
-    Of two classes, background included, the one is judged, of more the structures in the first.
-    """
+    """Removes parts smaller than an area (`keep_parts`); does nothing if the area of a pixel is unknown (None)."""
     if pixel_mm2 is None:
         return mask
     return keep_parts(mask, class_count, lambda part: part.areas >= minimum_mm2 / pixel_mm2)
 
 
 def largest_parts(mask: np.ndarray, count: int, class_count: int) -> np.ndarray:
-    """Keeps the largest few parts of each class, of equals those that OpenCV counts first (nearly from the top)."""
+    """Keeps the `count` largest parts of each class; ties go to the part that OpenCV labels first."""
 
     def among_largest(part: Parts) -> np.ndarray:
         largest = np.argsort(-part.areas, kind="stable")[:count]
@@ -75,7 +69,7 @@ def largest_parts(mask: np.ndarray, count: int, class_count: int) -> np.ndarray:
 def confident_parts(
     mask: np.ndarray, probability: np.ndarray, minimum_probability: float, minimum_margin: float
 ) -> np.ndarray:
-    """Drops parts whose mean probability, or mean lead over the next class, is low; `probability` is (C, H, W)."""
+    """Removes parts with a low mean probability or mean margin over the next class; `probability` is (C, H, W)."""
 
     def is_confident(part: Parts) -> np.ndarray:
         inside = probability[:, part.rows, part.cols]  # (C, N)
@@ -85,33 +79,32 @@ def confident_parts(
     return keep_parts(mask, len(probability), is_confident)
 
 
-def keep_parts(mask: np.ndarray, class_count: int, holds: Callable[[Parts], np.ndarray]) -> np.ndarray:
-    """Drops connected parts for which something does not hold; `holds` gives a bool for each part.
+def keep_parts(mask: np.ndarray, class_count: int, is_kept: Callable[[Parts], np.ndarray]) -> np.ndarray:
+    """Removes connected parts of the structures, or of the only class, for which `is_kept` returns False.
 
-    Parts are judged one by one of the structures, or of the one class that there is. A dropped part becomes the outer
-    class where that encloses it, if there is one, else background.
+    `class_count` includes background. A removed part becomes the outer class where that encloses it, else background.
     """
-    outer, dropped = 1 if class_count > 2 else 0, np.zeros(mask.shape, bool)
+    outer, removed = 1 if class_count > 2 else 0, np.zeros(mask.shape, bool)
     for index in range(1 + outer, class_count):
         part = connected_parts.parts_of(mask, index)
         if part is not None:
-            dropped[part.rows, part.cols] = ~holds(part)[part.labels]
-    surroundings = connected_parts.fill_holes(mask == 1) if outer and dropped.any() else 0
-    return np.where(dropped, surroundings, mask).astype(np.uint8)
+            removed[part.rows, part.cols] = ~is_kept(part)[part.labels]
+    surroundings = connected_parts.fill_holes(mask == 1) if outer and removed.any() else 0
+    return np.where(removed, surroundings, mask).astype(np.uint8)
 
 
 def describe(names: Sequence[str], keys: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Steps in order, each with the keys that it uses, as `apply` takes them: {"step": name, key: value, …}."""
+    """Steps in order with the keys that they use, in the form required by `apply`: {"step": name, key: value, …}."""
     return [{"step": name} | {key: keys[key] for key in KEYS[name]} for name in names]
 
 
 def apply(
     mask: np.ndarray, probability: np.ndarray, pixel_mm2: float | None, steps: Sequence[Mapping[str, Any]]
 ) -> np.ndarray:
-    """A mask, (H, W) or (D, H, W) uint8 class indices, after steps (of `describe`, or a file of weights) in order.
+    """Applies steps (of `describe`, or from a model file) in order to (H, W) or (D, H, W) uint8 class indices.
 
-    `probability`, (C, *mask.shape) float32, is what it was made of; `pixel_mm2` is None where the size of a pixel is
-    not known. Works on the rectangle (or box) that holds the foreground: no step goes beyond it.
+    `probability` is (C, *mask.shape) float32; `pixel_mm2` is the area of a pixel, None if unknown. Works on the
+    bounding box of the foreground, which no step exceeds.
     """
     frame = connected_parts.foreground_frame(mask)
     if frame is None:
@@ -127,7 +120,7 @@ def apply(
 def apply_step(
     mask: np.ndarray, probability: np.ndarray, pixel_mm2: float | None, step: Mapping[str, Any]
 ) -> np.ndarray:
-    """One step of `apply`; ValueError if there is no such step."""
+    """Applies one step; ValueError if its name is unknown."""
     match step["step"]:
         case "largest_component":
             return largest_component(mask)

@@ -1,11 +1,11 @@
-"""Test cases in order, the worst first, and pictures of some: of masks by Dice, of landmarks by their errors."""
+"""Test cases ranked from worst to best, masks by Dice and landmarks by error, and overlays of selected cases."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.data.cases import GUESSES
+from lib.data.cases import TRIVIAL_BASELINES
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.imaging import mask_files
@@ -15,8 +15,8 @@ from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """One row of cases.csv (05_evaluation) per test case and seed, the worst first.
 
-    Of masks, after post-processing, it is the row of the case's lowest class Dice; true absences do not count. Of
-    landmarks it is a row of `by_case`; a case with a missed line is worst.
+    For masks, it is the row of the case's lowest class Dice after post-processing, correctly absent classes left out;
+    for landmarks, a row of `by_case`, with missed lines first.
     """
     if "line" in table:
         rows, score, ties = by_case(table), "error_percent", ["case"]
@@ -28,11 +28,8 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_case(errors: pd.DataFrame) -> pd.DataFrame:
-    """The network's errors in one row per test case and seed.
-
-    `error_percent` is the mean of both lines, of the reference's OFD; NaN where one is missed.
-    """
-    rows = errors[~errors["route"].isin(GUESSES)]
+    """Errors of the network by case and seed; `error_percent`, their mean in % of OFD, is NaN if a line is missed."""
+    rows = errors[~errors["route"].isin(TRIVIAL_BASELINES)]
     values = ["error_mm", "error_px", "normalised_error_percent"]
     wide = rows.pivot(index=["case", "fold", "seed"], columns="line", values=values)
     table = pd.DataFrame({f"{line}_{unit}": wide[f"error_{unit}"][line] for unit in ("mm", "px") for line in LINES})
@@ -41,7 +38,7 @@ def by_case(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The middle rows of a ranked table, of masks those whose reference shows the class."""
+    """The `count` rows around the median of a ranked table; for masks, among those whose class is in the reference."""
     if "tp" in rows:
         rows = rows[rows["tp"] + rows["fn"] > 0]
     first = max(0, (len(rows) - count) // 2)
@@ -49,7 +46,7 @@ def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int]) -> bool:
-    """Whether each case of the tested folds, and no other, has rows, under its own fold."""
+    """Whether the rows cover exactly the cases of the tested folds, each under its own fold."""
     expected = folds[folds["fold"].isin(tested_folds)][["case", "fold"]]
     measured = table[["case", "fold"]].drop_duplicates()
     return sorted(map(tuple, expected.values)) == sorted(map(tuple, measured.values))
@@ -58,36 +55,33 @@ def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int
 def overlays(
     test_set: EvaluationSet, rows: pd.DataFrame, landmarks: pd.DataFrame | None = None
 ) -> list[samples.Overlay]:
-    """Pictures of some rows of `ranked`: image, reference, prediction, and the row's score or errors in words.
-
-    Predicted `landmarks` (points.csv of 05_evaluation) are drawn where they are learnt, else predicted masks.
-    """
-    shown = samples.load(test_set.dataset, test_set.cases, rows["case"].tolist())
+    """Overlays of rows of `ranked` with their scores, of predicted `landmarks` (points.csv) if given, else of masks."""
+    loaded = samples.load(test_set.dataset, test_set.cases, rows["case"].tolist())
     if landmarks is None:
-        reference, predicted = shown.masks, _masks(test_set, rows, shown.slices)
+        reference, predicted = loaded.masks, _masks(test_set, rows, loaded.slices)
         notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
     else:
-        reference, predicted = as_arrays(test_set.points, shown.names), _ends(rows, landmarks)
-        notes = [_errors(row, size is not None) for row, size in zip(rows.to_dict("records"), shown.spacings_mm)]
-    pictures = zip(shown.names, shown.images, reference, predicted, shown.spacings_mm, notes)
-    return [samples.Overlay(*values) for values in pictures]
+        reference, predicted = as_arrays(test_set.points, loaded.names), _endpoints(rows, landmarks)
+        notes = [_errors(row, size is not None) for row, size in zip(rows.to_dict("records"), loaded.spacings_mm)]
+    columns = loaded.names, loaded.images, reference, predicted, loaded.spacings_mm, notes
+    return [samples.Overlay(*values) for values in zip(*columns)]
 
 
 def _masks(test_set: EvaluationSet, rows: pd.DataFrame, slices: list[int]) -> list[np.ndarray]:
-    """Predicted masks after post-processing; of volumes the slice that is shown."""
+    """Predicted masks after post-processing; for volumes the slice that is displayed."""
     keys = zip(rows["fold"], rows["seed"], rows["case"])
     masks = [mask_files.read(test_set.predicted("post", *key)) for key in keys]
     return [mask[at] if mask.ndim == 3 else mask for mask, at in zip(masks, slices)]
 
 
-def _ends(rows: pd.DataFrame, landmarks: pd.DataFrame) -> np.ndarray:
-    """The network's landmarks of some rows: (N, 4, 2)."""
-    by_run = landmarks[~landmarks["route"].isin(GUESSES)].set_index(["case", "seed"])
+def _endpoints(rows: pd.DataFrame, landmarks: pd.DataFrame) -> np.ndarray:
+    """Landmarks predicted by the network, (N, 4, 2), one head per row."""
+    by_run = landmarks[~landmarks["route"].isin(TRIVIAL_BASELINES)].set_index(["case", "seed"])
     return by_run.loc[list(zip(rows["case"], rows["seed"])), POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
 
 
 def _errors(row: dict[str, Any], in_mm: bool) -> str:
-    """A case's errors in words, such as "OFD 1.20 mm, BPD missed"."""
+    """Errors of a case as text, such as "OFD 1.20 mm, BPD missed"."""
     unit, word = ("mm", "mm") if in_mm else ("px", "pixels")
     errors = {line.upper(): row[f"{line}_{unit}"] for line in LINES}
     return ", ".join(f"{line} missed" if np.isnan(e) else f"{line} {e:.2f} {word}" for line, e in errors.items())

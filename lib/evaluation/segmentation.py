@@ -1,7 +1,7 @@
-"""Every case measured once, at native size, by a network that never saw its subject."""
+"""Evaluation of predicted masks: every test case once, at native size, by a network not trained on its subject."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -28,36 +28,36 @@ STAGES = ("raw", "post")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What runs were measured to."""
+    """Results of one or more runs."""
 
-    table: pd.DataFrame  # the long table, one row per case, class and stage (COLUMNS)
+    table: pd.DataFrame  # one row per case, class and stage (COLUMNS)
     confusion: pd.DataFrame  # pixels by reference and predicted class, per run and stage (CONFUSION_COLUMNS)
-    choices: pd.DataFrame  # what validation chose, one row per run
-    precision: pd.DataFrame  # what training's precision would change (training_precision.MASK_COLUMNS)
+    choices: pd.DataFrame  # threshold chosen on the validation cases, one row per run
+    precision: pd.DataFrame  # effect of the precision of training (training_precision.MASK_COLUMNS)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How every run is evaluated."""
+    """Evaluation settings shared by all runs."""
 
     threshold_candidates: list[float]  # foreground probabilities to choose from; [] with over two classes
-    steps: list[dict[str, Any]]  # of post-processing, as `postprocessing.describe` gives them
-    flip_average: bool  # whether the mirrored image is predicted too, and the mean taken
+    steps: list[dict[str, Any]]  # post-processing, from `postprocessing.describe`
+    flip_average: bool  # whether to average the prediction with that of the mirrored image
     device: torch.device
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A case as published, and as a network sees it."""
+    """A case with its reference and the probabilities predicted for it."""
 
-    row: dict[str, Any]  # of the manifest
+    row: dict[str, Any]  # manifest row
     reference: np.ndarray  # (H, W) or (D, H, W) uint8 class indices
     probability: np.ndarray  # (C, *reference.shape) float32, computed in float32
-    as_trained: np.ndarray  # the same in the precision of training; the same array where that is float32, or not asked
+    as_trained: np.ndarray  # computed in the precision of training; the same array if that is float32 or not required
 
 
 def evaluate_all(config: EvaluationParams, test_set: EvaluationSet, trainings: Path) -> Evaluation:
-    """Measures every run of a study, by fold and seed; `trainings` is the folder of 04_training."""
+    """Evaluates every run of a study, by fold and seed; `trainings` is the folder of 04_training."""
     steps = postprocessing.describe(config.postprocessing, config.model_dump())
     device = devices.choose(config.device)
     protocol = Protocol(config.threshold_candidates or [], steps, config.flip_average, device)
@@ -66,12 +66,11 @@ def evaluate_all(config: EvaluationParams, test_set: EvaluationSet, trainings: P
         for fold in config.folds
         for seed in config.seeds
     ]
-    kinds = [field.name for field in fields(Evaluation)]
-    return Evaluation(*(pd.concat([getattr(run, kind) for run in runs], ignore_index=True) for kind in kinds))
+    return Evaluation(*(pd.concat(tables, ignore_index=True) for tables in zip(*(vars(run).values() for run in runs))))
 
 
 def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:
-    """Measures one trained network on its test fold, in float32, and writes the model with what its use needs."""
+    """Evaluates one trained network on its test fold in float32; writes the predicted masks and the completed model."""
     model = trained_model.load(weights, protocol.flip_average, protocol.device)
     parts, run = splits.parts(test_set.folds, fold), {"fold": fold, "seed": seed}
     steps, classes = protocol.steps, test_set.dataset.classes
@@ -87,10 +86,10 @@ def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fol
         stages = stages_of(case, case.probability)
         for stage, mask in stages.items():
             mask_files.write(test_set.predicted(stage, fold, seed, key["case"]), mask)
-        rough = stages if case.as_trained is case.probability else stages_of(case, case.as_trained)
-        pair = (stages["post"], case.probability), (rough["post"], case.as_trained)
-        trained_in = {"training_precision": model.about["training_precision"]}
-        changes = [key | trained_in | row for row in training_precision.compare_masks(*pair, classes)]
+        as_trained = stages if case.as_trained is case.probability else stages_of(case, case.as_trained)
+        pair = (stages["post"], case.probability), (as_trained["post"], case.as_trained)
+        precision = {"training_precision": model.about["training_precision"]}
+        changes = [key | precision | row for row in training_precision.compare_masks(*pair, classes)]
         counts = {stage: metrics.confusion(case.reference, mask, len(classes)) for stage, mask in stages.items()}
         rows = [
             key | {"class": name, "stage": stage} | row
@@ -99,8 +98,8 @@ def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fol
         ]
         return counts, rows, changes
 
-    of_cases = trained_model.in_threads(measure, predicted(test_set, model, parts["test"], as_trained=True))
-    counts, rows, changes = zip(*of_cases)
+    results = trained_model.in_threads(measure, predicted(test_set, model, parts["test"], as_trained=True))
+    counts, rows, changes = zip(*results)
     return Evaluation(
         pd.DataFrame(chain(*rows), columns=COLUMNS),
         confusion_rows({stage: sum(each[stage] for each in counts) for stage in STAGES}, classes, fold, seed),
@@ -110,43 +109,40 @@ def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fol
 
 
 def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:
-    """Cases one after the other, predicted from their files at native size; the next files are read meanwhile."""
-    rough = trained_model.as_trained(model) if as_trained else model
+    """Yields cases with their probabilities at native size; the next files are read in parallel."""
+    other = trained_model.as_trained(model) if as_trained else model
 
     def read(row: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         return row, *samples.read_case(test_set.dataset, row)
 
     for row, image, reference in trained_model.in_threads(read, test_set.rows(names)):
         own = trained_model.probability(model, image)
-        other = own if rough.precision == model.precision else trained_model.probability(rough, image)
-        yield Predicted(row, reference, own, other)
+        rounded = own if other.precision == model.precision else trained_model.probability(other, image)
+        yield Predicted(row, reference, own, rounded)
 
 
 def predicted_stages(
     probability: np.ndarray, threshold: float | None, steps: list[dict[str, Any]], area_mm2: float | None
 ) -> dict[str, np.ndarray]:
-    """Masks of one case, uint8 each: raw, and after post-processing (`postprocessing.apply`).
-
-    `probability` is (C, H, W), of a volume (C, D, H, W), at native size; `threshold` is as of `choose_threshold`.
-    """
+    """Masks of one case, uint8, raw and post-processed, from its probability (C, H, W) or (C, D, H, W)."""
     raw = inference.decide(probability, threshold)
     return {"raw": raw, "post": postprocessing.apply(raw, probability, area_mm2, steps)}
 
 
 def pixel_mm2(row: Mapping[str, Any]) -> float | None:
-    """Area of a pixel of a row of the manifest; None where it is not known."""
+    """Area of a pixel in a case of the manifest; None if unknown."""
     spacing_mm = cases.spacing_mm(row)
     return spacing_mm[0] * spacing_mm[1] if spacing_mm else None
 
 
 def class_rows(counts: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Counts, Dice and IoU of each class but background, of one case's confusion matrix."""
+    """Counts, Dice and IoU of each foreground class, from the confusion matrix of one case."""
     overlaps = {name: metrics.overlap_of(counts, index) for index, name in enumerate(classes) if index > 0}
     return {name: {**vars(each), "dice": each.dice, "iou": each.iou} for name, each in overlaps.items()}
 
 
 def confusion_rows(pooled: dict[str, np.ndarray], classes: Sequence[str], fold: int, seed: int) -> pd.DataFrame:
-    """A run's summed confusion matrices, by stage, as a long table (CONFUSION_COLUMNS)."""
+    """Summed confusion matrices of a run, by stage, as a long table (CONFUSION_COLUMNS)."""
     keys = product([fold], [seed], pooled, classes, classes)
     pixels = np.concatenate([counts.ravel() for counts in pooled.values()])
     return pd.DataFrame([(*key, int(count)) for key, count in zip(keys, pixels)], columns=CONFUSION_COLUMNS)
@@ -155,11 +151,10 @@ def confusion_rows(pooled: dict[str, np.ndarray], classes: Sequence[str], fold: 
 def choose_threshold(
     test_set: EvaluationSet, model: Model, names: list[str], candidates: list[float], steps: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The foreground probability with the best mean score over validation cases, after post-processing.
+    """Foreground probability with the best mean `score` over validation cases at native size, after post-processing.
 
-    A case scores its Dice at native size; one whose reference is empty scores 1 if nothing is predicted and 0
-    otherwise, so misses and false alarms both count. Among equals the threshold nearest to 0.5 is taken. With more than
-    two classes the most probable class wins and there are no candidates: threshold and validation_score are None.
+    Of equally good thresholds, the one nearest to 0.5 is chosen. Without candidates (over two classes, where the most
+    probable class is predicted), threshold and validation_score are None.
     """
     if not candidates:
         return {"threshold": None, "validation_score": None, "validation_cases": len(names)}
@@ -175,7 +170,7 @@ def choose_threshold(
 
 
 def score(reference: np.ndarray, predicted: np.ndarray) -> float:
-    """Dice of the foreground; of an empty reference 1 if nothing is predicted, else 0."""
+    """Foreground Dice; for an empty reference 1 if nothing is predicted, else 0, so that false positives count."""
     dice = metrics.overlap(reference > 0, predicted > 0, 1).dice
     return 1.0 if np.isnan(dice) else dice
 
@@ -183,25 +178,22 @@ def score(reference: np.ndarray, predicted: np.ndarray) -> float:
 def probability_map(
     test_set: EvaluationSet, trainings: Path, row: pd.Series, flip_average: bool, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An image (H, W) uint8 and its probability of any foreground at native size, (H, W) float32.
-
-    `row` names case, fold and seed; of a volume it is the slice that shows most of its reference.
-    """
+    """Image (H, W) and foreground probability (H, W) of a row; in volumes the slice with most of the reference."""
     weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
     model = trained_model.load(weights, flip_average, devices.choose(device))
     (case,) = predicted(test_set, model, [row["case"]])
     foreground = 1 - case.probability[0]
-    shown = samples.load(test_set.dataset, test_set.cases, [row["case"]])
-    return shown.images[0], foreground[shown.slices[0]] if foreground.ndim == 3 else foreground
+    loaded = samples.load(test_set.dataset, test_set.cases, [row["case"]])
+    return loaded.images[0], foreground[loaded.slices[0]] if foreground.ndim == 3 else foreground
 
 
 def counts_add_up(table: pd.DataFrame, manifest: pd.DataFrame) -> bool:
-    """Whether TP + FP + FN + TN is the number of pixels (voxels) of the native image (volume), in each row."""
+    """Whether TP + FP + FN + TN of every row is the number of pixels (voxels) of the native image (volume)."""
     pixels = manifest.set_index("case").eval("slices * height * width")
     return bool((table[["tp", "fp", "fn", "tn"]].sum(axis=1).to_numpy() == pixels.loc[table["case"]].to_numpy()).all())
 
 
 def dice_and_iou_agree(table: pd.DataFrame) -> bool:
-    """Whether Dice = 2 IoU / (1 + IoU) in each row that has them."""
+    """Whether Dice = 2 IoU / (1 + IoU) in every row with a Dice."""
     rows = table[table["dice"].notna()]
     return bool(np.allclose(rows["dice"], 2 * rows["iou"] / (1 + rows["iou"]), rtol=0, atol=1e-12))

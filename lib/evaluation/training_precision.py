@@ -1,4 +1,4 @@
-"""What another precision of arithmetic would change in predictions: measured, because training may use a rough one."""
+"""Effect of arithmetic precision on predictions, measured because training may use less than float32."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from lib.imaging.head_points import LINES
 RUN_COLUMNS = ["case", "subject", "fold", "seed", "training_precision"]
 MASK_COLUMNS = [*RUN_COLUMNS, "class", "dice", "area_change_percent", "probability_change"]
 POINT_CHANGE_COLUMNS = [*RUN_COLUMNS, "line", "shift_px", "shift_mm"]
-MASK_SUMMARY = {  # column: (of which column, how)
+MASK_SUMMARY = {  # column of the summary: (column of the long table, aggregation)
     "dice_mean": ("dice", "mean"),
     "dice_least": ("dice", "min"),
     "area_change_percent": ("area_change_percent", "mean"),
@@ -25,40 +25,40 @@ POINT_SUMMARY |= {"mean_shift_mm": ("shift_mm", "mean"), "largest_shift_mm": ("s
 def compare_masks(
     one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray], classes: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Two predictions of one case, mask (H, W) or (D, H, W) and probability (C, *mask.shape) each, class by class.
+    """Compares two predictions of a case, each a mask (H, W) or (D, H, W) and probabilities (C, *mask.shape).
 
-    One row per class but the background: class, dice of the two masks (NaN where both are empty), area_change_percent
-    of `other` against `one` (NaN where `one` is empty), probability_change (largest).
+    One row per foreground class: class, dice of the two masks (NaN if both are empty), area_change_percent from `one`
+    to `other` (NaN if `one` is empty), probability_change (maximum).
     """
     rows, counts = [], metrics.confusion(one[0], other[0], len(classes))
     for index, name in enumerate(classes[1:], start=1):
         overlap = metrics.overlap_of(counts, index)
         before, after = overlap.tp + overlap.fn, overlap.tp + overlap.fp
-        moved = 0.0 if one[1] is other[1] else float(np.abs(one[1][index] - other[1][index]).max())
-        change = 100 * (after - before) / before if before else float("nan")
-        rows.append(dict(zip(MASK_COLUMNS[-4:], (name, overlap.dice, change, moved))))
+        area_change = 100 * (after - before) / before if before else float("nan")
+        probability_change = 0.0 if one[1] is other[1] else float(np.abs(one[1][index] - other[1][index]).max())
+        rows.append(dict(zip(MASK_COLUMNS[-4:], (name, overlap.dice, area_change, probability_change))))
     return rows
 
 
 def compare_points(
     one: np.ndarray, other: np.ndarray, spacing_mm: tuple[float, float] | None
 ) -> list[dict[str, str | float]]:
-    """How far the ends of each line move from one prediction of a case, (4, 2) in native pixels, to another.
+    """Shift of each line between two predictions of a case, (4, 2) endpoints in native pixels each.
 
-    One row per line: line, shift_px, shift_mm; the mean shift of both ends, NaN where one is missing in either, in mm
-    also where the (row, col) pixel size is None.
+    One row per line: line, shift_px, shift_mm, the mean shift of its two endpoints; NaN if an endpoint is missing, in
+    mm also without a (row, col) pixel size.
     """
-    moved = (np.asarray(other, float) - np.asarray(one, float)).reshape(2, 2, 2)
+    steps = (np.asarray(other, float) - np.asarray(one, float)).reshape(2, 2, 2)
     units = np.ones(2), np.asarray(spacing_mm or (np.nan, np.nan))
-    shifts = [[float(np.linalg.norm(ends * unit, axis=1).mean()) for unit in units] for ends in moved]
+    shifts = [[float(np.linalg.norm(ends * unit, axis=1).mean()) for unit in units] for ends in steps]
     return [{"line": line, "shift_px": px, "shift_mm": mm} for line, (px, mm) in zip(LINES, shifts)]
 
 
 def summary(long: pd.DataFrame) -> pd.DataFrame:
-    """What training's precision would change: of rows with MASK_COLUMNS by class, with POINT_CHANGE_COLUMNS by line.
+    """Effect of the precision of training, by class (rows with MASK_COLUMNS) or line (POINT_CHANGE_COLUMNS).
 
-    Columns: class or line, training_precision, n (masks that are not both empty, or lines), and those of MASK_SUMMARY
-    (the largest change of area is without sign) or POINT_SUMMARY.
+    Columns: class or line, training_precision, n (pairs of masks not both empty, or lines), and those of MASK_SUMMARY
+    (largest area change without sign) or POINT_SUMMARY.
     """
     if "line" in long:
         kind, columns = "line", {"n": ("shift_px", "count")} | POINT_SUMMARY

@@ -72,7 +72,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     about |= {"parameters": parameters(study), "spline_order": volumes.SPLINE_ORDER, "drawn_runs": MAX_DRAWN_RUNS}
     of_data = {"data": describe_data(study), "parts": describe_parts(study), "identity": describe_identity(study)}
     of_data["dataset"] = {name: getattr(dataset, name) for name in DATASET_FIELDS}
-    of_data["made_here"] = dataset.made is not None
+    of_data["made_here"] = dataset.phantom is not None
     of_data["landmarks"] = None if regions else content.describe_landmarks(study)
     of_data["lost"] = content.describe_lost(study) if dataset.volumes else None
     network = {"model": files.read_json(required(study, "03_model/model.json"))}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib import statistics
-from lib.data.cases import GUESSES
+from lib.data.cases import TRIVIAL_BASELINES
 from lib.report.summaries.biometry_errors import measured_rows
 
 NEW_LINE = "  \n"  # in Markdown
@@ -87,7 +87,7 @@ def of_landmarks(errors: pd.DataFrame) -> str:
     """Median and 95th percentile of the network's errors by line, over cases with seeds averaged; excluded cases."""
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
     lines = []
-    for line, rows in errors[~errors["route"].isin(GUESSES)].groupby("line", sort=False):
+    for line, rows in errors[~errors["route"].isin(TRIVIAL_BASELINES)].groupby("line", sort=False):
         known = rows.groupby("case", sort=False)[f"error_{unit}"].mean().dropna()
         is_missed = rows["error_px"].isna()
         excluded = {"missed": is_missed, "without a pixel size": ~is_missed & rows[f"error_{unit}"].isna()}

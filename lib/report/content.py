@@ -115,7 +115,7 @@ def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
 def describe_points(study: params.Study) -> dict[str, Any]:
     """Endpoint errors of each line by the network (`found`) and the baselines (`guesses`), and heatmap losses."""
     table = read_table(study, "05_evaluation/tables/points")
-    is_baseline = table["route"].isin(cases.GUESSES)
+    is_baseline = table["route"].isin(cases.TRIVIAL_BASELINES)
     loss_rows = rows_of(study, "05_evaluation/tables/heatmap_loss")
     return {"found": as_rows(table[~is_baseline]), "guesses": as_rows(table[is_baseline]), "losses": loss_rows}
 
@@ -131,10 +131,10 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     measurements = read_table(study, "06_biometry/measurements")
     table = read_table(study, "06_biometry/tables/agreement")
     post = table[table["stage"] == "post"]
-    is_baseline, is_mean = post["route"].isin(cases.GUESSES), post["route"] == "baseline"
+    is_baseline, is_mean = post["route"].isin(cases.TRIVIAL_BASELINES), post["route"] == "baseline"
     counts = {"cases": measurements["case"].nunique(), "subjects": measurements["subject"].nunique()}
     rows = {"post": post[~is_baseline], "baseline": post[is_mean], "guesses": post[is_baseline & ~is_mean]}
-    routes = sorted(set(table["route"]) - set(cases.GUESSES))
+    routes = sorted(set(table["route"]) - set(cases.TRIVIAL_BASELINES))
     return counts | {"routes": routes} | {name: as_rows(part) for name, part in rows.items()}
 
 

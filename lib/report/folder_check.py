@@ -20,7 +20,7 @@ def report_on(folder: Path) -> tuple[str, bool]:
     result = verify.check_dataset(dataset, name, folder, groups)
     findings, stops = result.findings, result.findings["severity"].eq("stop")
     of_groups = f", groups {', '.join(groups)}" if groups else ""
-    facts = plain(overview.facts(result.cases, result.looks))
+    facts = plain(overview.facts(result.cases, result.measured))
     blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}", facts]
     if len(findings):
         single = findings.drop(columns="advice").head(MAX_LISTED_FINDINGS)  # advice is printed once per check

@@ -73,7 +73,7 @@ for _name in ("cross_entropy_weight", "focal_weight", "dice_weight", "affine_pro
     OPTIONS[f"{_name} above 0"] = ((_name,), lambda value: value > 0)
 for _step in ("close_outer", "inside_outer", "minimum_area", "largest_parts", "confident_parts"):
     OPTIONS[f"{_step} in postprocessing"] = (("postprocessing",), lambda steps, step=_step: step in steps)
-OF_DATASET = ("one's own data", "data sets of several groups", "volumes", "images")  # decided by lib.datasets
+OF_DATASET = ("custom data sets", "data sets of several groups", "volumes", "images")  # decided by lib.datasets
 
 
 # (keys that must be sound, of which the first is blamed; whether they hold; what is allowed).

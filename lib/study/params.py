@@ -66,7 +66,7 @@ class SharedParams(Params):
     dataset: Name = key("a data set of lib.datasets; read from data/raw/<dataset>")
     classes: list[Name] = key("class names in index order, the first is background", min_length=2, max_length=32)
     palette: list[list[Annotated[int, Field(ge=0, le=255)]]] | None = only_with(
-        "one's own data", "[red, green, blue] of each class in its masks; [] where grey values are class indices"
+        "custom data sets", "[red, green, blue] of each class in its masks; [] where grey values are class indices"
     )
     landmarks: Literal["none", "multicentre", "role_challenge"] = key(
         "none: the network learns class regions; multicentre or role_challenge: it learns heatmaps of the "

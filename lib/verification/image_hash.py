@@ -1,4 +1,4 @@
-"""Whether two images show the same picture: exactly, nearly, or nearly after a change of size."""
+"""Hashes and thumbnails that reveal equal images and near-duplicates, also after a change of size."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -7,39 +7,39 @@ import cv2
 import numpy as np
 
 SIDE = 64  # pixels of a thumbnail
-BLUR = 3.0  # standard deviation in thumbnail pixels; what is coarser tells sector from sector, not scene from scene
+BLUR = 3.0  # standard deviation in thumbnail pixels; coarser structure is that of the sector, not of the anatomy
 HASH_BITS = 64
 
 
 def pixel_hash(image: np.ndarray) -> str:
-    """SHA-256 of an image's shape and pixels, in hex: equal for the same picture in any lossless file."""
+    """SHA-256 of an image's shape and pixels, in hex, independent of the lossless file format."""
     return sha256(str(image.shape).encode() + np.ascontiguousarray(image).data).hexdigest()
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """What pictures are compared by."""
+class ImageHashes:
+    """Hashes and thumbnail of an image."""
 
-    pixels: str  # hash of every pixel
-    perceptual: int  # 64 bits that survive a change of size, format and brightness
-    thumbnail: np.ndarray  # (SIDE^2,) float32, standardised, so that a product of two is their correlation
+    pixels: str  # hash of all pixels
+    perceptual: int  # 64 bits, robust to changes of size, format and brightness
+    thumbnail: np.ndarray  # (SIDE^2,) float32, standardised, so that the dot product of two is their correlation
 
 
-def describe(image: np.ndarray) -> Likeness:
-    """What a (H, W) uint8 image is compared by."""
+def describe(image: np.ndarray) -> ImageHashes:
+    """Hashes and thumbnail of an image (H, W) uint8."""
     even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
     smaller = image
-    if min(even.shape) >= 4 * SIDE:  # halving is so quick that the rest costs a quarter
+    if min(even.shape) >= 4 * SIDE:  # exact halving is fast, and reduces the cost of the next step to a quarter
         smaller = cv2.resize(even, (even.shape[1] // 2, even.shape[0] // 2), interpolation=cv2.INTER_AREA)
     coarse = cv2.resize(smaller, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
-    return Likeness(pixel_hash(image), perceptual_hash(coarse), thumbnail(coarse))
+    return ImageHashes(pixel_hash(image), perceptual_hash(coarse), thumbnail(coarse))
 
 
 def thumbnail(coarse: np.ndarray) -> np.ndarray:
-    """The fine structure of a small copy: (2 SIDE, 2 SIDE) uint8 -> (SIDE^2,) of norm 1, or of 0 for an even image.
+    """Fine structure of a small copy: (2 SIDE, 2 SIDE) uint8 -> (SIDE^2,) of norm 1, or 0 for a uniform image.
 
-    High-passed, because all frames of one probe share their sector. Measured: on HC18 no two examinations reach 0.64;
-    on BUSI pairs of the same scene, some of them cropped, lie above 0.29 and others below 0.29.
+    High-pass filtered, because all frames of a probe share their sector. Measured correlations: below 0.64 between
+    HC18 examinations; in BUSI above 0.29 for pairs of the same scene, some of them cropped, and below 0.29 for others.
     """
     small = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     fine = (small - cv2.GaussianBlur(small, (0, 0), BLUR)).ravel()
@@ -48,7 +48,7 @@ def thumbnail(coarse: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hash(coarse: np.ndarray) -> int:
-    """The low frequencies of a 32x32 copy's cosine transform, each against their median: "pHash", Zauner 2010."""
+    """64-bit "pHash" (Zauner 2010): low frequencies of the cosine transform of a 32x32 copy, against their median."""
     small = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:8, :8].ravel()
     bits = low > np.median(low[1:])
@@ -57,5 +57,5 @@ def perceptual_hash(coarse: np.ndarray) -> int:
 
 
 def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How many bits differ between perceptual hashes: (N,) and (M,) uint64 -> (N, M) uint8."""
+    """Number of differing bits between perceptual hashes: (N,) and (M,) uint64 -> (N, M) uint8."""
     return np.bitwise_count(one[:, None] ^ other[None])

@@ -1,4 +1,4 @@
-"""Whether published landmarks can be what they are said to be: audited before anything learns from them."""
+"""Audit of published landmarks against themselves, their images and the reference masks, before training on them."""
 
 import numpy as np
 import pandas as pd
@@ -8,73 +8,72 @@ from lib.data.findings import Check, Finding, fact_table
 from lib.imaging.ellipse import Ellipse
 from lib.imaging.head_points import POINTS, as_arrays, line_lengths
 
-MANY = 0.10  # share of cases from which a fault is the table's and stops the study; below, it is the case's
-FIT_LENGTH, FIT_TURN_DEG = 0.10, 25.0  # how far a line may be from an axis of the reference ellipse
+MAX_CASE_FRACTION = 0.10  # a problem in more cases is one of the table, and stops the study
+FIT_LENGTH, FIT_TURN_DEG = 0.10, 25.0  # allowed deviation of a line from an axis of the reference ellipse
 FITS = ("as named", "exchanged", "neither")
-NEARLY_ROUND = 0.90  # axis ratio above which an ellipse's axes have no sure direction
-FAR_OUTSIDE_PERCENT = 5.0  # of the image's shorter side; FP, whose heads the frame cuts, reaches 3
+NEARLY_ROUND = 0.90  # axis ratio above which the direction of an ellipse's axes is not determined
+FAR_OUTSIDE_PERCENT = 5.0  # of the image's shorter side; in FP, where the frame cuts heads, the maximum is 3
 
-MEND = "mend the row or exclude the case; where many are wrong, use another table"
-EXCHANGE = "exchange BPD and OFD in the row or exclude the case; where many are wrong, exchange them in the header"
-NO_LANDMARKS = Check("no landmarks", "add a row for each image; images without one are left out")
+CORRECT = "correct the row or exclude the case; if many are wrong, use another table"
+SWAP = "swap BPD and OFD in the row or exclude the case; if many are wrong, swap them in the header"
+NO_LANDMARKS = Check("no landmarks", "add a row for each image; images without landmarks are left out")
 ROWS_WITHOUT_IMAGE = Check("rows without an image")
-BPD_LONGER = Check("BPD longer than OFD", EXCHANGE)
-NOT_AT_RIGHT_ANGLES = Check("lines not at right angles", MEND)
-NO_COMMON_MIDDLE = Check("lines without a common middle", MEND)
-LINE_TOO_SHORT = Check("line too short", MEND)
-POINT_OUTSIDE = Check("point outside the image", f"nothing where the frame cuts the head; else {MEND}")
-WHICH_SIZE = "find out which is right; millimetres are computed with that of the data set"
+BPD_LONGER = Check("BPD longer than OFD", SWAP)
+NOT_AT_RIGHT_ANGLES = Check("lines not at right angles", CORRECT)
+MIDPOINTS_APART = Check("midpoints far apart", CORRECT)
+LINE_TOO_SHORT = Check("line too short", CORRECT)
+POINT_OUTSIDE = Check("point outside the image", f"no action needed if the frame cuts the head; otherwise {CORRECT}")
+WHICH_SIZE = "find out which is correct; millimetres are computed with the pixel size of the data set"
 PIXEL_SIZE_DIFFERS = Check("pixel size differs", WHICH_SIZE)
-END_OFF_OUTLINE = Check("end off the outline", MEND)
-SWAPPED = Check("BPD and OFD swapped", EXCHANGE)
-ALONG_NO_AXIS = Check("lines along no axis", MEND)
-POINT_FAR_OUTSIDE = Check("point far outside the image", MEND)
-# What each figure of a case may be: check, column, its side, limit, wording.
+ENDPOINT_OFF_OUTLINE = Check("endpoint off the outline", CORRECT)
+SWAPPED = Check("BPD and OFD swapped", SWAP)
+ALONG_NO_AXIS = Check("lines along no axis", CORRECT)
+POINT_FAR_OUTSIDE = Check("point far outside the image", CORRECT)
+# Limits of a case's measurements: check, column, side, limit, message.
 LIMITS = (
     (BPD_LONGER, "bpd_over_ofd", "at most", 1.0, "BPD is {:.2f} times OFD"),
-    # FP's and UCL's lines, set by hand, cross at 82 degrees or more; their middles lie up to 8 % of OFD apart.
-    (NOT_AT_RIGHT_ANGLES, "angle_deg", "at least", 80.0, "they cross at {:.0f}°"),
-    (NO_COMMON_MIDDLE, "middle_percent", "at most", 10.0, "middles {:.0f} % of the longer line apart"),
+    # Manually set lines of FP and UCL cross at 82 degrees or more; their midpoints are up to 8 % of OFD apart.
+    (NOT_AT_RIGHT_ANGLES, "angle_deg", "at least", 80.0, "lines cross at {:.0f}°"),
+    (MIDPOINTS_APART, "middle_percent", "at most", 10.0, "midpoints are {:.0f} % of the longer line apart"),
     (LINE_TOO_SHORT, "shortest_percent", "at least", 5.0, "{:.1f} % of the image's shorter side"),
-    (POINT_OUTSIDE, "outside_percent", "at most", 0.0, "by {:.1f} % of the shorter side"),
-    (PIXEL_SIZE_DIFFERS, "pixel_size_percent", "at most", 1.0, "by {:.1f} % from the data set's"),
-    # A skull is about 2 % of the head's length thick, and calipers are set on its inner or its outer side.
-    (END_OFF_OUTLINE, "farthest_percent", "at most", 3.0, "the farthest by {:.1f} % of the head's length"),
+    (POINT_OUTSIDE, "outside_percent", "at most", 0.0, "{:.1f} % of the shorter side outside"),
+    (PIXEL_SIZE_DIFFERS, "pixel_size_percent", "at most", 1.0, "{:.1f} % from that of the data set"),
+    # The skull is about 2 % of the head's length thick, and calipers are set on its inner or outer side.
+    (ENDPOINT_OFF_OUTLINE, "farthest_percent", "at most", 3.0, "farthest endpoint {:.1f} % of the head's length off"),
 )
 
 
 def audit(
     table: pd.DataFrame, manifest: pd.DataFrame, ellipses: dict[str, Ellipse]
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Whether landmarks can be what they are said to be, by themselves, by their images and by reference outlines.
+    """Audits landmarks (`landmark_tables.read`) and returns the table of `describe` and the findings.
 
-    Gives `describe` for the cases of the manifest that have landmarks, in its order, and what is wrong. A fault of more
-    than a tenth of the cases is one finding that stops the study; of fewer, a warning for each. The table is that of
-    `landmark_tables.read`. Ellipses are those of the reference masks by case, in mm where the pixel size is known; a
-    case without one is judged by the rest.
+    The table covers the cases of the manifest that have landmarks, in its order. A problem in more than a tenth of the
+    cases is one finding that stops the study; otherwise it is a warning for each case. `ellipses` are fitted to the
+    reference masks, by case, in mm if the pixel size is known, else in pixels; cases without one skip these checks.
     """
     has_points, has_image = manifest["case"].isin(table["case"]), table["case"].isin(manifest["case"])
     findings = []
     if not has_points.all():
         severity = "warn" if has_points.any() else "stop"
-        found = f"{_share(manifest['case'], ~has_points)}: left out"
+        found = f"{_fraction(manifest['case'], ~has_points)}: left out"
         findings.append(Finding(severity, NO_LANDMARKS, "landmarks", found, "a row for each image"))
     if not has_image.all():
-        found = _share(table["case"], ~has_image)
+        found = _fraction(table["case"], ~has_image)
         findings.append(Finding("note", ROWS_WITHOUT_IMAGE, "landmarks", found, "not used"))
-    figures = describe(table, manifest[has_points].set_index("case"), ellipses)
-    return figures, findings + judge(figures)
+    audited = describe(table, manifest[has_points].set_index("case"), ellipses)
+    return audited, findings + findings_of(audited)
 
 
 def describe(table: pd.DataFrame, about: pd.DataFrame, ellipses: dict[str, Ellipse]) -> pd.DataFrame:
-    """The audit's figures, one row per case of `about` (the manifest by case).
+    """Measurements of the audit, one row per case of `about`, the manifest indexed by case.
 
-    Columns: case; ofd_px, bpd_px, ofd_mm, bpd_mm, bpd_over_ofd; angle_deg at which the lines cross, 0 to 90;
-    middle_percent between their middles, of the longer line; shortest_percent, the shorter line of the image's shorter
-    side; outside_percent, how far a point lies beyond the frame, of the same; pixel_size_percent, by how much the
-    table's differs from the manifest's; fit: whether OFD and BPD are the long and the short axis of the reference
-    ellipse ("as named", "exchanged", "neither", "" without an ellipse); farthest_percent, from an end to the
-    ellipse's outline, of its long axis; <point>_off_px and <point>_off_mm of each end.
+    Columns: case; ofd_px, bpd_px, ofd_mm, bpd_mm, bpd_over_ofd; angle_deg between the lines, 0 to 90; middle_percent,
+    distance of their midpoints in percent of the longer line; shortest_percent and outside_percent, the shorter line
+    and the largest distance of a point beyond the frame in percent of the image's shorter side; pixel_size_percent,
+    difference from the manifest's pixel size; fit, whether OFD and BPD are the long and short axis of the reference
+    ellipse ("as named", "exchanged", "neither", "" without an ellipse); farthest_percent, largest distance of an
+    endpoint from the ellipse in percent of its long axis; <point>_off_px and <point>_off_mm of each endpoint.
     """
     points = as_arrays(table, about.index.tolist())  # (N, 4, 2)
     spacing, known = about[PIXEL_SIZE].to_numpy(float), has_pixel_size(about).to_numpy()  # (N, 2), (N,)
@@ -105,15 +104,15 @@ def describe(table: pd.DataFrame, about: pd.DataFrame, ellipses: dict[str, Ellip
 
 
 def _norm(steps: np.ndarray) -> np.ndarray:
-    """Lengths of steps (..., 2)."""
+    """Lengths of vectors (..., 2)."""
     return np.linalg.norm(steps, axis=-1)
 
 
 def _describe_lines(points: np.ndarray) -> dict[str, np.ndarray]:
-    """How the two lines of each head lie to each other; NaN for one without length."""
+    """Ratio, angle and midpoint distance of the two lines of each head; NaN for a line of length 0."""
     ofd, bpd = points[:, 1] - points[:, 0], points[:, 3] - points[:, 2]
     lengths = line_lengths(points)
-    between = _norm(points[:, :2].mean(axis=1) - points[:, 2:].mean(axis=1))  # the middles
+    between = _norm(points[:, :2].mean(axis=1) - points[:, 2:].mean(axis=1))  # midpoints
     with np.errstate(divide="ignore", invalid="ignore"):
         cosine = np.abs((ofd * bpd).sum(axis=1)) / lengths.prod(axis=1)
         return {
@@ -130,26 +129,26 @@ def _directions(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fit(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Which axes of the reference ellipse the two lines are, in length and direction: (N,) of text."""
+    """Whether the two lines match the axes of the reference ellipse in length and direction: (N,) of FITS or ''."""
     steps, lengths = points[:, 1::2] - points[:, ::2], line_lengths(points)  # (N, 2, 2), (N, 2): OFD, BPD
     directions, sizes = np.stack(_directions(axes), axis=1), axes[:, 2:4]  # (N, 2, 2), (N, 2): long, short axis
     nearly_round = sizes[:, 1:] > NEARLY_ROUND * sizes[:, :1]
 
     def follow(order: slice) -> np.ndarray:
-        """Whether both lines follow the axes in an order."""
+        """Whether both lines match the axes taken in this order."""
         cosine = np.abs((steps * directions[:, order]).sum(axis=2)) / np.maximum(lengths, 1e-9)
-        straight = (cosine >= np.cos(np.deg2rad(FIT_TURN_DEG))) | nearly_round
-        return (straight & (np.abs(lengths / sizes[:, order] - 1) <= FIT_LENGTH)).all(axis=1)
+        is_parallel = (cosine >= np.cos(np.deg2rad(FIT_TURN_DEG))) | nearly_round
+        return (is_parallel & (np.abs(lengths / sizes[:, order] - 1) <= FIT_LENGTH)).all(axis=1)
 
     fits = [np.isnan(axes[:, 2]), follow(slice(None)), follow(slice(None, None, -1))]
     return np.select(fits, ["", *FITS[:2]], FITS[2])
 
 
 def _to_outline(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Steps from points to the nearest place on their case's ellipse: (N, 4, 2), (N, 5) -> (N, 4, 2).
+    """Vectors from points to the nearest position on the ellipse of their case: (N, 4, 2), (N, 5) -> (N, 4, 2).
 
-    In the ellipse's own quarter plane, a place on it is replaced by where the circle of its curvature, about its
-    centre of curvature, meets the ray to the point; four rounds leave 0.00002 of the axis at most in heads.
+    Iterates in the first quadrant of the ellipse: the next position is where the circle of curvature at the current one
+    meets the ray from its centre to the point. After four iterations the error is below 0.00002 of the axis in heads.
     """
     along, across = (each[:, None] for each in _directions(axes))  # (N, 1, 2)
     long, short = axes[:, 2:3] / 2, axes[:, 3:4] / 2  # (N, 1)
@@ -170,72 +169,72 @@ def _to_outline(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
     return du[..., None] * along + dv[..., None] * across
 
 
-def judge(figures: pd.DataFrame) -> list[Finding]:
-    """What the figures of `describe` say against the landmarks."""
+def findings_of(audited: pd.DataFrame) -> list[Finding]:
+    """Findings that follow from the table of `describe`."""
     findings = []
-    for check, column, side, limit, wording in LIMITS:
-        values = figures[column]
-        faulty = values > limit if side == "at most" else values < limit
-        findings += _weigh(figures, check, faulty, [wording.format(value) for value in values], f"{side} {limit:g}")
+    for check, column, side, limit, message in LIMITS:
+        values = audited[column]
+        is_wrong = values > limit if side == "at most" else values < limit
+        findings += _grade(audited, check, is_wrong, [message.format(value) for value in values], f"{side} {limit:g}")
     limits = f"lengths within {FIT_LENGTH:.0%}, directions within {FIT_TURN_DEG:g}°"
     for check, fit, found, expected in (
-        (SWAPPED, FITS[1], "each line lies along the other's axis", "OFD along the long axis"),
-        (ALONG_NO_AXIS, FITS[2], "they fit the ellipse under neither name", f"its axes: {limits}"),
+        (SWAPPED, FITS[1], "each line matches the axis of the other", "OFD along the long axis"),
+        (ALONG_NO_AXIS, FITS[2], "lines match the axes of the reference ellipse in neither order", limits),
     ):
-        findings += _weigh(figures, check, figures["fit"] == fit, [found] * len(figures), expected)
-    far = figures[figures["outside_percent"] > FAR_OUTSIDE_PERCENT]
+        findings += _grade(audited, check, audited["fit"] == fit, [found] * len(audited), expected)
+    far = audited[audited["outside_percent"] > FAR_OUTSIDE_PERCENT]
     expected = f"at most {FAR_OUTSIDE_PERCENT:g} % of the shorter side"
     return findings + [
-        Finding("stop", POINT_FAR_OUTSIDE, case, f"by {percent:.1f} %", expected)
+        Finding("stop", POINT_FAR_OUTSIDE, case, f"{percent:.1f} % outside", expected)
         for case, percent in zip(far["case"], far["outside_percent"])
     ]
 
 
-def _weigh(figures: pd.DataFrame, check: Check, faulty: pd.Series, texts: list[str], expected: str) -> list[Finding]:
-    """One finding that stops the study if many cases are faulty, else a warning for each."""
-    if faulty.mean() > MANY:
-        found = f"{_share(figures['case'], faulty)}; {_overall(figures, check)}"
+def _grade(audited: pd.DataFrame, check: Check, is_wrong: pd.Series, texts: list[str], expected: str) -> list[Finding]:
+    """One finding that stops the study if more than MAX_CASE_FRACTION are wrong, else a warning per case."""
+    if is_wrong.mean() > MAX_CASE_FRACTION:
+        found = f"{_fraction(audited['case'], is_wrong)}; {_overall(audited, check)}"
         return [Finding("stop", check, "landmarks", found, expected)]
-    rows = zip(figures["case"], texts, faulty)
-    return [Finding("warn", check, case, text, expected) for case, text, is_faulty in rows if is_faulty]
+    named = pd.Series(texts, audited["case"], dtype=object)[is_wrong.to_numpy()]
+    return [Finding("warn", check, case, text, expected) for case, text in named.items()]
 
 
-def _overall(figures: pd.DataFrame, check: Check) -> str:
-    """What a check says of all cases together."""
-    facts = dict(summary(figures).itertuples(index=False))
+def _overall(audited: pd.DataFrame, check: Check) -> str:
+    """Summary of a check over all cases."""
+    facts = dict(summary(audited).itertuples(index=False))
     fits = {fit: facts.get(f"lines fit the ellipse: {fit}", 0) for fit in FITS}
-    texts = [f"median of all: {text.format(figures[column].median())}" for c, column, *_, text in LIMITS if c == check]
+    texts = [f"median of all: {text.format(audited[column].median())}" for c, column, *_, text in LIMITS if c == check]
     if check == BPD_LONGER and fits["exchanged"]:
-        texts.append(f"once exchanged, the lines of {fits['exchanged']:.0f} cases fit the reference ellipse")
-    if check == END_OFF_OUTLINE:
+        texts.append(f"if swapped, the lines of {fits['exchanged']:.0f} cases fit the reference ellipse")
+    if check == ENDPOINT_OFF_OUTLINE:
         texts.append(
-            f"of all ends {facts['ends more than 10 px off (%)']:.0f} % lie more than 10 px off, "
-            f"half within {facts['ends off the outline, median (px)']:.1f} px, "
+            f"of all endpoints, {facts['ends more than 10 px off (%)']:.0f} % are more than 10 px off, "
+            f"50 % within {facts['ends off the outline, median (px)']:.1f} px, "
             f"90 % within {facts['ends off the outline, 90 % within (px)']:.1f} px"
         )
     return "; ".join(texts) or ", ".join(f"{count:.0f} fit {fit}" for fit, count in fits.items())
 
 
-def _share(cases: pd.Series, among: pd.Series) -> str:
-    """How many of some cases are among them, and the first of these."""
-    names = cases[among].tolist()
+def _fraction(cases: pd.Series, is_affected: pd.Series) -> str:
+    """Number and percentage of affected cases, and the names of the first five."""
+    names = cases[is_affected].tolist()
     more = ", …" if len(names) > 5 else ""
     return f"{len(names)} of {len(cases)} cases ({len(names) / len(cases):.0%}): {', '.join(names[:5])}{more}"
 
 
-def summary(figures: pd.DataFrame) -> pd.DataFrame:
-    """The audit in one row per fact: fact, value."""
-    px, mm = (figures[[f"{point}_off_{unit}" for point in POINTS]].to_numpy().ravel() for unit in ("px", "mm"))
+def summary(audited: pd.DataFrame) -> pd.DataFrame:
+    """Summary of the audit with one row per fact: fact, value."""
+    px, mm = (audited[[f"{point}_off_{unit}" for point in POINTS]].to_numpy().ravel() for unit in ("px", "mm"))
     px, mm = px[np.isfinite(px)], mm[np.isfinite(mm)]
     facts: dict[str, float] = {
-        "cases with landmarks": len(figures),
-        "BPD longer than OFD": int((figures["bpd_over_ofd"] > 1).sum()),
-        "BPD/OFD, median": figures["bpd_over_ofd"].median(),
-        "least angle between the lines (°)": figures["angle_deg"].min(),
-        "cases with a point outside the image": int((figures["outside_percent"] > 0).sum()),
+        "cases with landmarks": len(audited),
+        "BPD longer than OFD": int((audited["bpd_over_ofd"] > 1).sum()),
+        "BPD/OFD, median": audited["bpd_over_ofd"].median(),
+        "least angle between the lines (°)": audited["angle_deg"].min(),
+        "cases with a point outside the image": int((audited["outside_percent"] > 0).sum()),
     }
     if px.size:
-        facts |= {f"lines fit the ellipse: {fit}": int((figures["fit"] == fit).sum()) for fit in FITS}
+        facts |= {f"lines fit the ellipse: {fit}": int((audited["fit"] == fit).sum()) for fit in FITS}
         facts["ends more than 10 px off (%)"] = 100 * (px > 10).mean()
     for off, unit in ((px, "px"), (mm, "mm")):
         if off.size:

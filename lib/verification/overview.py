@@ -1,4 +1,4 @@
-"""What 01_data_verification found, as tables to read."""
+"""Summary tables of 01_data_verification."""
 
 from collections import Counter
 
@@ -9,16 +9,16 @@ from lib.data import cases
 from lib.data.findings import fact_table
 from lib.verification import case_checks, landmark_audit
 
-LISTED_COLOURS = 40  # of the audit; a lossy mask has hundreds
+MAX_LISTED_COLOURS = 40  # lossy masks have hundreds
 
 
 def audit_summary(audited: pd.DataFrame) -> pd.DataFrame:
-    """The audit of landmarks in one row per fact (fact, value); empty where none are learnt."""
+    """The landmark audit with one row per fact (fact, value); no rows without landmarks."""
     return landmark_audit.summary(audited) if len(audited) else pd.DataFrame(columns=["fact", "value"])
 
 
 def of_folds(table: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
-    """How many cases, subjects and fold groups each fold holds."""
+    """Number of cases, subjects and fold groups of each fold, and of cases with a pixel size."""
     sized = folds.assign(sized=folds["case"].map(cases.has_pixel_size(table.set_index("case"))))
     counts = sized.groupby("fold").agg(
         cases=("case", "size"),
@@ -29,10 +29,10 @@ def of_folds(table: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     return counts.reset_index()
 
 
-def facts(table: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
-    """The data set in one row per fact: fact, value; facts without a value are left out."""
+def facts(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """Summary of the data set with one row per fact (fact, value); facts without a value are left out."""
     spacing = table["spacing_row_mm"]
-    facts = {
+    values = {
         "cases": len(table),
         "subjects": table["subject"].nunique(),
         "fold groups": table["fold_group"].nunique(),
@@ -45,15 +45,15 @@ def facts(table: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
         "with published HC": int(table["hc_mm"].notna().sum()),
         "least HC (mm)": table["hc_mm"].min(),
         "largest HC (mm)": table["hc_mm"].max(),
-        "with an empty mask": int((looks["area_fraction"] == 0).sum()),
-        "cut by the frame": int((looks["border_gap"] == 0).sum()),
+        "with an empty mask": int((measured["area_fraction"] == 0).sum()),
+        "cut by the frame": int((measured["border_gap"] == 0).sum()),
     }
-    return fact_table(facts)
+    return fact_table(values)
 
 
-def by_group(table: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
-    """Cases, references and how they lie, one row per published split and group: what differs between them."""
-    joined = table[["case", "split"]].assign(group=cases.group_of(table["stratum"])).merge(looks, on="case")
+def by_group(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """Number of cases and properties of their references, one row per published split and group."""
+    joined = table[["case", "split"]].assign(group=cases.group_of(table["stratum"])).merge(measured, on="case")
     grouped = joined.assign(
         empty=joined["area_fraction"] == 0,
         cut=joined["border_gap"] == 0,
@@ -71,29 +71,29 @@ def by_group(table: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
     return counts.drop(columns="split") if (counts["split"] == "").all() else counts
 
 
-def colour_table(looks: dict[str, case_checks.Look]) -> pd.DataFrame:
-    """The audit of all masks: colour, pixels, cases; the most frequent first, the rest in one row."""
+def colour_table(checked: dict[str, case_checks.CheckedCase]) -> pd.DataFrame:
+    """Colours of all masks (colour, pixels, cases), the most frequent first; the rest combined in one row."""
     pixels: Counter[tuple[int, ...]] = Counter()
-    holders: Counter[tuple[int, ...]] = Counter()
-    for look in looks.values():
-        pixels.update(look.colours)
-        holders.update(look.colours.keys())
+    counts: Counter[tuple[int, ...]] = Counter()  # of cases
+    for case in checked.values():
+        pixels.update(case.colours)
+        counts.update(case.colours.keys())
     ordered = sorted(pixels, key=lambda colour: (-pixels[colour], colour))
-    rows = [(" ".join(map(str, colour)), pixels[colour], holders[colour]) for colour in ordered[:LISTED_COLOURS]]
-    rest = ordered[LISTED_COLOURS:]
+    rows = [(" ".join(map(str, colour)), pixels[colour], counts[colour]) for colour in ordered[:MAX_LISTED_COLOURS]]
+    rest = ordered[MAX_LISTED_COLOURS:]
     if rest:
-        rows.append((f"{len(rest)} others", sum(pixels[c] for c in rest), max(holders[c] for c in rest)))
+        rows.append((f"{len(rest)} others", sum(pixels[c] for c in rest), max(counts[c] for c in rest)))
     return pd.DataFrame(rows, columns=["colour", "pixels", "cases"])
 
 
 def stop_claim(findings: pd.DataFrame) -> str:
-    """The claim that nothing stops the study, naming what does."""
+    """The statement that no finding stops the study, followed by the findings that do."""
     stops = findings[findings["severity"] == "stop"]
-    named = [f"{case}: {check} (found {found})" for case, check, found in stops[["case", "check", "found"]].values]
-    return "no finding stops the study" + "".join(f"\n    {line}" for line in named)
+    lines = [f"{case}: {check} (found {found})" for case, check, found in stops[["case", "check", "found"]].values]
+    return "no finding stops the study" + "".join(f"\n    {line}" for line in lines)
 
 
 def count_findings(findings: pd.DataFrame) -> pd.DataFrame:
-    """How often each check found something, the grave ones first: severity, check, findings, advice."""
+    """Number of findings of each check, the most severe first: severity, check, findings, advice."""
     by_check = findings.groupby(["severity", "check"], sort=False)
     return by_check.agg(findings=("case", "size"), advice=("advice", "first")).reset_index()

@@ -9,7 +9,7 @@ from lib.study import files
 from tests import builders, builders_tasks
 
 
-def test_rows_follow_the_order_of_the_names_asked_for_and_slices_that_of_their_volume():
+def test_rows_follow_the_order_of_the_given_names_and_slices_that_of_their_volume():
     assert builders.discs(5).rows(["disc3", "disc0", "disc3"]).tolist() == [3, 0, 3]
     assert builders.discs(5).rows([]).dtype == np.int64
     volumes = builders_tasks.volumes(count=3, slices=4)
@@ -17,13 +17,13 @@ def test_rows_follow_the_order_of_the_names_asked_for_and_slices_that_of_their_v
     assert replace(volumes, names=["a", "b", "b", "b", "b", "c"]).rows(["c", "b"]).tolist() == [5, 1, 2, 3, 4]
 
 
-def test_a_case_has_the_geometry_of_its_first_row_and_one_that_is_absent_is_named():
+def test_a_case_has_the_geometry_of_its_first_row_and_an_unknown_one_is_named():
     mappings = [geometry.fit((shape, 40), (32, 32)) for shape in (40, 50, 60)]
     made = replace(builders.discs(3), geometries=mappings)
     assert [made.geometry_of(f"disc{n}") for n in (2, 0)] == [mappings[2], mappings[0]]
-    for of in (lambda name: made.rows(["disc1", name]), made.geometry_of):
-        with pytest.raises(ValueError, match=r"1 cases are not in the arrays \(\['disc9'\] …\); run 02_preprocessing"):
-            of("disc9")
+    for look_up in (lambda name: made.rows(["disc1", name]), made.geometry_of):
+        with pytest.raises(ValueError, match=r"1 cases are not in the arrays \(\['disc9'\] …\); rerun 02_preproc"):
+            look_up("disc9")
 
 
 FIT = [geometry.fit((540, 800), (32, 32)), geometry.fit((541, 738), (32, 32), (3, 5, 500, 611))]
@@ -40,7 +40,7 @@ SIGMAS = np.array([1.5, 2.0, np.float32(1 / 3)], np.float32)
     ],
     ids=["regions", "landmarks", "volumes"],
 )
-def test_arrays_come_back_from_disk_to_the_last_digit_and_cannot_be_written(processed, made):
+def test_arrays_are_read_from_disk_exactly_as_written_and_are_read_only(processed, made):
     builders_tasks.write_arrays(processed / "abc", made)
     opened = arrays.open_arrays("abc")
     assert (opened.names, opened.geometries, opened.fingerprint) == (made.names, made.geometries, "abc")
@@ -54,7 +54,7 @@ def test_arrays_come_back_from_disk_to_the_last_digit_and_cannot_be_written(proc
         opened.images[0] = 0
 
 
-def test_a_study_s_arrays_are_found_by_the_fingerprint_it_names(processed):
+def test_the_arrays_of_a_study_are_found_by_its_fingerprint(processed):
     builders_tasks.write_arrays(processed / "abc", builders.discs(2))
     files.write_json(processed / "02_preprocessing" / "dataset.json", {"fingerprint": "abc"})
     assert earlier.read_arrays(lambda step: processed / step).names == ["disc0", "disc1"]

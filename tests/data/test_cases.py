@@ -8,15 +8,15 @@ from lib.data import cases
 from lib.data.cases import Case
 from lib.study import files
 
-PLACE = files.ROOT / "data"
+FOLDER = files.ROOT / "data"
 
 
 def table_of(*rows, name="a"):
-    return cases.cases_table([Case(name, name, PLACE / "a.png", (PLACE / "b.png",), *row) for row in rows])
+    return cases.cases_table([Case(name, name, FOLDER / "a.png", (FOLDER / "b.png",), *row) for row in rows])
 
 
-def test_the_manifest_holds_what_a_case_says():
-    image, masks = PLACE / "a.png", (PLACE / "größe (1)_mask.png", PLACE / "größe (1)_mask_1.png")
+def test_the_manifest_contains_every_field_of_a_case():
+    image, masks = FOLDER / "a.png", (FOLDER / "größe (1)_mask.png", FOLDER / "größe (1)_mask_1.png")
     case = Case("007_HC", "007", image, masks, (0.1, 0.2), "hc1", "train", {"hc": 99}, slice_mm=4.5)
     table = cases.cases_table([case])
     assert table.columns.tolist() == cases.CASE_COLUMNS
@@ -29,23 +29,23 @@ def test_the_manifest_holds_what_a_case_says():
     assert cases.split_paths(row["mask"]) == list(masks)
 
 
-def test_a_pixel_size_comes_back_from_the_manifest_and_half_a_one_is_none():
+def test_a_pixel_size_is_read_from_the_manifest_and_half_of_one_is_none():
     table = table_of([(0.1, 0.2)], [None], [(np.nan, 0.2)], [(0.1, np.nan)])
-    assert [cases.spacing_mm(row) for _, row in table.iterrows()] == [(0.1, 0.2), None, None, None]
-    assert [cases.spacing_mm(row) for row in table.to_dict("records")] == [(0.1, 0.2), None, None, None]
+    for rows in (table.to_dict("records"), [row for _, row in table.iterrows()]):
+        assert [cases.spacing_mm(row) for row in rows] == [(0.1, 0.2), None, None, None]
     assert cases.has_pixel_size(table).tolist() == [True, False, False, False]
 
 
-def test_joined_files_come_back_wherever_they_lie_and_the_separator_in_a_name_is_refused(tmp_path):
+def test_paths_survive_the_manifest_and_the_separator_in_a_name_is_refused(tmp_path):
     paths = [files.ROOT / "data" / "a b.png", tmp_path / "c.png", tmp_path / "d'(é).png"]
-    assert cases.split_paths(cases.joined(paths)) == paths
-    assert cases.split_paths(cases.joined(paths[:1])) == paths[:1]
-    assert cases.joined(paths[1:2]) == (tmp_path / "c.png").as_posix()
-    with pytest.raises(ValueError, match=r"a\|b\.png: a name with '\|'"):
-        cases.joined([PLACE / "a|b.png"])
+    for some in (paths, paths[:1]):
+        assert cases.split_paths(cases.join_paths(some)) == some
+    assert cases.join_paths(paths[1:2]) == (tmp_path / "c.png").as_posix()
+    with pytest.raises(ValueError, match=r"a\|b\.png: the name contains '\|'"):
+        cases.join_paths([FOLDER / "a|b.png"])
 
 
-def test_the_manifest_comes_back_from_disk_as_it_was_written(tmp_path):
+def test_the_manifest_is_read_from_disk_exactly_as_written(tmp_path):
     written = pd.concat([table_of([(0.1, 0.1)], [(0.30000000000000004, 0.1)], name="007"), table_of([None])])
     written = written.assign(fold_group=["001", "001", "003"], height=5, width=6, sha256="ab").reset_index(drop=True)
     files.write_csv(tmp_path / "cases.csv", written)
@@ -59,16 +59,16 @@ def write_all(folder, contents):
     return folder
 
 
-def test_a_case_s_hash_is_that_of_its_image_and_then_its_masks(tmp_path):
-    folder = write_all(tmp_path / "a", {name: name.encode() for name in ("image", "one", "two")})
+def test_the_hash_of_a_case_covers_its_image_then_its_masks(tmp_path):
+    folder = write_all(tmp_path, {name: name.encode() for name in ("image", "one", "two")})
     image, one, two = (folder / name for name in ("image", "one", "two"))
     for masks, content in (([one, two], b"imageonetwo"), ([two, one], b"imagetwoone"), ([one], b"imageone")):
         assert cases.content_hash(image, masks) == hashlib.sha256(content).hexdigest()
 
 
-def test_a_folder_s_hash_is_that_of_its_files_by_name_but_for_what_a_system_leaves_there(tmp_path):
+def test_the_hash_of_a_folder_covers_its_files_by_name_without_hidden_ones(tmp_path):
     contents = {"b": b"two", "a_mask": b"one", "c": b"three"}
-    folder = write_all(tmp_path / "patient", contents | {".DS_Store": b"places of windows", "._a": b"of macOS"})
+    folder = write_all(tmp_path / "patient", contents | {".DS_Store": b"window positions", "._a": b"of macOS"})
     expected = hashlib.sha256(b"onetwothree").hexdigest()
     assert cases.content_hash(folder, (folder,)) == cases.content_hash(folder, ()) == expected
     for name in contents:

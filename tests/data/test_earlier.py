@@ -12,9 +12,9 @@ def folder_of(tmp_path):
     return lambda step: tmp_path / step
 
 
-def test_a_file_is_read_from_the_step_that_wrote_it_to_the_last_digit(folder_of):
-    places = np.random.default_rng(0).uniform(0, 500, (2, 8))
-    written = pd.DataFrame(places, columns=head_points.POINT_COLUMNS)
+def test_a_file_is_read_exactly_from_the_step_that_wrote_it(folder_of):
+    points = np.random.default_rng(0).uniform(0, 500, (2, 8))
+    written = pd.DataFrame(points, columns=head_points.POINT_COLUMNS)
     written.insert(0, "case", ["007_HC", "8"])
     path = folder_of("01_data_verification") / "points.csv"
     files.write_csv(path, written)
@@ -26,7 +26,7 @@ def test_a_file_is_read_from_the_step_that_wrote_it_to_the_last_digit(folder_of)
         earlier.read("points.csv", folder_of)
 
 
-def test_the_set_of_a_finished_evaluation_holds_no_arrays(tmp_path, folder_of):
+def test_the_evaluation_set_after_05_contains_no_arrays(tmp_path, folder_of):
     manifest = pd.DataFrame(1, index=[0], columns=cases.CASE_COLUMNS)
     text = ("case", "subject", "fold_group", "stratum", "split", "image", "mask", "sha256")
     files.write_csv(folder_of("01_data_verification") / "cases.csv", manifest.assign(**dict.fromkeys(text, "a")))

@@ -2,7 +2,7 @@ from lib.data import findings
 from lib.data.findings import Check, Finding
 
 
-def test_findings_stand_with_the_advice_of_their_checks_by_gravity_then_check_then_case():
+def test_findings_have_the_advice_of_their_checks_and_are_sorted_by_severity_check_and_case():
     missing = Check("missing mask", "add the mask")
     found = [
         Finding("note", Check("a fact"), "1", "", ""),

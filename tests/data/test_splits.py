@@ -1,4 +1,4 @@
-"""Who is tested when, who validates meanwhile: never a subject in two parts."""
+"""Folds and their parts: no subject is ever in two of them."""
 
 import numpy as np
 import pandas as pd
@@ -9,14 +9,12 @@ from lib.study import files
 
 
 def groups_table(sizes, strata=1, seed=0):
-    """A manifest of groups: one subject each, so many cases each, strata at random."""
+    """A manifest with one subject per group of the given sizes, and random strata."""
     stratum = np.random.default_rng(seed).integers(0, strata, len(sizes))
-    rows = [
-        {"case": f"{group:03d}_{image}", "subject": f"{group:03d}", "fold_group": f"{group:03d}", "stratum": f"s{s}"}
-        for group, (size, s) in enumerate(zip(sizes, stratum))
-        for image in range(size)
-    ]
-    return pd.DataFrame(rows)
+    group = np.repeat([f"{number:03d}" for number in range(len(sizes))], sizes)
+    case = [f"{number:03d}_{image}" for number, size in enumerate(sizes) for image in range(size)]
+    strata = [f"s{number}" for number in np.repeat(stratum, sizes)]
+    return pd.DataFrame({"case": case, "subject": group, "fold_group": group, "stratum": strata})
 
 
 def folds_table(fold_of):
@@ -26,7 +24,7 @@ def folds_table(fold_of):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_each_stratum_is_spread_evenly_up_to_its_largest_group_and_no_group_is_in_two_folds(seed):
+def test_strata_are_balanced_up_to_their_largest_group_and_no_group_is_in_two_folds(seed):
     table = groups_table(np.random.default_rng(seed).integers(1, 5, 60), strata=3, seed=seed)
     folds = splits.assign_folds(table, 5, seed)
     splits.check_disjoint(folds)
@@ -51,14 +49,14 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows():
     assert splits.assign_folds(table, 5, 4, 2)["fold"].tolist() != expected["fold"].tolist()
 
 
-def test_single_cases_fill_folds_equally_and_a_fold_of_fewer_subjects_validates_whole():
+def test_single_cases_fill_folds_equally_and_a_small_fold_validates_completely():
     folds = splits.assign_folds(groups_table([1] * 20), 5, seed=1, validation_subjects=50)
     assert folds["fold"].value_counts().tolist() == [4] * 5
     assert folds["validates"].all()
 
 
 @pytest.mark.parametrize("column", ["subject", "fold_group", "stratum"])
-def test_a_case_that_lacks_its_place_and_fewer_groups_than_folds_are_refused(column):
+def test_missing_values_and_fewer_groups_than_folds_are_refused(column):
     table = groups_table([1] * 6)
     table.loc[4, column] = None
     with pytest.raises(ValueError, match=rf"1 cases have no {column}: \['004_0'\]"):
@@ -68,17 +66,17 @@ def test_a_case_that_lacks_its_place_and_fewer_groups_than_folds_are_refused(col
 
 
 @pytest.mark.parametrize("column", ["subject", "fold_group"])
-def test_a_subject_or_group_in_two_folds_is_found_and_named_with_its_cases(column):
+def test_a_subject_or_group_in_two_folds_is_detected_and_named_with_its_cases(column):
     folds = folds_table({"a": ("1", 0), "b": ("2", 1), "c": ("3", 2)})
-    assert splits.are_apart(folds, column)
+    assert splits.folds_are_disjoint(folds, column)
     folds.loc[2, column] = "1"
-    assert not splits.are_apart(folds, column)
+    assert not splits.folds_are_disjoint(folds, column)
     for check in (splits.check_disjoint, lambda folds: splits.parts(folds, 0)):
         with pytest.raises(ValueError, match=f"{column} 1 is in two folds: a in fold 0, c in fold 2; expected"):
             check(folds)
 
 
-def test_each_case_is_tested_once_the_next_fold_validates_and_there_is_no_other_fold():
+def test_each_case_is_tested_once_the_next_fold_validates_and_other_folds_are_refused():
     folds = folds_table({f"c{n}": (f"s{n}", n) for n in range(4)})
     for fold, validation in ((0, 1), (1, 2), (2, 3), (3, 0)):
         others = [f"c{n}" for n in range(4) if n not in (fold, validation)]
@@ -86,10 +84,15 @@ def test_each_case_is_tested_once_the_next_fold_validates_and_there_is_no_other_
     for fold in (-1, 4):
         with pytest.raises(ValueError, match=f"fold {fold} does not exist; expected 0 to 3"):
             splits.parts(folds, fold)
+    folds = folds_table({f"c{n}": (f"s{n}", n // 3) for n in range(9)})  # the rest of the next fold trains
+    folds["validates"] = folds["case"].isin(["c0", "c4", "c5", "c8"])
+    expected = {"train": ["c3", "c6", "c7", "c8"], "validation": ["c4", "c5"], "test": ["c0", "c1", "c2"]}
+    assert splits.parts(folds, 0) == expected
+    assert splits.parts(folds, 2)["validation"] == ["c0"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_so_many_subjects_of_every_fold_validate_spread_over_the_strata_and_the_folds_stay(count):
+def test_the_set_number_of_subjects_per_fold_validates_over_all_strata_and_folds_do_not_change(count):
     table = groups_table([1, 2, 3, 1, 2] * 5)
     folds = splits.assign_folds(table, 5, 0, validation_subjects=count)
     assert folds[folds["validates"]].groupby("fold")["fold_group"].nunique().tolist() == [count] * 5
@@ -101,16 +104,8 @@ def test_so_many_subjects_of_every_fold_validate_spread_over_the_strata_and_the_
     assert folds[folds["validates"]].groupby(["fold", "stratum"]).size().tolist() == [1] * 9
 
 
-def test_what_does_not_validate_of_the_next_fold_trains():
-    folds = folds_table({f"c{n}": (f"s{n}", n // 3) for n in range(9)})
-    folds["validates"] = folds["case"].isin(["c0", "c4", "c5", "c8"])
-    expected = {"train": ["c3", "c6", "c7", "c8"], "validation": ["c4", "c5"], "test": ["c0", "c1", "c2"]}
-    assert splits.parts(folds, 0) == expected
-    assert splits.parts(folds, 2)["validation"] == ["c0"]
-
-
 @pytest.mark.parametrize("name", ["003", "NA", "None", "nan", "null", "N/A", "n/a", "NULL", "#N/A"])
-def test_a_group_and_a_stratum_of_any_name_are_dealt_and_come_back_from_disk(tmp_path, name):
+def test_a_group_and_a_stratum_of_any_name_are_assigned_and_read_from_disk(tmp_path, name):
     table = groups_table([2] * 6, strata=2).replace({"subject": {"003": name}, "fold_group": {"003": name}})
     written = splits.assign_folds(table.replace({"stratum": {"s1": name}}), 3, 0, 1)
     assert written["fold"].value_counts().tolist() == [4, 4, 4]
@@ -121,17 +116,17 @@ def test_a_group_and_a_stratum_of_any_name_are_dealt_and_come_back_from_disk(tmp
 
 
 @pytest.mark.parametrize(("moved", "to"), [("train", "test"), ("validation", "train"), ("test", "validation")])
-def test_a_subject_in_two_parts_is_found(moved, to):
+def test_a_subject_in_two_parts_is_detected(moved, to):
     folds = folds_table({f"c{n}": (f"s{n // 2}", n // 2) for n in range(6)})
-    divided = splits.parts(folds, 0)
-    assert splits.parts_are_apart(folds, divided)
-    divided[to] = [*divided[to], divided[moved].pop()]
-    assert not splits.parts_are_apart(folds, divided)
+    parts = splits.parts(folds, 0)
+    assert splits.parts_are_disjoint(folds, parts)
+    parts[to] = [*parts[to], parts[moved].pop()]
+    assert not splits.parts_are_disjoint(folds, parts)
 
 
-def test_names_joined_by_pairs_share_the_first_name_of_their_group_in_any_order_of_pairs():
+def test_connected_names_share_the_first_name_of_their_group_in_any_order_of_pairs():
     pairs = [("a", "b"), ("c", "d"), ("b", "c"), ("e", "f"), ("g", "g")]
     for seed in range(10):
         order = np.random.default_rng(seed).permutation(5)
-        joined = splits.join_groups("hgfedcba", [pairs[i] for i in order])
-        assert joined == dict.fromkeys("abcd", "a") | dict.fromkeys("ef", "e") | {"g": "g", "h": "h"}
+        groups = splits.join_groups("hgfedcba", [pairs[i] for i in order])
+        assert groups == dict.fromkeys("abcd", "a") | dict.fromkeys("ef", "e") | {"g": "g", "h": "h"}

@@ -1,4 +1,4 @@
-"""Two published layouts of landmarks, as tables are written by hand: what is read, what stops, what is refused."""
+"""Two published layouts of landmark tables: what is read, what stops and what is refused."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ SECOND = "010_2HC.png,1.8,400,270,544,113,448,472,646,333,346,252,77,,AlokaFit,T
 
 
 def write(folder, *lines, header=MULTICENTRE, set_name="HC18"):
-    """A table in the layout that its header is of."""
+    """Writes a table in the layout of its header; returns `folder`."""
     path = folder / "multicentre" / set_name / "Head.csv"
     path = folder / landmark_tables.CHALLENGE_FILE if header.startswith(CHALLENGE[:20]) else path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def write(folder, *lines, header=MULTICENTRE, set_name="HC18"):
     return folder
 
 
-def test_a_multicentre_table_is_read_with_rows_before_columns_from_the_set_that_is_named(tmp_path):
+def test_a_multicentre_table_of_the_named_set_is_read_as_row_column(tmp_path):
     write(tmp_path, SECOND, set_name="UCL")
     table, findings = landmark_tables.read(write(tmp_path, FIRST, SECOND), "multicentre")
     assert findings == []
@@ -35,29 +35,28 @@ def test_a_multicentre_table_is_read_with_rows_before_columns_from_the_set_that_
     assert table["px_to_mm"].tolist() == pytest.approx([0.1215, np.nan], nan_ok=True)
     assert table["published_split"].tolist() == ["train", "test"]
     assert landmark_tables.read(tmp_path, "multicentre", "UCL")[0]["case"].tolist() == ["010_2HC"]
-    for place in (0, 1):  # an index in front or at the end
-        lines = [",".join((str(n), each)[:: 1 - 2 * place]) for n, each in enumerate((MULTICENTRE, FIRST, SECOND))]
+    for step in (1, -1):  # an index column at the start or the end
+        lines = [",".join((str(n), each)[::step]) for n, each in enumerate((MULTICENTRE, FIRST, SECOND))]
         more, findings = landmark_tables.read(write(tmp_path, *lines[1:], header=lines[0]), "multicentre")
         assert findings == []
         pd.testing.assert_frame_equal(more, table)
 
 
-def test_the_challenge_s_table_has_neither_pixel_size_nor_split(tmp_path):
+def test_the_challenge_table_has_neither_pixel_size_nor_split(tmp_path):
     folder = write(tmp_path, "000_HC.png,361,12,339,530,481,16,664,318", header=CHALLENGE)
     table, findings = landmark_tables.read(folder, "role_challenge")
     assert findings == []
     assert head_points.as_arrays(table, ["000_HC"])[0].tolist() == [[12, 361], [530, 339], [16, 481], [318, 664]]
-    assert np.isnan(table["px_to_mm"][0])
-    assert table["published_split"][0] == ""
+    assert table[["px_to_mm", "published_split"]].fillna("none").values.tolist() == [["none", ""]]
 
 
 def test_a_missing_table_an_unknown_layout_and_missing_columns_are_refused(tmp_path):
     write(tmp_path, FIRST, set_name="UCL")
-    with pytest.raises(ValueError, match=r"HC18.Head\.csv: missing.*sets there: \['UCL'\]"):
+    with pytest.raises(ValueError, match=r"HC18.Head\.csv: missing.*available sets: \['UCL'\]"):
         landmark_tables.read(tmp_path, "multicentre")
-    with pytest.raises(ValueError, match=r"missing; the role_challenge landmarks are role_challenge_dataset"):
+    with pytest.raises(ValueError, match=r"missing; expected role_challenge_dataset"):
         landmark_tables.read(tmp_path, "role_challenge")
-    with pytest.raises(ValueError, match="'challenge'   not known; allowed: multicentre, role_challenge"):
+    with pytest.raises(ValueError, match="'challenge'   unknown; allowed: multicentre, role_challenge"):
         landmark_tables.read(tmp_path, "challenge")
     write(tmp_path, header=CHALLENGE.replace(",bpd_2_x,bpd_2_y", ",bpd_2"))
     with pytest.raises(ValueError, match=r"columns \['bpd_2_y', 'bpd_2_x'\] are missing; found \['image_name'.*"):
@@ -68,7 +67,7 @@ AGAIN, FIRST_X = f"Test\n{FIRST.replace('376', '377')}", [376, 544]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "finding", "words", "first_x"),
+    ("old", "new", "finding", "found", "first_x"),
     [
         ("147.0", "", ("stop", "unreadable number", "009_HC"), 'row 2, column "ofd_1_y": ""', [544]),
         ("147.0", "inf", ("stop", "unreadable number", "009_HC"), 'column "ofd_1_y": "inf"', [544]),
@@ -80,14 +79,12 @@ AGAIN, FIRST_X = f"Test\n{FIRST.replace('376', '377')}", [376, 544]
         ("Train", "Fold 3", ("warn", "unknown split", "009_HC"), 'row 2: "Fold 3"', FIRST_X),
     ],
 )
-def test_a_faulty_cell_is_a_finding_and_the_rest_is_read(tmp_path, old, new, finding, words, first_x):
+def test_an_invalid_cell_is_a_finding_and_the_rest_is_read(tmp_path, old, new, finding, found, first_x):
     lines = "\n".join((FIRST, SECOND)).replace(old, new)
-    table, (found,) = landmark_tables.read(write(tmp_path, lines), "multicentre")
-    assert (found.severity, found.check.name, found.case) == finding
-    assert words in found.found
-    assert ("a decimal point?" in found.expected) == (new.startswith('"'))
+    table, (only,) = landmark_tables.read(write(tmp_path, lines), "multicentre")
+    assert (only.severity, only.check.name, only.case) == finding
+    assert found in only.found
+    assert ("a decimal point?" in only.expected) == (new.startswith('"'))
     assert table["ofd_1_col"].tolist() == first_x
-    if "px_to_mm" in words:
-        assert np.isnan(table["px_to_mm"][0])
-    if "split" in finding[1]:
-        assert table["published_split"][0] == ""
+    assert "px_to_mm" not in found or np.isnan(table["px_to_mm"][0])
+    assert "split" not in finding[1] or table["published_split"][0] == ""

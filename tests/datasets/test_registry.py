@@ -1,6 +1,7 @@
-"""The registry: what a study may ask of a data set, whose layout a folder has, and how phantoms come to be."""
+"""The registry: keys that fit a data set, recognising layouts, and generating phantoms."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,16 +10,16 @@ import pytest
 
 from lib import datasets
 from lib.data import cases
-from lib.data.dataset import Making
+from lib.data.dataset import Phantom
 from lib.datasets.phantoms import cache
 from lib.study import files, params, provenance
 from tests import builders
 from tests.builders import save_png
 
-AT_HAND = datasets.available  # before conftest.py hides what lies in this copy
-PUBLISHED = [name for name, dataset in datasets.DATASETS.items() if dataset.made is None]
-MADE = {"phantom_brain": 3, "phantom_brain_structures": 10, "phantom_hc18": 4}  # subjects
-MADE |= {"phantom_landmarks": 4, "phantom_lgg": 2, "phantom_tumour": 8}
+AVAILABLE = datasets.available  # before conftest.py hides the data in this copy
+PUBLISHED = [name for name, dataset in datasets.DATASETS.items() if dataset.phantom is None]
+PHANTOMS = {"phantom_brain": 3, "phantom_brain_structures": 10, "phantom_hc18": 4}  # subjects
+PHANTOMS |= {"phantom_landmarks": 4, "phantom_lgg": 2, "phantom_tumour": 8}
 
 
 def study(**changes):
@@ -27,34 +28,34 @@ def study(**changes):
 
 
 def fault_of(**changes):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 (each test looks at the whole text)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (tests check the whole text)
         datasets.of(study(**changes))
     return str(caught.value)
 
 
 @pytest.fixture
 def raw(tmp_path, monkeypatch):
-    """A data/raw of its own."""
+    """A temporary data/raw."""
     monkeypatch.setattr(files, "raw_folder", lambda name: tmp_path / "raw" / name)
     return tmp_path / "raw"
 
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
-    """A few subjects of each data set that the project makes itself."""
+    """A few subjects of each phantom."""
     root = tmp_path_factory.mktemp("phantoms")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "raw_folder", lambda name: root / name)
-        for name, subjects in MADE.items():
+        for name, subjects in PHANTOMS.items():
             datasets.make(name, subjects, 3)
     return root
 
 
 def fitting(name, **changes):
-    """A study's keys as a data set has them, but for some."""
+    """Keys of a study that fit a data set, with changes."""
     dataset = datasets.DATASETS[name]
-    own = {"dataset": name, "classes": list(dataset.classes), "postprocessing": []}
-    return own | ({"groups": list(dataset.groups)} if dataset.groups else {}) | changes
+    keys = {"dataset": name, "classes": list(dataset.classes), "postprocessing": []}
+    return keys | ({"groups": list(dataset.groups)} if dataset.groups else {}) | changes
 
 
 @pytest.mark.parametrize(
@@ -67,41 +68,35 @@ def fitting(name, **changes):
         ("hc18", {"landmarks": "role_challenge"}),
     ],
 )
-def test_every_data_set_is_given_for_what_fits_it(name, changes):
+def test_every_data_set_accepts_keys_that_fit_it(name, changes):
     assert datasets.of(study(**fitting(name, **changes))) is datasets.DATASETS[name]
 
 
-@pytest.mark.parametrize(
-    ("name", "changes", "allowed"),
-    [
-        ("hc18", {"classes": ["background", "tumour"]}, "['background', 'head']"),
-        ("hc18", {"classes": ["head", "background"]}, "['background', 'head']"),  # another order
-        ("busi", {"groups": ["benign", "x"]}, "some of ['benign', 'malignant', 'normal']"),
-        *((n, {"landmarks": "multicentre"}, "none: it shows no heads") for n in ("busi", "lgg", "phantom_tumour")),
-        ("lgg", {"postprocessing": ["fill_holes"]}, "largest_component or [] for volumes"),
-        ("phantom_lgg", {"postprocessing": ["largest_component", "x"]}, "largest_component or [] for volumes"),
-    ],
-)
-def test_what_does_not_fit_a_data_set_is_refused_with_what_does(name, changes, allowed):
-    ((key, value),) = changes.items()
-    assert fault_of(**fitting(name, **changes)) == f"{key} = {value}   not those of {name}; allowed: {allowed}"
+HEADS, VOLUMES = "allowed: ['background', 'head']", "allowed: largest_component or [] for volumes"
+NO_HEADS, GROUPS = "allowed: none, since the data set contains no heads", "only with data sets of several groups"
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "option"),
+    ("name", "changes", "hint"),
     [
-        ("hc18", {"groups": ["benign"]}, "data sets of several groups"),
-        ("own_cells", {"groups": ["benign"]}, "data sets of several groups"),
-        ("hc18", {"palette": [[0, 0, 0], [255, 0, 0]]}, "one's own data"),
-        ("hc18", {"crop_level": 0.1}, "volumes"),
-        ("lgg", {"clahe_probability": 0.2}, "images"),
+        ("hc18", {"classes": ["background", "tumour"]}, HEADS),
+        ("hc18", {"classes": ["head", "background"]}, HEADS),  # another order
+        ("busi", {"groups": ["benign", "x"]}, "allowed: a subset of ['benign', 'malignant', 'normal']"),
+        *((n, {"landmarks": "multicentre"}, NO_HEADS) for n in ("busi", "lgg", "phantom_tumour")),
+        ("lgg", {"postprocessing": ["fill_holes"]}, VOLUMES),
+        ("phantom_lgg", {"postprocessing": ["largest_component", "x"]}, VOLUMES),
+        ("hc18", {"groups": ["benign"]}, GROUPS),
+        ("own_cells", {"groups": ["benign"]}, GROUPS),
+        ("hc18", {"palette": [[0, 0, 0], [255, 0, 0]]}, "only with custom data sets"),
+        ("hc18", {"crop_level": 0.1}, "only with volumes"),
+        ("lgg", {"clahe_probability": 0.2}, "only with images"),
     ],
 )
-def test_a_key_that_a_data_set_does_not_use_is_refused_with_those_that_do(name, changes, option):
+def test_a_key_or_value_that_a_data_set_does_not_have_is_refused_with_a_hint(name, changes, hint):
     known = fitting(name) if name in datasets.DATASETS else {"dataset": name, "palette": []}
     ((key, value),) = changes.items()
-    expected = f"{key} = {value!r}   not used with {name}; only with {option}"
-    assert expected in fault_of(**(known | changes)).splitlines()
+    words = "does not fit" if hint.startswith("allowed") else "not used with"
+    assert f"{key} = {value}   {words} {name}; {hint}" in fault_of(**(known | changes)).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -109,35 +104,30 @@ def test_a_key_that_a_data_set_does_not_use_is_refused_with_those_that_do(name, 
     [("own_cells", "palette"), ("busi", "groups"), ("hc18", "clahe_probability")]
     + [("phantom_lgg", key) for key in builders.OF_VOLUMES],
 )
-def test_a_key_that_a_data_set_needs_is_asked_for(name, key):
+def test_a_key_that_a_data_set_needs_is_required(name, key):
     known = fitting(name) if name in datasets.DATASETS else {"dataset": name, "palette": []}
     given = {k: v for k, v in builders.values(**known).items() if k != key}
-    missing = f"^{key}   missing; {name} needs it, as "
-    with pytest.raises(ValueError, match=missing):
-        datasets.of(params.Study.model_construct(**given))
-    if key == "area_weight_floor":  # where null means that nothing is weighed
-        assert datasets.of(params.Study.model_construct(**given | {key: None}))
-        return
-    with pytest.raises(ValueError, match=missing):
-        datasets.of(params.Study.model_construct(**given | {key: None}))
+    for more in ({}, {key: None}):
+        nullable, missing = more and key == "area_weight_floor", f"^{key}   missing; {name} requires it, as"
+        with nullcontext() if nullable else pytest.raises(ValueError, match=missing):  # null means no weights
+            datasets.of(params.Study.model_construct(**given | more))
 
 
-def test_all_faults_of_a_data_set_are_said_at_once_and_an_unknown_one_with_those_there_are():
+def test_all_faults_are_reported_at_once_and_an_unknown_data_set_with_those_available():
     wrong = {"classes": ["background"], "groups": ["cyst"], "palette": [[0, 0, 0]], "landmarks": "multicentre"}
-    said = fault_of(dataset="busi", **wrong)
-    assert sorted(line.partition(" = ")[0] for line in said.splitlines()) == sorted(wrong)
-    said = fault_of(dataset="hc19")
-    assert said == f"dataset = 'hc19'   not known; allowed: {', '.join(datasets.DATASETS)}, or own_<name> for one's own"
+    message = fault_of(dataset="busi", **wrong)
+    assert sorted(line.partition(" = ")[0] for line in message.splitlines()) == sorted(wrong)
+    allowed = f"{', '.join(datasets.DATASETS)}, or own_<name> for your own data"
+    assert fault_of(dataset="hc19") == f"dataset = 'hc19'   unknown; allowed: {allowed}"
 
 
 def own(**changes):
-    given = {"dataset": "own_cells", "classes": ["background", "cell", "core"], "palette": []}
-    return study(**(given | changes))
+    return study(**({"dataset": "own_cells", "classes": ["background", "cell", "core"], "palette": []} | changes))
 
 
-def test_one_s_own_data_has_the_study_s_classes_and_colours_and_no_groups(tmp_path):
+def test_a_custom_data_set_has_the_study_s_classes_and_colours_and_no_groups(tmp_path):
     dataset = datasets.of(own())
-    assert (dataset.classes, dataset.groups, dataset.made) == (("background", "cell", "core"), (), None)
+    assert (dataset.classes, dataset.groups, dataset.phantom) == (("background", "cell", "core"), (), None)
     assert (dataset.title, dataset.licence) == ("Own data (cells)", "not published")
     colours = np.array([[0, 0, 0], [10, 20, 30], [200, 100, 50]], np.uint8)
     mask = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
@@ -148,13 +138,7 @@ def test_one_s_own_data_has_the_study_s_classes_and_colours_and_no_groups(tmp_pa
         datasets.of(own(classes=["background", "cell"])).read_mask([grey])
 
 
-@pytest.mark.parametrize("made", MADE)
-def test_the_layout_that_a_phantom_is_drawn_in_is_recognised(phantoms, made):
-    reader = datasets.DATASETS[made].find_cases
-    assert datasets.DATASETS[datasets.recognise(phantoms / made)].find_cases is reader
-
-
-def test_of_two_layouts_in_one_folder_the_one_with_more_cases_is_taken(tmp_path):
+def test_of_two_layouts_in_one_folder_the_one_with_more_cases_is_recognised(tmp_path):
     builders.write_hc18(tmp_path, builders.heads(3))
     inner = tmp_path / "Dataset_BUSI_with_GT"
     for number in range(4):
@@ -167,46 +151,46 @@ def test_of_two_layouts_in_one_folder_the_one_with_more_cases_is_taken(tmp_path)
     shutil.rmtree(inner)
     for path in (tmp_path / "training_set").glob("*_Annotation.png"):
         path.unlink()
-    assert datasets.recognise(tmp_path) == "hc18"  # without one sound case
+    assert datasets.recognise(tmp_path) == "hc18"  # without a complete case
 
 
 @pytest.mark.parametrize("name", ["foreign", "empty", "absent"])
-def test_a_folder_of_no_layout_is_told_what_each_layout_misses(tmp_path, name):
+def test_a_folder_of_unknown_layout_is_refused_with_the_fault_of_each_layout(tmp_path, name):
     save_png(tmp_path / "foreign" / "holiday" / "beach.png", np.zeros((4, 4), np.uint8))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="of no known layout") as caught:
+    with pytest.raises(ValueError, match="unknown layout") as caught:
         datasets.recognise(tmp_path / name)
     first, *lines = str(caught.value).splitlines()
-    assert first == f"{tmp_path / name}: of no known layout"
+    assert first == f"{tmp_path / name}: unknown layout"
     assert [line.split(":")[0].strip() for line in lines] == PUBLISHED
     layouts = ("000_HC.png", "kaggle_3m/", "Trans-ventricular", "validation/", "BUSI_with_GT/")
     for line, words in zip(lines, layouts):
         assert words in line
-        assert name != "foreign" or "holiday" in line or "training_set" in line  # what is there, or what is missing
+        assert name != "foreign" or "holiday" in line or "training_set" in line  # names present, or a name missing
 
 
-def test_at_hand_are_published_data_sets_that_say_who_is_who_but_for_the_one_itself(raw):
+def test_available_are_other_published_data_sets_that_identify_subjects(raw):
     for name in ("hc18", "lgg", "busi", "ultrasound_fetus", "phantom_hc18", "own_cells", "landmarks", "holiday"):
         (raw / name).mkdir(parents=True)
     (raw / "brain_structures").write_text("no folder")
-    assert AT_HAND("busi") == {"hc18": raw / "hc18"}
-    assert AT_HAND("hc18") == {}
+    assert AVAILABLE("busi") == {"hc18": raw / "hc18"}
+    assert AVAILABLE("hc18") == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "place"),
+    ("name", "path"),
     [("hc18", "landmarks"), ("own_heads", "landmarks"), ("phantom_landmarks", "phantom_landmarks/landmarks")],
 )
-def test_landmarks_lie_in_a_folder_of_their_own_and_a_phantom_brings_them_along(raw, name, place):
-    (raw / ("hc18" if place == "landmarks" else "landmarks")).mkdir(parents=True)
+def test_landmarks_are_in_their_own_folder_or_in_that_of_a_phantom(raw, name, path):
+    (raw / ("hc18" if path == "landmarks" else "landmarks")).mkdir(parents=True)
     with pytest.raises(ValueError, match=r"data/raw/landmarks: .*LANDMARKS=<folder>.*download landmarks"):
         datasets.landmarks_folder(name)
-    (raw / place).mkdir(parents=True)
-    assert datasets.landmarks_folder(name) == raw / place
+    (raw / path).mkdir(parents=True)
+    assert datasets.landmarks_folder(name) == raw / path
 
 
 @pytest.mark.parametrize("name", ["hc18", "own_cells"])
-def test_an_absent_data_set_is_refused_and_says_how_to_get_it_and_one_that_is_there_is_left(raw, name):
+def test_a_missing_data_set_is_refused_with_advice_and_an_existing_one_is_not_changed(raw, name):
     with pytest.raises(ValueError, match=rf"data/raw/{name}: no such folder; .*DATA=<folder>.*download {name}"):
         datasets.prepare(name)
     files.write_text(raw / name / "a.txt", "a")
@@ -214,9 +198,10 @@ def test_an_absent_data_set_is_refused_and_says_how_to_get_it_and_one_that_is_th
     assert [path.name for path in (raw / name).iterdir()] == ["a.txt"]
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_every_case_of_a_phantom_gets_what_its_program_knows(phantoms, name):
+@pytest.mark.parametrize("name", PHANTOMS)
+def test_the_layout_of_a_phantom_is_recognised_and_every_case_has_its_true_measurements(phantoms, name):
     dataset = datasets.DATASETS[name]
+    assert datasets.DATASETS[datasets.recognise(phantoms / name)].find_cases is dataset.find_cases
     groups = {"phantom_tumour": ["malignant"], "phantom_brain": ["trans-thalamic"]}.get(name, dataset.groups)
     found, _ = datasets.find_cases(dataset, phantoms / name, groups)
     truth = pd.read_csv(phantoms / name / datasets.TRUTH, dtype=str).set_index("case")
@@ -242,7 +227,7 @@ def test_a_case_without_a_row_of_truth_stops_and_a_published_data_set_needs_none
 
 @pytest.fixture
 def small(raw, monkeypatch):
-    """A phantom of which it is counted how often it was written."""
+    """A phantom that records each time it is written."""
     written = []
 
     def write(folder, subjects, seed):
@@ -250,8 +235,8 @@ def small(raw, monkeypatch):
         (folder / "data.txt").write_text(f"{subjects} {seed}")
 
     write.__module__ = "lib.imaging.growth"
-    made = Making(write, 150, 12)
-    monkeypatch.setitem(datasets.DATASETS, "phantom_brain", replace(datasets.DATASETS["phantom_brain"], made=made))
+    dataset = replace(datasets.DATASETS["phantom_brain"], phantom=Phantom(write, 150, 12))
+    monkeypatch.setitem(datasets.DATASETS, "phantom_brain", dataset)
     return written
 
 
@@ -268,12 +253,12 @@ POINTS = {f"imaging.{name}" for name in ("ellipse", "head_points", "connected_pa
         ("phantom_lgg", {"datasets.phantoms.write_volumes", "datasets.phantoms.brains"}),
     ],
 )
-def test_a_phantom_s_record_holds_all_code_that_decides_its_files(phantoms, name, expected):
+def test_a_phantom_s_record_contains_all_code_that_determines_its_files(phantoms, name, expected):
     code = cache.read_record(phantoms / name)["code"]
     assert code == {f"lib.{module}": provenance.module_hash(f"lib.{module}") for module in expected}
 
 
-def test_a_phantom_is_made_once_and_again_when_its_code_changed_with_its_own_size_and_seed(small, raw, monkeypatch):
+def test_a_phantom_is_rewritten_only_if_stale_and_with_its_recorded_size_and_seed(small, raw, monkeypatch):
     for _ in range(2):
         assert datasets.prepare("phantom_brain") == raw / "phantom_brain"
     assert small == [(150, 12)]
@@ -296,14 +281,12 @@ def test_a_phantom_is_made_once_and_again_when_its_code_changed_with_its_own_siz
 def test_a_phantom_is_never_written_over_foreign_files(small, raw, tmp_path, content):
     folder = raw / "phantom_brain"
     raw.mkdir()
-    if content == "file":
-        files.write_text(folder / "thesis.txt", "mine")
-    else:
-        files.write_text(tmp_path / "mine" / "thesis.txt", "mine")
+    files.write_text((folder if content == "file" else tmp_path / "mine") / "thesis.txt", "mine")
+    if content == "link":
         folder.symlink_to(tmp_path / "mine")
     with pytest.raises(ValueError, match=r"phantom_brain: (found without phantom\.json|is a link)"):
         datasets.prepare("phantom_brain")
     assert (folder / "thesis.txt").read_text() == "mine"
     assert small == []
-    with pytest.raises(ValueError, match="hc18 is published, not made by this project"):
+    with pytest.raises(ValueError, match="hc18 is a published data set and cannot be generated"):
         datasets.make("hc18", 3, 1)

@@ -1,4 +1,4 @@
-"""Heads, shapes and volumes measured: on drawn heads, typed landmarks and counted voxels, then on HC18."""
+"""Measurements of drawn heads, typed landmarks and counted voxels, and of HC18."""
 
 from dataclasses import replace
 
@@ -12,7 +12,6 @@ from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import landmark_tables
 from lib.evaluation import biometry
 from lib.imaging import ellipse, head_points, image_files, mask_files, shapes
-from lib.report import tables
 from lib.report.summaries import biometry_errors
 from lib.study import files
 from tests import builders
@@ -30,7 +29,7 @@ DRAWN = {  # six heads of 230 to 300 pixels, where a drawn mask is exact to a te
 
 
 def measure(test_set, predictions, head_classes=("head",), max_axis_ratio=1.7):
-    """The heads that were predicted, and the long table of them."""
+    """Predicted heads and the long table of their measurements."""
     heads = biometry.find_heads(test_set, predictions, head_classes)
     references = biometry.references_of(test_set, head_classes)
     return heads, biometry.measure_all(heads, references, test_set.folds, max_axis_ratio, [10.0, 400.0])
@@ -38,7 +37,7 @@ def measure(test_set, predictions, head_classes=("head",), max_axis_ratio=1.7):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """What is judged, and its predictions: masks as drawn, of folds 0 and 1, two stages, two seeds."""
+    """An evaluation set and its predictions: masks as drawn, of folds 0 and 1, two stages, two seeds."""
     folder = tmp_path_factory.mktemp("drawn")
     table = builders.verified(builders.write_hc18(folder / "raw", list(DRAWN.values()))).cases
     test_set = EvaluationSet(table, splits.assign_folds(table, 3, seed=0), None, HC18, folder)
@@ -48,7 +47,7 @@ def drawn(tmp_path_factory):
 
 
 def with_masks(test_set, predictions, region_of):
-    """Predictions, of which masks now lie where 05_evaluation would have put them."""
+    """Writes the masks of predictions to the paths of 05_evaluation."""
     for row in predictions.to_dict("records"):
         mask = region_of(DRAWN[row["case"]]).astype(np.uint8)
         mask_files.write(test_set.predicted(row["stage"], row["fold"], row["seed"], row["case"]), mask)
@@ -56,7 +55,7 @@ def with_masks(test_set, predictions, region_of):
 
 
 def changed(drawn, folder, region_of):
-    """The same with other masks, of one seed after post-processing."""
+    """The same with other masks, of one seed, after post-processing."""
     test_set = replace(drawn[0], folder=folder)
     return test_set, with_masks(test_set, drawn[1].query("seed == 0 and stage == 'post'"), region_of)
 
@@ -130,30 +129,23 @@ def test_the_baseline_is_the_mean_of_the_training_cases_counted_by_hand(drawn):
     assert np.isnan(list(biometry.training_mean(test_set.folds, 1, {}).values())).all()
 
 
-def test_a_case_without_a_pixel_size_has_ends_and_no_row_in_millimetres(drawn):
-    missing = drawn[1]["case"].iloc[0]
-    heads, measured = measure(without_pixel_size(drawn[0], [missing]), drawn[1])
-    assert set(measured["case"]) == set(drawn[1]["case"]) - {missing}
-    assert heads.loc[heads["case"] == missing, ["ofd_mm", "bpd_mm"]].isna().all(axis=None)
-    assert heads[head_points.POINT_COLUMNS].notna().all(axis=None)
-
-
-def test_without_pixel_sizes_or_a_named_head_nothing_is_measured_and_of_no_head_no_mask_is_read(drawn, tmp_path):
+def test_nothing_is_measured_without_pixel_sizes_or_head_classes(drawn, tmp_path):
     unknown, none = without_pixel_size(drawn[0], list(DRAWN)), replace(drawn[0], folder=tmp_path / "nowhere")
     for test_set, names, count in ((unknown, ["head"], len(drawn[1])), (none, [], 0)):
         heads, measured = measure(test_set, drawn[1], head_classes=names)
         assert measured.empty
         assert measured.columns.tolist() == biometry.COLUMNS
         assert biometry.axes_in_order(measured)
-        assert biometry.exchanged_are_flagged(measured)
+        assert biometry.longer_bpd_is_flagged(measured)
         assert biometry.flagged(measured).empty
         assert biometry_errors.agreement(measured).empty
         assert biometry.measurable(test_set, drawn[1], names) == set()
         assert heads[head_points.POINT_COLUMNS].notna().all(axis=1).sum() == len(heads) == count
+        assert heads[["ofd_mm", "bpd_mm"]].isna().all(axis=None)
         assert biometry.points_of(heads).columns.tolist() == biometry.LANDMARK_COLUMNS
 
 
-def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_ends_and_no_parts(drawn, tmp_path):
+def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_endpoints_and_no_parts(drawn, tmp_path):
     test_set, predictions = changed(drawn, tmp_path, lambda head: np.zeros(head.shape, bool))
     heads, measured = measure(test_set, predictions)
     rows = measured[measured["route"] == "ellipse"]
@@ -164,10 +156,10 @@ def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_ends_and_no_parts(dra
     points = biometry.points_of(heads)
     assert len(points) == drawn[1]["case"].nunique()
     assert points[head_points.POINT_COLUMNS].isna().all(axis=None)
-    found = biometry.shapes_of_all(test_set, predictions).set_index("source")
-    assert (found.loc["predicted", "parts"] == 0).all()
-    assert found.loc["predicted", [name for name in shapes.COLUMNS if name != "parts"]].isna().all(axis=None)
-    assert (found.loc["reference", "parts"] == 1).all()
+    by_source = biometry.shapes_of_all(test_set, predictions).set_index("source")
+    assert (by_source.loc["predicted", "parts"] == 0).all()
+    assert by_source.loc["predicted", [name for name in shapes.COLUMNS if name != "parts"]].isna().all(axis=None)
+    assert (by_source.loc["reference", "parts"] == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -182,15 +174,15 @@ def test_flags_of_a_head(bpd, ofd, hc, flags):
     assert biometry.flags_of({"bpd": bpd, "ofd": ofd, "hc": hc}, 1.7, [40.0, 400.0]) == flags
 
 
-def test_a_mask_that_cannot_be_read_is_an_error_and_no_missed_head(drawn, tmp_path):
+def test_an_unreadable_mask_is_an_error_and_not_a_missed_head(drawn, tmp_path):
     test_set, predictions = changed(drawn, tmp_path, builders.region_of)
     row = predictions.iloc[0]
-    test_set.predicted(row["stage"], row["fold"], row["seed"], row["case"]).write_bytes(b"no picture")
+    test_set.predicted(row["stage"], row["fold"], row["seed"], row["case"]).write_bytes(b"no image")
     with pytest.raises(ValueError, match=f"{row['case']}.png: cannot be read as an image"):
         biometry.find_heads(test_set, predictions, ["head"])
 
 
-def test_ends_of_masks_are_those_of_the_drawn_axes_in_canonical_order_after_post_processing(drawn):
+def test_endpoints_of_masks_are_those_of_the_drawn_axes_in_canonical_order_after_post_processing(drawn):
     heads, measured = measure(*drawn)
     points = biometry.points_of(heads)
     assert points.columns.tolist() == biometry.LANDMARK_COLUMNS
@@ -201,62 +193,42 @@ def test_ends_of_masks_are_those_of_the_drawn_axes_in_canonical_order_after_post
         head = DRAWN[row["case"]]
         expected = head_points.axis_ends(head.centre, head.major, head.minor, head.angle_deg)
         ends = np.array([row[name] for name in head_points.POINT_COLUMNS]).reshape(4, 2)
-        assert ends == pytest.approx(expected, abs=0.5), head.name  # a turn of 0.1 degrees moves an end by 0.25
+        assert ends == pytest.approx(expected, abs=0.5), head.name  # 0.1 degrees move an endpoint by 0.25
     spacing = np.array([DRAWN[name].spacing_mm for name in heads["case"]])[:, None, None]
     lengths = head_points.line_lengths(heads[head_points.POINT_COLUMNS].to_numpy().reshape(-1, 4, 2) * spacing)
     expected = [of_route(measured, "ellipse", quantity)["predicted_mm"] for quantity in ("ofd", "bpd")]
     assert lengths == pytest.approx(np.transpose(expected), rel=1e-12)
 
 
-# Shapes of structures
-
-
 def test_shapes_of_drawn_heads_are_those_of_the_ellipses_one_row_per_case_seed_and_source(drawn):
-    found = biometry.shapes_of_all(*drawn)
-    assert found.columns.tolist() == biometry.SHAPE_COLUMNS
-    assert len(found) == (drawn[1]["stage"] == "post").sum() * 2
-    assert not found.duplicated(["case", "seed", "class", "source"]).any()
-    assert set(found["source"]) == {"reference", "predicted"}
-    for row in found.to_dict("records"):
+    table = biometry.shapes_of_all(*drawn)
+    assert table.columns.tolist() == biometry.SHAPE_COLUMNS
+    assert len(table) == (drawn[1]["stage"] == "post").sum() * 2
+    assert not table.duplicated(["case", "seed", "class", "source"]).any()
+    assert set(table["source"]) == {"reference", "predicted"}
+    for row in table.to_dict("records"):
         head = DRAWN[row["case"]]
         area = np.pi / 4 * head.major * head.minor * head.spacing_mm**2
         assert (row["class"], row["parts"]) == ("head", 1)
         assert row["area_mm2"] == pytest.approx(area, rel=0.005)
         assert row["eccentricity"] == pytest.approx(np.sqrt(1 - (head.minor / head.major) ** 2), abs=0.01)
-        middle = (np.array(head.centre) + 0.5) * head.spacing_mm
-        assert [row["centroid_row_mm"], row["centroid_col_mm"]] == pytest.approx(middle.tolist(), abs=0.1)
+        centroid = (np.array(head.centre) + 0.5) * head.spacing_mm
+        assert [row["centroid_row_mm"], row["centroid_col_mm"]] == pytest.approx(centroid.tolist(), abs=0.1)
     test_set, predictions = drawn
     raw = biometry.shapes_of_all(test_set, predictions[predictions["stage"] == "raw"])
     assert (len(raw), raw.columns.tolist()) == (0, biometry.SHAPE_COLUMNS)
-    found = biometry.shapes_of_all(without_pixel_size(test_set, list(DRAWN)), predictions)  # has no millimetres
-    assert found["eccentricity"].notna().all()
-    assert found[[name for name in shapes.COLUMNS if name.endswith(("_mm", "_mm2"))]].isna().all(axis=None)
+    table = biometry.shapes_of_all(without_pixel_size(test_set, list(DRAWN)), predictions)
+    assert table["eccentricity"].notna().all()
+    assert table[[name for name in shapes.COLUMNS if name.endswith(("_mm", "_mm2"))]].isna().all(axis=None)
 
 
-def test_a_shifted_structure_is_found_by_its_centroid(drawn, tmp_path):
-    five_pixels_off = changed(drawn, tmp_path, lambda head: np.roll(builders.region_of(head), (3, 4), axis=(0, 1)))
-    row = biometry_errors.shapes(biometry.shapes_of_all(*five_pixels_off)).iloc[0]
-    tested = set(drawn[1]["case"])
-    expected = np.mean([5 * DRAWN[name].spacing_mm for name in tested])
-    assert row["centroid_distance_mm"] == pytest.approx(expected, abs=0.03)  # the reference is fitted to an outline
-    assert row["n"] == len(tested)
-
-
-# Landmarks. Pixels of 2 mm by 1 mm; three cases, a fold each. Lines of case "a": OFD (0, 0) to (30, 80), so
-# (60, 80) mm: 100 mm; BPD (20, 0) to (0, 30), so (40, 30) mm: 50 mm.
-
-A = [0.0, 0, 30, 80, 20, 0, 0, 30]
-TURNED, EXCHANGED = [A[2], A[3], A[0], A[1], *A[6:], A[4], A[5]], [*A[4:], *A[:4]]
+# Landmarks of three cases, one per fold, with pixels of 2 mm by 1 mm. In case "a", OFD runs from (0, 0) to (30, 80),
+# that is (60, 80) mm or 100 mm; BPD from (20, 0) to (0, 30), that is (40, 30) mm or 50 mm.
+A = np.array([0.0, 0, 30, 80, 20, 0, 0, 30])
+REVERSED, SWAPPED = A[[2, 3, 0, 1, 6, 7, 4, 5]], A[[4, 5, 6, 7, 0, 1, 2, 3]]
 NAMES = pd.Series(list("abc"))
 FOLDS = pd.DataFrame({"case": NAMES, "subject": NAMES, "fold_group": NAMES, "fold": range(3), "validates": True})
-
-
-def scaled(factor):
-    return [factor * value for value in A]
-
-
-ENDS = [["a", *A], ["b", *scaled(0.5)], ["c", *scaled(2)]]
-REFERENCE = pd.DataFrame(ENDS, columns=["case", *head_points.POINT_COLUMNS])
+REFERENCE = pd.DataFrame([A, 0.5 * A, 2 * A], columns=head_points.POINT_COLUMNS).assign(case=NAMES)
 
 
 def manifest_of(**columns):
@@ -266,19 +238,19 @@ def manifest_of(**columns):
 
 
 def predicted(*rows):
-    """Landmarks as 05 predicts them, of (case, fold, route, ends)."""
+    """Landmarks as predicted by 05, from rows of (case, fold, route, endpoints)."""
     table = pd.DataFrame([[case, case, fold, 0, route, *ends, 0.9, 0.8] for case, fold, route, ends in rows])
     return table.set_axis(biometry.LANDMARK_COLUMNS, axis=1).assign(stage="post")
 
 
-def judged_by(points=REFERENCE, folder="nowhere", **columns):
+def landmark_set(points=REFERENCE, folder="nowhere", **columns):
     return EvaluationSet(manifest_of(**columns), FOLDS, None, HC18, folder, points)
 
 
 def measure_landmarks(*routes, max_axis_ratio=1.7, **columns):
-    """The long table of case "a", of (route, ends)."""
+    """The long table of case "a", from pairs of (route, endpoints)."""
     rows = predicted(*(("a", 0, route, ends) for route, ends in routes))
-    return measure(judged_by(**columns), rows, max_axis_ratio=max_axis_ratio)[1]
+    return measure(landmark_set(**columns), rows, max_axis_ratio=max_axis_ratio)[1]
 
 
 def quantities(measured, route, column="predicted_mm"):
@@ -288,10 +260,10 @@ def quantities(measured, route, column="predicted_mm"):
 @pytest.mark.parametrize(
     ("columns", "ends", "ofd_bpd_hc", "references"),
     [
-        # along each axis of the pixels, whichever end is the first
-        ({}, scaled(1.1), (110, 55, builders.perimeter(110, 55)), (100, 50, builders.perimeter(100, 50))),
-        ({}, TURNED, (100, 50, builders.perimeter(100, 50)), (100, 50, builders.perimeter(100, 50))),
-        # the published HC is the reference; published axes do not replace the published points
+        # each axis has its pixel size; the order of endpoints does not matter
+        ({}, 1.1 * A, (110, 55, builders.perimeter(110, 55)), (100, 50, builders.perimeter(100, 50))),
+        ({}, REVERSED, (100, 50, builders.perimeter(100, 50)), (100, 50, builders.perimeter(100, 50))),
+        # a published HC is the reference; published axes do not replace published points
         ({"hc_mm": [250.0, np.nan, np.nan]}, A, (100, 50, builders.perimeter(100, 50)), (100, 50, 250)),
         ({"ofd_mm": 123.0, "bpd_mm": 45.0}, A, (100, 50, builders.perimeter(100, 50)), (100, 50, 242.21)),
     ],
@@ -300,47 +272,43 @@ def test_landmarks_are_measured_in_millimetres_by_hand(columns, ends, ofd_bpd_hc
     measured = measure_landmarks(("landmark", ends), **columns)
     assert measured.columns.tolist() == biometry.COLUMNS
     for column, expected in (("predicted_mm", ofd_bpd_hc), ("reference_mm", references)):
-        found = quantities(measured, "landmark", column)
-        assert [found[q] for q in ("ofd", "bpd", "hc")] == pytest.approx(expected, rel=1e-5)
+        values = quantities(measured, "landmark", column)
+        assert [values[q] for q in ("ofd", "bpd", "hc")] == pytest.approx(expected, rel=1e-5)
     assert set(measured["stage"]) == {"post"}
-    assert (measured["flags"] == "long").equals(measured["route"] == "landmark")  # 2 : 1 is above the largest ratio
+    assert (measured["flags"] == "long").equals(measured["route"] == "landmark")  # the ratio of 2 is above the limit
 
 
 def test_the_baseline_of_landmarks_is_the_mean_of_the_training_references():
     measured = measure_landmarks(("landmark", A), ("mean shape", A), ("blank map", [44.5, 59.5] * 4))
-    guess = quantities(measured, "baseline")  # fold 0 is tested, b validates, c trains
-    assert guess == pytest.approx({"ofd": 200, "bpd": 100, "hc": builders.perimeter(200, 100)}, rel=1e-9)
-    assert (measured["route"] == "baseline").sum() == 3  # once, whatever guesses there are
+    expected = {"ofd": 200, "bpd": 100, "hc": builders.perimeter(200, 100)}  # a is tested, b validates, c trains
+    assert quantities(measured, "baseline") == pytest.approx(expected, rel=1e-9)
+    assert (measured["route"] == "baseline").sum() == 3  # once, not once per route
     assert quantities(measured, "blank map") == {"bpd": 0, "ofd": 0, "hc": 0}
     assert set(quantities(measured, "blank map", "flags").values()) == {""}
-    agreement = biometry_errors.agreement(measured).set_index(["route", "quantity"])
-    assert agreement.loc[("blank map", "ofd"), "mae_percent"] == 100
 
 
 def test_a_bpd_longer_than_the_ofd_is_flagged_and_kept():
-    measured = measure_landmarks(("landmark", EXCHANGED), max_axis_ratio=2.5)
+    measured = measure_landmarks(("landmark", SWAPPED), max_axis_ratio=2.5)
     expected = {"ofd": 50, "bpd": 100, "hc": builders.perimeter(100, 50)}
     assert quantities(measured, "landmark") == pytest.approx(expected, rel=1e-9)
     assert set(quantities(measured, "landmark", "flags").values()) == {"BPD longer than OFD"}
-    assert biometry.exchanged_are_flagged(measured)
-    assert not biometry.exchanged_are_flagged(measured.assign(flags=""))
-    assert biometry.axes_in_order(measured)  # of ellipses, and there are none
+    assert biometry.longer_bpd_is_flagged(measured)
+    assert not biometry.longer_bpd_is_flagged(measured.assign(flags=""))
+    assert biometry.axes_in_order(measured)  # checks ellipses only
     assert biometry.flagged(measured)[["stage", "flags"]].values.tolist() == [["post", "BPD longer than OFD"]]
 
 
-def test_a_missed_line_leaves_the_other_measured_and_is_counted():
+def test_a_missed_line_is_nan_and_leaves_the_other_measured():
     measured = measure_landmarks(("landmark", [*A[:6], np.nan, np.nan]))
     expected = {"ofd": 100, "bpd": np.nan, "hc": np.nan}
     assert quantities(measured, "landmark") == pytest.approx(expected, nan_ok=True)
     assert set(quantities(measured, "landmark", "flags").values()) == {"no peak"}
-    table = biometry_errors.agreement(measured).set_index(["quantity", "route"])["not_measured"]
-    assert [table[q, "landmark"] for q in ("bpd", "ofd", "hc")] == [1, 0, 1]
-    assert biometry.exchanged_are_flagged(measured)
+    assert biometry.longer_bpd_is_flagged(measured)
 
 
 def test_landmarks_of_a_case_without_a_pixel_size_are_points_only_and_have_no_shapes_or_volumes():
     rows = predicted(("a", 0, "landmark", A), ("b", 1, "landmark", A))
-    test_set = judged_by(spacing_row_mm=[np.nan, 2, 2], spacing_col_mm=[np.nan, 1, 1])
+    test_set = landmark_set(spacing_row_mm=[np.nan, 2, 2], spacing_col_mm=[np.nan, 1, 1])
     heads, measured = measure(test_set, rows)
     assert set(measured["case"]) == {"b"} == biometry.measurable(test_set, rows, ["head"])
     pd.testing.assert_frame_equal(biometry.points_of(heads), rows[biometry.LANDMARK_COLUMNS])
@@ -353,20 +321,17 @@ def test_predictions_are_read_as_05_wrote_them(tmp_path):
     files.write_csv(tmp_path / "points.csv", written.drop(columns="stage"))
     regions = pd.DataFrame({"case": ["a", "a"], "fold": 0, "seed": 0, "stage": ["raw", "post"], "class": "head"})
     files.write_csv(tmp_path / "cases.csv", pd.concat([regions, regions.assign(**{"class": "other"})]))
-    pd.testing.assert_frame_equal(biometry.read_predictions(judged_by(folder=tmp_path)), written)
-    masks = biometry.read_predictions(judged_by(points=None, folder=tmp_path))
+    pd.testing.assert_frame_equal(biometry.read_predictions(landmark_set(folder=tmp_path)), written)
+    masks = biometry.read_predictions(landmark_set(points=None, folder=tmp_path))
     assert masks.values.tolist() == [["a", 0, 0, "raw"], ["a", 0, 0, "post"]]
 
 
-# Volumes
-
-
-def judged_volume(folder, predicted_voxels, **columns):
-    """One volume `a` of which 20 voxels are shown, and predictions of so many by stage: a set and its predictions."""
+def volume_set(folder, predicted_voxels, **columns):
+    """A volume `a` with a reference of 20 voxels, and its predictions of some voxels by stage."""
     mask_files.write(folder / "reference.tif", first_voxels(20))
     dataset = replace(datasets.DATASETS["lgg"], read_mask=lambda paths: mask_files.read(*paths))
-    given = {"slices": 3, "spacing_slice_mm": 5.0} | dict.fromkeys(("image", "mask"), str(folder / "reference.tif"))
-    table = builders.hashed(manifest_of(**(given | columns)))
+    about = {"slices": 3, "spacing_slice_mm": 5.0} | dict.fromkeys(("image", "mask"), str(folder / "reference.tif"))
+    table = builders.hashed(manifest_of(**(about | columns)))
     test_set = EvaluationSet(table, FOLDS, None, dataset, folder)
     for stage, voxels in predicted_voxels.items():
         mask_files.write(test_set.predicted(stage, 0, 0, "a"), first_voxels(voxels))
@@ -378,42 +343,35 @@ def first_voxels(count):
 
 
 def test_voxels_and_millilitres_of_a_volume_counted_by_hand(tmp_path):
-    table = biometry.volumes_of_all(*judged_volume(tmp_path, {"raw": 30, "post": 25}))  # a voxel is 5 * 2 * 1 mm^3
+    table = biometry.volumes_of_all(*volume_set(tmp_path, {"raw": 30, "post": 25}))  # a voxel is 5 * 2 * 1 mm^3
     assert table.columns.tolist() == biometry.VOLUME_COLUMNS
     counts = table[["stage", "reference_voxels", "predicted_voxels"]]
     assert counts.values.tolist() == [["raw", 20, 30], ["post", 20, 25]]
     assert table["reference_ml"].tolist() == pytest.approx([0.2, 0.2])
     assert table["predicted_ml"].tolist() == pytest.approx([0.3, 0.25])
-    row = biometry_errors.volumes(table).set_index("stage").loc["post"]
-    assert (row["error_voxels"], row["error_percent"], row["bias_voxels"]) == (5, 25, 5)
-    assert row["error_ml"] == pytest.approx(0.05)
-    flat = biometry.volumes_of_all(*judged_volume(tmp_path, {"post": 25}, spacing_slice_mm=np.nan))
-    assert flat["predicted_voxels"].tolist() == [25]
-    assert flat[["reference_ml", "predicted_ml"]].isna().all(axis=None)
+    unsized = biometry.volumes_of_all(*volume_set(tmp_path, {"post": 25}, spacing_slice_mm=np.nan))
+    assert unsized["predicted_voxels"].tolist() == [25]
+    assert unsized[["reference_ml", "predicted_ml"]].isna().all(axis=None)
 
 
-def test_volumes_have_neither_heads_nor_flat_shapes_and_images_no_volumes(drawn, tmp_path):
-    volume = judged_volume(tmp_path, {"post": 25})
+def test_volumes_have_neither_heads_nor_shapes_and_images_no_volumes(drawn, tmp_path):
+    volume = volume_set(tmp_path, {"post": 25})
     assert all(table.empty for table in (*measure(*volume, head_classes=["lesion"]), biometry.shapes_of_all(*volume)))
     table = biometry.volumes_of_all(*drawn)
     assert (len(table), table.columns.tolist()) == (0, biometry.VOLUME_COLUMNS)
-    assert tables.to_typst(biometry_errors.volumes(table)) == "no rows\n"
 
 
-# Real data
-
-
-@pytest.mark.skipif(not all((DATA / name).is_dir() for name in ("hc18", "landmarks")), reason="HC18 is not there")
-def test_both_routes_of_hc18_are_judged_by_the_same_reference_to_a_tenth_of_a_millimetre():
+@pytest.mark.skipif(not all((DATA / name).is_dir() for name in ("hc18", "landmarks")), reason="HC18 is not available")
+def test_both_routes_of_hc18_have_the_same_reference_to_a_tenth_of_a_millimetre():
     table, _ = landmark_tables.read(DATA / "landmarks", "multicentre")
-    found, _ = HC18.find_cases(DATA / "hc18", ())
-    rows = builders.hashed(cases.cases_table(found[::8])).to_dict("records")
+    listed, _ = HC18.find_cases(DATA / "hc18", ())
+    rows = builders.hashed(cases.cases_table(listed[::8])).to_dict("records")
     ends = head_points.as_arrays(table, [row["case"] for row in rows])
     of_points = pd.DataFrame([biometry.reference_of_points(row, each) for row, each in zip(rows, ends)])
     of_masks = pd.DataFrame([biometry.reference_mm(row, HC18, [1]) for row in rows])
-    apart = (of_points - of_masks).abs()  # points are rounded to pixels of 0.05 to 0.33 mm
-    assert apart[["bpd", "ofd"]].mean().max() < 0.1
-    assert (apart["hc"] == 0).all()  # both have the published one
+    difference = (of_points - of_masks).abs()  # points are rounded to pixels of 0.05 to 0.33 mm
+    assert difference[["bpd", "ofd"]].mean().max() < 0.1
+    assert (difference["hc"] == 0).all()  # both are the published HC
     axes = zip(of_points["ofd"], of_points["bpd"])
     perimeter = np.array([ellipse.measure_lines(ofd, bpd)["hc"] for ofd, bpd in axes])
     assert np.abs(perimeter - of_points["hc"]).mean() < 0.2

@@ -56,9 +56,7 @@ def whole(processed):
 def test_arrays_that_are_not_as_they_were_made_are_named_and_refused(whole, name, spoil, fault):
     spoil(whole / name)
     array_files._hash_once.cache_clear()  # as in another process
-    with pytest.raises(
-        ValueError, match=f"abc: .*{fault}.*; make study, or notebook 02_preprocessing, makes the arrays"
-    ):
+    with pytest.raises(ValueError, match=f"abc: .*{fault}.*; rerun 'make study' or notebook 02"):
         arrays.open_arrays("abc")
     assert re.search(fault, array_files.fault("abc"))
 
@@ -67,7 +65,7 @@ def test_deleted_arrays_and_those_of_another_name_are_refused(whole):
     whole.rename(whole.with_name("def"))
     with pytest.raises(ValueError, match=r"dataset\.json belongs to the arrays 'abc'"):
         arrays.open_arrays("def")
-    with pytest.raises(ValueError, match="abc: no arrays; make study, or notebook 02_preprocessing, makes"):
+    with pytest.raises(ValueError, match="abc: no arrays; rerun 'make study'"):
         arrays.open_arrays("abc")
 
 

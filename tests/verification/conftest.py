@@ -1,4 +1,4 @@
-"""Folders without a fault, and what verification finds in them."""
+"""Sound data folders and their verification."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def patients(tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
-def seen_patients(patients):
-    with pytest.MonkeyPatch.context() as patch:  # no data set of images is searched for volumes
+def verified_patients(patients):
+    with pytest.MonkeyPatch.context() as patch:  # volumes are not searched in data sets of images
         patch.setattr(rehosted, "known_images", lambda _: 1 / 0)
         return check_dataset(datasets.DATASETS["lgg"], "lgg", patients)

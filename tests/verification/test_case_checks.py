@@ -1,4 +1,4 @@
-"""One look at a case: figures drawn and counted by hand, of an image and of a volume."""
+"""Checks of one case, of an image and of a volume, with measurements drawn and counted by hand."""
 
 from dataclasses import replace
 
@@ -21,24 +21,24 @@ def block(top, left, height, width, shape=(100, 160)):
     return mask
 
 
-def look_at(tmp_path, mask, image=None, **about):
-    """One case of an image and a mask as it is decoded."""
+def checked(tmp_path, mask, image=None, **about):
+    """The checks of a case with an image and a decoded mask."""
     image = np.full(mask.shape, 9, np.uint8) if image is None else image
     path = save_png(tmp_path / "a.png", image)
     case = cases.Case("a", "a", path, (path,), (0.1, 0.1), **about)
-    return case_checks.look(case, replace(HC18, read_mask=lambda _, read: mask))
+    return case_checks.check_case(case, replace(HC18, read_mask=lambda _, read: mask))
 
 
-def findings_of(look):
-    return [(finding.severity, finding.check.name) for finding in look.findings if finding.check.name != "low contrast"]
+def findings_of(case):
+    return [(finding.severity, finding.check.name) for finding in case.findings if finding.check.name != "low contrast"]
 
 
 @pytest.mark.parametrize(("row", "published_mm"), [(30.0, None), (17.0, None), (12.0, None), (30.0, 170.0)])
-def test_the_hc_of_a_head_is_recomputed_although_the_frame_cuts_it_or_another_is_published(row, published_mm):
+def test_the_hc_of_a_head_is_recomputed_also_if_the_frame_cuts_it_or_a_different_one_is_published(row, published_mm):
     head, expected = Head("a", (row, 60.0), 56.0, 44.0, 0.0, (60, 120)), builders.perimeter(56.0, 44.0)
     region = builders.region_of(head)
-    found = case_checks.recompute_hc_mm(region, (1.0, 1.0), published_mm or expected)
-    assert found == pytest.approx(expected, abs=case_checks.HC_TOLERANCE_MM)
+    hc_mm = case_checks.recompute_hc_mm(region, (1.0, 1.0), published_mm or expected)
+    assert hc_mm == pytest.approx(expected, abs=case_checks.HC_TOLERANCE_MM)
     for unknown in ((None, 170.0), ((1.0, 1.0), float("nan"))):  # no pixel size, nothing published
         assert np.isnan(case_checks.recompute_hc_mm(region, *unknown))
 
@@ -46,29 +46,29 @@ def test_the_hc_of_a_head_is_recomputed_although_the_frame_cuts_it_or_another_is
 @pytest.mark.parametrize(
     ("mask", "about", "check"),
     [
-        (block(0, 0, 0, 0), {"shows": "something"}, "empty mask"),
-        (block(40, 40, 2, 3), {"shows": "nothing"}, "mask of a normal image"),
-        (block(0, 0, 0, 0), {"shows": "nothing"}, None),
-        (block(40, 40, 2, 3), {"shows": "something"}, None),
-        (block(0, 0, 0, 0), {"shows": "either"}, None),
-        (block(40, 40, 2, 3), {"shows": "either"}, None),
+        (block(0, 0, 0, 0), {"foreground": "present"}, "empty mask"),
+        (block(40, 40, 2, 3), {"foreground": "absent"}, "mask of a normal image"),
+        (block(0, 0, 0, 0), {"foreground": "absent"}, None),
+        (block(40, 40, 2, 3), {"foreground": "present"}, None),
+        (block(0, 0, 0, 0), {"foreground": "either"}, None),
+        (block(40, 40, 2, 3), {"foreground": "either"}, None),
         (block(20, 20, 1, 1), {"reference_mm": {"hc": 170.0}}, "unmeasurable mask"),
         (block(20, 20, 1, 1), {}, None),
         (block(40, 40, 20, 20), {"image": np.full((90, 160), 9, np.uint8)}, "size mismatch"),
     ],
 )
-def test_a_mask_must_hold_what_the_case_is_to_show(tmp_path, mask, about, check):
-    found = look_at(tmp_path, mask, **about)
-    assert findings_of(found) == ([("stop", check)] if check else [])
-    assert ("height" in found.row) == (found.likeness is not None) == (check is None)
+def test_a_mask_must_match_its_image_and_be_empty_or_not_as_its_group_requires(tmp_path, mask, about, check):
+    case = checked(tmp_path, mask, **about)
+    assert findings_of(case) == ([("stop", check)] if check else [])
+    assert ("height" in case.row) == (case.hashes is not None) == (check is None)
 
 
 @pytest.mark.parametrize(
     ("mask", "gap", "check"),
     [
         (block(30, 60, 40, 40), 0.30, None),
-        (block(2, 30, 96, 100), 0.02, None),  # the limit itself is far enough
-        (block(1, 30, 98, 100), 0.01, "near the frame"),  # the middle of this mass is that of the image
+        (block(2, 30, 96, 100), 0.02, None),  # exactly at the limit
+        (block(1, 30, 98, 100), 0.01, "near the frame"),  # although its centroid is the image's centre
         (block(30, 1, 20, 158), 0.01, "near the frame"),
         (block(60, 30, 39, 20), 0.01, "near the frame"),  # below
         (block(30, 60, 40, 99), 0.01, "near the frame"),  # to the right
@@ -76,12 +76,12 @@ def test_a_mask_must_hold_what_the_case_is_to_show(tmp_path, mask, about, check)
         (block(30, 150, 10, 10), 0.0, "touches the frame"),
     ],
 )
-def test_how_near_the_frame_a_mass_is_goes_by_its_edge_not_by_its_middle(tmp_path, mask, gap, check):
-    found = look_at(tmp_path, mask)  # 100 rows, 160 columns
-    assert found.row["border_gap"] == pytest.approx(gap)
-    assert findings_of(found) == ([("note", check)] if check else [])
+def test_the_distance_of_a_mass_from_the_frame_is_that_of_its_edge_not_of_its_centroid(tmp_path, mask, gap, check):
+    case = checked(tmp_path, mask)  # 100 rows, 160 columns
+    assert case.row["border_gap"] == pytest.approx(gap)
+    assert findings_of(case) == ([("note", check)] if check else [])
     if check == "near the frame":
-        assert found.findings[0].found.startswith("1.0% of the shorter side")
+        assert case.findings[0].found.startswith("1.0%")
 
 
 @pytest.mark.parametrize(
@@ -90,51 +90,50 @@ def test_how_near_the_frame_a_mass_is_goes_by_its_edge_not_by_its_middle(tmp_pat
 )
 def test_contrast_by_hand_is_inside_minus_outside_over_their_sum(tmp_path, inside, outside, contrast, noted):
     mask = block(40, 60, 20, 40)
-    found = look_at(tmp_path, mask, image=np.where(mask > 0, inside, outside).astype(np.uint8))
-    assert found.row["contrast"] == pytest.approx(contrast)
-    assert [finding.check.name for finding in found.findings] == ["low contrast"] * noted
-    assert found.row["area_fraction"] == 20 * 40 / (100 * 160)
+    case = checked(tmp_path, mask, image=np.where(mask > 0, inside, outside).astype(np.uint8))
+    assert case.row["contrast"] == pytest.approx(contrast)
+    assert [finding.check.name for finding in case.findings] == ["low contrast"] * noted
+    assert case.row["area_fraction"] == 20 * 40 / (100 * 160)
 
 
-def patient_look(tmp_path, patient, spoil=lambda folder: None, dataset=LGG):
-    """A patient written, spoilt and looked at."""
+def checked_patient(tmp_path, patient, spoil=lambda folder: None, dataset=LGG):
+    """The checks of a patient whose files were written and spoilt."""
     folder = builders.write_lgg(tmp_path / patient.name, (patient,))
     spoil(folder / "kaggle_3m" / patient.name)
     (case,) = LGG.find_cases(folder, [])[0]
-    return case_checks.look(case, dataset)
+    return case_checks.check_case(case, dataset)
 
 
-def test_figures_of_a_volume_are_over_all_its_voxels(tmp_path):
+def test_measurements_of_a_volume_are_over_all_its_voxels(tmp_path):
     patient = builders.PATIENTS[2]  # 48 voxels of lesion in five slices
-    found = patient_look(tmp_path, patient)
+    case = checked_patient(tmp_path, patient)
     outside = patient.image(0)[..., 1][patient.mask == 0].mean()
     folder = tmp_path / patient.name / "kaggle_3m" / patient.name
     expected = {"slices": 5, "height": 32, "width": 32, "area_fraction": 48 / (5 * 32 * 32), "mean_inside": 220}
     expected |= {"mean_outside": outside, "contrast": (220 - outside) / (220 + outside)}
-    assert {key: found.row[key] for key in expected} == pytest.approx(expected)
-    assert found.row["sha256"] == cases.content_hash(folder, (folder,))
-    assert found.colours == {(0,): 5 * 32 * 32 - 48, (255,): 48}
-    (finding,) = (each for each in found.findings if each.check.name == "lesion in an end slice")
+    assert {key: case.row[key] for key in expected} == pytest.approx(expected)
+    assert case.row["sha256"] == cases.content_hash(folder, (folder,))
+    assert case.colours == {(0,): 5 * 32 * 32 - 48, (255,): 48}
+    (finding,) = (each for each in case.findings if each.check.name == "lesion in an end slice")
     assert (finding.severity, finding.found) == ("warn", "slice 1: 16 of 48 lesion voxels")
-    silent = patient_look(tmp_path / "again", patient, dataset=replace(LGG, inspect=None))
-    assert silent.findings == []  # what only pixels tell
+    assert checked_patient(tmp_path / "again", patient, dataset=replace(LGG, inspect=None)).findings == []
 
 
 @pytest.mark.parametrize(
     ("low", "gap", "touches"),
     [(slice(20, 25), 7 / 32, []), (slice(26, 32), 0.0, ["touches the frame", "lesion touches the frame"])],
 )
-def test_how_near_the_frame_a_lesion_comes_is_seen_over_all_slices(tmp_path, low, gap, touches):
+def test_the_distance_of_a_lesion_from_the_frame_is_the_smallest_over_all_slices(tmp_path, low, gap, touches):
     boxes = ((slice(1, 2), slice(10, 14), slice(12, 16)), (slice(2, 3), low, slice(9, 12)))
-    found = patient_look(tmp_path, builders.Patient("TCGA_CS_0009_19990101", 4, (0, 0, 32, 32), boxes))
-    assert found.row["border_gap"] == pytest.approx(gap)
-    assert [finding.check.name for finding in found.findings if "frame" in finding.check.name] == touches
+    case = checked_patient(tmp_path, builders.Patient("TCGA_CS_0009_19990101", 4, (0, 0, 32, 32), boxes))
+    assert case.row["border_gap"] == pytest.approx(gap)
+    assert [finding.check.name for finding in case.findings if "frame" in finding.check.name] == touches
 
 
-def test_a_volume_without_lesion_is_a_note_and_no_fault_and_an_empty_mask_lies_nowhere(tmp_path):
-    found = patient_look(tmp_path, builders.PATIENTS[1])
-    assert findings_of(found) == [("note", "no lesion")]
-    for row in (found.row, look_at(tmp_path, block(0, 0, 0, 0), shows="either").row):
+def test_a_volume_without_lesion_is_a_note_and_an_empty_mask_has_no_distance_or_contrast(tmp_path):
+    case = checked_patient(tmp_path, builders.PATIENTS[1])
+    assert findings_of(case) == [("note", "no lesion")]
+    for row in (case.row, checked(tmp_path, block(0, 0, 0, 0), foreground="either").row):
         assert row["area_fraction"] == 0
         assert np.isnan([row["border_gap"], row["contrast"], row["mean_inside"]]).all()
     assert row["mean_outside"] == 9
@@ -145,26 +144,26 @@ def shrink_masks(folder):
         Image.fromarray(np.zeros((30, 32), np.uint8)).save(path)
 
 
-def test_a_volume_that_cannot_be_used_stops_and_says_why(tmp_path):
+def test_a_volume_that_cannot_be_used_stops_the_study_with_the_reason(tmp_path):
     patient = builders.PATIENTS[0]
     name = f"{patient.name}_3.tif"
     for spoil, check, found in (
         (lambda folder: (folder / name).write_text("no image"), "unreadable", name),
         (shrink_masks, "size mismatch", "image (5, 32, 32), mask (5, 30, 32)"),
     ):
-        look = patient_look(tmp_path / check, patient, spoil=spoil)
-        assert findings_of(look) == [("stop", check)]
-        assert found in look.findings[0].found
-        assert look.row == {"case": patient.name}
+        case = checked_patient(tmp_path / check, patient, spoil=spoil)
+        assert findings_of(case) == [("stop", check)]
+        assert found in case.findings[0].found
+        assert case.row == {"case": patient.name}
 
 
-def test_volumes_are_compared_by_their_middle_slice_and_are_equal_by_every_voxel():
+def test_volumes_are_compared_by_their_middle_slice_and_for_equality_by_every_voxel():
     image = builders.PATIENTS[0].image(0)
     other = image.copy()
     other[0, 9, 11, 2] ^= 1  # one voxel of another channel of another slice
-    one, two, again = (case_checks.alike(each, each[..., 1]) for each in (image, other, image.copy()))
+    one, two, again = (case_checks.hash_case(each, each[..., 1]) for each in (image, other, image.copy()))
     assert np.array_equal(one.thumbnail, two.thumbnail)
     assert one.pixels == again.pixels != two.pixels
     assert one.perceptual == image_hash.describe(np.ascontiguousarray(image[2, ..., 1])).perceptual
-    flat = image[0, ..., 1].copy()
-    assert case_checks.alike(flat, flat).pixels == image_hash.pixel_hash(flat)  # an image by itself
+    plane = image[0, ..., 1].copy()
+    assert case_checks.hash_case(plane, plane).pixels == image_hash.pixel_hash(plane)

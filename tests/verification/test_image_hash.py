@@ -1,4 +1,4 @@
-"""Pictures that are the same under another size or brightness, and pictures that are not."""
+"""Hashes and thumbnails of images that differ in size or brightness only, and of different images."""
 
 import hashlib
 from itertools import combinations
@@ -13,8 +13,8 @@ from tests import builders
 NEAR = 4  # bits of a perceptual hash
 
 
-def picture(seed, shape=(300, 400)):
-    """A head of its own place, size and turn, in speckle: (H, W) uint8."""
+def frame(seed, shape=(300, 400)):
+    """A head of random position, size and rotation in speckle: (H, W) uint8."""
     draw = np.random.default_rng(seed)
     centre = np.array(shape) / 2 + draw.uniform(-40, 40, 2)
     drawn = np.full(shape, 40.0)
@@ -28,12 +28,10 @@ def picture(seed, shape=(300, 400)):
     return np.clip(drawn + speckle, 0, 255).astype(np.uint8)
 
 
-def bits_apart(one, other):
-    return (image_hash.describe(one).perceptual ^ image_hash.describe(other).perceptual).bit_count()
-
-
-def correlation(one, other):
-    return float(image_hash.describe(one).thumbnail @ image_hash.describe(other).thumbnail)
+def compare(one, other):
+    """Number of differing bits and correlation of two images."""
+    one, other = image_hash.describe(one), image_hash.describe(other)
+    return (one.perceptual ^ other.perceptual).bit_count(), float(one.thumbnail @ other.thumbnail)
 
 
 SAME = {
@@ -46,21 +44,19 @@ SAME = {
 
 
 @pytest.mark.parametrize("change", list(SAME))
-def test_the_same_picture_keeps_its_perceptual_hash_within_a_few_bits_and_its_fine_structure(change):
-    for seed in range(4):
-        image = picture(seed)
-        assert bits_apart(image, SAME[change](image)) <= NEAR
-    assert correlation(picture(0), SAME[change](picture(0))) > 0.9
+def test_a_changed_copy_has_a_similar_perceptual_hash_and_fine_structure(change):
+    pairs = [compare(image, SAME[change](image)) for image in map(frame, range(4))]
+    assert max(bits for bits, _ in pairs) <= NEAR
+    assert pairs[0][1] > 0.9
 
 
-def test_other_pictures_have_other_hashes_and_other_fine_structure_even_in_one_sector():
-    pairs = list(combinations([picture(seed) for seed in range(8)], 2))
-    assert min(bits_apart(*pair) for pair in pairs) > NEAR
-    assert max(correlation(*pair) for pair in pairs) < 0.5
+def test_different_images_differ_in_hash_and_fine_structure_also_within_the_same_sector():
+    pairs = [compare(*pair) for pair in combinations([frame(seed) for seed in range(8)], 2)]
+    assert min(bits for bits, _ in pairs) > NEAR
+    assert max(correlation for _, correlation in pairs) < 0.5
     rows, cols = np.mgrid[:300, :400]
     sector = (np.hypot(rows + 40, cols - 200) < 330) & (abs(cols - 200) < rows * 0.6 + 60)
-    one, other = (np.where(sector, picture(seed), 0).astype(np.uint8) for seed in (1, 2))
-    assert correlation(one, other) < 0.5
+    assert compare(*(np.where(sector, frame(seed), 0).astype(np.uint8) for seed in (1, 2)))[1] < 0.5
 
 
 def test_the_pixel_hash_is_sha_256_of_shape_and_bytes_in_any_memory_order():
@@ -70,22 +66,22 @@ def test_the_pixel_hash_is_sha_256_of_shape_and_bytes_in_any_memory_order():
     assert image_hash.pixel_hash(image.reshape(3, 2)) != expected
 
 
-def test_the_correlation_of_thumbnails_is_that_of_numpy_and_turns_with_the_picture():
-    one, other = picture(1), SAME["brighter"](picture(1))[:, ::-1]
+def test_the_correlation_of_thumbnails_is_that_of_numpy_and_minus_1_for_the_inverted_image():
+    one, other = frame(1), SAME["brighter"](frame(1))[:, ::-1]
     thumbnails = [image_hash.describe(each).thumbnail for each in (one, other)]
     assert [(each.shape, each.dtype) for each in thumbnails] == [((image_hash.SIDE**2,), np.float32)] * 2
-    assert correlation(one, other) == pytest.approx(np.corrcoef(*thumbnails)[0, 1], abs=1e-5)
-    assert correlation(one, 255 - one) == pytest.approx(-1, abs=1e-3)
-    even = np.full((60, 80), 77, np.uint8)
-    assert correlation(even, even) == correlation(even, one) == 0  # like nothing, not even itself
+    assert compare(one, other)[1] == pytest.approx(np.corrcoef(*thumbnails)[0, 1], abs=1e-5)
+    assert compare(one, 255 - one)[1] == pytest.approx(-1, abs=1e-3)
+    uniform = np.full((60, 80), 77, np.uint8)
+    assert compare(uniform, uniform)[1] == compare(uniform, one)[1] == 0
 
 
-def test_a_perceptual_hash_is_64_bits_without_the_mean_of_which_one_wave_sets_its_own():
+def test_a_perceptual_hash_has_64_bits_without_the_mean_and_a_wave_sets_that_of_its_frequency():
     for seed in range(4):
-        found = image_hash.describe(picture(seed)).perceptual
-        assert 0 <= found < 2**63  # the first bit, that of the mean, is never set
-        assert 28 <= found.bit_count() <= 32  # about half of the others lie above their median
-    # A cosine of one period along the rows: coefficient (2, 0) of the transform, bit 2 * 8 from the left.
+        bits = image_hash.describe(frame(seed)).perceptual
+        assert 0 <= bits < 2**63  # the first bit, that of the mean, is never set
+        assert 28 <= bits.bit_count() <= 32  # about half of the others are above their median
+    # A cosine of one period along the rows is coefficient (2, 0) of the transform, bit 2 * 8 from the left.
     wave = np.cos(2 * np.pi * (np.arange(2 * image_hash.SIDE) + 0.5) / (2 * image_hash.SIDE))
     image = np.rint(128 + 100 * np.repeat(wave[:, None], 2 * image_hash.SIDE, axis=1)).astype(np.uint8)
     assert image_hash.perceptual_hash(image) >> (63 - 16) & 1 == 1

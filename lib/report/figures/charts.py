@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lib import losses, statistics
-from lib.data.cases import GUESSES, QUANTITIES, group_of
+from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES, group_of
 from lib.report.figures import style
 from lib.report.figures.style import FAINT, INK, OTHER_COLOURS, PREDICTED, class_colour, panels, styled
 from lib.report.summaries import dice
@@ -247,7 +247,7 @@ def landmark_errors(errors: pd.DataFrame) -> Figure:
         rows = errors[(errors["line"] == line) & (errors["route"] == route)]
         known, missed = rows.dropna(subset=[f"error_{unit}"]), int(rows["error_px"].isna().sum())
         values = np.maximum(known[f"error_{unit}"].to_numpy(float), lowest)
-        style.draw_points_and_box(axes, values, at, FAINT if route in GUESSES else OTHER_COLOURS[2])
+        style.draw_points_and_box(axes, values, at, FAINT if route in TRIVIAL_BASELINES else OTHER_COLOURS[2])
         style.draw_markers(axes, missed, at, above)
         return f"{line.upper()}\n{route}\nn = {known['case'].nunique()}" + f", {missed} missed" * (missed > 0)
 

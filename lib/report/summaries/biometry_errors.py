@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib import statistics
-from lib.data.cases import GUESSES
+from lib.data.cases import TRIVIAL_BASELINES
 from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, with_interval
 
 AGREEMENT_KEY = ["quantity", "route", "stage"]
@@ -25,14 +25,14 @@ def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
 
 def measured_rows(measurements: pd.DataFrame) -> pd.DataFrame:
     """Rows of measurements.csv after post-processing with both values, without baselines."""
-    rows = measurements[~measurements["route"].isin(GUESSES) & (measurements["stage"] == "post")]
+    rows = measurements[~measurements["route"].isin(TRIVIAL_BASELINES) & (measurements["stage"] == "post")]
     return rows.dropna(subset=["predicted_mm", "reference_mm"])
 
 
 def with_baselines_once(measurements: pd.DataFrame) -> pd.DataFrame:
     """Rows of measurements.csv, with one row per case and quantity of each baseline, which has no stage or seed."""
     repeated = measurements.duplicated(["case", *AGREEMENT_KEY]) | (measurements["stage"] == "raw")
-    return measurements[~(repeated & measurements["route"].isin(GUESSES))]
+    return measurements[~(repeated & measurements["route"].isin(TRIVIAL_BASELINES))]
 
 
 def holds_all_measurements(table: pd.DataFrame, measurements: pd.DataFrame) -> bool:

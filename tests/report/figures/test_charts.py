@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib import statistics
-from lib.data.cases import GUESSES
+from lib.data.cases import TRIVIAL_BASELINES
 from lib.evaluation import biometry
 from lib.report import figures
 from lib.report.summaries.dice import per_class
@@ -142,7 +142,8 @@ def test_cases_are_counted_once_however_many_seeds_predicted_them_and_limits_are
         assert f"{limit:+.2f}".replace("-", "−") in texts(limits)
     # of landmarks only the measuring route and the baseline are drawn
     table = measured(4).query("stage == 'post'").replace({"route": {"ellipse": "landmark"}})
-    guesses = [table[table["route"] == "baseline"].assign(route=route, predicted_mm=0.0) for route in GUESSES[1:]]
+    baseline, routes = table[table["route"] == "baseline"], TRIVIAL_BASELINES[1:]
+    guesses = [baseline.assign(route=route, predicted_mm=0.0) for route in routes]
     figure = figures.agreement_scatter(pd.concat([table, *guesses]))
     assert "training mean, n = 4 predicted, n = 4" in texts(figure)
     assert figure.axes[0].get_xlim()[0] > 50
