@@ -1,4 +1,4 @@
-"""python -m benchmarks: a table of ratios; HC18's rows are left out, and said so, where it is not linked."""
+"""python -m benchmarks: prints a table of ratios; without HC18 its rows are skipped with a message."""
 
 import datetime
 import platform
@@ -17,7 +17,7 @@ def main() -> None:
     if files.raw_folder("hc18").is_dir():
         rows += training.rows(studies["hc18_quick"]) + reading.rows(studies["hc18_quick"])
     else:
-        print("data/raw/hc18 is absent: rows on HC18 left out")
+        print("data/raw/hc18 is missing: rows on HC18 skipped")
     rows += heatmaps.rows() + volumes.rows() + threads.rows() + study.rows()
     day = datetime.datetime.now(datetime.UTC).date()
     print(f"{day}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")

@@ -1,4 +1,4 @@
-"""What the benchmarks measure on."""
+"""Data of the benchmarks."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from lib.verification import case_checks
 
 
 def prepared(study: params.Study) -> tuple[pd.DataFrame, arrays.Arrays]:
-    """Manifest and arrays of a study's data set; arrays that are there are used."""
+    """Manifest and arrays of the data set of a study; existing arrays are reused."""
     dataset = datasets.of(study)
     folder = datasets.prepare(study.dataset)
     found, _ = datasets.find_cases(dataset, folder, study.groups or ())

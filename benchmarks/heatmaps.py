@@ -1,4 +1,4 @@
-"""What heatmaps cost: making targets and decoding, against the training step that they go with."""
+"""Cost of encoding and decoding heatmaps, relative to a training step."""
 
 import time
 
@@ -15,7 +15,7 @@ UNET = {"in_channels": 1, "out_channels": 2, "base_channels": 16, "depth": 4, "n
 
 
 def rows() -> list[dict[str, object]]:
-    """Milliseconds an image of a training step, and of encoding and decoding, timed in turn, and their ratio."""
+    """Milliseconds per image of a training step and of encoding and decoding, timed alternately, and their ratio."""
     device = devices.choose("auto")
     precision = devices.choose_precision("auto", device)
     network = models.build("unet", UNET).to(device, memory_format=torch.channels_last).train()
@@ -24,7 +24,7 @@ def rows() -> list[dict[str, object]]:
     images = draw.integers(0, 256, (BATCH, 1, *SHAPE)).astype(np.uint8)
     points = draw.uniform(0, 1, (BATCH, 4, 2)) * (np.array(SHAPE) - 1)
     bare, ours = [], []
-    for _ in range(ROUNDS + 1):  # the first round warms up
+    for _ in range(ROUNDS + 1):  # the first round is warm-up
         started = time.perf_counter()
         targets = np.stack([heatmaps.encode(each, SIGMA, SHAPE, "line") for each in points])
         for each in targets:
@@ -35,7 +35,7 @@ def rows() -> list[dict[str, object]]:
     ratios = heat / step
     return [
         {
-            "what": f"heatmaps of {SHAPE[0]}x{SHAPE[1]} made and decoded, against a training step, U-Net base 16",
+            "what": f"encoding and decoding heatmaps of {SHAPE[0]}x{SHAPE[1]} / training step, U-Net base 16",
             "bare": f"{np.median(step):.1f} ms/image",
             "ours": f"{np.median(heat):.2f} ms/image",
             "ratio": float(np.median(ratios)),
@@ -53,10 +53,10 @@ def _step_seconds(
     device: torch.device,
     precision: torch.dtype,
 ) -> float:
-    """Forward, loss, backward, step on one batch that lies in memory."""
-    inputs, wanted = inference.to_input(images, device), torch.from_numpy(targets).to(device)
+    """Seconds of forward pass, loss, backward pass and optimiser step on one batch in memory."""
+    inputs, target = inference.to_input(images, device), torch.from_numpy(targets).to(device)
     started = time.perf_counter()
-    loss = losses.heatmap_loss(inference.forward(network, inputs, precision), wanted)
+    loss = losses.heatmap_loss(inference.forward(network, inputs, precision), target)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

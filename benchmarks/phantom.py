@@ -1,4 +1,4 @@
-"""How fast phantom frames are drawn and written, on one core."""
+"""Speed of drawing and writing phantom frames on one core."""
 
 import tempfile
 import time
@@ -10,15 +10,15 @@ SUBJECTS = 30
 
 
 def rows() -> list[dict[str, object]]:
-    """Images per second of one core's own time, PNG writing included."""
+    """Images per second of CPU time, including PNG writing."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
         write_images.write_brain(Path(folder), SUBJECTS, seed=1)
         seconds = time.process_time() - started
-        count = len(list(Path(folder).rglob("Patient*.png"))) // 2  # an image and a mask each
+        count = len(list(Path(folder).rglob("Patient*.png"))) // 2  # an image and a mask per frame
     return [
         {
-            "what": "phantom frames of 270x400 drawn and written, one core",
+            "what": "drawing and writing phantom frames of 270x400, one core",
             "bare": "",
             "ours": f"{count / seconds:.1f} images/s",
             "ratio": float("nan"),

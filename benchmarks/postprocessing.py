@@ -16,32 +16,32 @@ SPECKS = 20
 
 
 def rows() -> list[dict[str, object]]:
-    """Milliseconds of all steps of params/brain_structures.yaml, and of the three structures' shapes."""
+    """Milliseconds of all steps of params/brain_structures.yaml plus the shape properties of three structures."""
     study = params.read_study(files.study_file("brain_structures"))
-    # The study does not use confident_parts, so its file has no keys for it.
+    # The study does not use confident_parts, so its file does not set these keys.
     keys = params.values_of(study) | {"minimum_probability": 0.5, "minimum_margin": 0.0}
     steps = postprocessing.describe(["confident_parts", *study.postprocessing], keys)
     mask, probability = _case()
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        found = [_milliseconds(mask, probability, steps) for _ in range(ROUNDS)]
+        milliseconds = [_milliseconds(mask, probability, steps) for _ in range(ROUNDS)]
     finally:
         cv2.setNumThreads(before)
     return [
         {
             "what": "post-processing (7 steps) and shapes of a 540x800 four-class case, one core",
             "bare": "",
-            "ours": f"{np.median(found):.1f} ms",
+            "ours": f"{np.median(milliseconds):.1f} ms",
             "ratio": float("nan"),
-            "spread": f"{min(found):.1f} to {max(found):.1f} ms",
+            "spread": f"{min(milliseconds):.1f} to {max(milliseconds):.1f} ms",
             "goal": "< 15 ms",
         }
     ]
 
 
 def _case() -> tuple[np.ndarray, np.ndarray]:
-    """Mask and probabilities of a head with a cavum and a ventricle, and specks of every class on it and around it."""
+    """Mask and probabilities of a head with CSP and ventricle, with specks of every class in and around it."""
     mask = np.zeros(SHAPE, np.uint8)
     for index, (centre, major, minor, angle_deg) in ELLIPSES.items():
         mask[ellipse.fill_ellipse(ellipse.Ellipse(centre, major, minor, angle_deg), SHAPE)] = index
@@ -50,14 +50,14 @@ def _case() -> tuple[np.ndarray, np.ndarray]:
         draw.integers(0, 534, SPECKS), draw.integers(0, 794, SPECKS), draw.integers(0, 4, SPECKS)
     ):
         mask[row : row + 6, col : col + 6] = index
-    sure = np.stack([mask == index for index in range(4)]).astype(np.float32)
-    return mask, 0.8 * sure + 0.05
+    one_hot = np.stack([mask == index for index in range(4)]).astype(np.float32)
+    return mask, 0.8 * one_hot + 0.05
 
 
 def _milliseconds(mask: np.ndarray, probability: np.ndarray, steps: list[dict[str, object]]) -> float:
     started = time.perf_counter()
     for _ in range(REPEATS):
-        found = postprocessing.apply(mask, probability, SPACING_MM[0] * SPACING_MM[1], steps)
+        post = postprocessing.apply(mask, probability, SPACING_MM[0] * SPACING_MM[1], steps)
         for index in ELLIPSES:
-            shapes.describe(found == index, SPACING_MM)
+            shapes.describe(post == index, SPACING_MM)
     return (time.perf_counter() - started) / REPEATS * 1e3

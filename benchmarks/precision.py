@@ -1,4 +1,4 @@
-"""Which arithmetic and memory layout trains fastest here."""
+"""Training speed by precision and memory layout."""
 
 import time
 
@@ -17,7 +17,7 @@ STEPS = 4
 
 
 def rows(study: params.Study) -> list[dict[str, object]]:
-    """Training steps per second of each choice, timed in turn, against float32 without channels last."""
+    """Images per second of each choice, timed alternately, relative to float32 without channels last."""
     _, data = prepared(study)
     device = devices.choose(study.device)
     arguments = models.describe(params.step_params(study, "03_model"), data.images.shape[1])["arguments"]
@@ -57,7 +57,7 @@ def _seconds(
     reference = torch.as_tensor(np.array(data.masks[: study.batch_size])).to(device).long()
     started = 0.0
     for step in range(STEPS + 1):
-        if step == 1:  # the first one warms up
+        if step == 1:  # the first step is warm-up
             devices.synchronise(device)
             started = time.perf_counter()
         with torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32):

@@ -1,4 +1,4 @@
-"""HC18 verified, hashes included, against decoding the same PNGs alone."""
+"""Verification of HC18, including hashes, relative to decoding the same PNGs."""
 
 import time
 
@@ -14,7 +14,7 @@ ROUNDS = 5
 
 
 def rows(study: params.Study) -> list[dict[str, object]]:
-    """Cases per second of both ways on all cores, timed in turn."""
+    """Cases per second of both on all cores, timed alternately."""
     dataset = datasets.of(study)
     folder = datasets.prepare(study.dataset)
     found, _ = datasets.find_cases(dataset, folder, study.groups or ())
@@ -29,7 +29,7 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     ratios = np.array(ours) / np.array(bare)
     return [
         {
-            "what": f"verification with hashes against decoding the same PNGs, {study.dataset}",
+            "what": f"verification with hashes / decoding the same PNGs, {study.dataset}",
             "bare": f"{np.median(bare):.1f} cases/s",
             "ours": f"{np.median(ours):.1f} cases/s",
             "ratio": float(np.median(ratios)),

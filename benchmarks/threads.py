@@ -1,4 +1,4 @@
-"""What waiting threads cost: a training step on a quiet and on a busy machine, by how OpenMP waits."""
+"""Cost of the OpenMP wait policy: training steps on an idle and on a busy machine."""
 
 import hashlib
 import json
@@ -20,40 +20,40 @@ from lib.training import loop
 ROUNDS = 3
 STEPS = 6
 SIZE, BATCH = (96, 144), 16  # the demo's
-WAYS = {"default": {}, "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}, "spin 1000": {"GOMP_SPINCOUNT": "1000"}}
-CHOICES = [(2, way) for way in WAYS] + [(1, "default"), (1, "PASSIVE")]
+POLICIES = {"default": {}, "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}, "spin 1000": {"GOMP_SPINCOUNT": "1000"}}
+CHOICES = [(2, policy) for policy in POLICIES] + [(1, "default"), (1, "PASSIVE")]
 PRECISIONS = (torch.bfloat16, torch.float32)
 CHILD = "import sys; from benchmarks import threads; threads.train(int(sys.argv[1]))"
 
 
 def rows() -> list[dict[str, object]]:
-    """Images per second of each way, timed in turn in processes of their own; ratios against the default.
+    """Images per second of each policy, timed alternately in separate processes; ratios to the default policy.
 
     Raises:
-        ValueError: the way changes the bytes of the trained weights.
+        ValueError: the trained weights depend on the policy.
     """
-    return _rows("quiet") + _rows("beside two busy loops")
+    return _rows("idle machine") + _rows("two other busy processes")
 
 
 def _rows(machine: str) -> list[dict[str, object]]:
     rates: dict[tuple, list[float]] = defaultdict(list)
     weights = defaultdict(set)
-    with _busy(0 if machine == "quiet" else 2):
+    with _busy(0 if machine == "idle machine" else 2):
         for _ in range(ROUNDS):
-            for count, way in CHOICES:
-                for precision, (rate, digest) in _measure(count, WAYS[way]).items():
-                    rates[count, precision, way].append(rate)
+            for count, policy in CHOICES:
+                for precision, (rate, digest) in _measure(count, POLICIES[policy]).items():
+                    rates[count, precision, policy].append(rate)
                     weights[count, precision].add(digest)
     other = [key for key, digests in weights.items() if len(digests) > 1]
     if other:
-        raise ValueError(f"weights differ with how threads wait: {other}")
+        raise ValueError(f"trained weights depend on the wait policy: {other}")
     return [_row(machine, key, values, rates[(*key[:2], "default")]) for key, values in sorted(rates.items())]
 
 
 def _row(machine: str, key: tuple[int, str, str], values: list[float], default: list[float]) -> dict[str, object]:
     ratios = np.array(values) / np.array(default)
     return {
-        "what": f"training step, {key[1]}, {key[0]} threads, waiting: {key[2]}, {machine}",
+        "what": f"training step, {key[1]}, {key[0]} threads, wait policy {key[2]}, {machine}",
         "bare": f"{np.median(default):.1f} images/s",
         "ours": f"{np.median(values):.1f} images/s",
         "ratio": float(np.median(ratios)),
@@ -63,7 +63,7 @@ def _row(machine: str, key: tuple[int, str, str], values: list[float], default: 
 
 
 def _measure(count: int, settings: dict[str, str]) -> dict[str, tuple[float, str]]:
-    """Images per second and the weights' digest, by precision, in a process with such settings."""
+    """Images per second and digest of the weights, by precision, in a process with these environment variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
     command = [sys.executable, "-c", CHILD, str(count)]
     done = subprocess.run(command, cwd=files.ROOT, env=kept | settings, check=True, capture_output=True, text=True)
@@ -71,7 +71,7 @@ def _measure(count: int, settings: dict[str, str]) -> dict[str, tuple[float, str
 
 
 def train(count: int) -> None:
-    """Trains a few steps with some threads and prints rate and digest by precision, as JSON."""
+    """Trains a few steps with `count` threads and prints rate and digest by precision, as JSON."""
     torch.set_num_threads(count)
     print(json.dumps({str(kind).removeprefix("torch."): _steps(kind) for kind in PRECISIONS}))
 
@@ -86,7 +86,7 @@ def _steps(kind: torch.dtype) -> tuple[float, str]:
     reference = torch.randint(0, len(study.classes), (BATCH, *SIZE))
     started = 0.0
     for step in range(STEPS + 1):
-        started = time.perf_counter() if step == 1 else started  # the first one warms up
+        started = time.perf_counter() if step == 1 else started  # the first step is warm-up
         with torch.autocast("cpu", dtype=kind, enabled=kind != torch.float32):
             logits = network(inputs)
         loss = losses.combined(logits, reference, loop.mixture_of(study))
@@ -100,7 +100,7 @@ def _steps(kind: torch.dtype) -> tuple[float, str]:
 
 @contextmanager
 def _busy(count: int) -> Iterator[None]:
-    """Some processes that compute without a pause beside the block."""
+    """Runs `count` busy processes during the block."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

@@ -1,4 +1,4 @@
-"""How much of the bare network's speed the training loop keeps: loading, augmentation and metrics included."""
+"""Speed of the training loop (loading, augmentation, metrics) relative to the bare training step."""
 
 import time
 
@@ -16,30 +16,30 @@ from lib.training.objectives import Objective
 from lib.training.state import TrainingState
 
 ROUNDS = 5
-IMAGES = 160  # a round: long enough to be timed, short enough that both ways meet the same machine
+IMAGES = 160  # per round: long enough to time, short enough that both variants meet the same machine load
 
 
 def rows(study: params.Study) -> list[dict[str, object]]:
-    """Images per second of the bare step and of the loop, timed in turn, and their ratio."""
+    """Images per second of the bare step and of the loop, timed alternately, and their ratio."""
     _, data = prepared(study)
-    chosen = params.step_params(study, "04_training", fold=study.folds[0], seed=study.seeds[0])
+    config = params.step_params(study, "04_training", fold=study.folds[0], seed=study.seeds[0])
     network = models.describe(params.step_params(study, "03_model"), data.images.shape[1])
-    steps = (ROUNDS + 1) * -(-IMAGES // chosen.batch_size)  # a schedule must not end before the last round
-    objective = loop.objective_of(chosen, network, data)
-    state = loop.initial_state(chosen, network, steps, objective.threshold_mode)
+    steps = (ROUNDS + 1) * -(-IMAGES // config.batch_size)  # the schedule must not end before the last round
+    objective = loop.objective_of(config, network, data)
+    state = loop.initial_state(config, network, steps, objective.threshold_mode)
     order = np.resize(np.arange(len(data.names)), IMAGES)
-    cases = batches.AugmentedCases(data, params.pick(chosen, Augmentation), chosen.seed, objective)
+    cases = batches.AugmentedCases(data, params.pick(config, Augmentation), config.seed, objective)
     bare, ours = [], []
-    for epoch in range(ROUNDS + 1):  # the first round warms up
-        bare.append(_bare_seconds(state, objective, data, chosen.batch_size))
+    for epoch in range(ROUNDS + 1):  # the first round is warm-up
+        bare.append(_bare_seconds(state, objective, data, config.batch_size))
         started = time.perf_counter()
-        loaded = batches.load(cases, order, epoch, chosen.batch_size, chosen.workers)
-        loop.train_epoch(state, objective, loaded, chosen.gradient_clip, by_step=chosen.schedule != "plateau")
+        loaded = batches.load(cases, order, epoch, config.batch_size, config.workers)
+        loop.train_epoch(state, objective, loaded, config.gradient_clip, by_step=config.schedule != "plateau")
         ours.append(time.perf_counter() - started)
     ratios = np.array(bare[1:]) / np.array(ours[1:])
     return [
         {
-            "what": f"training loop against bare step, {study.study}",
+            "what": f"training loop / bare step, {study.study}",
             "bare": f"{IMAGES / np.median(bare[1:]):.1f} images/s",
             "ours": f"{IMAGES / np.median(ours[1:]):.1f} images/s",
             "ratio": float(np.median(ratios)),
@@ -50,7 +50,7 @@ def rows(study: params.Study) -> list[dict[str, object]]:
 
 
 def _bare_seconds(state: TrainingState, objective: Objective, data: arrays.Arrays, batch_size: int) -> float:
-    """Forward, loss, backward, step on one batch that lies in memory."""
+    """Seconds of forward pass, loss, backward pass and optimiser step on one batch in memory."""
     network = state.network.train()
     rows = np.arange(min(batch_size, len(data.names)))
     inputs = inference.to_input(data.images[rows], state.device)

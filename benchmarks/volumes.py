@@ -1,4 +1,4 @@
-"""Preprocessing of whole MRI volumes against the same steps with scikit-image, slice by slice; reading left out."""
+"""Preprocessing of MRI volumes relative to the same steps with scikit-image slice by slice, without reading."""
 
 import re
 import time
@@ -18,7 +18,7 @@ FOLDERS = (files.raw_folder("lgg"), files.ROOT.parent / "shared" / "data" / "lgg
 
 
 def rows() -> list[dict[str, object]]:
-    """Slices per second of both ways, timed in turn, after their results were found equal."""
+    """Slices per second of both variants, timed alternately, after a check that their results are equal."""
     source, stacks = _volumes()
     for volume in stacks:
         difference = float(np.abs(_ours(volume) - _slice_by_slice(volume)).max())
@@ -30,7 +30,7 @@ def rows() -> list[dict[str, object]]:
     ratios = bare / ours
     return [
         {
-            "what": f"preprocessing of volumes against scikit-image by slice, {source}",
+            "what": f"preprocessing of volumes / scikit-image by slice, {source}",
             "bare": f"{np.median(slices / bare):.1f} slices/s",
             "ours": f"{np.median(slices / ours):.1f} slices/s",
             "ratio": float(np.median(ratios)),
@@ -40,10 +40,10 @@ def rows() -> list[dict[str, object]]:
     ]
 
 
-def _seconds(way: Callable[[np.ndarray], np.ndarray], volume: np.ndarray) -> float:
-    volumes.spline_matrix.cache_clear()  # patients rarely share a crop, so a study seldom meets a matrix again
+def _seconds(variant: Callable[[np.ndarray], np.ndarray], volume: np.ndarray) -> float:
+    volumes.spline_matrix.cache_clear()  # patients rarely share a crop, so a study rarely reuses a matrix
     started = time.perf_counter()
-    way(volume)
+    variant(volume)
     return time.perf_counter() - started
 
 
@@ -54,14 +54,14 @@ def _ours(volume: np.ndarray) -> np.ndarray:
 
 
 def _slice_by_slice(volume: np.ndarray) -> np.ndarray:
-    """The same by the libraries' own functions: (D, H, W, C) uint8 -> (D, C, h, w) float32."""
+    """The same with functions of scikit-image and numpy: (D, H, W, C) uint8 -> (D, C, h, w) float32."""
     content = (volume > LEVEL * volume.reshape(-1, volume.shape[-1]).max(axis=0)).any(axis=(0, 3))
-    seen_rows, seen_cols = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))
-    cropped = volume[:, seen_rows[0] : seen_rows[-1] + 1, seen_cols[0] : seen_cols[-1] + 1]
+    content_rows, content_cols = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))
+    cropped = volume[:, content_rows[0] : content_rows[-1] + 1, content_cols[0] : content_cols[-1] + 1]
     scale = min(SIZE[0] / cropped.shape[1], SIZE[1] / cropped.shape[2])
     height, width = round(cropped.shape[1] * scale), round(cropped.shape[2] * scale)
     top, left = (SIZE[0] - height) // 2, (SIZE[1] - width) // 2
-    shown = np.empty((len(volume), volume.shape[-1], *SIZE), np.float32)
+    padded = np.empty((len(volume), volume.shape[-1], *SIZE), np.float32)
     normalised = np.empty(cropped.shape, np.float32)
     for channel in range(volume.shape[-1]):
         values = cropped[..., channel].astype(np.float32)
@@ -69,20 +69,20 @@ def _slice_by_slice(volume: np.ndarray) -> np.ndarray:
         scaled = exposure.rescale_intensity(values, in_range=(low, high), out_range=(0.0, 1.0))
         mean, std = scaled.mean(), scaled.std()
         normalised[..., channel] = (scaled - mean) / std
-        shown[:, channel] = -mean / std
-    for place, each in enumerate(normalised):
+        padded[:, channel] = -mean / std
+    for index, each in enumerate(normalised):
         resized = transform.resize(each, (height, width), order=2, mode="edge", anti_aliasing=False)
-        shown[place, :, top : top + height, left : left + width] = np.moveaxis(resized, -1, 0)
-    return shown
+        padded[index, :, top : top + height, left : left + width] = np.moveaxis(resized, -1, 0)
+    return padded
 
 
 def _volumes() -> tuple[str, list[np.ndarray]]:
-    """Some patients, spread through the data set, as (D, H, W, 3) uint8; drawn heads where it is absent."""
+    """Patients spread evenly through LGG as (D, H, W, 3) uint8, or drawn heads if it is missing."""
     for folder in FOLDERS:
         patients = sorted({path.parent for path in folder.rglob("*_mask.tif")}) if folder.is_dir() else []
         if patients:
-            chosen = np.linspace(0, len(patients) - 1, min(PATIENTS, len(patients))).round().astype(int)
-            return f"{len(chosen)} LGG patients", [_read(patients[place]) for place in chosen]
+            selected = np.linspace(0, len(patients) - 1, min(PATIENTS, len(patients))).round().astype(int)
+            return f"{len(selected)} LGG patients", [_read(patients[index]) for index in selected]
     return f"{PATIENTS} drawn heads", [_drawn(seed) for seed in range(PATIENTS)]
 
 
