@@ -86,7 +86,7 @@ UNREADABLE = {
     "truncated": (lambda path, content: path.write_bytes(content[: len(content) // 2]), ""),
     "link to itself": (lambda path, _: path.symlink_to(path), ""),
     "folder": (lambda path, _: path.mkdir(), ""),
-    "16 bits": (lambda path, _: Image.fromarray(np.full(SHAPE, 3000, np.uint16)).save(path), "16 bits a channel"),
+    "16 bits": (lambda path, _: Image.fromarray(np.full(SHAPE, 3000, np.uint16)).save(path), "16 bits per channel"),
 }
 
 
