@@ -319,7 +319,7 @@ def test_all_faults_of_a_study_file_are_said_at_once_before_any_work(bare):
     set_keys(bare, image_size="[30, 48]", epochs="0")
     done = run_study(bare)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"{path}: 4 faults\n")
+    assert done.stderr.startswith(f"{path}: 4 errors\n")
     assert not (bare / "reports" / "tiny").exists()
     assert not (bare / "data").exists()
 
