@@ -82,8 +82,8 @@ def spoil_everything(study):
 
 
 BOTH = ["code 03_model.ipynb changed", "code lib.study.files changed"]
-TABLE, DATA = ["1 of its files changed or are gone: table.csv"], ["files in data/raw/phantom_brain changed"]
-MUST_RUN, CUT_OFF = ["input 01_data_verification must run"], ["notebook.ipynb is cut off"]
+TABLE, DATA = ["output files changed or missing (1): table.csv"], ["files in data/raw/phantom_brain have changed"]
+MUST_RUN, CUT_OFF = ["input 01_data_verification must run"], ["notebook.ipynb is incomplete"]
 CODE = {"03_model.ipynb": "1"}
 STALE = [  # what is changed in a finished study, a step, why it must run
     (lambda s: finish(MODEL, s, depth=2), MODEL, ["key depth: 2 -> 4"]),
@@ -91,7 +91,7 @@ STALE = [  # what is changed in a finished study, a step, why it must run
     (lambda s: edit(MODEL, s, code=CODE | {"lib.study.files": "2", "lib.old": "2"}), MODEL, ["code lib.old changed"]),
     (lambda s: edit(MODEL, s, code={}), MODEL, BOTH),
     (spoil_everything, MODEL, ["key depth: 2 -> 4", *BOTH, *TABLE]),
-    (lambda s: VERIFICATION.record_file(s.study).unlink(), VERIFICATION, ["it has not run to its end"]),
+    (lambda s: VERIFICATION.record_file(s.study).unlink(), VERIFICATION, ["not completed yet"]),
     (lambda s: VERIFICATION.record_file(s.study).unlink(), PREPROCESSING, MUST_RUN),
     (lambda s: finish(PREPROCESSING, s), MODEL, []),  # run again with equal outputs
     (lambda s: edit(PREPROCESSING, s, outputs={"table.csv": "0"}), MODEL, ["input 02_preprocessing has changed"]),
@@ -103,9 +103,9 @@ STALE = [  # what is changed in a finished study, a step, why it must run
     (lambda s: files.write_text(place(MODEL, s), "nicer\n"), MODEL, TABLE),
     (lambda s: place(MODEL, s).unlink(), MODEL, TABLE),
     (write_what_varies, MODEL, []),
-    (lambda s: place(MODEL, s, "timing.json").unlink(), MODEL, ["timing.json is gone"]),  # the report prints it
-    (lambda s: edit(MODEL, s, needs=["timing.csv"]), MODEL, ["timing.csv is gone"]),
-    (lambda s: edit(MODEL, s, needs=["notebook.ipynb"]), MODEL, ["notebook.ipynb is gone"]),
+    (lambda s: place(MODEL, s, "timing.json").unlink(), MODEL, ["timing.json is missing"]),  # the report prints it
+    (lambda s: edit(MODEL, s, needs=["timing.csv"]), MODEL, ["timing.csv is missing"]),
+    (lambda s: edit(MODEL, s, needs=["notebook.ipynb"]), MODEL, ["notebook.ipynb is missing"]),
     (lambda s: write_notebook(s, ""), MODEL, CUT_OFF),
     (lambda s: write_notebook(s, '{"cells": [1, 2'), MODEL, CUT_OFF),
     (lambda s: write_notebook(s, "{}\n"), MODEL, []),
@@ -150,9 +150,9 @@ def test_another_data_set_that_changed_is_named(at_hand):
     assert "data" not in steps.snapshot(PREPROCESSING, at_hand)  # the verification alone lists data
     assert staleness.stale_reasons(VERIFICATION, at_hand) == []
     files.write_text(files.raw_folder("busi") / "image.png", "other pixels")
-    assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi changed"]
+    assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi have changed"]
     lines = pipeline.explain(at_hand).splitlines()
-    assert lines[:2] == [f"{'01_data_verification':28} runs", "    files in data/raw/busi changed"]
+    assert lines[:2] == [f"{'01_data_verification':28} runs", "    files in data/raw/busi have changed"]
 
 
 def test_a_data_set_that_comes_or_goes_one_s_own_and_phantoms_leave_a_verification_true(at_hand):
@@ -188,7 +188,7 @@ def test_a_broken_memory_of_hashes_is_no_memory(finished, kept):
 def test_a_record_without_listings_by_folder_makes_verification_run_again(at_hand, data):
     finish(VERIFICATION, at_hand)
     edit(VERIFICATION, at_hand, data=data)
-    assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 changed"]
+    assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 have changed"]
 
 
 def test_equal_steps_write_equal_bytes_and_timing_that_the_report_prints_is_needed(finished):
@@ -208,13 +208,13 @@ def test_the_pdf_is_an_output_of_the_report(finished):
     finish(REPORT, finished)
     assert staleness.stale_reasons(REPORT, finished) == []
     pdf.unlink()
-    assert staleness.stale_reasons(REPORT, finished) == ["1 of its files changed or are gone: ../report.pdf"]
+    assert staleness.stale_reasons(REPORT, finished) == ["output files changed or missing (1): ../report.pdf"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"own": {}}'])
 def test_a_record_of_another_form_makes_its_step_and_those_after_it_run_again(finished, text):
     files.write_text(VERIFICATION.record_file(finished.study), text)
-    assert staleness.stale_reasons(VERIFICATION, finished) == ["its record cannot be read"]
+    assert staleness.stale_reasons(VERIFICATION, finished) == ["the record cannot be read"]
     assert staleness.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
 
 

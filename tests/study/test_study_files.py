@@ -25,7 +25,7 @@ def test_a_new_study_is_the_other_under_its_own_name_comments_and_all(folder):
 @pytest.mark.parametrize(
     ("name", "like", "fault"),
     [
-        ("demo", "hc18_quick", r"demo\.yaml: is there already"),
+        ("demo", "hc18_quick", r"demo\.yaml: already exists"),
         ("../demo2", "hc18_quick", r"study = '\.\./demo2'   not allowed; .* a-z, 0-9, _"),
         ("demo2", "dem", r"dem\.yaml: no such study file; .*nearest: demo"),
     ],
@@ -51,4 +51,4 @@ def test_the_howto_shows_what_the_commands_say(folder):
     howto = (files.ROOT / "docs" / "howto-study.md").read_text(encoding="utf-8")
     assert "\n".join(study_files.diff("hc18_quick", "hc18_segnet_quick")) in howto
     _, lines = study_files.new("hc18_cosine", like="hc18_quick")
-    assert "\n".join(["think about", *(f"    {line}".rstrip() for line in lines)]) in howto
+    assert "\n".join(["review these keys:", *(f"    {line}".rstrip() for line in lines)]) in howto
