@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     study.add_argument("--data", type=Path, help="raw folder, linked once as data/raw/<dataset>")
     study.add_argument("--landmarks", type=Path, help="folder of landmarks, linked once as data/raw/landmarks")
     commands.add_parser("why", help="what would run, and why").add_argument("name")
-    new = commands.add_parser("new", help="write a study file like another, under a name of its own")
+    new = commands.add_parser("new", help="copy a study file under a new name")
     new.add_argument("name")
     new.add_argument("--like", required=True, help="the other study")
     diff = commands.add_parser("diff", help="what two study files do differently")
@@ -81,7 +81,7 @@ def run(given: argparse.Namespace) -> int:
         return int(not download.download(given.name, given.to, given.url, partial(print, flush=True)))
     if given.command == "new":
         path, keys = study_files.new(given.name, given.like)
-        print(f"params/{path.name} is {given.like}.yaml under a name of its own; think about", *keys, sep="\n    ")
+        print(f"Wrote params/{path.name}, a copy of {given.like}.yaml; review these keys:", *keys, sep="\n    ")
         return 0
     if given.command == "diff":
         print("\n".join(study_files.diff(given.name, given.other)))

@@ -73,7 +73,7 @@ def test_a_fresh_kernel_gives_typed_parameters_a_folder_and_the_data_set(shell, 
 def test_all_faults_of_the_cell_are_named_at_once_with_the_nearest_key(shell, history):
     stopped = message(shell, TYPO.replace("depth = 4", "depth = 9"), START, history=history)
     faults = stopped.splitlines()
-    assert faults[0] == "parameters of 03_model: 2 faults"
+    assert faults[0] == "parameters of 03_model: 2 errors"
     assert any(line.startswith("  depth = 9   not allowed; ") for line in faults)
     assert "  base_chanels = 8   no such key; nearest: base_channels" in faults
 
@@ -110,16 +110,16 @@ def test_a_key_can_be_overridden(shell, line, notebook, key, value):
     ("cell", "notebook", "stops"),
     [
         ("depth = 4", START, "parameters of 03_model: study = None   expected the name of a file in params/"),
-        ('study = "demos"', START, "demos.yaml: no such study file; there are: "),
-        (f'{ONLY_DEMO}\nflip_average = "yes"', EVALUATE, "flip_average = 'yes'   not allowed; true: average"),
+        ('study = "demos"', START, "demos.yaml: no such study file; available: "),
+        (f'{ONLY_DEMO}\nflip_average = "yes"', EVALUATE, "flip_average = 'yes'   not allowed; true (average"),
         (f'{ONLY_DEMO}\nlearning_rate = "1e-4"', TRAIN, "learning_rate = '1e-4'   not allowed"),
         (DEMO + "\nepochs = 0", START, "epochs = 0   not allowed"),
-        (QUICK + 'schedule = "plateau"', TRAIN, "plateau_factor   missing; needed with schedule = plateau: between 0"),
-        (QUICK + "plateau_patience = 3", TRAIN, "plateau_patience = 3   not used; only with schedule = plateau"),
+        (QUICK + 'schedule = "plateau"', TRAIN, "plateau_factor   missing; required with schedule = plateau: factor"),
+        (QUICK + "plateau_patience = 3", TRAIN, "plateau_patience = 3   not used; requires schedule = plateau"),
         (QUICK + "area_weight_floor = 0.1", TRAIN, "area_weight_floor = 0.1   not used with hc18; only with volumes"),
-        (QUICK + 'schedule = "cosine"\nwarm_up_fraction = 0.5', TRAIN, "warm_up_fraction = 0.5   not used; only with"),
-        (ONLY_DEMO + "\nimage_size = [64, 100]", PREPROCESS, "not allowed; multiples of 16; nearest: [64, 96]"),
-        (LANDMARKS + "\nflip_averge = True", EVALUATE_LANDMARKS, "_landmarks: 1 fault\n  flip_averge = True   no such"),
+        (QUICK + 'schedule = "cosine"\nwarm_up_fraction = 0.5', TRAIN, "warm_up_fraction = 0.5   not used; requires"),
+        (ONLY_DEMO + "\nimage_size = [64, 100]", PREPROCESS, "not allowed; must be multiples of 16; nearest: [64, 96]"),
+        (LANDMARKS + "\nflip_averge = True", EVALUATE_LANDMARKS, "_landmarks: 1 error\n  flip_averge = True   no such"),
         (ONLY_DEMO, EVALUATE_LANDMARKS, "cannot evaluate study demo, whose landmarks = 'none'; run 05_evaluation"),
         (LANDMARKS, EVALUATE, "whose landmarks = 'multicentre'; run 05_evaluation_landmarks"),
         *(

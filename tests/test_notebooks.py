@@ -244,7 +244,7 @@ def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_ag
     change_keys(project / "params" / "tiny_points.yaml", {"compare_with": "[twin]"})
     refused = run_study(project, "tiny_points")
     assert refused.returncode == 2
-    assert refused.stderr.strip() == "compare_with = 'twin'   has not been run; 'make study STUDY=twin' first"
+    assert refused.stderr.strip() == "compare_with = 'twin'   has not been run; run 'make study STUDY=twin' first"
     assert record_times(reports / "tiny_points") == before
     shutil.copytree(reports / "tiny_points", reports / "twin")
     done = run_study(project, "tiny_points")

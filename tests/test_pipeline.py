@@ -158,7 +158,7 @@ def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_is_tried_ag
         assert executed.stat().st_mtime_ns > before
         assert "RuntimeError: planted" in re.sub(r"\x1b\[[0-9;]*m", "", printed(executed))
         assert not (report_folder(project) / RUN / "record.json").exists()
-        assert why(project)[RUN] == ["it has not run to its end"]
+        assert why(project)[RUN] == ["not completed yet"]
 
 
 @pytest.mark.study
@@ -177,7 +177,7 @@ def test_a_table_edited_by_hand_is_made_again_and_a_deleted_pdf_by_the_report_al
     table = report_folder(project) / "06_biometry" / "tables" / "agreement.csv"
     made = table.read_bytes()
     table.write_bytes(made.replace(b"ellipse", b"by hand"))
-    assert why(project)["06_biometry"] == ["1 of its files changed or are gone: tables/agreement.csv"]
+    assert why(project)["06_biometry"] == ["output files changed or missing (1): tables/agreement.csv"]
     assert rerun(project) == {"06_biometry", "report"}
     assert table.read_bytes() == made
 
@@ -306,7 +306,7 @@ def test_a_profile_of_the_user_is_not_read_and_status_0_is_not_believed_without_
     assert (done.returncode, done.stdout) == (1, "ran\n")
     first, *steps = done.stderr.splitlines()
     assert first == "these steps have no record that holds:"
-    assert steps[0] == "01_data_verification: it has not run to its end"
+    assert steps[0] == "01_data_verification: not completed yet"
     assert len(steps) == len(STEPS)
 
 
@@ -319,7 +319,7 @@ def test_all_faults_of_a_study_file_are_said_at_once_before_any_work(bare):
     set_keys(bare, image_size="[30, 48]", epochs="0")
     done = run_study(bare)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"{path}: 4 faults\n")
+    assert done.stderr.startswith(f"{path}: 4 errors\n")
     assert not (bare / "reports" / "tiny").exists()
     assert not (bare / "data").exists()
 
@@ -408,7 +408,7 @@ def test_a_phantom_s_landmarks_are_looked_for_in_its_own_folder(ran, monkeypatch
 
 
 def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_before_any_work(ran):
-    with pytest.raises(ValueError, match="compare_with = 'hc18_landmarks_quick'   has not been run; 'make study"):
+    with pytest.raises(ValueError, match="compare_with = 'hc18_landmarks_quick'   has not been run; run 'make study"):
         pipeline.run(study_named("hc18_ellipse_quick"), 2, None)
     assert ran == []
     for step in ("05_evaluation", "06_biometry"):

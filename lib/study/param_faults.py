@@ -1,4 +1,4 @@
-"""What is wrong with the values of a parameter model, in words: every fault at once, each with what is allowed."""
+"""Error messages for the values of a parameter model: all errors at once, each with the allowed values."""
 
 import difflib
 from collections.abc import Container, Iterable
@@ -10,9 +10,9 @@ from lib.study import param_rules
 
 
 def find_faults(values: dict[str, Any], model: type[BaseModel], partial: bool = False) -> list[str]:
-    """Every fault of some values, one line per key: value, what is wrong, what is allowed, nearest key.
+    """All errors in `values`, one line per key: its value, the problem, the allowed values, the nearest key.
 
-    Of values that are `partial`, only unknown keys and wrong values are faults, none that is missing or not used.
+    With `partial`, missing keys and keys that are not used are not reported.
     """
     wrong: dict[str, str] = {}
     try:
@@ -25,9 +25,9 @@ def find_faults(values: dict[str, Any], model: type[BaseModel], partial: bool = 
     for name, is_used in {} if partial else uses(values, model, wrong).items():
         option, allowed = option_of(model, name), model.model_fields[name].description
         if not is_used and name in values:
-            wrong.setdefault(name, f"{name} = {values[name]!r}   not used; only with {option}")
+            wrong.setdefault(name, f"{name} = {values[name]!r}   not used; requires {option}")
         elif is_used and values.get(name) is None:
-            wrong.setdefault(name, f"{name}   missing; needed with {option}: {allowed}")
+            wrong.setdefault(name, f"{name}   missing; required with {option}: {allowed}")
     for keys, holds, allowed in param_rules.RULES:
         if all(values.get(name) is not None and name not in wrong for name in keys):
             given = [values[name] for name in keys]
@@ -38,18 +38,18 @@ def find_faults(values: dict[str, Any], model: type[BaseModel], partial: bool = 
 
 
 def uses(values: dict[str, Any], model: type[BaseModel], wrong: Container[str] = ()) -> dict[str, bool]:
-    """Whether the options that `values` choose use each key that only one option uses.
+    """Whether the options selected in `values` use each key that only one option uses.
 
-    A key whose option hangs on a key that is missing or `wrong` is left out, as is one of which the data set decides.
+    Keys are left out if their option depends on a key that is missing or `wrong`, or on the data set.
     """
-    # None stands for "absent" but where a key of every study may be null.
+    # None means "absent", except for keys of every study, which may be null.
     known = {key for key, value in values.items() if value is not None or not option_of(model, key)}
     used: dict[str, bool] = {}
     for name in model.model_fields:
         deciding, holds = param_rules.OPTIONS.get(option_of(model, name), ((), None))
         if holds is None or any(key in wrong for key in deciding):
             continue
-        if not all(used.get(key, True) for key in deciding):  # an option of an option that is not chosen
+        if not all(used.get(key, True) for key in deciding):  # an option of an option that is not selected
             used[name] = False
         elif known.issuperset(deciding):
             used[name] = bool(holds(*(values[key] for key in deciding)))
@@ -57,52 +57,52 @@ def uses(values: dict[str, Any], model: type[BaseModel], wrong: Container[str] =
 
 
 def option_of(model: type[BaseModel], name: str) -> str:
-    """The only option that uses a key, in words; "" for a key of every study."""
+    """Name of the only option that uses a key; "" for a key of every study."""
     extra = model.model_fields[name].json_schema_extra if name in model.model_fields else None
     return str(extra["option"]) if isinstance(extra, dict) else ""
 
 
 def _describe_fault(name: str, fault: dict[str, Any], values: dict[str, Any], model: type[BaseModel]) -> str:
-    """One line for one fault that pydantic found."""
+    """One line for one pydantic error."""
     if fault["type"] == "extra_forbidden":
         return f"{name} = {values[name]!r}   no such key{nearest(name, model.model_fields)}"
     field = model.model_fields[name]
     if fault["type"] == "missing":
         return f"{name}   missing; {field.description}"
     value = values[name]
-    for place in fault["loc"][1:]:  # the entry of a list that is at fault
-        value = value[place]
+    for index in fault["loc"][1:]:  # down to the wrong entry of a list
+        value = value[index]
     hint = _nearest_value(value, innermost(field.annotation)) if isinstance(value, str) else ""
     return f"{name} = {values[name]!r}   not allowed; {field.description}{hint}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'; nearest: x' where a known name is alike, else nothing."""
+    """'; nearest: x' if a known name is similar, otherwise ""."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; nearest: {close[0]}" if close else ""
 
 
 def _nearest_value(text: str, allowed: set[Any]) -> str:
-    """A hint on a wrong text: the nearest allowed word, or how YAML wants numbers written."""
+    """A hint for a wrong string: the nearest allowed word, or how to write a number in YAML."""
     try:
         number = float(text)
     except ValueError:
         return nearest(text, [word for word in allowed if isinstance(word, str)])
     if int in allowed and number.is_integer():
-        return f"; this is text to YAML: write {int(number)} without quotes"
+        return f"; YAML reads this as text: write {int(number)} without quotes"
     if float in allowed:
-        return f"; this is text to YAML: write {number!r} without quotes, with a point (1.0e-4, not 1e-4)"
+        return f"; YAML reads this as text: write {number!r} without quotes, with a decimal point (1.0e-4, not 1e-4)"
     return ""
 
 
 def innermost(annotation: Any) -> set[Any]:
-    """Plain types and allowed words inside an annotation: list[Annotated[float, ...]] -> {float, ...}."""
+    """Plain types and allowed words of an annotation: list[Annotated[float, ...]] -> {float, ...}."""
     inner = get_args(annotation)
     return set().union(*(innermost(each) for each in inner)) if inner else {annotation}
 
 
 def refuse(where: str, faults: list[str]) -> None:
-    """ValueError where there are faults: where, how many, one line per fault."""
-    count = f"{len(faults)} fault" + ("s" if len(faults) > 1 else "")
+    """Raises a ValueError if there are faults: where, how many, then one line per fault."""
+    count = f"{len(faults)} error" + ("s" if len(faults) > 1 else "")
     if faults:
         raise ValueError("\n".join([f"{where}: {count}", *(f"  {fault}" for fault in faults)]))

@@ -1,22 +1,22 @@
-"""What keys of a study file must be to each other: pure data, read by `lib.study.params`."""
+"""Rules that relate keys of a study file to each other, as plain data for `lib.study.param_faults`."""
 
 from collections.abc import Callable, Sequence
 
-RESNET_DEPTH = 5  # how often an encoder of resnet_unet halves the image
-ONE_VALUE = "at least 2 where image_size / 2**depth is one pixel: batch normalisation has one value to go by"
+RESNET_DEPTH = 5  # how often the encoder of resnet_unet halves the image
+ONE_VALUE = "must be at least 2 if image_size / 2**depth is one pixel, because batch normalisation needs several values"
 
 
 def ends_in_one_pixel(image_size: list[int], depth: int, model: str, normalisation: str) -> bool:
-    """Whether batch normalisation gets 1 x 1 pixels: of a batch of one image that is one value, and none to go by.
+    """Whether batch normalisation receives feature maps of 1 x 1 pixels, a single value for a batch of one image.
 
-    A SegNet's last pooling is undone before the next convolution, so it has none.
+    SegNet undoes its last pooling before the next convolution and is not affected.
     """
     normalised = model == "resnet_unet" or (model in ("unet", "attention_unet") and normalisation == "batch")
     return normalised and all(side == 2**depth for side in image_size)
 
 
 def nearest_multiple(value: int, of: int) -> int:
-    """The multiple nearest to a value, never 0."""
+    """The positive multiple of `of` nearest to `value`."""
     return max(1, round(value / of)) * of
 
 
@@ -49,7 +49,7 @@ def _fits_model(depth: int, model: str) -> bool:
     return depth == RESNET_DEPTH if model == "resnet_unet" else depth <= 5 or not model.startswith("segnet")
 
 
-# What a key may be used with alone: the keys that decide, and how they must be.
+# Options that a key may require: the keys that decide, and the condition on their values.
 OPTIONS: dict[str, tuple[tuple[str, ...], Callable[..., bool]]] = {
     "landmarks = none": (("landmarks",), lambda landmarks: landmarks == "none"),
     "landmarks other than none": (("landmarks",), lambda landmarks: landmarks != "none"),
@@ -76,51 +76,53 @@ for _step in ("close_outer", "inside_outer", "minimum_area", "largest_parts", "c
 OF_DATASET = ("custom data sets", "data sets of several groups", "volumes", "images")  # decided by lib.datasets
 
 
-# (keys that must be sound, of which the first is blamed; whether they hold; what is allowed).
+# (keys, which must be valid and of which the first is reported; the condition; the error message).
 RULES: list[tuple[tuple[str, ...], Callable[..., bool], str | Callable[..., str]]] = [
-    (("classes",), lambda classes: classes[0] == "background", "the first class is background"),
-    (("classes",), _are_distinct, "no class twice"),
+    (("classes",), lambda classes: classes[0] == "background", "the first class must be background"),
+    (("classes",), _are_distinct, "class names must be unique"),
     (
         ("image_size", "depth"),
         lambda size, depth: all(side % 2**depth == 0 for side in size),
-        lambda size, depth: f"multiples of {2**depth}; nearest: {[nearest_multiple(s, 2**depth) for s in size]}",
+        lambda size, depth: (
+            f"must be multiples of {2**depth}; nearest: {[nearest_multiple(s, 2**depth) for s in size]}"
+        ),
     ),
-    (("palette", "classes"), _colour_classes, "[], or three numbers for each class, no colour twice"),
-    (("groups",), _are_distinct, "no group twice"),
-    (("depth", "model"), _fits_model, "5 with resnet_unet, at most 5 with segnet and segnet_skips"),
+    (("palette", "classes"), _colour_classes, "must be [] or one colour of three numbers per class, all different"),
+    (("groups",), _are_distinct, "groups must be unique"),
+    (("depth", "model"), _fits_model, "must be 5 with resnet_unet, at most 5 with segnet and segnet_skips"),
     (
         ("batch_size", "image_size", "depth", "model", "normalisation"),
         lambda batch_size, *network: batch_size > 1 or not ends_in_one_pixel(*network),
         ONE_VALUE,
     ),
     (
-        ("batch_size", "image_size", "depth", "model", "encoder"),  # which normalises always
+        ("batch_size", "image_size", "depth", "model", "encoder"),  # resnet_unet always uses batch normalisation
         lambda batch_size, size, depth, model, _: batch_size > 1 or not ends_in_one_pixel(size, depth, model, "batch"),
         ONE_VALUE,
     ),
-    (("dice_class_weights", "classes"), _weigh_classes, "one for each class, not all 0"),
-    (("cross_entropy_class_weights", "classes"), _weigh_classes, "one for each class, not all 0"),
-    (("selection_class_weights", "classes"), _weigh_classes, "one for each class, not all 0"),
+    (("dice_class_weights", "classes"), _weigh_classes, "must be one weight per class, not all 0"),
+    (("cross_entropy_class_weights", "classes"), _weigh_classes, "must be one weight per class, not all 0"),
+    (("selection_class_weights", "classes"), _weigh_classes, "must be one weight per class, not all 0"),
     (
         ("dice_weight", "cross_entropy_weight", "focal_weight"),
         lambda *weights: sum(weights) > 0,
-        "cross_entropy_weight, focal_weight and dice_weight not all 0",
+        "cross_entropy_weight, focal_weight and dice_weight must not all be 0",
     ),
-    (("oversample_classes", "classes"), _are_foreground, "classes other than background"),
-    (("head_classes", "classes"), _are_foreground, "classes other than background"),
+    (("oversample_classes", "classes"), _are_foreground, "must be names of foreground classes"),
+    (("head_classes", "classes"), _are_foreground, "must be names of foreground classes"),
     (
         ("folds", "fold_count"),
         lambda folds, count: max(folds) < count and _are_distinct(folds),
-        "0 to fold_count - 1, once each",
+        "must be different numbers from 0 to fold_count - 1",
     ),
-    (("seeds",), _are_distinct, "no seed twice"),
-    (("hc_range_mm",), _increase, "least before largest"),
-    (("closing_pixels",), _is_odd, "odd: an even kernel has no middle"),
-    (("dilation_pixels",), _is_odd, "odd: an even kernel has no middle"),
-    (("intensity_percentiles",), _increase, "lower before upper"),
+    (("seeds",), _are_distinct, "seeds must be unique"),
+    (("hc_range_mm",), _increase, "the smallest value must come first"),
+    (("closing_pixels",), _is_odd, "must be odd, since an even kernel has no centre"),
+    (("dilation_pixels",), _is_odd, "must be odd, since an even kernel has no centre"),
+    (("intensity_percentiles",), _increase, "the lower percentile must come first"),
     (
         ("compare_with", "study"),
         lambda names, study: study not in names and _are_distinct(names),
-        "other studies, once each",
+        "must name other studies, each once",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Why a step of a study must run again: its record against today's keys, code, inputs and files."""
+"""Why a step is stale: compares its record with the current keys, code, inputs and files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +8,11 @@ from lib.study.steps import Step
 
 
 def stale_reasons(step: Step, study: params.Study) -> list[str]:
-    """Why a step must run; empty where its record still holds."""
+    """Reasons why a step is stale; empty if it is up to date."""
     record = steps.read_record(step, study)
     if record is None:
         exists = step.record_file(study.study).is_file()
-        return ["its record cannot be read" if exists else "it has not run to its end"]
+        return ["the record cannot be read" if exists else "not completed yet"]
     return [
         *_differences("key", record["own"], steps.own_values(step, study)),
         *_differences("code", record["code"], steps.code_hashes(step.name, study), show_values=False),
@@ -24,10 +24,10 @@ def stale_reasons(step: Step, study: params.Study) -> list[str]:
     ]
 
 
-def _differences(what: str, before: dict, now: dict, show_values: bool = True) -> Iterator[str]:
+def _differences(kind: str, before: dict, now: dict, show_values: bool = True) -> Iterator[str]:
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
-            yield f"{what} {name}" + (f": {before.get(name)!r} -> {now.get(name)!r}" if show_values else " changed")
+            yield f"{kind} {name}" + (f": {before.get(name)!r} -> {now.get(name)!r}" if show_values else " changed")
 
 
 def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
@@ -43,40 +43,40 @@ def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> I
 
 
 def _data_reasons(before: dict[str, str] | None, step: Step, study: params.Study) -> Iterator[str]:
-    """Raw folders that are not what the verification read; one that has come or gone since leaves its results true."""
+    """Raw folders changed since verification; folders added or removed since then do not make it stale."""
     if step.name == "01_data_verification":
         before = before if isinstance(before, dict) else {}
         for name, now in steps.data_digests(study.dataset).items():
             if name in {*before, study.dataset} and before.get(name) != now:
-                yield f"files in data/raw/{name} changed"
+                yield f"files in data/raw/{name} have changed"
 
 
 def unsearched(study: params.Study) -> list[str]:
-    """Data sets in data/raw that came after the study's verification, which has not searched them for its images."""
+    """Data sets added to data/raw after verification, which has not searched them for this study's images."""
     record = steps.read_record(Step("01_data_verification"), study) or {}
     before = record.get("data")
     return sorted(steps.data_digests(study.dataset).keys() - before.keys()) if isinstance(before, dict) else []
 
 
 def _array_reasons(step: Step, study: params.Study) -> Iterator[str]:
-    """What is wrong with the arrays that preprocessing made; they lie outside its folder, and can be deleted."""
-    described = step.folder(study.study) / "dataset.json"
-    if step.name == "02_preprocessing" and described.is_file():
-        name = files.read_json(described).get("fingerprint", "")
-        wrong = array_files.fault(name)
-        yield from [f"data/processed/{name}: {wrong}"] if wrong else []
+    """Problems with the preprocessed arrays, which are stored outside the step's folder and may be deleted."""
+    description = step.folder(study.study) / "dataset.json"
+    if step.name == "02_preprocessing" and description.is_file():
+        name = files.read_json(description).get("fingerprint", "")
+        problem = array_files.fault(name)
+        yield from [f"data/processed/{name}: {problem}"] if problem else []
 
 
 def _need_reasons(needs: list[str], folder: Path) -> Iterator[str]:
     for name in needs:
         if not (folder / name).is_file():
-            yield f"{name} is gone"
+            yield f"{name} is missing"
         elif not name.endswith(".csv") and not _ends_whole(folder / name):
-            yield f"{name} is cut off"
+            yield f"{name} is incomplete"
 
 
 def _ends_whole(path: Path) -> bool:
-    """Whether a JSON file ends as one; papermill does not write its notebook whole or not at all."""
+    """Whether a JSON file ends with a brace; papermill does not write notebooks atomically."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 16))
         return file.read().rstrip().endswith(b"}")
@@ -86,4 +86,4 @@ def _output_reasons(before: dict[str, str], step: Step, study: params.Study) -> 
     now = steps.step_outputs(step, step.folder(study.study))
     if changed := [name for name, value in before.items() if now.get(name) != value]:
         listed = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")
-        yield f"{len(changed)} of its files changed or are gone: {listed}"
+        yield f"output files changed or missing ({len(changed)}): {listed}"

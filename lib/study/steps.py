@@ -1,7 +1,7 @@
-"""Steps of a study and their records: what was run, by what code, from what, into what.
+"""Steps of a study and their records: the keys, code, inputs and outputs of each run.
 
-A record is written last, so its presence says that the step ended well; whether it still holds is decided by
-comparing it with today's keys, code, inputs and files.
+A record is written last, so it exists only if the step was completed; `lib.study.staleness` compares it with the
+current keys, code, inputs and files.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from lib.study import environment, files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
 EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
-OF_LANDMARKS = "_landmarks"  # end of the name of the notebook that evaluates them
-RECORD_PARTS = {"own", "code", "inputs", "outputs", "needs"}  # of a record, without which it cannot be compared
-MADE_HERE = "phantom_"  # beginning of the names of data sets that the project makes itself
+OF_LANDMARKS = "_landmarks"  # suffix of the notebook that evaluates landmarks
+RECORD_PARTS = {"own", "code", "inputs", "outputs", "needs"}  # parts required to compare a record
+MADE_HERE = "phantom_"  # prefix of the names of synthetic data sets
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Step:
         return f"{self.name}/{files.run_name(*self.run)}" if self.run else self.name
 
     def folder(self, study: str) -> Path:
-        """Where its files lie."""
+        """Folder of its files."""
         return files.study_folder(study) / self.label
 
     def record_file(self, study: str) -> Path:
@@ -39,19 +39,19 @@ class Step:
 
 
 def training_steps(study: params.Study) -> list[Step]:
-    """One run a pair of fold and seed."""
+    """One run per pair of fold and seed."""
     return [Step("04_training", (fold, seed)) for fold in study.folds for seed in study.seeds]
 
 
 def study_steps(study: params.Study) -> list[Step]:
-    """All steps of a study in an order in which they can run; nothing is compared where no other study is named."""
+    """All steps of a study in order of execution; the comparison only if `compare_with` names a study."""
     before = ("01_data_verification", "02_preprocessing", "03_model")
     after = ("05_evaluation", "06_biometry", *(["07_comparison"] if study.compare_with else []), "report")
     return [*map(Step, before), *training_steps(study), *map(Step, after)]
 
 
 def notebook_file(step_name: str, study: params.Study) -> Path:
-    """The notebook that a step executes; points are evaluated by another than regions."""
+    """The notebook of a step; landmarks and regions have different evaluation notebooks."""
     is_points = step_name == "05_evaluation" and study.learns_landmarks
     return files.ROOT / "notebooks" / f"{step_name}{OF_LANDMARKS if is_points else ''}.ipynb"
 
@@ -72,16 +72,16 @@ def step_inputs(step: Step, study: params.Study) -> list[Step]:
 
 
 def own_values(step: Step, study: params.Study) -> dict[str, Any]:
-    """A step's own keys and their values in the study file; fold and seed as the graph sets them."""
+    """A step's keys and their values in the study file, with the fold and seed of a training run."""
     run = dict(zip(("fold", "seed"), step.run)) if step.run else {}
     values = params.step_params(study, step.name, **run).model_dump(exclude_unset=True)
-    if step.name == "report":  # it prints every key, and the reasons that stand beside them
+    if step.name == "report":  # the report prints every key and its comment
         values |= {"study_file": files.sha256(files.study_file(study.study))}
     return values
 
 
 def code_hashes(step_name: str, study: params.Study) -> dict[str, str]:
-    """Hash of a notebook's own code and of each module that it reaches; of the template for the report."""
+    """Hashes of a notebook's code, or of the report template, and of every module that it imports."""
     if step_name == "report":
         template = files.ROOT / "reports" / "template"
         own = {path.name: files.sha256(path) for path in sorted(template.iterdir())}
@@ -90,39 +90,39 @@ def code_hashes(step_name: str, study: params.Study) -> dict[str, str]:
 
 
 def data_digest(dataset: str) -> str:
-    """Digest of a raw folder's files by name and content; hidden ones, which systems leave behind, do not count."""
+    """Digest of the names and contents of a raw folder's files; hidden files (.DS_Store) are ignored."""
     folder = files.raw_folder(dataset)
     return files.digest(files.known_hashes(folder, folder.with_name(f".{dataset}.hashes.json")))
 
 
 def data_digests(dataset: str) -> dict[str, str]:
-    """Digests of what a verification reads: its data set's folder, and the published ones it is searched against."""
+    """Digests of the raw folders that verification reads: the study's data set, and the published ones to search."""
     root, names = files.raw_folder(dataset).parent, {dataset}
-    if root.is_dir() and not dataset.startswith(MADE_HERE):  # phantoms are not searched against anything
+    if root.is_dir() and not dataset.startswith(MADE_HERE):  # phantoms are not compared with other data sets
         published = (path.name for path in root.iterdir() if path.is_dir())
         names |= {name for name in published if not name.startswith((MADE_HERE, "own_", "."))}
     return {name: data_digest(name) for name in sorted(names)}
 
 
 def output_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that a step made, by its path in the step's folder."""
+    """SHA-256 of every output file of a step, by its path in the step's folder."""
     paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     return {path.as_posix(): files.sha256(folder / path) for path in paths if _is_output(path)}
 
 
 def _is_output(path: Path) -> bool:
-    """Files for TensorBoard hold times and the machine's name."""
+    """Excludes hidden files, and TensorBoard files, which contain times and the host name."""
     return path.name not in NOT_OUTPUTS and not any(p.startswith(".") or p == "tensorboard" for p in path.parts)
 
 
 def step_outputs(step: Step, folder: Path) -> dict[str, str]:
-    """SHA-256 of the files that a step made in a folder, and of the report's PDF, which lies above its folder."""
+    """SHA-256 of a step's output files, including the report's PDF, which is one folder up."""
     hashes, pdf = output_hashes(folder), folder.parent / "report.pdf"
     return hashes | ({"../report.pdf": files.sha256(pdf)} if step.name == "report" and pdf.is_file() else {})
 
 
 def input_digests(step: Step, study: params.Study) -> dict[str, str]:
-    """Digest of what each input step put out; ValueError if one has not been run."""
+    """Digest of the outputs of each input step; ValueError if one has not been run."""
     digests = {}
     for source in step_inputs(step, study):
         record = source.record_file(study.study)
@@ -133,19 +133,19 @@ def input_digests(step: Step, study: params.Study) -> dict[str, str]:
 
 
 def compared_digests(study: params.Study) -> dict[str, str]:
-    """Digest of the measurements of each study that is compared with this one; ValueError if one has not been run."""
+    """Digest of the measurements of each study in `compare_with`; ValueError if one has not been run."""
     digests = {}
     for name in study.compare_with:
         for step in (Step("05_evaluation"), Step("06_biometry")):
             record = step.record_file(name)
             if not record.is_file():
-                raise ValueError(f"compare_with = {name!r}   has not been run; 'make study STUDY={name}' first")
+                raise ValueError(f"compare_with = {name!r}   has not been run; run 'make study STUDY={name}' first")
             digests[f"{name}/{step.name}"] = files.digest(files.read_json(record)["outputs"])
     return digests
 
 
 def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
-    """What a step starts from, taken before it works, since all may change meanwhile; ValueError if it cannot."""
+    """Code, inputs and commit before a step starts, as all may change meanwhile; ValueError if an input is missing."""
     code, inputs = code_hashes(step.name, study), input_digests(step, study)
     data = {"data": data_digests(study.dataset)} if step.name == "01_data_verification" else {}
     return {"code": code, "inputs": inputs, "commit": provenance.commit()} | data
@@ -154,7 +154,7 @@ def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
 def write_record(
     folder: Path, step: Step, own: dict[str, Any], checks: list[dict[str, Any]], device: str, before: dict[str, Any]
 ) -> None:
-    """Writes a step's record, last of all; `before` is the `snapshot` of its begin, `device` "" if it needs none."""
+    """Writes the record after all other files; `before` is the `snapshot` at the start, `device` is "" if unused."""
     record = before | {
         "step": step.label,
         "own": own,
@@ -169,13 +169,13 @@ def write_record(
 
 
 def needed(folder: Path, step: Step) -> list[str]:
-    """Files whose content varies, without which a step has not run to its end; by hand there may be no notebook."""
+    """Required files whose content varies between runs; interactive runs may have no executed notebook."""
     executed = [EXECUTED] if environment.by_graph() and step.name != "report" else []
     return [name for name in ("timing.json", "timing.csv") if (folder / name).is_file()] + executed
 
 
 def read_record(step: Step, study: params.Study) -> dict[str, Any] | None:
-    """A step's record; None where there is none, or none of today's form (an older project's, or edited by hand)."""
+    """A step's record; None if it is missing or not in the current format (outdated or edited)."""
     path = step.record_file(study.study)
     try:
         record = files.read_json(path) if path.is_file() else None

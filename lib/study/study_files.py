@@ -1,4 +1,4 @@
-"""A new study file like another, and what two study files do differently."""
+"""Copies a study file under a new name, and lists the differences between two."""
 
 import re
 from pathlib import Path
@@ -6,26 +6,26 @@ from pathlib import Path
 from lib.study import files, param_faults, params
 
 KEYS = dict.fromkeys(key for model in (params.SharedParams, *params.STEPS.values()) for key in model.model_fields)
-# What another study most often changes; the rest is its protocol, which a comparison keeps.
-THINK_ABOUT = ("title", "author", "dataset", "classes", "exclude", "folds", "seeds", "compare_with")
+# Keys that usually differ in a new study; the others are its protocol, which a comparison keeps.
+TO_REVIEW = ("title", "author", "dataset", "classes", "exclude", "folds", "seeds", "compare_with")
 
 
 def new(name: str, like: str) -> tuple[Path, list[str]]:
-    """Copies params/<like>.yaml as params/<name>.yaml, which names itself; its path, and the keys to think about.
+    """Copies params/<like>.yaml to params/<name>.yaml and sets its `study`; returns the path and the keys to review.
 
-    ValueError if the name is no study's, the file is there already, or the other has faults.
+    ValueError if the name is not allowed, the file already exists, or the other study has errors.
     """
     param_faults.refuse("a new study", param_faults.find_faults({"study": name}, params.Study, partial=True))
     study, path = params.read_study(files.study_file(like)), files.study_file(name)
     if path.exists():
-        raise ValueError(f"{path}: is there already; give another name, or remove it first")
+        raise ValueError(f"{path}: already exists; choose another name or remove it first")
     text = files.study_file(like).read_text(encoding="utf-8")
     files.write_text(path, re.sub(r"(?m)^(study:\s*)\S+", rf"\g<1>{name}", text, count=1))
-    return path, [f"{key}: {value}" for key, value in params.values_of(study).items() if key in THINK_ABOUT]
+    return path, [f"{key}: {value}" for key, value in params.values_of(study).items() if key in TO_REVIEW]
 
 
 def diff(one: str, other: str) -> list[str]:
-    """A line for each key with another value in two studies: key, value of the one, of the other; - where not used."""
+    """A header, then one line per key that differs: key, value in `one`, value in `other`; "-" if not used."""
     mine, its = (params.values_of(params.read_study(files.study_file(name))) for name in (one, other))
     rows = [
         (key, *(repr(values[key]) if key in values else "-" for values in (mine, its)))

@@ -10,9 +10,9 @@ from lib import datasets, models
 from lib.study import files, param_faults, param_rules, params
 from tests import builders
 
-OF_EVERY_STUDY = {"study", "title", "compare_with"}  # which differ between any two
-SAME_CASES = ("dataset", "groups", "exclude", "fold_count", "split_seed", "folds")  # what decides who is tested
-# Two studies, and the keys in which they differ or that one alone uses: a comparison changes no more than it says.
+OF_EVERY_STUDY = {"study", "title", "compare_with"}  # keys that differ between any two studies
+SAME_CASES = ("dataset", "groups", "exclude", "fold_count", "split_seed", "folds")  # keys that decide the test cases
+# Two studies and the keys in which they differ or that only one uses, so that a comparison changes nothing else.
 DIFFER = {
     ("hc18_quick", "hc18_unet"): "folds seeds epochs learning_rate workers base_channels image_size fold_count",
     ("hc18_segnet_quick", "hc18_segnet"): (
@@ -80,7 +80,7 @@ def faults_of(**changes):
 
 
 def fault_of(**changes):
-    """The one line that one wrong value gives."""
+    """The single error line for one wrong value."""
     (fault,) = faults_of(**changes)
     return fault
 
@@ -89,7 +89,7 @@ def fault_of(**changes):
 
 
 @each_study
-def test_a_study_file_is_valid_and_holds_the_keys_that_its_options_and_its_data_set_use(path):
+def test_a_study_file_is_valid_and_has_exactly_the_keys_that_its_options_and_data_set_use(path):
     study = params.read_study(path)
     keys = re.findall(r"^(\w+):", path.read_text(), flags=re.MULTILINE)
     assert sorted(keys) == sorted(params.values_of(study))
@@ -98,7 +98,7 @@ def test_a_study_file_is_valid_and_holds_the_keys_that_its_options_and_its_data_
 
 
 @each_study
-def test_studies_that_are_compared_test_the_same_cases_and_a_hypothesis_is_commented_where_it_differs(path):
+def test_compared_studies_test_the_same_cases_and_a_hypothesis_comments_every_changed_key(path):
     study, text = params.read_study(path), path.read_text(encoding="utf-8")
     for other in (params.read_study(files.study_file(name)) for name in study.compare_with):
         assert [getattr(study, key) for key in SAME_CASES] == [getattr(other, key) for key in SAME_CASES]
@@ -110,10 +110,10 @@ def test_studies_that_are_compared_test_the_same_cases_and_a_hypothesis_is_comme
 
 
 def test_no_two_studies_compare_each_other_in_a_circle():
-    asked = {p.stem: set(params.read_study(p).compare_with) for p in (files.ROOT / "params").glob("*.yaml")}
-    while done := {name for name, others in asked.items() if not others & asked.keys()}:
-        asked = {name: others for name, others in asked.items() if name not in done}
-    assert asked == {}
+    pending = {p.stem: set(params.read_study(p).compare_with) for p in (files.ROOT / "params").glob("*.yaml")}
+    while done := {name for name, others in pending.items() if not others & pending.keys()}:
+        pending = {name: others for name, others in pending.items() if name not in done}
+    assert pending == {}
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFER, ids=str)
@@ -123,7 +123,7 @@ def test_two_studies_differ_in_these_keys_only(one, other):
     assert differ - OF_EVERY_STUDY == set(DIFFER[one, other].split())
 
 
-def test_every_study_file_stands_beside_another_and_every_comparison_among_them():
+def test_every_study_file_and_every_comparison_is_in_the_table_of_differences():
     studies = {path.stem: params.read_study(path) for path in (files.ROOT / "params").glob("*.yaml")}
     assert {name for pair in DIFFER for name in pair} == set(studies)
     assert {(name, other) for name, study in studies.items() for other in study.compare_with} <= set(DIFFER)
@@ -132,7 +132,7 @@ def test_every_study_file_stands_beside_another_and_every_comparison_among_them(
 # The models
 
 
-def test_every_key_belongs_to_one_notebook_or_to_all_is_needed_or_of_an_option_and_says_what_is_allowed():
+def test_every_key_has_a_description_and_belongs_to_one_notebook_or_to_all_and_optional_ones_to_an_option():
     shared, models_of_steps = set(params.SharedParams.model_fields), params.STEPS.values()
     for one, other in itertools.combinations(models_of_steps, 2):
         assert set(one.model_fields) & set(other.model_fields) == shared, (one, other)
@@ -143,7 +143,7 @@ def test_every_key_belongs_to_one_notebook_or_to_all_is_needed_or_of_an_option_a
         assert described.description, key
 
 
-def test_a_step_gets_its_own_keys_out_of_a_study_and_they_cannot_be_changed():
+def test_a_step_gets_only_its_own_keys_and_they_are_frozen():
     chosen = params.step_params(params.read_study(files.study_file("hc18_quick")), "06_biometry")
     assert chosen.hc_range_mm == [40.0, 400.0]
     assert not hasattr(chosen, "epochs")
@@ -151,7 +151,7 @@ def test_a_step_gets_its_own_keys_out_of_a_study_and_they_cannot_be_changed():
         chosen.hc_range_mm = [0.0, 1.0]
 
 
-def test_a_record_of_plain_values_is_filled_from_the_keys_that_its_fields_are_named_after():
+def test_a_dataclass_is_filled_from_the_keys_of_the_same_names():
     picked = params.pick(
         builders.training_params(seed=3), make_dataclass("Drawn", [("seed", int), ("batch_size", int)])
     )
@@ -161,7 +161,7 @@ def test_a_record_of_plain_values_is_filled_from_the_keys_that_its_fields_are_na
 # Single faults
 
 
-# What chooses each option, and the quick study's key of an option that it then does not use.
+# Changes that select each option, and changes of the quick study that deselect it.
 CHOSEN = {
     "landmarks other than none": {"landmarks": "multicentre"},
     "model = resnet_unet": {"model": "resnet_unet", "depth": 5},
@@ -187,13 +187,13 @@ OTHERWISE = {
 
 
 @pytest.mark.parametrize("key", sorted(params.Study.model_fields))
-def test_a_missing_key_is_named_with_the_option_that_needs_it_and_one_of_no_option_as_not_used(key):
+def test_a_missing_key_is_reported_with_the_option_that_requires_it_and_an_unused_one_as_not_used(key):
     option = param_faults.option_of(params.Study, key)
     if option in param_rules.OF_DATASET:  # see tests/datasets/test_registry.py
         return
     needed = builders.values(**CHOSEN.get(option, {}))
     without = {name: value for name, value in needed.items() if name != key}
-    where = f"missing; needed with {option}: " if option else "missing; "
+    where = f"missing; required with {option}: " if option else "missing; "
     expected = f"{key}   {where}{params.Study.model_fields[key].description}"
     assert expected in param_faults.find_faults(without, params.Study)
     assert param_faults.find_faults(needed, params.Study) == []
@@ -203,7 +203,7 @@ def test_a_missing_key_is_named_with_the_option_that_needs_it_and_one_of_no_opti
         assert key not in other
         assert param_faults.find_faults(other, params.Study) == []
         (fault,) = param_faults.find_faults(other | {key: needed[key]}, params.Study)
-        assert fault == f"{key} = {needed[key]!r}   not used; only with {option}"
+        assert fault == f"{key} = {needed[key]!r}   not used; requires {option}"
 
 
 @pytest.mark.parametrize(
@@ -211,22 +211,22 @@ def test_a_missing_key_is_named_with_the_option_that_needs_it_and_one_of_no_opti
     [
         ({"lerning_rate": 0.001}, "lerning_rate = 0.001   no such key; nearest: learning_rate"),
         ({"zzz": 1}, "zzz = 1   no such key"),
-        (yaml.safe_load("learning_rate: 1e-4"), "write 0.0001 without quotes, with a point (1.0e-4, not 1e-4)"),
-        ({"dice_class_weights": ["1e-4", 1.0]}, "write 0.0001 without quotes, with a point (1.0e-4, not 1e-4)"),
-        ({"gradient_clip": "0.5"}, "write 0.5 without quotes, with a point (1.0e-4, not 1e-4)"),
+        (yaml.safe_load("learning_rate: 1e-4"), "write 0.0001 without quotes, with a decimal point (1.0e-4, not 1e-4)"),
+        ({"dice_class_weights": ["1e-4", 1.0]}, "write 0.0001 without quotes, with a decimal point (1.0e-4, not 1e-4)"),
+        ({"gradient_clip": "0.5"}, "write 0.5 without quotes, with a decimal point (1.0e-4, not 1e-4)"),
         ({"epochs": "1e3"}, "write 1000 without quotes"),
         ({"schedule": "cosin"}, "; nearest: cosine"),
         ({"postprocessing": ["fill_hole"]}, "; nearest: fill_holes"),
     ],
 )
-def test_a_fault_is_answered_with_the_nearest_name_or_how_to_write_a_number(changes, hint):
+def test_an_error_suggests_the_nearest_name_or_how_to_write_a_number(changes, hint):
     assert fault_of(**changes).endswith(hint)
 
 
 INFINITE = float("inf")
 WRONG = {
     **{"epochs": [3.0, True, 0, 5001, None], "fold_count": [2]},
-    "split_seed": [-1, 2**63],  # torch takes 64 bits, tables hold whole numbers of 63 and a sign
+    "split_seed": [-1, 2**63],  # torch accepts 64 bits, tables store int64
     **{"seeds": [[0, 2**63], []], "learning_rate": [0.0, 1.01, float("nan")], "gradient_clip": [0.0, INFINITE]},
     **{"cross_entropy_weight": [INFINITE], "horizontal_flip": [1.5], "plateau_factor": [1.0]},
     **{"early_stopping_patience": [0], "flip_average": [1, "yes"]},
@@ -249,24 +249,24 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key in WRONG for value in WRONG[key]])
-def test_a_value_of_wrong_type_or_range_is_one_fault_that_says_what_is_allowed(key, value):
+def test_a_value_of_wrong_type_or_range_is_one_error_with_the_description_of_the_key(key, value):
     fault = fault_of(**{key: value})
     assert fault.startswith(f"{key} = {value!r}   not allowed; {params.Study.model_fields[key].description}")
 
 
 # Rules between keys
 
-ONE_EACH, FOREGROUND = "one for each class, not all 0", "classes other than background"
-COLOURS = "[], or three numbers for each class, no colour twice"
-DEPTHS = "5 with resnet_unet, at most 5 with segnet and segnet_skips"
-ONE_PIXEL = "at least 2 where image_size / 2**depth is one pixel: batch normalisation has one value to go by"
+ONE_EACH, FOREGROUND = "must be one weight per class, not all 0", "must be names of foreground classes"
+COLOURS = "must be [] or one colour of three numbers per class, all different"
+DEPTHS = "must be 5 with resnet_unet, at most 5 with segnet and segnet_skips"
+ONE_PIXEL = param_rules.ONE_VALUE
 
 
 @pytest.mark.parametrize(
     ("changes", "allowed"),
     [
-        ({"classes": ["head", "background"], "head_classes": ["background"]}, "the first class is background"),
-        ({"classes": ["background", "head", "head"]}, "no class twice"),
+        ({"classes": ["head", "background"], "head_classes": ["background"]}, "the first class must be background"),
+        ({"classes": ["background", "head", "head"]}, "class names must be unique"),
         ({"image_size": [100, 192]}, "multiples of 16; nearest: [96, 192]"),
         ({"image_size": [32, 64], "depth": 6}, "multiples of 64; nearest: [64, 64]"),
         ({"dice_class_weights": [1.0]}, ONE_EACH),
@@ -276,34 +276,34 @@ ONE_PIXEL = "at least 2 where image_size / 2**depth is one pixel: batch normalis
         ({"cross_entropy_class_weights": [0.0, 0.0]}, ONE_EACH),
         (
             {"cross_entropy_weight": 0.0, "focal_weight": 0.0, "dice_weight": 0.0},
-            "focal_weight and dice_weight not all 0",
+            "focal_weight and dice_weight must not all be 0",
         ),
         ({"palette": [[0, 0, 0]]}, COLOURS),
         ({"palette": [[0, 0, 0], [255, 0]]}, COLOURS),
         ({"palette": [[9, 9, 9], [9, 9, 9]]}, COLOURS),
-        ({"groups": ["benign", "malignant", "benign"]}, "no group twice"),
+        ({"groups": ["benign", "malignant", "benign"]}, "groups must be unique"),
         ({"model": "resnet_unet", "depth": 4}, DEPTHS),
         ({"model": "segnet", "depth": 6}, DEPTHS),
         ({"model": "segnet_skips", "depth": 6}, DEPTHS),
         ({"batch_size": 1, "image_size": [32, 32], "depth": 5}, ONE_PIXEL),
         ({"batch_size": 1, "image_size": [32, 32], "model": "resnet_unet", "depth": 5}, ONE_PIXEL),
-        ({"postprocessing": ["close_outer"], "closing_pixels": 4}, "odd: an even kernel has no middle"),
-        ({"postprocessing": ["inside_outer"], "dilation_pixels": 10}, "odd: an even kernel has no middle"),
+        ({"postprocessing": ["close_outer"], "closing_pixels": 4}, "must be odd, since an even kernel has no centre"),
+        ({"postprocessing": ["inside_outer"], "dilation_pixels": 10}, "since an even kernel has no centre"),
         ({"oversample_classes": ["background"]}, FOREGROUND),
         ({"head_classes": ["heart"]}, FOREGROUND),
-        ({"folds": [6]}, "0 to fold_count - 1, once each"),
-        ({"folds": [0, 0]}, "0 to fold_count - 1, once each"),
-        ({"seeds": [1, 1]}, "no seed twice"),
+        ({"folds": [6]}, "must be different numbers from 0 to fold_count - 1"),
+        ({"folds": [0, 0]}, "must be different numbers from 0 to fold_count - 1"),
+        ({"seeds": [1, 1]}, "seeds must be unique"),
         ({"threshold_candidates": []}, params.Study.model_fields["threshold_candidates"].description),
-        ({"hc_range_mm": [400.0, 40.0]}, "least before largest"),
-        ({"intensity_percentiles": [99.0, 10.0]}, "lower before upper"),
-        ({"intensity_percentiles": [10.0, 10.0]}, "lower before upper"),
-        ({"compare_with": ["hc18_unet", "hc18_quick"]}, "other studies, once each"),
-        ({"compare_with": ["hc18_unet", "hc18_unet"]}, "other studies, once each"),
+        ({"hc_range_mm": [400.0, 40.0]}, "the smallest value must come first"),
+        ({"intensity_percentiles": [99.0, 10.0]}, "the lower percentile must come first"),
+        ({"intensity_percentiles": [10.0, 10.0]}, "the lower percentile must come first"),
+        ({"compare_with": ["hc18_unet", "hc18_quick"]}, "must name other studies, each once"),
+        ({"compare_with": ["hc18_unet", "hc18_unet"]}, "must name other studies, each once"),
     ],
     ids=str,
 )
-def test_a_rule_between_keys_is_said_in_words(changes, allowed):
+def test_a_broken_rule_between_keys_is_reported(changes, allowed):
     faults = faults_of(**changes)
     assert any(fault.endswith(allowed) for fault in faults), faults
 
@@ -337,20 +337,20 @@ def test_a_rule_between_keys_is_said_in_words(changes, allowed):
     ],
     ids=str,
 )
-def test_what_the_rules_allow_is_no_fault(changes):
+def test_values_that_the_rules_allow_pass(changes):
     assert faults_of(**changes) == []
 
 
 def test_thresholds_with_four_classes_are_refused():
     demo = params.read_yaml(files.study_file("demo"))
     (fault,) = param_faults.find_faults(demo | {"threshold_candidates": [0.5]}, params.Study)
-    assert fault.startswith("threshold_candidates = [0.5]   not used; only with two classes")
+    assert fault.startswith("threshold_candidates = [0.5]   not used; requires two classes")
 
 
 @pytest.mark.parametrize("key", ["cross_entropy_weight", "focal_weight", "postprocessing", "oversample_classes"])
-def test_a_key_that_options_hang_on_and_is_null_is_missing(key):
+def test_a_key_that_decides_options_is_missing_if_null(key):
     (fault,) = faults_of(**{key: None})
-    assert fault.startswith(f"{key}   missing; needed with landmarks = none: ")
+    assert fault.startswith(f"{key}   missing; required with landmarks = none: ")
 
 
 def test_a_rule_is_not_applied_to_a_value_that_is_wrong_in_itself():
@@ -359,7 +359,7 @@ def test_a_rule_is_not_applied_to_a_value_that_is_wrong_in_itself():
 
 @pytest.mark.parametrize("model", models.MODELS)
 @pytest.mark.parametrize("normalisation", ["batch", "none"])
-def test_a_network_is_said_to_end_in_one_pixel_where_torch_refuses_one_image_of_that_size(model, normalisation):
+def test_a_network_ends_in_one_pixel_where_torch_refuses_a_single_image_of_that_size(model, normalisation):
     own = {"base_channels": 4, "depth": 5, "normalisation": normalisation}
     given = {"encoder": "resnet18"} if model == "resnet_unet" else own
     network = models.build(model, {"in_channels": 1, "out_channels": 1} | given).train()
@@ -375,22 +375,22 @@ def test_a_network_is_said_to_end_in_one_pixel_where_torch_refuses_one_image_of_
 # Whole files
 
 
-def test_all_faults_of_a_file_are_told_at_once_under_its_name(tmp_path):
+def test_all_errors_of_a_file_are_reported_at_once_with_its_name(tmp_path):
     path = write_study(tmp_path, lerning_rate=0.001, image_size=[250, 192], epochs=0, seeds=[2, 2])
-    with pytest.raises(ValueError, match="4 faults") as caught:
+    with pytest.raises(ValueError, match="4 errors") as caught:
         params.read_study(path)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{path}: 4 faults"
+    assert lines[0] == f"{path}: 4 errors"
     assert sorted(line.split()[0] for line in lines[1:]) == ["epochs", "image_size", "lerning_rate", "seeds"]
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (yaml.safe_dump(builders.values(study="other")), "1 fault\n  study = 'other'   .* expected 'tiny'"),
-        (yaml.safe_dump(builders.values(study="tiny")) + "epochs: 7\n", "cannot be read as YAML: .*twice: epochs"),
-        ("", "holds NoneType; expected keys and values"),
-        ("- a\n- b\n", "holds list; expected keys and values"),
+        (yaml.safe_dump(builders.values(study="other")), "1 error\n  study = 'other'   .* expected 'tiny'"),
+        (yaml.safe_dump(builders.values(study="tiny")) + "epochs: 7\n", "cannot be read .*duplicate keys: epochs"),
+        ("", "contains NoneType; expected one 'key: value' per line"),
+        ("- a\n- b\n", "contains list; expected one 'key: value' per line"),
         ("epochs: [1, 2\n", "cannot be read as YAML"),
         ("epochs:\t5\n\tdepth: 4\n", "cannot be read as YAML"),
         ("yes: 5\n2: 2\n", r"keys \[True, 2\]; expected names"),
@@ -398,16 +398,16 @@ def test_all_faults_of_a_file_are_told_at_once_under_its_name(tmp_path):
         ("title: Größe", "cannot be read as YAML"),  # latin-1
     ],
 )
-def test_a_file_that_is_no_flat_yaml_or_not_its_own_is_refused_by_name(tmp_path, text, found):
+def test_a_file_that_is_not_flat_yaml_or_has_another_study_name_is_refused(tmp_path, text, found):
     path = tmp_path / "tiny.yaml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=rf"tiny\.yaml: {found}"):
         params.read_study(path)
 
 
-def test_a_missing_study_is_answered_with_those_there_are_and_the_nearest(tmp_path):
-    with pytest.raises(ValueError, match=r"there are: none$"):
+def test_a_missing_study_is_reported_with_the_available_ones_and_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match=r"available: none$"):
         params.read_study(tmp_path / "a.yaml")
     write_study(tmp_path, name="hc18_quick")
-    with pytest.raises(ValueError, match=r"no such study file; there are: hc18_quick; nearest: hc18_quick"):
+    with pytest.raises(ValueError, match=r"no such study file; available: hc18_quick; nearest: hc18_quick"):
         params.read_study(tmp_path / "hc18_quik.yaml")

@@ -1,4 +1,4 @@
-"""A record holds as long as keys, code, inputs, data and files are those that it was written for."""
+"""A step is up to date while its keys, code, inputs, data and files match its record."""
 
 import os
 import shutil
@@ -34,20 +34,20 @@ def finish(step, study, **changed):
 
 @pytest.fixture
 def finished(study):
-    """01 to 04 have run to their end."""
+    """Steps 01 to 04, completed."""
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
         finish(step, study)
     return study
 
 
 def edit(step, study, **parts):
-    """Changes a record as a hand would."""
+    """Edits a record."""
     path = step.record_file(study.study)
     files.write_json(path, files.read_json(path) | parts)
 
 
 @pytest.mark.parametrize("change", [{}, {"flip_average": False, "title": "Another", "folds": [0, 1], "seeds": [0, 5]}])
-def test_a_record_just_written_holds_whatever_keys_other_steps_and_the_graph_have(finished, change):
+def test_a_new_record_is_up_to_date_whatever_the_keys_of_other_steps(finished, change):
     other = finished.model_copy(update=change)
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
         assert staleness.stale_reasons(step, other) == []
@@ -82,16 +82,16 @@ def spoil_everything(study):
 
 
 BOTH = ["code 03_model.ipynb changed", "code lib.study.files changed"]
-TABLE, DATA = ["1 of its files changed or are gone: table.csv"], ["files in data/raw/phantom_brain changed"]
-MUST_RUN, CUT_OFF = ["input 01_data_verification must run"], ["notebook.ipynb is cut off"]
+TABLE, DATA = ["output files changed or missing (1): table.csv"], ["files in data/raw/phantom_brain have changed"]
+MUST_RUN, CUT_OFF = ["input 01_data_verification must run"], ["notebook.ipynb is incomplete"]
 CODE = {"03_model.ipynb": "1"}
-STALE = [  # what is changed in a finished study, a step, why it must run
+STALE = [  # a change to a finished study, the step, the reasons why it is stale
     (lambda s: finish(MODEL, s, depth=2), MODEL, ["key depth: 2 -> 4"]),
     (lambda s: edit(MODEL, s, code=CODE | {"lib.study.files": "3"}), MODEL, ["code lib.study.files changed"]),
     (lambda s: edit(MODEL, s, code=CODE | {"lib.study.files": "2", "lib.old": "2"}), MODEL, ["code lib.old changed"]),
     (lambda s: edit(MODEL, s, code={}), MODEL, BOTH),
     (spoil_everything, MODEL, ["key depth: 2 -> 4", *BOTH, *TABLE]),
-    (lambda s: VERIFICATION.record_file(s.study).unlink(), VERIFICATION, ["it has not run to its end"]),
+    (lambda s: VERIFICATION.record_file(s.study).unlink(), VERIFICATION, ["not completed yet"]),
     (lambda s: VERIFICATION.record_file(s.study).unlink(), PREPROCESSING, MUST_RUN),
     (lambda s: finish(PREPROCESSING, s), MODEL, []),  # run again with equal outputs
     (lambda s: edit(PREPROCESSING, s, outputs={"table.csv": "0"}), MODEL, ["input 02_preprocessing has changed"]),
@@ -103,9 +103,9 @@ STALE = [  # what is changed in a finished study, a step, why it must run
     (lambda s: files.write_text(place(MODEL, s), "nicer\n"), MODEL, TABLE),
     (lambda s: place(MODEL, s).unlink(), MODEL, TABLE),
     (write_what_varies, MODEL, []),
-    (lambda s: place(MODEL, s, "timing.json").unlink(), MODEL, ["timing.json is gone"]),  # the report prints it
-    (lambda s: edit(MODEL, s, needs=["timing.csv"]), MODEL, ["timing.csv is gone"]),
-    (lambda s: edit(MODEL, s, needs=["notebook.ipynb"]), MODEL, ["notebook.ipynb is gone"]),
+    (lambda s: place(MODEL, s, "timing.json").unlink(), MODEL, ["timing.json is missing"]),  # the report prints it
+    (lambda s: edit(MODEL, s, needs=["timing.csv"]), MODEL, ["timing.csv is missing"]),
+    (lambda s: edit(MODEL, s, needs=["notebook.ipynb"]), MODEL, ["notebook.ipynb is missing"]),
     (lambda s: write_notebook(s, ""), MODEL, CUT_OFF),
     (lambda s: write_notebook(s, '{"cells": [1, 2'), MODEL, CUT_OFF),
     (lambda s: write_notebook(s, "{}\n"), MODEL, []),
@@ -113,17 +113,17 @@ STALE = [  # what is changed in a finished study, a step, why it must run
 
 
 @pytest.mark.parametrize(("change", "step", "reasons"), STALE)
-def test_a_step_must_run_for_these_reasons(finished, change, step, reasons):
+def test_a_step_is_stale_for_these_reasons(finished, change, step, reasons):
     change(finished)
     assert staleness.stale_reasons(step, finished) == reasons
 
 
-# Data that a verification is searched against
+# Data sets that verification searches
 
 
 @pytest.fixture
-def at_hand(study):
-    """hc18_quick's parameters; several data sets in data/raw, published, one's own and made here."""
+def available(study):
+    """hc18_quick's parameters; data/raw has published, custom and synthetic data sets."""
     for name in ("hc18", "busi", "ultrasound_fetus", "own_cells", "phantom_brain", ".writing-phantom_hc18"):
         files.write_text(files.raw_folder(name) / "image.png", f"pixels of {name}")
     files.write_text(files.raw_folder("hc18").parent / "notes.txt", "no folder")
@@ -139,29 +139,29 @@ def at_hand(study):
         ("phantom_brain", ["phantom_brain"]),
     ],
 )
-def test_the_other_published_data_sets_at_hand_are_listed_but_none_for_a_phantom(at_hand, dataset, listed):
+def test_all_available_published_data_sets_are_listed_but_none_for_a_phantom(available, dataset, listed):
     assert steps.data_digests(dataset) == {name: steps.data_digest(name) for name in listed}
     shutil.rmtree(files.raw_folder("hc18").parent)
     assert list(steps.data_digests(dataset)) == [dataset]  # an absent one has a listing too
 
 
-def test_another_data_set_that_changed_is_named(at_hand):
-    finish(VERIFICATION, at_hand)
-    assert "data" not in steps.snapshot(PREPROCESSING, at_hand)  # the verification alone lists data
-    assert staleness.stale_reasons(VERIFICATION, at_hand) == []
+def test_another_data_set_that_changed_is_named(available):
+    finish(VERIFICATION, available)
+    assert "data" not in steps.snapshot(PREPROCESSING, available)  # the verification alone lists data
+    assert staleness.stale_reasons(VERIFICATION, available) == []
     files.write_text(files.raw_folder("busi") / "image.png", "other pixels")
-    assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/busi changed"]
-    lines = pipeline.explain(at_hand).splitlines()
-    assert lines[:2] == [f"{'01_data_verification':28} runs", "    files in data/raw/busi changed"]
+    assert staleness.stale_reasons(VERIFICATION, available) == ["files in data/raw/busi have changed"]
+    lines = pipeline.explain(available).splitlines()
+    assert lines[:2] == [f"{'01_data_verification':28} runs", "    files in data/raw/busi have changed"]
 
 
-def test_a_data_set_that_comes_or_goes_one_s_own_and_phantoms_leave_a_verification_true(at_hand):
-    finish(VERIFICATION, at_hand)
+def test_added_or_removed_data_sets_custom_ones_and_phantoms_leave_a_verification_up_to_date(available):
+    finish(VERIFICATION, available)
     for name in ("own_cells", "phantom_brain", "phantom_hc18", "lgg"):
         files.write_text(files.raw_folder(name) / "image.png", "other pixels")
     shutil.rmtree(files.raw_folder("busi"))
-    assert staleness.stale_reasons(VERIFICATION, at_hand) == []
-    assert staleness.unsearched(at_hand) == ["lgg"]
+    assert staleness.stale_reasons(VERIFICATION, available) == []
+    assert staleness.unsearched(available) == ["lgg"]
 
 
 def test_data_are_read_again_only_where_size_or_time_changed(finished, monkeypatch):
@@ -178,17 +178,17 @@ def test_data_are_read_again_only_where_size_or_time_changed(finished, monkeypat
 
 
 @pytest.mark.parametrize("kept", ["", "[]", '{"image.png": 3}', '{"image.png": [6, 1]}'])
-def test_a_broken_memory_of_hashes_is_no_memory(finished, kept):
+def test_a_broken_cache_of_hashes_is_ignored(finished, kept):
     digest = steps.data_digest("phantom_brain")
     files.write_text(files.raw_folder("phantom_brain").with_name(".phantom_brain.hashes.json"), kept)
     assert steps.data_digest("phantom_brain") == digest
 
 
-@pytest.mark.parametrize("data", [None, "0123abcd"])  # as records were before data sets were listed by name
-def test_a_record_without_listings_by_folder_makes_verification_run_again(at_hand, data):
-    finish(VERIFICATION, at_hand)
-    edit(VERIFICATION, at_hand, data=data)
-    assert staleness.stale_reasons(VERIFICATION, at_hand) == ["files in data/raw/hc18 changed"]
+@pytest.mark.parametrize("data", [None, "0123abcd"])  # older formats of records
+def test_a_record_without_digests_by_folder_makes_verification_stale(available, data):
+    finish(VERIFICATION, available)
+    edit(VERIFICATION, available, data=data)
+    assert staleness.stale_reasons(VERIFICATION, available) == ["files in data/raw/hc18 have changed"]
 
 
 def test_equal_steps_write_equal_bytes_and_timing_that_the_report_prints_is_needed(finished):
@@ -208,13 +208,13 @@ def test_the_pdf_is_an_output_of_the_report(finished):
     finish(REPORT, finished)
     assert staleness.stale_reasons(REPORT, finished) == []
     pdf.unlink()
-    assert staleness.stale_reasons(REPORT, finished) == ["1 of its files changed or are gone: ../report.pdf"]
+    assert staleness.stale_reasons(REPORT, finished) == ["output files changed or missing (1): ../report.pdf"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"own": {}}'])
-def test_a_record_of_another_form_makes_its_step_and_those_after_it_run_again(finished, text):
+def test_a_record_in_another_format_makes_its_step_and_later_ones_stale(finished, text):
     files.write_text(VERIFICATION.record_file(finished.study), text)
-    assert staleness.stale_reasons(VERIFICATION, finished) == ["its record cannot be read"]
+    assert staleness.stale_reasons(VERIFICATION, finished) == ["the record cannot be read"]
     assert staleness.stale_reasons(PREPROCESSING, finished) == ["input 01_data_verification must run"]
 
 
@@ -232,10 +232,10 @@ def test_every_pair_of_fold_and_seed_is_a_step_before_evaluation_and_inputs_come
         assert set(steps.step_inputs(step, study)) <= {*planned[:place]}
 
 
-# Points, and other studies
+# Landmarks, and other studies
 
 
-def test_points_are_evaluated_by_a_notebook_of_their_own_in_the_same_step(study, monkeypatch):
+def test_landmarks_have_their_own_evaluation_notebook_in_the_same_step(study, monkeypatch):
     monkeypatch.undo()  # the real hashes
     kinds = [study.model_copy(update={"landmarks": kind, "compare_with": ["a"]}) for kind in ("none", "multicentre")]
     assert steps.study_steps(kinds[0]) == steps.study_steps(kinds[1])
@@ -289,7 +289,7 @@ def test_a_comparison_depends_on_the_measurements_of_the_other_study(comparing):
     assert "key compare_with: ['other'] -> ['other', 'third']" in staleness.stale_reasons(COMPARISON, third)
 
 
-def test_code_that_changes_while_a_step_works_makes_it_stale(study, monkeypatch):
+def test_code_that_changes_while_a_step_runs_makes_it_stale(study, monkeypatch):
     before = steps.snapshot(VERIFICATION, study)
     monkeypatch.setattr(steps, "code_hashes", lambda name, study: {f"{name}.ipynb": "1", "lib.study.files": "newer"})
     own = steps.own_values(VERIFICATION, study)

@@ -12,7 +12,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_new_study_is_the_other_under_its_own_name_comments_and_all(folder):
+def test_a_new_study_is_a_copy_with_comments_under_its_own_name(folder):
     path, lines = study_files.new("hc18_mine", like="hc18_quick")
     mine, other = params.read_study(path), params.read_study(folder / "hc18_quick.yaml")
     assert params.values_of(mine) == params.values_of(other) | {"study": "hc18_mine"}
@@ -25,19 +25,21 @@ def test_a_new_study_is_the_other_under_its_own_name_comments_and_all(folder):
 @pytest.mark.parametrize(
     ("name", "like", "fault"),
     [
-        ("demo", "hc18_quick", r"demo\.yaml: is there already"),
+        ("demo", "hc18_quick", r"demo\.yaml: already exists"),
         ("../demo2", "hc18_quick", r"study = '\.\./demo2'   not allowed; .* a-z, 0-9, _"),
         ("demo2", "dem", r"dem\.yaml: no such study file; .*nearest: demo"),
     ],
 )
-def test_a_new_study_never_writes_over_one_or_elsewhere_and_needs_a_sound_one(folder, name, like, fault):
+def test_a_new_study_never_overwrites_a_file_or_leaves_the_folder_and_requires_a_valid_original(
+    folder, name, like, fault
+):
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(ValueError, match=fault):
         study_files.new(name, like)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_what_two_studies_do_differently_is_a_line_for_each_key_and_a_dash_for_one_that_is_not_used(folder):
+def test_diff_prints_one_line_per_differing_key_and_a_dash_for_an_unused_one(folder):
     lines = [line.split() for line in study_files.diff("hc18_quick", "hc18_segnet_quick")]
     assert lines[0] == ["key", "hc18_quick", "hc18_segnet_quick"]
     assert ["epochs", "24", "40"] in lines
@@ -47,8 +49,8 @@ def test_what_two_studies_do_differently_is_a_line_for_each_key_and_a_dash_for_o
     assert len(study_files.diff("demo", "demo")) == 1
 
 
-def test_the_howto_shows_what_the_commands_say(folder):
+def test_the_howto_shows_the_output_of_the_commands(folder):
     howto = (files.ROOT / "docs" / "howto-study.md").read_text(encoding="utf-8")
     assert "\n".join(study_files.diff("hc18_quick", "hc18_segnet_quick")) in howto
     _, lines = study_files.new("hc18_cosine", like="hc18_quick")
-    assert "\n".join(["think about", *(f"    {line}".rstrip() for line in lines)]) in howto
+    assert "\n".join(["review these keys:", *(f"    {line}".rstrip() for line in lines)]) in howto
