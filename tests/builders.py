@@ -1,4 +1,4 @@
-"""Small true things to test on: drawn heads, an HC18 folder, volumes, arrays of discs, a whole tiny study."""
+"""Small test data with a known reference: drawn heads, an HC18 folder, volumes, arrays of discs, a tiny study."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,12 +22,12 @@ from lib.study import files, param_faults, params
 from lib.training import loop
 from lib.verification import verify
 
-OUTLINE_PX = 2.5  # thickness of HC18's drawn outlines; their centre-line is the truth
+OUTLINE_PX = 2.5  # thickness of outlines as in HC18; the centre line is the reference
 
 
 @dataclass(frozen=True)
 class Head:
-    """A head of known size; axes are full, in pixels, the angle is that of the long axis from column to row."""
+    """A head of known size: full axes in pixels, angle of the major axis from the column towards the row axis."""
 
     name: str
     centre: tuple[float, float] = (30.0, 45.0)
@@ -43,7 +43,7 @@ class Head:
 
 
 def perimeter(major: float, minor: float) -> float:
-    """Exact perimeter of an ellipse by full axes: the complete elliptic integral of the second kind."""
+    """Exact perimeter of an ellipse from its full axes, by the complete elliptic integral of the second kind."""
     return 2 * major * ellipe(1 - (minor / major) ** 2)
 
 
@@ -55,7 +55,7 @@ def ellipse_region(
     angle_deg: float,
     spacing: tuple[float, float] = (1.0, 1.0),
 ) -> np.ndarray:
-    """Pixels whose centre lies inside an ellipse; with a spacing, centre and axes are in its unit."""
+    """Mask of the pixels with their centre inside an ellipse; centre and axes are in the unit of the spacing."""
     rows, cols = np.mgrid[: shape[0], : shape[1]].astype(float)
     rows, cols = rows * spacing[0] - centre[0], cols * spacing[1] - centre[1]
     angle = np.deg2rad(angle_deg)
@@ -68,7 +68,7 @@ def region_of(head: Head) -> np.ndarray:
 
 
 def outline_of(head: Head) -> np.ndarray:
-    """The head's outline as HC18 draws it: (H, W) uint8, 0 and 255."""
+    """Outline of a head as annotated in HC18: (H, W) uint8, 0 and 255."""
     wide, narrow = (
         ellipse_region(head.shape, head.centre, head.major + d, head.minor + d, head.angle_deg)
         for d in (OUTLINE_PX, -OUTLINE_PX)
@@ -77,7 +77,7 @@ def outline_of(head: Head) -> np.ndarray:
 
 
 def image_of(head: Head, seed: int) -> np.ndarray:
-    """A speckled frame in which the skull is bright: (H, W) uint8, unlike that of any other seed."""
+    """A speckled image with a bright skull: (H, W) uint8, different for each seed."""
     draw = np.random.default_rng(seed)
     grey = draw.integers(0, 90, head.shape) + 60.0 * region_of(head) + 105.0 * (outline_of(head) > 0)
     return np.clip(grey, 0, 255).astype(np.uint8)
@@ -89,7 +89,7 @@ def noise(shape: tuple[int, ...] = (4, 30, 20, 3), seed: int = 0) -> np.ndarray:
 
 
 def typed(text: str) -> np.ndarray:
-    """A mask of lines of text; a dot is background, a digit its class."""
+    """A mask from lines of text: a dot is background, a digit is a class index."""
     return np.array([[0 if sign == "." else int(sign) for sign in line] for line in text.split()], np.uint8)
 
 
@@ -111,7 +111,7 @@ def read_or_none(read: Callable[[Path], np.ndarray], path: Path, content: bytes)
 
 
 def heads(count: int = 12) -> list[Head]:
-    """Heads of different size, place, angle and frame; every fourth examination has two images."""
+    """Heads of varying size, position, angle and image size; every fourth examination has two images."""
     draw = np.random.default_rng(7)
     names = [f"{n:03d}_{repeat}HC" for n in range(count) for repeat in ("", "2") if n % 4 == 0 or not repeat]
     return [
@@ -121,25 +121,24 @@ def heads(count: int = 12) -> list[Head]:
             major := draw.uniform(38, 54),
             major * draw.uniform(0.7, 0.95),
             draw.uniform(0, 180),
-            (60, 90) if place % 3 else (64, 88),
+            (60, 90) if index % 3 else (64, 88),
             draw.uniform(0.6, 0.99),
         )
-        for place, name in enumerate(names[:count])
+        for index, name in enumerate(names[:count])
     ]
 
 
 def write_hc18(folder: Path, drawn: list[Head]) -> Path:
-    """An HC18 folder: images, outlines, one CSV."""
+    """Writes an HC18 folder: images, outlines and the CSV."""
     for seed, head in enumerate(drawn):
         save_png(folder / "training_set" / f"{head.name}.png", image_of(head, seed))
         save_png(folder / "training_set" / f"{head.name}_Annotation.png", outline_of(head))
-    lines = [f"{head.name}.png,{head.spacing_mm:.6f},{head.hc_mm:.3f}" for head in drawn]
-    write_hc18_table(folder, lines)
+    write_hc18_table(folder, [f"{head.name}.png,{head.spacing_mm:.6f},{head.hc_mm:.3f}" for head in drawn])
     return folder
 
 
 def write_hc18_table(folder: Path, lines: list[str]) -> Path:
-    """The CSV of an HC18 folder, a line an image."""
+    """Writes the CSV of an HC18 folder, one line per image."""
     path = folder / "training_set_pixel_size_and_HC.csv"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(["filename,pixel size(mm),head circumference (mm)", *lines]) + "\n", encoding="utf-8")
@@ -152,8 +151,8 @@ class Patient:
 
     name: str
     depth: int  # number of slices
-    head: tuple[int, int, int, int] = (8, 10, 16, 12)  # (row, col, height, width) of what is not black, in all slices
-    lesion: tuple[tuple[slice, slice, slice], ...] = ()  # slices, rows and columns of its blocks
+    head: tuple[int, int, int, int] = (8, 10, 16, 12)  # (row, col, height, width) of the tissue in every slice
+    lesion: tuple[tuple[slice, slice, slice], ...] = ()  # slices, rows and columns of each block
 
     @property
     def mask(self) -> np.ndarray:
@@ -164,7 +163,7 @@ class Patient:
         return mask
 
     def image(self, seed: int) -> np.ndarray:
-        """(depth, 32, 32, 3) uint8: speckled tissue on black, lesion bright in FLAIR alone."""
+        """(depth, 32, 32, 3) uint8: speckled tissue on black; the lesion is bright in FLAIR only."""
         row, col, height, width = self.head
         image = np.zeros((self.depth, 32, 32, 3), np.uint8)
         inner = image[:, row : row + height, col : col + width]
@@ -173,8 +172,8 @@ class Patient:
         return image
 
 
-# The network sees them at twice the size without end slices. 48, 0, 48 and 42 voxels of lesion, of which 16 lie in a
-# dropped slice of the third, and 2 outside what is cropped of the fourth.
+# Preprocessing drops the end slices and doubles the size. The lesions have 48, 0, 48 and 42 voxels; 16 voxels of the
+# third lie in a dropped slice, and 2 voxels of the fourth outside the cropped region.
 PATIENTS = (
     Patient("TCGA_CS_0001_19990101", 5, lesion=((slice(1, 4), slice(10, 14), slice(12, 16)),)),
     Patient("TCGA_CS_0002_19990102", 4),
@@ -189,36 +188,39 @@ PATIENTS = (
 
 
 def write_lgg(folder: Path, patients: tuple[Patient, ...] = PATIENTS) -> Path:
-    """Patients in the layout kaggle_3m: a TIFF of three channels and one of the mask a slice."""
+    """Writes patients in the layout of kaggle_3m: per slice one TIFF of three channels and one of the mask."""
     for seed, patient in enumerate(patients):
-        place = folder / "kaggle_3m" / patient.name
-        place.mkdir(parents=True)
+        path = folder / "kaggle_3m" / patient.name
+        path.mkdir(parents=True)
         for number, (image, mask) in enumerate(zip(patient.image(seed), patient.mask), start=1):
-            Image.fromarray(image).save(place / f"{patient.name}_{number}.tif")
-            Image.fromarray(mask * np.uint8(255)).save(place / f"{patient.name}_{number}_mask.tif")
+            Image.fromarray(image).save(path / f"{patient.name}_{number}.tif")
+            Image.fromarray(mask * np.uint8(255)).save(path / f"{patient.name}_{number}_mask.tif")
     return folder
 
 
 def table_of(rows: list[tuple]) -> pd.DataFrame:
-    """The long table from (case, fold, tp, fp, fn, tn)."""
-    made = []
+    """The long table of segmentation results from rows of (case, fold, tp, fp, fn, tn)."""
+    records = []
     for case, fold, *counts in rows:
-        each = metrics.Overlap(*counts)
+        overlap = metrics.Overlap(*counts)
         key = {"case": case, "subject": case, "fold": fold, "seed": 0, "class": "head", "stage": "post"}
-        made.append(key | vars(each) | {"dice": each.dice, "iou": each.iou})
-    return pd.DataFrame(made, columns=segmentation.COLUMNS)
+        records.append(key | vars(overlap) | {"dice": overlap.dice, "iou": overlap.iou})
+    return pd.DataFrame(records, columns=segmentation.COLUMNS)
 
 
-def volume_bench(folder: Path) -> EvaluationSet:
-    """PATIENTS from raw folder to arrays, dealt to three folds; 05_evaluation's folder is empty."""
-    dataset = datasets.DATASETS["lgg"]
-    table = verify.check_dataset(dataset, "lgg", write_lgg(folder / "raw")).cases
-    chosen = step_params("02_preprocessing", image_size=[32, 32], end_slices_dropped=1, crop_level=0.1)
+def preprocessed(folder: Path, name: str, table: pd.DataFrame, **changes: object) -> EvaluationSet:
+    """Cases of a data set in three folds with preprocessed arrays; the folder of 05_evaluation does not exist yet."""
+    dataset, chosen = datasets.DATASETS[name], step_params("02_preprocessing", **changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
         prepared = preprocessing.preprocess(preprocessing.source_of(chosen, table, dataset, None))
-    folds = splits.assign_folds(table, 3, seed=0)
-    return EvaluationSet(table, folds, prepared, dataset, folder / "05_evaluation")
+    return EvaluationSet(table, splits.assign_folds(table, 3, seed=0), prepared, dataset, folder / "05_evaluation")
+
+
+def volume_bench(folder: Path) -> EvaluationSet:
+    """PATIENTS as preprocessed arrays in three folds."""
+    table = verify.check_dataset(datasets.DATASETS["lgg"], "lgg", write_lgg(folder / "raw")).cases
+    return preprocessed(folder, "lgg", table, image_size=[32, 32], end_slices_dropped=1, crop_level=0.1)
 
 
 def image_bench(
@@ -228,10 +230,7 @@ def image_bench(
     spacing_mm: float = float("nan"),
     folds: int = 3,
 ) -> EvaluationSet:
-    """Images and references of 32 x 32 pixels at network and native size, two in turn to each of some folds.
-
-    An image holds the probability that `says_its_image` predicts for it, 0 to 255.
-    """
+    """Images and references of 32 x 32 pixels, two per fold in turn; an image is its prediction by `says_its_image`."""
     names = [f"c{n}" for n in range(len(foregrounds))]
     images = np.stack([np.rint(255 * each).astype(np.uint8) for each in foregrounds])[:, None]
     masks = np.stack(references).astype(np.uint8)
@@ -247,20 +246,20 @@ def image_bench(
         width=32,
     )
     fold = [n // 2 % folds for n in range(len(names))]
-    dealt = table[["case", "subject"]].assign(fold_group=names, fold=fold, validates=True)
-    arrays, table = arrays_of(names, images, masks, "built"), hashed(table)
+    assigned = table[["case", "subject"]].assign(fold_group=names, fold=fold, validates=True)
+    arrays = arrays_of(names, images, masks, "built")
     dataset = replace(datasets.DATASETS["hc18"], read_mask=lambda paths: image_files.read_pixels(*paths))
-    return EvaluationSet(table, dealt, arrays, dataset, folder / "05_evaluation")
+    return EvaluationSet(hashed(table), assigned, arrays, dataset, folder / "05_evaluation")
 
 
 def hashed(table: pd.DataFrame) -> pd.DataFrame:
-    """A manifest with the hashes that 01 gives to the files which it names."""
+    """A table of cases with the hashes of their files, as computed by 01."""
     paths = [(files.ROOT / image, cases.split_paths(mask)) for image, mask in zip(table["image"], table["mask"])]
     return table.assign(sha256=[cases.content_hash(*each) for each in paths])
 
 
 def says_its_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
-    """In place of `inference.predict`: the foreground's probability is the image itself."""
+    """Replacement of `inference.predict`: the probability of the foreground is the image, scaled to 0 to 1."""
     return np.concatenate([255.0 - images, images], axis=1) / np.float32(255)
 
 
@@ -273,39 +272,39 @@ def last_columns(count: int) -> np.ndarray:
 
 
 def verified(folder: Path) -> verify.Verification:
-    """What 01_data_verification finds in an HC18 folder; it is not searched against the data sets at hand."""
+    """Verification of an HC18 folder, without a search for duplicates in other available data sets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "available", lambda _: {})
         return verify.check_dataset(datasets.DATASETS["hc18"], "hc18", folder)
 
 
 def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
-    """Bright discs on dark noise, and their masks, as preprocessed arrays."""
+    """Preprocessed arrays of bright discs on dark noise with their masks."""
     draw = np.random.default_rng(seed)
     rows, cols = np.mgrid[:size, :size]
     images, masks = np.zeros((count, 1, size, size), np.uint8), np.zeros((count, size, size), np.uint8)
-    for place in range(count):
+    for index in range(count):
         row, col = draw.uniform(size * 0.35, size * 0.65, 2)
-        masks[place] = (rows - row) ** 2 + (cols - col) ** 2 <= (size * draw.uniform(0.15, 0.3)) ** 2
-        images[place, 0] = draw.integers(0, 80, (size, size)) + 150 * masks[place]
+        masks[index] = (rows - row) ** 2 + (cols - col) ** 2 <= (size * draw.uniform(0.15, 0.3)) ** 2
+        images[index, 0] = draw.integers(0, 80, (size, size)) + 150 * masks[index]
     return arrays_of([f"disc{n}" for n in range(count)], images, masks, f"discs-{count}-{size}-{seed}")
 
 
 def arrays_of(names: list[str], images: np.ndarray, masks: np.ndarray, fingerprint: str, **changes: object) -> Arrays:
-    """Images (N, C, H, W) that were preprocessed at their own size, or what else some changed fields make of them."""
+    """Arrays of images (N, C, H, W) preprocessed at their native size, with some fields changed."""
     size, count = masks.shape[1:], len(names)
     same, slices = [geometry.fit(size, size)] * count, np.zeros(count, np.int64)
-    made = Arrays(names, images, masks, same, slices, None, None, fingerprint, of_images(*size))
-    return replace(made, **changes)
+    arrays = Arrays(names, images, masks, same, slices, None, None, fingerprint, of_images(*size))
+    return replace(arrays, **changes)
 
 
 def of_images(rows: int, cols: int) -> dict[str, object]:
-    """The preparation of grey images."""
+    """Preparation of greyscale images."""
     return {"image_size": [rows, cols], "volumes": False, "channels": 1, "grey": preparation.GREY}
 
 
 def of_volumes(rows: int, cols: int, **changes: object) -> dict[str, object]:
-    """The preparation of LGG's volumes."""
+    """Preparation of LGG volumes."""
     about = {"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0]}
     return {"image_size": [rows, cols], "volumes": True, "channels": 3} | about | changes
 
@@ -318,8 +317,7 @@ NETWORK = {
     "encoder_weights": "none",
 }
 
-
-# A value for each key that only some options, or data sets, use.
+# A value for each key that is used only with some options or data sets.
 OF_OPTIONS = {
     **{"heatmap_sigma": 3.0, "heatmap_sigma_unit": "pixels", "heatmap_per": "line"},
     **{"encoder": "resnet34", "encoder_weights": "none"},
@@ -336,7 +334,7 @@ OF_VOLUMES |= {"area_weight_floor": None}
 
 
 def values(**changes: object) -> dict[str, object]:
-    """Keys and values of the quick HC18 study, some of them changed, with those that the changed options use."""
+    """Keys and values of the quick HC18 study with changes, and the keys that the changed options require."""
     of_volumes = OF_VOLUMES if str(changes.get("dataset")).endswith("lgg") or OF_VOLUMES.keys() & changes else {}
     given = OF_OPTIONS | params.read_yaml(files.study_file("hc18_quick")) | of_volumes | changes
     used = param_faults.uses(given, params.Study) | dict.fromkeys(["clahe_probability"] if of_volumes else [], False)
@@ -344,14 +342,14 @@ def values(**changes: object) -> dict[str, object]:
 
 
 def step_params(step: str, **changes: object) -> params.SharedParams:
-    """Parameters of one step of the quick HC18 study, some of them changed."""
+    """Parameters of one step of the quick HC18 study with changes."""
     model = params.STEPS[step]
-    of_any_data = OF_OPTIONS | OF_VOLUMES if step == "02_preprocessing" else {}  # tests choose data and points there
+    of_any_data = OF_OPTIONS | OF_VOLUMES if step == "02_preprocessing" else {}  # tests set dataset and landmarks there
     given = {"fold": 0, "seed": 0} | of_any_data | values(**changes)
     return model.model_validate({name: given[name] for name in model.model_fields if name in given})
 
 
-# Augmentations: none at all, all of them, and flips with moves.
+# Augmentations: none, all, and flips with affine transforms.
 PROBABILITIES = ("horizontal_flip", "vertical_flip", "affine_probability", "intensity_probability", "clahe_probability")
 STILL = dict.fromkeys(PROBABILITIES, 0.0)
 LIVELY = dict.fromkeys(PROBABILITIES, 0.5) | {"affine_probability": 0.7, "brightness_contrast": 0.3}
@@ -360,13 +358,13 @@ MOVING |= {"shift_fraction": 0.1, "scale_fraction": 0.1, "rotation_deg": 30.0}
 
 
 def training_params(**changes: object) -> params.TrainingParams:
-    """Parameters of a training of a second."""
+    """Parameters of a training that takes about a second."""
     return step_params("04_training", **(QUICK | changes))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class TinyStudy:
-    """A study from raw folder to evaluated folds, on drawn heads."""
+    """A study of drawn heads, from the raw folder to evaluated folds."""
 
     drawn: list[Head]
     found: verify.Verification
@@ -379,28 +377,20 @@ class TinyStudy:
 
 def tiny_study(folder: Path) -> TinyStudy:
     """Verifies, preprocesses, trains and evaluates folds 0 and 1 of 12 drawn heads."""
-    drawn = heads()
-    raw = write_hc18(folder / "raw", drawn)
-    dataset = datasets.DATASETS["hc18"]
-    found = verified(raw)
-    table = found.cases
-    folds = splits.assign_folds(table, 3, seed=0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "processed_folder", lambda name: folder / "processed" / name)
-        chosen = step_params("02_preprocessing", image_size=[32, 48])
-        prepared = preprocessing.preprocess(preprocessing.source_of(chosen, table, dataset, None))
+    drawn, trainings = heads(), folder / "trainings"
+    found = verified(write_hc18(folder / "raw", drawn))
+    bench = preprocessed(folder, "hc18", found.cases, image_size=[32, 48])
     for fold in (0, 1):
-        run = folder / "trainings" / files.run_name(fold, 0)
-        loop.fit(training_params(fold=fold, epochs=8), NETWORK, prepared, splits.parts(folds, fold), run, print)
-    bench = EvaluationSet(table, folds, prepared, dataset, folder / "05_evaluation")
+        run, parts = trainings / files.run_name(fold, 0), splits.parts(bench.folds, fold)
+        loop.fit(training_params(fold=fold, epochs=8), NETWORK, bench.arrays, parts, run, print)
     chosen = step_params("05_evaluation", folds=[0, 1], device="cpu", precision="float32")
-    measured = segmentation.evaluate_all(chosen, bench, folder / "trainings")
-    return TinyStudy(drawn, found, table, folds, bench, folder / "trainings", measured)
+    measured = segmentation.evaluate_all(chosen, bench, trainings)
+    return TinyStudy(drawn, found, found.cases, bench.folds, bench, trainings, measured)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Networks of a few channels are quicker on one thread, above all where other processes want the cores."""
+    """Small networks are faster on one thread, especially if other processes use the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -414,7 +404,7 @@ def network(seed: int = 0, **changes: object) -> torch.nn.Module:
 
 
 def write_weights(path: Path, prepared: dict[str, object], precision: str = "float32", **changes: object) -> Path:
-    """A file of weights as 04_training leaves it, of a small U-Net with fresh weights."""
+    """Writes a file of weights as 04_training does, of a small untrained U-Net."""
     about = {"study": "tiny", "dataset": "any", "classes": ["background", "head"], "landmarks": "none"}
     about |= {"preparation": prepared, "training_precision": precision}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -423,6 +413,6 @@ def write_weights(path: Path, prepared: dict[str, object], precision: str = "flo
 
 
 def model(prepared: dict[str, object], flip_average: bool = False, **changes: object) -> trained_model.Model:
-    """A small U-Net with fresh weights, to be used on native images."""
+    """A small untrained U-Net for images at native size."""
     about = {"preparation": prepared, "training_precision": "float32"}
     return trained_model.Model(network(**changes), about, flip_average, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Every benchmark runs on today's code; what it measures is of no interest here."""
+"""Every benchmark runs with the current code; the measured values are not checked."""
 
 import importlib
 
@@ -10,22 +10,12 @@ DEMO = params.read_study(files.study_file("demo"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("heatmaps", ()),
-        ("phantom", ()),
-        ("postprocessing", ()),
-        ("precision", (DEMO,)),
-        ("training", (DEMO,)),
-        ("volumes", ()),
-    ],
-)
-def test_a_benchmark_runs_and_says_what_it_measured(monkeypatch, name, arguments):
+@pytest.mark.parametrize("name", ["heatmaps", "phantom", "postprocessing", "precision", "training", "volumes"])
+def test_a_benchmark_returns_a_row_for_each_measurement(monkeypatch, name):
     module = importlib.import_module(f"benchmarks.{name}")
     for constant, small in (("ROUNDS", 1), ("REPEATS", 1), ("IMAGES", 16), ("PATIENTS", 1)):
         if hasattr(module, constant):
             monkeypatch.setattr(module, constant, small)
-    rows = module.rows(*arguments)
+    rows = module.rows(*[DEMO] if name in ("precision", "training") else [])
     assert rows
     assert all({"what", "ours", "ratio", "goal"} <= row.keys() for row in rows)

@@ -1,4 +1,4 @@
-"""Which functions of lib take a parameter model: those that unpack one for a notebook, and those of whole studies."""
+"""Only functions that unpack a parameter model for a notebook, or handle whole studies, take one as an argument."""
 
 import importlib
 import inspect
@@ -22,21 +22,22 @@ UNPACK = {
     "lib.training.overfit_one_batch": {"overfit"},
 }
 MODELS = [model.__name__ for model in (params.SharedParams, params.Study, *params.STEPS.values())]
-PROTOCOL = "lib.training.loop"  # 04's own module: the whole protocol, read from top to bottom
+PROTOCOL = "lib.training.loop"  # the training protocol of 04, one file read from top to bottom
 MODULES = [each.name for each in pkgutil.walk_packages(lib.__path__, "lib.")]
 LEAVES = [name for name in MODULES if not name.startswith("lib.study") and name not in {*STUDIES, PROTOCOL}]
 
 
 def functions_of(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Functions that a module defines, with the methods of its classes, a dataclass's __init__ among them."""
-    own = [(name, held) for name, held in vars(module).items() if getattr(held, "__module__", "") == module.__name__]
-    for name, held in own:
-        inner = [(f"{name}.{key}", method) for key, method in vars(held).items()] if inspect.isclass(held) else []
-        yield from ((key, each) for key, each in [(name, held), *inner] if inspect.isfunction(each))
+    """Functions that a module defines, including methods of its classes and the __init__ of dataclasses."""
+    for name, defined in vars(module).items():
+        if getattr(defined, "__module__", "") == module.__name__:
+            methods = vars(defined).items() if inspect.isclass(defined) else ()
+            members = [(name, defined), *((f"{name}.{key}", method) for key, method in methods)]
+            yield from (member for member in members if inspect.isfunction(member[1]))
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_only_those_that_unpack_a_parameter_model_take_one(name):
+def test_only_the_listed_functions_take_a_parameter_model(name):
     takers = {
         key
         for key, function in functions_of(importlib.import_module(name))

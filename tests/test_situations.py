@@ -1,4 +1,4 @@
-"""What the project says in unusual places, to a user who has nothing set for it."""
+"""The project in unusual folders, user settings and resource limits, and after interruptions."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -20,33 +21,32 @@ STUDY = [sys.executable, "-m", "lib", "study", "tiny", "--cores", "2"]
 WHY = [sys.executable, "-m", "lib", "why", "tiny"]
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
 PATIENCE_SECONDS = 600
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 NO_FLOCK = """
 #include <errno.h>
 int flock(int handle, int operation) { (void)handle; (void)operation; errno = ENOSYS; return -1; }
 """
-LITTLE_MEMORY = """
+LOW_MEMORY = """
 import resource, sys
 from lib import __main__, pipeline
 resource.setrlimit(resource.RLIMIT_AS, (900 * 2**20,) * 2)
-pipeline.START_SECONDS = 20  # a kernel that cannot import numpy spins for ever
+pipeline.START_SECONDS = 20  # a kernel that cannot import numpy never answers
 sys.exit(__main__.main(["step", "tiny", "06_biometry"]))
 """
 
 
 def environment(**settings: str | None) -> dict[str, str]:
-    """None removes a variable."""
+    """Environment of a subprocess; None removes a variable."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "REPORTS_ROOT", "OMP_WAIT_POLICY")}
     return {name: value for name, value in (kept | settings).items() if value is not None}
 
 
 def run(command: list[str], project: Path, before: str = "", **settings: str | None) -> tuple[list[str], int]:
-    """All lines that a user sees, and the status; `before` is shell text, such as a limit."""
+    """Output lines and exit status of a command; `before` is shell code to run first, such as a limit."""
     if before:
         command = ["bash", "-c", f'{before}; exec "$@"', "bash", *command]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    done = subprocess.run(
-        command, cwd=project, env=environment(**settings), timeout=PATIENCE_SECONDS, check=False, **pipes
-    )
+    limits = {"timeout": PATIENCE_SECONDS, "check": False, "errors": "replace"}
+    done = subprocess.run(command, cwd=project, env=environment(**settings), **PIPES, **limits)
     return [line for line in done.stdout.splitlines() if line.strip()], done.returncode
 
 
@@ -54,8 +54,8 @@ def reports(project: Path) -> Path:
     return project / "reports" / "tiny"
 
 
-def forget(project: Path, step: str = "06_biometry") -> None:
-    """Lets one step, and the report, be made again."""
+def make_stale(project: Path, step: str = "06_biometry") -> None:
+    """Removes the record of one step, so that this step and the report are rerun."""
     (reports(project) / step / "record.json").unlink()
 
 
@@ -63,13 +63,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def assert_as_before(project: Path, whole: Path, before: str = "", **settings: str | None) -> None:
-    """06 and the report are made again, and every figure and table has its bytes."""
-    forget(project)
+def assert_reproduced(project: Path, original: Path, before: str = "", **settings: str | None) -> None:
+    """Reruns 06 and the report, and compares every figure and table byte by byte with the original."""
+    make_stale(project)
     lines, status = run(STUDY, project, before, **settings)
     assert (status, lines[-1]) == (0, str(reports(project) / "report.pdf")), lines
     for part in ("06_biometry/figures", "06_biometry/tables"):
-        assert contents(reports(project) / part) == contents(reports(whole) / part)
+        assert contents(reports(project) / part) == contents(reports(original) / part)
 
 
 def assert_refused(lines: list[str], status: int, expected: int, words: str) -> None:
@@ -84,34 +84,31 @@ def assert_done(project: Path) -> None:
     assert all(line.endswith(" done") for line in lines), lines
 
 
-# --- places
-
-
 @pytest.mark.slow
-def test_a_copy_in_an_odd_path_leaves_the_original_as_it_was(tiny_project, tmp_path):
+def test_a_copy_in_an_unusual_path_runs_and_leaves_the_original_unchanged(tiny_project, tmp_path):
     before = contents(reports(tiny_project))
     copy = shutil.copytree(tiny_project, tmp_path / 'Müller\'s {v2} $HOME "x" 100% #1 [y]', symlinks=True)
-    assert_as_before(Path(copy), tiny_project)
+    assert_reproduced(Path(copy), tiny_project)
     assert contents(reports(tiny_project)) == before
 
 
 @pytest.mark.slow
-def test_a_project_unzipped_without_times_needs_no_step(tiny_project, tmp_path):
+def test_a_project_unzipped_without_modification_times_is_up_to_date(tiny_project, tmp_path):
     zipfile.ZipFile(shutil.make_archive(str(tmp_path / "project"), "zip", tiny_project)).extractall(tmp_path / "copy")
     assert_done(tmp_path / "copy")
 
 
 @pytest.mark.slow
-def test_files_are_as_private_as_umask_says(tiny_project, project):
-    assert_as_before(project, tiny_project, "umask 077")
-    made = [path for path in (reports(project) / "06_biometry").rglob("*") if path.name[0] != "."]  # its lock was there
-    assert made
-    assert [path for path in made if path.stat().st_mode & 0o077] == []
+def test_written_files_respect_the_umask(tiny_project, project):
+    assert_reproduced(project, tiny_project, "umask 077")
+    # The hidden lock file existed before.
+    written = [path for path in (reports(project) / "06_biometry").rglob("*") if path.name[0] != "."]
+    assert {path.stat().st_mode & 0o077 for path in written} == {0}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("has_git", [True, False])
-def test_neither_another_project_s_repository_nor_none_gives_a_commit(project, tmp_path, has_git):
+def test_no_commit_is_recorded_without_git_or_from_another_repository(project, tmp_path, has_git):
     if has_git:
         author = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
         for words in (["init", "--quiet"], [*author, "commit", "--quiet", "--allow-empty", "-m", "thesis"]):
@@ -123,29 +120,27 @@ def test_neither_another_project_s_repository_nor_none_gives_a_commit(project, t
         for name in ("bash", "sh", "env"):
             (tools / name).symlink_to(str(shutil.which(name)))
         settings = {"PATH": str(tools)}
-    forget(project)
+    make_stale(project)
     assert run(STUDY, project, **settings)[1] == 0
     assert json.loads((reports(project) / "06_biometry" / "record.json").read_text())["commit"] == ""
 
 
 @pytest.mark.slow
-def test_a_moved_project_with_relative_reports_goes_on(tiny_project, project, tmp_path):
-    assert_as_before(project.rename(tmp_path / "moved"), tiny_project)
+def test_a_moved_project_resumes_with_a_relative_reports_folder(tiny_project, project, tmp_path):
+    assert_reproduced(project.rename(tmp_path / "moved"), tiny_project)
     project = tmp_path / "moved"
-    forget(project)
+    make_stale(project)
     (project / "reports").rename(project / "elsewhere")
     shutil.copytree(project / "elsewhere" / "template", project / "reports" / "template")
     lines, _ = run(STUDY, project, REPORTS_ROOT="elsewhere")
     assert lines[-1] == str(project / "elsewhere" / "tiny" / "report.pdf")
 
 
-# --- a person's settings
-
 PYTHON_2 = "#!/bin/sh\necho 'Python 2.7.18'; exit 3\n"
 KERNEL = '{"argv": ["/bin/false", "{connection_file}"], "display_name": "x", "language": "python"}'
 MATPLOTLIBRC = "text.usetex: True\naxes.grid: True\nfont.size: 20\nsavefig.dpi: 30\nsvg.fonttype: none\n"
 FAILS = "raise RuntimeError('foreign')\n"
-SETTINGS = {  # files of other work, and variables in which FOLDER is where they lie
+SETTINGS = {  # files of other projects, and environment variables; FOLDER is the folder of the files
     "another python": (
         dict.fromkeys(("python", "python3", "jupyter"), PYTHON_2),
         {"PATH": "FOLDER:" + os.environ["PATH"]},
@@ -172,78 +167,75 @@ SETTINGS = {  # files of other work, and variables in which FOLDER is where they
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("texts", "settings"), SETTINGS.values(), ids=SETTINGS)
-def test_settings_of_other_work_change_nothing(tiny_project, project, tmp_path, texts, settings):
+def test_foreign_settings_do_not_change_results(tiny_project, project, tmp_path, texts, settings):
+    folder = tmp_path / "other work"
     for name, text in texts.items():
-        path = tmp_path / "other work" / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
-    place = str(tmp_path / "other work")
-    settings = {name: value and value.replace("FOLDER", place) for name, value in settings.items()}
-    assert_as_before(project, tiny_project, **settings)
-
-
-# --- the machine's limits
+    settings = {name: value and value.replace("FOLDER", str(folder)) for name, value in settings.items()}
+    assert_reproduced(project, tiny_project, **settings)
 
 
 @contextmanager
-def mounted(arguments: list[str], place: Path) -> Iterator[None]:
-    if not ROOT or subprocess.run(["mount", *arguments, str(place)], capture_output=True, check=False).returncode:
-        pytest.skip("this user or container may not mount")
+def mounted(arguments: list[str], folder: Path) -> Iterator[None]:
+    if not ROOT or subprocess.run(["mount", *arguments, str(folder)], capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not permitted here")
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_reports_that_cannot_be_written_are_one_line(project):
-    forget(project)
-    place = project / "reports"
+def test_a_read_only_reports_folder_is_reported_in_one_line(project):
+    make_stale(project)
+    folder = project / "reports"
     if ROOT:
-        with mounted(["--bind", str(place)], place):
-            subprocess.run(["mount", "-o", "remount,ro,bind", str(place)], check=True)
+        with mounted(["--bind", str(folder)], folder):
+            subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
             assert_refused(*run(STUDY, project), 2, "Read-only file system")
         return
-    paths = [place / "tiny", *(place / "tiny").rglob("*")]
+    paths = [reports(project), *reports(project).rglob("*")]
     for path in paths:
         path.chmod(path.stat().st_mode & ~0o222)
-    told = run(STUDY, project)
+    lines, status = run(STUDY, project)
     for path in paths:
         path.chmod(path.stat().st_mode | 0o200)
-    assert_refused(*told, 2, "Permission denied")
+    assert_refused(lines, status, 2, "Permission denied")
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line_and_leaves_no_half_file(project, tmp_path):
-    place = tmp_path / "small"
-    place.mkdir()
-    with mounted(["-t", "tmpfs", "-o", "size=40m", "tmpfs"], place):
-        shutil.copytree(reports(project), place / "tiny")
-        (place / "tiny" / "06_biometry" / "record.json").unlink()
-        (place / "filler").write_bytes(bytes(shutil.disk_usage(place).free - 150_000))
-        assert_refused(*run(STUDY, project, REPORTS_ROOT=str(place)), 1, "No space left on device")
-        assert list(place.rglob(".writing-*")) == []
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_partial_file(project, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    with mounted(["-t", "tmpfs", "-o", "size=40m", "tmpfs"], folder):
+        shutil.copytree(reports(project), folder / "tiny")
+        (folder / "tiny" / "06_biometry" / "record.json").unlink()
+        (folder / "filler").write_bytes(bytes(shutil.disk_usage(folder).free - 150_000))
+        assert_refused(*run(STUDY, project, REPORTS_ROOT=str(folder)), 1, "No space left on device")
+        assert list(folder.rglob(".writing-*")) == []
 
 
 @pytest.mark.slow
-def test_few_file_descriptors_are_one_line(project):
-    forget(project)
+def test_a_shortage_of_file_descriptors_is_reported_in_one_line(project):
+    make_stale(project)
     lines, status = run(STUDY, project, "ulimit -n 64")
     assert status in (1, 2)
     assert_refused(lines, status, status, "Too many open files")
 
 
 @pytest.mark.slow
-def test_too_little_memory_for_the_kernel_ends_it(project):
+def test_a_kernel_without_enough_memory_is_stopped(project):
     before = {process.pid for process in psutil.process_iter()}
-    lines, status = run([sys.executable, "-c", LITTLE_MEMORY], project, OPENBLAS_NUM_THREADS="16")
+    lines, status = run([sys.executable, "-c", LOW_MEMORY], project, OPENBLAS_NUM_THREADS="16")
     left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if p.pid not in before and str(project) in str(p.info)]
     assert status == 2
     assert any("06_biometry of study tiny stopped" in line for line in lines)
     assert left == []
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler here")
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
 def test_a_file_system_without_locks_is_refused(project, tmp_path):
     (tmp_path / "flock.c").write_text(NO_FLOCK)
     library = str(tmp_path / "flock.so")
@@ -251,53 +243,48 @@ def test_a_file_system_without_locks_is_refused(project, tmp_path):
     assert_refused(*run(STUDY, project, LD_PRELOAD=library), 2, "its file system has no locks")
 
 
-# --- stopped, and two at once
-
-
 @pytest.fixture
-def begun(project: Path) -> subprocess.Popen:
-    """The study at work in 03, in a process group of its own."""
-    forget(project, "03_model")
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-
-    def hear_ctrl_c() -> None:  # it is ignored below nohup and "&"
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    process = subprocess.Popen(
-        STUDY, cwd=project, env=environment(), start_new_session=True, preexec_fn=hear_ctrl_c, **pipes
-    )
+def running(project: Path) -> subprocess.Popen:
+    """The study while it runs 03, in its own process group."""
+    make_stale(project, "03_model")
+    # SIGINT is ignored under nohup and "&".
+    options = {
+        "start_new_session": True,
+        "preexec_fn": partial(signal.signal, signal.SIGINT, signal.default_int_handler),
+    }
+    process = subprocess.Popen(STUDY, cwd=project, env=environment(), **PIPES, **options)
     end = time.monotonic() + PATIENCE_SECONDS
     while not any("ipykernel" in str(child.cmdline()) for child in psutil.Process(process.pid).children(True)):
-        assert process.poll() is None, "the study did not begin"
-        assert time.monotonic() < end, "the study did not begin"
+        assert process.poll() is None, "the study ended before it started a kernel"
+        assert time.monotonic() < end, "the study did not start a kernel"
         time.sleep(0.05)
     return process
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(project, begun):
-    children = psutil.Process(begun.pid).children(recursive=True)
-    os.killpg(begun.pid, signal.SIGINT)
-    lines = begun.communicate(timeout=PATIENCE_SECONDS)[0].splitlines()
-    assert_refused(lines, begun.returncode, 130, "the same command goes on from there")
+def test_ctrl_c_stops_every_process_and_the_same_command_resumes(project, running):
+    children = psutil.Process(running.pid).children(recursive=True)
+    os.killpg(running.pid, signal.SIGINT)
+    lines = running.communicate(timeout=PATIENCE_SECONDS)[0].splitlines()
+    assert_refused(lines, running.returncode, 130, "the same command goes on from there")
     assert psutil.wait_procs(children, timeout=10)[1] == []
     lines, status = run(STUDY, project)
     assert (status, lines[-1]) == (0, str(reports(project) / "report.pdf"))
 
 
 @pytest.mark.slow
-def test_a_second_run_is_refused_and_the_first_ends_well(project, begun):
+def test_a_second_run_is_refused_and_the_first_finishes(project, running):
     assert_refused(*run(STUDY, project), 2, "study tiny is being run by process ")
-    begun.communicate(timeout=PATIENCE_SECONDS)
-    assert begun.returncode == 0
+    running.communicate(timeout=PATIENCE_SECONDS)
+    assert running.returncode == 0
     assert_done(project)
 
 
 @pytest.mark.slow
-def test_where_snakemake_alone_is_killed_the_next_run_does_not_work_beside_its_notebook(project, begun):
-    children = psutil.Process(begun.pid).children()
+def test_after_snakemake_is_killed_the_next_run_does_not_overlap_with_its_notebook(project, running):
+    children = psutil.Process(running.pid).children()
     next(child for child in children if "snakemake" in child.cmdline()).kill()
-    begun.communicate(timeout=PATIENCE_SECONDS)
-    assert begun.returncode == 1
+    running.communicate(timeout=PATIENCE_SECONDS)
+    assert running.returncode == 1
     assert run(STUDY, project)[1] == 0
     assert_done(project)
