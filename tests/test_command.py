@@ -9,7 +9,7 @@ import pytest
 from lib import __main__, pipeline
 from lib.study import environment, files
 
-STOPPED = "stopped; what had ended is kept, and the same command goes on from there"
+STOPPED = "stopped; finished steps and saved epochs are kept; run the same command again to resume"
 
 
 def run(*arguments, cwd=files.ROOT, **settings):
@@ -66,15 +66,15 @@ def test_a_terminal_without_utf_8_shows_what_it_can():
 def test_a_step_that_a_study_does_not_have_is_refused_and_those_it_has_are_named():
     done = run("step", "demo", "05_evalution", **{environment.ROOT_VARIABLE: str(files.ROOT)})
     assert done.returncode == 2
-    message = done.stderr.strip(environment.MARK + "\n")
-    assert message.startswith("05_evalution: no notebook of study demo; there are: 01_data_verification, ")
+    message = done.stderr.strip(environment.DELIMITER + "\n")
+    assert message.startswith("05_evalution: not a step of study demo; its steps are: 01_data_verification, ")
     assert message.endswith("04_training/fold0-seed0, 05_evaluation, 06_biometry")
 
 
 def test_a_step_run_by_hand_is_refused_and_papermill_named():
     done = run("step", "demo", "05_evaluation")
     assert done.returncode == 2
-    assert done.stderr.startswith("step is a command of the graph; by hand: papermill notebooks/05_evaluation.ipynb ")
+    assert "manually: papermill notebooks/05_evaluation.ipynb out.ipynb -f params/demo.yaml" in done.stderr
 
 
 def test_a_command_in_a_copy_refuses_the_original_s_lib(tmp_path):
@@ -82,4 +82,4 @@ def test_a_command_in_a_copy_refuses_the_original_s_lib(tmp_path):
         files.write_text(tmp_path / name, "")
     done = run("why", "demo", cwd=tmp_path, PYTHONPATH=str(files.ROOT), PYTHONSAFEPATH="1")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"here is the project {tmp_path}, but Python has the package lib of {files.ROOT}")
+    assert done.stderr.startswith(f"the project is {tmp_path}, but Python imports the package lib from {files.ROOT}")

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from lib import datasets, pipeline
 from lib.study import files, params
-from lib.study.environment import MARK, ROOT_VARIABLE
+from lib.study.environment import DELIMITER, ROOT_VARIABLE
 from lib.study.steps import Step
 from tests.conftest import environment, python, run_study, set_keys
 
@@ -108,7 +108,7 @@ def bare(bare_project: Path, tmp_path: Path) -> Path:
 def test_a_second_call_a_comment_a_docstring_or_an_equal_record_runs_nothing(project):
     cases = files.read_csv(report_folder(project) / "01_data_verification" / "cases.csv", ["subject"])
     assert cases["subject"].nunique() == 9  # it is this project's own lib, data and reports that every kernel used
-    replace_in(project / "lib" / "study" / "files.py", '"""The parameter file of a study."""', '"""Its place."""')
+    replace_in(project / "lib" / "study" / "files.py", '"""Path of the study file."""', '"""Its location."""')
     with (project / "lib" / "evaluation" / "segmentation.py").open("a", encoding="utf-8") as file:
         file.write("\n\n# a remark\n")
     record = report_folder(project) / "01_data_verification" / "record.json"
@@ -153,7 +153,7 @@ def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_is_tried_ag
         done = run_study(project)
         assert done.returncode == 1
         where, said = done.stderr.splitlines()
-        assert where == f"{RUN} of study tiny stopped; its executed notebook: {executed}"
+        assert where == f"{RUN} of study tiny failed; see the executed notebook: {executed}"
         assert said == "RuntimeError: planted"
         assert executed.stat().st_mtime_ns > before
         assert "RuntimeError: planted" in re.sub(r"\x1b\[[0-9;]*m", "", printed(executed))
@@ -222,7 +222,7 @@ def test_a_study_whose_parent_alone_was_killed_is_waited_for_and_ends_well(undis
     at_work.wait()
     done = run_study(project)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "steps of a killed run of study tiny are still at work" in done.stderr
+    assert "steps of a killed run of study tiny are still running" in done.stderr
     assert results(project) == undisturbed
     assert why(project) == {}
 
@@ -233,7 +233,7 @@ def test_a_second_call_on_the_same_study_ends_with_status_2_and_says_who_runs_it
     with FileLock(report_folder(project) / ".lock"):
         second = run_study(project)
     assert second.returncode == 2
-    assert second.stderr.strip() == "study tiny is being run by another process; wait for it, or end it"
+    assert second.stderr.strip() == "study tiny is already being run by another process; wait for it or stop it"
     assert times(project) == before
 
 
@@ -256,9 +256,9 @@ def test_a_kernel_that_does_not_begin_is_ended_and_named(bare):
     nbformat.write(notebook, path)
     done = python(bare, "-c", WITH_LITTLE_PATIENCE, **{ROOT_VARIABLE: str(bare)})
     assert done.returncode == 2
-    where, why_ended = done.stderr.replace(MARK, "").strip().splitlines()[-2:]
-    assert where.startswith("01_data_verification of study tiny stopped; its executed notebook: ")
-    assert why_ended.startswith("the kernel did not import lib within 6 s and was ended; ")
+    where, why_ended = done.stderr.replace(DELIMITER, "").strip().splitlines()[-2:]
+    assert where.startswith("01_data_verification of study tiny failed; see the executed notebook: ")
+    assert why_ended.startswith("the kernel did not import lib within 6 s and was stopped; ")
     folders = [psutil.Process(pid).cwd() for pid in psutil.pids() if "ipykernel" in command_line(pid)]
     assert str(bare) not in folders
 
@@ -289,7 +289,7 @@ def test_snakemake_s_own_errors_are_shown_and_its_usual_words_are_not(with_snake
     done = with_snakefile("raise NameError('planted')\n")
     assert done.returncode == 1
     assert "planted" in done.stderr
-    assert done.stderr.endswith("Snakemake stopped before the study's end; its words stand above\n")
+    assert done.stderr.endswith("Snakemake stopped before the study was complete; its log is above\n")
     assert "Assuming unrestricted" not in done.stderr
 
 
@@ -305,7 +305,7 @@ def test_a_profile_of_the_user_is_not_read_and_status_0_is_not_believed_without_
     done = with_snakefile("rule study:\n    shell: 'echo ran'\n", SNAKEMAKE_PROFILE=str(tmp_path / "profile"))
     assert (done.returncode, done.stdout) == (1, "ran\n")
     first, *steps = done.stderr.splitlines()
-    assert first == "these steps have no record that holds:"
+    assert first == "these steps have no up-to-date record:"
     assert steps[0] == "01_data_verification: it has not run to its end"
     assert len(steps) == len(STEPS)
 
@@ -343,7 +343,7 @@ def test_data_elsewhere_is_linked_once_and_another_folder_is_refused(raw_root):
     link = raw_root / "data" / "raw" / "hc18"
     assert link.is_symlink()
     assert link.resolve() == first
-    with pytest.raises(ValueError, match=rf"hc18: is {first}; remove it first to use {second}"):
+    with pytest.raises(ValueError, match=rf"hc18: already refers to {first}; remove it first to use {second}"):
         pipeline.link_data("hc18", second)
     first.rmdir()  # a link to data that are gone is not followed elsewhere
     with pytest.raises(ValueError, match="remove it first"):

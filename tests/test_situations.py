@@ -248,7 +248,7 @@ def test_a_file_system_without_locks_is_refused(project, tmp_path):
     (tmp_path / "flock.c").write_text(NO_FLOCK)
     library = str(tmp_path / "flock.so")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, str(tmp_path / "flock.c")], check=True)
-    assert_refused(*run(STUDY, project, LD_PRELOAD=library), 2, "its file system has no locks")
+    assert_refused(*run(STUDY, project, LD_PRELOAD=library), 2, "the file system does not support locks")
 
 
 # --- stopped, and two at once
@@ -279,7 +279,7 @@ def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(project, begun):
     children = psutil.Process(begun.pid).children(recursive=True)
     os.killpg(begun.pid, signal.SIGINT)
     lines = begun.communicate(timeout=PATIENCE_SECONDS)[0].splitlines()
-    assert_refused(lines, begun.returncode, 130, "the same command goes on from there")
+    assert_refused(lines, begun.returncode, 130, "run the same command again to resume")
     assert psutil.wait_procs(children, timeout=10)[1] == []
     lines, status = run(STUDY, project)
     assert (status, lines[-1]) == (0, str(reports(project) / "report.pdf"))
@@ -287,7 +287,7 @@ def test_ctrl_c_ends_every_step_and_the_same_command_goes_on(project, begun):
 
 @pytest.mark.slow
 def test_a_second_run_is_refused_and_the_first_ends_well(project, begun):
-    assert_refused(*run(STUDY, project), 2, "study tiny is being run by process ")
+    assert_refused(*run(STUDY, project), 2, "study tiny is already being run by process ")
     begun.communicate(timeout=PATIENCE_SECONDS)
     assert begun.returncode == 0
     assert_done(project)

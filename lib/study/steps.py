@@ -170,7 +170,7 @@ def write_record(
 
 def needed(folder: Path, step: Step) -> list[str]:
     """Files whose content varies, without which a step has not run to its end; by hand there may be no notebook."""
-    executed = [EXECUTED] if environment.by_graph() and step.name != "report" else []
+    executed = [EXECUTED] if environment.in_pipeline() and step.name != "report" else []
     return [name for name in ("timing.json", "timing.csv") if (folder / name).is_file()] + executed
 
 

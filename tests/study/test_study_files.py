@@ -51,4 +51,4 @@ def test_the_howto_shows_what_the_commands_say(folder):
     howto = (files.ROOT / "docs" / "howto-study.md").read_text(encoding="utf-8")
     assert "\n".join(study_files.diff("hc18_quick", "hc18_segnet_quick")) in howto
     _, lines = study_files.new("hc18_cosine", like="hc18_quick")
-    assert "\n".join(["think about", *(f"    {line}".rstrip() for line in lines)]) in howto
+    assert "\n".join(["review these keys:", *(f"    {line}".rstrip() for line in lines)]) in howto
