@@ -123,7 +123,7 @@ def test_a_process_killed_in_the_middle_leaves_nothing_taken_for_whole(hc18_tabl
     command = [sys.executable, "-c", DIE_IN_THE_MIDDLE, str(processed)]
     assert subprocess.run(command, cwd=files.ROOT).returncode == -signal.SIGKILL
     assert list(processed.rglob("images.npy"))
-    with pytest.raises(ValueError, match="no arrays; rerun"):
+    with pytest.raises(ValueError, match="no such arrays; rerun"):
         arrays.open_arrays(fingerprint(hc18_table))
     assert preprocess(hc18_table).images.any()
 

@@ -189,7 +189,7 @@ def test_json_without_a_meaning_is_refused_and_nothing_is_written(tmp_path):
 @pytest.mark.parametrize("content", [b'{"a": 1', b"", b"\xff\xfe", b"[" * 100_000])
 def test_broken_json_is_named(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"run\.json: no JSON"):
+    with pytest.raises(ValueError, match=r"run\.json: not valid JSON"):
         files.read_json(tmp_path / "run.json")
 
 
@@ -236,8 +236,8 @@ def test_numbers_come_back_to_the_last_digit(tmp_path, number):
             for cell in ("nan", "NA", "1,5", "1_000", "3 mm", "-")
         ],
         (b"", "cannot be read as a table"),
-        (b"a,b\n1,2\n1,2,3\n", "cannot be read as a table: row 3 has 3 cells, the header 2"),
-        (b"a,b\n1,2\n1\n", "cannot be read as a table: row 3 has 1 cells, the header 2"),
+        (b"a,b\n1,2\n1,2,3\n", "cannot be read as a table: row 3 has 3 cells, the header has 2"),
+        (b"a,b\n1,2\n1\n", "cannot be read as a table: row 3 has 1 cells, the header has 2"),
         (b"a\n\xff\n", "cannot be read as a table"),
         (b"a,a\n1,2\n", r"cannot be read as a table: header \['a', 'a'\]"),
         ("case,dice\n", r"columns \['fold'\] are missing; found \['case', 'dice'\]"),
