@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def fail(text: str, status: int) -> int:
     """Prints an error and returns the status; inside the pipeline, between delimiters."""
-    mark = environment.DELIMITER
-    print(f"{mark}{text}\n{mark}" if environment.in_pipeline() else text, file=sys.stderr)
+    mark = environment.MESSAGE_MARK
+    print(f"{mark}{text}\n{mark}" if environment.in_workflow() else text, file=sys.stderr)
     return status
 
 

@@ -16,11 +16,11 @@ import psutil
 from lib import datasets
 from lib.study import environment, files, locks, params, staleness, steps
 
-FOR_READERS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
+PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
 START_SECONDS = 300  # limit for a kernel to start and import lib, which takes 3 to 60 s
 # All but the source cache, which would be in a home folder that may not be writable.
-SHARED = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
-CHATTER = re.compile("Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute [0-9]+ jobs|Elapsed|Shutting")
+SHARED_FS_USAGE = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
+ROUTINE_OUTPUT = "Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute [0-9]+ jobs|Elapsed|Shutting"
 
 
 def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
@@ -33,9 +33,11 @@ def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
 
 
 def explain(study: params.Study) -> str:
-    """One line per step (done or runs) with reasons, then data sets added since verification."""
+    """One line per step (stale or up to date) with reasons, then data sets added since verification."""
     stale, first = reasons(study), steps.Step("01_data_verification")
-    lines = ["\n    ".join([f"{step.label:28} {'runs' if why else 'done'}", *why]) for step, why in stale.items()]
+    lines = [
+        "\n    ".join([f"{step.label:28} {'stale' if why else 'up to date'}", *why]) for step, why in stale.items()
+    ]
     unsearched = [
         f"data/raw/{name} was added after {first.label} ran and has not been searched for images of this study; "
         f"to search it, run: rm '{first.record_file(study.study)}' && make study STUDY={study.study}"
@@ -79,7 +81,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
 
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
-    with _steps_ended(study, folder) as lock:
+    with _exclusive(study, folder) as lock:
         for step, why in reasons(study).items():
             if why:
                 step.record_file(study.study).unlink(missing_ok=True)
@@ -87,24 +89,26 @@ def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
         _snakemake(study, folder, cores, lock, "--unlock")
         status, output = _snakemake(study, folder, cores, lock, "--rerun-incomplete", "--rerun-triggers", "mtime")
     if status != 0:
-        sys.stderr.write(_last_words(output))
+        sys.stderr.write(_failure_message(output))
         return 1
     left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
     sys.stderr.writelines(["these steps have no up-to-date record:\n", *left] if left else [])
     return int(bool(left))
 
 
-def _last_words(output: str) -> str:
+def _failure_message(output: str) -> str:
     """Error message of a failed step, or else the last lines of Snakemake's log without routine lines."""
-    parts = output.split(environment.DELIMITER)
+    parts = output.split(environment.MESSAGE_MARK)
     if len(parts) > 2:
         return parts[-2]
-    lines = [line.rstrip() + "\n" for line in output.splitlines() if line.strip() and not CHATTER.match(line)]
+    lines = [
+        line.rstrip() + "\n" for line in output.splitlines() if line.strip() and not re.match(ROUTINE_OUTPUT, line)
+    ]
     return "".join([*lines[-20:], "Snakemake stopped before the study was complete; its log is above\n"])
 
 
 @contextmanager
-def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
+def _exclusive(study: params.Study, folder: Path) -> Iterator[int]:
     """Waits for the Snakemake process of an earlier, killed run; yields the descriptor of the lock.
 
     If only its parent was killed, Snakemake keeps running and still holds the lock that it inherited.
@@ -125,7 +129,8 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *option
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
         *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
-        *("--profile", "none", "--workflow-profile", "none", "--shared-fs-usage", *SHARED, "--latency-wait", "1"),
+        *("--profile", "none", "--workflow-profile", "none", "--latency-wait", "1"),
+        *("--shared-fs-usage", *SHARED_FS_USAGE),
         *options,
         *("--config", f"study={study.study}"),
     ]
@@ -145,7 +150,7 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *option
 
 def execute(study: params.Study, label: str) -> None:
     """Runs the notebook of a step headless, within Snakemake only; its output goes to standard output."""
-    if not environment.in_pipeline():  # would overwrite the executed notebook of the study
+    if not environment.in_workflow():  # would overwrite the executed notebook of the study
         raise ValueError(
             f"'step' is called by 'make study' only; to run a notebook manually: papermill "
             f"notebooks/{label.partition('/')[0]}.ipynb out.ipynb -f params/{study.study}.yaml"
@@ -161,10 +166,10 @@ def execute(study: params.Study, label: str) -> None:
     executed.parent.mkdir(parents=True, exist_ok=True)
     where = f"{step.label} of study {study.study} failed; see the executed notebook: {executed}\n"
     try:
-        with _begins_in_time() as late:
+        with _start_limit() as late:
             execute_notebook(
-                _escaped(steps.notebook_file(step.name, study)),
-                _escaped(executed),
+                _escape_braces(steps.notebook_file(step.name, study)),
+                _escape_braces(executed),
                 steps.own_values(step, study),
                 kernel_name="python3",
                 progress_bar=False,
@@ -172,8 +177,8 @@ def execute(study: params.Study, label: str) -> None:
                 start_timeout=START_SECONDS + 10,  # START_SECONDS ends the kernel first
             )
     except PapermillExecutionError as error:
-        kind = f"{error.ename}: " if error.evalue and error.ename not in FOR_READERS else ""
-        raise ValueError(where + kind + (error.evalue or _last_printed(executed))) from error
+        kind = f"{error.ename}: " if error.evalue and error.ename not in PLAIN_ERRORS else ""
+        raise ValueError(where + kind + (error.evalue or _last_error_line(executed))) from error
     except OSError as error:  # the executed notebook cannot be written
         raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
     except RuntimeError as error:  # the kernel died or did not answer
@@ -181,12 +186,12 @@ def execute(study: params.Study, label: str) -> None:
         raise ValueError(where + (late[0] if late else died)) from error
 
 
-def _escaped(path: Path) -> str:
+def _escape_braces(path: Path) -> str:
     """A path with braces doubled, since papermill formats paths as templates."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _last_printed(executed: Path) -> str:
+def _last_error_line(executed: Path) -> str:
     """Last line of a notebook's standard error, for errors without a message."""
     outputs = [output for cell in files.read_json(executed)["cells"] for output in cell.get("outputs", [])]
     printed = "".join("".join(output["text"]) for output in outputs if output.get("name") == "stderr")
@@ -194,7 +199,7 @@ def _last_printed(executed: Path) -> str:
 
 
 @contextmanager
-def _begins_in_time() -> Iterator[list[str]]:
+def _start_limit() -> Iterator[list[str]]:
     """Ends a kernel whose notebook has not called `start` within START_SECONDS; the list then holds the error."""
     late: list[str] = []
     handle, name = tempfile.mkstemp(prefix="waiting-")
@@ -206,7 +211,7 @@ def _begins_in_time() -> Iterator[list[str]]:
                 f"the kernel did not import lib within {START_SECONDS} s and was stopped; likely causes are a memory "
                 "limit that is too low (ulimit -v) and a very busy machine"
             )
-            _end_kernels()
+            _kill_kernels()
 
     timer = threading.Timer(START_SECONDS, end)
     timer.daemon = True
@@ -217,10 +222,10 @@ def _begins_in_time() -> Iterator[list[str]]:
     finally:
         timer.cancel()
         Path(name).unlink(missing_ok=True)
-        _end_kernels()
+        _kill_kernels()
 
 
-def _end_kernels() -> None:
+def _kill_kernels() -> None:
     """Kills the remaining child processes with their groups (each kernel leads its own)."""
     for child in psutil.Process().children():
         with suppress(ProcessLookupError, PermissionError):

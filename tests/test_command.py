@@ -1,4 +1,4 @@
-"""What the command line says when the user or the machine stops it: one line, and a status."""
+"""Messages and exit status of the command line when the user or the machine stops it."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ STOPPED = "stopped; finished steps and saved epochs are kept; run the same comma
 
 
 def run(*arguments, cwd=files.ROOT, **settings):
-    """`python -m lib ...` as a user gives it."""
+    """Runs `python -m lib ...` as a user does."""
     command, settings = [sys.executable, "-m", "lib", *arguments], os.environ | settings
     return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False)
 
@@ -25,7 +25,7 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_its_reason():
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "said"),
+    ("error", "status", "message"),
     [
         (KeyboardInterrupt(), 130, STOPPED),
         (OSError(28, "No space left on device", "a/report.pdf"), 2, "a/report.pdf: No space left on device"),
@@ -34,7 +34,7 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_its_reason():
         (KeyError("a fault of the code"), None, None),  # which keeps its traceback
     ],
 )
-def test_what_stops_a_command_is_said_without_a_traceback(monkeypatch, capsys, error, status, said):
+def test_an_error_ends_a_command_without_a_traceback(monkeypatch, capsys, error, status, message):
     def explain(_):
         raise error
 
@@ -45,7 +45,7 @@ def test_what_stops_a_command_is_said_without_a_traceback(monkeypatch, capsys, e
             __main__.main(["why", "demo"])
     else:
         assert __main__.main(["why", "demo"]) == status
-        assert capsys.readouterr().err == f"{said}\n"
+        assert capsys.readouterr().err == f"{message}\n"
 
 
 def test_a_reader_that_closes_its_pipe_ends_the_command_silently():
@@ -66,7 +66,7 @@ def test_a_terminal_without_utf_8_shows_what_it_can():
 def test_a_step_that_a_study_does_not_have_is_refused_and_those_it_has_are_named():
     done = run("step", "demo", "05_evalution", **{environment.ROOT_VARIABLE: str(files.ROOT)})
     assert done.returncode == 2
-    message = done.stderr.strip(environment.DELIMITER + "\n")
+    message = done.stderr.strip(environment.MESSAGE_MARK + "\n")
     assert message.startswith("05_evalution: not a step of study demo; its steps are: 01_data_verification, ")
     assert message.endswith("04_training/fold0-seed0, 05_evaluation, 06_biometry")
 

@@ -8,7 +8,7 @@ from typing import Any
 from lib.study import files
 
 FILES = ("images.npy", "masks.npy", "geometry.csv")  # and points.npy for landmark studies
-COMPARED = ".compared.json"  # cache of size, time and hash of each file; may be deleted
+HASH_CACHE = ".compared.json"  # cache of size, time and hash of each file; may be deleted
 
 
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
@@ -20,7 +20,7 @@ def describe(folder: Path) -> dict[str, dict[str, Any]]:
 def fault(name: str) -> str | None:
     """Problem with the arrays of a fingerprint as a message, or None; rehashes only files with a new size or time."""
     folder = files.processed_folder(name)
-    return _fault(folder, files.known_hashes(folder, folder / COMPARED))
+    return _fault(folder, files.cached_hashes(folder, folder / HASH_CACHE))
 
 
 def byte_fault(name: str) -> str | None:
@@ -30,7 +30,7 @@ def byte_fault(name: str) -> str | None:
     wrong = _fault(folder, {p.name: _hash_once(p, s.st_size, s.st_mtime_ns) for p, s in status.items()})
     if wrong is not None:
         with suppress(OSError):  # so that `fault` detects it too, though size and time are unchanged
-            (folder / COMPARED).unlink(missing_ok=True)
+            (folder / HASH_CACHE).unlink(missing_ok=True)
     return wrong
 
 

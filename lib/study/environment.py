@@ -5,10 +5,10 @@ from pathlib import Path
 
 from lib.study import files
 
-ROOT_VARIABLE = "FETAL_THESIS_ROOT"  # set by the pipeline for its notebooks: root of their project
+ROOT_VARIABLE = "FETAL_THESIS_ROOT"  # set by the workflow for its notebooks: root of their project
 THREADS_VARIABLE = "FETAL_THESIS_THREADS"  # and their number of threads
 WAITING_VARIABLE = "FETAL_THESIS_WAITING"  # a file that the notebook removes once it has started
-DELIMITER = "\x1e"  # delimits the error message of a failed step in Snakemake's log
+MESSAGE_MARK = "\x1e"  # delimits the error message of a failed step in Snakemake's log
 # User settings that would change imports, kernels, figures, Snakemake or floating-point sums.
 FOREIGN = ("PYTHON", "IPYTHON", "JUPYTER", "SNAKEMAKE_", "MATPLOTLIBRC", "MPLBACKEND", "BASH_ENV")
 FOREIGN += ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "NUMEXPR_", "VECLIB_", "BLIS_", "DNNL_", "ONEDNN_")
@@ -17,7 +17,7 @@ COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR
 
 
 def for_children(cores: int) -> dict[str, str]:
-    """Environment of a child process of the pipeline: this project's `lib`, kernels and number of threads."""
+    """Environment of a child process of the workflow: this project's `lib`, kernels and number of threads."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     own = {
         "PYTHONPATH": str(files.ROOT),
@@ -34,13 +34,13 @@ def for_children(cores: int) -> dict[str, str]:
     return kept | own | dict.fromkeys(COUNTS, str(cores))
 
 
-def in_pipeline() -> bool:
-    """Whether the pipeline started this process, rather than a user."""
+def in_workflow() -> bool:
+    """Whether the workflow started this process, rather than a user."""
     return ROOT_VARIABLE in os.environ
 
 
-def signal_start() -> None:
-    """Signals to the pipeline that the notebook has started, then runs `check_project`."""
+def confirm_start() -> None:
+    """Signals to the workflow that the notebook has started, then runs `check_project`."""
     waiting = os.environ.get(WAITING_VARIABLE)
     if waiting:
         Path(waiting).unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def _project_around(folder: Path) -> Path | None:
 
 
 def threads() -> int:
-    """Number of threads, which affects last digits: the cores of the pipeline, else all processors of this process."""
+    """Number of threads, which affects last digits: the cores of the workflow, else all processors of this process."""
     named = os.environ.get(THREADS_VARIABLE, "")
     return int(named) if named.isdecimal() and int(named) > 0 else processors()
 

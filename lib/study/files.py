@@ -28,7 +28,7 @@ TEXT_COLUMNS = (
     *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "advice"),
     *("twin_classes", "pixel_hash", "perceptual", "published_split"),
 )
-READERS = 4  # files hashed at the same time
+HASH_THREADS = 4  # files hashed at the same time
 NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf)", re.ASCII | re.IGNORECASE)
 if not (ROOT / "pyproject.toml").is_file():
     raise ImportError(f"{ROOT} contains no pyproject.toml; install the project with 'pip install --editable .'")
@@ -180,7 +180,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def known_hashes(folder: Path, cache: Path) -> dict[str, str]:
+def cached_hashes(folder: Path, cache: Path) -> dict[str, str]:
     """SHA-256 of every file in a folder by relative path, without hidden files and folders; {} if there is no folder.
 
     `cache` is a JSON file of known hashes; only files whose size or time has changed are hashed again.
@@ -189,7 +189,7 @@ def known_hashes(folder: Path, cache: Path) -> dict[str, str]:
     status = {name: (folder / name).stat() for name in names if "/." not in f"/{name}"}
     states = {name: [each.st_size, each.st_mtime_ns] for name, each in status.items()}
     before = _read_cache(cache)
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
         changed = [name for name, state in states.items() if before.get(name, [])[:2] != state]
         fresh = dict(zip(changed, pool.map(lambda name: sha256(folder / name), changed)))
     known = {name: [*state, fresh.get(name) or before[name][2]] for name, state in states.items()}
@@ -200,7 +200,7 @@ def known_hashes(folder: Path, cache: Path) -> dict[str, str]:
 
 
 def _read_cache(path: Path) -> dict[str, list]:
-    """{name: [size, time, hash]} as written by `known_hashes`; {} if the file is missing or invalid."""
+    """{name: [size, time, hash]} as written by `cached_hashes`; {} if the file is missing or invalid."""
     try:
         cached = read_json(path) if path.is_file() else {}
     except ValueError:

@@ -14,7 +14,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from lib.study import environment, files
 
 STEP = ".step.lock"  # in the folder of a step or of a manual run
-NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def acquire(path: Path, what: str, log: Callable[[str], None] = print, wait: bool = True) -> BaseFileLock:
@@ -34,7 +34,7 @@ def acquire(path: Path, what: str, log: Callable[[str], None] = print, wait: boo
         log(f"{what}: waiting for {holder(path)}; a notebook holds its folder until its last cell or kernel shutdown")
         lock.acquire()
     since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    origin = "make study" if environment.in_pipeline() or not wait else "manual run"  # a study never waits
+    origin = "make study" if environment.in_workflow() or not wait else "manual run"  # a study never waits
     who = {"process": os.getpid(), "host": platform.node(), "since": since, "origin": origin}
     files.write_json(holder_file(path), who)
     return lock
@@ -79,7 +79,7 @@ def _require_locks(path: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_UN)
         except OSError as error:
-            if error.errno not in NO_LOCKS:
+            if error.errno not in UNSUPPORTED:
                 raise
             raise ValueError(
                 f"{path.parent}: the file system does not support locks ({error.strerror}), so two runs could "

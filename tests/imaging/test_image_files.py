@@ -16,7 +16,7 @@ GREY = np.array([[0, 10, 255], [7, 128, 3]], np.uint8)
 PALETTE = {(255, 0, 0): 1, (0, 255, 0): 2}
 REGION = np.array([[0, 1, 1], [0, 1, 0]], bool)
 RED = np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8)
-READERS = (image_files.read_pixels, image_files.read_grey, image_files.read_binary)
+HASH_THREADS = (image_files.read_pixels, image_files.read_grey, image_files.read_binary)
 
 
 def encoded(pixels, kind):
@@ -60,7 +60,7 @@ def test_more_than_8_bits_a_channel_are_refused_by_name_and_never_cut(tmp_path, 
         cv2.imwrite(str(path), np.full((2, 3, channels), 51_234, np.uint16))  # Pillow reads 200 where there are colours
     else:
         Image.fromarray(GREY.astype(channels)).save(path, format="TIFF")
-    for read in READERS:
+    for read in HASH_THREADS:
         with pytest.raises(ValueError, match=rf"deep\.{suffix}: .*; expected 8 bits a channel"):
             read(path)
 
@@ -86,7 +86,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path):
     for name, content in (("empty", b""), ("text", b"a"), ("signature", b"\x89PNG\r\n\x1a\n"), ("vast", vast())):
         (tmp_path / name).write_bytes(content)
     for name in ("missing", "folder", "link", "empty", "text", "signature", "vast"):
-        for read in READERS:
+        for read in HASH_THREADS:
             with pytest.raises(ValueError, match=f"{name}: cannot be read as an image"):
                 read(tmp_path / name)
 

@@ -44,7 +44,7 @@ FAULTS = [
 
 @pytest.fixture
 def whole(processed):
-    """Three landmarked cases called disc0 to disc2, opened once and found as they were made."""
+    """Three landmarked cases called disc0 to disc2, opened once and intact."""
     made = replace(builders_tasks.landmarked(3), names=["disc0", "disc1", "disc2"])
     builders_tasks.write_arrays(processed / "abc", made)
     assert array_files.fault("abc") is None
@@ -81,5 +81,5 @@ def test_a_copy_with_other_times_and_a_spoilt_memory_are_as_they_were_made(whole
     for path in whole.iterdir():
         os.utime(path)
     if kept is not None:
-        (whole / array_files.COMPARED).write_text(kept)
+        (whole / array_files.HASH_CACHE).write_text(kept)
     assert array_files.fault("abc") is None

@@ -1,4 +1,4 @@
-"""What reaches a child process, which project a notebook belongs to, how many threads compute."""
+"""Environment of child processes, project check and number of threads."""
 
 import os
 import subprocess
@@ -87,5 +87,5 @@ def test_a_notebook_that_begins_says_so_to_the_graph(monkeypatch, tmp_path):
     waiting = tmp_path / "waiting"
     waiting.touch()
     monkeypatch.setenv(environment.WAITING_VARIABLE, str(waiting))
-    environment.signal_start()
+    environment.confirm_start()
     assert not waiting.exists()

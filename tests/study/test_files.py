@@ -51,7 +51,7 @@ def names(folder):
 
 
 def kill_at_half(script, path):
-    """Runs a script that writes half of what is to lie at a path, and kills it there."""
+    """Kills a script once it has written half of a file or folder."""
     command = [sys.executable, "-c", script, str(path)]
     child = subprocess.Popen(command, cwd=files.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout.readline() == b"half\n"
@@ -62,7 +62,7 @@ def kill_at_half(script, path):
 
 @pytest.fixture
 def old(tmp_path):
-    """A file of before, in a folder of its own."""
+    """An existing file, alone in a folder."""
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.txt").write_text("old")
     return tmp_path / "files" / "a.txt"
@@ -120,14 +120,14 @@ def test_a_written_file_has_the_permissions_that_the_user_wants(old, umask, mode
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a file of before."""
+    """A folder with an existing file."""
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "old.txt").write_text("old")
     return tmp_path / "made"
 
 
 def write_new(folder):
-    """Writes a folder, which is nowhere to be seen until it is whole."""
+    """Writes a folder and checks that it only appears once complete."""
     before = names(folder) if folder.is_dir() else None
     with files.replacing_folder(folder) as working:
         assert names(working) == []

@@ -1,4 +1,4 @@
-"""Who must wait is told for whom; a killed process holds nothing."""
+"""Locks: a waiting process names the holder; a killed process holds no lock."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What counts as a change of code, and how far it reaches."""
+"""Code hashes change with code only, and only for modules that depend on it."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ def area(side):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A lib of its own: work -> datasets.phantom -> files, and tables, which nobody imports."""
+    """A separate lib: work -> datasets.phantom -> files, and tables, which nobody imports."""
     monkeypatch.setattr(files, "ROOT", tmp_path)
     for cached in CACHED:
         cached.cache_clear()
