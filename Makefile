@@ -1,4 +1,4 @@
-# Every target brings its own environment: .venv is made once, and again when what it depends on changes.
+# Every target sets up .venv first: once, and again when its dependencies change.
 PYTHON ?= python3
 STUDY  ?= demo
 CORES  ?= 2
@@ -9,7 +9,7 @@ TORCH  ?=
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
 PIP    := .venv/bin/python -m pip
-# What a person has set for other work decides nothing here; lib/study/environment.py says the same of notebooks.
+# User settings must not change results; lib/study/environment.py does the same for notebooks.
 export PYTHONPATH := $(CURDIR)
 export PYTHONNOUSERSITE := 1
 export PYTHONUTF8 := 1
@@ -18,47 +18,48 @@ export OMP_WAIT_POLICY := PASSIVE
 export IPYTHONDIR := $(CURDIR)/notebooks/.ipython
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE JUPYTER_PATH OMP_NUM_THREADS
-NO_VENV := echo "$(PYTHON) cannot make .venv; on Debian and Ubuntu: apt install python3-venv and give the same command again" >&2; exit 1
+NO_VENV := echo "$(PYTHON) cannot make .venv; on Debian and Ubuntu run 'apt install python3-venv' and repeat the command" >&2; exit 1
 comma  := ,
-# The python that .venv should have: the one named on the command line, else its own.
+# The Python that .venv should use: the one named on the command line, else its current one.
 ASKED  := $(if $(findstring command,$(origin PYTHON)),$(PYTHON),.venv/bin/python)
-SEES_MORE := grep -qs 'system-site-packages = true' .venv/pyvenv.cfg  # .venv uses the packages of $(PYTHON) too
+SEES_MORE := grep -qs 'system-site-packages = true' .venv/pyvenv.cfg  # .venv also uses the packages of $(PYTHON)
 STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --version 2>&1 | cut -d. -f1,2)" \
             $(if $(TORCH),&& $(SEES_MORE)) || echo stale)
-$(if $(filter-out installed,$(TORCH)),$(error TORCH=$(TORCH) is not allowed; TORCH=installed uses the torch that $(PYTHON) has))
+$(if $(filter-out installed,$(TORCH)),$(error TORCH=$(TORCH) is not allowed; the only value is TORCH=installed, which uses the torch of $(PYTHON)))
 
 help:
-	@echo 'make demo                              phantom study, from nothing to reports/demo/report.pdf (minutes)'
-	@echo 'make demo TORCH=installed [PYTHON=...]  the same with the torch that this Python has (clusters, rented GPUs)'
-	@echo 'make test                              every test that does not take minutes by itself: package, notebooks, studies, real data'
-	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n]   to reports/<name>/report.pdf'
-	@echo 'make why STUDY=<name>                  what would run, and why'
-	@echo 'make download NAME=<data set>          fetches it from its publisher, checked, or says how to get it'
-	@echo 'make verify DATA=<raw folder>          which data set it is, what is wrong with it, what to do'
-	@echo 'make test-all                          those too that take minutes each'
-	@echo 'make lab                               JupyterLab with the notebooks'
-	@echo 'make lint                              ruff, order of imports, nbstripout'
-	@echo 'make bench                             speed and memory, as ratios measured in one run (a quarter of an hour)'
-	@echo 'make clean                             removes generated reports, processed arrays and .venv; keeps data/raw'
+	@echo 'make demo                              run the phantom study and write reports/demo/report.pdf (a few minutes)'
+	@echo 'make demo TORCH=installed [PYTHON=...]  the same, using the torch installed in this Python (clusters, rented GPUs)'
+	@echo 'make test                              run all tests except those that take minutes each'
+	@echo 'make test-all                          run all tests'
+	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n]'
+	@echo '                                       run the study and write reports/<name>/report.pdf'
+	@echo 'make why STUDY=<name>                  list the steps that would run, with reasons'
+	@echo 'make download NAME=<data set>          download and verify a data set, or print how to obtain it'
+	@echo 'make verify DATA=<raw folder>          identify the data set in a folder and report its problems'
+	@echo 'make lab                               open the notebooks in JupyterLab'
+	@echo 'make lint                              check code style, import layers and stripped notebooks'
+	@echo 'make bench                             measure speed and memory as ratios (15 minutes)'
+	@echo 'make clean                             remove generated reports, processed arrays and .venv; keep data/raw'
 
-# .venv belongs to this place and to a version of Python; set up anew where it is another's or was never finished.
-# One that make has not made (without .ready or .making) is kept as .venv.old.
-# A torch that .venv finds in $(PYTHON) is a constraint of its own, so that pip leaves it as it is.
+# .venv belongs to one path and Python version; it is rebuilt if either differs or the set-up was interrupted.
+# A .venv that make did not create (no .ready or .making) is kept as .venv.old.
+# The torch of $(PYTHON) is added to the constraints so that pip does not replace it.
 $(READY): pyproject.toml constraints.txt $(if $(STALE),anew)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
-	  "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make demo PYTHON=python3.12" >&2; exit 1; }
+	  "Python 3.11 or newer is required; $(PYTHON) is $$($(PYTHON) --version 2>&1). Use another one: make demo PYTHON=python3.12" >&2; exit 1; }
 	@maker=$$(cat .venv/.making 2>/dev/null); test -z "$$maker" || test "$$maker" = "$$PPID" || \
 	  ! ps -o comm= -p "$$maker" 2>/dev/null | grep -q make || { echo \
-	  'another make is setting up .venv; wait for its end' >&2; exit 1; }
+	  'another make is setting up .venv; wait for it to finish' >&2; exit 1; }
 	@$(if $(STALE),$(PYTHON) -c 'import ensurepip$(comma) venv' 2>/dev/null || { $(NO_VENV); })
 	@$(if $(and $(STALE),$(TORCH)),$(PYTHON) -c 'import torch' 2>/dev/null || { \
-	  echo "TORCH=installed: $(PYTHON) cannot import torch; name the Python that can: PYTHON=<path>" >&2; exit 1; })
+	  echo "TORCH=installed: $(PYTHON) cannot import torch; set PYTHON=<path> to a Python that can" >&2; exit 1; })
 	$(if $(STALE),test ! -e .venv || test -e .venv/.ready || test -e .venv/.making || { rm -rf .venv.old; mv .venv .venv.old; })
 	$(if $(STALE),rm -rf .venv && mkdir .venv)
 	@echo $$PPID > .venv/.making
 	@$(if $(STALE),$(PYTHON) -m venv $(if $(TORCH),--system-site-packages) .venv > /dev/null || { $(NO_VENV); })
 	@if $(SEES_MORE); then .venv/bin/python -c 'import torch' 2> /dev/null || { echo \
-	  "TORCH=installed: .venv does not see the torch of $(PYTHON), which is a virtual environment itself; docs/howto-own-torch.md" >&2; exit 1; }; \
+	  "TORCH=installed: .venv cannot use the torch of $(PYTHON), which is itself in a virtual environment; see docs/howto-own-torch.md" >&2; exit 1; }; \
 	  { grep -v '^torch' constraints.txt; .venv/bin/python -c 'from importlib.metadata import distributions as d; \
 	  print(*{f"{p.name}=={p.version}" for p in d() if p.name in ("torch", "torchvision")}, sep="\n")'; } > .venv/constraints.txt; \
 	  else cp constraints.txt .venv/constraints.txt; fi

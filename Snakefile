@@ -1,7 +1,7 @@
-# One rule a notebook. The working directory is reports/<study>, so every path below is a path in that folder.
-# Records (written last by each notebook) are the files that rules see; lib/study/staleness.py decides which still hold, and
-# those that do not are removed beforehand. So inputs are `ancient`: their times decide nothing.
-# A notebook uses all cores, so notebooks run one after the other; two at once on one machine are slower than in turn.
+# One rule per notebook. The working directory is reports/<study>, so all paths below are relative to that folder.
+# Rules depend on records, which each notebook writes last. Stale records (see lib/study/staleness.py) are deleted before
+# Snakemake starts, so inputs are `ancient`: their times are ignored.
+# A notebook uses all cores, so notebooks run one at a time; two at once are slower than in turn.
 import shlex
 import sys
 
@@ -9,7 +9,7 @@ from lib.study import files, params, steps
 
 study = params.read_study(files.study_file(config["study"]))
 TRAININGS = [step.label + "/record.json" for step in steps.training_steps(study)]
-PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")  # Snakemake fills in what stands in braces
+PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")  # Snakemake treats braces as placeholders
 
 
 def execute(step):

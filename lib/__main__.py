@@ -9,50 +9,50 @@ from pathlib import Path
 
 from lib.study import environment, files, params, study_files
 
-STOPPED = "stopped; what had ended is kept, and the same command goes on from there"
+STOPPED = "stopped; finished steps and saved epochs are kept; run the same command again to resume"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its status.
+    """Runs one command and returns its exit status.
 
-    2 where the user or the machine is at fault, 130 where the user stopped it, each with a line and no traceback.
+    Errors of the user or the machine return 2, an interrupt 130; both print a message without a traceback.
     """
     parser = argparse.ArgumentParser(prog="python -m lib", description="Studies of fetal ultrasound and brain MRI.")
     commands = parser.add_subparsers(dest="command", required=True)
-    study = commands.add_parser("study", help="run what a study needs, from raw data to its PDF")
-    study.add_argument("name", help="of a file in params/, without .yaml")
+    study = commands.add_parser("study", help="run every stale step of a study, from raw data to its PDF")
+    study.add_argument("name", help="name of a study file in params/, without .yaml")
     study.add_argument("--cores", type=int, default=2)
-    study.add_argument("--data", type=Path, help="raw folder, linked once as data/raw/<dataset>")
-    study.add_argument("--landmarks", type=Path, help="folder of landmarks, linked once as data/raw/landmarks")
-    commands.add_parser("why", help="what would run, and why").add_argument("name")
+    study.add_argument("--data", type=Path, help="raw data folder; linked once as data/raw/<dataset>")
+    study.add_argument("--landmarks", type=Path, help="landmark folder; linked once as data/raw/landmarks")
+    commands.add_parser("why", help="list the steps that would run, with reasons").add_argument("name")
     new = commands.add_parser("new", help="copy a study file under a new name")
     new.add_argument("name")
-    new.add_argument("--like", required=True, help="the other study")
-    diff = commands.add_parser("diff", help="what two study files do differently")
+    new.add_argument("--like", required=True, help="name of the study to copy")
+    diff = commands.add_parser("diff", help="compare two study files key by key")
     diff.add_argument("name")
     diff.add_argument("other")
-    step = commands.add_parser("step", help="run one notebook; what the graph calls for each")
+    step = commands.add_parser("step", help="run one notebook (called by Snakemake for each step)")
     step.add_argument("name")
-    step.add_argument("step", help="its folder below reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
-    commands.add_parser("report", help="build a study's PDF from its files").add_argument("name")
-    check = commands.add_parser("check-report", help="recompute the printed tables from the long ones, and compare")
+    step.add_argument("step", help="step folder in reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
+    commands.add_parser("report", help="build the PDF of a study from its result files").add_argument("name")
+    check = commands.add_parser("check-report", help="recompute the report's tables from the full tables and compare")
     check.add_argument("name")
-    verify = commands.add_parser("verify", help="recognise the data set in a folder, open every file, say what to do")
+    verify = commands.add_parser("verify", help="identify the data set in a folder and check every file")
     verify.add_argument("folder", type=Path)
-    fetched = commands.add_parser("download", help="fetch, check and unpack a published data set, or verify it")
-    fetched.add_argument("name", help="of a data set in data/sources.yaml")
-    fetched.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="folder of raw data (data/raw)")
-    fetched.add_argument("--url", nargs="+", default=[], help="addresses instead of those in data/sources.yaml")
-    given = parser.parse_args(arguments)
+    fetched = commands.add_parser("download", help="download, verify and unpack a published data set")
+    fetched.add_argument("name", help="name of a data set in data/sources.yaml")
+    fetched.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="default: data/raw")
+    fetched.add_argument("--url", nargs="+", default=[], help="URLs to use instead of those in data/sources.yaml")
+    options = parser.parse_args(arguments)
     try:
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows the rest
-        status = run(given)
+        sys.stdout.reconfigure(errors="backslashreplace")  # for terminals without UTF-8
+        status = run(options)
         sys.stdout.flush()
         return status
     except ValueError as error:
         return fail(str(error), 2)
-    except BrokenPipeError:  # the reader has ended (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there
+    except BrokenPipeError:  # the reader has exited (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards buffered output
         return 0
     except OSError as error:
         return fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error), 2)
@@ -61,51 +61,52 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fail(text: str, status: int) -> int:
-    """Says why a command ends, and gives back its status; marked where the graph listens."""
-    print(f"{environment.MARK}{text}\n{environment.MARK}" if environment.by_graph() else text, file=sys.stderr)
+    """Prints an error and returns the status; inside the pipeline, between delimiters."""
+    mark = environment.MESSAGE_MARK
+    print(f"{mark}{text}\n{mark}" if environment.in_workflow() else text, file=sys.stderr)
     return status
 
 
-def run(given: argparse.Namespace) -> int:
-    """Runs one parsed command; imports only what it needs, so that the short ones are short."""
-    environment.check()
-    if given.command == "verify":
+def run(options: argparse.Namespace) -> int:
+    """Runs one parsed command; imports are local so that short commands start quickly."""
+    environment.check_project()
+    if options.command == "verify":
         from lib.report import folder_check
 
-        text, sound = folder_check.report_on(given.folder)
+        text, sound = folder_check.report_on(options.folder)
         print(text)
         return int(not sound)
-    if given.command == "download":
+    if options.command == "download":
         from lib.download import download
 
-        return int(not download.download(given.name, given.to, given.url, partial(print, flush=True)))
-    if given.command == "new":
-        path, keys = study_files.new(given.name, given.like)
-        print(f"Wrote params/{path.name}, a copy of {given.like}.yaml; review these keys:", *keys, sep="\n    ")
+        return int(not download.download(options.name, options.to, options.url, partial(print, flush=True)))
+    if options.command == "new":
+        path, keys = study_files.new(options.name, options.like)
+        print(f"Wrote params/{path.name}, a copy of {options.like}.yaml; review these keys:", *keys, sep="\n    ")
         return 0
-    if given.command == "diff":
-        print("\n".join(study_files.diff(given.name, given.other)))
+    if options.command == "diff":
+        print("\n".join(study_files.diff(options.name, options.other)))
         return 0
-    study = params.read_study(files.study_file(given.name))
-    if given.command in ("report", "check-report"):
+    study = params.read_study(files.study_file(options.name))
+    if options.command in ("report", "check-report"):
         from lib.report import build
 
-        if given.command == "check-report":
+        if options.command == "check-report":
             differences = build.check(study)
-            print("\n".join(differences) or "the printed tables that can be made again follow from the long ones")
+            print("\n".join(differences) or "every printed table that can be recomputed matches the full tables")
             return int(bool(differences))
         build.write_pdf(study)
         return 0
     from lib import pipeline
 
-    if given.command == "step":
-        logging.basicConfig(level=logging.ERROR)  # papermill warns of each key that its notebook does not use
-        pipeline.execute(study, given.step)
+    if options.command == "step":
+        logging.basicConfig(level=logging.ERROR)  # papermill warns of every key that the notebook does not use
+        pipeline.execute(study, options.step)
         return 0
-    if given.command == "why":
+    if options.command == "why":
         print(pipeline.explain(study))
         return 0
-    status = pipeline.run(study, given.cores, given.data, given.landmarks)
+    status = pipeline.run(study, options.cores, options.data, options.landmarks)
     if status == 0:
         print(files.study_folder(study.study) / "report.pdf")
     return status

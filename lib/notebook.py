@@ -160,7 +160,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     and cannot be overridden. A ValueError names all problems at once. Keys of other notebooks are removed from
     `namespace`, the notebook's `globals()`.
     """
-    environment.begin()
+    environment.confirm_start()
     environment.use_threads()
     step_name = name.removesuffix(steps.OF_LANDMARKS)
     model = params.STEPS[step_name]
@@ -234,7 +234,7 @@ def destination(step: steps.Step, study: params.Study, differs: dict[str, Any]) 
     Otherwise by_hand/<changed values, or "unchanged">/<step>: a manual run never overwrites a study's results.
     """
     own = step.folder(study.study)
-    if environment.by_graph() or not (differs or staleness.stale_reasons(step, study) == []):
+    if environment.in_workflow() or not (differs or staleness.stale_reasons(step, study) == []):
         return own
     return files.study_folder(study.study) / BY_HAND / folder_name(differs) / step.label
 

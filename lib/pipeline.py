@@ -1,4 +1,4 @@
-"""A study as a graph of steps: records decide what must run and why; Snakemake then runs it in order."""
+"""Runs a study as a graph of steps: records decide which steps are stale, Snakemake runs them in order."""
 
 import os
 import re
@@ -16,54 +16,56 @@ import psutil
 from lib import datasets
 from lib.study import environment, files, locks, params, staleness, steps
 
-FOR_READERS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # errors that are said without a class
-START_SECONDS = 300  # for a kernel to start and to import lib; it takes 3 to 60
-# All but the cache of sources, which would lie in a home that perhaps cannot be written.
-SHARED = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
-CHATTER = re.compile("Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute [0-9]+ jobs|Elapsed|Shutting")
+PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
+START_SECONDS = 300  # limit for a kernel to start and import lib, which takes 3 to 60 s
+# All but the source cache, which would be in a home folder that may not be writable.
+SHARED_FS_USAGE = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
+ROUTINE_OUTPUT = "Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute [0-9]+ jobs|Elapsed|Shutting"
 
 
 def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
-    """Every step of a study and why it must run; an empty list where its record holds."""
+    """Reasons why each step of a study must run; an empty list if its record is up to date."""
     stale: dict[steps.Step, list[str]] = {}
     for step in steps.study_steps(study):
-        of_inputs = [f"input {source.label} must run" for source in steps.step_inputs(step, study) if stale[source]]
-        stale[step] = staleness.stale_reasons(step, study) or of_inputs
+        stale_inputs = [f"input {source.label} must run" for source in steps.step_inputs(step, study) if stale[source]]
+        stale[step] = staleness.stale_reasons(step, study) or stale_inputs
     return stale
 
 
 def explain(study: params.Study) -> str:
-    """What would run and why, one line per step; then what a verification has not searched, which came later."""
+    """One line per step (stale or up to date) with reasons, then data sets added since verification."""
     stale, first = reasons(study), steps.Step("01_data_verification")
-    lines = ["\n    ".join([f"{step.label:28} {'runs' if why else 'done'}", *why]) for step, why in stale.items()]
+    lines = [
+        "\n    ".join([f"{step.label:28} {'stale' if why else 'up to date'}", *why]) for step, why in stale.items()
+    ]
     unsearched = [
-        f"data/raw/{name} came after {first.label}, which has not searched it for this study's images; "
-        f"to search it: rm '{first.record_file(study.study)}', then make study STUDY={study.study}"
+        f"data/raw/{name} was added after {first.label} ran and has not been searched for images of this study; "
+        f"to search it, run: rm '{first.record_file(study.study)}' && make study STUDY={study.study}"
         for name in ([] if stale[first] else staleness.unsearched(study))
     ]
     return "\n".join(lines + unsearched)
 
 
 def link_data(name: str, folder: Path) -> None:
-    """Makes data/raw/<name> a link to a folder, once; ValueError if the folder is absent, or the name is taken."""
+    """Links data/raw/<name> to a folder; ValueError if the folder is missing or the name is linked elsewhere."""
     if not folder.is_dir():
         raise ValueError(f"{'LANDMARKS' if name == 'landmarks' else 'DATA'}={folder}: no such folder")
     link = files.raw_folder(name)
     if link.resolve() == folder.resolve():
         return
     if link.exists() or link.is_symlink():
-        raise ValueError(f"{link}: is {link.resolve()}; remove it first to use {folder.resolve()}")
+        raise ValueError(f"{link}: already refers to {link.resolve()}; remove it first to use {folder.resolve()}")
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(folder.resolve(), target_is_directory=True)
 
 
 def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
-    """Runs what a study needs, and nothing else; given folders of data and landmarks are linked first.
+    """Runs the stale steps of a study; links the data and landmark folders first, if set.
 
-    Returns 0 when every step has a record that holds, else 1, and the reason is printed on standard error.
+    Returns 0 if every record is up to date afterwards, else 1 with the reason on standard error.
     """
     if sys.platform == "win32":
-        raise ValueError("the graph needs Linux, macOS or WSL; on Windows run notebooks in turn: docs/howto-windows.md")
+        raise ValueError("'study' needs Linux, macOS or WSL; on Windows run each notebook: docs/howto-windows.md")
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
     with locks.locked(folder / ".lock", f"study {study.study}", wait=False):
@@ -74,40 +76,42 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
         datasets.prepare(study.dataset)
         if study.learns_landmarks:
             datasets.landmarks_folder(study.dataset)
-        steps.compared_digests(study)  # now, not after hours of training
+        steps.compared_digests(study)  # fail now, not after hours of training
         return _run_locked(study, folder, cores)
 
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
-    with _steps_ended(study, folder) as lock:
+    with _exclusive(study, folder) as lock:
         for step, why in reasons(study).items():
             if why:
                 step.record_file(study.study).unlink(missing_ok=True)
-        # A killed run leaves Snakemake's own lock behind; ours is held, so nobody else needs it.
+        # A killed run leaves Snakemake's own lock behind; we hold the study lock, so it is safe to remove.
         _snakemake(study, folder, cores, lock, "--unlock")
         status, output = _snakemake(study, folder, cores, lock, "--rerun-incomplete", "--rerun-triggers", "mtime")
     if status != 0:
-        sys.stderr.write(_last_words(output))
+        sys.stderr.write(_failure_message(output))
         return 1
     left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
-    sys.stderr.writelines(["these steps have no record that holds:\n", *left] if left else [])
+    sys.stderr.writelines(["these steps have no up-to-date record:\n", *left] if left else [])
     return int(bool(left))
 
 
-def _last_words(output: str) -> str:
-    """What a failed step has said, or else Snakemake's own words without its usual ones."""
-    parts = output.split(environment.MARK)
+def _failure_message(output: str) -> str:
+    """Error message of a failed step, or else the last lines of Snakemake's log without routine lines."""
+    parts = output.split(environment.MESSAGE_MARK)
     if len(parts) > 2:
         return parts[-2]
-    lines = [line.rstrip() + "\n" for line in output.splitlines() if line.strip() and not CHATTER.match(line)]
-    return "".join([*lines[-20:], "Snakemake stopped before the study's end; its words stand above\n"])
+    lines = [
+        line.rstrip() + "\n" for line in output.splitlines() if line.strip() and not re.match(ROUTINE_OUTPUT, line)
+    ]
+    return "".join([*lines[-20:], "Snakemake stopped before the study was complete; its log is above\n"])
 
 
 @contextmanager
-def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
-    """Waits until no Snakemake of an earlier run is at work, and holds what a later run waits for.
+def _exclusive(study: params.Study, folder: Path) -> Iterator[int]:
+    """Waits for the Snakemake process of an earlier, killed run; yields the descriptor of the lock.
 
-    Where only the parent was killed, its Snakemake goes on, and still has this lock, which it has inherited.
+    If only its parent was killed, Snakemake keeps running and still holds the lock that it inherited.
     """
     import fcntl  # not on Windows, where Snakemake's shell commands would not run either
 
@@ -115,17 +119,18 @@ def _steps_ended(study: params.Study, folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.stderr.write(f"steps of a killed run of study {study.study} are still at work; waiting for their end\n")
+            sys.stderr.write(f"steps of a killed run of study {study.study} are still running; waiting\n")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
 def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *options: str) -> tuple[int, str]:
-    """Runs Snakemake; notebooks print as they go, its own words are returned with its status."""
+    """Runs Snakemake, with notebook output on standard output; returns its exit status and log."""
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
         *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
-        *("--profile", "none", "--workflow-profile", "none", "--shared-fs-usage", *SHARED, "--latency-wait", "1"),
+        *("--profile", "none", "--workflow-profile", "none", "--latency-wait", "1"),
+        *("--shared-fs-usage", *SHARED_FS_USAGE),
         *options,
         *("--config", f"study={study.study}"),
     ]
@@ -134,7 +139,7 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *option
         try:
             status = running.wait()
         except KeyboardInterrupt:
-            running.wait()  # it had the signal too, and ends its steps
+            running.wait()  # it received the signal too and ends its steps
             raise
         log.seek(0)
         return status, log.read()
@@ -144,58 +149,58 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *option
 
 
 def execute(study: params.Study, label: str) -> None:
-    """Runs the notebook of a step headless, for the graph alone; what it prints goes to standard output."""
-    if not environment.by_graph():  # its executed notebook would take the place of the study's
+    """Runs the notebook of a step headless, within Snakemake only; its output goes to standard output."""
+    if not environment.in_workflow():  # would overwrite the executed notebook of the study
         raise ValueError(
-            f"step is a command of the graph; by hand: papermill notebooks/{label.partition('/')[0]}.ipynb out.ipynb "
-            f"-f params/{study.study}.yaml"
+            f"'step' is called by 'make study' only; to run a notebook manually: papermill "
+            f"notebooks/{label.partition('/')[0]}.ipynb out.ipynb -f params/{study.study}.yaml"
         )
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
     known = {step.label: step for step in steps.study_steps(study) if step.name != "report"}
     if label not in known:
-        raise ValueError(f"{label}: no notebook of study {study.study}; there are: {', '.join(known)}")
+        raise ValueError(f"{label}: not a step of study {study.study}; its steps are: {', '.join(known)}")
     step = known[label]
     executed = step.folder(study.study) / steps.EXECUTED
     executed.parent.mkdir(parents=True, exist_ok=True)
-    where = f"{step.label} of study {study.study} stopped; its executed notebook: {executed}\n"
+    where = f"{step.label} of study {study.study} failed; see the executed notebook: {executed}\n"
     try:
-        with _begins_in_time() as late:
+        with _start_limit() as late:
             execute_notebook(
-                _escaped(steps.notebook_file(step.name, study)),
-                _escaped(executed),
+                _escape_braces(steps.notebook_file(step.name, study)),
+                _escape_braces(executed),
                 steps.own_values(step, study),
                 kernel_name="python3",
                 progress_bar=False,
                 stdout_file=sys.stdout,
-                start_timeout=START_SECONDS + 10,  # the other limit, which ends it, comes first
+                start_timeout=START_SECONDS + 10,  # START_SECONDS ends the kernel first
             )
     except PapermillExecutionError as error:
-        kind = f"{error.ename}: " if error.evalue and error.ename not in FOR_READERS else ""
-        raise ValueError(where + kind + (error.evalue or _last_printed(executed))) from error
+        kind = f"{error.ename}: " if error.evalue and error.ename not in PLAIN_ERRORS else ""
+        raise ValueError(where + kind + (error.evalue or _last_error_line(executed))) from error
     except OSError as error:  # the executed notebook cannot be written
         raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
-    except RuntimeError as error:  # of a kernel: died, or did not answer
-        died = f"the kernel ended before the notebook did ({error}); most often the memory was not enough"
+    except RuntimeError as error:  # the kernel died or did not answer
+        died = f"the kernel died before the notebook finished ({error}); the usual cause is too little memory"
         raise ValueError(where + (late[0] if late else died)) from error
 
 
-def _escaped(path: Path) -> str:
-    """A path as papermill wants it, which fills in what stands in braces."""
+def _escape_braces(path: Path) -> str:
+    """A path with braces doubled, since papermill formats paths as templates."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _last_printed(executed: Path) -> str:
-    """The last line on a notebook's error stream, where the kernel could not put its error into words."""
+def _last_error_line(executed: Path) -> str:
+    """Last line of a notebook's standard error, for errors without a message."""
     outputs = [output for cell in files.read_json(executed)["cells"] for output in cell.get("outputs", [])]
     printed = "".join("".join(output["text"]) for output in outputs if output.get("name") == "stderr")
-    return next((line for line in reversed(printed.splitlines()) if line.strip()), "it failed without a word")
+    return next((line for line in reversed(printed.splitlines()) if line.strip()), "no error message")
 
 
 @contextmanager
-def _begins_in_time() -> Iterator[list[str]]:
-    """Ends the kernel of a notebook that has not come to `start` within START_SECONDS, and says so in the list."""
+def _start_limit() -> Iterator[list[str]]:
+    """Ends a kernel whose notebook has not called `start` within START_SECONDS; the list then holds the error."""
     late: list[str] = []
     handle, name = tempfile.mkstemp(prefix="waiting-")
     os.close(handle)
@@ -203,10 +208,10 @@ def _begins_in_time() -> Iterator[list[str]]:
     def end() -> None:
         if Path(name).exists():
             late.append(
-                f"the kernel did not import lib within {START_SECONDS} s and was ended; memory that is too small "
-                "(ulimit -v) makes it wait for ever, a machine that is very busy makes it slow"
+                f"the kernel did not import lib within {START_SECONDS} s and was stopped; likely causes are a memory "
+                "limit that is too low (ulimit -v) and a very busy machine"
             )
-            _end_kernels()
+            _kill_kernels()
 
     timer = threading.Timer(START_SECONDS, end)
     timer.daemon = True
@@ -217,11 +222,11 @@ def _begins_in_time() -> Iterator[list[str]]:
     finally:
         timer.cancel()
         Path(name).unlink(missing_ok=True)
-        _end_kernels()
+        _kill_kernels()
 
 
-def _end_kernels() -> None:
-    """Ends what this process has started and what has not ended by itself; each kernel leads a group of its own."""
+def _kill_kernels() -> None:
+    """Kills the remaining child processes with their groups (each kernel leads its own)."""
     for child in psutil.Process().children():
         with suppress(ProcessLookupError, PermissionError):
             if os.getpgid(child.pid) == child.pid:

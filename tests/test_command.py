@@ -1,4 +1,4 @@
-"""What the command line says when the user or the machine stops it: one line, and a status."""
+"""Messages and exit status of the command line when the user or the machine stops it."""
 
 import os
 import subprocess
@@ -9,11 +9,11 @@ import pytest
 from lib import __main__, pipeline
 from lib.study import environment, files
 
-STOPPED = "stopped; what had ended is kept, and the same command goes on from there"
+STOPPED = "stopped; finished steps and saved epochs are kept; run the same command again to resume"
 
 
 def run(*arguments, cwd=files.ROOT, **settings):
-    """`python -m lib ...` as a user gives it."""
+    """Runs `python -m lib ...` as a user does."""
     command, settings = [sys.executable, "-m", "lib", *arguments], os.environ | settings
     return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False)
 
@@ -25,7 +25,7 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_its_reason():
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "said"),
+    ("error", "status", "message"),
     [
         (KeyboardInterrupt(), 130, STOPPED),
         (OSError(28, "No space left on device", "a/report.pdf"), 2, "a/report.pdf: No space left on device"),
@@ -34,7 +34,7 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_its_reason():
         (KeyError("a fault of the code"), None, None),  # which keeps its traceback
     ],
 )
-def test_what_stops_a_command_is_said_without_a_traceback(monkeypatch, capsys, error, status, said):
+def test_an_error_ends_a_command_without_a_traceback(monkeypatch, capsys, error, status, message):
     def explain(_):
         raise error
 
@@ -45,7 +45,7 @@ def test_what_stops_a_command_is_said_without_a_traceback(monkeypatch, capsys, e
             __main__.main(["why", "demo"])
     else:
         assert __main__.main(["why", "demo"]) == status
-        assert capsys.readouterr().err == f"{said}\n"
+        assert capsys.readouterr().err == f"{message}\n"
 
 
 def test_a_reader_that_closes_its_pipe_ends_the_command_silently():
@@ -66,15 +66,15 @@ def test_a_terminal_without_utf_8_shows_what_it_can():
 def test_a_step_that_a_study_does_not_have_is_refused_and_those_it_has_are_named():
     done = run("step", "demo", "05_evalution", **{environment.ROOT_VARIABLE: str(files.ROOT)})
     assert done.returncode == 2
-    message = done.stderr.strip(environment.MARK + "\n")
-    assert message.startswith("05_evalution: no notebook of study demo; there are: 01_data_verification, ")
+    message = done.stderr.strip(environment.MESSAGE_MARK + "\n")
+    assert message.startswith("05_evalution: not a step of study demo; its steps are: 01_data_verification, ")
     assert message.endswith("04_training/fold0-seed0, 05_evaluation, 06_biometry")
 
 
 def test_a_step_run_by_hand_is_refused_and_papermill_named():
     done = run("step", "demo", "05_evaluation")
     assert done.returncode == 2
-    assert done.stderr.startswith("step is a command of the graph; by hand: papermill notebooks/05_evaluation.ipynb ")
+    assert "manually: papermill notebooks/05_evaluation.ipynb out.ipynb -f params/demo.yaml" in done.stderr
 
 
 def test_a_command_in_a_copy_refuses_the_original_s_lib(tmp_path):
@@ -82,4 +82,4 @@ def test_a_command_in_a_copy_refuses_the_original_s_lib(tmp_path):
         files.write_text(tmp_path / name, "")
     done = run("why", "demo", cwd=tmp_path, PYTHONPATH=str(files.ROOT), PYTHONSAFEPATH="1")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"here is the project {tmp_path}, but Python has the package lib of {files.ROOT}")
+    assert done.stderr.startswith(f"the project is {tmp_path}, but Python imports the package lib from {files.ROOT}")

@@ -1,4 +1,4 @@
-"""Setting up .venv: which python, begun anew when it belongs elsewhere or was never finished, once at a time."""
+"""Set-up of .venv: choice of Python, rebuild if stale or incomplete, one make at a time."""
 
 import importlib.metadata
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from lib.study import files
 
-# A python that only says its version and notes what it is asked: venv and pip take minutes.
+# A fake Python that prints its version and logs its calls: venv and pip take minutes.
 STUB = """#!/bin/sh
 case "$*" in
   --version) echo "Python {version}";;
@@ -52,7 +52,7 @@ def make(project: Path, *arguments: str, **settings: str) -> subprocess.Complete
 
 
 def log(project: Path) -> list[str]:
-    """What was done since the last look, first words only."""
+    """First words of the calls since the last `log`."""
     path = project / "log"
     lines = path.read_text().splitlines() if path.is_file() else []
     path.unlink(missing_ok=True)
@@ -63,7 +63,7 @@ FRESH, AS_BEFORE = ["venv 3.11.4", "pip", "lib"], ["lib"]
 
 
 def assert_made(project: Path, expected: list[str], *arguments: str) -> None:
-    """`make` ends well, having done these things."""
+    """`make` succeeds with these calls."""
     assert make(project, *arguments).returncode == 0
     assert log(project) == expected
 
@@ -80,13 +80,13 @@ def test_set_up_is_made_once_in_a_path_with_odd_letters_and_a_changed_list_of_pa
 def test_a_python_that_is_too_old_is_named_before_anything_is_made(project, version):
     write_python(project, "python3", version)
     done = make(project)
-    assert done.stderr.startswith(f"Python 3.11 or newer is needed; python3 is Python {version}. Name another: ")
+    assert done.stderr.startswith(f"Python 3.11 or newer is required; python3 is Python {version}. Use another one: ")
     assert done.returncode != 0
     assert not (project / ".venv").exists()
     write_python(project, "python3.12", "3.12.1")
     assert_made(project, ["venv 3.12.1", "pip", "lib"], "why", "PYTHON=python3.12")
-    assert_made(project, AS_BEFORE)  # python3 is still too old, but what is there serves
-    assert make(project, "why", "PYTHON=python9").stderr.startswith("Python 3.11 or newer is needed; python9 is ")
+    assert_made(project, AS_BEFORE)  # python3 is still too old, but .venv is up to date
+    assert make(project, "why", "PYTHON=python9").stderr.startswith("Python 3.11 or newer is required; python9 is ")
 
 
 def test_an_install_that_failed_is_begun_anew(project):
@@ -103,7 +103,7 @@ def test_a_missing_venv_module_is_one_sentence_and_does_not_stay(project):
     write_python(project, "python3", "3.11.4", venv="echo 'ensurepip is not available'; exit 1")
     done = make(project)
     assert done.stderr.startswith(
-        "python3 cannot make .venv; on Debian and Ubuntu: apt install python3-venv and give the same command again\n"
+        "python3 cannot make .venv; on Debian and Ubuntu run 'apt install python3-venv' and repeat the command\n"
     )
     assert "ensurepip" not in done.stdout
     write_python(project, "python3", "3.11.4")
@@ -148,7 +148,7 @@ def test_a_second_make_does_not_touch_what_the_first_is_setting_up(project):
     first.kill()
     first.wait()
     assert done.returncode != 0
-    assert done.stderr.startswith("another make is setting up .venv; wait for its end\n")
+    assert done.stderr.startswith("another make is setting up .venv; wait for it to finish\n")
     assert log(project) == []
     assert make(project).returncode == 0
 
@@ -199,8 +199,8 @@ def test_a_python_without_torch_and_another_value_are_refused_before_anything_is
         without.read_text().replace("exec(sys.argv[1])", "sys.modules['torch'] = None; exec(sys.argv[1])")
     )
     done = make(project, "why", "TORCH=installed")
-    assert "TORCH=installed: python3 cannot import torch; name the Python that can: PYTHON=<path>" in done.stderr
+    assert "TORCH=installed: python3 cannot import torch; set PYTHON=<path> to a Python that can" in done.stderr
     assert not (project / ".venv").exists()
     done = make(project, "why", "TORCH=2.11")
-    assert "TORCH=2.11 is not allowed; TORCH=installed uses the torch that python3 has" in done.stderr
+    assert "TORCH=2.11 is not allowed; the only value is TORCH=installed, which uses the torch of" in done.stderr
     assert not (project / ".venv").exists()

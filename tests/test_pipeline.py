@@ -1,4 +1,4 @@
-"""Nothing too much, nothing too little, and nothing taken for done that is not."""
+"""Exactly the stale steps run, and no incomplete step counts as up to date."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from lib import datasets, pipeline
 from lib.study import files, params
-from lib.study.environment import MARK, ROOT_VARIABLE
+from lib.study.environment import MESSAGE_MARK, ROOT_VARIABLE
 from lib.study.steps import Step
 from tests.conftest import environment, python, run_study, set_keys
 
@@ -49,9 +49,9 @@ def why(project: Path) -> dict[str, list[str]]:
     """Steps that would run, each with its reasons."""
     said = python(project, "-m", "lib", "why", "tiny")
     assert said.returncode == 0, said.stderr
-    found = re.findall(r"^(\S+) +(done|runs)$((?:\n    .+)*)", said.stdout, flags=re.MULTILINE)
+    found = re.findall(r"^(\S+) +(up to date|stale)$((?:\n    .+)*)", said.stdout, flags=re.MULTILINE)
     assert [step for step, _, _ in found] == STEPS
-    assert all((state == "runs") == bool(reasons) for _, state, reasons in found)
+    assert all((state == "stale") == bool(reasons) for _, state, reasons in found)
     return {step: [line.strip() for line in reasons.split("\n")[1:]] for step, _, reasons in found if reasons}
 
 
@@ -101,14 +101,14 @@ def bare(bare_project: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bare_project, tmp_path / "a project"))
 
 
-# --- what runs again
+# --- stale steps
 
 
 @pytest.mark.study
 def test_a_second_call_a_comment_a_docstring_or_an_equal_record_runs_nothing(project):
     cases = files.read_csv(report_folder(project) / "01_data_verification" / "cases.csv", ["subject"])
     assert cases["subject"].nunique() == 9  # it is this project's own lib, data and reports that every kernel used
-    replace_in(project / "lib" / "study" / "files.py", '"""The parameter file of a study."""', '"""Its place."""')
+    replace_in(project / "lib" / "study" / "files.py", '"""Path of the study file."""', '"""Its location."""')
     with (project / "lib" / "evaluation" / "segmentation.py").open("a", encoding="utf-8") as file:
         file.write("\n\n# a remark\n")
     record = report_folder(project) / "01_data_verification" / "record.json"
@@ -153,7 +153,7 @@ def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_is_tried_ag
         done = run_study(project)
         assert done.returncode == 1
         where, said = done.stderr.splitlines()
-        assert where == f"{RUN} of study tiny stopped; its executed notebook: {executed}"
+        assert where == f"{RUN} of study tiny failed; see the executed notebook: {executed}"
         assert said == "RuntimeError: planted"
         assert executed.stat().st_mtime_ns > before
         assert "RuntimeError: planted" in re.sub(r"\x1b\[[0-9;]*m", "", printed(executed))
@@ -182,7 +182,7 @@ def test_a_table_edited_by_hand_is_made_again_and_a_deleted_pdf_by_the_report_al
     assert table.read_bytes() == made
 
 
-# --- killed, and two at once
+# --- killed and concurrent runs
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def undisturbed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def at_work(project: Path) -> subprocess.Popen:
-    """The longer study, begun in the project, after its first epoch."""
+    """The longer study, running in the project, after its first epoch."""
     set_keys(project, **LONG)
     process = start_study(project)
     wait_until((report_folder(project) / RUN / "state.pt").exists, process)
@@ -222,7 +222,7 @@ def test_a_study_whose_parent_alone_was_killed_is_waited_for_and_ends_well(undis
     at_work.wait()
     done = run_study(project)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "steps of a killed run of study tiny are still at work" in done.stderr
+    assert "steps of a killed run of study tiny are still running" in done.stderr
     assert results(project) == undisturbed
     assert why(project) == {}
 
@@ -233,11 +233,11 @@ def test_a_second_call_on_the_same_study_ends_with_status_2_and_says_who_runs_it
     with FileLock(report_folder(project) / ".lock"):
         second = run_study(project)
     assert second.returncode == 2
-    assert second.stderr.strip() == "study tiny is being run by another process; wait for it, or end it"
+    assert second.stderr.strip() == "study tiny is already being run by another process; wait for it or stop it"
     assert times(project) == before
 
 
-# --- a kernel that does not begin
+# --- a kernel that does not start
 
 SPINNING = "import re; re.match('(a+)+$', 'a' * 60 + 'b')"  # for ever, and no other thread of the kernel can run
 WITH_LITTLE_PATIENCE = """
@@ -256,9 +256,9 @@ def test_a_kernel_that_does_not_begin_is_ended_and_named(bare):
     nbformat.write(notebook, path)
     done = python(bare, "-c", WITH_LITTLE_PATIENCE, **{ROOT_VARIABLE: str(bare)})
     assert done.returncode == 2
-    where, why_ended = done.stderr.replace(MARK, "").strip().splitlines()[-2:]
-    assert where.startswith("01_data_verification of study tiny stopped; its executed notebook: ")
-    assert why_ended.startswith("the kernel did not import lib within 6 s and was ended; ")
+    where, why_ended = done.stderr.replace(MESSAGE_MARK, "").strip().splitlines()[-2:]
+    assert where.startswith("01_data_verification of study tiny failed; see the executed notebook: ")
+    assert why_ended.startswith("the kernel did not import lib within 6 s and was stopped; ")
     folders = [psutil.Process(pid).cwd() for pid in psutil.pids() if "ipykernel" in command_line(pid)]
     assert str(bare) not in folders
 
@@ -270,7 +270,7 @@ def command_line(pid: int) -> str:
         return ""
 
 
-# --- what Snakemake itself does
+# --- Snakemake
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def test_snakemake_s_own_errors_are_shown_and_its_usual_words_are_not(with_snake
     done = with_snakefile("raise NameError('planted')\n")
     assert done.returncode == 1
     assert "planted" in done.stderr
-    assert done.stderr.endswith("Snakemake stopped before the study's end; its words stand above\n")
+    assert done.stderr.endswith("Snakemake stopped before the study was complete; its log is above\n")
     assert "Assuming unrestricted" not in done.stderr
 
 
@@ -305,12 +305,12 @@ def test_a_profile_of_the_user_is_not_read_and_status_0_is_not_believed_without_
     done = with_snakefile("rule study:\n    shell: 'echo ran'\n", SNAKEMAKE_PROFILE=str(tmp_path / "profile"))
     assert (done.returncode, done.stdout) == (1, "ran\n")
     first, *steps = done.stderr.splitlines()
-    assert first == "these steps have no record that holds:"
+    assert first == "these steps have no up-to-date record:"
     assert steps[0] == "01_data_verification: not completed yet"
     assert len(steps) == len(STEPS)
 
 
-# --- what stops before any work
+# --- errors before any work
 
 
 def test_all_faults_of_a_study_file_are_said_at_once_before_any_work(bare):
@@ -343,7 +343,7 @@ def test_data_elsewhere_is_linked_once_and_another_folder_is_refused(raw_root):
     link = raw_root / "data" / "raw" / "hc18"
     assert link.is_symlink()
     assert link.resolve() == first
-    with pytest.raises(ValueError, match=rf"hc18: is {first}; remove it first to use {second}"):
+    with pytest.raises(ValueError, match=rf"hc18: already refers to {first}; remove it first to use {second}"):
         pipeline.link_data("hc18", second)
     first.rmdir()  # a link to data that are gone is not followed elsewhere
     with pytest.raises(ValueError, match="remove it first"):
@@ -371,7 +371,7 @@ def test_an_absent_folder_is_refused_under_its_own_name_with_status_2(bare, stud
 
 @pytest.fixture
 def ran(raw_root, monkeypatch):
-    """Studies whose steps would have been run, with no landmarks and no report at hand; data/raw/hc18 is there."""
+    """Names of studies that would have run; data/raw/hc18 exists, without landmarks or reports."""
     studies = []
     monkeypatch.setenv("REPORTS_ROOT", str(raw_root / "reports"))
     monkeypatch.setattr(pipeline, "_run_locked", lambda study, folder, cores: studies.append(study.study) or 0)
@@ -380,7 +380,7 @@ def ran(raw_root, monkeypatch):
 
 
 def study_named(name: str) -> params.Study:
-    """A study file of this project, wherever a test says that the project lies."""
+    """A study file of this project, even if a test patches the project root."""
     return params.read_study(PARAMS / f"{name}.yaml")
 
 

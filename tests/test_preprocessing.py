@@ -119,7 +119,7 @@ def test_arrays_of_a_killed_process_are_not_used(hc18_table, processed):
     command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(processed)]
     assert subprocess.run(command, cwd=files.ROOT).returncode == -signal.SIGKILL
     assert list(processed.rglob("images.npy"))
-    with pytest.raises(ValueError, match="no arrays; rerun"):
+    with pytest.raises(ValueError, match="no such arrays; rerun"):
         arrays.open_arrays(fingerprint(hc18_table))
     assert preprocess(hc18_table).images.any()
 

@@ -81,7 +81,7 @@ def assert_refused(lines: list[str], status: int, expected: int, words: str) -> 
 def assert_done(project: Path) -> None:
     lines, status = run(WHY, project)
     assert status == 0
-    assert all(line.endswith(" done") for line in lines), lines
+    assert all(line.endswith(" up to date") for line in lines), lines
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_a_file_system_without_locks_is_refused(project, tmp_path):
     (tmp_path / "flock.c").write_text(NO_FLOCK)
     library = str(tmp_path / "flock.so")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, str(tmp_path / "flock.c")], check=True)
-    assert_refused(*run(STUDY, project, LD_PRELOAD=library), 2, "its file system has no locks")
+    assert_refused(*run(STUDY, project, LD_PRELOAD=library), 2, "the file system does not support locks")
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_ctrl_c_stops_every_process_and_the_same_command_resumes(project, runnin
     children = psutil.Process(running.pid).children(recursive=True)
     os.killpg(running.pid, signal.SIGINT)
     lines = running.communicate(timeout=PATIENCE_SECONDS)[0].splitlines()
-    assert_refused(lines, running.returncode, 130, "the same command goes on from there")
+    assert_refused(lines, running.returncode, 130, "run the same command again to resume")
     assert psutil.wait_procs(children, timeout=10)[1] == []
     lines, status = run(STUDY, project)
     assert (status, lines[-1]) == (0, str(reports(project) / "report.pdf"))
@@ -274,7 +274,7 @@ def test_ctrl_c_stops_every_process_and_the_same_command_resumes(project, runnin
 
 @pytest.mark.slow
 def test_a_second_run_is_refused_and_the_first_finishes(project, running):
-    assert_refused(*run(STUDY, project), 2, "study tiny is being run by process ")
+    assert_refused(*run(STUDY, project), 2, "study tiny is already being run by process ")
     running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 0
     assert_done(project)

@@ -1,4 +1,4 @@
-"""Whether preprocessed arrays are as they were made: what lies under data/processed/, against its dataset.json."""
+"""Integrity check of preprocessed arrays in data/processed/ against the hashes in their dataset.json."""
 
 from contextlib import suppress
 from functools import cache
@@ -7,38 +7,35 @@ from typing import Any
 
 from lib.study import files
 
-FILES = ("images.npy", "masks.npy", "geometry.csv")  # and points.npy where landmarks are learnt
-COMPARED = ".compared.json"  # size, time and hash of files as they were read last; may be deleted
+FILES = ("images.npy", "masks.npy", "geometry.csv")  # and points.npy for landmark studies
+HASH_CACHE = ".compared.json"  # cache of size, time and hash of each file; may be deleted
 
 
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of each file of arrays, as `dataset.json` holds them."""
+    """Size and SHA-256 of each array file, as stored in `dataset.json`."""
     present = [name for name in (*FILES, "points.npy") if (folder / name).is_file()]
     return {n: {"bytes": (folder / n).stat().st_size, "sha256": files.sha256(folder / n)} for n in present}
 
 
 def fault(name: str) -> str | None:
-    """What is wrong with the arrays of a fingerprint, in words, or None.
-
-    Bytes are read only where a file's size or time has changed since they were read last.
-    """
+    """Problem with the arrays of a fingerprint as a message, or None; rehashes only files with a new size or time."""
     folder = files.processed_folder(name)
-    return _fault(folder, files.known_hashes(folder, folder / COMPARED))
+    return _fault(folder, files.cached_hashes(folder, folder / HASH_CACHE))
 
 
 def byte_fault(name: str) -> str | None:
-    """As `fault`, but every byte is read, once in a process, whatever the times of the files."""
+    """As `fault`, but hashes every file once per process, whatever its time."""
     folder = files.processed_folder(name)
     status = {path: path.stat() for path in folder.glob("[!.]*") if path.is_file()}
     wrong = _fault(folder, {p.name: _hash_once(p, s.st_size, s.st_mtime_ns) for p, s in status.items()})
     if wrong is not None:
-        with suppress(OSError):  # so that `fault` sees it too, where size and time were kept
-            (folder / COMPARED).unlink(missing_ok=True)
+        with suppress(OSError):  # so that `fault` detects it too, though size and time are unchanged
+            (folder / HASH_CACHE).unlink(missing_ok=True)
     return wrong
 
 
 @cache
-def _hash_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (they tell a file from its successor)
+def _hash_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 (part of the cache key)
     return files.sha256(path)
 
 
@@ -53,25 +50,25 @@ def _fault(folder: Path, hashes: dict[str, str]) -> str | None:
         if size != expected["bytes"]:
             return f"{name} has {size} bytes; expected {expected['bytes']}"
         if hashes[name] != expected["sha256"]:
-            return f"{name} has other bytes than when it was made"
+            return f"{name} has changed since preprocessing wrote it"
     return None
 
 
 def _described(folder: Path) -> dict[str, dict[str, Any]] | str:
-    """What dataset.json says of each file, or what is wrong with it."""
+    """Entries of dataset.json by file, or the problem with it as a message."""
     if not folder.is_dir():
-        return "no arrays"
+        return "no such arrays"
     if not (folder / "dataset.json").is_file():
-        return "no arrays that are whole (dataset.json is missing)"
+        return "incomplete arrays (dataset.json is missing)"
     try:
         about = files.read_json(folder / "dataset.json")
     except ValueError:
-        return "dataset.json is no JSON"
+        return "dataset.json is not valid JSON"
     described = about.get("files") if isinstance(about, dict) else None
     if not isinstance(described, dict) or described.keys() - {"points.npy"} != set(FILES):
-        return "dataset.json does not say which files there are"
+        return "dataset.json does not list the array files"
     if about.get("fingerprint") != folder.name:
-        return f"dataset.json belongs to the arrays {about.get('fingerprint')!r}"
+        return f"dataset.json belongs to other arrays: {about.get('fingerprint')!r}"
     if not all(isinstance(each, dict) and each.keys() >= {"bytes", "sha256"} for each in described.values()):
-        return "dataset.json does not say size and SHA-256 of each file"
+        return "dataset.json does not contain the size and SHA-256 of each file"
     return described

@@ -1,15 +1,15 @@
-"""What the surroundings may decide, and what they may not: where a step runs, and with how many threads."""
+"""Process environment of a step: project root, variables passed to child processes, number of threads."""
 
 import os
 from pathlib import Path
 
 from lib.study import files
 
-ROOT_VARIABLE = "FETAL_THESIS_ROOT"  # set by the graph for its notebooks: the project that they belong to
-THREADS_VARIABLE = "FETAL_THESIS_THREADS"  # and how many threads they compute with
-WAITING_VARIABLE = "FETAL_THESIS_WAITING"  # a file that a notebook removes when it has begun
-MARK = "\x1e"  # around what a failed step says, in the midst of Snakemake's words
-# Settings of a person's other work that would decide about imports, kernels, figures, Snakemake or sums.
+ROOT_VARIABLE = "FETAL_THESIS_ROOT"  # set by the workflow for its notebooks: root of their project
+THREADS_VARIABLE = "FETAL_THESIS_THREADS"  # and their number of threads
+WAITING_VARIABLE = "FETAL_THESIS_WAITING"  # a file that the notebook removes once it has started
+MESSAGE_MARK = "\x1e"  # delimits the error message of a failed step in Snakemake's log
+# User settings that would change imports, kernels, figures, Snakemake or floating-point sums.
 FOREIGN = ("PYTHON", "IPYTHON", "JUPYTER", "SNAKEMAKE_", "MATPLOTLIBRC", "MPLBACKEND", "BASH_ENV")
 FOREIGN += ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "NUMEXPR_", "VECLIB_", "BLIS_", "DNNL_", "ONEDNN_")
 FOREIGN += ("ATEN_", "NPY_", "OPENCV_")
@@ -17,7 +17,7 @@ COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR
 
 
 def for_children(cores: int) -> dict[str, str]:
-    """The environment of a process that the graph starts: this project's `lib`, kernels and number of threads."""
+    """Environment of a child process of the workflow: this project's `lib`, kernels and number of threads."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     own = {
         "PYTHONPATH": str(files.ROOT),
@@ -29,49 +29,49 @@ def for_children(cores: int) -> dict[str, str]:
         "REPORTS_ROOT": str(files.reports_root()),
         ROOT_VARIABLE: str(files.ROOT),
         THREADS_VARIABLE: str(cores),
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin slow a busy machine: docs/performance.md
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads slow down a busy machine: docs/performance.md
     }
     return kept | own | dict.fromkeys(COUNTS, str(cores))
 
 
-def by_graph() -> bool:
-    """Whether the graph has started this process, not a person."""
+def in_workflow() -> bool:
+    """Whether the workflow started this process, rather than a user."""
     return ROOT_VARIABLE in os.environ
 
 
-def begin() -> None:
-    """Says to the graph that the notebook has begun, then `check`s."""
+def confirm_start() -> None:
+    """Signals to the workflow that the notebook has started, then runs `check_project`."""
     waiting = os.environ.get(WAITING_VARIABLE)
     if waiting:
         Path(waiting).unlink(missing_ok=True)
-    check()
+    check_project()
 
 
-def check() -> None:
-    """ValueError where one project is worked in with the `lib` of another: a copy, a moved folder, another kernel."""
+def check_project() -> None:
+    """Raises ValueError if `lib` is from another project (a copy, a moved folder, another kernel)."""
     named = os.environ.get(ROOT_VARIABLE)
     project = Path(named) if named else _project_around(Path.cwd())
     if project is not None and project.resolve() != files.ROOT:
         raise ValueError(
-            f"here is the project {project}, but Python has the package lib of {files.ROOT}; in {project} give 'make "
-            "lab' or 'make study' (they set up .venv for this place), or choose that project's kernel"
+            f"the project is {project}, but Python imports the package lib from {files.ROOT}; run 'make lab' or 'make "
+            f"study' in {project} (they set up its .venv), or select the kernel of that project"
         )
 
 
 def _project_around(folder: Path) -> Path | None:
-    """The nearest folder, at or above one, that holds lib/ and notebooks/ as this project does."""
+    """Nearest folder, among one and its parents, with the lib/ and notebooks/ of such a project."""
     marks = ("lib/notebook.py", "notebooks/01_data_verification.ipynb")
     return next((f for f in (folder, *folder.parents) if all((f / mark).is_file() for mark in marks)), None)
 
 
 def threads() -> int:
-    """How many threads a step computes with (last digits depend on it): the graph's cores, else all of this process."""
+    """Number of threads, which affects last digits: the cores of the workflow, else all processors of this process."""
     named = os.environ.get(THREADS_VARIABLE, "")
     return int(named) if named.isdecimal() and int(named) > 0 else processors()
 
 
 def use_threads() -> None:
-    """Lets torch and OpenCV compute with `threads()`, whatever OMP_NUM_THREADS says."""
+    """Sets torch and OpenCV to `threads()` threads, whatever OMP_NUM_THREADS is."""
     import cv2
     import torch
 
@@ -80,13 +80,13 @@ def use_threads() -> None:
 
 
 def processors() -> int:
-    """Processors that this process may use: its affinity, and a container's share of time rounded up."""
+    """Processors available to this process: its CPU affinity, limited by a container's CPU quota rounded up."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(count, *(-(-quota // period) for quota, period in _quotas()), count))
 
 
 def _quotas() -> list[tuple[int, int]]:
-    """(quota, period) in microseconds of every control group that limits this process; Linux, version 2."""
+    """(quota, period) in microseconds of every control group that limits this process (Linux, cgroup v2)."""
     membership, top = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
     lines = membership.read_text(encoding="utf-8").splitlines() if membership.is_file() else []
     own = next((top / line.removeprefix("0::/") for line in lines if line.startswith("0::/")), top)

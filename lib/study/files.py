@@ -1,4 +1,4 @@
-"""Where a study's files lie, and how they are written: whole or not at all."""
+"""Paths of a study's files, atomic writes, and reading of tables and JSON."""
 
 import csv
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
-# Columns of text: "007" is a name and not the number 7, "NA" a name and not a missing value. Names are never empty.
+# Text columns: "007" is a name and not the number 7, "NA" a name and not a missing value. Names are never empty.
 NAME_COLUMNS = (
     *("case", "subject", "fold_group", "class", "stage", "route", "quantity", "line", "source", "seeds", "measure"),
     "training_precision",
@@ -28,24 +28,24 @@ TEXT_COLUMNS = (
     *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "advice"),
     *("twin_classes", "pixel_hash", "perceptual", "published_split"),
 )
-READERS = 4  # files that are hashed at a time
+HASH_THREADS = 4  # files hashed at the same time
 NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf)", re.ASCII | re.IGNORECASE)
 if not (ROOT / "pyproject.toml").is_file():
-    raise ImportError(f"{ROOT} holds no pyproject.toml: install the project with 'pip install --editable .'")
+    raise ImportError(f"{ROOT} contains no pyproject.toml; install the project with 'pip install --editable .'")
 
 
 def reports_root() -> Path:
-    """`reports/`, or the folder that REPORTS_ROOT names, seen from the project (tests write to one of their own)."""
+    """`reports/`, or the folder in REPORTS_ROOT relative to the project root (tests set it to a temporary folder)."""
     return (ROOT / (os.environ.get("REPORTS_ROOT") or "reports")).resolve()
 
 
 def study_file(study: str) -> Path:
-    """The parameter file of a study."""
+    """Path of the study file."""
     return ROOT / "params" / f"{study}.yaml"
 
 
 def study_folder(study: str) -> Path:
-    """Where everything that a study generates lies."""
+    """Folder of everything that a study generates."""
     return reports_root() / study
 
 
@@ -55,21 +55,21 @@ def run_name(fold: int, seed: int) -> str:
 
 
 def raw_folder(dataset: str) -> Path:
-    """Where a data set lies as published; never written by a notebook."""
+    """Folder of a data set as published; notebooks never write to it."""
     return ROOT / "data" / "raw" / dataset
 
 
 def processed_folder(fingerprint: str) -> Path:
-    """Arrays made by preprocessing; can be deleted."""
+    """Folder of preprocessed arrays, which may be deleted."""
     return ROOT / "data" / "processed" / fingerprint
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it when the block ends well; a kill never leaves half a file."""
+    """Temporary path that replaces `path` if the block succeeds; a killed process never leaves a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{secrets.token_hex(8)}{path.suffix}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL, 0o666))  # with the permissions that the user's umask leaves
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL, 0o666))  # permissions follow the user's umask
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -77,7 +77,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.errno and error.filename in (None, str(temporary)):
-            error.filename = str(path)  # a full disk names no file, and nobody knows the temporary one
+            error.filename = str(path)  # the error of a full disk names no file or the temporary one
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -85,9 +85,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `folder` when the block ends well; a kill never leaves half of it.
+    """Empty folder that replaces `folder` if the block succeeds; a killed process never leaves it partially written.
 
-    What a killed process left is removed first, so whoever calls this holds a lock on the folder.
+    Leftovers of a killed process are removed first, so the caller must hold a lock on the folder.
     """
     working, replaced = (folder.with_name(f".{what}-{folder.name}") for what in ("writing", "replaced"))
     for left in (working, replaced):
@@ -104,39 +104,39 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes bytes whole or not at all."""
+    """Writes bytes atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text as UTF-8 with Unix line ends, whole or not at all."""
+    """Writes text atomically as UTF-8; newlines are not translated."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON with sorted keys, so that equal values are equal bytes."""
+    """Writes JSON with sorted keys, so that equal values give equal bytes; ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON; the error of a broken file names it."""
+    """Reads JSON; ValueError with the path if the file is not valid."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # the latter: brackets in brackets, thousands deep
-        raise ValueError(f"{path}: no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:  # the latter for brackets nested thousands deep
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table without its index; floats with the digits that give them back exactly."""
+    """Writes a table without its index; floats keep all digits and are read back exactly."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Reads a table that must have some columns; a ValueError names file, row and column.
+    """Reads a table with the required columns; ValueError with file, row and column if it is malformed.
 
-    TEXT_COLUMNS are text, whatever they hold, and may be empty where they are not in NAME_COLUMNS. All other columns
-    hold numbers, kept to the last digit, or True and False; an empty cell is a missing number.
+    TEXT_COLUMNS are read as text and may have empty cells unless they are in NAME_COLUMNS. All other columns contain
+    numbers, read exactly, or True and False; an empty cell is NaN.
     """
     if not path.is_file():
         raise ValueError(f"{path}: missing; run the notebook that writes it first")
@@ -148,9 +148,9 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     header, *rows = lines or [[]]
     uneven = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)
     if uneven or not header or len(set(header)) < len(header):
-        row = f"row {uneven} has {len(lines[uneven - 1])} cells, the header {len(header)}" if uneven else ""
+        row = f"row {uneven} has {len(lines[uneven - 1])} cells, the header has {len(header)}" if uneven else ""
         cells = row or f"header {header}"
-        raise ValueError(f"{path}: cannot be read as a table: {cells}; expected columns once each, and as many cells")
+        raise ValueError(f"{path}: cannot be read as a table: {cells}; expected unique names and full rows")
     absent = [name for name in columns if name not in header]
     if absent:
         raise ValueError(f"{path}: columns {absent} are missing; found {header}")
@@ -159,16 +159,16 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _typed(cells: tuple[str, ...], where: str, name: str) -> pd.Series:
-    """A column's cells as text, True and False, or numbers."""
+    """Cells of a column as text, booleans or numbers."""
     if name in TEXT_COLUMNS:
         if name in NAME_COLUMNS and "" in cells:
-            raise ValueError(f"{where}, row {cells.index('') + 2}: empty; expected a name, such as a {name}'s")
+            raise ValueError(f"{where}, row {cells.index('') + 2}: empty; expected a value for {name}")
         return pd.Series(cells, dtype=object)
     if cells and set(cells) <= {"True", "False"}:
         return pd.Series([cell == "True" for cell in cells])
     for row, cell in enumerate(cells, start=2):
         if cell and not NUMBER.fullmatch(cell):
-            raise ValueError(f"{where}, row {row}: {cell!r}; expected a number (files.TEXT_COLUMNS lists text)")
+            raise ValueError(f"{where}, row {row}: {cell!r}; expected a number (text columns: files.TEXT_COLUMNS)")
     if cells and all(cell.lstrip("+-").isdigit() for cell in cells):
         return pd.Series([int(cell) for cell in cells])
     return pd.Series([float(cell or "nan") for cell in cells], dtype=float)
@@ -180,35 +180,35 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def known_hashes(folder: Path, kept: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder by its path in it, without hidden files and folders; {} if it is absent.
+def cached_hashes(folder: Path, cache: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder by relative path, without hidden files and folders; {} if there is no folder.
 
-    `kept` is a file that remembers hashes: a file is read again only where its size or time has changed.
+    `cache` is a JSON file of known hashes; only files whose size or time has changed are hashed again.
     """
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     status = {name: (folder / name).stat() for name in names if "/." not in f"/{name}"}
     states = {name: [each.st_size, each.st_mtime_ns] for name, each in status.items()}
-    before = _read_kept(kept)
-    with ThreadPoolExecutor(READERS) as pool:
+    before = _read_cache(cache)
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
         changed = [name for name, state in states.items() if before.get(name, [])[:2] != state]
         fresh = dict(zip(changed, pool.map(lambda name: sha256(folder / name), changed)))
     known = {name: [*state, fresh.get(name) or before[name][2]] for name, state in states.items()}
     if known != before and folder.is_dir():
-        with suppress(OSError):  # only a memory: where it cannot be kept, files are read again
-            write_json(kept, known)
+        with suppress(OSError):  # only a cache: if it cannot be written, files are hashed again
+            write_json(cache, known)
     return {name: entry[2] for name, entry in known.items()}
 
 
-def _read_kept(path: Path) -> dict[str, list]:
-    """{name: [size, time, hash]} as `known_hashes` keeps them; nothing where the file is absent or not its own."""
+def _read_cache(path: Path) -> dict[str, list]:
+    """{name: [size, time, hash]} as written by `cached_hashes`; {} if the file is missing or invalid."""
     try:
-        kept = read_json(path) if path.is_file() else {}
+        cached = read_json(path) if path.is_file() else {}
     except ValueError:
         return {}
-    entries = kept.items() if isinstance(kept, dict) else ()
+    entries = cached.items() if isinstance(cached, dict) else ()
     return {name: each for name, each in entries if isinstance(each, list) and len(each) == 3}
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a JSON-able value, in hex; key order does not matter."""
+    """SHA-256 of a JSON-serialisable value, in hex; independent of key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

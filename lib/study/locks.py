@@ -1,4 +1,4 @@
-"""One process at a time; who must wait is told at once for whom."""
+"""Locks on study and step folders: one process at a time; a waiting process logs who holds the lock."""
 
 import datetime
 import errno
@@ -13,15 +13,15 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from lib.study import environment, files
 
-STEP = ".step.lock"  # in the folder of a step, or of a run by hand
-NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+STEP = ".step.lock"  # in the folder of a step or of a manual run
+UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def acquire(path: Path, what: str, log: Callable[[str], None] = print, wait: bool = True) -> BaseFileLock:
-    """Takes a lock until it is released or this process ends; a process that has it already keeps it.
+    """Acquires a lock until it is released or this process ends; reentrant within a process.
 
-    Who holds it stands beside it, in <path>.json; whoever waits is told first, by `log`, for whom. ValueError where
-    another process has it and this one is not to wait, or the file system has no locks.
+    The holder is described in <path>.json, and logged before waiting. ValueError if another process holds the lock and
+    `wait` is false, or if the file system does not support locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _require_locks(path)
@@ -30,19 +30,19 @@ def acquire(path: Path, what: str, log: Callable[[str], None] = print, wait: boo
         lock.acquire(timeout=0)
     except Timeout as error:
         if not wait:
-            raise ValueError(f"{what} is being run by {holder(path)}; wait for it, or end it") from error
-        log(f"{what} waits for {holder(path)}; a notebook ends at its last cell, or when its kernel is shut down")
+            raise ValueError(f"{what} is already being run by {holder(path)}; wait for it or stop it") from error
+        log(f"{what}: waiting for {holder(path)}; a notebook holds its folder until its last cell or kernel shutdown")
         lock.acquire()
     since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    origin = "make study" if environment.by_graph() or not wait else "a run by hand"  # that of a study never waits
+    origin = "make study" if environment.in_workflow() or not wait else "manual run"  # a study never waits
     who = {"process": os.getpid(), "host": platform.node(), "since": since, "origin": origin}
-    files.write_json(note_of(path), who)
+    files.write_json(holder_file(path), who)
     return lock
 
 
 @contextmanager
 def locked(path: Path, what: str, log: Callable[[str], None] = print, wait: bool = True) -> Iterator[None]:
-    """Holds a lock (`acquire`) for a block."""
+    """Holds a lock (see `acquire`) within a block."""
     lock = acquire(path, what, log, wait)
     try:
         yield
@@ -51,26 +51,26 @@ def locked(path: Path, what: str, log: Callable[[str], None] = print, wait: bool
 
 
 def release(lock: BaseFileLock) -> None:
-    """Gives a lock back, however often this process has taken it."""
-    note_of(Path(lock.lock_file)).unlink(missing_ok=True)
+    """Releases a lock, however often this process has acquired it."""
+    holder_file(Path(lock.lock_file)).unlink(missing_ok=True)
     lock.release(force=True)
 
 
 def holder(path: Path) -> str:
-    """Who has a lock, in words: "process 4711 on laptop (make study, since 2026-11-27 10:00 UTC)"."""
+    """Holder of a lock in words: "process 4711 on laptop (make study, since 2026-11-27 10:00 UTC)"."""
     try:
-        return "process {process} on {host} ({origin}, since {since})".format_map(files.read_json(note_of(path)))
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun, or the note was edited
+        return "process {process} on {host} ({origin}, since {since})".format_map(files.read_json(holder_file(path)))
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just started, or the file was edited
         return "another process"
 
 
-def note_of(path: Path) -> Path:
-    """Where it stands who has a lock."""
+def holder_file(path: Path) -> Path:
+    """Path of the JSON file that describes the holder of a lock."""
     return path.with_name(f"{path.name}.json")
 
 
 def _require_locks(path: Path) -> None:
-    """Refuses a file system without locks, on which filelock would take a file that was left over for a lock."""
+    """Rejects a file system without locks, where filelock would mistake a leftover file for a held lock."""
     if sys.platform == "win32":
         return
     import fcntl  # not on Windows
@@ -79,9 +79,9 @@ def _require_locks(path: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_UN)
         except OSError as error:
-            if error.errno not in NO_LOCKS:
+            if error.errno not in UNSUPPORTED:
                 raise
             raise ValueError(
-                f"{path.parent}: its file system has no locks ({error.strerror}), so two runs could spoil each other; "
-                "let REPORTS_ROOT name a folder on a local disk, or keep the project on one"
+                f"{path.parent}: the file system does not support locks ({error.strerror}), so two runs could "
+                "overwrite each other; set REPORTS_ROOT to a folder on a local disk, or move the project to one"
             ) from error

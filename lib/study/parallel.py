@@ -1,4 +1,4 @@
-"""A function over rows, in several threads."""
+"""Threaded map over rows."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,9 @@ Row, Result = TypeVar("Row"), TypeVar("Result")
 
 
 def in_parallel(function: Callable[[Row], Result], rows: Iterable[Row]) -> list[Result]:
-    """Results of a function over rows, in their order, from `threads()` threads; the first row's error is raised here.
+    """Maps a function over rows with `threads()` threads; keeps their order; raises the first error in that order.
 
-    It is for functions that leave Python's lock: reading, decoding, hashing, numpy.
+    For functions that release the GIL: reading, decoding, hashing, numpy.
     """
     with ThreadPoolExecutor(environment.threads()) as pool:
         return list(pool.map(function, rows))

@@ -1,4 +1,4 @@
-"""What a result was made by: code reachable from a notebook, versions, commit, device."""
+"""Provenance of results: hashes of the code that a notebook reaches, package versions, commit."""
 
 import ast
 import hashlib
@@ -14,7 +14,7 @@ from lib.study import files
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "opencv-python-headless", "albumentations")
 PACKAGES += ("matplotlib", "typst")
-# Reached by every notebook; what they decide is in the record.
+# Imported by every notebook; their effect on results is in the record.
 NOT_HASHED = {
     "lib.study.params",
     "lib.study.param_faults",
@@ -23,12 +23,12 @@ NOT_HASHED = {
     "lib.study.environment",
 }
 
-WORKING_PARTS = ("lib", "notebooks", "params", "reports/template", "Snakefile")  # files that results are made by
+WORKING_PARTS = ("lib", "notebooks", "params", "reports/template", "Snakefile")  # files that results depend on
 
 
 @cache
 def module_file(module: str) -> Path | None:
-    """File of a module of this project, None for anything else."""
+    """Source file of a module of this project; None for any other module."""
     path = files.ROOT.joinpath(*module.split("."))
     candidates = (path.with_suffix(".py"), path / "__init__.py") if module.startswith("lib") else ()
     return next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -37,12 +37,12 @@ def module_file(module: str) -> Path | None:
 def _text(module: str) -> str:
     path = module_file(module)
     if path is None:
-        raise ValueError(f"{module}: no module of this project")
+        raise ValueError(f"{module}: not a module of this project")
     return path.read_text(encoding="utf-8")
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
-    """Modules of this project that some code imports, by name."""
+    """Names of the modules of this project that a syntax tree imports."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -56,12 +56,12 @@ def imported_modules(tree: ast.AST) -> set[str]:
 
 @cache
 def direct_imports(module: str) -> frozenset[str]:
-    """Modules of this project that a module imports itself."""
+    """Modules of this project that a module imports directly."""
     return frozenset(imported_modules(ast.parse(_text(module))))
 
 
 def reachable(modules: set[str]) -> set[str]:
-    """Modules of this project that some modules can reach, themselves included."""
+    """Modules of this project that the given modules import directly or indirectly, including themselves."""
     reached: set[str] = set()
     while modules:
         reached |= modules
@@ -70,7 +70,7 @@ def reachable(modules: set[str]) -> set[str]:
 
 
 def syntax(text: str) -> str:
-    """The syntax tree of some code without docstrings: comments and layout leave it unchanged."""
+    """Syntax tree of source code as text, independent of docstrings, comments and layout."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         is_documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
@@ -80,27 +80,27 @@ def syntax(text: str) -> str:
 
 
 def module_hashes(modules: set[str]) -> dict[str, str]:
-    """Hash of each module that some modules can reach, themselves included, without NOT_HASHED."""
+    """Hash of each `reachable` module except those in NOT_HASHED."""
     return {module: module_hash(module) for module in sorted(reachable(modules) - NOT_HASHED)}
 
 
 @cache
 def module_hash(module: str) -> str:
-    """Hash of one module's syntax tree; comments, layout and docstrings leave it unchanged."""
+    """SHA-256 of a module's `syntax`."""
     return hashlib.sha256(syntax(_text(module)).encode()).hexdigest()
 
 
 def notebook_code(path: Path) -> list[str]:
-    """Sources of a notebook's code cells, without the cell of parameters."""
+    """Sources of a notebook's code cells, without the parameters cell."""
     return [  # read as plain JSON: importing nbformat takes a second, in every kernel
-        "".join(cell["source"])  # a list of lines, or one text
+        "".join(cell["source"])  # a list of lines or a string
         for cell in files.read_json(path)["cells"]
         if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
     ]
 
 
 def notebook_hashes(path: Path) -> dict[str, str]:
-    """Hash of a notebook's own code, and of each module that it can reach."""
+    """Hash of a notebook's own code and of each module that it imports directly or indirectly."""
     sources = notebook_code(path)
     modules = set().union(*(imported_modules(ast.parse(source)) for source in sources))
     own = hashlib.sha256("\n".join(syntax(source) for source in sources).encode()).hexdigest()
@@ -108,10 +108,10 @@ def notebook_hashes(path: Path) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that is checked out, '+' where tracked files, code or studies differ; '' if ROOT is no repository."""
+    """Commit checked out, with '+' if tracked files changed or WORKING_PARTS has new files; '' outside a repository."""
     try:
         top = Path(_git("rev-parse", "--show-toplevel"))
-        if top.resolve() != files.ROOT.resolve():  # a repository around it is another project's
+        if top.resolve() != files.ROOT.resolve():  # the enclosing repository is another project's
             return ""
         named = _git("rev-parse", "--short=12", "HEAD")
         untracked = ("ls-files", "--others", "--exclude-standard", "--", *WORKING_PARTS)
@@ -122,7 +122,7 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the project, whatever the environment points at and whoever owns the folder."""
+    """Output of a git command in the project; ignores GIT_* variables and the owner of the folder."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     options = ["--no-optional-locks", "-c", f"safe.directory={files.ROOT}", "-c", "core.fsmonitor=false"]
     command = ["git", *options, "-C", str(files.ROOT)]
@@ -130,12 +130,12 @@ def _git(*arguments: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
+    """Versions of Python and of the packages in PACKAGES."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def assigned_values(source: str) -> dict[str, Any]:
-    """What a cell assigns, by name, if it holds nothing but plain assignments of written-out values; else nothing."""
+    """Values by name that a cell assigns if it consists of assignments of literals only; else an empty dict."""
     values: dict[str, Any] = {}
     try:
         for node in ast.parse(source).body:
@@ -143,6 +143,6 @@ def assigned_values(source: str) -> dict[str, Any]:
                 return {}
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 values[target.id] = ast.literal_eval(node.value)
-    except (SyntaxError, ValueError, AttributeError):  # no Python; a value that is computed; an entry or several names
+    except (SyntaxError, ValueError, AttributeError):  # invalid, a computed value or no single name
         return {}
     return values

@@ -92,7 +92,7 @@ def code_hashes(step_name: str, study: params.Study) -> dict[str, str]:
 def data_digest(dataset: str) -> str:
     """Digest of the names and contents of a raw folder's files; hidden files (.DS_Store) are ignored."""
     folder = files.raw_folder(dataset)
-    return files.digest(files.known_hashes(folder, folder.with_name(f".{dataset}.hashes.json")))
+    return files.digest(files.cached_hashes(folder, folder.with_name(f".{dataset}.hashes.json")))
 
 
 def data_digests(dataset: str) -> dict[str, str]:
@@ -170,7 +170,7 @@ def write_record(
 
 def needed(folder: Path, step: Step) -> list[str]:
     """Required files whose content varies between runs; interactive runs may have no executed notebook."""
-    executed = [EXECUTED] if environment.by_graph() and step.name != "report" else []
+    executed = [EXECUTED] if environment.in_workflow() and step.name != "report" else []
     return [name for name in ("timing.json", "timing.csv") if (folder / name).is_file()] + executed
 
 

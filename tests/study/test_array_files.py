@@ -28,23 +28,23 @@ def cut_in_half(path):
 
 
 FAULTS = [
-    ("masks.npy", spoil_pixels, "masks.npy has other bytes than when it was made"),
-    ("geometry.csv", swap_names, "geometry.csv has other bytes than when it was made"),
+    ("masks.npy", spoil_pixels, "masks.npy has changed since preprocessing wrote it"),
+    ("geometry.csv", swap_names, "geometry.csv has changed since preprocessing wrote it"),
     ("geometry.csv", cut_in_half, r"geometry.csv has \d+ bytes; expected \d+"),
     ("images.npy", cut_in_half, r"images.npy has \d+ bytes; expected 3200"),
     ("images.npy", lambda path: path.write_bytes(b""), "images.npy has 0 bytes; expected 3200"),
     ("images.npy", os.unlink, "images.npy is missing"),
-    ("points.npy", spoil_pixels, "points.npy has other bytes than when it was made"),
-    ("dataset.json", cut_in_half, "dataset.json is no JSON"),
+    ("points.npy", spoil_pixels, "points.npy has changed since preprocessing wrote it"),
+    ("dataset.json", cut_in_half, "dataset.json is not valid JSON"),
     ("dataset.json", os.unlink, "dataset.json is missing"),
-    ("dataset.json", lambda path: path.write_text("[]"), "dataset.json does not say which files there are"),
-    ("dataset.json", lambda path: path.write_text('{"fingerprint": "abc", "arrays": {}}'), "does not say which files"),
+    ("dataset.json", lambda path: path.write_text("[]"), "dataset.json does not list the array files"),
+    ("dataset.json", lambda path: path.write_text('{"fingerprint": "abc", "arrays": {}}'), "does not list the array"),
 ]
 
 
 @pytest.fixture
 def whole(processed):
-    """Three landmarked cases called disc0 to disc2, opened once and found as they were made."""
+    """Three landmarked cases called disc0 to disc2, opened once and intact."""
     made = replace(builders_tasks.landmarked(3), names=["disc0", "disc1", "disc2"])
     builders_tasks.write_arrays(processed / "abc", made)
     assert array_files.fault("abc") is None
@@ -63,9 +63,9 @@ def test_arrays_that_are_not_as_they_were_made_are_named_and_refused(whole, name
 
 def test_deleted_arrays_and_those_of_another_name_are_refused(whole):
     whole.rename(whole.with_name("def"))
-    with pytest.raises(ValueError, match=r"dataset\.json belongs to the arrays 'abc'"):
+    with pytest.raises(ValueError, match=r"dataset\.json belongs to other arrays: 'abc'"):
         arrays.open_arrays("def")
-    with pytest.raises(ValueError, match="abc: no arrays; rerun 'make study'"):
+    with pytest.raises(ValueError, match="abc: no such arrays; rerun 'make study'"):
         arrays.open_arrays("abc")
 
 
@@ -81,5 +81,5 @@ def test_a_copy_with_other_times_and_a_spoilt_memory_are_as_they_were_made(whole
     for path in whole.iterdir():
         os.utime(path)
     if kept is not None:
-        (whole / array_files.COMPARED).write_text(kept)
+        (whole / array_files.HASH_CACHE).write_text(kept)
     assert array_files.fault("abc") is None

@@ -1,4 +1,4 @@
-"""What reaches a child process, which project a notebook belongs to, how many threads compute."""
+"""Environment of child processes, project check and number of threads."""
 
 import os
 import subprocess
@@ -63,29 +63,29 @@ def test_a_container_s_share_of_time_counts_as_processors_rounded_up(monkeypatch
 
 def test_a_notebook_of_the_graph_refuses_another_project_s_lib(monkeypatch, tmp_path):
     monkeypatch.setenv(environment.ROOT_VARIABLE, str(tmp_path))
-    with pytest.raises(ValueError, match=rf"project {tmp_path}, but Python has the package lib of {files.ROOT}; .*lab"):
-        environment.check()
+    with pytest.raises(ValueError, match=rf"project is {tmp_path}, but Python imports .* from {files.ROOT}; .*lab"):
+        environment.check_project()
     monkeypatch.setenv(environment.ROOT_VARIABLE, str(files.ROOT))
-    environment.check()
+    environment.check_project()
 
 
 def test_a_notebook_by_hand_refuses_the_lib_of_another_project_around_it(monkeypatch, tmp_path):
     monkeypatch.delenv(environment.ROOT_VARIABLE, raising=False)
     for folder in (files.ROOT / "notebooks", tmp_path):  # its own project, and none
         monkeypatch.chdir(folder)
-        environment.check()
+        environment.check_project()
     for name in ("lib/notebook.py", "notebooks/01_data_verification.ipynb"):
         files.write_text(tmp_path / "copy" / name, "")
     monkeypatch.chdir(tmp_path / "copy" / "notebooks")
     with pytest.raises(
-        ValueError, match=rf"here is the project {tmp_path / 'copy'}, but Python has the package lib of"
+        ValueError, match=rf"the project is {tmp_path / 'copy'}, but Python imports the package lib from"
     ):
-        environment.check()
+        environment.check_project()
 
 
 def test_a_notebook_that_begins_says_so_to_the_graph(monkeypatch, tmp_path):
     waiting = tmp_path / "waiting"
     waiting.touch()
     monkeypatch.setenv(environment.WAITING_VARIABLE, str(waiting))
-    environment.begin()
+    environment.confirm_start()
     assert not waiting.exists()

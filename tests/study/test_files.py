@@ -51,7 +51,7 @@ def names(folder):
 
 
 def kill_at_half(script, path):
-    """Runs a script that writes half of what is to lie at a path, and kills it there."""
+    """Kills a script once it has written half of a file or folder."""
     command = [sys.executable, "-c", script, str(path)]
     child = subprocess.Popen(command, cwd=files.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout.readline() == b"half\n"
@@ -62,7 +62,7 @@ def kill_at_half(script, path):
 
 @pytest.fixture
 def old(tmp_path):
-    """A file of before, in a folder of its own."""
+    """An existing file, alone in a folder."""
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.txt").write_text("old")
     return tmp_path / "files" / "a.txt"
@@ -120,14 +120,14 @@ def test_a_written_file_has_the_permissions_that_the_user_wants(old, umask, mode
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a file of before."""
+    """A folder with an existing file."""
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "old.txt").write_text("old")
     return tmp_path / "made"
 
 
 def write_new(folder):
-    """Writes a folder, which is nowhere to be seen until it is whole."""
+    """Writes a folder and checks that it only appears once complete."""
     before = names(folder) if folder.is_dir() else None
     with files.replacing_folder(folder) as working:
         assert names(working) == []
@@ -189,7 +189,7 @@ def test_json_without_a_meaning_is_refused_and_nothing_is_written(tmp_path):
 @pytest.mark.parametrize("content", [b'{"a": 1', b"", b"\xff\xfe", b"[" * 100_000])
 def test_broken_json_is_named(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"run\.json: no JSON"):
+    with pytest.raises(ValueError, match=r"run\.json: not valid JSON"):
         files.read_json(tmp_path / "run.json")
 
 
@@ -236,8 +236,8 @@ def test_numbers_come_back_to_the_last_digit(tmp_path, number):
             for cell in ("nan", "NA", "1,5", "1_000", "3 mm", "-")
         ],
         (b"", "cannot be read as a table"),
-        (b"a,b\n1,2\n1,2,3\n", "cannot be read as a table: row 3 has 3 cells, the header 2"),
-        (b"a,b\n1,2\n1\n", "cannot be read as a table: row 3 has 1 cells, the header 2"),
+        (b"a,b\n1,2\n1,2,3\n", "cannot be read as a table: row 3 has 3 cells, the header has 2"),
+        (b"a,b\n1,2\n1\n", "cannot be read as a table: row 3 has 1 cells, the header has 2"),
         (b"a\n\xff\n", "cannot be read as a table"),
         (b"a,a\n1,2\n", r"cannot be read as a table: header \['a', 'a'\]"),
         ("case,dice\n", r"columns \['fold'\] are missing; found \['case', 'dice'\]"),

@@ -1,4 +1,4 @@
-"""Who must wait is told for whom; a killed process holds nothing."""
+"""Locks: a waiting process names the holder; a killed process holds no lock."""
 
 import errno
 import os
@@ -40,15 +40,15 @@ def holder(tmp_path):
 def test_the_second_says_at_once_for_whom_it_waits_and_goes_on_when_the_first_is_killed(tmp_path, holder):
     second = begin(TAKE, tmp_path)
     message = second.stdout.readline()
-    assert message.startswith(f"05_evaluation of study demo waits for process {holder.pid} on ")
-    assert "(a run by hand, since " in message
+    assert message.startswith(f"05_evaluation of study demo: waiting for process {holder.pid} on ")
+    assert "(manual run, since " in message
     holder.send_signal(signal.SIGKILL)
     assert second.communicate(timeout=60)[0] == "taken\n"
 
 
 def test_where_a_second_is_refused_it_is_told_who_is_at_work(tmp_path, holder):
     with pytest.raises(
-        ValueError, match=rf"study demo is being run by process {holder.pid} on .*; wait for it, or end"
+        ValueError, match=rf"study demo is already being run by process {holder.pid} on .*; wait for it or stop"
     ):
         locks.acquire(tmp_path / locks.STEP, "study demo", wait=False)
 
@@ -64,7 +64,7 @@ def test_a_process_that_holds_a_folder_takes_it_again_and_one_release_frees_it(t
 
 @pytest.mark.parametrize("note", ["", "[]", "{}", '{"process": 1}'])
 def test_a_holder_without_a_whole_note_is_another_process(tmp_path, note):
-    files.write_text(locks.note_of(tmp_path / locks.STEP), note)
+    files.write_text(locks.holder_file(tmp_path / locks.STEP), note)
     assert locks.holder(tmp_path / locks.STEP) == "another process"
 
 
@@ -75,5 +75,5 @@ def test_a_file_system_without_locks_is_refused_by_name_whatever_was_left_there(
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr("fcntl.flock", no_flock)
-    with pytest.raises(ValueError, match=r"its file system has no locks \(Function not implemented\)"):
+    with pytest.raises(ValueError, match=r"the file system does not support locks \(Function not implemented\)"):
         locks.acquire(tmp_path / locks.STEP, "study demo")

@@ -1,4 +1,4 @@
-"""What counts as a change of code, and how far it reaches."""
+"""Code hashes change with code only, and only for modules that depend on it."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ def area(side):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A lib of its own: work -> datasets.phantom -> files, and tables, which nobody imports."""
+    """A separate lib: work -> datasets.phantom -> files, and tables, which nobody imports."""
     monkeypatch.setattr(files, "ROOT", tmp_path)
     for cached in CACHED:
         cached.cache_clear()
@@ -107,7 +107,7 @@ def test_a_changed_module_changes_the_hashes_of_what_reaches_it_and_of_nothing_e
 def test_params_do_not_count_and_no_other_package_is_taken_for_this_one(package):
     rewrite(package, "work.py", "import numpy, library\nfrom lib import files\nfrom lib.study import params\n")
     assert set(provenance.module_hashes({"lib.work"})) == {"lib.files", "lib.work"}
-    with pytest.raises(ValueError, match=r"lib\.nowhere: no module of this project"):
+    with pytest.raises(ValueError, match=r"lib\.nowhere: not a module of this project"):
         provenance.module_hash("lib.nowhere")
 
 
