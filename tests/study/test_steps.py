@@ -152,7 +152,7 @@ def test_another_data_set_that_changed_is_named(available):
     files.write_text(files.raw_folder("busi") / "image.png", "other pixels")
     assert staleness.stale_reasons(VERIFICATION, available) == ["files in data/raw/busi have changed"]
     lines = pipeline.explain(available).splitlines()
-    assert lines[:2] == [f"{'01_data_verification':28} runs", "    files in data/raw/busi have changed"]
+    assert lines[:2] == [f"{'01_data_verification':28} stale", "    files in data/raw/busi have changed"]
 
 
 def test_added_or_removed_data_sets_custom_ones_and_phantoms_leave_a_verification_up_to_date(available):
