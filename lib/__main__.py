@@ -13,10 +13,7 @@ STOPPED = "stopped; finished steps and saved epochs are kept; run the same comma
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit status.
-
-    Errors of the user or the machine return 2, an interrupt 130; both print a message without a traceback.
-    """
+    """Runs one command; returns its exit status: 2 for an error of the user or the machine, 130 for an interrupt."""
     parser = argparse.ArgumentParser(prog="python -m lib", description="Studies of fetal ultrasound and brain MRI.")
     commands = parser.add_subparsers(dest="command", required=True)
     study = commands.add_parser("study", help="run every stale step of a study, from raw data to its PDF")

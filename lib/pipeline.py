@@ -60,10 +60,7 @@ def link_data(name: str, folder: Path) -> None:
 
 
 def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
-    """Runs the stale steps of a study; links the data and landmark folders first, if set.
-
-    Returns 0 if every record is up to date afterwards, else 1 with the reason on standard error.
-    """
+    """Links the raw folders, if set, and runs the stale steps; 0 if all records are then up to date, else 1."""
     if sys.platform == "win32":
         raise ValueError("'study' needs Linux, macOS or WSL; on Windows run each notebook: docs/howto-windows.md")
     folder = files.study_folder(study.study)
@@ -109,10 +106,7 @@ def _failure_message(output: str) -> str:
 
 @contextmanager
 def _exclusive(study: params.Study, folder: Path) -> Iterator[int]:
-    """Waits for the Snakemake process of an earlier, killed run; yields the descriptor of the lock.
-
-    If only its parent was killed, Snakemake keeps running and still holds the lock that it inherited.
-    """
+    """Waits for the Snakemake of an earlier, killed run, which still holds this lock; yields the lock's descriptor."""
     import fcntl  # not on Windows, where Snakemake's shell commands would not run either
 
     with (folder / ".working").open("w") as file:

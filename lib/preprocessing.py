@@ -64,10 +64,7 @@ def fingerprint(source: Source) -> str:
 
 
 def preprocess(source: Source, log: Callable[[str], None] = print) -> Arrays:
-    """Arrays of all cases; computed unless data/processed/<fingerprint>/ contains them unchanged.
-
-    `log` gets a line if arrays have changed. ValueError: a raw file is unreadable or has changed since 01.
-    """
+    """Arrays of all cases, computed unless they exist unchanged; ValueError: a raw file is unreadable or changed."""
     name = fingerprint(source)
     folder = files.processed_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -78,10 +78,7 @@ DATASETS |= {f"phantom_{name}": _phantom(*entry) for name, entry in _PHANTOMS.it
 
 
 def of(study: params.Study) -> Dataset:
-    """The data set of a study; classes and colours of a custom data set come from the study file.
-
-    ValueError, listing all faults, for an unknown name, values that do not fit, and missing or unused keys.
-    """
+    """The data set of a study, a custom one by its study file; ValueError listing all faults of name, values, keys."""
     if study.dataset.startswith(OWN):
         title, classes = f"Own data ({study.dataset.removeprefix(OWN)})", tuple(study.classes)
         read_mask = partial(own.read_mask, palette=study.palette or [], class_count=len(classes))

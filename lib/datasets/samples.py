@@ -55,10 +55,7 @@ def evenly_spaced(table: pd.DataFrame, count: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A prediction and its reference on their image: masks (H, W) uint8 of class indices, or landmarks (4, 2).
-
-    Landmarks are the endpoints (row, col) of OFD and BPD, NaN for one that was not predicted.
-    """
+    """Prediction and reference on their image: masks (H, W) uint8, or landmarks (4, 2), NaN where not predicted."""
 
     name: str
     image: np.ndarray  # (H, W) uint8

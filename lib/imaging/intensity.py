@@ -22,10 +22,7 @@ class Statistics:
 
 
 def statistics(volume: np.ndarray, percentiles: Sequence[float]) -> Statistics:
-    """Intensity statistics per channel of a volume that is already reduced to the slices and the crop in use.
-
-    `percentiles` are the lower and the upper, 0 to 100; equal to those of `np.percentile` (linear).
-    """
+    """Intensity statistics per channel of a cropped volume; `percentiles` (lower, upper) as in `np.percentile`."""
     require_volume(volume)
     columns = [_channel_statistics(volume[..., channel], percentiles) for channel in range(volume.shape[-1])]
     return Statistics(*(tuple(row) for row in zip(*columns)))

@@ -117,10 +117,7 @@ def load(path: Path) -> nn.Module:
 
 
 def load_described(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A saved network in evaluation mode on the CPU, and the metadata of its file.
-
-    ValueError: the file is missing or corrupt, or its weights do not fit the network that it names.
-    """
+    """A saved network (CPU, evaluation mode) and its metadata; ValueError for a missing, corrupt or mismatched file."""
     described, weights = _read(path)
     try:
         network = build(described["model"], described["arguments"])

@@ -85,10 +85,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Empty folder that replaces `folder` if the block succeeds; a killed process never leaves it partially written.
-
-    Leftovers of a killed process are removed first, so the caller must hold a lock on the folder.
-    """
+    """Empty folder that replaces `folder` as a whole if the block succeeds; the caller must hold a lock on it."""
     working, replaced = (folder.with_name(f".{what}-{folder.name}") for what in ("writing", "replaced"))
     for left in (working, replaced):
         shutil.rmtree(left, ignore_errors=True)
@@ -181,10 +178,7 @@ def sha256(path: Path) -> str:
 
 
 def cached_hashes(folder: Path, cache: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder by relative path, without hidden files and folders; {} if there is no folder.
-
-    `cache` is a JSON file of known hashes; only files whose size or time has changed are hashed again.
-    """
+    """SHA-256 of a folder's visible files by relative path; `cache` (JSON) spares files of unchanged size and time."""
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     status = {name: (folder / name).stat() for name in names if "/." not in f"/{name}"}
     states = {name: [each.st_size, each.st_mtime_ns] for name, each in status.items()}

@@ -10,9 +10,6 @@ Row, Result = TypeVar("Row"), TypeVar("Result")
 
 
 def in_parallel(function: Callable[[Row], Result], rows: Iterable[Row]) -> list[Result]:
-    """Maps a function over rows with `threads()` threads; keeps their order; raises the first error in that order.
-
-    For functions that release the GIL: reading, decoding, hashing, numpy.
-    """
+    """Maps a function that releases the GIL over rows with `threads()` threads; order kept, first error raised."""
     with ThreadPoolExecutor(environment.threads()) as pool:
         return list(pool.map(function, rows))

@@ -11,10 +11,7 @@ TO_REVIEW = ("title", "author", "dataset", "classes", "exclude", "folds", "seeds
 
 
 def new(name: str, like: str) -> tuple[Path, list[str]]:
-    """Copies params/<like>.yaml to params/<name>.yaml and sets its `study`; returns the path and the keys to review.
-
-    ValueError if the name is not allowed, the file already exists, or the other study has errors.
-    """
+    """Copies params/<like>.yaml to params/<name>.yaml; returns path and keys to review; ValueError if not possible."""
     param_faults.refuse("a new study", param_faults.find_faults({"study": name}, params.Study, partial=True))
     study, path = params.read_study(files.study_file(like)), files.study_file(name)
     if path.exists():

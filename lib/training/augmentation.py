@@ -112,10 +112,7 @@ def draws(
     count: int,
     channel: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """A case followed by `count` draws of it, for display; image, mask and points as in `augment`.
-
-    Images (one channel) and masks are (count + 1, H, W) uint8, points (count + 1, 4, 2) in canonical order or None.
-    """
+    """A case followed by `count` draws of it, for display: images and masks (count + 1, H, W), points or None."""
     transform, case = pipeline(changes, image.dtype), (image, mask, points)
     drawn = (augment(*case, transform, (seed, epoch, 0, 0)) for epoch in range(1, count + 1))
     images, masks, moved = zip(case, *drawn)

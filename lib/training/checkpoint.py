@@ -121,10 +121,7 @@ def _run(record: dict[str, Any]) -> Run:
 def finish(
     folder: Path, depends_on: Dependencies, history: Rows, timing: Rows, epochs: int, about: dict[str, Any]
 ) -> Run:
-    """Writes the tables, then run.json, then deletes state.pt and .set_aside; the weights are already in the folder.
-
-    `epochs` is the configured number; `about` contains further entries of run.json.
-    """
+    """Writes tables, run.json with `about`, then deletes state.pt and .set_aside; the weights are already saved."""
     best = [row for row in history if row["best"]][-1]
     rows = [[None if isinstance(v, float) and math.isnan(v) else v for v in row.values()] for row in history]
     record = {

@@ -202,10 +202,7 @@ def train_epoch(
 def step(
     state: TrainingState, objective: Objective, images: Images, targets: torch.Tensor, gradient_clip: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One optimizer step on one batch: loss and logits before the step.
-
-    Images are (N, C, H, W) uint8 or float32, targets the objective's, on the device; `gradient_clip` is a norm.
-    """
+    """One optimizer step on images (N, C, H, W) and the objective's targets: loss and logits before the step."""
     logits = inference.forward(state.network, inference.to_input(images, state.device), state.precision)
     loss = objective.loss(logits, targets)
     state.optimizer.zero_grad(set_to_none=True)

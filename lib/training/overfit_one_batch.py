@@ -39,10 +39,7 @@ def batch_rows(prepared: Arrays) -> np.ndarray:
 def overfit(
     config: ModelParams, described: dict[str, Any], prepared: Arrays, rows: np.ndarray
 ) -> tuple[list[float], pd.DataFrame]:
-    """Trains a new network of a `models.describe` record on array rows without augmentation, by `loop.step`.
-
-    Returns the loss of each step, and one row with the images per second of training and of prediction.
-    """
+    """Trains a new network on array rows by `loop.step`: the loss of each step, and a row of images per second."""
     state = fresh_state(described, SEED, config.device, config.precision, ADAM, CONSTANT)
     objective = objective_of(config.landmarks, config.classes, described, prepared)
     images = prepared.images[rows]

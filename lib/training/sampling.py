@@ -38,10 +38,7 @@ def epoch_rows(rows: np.ndarray, weights: np.ndarray, seed: int, epoch: int) -> 
 
 
 def exposure(masks: np.ndarray, rows: np.ndarray, order: np.ndarray, classes: list[str]) -> pd.DataFrame:
-    """Number and percentage of cases and of draws that contain each class but the first, the background.
-
-    `rows` are the rows of the training cases, `order` the rows drawn in an epoch.
-    """
+    """Number and percentage of cases (`rows`) and of draws (`order`) that contain each foreground class."""
     classes_of = {row: set(np.unique(masks[row]).tolist()) for row in rows.tolist()}
     table = []
     for index, name in enumerate(classes[1:], start=1):
