@@ -120,9 +120,6 @@ def test_importing_the_entry_changes_and_writes_nothing_and_loads_only_declared_
     assert sorted(copied.rglob("*")) == before
 
 
-# Weights
-
-
 @pytest.mark.parametrize("pretrained", [True, False])
 @pytest.mark.parametrize("changes", [{}, {"base_channels": 8, "depth": 1, "normalisation": "none"}], ids=str)
 def test_saved_weights_give_the_saved_network_s_probabilities(tmp_path, pretrained, changes):
@@ -192,9 +189,6 @@ def test_a_pickle_of_any_name_is_not_run(tmp_path):
     assert (tmp_path / "sprung").exists()  # the trap works
 
 
-# Another package called lib
-
-
 @pytest.fixture
 def own_lib(tmp_path):
     """A user's script folder with a package of the same name."""
@@ -221,9 +215,6 @@ def test_a_package_called_lib_on_the_path_or_without_a_file_is_refused(own_lib, 
     monkeypatch.setitem(sys.modules, "lib", types.ModuleType("lib"))
     with pytest.raises(ImportError, match="another package called lib has already been imported from <module 'lib'>"):
         hubconf._refuse_another_lib()
-
-
-# Segmenting
 
 
 @pytest.mark.parametrize("flip_average", [True, False])

@@ -58,9 +58,6 @@ def message(shell, *cells, history=True):
     return str(stopped.value)
 
 
-# --- start: the first call
-
-
 def test_a_fresh_kernel_gives_typed_parameters_a_folder_and_the_data_set(shell, reports):
     page = run(shell, "import os\nimport numpy as np\ndef helper(): pass\n_mine = 3", DEMO, START)
     assert isinstance(page.params, params.ModelParams)
@@ -141,9 +138,6 @@ def test_points_are_evaluated_in_the_folder_of_the_same_step(shell, reports):
     assert page.step == steps.Step("05_evaluation")
 
 
-# --- start: keys that only some options use
-
-
 @pytest.mark.parametrize("path", sorted((files.ROOT / "params").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_study_runs_with_injected_parameters_and_with_its_name_alone(shell, path):
     study = params.read_study(path)
@@ -187,9 +181,6 @@ def test_fold_and_seed_are_no_changed_values(shell, reports):
     assert page.folder == page.run_folder == reports / "demo" / "04_training" / "fold2-seed7"
 
 
-# --- start: again in the same kernel
-
-
 @pytest.mark.parametrize(
     "cells",
     [
@@ -229,9 +220,6 @@ def test_only_published_images_are_searched_for_in_other_data_sets(shell, monkey
     monkeypatch.setattr(datasets, "available", lambda besides: {"busi": besides})
     pages = [run(shell, f"study = {name!r}", VERIFY) for name in ("hc18_quick", "demo", "lgg_quick")]
     assert [page.searched_datasets for page in pages] == [{"busi": "hc18"}, {}, {}]
-
-
-# --- checks and finish
 
 
 @pytest.mark.parametrize("applies", [True, False])
@@ -292,9 +280,6 @@ def test_a_start_that_fails_removes_nothing_and_one_that_succeeds_removes_stale_
     assert (folder / "record.json").is_file()
     run(shell, ONLY_DEMO, VERIFY)
     assert not any((folder / name).exists() for name in ("record.json", "facts.json", ".writing-a.csv"))
-
-
-# --- manual runs
 
 
 def test_a_manual_rerun_of_a_finished_step_changes_none_of_its_files(shell, reports, capsys):

@@ -27,9 +27,6 @@ SPEED = re.compile(r"\d+ images/s")
 OBJECT = re.compile(r".{0,60}( object | at )0x|<(generator|function|bound method|zip|map|filter)\b")
 
 
-# --- structure
-
-
 def test_outputs_are_stripped():
     done = python(files.ROOT, "-m", "nbstripout", "--keep-id", "--verify", *map(str, NOTEBOOKS))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -56,9 +53,6 @@ def test_the_parameters_cell_holds_exactly_the_step_s_keys_with_values_of_a_phan
     run = {"fold": None, "seed": None} if step == "04_training" else {}
     used = run | params.values_of(params.read_study(files.study_file(name)))
     assert given == {key: value for key, value in used.items() if key in params.STEPS[step].model_fields}
-
-
-# --- the demo study
 
 
 def papermill(reports: Path, *options: str) -> subprocess.CompletedProcess:

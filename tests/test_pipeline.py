@@ -101,9 +101,6 @@ def bare(bare_project: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bare_project, tmp_path / "a project"))
 
 
-# --- stale steps
-
-
 @pytest.mark.study
 def test_a_second_call_a_comment_a_docstring_or_an_equal_record_runs_nothing(project):
     cases = files.read_csv(report_folder(project) / "01_data_verification" / "cases.csv", ["subject"])
@@ -180,9 +177,6 @@ def test_a_table_edited_by_hand_is_made_again_and_a_deleted_pdf_by_the_report_al
     assert why(project)["06_biometry"] == ["output files changed or missing (1): tables/agreement.csv"]
     assert rerun(project) == {"06_biometry", "report"}
     assert table.read_bytes() == made
-
-
-# --- killed and concurrent runs
 
 
 @pytest.fixture(scope="module")
@@ -270,9 +264,6 @@ def command_line(pid: int) -> str:
         return ""
 
 
-# --- Snakemake
-
-
 @pytest.fixture
 def with_snakefile(bare: Path) -> Callable[[str], subprocess.CompletedProcess]:
     """Runs a study with another Snakefile; its data are an empty folder, since nothing reads them."""
@@ -310,9 +301,6 @@ def test_a_profile_of_the_user_is_not_read_and_status_0_is_not_believed_without_
     assert len(steps) == len(STEPS)
 
 
-# --- errors before any work
-
-
 def test_all_faults_of_a_study_file_are_said_at_once_before_any_work(bare):
     path = bare / "params" / "tiny.yaml"
     replace_in(path, "learning_rate:", "lerning_rate:")
@@ -322,9 +310,6 @@ def test_all_faults_of_a_study_file_are_said_at_once_before_any_work(bare):
     assert done.stderr.startswith(f"{path}: 4 errors\n")
     assert not (bare / "reports" / "tiny").exists()
     assert not (bare / "data").exists()
-
-
-# --- DATA=
 
 
 @pytest.fixture
@@ -364,9 +349,6 @@ def test_an_absent_folder_is_refused_under_its_own_name_with_status_2(bare, stud
     assert done.returncode == 2
     assert message in done.stderr
     assert not (bare / "data").exists()
-
-
-# --- LANDMARKS=, and other studies
 
 
 @pytest.fixture
@@ -415,9 +397,6 @@ def test_a_comparison_with_a_study_that_has_not_been_run_is_refused_before_any_w
         files.write_json(Step(step).record_file("hc18_landmarks_quick"), {"outputs": {}})
     assert pipeline.run(study_named("hc18_ellipse_quick"), 2, None) == 0
     assert ran == ["hc18_ellipse_quick"]
-
-
-# --- Windows
 
 
 def test_on_windows_it_is_said_what_to_do_instead_and_nothing_is_written(tmp_path, monkeypatch):

@@ -149,9 +149,6 @@ def test_networks_work_at_every_depth_with_and_without_normalisation(model, dept
         assert network(torch.zeros(2, 1, 32, 64)).shape == (2, 3, 32, 64)
 
 
-# ResNet encoder
-
-
 @pytest.fixture
 def hub(tmp_path):
     """An empty folder as torchvision's download cache."""
@@ -268,9 +265,6 @@ def test_any_other_error_of_torchvision_s_import_is_raised(monkeypatch):
     monkeypatch.setattr("importlib.import_module", fail)
     with pytest.raises(RuntimeError, match="the disk is on fire"):
         resnet_unet.torchvision_resnet.__wrapped__()
-
-
-# All networks
 
 
 @every_network

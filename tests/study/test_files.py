@@ -115,9 +115,6 @@ def test_a_written_file_has_the_permissions_that_the_user_wants(old, umask, mode
     assert old.stat().st_mode & 0o777 == mode
 
 
-# Folders
-
-
 @pytest.fixture
 def folder(tmp_path):
     """A folder with an existing file."""
@@ -169,9 +166,6 @@ def test_what_a_kill_left_between_both_renames_is_removed_by_the_next_write(fold
     folder.rename(folder.with_name(".replaced-made"))
     folder.with_name(".writing-made").mkdir()
     write_new(folder)
-
-
-# JSON and tables
 
 
 def test_equal_values_are_equal_json_bytes_whatever_the_order_of_keys(tmp_path):
@@ -252,9 +246,6 @@ def test_a_file_that_is_no_such_table_is_refused_with_its_file_row_and_column(tm
 def test_a_missing_table_says_what_to_run(tmp_path):
     with pytest.raises(ValueError, match=r"folds\.csv: missing; run the notebook that writes it first"):
         files.read_csv(tmp_path / "folds.csv", ["case"])
-
-
-# Hashes and places
 
 
 def test_sha256_of_abc_is_the_published_one(tmp_path):

@@ -85,9 +85,6 @@ def fault_of(**changes):
     return fault
 
 
-# Study files
-
-
 @each_study
 def test_a_study_file_is_valid_and_has_exactly_the_keys_that_its_options_and_data_set_use(path):
     study = params.read_study(path)
@@ -129,9 +126,6 @@ def test_every_study_file_and_every_comparison_is_in_the_table_of_differences():
     assert {(name, other) for name, study in studies.items() for other in study.compare_with} <= set(DIFFER)
 
 
-# The models
-
-
 def test_every_key_has_a_description_and_belongs_to_one_notebook_or_to_all_and_optional_ones_to_an_option():
     shared, models_of_steps = set(params.SharedParams.model_fields), params.STEPS.values()
     for one, other in itertools.combinations(models_of_steps, 2):
@@ -156,9 +150,6 @@ def test_a_dataclass_is_filled_from_the_keys_of_the_same_names():
         builders.training_params(seed=3), make_dataclass("Drawn", [("seed", int), ("batch_size", int)])
     )
     assert (picked.seed, picked.batch_size) == (3, 4)
-
-
-# Single faults
 
 
 # Changes that select each option, and changes of the quick study that deselect it.
@@ -370,9 +361,6 @@ def test_a_network_ends_in_one_pixel_where_torch_refuses_a_single_image_of_that_
         except ValueError as error:
             refused = "more than 1 value per channel" in str(error)
         assert refused == param_rules.ends_in_one_pixel(size, 5, model, normalisation)
-
-
-# Whole files
 
 
 def test_all_errors_of_a_file_are_reported_at_once_with_its_name(tmp_path):

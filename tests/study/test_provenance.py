@@ -149,9 +149,6 @@ def test_assigned_values_are_those_of_cells_that_hold_written_out_values_only(so
     assert provenance.assigned_values(source) == values
 
 
-# --- commit
-
-
 def git(folder, *arguments):
     author = ["-c", "user.name=A", "-c", "user.email=a@b.c", "-c", f"safe.directory={folder}"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

@@ -118,9 +118,6 @@ def test_a_step_is_stale_for_these_reasons(finished, change, step, reasons):
     assert staleness.stale_reasons(step, finished) == reasons
 
 
-# Data sets that verification searches
-
-
 @pytest.fixture
 def available(study):
     """hc18_quick's parameters; data/raw has published, custom and synthetic data sets."""
@@ -230,9 +227,6 @@ def test_every_pair_of_fold_and_seed_is_a_step_before_evaluation_and_inputs_come
     assert [step.label for step in planned[3:]] == [*runs, "05_evaluation", "06_biometry", "report"]
     for place, step in enumerate(planned):
         assert set(steps.step_inputs(step, study)) <= {*planned[:place]}
-
-
-# Landmarks, and other studies
 
 
 def test_landmarks_have_their_own_evaluation_notebook_in_the_same_step(study, monkeypatch):

@@ -38,9 +38,6 @@ def run(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "fold0-seed0"))
 
 
-# A finished run whose files have changed
-
-
 def save_as_a_spreadsheet(path):
     pd.read_csv(path).to_csv(path, index=False, sep=";", float_format="%.3f", lineterminator="\r\n")
 
@@ -116,9 +113,6 @@ def test_a_run_with_a_broken_record_or_weights_is_moved_and_trained_again(run, f
     assert not (run / ".set_aside").exists()
 
 
-# Other keys, and back
-
-
 def test_a_finished_run_is_restored_after_another_was_started(run, finished):
     lines = fit(run, stop_after=1, epochs=4)
     assert lines[0].startswith("epochs 2 -> 4: moved the finished run of 2 epochs to fold0-seed0/.set_aside/")
@@ -181,9 +175,6 @@ def test_differences_between_two_runs_are_named():
     assert not any("threads" in line for line in checkpoint.differences(one | {"machine": {}}, {"keys": one["keys"]}))
 
 
-# Manipulated states
-
-
 MANIPULATED = {
     "no model": (lambda saved: saved.pop("model"), "KeyError: 'model'"),
     "other network": (lambda saved: saved["model"].update({"head.bias": torch.zeros(7)}), "RuntimeError: Error"),
@@ -235,9 +226,6 @@ def test_a_manipulated_state_is_reported_and_the_run_starts_anew(unfinished, fin
     assert lines[0].startswith(f"state.pt does not fit this run ({message}")
     assert epochs_trained(lines) == 2
     assert contents(folder) == contents(finished)
-
-
-# Kills at critical moments
 
 
 def fit_killed(patch, *arguments, folder, **keys):

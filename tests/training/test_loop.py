@@ -152,9 +152,6 @@ def test_a_finished_run_is_loaded_and_no_file_changes(learned):
     assert (second.best_epoch, second.best_value) == (first.best_epoch, first.best_value)
 
 
-# Interruptions
-
-
 class Compiled(torch.nn.Module):
     """Like the result of torch.compile, as far as names of weights are concerned."""
 
@@ -259,9 +256,6 @@ def test_the_fingerprint_depends_on_everything_that_affects_the_result_and_on_no
     assert len(distinct | {fingerprint()}) == len(changes) + 2
 
 
-# Schedules and stopping
-
-
 def rates_of(folder, schedule, **keys):
     return fit(folder, schedule=schedule, **keys)[0].history["learning_rate"].to_numpy()
 
@@ -327,9 +321,6 @@ def test_a_training_that_diverges_is_refused_and_leaves_no_state(
     with pytest.raises(ValueError, match=message):
         train(tmp_path)
     assert not (tmp_path / "state.pt").exists()
-
-
-# Unusable data and values
 
 
 @pytest.mark.parametrize(
