@@ -26,7 +26,7 @@ def report_on(folder: Path) -> tuple[str, bool]:
         single = findings.drop(columns="advice").head(MAX_LISTED_FINDINGS)  # advice is printed once per check
         rest = f"\n... and {len(findings) - MAX_LISTED_FINDINGS} more" if len(findings) > MAX_LISTED_FINDINGS else ""
         blocks += [plain(overview.count_findings(findings)), plain(single) + rest]
-    blocks.append(f"{int(stops.sum())} of {len(findings)} findings stop a study" if stops.any() else "sound")
+    blocks.append(f"{int(stops.sum())} of {len(findings)} findings stop a study")
     return "\n\n".join(blocks), not stops.any()
 
 

@@ -37,7 +37,7 @@ def test_a_sound_folder_is_recognised_and_counted_with_status_0(folder, capsys):
     lines = text.splitlines()
     assert lines[0] == f"{folder}: HC18, fetal head circumference, read as hc18"
     assert [row_of(text, word)[1] for word in ("cases", "subjects", "with pixel size")] == ["6", "5", "6"]
-    assert lines[-1] == "sound"
+    assert lines[-1].startswith("0 of ")
     assert "Severity" not in text  # no findings
 
 
@@ -66,7 +66,7 @@ def test_warnings_leave_a_folder_sound_and_only_the_first_of_many_are_listed(fol
     assert row_of(text, "unknown file")[0] == "warn"
     assert sum(re.search(r"other \d\d\.png", line) is not None for line in lines) == folder_check.MAX_LISTED_FINDINGS
     assert "... and 2 more" in lines
-    assert lines[-1] == "sound"
+    assert lines[-1].startswith("0 of ")
 
 
 def test_a_folder_without_a_usable_case_or_of_unknown_layout_is_an_error(folder, tmp_path, capsys):
