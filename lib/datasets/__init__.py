@@ -118,7 +118,7 @@ def _key_faults(study: params.Study, dataset: Dataset) -> list[str]:
         option, value = param_faults.option_of(params.Study, name), getattr(study, name)
         is_null = value is None and not (field.json_schema_extra or {}).get("nullable", False)
         if is_kind.get(option) is False and name in study.model_fields_set:
-            faults.append(f"{name} = {value!r}   not used with {study.dataset}; only with {option}")
+            faults.append(f"{name} = {value!r}   not used with {study.dataset}; requires {option}")
         elif is_kind.get(option) and (name not in study.model_fields_set or is_null):
             faults.append(f"{name}   missing; {study.dataset} requires it, as all {option} do: {field.description}")
     return faults

@@ -73,7 +73,7 @@ def test_every_data_set_accepts_keys_that_fit_it(name, changes):
 
 
 HEADS, VOLUMES = "allowed: ['background', 'head']", "allowed: largest_component or [] for volumes"
-NO_HEADS, GROUPS = "allowed: none, since the data set contains no heads", "only with data sets of several groups"
+NO_HEADS, GROUPS = "allowed: none, since the data set contains no heads", "requires data sets of several groups"
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ NO_HEADS, GROUPS = "allowed: none, since the data set contains no heads", "only 
         ("phantom_lgg", {"postprocessing": ["largest_component", "x"]}, VOLUMES),
         ("hc18", {"groups": ["benign"]}, GROUPS),
         ("own_cells", {"groups": ["benign"]}, GROUPS),
-        ("hc18", {"palette": [[0, 0, 0], [255, 0, 0]]}, "only with custom data sets"),
-        ("hc18", {"crop_level": 0.1}, "only with volumes"),
-        ("lgg", {"clahe_probability": 0.2}, "only with images"),
+        ("hc18", {"palette": [[0, 0, 0], [255, 0, 0]]}, "requires custom data sets"),
+        ("hc18", {"crop_level": 0.1}, "requires volumes"),
+        ("lgg", {"clahe_probability": 0.2}, "requires images"),
     ],
 )
 def test_a_key_or_value_that_a_data_set_does_not_have_is_refused_with_a_hint(name, changes, hint):
