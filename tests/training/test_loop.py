@@ -232,7 +232,7 @@ def test_a_second_process_waits_for_the_first_and_loads_its_run(tmp_path):
     child.communicate("\n")
     waiting.join()
     assert child.returncode == 0
-    assert [line.split(" ")[:2] for line in lines] == [["this", "training"], ["already", "trained:"]]
+    assert [line.split(" ")[:2] for line in lines] == [["this", "training:"], ["already", "trained:"]]
 
 
 def fingerprint(network=NETWORK, arrays=None, parts=None, **keys):
