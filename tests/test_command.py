@@ -1,4 +1,4 @@
-"""Messages and exit status of the command line when the user or the machine stops it."""
+"""Messages and exit status of the command line after errors and interrupts."""
 
 import os
 import subprocess
@@ -9,16 +9,14 @@ import pytest
 from lib import __main__, pipeline
 from lib.study import environment, files
 
-STOPPED = "stopped; finished steps and saved epochs are kept; run the same command again to resume"
-
 
 def run(*arguments, cwd=files.ROOT, **settings):
-    """Runs `python -m lib ...` as a user does."""
+    """`python -m lib ...` as a user runs it."""
     command, settings = [sys.executable, "-m", "lib", *arguments], os.environ | settings
     return subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False)
 
 
-def test_a_folder_that_cannot_be_made_is_one_line_with_its_reason():
+def test_a_folder_that_cannot_be_created_is_reported_in_one_line():
     done = run("study", "demo", REPORTS_ROOT="/proc/nowhere")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == ["/proc/nowhere: No such file or directory"]
@@ -27,14 +25,14 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_its_reason():
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (KeyboardInterrupt(), 130, STOPPED),
+        (KeyboardInterrupt(), 130, __main__.STOPPED),
         (OSError(28, "No space left on device", "a/report.pdf"), 2, "a/report.pdf: No space left on device"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
         (ValueError("two\nlines"), 2, "two\nlines"),
-        (KeyError("a fault of the code"), None, None),  # which keeps its traceback
+        (KeyError("a bug"), None, None),  # keeps its traceback
     ],
 )
-def test_an_error_ends_a_command_without_a_traceback(monkeypatch, capsys, error, status, message):
+def test_errors_of_a_command_are_reported_without_a_traceback(monkeypatch, capsys, error, status, message):
     def explain(_):
         raise error
 
@@ -48,7 +46,7 @@ def test_an_error_ends_a_command_without_a_traceback(monkeypatch, capsys, error,
         assert capsys.readouterr().err == f"{message}\n"
 
 
-def test_a_reader_that_closes_its_pipe_ends_the_command_silently():
+def test_a_closed_pipe_ends_the_command_silently():
     writing = subprocess.Popen(
         [sys.executable, "-m", "lib", "why", "demo"], cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -58,12 +56,12 @@ def test_a_reader_that_closes_its_pipe_ends_the_command_silently():
     writing.stderr.close()
 
 
-def test_a_terminal_without_utf_8_shows_what_it_can():
+def test_output_works_in_a_terminal_without_utf_8():
     done = run("why", "demo", PYTHONUTF8="0", PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONCOERCECLOCALE="0")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_step_that_a_study_does_not_have_is_refused_and_those_it_has_are_named():
+def test_an_unknown_step_is_refused_and_the_available_ones_are_named():
     done = run("step", "demo", "05_evalution", **{environment.ROOT_VARIABLE: str(files.ROOT)})
     assert done.returncode == 2
     message = done.stderr.strip(environment.MESSAGE_MARK + "\n")
@@ -71,13 +69,13 @@ def test_a_step_that_a_study_does_not_have_is_refused_and_those_it_has_are_named
     assert message.endswith("04_training/fold0-seed0, 05_evaluation, 06_biometry")
 
 
-def test_a_step_run_by_hand_is_refused_and_papermill_named():
+def test_a_manual_step_is_refused_and_the_papermill_command_is_given():
     done = run("step", "demo", "05_evaluation")
     assert done.returncode == 2
     assert "manually: papermill notebooks/05_evaluation.ipynb out.ipynb -f params/demo.yaml" in done.stderr
 
 
-def test_a_command_in_a_copy_refuses_the_original_s_lib(tmp_path):
+def test_a_command_in_a_copy_refuses_the_lib_of_the_original(tmp_path):
     for name in ("lib/notebook.py", "notebooks/01_data_verification.ipynb"):
         files.write_text(tmp_path / name, "")
     done = run("why", "demo", cwd=tmp_path, PYTHONPATH=str(files.ROOT), PYTHONSAFEPATH="1")

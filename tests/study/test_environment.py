@@ -1,4 +1,4 @@
-"""Environment of child processes, project check and number of threads."""
+"""Environment of child processes, the project of a notebook, number of threads."""
 
 import os
 import subprocess
@@ -17,14 +17,14 @@ OWN = ("PYTHONPATH", "IPYTHONDIR", "JUPYTER_PREFER_ENV_PATH", "OMP_NUM_THREADS")
 
 
 def numbers(before: str = "", **settings: str) -> list[int]:
-    """Threads of torch and OpenCV, and those named, in a process of its own."""
+    """Threads of torch, OpenCV and `environment.threads()` in a separate process."""
     own = {"PYTHONPATH": str(files.ROOT), "OMP_NUM_THREADS": "7", environment.THREADS_VARIABLE: ""} | settings
     command = [sys.executable, "-c", before + NUMBERS]
     done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=True)
     return [int(number) for number in done.stdout.split()]
 
 
-def test_a_child_has_what_the_machine_needs_and_the_project_s_values_not_those_of_other_work(monkeypatch, tmp_path):
+def test_a_child_inherits_system_variables_and_the_project_s_values_but_no_user_settings(monkeypatch, tmp_path):
     for name in (*FOREIGN, *OWN, "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "foreign")
     monkeypatch.setattr(files, "ROOT", tmp_path)
@@ -34,20 +34,20 @@ def test_a_child_has_what_the_machine_needs_and_the_project_s_values_not_those_o
     assert [given[name] for name in OWN] == [str(tmp_path), str(tmp_path / "notebooks" / ".ipython"), "1", "3"]
     assert given[environment.THREADS_VARIABLE] == "3"
     assert given["LD_LIBRARY_PATH"] == given["CUDA_VISIBLE_DEVICES"] == "foreign"
-    assert given["REPORTS_ROOT"] == str(tmp_path / "elsewhere")  # where its parent looks
+    assert given["REPORTS_ROOT"] == str(tmp_path / "elsewhere")
 
 
-def test_the_graph_s_number_of_threads_holds_whatever_openmp_is_told():
+def test_the_workflow_s_number_of_threads_overrides_openmp_s():
     assert numbers(**{environment.THREADS_VARIABLE: "1"}) == [1, 1, 1]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a processor")
-def test_by_hand_all_processors_of_the_process_are_used_and_no_other():
+def test_a_manual_run_uses_the_processors_of_its_process():
     assert numbers(ONE_PROCESSOR) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("word", ["", "0", "-1", "many", "1.5"])
-def test_a_word_that_is_no_count_of_threads_is_not_taken_for_one(monkeypatch, word):
+def test_an_invalid_number_of_threads_is_ignored(monkeypatch, word):
     monkeypatch.setenv(environment.THREADS_VARIABLE, word)
     assert environment.threads() == environment.processors() >= 1
 
@@ -55,13 +55,13 @@ def test_a_word_that_is_no_count_of_threads_is_not_taken_for_one(monkeypatch, wo
 @pytest.mark.parametrize(
     ("quotas", "expected"), [([], 8), ([(150_000, 100_000)], 2), ([(50_000, 100_000)], 1), ([(10**7, 10**5)], 8)]
 )
-def test_a_container_s_share_of_time_counts_as_processors_rounded_up(monkeypatch, quotas, expected):
+def test_a_container_s_cpu_quota_limits_processors_rounded_up(monkeypatch, quotas, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(environment, "_quotas", lambda: quotas)
     assert environment.processors() == expected
 
 
-def test_a_notebook_of_the_graph_refuses_another_project_s_lib(monkeypatch, tmp_path):
+def test_a_notebook_of_the_workflow_refuses_another_project_s_lib(monkeypatch, tmp_path):
     monkeypatch.setenv(environment.ROOT_VARIABLE, str(tmp_path))
     with pytest.raises(ValueError, match=rf"project is {tmp_path}, but Python imports .* from {files.ROOT}; .*lab"):
         environment.check_project()
@@ -69,7 +69,7 @@ def test_a_notebook_of_the_graph_refuses_another_project_s_lib(monkeypatch, tmp_
     environment.check_project()
 
 
-def test_a_notebook_by_hand_refuses_the_lib_of_another_project_around_it(monkeypatch, tmp_path):
+def test_a_manual_run_refuses_the_lib_of_another_project(monkeypatch, tmp_path):
     monkeypatch.delenv(environment.ROOT_VARIABLE, raising=False)
     for folder in (files.ROOT / "notebooks", tmp_path):  # its own project, and none
         monkeypatch.chdir(folder)
@@ -77,13 +77,11 @@ def test_a_notebook_by_hand_refuses_the_lib_of_another_project_around_it(monkeyp
     for name in ("lib/notebook.py", "notebooks/01_data_verification.ipynb"):
         files.write_text(tmp_path / "copy" / name, "")
     monkeypatch.chdir(tmp_path / "copy" / "notebooks")
-    with pytest.raises(
-        ValueError, match=rf"the project is {tmp_path / 'copy'}, but Python imports the package lib from"
-    ):
+    with pytest.raises(ValueError, match=rf"project is {tmp_path / 'copy'}, but Python imports the package"):
         environment.check_project()
 
 
-def test_a_notebook_that_begins_says_so_to_the_graph(monkeypatch, tmp_path):
+def test_a_started_notebook_removes_the_file_of_the_workflow(monkeypatch, tmp_path):
     waiting = tmp_path / "waiting"
     waiting.touch()
     monkeypatch.setenv(environment.WAITING_VARIABLE, str(waiting))
