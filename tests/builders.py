@@ -230,7 +230,7 @@ def image_bench(
     spacing_mm: float = float("nan"),
     folds: int = 3,
 ) -> EvaluationSet:
-    """Images and references of 32 x 32 pixels, two per fold in turn; an image is its prediction by `says_its_image`."""
+    """Images and references of 32 x 32 pixels, two per fold in turn; an image is its prediction by `predict_image`."""
     names = [f"c{n}" for n in range(len(foregrounds))]
     images = np.stack([np.rint(255 * each).astype(np.uint8) for each in foregrounds])[:, None]
     masks = np.stack(references).astype(np.uint8)
@@ -258,7 +258,7 @@ def hashed(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(sha256=[cases.content_hash(*each) for each in paths])
 
 
-def says_its_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
+def predict_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
     """Replacement of `inference.predict`: the probability of the foreground is the image, scaled to 0 to 1."""
     return np.concatenate([255.0 - images, images], axis=1) / np.float32(255)
 
@@ -283,10 +283,10 @@ def discs(count: int = 24, size: int = 32, seed: int = 0) -> Arrays:
     draw = np.random.default_rng(seed)
     rows, cols = np.mgrid[:size, :size]
     images, masks = np.zeros((count, 1, size, size), np.uint8), np.zeros((count, size, size), np.uint8)
-    for index in range(count):
+    for image, mask in zip(images[:, 0], masks):
         row, col = draw.uniform(size * 0.35, size * 0.65, 2)
-        masks[index] = (rows - row) ** 2 + (cols - col) ** 2 <= (size * draw.uniform(0.15, 0.3)) ** 2
-        images[index, 0] = draw.integers(0, 80, (size, size)) + 150 * masks[index]
+        mask[:] = (rows - row) ** 2 + (cols - col) ** 2 <= (size * draw.uniform(0.15, 0.3)) ** 2
+        image[:] = draw.integers(0, 80, (size, size)) + 150 * mask
     return arrays_of([f"disc{n}" for n in range(count)], images, masks, f"discs-{count}-{size}-{seed}")
 
 
@@ -303,10 +303,12 @@ def of_images(rows: int, cols: int) -> dict[str, object]:
     return {"image_size": [rows, cols], "volumes": False, "channels": 1, "grey": preparation.GREY}
 
 
+PREPARED = {"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0]}
+
+
 def of_volumes(rows: int, cols: int, **changes: object) -> dict[str, object]:
     """Preparation of LGG volumes."""
-    about = {"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0]}
-    return {"image_size": [rows, cols], "volumes": True, "channels": 3} | about | changes
+    return {"image_size": [rows, cols], "volumes": True, "channels": 3} | PREPARED | changes
 
 
 QUICK = {"epochs": 3, "batch_size": 4, "learning_rate": 0.01, "workers": 0, "device": "cpu", "precision": "float32"}
@@ -329,8 +331,7 @@ OF_OPTIONS = {
     **{"closing_pixels": 7, "dilation_pixels": 11, "minimum_area_mm2": 5.0, "parts_kept": 2},
     **{"max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0]},
 }
-OF_VOLUMES = {"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0]}
-OF_VOLUMES |= {"area_weight_floor": None}
+OF_VOLUMES = PREPARED | {"area_weight_floor": None}
 
 
 def values(**changes: object) -> dict[str, object]:
@@ -367,7 +368,6 @@ class TinyStudy:
     """A study of drawn heads, from the raw folder to evaluated folds."""
 
     drawn: list[Head]
-    found: verify.Verification
     table: pd.DataFrame
     folds: pd.DataFrame
     bench: EvaluationSet
@@ -378,14 +378,14 @@ class TinyStudy:
 def tiny_study(folder: Path) -> TinyStudy:
     """Verifies, preprocesses, trains and evaluates folds 0 and 1 of 12 drawn heads."""
     drawn, trainings = heads(), folder / "trainings"
-    found = verified(write_hc18(folder / "raw", drawn))
-    bench = preprocessed(folder, "hc18", found.cases, image_size=[32, 48])
+    table = verified(write_hc18(folder / "raw", drawn)).cases
+    bench = preprocessed(folder, "hc18", table, image_size=[32, 48])
     for fold in (0, 1):
         run, parts = trainings / files.run_name(fold, 0), splits.parts(bench.folds, fold)
         loop.fit(training_params(fold=fold, epochs=8), NETWORK, bench.arrays, parts, run, print)
     chosen = step_params("05_evaluation", folds=[0, 1], device="cpu", precision="float32")
     measured = segmentation.evaluate_all(chosen, bench, trainings)
-    return TinyStudy(drawn, found, found.cases, bench.folds, bench, trainings, measured)
+    return TinyStudy(drawn, table, bench.folds, bench, trainings, measured)
 
 
 @pytest.fixture(autouse=True, scope="module")

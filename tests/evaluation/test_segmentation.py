@@ -57,7 +57,7 @@ def test_the_score_of_a_case_counted_by_hand():
 @pytest.fixture
 def bench_of(tmp_path, monkeypatch):
     """Builds an evaluation set whose network predicts the image itself as foreground probability."""
-    monkeypatch.setattr(inference, "predict", builders.says_its_image)
+    monkeypatch.setattr(inference, "predict", builders.predict_image)
     return partial(builders.image_bench, tmp_path)
 
 

@@ -53,7 +53,7 @@ def test_a_new_record_is_up_to_date_whatever_the_keys_of_other_steps(finished, c
         assert staleness.stale_reasons(step, other) == []
 
 
-def place(step, study, name="table.csv"):
+def output(step, study, name="table.csv"):
     return step.folder(study.study) / name
 
 
@@ -61,53 +61,55 @@ def image(study):
     return files.raw_folder(study.dataset) / "image.png"
 
 
-def copy_without_times(study):
+def change_times(study):
     os.utime(image(study), ns=(1, 1))
-    files.write_text(image(study).with_name(".DS_Store"), "left by a system")
+    files.write_text(image(study).with_name(".DS_Store"), "")
 
 
-def write_what_varies(study):
+def write_varying_files(study):
     for name in ("timing.json", "notebook.ipynb", "state.pt", ".lock", ".writing-a.csv", "tensorboard/events.out.1"):
-        files.write_text(place(MODEL, study, name), "{}")
+        files.write_text(output(MODEL, study, name), "{}")
 
 
 def write_notebook(study, text):
     edit(MODEL, study, needs=["timing.json", "notebook.ipynb"])
-    files.write_text(place(MODEL, study, "notebook.ipynb"), text)
+    files.write_text(output(MODEL, study, "notebook.ipynb"), text)
 
 
-def spoil_everything(study):
+def change_everything(study):
     edit(MODEL, study, code={}, own=steps.own_values(MODEL, study) | {"depth": 2})
-    files.write_text(place(MODEL, study), "nicer\n")
+    files.write_text(output(MODEL, study), "nicer\n")
 
 
 BOTH = ["code 03_model.ipynb changed", "code lib.study.files changed"]
 TABLE, DATA = ["output files changed or missing (1): table.csv"], ["files in data/raw/phantom_brain have changed"]
-MUST_RUN, CUT_OFF = ["input 01_data_verification must run"], ["notebook.ipynb is incomplete"]
+INPUT, INCOMPLETE = ["input 01_data_verification must run"], ["notebook.ipynb is incomplete"]
 CODE = {"03_model.ipynb": "1"}
 STALE = [  # a change to a finished study, the step, the reasons why it is stale
     (lambda s: finish(MODEL, s, depth=2), MODEL, ["key depth: 2 -> 4"]),
     (lambda s: edit(MODEL, s, code=CODE | {"lib.study.files": "3"}), MODEL, ["code lib.study.files changed"]),
     (lambda s: edit(MODEL, s, code=CODE | {"lib.study.files": "2", "lib.old": "2"}), MODEL, ["code lib.old changed"]),
     (lambda s: edit(MODEL, s, code={}), MODEL, BOTH),
-    (spoil_everything, MODEL, ["key depth: 2 -> 4", *BOTH, *TABLE]),
+    (change_everything, MODEL, ["key depth: 2 -> 4", *BOTH, *TABLE]),
     (lambda s: VERIFICATION.record_file(s.study).unlink(), VERIFICATION, ["not completed yet"]),
-    (lambda s: VERIFICATION.record_file(s.study).unlink(), PREPROCESSING, MUST_RUN),
+    (lambda s: VERIFICATION.record_file(s.study).unlink(), PREPROCESSING, INPUT),
     (lambda s: finish(PREPROCESSING, s), MODEL, []),  # run again with equal outputs
     (lambda s: edit(PREPROCESSING, s, outputs={"table.csv": "0"}), MODEL, ["input 02_preprocessing has changed"]),
     (lambda s: files.write_text(image(s), "other pixels"), VERIFICATION, DATA),
     (lambda s: image(s).rename(image(s).with_name("other.png")), VERIFICATION, DATA),
     (lambda s: image(s).unlink(), VERIFICATION, DATA),
     (lambda s: image(s).unlink(), PREPROCESSING, []),
-    (copy_without_times, VERIFICATION, []),
-    (lambda s: files.write_text(place(MODEL, s), "nicer\n"), MODEL, TABLE),
-    (lambda s: place(MODEL, s).unlink(), MODEL, TABLE),
-    (write_what_varies, MODEL, []),
-    (lambda s: place(MODEL, s, "timing.json").unlink(), MODEL, ["timing.json is missing"]),  # the report prints it
+    (lambda s: edit(VERIFICATION, s, data=None), VERIFICATION, DATA),  # an older format of records
+    (lambda s: edit(VERIFICATION, s, data="0123abcd"), VERIFICATION, DATA),
+    (change_times, VERIFICATION, []),
+    (lambda s: files.write_text(output(MODEL, s), "nicer\n"), MODEL, TABLE),
+    (lambda s: output(MODEL, s).unlink(), MODEL, TABLE),
+    (write_varying_files, MODEL, []),
+    (lambda s: output(MODEL, s, "timing.json").unlink(), MODEL, ["timing.json is missing"]),  # the report prints it
     (lambda s: edit(MODEL, s, needs=["timing.csv"]), MODEL, ["timing.csv is missing"]),
     (lambda s: edit(MODEL, s, needs=["notebook.ipynb"]), MODEL, ["notebook.ipynb is missing"]),
-    (lambda s: write_notebook(s, ""), MODEL, CUT_OFF),
-    (lambda s: write_notebook(s, '{"cells": [1, 2'), MODEL, CUT_OFF),
+    (lambda s: write_notebook(s, ""), MODEL, INCOMPLETE),
+    (lambda s: write_notebook(s, '{"cells": [1, 2'), MODEL, INCOMPLETE),
     (lambda s: write_notebook(s, "{}\n"), MODEL, []),
 ]
 
@@ -139,7 +141,7 @@ def available(study):
 def test_all_available_published_data_sets_are_listed_but_none_for_a_phantom(available, dataset, listed):
     assert steps.data_digests(dataset) == {name: steps.data_digest(name) for name in listed}
     shutil.rmtree(files.raw_folder("hc18").parent)
-    assert list(steps.data_digests(dataset)) == [dataset]  # an absent one has a listing too
+    assert list(steps.data_digests(dataset)) == [dataset]  # even if its folder is missing
 
 
 def test_another_data_set_that_changed_is_named(available):
@@ -163,8 +165,7 @@ def test_added_or_removed_data_sets_custom_ones_and_phantoms_leave_a_verificatio
 
 def test_data_are_read_again_only_where_size_or_time_changed(finished, monkeypatch):
     steps.data_digest("phantom_brain")
-    read = []
-    real = files.sha256
+    read, real = [], files.sha256
     monkeypatch.setattr(files, "sha256", lambda path: (read.append(path.name), real(path))[1])
     steps.data_digest("phantom_brain")
     assert read == []
@@ -174,25 +175,11 @@ def test_data_are_read_again_only_where_size_or_time_changed(finished, monkeypat
     assert read == ["image.png"]
 
 
-@pytest.mark.parametrize("kept", ["", "[]", '{"image.png": 3}', '{"image.png": [6, 1]}'])
-def test_a_broken_cache_of_hashes_is_ignored(finished, kept):
-    digest = steps.data_digest("phantom_brain")
-    files.write_text(files.raw_folder("phantom_brain").with_name(".phantom_brain.hashes.json"), kept)
-    assert steps.data_digest("phantom_brain") == digest
-
-
-@pytest.mark.parametrize("data", [None, "0123abcd"])  # older formats of records
-def test_a_record_without_digests_by_folder_makes_verification_stale(available, data):
-    finish(VERIFICATION, available)
-    edit(VERIFICATION, available, data=data)
-    assert staleness.stale_reasons(VERIFICATION, available) == ["files in data/raw/hc18 have changed"]
-
-
-def test_equal_steps_write_equal_bytes_and_timing_that_the_report_prints_is_needed(finished):
+def test_equal_steps_write_equal_records_and_timing_files_are_required(finished):
     before = MODEL.record_file(finished.study).read_bytes()
     finish(MODEL, finished)
     assert MODEL.record_file(finished.study).read_bytes() == before
-    files.write_text(place(MODEL, finished, "timing.csv"), "images_per_second\n")
+    files.write_text(output(MODEL, finished, "timing.csv"), "images_per_second\n")
     finish(MODEL, finished)
     assert files.read_json(MODEL.record_file(finished.study))["needs"] == ["timing.json", "timing.csv"]
 
