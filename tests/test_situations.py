@@ -211,7 +211,7 @@ def test_a_kernel_without_enough_memory_is_stopped(project):
     lines, status = run([sys.executable, "-c", LOW_MEMORY], project, OPENBLAS_NUM_THREADS="16")
     left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if p.pid not in before and str(project) in str(p.info)]
     assert status == 2
-    assert any("06_biometry of study tiny stopped" in line for line in lines)
+    assert any("06_biometry of study tiny failed" in line for line in lines)
     assert left == []
 
 
