@@ -237,14 +237,9 @@ def image_bench(
     for name, image, mask in zip(names, images, masks):
         save_png(folder / f"{name}.png", mask)
         save_png(folder / f"{name}_image.png", image[0])
-    table = pd.DataFrame({"case": names, "subject": names, "spacing_row_mm": spacing_mm}).assign(
-        image=[str(folder / f"{name}_image.png") for name in names],
-        mask=[str(folder / f"{name}.png") for name in names],
-        spacing_col_mm=spacing_mm,
-        slices=1,
-        height=32,
-        width=32,
-    )
+    paths = {key: [str(folder / f"{n}{end}.png") for n in names] for key, end in (("image", "_image"), ("mask", ""))}
+    size = {"spacing_row_mm": spacing_mm, "spacing_col_mm": spacing_mm, "slices": 1, "height": 32, "width": 32}
+    table = pd.DataFrame({"case": names, "subject": names} | paths | size)
     fold = [n // 2 % folds for n in range(len(names))]
     assigned = table[["case", "subject"]].assign(fold_group=names, fold=fold, validates=True)
     arrays = arrays_of(names, images, masks, "built")

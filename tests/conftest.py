@@ -16,24 +16,12 @@ from lib.study import files
 
 SKIPPED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "security", "pid", "log", "db")
 # 32 x 48 pixels and two epochs: the network learns nothing, but every step runs in seconds.
-TINY = {
-    "study": "tiny",
-    "precision": "float32",
-    "fold_count": "3",
-    "image_size": "[32, 48]",
-    "base_channels": "32",  # enough for 03_model to overfit one batch at this size
-    "depth": "2",
-    "epochs": "2",
-    "batch_size": "4",
-}
+TINY = {"study": "tiny", "precision": "float32", "fold_count": "3", "depth": "2", "epochs": "2", "batch_size": "4"}
+TINY |= {"image_size": "[32, 48]", "base_channels": "32"}  # enough channels for 03_model to overfit one batch
 # Small studies of the two other kinds: landmarks and volumes.
 TINY_POINTS = TINY | {"study": "tiny_points", "base_channels": "16", "folds": "[0]"}
-TINY_VOLUMES = TINY_POINTS | {
-    "study": "tiny_volumes",
-    "image_size": "[32, 32]",
-    "validation_subjects": "1",
-    "tensorboard_every": "1",
-}
+TINY_VOLUMES = TINY_POINTS | {"study": "tiny_volumes", "image_size": "[32, 32]"}
+TINY_VOLUMES |= {"validation_subjects": "1", "tensorboard_every": "1"}
 WRITE_PHANTOM = """
 import sys
 from lib import datasets

@@ -127,10 +127,8 @@ def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_runs_again(
         before = executed.stat().st_mtime_ns
         done = run_study(project)
         assert done.returncode == 1
-        assert done.stderr.splitlines() == [
-            f"{RUN} of study tiny failed; see the executed notebook: {executed}",
-            PLANTED,
-        ]
+        where = f"{RUN} of study tiny failed; see the executed notebook: {executed}"
+        assert done.stderr.splitlines() == [where, PLANTED]
         assert executed.stat().st_mtime_ns > before
         assert PLANTED in re.sub(r"\x1b\[[0-9;]*m", "", printed(executed))
         assert not (report_folder(project) / RUN / "record.json").exists()
@@ -254,19 +252,19 @@ def with_snakefile(bare: Path) -> Callable[[str], subprocess.CompletedProcess]:
     return run
 
 
-def test_errors_of_snakemake_are_printed_without_its_routine_output(with_snakefile):
-    done = with_snakefile("raise NameError('planted')\n")
-    assert done.returncode == 1
-    assert "planted" in done.stderr
+@pytest.mark.parametrize(
+    ("text", "printed", "error"),
+    [
+        ("raise NameError('planted')\n", "", "planted"),
+        ("rule study:\n    output: 'x/record.json'\n    shell: 'echo a line'\n", "a line\n", "x/record.json (missing"),
+    ],
+)
+def test_errors_of_snakemake_are_printed_without_its_routine_output(with_snakefile, text, printed, error):
+    done = with_snakefile(text)
+    assert (done.returncode, done.stdout) == (1, printed)
+    assert error in done.stderr
     assert done.stderr.endswith("Snakemake stopped before the study was complete; its log is above\n")
     assert "Assuming unrestricted" not in done.stderr
-
-
-def test_a_step_without_a_record_is_named(with_snakefile):
-    done = with_snakefile("rule study:\n    output: 'x/record.json'\n    shell: 'echo a line of a notebook'\n")
-    assert done.returncode == 1
-    assert done.stdout == "a line of a notebook\n"
-    assert "x/record.json (missing locally" in done.stderr
 
 
 def test_a_user_s_profile_is_ignored_and_status_0_without_records_is_an_error(with_snakefile, tmp_path):

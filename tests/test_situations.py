@@ -116,32 +116,25 @@ def test_a_moved_project_resumes_with_a_relative_reports_folder(tiny_project, pr
     assert lines[-1] == str(project / "elsewhere" / "tiny" / "report.pdf")
 
 
+LOCALE = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "TZ": "Asia/Kabul"}
 PYTHON_2 = "#!/bin/sh\necho 'Python 2.7.18'; exit 3\n"
-KERNEL = '{"argv": ["/bin/false", "{connection_file}"], "display_name": "x", "language": "python"}'
+KERNEL_JSON = '{"argv": ["/bin/false", "{connection_file}"], "display_name": "x", "language": "python"}'
+KERNEL = {"kernels/python3/kernel.json": KERNEL_JSON}
 MATPLOTLIBRC = "text.usetex: True\naxes.grid: True\nfont.size: 20\nsavefig.dpi: 30\nsvg.fonttype: none\n"
+PATH = "FOLDER:" + os.environ["PATH"]
 FAILS = "raise RuntimeError('foreign')\n"
 SETTINGS = {  # files of other projects, and environment variables; FOLDER is the folder of the files
-    "another python": (
-        dict.fromkeys(("python", "python3", "jupyter"), PYTHON_2),
-        {"PATH": "FOLDER:" + os.environ["PATH"]},
-    ),
+    "another python": (dict.fromkeys(("python", "python3", "jupyter"), PYTHON_2), {"PATH": PATH}),
     "HOME cannot be written": ({}, {"HOME": "/proc/nohome", "XDG_CACHE_HOME": None}),
     "HOME unset": ({}, {"HOME": None}),
-    "another kernel": (
-        {"kernels/python3/kernel.json": KERNEL},
-        {"JUPYTER_PATH": "FOLDER", "JUPYTER_PREFER_ENV_PATH": "0"},
-    ),
+    "another kernel": (KERNEL, {"JUPYTER_PATH": "FOLDER", "JUPYTER_PREFER_ENV_PATH": "0"}),
     "matplotlibrc": ({"rc": MATPLOTLIBRC}, {"MATPLOTLIBRC": "FOLDER/rc"}),
     "profile of Snakemake": ({"config.yaml": "dry-run: true\n"}, {"SNAKEMAKE_PROFILE": "FOLDER"}),
     "start-up files": (
         {"foreign/lib/__init__.py": FAILS, "startup.py": FAILS},
         {"PYTHONPATH": "FOLDER/foreign", "PYTHONSTARTUP": "FOLDER/startup.py", "BASH_ENV": "FOLDER/startup.py"},
     ),
-    "warnings, threads, locale": (
-        {},
-        {"PYTHONWARNINGS": "error", "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "TZ": "Asia/Kabul"}
-        | {"OMP_NUM_THREADS": "7"},
-    ),
+    "warnings, threads, locale": ({}, LOCALE | {"PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "7"}),
 }
 
 
@@ -227,12 +220,9 @@ def test_a_file_system_without_locks_is_refused(project, tmp_path):
 def running(project: Path) -> subprocess.Popen:
     """The study while it runs 03, in its own process group."""
     make_stale(project, "03_model")
-    # SIGINT is ignored under nohup and "&".
-    options = {
-        "start_new_session": True,
-        "preexec_fn": partial(signal.signal, signal.SIGINT, signal.default_int_handler),
-    }
-    process = subprocess.Popen(STUDY, cwd=project, env=environment(), **PIPES, **options)
+    accept_sigint = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # ignored under nohup and "&"
+    options = PIPES | {"start_new_session": True, "preexec_fn": accept_sigint}
+    process = subprocess.Popen(STUDY, cwd=project, env=environment(), **options)
     end = time.monotonic() + PATIENCE_SECONDS
     while not any("ipykernel" in str(child.cmdline()) for child in psutil.Process(process.pid).children(True)):
         assert process.poll() is None, "the study ended before it started a kernel"

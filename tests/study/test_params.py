@@ -291,9 +291,7 @@ def test_the_nearest_size_is_suggested(changes, allowed):
     "changes",
     [
         {"hc_range_mm": [40, 400], "weight_decay": 0},  # whole numbers may stand for floats
-        {"head_classes": []},
-        {"palette": [[0, 0, 0], [255, 0, 0]]},
-        {"groups": ["benign", "malignant"]},
+        {"head_classes": [], "palette": [[0, 0, 0], [255, 0, 0]], "groups": ["benign", "malignant"]},
         {"model": "resnet_unet", "depth": 5},
         {"model": "segnet", "depth": 5},
         {"model": "segnet_skips", "depth": 1},
@@ -303,8 +301,12 @@ def test_the_nearest_size_is_suggested(changes, allowed):
         {"batch_size": 1, "image_size": [32, 32], "depth": 5, "normalisation": "none"},
         {"batch_size": 1, "image_size": [32, 32], "depth": 5, "model": "segnet"},
         {"split_seed": 2**63 - 1, "seeds": [0, 2**63 - 1]},
-        {"cross_entropy_weight": 0.0, "focal_weight": 1.0, "dice_weight": 0.0},
-        {"cross_entropy_class_weights": [0.0, 1.0]},
+        {
+            "cross_entropy_weight": 0.0,
+            "focal_weight": 1.0,
+            "dice_weight": 0.0,
+            "cross_entropy_class_weights": [0.0, 1.0],
+        },
         {"postprocessing": ["fill_holes", "largest_component", "fill_holes"]},
         {"closing_pixels": 1, "dilation_pixels": 99, "postprocessing": ["close_outer", "inside_outer"]},
         {"landmarks": "multicentre", "heatmap_per": "point", "heatmap_sigma_unit": "mm"},
