@@ -201,7 +201,8 @@ def test_a_shortage_of_file_descriptors_is_reported_in_one_line(project):
 @pytest.mark.slow
 def test_a_kernel_without_enough_memory_is_stopped(project):
     before = {process.pid for process in psutil.process_iter()}
-    lines, status = run([sys.executable, "-c", LOW_MEMORY], project, OPENBLAS_NUM_THREADS="16")
+    settings = {"OPENBLAS_NUM_THREADS": "16", "FETAL_THESIS_ROOT": str(project)}  # as within the workflow
+    lines, status = run([sys.executable, "-c", LOW_MEMORY], project, **settings)
     left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if p.pid not in before and str(project) in str(p.info)]
     assert status == 2
     assert any("06_biometry of study tiny failed" in line for line in lines)
