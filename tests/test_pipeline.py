@@ -83,7 +83,7 @@ def bare(bare_project: Path, tmp_path: Path) -> Path:
 def test_a_second_run_a_comment_a_docstring_or_another_commit_makes_nothing_stale(project):
     cases = files.read_csv(report_folder(project) / "01_data_verification" / "cases.csv", ["subject"])
     assert cases["subject"].nunique() == 9  # every kernel used this project's lib and data
-    replace_in(project / "lib" / "study" / "files.py", '"""The parameter file of a study."""', '"""Its path."""')
+    replace_in(project / "lib" / "study" / "files.py", '"""Path of the study file."""', '"""Its path."""')
     with (project / "lib" / "evaluation" / "segmentation.py").open("a", encoding="utf-8") as file:
         file.write("\n\n# a remark\n")
     record = report_folder(project) / "01_data_verification" / "record.json"

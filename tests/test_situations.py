@@ -1,5 +1,6 @@
 """The project in unusual folders, user settings and resource limits, and after interruptions."""
 
+import json
 import os
 import shutil
 import signal
@@ -103,6 +104,25 @@ def test_written_files_respect_the_umask(tiny_project, project):
     # The hidden lock file existed before.
     written = [path for path in (reports(project) / "06_biometry").rglob("*") if path.name[0] != "."]
     assert {path.stat().st_mode & 0o077 for path in written} == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_git", [True, False])
+def test_no_commit_is_recorded_without_git_or_from_another_repository(project, tmp_path, has_git):
+    if has_git:
+        author = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
+        for words in (["init", "--quiet"], [*author, "commit", "--quiet", "--allow-empty", "-m", "thesis"]):
+            subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+        settings = {"GIT_DIR": str(tmp_path / ".git")}
+    else:
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        for name in ("bash", "sh", "env"):
+            (tools / name).symlink_to(str(shutil.which(name)))
+        settings = {"PATH": str(tools)}
+    make_stale(project)
+    assert run(STUDY, project, **settings)[1] == 0
+    assert json.loads((reports(project) / "06_biometry" / "record.json").read_text())["commit"] == ""
 
 
 @pytest.mark.slow

@@ -175,6 +175,13 @@ def test_data_are_read_again_only_where_size_or_time_changed(finished, monkeypat
     assert read == ["image.png"]
 
 
+@pytest.mark.parametrize("kept", ["", "[]", '{"image.png": 3}', '{"image.png": [6, 1]}'])
+def test_a_broken_cache_of_hashes_is_ignored(finished, kept):
+    digest = steps.data_digest("phantom_brain")
+    files.write_text(files.raw_folder("phantom_brain").with_name(".phantom_brain.hashes.json"), kept)
+    assert steps.data_digest("phantom_brain") == digest
+
+
 def test_equal_steps_write_equal_records_and_timing_files_are_required(finished):
     before = MODEL.record_file(finished.study).read_bytes()
     finish(MODEL, finished)
