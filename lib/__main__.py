@@ -36,10 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("name")
     verify = commands.add_parser("verify", help="identify the data set in a folder and check every file")
     verify.add_argument("folder", type=Path)
-    fetched = commands.add_parser("download", help="download, verify and unpack a published data set")
-    fetched.add_argument("name", help="name of a data set in data/sources.yaml")
-    fetched.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="default: data/raw")
-    fetched.add_argument("--url", nargs="+", default=[], help="URLs to use instead of those in data/sources.yaml")
+    download = commands.add_parser("download", help="download, verify and unpack a published data set")
+    download.add_argument("name", help="name of a data set in data/sources.yaml")
+    download.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="default: data/raw")
+    download.add_argument("--url", nargs="+", default=[], help="URLs to use instead of those in data/sources.yaml")
     options = parser.parse_args(arguments)
     try:
         sys.stdout.reconfigure(errors="backslashreplace")  # for terminals without UTF-8

@@ -96,8 +96,7 @@ class Page:
     @property
     def searched_datasets(self) -> dict[str, Path]:
         """Folders of other published data sets in which this one's images are searched for; none for phantoms."""
-        is_searched = self.dataset.phantom is None and not self.dataset.volumes
-        return datasets.available(self.study.dataset) if is_searched else {}
+        return datasets.available(self.study.dataset) if self.dataset.is_searchable else {}
 
     def path(self, name: str) -> Path:
         """Path of an output file; ValueError after `finish`, when another process may use the folder."""

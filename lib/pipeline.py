@@ -98,10 +98,8 @@ def _failure_message(output: str) -> str:
     parts = output.split(environment.MESSAGE_MARK)
     if len(parts) > 2:
         return parts[-2]
-    lines = [
-        line.rstrip() + "\n" for line in output.splitlines() if line.strip() and not re.match(ROUTINE_OUTPUT, line)
-    ]
-    return "".join([*lines[-20:], "Snakemake stopped before the study was complete; its log is above\n"])
+    lines = [line.rstrip() for line in output.splitlines() if line.strip() and not re.match(ROUTINE_OUTPUT, line)]
+    return "\n".join([*lines[-20:], "Snakemake stopped before the study was complete; its log is above\n"])
 
 
 @contextmanager

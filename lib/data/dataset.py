@@ -41,3 +41,8 @@ class Dataset:
     inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None  # (case, image, mask) -> findings
     names_subjects: bool = True  # False: subjects come from the source data set or from near-duplicates
     phantom: Phantom | None = None  # None for real data
+
+    @property
+    def is_searchable(self) -> bool:
+        """Whether images are compared with those of other data sets: real images, no volumes."""
+        return self.phantom is None and not self.volumes

@@ -36,13 +36,14 @@ def _published(
 def _phantom(title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int) -> Dataset:
     """A generated data set in the layout of another."""
     subject, phantom = "patient" if like.volumes else "examination", Phantom(write, size, write_images.SEED)
-    about = {"title": f"Phantom of {title}", "citation": "phantom", "licence": "made by this project"}
-    return replace(like, **about, subject=subject, phantom=phantom)
+    title, licence = f"Phantom of {title}", "made by this project"
+    return replace(like, title=title, citation="phantom", licence=licence, subject=subject, phantom=phantom)
 
 
 _HC18 = _published(hc18, "HC18, fetal head circumference", "hc18", "CC BY 4.0", "examination", HEAD)
-_TITLE = "Fetal brain structures (Alzubaidi et al.)"
-_BRAIN = _published(brain_structures, _TITLE, "alzubaidi", "CC BY 4.0", "patient", BRAIN)
+_BRAIN = _published(
+    brain_structures, "Fetal brain structures (Alzubaidi et al.)", "alzubaidi", "CC BY 4.0", "patient", BRAIN
+)
 _LGG = replace(
     _published(lgg, "LGG, brain MRI of lower-grade glioma (kaggle_3m)", "buda", "CC BY-NC-SA 4.0", "patient", LESION),
     read_image=lgg.read_image,
@@ -66,8 +67,10 @@ DATASETS: dict[str, Dataset] = {
 _PHANTOMS = {  # title, layout, function that writes the files, default number of subjects
     "brain": ("fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS),
     "brain_structures": (
-        *("fetal brain structures, four groups", _BRAIN),
-        *(write_images.write_brain_structures, write_images.BRAIN_STRUCTURES_SUBJECTS),
+        "fetal brain structures, four groups",
+        _BRAIN,
+        write_images.write_brain_structures,
+        write_images.BRAIN_STRUCTURES_SUBJECTS,
     ),
     "hc18": ("HC18", _HC18, write_images.write_hc18, write_images.HC18_SUBJECTS),
     "landmarks": ("HC18 with landmarks", _HC18, write_landmarks.write_landmarks, write_landmarks.LANDMARK_SUBJECTS),
@@ -181,7 +184,7 @@ def available(besides: str) -> dict[str, Path]:
     folders = {
         name: files.raw_folder(name)
         for name, dataset in DATASETS.items()
-        if dataset.phantom is None and dataset.names_subjects and not dataset.volumes and name != besides
+        if dataset.is_searchable and dataset.names_subjects and name != besides
     }
     return {name: folder for name, folder in folders.items() if folder.is_dir()}
 

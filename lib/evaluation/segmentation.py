@@ -1,7 +1,7 @@
 """Evaluation of predicted masks: every test case once, at native size, by a network not trained on its subject."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ def evaluate_all(config: EvaluationParams, test_set: EvaluationSet, trainings: P
         for fold in config.folds
         for seed in config.seeds
     ]
-    return Evaluation(*(pd.concat(tables, ignore_index=True) for tables in zip(*(vars(run).values() for run in runs))))
+    kinds = [field.name for field in fields(Evaluation)]
+    return Evaluation(*(pd.concat([getattr(run, kind) for run in runs], ignore_index=True) for kind in kinds))
 
 
 def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:

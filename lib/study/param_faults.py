@@ -10,10 +10,7 @@ from lib.study import param_rules
 
 
 def find_faults(values: dict[str, Any], model: type[BaseModel], partial: bool = False) -> list[str]:
-    """All errors in `values`, one line per key: its value, the problem, the allowed values, the nearest key.
-
-    With `partial`, missing keys and keys that are not used are not reported.
-    """
+    """All errors in `values`, one line per key; with `partial`, missing and unused keys are not reported."""
     wrong: dict[str, str] = {}
     try:
         model.model_validate(values)

@@ -41,10 +41,7 @@ class Run:
 
 
 def load_finished(folder: Path, depends_on: Dependencies, log: Log) -> Run | None:
-    """The finished run with these dependencies, from its folder or from .set_aside; None if there is none.
-
-    Any other run is moved to .set_aside; `log` gets a line for each file that is missing or has changed.
-    """
+    """The finished run with these dependencies, from its folder or .set_aside, where any other run moves; else None."""
     _recover(folder)
     record = _matching_record(folder, depends_on, log)
     aside = _aside_folder(folder, depends_on)

@@ -78,7 +78,7 @@ def dependencies(config: TrainingParams, network: Network, arrays: Arrays, parts
 
 
 def _train(
-    config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, depends_on: dict, log: Log
+    config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, origin: Dependencies, log: Log
 ) -> Run:
     train_rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
     weights = case_weights(config, arrays, train_rows)
@@ -86,8 +86,8 @@ def _train(
     empty = objective.empty_score
     state = initial_state(config, network, -(-len(train_rows) // config.batch_size), objective.threshold_mode)
     machine = _machine(state)
-    state_depends_on = depends_on | {"machine": machine}  # a run resumed elsewhere would not repeat to the byte
-    checkpoint.resume(folder, state_depends_on, state, log)
+    state_origin = origin | {"machine": machine}  # a run resumed elsewhere would not repeat to the byte
+    checkpoint.resume(folder, state_origin, state, log)
     cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
 
     with tensorboard.writer(config.tensorboard_every, folder / "tensorboard", len(state.history) + 1) as board:
@@ -117,7 +117,7 @@ def _train(
             if best:
                 state.keep_weights()
             _log_to_tensorboard(board, state, objective, arrays, validation_rows, config)
-            state.save(folder / "state.pt", state_depends_on)
+            state.save(folder / "state.pt", state_origin)
             log(history.progress(state.history[-1], state.timing[-1], config.epochs, objective.metric))
     if max(row["selection"] for row in state.history) == empty:
         log("all predictions on the validation cases are empty: keeping the epoch with the smallest validation loss")
@@ -125,7 +125,7 @@ def _train(
     metadata |= {"preparation": arrays.preparation, "training_precision": machine["precision"]}
     models.save(folder / "model.safetensors", network["model"], network["arguments"], state.weights, metadata)
     about = machine | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
-    return checkpoint.finish(folder, depends_on, state.history, state.timing, config.epochs, about)
+    return checkpoint.finish(folder, origin, state.history, state.timing, config.epochs, about)
 
 
 def _machine(state: TrainingState) -> dict[str, Any]:

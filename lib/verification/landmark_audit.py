@@ -195,8 +195,8 @@ def _grade(audited: pd.DataFrame, check: Check, is_wrong: pd.Series, texts: list
     if is_wrong.mean() > MAX_CASE_FRACTION:
         found = f"{_fraction(audited['case'], is_wrong)}; {_overall(audited, check)}"
         return [Finding("stop", check, "landmarks", found, expected)]
-    named = pd.Series(texts, audited["case"], dtype=object)[is_wrong.to_numpy()]
-    return [Finding("warn", check, case, text, expected) for case, text in named.items()]
+    rows = zip(audited["case"], texts, is_wrong)
+    return [Finding("warn", check, case, text, expected) for case, text, wrong in rows if wrong]
 
 
 def _overall(audited: pd.DataFrame, check: Check) -> str:

@@ -106,7 +106,7 @@ def search(
 ) -> tuple[list[Case], pd.DataFrame, pd.DataFrame, list[Finding]]:
     """Cases with data recovered from other available data sets, their near-duplicates there, identity, findings."""
     known, findings = pd.DataFrame(columns=rehosted.KNOWN_COLUMNS), []
-    if dataset.phantom is None and not dataset.volumes:
+    if dataset.is_searchable:
         known, findings = rehosted.known_images(name)
     duplicates = rehosted.find_duplicates(usable, [checked[case.name].hashes for case in usable], known)
     identity = rehosted.describe(usable, duplicates, known, dataset.read_mask)
