@@ -114,7 +114,11 @@ def test_a_key_can_be_overridden(shell, line, notebook, key, value):
         (QUICK + 'schedule = "plateau"', TRAIN, "plateau_factor   missing; required with schedule = plateau: factor"),
         (QUICK + "plateau_patience = 3", TRAIN, "plateau_patience = 3   not used; requires schedule = plateau"),
         (QUICK + "area_weight_floor = 0.1", TRAIN, "area_weight_floor = 0.1   not used with hc18; requires volumes"),
-        (QUICK + 'schedule = "cosine"\nwarm_up_fraction = 0.5', TRAIN, "warm_up_fraction = 0.5   not used; requires"),
+        (
+            QUICK + 'schedule = "cosine"\nwarm_up_fraction = 0.5',
+            TRAIN,
+            "warm_up_fraction = 0.5   not used; requires schedule = one",
+        ),
         (ONLY_DEMO + "\nimage_size = [64, 100]", PREPROCESS, "not allowed; must be multiples of 16; nearest: [64, 96]"),
         (LANDMARKS + "\nflip_averge = True", EVALUATE_LANDMARKS, "_landmarks: 1 error\n  flip_averge = True   no such"),
         (ONLY_DEMO, EVALUATE_LANDMARKS, "cannot evaluate study demo, whose landmarks = 'none'; run 05_evaluation"),

@@ -68,7 +68,9 @@ def assert_is_done(study: str, project: Path = files.ROOT, **settings: str) -> N
     """All steps of a study are up to date."""
     listed = python(project, "-m", "lib", "why", study, **settings)
     assert listed.returncode == 0, listed.stderr
-    assert all(line.endswith(" up to date") for line in listed.stdout.splitlines())
+    lines = listed.stdout.splitlines()
+    assert lines
+    assert all(line.endswith(" up to date") for line in lines), lines
 
 
 @pytest.fixture(scope="session")

@@ -140,8 +140,8 @@ def test_arrays_that_have_changed_are_recomputed_to_the_byte_and_this_is_logged(
     line = capsys.readouterr().out
     assert line.startswith(f"data/processed/{folder.name}: {name or ''}")
     assert line.endswith("; recomputing the arrays\n")
-    after = state(folder)
-    assert all(after[path][0] == content for path, (content, _) in before.items())
+    contents = [{path: content for path, (content, _) in each.items()} for each in (before, state(folder))]
+    assert contents[0] == contents[1]
 
 
 def test_the_fingerprint_depends_on_cases_bytes_size_classes_and_landmarks(hc18_table, points):

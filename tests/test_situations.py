@@ -81,6 +81,7 @@ def assert_refused(lines: list[str], status: int, expected: int, words: str) -> 
 def assert_done(project: Path) -> None:
     lines, status = run(WHY, project)
     assert status == 0
+    assert lines
     assert all(line.endswith(" up to date") for line in lines), lines
 
 

@@ -37,6 +37,30 @@ def test_both_baselines_of_images_counted_by_hand(regions, folds, n, average, tm
     assert rows["dice"][1] >= (0.9 if regions[0] is ELLIPSE else 0)  # no ellipse is fitted to a region at the frame
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_level_has_a_better_mean_dice(seed):
+    draw = np.random.default_rng(seed)
+    drawn = [(draw.uniform(9, 15, 2), draw.uniform(10, 16), 9, 0) for _ in range(6)]
+    references = np.stack([builders.ellipse_region((24, 24), *ellipse) for ellipse in drawn]).astype(np.uint8)
+    references[0] = 0  # does not count
+    average = references.mean(axis=0).astype(np.float32)
+
+    def fit(level):
+        return np.mean([metrics.overlap(mask == 1, average >= level, 1).dice for mask in references[1:]])
+
+    best = baselines.best_level(average, references, np.arange(6), 1)
+    assert all(fit(best) >= fit(level * average.max()) - 1e-6 for level in baselines.LEVELS)
+
+
+def test_baselines_of_images_have_an_interval(tmp_path):
+    draw = np.random.default_rng(3)
+    drawn = [(draw.uniform(12, 20, 2), draw.uniform(14, 22), 12, draw.uniform(0, 180)) for _ in range(12)]
+    regions = [builders.ellipse_region((32, 32), *ellipse) for ellipse in drawn]
+    rows = baselines.baselines(builders.image_bench(tmp_path, [0.2 + 0.6 * each for each in regions], regions), [0, 1])
+    assert rows["n"].tolist() == [8, 8]
+    assert (np.diff(rows[["dice_low", "dice", "dice_high"]]) > 0).all()
+
+
 def test_the_best_level_of_references_worked_by_hand():
     references = np.array([[[1, 1, 0, 0]], [[1, 1, 0, 0]], [[1, 0, 0, 2]], [[0, 0, 0, 0]]], np.uint8)
     average = (references[:3] == 1).mean(axis=0).astype(np.float32)  # 1, 2/3, 0, 0

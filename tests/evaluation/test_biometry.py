@@ -66,6 +66,14 @@ def without_pixel_size(test_set, names):
     return replace(test_set, cases=table)
 
 
+def test_a_case_without_a_pixel_size_has_endpoints_and_no_row_in_millimetres(drawn):
+    missing = drawn[1]["case"].iloc[0]
+    heads, measured = measure(without_pixel_size(drawn[0], [missing]), drawn[1])
+    assert set(measured["case"]) == set(drawn[1]["case"]) - {missing}
+    assert heads.loc[heads["case"] == missing, ["ofd_mm", "bpd_mm"]].isna().all(axis=None)
+    assert heads[head_points.POINT_COLUMNS].notna().all(axis=None)
+
+
 def of_route(measured, route, quantity):
     return measured[(measured["route"] == route) & (measured["quantity"] == quantity)].reset_index(drop=True)
 

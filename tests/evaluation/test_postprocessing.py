@@ -203,6 +203,15 @@ def test_results_in_the_bounding_box_are_those_in_the_whole_frame(seed, margin):
     assert np.array_equal(applied(raw, *steps, probability=probability, pixel_mm2=0.25, **keys), mask)
 
 
+@pytest.mark.parametrize("step", ALL_STEPS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_step_applied_again_changes_nothing(step, seed):
+    keys = {"probability": blobs(seed), "pixel_mm2": 0.25, "closing_pixels": 5, "parts_kept": 1}
+    keys |= {"minimum_area_mm2": 10.0}
+    once = stepped(step, np.argmax(blobs(seed), axis=0).astype(np.uint8), **keys)
+    assert np.array_equal(stepped(step, once, **keys), once)
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("step", ALL_STEPS)
 def test_a_step_leaves_its_input_the_type_and_an_empty_mask_unchanged(step, classes):

@@ -240,7 +240,10 @@ def test_a_file_without_the_encoder_s_weights_is_refused_by_name(hub, spoil, mes
     [
         (lambda: models.start(described(2)), "requires 1 or 3 channels, not 2"),
         (lambda: models.start(described(encoder_weights="imagenette")), "'imagenette'   not allowed with resnet_unet"),
-        (lambda: models.start(described() | {"model": "unet", "arguments": SMALL}), "'   not allowed with unet"),
+        (
+            lambda: models.start(described() | {"model": "unet", "arguments": SMALL}),
+            "'imagenet'   not allowed with unet",
+        ),
         (lambda: small("resnet_unet", encoder="resnet50"), "'resnet50'   not known; allowed: resnet18, resnet34"),
         (lambda: small("segnet", depth=0), "depth = 0   not allowed with SegNet; allowed: 1 to 5"),
         (lambda: small("segnet", depth=6), "depth = 6   not allowed with SegNet; allowed: 1 to 5"),

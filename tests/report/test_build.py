@@ -294,7 +294,7 @@ def test_a_step_that_has_not_run_and_every_changed_key_are_named(study: params.S
     folder(study, "06_biometry/record.json").unlink()
     folder(study, "report.pdf").unlink()
     changed = study.model_copy(update={"epochs": study.epochs + 5, "flip_average": False})
-    with pytest.raises(ValueError, match="06_biometry: ") as error:
+    with pytest.raises(ValueError, match="06_biometry: not completed yet") as error:
         build.write_pdf(changed)
     keys = (f"epochs: {study.epochs} -> {study.epochs + 5}", "flip_average: True -> False")
     assert lacking(str(error.value), "fold0-seed0: ", *keys) == []

@@ -77,7 +77,7 @@ def test_a_folder_without_a_usable_case_or_of_unknown_layout_is_an_error(folder,
     assert main(["verify", str(tmp_path)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(f"{tmp_path}: ")
+    assert printed.err.startswith(f"{tmp_path}: unknown layout\n")
 
 
 @pytest.mark.parametrize("groups", [["benign", "malignant", "normal"], ["malignant"]])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lib import losses
+from lib.models import inference
 from lib.training import loop, objectives
 from tests import builders, builders_tasks
 from tests.builders import one_thread, training_params  # noqa: F401
@@ -177,6 +178,7 @@ def test_the_areas_of_heatmaps_are_those_above_half_the_peak(channels):
     arrays = cross()
     objective = heatmap_objective(arrays, channels)
     areas = objective.areas(targets(objective, arrays))[0].numpy()
+    assert objective.predict is inference.predict_heatmaps
     assert areas[[14, 14, 6, 22], [4, 28, 16, 16]].tolist() == [1, 1, 2, 2]
     # half the peak is at 1.18 standard deviations
     assert (areas > 0).sum() == pytest.approx(4 * np.pi * (1.177 * 2) ** 2, rel=0.25)

@@ -71,6 +71,15 @@ def test_every_case_of_a_sound_data_set_is_in_the_manifest_without_a_finding(sou
     assert (len(sound.points), len(sound.audit)) == (0, 0)  # the study uses no landmarks
 
 
+def test_hc_area_and_means_are_those_of_the_drawn_head(sound):
+    for seed, (head, row) in enumerate(zip(HEADS, sound.measured.to_dict("records"))):
+        assert row["mask_hc_mm"] == pytest.approx(head.hc_mm, abs=0.4 * head.spacing_mm), head.name
+        region, image = builders.region_of(head), builders.image_of(head, seed)
+        expected = [region.mean(), image[region].mean(), image[~region].mean()]
+        assert [row[n] for n in ("area_fraction", "mean_inside", "mean_outside")] == pytest.approx(expected, rel=1e-2)
+        assert row["border_gap"] > 0
+
+
 def test_an_hc_that_disagrees_with_its_annotation_is_a_warning_and_a_cut_head_a_note(folder):
     published = {head.name: head.hc_mm + 3 * (head.name == "002_HC") for head in HEADS}
     builders.write_hc18_table(folder, [f"{h.name}.png,{h.spacing_mm},{published[h.name]}" for h in HEADS])

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.imaging import shapes
+from lib.report import tables
 from lib.report.summaries import biometry_errors
 
 NAN = float("nan")
@@ -142,7 +143,9 @@ def test_seeds_of_a_volume_are_averaged_before_the_mean():
     assert row["bias_voxels"] == -5
     assert biometry_errors.holds_all_volumes(biometry_errors.volumes(both), both)
     assert not biometry_errors.holds_all_volumes(biometry_errors.volumes(both[both["case"] == "c0"]), both)
-    assert biometry_errors.agreement(measurements([])).empty
+    for empty in (biometry_errors.agreement(measurements([])), biometry_errors.volumes(sizes([]))):
+        assert empty.empty
+        assert tables.to_typst(empty) == "no rows\n"
     # without a voxel size there are no millilitres
     row = biometry_errors.volumes(sizes([(100, 110), (50, 50)], ml=NAN)).iloc[0]
     assert (row["error_voxels"], row["n"], row["n_ml"]) == (5, 2, 0)
