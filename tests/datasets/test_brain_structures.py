@@ -3,7 +3,7 @@
 import shutil
 import unicodedata
 from dataclasses import replace
-from unittest.mock import Mock
+from functools import partial
 
 import numpy as np
 import pytest
@@ -198,6 +198,8 @@ def test_a_group_in_another_arrangement_is_read_alike(thalamic, arrange):
     if arrange in (of_a_pool, with_a_link_before):
         assert {case.image.parent for case in cases} == {thalamic / IMAGES}
     assert [len(case.mask) for case in cases] == [1 + (arrange is without_its_name)] * 3  # labelmap.txt
+    if arrange is without_its_name:
+        assert cases[0].mask == (folder / f"SegmentationClass/{FIRST}.png", folder / "labelmap.txt")
     if arrange is with_another_export:
         assert {case.mask[0].parent.parent.name for case in cases} == {EXPORT}
 
@@ -313,7 +315,7 @@ def test_a_published_palette_gives_the_classes_and_another_is_refused_with_count
         assert np.array_equal(mask, CLASSES)
 
 
-def test_a_jpeg_mask_takes_the_nearest_colours_and_a_grey_mask_is_refused(tmp_path):
+def test_a_jpeg_mask_takes_the_nearest_colours_and_a_grey_or_truncated_mask_is_refused(tmp_path):
     folder, coloured = tmp_path / "x" / "SegmentationClass", np.array(brain.PLANES, np.uint8)[CLASSES]
     mask = brain_structures.read_mask((brain.save_jpeg(folder / "a.jpg", coloured),))
     away = np.pad(CLASSES, 4, mode="edge")
@@ -322,6 +324,10 @@ def test_a_jpeg_mask_takes_the_nearest_colours_and_a_grey_mask_is_refused(tmp_pa
     assert (mask != CLASSES).mean() < 0.1
     with pytest.raises(ValueError, match=r"grey\.png: mask has shape \(40, 60\); expected colours"):
         brain_structures.read_mask((save_png(folder / "grey.png", CLASSES),))
+    path = mask_file(tmp_path, brain.PLANES)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ValueError, match=rf"{FIRST}\.png: cannot be read as an image"):
+        brain_structures.read_mask((path,))
 
 
 def labelmap(folder, text):
@@ -462,11 +468,15 @@ def test_a_row_without_a_file_and_an_image_without_a_row_or_a_table_warn(thalami
         assert [(case.spacing_mm, case.reference_mm) for case in cases] == [(None, {})] * 3
 
 
-def test_two_tables_that_differ_are_refused(thalamic):
+def test_two_tables_that_differ_and_one_without_its_column_are_refused(thalamic):
     copy = shutil.copy(table(thalamic), thalamic / "Trans-Thalamic-Pixel-Size (1).csv")
     assert findings(thalamic) == []  # an equal copy is harmless
     edit(copy, "0.12", "0.13")
     with pytest.raises(ValueError, match=r"Pixel-Size \(1\)\.csv and .*Pixel-Size\.csv differ"):
+        find(thalamic)
+    copy.unlink()
+    table(thalamic).write_text("Label,mm\na.png,0.1\n")
+    with pytest.raises(ValueError, match=r"Pixel-Size\.csv: columns \['Pixel in mm'\] are missing"):
         find(thalamic)
 
 
@@ -553,9 +563,16 @@ def test_missing_folders_and_groups_are_refused_with_the_names_found(tmp_path, f
 
 
 def test_a_missing_group_stops_and_the_others_are_read_and_an_unreadable_folder_is_refused(thalamic, monkeypatch):
-    groups = ["diverse", "trans-cerebellum", "trans-thalamic"]
+    groups, listdir = ["diverse", "trans-cerebellum", "trans-thalamic"], brain_structures.os.listdir
     assert len(names(thalamic.parent, groups)) == 3
     assert findings(thalamic.parent, groups) == [("stop", "missing group", name) for name in groups[1::-1]]
-    monkeypatch.setattr(brain_structures.os, "listdir", Mock(side_effect=PermissionError("not for you")))
-    with pytest.raises(ValueError, match="Trans-thalamic: cannot be listed: not for you"):
-        find(thalamic)
+
+    def refuse(folder, name):
+        if folder.name == name:
+            raise PermissionError("not for you")
+        return listdir(folder)
+
+    for name in ("Trans-thalamic", "SegmentationClass"):  # the given folder and a nested one
+        monkeypatch.setattr(brain_structures.os, "listdir", partial(refuse, name=name))
+        with pytest.raises(ValueError, match=f"{name}: cannot be listed: not for you"):
+            find(thalamic)

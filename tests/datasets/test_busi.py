@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib.datasets import busi
 from tests.builders import save_png
@@ -84,9 +85,23 @@ def test_separate_and_overlapping_lesions_are_merged(tmp_path):
     assert rows == ["00000000", "01110000", "01111000", "00111000", "00000111", "00000111"]
 
 
-def test_masks_of_different_sizes_are_refused(tmp_path):
-    masks = {"a_mask": lesion(0, 0), "a_mask_1": lesion(0, 0)[:5]}
-    with pytest.raises(ValueError, match=r"differ.*a_mask\.png \(6, 8\), a_mask_1\.png \(5, 8\); expected equal"):
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P"])
+def test_masks_of_every_published_mode_are_read_alike(tmp_path, mode):
+    for pixels in (lesion(1, 1), np.zeros(SHAPE, np.uint8)):
+        Image.fromarray(pixels).convert(mode).save(tmp_path / "m.png")
+        assert np.array_equal(busi.read_mask([tmp_path / "m.png"]), pixels > 0)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (lesion(0, 0)[:5], r"differ.*a_mask\.png \(6, 8\), a_mask_1\.png \(5, 8\); expected equal"),
+        (lesion(0, 0) // 36 * 36 + lesion(3, 3), r"a_mask_1\.png: values \[0, 252, 255\]"),
+    ],
+)
+def test_masks_of_different_sizes_and_grey_values_are_refused(tmp_path, second, message):
+    masks = {"a_mask": lesion(0, 0), "a_mask_1": second}
+    with pytest.raises(ValueError, match=message):
         busi.read_mask([save_png(tmp_path / f"{name}.png", mask) for name, mask in masks.items()])
 
 

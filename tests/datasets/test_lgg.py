@@ -1,5 +1,6 @@
 """The layout of the LGG brain MRI data with patients of three tiny slices."""
 
+import struct
 from unittest.mock import Mock
 
 import numpy as np
@@ -166,6 +167,15 @@ def test_a_folder_of_another_name_is_ignored_with_a_warning_and_of_another_layou
         lgg.read_mask((tmp_path / NAME,))
 
 
+def sixteen_bit_rgb():
+    """A TIFF of 2 x 2 pixels with 16 bits in each of three channels, which Pillow does not write."""
+    fields = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 3, 122), (259, 3, 1, 1), (262, 3, 1, 2)]
+    fields += [(273, 4, 1, 128), (277, 3, 1, 3), (278, 3, 1, 2), (279, 4, 1, 24)]
+    entries = b"".join(struct.pack("<HHII", *field) for field in fields)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(fields)) + entries + bytes(4)  # 122 bytes
+    return head + struct.pack("<15H", 16, 16, 16, *range(12))
+
+
 def with_broken_second_page(path):
     """A valid TIFF followed by a page without fields."""
     content = bytearray(save(path, slice_of(2)).read_bytes())
@@ -182,6 +192,7 @@ def written(pixels, mode=None, pages=1):
 
 
 GREY = slice_of(2)[..., 0]
+SEVEN = lesion((1, 2)) + 7 * (lesion((3, 3)) > 0).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -190,11 +201,15 @@ GREY = slice_of(2)[..., 0]
         ("", written(slice_of(2), "RGBA"), r"4 channels \(mode RGBA\)"),
         ("", written(slice_of(2), "CMYK"), r"4 channels \(mode CMYK\); expected three channels of 8 bits"),
         ("", written(GREY), r"1 channels \(mode L\)"),
+        ("", written(GREY.astype(np.uint16) * 257), "16 bits per channel"),
+        ("", lambda path: path.write_bytes(sixteen_bit_rgb()), "16 bits per channel; expected 8"),
+        ("", written(GREY.astype(np.float32)), "mode F, float32"),
         ("", written(slice_of(2)[:3]), r"\(rows, columns\) \(3, 5\); expected \(4, 5\) as in the first slice"),
         ("", written(slice_of(2), pages=2), "2 pages; expected three channels of 8 bits"),
         ("", lambda path: path.write_bytes(with_broken_second_page(path)), "cannot be read as an image: Missing dim"),
         ("_mask", lambda path: path.write_bytes(b"no image"), "cannot be read as an image"),
         ("_mask", written(lesion(), pages=2), "2 pages; expected one page"),
+        ("_mask", written(SEVEN), r"values \[0, 7, 255\]"),
         ("_mask", written(lesion()[:, :4]), r"\(rows, columns\) \(4, 4\); expected \(4, 5\)"),
     ],
 )

@@ -105,8 +105,14 @@ def test_half_a_pair_and_two_masks_stop_and_other_files_are_ignored(folder, remo
     assert names(folder) == ["p1", *["p2"] * (finding is None or finding[0] == "warn"), "p10"]
 
 
-def test_the_separator_in_a_name_stops(tmp_path):
-    assert findings(write(tmp_path, names=["a|b", "p1"])) == [("stop", "unusable name", "a|b", 'contains "|"')]
+def test_the_separator_in_a_name_stops_and_a_mask_that_links_to_itself_is_refused(tmp_path):
+    folder, path = write(tmp_path, names=["a|b", "p1"]), tmp_path / "masks" / "p1.png"
+    assert findings(folder) == [("stop", "unusable name", "a|b", 'contains "|"')]
+    path.unlink()
+    path.symlink_to(path)
+    (case,) = find(folder)[0]  # without a|b
+    with pytest.raises(ValueError, match=r"p1\.png: cannot be read as an image"):
+        own.read_mask(case.mask, [], 2)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +250,12 @@ def test_unknown_values_and_colours_are_refused_with_their_counts(tmp_path, pixe
     path = save_png(tmp_path / "m.png", np.array(pixels, np.uint8))
     with pytest.raises(ValueError, match=rf"m\.png: values {message}"):
         decoded(path, palette, class_count)
+
+
+def test_a_mask_of_16_bits_is_refused(tmp_path):
+    path = save_png(tmp_path / "m.png", MASK.astype(np.uint16))
+    with pytest.raises(ValueError, match=r"m\.png: 16 bits per channel"):
+        decoded(path)
 
 
 GREYS = [[0, 0, 0], [100, 100, 100], [200, 200, 200]]

@@ -96,7 +96,9 @@ def test_a_key_or_value_that_a_data_set_does_not_have_is_refused_with_a_hint(nam
     known = fitting(name) if name in datasets.DATASETS else {"dataset": name, "palette": []}
     ((key, value),) = changes.items()
     words = "does not fit" if hint.startswith("allowed") else "not used with"
-    assert f"{key} = {value}   {words} {name}; {hint}" in fault_of(**(known | changes)).splitlines()
+    faults = fault_of(**(known | changes)).splitlines()
+    assert f"{key} = {value}   {words} {name}; {hint}" in faults
+    assert len(faults) == 1 or key == "crop_level"  # which brings the other keys of volumes with it
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib.datasets import hc18, ultrasound_fetus
 from lib.study import files
@@ -274,6 +275,17 @@ CUT = np.roll(RING, -20, axis=0) & ~block((60, 70), slice(40, 60)) & ~block((60,
 def test_an_open_or_empty_line_is_refused(tmp_path, line, message):
     with pytest.raises(ValueError, match=rf"line\.png: {message}"):
         filled(tmp_path, line)
+
+
+def test_an_outline_of_other_values_is_refused_and_every_mode_is_read_alike(tmp_path):
+    line = builders.outline_of(HEAD)
+    expected, path = filled(tmp_path, line > 0), tmp_path / "a.png"
+    for mode in ("1", "L", "RGB", "RGBA", "P"):
+        Image.fromarray(line).convert(mode).save(path)
+        assert np.array_equal(ultrasound_fetus.read_mask([path]), expected)
+    line[0, 0] = 9
+    with pytest.raises(ValueError, match=r"a\.png: values \[0, 9, 255\]"):
+        ultrasound_fetus.read_mask([save_png(path, line)])
 
 
 @real

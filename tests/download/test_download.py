@@ -400,7 +400,7 @@ FIVE = ["citation   Field", "files.1.size = 0", "hashes.0 = 'crc:1'", "files.1.n
 @pytest.mark.parametrize(
     ("change", "messages"),
     [
-        (with_five_faults, ["5 ", *FIVE]),
+        (with_five_faults, ["5 errors", *FIVE]),
         (lambda s: s.update(login=LOGIN), ["expected either an address or login steps, not both"]),
         (lambda s: s.update(base=None), ["expected an http or https address, or a base"]),
         (lambda s: s["files"].append(s["files"][0]), ["hc18.files   training_set.zip appears twice"]),

@@ -48,8 +48,8 @@ def inside_any(volume):
     return inside.reshape(volume.grid.shape)
 
 
-def test_the_mask_and_its_truth_are_the_voxels_whose_centre_lies_in_the_drawn_lesion(volumes):
-    for volume in volumes.values():
+def test_the_mask_and_its_truth_are_the_voxels_whose_centre_lies_in_the_drawn_lesion(volumes, drawn):
+    for volume in [*volumes.values(), *drawn[::5]]:  # of five other seeds, each kind once
         assert volume.mask.dtype == np.uint8
         assert np.array_equal(volume.mask, inside_any(volume).astype(np.uint8))
         truth = (len(volume.image), volume.mask.any(axis=(1, 2)).sum(), volume.mask.sum(), len(volume.parts))
@@ -82,6 +82,7 @@ def test_lesions_are_contiguous_and_of_the_published_extent(with_lesion):
 def test_the_oddities_of_published_patients_are_all_there(volumes):
     sites = pd.Series([volume.kind.site.code for volume in volumes.values()])
     assert sites.value_counts().to_dict() == {"HT": 11, "CS": 6, "DU": 4, "FG": 2, "EZ": 1}
+    assert [brains.kind_of(subject + 24) for subject in volumes] == [volume.kind for volume in volumes.values()]
     assert [subject for subject, volume in volumes.items() if not volume.mask.any()] == [6, 20]
     assert [subject for subject, volume in volumes.items() if len(volume.parts) == 2] == [2, 8, 14, 23]
     assert [subject for subject, volume in volumes.items() if volume.kind.faint] == [4, 10, 17]

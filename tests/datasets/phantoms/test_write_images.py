@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from lib.datasets import brain_structures, hc18, ultrasound_fetus
 from lib.datasets.phantoms import heads, ultrasound, write_images
@@ -167,6 +168,9 @@ def test_outlines_enclose_the_area_that_truth_says_and_others_have_none(written)
     for name, path in outlines.items():
         line, row = np.asarray(Image.open(path)), truth.loc[name]
         assert set(np.unique(line)) == {0, 255}
+        filled = ndimage.binary_fill_holes(line > 0)
+        midway = (filled.sum() + (filled & (line == 0)).sum()) / 2  # between the line's outer and inner edge
+        assert midway == pytest.approx(row["lesion_px"], rel=0.02)
         assert (ultrasound_fetus.read_mask((path,)) > 0).sum() == pytest.approx(row["lesion_px"], rel=0.01)
         assert row["lesion_px"] * row["spacing_mm"] ** 2 == pytest.approx(row["lesion_mm2"], rel=1e-4)
         assert row["stratum"] == f"malignant {'large' if row['lesion_px'] > 0.08 * 270 * 400 else 'small'}"
