@@ -187,6 +187,17 @@ def running(project: Path) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.parametrize(("handler", "end"), [("lambda *_: sys.exit(7)", 7), ("signal.SIG_IGN", -signal.SIGKILL)])
+def test_a_kernel_may_save_its_state_before_it_is_killed(monkeypatch, handler, end):
+    monkeypatch.setattr(pipeline, "SAVE_SECONDS", 5 if end == 7 else 0.5)
+    code = f"import signal, sys\nsignal.signal(signal.SIGTERM, {handler})\nprint(1, flush=True)\ninput()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
+    child.stdout.readline()
+    pipeline._end_kernels()
+    assert child.wait() == end
+
+
 @pytest.mark.study
 def test_a_study_killed_during_training_resumes_with_identical_results(uninterrupted, project, running):
     os.killpg(running.pid, signal.SIGKILL)
