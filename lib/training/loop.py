@@ -130,18 +130,7 @@ def _train(
                     f"out of memory: each batch of {config.batch_size} images is now processed in portions of "
                     f"{portion}; the gradient is that of the batch, batch normalisation uses statistics of a portion"
                 )
-
-            started = time.perf_counter()
-            validation_loss, validation_sums = validate(state, objective, validation)
-            scores = objective.scores(validation_sums)
-            history.check_finite(epoch, {"validation loss": validation_loss, "validation value": scores["selection"]})
-            if not by_step:
-                state.schedule.step(scores["selection"])
-            results = (train[0], objective.scores(train[1])), (validation_loss, scores)
-            state.end_epoch(
-                history.row(epoch, state.epoch.learning_rate, *results, state.history, objective.empty_score),
-                history.timing(epoch, state.epoch, time.perf_counter() - started),
-            )
+            _end_epoch(state, objective, epoch, train, validation, by_step)
             _log_to_tensorboard(board, state, objective, arrays, validation_rows, config)
             save_if_due(state)
             log(history.progress(state.history[-1], state.timing[-1], config.epochs, objective.metric))
@@ -154,6 +143,28 @@ def _train(
     about["reloaded_value"] = _reloaded_value(state, objective, validation, folder / checkpoint.WEIGHTS)
     about["portion"] = state.portion
     return checkpoint.finish(folder, origin, state.history, state.timing, config.epochs, about)
+
+
+def _end_epoch(
+    state: TrainingState,
+    objective: Objective,
+    epoch: int,
+    train: tuple[float, torch.Tensor],
+    validation: Batches,
+    by_step: bool,
+) -> None:
+    """Validates, and adds the epoch to the history; `train` is the result of `train_epoch`."""
+    started = time.perf_counter()
+    loss, tally = validate(state, objective, validation)
+    scores = objective.scores(tally)
+    history.check_finite(epoch, {"validation loss": loss, "validation value": scores["selection"]})
+    if not by_step:
+        state.schedule.step(scores["selection"])
+    results = (train[0], objective.scores(train[1])), (loss, scores)
+    state.end_epoch(
+        history.row(epoch, state.epoch.learning_rate, *results, state.history, objective.empty_score),
+        history.timing(epoch, state.epoch, time.perf_counter() - started),
+    )
 
 
 def _save_weights(config: TrainingParams, network: Network, arrays: Arrays, state: TrainingState, path: Path) -> None:
@@ -277,7 +288,7 @@ def _step(
     gradient_clip: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     state.optimizer.zero_grad(set_to_none=True)
-    losses, tallies = [], []
+    values, tallies = [], []
     for portion, reference in zip(images, references):
         with record_function("forward"):
             inputs = inference.to_input(portion, state.device)
@@ -286,7 +297,7 @@ def _step(
             loss = objective.loss(logits, reference, targets)
         with record_function("backward"):
             state.scaler.scale(loss).backward()
-        losses.append(loss.detach())
+        values.append(loss.detach())
         tallies.append(objective.tally(logits.detach(), reference))
     with record_function("optimizer"):
         if gradient_clip is not None:
@@ -294,7 +305,7 @@ def _step(
             nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
         state.scaler.step(state.optimizer)
         state.scaler.update()
-    return torch.stack(losses).sum(), torch.stack(tallies).sum(dim=0)
+    return torch.stack(values).sum(), torch.stack(tallies).sum(dim=0)
 
 
 def _schedule(
