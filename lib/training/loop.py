@@ -189,12 +189,12 @@ def _machine(state: TrainingState) -> dict[str, Any]:
 
 def case_weights(config: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:
     """Relative sampling weight of each training row: (rows,)."""
-    masks = arrays.masks[rows]
     rare = [config.classes.index(name) for name in config.oversample_classes or []]
-    weights = sampling.case_weights(masks, rare, config.oversample_factor or 1.0)
+    weights = sampling.case_weights(arrays.masks, rows, rare, config.oversample_factor or 1.0)
     if config.area_weight_floor is None:
         return weights
-    return weights * sampling.area_weights(masks, [arrays.names[row] for row in rows], config.area_weight_floor)
+    names = [arrays.names[row] for row in rows]
+    return weights * sampling.area_weights(arrays.masks, rows, names, config.area_weight_floor)
 
 
 def objective_of(config: TrainingParams, network: Network, arrays: Arrays) -> Objective:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from itertools import chain, repeat
 
 import numpy as np
@@ -420,6 +421,11 @@ def test_slices_are_weighted_by_rare_classes_and_their_fraction_of_the_patient_s
         arrays.masks[row, 0, :pixels] = 1
     arrays.masks[3, 0, 0] = 2
     assert loop.case_weights(training_params(**keys), arrays, np.array(rows)) == pytest.approx(weights)
+
+
+def test_without_oversampling_and_area_weights_no_mask_is_read():
+    arrays = replace(builders.discs(6), masks=None)
+    assert loop.case_weights(training_params(oversample_classes=[]), arrays, np.arange(1, 5)).tolist() == [1] * 4
 
 
 def test_compile_and_tensorboard_change_neither_weights_nor_their_names(tmp_path, monkeypatch):
