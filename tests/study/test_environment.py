@@ -8,7 +8,7 @@ import pytest
 
 from lib.study import environment, files
 
-NUMBERS = "import torch, cv2; from lib.study import environment; environment.use_threads(); "
+NUMBERS = "import cv2; from lib.study import environment; environment.use_threads(); import torch; "
 NUMBERS += "print(torch.get_num_threads(), cv2.getNumThreads(), environment.threads())"
 ONE_PROCESSOR = "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
 FOREIGN = ("PYTHONSTARTUP", "PYTHONHOME", "PYTHONWARNINGS", "JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "SNAKEMAKE_PROFILE")
@@ -37,8 +37,9 @@ def test_a_child_inherits_system_variables_and_the_project_s_values_but_no_user_
     assert given["REPORTS_ROOT"] == str(tmp_path / "elsewhere")
 
 
-def test_the_workflow_s_number_of_threads_overrides_openmp_s():
-    assert numbers(**{environment.THREADS_VARIABLE: "1"}) == [1, 1, 1]
+@pytest.mark.parametrize("before", ["", "import torch; "])
+def test_the_workflow_s_number_of_threads_overrides_openmp_s_whenever_torch_is_imported(before):
+    assert numbers(before, **{environment.THREADS_VARIABLE: "1"}) == [1, 1, 1]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a processor")
