@@ -1,5 +1,3 @@
-"""The torch.hub entry, loaded through torch.hub."""
-
 import pickle
 import re
 import shutil

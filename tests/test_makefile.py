@@ -1,5 +1,3 @@
-"""Set-up of .venv: choice of Python, rebuilt if it belongs elsewhere or is unfinished, one at a time."""
-
 import importlib.metadata
 import os
 import shutil

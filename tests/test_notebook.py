@@ -1,5 +1,3 @@
-"""Parameters that `start` reads, in a fresh kernel and when a cell is rerun; what a page displays and writes."""
-
 from types import SimpleNamespace
 
 import pytest

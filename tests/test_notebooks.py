@@ -1,5 +1,3 @@
-"""Structure of the notebooks, and whole studies run with them."""
-
 import ast
 import json
 import re

@@ -1,5 +1,3 @@
-"""A study runs exactly its stale steps, also after kills, errors and edits."""
-
 import os
 import re
 import shutil

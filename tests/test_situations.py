@@ -1,5 +1,3 @@
-"""The project in unusual folders, user settings and resource limits, and after interruptions."""
-
 import json
 import os
 import shutil

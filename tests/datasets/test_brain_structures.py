@@ -1,5 +1,3 @@
-"""The data set of Alzubaidi et al.: layouts, palettes, pixel sizes and faults, with small drawn copies."""
-
 import shutil
 import unicodedata
 from dataclasses import replace

@@ -1,5 +1,3 @@
-"""BUSI's layout with drawn lesions; test_real_busi.py reads published files."""
-
 import shutil
 import unicodedata
 

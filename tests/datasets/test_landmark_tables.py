@@ -1,5 +1,3 @@
-"""Two published layouts of landmark tables: what is read, what stops and what is refused."""
-
 import numpy as np
 import pandas as pd
 import pytest

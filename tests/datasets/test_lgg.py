@@ -1,5 +1,3 @@
-"""The layout of the LGG brain MRI data with patients of three tiny slices."""
-
 import struct
 from unittest.mock import Mock
 

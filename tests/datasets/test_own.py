@@ -1,5 +1,3 @@
-"""Custom data sets: pairs by name, cases.csv, masks of grey values, colours and JPEG."""
-
 import unicodedata
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""The registry: keys that fit a data set, recognising layouts, and generating phantoms."""
-
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace

@@ -1,5 +1,3 @@
-"""Tables of publishers and users: cells as text, and errors by file, column, row and cell."""
-
 import unicodedata
 
 import pytest

@@ -1,5 +1,3 @@
-"""The "Ultrasound Fetus Dataset": layout with drawn heads, outlines of known area and of HC18."""
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,5 +1,3 @@
-"""Data sets downloaded from a local server: complete, checked, counted, and unchanged if they exist."""
-
 import json
 import re
 import shutil

@@ -1,5 +1,3 @@
-"""Interrupted, false and endless downloads from a local server."""
-
 import numpy as np
 import pytest
 import requests

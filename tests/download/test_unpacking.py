@@ -1,5 +1,3 @@
-"""Valid and malicious zip files: nothing leaves the folder or exceeds the limits."""
-
 import io
 import random
 import shutil

@@ -1,5 +1,3 @@
-"""Captions computed from small typed-out tables."""
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,5 +1,3 @@
-"""Formatting of numbers, titles and tables."""
-
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""A waiting process names the holder of the lock; a killed process holds none."""
-
 import errno
 import os
 import signal

@@ -1,5 +1,3 @@
-"""Which changes of code make which modules stale; the commit; assigned values."""
-
 import os
 import shutil
 import subprocess

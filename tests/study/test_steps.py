@@ -1,5 +1,3 @@
-"""A step is up to date while its keys, code, inputs, data and files match its record."""
-
 import os
 import shutil
 

@@ -1,5 +1,3 @@
-"""Errors of measurements, shapes and volumes, compared with hand calculations."""
-
 import numpy as np
 import pandas as pd
 import pytest

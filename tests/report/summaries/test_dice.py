@@ -1,5 +1,3 @@
-"""Overlap tables, compared with hand calculations."""
-
 from pathlib import Path
 
 import numpy as np

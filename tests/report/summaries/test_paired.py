@@ -1,5 +1,3 @@
-"""Paired comparisons, compared with hand calculations."""
-
 import numpy as np
 import pandas as pd
 import pytest
