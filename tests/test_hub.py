@@ -48,14 +48,12 @@ PACKAGES = {  # imported anywhere in the project
     *("numpy", "pandas", "torch", "torchvision", "scipy", "cv2", "pydantic", "yaml", "safetensors", "skimage"),
     *("albumentations", "matplotlib", "seaborn", "papermill", "snakemake", "filelock", "psutil", "typst"),
 }
+PREPARATION = builders.of_volumes(32, 48, crop_level=0.2, intensity_percentiles=[5.0, 95.0])
+USE = {"study": "lgg", "preparation": PREPARATION, "flip_average": True, "threshold": 0.4}
 
 
 def load(**settings):
     return torch.hub.load(str(files.ROOT), "unet_segmentation", source="local", **settings)
-
-
-PREPARATION = builders.of_volumes(32, 48, crop_level=0.2, intensity_percentiles=[5.0, 95.0])
-USE = {"study": "lgg", "preparation": PREPARATION, "flip_average": True, "threshold": 0.4}
 
 
 def written(path, model="unet", about=USE, **changes):

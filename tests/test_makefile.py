@@ -21,6 +21,7 @@ case "$*" in
   "-m lib "*) echo "lib PYTHONPATH=$PYTHONPATH PIP_USER=$PIP_USER PYTHONHOME=$PYTHONHOME" >> log;;
 esac
 """
+NEW, KEPT, OPEN = ["venv 3.11.4", "pip", "lib"], ["lib"], ["venv open", "pip", "lib"]
 
 
 @pytest.fixture
@@ -59,9 +60,6 @@ def log(project: Path) -> list[str]:
     lines = path.read_text().splitlines() if path.is_file() else []
     path.unlink(missing_ok=True)
     return [line if line.startswith("venv") else line.split()[0] for line in lines]
-
-
-NEW, KEPT, OPEN = ["venv 3.11.4", "pip", "lib"], ["lib"], ["venv open", "pip", "lib"]
 
 
 def assert_made(project: Path, expected: list[str], *arguments: str) -> None:

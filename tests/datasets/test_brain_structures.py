@@ -19,6 +19,9 @@ ONE, DIVERSE = ["trans-thalamic"], ["diverse"]
 FIRST = "Patient00020_Plane3_2_of_2"  # of Trans-thalamic in natural order
 IMAGES, EXPORT = "Trans-thalamic", "Trans-thalamic-Segmentation"
 MASKS = f"{EXPORT}/SegmentationClass"
+OTHER = LABELMAP.replace("255,0,0", "9,8,7")
+SIZE, HC, TWICE = "pixel size(mm)", "head circumference (mm)", f"{FIRST}.png,0.12\n"
+OF_DIVERSE, OF_PASCAL = ("Test-Dataset-Segmentation", "010_2HC"), ("Trans-thalamic-PASCAL", FIRST)
 
 
 @pytest.fixture
@@ -284,9 +287,6 @@ def mask_file(folder, colours, export=EXPORT, name=FIRST):
     return save_png(folder / export / "SegmentationClass" / f"{name}.png", np.array(colours, np.uint8)[CLASSES])
 
 
-OF_DIVERSE, OF_PASCAL = ("Test-Dataset-Segmentation", "010_2HC"), ("Trans-thalamic-PASCAL", FIRST)
-
-
 @pytest.mark.parametrize(
     ("export", "name", "colours", "refused"),
     [
@@ -332,9 +332,6 @@ def labelmap(folder, text):
     path = folder / "labelmap.txt"
     path.write_bytes(text.encode())
     return path
-
-
-OTHER = LABELMAP.replace("255,0,0", "9,8,7")
 
 
 @pytest.mark.parametrize(
@@ -420,9 +417,6 @@ def test_decimal_commas_are_read_and_counted_in_one_note(thalamic, separator, ol
     assert first(thalamic).spacing_mm == (0.12, 0.12)
     assert findings(thalamic) == [("note", "decimal comma", THALAMIC.table)]
     assert only(thalamic, "decimal comma").found == f"in {rows} rows"
-
-
-SIZE, HC, TWICE = "pixel size(mm)", "head circumference (mm)", f"{FIRST}.png,0.12\n"
 
 
 @pytest.mark.parametrize(

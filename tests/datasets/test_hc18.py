@@ -12,6 +12,11 @@ from tests.builders import Head, outline_of, save_png
 
 HEADS = builders.heads(6)
 LINES = {head.name: f"{head.name}.png,{head.spacing_mm},{head.hc_mm}" for head in HEADS}
+EMPTY = np.zeros((60, 90), np.uint8)
+LINE = np.pad(np.full((1, 70), 255, np.uint8), ((30, 29), (10, 10)))
+SIZE, HC = "pixel size(mm)", "head circumference (mm)"
+UNREADABLE = ("stop", "unreadable number", "000_HC")
+SOUND = outline_of(Head("a"))
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +67,6 @@ def test_an_open_outline_at_the_frame_is_filled_by_its_ellipse(tmp_path, move):
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.998
 
 
-EMPTY = np.zeros((60, 90), np.uint8)
-LINE = np.pad(np.full((1, 70), 255, np.uint8), ((30, 29), (10, 10)))
-
-
 @pytest.mark.parametrize(("pixels", "message"), [(EMPTY, "no head outline: 0 points"), (LINE, ".*on a line")])
 def test_a_mask_without_an_outline_is_refused(tmp_path, pixels, message):
     with pytest.raises(ValueError, match=rf"a\.png: {message}"):
@@ -84,10 +85,6 @@ def test_a_folder_of_other_images_a_missing_csv_and_wrong_columns_are_refused(fo
     path.unlink()
     with pytest.raises(ValueError, match=rf"{hc18.TABLE}: missing"):
         hc18.find_cases(folder, [])
-
-
-SIZE, HC = "pixel size(mm)", "head circumference (mm)"
-UNREADABLE = ("stop", "unreadable number", "000_HC")
 
 
 @pytest.mark.parametrize(
@@ -112,9 +109,6 @@ def test_a_bad_row_is_one_finding(folder, changes, finding):
     if "column" in found.found:
         low_high = "0.02 to 1" if SIZE in found.found else "20 to 450"
         assert found.expected == f"mm, {low_high}{' (a decimal point?)' * (',' in found.found.split(': ')[1])}"
-
-
-SOUND = outline_of(Head("a"))
 
 
 def cut(path):

@@ -21,6 +21,11 @@ MASK = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
 CLASSES = np.array([[0, 1, 2], [2, 2, 0]], np.uint8)
 COLOURS = [[0, 0, 0], [255, 0, 0], [0, 0, 255]]
 LARGE = np.kron(CLASSES, np.ones((32, 32), np.uint8))  # one class per JPEG block
+ZOE = unicodedata.normalize("NFD", "Zoë")
+RED = [[255, 255, 255], [255, 0, 0]]
+GREYS = [[0, 0, 0], [100, 100, 100], [200, 200, 200]]
+CALLED = ("NA", "null", "None", "nan", "N/A", "n/a", "NULL", "#N/A")  # initials, export codes
+HARD = "NA"  # the patient with poor predictions: without them the mean is much better
 
 
 def write(folder, names=("p1", "p2", "p10"), images="images", masks="masks", suffix=""):
@@ -131,9 +136,6 @@ def test_a_folder_of_another_layout_is_refused_with_its_names(tmp_path, entries,
         find(tmp_path / "new")
 
 
-ZOE = unicodedata.normalize("NFD", "Zoë")
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -229,9 +231,6 @@ def test_grey_values_are_class_indices_and_of_two_classes_also_0_and_255_in_ever
         assert decoded(path) == [[int(value > 0)] * 3] * 2
 
 
-RED = [[255, 255, 255], [255, 0, 0]]
-
-
 @pytest.mark.parametrize(
     ("pixels", "palette", "class_count", "message"),
     [
@@ -254,9 +253,6 @@ def test_a_mask_of_16_bits_is_refused(tmp_path):
     path = save_png(tmp_path / "m.png", MASK.astype(np.uint16))
     with pytest.raises(ValueError, match=r"m\.png: 16 bits per channel"):
         decoded(path)
-
-
-GREYS = [[0, 0, 0], [100, 100, 100], [200, 200, 200]]
 
 
 @pytest.mark.parametrize(
@@ -287,10 +283,6 @@ def test_class_indices_in_a_jpeg_are_refused_and_a_black_one_is_background(tmp_p
     Image.fromarray(pixels).save(tmp_path / "m.jpg", quality=95)
     with pytest.raises(ValueError, match=r"m\.jpg: JPEG with values up to \d; expected black and white, a PNG"):
         decoded(tmp_path / "m.jpg", class_count=class_count)
-
-
-CALLED = ("NA", "null", "None", "nan", "N/A", "n/a", "NULL", "#N/A")  # initials, export codes
-HARD = "NA"  # the patient with poor predictions: without them the mean is much better
 
 
 def write_called(folder):

@@ -18,6 +18,11 @@ AVAILABLE = datasets.available  # before conftest.py hides the data in this copy
 PUBLISHED = [name for name, dataset in datasets.DATASETS.items() if dataset.phantom is None]
 PHANTOMS = {"phantom_brain": 3, "phantom_brain_structures": 10, "phantom_hc18": 4}  # subjects
 PHANTOMS |= {"phantom_landmarks": 4, "phantom_lgg": 2, "phantom_tumour": 8}
+HEADS, VOLUMES = "allowed: ['background', 'head']", "allowed: largest_component or [] for volumes"
+NO_HEADS, GROUPS = "allowed: none, since the data set contains no heads", "requires data sets of several groups"
+IMAGES = {f"datasets.phantoms.{name}" for name in ("heads", "lesions", "ultrasound", "write_images")}
+IMAGES |= {"imaging.growth"}
+POINTS = {f"imaging.{name}" for name in ("ellipse", "head_points", "connected_parts", "image_files", "shapes")}
 
 
 def study(**changes):
@@ -68,10 +73,6 @@ def fitting(name, **changes):
 )
 def test_every_data_set_accepts_keys_that_fit_it(name, changes):
     assert datasets.of(study(**fitting(name, **changes))) is datasets.DATASETS[name]
-
-
-HEADS, VOLUMES = "allowed: ['background', 'head']", "allowed: largest_component or [] for volumes"
-NO_HEADS, GROUPS = "allowed: none, since the data set contains no heads", "requires data sets of several groups"
 
 
 @pytest.mark.parametrize(
@@ -238,11 +239,6 @@ def small(raw, monkeypatch):
     dataset = replace(datasets.DATASETS["phantom_brain"], phantom=Phantom(write, 150, 12))
     monkeypatch.setitem(datasets.DATASETS, "phantom_brain", dataset)
     return written
-
-
-IMAGES = {f"datasets.phantoms.{name}" for name in ("heads", "lesions", "ultrasound", "write_images")}
-IMAGES |= {"imaging.growth"}
-POINTS = {f"imaging.{name}" for name in ("ellipse", "head_points", "connected_parts", "image_files", "shapes")}
 
 
 @pytest.mark.parametrize(

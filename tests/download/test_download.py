@@ -26,6 +26,7 @@ SHARED = files.ROOT.parent / "shared" / "data"
 ZIP, TABLE = "training_set.zip", "training_set_pixel_size_and_HC.csv"
 NEEDS_SHARED = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED}: published data are not part of the project")
 LOGIN = ["Open the page and sign in.", "Move archive.zip to {folder}/"]
+FIVE = ["citation   Field", "files.1.size = 0", "hashes.0 = 'crc:1'", "files.1.name = '../x'", "limit = 3"]
 
 
 def zipped(folder: Path, path: Path, inside: str = "") -> None:
@@ -390,9 +391,6 @@ def with_five_faults(source):
     source["files"][1] |= {"size": 0, "hashes": ["crc:1"], "name": "../x"}
     del source["citation"]
     source["limit"] = 3
-
-
-FIVE = ["citation   Field", "files.1.size = 0", "hashes.0 = 'crc:1'", "files.1.name = '../x'", "limit = 3"]
 
 
 @pytest.mark.parametrize(

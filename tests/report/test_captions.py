@@ -5,6 +5,7 @@ import pytest
 from lib.report import captions
 
 NAN = float("nan")
+ERRORS = {"validation_error_percent": [50.0, 2.0, 1.5], "train_selection": -1.25}
 
 
 def holds(text: str, *parts: str) -> bool:
@@ -20,9 +21,6 @@ def test_sizes_and_folds_are_given_as_ranges_and_cases_without_a_pixel_size_are_
     assert holds(some, "100.0 to 250.0 mm (n = 2)", "0.100 to 0.200 mm; 1 without")
     folds = pd.DataFrame({"case": list("abcde"), "subject": list("ttuvw"), "fold": [0, 0, 0, 1, 1]})
     assert captions.of_folds(folds) == "2 folds of 2 to 3 cases and 2 subjects."
-
-
-ERRORS = {"validation_error_percent": [50.0, 2.0, 1.5], "train_selection": -1.25}
 
 
 @pytest.mark.parametrize(

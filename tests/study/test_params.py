@@ -67,6 +67,10 @@ DIFFER = {
     ),
 }
 each_study = pytest.mark.parametrize("path", sorted((files.ROOT / "params").glob("*.yaml")), ids=lambda path: path.stem)
+ONE_EACH, FOREGROUND = "must be one weight per class, not all 0", "must be names of foreground classes"
+COLOURS = "must be [] or one colour of three numbers per class, all different"
+DEPTHS = "must be 5 with resnet_unet, at most 5 with segnet and segnet_skips"
+ONE_PIXEL = param_rules.ONE_VALUE
 
 
 def write_study(folder, text=None, name="tiny", **changes):
@@ -243,14 +247,6 @@ WRONG = {
 def test_a_value_of_wrong_type_or_range_is_one_error_with_the_description_of_the_key(key, value):
     fault = fault_of(**{key: value})
     assert fault.startswith(f"{key} = {value!r}   not allowed; {params.Study.model_fields[key].description}")
-
-
-# Rules between keys
-
-ONE_EACH, FOREGROUND = "must be one weight per class, not all 0", "must be names of foreground classes"
-COLOURS = "must be [] or one colour of three numbers per class, all different"
-DEPTHS = "must be 5 with resnet_unet, at most 5 with segnet and segnet_skips"
-ONE_PIXEL = param_rules.ONE_VALUE
 
 
 @pytest.mark.parametrize(
