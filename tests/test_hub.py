@@ -278,9 +278,7 @@ def test_without_weights_volumes_are_prepared_as_in_the_full_study():
         (0.0, (32, 48), (0, 0, 60, 80), [5.0, 95.0]),  # noise around the box is content at a level of 0
     ],
 )
-def test_a_volume_is_prepared_with_the_settings_of_the_file_and_not_changed(
-    tmp_path, model, crop_level, size, box, percentiles
-):
+def test_a_volume_is_prepared_as_its_file_says_and_not_changed(tmp_path, model, crop_level, size, box, percentiles):
     volume, (row, col, height, width) = patient(), box
     if crop_level is not None:
         about = USE | {"preparation": PREPARATION | {"crop_level": crop_level}}

@@ -179,10 +179,8 @@ def test_an_installed_torch_rebuilds_the_environment_is_pinned_and_kept_by_later
 
 
 def test_a_python_without_torch_and_another_value_are_refused_before_anything_is_created(project):
-    without = project.parent / "tools" / "python3"
-    without.write_text(
-        without.read_text().replace("exec(sys.argv[1])", "sys.modules['torch'] = None; exec(sys.argv[1])")
-    )
+    stub = project.parent / "tools" / "python3"
+    stub.write_text(stub.read_text().replace("exec(sys.argv[1])", "sys.modules['torch'] = None; exec(sys.argv[1])"))
     done = make(project, "why", "TORCH=installed")
     assert "TORCH=installed: python3 cannot import torch; set PYTHON=<path> to a Python that can" in done.stderr
     assert "TORCH=2.11 is not allowed; the only value is TORCH=installed" in make(project, "why", "TORCH=2.11").stderr

@@ -300,9 +300,7 @@ def mask_file(folder, colours, export=EXPORT, name=FIRST):
         (*OF_PASCAL, brain.PLANES, r"\(0, 0, 255\) in 80 pixels, .*\(255, 0, 0\) in 1096 pixels"),
     ],
 )
-def test_a_published_palette_gives_the_classes_and_another_is_refused_with_counts(
-    tmp_path, export, name, colours, refused
-):
+def test_a_published_palette_gives_classes_and_another_is_refused_with_counts(tmp_path, export, name, colours, refused):
     path = mask_file(tmp_path, colours, export, name)
     if refused:
         with pytest.raises(ValueError, match=rf"{name}\.png: unknown colours: {refused}; expected"):

@@ -14,7 +14,6 @@ from lib.report.summaries.dice import by_part, holds_all_cases, per_class
 from lib.study import files, params
 from lib.verification import verify
 from tests import builders
-from tests.builders import save_png
 
 GREY = np.array([[3, 1, 4], [1, 5, 9]], np.uint8)
 MASK = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
@@ -30,8 +29,8 @@ HARD = "NA"  # the patient with poor predictions: without them the mean is much 
 
 def write(folder, names=("p1", "p2", "p10"), images="images", masks="masks", suffix=""):
     for name in names:
-        save_png(folder / images / f"{name}.png", GREY)
-        save_png(folder / masks / f"{name}{suffix}.png", MASK)
+        builders.save_png(folder / images / f"{name}.png", GREY)
+        builders.save_png(folder / masks / f"{name}{suffix}.png", MASK)
     return folder
 
 
@@ -225,9 +224,9 @@ def test_grey_values_are_class_indices_and_of_two_classes_also_0_and_255_in_ever
     for factor in (1, 255):
         Image.fromarray(MASK > 0 if mode == "1" else MASK * factor).convert(mode).save(tmp_path / "m.png")
         assert decoded(tmp_path / "m.png") == MASK.tolist()
-    assert decoded(save_png(tmp_path / "m.png", CLASSES), class_count=3) == CLASSES.tolist()
+    assert decoded(builders.save_png(tmp_path / "m.png", CLASSES), class_count=3) == CLASSES.tolist()
     for value in (0, 1, 255):
-        path = save_png(tmp_path / "m.png", np.full((2, 3), value, np.uint8))
+        path = builders.save_png(tmp_path / "m.png", np.full((2, 3), value, np.uint8))
         assert decoded(path) == [[int(value > 0)] * 3] * 2
 
 
@@ -244,13 +243,13 @@ def test_grey_values_are_class_indices_and_of_two_classes_also_0_and_255_in_ever
     ],
 )
 def test_unknown_values_and_colours_are_refused_with_their_counts(tmp_path, pixels, palette, class_count, message):
-    path = save_png(tmp_path / "m.png", np.array(pixels, np.uint8))
+    path = builders.save_png(tmp_path / "m.png", np.array(pixels, np.uint8))
     with pytest.raises(ValueError, match=rf"m\.png: values {message}"):
         decoded(path, palette, class_count)
 
 
 def test_a_mask_of_16_bits_is_refused(tmp_path):
-    path = save_png(tmp_path / "m.png", MASK.astype(np.uint16))
+    path = builders.save_png(tmp_path / "m.png", MASK.astype(np.uint16))
     with pytest.raises(ValueError, match=r"m\.png: 16 bits per channel"):
         decoded(path)
 
@@ -293,8 +292,8 @@ def write_called(folder):
         name = CALLED[index] if index < 4 else f"c{index}"
         mask = ((at[0] - draw.uniform(14, 22)) / 9) ** 2 + ((at[1] - draw.uniform(18, 30)) / 12) ** 2 <= 1
         image = np.kron(draw.uniform(0, 120, (6, 8)), np.ones((6, 6))) + 90 * mask
-        save_png(folder / "images" / f"{name}.png", image.astype(np.uint8))
-        save_png(folder / "masks" / f"{name}.png", mask.astype(np.uint8) * 255)
+        builders.save_png(folder / "images" / f"{name}.png", image.astype(np.uint8))
+        builders.save_png(folder / "masks" / f"{name}.png", mask.astype(np.uint8) * 255)
         rows.append(f"{name},{subject},0.5,{CALLED[index % 2]}")
     (folder / "cases.csv").write_text("\n".join(rows) + "\n")
     return folder

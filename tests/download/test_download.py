@@ -238,9 +238,7 @@ def test_addresses_from_the_command_line_replace_the_registered_ones_and_are_che
         ({"rows of absent.csv": 6}, r"absent\.csv: cannot be read as a table: .*No such file"),
     ],
 )
-def test_counts_that_differ_from_the_published_ones_are_refused_and_nothing_is_kept(
-    world, expected, message, monkeypatch
-):
+def test_counts_that_differ_from_published_ones_are_refused_and_nothing_is_kept(world, expected, message, monkeypatch):
     if "uncounted" in message:  # without a reader
         monkeypatch.delitem(datasets.DATASETS, "hc18")
     world.change(expected=expected)

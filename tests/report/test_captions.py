@@ -4,7 +4,6 @@ import pytest
 
 from lib.report import captions
 
-NAN = float("nan")
 ERRORS = {"validation_error_percent": [50.0, 2.0, 1.5], "train_selection": -1.25}
 
 
@@ -15,9 +14,9 @@ def holds(text: str, *parts: str) -> bool:
 
 
 def test_sizes_and_folds_are_given_as_ranges_and_cases_without_a_pixel_size_are_counted():
-    cases = pd.DataFrame({"height": [540, 540, 400], "width": 800, "hc_mm": NAN, "spacing_row_mm": 0.5})
+    cases = pd.DataFrame({"height": [540, 540, 400], "width": 800, "hc_mm": np.nan, "spacing_row_mm": 0.5})
     assert captions.of_sizes(cases) == "3 cases in 2 image sizes; pixel size from 0.500 to 0.500 mm."
-    some = captions.of_sizes(cases.assign(hc_mm=[100.0, NAN, 250.04], spacing_row_mm=[0.1, NAN, 0.2]))
+    some = captions.of_sizes(cases.assign(hc_mm=[100.0, np.nan, 250.04], spacing_row_mm=[0.1, np.nan, 0.2]))
     assert holds(some, "100.0 to 250.0 mm (n = 2)", "0.100 to 0.200 mm; 1 without")
     folds = pd.DataFrame({"case": list("abcde"), "subject": list("ttuvw"), "fold": [0, 0, 0, 1, 1]})
     assert captions.of_folds(folds) == "2 folds of 2 to 3 cases and 2 subjects."
@@ -44,7 +43,7 @@ def test_the_selected_epoch_is_given_with_its_metric_and_the_number_of_later_epo
 def test_the_loss_on_one_batch_falls_rises_or_diverges():
     assert holds(captions.of_one_batch([2.0, 1.0, 0.1]), "fell from 2 to 0.1 (5.0%", "3 steps")
     assert holds(captions.of_one_batch([1.0, 1.5]), "rose from 1 to 1.5 (150.0%", "2 steps")
-    assert holds(captions.of_one_batch([1.0, NAN]), "nan after 2 steps", "diverged")
+    assert holds(captions.of_one_batch([1.0, np.nan]), "nan after 2 steps", "diverged")
 
 
 def dice_rows(values: list[float], **columns: object) -> pd.DataFrame:
@@ -68,11 +67,11 @@ def test_outliers_of_dice_are_named_and_raw_masks_and_references_without_the_cla
 def test_landmark_errors_are_those_of_the_network_over_cases_and_excluded_cases_are_counted():
     table = pd.DataFrame({"case": list("aabcab"), "line": ["ofd"] * 5 + ["bpd"]})
     table["route"] = ["landmark"] * 4 + ["mean shape", "landmark"]
-    table["error_mm"], table["error_px"] = [1.0, 2.0, 2.5, NAN, 90.0, NAN], [2.0, 4.0, 5.0, 7.0, 180.0, NAN]
+    table["error_mm"], table["error_px"] = [1.0, 2.0, 2.5, np.nan, 90.0, np.nan], [2.0, 4.0, 5.0, 7.0, 180.0, np.nan]
     ofd, bpd = captions.of_landmarks(table).splitlines()
     assert holds(ofd, "OFD", "below 2.00, 95 % below 2.45 mm (n = 2, 1 without a pixel size)")
     assert holds(bpd, "BPD", "(n = 0, 1 missed)")
-    assert "below 5.00, 95 % below 6.80 pixels (n = 3)" in captions.of_landmarks(table.assign(error_mm=NAN))
+    assert "below 5.00, 95 % below 6.80 pixels (n = 3)" in captions.of_landmarks(table.assign(error_mm=np.nan))
 
 
 def measured(predicted: list[float], reference: list[float], **columns: object) -> pd.DataFrame:
@@ -98,13 +97,13 @@ def test_bias_and_limits_are_over_cases_and_a_trend_needs_an_interval_without_0(
 
 
 def test_baselines_and_heads_without_a_reference_are_excluded():
-    table = measured([1.0, 2.0, 3.0], [2.0, 2.0, NAN], route=["baseline", "ellipse", "ellipse"])
+    table = measured([1.0, 2.0, 3.0], [2.0, 2.0, np.nan], route=["baseline", "ellipse", "ellipse"])
     assert captions.of_agreement(table).startswith("HC by ellipse: 1 heads, too few")
     assert captions.of_agreement(table.head(1)) == "No head was measured against a reference."
 
 
 def test_a_paired_difference_is_inconclusive_if_its_interval_includes_0_or_is_missing():
-    rows = [(9, -0.9, -0.5, -0.1), (9, -0.1, 0.2, 0.5), (1, NAN, -0.5, NAN), (0, NAN, NAN, NAN)]
+    rows = [(9, -0.9, -0.5, -0.1), (9, -0.1, 0.2, 0.5), (1, np.nan, -0.5, np.nan), (0, np.nan, np.nan, np.nan)]
     table = pd.DataFrame(rows, columns=["n", "difference_mm_low", "difference_mm", "difference_mm_high"])
     table = table.assign(quantity="hc", route_a="ellipse", study_b="other", route_b="landmark")
     better, inconclusive, alone = captions.of_differences(table).splitlines()

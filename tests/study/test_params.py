@@ -150,10 +150,8 @@ def test_a_step_gets_only_its_own_keys_and_they_are_frozen():
 
 
 def test_a_dataclass_is_filled_from_the_keys_of_the_same_names():
-    picked = params.pick(
-        builders.training_params(seed=3), make_dataclass("Drawn", [("seed", int), ("batch_size", int)])
-    )
-    assert (picked.seed, picked.batch_size) == (3, 4)
+    own = params.pick(builders.training_params(seed=3), make_dataclass("Own", [("seed", int), ("batch_size", int)]))
+    assert (own.seed, own.batch_size) == (3, 4)
 
 
 # Changes that select each option, and changes of the quick study that deselect it.

@@ -8,7 +8,6 @@ from lib.report.summaries import dice
 from lib.study import files
 from tests.builders_figures import overlap_rows
 
-NAN = float("nan")
 FOUR = [(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)]
 POSITIVE, MISSED, INVENTED, ABSENT = (40, 10, 10), (0, 0, 50), (0, 30, 0), (0, 0, 0)
 
@@ -43,7 +42,7 @@ def test_rows_are_by_class_and_stage_and_each_of_two_seeds_has_its_own() -> None
 
 
 def test_a_missing_dice_is_not_counted_by_n_and_a_row_without_a_subject_raises() -> None:
-    lost = overlap_rows([(9, 1, 1), (8, 2, 2), ABSENT, INVENTED]).assign(dice=[0.9, NAN, NAN, 0.0])
+    lost = overlap_rows([(9, 1, 1), (8, 2, 2), ABSENT, INVENTED]).assign(dice=[0.9, np.nan, np.nan, 0.0])
     table = dice.per_class(lost)
     assert (table["n"].item(), table["dice"].item()) == (1, 0.9)
     assert not dice.holds_all_cases(table, lost)
