@@ -63,7 +63,6 @@ def papermill(reports: Path, *options: str) -> subprocess.CompletedProcess:
 
 
 def assert_is_done(study: str, project: Path = files.ROOT, **settings: str) -> None:
-    """All steps of a study are up to date."""
     listed = python(project, "-m", "lib", "why", study, **settings)
     assert listed.returncode == 0, listed.stderr
     lines = listed.stdout.splitlines()
@@ -82,7 +81,6 @@ def demo_reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reports(demo_reports: Path, tmp_path: Path) -> Path:
-    """A copy of the finished reports."""
     return Path(shutil.copytree(demo_reports, tmp_path / "reports"))
 
 
@@ -190,7 +188,6 @@ def test_a_key_on_the_command_line_leaves_the_study_as_it_is_and_a_mistyped_one_
 
 
 def record_times(folder: Path) -> dict[str, int]:
-    """Time of each step's record."""
     return {path.parent.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob("record.json")}
 
 

@@ -41,7 +41,6 @@ def times(project: Path) -> dict[str, int]:
 
 
 def why(project: Path) -> dict[str, list[str]]:
-    """Stale steps with their reasons."""
     done = python(project, "-m", "lib", "why", "tiny")
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^(\S+) +(up to date|stale)$((?:\n    .+)*)", done.stdout, flags=re.MULTILINE)
@@ -279,7 +278,6 @@ def test_all_errors_of_a_study_file_are_reported_at_once_before_any_work(bare):
 
 @pytest.fixture
 def raw_root(tmp_path, monkeypatch):
-    """A project root without data."""
     monkeypatch.setattr(files, "ROOT", tmp_path)
     return tmp_path
 

@@ -32,7 +32,6 @@ def root(tmp_path):
 
 @pytest.fixture
 def thalamic(tmp_path):
-    """The folder of the group Trans-thalamic, alone."""
     return brain.write_group(tmp_path / "raw", THALAMIC)
 
 

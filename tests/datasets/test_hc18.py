@@ -25,7 +25,6 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def folder(written, tmp_path):
-    """A copy that a test may change."""
     return shutil.copytree(written, tmp_path / "hc18")
 
 

@@ -38,14 +38,12 @@ def fault_of(**changes):
 
 @pytest.fixture
 def raw(tmp_path, monkeypatch):
-    """A temporary data/raw."""
     monkeypatch.setattr(files, "raw_folder", lambda name: tmp_path / "raw" / name)
     return tmp_path / "raw"
 
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
-    """A few subjects of each phantom."""
     root = tmp_path_factory.mktemp("phantoms")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "raw_folder", lambda name: root / name)

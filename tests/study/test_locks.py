@@ -27,7 +27,6 @@ def start(code, folder):
 
 @pytest.fixture
 def holder(tmp_path):
-    """A process that holds the lock."""
     first = start(HOLD, tmp_path)
     assert first.stdout.readline() == "locked\n"
     yield first

@@ -12,6 +12,12 @@ from tests import builders
 
 OF_EVERY_STUDY = {"study", "title", "compare_with"}  # keys that differ between any two studies
 SAME_CASES = ("dataset", "groups", "exclude", "fold_count", "split_seed", "folds")  # keys that decide the test cases
+# Keys of a study of regions alone, and of one of landmarks alone.
+REGIONS_OR_POINTS = (
+    "threshold_candidates postprocessing cross_entropy_weight focal_weight dice_weight cross_entropy_class_weights "
+    "label_smoothing dice_class_weights selection_metric selection_class_weights oversample_classes "
+    "landmarks heatmap_per heatmap_sigma heatmap_sigma_unit"
+)
 # Two studies and the keys in which they differ or that only one uses, so that a comparison changes nothing else.
 DIFFER = {
     ("hc18_quick", "hc18_unet"): "folds seeds epochs learning_rate workers base_channels image_size fold_count",
@@ -26,17 +32,9 @@ DIFFER = {
         "brightness_contrast"
     ),
     ("hc18_landmarks_attention", "hc18_landmarks_quick"): "model",
-    ("hc18_ellipse_quick", "hc18_landmarks_quick"): (
-        "landmarks threshold_candidates postprocessing epochs batch_size cross_entropy_weight focal_weight "
-        "dice_weight cross_entropy_class_weights label_smoothing dice_class_weights selection_metric "
-        "selection_class_weights oversample_classes heatmap_per heatmap_sigma heatmap_sigma_unit"
-    ),
+    ("hc18_ellipse_quick", "hc18_landmarks_quick"): f"{REGIONS_OR_POINTS} epochs batch_size",
     ("hc18_ellipse_quick", "hc18_quick"): "folds",
-    ("hc18_ellipse", "hc18_landmarks"): (
-        "landmarks threshold_candidates postprocessing cross_entropy_weight focal_weight dice_weight "
-        "cross_entropy_class_weights label_smoothing dice_class_weights selection_metric selection_class_weights "
-        "oversample_classes heatmap_per heatmap_sigma heatmap_sigma_unit"
-    ),
+    ("hc18_ellipse", "hc18_landmarks"): REGIONS_OR_POINTS,
     ("hc18_ellipse", "hc18_unet"): "",
     ("hc18_landmarks_quick", "hc18_landmarks"): (
         "folds seeds epochs batch_size learning_rate workers base_channels image_size heatmap_sigma fold_count"
@@ -84,7 +82,6 @@ def faults_of(**changes):
 
 
 def fault_of(**changes):
-    """The single error line for one wrong value."""
     (fault,) = faults_of(**changes)
     return fault
 

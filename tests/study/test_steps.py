@@ -32,14 +32,12 @@ def finish(step, study, **changed):
 
 @pytest.fixture
 def finished(study):
-    """Steps 01 to 04, completed."""
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
         finish(step, study)
     return study
 
 
 def edit(step, study, **parts):
-    """Edits a record."""
     path = step.record_file(study.study)
     files.write_json(path, files.read_json(path) | parts)
 
