@@ -162,11 +162,8 @@ def test_user_settings_do_not_reach_python(project):
     assert f"lib PYTHONPATH={project} PIP_USER=0 PYTHONHOME=" in (project / "log").read_text().splitlines()
 
 
-def test_an_installed_torch_is_used_by_the_first_set_up(project):
-    assert_made(project, OPEN, "why", "TORCH=installed")
-
-
-def test_an_installed_torch_rebuilds_the_environment_is_pinned_and_kept_by_later_commands(project):
+def test_an_installed_torch_is_used_by_a_first_or_repeated_set_up_is_pinned_and_kept_by_later_commands(project):
+    assert_made(copy_makefile(project.with_name("other")), OPEN, "why", "TORCH=installed")
     assert_made(project, NEW)
     own, pinned = project / "constraints.txt", project / ".venv" / "constraints.txt"
     assert pinned.read_bytes() == own.read_bytes()

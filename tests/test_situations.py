@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.study
 STUDY = [sys.executable, "-m", "lib", "study", "tiny", "--cores", "2"]
 WHY = [sys.executable, "-m", "lib", "why", "tiny"]
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
