@@ -54,6 +54,7 @@ def dice_rows(values: list[float], **columns: object) -> pd.DataFrame:
 def test_outliers_of_dice_are_named_and_raw_masks_and_references_without_the_class_are_excluded():
     outlier = captions.of_dice(dice_rows([0.9, 0.92, 0.94, 0.96, 0.1]))
     assert holds(outlier, "5 cases", "0.900 and 0.940", "1 far below: c4.")
+    assert captions.of_dice(dice_rows([0.8, 0.84, 0.88, 0.92, 0.6])).endswith("1 far below: c4.")  # 0.8 - 1.5 * 0.08
     for near in ([0.9, 0.92, 0.94, 0.93], [0.988, 0.990, 0.991, 0.990, 0.991]):  # the second: hardly lower
         assert captions.of_dice(dice_rows(near)).endswith("none is far below.")
     assert captions.of_dice(dice_rows([0.9, 0.8, 0.7])) == "csp: 3 cases from 0.700 to 0.900."
@@ -85,6 +86,7 @@ def measured(predicted: list[float], reference: list[float], **columns: object) 
     [
         ([1, 2, 3, 4, 5], ["3.00 mm too large", "−0.10 to +6.10 mm", "grows with size (n = 5, r = 1.00)"]),
         ([5, 4, 3, 2, 1], ["3.00 mm too large", "falls with size (n = 5, r = −1.00)"]),
+        ([1, 2, 3, 2, 3], ["no trend with size (n = 5, r = 0.76)"]),  # 0 lies within tanh(atanh(r) ± 1.96 / √2)
         ([-1, -2, -1, -2], ["1.50 mm too small", "no trend with size (n = 4, r = −0.45)"]),
         ([-1, 1, -1, 1], ["HC by ellipse: no mean bias", "(n = 4, "]),
         ([2, 2, 2, 2], ["2.00 mm too large", "no trend"]),

@@ -7,6 +7,9 @@ import typst
 
 from lib.report import tables
 
+# 1.2345 with the decimals of each unit.
+ROUNDED = {"mm": "1.23", "mm2": "1.2", "px": "1.23", "ml": "1.23", "voxels": "1", "percent": "1.2", "deg": "1.2"}
+
 
 @pytest.mark.parametrize(
     ("value", "name", "text"),
@@ -14,12 +17,13 @@ from lib.report import tables
         (0.97149, "dice", "0.971"),
         (-1.005, "bias_mm", "−1.00"),
         (-0.001, "bias_mm", "0.00"),
-        (2.345, "mae_percent", "2.3"),
+        *((1.2345, f"error_{unit}", text) for unit, text in ROUNDED.items()),
         (0.15384, "spacing_row_mm", "0.154"),
         (12345, "parameters", "12\u00a0345"),
         (np.nan, "dice", "–"),
         (None, "threshold", "–"),
         (0.00012, "learning_rate", "0.00012"),
+        (0.00051, "learning_rate", "0.001"),
         (640.0, "value", "640"),
         (0.04941, "value", "0.0494"),
         ("csp", "class", "CSP"),
