@@ -52,6 +52,7 @@ def test_seeds_count_a_case_once_and_are_averaged_before_the_mean() -> None:
     assert table.loc["ellipse", "mae_mm"] == pytest.approx(((2 + 4) / 2 + 10) / 2)
     assert table.loc["ellipse", "mae_percent"] == pytest.approx((3 + 5) / 2)
     assert table.loc["ellipse", "bias_mm"] == pytest.approx((2 + 4 + 10) / 3)  # of single predictions
+    assert table.loc["baseline", "bias_mm"] == 0  # (50 - 50) / 2
     assert table["not_measured"].tolist() == [1, 0]
     assert biometry_errors.holds_all_measurements(table, both)
     assert not biometry_errors.holds_all_measurements(table, pd.concat([both, first.assign(case="another")]))
@@ -139,6 +140,8 @@ def test_seeds_of_a_volume_are_averaged_before_the_mean():
     assert row["bias_voxels"] == -5
     assert biometry_errors.holds_all_volumes(biometry_errors.volumes(both), both)
     assert not biometry_errors.holds_all_volumes(biometry_errors.volumes(both[both["case"] == "c0"]), both)
+    absent = biometry_errors.volumes(sizes([(0, 0)])).iloc[0]
+    assert absent[["n", "missed", "invented"]].tolist() == [1, 0, 0]
     for empty in (biometry_errors.agreement(measurements([])), biometry_errors.volumes(sizes([]))):
         assert empty.empty
         assert tables.to_typst(empty) == "no rows\n"
