@@ -104,6 +104,7 @@ def test_dice_by_fold_counted_by_hand() -> None:
     assert rows.index.tolist() == [0, 1]
     assert rows["dice"].tolist() == pytest.approx([0.9, 0.7 / 2])
     assert rows[["cases", "n", "missed", "invented"]].values.tolist() == [[2, 1, 0, 1], [2, 2, 1, 0]]
+    assert dice.by_part(table.assign(fold=[1, 1, 0, np.nan]), "fold")["cases"].tolist() == [1, 2, 1]  # none is lost
     # parts may be strata, with one row per class
     csp = overlap_rows(FOUR[:2]).assign(stratum=["early", "late"])
     rows = dice.by_part(pd.concat([csp, csp.assign(**{"class": "lv"})]), "stratum")
