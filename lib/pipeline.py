@@ -181,7 +181,8 @@ def execute(study: params.Study, label: str) -> None:
     except OSError as error:  # the executed notebook cannot be written
         raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
     except RuntimeError as error:  # the kernel died or did not answer
-        died = f"the kernel died before the notebook finished ({error}); the usual cause is too little memory"
+        causes = "the usual causes are too little memory and a low limit on open files (ulimit -n)"
+        died = f"the kernel died before the notebook finished ({error}); {causes}"
         raise ValueError(where + (late[0] if late else died)) from error
 
 

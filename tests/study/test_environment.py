@@ -1,5 +1,3 @@
-"""Environment of child processes, the project of a notebook, number of threads."""
-
 import os
 import platform
 import subprocess
