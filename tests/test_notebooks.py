@@ -50,8 +50,8 @@ def test_the_parameters_cell_holds_exactly_the_step_s_keys_with_values_of_a_phan
     given = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
     name = "phantom_hc18_landmarks" if path == OF_LANDMARKS else "demo"  # the demo learns regions
     step = path.stem.removesuffix(steps.OF_LANDMARKS)
-    run = {"fold": None, "seed": None} if step == "04_training" else {}
-    used = run | params.values_of(params.read_study(files.study_file(name)))
+    of_a_run = {"fold": None, "seed": None, "case_limit": None, "profile": False}
+    used = of_a_run | params.values_of(params.read_study(files.study_file(name)))
     assert given == {key: value for key, value in used.items() if key in params.STEPS[step].model_fields}
 
 

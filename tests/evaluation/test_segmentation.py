@@ -154,7 +154,7 @@ def test_a_study_with_empty_references_is_evaluated_and_counts_them(screened):
 
 def assert_claims_hold(measured, bench, folds):
     """The checks of the notebook."""
-    assert ranking.is_complete(measured.table, bench.folds, folds)
+    assert ranking.is_complete(measured.table, bench, folds)
     assert segmentation.counts_add_up(measured.table, bench.cases)
     assert segmentation.dice_and_iou_agree(measured.table)
     assert not measured.table.duplicated(["case", "class", "stage", "seed"]).any()
