@@ -13,7 +13,7 @@ from lib.study import params
 from lib.training import batches, loop, objectives
 from lib.training.augmentation import Augmentation
 from lib.training.objectives import Objective
-from lib.training.state import TrainingState
+from lib.training.state import Epoch, TrainingState
 
 ROUNDS = 5
 IMAGES = 160  # per round: long enough to time, short enough that both variants meet the same machine load
@@ -29,12 +29,15 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     state = loop.initial_state(config, network, steps, objective.threshold_mode)
     order = np.resize(np.arange(len(data.names)), IMAGES)
     cases = batches.AugmentedCases(data, params.pick(config, Augmentation), config.seed, objective)
+    sampler = batches.EpochSampler(order, np.ones(len(order)), config.seed)
+    loaded = batches.loader(cases, sampler, config.batch_size, config.workers, state.device)
     bare, ours = [], []
     for epoch in range(ROUNDS + 1):  # the first round is warm-up
         bare.append(_bare_seconds(state, objective, data, config.batch_size))
         started = time.perf_counter()
-        loaded = batches.load(cases, order, epoch, config.batch_size, config.workers)
+        sampler.begin(epoch)
         loop.train_epoch(state, objective, loaded, config.gradient_clip, by_step=config.schedule != "plateau")
+        state.epoch = Epoch()
         ours.append(time.perf_counter() - started)
     ratios = np.array(bare[1:]) / np.array(ours[1:])
     return [

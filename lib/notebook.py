@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -142,6 +143,14 @@ class Page:
             self.checks.append({"claim": claim, "holds": bool(holds)})
             print(f"{'holds' if holds else 'FAILS'}   {claim}")
 
+    def live(self) -> Callable[[str], None] | None:
+        """Function that shows a line of progress below the running cell; None without a user, as under papermill."""
+        kernel = getattr(get_ipython(), "kernel", None)
+        if not getattr(kernel, "_allow_stdin", False):  # what a front end says that can ask its user
+            return None
+        shown = display(Markdown(""), display_id=True)
+        return lambda line: shown.update(Markdown(line))
+
     def finish(self) -> None:
         """Writes the record, last of all files; ValueError, and no record, if a check failed or `finish` has run."""
         timing, failed = self.path("timing.json"), [check["claim"] for check in self.checks if not check["holds"]]
@@ -168,6 +177,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     """
     environment.confirm_start()
     environment.use_threads()
+    environment.keep_freed_memory()
     step_name = name.removesuffix(steps.OF_LANDMARKS)
     model = params.STEPS[step_name]
     given, where = given_values(namespace), f"parameters of {name}"

@@ -18,6 +18,7 @@ from lib.study import environment, files, locks, params, staleness, steps
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
 START_SECONDS = 300  # limit for a kernel to start and import lib, which takes 3 to 60 s
+SAVE_SECONDS = 20  # for an interrupted training to end its step and to write its state
 # All but the source cache, which would be in a home folder that may not be writable.
 SHARED_FS_USAGE = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
 ROUTINE_OUTPUT = "Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute [0-9]+ jobs|Elapsed|Shutting"
@@ -203,7 +204,7 @@ def _start_limit() -> Iterator[list[str]]:
                 f"the kernel did not import lib within {START_SECONDS} s and was stopped; likely causes are a memory "
                 "limit that is too low (ulimit -v) and a very busy machine"
             )
-            _kill_kernels()
+            _end_kernels()
 
     timer = threading.Timer(START_SECONDS, end)
     timer.daemon = True
@@ -214,12 +215,17 @@ def _start_limit() -> Iterator[list[str]]:
     finally:
         timer.cancel()
         Path(name).unlink(missing_ok=True)
-        _kill_kernels()
+        _end_kernels()
 
 
-def _kill_kernels() -> None:
-    """Kills the remaining child processes with their groups (each kernel leads its own)."""
-    for child in psutil.Process().children():
+def _end_kernels() -> None:
+    """Ends the remaining child processes: a training may save its state; then kills their groups (one per kernel)."""
+    children = psutil.Process().children()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+    psutil.wait_procs(children, timeout=SAVE_SECONDS)
+    for child in children:
         with suppress(ProcessLookupError, PermissionError):
             if os.getpgid(child.pid) == child.pid:
                 os.killpg(child.pid, signal.SIGKILL)

@@ -126,19 +126,18 @@ def _window(pixel: np.ndarray, reach: float, shape: tuple[int, ...]) -> tuple[tu
     return tuple(slice(*limits) for limits in zip(first, last)), offsets
 
 
-def peaks(maps: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
+def peaks(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """`decode` to whole pixels for a batch: (N, 2 or 4, h, w) of any float type -> (N, 4, 2) float32, on its device.
 
-    In canonical order; NaN where no endpoint is detected. Sigma is in network pixels, one or (N,).
+    In canonical order; NaN where no endpoint is detected. Sigma is in network pixels.
     """
     count, _, height, width = maps.shape
     lines = maps.float().reshape(count, 2, -1, height, width).sum(dim=2)  # (N, 2, h, w)
-    reach = (REACH * torch.as_tensor(sigma, device=maps.device)).clamp_min(MIN_REACH_PX).reshape(-1, 1, 1, 1)
-    maxima = local_maxima(lines, float(torch.as_tensor(sigma, dtype=torch.float32).min()))
+    maxima = local_maxima(lines, sigma)
     first, has_first = _highest(lines)
     rows = torch.arange(height, device=maps.device).reshape(-1, 1) - first[..., 0, None, None]  # (N, 2, h, 1)
     cols = torch.arange(width, device=maps.device) - first[..., 1, None, None]  # (N, 2, 1, w)
-    near = rows**2 + cols**2 <= reach**2
+    near = rows**2 + cols**2 <= max(REACH * sigma, MIN_REACH_PX) ** 2
     (top, has_top), (rest, has_rest) = (_highest(values.masked_fill(near, -torch.inf)) for values in (maxima, lines))
     second, has_second = torch.where(has_top[..., None], top, rest), has_first & (has_top | has_rest)
     detected = torch.stack([has_first, has_second], dim=2)[..., None]

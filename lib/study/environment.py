@@ -1,6 +1,8 @@
 """Process environment of a step: project root, variables passed to child processes, number of threads."""
 
+import ctypes
 import os
+import platform
 from pathlib import Path
 
 from lib.study import files
@@ -14,6 +16,8 @@ FOREIGN = ("PYTHON", "IPYTHON", "JUPYTER", "SNAKEMAKE_", "MATPLOTLIBRC", "MPLBAC
 FOREIGN += ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "NUMEXPR_", "VECLIB_", "BLIS_", "DNNL_", "ONEDNN_")
 FOREIGN += ("ATEN_", "NPY_", "OPENCV_")
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, from malloc.h
 
 
 def for_children(cores: int) -> dict[str, str]:
@@ -77,6 +81,14 @@ def use_threads() -> None:
 
     torch.set_num_threads(threads())
     cv2.setNumThreads(threads())
+
+
+def keep_freed_memory() -> None:
+    """Keeps large blocks that are freed, where the C library is glibc: it would return them to the system each step."""
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, 2**30)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def processors() -> int:

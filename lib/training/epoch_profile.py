@@ -3,10 +3,8 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -14,14 +12,14 @@ from lib.data.arrays import Arrays
 from lib.models import devices, inference
 from lib.study import params
 from lib.study.params import TrainingParams
-from lib.training import batches, loop, sampling
+from lib.training import batches, loop
 from lib.training.augmentation import Augmentation
-from lib.training.batches import AugmentedCases, Batches
+from lib.training.batches import AugmentedCases, Batch, Batches, EpochSampler, FixedBatches
 from lib.training.objectives import Objective
-from lib.training.state import TrainingState
+from lib.training.state import Epoch, TrainingState
 
 WAITING, COPY, FORWARD, LOSS = "waiting for data", "copy to the device", "forward", "loss"
-BACKWARD, OPTIMIZER, REST, VALIDATION = "backward and clipping", "optimizer", "rest of the loop", "validation"
+BACKWARD, OPTIMIZER, REST, VALIDATION = "backward", "optimizer", "rest of the loop", "validation"
 PARTS = (WAITING, COPY, FORWARD, LOSS, BACKWARD, OPTIMIZER, REST, VALIDATION)
 COLUMNS = ["part", "seconds", "percent"]
 WARM_UP = 2  # training steps, at most, before the measurement
@@ -58,19 +56,23 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class TimedObjective:
-    """An objective whose loss is timed."""
+    """An objective with marks around its loss and its tally, which the loop computes after the backward pass."""
 
     objective: Objective
     watch: Stopwatch
 
-    def loss(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """The objective's loss; in training, what precedes it is the forward pass."""
-        value = self.objective.loss(logits, reference)
+    def loss(self, *arguments: torch.Tensor) -> torch.Tensor:
+        """The objective's loss."""
+        value = self.objective.loss(*arguments)
         self.watch.mark(LOSS)
         return value
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.objective, name)
+    def tally(self, *arguments: torch.Tensor) -> torch.Tensor:
+        """The objective's tally."""
+        self.watch.mark(BACKWARD)
+        value = self.objective.tally(*arguments)
+        self.watch.mark(REST)
+        return value
 
 
 def profile_epoch(
@@ -81,26 +83,33 @@ def profile_epoch(
     `network` is a `models.describe` record. ValueError as in `loop.fit`.
     """
     loop.check_trainable(config, network, arrays, parts)
-    rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
-    objective = loop.objective_of(config, network, arrays)
-    steps = -(-len(rows) // config.batch_size)
-    state = loop.initial_state(config, network, steps + WARM_UP, objective.threshold_mode)
-    cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
-    load = partial(batches.load, cases, epoch=1, batch_size=config.batch_size, workers=config.workers)
-    order = sampling.epoch_rows(rows, loop.case_weights(config, arrays, rows), config.seed, epoch=1)
-    how = (config.gradient_clip, config.schedule != "plateau")
-    loop.train_epoch(state, objective, load(warm_up_rows(order, config.batch_size)), *how)
-    loop.validate(state, objective, arrays, warm_up_rows(validation_rows, inference.BATCH))
-    watch, loaded = Stopwatch(state.device), load(order)
-    timed_epoch(state, objective, loaded, *how, watch)
-    loop.validate(state, objective, arrays, validation_rows)
-    watch.mark(VALIDATION)
-    return shares(watch.seconds())
+    with devices.configured(devices.choose(config.device), config.deterministic):
+        rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
+        objective = loop.objective_of(config, network, arrays)
+        steps = -(-len(rows) // config.batch_size)
+        state = loop.initial_state(config, network, steps + WARM_UP, objective.threshold_mode)
+        sampler = EpochSampler(rows, loop.case_weights(config, arrays, rows), config.seed)
+        cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
+        loaded = batches.loader(cases, sampler, config.batch_size, config.workers, state.device)
+        validation = batches.resident(FixedBatches(objective, arrays, validation_rows), state.device)
+        how = (config.gradient_clip, config.schedule != "plateau")
+
+        sampler.begin(1, skipped=len(rows) - warm_up_images(len(rows), config.batch_size))
+        loop.train_epoch(state, objective, loaded, *how)
+        last = validation_rows[: warm_up_images(len(validation_rows), inference.BATCH)]
+        loop.validate(state, objective, FixedBatches(objective, arrays, last))
+
+        sampler.begin(1)
+        state.epoch, watch = Epoch(), Stopwatch(state.device)
+        timed_epoch(state, objective, loaded, *how, watch)
+        loop.validate(state, objective, validation)
+        watch.mark(VALIDATION)
+        return shares(watch.seconds())
 
 
-def warm_up_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """Rows of a full batch and one as large as the last: first calls of a size allocate, compile or pick algorithms."""
-    return rows[: batch_size + len(rows) % batch_size]
+def warm_up_images(count: int, batch_size: int) -> int:
+    """Images of a full and a last batch: the first call of each size allocates, compiles or selects algorithms."""
+    return min(count, batch_size + count % batch_size)
 
 
 def timed_epoch(
@@ -115,20 +124,19 @@ def timed_epoch(
     hooks = [
         state.network.register_forward_pre_hook(lambda *_: watch.mark(COPY)),
         state.network.register_forward_hook(lambda *_: watch.mark(FORWARD)),
-        state.optimizer.register_step_pre_hook(lambda *_: watch.mark(BACKWARD)),
         state.optimizer.register_step_post_hook(lambda *_: watch.mark(OPTIMIZER)),
     ]
     watch.mark(REST)
-    loop.train_epoch(state, TimedObjective(objective, watch), timed(loaded, watch), gradient_clip, by_step)
+    loop.train_epoch(state, TimedObjective(objective, watch), marked(loaded, watch), gradient_clip, by_step)
     watch.mark(REST)
     for hook in hooks:
         hook.remove()
 
 
-def timed(loaded: Batches, watch: Stopwatch) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def marked(loaded: Batches, watch: Stopwatch) -> Iterator[Batch]:
     """The batches, with marks before and after each is loaded."""
     watch.mark(REST)
-    for batch in loaded:  # also starts the loader's processes
+    for batch in loaded:
         watch.mark(WAITING)
         yield batch
         watch.mark(REST)

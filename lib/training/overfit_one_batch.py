@@ -43,10 +43,10 @@ def overfit(
     state = fresh_state(described, SEED, config.device, config.precision, ADAM, CONSTANT)
     objective = objective_of(config.landmarks, config.classes, described, prepared)
     images = prepared.images[rows]
-    targets = torch.as_tensor(objectives.targets(objective, prepared, rows)).to(state.device)
+    batch = torch.from_numpy(images), torch.from_numpy(objectives.targets(objective, prepared, rows)).to(state.device)
     state.network.train()
     started = time.perf_counter()
-    values = [float(loop.step(state, objective, images, targets, CLIP)[0]) for _ in range(STEPS)]
+    values = [float(loop.step(state, objective, *batch, CLIP)[0]) for _ in range(STEPS)]
     trained = time.perf_counter() - started
     predicted = predict_seconds(state, images, objective.predict)
     rates = {"training": STEPS * len(rows) / trained, "prediction": len(rows) / predicted}

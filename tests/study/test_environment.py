@@ -1,6 +1,7 @@
 """Environment of child processes, the project of a notebook, number of threads."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -35,6 +36,26 @@ def test_a_child_inherits_system_variables_and_the_project_s_values_but_no_user_
     assert given[environment.THREADS_VARIABLE] == "3"
     assert given["LD_LIBRARY_PATH"] == given["CUDA_VISIBLE_DEVICES"] == "foreign"
     assert given["REPORTS_ROOT"] == str(tmp_path / "elsewhere")
+
+
+FAULTS = """
+import resource
+from lib.study import environment
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        b"x" * 2**26  # above the size from which glibc always returns a freed block to the system
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+before = faults()
+environment.keep_freed_memory()
+print(before, faults(), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns freed blocks at once")
+def test_freed_memory_is_used_again_without_page_faults():
+    before, _, after = map(int, subprocess.check_output([sys.executable, "-c", FAULTS], cwd=files.ROOT).split())
+    assert after < before / 5
 
 
 def test_the_workflow_s_number_of_threads_overrides_openmp_s():

@@ -37,12 +37,13 @@ def profile(arrays=None, network=NETWORK, **keys):
         (inference, "to_input", COPY, 2),  # two batches
         (torch.nn.MaxPool2d, "forward", FORWARD, 2),
         (RegionObjective, "loss", LOSS, 2),
-        (torch.nn.utils, "clip_grad_norm_", BACKWARD, 2),
+        (torch.Tensor, "backward", BACKWARD, 2),
+        (torch.nn.utils, "clip_grad_norm_", OPTIMIZER, 2),
         (importlib.import_module("torch.optim.adam"), "adam", OPTIMIZER, 2),  # called by AdamW.step
         (RegionObjective, "tally", REST, 2),
         (loop, "validate", VALIDATION, 1),
     ],
-    ids=PARTS,
+    ids=lambda value: value if value in PARTS else "",
 )
 def test_a_delay_in_one_part_appears_in_its_seconds(monkeypatch, owner, name, part, calls):
     real = getattr(owner, name)
@@ -61,7 +62,7 @@ def test_a_delay_in_one_part_appears_in_its_seconds(monkeypatch, owner, name, pa
         (builders_tasks.landmarked(9), HEATMAPS, LANDMARKS | {"epochs": 1}),
         (builders_tasks.volumes(3), of_network(in_channels=3), {"schedule": "plateau", "area_weight_floor": 0.1}),
         (None, NETWORK, {"workers": 1, "precision": "bfloat16"}),
-        pytest.param(None, NETWORK, {"device": "cuda"}, marks=HAS_CUDA),
+        pytest.param(None, NETWORK, {"device": "cuda"}, marks=[HAS_CUDA, pytest.mark.cuda]),
     ],
     ids=["landmarks", "volumes", "worker", "cuda"],
 )
