@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 EPSILON = 1.0  # smoothing term: the soft Dice of an absent class is 1 if nothing is predicted
-BLANK_LOSS = 1.0  # heatmap loss of an all-zero output: a network that scores less has learnt something
 
 
 def probabilities(logits: torch.Tensor) -> torch.Tensor:
@@ -142,7 +141,7 @@ def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Squared error of heatmaps (N, C, h, w) relative to that of an all-zero output, averaged over images; float32.
 
     Nearly all of a heatmap is 0, so the plain mean squared error of an all-zero output is misleadingly small. Here an
-    all-zero output scores BLANK_LOSS and a perfect one 0. The error is not scaled where the target is all zero.
+    all-zero output scores 1 and a perfect one 0. The error is not scaled where the target is all zero.
     """
     target = target.float()
     error = ((predicted.float() - target) ** 2).sum(dim=(1, 2, 3))  # (N,)

@@ -23,12 +23,12 @@ from lib.data import earlier, quick_pass
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
-from lib.models import devices
 from lib.report import figures, tables
 from lib.study import environment, files, locks, param_faults, params, provenance, staleness, steps
 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of manual runs, and of those with the study file's values
 DISPLAY_WIDTH = 800  # pixels on the screen; the saved file has more
+ON_DEVICE = ("03_model", "04_training", "05_evaluation")  # all others compute on the processor
 PLAIN_TYPES = (str, int, float, bool, list, dict, type(None))
 YAML_WORDS = {"true": True, "false": False, "null": None}  # papermill -p passes them on as text
 
@@ -158,7 +158,7 @@ class Page:
             if failed:
                 raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
             files.write_json(timing, measure(self.started))
-            device, own = devices.describe(self.params.device), self.params.model_dump(exclude_unset=True)
+            device, own = describe_device(self.step, self.params.device), self.params.model_dump(exclude_unset=True)
             steps.write_record(self.folder, self.step, own, self.checks, device, self.before)
         finally:
             locks.release(self.lock)
@@ -368,6 +368,15 @@ def clear(folder: Path, is_training: bool) -> None:
         stays = is_training and path.name not in ("figures", "tables", steps.EXECUTED)
         if not stays and not path.name.startswith("."):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def describe_device(step: steps.Step, device: str) -> str:
+    """Name of the device that a step computes on, for its record; `device` is the study's."""
+    if step.name not in ON_DEVICE:
+        return environment.describe_processor()
+    from lib.models import devices  # imports torch, which these notebooks alone have imported already
+
+    return devices.describe(device)
 
 
 def measure(started: float) -> dict[str, Any]:

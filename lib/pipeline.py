@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 
-from lib import datasets
 from lib.study import environment, files, locks, params, staleness, steps
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
@@ -64,6 +63,8 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
     """Links the raw folders, if set, and runs the stale steps; 0 if all records are then up to date, else 1."""
     if sys.platform == "win32":
         raise ValueError("'study' needs Linux, macOS or WSL; on Windows run each notebook: docs/howto-windows.md")
+    from lib import datasets  # takes half a second, which `why` and the process of a step save
+
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
     with locks.locked(folder / ".lock", f"study {study.study}", wait=False):
@@ -80,12 +81,12 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
     with _exclusive(study, folder) as lock:
-        for step, why in reasons(study).items():
-            if why:
-                step.record_file(study.study).unlink(missing_ok=True)
-        # A killed run leaves Snakemake's own lock behind; we hold the study lock, so it is safe to remove.
-        _snakemake(study, folder, cores, lock, "--unlock")
-        status, output = _snakemake(study, folder, cores, lock, "--rerun-incomplete", "--rerun-triggers", "mtime")
+        stale = [step for step, why in reasons(study).items() if why]
+        if not stale:  # Snakemake would take seconds to find nothing to do
+            return 0
+        for step in stale:
+            step.record_file(study.study).unlink(missing_ok=True)
+        status, output = _snakemake(study, folder, cores, lock)
     if status != 0:
         sys.stderr.write(_failure_message(output))
         return 1
@@ -117,14 +118,17 @@ def _exclusive(study: params.Study, folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *options: str) -> tuple[int, str]:
-    """Runs Snakemake, with notebook output on standard output; returns its exit status and log."""
+def _snakemake(study: params.Study, folder: Path, cores: int, lock: int) -> tuple[int, str]:
+    """Runs Snakemake, with notebook output on standard output; returns its exit status and log.
+
+    Its own lock is off: a killed run would leave it behind, and the study's lock is held.
+    """
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
         *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
         *("--profile", "none", "--workflow-profile", "none", "--latency-wait", "1"),
         *("--shared-fs-usage", *SHARED_FS_USAGE),
-        *options,
+        *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
         *("--config", f"study={study.study}"),
     ]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
@@ -148,6 +152,8 @@ def execute(study: params.Study, label: str) -> None:
             f"'step' is called by 'make study' only; to run a notebook manually: papermill "
             f"notebooks/{label.partition('/')[0]}.ipynb out.ipynb -f params/{study.study}.yaml"
         )
+    # jsonschema imports this package, if it can, to check IRIs, which notebooks do not have: 1.5 s per step.
+    sys.modules["rfc3987_syntax"] = None
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
@@ -175,7 +181,8 @@ def execute(study: params.Study, label: str) -> None:
     except OSError as error:  # the executed notebook cannot be written
         raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
     except RuntimeError as error:  # the kernel died or did not answer
-        died = f"the kernel died before the notebook finished ({error}); the usual cause is too little memory"
+        causes = "the usual causes are too little memory and a low limit on open files (ulimit -n)"
+        died = f"the kernel died before the notebook finished ({error}); {causes}"
         raise ValueError(where + (late[0] if late else died)) from error
 
 

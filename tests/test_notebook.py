@@ -1,5 +1,3 @@
-"""Parameters that `start` reads, in a fresh kernel and when a cell is rerun; what a page displays and writes."""
-
 import shutil
 from types import SimpleNamespace
 
@@ -52,7 +50,6 @@ def run(shell, *cells, history=True):
 
 
 def message(shell, *cells, history=True):
-    """Error message of the last cell."""
     run(shell, *cells[:-1], history=history)
     with pytest.raises(ValueError) as stopped:  # noqa: PT011 (each test checks the text)
         run(shell, cells[-1], history=history)

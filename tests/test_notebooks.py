@@ -1,5 +1,3 @@
-"""Structure of the notebooks, and whole studies run with them."""
-
 import ast
 import json
 import re
@@ -65,7 +63,6 @@ def papermill(reports: Path, *options: str) -> subprocess.CompletedProcess:
 
 
 def assert_is_done(study: str, project: Path = files.ROOT, **settings: str) -> None:
-    """All steps of a study are up to date."""
     listed = python(project, "-m", "lib", "why", study, **settings)
     assert listed.returncode == 0, listed.stderr
     lines = listed.stdout.splitlines()
@@ -84,7 +81,6 @@ def demo_reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reports(demo_reports: Path, tmp_path: Path) -> Path:
-    """A copy of the finished reports."""
     return Path(shutil.copytree(demo_reports, tmp_path / "reports"))
 
 
@@ -109,7 +105,6 @@ def outputs_of(path: Path) -> list[str]:
     return [SPEED.sub("", text + other) for text, other in zip(printed, others)]
 
 
-@pytest.mark.study
 def test_the_demo_study_runs_from_nothing_to_its_pdf_and_writes_nowhere_else(demo_reports):
     assert_is_done("demo", REPORTS_ROOT=str(demo_reports))
     assert (demo_reports / "demo" / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -117,7 +112,6 @@ def test_the_demo_study_runs_from_nothing_to_its_pdf_and_writes_nowhere_else(dem
     assert {path.name for path in demo_reports.iterdir() if not path.name.startswith(".")} == {"demo"}
 
 
-@pytest.mark.study
 def test_exactly_the_sections_that_do_not_apply_display_nothing(tiny_project, kinds_project):
     for study, not_applicable in NOT_APPLICABLE.items():
         project, silent = tiny_project if study == "tiny" else kinds_project, set()
@@ -128,7 +122,6 @@ def test_exactly_the_sections_that_do_not_apply_display_nothing(tiny_project, ki
 
 
 @pytest.mark.slow
-@pytest.mark.study
 def test_every_notebook_executed_again_differs_only_in_times(tiny_project, project):
     first, again = tiny_project / "reports" / "tiny", project / "reports" / "tiny"
     shutil.rmtree(again)
@@ -140,7 +133,6 @@ def test_every_notebook_executed_again_differs_only_in_times(tiny_project, proje
         assert outputs_of(again / name) == outputs_of(first / name), name
 
 
-@pytest.mark.study
 def test_the_demo_segments_each_structure_and_measures_the_head_as_accurately_as_documented(demo_reports):
     demo = demo_reports / "demo"
     per_class = files.read_csv(demo / "05_evaluation" / "tables" / "per_class.csv", []).query("stage == 'post'")
@@ -154,7 +146,6 @@ def test_the_demo_segments_each_structure_and_measures_the_head_as_accurately_as
     assert row["not_measured"] == 0
 
 
-@pytest.mark.study
 def test_every_notebook_runs_under_nbval_and_leaves_the_study_up_to_date_without_training(reports):
     weights = reports / "demo" / "04_training" / "fold0-seed0" / "model.safetensors"
     before = weights.stat().st_mtime_ns
@@ -166,7 +157,6 @@ def test_every_notebook_runs_under_nbval_and_leaves_the_study_up_to_date_without
     assert weights.stat().st_mtime_ns == before
 
 
-@pytest.mark.study
 def test_a_notebook_run_alone_from_another_folder_writes_equal_tables(reports, demo_reports):
     done = papermill(reports)
     assert done.returncode == 0, done.stderr
@@ -182,7 +172,6 @@ def test_a_notebook_run_alone_from_another_folder_writes_equal_tables(reports, d
     assert outputs[0] == outputs[1] != []
 
 
-@pytest.mark.study
 @pytest.mark.parametrize(
     ("key", "value", "folder"),
     [
@@ -206,7 +195,6 @@ def test_a_key_on_the_command_line_leaves_the_study_as_it_is_and_a_mistyped_one_
 
 
 @pytest.mark.slow
-@pytest.mark.study
 @pytest.mark.parametrize("study", ["tiny", "tiny_points", "tiny_volumes"])
 def test_a_quick_pass_of_every_kind_trains_evaluates_and_measures_two_cases(
     tiny_project, kinds_project, tmp_path, study
@@ -219,7 +207,7 @@ def test_a_quick_pass_of_every_kind_trains_evaluates_and_measures_two_cases(
         assert done.returncode == 0, done.stderr
     folder = project / "reports" / study / "by_hand" / "case_limit-2"
     run = files.read_json(folder / "04_training" / "fold0-seed0" / "run.json")
-    assert (run["made_of"]["keys"]["case_limit"], run["train_cases"], run["validation_cases"]) == (2, 2, 2)
+    assert (run["made_of"]["keys"]["case_limit"], run["train_cases"]) == (2, 2)
     assert files.read_csv(folder / "05_evaluation" / "cases.csv", [])["case"].nunique() == 2
     inputs = files.read_json(folder / "06_biometry" / "record.json")["inputs"]
     outputs = files.read_json(folder / "05_evaluation" / "record.json")["outputs"]
@@ -227,15 +215,10 @@ def test_a_quick_pass_of_every_kind_trains_evaluates_and_measures_two_cases(
     assert_is_done(study, project)
 
 
-# --- the other kinds of study: landmarks, compared with others; volumes
-
-
 def record_times(folder: Path) -> dict[str, int]:
-    """Time of each step's record."""
     return {path.parent.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob("record.json")}
 
 
-@pytest.mark.study
 @pytest.mark.parametrize(
     ("name", "notebook"), [("tiny_points", OF_LANDMARKS.name), ("tiny_volumes", "05_evaluation.ipynb")]
 )
@@ -248,7 +231,6 @@ def test_a_study_of_another_kind_runs_from_nothing_to_its_pdf(kinds_project, nam
     assert_displays_values(study)
 
 
-@pytest.mark.study
 def test_a_landmark_study_measures_every_test_case_by_network_and_baselines(kinds_project):
     study = kinds_project / "reports" / "tiny_points"
     folds = files.read_csv(study / "01_data_verification" / "folds.csv", [])
@@ -261,7 +243,6 @@ def test_a_landmark_study_measures_every_test_case_by_network_and_baselines(kind
     assert "landmark" in set(errors["route"])
 
 
-@pytest.mark.study
 def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_again(kinds_project, tmp_path):
     project = Path(shutil.copytree(kinds_project, tmp_path / "a project", symlinks=True))
     reports = project / "reports"
@@ -286,7 +267,6 @@ def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_ag
     assert_is_done("tiny_points", project)
 
 
-@pytest.mark.study
 def test_a_study_of_volumes_counts_every_lesion_voxel_of_the_phantom(kinds_project):
     study = kinds_project / "reports" / "tiny_volumes"
     truth = files.read_csv(kinds_project / "data" / "raw" / "phantom_lgg" / "truth.csv", []).set_index("case")
@@ -299,7 +279,6 @@ def test_a_study_of_volumes_counts_every_lesion_voxel_of_the_phantom(kinds_proje
         assert mask_files.read(path).sum() == table.loc[name, ["tp", "fp"]].sum()
 
 
-@pytest.mark.study
 def test_curves_for_tensorboard_are_written_and_are_no_output(kinds_project):
     run = kinds_project / "reports" / "tiny_volumes" / "04_training" / "fold0-seed0"
     assert list((run / "tensorboard").rglob("events.out.tfevents.*"))

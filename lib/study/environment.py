@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 
 from lib.study import files
@@ -75,12 +76,18 @@ def threads() -> int:
 
 
 def use_threads() -> None:
-    """Sets torch and OpenCV to `threads()` threads, whatever OMP_NUM_THREADS is."""
+    """Sets OpenCV and torch to `threads()` threads, whatever OMP_NUM_THREADS is."""
     import cv2
-    import torch
 
-    torch.set_num_threads(threads())
     cv2.setNumThreads(threads())
+    os.environ["OMP_NUM_THREADS"] = str(threads())  # for torch, if it is imported later
+    if "torch" in sys.modules:  # importing it takes a second, which notebooks without a network do not need
+        sys.modules["torch"].set_num_threads(threads())
+
+
+def describe_processor() -> str:
+    """Kind of processor and number of threads, for the record of a step that uses no other device."""
+    return f"cpu ({platform.machine()}, {threads()} threads)"
 
 
 def keep_freed_memory() -> None:

@@ -1,5 +1,3 @@
-"""Measurements of drawn heads, typed landmarks and counted voxels, and of HC18."""
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Cases from worst to best, and whether all of them are there; landmarks are ranked in test_landmarks."""
-
 import pandas as pd
 import pytest
 

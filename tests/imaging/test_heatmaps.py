@@ -129,7 +129,7 @@ def test_heights_belong_to_their_points_and_the_two_maps_of_a_line_may_be_exchan
         assert points == pytest.approx(HEAD, abs=0.01)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, heatmaps.LEVEL, np.nan])
+@pytest.mark.parametrize("value", [0.0, -1.0, head_points.PEAK_LEVEL, np.nan])
 def test_a_blank_map_and_one_that_is_not_finite_somewhere_have_no_endpoints(value):
     maps = heatmaps.encode(HEAD, 3.0, SHAPE, "line")
     maps[0] = value

@@ -1,5 +1,3 @@
-"""Environment of child processes, the project of a notebook, number of threads."""
-
 import os
 import platform
 import subprocess
@@ -9,7 +7,7 @@ import pytest
 
 from lib.study import environment, files
 
-NUMBERS = "import torch, cv2; from lib.study import environment; environment.use_threads(); "
+NUMBERS = "import cv2; from lib.study import environment; environment.use_threads(); import torch; "
 NUMBERS += "print(torch.get_num_threads(), cv2.getNumThreads(), environment.threads())"
 ONE_PROCESSOR = "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
 FOREIGN = ("PYTHONSTARTUP", "PYTHONHOME", "PYTHONWARNINGS", "JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "SNAKEMAKE_PROFILE")
@@ -58,8 +56,9 @@ def test_freed_memory_is_used_again_without_page_faults():
     assert after < before / 5
 
 
-def test_the_workflow_s_number_of_threads_overrides_openmp_s():
-    assert numbers(**{environment.THREADS_VARIABLE: "1"}) == [1, 1, 1]
+@pytest.mark.parametrize("before", ["", "import torch; "])
+def test_the_workflow_s_number_of_threads_overrides_openmp_s_whenever_torch_is_imported(before):
+    assert numbers(before, **{environment.THREADS_VARIABLE: "1"}) == [1, 1, 1]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a processor")

@@ -1,5 +1,3 @@
-"""Charts: which cases are drawn, at which position, and the printed n and means."""
-
 import numpy as np
 import pandas as pd
 import pytest
