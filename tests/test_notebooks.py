@@ -16,9 +16,9 @@ from tests.conftest import change_keys, python, run_study
 NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
 OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{steps.OF_LANDMARKS}.ipynb"  # a second one of one step
 NOT_APPLICABLE = {  # cells of sections that do not apply to a study: no landmarks, volumes, heads, other data sets
-    "tiny": {"d12c3a27", "01-20", "46d26b05", "0e812ee8", "06-17"},
-    "tiny_points": {"01-20", "46d26b05", "06-15", "06-17"},
-    "tiny_volumes": {"d12c3a27", "01-20", "06-04", "06-06", "06-08", "06-09", "06-11", "06-15"},
+    "tiny": {"03-11", "d12c3a27", "01-20", "46d26b05", "0e812ee8", "06-17"},
+    "tiny_points": {"03-11", "01-20", "46d26b05", "06-15", "06-17"},
+    "tiny_volumes": {"03-11", "d12c3a27", "01-20", "06-04", "06-06", "06-08", "06-09", "06-11", "06-15"},
 }
 HIDDEN_FIGURES = {("tiny_volumes", "06_biometry"): 2}  # saved by these cells
 SPEED = re.compile(r"\d+ images/s")
@@ -48,8 +48,8 @@ def test_the_parameters_cell_holds_exactly_the_step_s_keys_with_values_of_a_phan
     given = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
     name = "phantom_hc18_landmarks" if path == OF_LANDMARKS else "demo"  # the demo learns regions
     step = path.stem.removesuffix(steps.OF_LANDMARKS)
-    run = {"fold": None, "seed": None} if step == "04_training" else {}
-    used = run | params.values_of(params.read_study(files.study_file(name)))
+    of_a_run = {"fold": None, "seed": None, "case_limit": None, "profile": False}
+    used = of_a_run | params.values_of(params.read_study(files.study_file(name)))
     assert given == {key: value for key, value in used.items() if key in params.STEPS[step].model_fields}
 
 
@@ -172,19 +172,47 @@ def test_a_notebook_run_alone_from_another_folder_writes_equal_tables(reports, d
     assert outputs[0] == outputs[1] != []
 
 
-@pytest.mark.parametrize(("key", "status"), [("flip_averge", 1), ("flip_average", 0)])
-def test_a_key_on_the_command_line_leaves_the_study_as_it_is_and_a_mistyped_one_stops(reports, key, status):
+@pytest.mark.parametrize(
+    ("key", "value", "folder"),
+    [
+        ("flip_averge", "false", None),
+        ("flip_average", "false", "flip_average-False"),
+        ("case_limit", "3", "case_limit-3"),
+    ],
+)
+def test_a_key_on_the_command_line_leaves_the_study_as_it_is_and_a_mistyped_one_stops(reports, key, value, folder):
     own = reports / "demo" / "05_evaluation" / "tables" / "per_class.csv"
     before = own.read_bytes()
-    done = papermill(reports, "-p", key, "false")
-    assert done.returncode == status, done.stderr
+    done = papermill(reports, "-p", key, value)
+    assert done.returncode == (folder is None), done.stderr
     assert_is_done("demo", REPORTS_ROOT=str(reports))
     assert own.read_bytes() == before
-    if status:
+    if folder is None:
         assert "flip_averge = 'false'   no such key; nearest: flip_average" in done.stderr
     else:
-        manual = reports / "demo" / "by_hand" / "flip_average-False" / "05_evaluation" / "tables" / "per_class.csv"
+        manual = reports / "demo" / "by_hand" / folder / "05_evaluation" / "tables" / "per_class.csv"
         assert manual.read_bytes() != before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["tiny", "tiny_points", "tiny_volumes"])
+def test_a_quick_pass_of_every_kind_trains_evaluates_and_measures_two_cases(
+    tiny_project, kinds_project, tmp_path, study
+):
+    project = Path(shutil.copytree(tiny_project if study == "tiny" else kinds_project, tmp_path / "p", symlinks=True))
+    evaluation = OF_LANDMARKS.stem if study == "tiny_points" else "05_evaluation"
+    for name in ("04_training", evaluation, "06_biometry"):
+        files_given = (f"notebooks/{name}.ipynb", "out.ipynb", "-f", f"params/{study}.yaml", "-p", "case_limit", "2")
+        done = python(project, "-m", "papermill", *files_given, "-k", "python3", "--no-progress-bar")
+        assert done.returncode == 0, done.stderr
+    folder = project / "reports" / study / "by_hand" / "case_limit-2"
+    run = files.read_json(folder / "04_training" / "fold0-seed0" / "run.json")
+    assert (run["made_of"]["keys"]["case_limit"], run["train_cases"]) == (2, 2)
+    assert files.read_csv(folder / "05_evaluation" / "cases.csv", [])["case"].nunique() == 2
+    inputs = files.read_json(folder / "06_biometry" / "record.json")["inputs"]
+    outputs = files.read_json(folder / "05_evaluation" / "record.json")["outputs"]
+    assert inputs["05_evaluation"] == files.digest(outputs)
+    assert_is_done(study, project)
 
 
 def record_times(folder: Path) -> dict[str, int]:

@@ -130,11 +130,13 @@ def test_every_study_file_and_every_comparison_is_in_the_table_of_differences():
 def test_every_key_has_a_description_and_belongs_to_one_notebook_or_to_all_and_optional_ones_to_an_option():
     shared, models_of_steps = set(params.SharedParams.model_fields), params.STEPS.values()
     for one, other in itertools.combinations(models_of_steps, 2):
-        assert set(one.model_fields) & set(other.model_fields) == shared, (one, other)
+        assert set(one.model_fields) & set(other.model_fields) - {"case_limit"} == shared, (one, other)
+    assert not {*params.RUN, *params.MANUAL} & params.Study.model_fields.keys()
     assert set().union(*(model.model_fields for model in models_of_steps)) == set(params.AnyKey.model_fields)
     options = {*param_rules.OPTIONS, *param_rules.OF_DATASET}
     for key, described in params.AnyKey.model_fields.items():
-        assert described.is_required() or param_faults.option_of(params.AnyKey, key) in options, key
+        is_optional = param_faults.option_of(params.AnyKey, key) in options or key in params.MANUAL
+        assert described.is_required() != is_optional, key
         assert described.description, key
 
 
