@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.profiler import record_function
 
 from lib import losses, models
 from lib.data.arrays import Arrays
@@ -290,21 +289,16 @@ def _step(
     state.optimizer.zero_grad(set_to_none=True)
     values, tallies = [], []
     for portion, reference in zip(images, references):
-        with record_function("forward"):
-            inputs = inference.to_input(portion, state.device)
-            logits = inference.forward(state.network, inputs, state.precision)
-        with record_function("loss"):
-            loss = objective.loss(logits, reference, targets)
-        with record_function("backward"):
-            state.scaler.scale(loss).backward()
+        logits = inference.forward(state.network, inference.to_input(portion, state.device), state.precision)
+        loss = objective.loss(logits, reference, targets)
+        state.scaler.scale(loss).backward()
         values.append(loss.detach())
         tallies.append(objective.tally(logits.detach(), reference))
-    with record_function("optimizer"):
-        if gradient_clip is not None:
-            state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
+    if gradient_clip is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     return torch.stack(values).sum(), torch.stack(tallies).sum(dim=0)
 
 
