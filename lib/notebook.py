@@ -195,6 +195,9 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     run = {key: given.get(key, first[key]) for key in params.RUN if key in model.model_fields}
     manual = {key: given.pop(key) for key in params.MANUAL if key in given}
     manual = {key: value for key, value in manual.items() if value}  # false is the default
+    if manual and environment.in_workflow():  # the cell was saved after a manual run
+        values = ", ".join(f"{key} = {value!r}" for key, value in manual.items())
+        raise ValueError(f"{where}: {values}   only for manual runs; set None or False in notebooks/{name}.ipynb")
     mine = {key: value for key, value in given.items() if key in model.model_fields and key not in run}
     # Validated with the keys of all other notebooks: the image size, for one, must fit the depth that 03 will use.
     whole, unused = merge(mine, study)

@@ -374,6 +374,14 @@ def test_the_workflow_writes_to_the_step_s_own_folder_even_if_it_is_up_to_date(s
     assert run(shell, VERIFY).folder == reports / FIRST
 
 
+@pytest.mark.parametrize(("key", "step"), [("case_limit = 9", TRAIN), ("profile = True", START)])
+def test_a_key_of_manual_runs_that_was_saved_in_the_notebook_stops_the_workflow(shell, reports, monkeypatch, key, step):
+    monkeypatch.setenv(environment.ROOT_VARIABLE, str(files.ROOT))
+    with pytest.raises(ValueError, match=f"{key}   only for manual runs; set None or False in notebooks/0"):
+        run(shell, f"{ONLY_DEMO}\n{key}", step)
+    assert not reports.exists() or not list(reports.rglob("record.json"))
+
+
 def test_a_folder_of_a_manual_run_is_named_by_changed_values_and_a_digest_if_too_long():
     assert notebook.folder_name({}) == "unchanged"
     assert notebook.folder_name({"learning_rate": 0.5, "epochs": 3}) == "epochs-3_learning_rate-0.5"

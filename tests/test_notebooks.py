@@ -201,8 +201,11 @@ def test_a_quick_pass_of_every_kind_trains_evaluates_and_measures_two_cases(
 ):
     project = Path(shutil.copytree(tiny_project if study == "tiny" else kinds_project, tmp_path / "p", symlinks=True))
     evaluation = OF_LANDMARKS.stem if study == "tiny_points" else "05_evaluation"
-    for name in ("04_training", evaluation, "06_biometry"):
-        files_given = (f"notebooks/{name}.ipynb", "out.ipynb", "-f", f"params/{study}.yaml", "-p", "case_limit", "2")
+    keys = {"03_model": ("profile", "true")} | dict.fromkeys(
+        ("04_training", evaluation, "06_biometry"), ("case_limit", "2")
+    )
+    for name, key in keys.items():
+        files_given = (f"notebooks/{name}.ipynb", "out.ipynb", "-f", f"params/{study}.yaml", "-p", *key)
         done = python(project, "-m", "papermill", *files_given, "-k", "python3", "--no-progress-bar")
         assert done.returncode == 0, done.stderr
     folder = project / "reports" / study / "by_hand" / "case_limit-2"
@@ -211,7 +214,9 @@ def test_a_quick_pass_of_every_kind_trains_evaluates_and_measures_two_cases(
     assert files.read_csv(folder / "05_evaluation" / "cases.csv", [])["case"].nunique() == 2
     inputs = files.read_json(folder / "06_biometry" / "record.json")["inputs"]
     outputs = files.read_json(folder / "05_evaluation" / "record.json")["outputs"]
-    assert inputs["05_evaluation"] == files.digest(outputs)
+    assert inputs["by_hand/case_limit-2/05_evaluation"] == files.digest(outputs)
+    shares = files.read_csv(folder.parent / "profile-True/03_model/tables/epoch-profile.csv", [])["percent"]
+    assert shares.sum() == pytest.approx(100)
     assert_is_done(study, project)
 
 

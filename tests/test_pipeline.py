@@ -166,7 +166,7 @@ def run_to_the_end(project: Path) -> tuple[str, dict[str, bytes]]:
 
 @pytest.fixture
 def running(project: Path) -> subprocess.Popen:
-    """The longer study, running in the project in a separate process group, after its first epoch."""
+    """The longer study, running in the project in a separate process group, while it trains."""
     set_keys(project, **LONG)
     command = [sys.executable, "-m", "lib", "study", "tiny", "--cores", "2"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -174,7 +174,7 @@ def running(project: Path) -> subprocess.Popen:
     end = time.monotonic() + PATIENCE_SECONDS
     while not (report_folder(project) / RUN / "state.pt").exists():
         assert process.poll() is None, "the study ended before it could be killed"
-        assert time.monotonic() < end, "no epoch finished"
+        assert time.monotonic() < end, "no state was written"
         time.sleep(0.01)
     return process
 

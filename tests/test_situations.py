@@ -213,7 +213,7 @@ def test_a_shortage_of_file_descriptors_is_reported_in_one_line(project):
     make_stale(project)
     lines, status = run(STUDY, project, "ulimit -n 40")
     assert status in (1, 2)
-    assert_refused(lines, status, status, "open files")
+    assert_refused(lines, status, status, "too few open files (ulimit -n is 40)")
 
 
 @pytest.mark.slow

@@ -49,6 +49,8 @@ def of_epoch_profile(profile: pd.DataFrame) -> str:
     text = (
         f"An epoch takes {profile['seconds'].sum():.1f} s, of which {longest['part']} takes {longest['percent']:.0f} %"
     )
+    if longest["part"] == waiting["part"]:
+        return f"{text}."
     return f"{text}; {waiting['part']} takes {waiting['percent']:.0f} %."
 
 

@@ -129,7 +129,7 @@ def input_digests(step: Step, study: params.Study, inputs: list[Step] | None = N
         record = source.record_file(study.study)
         if not record.is_file():
             raise ValueError(f"{record}: missing; run {source.label} first")
-        digests[source.label] = files.digest(files.read_json(record)["outputs"])
+        digests["/".join(filter(None, (source.root, source.label)))] = files.digest(files.read_json(record)["outputs"])
     return digests | (compared_digests(study) if step.name == "07_comparison" else {})
 
 

@@ -127,10 +127,12 @@ def timed_epoch(
         state.optimizer.register_step_post_hook(lambda *_: watch.mark(OPTIMIZER)),
     ]
     watch.mark(REST)
-    loop.train_epoch(state, TimedObjective(objective, watch), marked(loaded, watch), gradient_clip, by_step)
+    try:
+        loop.train_epoch(state, TimedObjective(objective, watch), marked(loaded, watch), gradient_clip, by_step)
+    finally:
+        for hook in hooks:
+            hook.remove()
     watch.mark(REST)
-    for hook in hooks:
-        hook.remove()
 
 
 def marked(loaded: Batches, watch: Stopwatch) -> Iterator[Batch]:

@@ -60,8 +60,8 @@ def overfit(
 
 
 def is_overfit(values: list[float]) -> bool:
-    """Whether the last loss is below the first divided by FALL; False for NaN."""
-    return values[-1] < values[0] / FALL
+    """Whether the last five losses are below the first divided by FALL; False for NaN."""
+    return all(value < values[0] / FALL for value in values[-5:])
 
 
 def objective_of(landmarks: str, classes: list[str], network: dict[str, Any], arrays: Arrays) -> Objective:

@@ -331,6 +331,7 @@ def test_a_training_that_diverges_is_refused_also_when_it_is_resumed(
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
             train(tmp_path)
+    assert (tmp_path / "state.pt").is_file()
 
 
 @pytest.mark.parametrize(
