@@ -91,13 +91,13 @@ def profile_epoch(
         sampler = EpochSampler(rows, loop.case_weights(config, arrays, rows), config.seed)
         cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
         loaded = batches.loader(cases, sampler, config.batch_size, config.workers, state.device)
-        validation = batches.resident(FixedBatches(objective, arrays, validation_rows), state.device)
         how = (config.gradient_clip, config.schedule != "plateau")
 
         sampler.begin(1, skipped=len(rows) - warm_up_images(len(rows), config.batch_size))
         loop.train_epoch(state, objective, loaded, *how)
+        validation = batches.resident(FixedBatches(objective, arrays, validation_rows, config.batch_size), state.device)
         last = validation_rows[: warm_up_images(len(validation_rows), inference.BATCH)]
-        loop.validate(state, objective, FixedBatches(objective, arrays, last))
+        loop.validate(state, objective, FixedBatches(objective, arrays, last, config.batch_size))
 
         sampler.begin(1)
         state.epoch, watch = Epoch(), Stopwatch(state.device)
