@@ -19,9 +19,9 @@ from lib.study import params
 from lib.study.params import TrainingParams
 from lib.training import batches, loop, objectives
 from lib.training.augmentation import Augmentation
-from lib.training.batches import AugmentedCases, Batches
+from lib.training.batches import AugmentedCases, Batches, EpochSampler
 from lib.training.objectives import Objective
-from lib.training.state import TrainingState
+from lib.training.state import Epoch, TrainingState
 
 EpochOf = Callable[[int], Batches]  # number of an epoch -> its batches
 
@@ -50,13 +50,22 @@ def feed(protocol: Protocol, rows: np.ndarray, workers: int) -> EpochOf:
     """Augmented batches of the array rows, loaded by `workers` processes or by this one (0)."""
     config = protocol.config
     cases = AugmentedCases(protocol.data, params.pick(config, Augmentation), config.seed, protocol.objective)
-    return lambda epoch: batches.load(cases, rows, epoch, config.batch_size, workers)
+    sampler = EpochSampler(rows, np.ones(len(rows)), config.seed)
+    loader = batches.loader(cases, sampler, config.batch_size, workers, protocol.state.device)
+
+    def epoch_of(epoch: int) -> Batches:
+        sampler.begin(epoch)
+        return loader
+
+    return epoch_of
 
 
 def train(protocol: Protocol, loaded: Batches) -> None:
     """One epoch of the loop: loading, augmentation, step, metrics."""
-    by_step = protocol.config.schedule != "plateau"
-    loop.train_epoch(protocol.state, protocol.objective, loaded, protocol.config.gradient_clip, by_step)
+    state, config = protocol.state, protocol.config
+    with devices.configured(state.device, config.deterministic):
+        loop.train_epoch(state, protocol.objective, loaded, config.gradient_clip, by_step=config.schedule != "plateau")
+    state.epoch = Epoch()
 
 
 def bare(protocol: Protocol, steps: int) -> None:
@@ -66,17 +75,18 @@ def bare(protocol: Protocol, steps: int) -> None:
     network = state.network.train()
     inputs = inference.to_input(data.images[rows], state.device)
     reference = torch.as_tensor(objectives.targets(protocol.objective, data, rows)).to(state.device)
-    for _ in range(steps):
-        loss = protocol.objective.loss(inference.forward(network, inputs, state.precision), reference)
-        state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()
-        if config.gradient_clip is not None:
-            state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(state.model.parameters(), config.gradient_clip)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        if config.schedule != "plateau":
-            state.schedule.step()
+    with devices.configured(state.device, config.deterministic):
+        for _ in range(steps):
+            loss = protocol.objective.loss(inference.forward(network, inputs, state.precision), reference)
+            state.optimizer.zero_grad(set_to_none=True)
+            state.scaler.scale(loss).backward()
+            if config.gradient_clip is not None:
+                state.scaler.unscale_(state.optimizer)
+                nn.utils.clip_grad_norm_(state.model.parameters(), config.gradient_clip)
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            if config.schedule != "plateau":
+                state.schedule.step()
 
 
 def seconds(work: Callable[[], None], device: torch.device, workers: int = 0) -> float:

@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 EPSILON = 1.0  # smoothing term: the soft Dice of an absent class is 1 if nothing is predicted
-BLANK_LOSS = 1.0  # heatmap loss of an all-zero output: a network that scores less has learnt something
 
 
 def probabilities(logits: torch.Tensor) -> torch.Tensor:
@@ -44,8 +43,16 @@ def weighted_mean(values: torch.Tensor, target: torch.Tensor, class_weights: lis
     """Mean of values (N, H, W), each pixel weighted by its target class: sum(w v) / sum(w)."""
     if len(set(class_weights)) == 1:
         return values.mean()
-    weights = torch.tensor(class_weights, device=values.device)[target]
+    weights = pixel_weights(target, class_weights)
     return (weights * values).sum() / weights.sum().clamp_min(1e-6)
+
+
+def pixel_weights(target: torch.Tensor, class_weights: list[float]) -> torch.Tensor:
+    """The weight of each pixel's target class: (N, H, W) float32; copies nothing from the host to the device."""
+    weights = torch.zeros(target.shape, device=target.device)
+    for index, weight in enumerate(class_weights):
+        weights.masked_fill_(target == index, weight)
+    return weights
 
 
 def cross_entropy(
@@ -99,24 +106,42 @@ def soft_dice(logits: torch.Tensor, target: torch.Tensor, class_weights: list[fl
     return total / sum(class_weights)
 
 
-def combined(logits: torch.Tensor, target: torch.Tensor, mixture: Mixture) -> torch.Tensor:
-    """Weighted sum of cross-entropy, focal loss and soft Dice loss."""
+def combined(
+    logits: torch.Tensor, target: torch.Tensor, mixture: Mixture, batch: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Weighted sum of cross-entropy, focal loss and soft Dice loss.
+
+    For a portion of a batch, `batch` (M, H, W) holds all targets of the batch; the losses of the portions then sum to
+    the loss of the batch.
+    """
+    of_pixels, of_images = portion_shares(target, target if batch is None else batch, mixture.class_weights)
     total = logits.new_zeros((), dtype=torch.float32)
     if mixture.cross_entropy > 0:
         value = cross_entropy(logits, target, mixture.class_weights, mixture.label_smoothing)
-        total = total + mixture.cross_entropy * value
+        total = total + mixture.cross_entropy * of_pixels * value
     if mixture.focal > 0:
-        total = total + mixture.focal * focal(logits, target, mixture.class_weights, mixture.focal_gamma)
+        total = total + mixture.focal * of_pixels * focal(logits, target, mixture.class_weights, mixture.focal_gamma)
     if mixture.dice > 0:
-        total = total + mixture.dice * soft_dice(logits, target, mixture.dice_class_weights)
+        total = total + mixture.dice * of_images * soft_dice(logits, target, mixture.dice_class_weights)
     return total
+
+
+def portion_shares(
+    target: torch.Tensor, batch: torch.Tensor, class_weights: list[float]
+) -> tuple[torch.Tensor | float, float]:
+    """Share of a portion's targets in the weights of all pixels of its batch, and in the number of images."""
+    images = len(target) / len(batch)
+    if images == 1 or len(set(class_weights)) < 2:
+        return images, images
+    of_portion, of_batch = (pixel_weights(each, class_weights).sum() for each in (target, batch))
+    return of_portion / of_batch.clamp_min(1e-6), images
 
 
 def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Squared error of heatmaps (N, C, h, w) relative to that of an all-zero output, averaged over images; float32.
 
     Nearly all of a heatmap is 0, so the plain mean squared error of an all-zero output is misleadingly small. Here an
-    all-zero output scores BLANK_LOSS and a perfect one 0. The error is not scaled where the target is all zero.
+    all-zero output scores 1 and a perfect one 0. The error is not scaled where the target is all zero.
     """
     target = target.float()
     error = ((predicted.float() - target) ** 2).sum(dim=(1, 2, 3))  # (N,)

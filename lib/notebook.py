@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from lib.data import earlier
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
-from lib.models import devices
 from lib.report import figures, tables
 from lib.study import environment, files, locks, param_faults, params, provenance, staleness, steps
 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of manual runs, and of those with the study file's values
 DISPLAY_WIDTH = 800  # pixels on the screen; the saved file has more
+ON_DEVICE = ("03_model", "04_training", "05_evaluation")  # all others compute on the processor
 RUN = ("fold", "seed")  # in no study file: set by the workflow, by default the study's first
 PLAIN_TYPES = (str, int, float, bool, list, dict, type(None))
 YAML_WORDS = {"true": True, "false": False, "null": None}  # papermill -p passes them on as text
@@ -136,6 +137,14 @@ class Page:
             self.checks.append({"claim": claim, "holds": bool(holds)})
             print(f"{'holds' if holds else 'FAILS'}   {claim}")
 
+    def live(self) -> Callable[[str], None] | None:
+        """Function that shows a line of progress below the running cell; None without a user, as under papermill."""
+        kernel = getattr(get_ipython(), "kernel", None)
+        if not getattr(kernel, "_allow_stdin", False):  # what a front end says that can ask its user
+            return None
+        shown = display(Markdown(""), display_id=True)
+        return lambda line: shown.update(Markdown(line))
+
     def finish(self) -> None:
         """Writes the record, last of all files; ValueError, and no record, if a check failed or `finish` has run."""
         timing, failed = self.path("timing.json"), [check["claim"] for check in self.checks if not check["holds"]]
@@ -143,7 +152,7 @@ class Page:
             if failed:
                 raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
             files.write_json(timing, measure(self.started))
-            device, own = devices.describe(self.params.device), self.params.model_dump(exclude_unset=True)
+            device, own = describe_device(self.step, self.params.device), self.params.model_dump(exclude_unset=True)
             steps.write_record(self.folder, self.step, own, self.checks, device, self.before)
         finally:
             locks.release(self.lock)
@@ -161,6 +170,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     """
     environment.confirm_start()
     environment.use_threads()
+    environment.keep_freed_memory()
     step_name = name.removesuffix(steps.OF_LANDMARKS)
     model = params.STEPS[step_name]
     given, where = given_values(namespace), f"parameters of {name}"
@@ -307,6 +317,15 @@ def clear(folder: Path, is_training: bool) -> None:
         stays = is_training and path.name not in ("figures", "tables", steps.EXECUTED)
         if not stays and not path.name.startswith("."):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def describe_device(step: steps.Step, device: str) -> str:
+    """Name of the device that a step computes on, for its record; `device` is the study's."""
+    if step.name not in ON_DEVICE:
+        return environment.describe_processor()
+    from lib.models import devices  # imports torch, which these notebooks alone have imported already
+
+    return devices.describe(device)
 
 
 def measure(started: float) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 
-from lib import datasets
 from lib.study import environment, files, locks, params, staleness, steps
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
 START_SECONDS = 300  # limit for a kernel to start and import lib, which takes 3 to 60 s
+SAVE_SECONDS = 20  # for an interrupted training to end its step and to write its state
 # All but the source cache, which would be in a home folder that may not be writable.
 SHARED_FS_USAGE = ("input-output", "persistence", "software-deployment", "sources", "storage-local-copies")
 ROUTINE_OUTPUT = "Assuming unrestricted|Building DAG|Using shell|Select jobs|Execute [0-9]+ jobs|Elapsed|Shutting"
@@ -63,6 +63,8 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
     """Links the raw folders, if set, and runs the stale steps; 0 if all records are then up to date, else 1."""
     if sys.platform == "win32":
         raise ValueError("'study' needs Linux, macOS or WSL; on Windows run each notebook: docs/howto-windows.md")
+    from lib import datasets  # takes half a second, which `why` and the process of a step save
+
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
     with locks.locked(folder / ".lock", f"study {study.study}", wait=False):
@@ -79,12 +81,12 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
     with _exclusive(study, folder) as lock:
-        for step, why in reasons(study).items():
-            if why:
-                step.record_file(study.study).unlink(missing_ok=True)
-        # A killed run leaves Snakemake's own lock behind; we hold the study lock, so it is safe to remove.
-        _snakemake(study, folder, cores, lock, "--unlock")
-        status, output = _snakemake(study, folder, cores, lock, "--rerun-incomplete", "--rerun-triggers", "mtime")
+        stale = [step for step, why in reasons(study).items() if why]
+        if not stale:  # Snakemake would take seconds to find nothing to do
+            return 0
+        for step in stale:
+            step.record_file(study.study).unlink(missing_ok=True)
+        status, output = _snakemake(study, folder, cores, lock)
     if status != 0:
         sys.stderr.write(_failure_message(output))
         return 1
@@ -116,14 +118,17 @@ def _exclusive(study: params.Study, folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, *options: str) -> tuple[int, str]:
-    """Runs Snakemake, with notebook output on standard output; returns its exit status and log."""
+def _snakemake(study: params.Study, folder: Path, cores: int, lock: int) -> tuple[int, str]:
+    """Runs Snakemake, with notebook output on standard output; returns its exit status and log.
+
+    Its own lock is off: a killed run would leave it behind, and the study's lock is held.
+    """
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
         *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
         *("--profile", "none", "--workflow-profile", "none", "--latency-wait", "1"),
         *("--shared-fs-usage", *SHARED_FS_USAGE),
-        *options,
+        *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
         *("--config", f"study={study.study}"),
     ]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
@@ -147,6 +152,8 @@ def execute(study: params.Study, label: str) -> None:
             f"'step' is called by 'make study' only; to run a notebook manually: papermill "
             f"notebooks/{label.partition('/')[0]}.ipynb out.ipynb -f params/{study.study}.yaml"
         )
+    # jsonschema imports this package, if it can, to check IRIs, which notebooks do not have: 1.5 s per step.
+    sys.modules["rfc3987_syntax"] = None
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
@@ -203,7 +210,7 @@ def _start_limit() -> Iterator[list[str]]:
                 f"the kernel did not import lib within {START_SECONDS} s and was stopped; likely causes are a memory "
                 "limit that is too low (ulimit -v) and a very busy machine"
             )
-            _kill_kernels()
+            _end_kernels()
 
     timer = threading.Timer(START_SECONDS, end)
     timer.daemon = True
@@ -214,12 +221,17 @@ def _start_limit() -> Iterator[list[str]]:
     finally:
         timer.cancel()
         Path(name).unlink(missing_ok=True)
-        _kill_kernels()
+        _end_kernels()
 
 
-def _kill_kernels() -> None:
-    """Kills the remaining child processes with their groups (each kernel leads its own)."""
-    for child in psutil.Process().children():
+def _end_kernels() -> None:
+    """Ends the remaining child processes: a training may save its state; then kills their groups (one per kernel)."""
+    children = psutil.Process().children()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+    psutil.wait_procs(children, timeout=SAVE_SECONDS)
+    for child in children:
         with suppress(ProcessLookupError, PermissionError):
             if os.getpgid(child.pid) == child.pid:
                 os.killpg(child.pid, signal.SIGKILL)

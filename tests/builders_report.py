@@ -175,7 +175,7 @@ def errors_of(study: params.Study) -> pd.DataFrame:
 
 def write_points(study: params.Study) -> None:
     errors, precision = errors_of(study), rounded_of(study)
-    losses = landmarks.heatmap_losses(study.folds, study.seeds, folder(study, "04_training"))
+    losses = landmark_errors.heatmap_losses(study.folds, study.seeds, folder(study, "04_training"))
     printed = {"precision": training_precision.summary(precision), "heatmap_loss": losses}
     printed["points"] = landmark_errors.landmarks(errors)
     drawn = "error-distribution worst median best heatmaps"

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from lib.data.arrays import Arrays
 from lib.imaging import head_points, heatmaps
 from lib.study import array_files, files
-from lib.training import loop
+from lib.training import loop, saving
 from lib.training.checkpoint import Run
 from tests.builders import NETWORK, arrays_of, discs, of_images, of_volumes, training_params
 
@@ -93,7 +94,7 @@ def fit(
     network: dict[str, object] = NETWORK,
     **keys: object,
 ) -> tuple[Run | None, list[str]]:
-    """The run of a training, or None if it is stopped after an epoch, and its log lines."""
+    """The run of a training, or None if it is stopped after an epoch, and its log lines; saves after every step."""
     arrays, lines = arrays or discs(12), []
 
     def log(line: str) -> None:
@@ -101,10 +102,12 @@ def fit(
         if stop_after and line.startswith(f"epoch {stop_after:3d}/"):
             raise Stopped
 
-    try:
-        return loop.fit(training_params(**keys), network, arrays, parts_of(arrays), folder, log), lines
-    except Stopped:
-        return None, lines
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving, "SECONDS", 0.0)
+        try:
+            return loop.fit(training_params(**keys), network, arrays, parts_of(arrays), folder, log), lines
+        except Stopped:
+            return None, lines
 
 
 def contents(folder: Path) -> dict[str, bytes]:

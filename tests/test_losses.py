@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from lib import losses
+from lib.imaging import head_points
 from tests.builders_tasks import HEAD, heatmap_batch
 
 # Foreground probabilities 3/4, 1/2, 1/2, 1/4.
@@ -178,7 +179,7 @@ def test_gradients_are_those_of_finite_differences_and_finite_for_any_confidence
 def test_a_blank_output_scores_exactly_1_and_a_perfect_one_0_in_float32_and_others_as_counted_by_hand(per):
     target = heatmap_batch([HEAD, HEAD + 3.3, HEAD - 5], per=per)
     blank = losses.heatmap_loss(torch.zeros_like(target).bfloat16(), target)
-    assert (blank.item(), blank.dtype) == (losses.BLANK_LOSS, torch.float32) == (1, torch.float32)
+    assert (blank.item(), blank.dtype) == (head_points.BLANK_LOSS, torch.float32) == (1, torch.float32)
     assert losses.heatmap_loss(target, target).item() == 0
     target, predicted = torch.tensor([[[[1.0, 0.0]]], [[[2.0, 0.0]]]]), torch.tensor([[[[0.5, 0.5]]], [[[2.0, 1.0]]]])
     assert losses.heatmap_loss(predicted, target).item() == near((0.5 / 1 + 1 / 4) / 2)

@@ -89,6 +89,7 @@ def test_a_second_run_a_comment_a_docstring_or_another_commit_makes_nothing_stal
     record = report_folder(project) / "01_data_verification" / "record.json"
     files.write_json(record, files.read_json(record) | {"commit": "another"})
     assert why(project) == {}
+    (project / "Snakefile").unlink()  # Snakemake is not even started
     before = times(project)
     assert rerun(project) == set()
     assert times(project) == before
@@ -185,6 +186,18 @@ def running(project: Path) -> subprocess.Popen:
         assert time.monotonic() < end, "no epoch finished"
         time.sleep(0.01)
     return process
+
+
+@pytest.mark.parametrize(("handler", "written"), [("lambda *_: sys.exit(print(2))", b"2\n"), ("signal.SIG_IGN", b"")])
+def test_a_kernel_may_save_its_state_before_it_is_killed(monkeypatch, handler, written):
+    monkeypatch.setattr(pipeline, "SAVE_SECONDS", 5 if written else 0.5)
+    code = f"import signal, sys\nsignal.signal(signal.SIGTERM, {handler})\nprint(1, flush=True)\ninput()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
+    child.stdout.readline()
+    pipeline._end_kernels()
+    assert child.stdout.read() == written
+    assert not psutil.pid_exists(child.pid) or psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.study

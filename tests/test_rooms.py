@@ -1,12 +1,14 @@
 """The rooms of lib: few, and each imports only from those below it, so that imports are never circular."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import grimp
+import pytest
 
-from lib.study import files
+from lib.study import files, provenance
 
 COMMAND = Path(sys.executable).with_name("lint-imports")
 
@@ -27,3 +29,23 @@ def test_lib_has_few_rooms_and_few_imports_between_them():
     imports = sum(len(graph.find_modules_directly_imported_by(room)) for room in rooms)
     assert len(rooms) == len(entries) - 1 <= 17
     assert imports <= 60
+
+
+NO_NETWORK = ("01_data_verification", "02_preprocessing", "06_biometry", "07_comparison")
+
+
+@pytest.mark.parametrize(
+    ("notebooks", "modules", "heavy"),
+    [
+        (NO_NETWORK, {"lib.report.build"}, {"torch", "albumentations"}),
+        ((), {"lib.__main__", "lib.pipeline"}, {"pandas", "cv2", "scipy", "matplotlib", "papermill"}),
+    ],
+    ids=["steps without a network", "command line"],
+)
+def test_what_takes_long_to_import_is_imported_only_where_it_is_used(notebooks, modules, heavy):
+    sources = [code for name in notebooks for code in provenance.notebook_code(files.ROOT / f"notebooks/{name}.ipynb")]
+    used = modules.union(*(provenance.imported_modules(ast.parse(code)) for code in sources))
+    start = "lib.study.environment.use_threads()\n" if notebooks else ""
+    program = f"import sys, {', '.join(sorted(used))}\n{start}print(*{heavy} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=files.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -214,7 +214,7 @@ def test_a_full_disk_is_reported_in_one_line_and_leaves_no_partial_file(project,
 @pytest.mark.slow
 def test_a_shortage_of_file_descriptors_is_reported_in_one_line(project):
     make_stale(project)
-    lines, status = run(STUDY, project, "ulimit -n 64")
+    lines, status = run(STUDY, project, "ulimit -n 40")
     assert status in (1, 2)
     assert_refused(lines, status, status, "Too many open files")
 

@@ -22,6 +22,7 @@ from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
 from lib.study import files, params
 from lib.training import loop
+from lib.training.checkpoint import Run
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 PORTION = 64  # images predicted before they are mapped back, so that memory does not grow with the fold
@@ -78,9 +79,7 @@ def run_seconds(folder: Path) -> float:
     return files.read_csv(folder / "timing.csv", ["seconds"])["seconds"].sum()
 
 
-def _trained(
-    study: params.Study, heads: Heads, folder: Path, fold: int = 0
-) -> tuple[Model, dict[str, list[str]], "loop.Run"]:
+def _trained(study: params.Study, heads: Heads, folder: Path, fold: int = 0) -> tuple[Model, dict[str, list[str]], Run]:
     """A network trained on one fold of the heads, the cases of its parts, and its run."""
     table = splits.assign_folds(heads.table, study.fold_count, study.split_seed, study.validation_subjects)
     parts = splits.parts(table, fold)

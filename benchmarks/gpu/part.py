@@ -32,7 +32,7 @@ PARTS: dict[str, tuple[Callable[[Scale, Path], Iterator[Row]], int]] = {  # by w
     "precision": (accuracy.precisions, 60),
     "loader processes": (speed.worker_counts, 50),
     "number of images": (speed.growth, 45),
-    "torch.compile": (speed.compiled, 100),
+    "determinism and torch.compile": (speed.compiled, 100),
     "folds of hc18_unet": (accuracy.folds, 500),  # all the time that is left
 }
 

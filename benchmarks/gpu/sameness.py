@@ -11,7 +11,7 @@ from benchmarks.gpu.scale import SCALES, Scale
 from benchmarks.gpu.speed import Row
 from lib import models
 from lib.study import environment, files, params
-from lib.training import loop
+from lib.training import loop, saving
 
 CHILD = "import sys; from benchmarks.gpu import sameness; sameness.train(*sys.argv[1:])"
 WEIGHTS, STATE = "model.safetensors", "state.pt"
@@ -21,6 +21,7 @@ RESUME_GOAL_S = 2
 def train(device: str, path: str) -> None:
     """Trains a small run in the folder, or resumes it, and prints each line with the seconds since its start."""
     environment.use_threads()
+    saving.SECONDS = 0.0  # so short a run would end before its first state is written
     scale, folder = SCALES[device], Path(path)
     study = scale.study("hc18_quick", epochs=scale.epochs)
     folder.mkdir(exist_ok=True)

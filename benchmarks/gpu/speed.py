@@ -63,20 +63,21 @@ def _worker_row(scale: Scale, study: params.Study, data: Arrays, images: int, wo
 
 
 def compiled(scale: Scale, folder: Path) -> Iterator[Row]:
-    """Bare step and loop with and without torch.compile, and the seconds of the first step."""
+    """Bare step and loop with and without determinism and torch.compile, and the seconds of the first step."""
     for name in ("hc18_unet", "hc18_quick"):
         data = arrays_of(scale.study(name), scale, folder)
-        yield from each(partial(_compile_row, scale, name, data), (False, True))
+        yield from each(partial(_compile_row, scale, name, data), ((True, False), (False, False), (False, True)))
 
 
-def _compile_row(scale: Scale, name: str, data: Arrays, compiled_too: bool) -> Row:
-    study = scale.study(name, compile=compiled_too)
+def _compile_row(scale: Scale, name: str, data: Arrays, keys: tuple[bool, bool]) -> Row:
+    choices = dict(zip(("deterministic", "compile"), keys))
+    study = scale.study(name, **choices)
     running = protocol.start(study, data, 10)
     first = protocol.seconds(partial(protocol.bare, running, 1), running.state.device, workers=1)
     images = images_in(scale.round_seconds, study, data)
     bare, ours = training.paired(study, data, images, scale.rounds, study.workers)
     rates = {"bare images/s": images / np.median(bare), "loop images/s": images / np.median(ours)}
-    return {"study": name, "compile": compiled_too, "first step s": first, **rates, **memory()}
+    return {"study": name, **choices, "first step s": first, **rates, **memory()}
 
 
 def against_student(scale: Scale, folder: Path) -> Iterator[Row]:

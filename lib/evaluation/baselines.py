@@ -72,15 +72,24 @@ def _average(test_set: EvaluationSet, training: list[str], index: int) -> Predic
 
 
 def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: int) -> float:
-    """Threshold of an average mask (H, W) with the best mean Dice against masks[rows] == index; 1 if all are empty."""
-    references = np.stack([masks[row] == index for row in rows]).reshape(len(rows), -1)
-    references = references[references.any(axis=1)].astype(np.float32)
-    if not len(references):
-        return 1.0
+    """Threshold of an average mask (H, W) with the best mean Dice against masks[rows] == index; 1 if all are empty.
+
+    Masks are read one at a time: as float32, those of 3,000 images of 512x512 would need 3 GB.
+    """
     levels = LEVELS * float(average.max())
-    regions = np.stack([(average >= level).ravel() for level in levels]).astype(np.float32)
-    intersections = references @ regions.T  # (references, levels) pixels
-    dice = 2 * intersections / (references.sum(axis=1)[:, None] + regions.sum(axis=1)[None])
+    reached = np.searchsorted(levels, average, side="right")  # number of levels that each pixel reaches
+
+    def pixels_at(region: np.ndarray) -> np.ndarray:
+        """Number of pixels of a region that reach each level: (levels,) float32."""
+        counts = np.bincount(reached[region], minlength=len(levels) + 1)
+        return counts[:0:-1].cumsum()[::-1].astype(np.float32)
+
+    references = (masks[row] == index for row in rows)
+    counted = [(np.float32(each.sum()), pixels_at(each)) for each in references if each.any()]
+    if not counted:
+        return 1.0
+    sizes, intersections = map(np.array, zip(*counted))  # (references,), (references, levels) pixels, float32
+    dice = 2 * intersections / (sizes[:, None] + pixels_at(np.ones(average.shape, bool)))
     return float(levels[np.argmax(dice.mean(axis=0))])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import losses, models
+from lib import models
 from lib.data import cases, splits
 from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import training_precision
@@ -21,7 +21,6 @@ from lib.study.params import EvaluationParams
 
 RUN_COLUMNS, UNITS = ["case", "subject", "fold", "seed", "route"], ["error_px", "error_mm", "normalised_error_percent"]
 ERROR_COLUMNS = [*RUN_COLUMNS, "line", *UNITS]
-LOSS_COLUMNS = ["fold", "seed", "kept_epoch", "heatmap_loss", "blank_map_loss", "validation_error_percent"]  # % of OFD
 ROUTES = NETWORK, MEAN_SHAPE, BLANK_MAP = "landmark", "mean shape", "blank map"  # the last two ignore the image
 
 
@@ -118,18 +117,6 @@ def is_canonical(predicted: pd.DataFrame) -> bool:
     """Whether each OFD starts at its left and each BPD at its upper endpoint."""
     points = predicted[POINT_COLUMNS].to_numpy(float).reshape(-1, 4, 2)
     return bool(np.array_equal(points, canonical(points), equal_nan=True))
-
-
-def heatmap_losses(folds: list[int], seeds: list[int], trainings: Path) -> pd.DataFrame:
-    """Validation loss and error of each run's best epoch, and the loss of a blank map (LOSS_COLUMNS)."""
-    rows = []
-    for fold, seed in ((fold, seed) for fold in folds for seed in seeds):
-        path = trainings / files.run_name(fold, seed) / "history.csv"
-        history = files.read_csv(path, ["epoch", "validation_loss", "validation_error_percent", "best"])
-        best = history[history["best"].astype(bool)].iloc[-1]
-        values = best["validation_loss"], losses.BLANK_LOSS, best["validation_error_percent"]
-        rows.append((fold, seed, int(best["epoch"]), *map(float, values)))
-    return pd.DataFrame(rows, columns=LOSS_COLUMNS)
 
 
 def heatmaps_of(

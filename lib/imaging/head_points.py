@@ -12,6 +12,10 @@ import pandas as pd
 LINES = ("ofd", "bpd")  # occipitofrontal and biparietal diameter: rows 0-1 and 2-3
 POINTS = ("ofd_1", "ofd_2", "bpd_1", "bpd_2")
 POINT_COLUMNS = [f"{point}_{axis}" for point in POINTS for axis in ("row", "col")]
+# Of heatmaps, which need torch; the report prints these constants without it.
+PEAK_LEVEL = 0.02  # lower peaks do not count; at PEAK_REACH, where a peak is masked, a Gaussian still has 0.011
+PEAK_REACH = 3.0  # radius of a peak in standard deviations
+BLANK_LOSS = 1.0  # loss of an all-zero heatmap: a network that scores less has learnt something
 
 
 def as_arrays(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:

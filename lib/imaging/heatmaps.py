@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from lib.imaging.head_points import canonical
+from lib.imaging.head_points import PEAK_LEVEL, PEAK_REACH, canonical
 
-LEVEL = 0.02  # peaks up to this height do not count; at REACH, where a peak is masked, a Gaussian still has 0.011
-REACH = 3.0  # radius of a peak in standard deviations
 MIN_REACH_PX = 3.0
 MAX_STEPS, TOLERANCE_PX = 20, 1e-4  # of the sub-pixel refinement; one step is enough for a clean peak
 VANISHING = 1e-18  # smaller values are set to 0: their products are denormal, and slow
@@ -67,15 +65,15 @@ def decode(maps: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
 def _find_endpoints(line: np.ndarray, sigma: float) -> np.ndarray:
     """Row, column and height of the two endpoints in one map: (h, w) -> (2, 3)."""
     ends = np.tile([np.nan, np.nan, 0.0], (2, 1))
-    reach = max(REACH * sigma, MIN_REACH_PX)
+    reach = max(PEAK_REACH * sigma, MIN_REACH_PX)
     if not np.isfinite(line).all():
         return ends
     maxima, rest = local_maxima(torch.from_numpy(line), sigma).numpy(), line.copy()
     for end in ends:
-        candidates = maxima if maxima.max() > LEVEL else rest
+        candidates = maxima if maxima.max() > PEAK_LEVEL else rest
         pixel = np.array(np.unravel_index(np.argmax(candidates), line.shape))
         height = candidates[tuple(pixel)]
-        if not height > LEVEL:
+        if not height > PEAK_LEVEL:
             break
         end[:2], end[2] = _refine(line, pixel, sigma), height
         window, (rows, cols) = _window(pixel, reach, line.shape)
@@ -100,7 +98,7 @@ def _refine(line: np.ndarray, pixel: np.ndarray, sigma: float) -> np.ndarray:
     frame truncates the Gaussians, the centroid of G * G in the same window replaces p, so that q remains the fixed
     point. The result is at most one standard deviation from the highest pixel.
     """
-    window, (rows, cols) = _window(pixel, REACH * sigma, line.shape)
+    window, (rows, cols) = _window(pixel, PEAK_REACH * sigma, line.shape)
     values, offset = line[window].astype(np.float64), np.zeros(2)
     for _ in range(MAX_STEPS):
         down = np.exp(-0.5 * ((rows - offset[0]) / sigma) ** 2)
@@ -126,19 +124,18 @@ def _window(pixel: np.ndarray, reach: float, shape: tuple[int, ...]) -> tuple[tu
     return tuple(slice(*limits) for limits in zip(first, last)), offsets
 
 
-def peaks(maps: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
+def peaks(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """`decode` to whole pixels for a batch: (N, 2 or 4, h, w) of any float type -> (N, 4, 2) float32, on its device.
 
-    In canonical order; NaN where no endpoint is detected. Sigma is in network pixels, one or (N,).
+    In canonical order; NaN where no endpoint is detected. Sigma is in network pixels.
     """
     count, _, height, width = maps.shape
     lines = maps.float().reshape(count, 2, -1, height, width).sum(dim=2)  # (N, 2, h, w)
-    reach = (REACH * torch.as_tensor(sigma, device=maps.device)).clamp_min(MIN_REACH_PX).reshape(-1, 1, 1, 1)
-    maxima = local_maxima(lines, float(torch.as_tensor(sigma, dtype=torch.float32).min()))
+    maxima = local_maxima(lines, sigma)
     first, has_first = _highest(lines)
     rows = torch.arange(height, device=maps.device).reshape(-1, 1) - first[..., 0, None, None]  # (N, 2, h, 1)
     cols = torch.arange(width, device=maps.device) - first[..., 1, None, None]  # (N, 2, 1, w)
-    near = rows**2 + cols**2 <= reach**2
+    near = rows**2 + cols**2 <= max(PEAK_REACH * sigma, MIN_REACH_PX) ** 2
     (top, has_top), (rest, has_rest) = (_highest(values.masked_fill(near, -torch.inf)) for values in (maxima, lines))
     second, has_second = torch.where(has_top[..., None], top, rest), has_first & (has_top | has_rest)
     detected = torch.stack([has_first, has_second], dim=2)[..., None]
@@ -151,10 +148,10 @@ def peaks(maps: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
 
 
 def _highest(lines: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(row, col) of the highest pixel of each map and whether it is above LEVEL: (..., h, w) -> (..., 2), (...)."""
+    """(row, col) of the highest pixel of each map and whether it exceeds PEAK_LEVEL: (..., h, w) -> (..., 2), (...)."""
     heights, indices = lines.flatten(-2).max(dim=-1)
     width = lines.shape[-1]
-    return torch.stack([indices // width, indices % width], dim=-1).float(), heights > LEVEL
+    return torch.stack([indices // width, indices % width], dim=-1).float(), heights > PEAK_LEVEL
 
 
 def distance(predicted: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

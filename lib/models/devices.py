@@ -1,24 +1,55 @@
 """Device and numerical precision."""
 
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 
 def choose(device: str) -> torch.device:
     """The device of a study file; `auto` prefers CUDA, then MPS, then the CPU. ValueError: it is not available."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    devices = [name for name, is_present in present.items() if is_present]
-    if device not in [*devices, "auto"]:
-        raise ValueError(f"device = {device!r}   not available on this machine; available: {devices}")
-    return torch.device(devices[0] if device == "auto" else device)
+    available = ["cuda"] if torch.cuda.is_available() else []
+    available += [f"cuda:{index}" for index in range(torch.cuda.device_count() if available else 0)]
+    available += ["mps"] if torch.backends.mps.is_available() else []
+    available.append("cpu")
+    if device not in [*available, "auto"]:
+        raise ValueError(f"device = {device!r}   not available on this machine; available: {available}")
+    chosen = torch.device(available[0] if device == "auto" else device)
+    try:
+        torch.zeros(1, device=chosen)
+    except RuntimeError as error:  # in exclusive use by another process, no memory left, a driver that is too old
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"device = {device!r}   {chosen} cannot be used: {reason}; available: {available}") from error
+    return chosen
+
+
+@contextmanager
+def configured(device: torch.device, deterministic: bool) -> Iterator[None]:
+    """On CUDA, within the block: deterministic algorithms, or else the fastest convolution for each shape.
+
+    Only a warning where an operation has no deterministic variant: max-unpooling is on that list because indices could
+    repeat, which those of 2x2 pooling do not.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; required by determinism
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=not deterministic, deterministic=deterministic):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """Data type of the convolutions; weights and losses stay float32.
 
-    `auto`: bfloat16 where the hardware supports it (CPU with AVX-512 BF16 or AMX, CUDA from Ampere on), float16 on
-    older CUDA devices, else float32. On such a CPU bfloat16 was about twice as fast, and reproducible to the byte.
+    `auto`: bfloat16 where it is faster (CPUs with AMX, CPUs other than Intel's with AVX-512 BF16, CUDA from Ampere
+    on), float16 on older CUDA devices, else float32. Intel's AVX-512 BF16 is slower than float32: docs/performance.md.
     """
     if precision == "float16" and device.type != "cuda":
         raise ValueError(f"precision = 'float16'   requires CUDA; the device is {device.type}; nearest: bfloat16")
@@ -26,10 +57,10 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
         return getattr(torch, precision)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    capable = device.type == "cpu" and torch.cpu.get_capabilities()
-    if capable and (capable.get("avx512_bf16") or capable.get("amx_bf16")):
-        return torch.bfloat16
-    return torch.float32
+    capable = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    is_intel = "Intel" in capable.get("cpu_name", "")
+    is_faster = capable.get("amx_bf16") or (capable.get("avx512_bf16") and not is_intel)
+    return torch.bfloat16 if is_faster else torch.float32
 
 
 def describe(device: str) -> str:

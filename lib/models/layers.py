@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 Normalisation = Literal["batch", "none"]
 
@@ -19,6 +20,25 @@ def convolutions(channels: Sequence[int], normalisation: Normalisation, bias: bo
             layers.append(nn.BatchNorm2d(after))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+class UpConvolution(nn.ConvTranspose2d):
+    """2x2 transposed convolution with stride 2, computed as one matrix product; doubles rows and columns.
+
+    Its kernels do not overlap: each input pixel yields its own 2x2 output pixels. Weights as in the parent class, which
+    is slower on a CPU: docs/performance.md.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 2, stride=2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W), channels last."""
+        count, channels, height, width = features.shape
+        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, channels)  # (2 * 2 * out_channels, in_channels)
+        products = functional.linear(features.permute(0, 2, 3, 1), weight, self.bias.repeat(4))
+        blocks = products.reshape(count, height, width, 2, 2, self.out_channels).transpose(2, 3)
+        return blocks.reshape(count, 2 * height, 2 * width, self.out_channels).permute(0, 3, 1, 2)
 
 
 def initialise(module: nn.Module) -> None:

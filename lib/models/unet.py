@@ -42,7 +42,7 @@ class UNet(nn.Module):
             for before, width in zip([in_channels, *widths], widths)
         )
         self.pool = nn.MaxPool2d(2)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in upwards)
+        self.up = nn.ModuleList(layers.UpConvolution(2 * width, width) for width in upwards)
         self.gates = None if gate is None else nn.ModuleList(gate(width, normalisation) for width in upwards)
         self.decoder = nn.ModuleList(
             layers.convolutions([2 * width, width, width], normalisation, bias) for width in upwards

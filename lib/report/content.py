@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from lib import datasets, losses
+from lib import datasets
 from lib.data import cases
-from lib.evaluation import landmarks, training_precision
-from lib.imaging import heatmaps
+from lib.evaluation import training_precision
+from lib.imaging import head_points
 from lib.report import tables
 from lib.report.summaries import biometry_errors, dice, landmark_errors, paired, patients
 from lib.study import files, params
@@ -76,7 +76,8 @@ def rows_of(study: params.Study, name: str) -> list[dict[str, str]]:
 def describe_landmarks(study: params.Study) -> dict[str, Any]:
     """Source of the landmarks, and constants of heatmap decoding and loss."""
     source = dict(zip(("title", "citation", "licence"), LANDMARKS[study.landmarks]))
-    return source | {"level": heatmaps.LEVEL, "reach": heatmaps.REACH, "blank_loss": losses.BLANK_LOSS}
+    constants = {"level": head_points.PEAK_LEVEL, "reach": head_points.PEAK_REACH}
+    return source | constants | {"blank_loss": head_points.BLANK_LOSS}
 
 
 def describe_lost(study: params.Study) -> dict[str, str]:
@@ -157,7 +158,8 @@ def recompute(study: params.Study) -> dict[str, pd.DataFrame]:
     recomputed = {name: compute(*(tables_of[each] for each in long)) for name, (compute, long) in sources.items()}
     if is_kind["landmarks"]:
         trainings = files.study_folder(study.study) / "04_training"
-        recomputed["05_evaluation/tables/heatmap_loss"] = landmarks.heatmap_losses(study.folds, study.seeds, trainings)
+        of_runs = landmark_errors.heatmap_losses(study.folds, study.seeds, trainings)
+        recomputed["05_evaluation/tables/heatmap_loss"] = of_runs
     return recomputed
 
 

@@ -1,6 +1,9 @@
 """Process environment of a step: project root, variables passed to child processes, number of threads."""
 
+import ctypes
 import os
+import platform
+import sys
 from pathlib import Path
 
 from lib.study import files
@@ -14,6 +17,8 @@ FOREIGN = ("PYTHON", "IPYTHON", "JUPYTER", "SNAKEMAKE_", "MATPLOTLIBRC", "MPLBAC
 FOREIGN += ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "NUMEXPR_", "VECLIB_", "BLIS_", "DNNL_", "ONEDNN_")
 FOREIGN += ("ATEN_", "NPY_", "OPENCV_")
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, from malloc.h
 
 
 def for_children(cores: int) -> dict[str, str]:
@@ -71,12 +76,26 @@ def threads() -> int:
 
 
 def use_threads() -> None:
-    """Sets torch and OpenCV to `threads()` threads, whatever OMP_NUM_THREADS is."""
+    """Sets OpenCV and torch to `threads()` threads, whatever OMP_NUM_THREADS is."""
     import cv2
-    import torch
 
-    torch.set_num_threads(threads())
     cv2.setNumThreads(threads())
+    os.environ["OMP_NUM_THREADS"] = str(threads())  # for torch, if it is imported later
+    if "torch" in sys.modules:  # importing it takes a second, which notebooks without a network do not need
+        sys.modules["torch"].set_num_threads(threads())
+
+
+def describe_processor() -> str:
+    """Kind of processor and number of threads, for the record of a step that uses no other device."""
+    return f"cpu ({platform.machine()}, {threads()} threads)"
+
+
+def keep_freed_memory() -> None:
+    """Keeps large blocks that are freed, where the C library is glibc: it would return them to the system each step."""
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, 2**30)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def processors() -> int:

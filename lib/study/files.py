@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
 # Text columns: "007" is a name and not the number 7, "NA" a name and not a missing value. Names are never empty.
@@ -124,12 +125,12 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Writes a table without its index; floats keep all digits and are read back exactly."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+def read_csv(path: Path, columns: list[str]) -> "pd.DataFrame":
     """Reads a table with the required columns; ValueError with file, row and column if it is malformed.
 
     TEXT_COLUMNS are read as text and may have empty cells unless they are in NAME_COLUMNS. All other columns contain
@@ -151,24 +152,29 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     absent = [name for name in columns if name not in header]
     if absent:
         raise ValueError(f"{path}: columns {absent} are missing; found {header}")
-    columns_of_cells = zip(*rows) if rows else [()] * len(header)
-    return pd.DataFrame({n: _typed(cells, f"{path}, column {n}", n) for n, cells in zip(header, columns_of_cells)})
+    import pandas as pd  # takes a quarter of a second, which the process that starts a notebook saves
+
+    table = {}
+    for name, cells in zip(header, zip(*rows) if rows else [()] * len(header)):
+        dtype = object if name in TEXT_COLUMNS else None if rows else float
+        table[name] = pd.Series(_typed(cells, f"{path}, column {name}", name), dtype=dtype)
+    return pd.DataFrame(table)
 
 
-def _typed(cells: tuple[str, ...], where: str, name: str) -> pd.Series:
+def _typed(cells: tuple[str, ...], where: str, name: str) -> list[str] | list[bool] | list[int] | list[float]:
     """Cells of a column as text, booleans or numbers."""
     if name in TEXT_COLUMNS:
         if name in NAME_COLUMNS and "" in cells:
             raise ValueError(f"{where}, row {cells.index('') + 2}: empty; expected a value for {name}")
-        return pd.Series(cells, dtype=object)
+        return list(cells)
     if cells and set(cells) <= {"True", "False"}:
-        return pd.Series([cell == "True" for cell in cells])
+        return [cell == "True" for cell in cells]
     for row, cell in enumerate(cells, start=2):
         if cell and not NUMBER.fullmatch(cell):
             raise ValueError(f"{where}, row {row}: {cell!r}; expected a number (text columns: files.TEXT_COLUMNS)")
     if cells and all(cell.lstrip("+-").isdigit() for cell in cells):
-        return pd.Series([int(cell) for cell in cells])
-    return pd.Series([float(cell or "nan") for cell in cells], dtype=float)
+        return [int(cell) for cell in cells]
+    return [float(cell or "nan") for cell in cells]
 
 
 def sha256(path: Path) -> str:

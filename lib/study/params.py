@@ -72,7 +72,9 @@ class SharedParams(Params):
         "none: the network predicts class regions; multicentre or role_challenge: it predicts heatmaps of the "
         "BPD and OFD endpoints in that table of data/raw/landmarks"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = key("auto (CUDA, then MPS, then CPU), cpu, cuda or mps")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = key(
+        "auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:<index> or mps"
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = key(
         "training precision: auto (chosen for the device), float32, bfloat16 or float16 (CUDA only)"
     )
@@ -195,6 +197,10 @@ class TrainingProtocol(SharedParams):
         "images", "probability of local contrast equalisation (CLAHE), 0 to 1"
     )
     compile: bool = key("true (torch.compile; worth its start-up time on a GPU) or false")
+    deterministic: bool = key(
+        "true (equal bytes in every run on one device) or false (on a GPU faster; batches that do not fit into its "
+        "memory are processed in portions)"
+    )
     tensorboard_every: int | None = key(
         "epochs between images for TensorBoard (curves are written every epoch); null for no TensorBoard", ge=1
     )

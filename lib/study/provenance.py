@@ -55,9 +55,10 @@ def imported_modules(tree: ast.AST) -> set[str]:
 
 
 @cache
-def direct_imports(module: str) -> frozenset[str]:
-    """Modules of this project that a module imports directly."""
-    return frozenset(imported_modules(ast.parse(_text(module))))
+def parsed(module: str) -> tuple[frozenset[str], str]:
+    """Modules of this project that a module imports directly, and the SHA-256 of its `syntax`; parsed once for both."""
+    tree = ast.parse(_text(module))
+    return frozenset(imported_modules(tree)), hashlib.sha256(syntax(tree).encode()).hexdigest()
 
 
 def reachable(modules: set[str]) -> set[str]:
@@ -65,13 +66,12 @@ def reachable(modules: set[str]) -> set[str]:
     reached: set[str] = set()
     while modules:
         reached |= modules
-        modules = set().union(*(direct_imports(module) for module in modules)) - reached
+        modules = set().union(*(parsed(module)[0] for module in modules)) - reached
     return reached
 
 
-def syntax(text: str) -> str:
-    """Syntax tree of source code as text, independent of docstrings, comments and layout."""
-    tree = ast.parse(text)
+def syntax(tree: ast.AST) -> str:
+    """Syntax tree of source code as text, independent of docstrings, comments and layout; docstrings are removed."""
     for node in ast.walk(tree):
         is_documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if is_documented and ast.get_docstring(node, clean=False) is not None:
@@ -84,10 +84,9 @@ def module_hashes(modules: set[str]) -> dict[str, str]:
     return {module: module_hash(module) for module in sorted(reachable(modules) - NOT_HASHED)}
 
 
-@cache
 def module_hash(module: str) -> str:
     """SHA-256 of a module's `syntax`."""
-    return hashlib.sha256(syntax(_text(module)).encode()).hexdigest()
+    return parsed(module)[1]
 
 
 def notebook_code(path: Path) -> list[str]:
@@ -101,9 +100,9 @@ def notebook_code(path: Path) -> list[str]:
 
 def notebook_hashes(path: Path) -> dict[str, str]:
     """Hash of a notebook's own code and of each module that it imports directly or indirectly."""
-    sources = notebook_code(path)
-    modules = set().union(*(imported_modules(ast.parse(source)) for source in sources))
-    own = hashlib.sha256("\n".join(syntax(source) for source in sources).encode()).hexdigest()
+    trees = [ast.parse(source) for source in notebook_code(path)]
+    modules = set().union(*map(imported_modules, trees))
+    own = hashlib.sha256("\n".join(map(syntax, trees)).encode()).hexdigest()
     return {path.name: own} | module_hashes(modules)
 
 

@@ -34,6 +34,23 @@ class Augmentation:
 Transform = tuple[albumentations.Compose, Augmentation]  # albumentations' transforms, and their settings
 
 
+class AffineOnBackground(albumentations.Affine):
+    """Affine transform of a normalised image that fills corners with the background, the minimum of each channel.
+
+    0, with which albumentations fills them, is black in a uint8 image, but average tissue in a normalised one.
+    """
+
+    def apply(self, img: np.ndarray, matrix: np.ndarray, output_shape: tuple[int, int], **_: object) -> np.ndarray:
+        """(H, W) or (H, W, C) float32, moved by a matrix for (col, row)."""
+        background = np.atleast_1d(img.min(axis=0).min(axis=0)).tolist()  # at once over rows and columns is slow
+        channels, moved = img.reshape(*img.shape[:2], -1), []
+        for first in range(0, len(background), 4):  # OpenCV fills at most four channels
+            part, fill = channels[..., first : first + 4], background[first : first + 4]
+            size, flags = output_shape[::-1], self.interpolation
+            moved.append(cv2.warpAffine(part, matrix[:2], size, flags=flags, borderValue=fill))
+        return moved[0] if len(moved) == 1 else np.dstack(moved)
+
+
 def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
     """Transforms of these settings, geometry first; for float32 images only geometry.
 
@@ -41,7 +58,7 @@ def pipeline(changes: Augmentation, dtype: np.dtype) -> Transform:
     `augment` changes their contrast and brightness itself, and they get no CLAHE.
     """
     shift, scale, change = changes.shift_fraction, changes.scale_fraction, changes.brightness_contrast
-    affine = albumentations.Affine(
+    affine = (albumentations.Affine if dtype == np.uint8 else AffineOnBackground)(
         translate_percent=(-shift, shift),
         scale=(1 - scale, 1 + scale),
         keep_ratio=True,  # preserves the shape of a head
@@ -74,19 +91,15 @@ def augment(
     sequence = np.random.SeedSequence(key)
     states = sequence.generate_state(2)
     steps.set_random_state(np.random.default_rng(states[0]), random.Random(int(states[1])))
-    # Geometric transforms fill corners with 0: black in a uint8 image, but average tissue in a normalised one, whose
-    # background is its minimum.
-    background = None if image.dtype == np.uint8 else image.min(axis=(1, 2), keepdims=True)  # (C, 1, 1)
-    channels = image if background is None else image - background
-    case = {"image": channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, 2), "mask": mask}
+    case = {"image": image[0] if len(image) == 1 else cv2.merge(tuple(image)), "mask": mask}
     if points is not None:
         case["keypoints"] = np.asarray(points, np.float32)
     changed = steps(**case)
     moved = changed["image"]
     moved = moved[None] if moved.ndim == 2 else np.moveaxis(moved, 2, 0)
-    if background is not None:
+    if image.dtype != np.uint8:
         draw = np.random.default_rng(sequence.spawn(1)[0])
-        moved = change_contrast(moved + background, changes.brightness_contrast, changes.intensity_probability, draw)
+        moved = change_contrast(moved, changes.brightness_contrast, changes.intensity_probability, draw)
     # An unchanged case is a view of the read-only arrays on disk.
     return (
         np.require(moved, requirements=["C", "W"]),

@@ -1,40 +1,145 @@
-"""Batches of augmented training cases in the order of an epoch."""
+"""Loading: batches of augmented training cases, epoch after epoch, and the fixed batches of validation cases."""
 
-from collections.abc import Iterable
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lib.data.arrays import Arrays
+from lib.models import inference
 from lib.training import augmentation, objectives, sampling
 from lib.training.augmentation import Augmentation
 from lib.training.objectives import Objective
 
-Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # images (N, C, H, W) and the objective's targets
+Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, C, H, W) and the objective's targets
+Batches = Iterable[Batch]
+Draw = tuple[int, int, int]  # epoch, array row, number of earlier draws of the row in this epoch
+PREFETCH = 2  # batches that each process prepares ahead
+SHARED_MEMORY = Path("/dev/shm")  # through which processes pass batches on Linux
+RESIDENT_SHARE = 0.25  # of a GPU's free memory that validation cases may occupy
 
 
 class AugmentedCases(Dataset):
-    """Augmented training cases, indexed by (epoch, row, number of earlier draws of the row in this epoch)."""
+    """Augmented training cases, indexed by draw."""
 
     def __init__(self, arrays: Arrays, changes: Augmentation, seed: int, objective: Objective) -> None:
         self.arrays, self.seed, self.objective = arrays, seed, objective
         self.transform = augmentation.pipeline(changes, arrays.images.dtype)
 
-    def __getitem__(self, draw: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        epoch, row, repeat = draw
-        key = (self.seed, epoch, row, repeat)
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+        epoch, row, repeated = draw
+        key = (self.seed, epoch, row, repeated)
         mask, points = objectives.reference_of(self.arrays, row)
         image, mask, points = augmentation.augment(self.arrays.images[row], mask, points, self.transform, key)
         return image, self.objective.target(self.arrays, row, mask, points)
 
 
-def load(cases: AugmentedCases, order: np.ndarray, epoch: int, batch_size: int, workers: int) -> Batches:
-    """Batches of the rows in `order`, loaded by `workers` processes, or by this process for 0."""
+class EpochSampler(Sampler):
+    """The draws of one epoch, set by `begin`; their order depends on seed and epoch only."""
+
+    def __init__(self, rows: np.ndarray, weights: np.ndarray, seed: int) -> None:
+        self.rows, self.weights, self.seed = rows, weights, seed
+        self.begin(1)
+
+    def begin(self, epoch: int, skipped: int = 0) -> None:
+        """Sets the epoch, from 1, and how many of its draws were already used before a run was resumed."""
+        self.epoch, self.skipped = epoch, skipped
+
+    def order(self) -> np.ndarray:
+        """All array rows of the epoch in their order."""
+        return sampling.epoch_rows(self.rows, self.weights, self.seed, self.epoch)
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = self.order()
+        draws = list(zip(repeat(self.epoch), order.tolist(), sampling.repeats(order)))
+        return iter(draws[self.skipped :])
+
+    def __len__(self) -> int:
+        return len(self.rows) - self.skipped
+
+
+def loader(
+    cases: AugmentedCases, sampler: EpochSampler, batch_size: int, workers: int, device: torch.device
+) -> DataLoader:
+    """Batches of the sampler's epoch at each iteration, loaded by `workers` processes that live as long as the loader.
+
+    With 0 workers, this process loads. ValueError: too little shared memory for the processes.
+    """
+    if workers and SHARED_MEMORY.is_dir():
+        _require_shared_memory(cases, sampler, batch_size, workers)
     return DataLoader(
-        cases,  # type: ignore[arg-type]
+        cases,
         batch_size=batch_size,
-        sampler=[(epoch, int(row), repeat) for row, repeat in zip(order, sampling.repeats(order))],
+        sampler=sampler,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        prefetch_factor=PREFETCH if workers else None,
+        worker_init_fn=_start_worker,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # otherwise each epoch advances torch's random state, on which dropout depends
     )
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # the processes share the cores already
+
+
+def _require_shared_memory(cases: AugmentedCases, sampler: EpochSampler, batch_size: int, workers: int) -> None:
+    image, target = cases[next(iter(sampler))]
+    needed = workers * PREFETCH * batch_size * (image.nbytes + target.nbytes)
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if needed > free:
+        raise ValueError(
+            f"workers = {workers}   they need {needed / 2**20:.0f} MB of shared memory, but {SHARED_MEMORY} has "
+            f"{free / 2**20:.0f} MB free; set fewer workers (0 needs none), or start the container with more "
+            f"(docker run --shm-size={-(-needed // 2**30) + 1}g)"
+        )
+
+
+def timed(loaded: Batches) -> Iterator[tuple[Batch, float]]:
+    """Batches, each with the seconds spent waiting for it; ValueError if a loader process dies."""
+    source = iter(loaded)
+    while True:
+        started = time.perf_counter()
+        try:
+            batch = next(source, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ValueError(
+                f"a data loader process died ({str(error).splitlines()[0]}); the usual cause is too little memory: set "
+                "fewer workers (0 loads in the main process)"
+            ) from error
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - started
+
+
+class FixedBatches:
+    """Batches of array rows without augmentation, read at each iteration."""
+
+    def __init__(self, objective: Objective, arrays: Arrays, rows: np.ndarray) -> None:
+        self.objective, self.arrays, self.rows = objective, arrays, rows
+
+    def __iter__(self) -> Iterator[Batch]:
+        for first in range(0, len(self.rows), inference.BATCH):
+            rows = self.rows[first : first + inference.BATCH]
+            targets = objectives.targets(self.objective, self.arrays, rows)
+            yield torch.from_numpy(self.arrays.images[rows]), torch.from_numpy(targets)
+
+
+def resident(fixed: FixedBatches, device: torch.device) -> Batches:
+    """The same batches kept on a GPU if they fit into RESIDENT_SHARE of its free memory, else unchanged."""
+    if device.type != "cuda" or not len(fixed.rows):
+        return fixed
+    images, targets = next(iter(fixed))
+    needed = len(fixed.rows) * (images[:1].nbytes + targets[:1].nbytes)
+    if needed > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return fixed
+    return [(images.to(device), targets.to(device)) for images, targets in fixed]

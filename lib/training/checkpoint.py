@@ -1,4 +1,4 @@
-"""The folder of a training run: the state after every epoch, the files of a finished run, and stale runs.
+"""The folder of a training run: the state of an unfinished run, the files of a finished run, and stale runs.
 
 A folder belongs to the run that `run.json` or, while unfinished, `state.pt` identifies. Another run's files are moved
 to `.set_aside/<fingerprint>/` and back by renames. The identifying file moves out last and back first, so that after
@@ -35,6 +35,7 @@ class Run:
     history: pd.DataFrame  # one row per epoch, as in history.csv
     best_epoch: int  # from 1; its weights are saved
     best_value: float  # its validation Dice or IoU, weighted; for landmarks minus the error in percent of the OFD
+    reloaded_value: float  # the same of the saved weights, read back from their file
 
 
 # Finished runs
@@ -112,7 +113,7 @@ def _restore_history(folder: Path, record: dict[str, Any], log: Log) -> None:
 
 def _run(record: dict[str, Any]) -> Run:
     history = pd.DataFrame(record["history"]["rows"], columns=record["history"]["columns"])
-    return Run(history, record["best_epoch"], record["best_value"])
+    return Run(history, record["best_epoch"], record["best_value"], record["reloaded_value"])
 
 
 def finish(
@@ -163,7 +164,8 @@ def resume(folder: Path, depends_on: Dependencies, fresh: TrainingState, log: Lo
     except ValueError as error:
         _set_aside(folder, f"state.pt does not fit this run ({error})", log)
         return
-    log(f"resuming after epoch {len(fresh.history)}")
+    done = len(fresh.epoch.losses)
+    log(f"resuming after epoch {len(fresh.history)}" + (f" and {done} batches of the next" if done else ""))
 
 
 # Stale runs

@@ -3,10 +3,31 @@
 from typing import Any
 
 import numpy as np
+import torch
 
-from lib.training.state import Rows
+from lib.data.arrays import Arrays
+from lib.training.state import Epoch, Rows
 
 Results = tuple[float, dict[str, float]]  # mean loss, and the objective's scores, including "selection"
+
+
+def check_batches(epoch: int, finished: Epoch, order: np.ndarray, arrays: Arrays) -> None:
+    """ValueError, naming the cases of the first batch whose loss is not finite; `order` are the epoch's array rows."""
+    values = torch.stack(finished.losses).cpu().numpy()
+    if np.isfinite(values).all():
+        return
+    bad = int(np.argmin(np.isfinite(values)))
+    rows = np.split(order, np.cumsum(finished.images)[:-1])[bad]
+    names = [f"{arrays.names[row]}{f' slice {arrays.slices[row]}' if arrays.slices[row] else ''}" for row in rows]
+    invalid = [name for name, row in zip(names, rows) if not np.isfinite(arrays.images[row]).all()]
+    if invalid:
+        raise ValueError(
+            f"the image of {', '.join(invalid)} contains values that are not finite; rerun 02_preprocessing"
+        )
+    raise ValueError(
+        f"the loss became {values[bad]} in epoch {epoch}, batch {bad + 1} ({', '.join(names)}): training diverged; try "
+        "a lower learning_rate or precision: float32"
+    )
 
 
 def check_finite(epoch: int, values: dict[str, float]) -> None:
@@ -32,8 +53,10 @@ def should_stop(history: Rows, patience: int | None) -> bool:
     return patience is not None and len(history) - best >= patience
 
 
-def row(epoch: int, learning_rate: float, train: Results, validation: Results, best: bool) -> dict[str, Any]:
-    """One row of history.csv; `best`: the best epoch so far."""
+def row(
+    epoch: int, learning_rate: float, train: Results, validation: Results, before: Rows, empty_score: float
+) -> dict[str, Any]:
+    """One row of history.csv after the rows `before`; its "best" says whether it is the best epoch so far."""
     (train_loss, train_scores), (validation_loss, scores) = train, validation
     return {
         "epoch": epoch,
@@ -43,7 +66,17 @@ def row(epoch: int, learning_rate: float, train: Results, validation: Results, b
         **{f"validation_{name}": value for name, value in scores.items() if name != "selection"},
         "selection": scores["selection"],
         "learning_rate": learning_rate,
-        "best": best,
+        "best": all(is_better(scores["selection"], validation_loss, each, empty_score) for each in before),
+    }
+
+
+def timing(epoch: int, trained: Epoch, validation_seconds: float) -> dict[str, Any]:
+    """One row of timing.csv: seconds with validation, speed of training and its share spent waiting for data."""
+    return {
+        "epoch": epoch,
+        "seconds": trained.seconds + validation_seconds,
+        "images_per_second": sum(trained.images) / trained.seconds,
+        "waiting_percent": 100 * trained.waiting / trained.seconds,
     }
 
 
@@ -52,5 +85,5 @@ def progress(row: dict[str, Any], timing: dict[str, Any], epochs: int, metric: s
     return (
         f"epoch {row['epoch']:3d}/{epochs}   loss {row['train_loss']:.4f} / {row['validation_loss']:.4f}   "
         f"{metric} {abs(row['train_selection']):.4f} / {abs(row['selection']):.4f}{' *' if row['best'] else '  '}   "
-        f"{timing['images_per_second']:.0f} images/s"
+        f"{timing['images_per_second']:.0f} images/s, {timing['waiting_percent']:.0f} % waiting for data"
     )

@@ -1,12 +1,13 @@
 """One training run: the whole protocol, to be read from top to bottom.
 
-A run owns its folder. It writes `state.pt` after every epoch, so that a killed run resumes, and at the end
+A run owns its folder. It writes `state.pt` about once a minute, so that a killed run resumes, and at the end
 `model.safetensors` of the best epoch, `history.csv`, `timing.csv` and finally `run.json`. A finished run is loaded
-instead of trained again; another run in the folder is moved to `.set_aside` until this one is complete. On a CPU a run
-is reproducible to the byte with the same number of threads; on a GPU this is not guaranteed.
+instead of trained again; another run in the folder is moved to `.set_aside` until this one is complete. A run is
+reproducible to the byte: on a CPU with the same number of threads, on a GPU if the study is `deterministic`.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,31 +15,41 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from lib import losses, models
 from lib.data.arrays import Arrays
-from lib.models import inference
+from lib.models import devices, inference
 from lib.study import files, locks, param_rules, params, provenance
 from lib.study.params import TrainingParams
-from lib.training import batches, checkpoint, history, objectives, sampling, tensorboard
+from lib.training import batches, checkpoint, history, memory, objectives, sampling, saving, tensorboard
 from lib.training.augmentation import Augmentation
-from lib.training.batches import AugmentedCases, Batches
+from lib.training.batches import AugmentedCases, Batches, EpochSampler, FixedBatches
 from lib.training.checkpoint import Dependencies, Log, Run
+from lib.training.monitor import Live, Monitor
 from lib.training.objectives import Objective, RegionObjective
 from lib.training.state import TrainingState, fresh_state
 
 Network = dict[str, Any]  # a `models.describe` record
 Parts = dict[str, list[str]]  # case names of "train", "validation" and "test"
-Images = np.ndarray | torch.Tensor
 # These do not change the result; `compile` may change its last digits.
 NOT_IN_FINGERPRINT = {"study", "dataset", "workers", "tensorboard_every", "tensorboard_images"}
 
 
-def fit(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, log: Log = print) -> Run:
+def fit(
+    config: TrainingParams,
+    network: Network,
+    arrays: Arrays,
+    parts: Parts,
+    folder: Path,
+    log: Log = print,
+    live: Live | None = None,
+) -> Run:
     """Trains one network on one fold, resumes its training or loads the finished run; locks the folder meanwhile.
 
-    `log` gets one line per epoch and per missing or changed file. ValueError: unavailable device or precision, a class
-    or landmark missing from the training or validation cases, or diverged training.
+    `log` gets one line per epoch and per missing or changed file, `live` the progress within epochs. ValueError:
+    unavailable device or precision, a class or landmark missing from the training or validation cases, diverged
+    training, too little memory.
     """
     check_trainable(config, network, arrays, parts)
     with locks.locked(folder / ".lock", "this training", log):  # a process that survived a kill may still train here
@@ -47,7 +58,8 @@ def fit(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, 
         if finished is not None:
             log(f"already trained: best epoch {finished.best_epoch}, validation value {finished.best_value:.4f}")
             return finished
-        return _train(config, network, arrays, parts, folder, depends_on, log)
+        with devices.configured(devices.choose(config.device), config.deterministic):
+            return _train(config, network, arrays, parts, folder, depends_on, log, live)
 
 
 def check_trainable(config: TrainingParams, network: Network, arrays: Arrays, parts: Parts) -> None:
@@ -78,54 +90,94 @@ def dependencies(config: TrainingParams, network: Network, arrays: Arrays, parts
 
 
 def _train(
-    config: TrainingParams, network: Network, arrays: Arrays, parts: Parts, folder: Path, origin: Dependencies, log: Log
+    config: TrainingParams,
+    network: Network,
+    arrays: Arrays,
+    parts: Parts,
+    folder: Path,
+    origin: Dependencies,
+    log: Log,
+    live: Live | None,
 ) -> Run:
     train_rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
-    weights = case_weights(config, arrays, train_rows)
     objective = objective_of(config, network, arrays)
-    empty = objective.empty_score
     state = initial_state(config, network, -(-len(train_rows) // config.batch_size), objective.threshold_mode)
-    machine = _machine(state)
-    state_origin = origin | {"machine": machine}  # a run resumed elsewhere would not repeat to the byte
+    state_origin = origin | {"machine": _machine(state)}  # a run resumed elsewhere would not repeat to the byte
     checkpoint.resume(folder, state_origin, state, log)
+    sampler = EpochSampler(train_rows, case_weights(config, arrays, train_rows), config.seed)
     cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
+    loaded = batches.loader(cases, sampler, config.batch_size, config.workers, state.device)
+    validation = batches.resident(FixedBatches(objective, arrays, validation_rows), state.device)
+    by_step, first_epoch, portion = config.schedule != "plateau", len(state.history) + 1, state.portion
+    monitor = Monitor(live, config.epochs, len(train_rows), state)
+    if config.batch_size > len(train_rows):
+        log(f"batch_size = {config.batch_size}, but only {len(train_rows)} training images: one batch per epoch")
 
-    with tensorboard.writer(config.tensorboard_every, folder / "tensorboard", len(state.history) + 1) as board:
-        for epoch in range(len(state.history) + 1, config.epochs + 1):
+    with (
+        tensorboard.writer(config.tensorboard_every, folder / "tensorboard", first_epoch) as board,
+        saving.periodic(folder / "state.pt", state_origin) as save_if_due,
+    ):
+        for epoch in range(first_epoch, config.epochs + 1):
             if history.should_stop(state.history, config.early_stopping_patience):
                 log(f"stopped early: no improvement in the last {config.early_stopping_patience} epochs")
                 break
-            started = time.perf_counter()
-            order = sampling.epoch_rows(train_rows, weights, config.seed, epoch)
-            rate = state.optimizer.param_groups[0]["lr"]
-            loaded = batches.load(cases, order, epoch, config.batch_size, config.workers)
-            by_step = config.schedule != "plateau"
-            train_loss, train_sums = train_epoch(state, objective, loaded, config.gradient_clip, by_step)
-            train_seconds = time.perf_counter() - started
-
-            validation_loss, validation_sums = validate(state, objective, arrays, validation_rows)
-            scores = objective.scores(validation_sums)
-            selection = scores["selection"]
-            history.check_finite(epoch, {"validation loss": validation_loss, "validation value": selection})
-            if not by_step:
-                state.schedule.step(selection)
-            best = all(history.is_better(selection, validation_loss, row, empty) for row in state.history)
-            train = train_loss, objective.scores(train_sums)
-            state.history.append(history.row(epoch, rate, train, (validation_loss, scores), best))
-            speed = {"seconds": time.perf_counter() - started, "images_per_second": len(order) / train_seconds}
-            state.timing.append({"epoch": epoch} | speed)
-            if best:
-                state.keep_weights()
+            sampler.begin(epoch, skipped=sum(state.epoch.images))
+            train = train_epoch(state, objective, loaded, config.gradient_clip, by_step, save_if_due, monitor.show)
+            history.check_batches(epoch, state.epoch, sampler.order(), arrays)
+            if state.portion != portion:
+                portion = state.portion
+                log(
+                    f"out of memory: each batch of {config.batch_size} images is now processed in portions of "
+                    f"{portion}; the gradient is that of the batch, batch normalisation uses statistics of a portion"
+                )
+            _end_epoch(state, objective, epoch, train, validation, by_step)
             _log_to_tensorboard(board, state, objective, arrays, validation_rows, config)
-            state.save(folder / "state.pt", state_origin)
+            save_if_due(state)
             log(history.progress(state.history[-1], state.timing[-1], config.epochs, objective.metric))
-    if max(row["selection"] for row in state.history) == empty:
+        monitor.clear()
+        state.save(folder / "state.pt", state_origin)  # if the process is killed from here on, nothing is lost
+    if max(row["selection"] for row in state.history) == objective.empty_score:
         log("all predictions on the validation cases are empty: keeping the epoch with the smallest validation loss")
-    metadata = {name: getattr(config, name) for name in ("study", "dataset", "classes", "landmarks")}
-    metadata |= {"preparation": arrays.preparation, "training_precision": machine["precision"]}
-    models.save(folder / "model.safetensors", network["model"], network["arguments"], state.weights, metadata)
-    about = machine | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
+    _save_weights(config, network, arrays, state, folder / checkpoint.WEIGHTS)
+    about = _machine(state) | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
+    about["reloaded_value"] = _reloaded_value(state, objective, validation, folder / checkpoint.WEIGHTS)
+    about["portion"] = state.portion
     return checkpoint.finish(folder, origin, state.history, state.timing, config.epochs, about)
+
+
+def _end_epoch(
+    state: TrainingState,
+    objective: Objective,
+    epoch: int,
+    train: tuple[float, torch.Tensor],
+    validation: Batches,
+    by_step: bool,
+) -> None:
+    """Validates, and adds the epoch to the history; `train` is the result of `train_epoch`."""
+    started = time.perf_counter()
+    loss, tally = validate(state, objective, validation)
+    scores = objective.scores(tally)
+    history.check_finite(epoch, {"validation loss": loss, "validation value": scores["selection"]})
+    if not by_step:
+        state.schedule.step(scores["selection"])
+    results = (train[0], objective.scores(train[1])), (loss, scores)
+    state.end_epoch(
+        history.row(epoch, state.epoch.learning_rate, *results, state.history, objective.empty_score),
+        history.timing(epoch, state.epoch, time.perf_counter() - started),
+    )
+
+
+def _save_weights(config: TrainingParams, network: Network, arrays: Arrays, state: TrainingState, path: Path) -> None:
+    """Saves the weights of the best epoch with what a prediction for other images needs to know."""
+    metadata = {name: getattr(config, name) for name in ("study", "dataset", "classes", "landmarks")}
+    metadata |= {"preparation": arrays.preparation, "training_precision": _machine(state)["precision"]}
+    models.save(path, network["model"], network["arguments"], state.weights, metadata)
+
+
+def _reloaded_value(state: TrainingState, objective: Objective, validation: Batches, path: Path) -> float:
+    """The validation value of the saved weights, read back from their file."""
+    state.model.load_state_dict(models.load(path).state_dict())
+    return objective.scores(validate(state, objective, validation)[1])["selection"]
 
 
 def _machine(state: TrainingState) -> dict[str, Any]:
@@ -137,12 +189,12 @@ def _machine(state: TrainingState) -> dict[str, Any]:
 
 def case_weights(config: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:
     """Relative sampling weight of each training row: (rows,)."""
-    masks = arrays.masks[rows]
     rare = [config.classes.index(name) for name in config.oversample_classes or []]
-    weights = sampling.case_weights(masks, rare, config.oversample_factor or 1.0)
+    weights = sampling.case_weights(arrays.masks, rows, rare, config.oversample_factor or 1.0)
     if config.area_weight_floor is None:
         return weights
-    return weights * sampling.area_weights(masks, [arrays.names[row] for row in rows], config.area_weight_floor)
+    names = [arrays.names[row] for row in rows]
+    return weights * sampling.area_weights(arrays.masks, rows, names, config.area_weight_floor)
 
 
 def objective_of(config: TrainingParams, network: Network, arrays: Arrays) -> Objective:
@@ -173,46 +225,87 @@ def initial_state(
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     optimizer = partial(kind, lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = partial(_schedule, config, steps, threshold_mode)
-    return fresh_state(network, config.seed, config.device, config.precision, optimizer, schedule, config.compile)
+    settings = config.device, config.precision, optimizer, schedule, config.compile, config.deterministic
+    return fresh_state(network, config.seed, *settings)
 
 
 def train_epoch(
-    state: TrainingState, objective: Objective, loaded: Batches, gradient_clip: float | None, by_step: bool
+    state: TrainingState,
+    objective: Objective,
+    loaded: Batches,
+    gradient_clip: float | None,
+    by_step: bool,
+    *after_step: Callable[[TrainingState], None],
 ) -> tuple[float, torch.Tensor]:
-    """One epoch over batches of images and targets: mean loss and the objective's tally; ValueError if not finite.
+    """Trains on batches of images and targets, recorded in `state.epoch`: the epoch's mean loss and summed tally.
 
-    The schedule is stepped after each batch if `by_step`; else the caller steps it once per epoch.
+    The schedule is stepped after each batch if `by_step`; else the caller steps it once per epoch. `after_step` is
+    called after each step. Nothing else waits for the device, so that it never idles between two steps.
     """
     state.network.train()
-    loss_sum, count, tallies = torch.zeros((), device=state.device), 0, []
-    for images, targets in loaded:
+    epoch = state.epoch
+    started = time.perf_counter() - epoch.seconds
+    if not epoch.images:
+        epoch.learning_rate = state.optimizer.param_groups[0]["lr"]
+    for (images, targets), waited in batches.timed(loaded):
         targets = targets.to(state.device, non_blocking=True)  # (N, H, W) masks or (N, K, H, W) heatmaps
-        loss, logits = step(state, objective, images, targets, gradient_clip)
+        loss, tally = step(state, objective, images, targets, gradient_clip)
         if by_step:
             state.schedule.step()
-        loss_sum += loss * len(images)
-        tallies.append(objective.tally(logits, targets))
-        count += len(images)
-    mean_loss = float(loss_sum) / count
-    if not np.isfinite(mean_loss):
-        raise ValueError(f"the loss became {mean_loss}: training diverged; try a lower learning_rate")
-    return mean_loss, torch.stack(tallies).sum(dim=0)
+        epoch.add(len(images), loss, tally, waited, time.perf_counter() - started)
+        for call in after_step:
+            call(state)
+    mean_loss, tally = epoch.sums()
+    epoch.seconds = time.perf_counter() - started  # the sums have waited for the device
+    return mean_loss, tally
 
 
 def step(
-    state: TrainingState, objective: Objective, images: Images, targets: torch.Tensor, gradient_clip: float | None
+    state: TrainingState, objective: Objective, images: torch.Tensor, targets: torch.Tensor, gradient_clip: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One optimizer step on images (N, C, H, W) and the objective's targets: loss and logits before the step."""
-    logits = inference.forward(state.network, inference.to_input(images, state.device), state.precision)
-    loss = objective.loss(logits, targets)
+    """One optimizer step on images (N, C, H, W) and targets on the device: the loss and the tally before it.
+
+    If memory runs out, the gradient is accumulated over smaller portions of the batch, here and in later steps.
+    ValueError: too little memory for one image, or for a batch of a deterministic study.
+    """
+    while True:
+        portion = state.portion or len(images)
+        try:
+            return _step(state, objective, images.split(portion), targets.split(portion), targets, gradient_clip)
+        except RuntimeError as error:
+            if not memory.is_exhausted(error):
+                raise
+        # Not in the handler: there the traceback would keep the failed step's tensors alive.
+        state.portion = memory.smaller_portion(min(portion, len(images)), state)
+
+
+def _step(
+    state: TrainingState,
+    objective: Objective,
+    images: Sequence[torch.Tensor],
+    references: Sequence[torch.Tensor],
+    targets: torch.Tensor,
+    gradient_clip: float | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()
-    if gradient_clip is not None:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    return loss.detach(), logits.detach()
+    values, tallies = [], []
+    for portion, reference in zip(images, references):
+        with record_function("forward"):
+            inputs = inference.to_input(portion, state.device)
+            logits = inference.forward(state.network, inputs, state.precision)
+        with record_function("loss"):
+            loss = objective.loss(logits, reference, targets)
+        with record_function("backward"):
+            state.scaler.scale(loss).backward()
+        values.append(loss.detach())
+        tallies.append(objective.tally(logits.detach(), reference))
+    with record_function("optimizer"):
+        if gradient_clip is not None:
+            state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+    return torch.stack(values).sum(), torch.stack(tallies).sum(dim=0)
 
 
 def _schedule(
@@ -237,29 +330,23 @@ def _schedule(
     return rates.ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
-def validate(
-    state: TrainingState, objective: Objective, arrays: Arrays, rows: np.ndarray
-) -> tuple[float, torch.Tensor]:
-    """Mean loss and the objective's tally on validation cases at network size."""
-    loss_sum, tallies = torch.zeros((), device=state.device), []
-    for first in range(0, len(rows), inference.BATCH):
-        batch = rows[first : first + inference.BATCH]
-        logits, targets = predict_rows(state, objective, arrays, batch)
-        loss_sum += objective.loss(logits, targets) * len(batch)
-        tallies.append(objective.tally(logits, targets))
-    return float(loss_sum) / len(rows), torch.stack(tallies).sum(dim=0)
+def validate(state: TrainingState, objective: Objective, loaded: Batches) -> tuple[float, torch.Tensor]:
+    """Mean loss and the objective's summed tally of batches of images and targets, without augmentation."""
+    loss_sum, count, tallies = torch.zeros((), device=state.device), 0, []
+    for images, targets in loaded:
+        logits, reference = predict(state, images, targets)
+        loss_sum += objective.loss(logits, reference) * len(images)
+        tallies.append(objective.tally(logits, reference))
+        count += len(images)
+    return float(loss_sum) / count, torch.stack(tallies).sum(dim=0)
 
 
 @torch.inference_mode()
-def predict_rows(
-    state: TrainingState, objective: Objective, arrays: Arrays, rows: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and targets of array rows, in one batch without augmentation."""
+def predict(state: TrainingState, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a batch in evaluation mode, and its targets, both on the device."""
     state.network.eval()
-    targets = torch.as_tensor(objectives.targets(objective, arrays, rows))
-    inputs = inference.to_input(arrays.images[rows], state.device)
-    logits = inference.forward(state.network, inputs, state.precision)
-    return logits, targets.to(state.device)
+    logits = inference.forward(state.network, inference.to_input(images, state.device), state.precision)
+    return logits, targets.to(state.device, non_blocking=True)
 
 
 def _log_to_tensorboard(
@@ -271,7 +358,7 @@ def _log_to_tensorboard(
     row = state.history[-1]
     if (row["epoch"] - 1) % config.tensorboard_every == 0:
         selected = sampling.spread(arrays.masks, rows, config.tensorboard_images)
-        outputs = predict_rows(state, objective, arrays, selected)
-        predicted, reference = (objective.areas(each).cpu().numpy() for each in outputs)
+        outputs = zip(*(predict(state, *batch) for batch in FixedBatches(objective, arrays, selected)))
+        predicted, reference = (torch.cat([objective.areas(b) for b in each]).cpu().numpy() for each in outputs)
         tensorboard.add_images(board, row["epoch"], arrays, selected, reference, predicted)
     tensorboard.add_scalars(board, row)

@@ -42,15 +42,19 @@ class RegionObjective:
         """The target of a case with this mask (h, w) and points (4, 2) or None: the mask itself."""
         return mask
 
-    def loss(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Scalar loss of logits (N, K, h, w) and masks (N, h, w)."""
-        return losses.combined(logits, reference.long(), self.mixture)
+    def loss(self, logits: torch.Tensor, reference: torch.Tensor, batch: torch.Tensor | None = None) -> torch.Tensor:
+        """Scalar loss of logits (N, K, h, w) and masks (N, h, w); `batch` as in `losses.combined`."""
+        return losses.combined(logits, reference.long(), self.mixture, batch)
 
     def tally(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Flattened confusion matrix (reference x predicted class), (classes ** 2,) int64, additive over batches."""
-        count = len(self.classes)
-        pairs = reference.long() * count + most_probable(logits).long()
-        return torch.bincount(pairs.flatten(), minlength=count**2)
+        """Flattened confusion matrix (reference x predicted class), (classes ** 2,) int64, additive over batches.
+
+        A product of indicators, exact in float32 up to 2 ** 24 pixels per image: `torch.bincount` waits for the device.
+        """
+        indices = torch.arange(len(self.classes), device=logits.device).reshape(-1, 1, 1)
+        masks = reference, most_probable(logits)
+        target, predicted = ((each[:, None] == indices).flatten(2).float() for each in masks)  # (N, classes, h w)
+        return torch.bmm(target, predicted.transpose(1, 2)).long().sum(dim=0).flatten()
 
     def scores(self, counts: torch.Tensor) -> dict[str, float]:
         """Columns of the history: Dice of each class, and "selection", the weighted mean of Dice or IoU.
@@ -84,9 +88,9 @@ class HeatmapObjective:
             raise ValueError(f"{arrays.names[row]}: no landmarks; rerun 02_preprocessing")
         return heatmaps.encode(points, float(arrays.sigmas[row]), mask.shape, self.per)
 
-    def loss(self, maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Loss of heatmaps (N, K, h, w): 0 for a perfect output, 1 for an all-zero one."""
-        return losses.heatmap_loss(maps, reference)
+    def loss(self, maps: torch.Tensor, reference: torch.Tensor, batch: torch.Tensor | None = None) -> torch.Tensor:
+        """Loss of heatmaps (N, K, h, w): 0 for a perfect output, 1 for an all-zero one; `batch` as for regions."""
+        return losses.heatmap_loss(maps, reference) * (1 if batch is None else len(maps) / len(batch))
 
     def tally(self, maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Sum of the errors relative to the OFD, and number of images: (2,) float32.
@@ -95,8 +99,8 @@ class HeatmapObjective:
         """
         target = heatmaps.peaks(reference, self.sigma)  # (N, 4, 2)
         known = ~target.isnan().any(dim=2).any(dim=1)
-        errors = heatmaps.distance(heatmaps.peaks(maps, self.sigma)[known], target[known])
-        return torch.stack([errors.sum(), known.sum()]).float()
+        errors = heatmaps.distance(heatmaps.peaks(maps, self.sigma), target)
+        return torch.stack([errors.where(known, 0).sum(), known.sum()]).float()
 
     def scores(self, sums: torch.Tensor) -> dict[str, float]:
         """Columns of the history: the mean error in percent of the OFD, and "selection", its negative."""

@@ -1,4 +1,7 @@
-"""Selection and order of the cases of an epoch, from seed and epoch only; masks are (N, H, W) class indices."""
+"""Selection and order of the cases of an epoch, from seed and epoch only.
+
+`masks` are the (N, H, W) class indices of all cases, on disk; those of the given `rows` are read one at a time.
+"""
 
 from dataclasses import dataclass
 
@@ -8,21 +11,24 @@ import pandas as pd
 from lib.data.arrays import Arrays
 
 
-def case_weights(masks: np.ndarray, class_indices: list[int], factor: float) -> np.ndarray:
-    """Relative sampling weight of each case: `factor` if its mask contains one of the classes, else 1."""
-    contains = np.array([bool(np.isin(class_indices, np.unique(mask)).any()) for mask in masks])
+def case_weights(masks: np.ndarray, rows: np.ndarray, class_indices: list[int], factor: float) -> np.ndarray:
+    """Relative sampling weight of each row: `factor` if its mask contains one of the classes, else 1.
+
+    Without classes no mask is read.
+    """
+    contains = [any((masks[row] == index).any() for index in class_indices) for row in rows.tolist()]
     return np.where(contains, factor, 1.0)
 
 
-def area_weights(masks: np.ndarray, names: list[str], floor: float) -> np.ndarray:
+def area_weights(masks: np.ndarray, rows: np.ndarray, names: list[str], floor: float) -> np.ndarray:
     """Relative sampling weight of each slice, by its foreground area; the weights of every case sum to 1.
 
-    `names` holds the case of each slice; `floor`, 0 to 1, is the fraction of draws uniform over a case's slices.
+    `names` holds the case of each row; `floor`, 0 to 1, is the fraction of draws uniform over a case's slices.
 
     Source: the data loader published with LGG, which adds 0.1 to areas that sum to 1 (here `floor` = 0.1 / 1.1) and
     never draws a case without foreground.
     """
-    areas = np.array([np.count_nonzero(mask) for mask in masks], float)
+    areas = np.array([np.count_nonzero(masks[row]) for row in rows.tolist()], float)
     case = np.unique(names, return_inverse=True)[1]
     slices, total = np.bincount(case)[case], np.bincount(case, weights=areas)[case]  # of the case of each slice
     share = np.divide(areas, total, out=1 / slices, where=total > 0)
@@ -81,10 +87,11 @@ def missing_targets(weights: ClassWeights, arrays: Arrays, parts: dict[str, list
         if weights.learns_landmarks:
             messages += [] if _contains_landmarks(arrays, cases) else [f"{where} all four landmarks; {advice}"]
             continue
-        present = set(np.unique(arrays.masks[arrays.rows(cases)]).tolist())
+        rows = arrays.rows(cases).tolist()
+        absent = [index for index in weights.indices if not any((arrays.masks[row] == index).any() for row in rows)]
         messages += [
             f"{where} {name}; {advice}, or weight 0 for {name} in loss and selection"
-            for name in (weights.classes[index] for index in weights.indices if index not in present)
+            for name in (weights.classes[index] for index in absent)
         ]
     return messages
 
@@ -110,6 +117,6 @@ def spread(masks: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     return candidates[np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int)]
 
 
-def most_classes(masks: np.ndarray) -> int:
-    """Index of the first mask with the most classes."""
-    return int(np.argmax([len(np.unique(mask)) for mask in masks]))
+def most_classes(masks: np.ndarray, rows: np.ndarray) -> int:
+    """The first row whose mask has the most classes."""
+    return int(rows[np.argmax([len(np.unique(masks[row])) for row in rows.tolist()])])

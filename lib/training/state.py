@@ -21,6 +21,31 @@ Rows = list[dict[str, Any]]  # one per epoch
 
 
 @dataclass
+class Epoch:
+    """The epoch in progress; on the device are the loss and the objective's tally of each batch so far."""
+
+    learning_rate: float = 0.0  # of its first step
+    images: list[int] = field(default_factory=list)  # number in each batch
+    losses: list[torch.Tensor] = field(default_factory=list)
+    tallies: list[torch.Tensor] = field(default_factory=list)
+    seconds: float = 0.0  # spent training
+    waiting: float = 0.0  # of these, waiting for data
+
+    def add(self, images: int, loss: torch.Tensor, tally: torch.Tensor, waited: float, seconds: float) -> None:
+        """Adds a batch; `seconds` since the start of the epoch."""
+        self.images.append(images)
+        self.losses.append(loss)
+        self.tallies.append(tally)
+        self.waiting += waited
+        self.seconds = seconds
+
+    def sums(self) -> tuple[float, torch.Tensor]:
+        """Mean loss over images, and summed tally; waits for the device."""
+        losses = torch.stack(self.losses) * torch.tensor(self.images, device=self.losses[0].device)
+        return float(losses.sum()) / sum(self.images), torch.stack(self.tallies).sum(dim=0)
+
+
+@dataclass
 class TrainingState:
     """A network in training."""
 
@@ -31,25 +56,43 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     device: torch.device
     precision: torch.dtype
+    deterministic: bool  # equal bytes on one device; running out of memory is then an error
+    portion: int | None = None  # images per forward pass after running out of memory; None: whole batches
+    epoch: Epoch = field(default_factory=Epoch)
     history: Rows = field(default_factory=list)
     timing: Rows = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)  # of the best epoch so far; empty before the first
 
-    def keep_weights(self) -> None:
-        """Keeps a copy of the current weights as those of the best epoch."""
-        self.weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+    def end_epoch(self, row: dict[str, Any], timing: dict[str, Any]) -> None:
+        """Adds an epoch's rows and, if it is the best so far, keeps a copy of the current weights."""
+        self.history.append(row)
+        self.timing.append(timing)
+        self.epoch = Epoch()
+        if row["best"]:
+            self.weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+
+    def restart_scaler(self) -> None:
+        """Discards what the scaler knows of an unfinished step."""
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.scaler.is_enabled())
+        scaler.load_state_dict(self.scaler.state_dict())
+        self.scaler = scaler
 
     def save(self, path: Path, dependencies: dict[str, Any]) -> None:
-        """Atomically writes the state; of random states only torch's, as draws depend on (seed, epoch, case) alone."""
+        """Atomically writes the state, also within an epoch; the draws of cases depend on (seed, epoch, case) alone."""
         saved = {name: getattr(self, name).state_dict() for name in STATEFUL}
         saved |= {"history": self.history, "timing": self.timing, "weights": self.weights}
-        with files.replacing(path) as temporary:
-            torch.save(saved | {"mark": dependencies, "random": torch.get_rng_state()}, temporary)
+        saved |= {"epoch": vars(self.epoch), "portion": self.portion}
+        saved |= {"mark": dependencies, "random": _random_states(self.device)}
+        with files.replacing(path) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(saved, file)
+            except RuntimeError as error:  # torch's own, raised while it handles that of a full disk
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
     def load(self, saved: dict[str, Any]) -> None:
         """Restores a state returned by `read`; ValueError if it does not fit, leaving this state unchanged."""
         before = copy.deepcopy({name: getattr(self, name).state_dict() for name in STATEFUL})
-        random = torch.get_rng_state()
+        random = _random_states(self.device)
         try:
             self._check(saved)
             for name in STATEFUL:
@@ -57,24 +100,27 @@ class TrainingState:
             for parameter, moments in self.optimizer.state.items():
                 if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != parameter.shape for v in moments.values()):
                     raise ValueError("its optimizer belongs to another network")
-            torch.set_rng_state(saved["random"])
+            lists = {name: [each.to(self.device) for each in saved["epoch"][name]] for name in ("losses", "tallies")}
+            epoch = Epoch(**saved["epoch"] | lists)
+            _set_random_states(saved["random"], self.device)
         except BROKEN as error:
             for name in STATEFUL:
                 getattr(self, name).load_state_dict(before[name])
-            torch.set_rng_state(random)
+            _set_random_states(random, self.device)
             first_line = str(error).strip().split("\n")[0]
             raise ValueError(f"{type(error).__name__}: {first_line}") from error
         self.history, self.timing, self.weights = saved["history"], saved["timing"], saved["weights"]
+        self.epoch, self.portion = epoch, saved["portion"]
 
     def _check(self, saved: dict[str, Any]) -> None:
         """ValueError for inconsistencies that torch would accept here and fail on later."""
         epochs = list(range(1, len(saved["history"]) + 1))
-        if not epochs or any([row["epoch"] for row in saved[name]] != epochs for name in ("history", "timing")):
+        if any([row["epoch"] for row in saved[name]] != epochs for name in ("history", "timing")):
             raise ValueError("its history does not cover epochs 1, 2, …")
-        if not any(row["best"] and math.isfinite(row["selection"]) for row in saved["history"]):
+        if epochs and not any(row["best"] and math.isfinite(row["selection"]) for row in saved["history"]):
             raise ValueError("its history has no best epoch")
         shapes = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
-        if {name: tensor.shape for name, tensor in saved["weights"].items()} != shapes:
+        if epochs and {name: tensor.shape for name, tensor in saved["weights"].items()} != shapes:
             raise ValueError("its best weights belong to another network")
         groups = [list(group) for group in self.optimizer.state_dict()["param_groups"]]
         if [list(group) for group in saved["optimizer"]["param_groups"]] != groups:
@@ -91,13 +137,17 @@ def fresh_state(
     optimizer: Callable[..., torch.optim.Optimizer],
     schedule: Callable[[torch.optim.Optimizer], Any],
     compiled: bool = False,
+    deterministic: bool = True,
 ) -> TrainingState:
-    """The initial state of a `models.describe` record; ValueError if device or precision is not available."""
+    """The initial state of a `models.describe` record; ValueError if device or precision is not available.
+
+    `optimizer` is called with the weights and with `fused`, which on CUDA updates them in one kernel.
+    """
     device = devices.choose(device_name)
     precision = devices.choose_precision(precision_name, device)
     torch.manual_seed(seed)
     model = models.start(network).to(device, memory_format=torch.channels_last)
-    initialised = optimizer(model.parameters())
+    initialised = optimizer(model.parameters(), fused=device.type == "cuda" or None)
     return TrainingState(
         model=model,
         network=torch.compile(model) if compiled else model,  # shares the weights under other names
@@ -106,7 +156,19 @@ def fresh_state(
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         device=device,
         precision=precision,
+        deterministic=deterministic,
     )
+
+
+def _random_states(device: torch.device) -> list[torch.Tensor]:
+    """Random states of torch, on the CPU and on a CUDA device."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_random_states(states: list[torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Hashes and thumbnails that reveal equal images and near-duplicates, also after a change of size."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 SIDE = 64  # pixels of a thumbnail
 BLUR = 3.0  # standard deviation in thumbnail pixels; coarser structure is that of the sector, not of the anatomy
 HASH_BITS = 64
+ROWS = 256  # compared with all others at once: (ROWS, N) correlations are in memory, not (N, N)
 
 
 def pixel_hash(image: np.ndarray) -> str:
@@ -59,3 +62,19 @@ def perceptual_hash(coarse: np.ndarray) -> int:
 def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Number of differing bits between perceptual hashes: (N,) and (M,) uint64 -> (N, M) uint8."""
     return np.bitwise_count(one[:, None] ^ other[None])
+
+
+def equal_pairs(hashes: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of indices (i < j) with equal hashes."""
+    indices_of: dict[str, list[int]] = {}
+    for index, value in enumerate(hashes):
+        indices_of.setdefault(value, []).append(index)
+    return [pair for indices in indices_of.values() for pair in combinations(indices, 2)]
+
+
+def similar_pairs(thumbnails: np.ndarray, correlation: float) -> Iterator[tuple[int, int, float]]:
+    """Pairs of rows (i < j) of (N, SIDE^2) thumbnails with at least this correlation, and their correlation."""
+    for first in range(0, len(thumbnails), ROWS):
+        block = thumbnails[first : first + ROWS] @ thumbnails[first:].T  # (ROWS, N - first)
+        for i, j in np.argwhere(np.triu(block >= correlation, k=1)).tolist():
+            yield first + i, first + j, float(block[i, j])

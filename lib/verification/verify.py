@@ -16,7 +16,7 @@ from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.study import parallel
-from lib.verification import landmark_audit, overview, rehosted
+from lib.verification import image_hash, landmark_audit, overview, rehosted
 from lib.verification.case_checks import CheckedCase, check_case
 
 EXCLUDED = Check("excluded")
@@ -137,13 +137,11 @@ def audit_landmarks(
 def duplicate_pairs(usable: list[Case], checked: Checked, correlation: float) -> list[tuple[int, int, str]]:
     """Pairs of cases (i < j) that are duplicates or near-duplicates, with the reason as text."""
     hashed = [checked[case.name].hashes for case in usable]
-    thumbnails, pixels = np.stack([each.thumbnail for each in hashed]), np.array([each.pixels for each in hashed])
-    correlations = np.triu(thumbnails @ thumbnails.T, k=1)
-    equal = np.triu(pixels[:, None] == pixels[None], k=1)  # a uniform image does not even correlate with itself
-    return [
-        (int(i), int(j), "equal pixels" if equal[i, j] else f"correlation {correlations[i, j]:.3f}")
-        for i, j in np.argwhere(equal | (correlations >= correlation))
-    ]
+    similar = image_hash.similar_pairs(np.stack([each.thumbnail for each in hashed]), correlation)
+    reasons = {(i, j): f"correlation {value:.3f}" for i, j, value in similar}
+    # A uniform image does not even correlate with itself.
+    reasons |= dict.fromkeys(image_hash.equal_pairs([each.pixels for each in hashed]), "equal pixels")
+    return [(*pair, reason) for pair, reason in sorted(reasons.items())]
 
 
 def duplicate_findings(usable: list[Case], pairs: list[tuple[int, int, str]]) -> list[Finding]:

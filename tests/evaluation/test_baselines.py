@@ -1,5 +1,6 @@
 """Trivial baselines on regions with an overlap counted by hand."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,16 @@ def test_the_best_level_of_references_worked_by_hand():
         level = baselines.best_level(average, references, np.array(rows), 1)
         assert (average >= level).tolist() == [[place < pixels for place in range(4)]]
     assert baselines.best_level(0 * average, 0 * references, np.arange(3), 1) == 1  # the class is absent
+
+
+def test_the_memory_of_choosing_a_level_does_not_grow_with_the_number_of_references():
+    references, peaks = np.ones((80, 64, 64), np.uint8), []
+    for count in (8, 80):
+        tracemalloc.start()
+        baselines.best_level(np.ones((64, 64), np.float32), references, np.arange(count), 1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 BLOCK = np.s_[10:14, 12:16]  # 16 voxels per slice

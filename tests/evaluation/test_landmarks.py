@@ -193,16 +193,6 @@ def test_a_missed_endpoint_has_no_error_and_a_case_without_reference_points_is_r
         landmarks.errors_of(replace(bench_of(), points=REFERENCE.iloc[1:]), predicted(HEADS[:1]))
 
 
-def test_heatmap_losses_are_those_of_the_best_epoch_and_of_a_blank_map(tmp_path):
-    for seed, losses in ((0, [1.01, 0.4, 0.3]), (1, [1.0, 1.0, 1.0])):
-        table = pd.DataFrame({"epoch": [1, 2, 3], "validation_loss": losses, "best": [True, True, False]})
-        table["validation_error_percent"] = [9.0, 3.0, 4.0]
-        files.write_csv(tmp_path / f"fold0-seed{seed}" / "history.csv", table)
-    table = landmarks.heatmap_losses([0], [0, 1], tmp_path)
-    assert table.values.tolist() == [[0, 0, 2, 0.4, 1.0, 3.0], [0, 1, 2, 1.0, 1.0, 3.0]]
-    assert table.columns.tolist()[2:5] == ["kept_epoch", "heatmap_loss", "blank_map_loss"]
-
-
 def test_cases_are_ranked_by_the_mean_of_both_lines_a_missed_line_first():
     ends = HEADS + np.array([(1, 0), (9, 0), (4, 0), (0, 0), (0, 0), (2, 0)])[:, None]
     ends[3, 0] = np.nan

@@ -1,6 +1,7 @@
 import itertools
 import os
 import re
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 
@@ -15,9 +16,9 @@ from lib.data import cases
 from lib.evaluation import baselines, postprocessing, ranking, segmentation, training_precision
 from lib.evaluation.biometry import read_predictions, references_of, shapes_of_all
 from lib.imaging import image_files, mask_files
-from lib.models import inference
+from lib.models import inference, trained_model
 from lib.report.summaries import dice
-from lib.study import files
+from lib.study import environment, files
 from tests import builders
 from tests.builders import NOTHING, last_columns, one_thread  # noqa: F401
 
@@ -107,6 +108,13 @@ def test_the_threshold_is_chosen_after_post_processing(bench_of):
     assert post["validation_score"] == 1
 
 
+def test_a_case_is_predicted_and_scaled_to_its_native_size_once_for_all_thresholds(bench_of, monkeypatch):
+    scaled, to_native = [], trained_model.to_native
+    monkeypatch.setattr(trained_model, "to_native", lambda *case: scaled.append(case) or to_native(*case))
+    choose(bench_of([STEPS, FAINT], [last_columns(14)] * 2), [0.2, 0.4, 0.5, 0.7], "largest_component")
+    assert len(scaled) == 2
+
+
 @pytest.mark.parametrize(("spacing_mm", "above"), [(1.0, 0), (0.4, 0.5), (np.nan, 0)])
 def test_the_raw_mask_is_cut_at_the_threshold_and_the_other_loses_small_parts_in_millimetres(spacing_mm, above):
     foreground = 0.9 * last_columns(10)
@@ -150,6 +158,20 @@ def test_a_study_with_empty_references_is_evaluated_and_counts_them(screened):
     row = dice.per_class(measured.table).query("stage == 'post'").iloc[0]
     assert (row["n"], row["dice"], row["absent"], row["missed"], row["invented"]) == (3, 1, 3, 0, 0)
     assert_claims_hold(measured, screened, [0, 1, 2])
+
+
+def test_the_memory_of_evaluation_does_not_grow_with_the_number_of_cases(bench_of, monkeypatch):
+    monkeypatch.setattr(environment, "threads", lambda: 1)  # as many cases are in memory at once
+    region, peaks = np.tile(last_columns(5), (4, 4)), []
+    for count in (12, 48):
+        bench = bench_of([0.9 * region] * count, [region] * count)
+        tracemalloc.start()
+        evaluate(bench, [0])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (
+        peaks[1] - peaks[0] < 3 * 2 * region.size * 4
+    )  # three probabilities; 12 more cases are tested and 12 validate
 
 
 def assert_claims_hold(measured, bench, folds):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lib import models
-from lib.models import resnet_unet, segnet
+from lib.models import layers, resnet_unet, segnet
 from lib.models.attention_unet import Gate
 from lib.study import files
 from tests import builders, builders_tasks
@@ -65,6 +65,22 @@ def test_the_encoder_of_segnet_is_that_of_vgg16():
     # VGG16 (configuration D of Simonyan and Zisserman 2015) has 14,714,688 parameters before its dense layers.
     assert sum(models.parameter_count(module) for module in convolutions) == 14_714_688
     assert [module.out_channels for module in convolutions] == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_an_up_convolution_equals_pytorch_s_transposed_convolution_with_its_gradients(layout):
+    torch.manual_seed(0)
+    own, theirs = layers.UpConvolution(6, 3), nn.ConvTranspose2d(6, 3, 2, stride=2)
+    theirs.load_state_dict(own.state_dict())
+    images, weights = torch.randn(2, 6, 5, 4).to(memory_format=layout), torch.randn(2, 3, 10, 8)
+    results = []
+    for module in (own, theirs):
+        inputs = images.clone().requires_grad_()
+        output = module(inputs)
+        (output * weights).sum().backward()
+        results.append([output, inputs.grad, module.weight.grad, module.bias.grad])
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_gate_computed_by_hand():

@@ -1,6 +1,7 @@
 """Environment of child processes, the project of a notebook, number of threads."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 from lib.study import environment, files
 
-NUMBERS = "import torch, cv2; from lib.study import environment; environment.use_threads(); "
+NUMBERS = "import cv2; from lib.study import environment; environment.use_threads(); import torch; "
 NUMBERS += "print(torch.get_num_threads(), cv2.getNumThreads(), environment.threads())"
 ONE_PROCESSOR = "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
 FOREIGN = ("PYTHONSTARTUP", "PYTHONHOME", "PYTHONWARNINGS", "JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "SNAKEMAKE_PROFILE")
@@ -37,8 +38,29 @@ def test_a_child_inherits_system_variables_and_the_project_s_values_but_no_user_
     assert given["REPORTS_ROOT"] == str(tmp_path / "elsewhere")
 
 
-def test_the_workflow_s_number_of_threads_overrides_openmp_s():
-    assert numbers(**{environment.THREADS_VARIABLE: "1"}) == [1, 1, 1]
+FAULTS = """
+import resource
+from lib.study import environment
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        b"x" * 2**26  # above the size from which glibc always returns a freed block to the system
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+before = faults()
+environment.keep_freed_memory()
+print(before, faults(), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns freed blocks at once")
+def test_freed_memory_is_used_again_without_page_faults():
+    before, _, after = map(int, subprocess.check_output([sys.executable, "-c", FAULTS], cwd=files.ROOT).split())
+    assert after < before / 5
+
+
+@pytest.mark.parametrize("before", ["", "import torch; "])
+def test_the_workflow_s_number_of_threads_overrides_openmp_s_whenever_torch_is_imported(before):
+    assert numbers(before, **{environment.THREADS_VARIABLE: "1"}) == [1, 1, 1]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a processor")

@@ -1,11 +1,19 @@
+import os
+import signal
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 
+from lib.models import inference
 from lib.study import params
 from lib.training import batches, loop
 from lib.training.augmentation import Augmentation
 from tests import builders, builders_tasks
 from tests.builders import LIVELY, MOVING, NETWORK, training_params
+
+CPU = torch.device("cpu")
 
 
 def cases_of(arrays, network=NETWORK, **keys):
@@ -14,20 +22,61 @@ def cases_of(arrays, network=NETWORK, **keys):
     return batches.AugmentedCases(arrays, params.pick(config, Augmentation), 0, objective)
 
 
-def test_batches_are_the_same_for_0_1_and_2_loader_processes():
-    arrays = builders.discs(10)
-    order, cases = np.random.default_rng(0).permutation(10), cases_of(arrays, **LIVELY)
-    loaded = [zip(*batches.load(cases, order, 3, batch_size=4, workers=workers)) for workers in (0, 1, 2)]
-    for part in zip(*([torch.cat(tensors) for tensors in each] for each in loaded)):  # images, targets
-        assert len(part[0]) == 10
-        assert torch.equal(part[0], part[1])
-        assert torch.equal(part[0], part[2])
+def sampler(rows, *weights):
+    return batches.EpochSampler(np.array(rows), np.array(weights or [1.0] * len(rows)), 0)
+
+
+def epochs(cases, order, workers=0, begin=((1, 0),), batch_size=4):
+    """Images and targets of some epochs, each with a number of draws that are skipped, from one loader."""
+    loaded = batches.loader(cases, order, batch_size, workers, CPU)
+    return [[torch.cat(part) for part in zip(*loaded)] for each in begin if order.begin(*each) is None]
+
+
+def test_batches_are_the_same_for_0_1_and_2_loader_processes_that_stay_alive_and_leave_torch_s_random_state():
+    cases, random = cases_of(builders.discs(10), **LIVELY), torch.get_rng_state()
+    loaded = [epochs(cases, sampler(range(10)), workers, [(3, 0), (4, 0), (4, 8)]) for workers in (0, 1, 2)]
+    assert [len(images) for images, _ in loaded[0]] == [10, 10, 2]
+    for others in loaded[1:]:
+        assert all(torch.equal(*pair) for each in zip(loaded[0], others) for pair in zip(*each))
+    assert all(torch.equal(rest, whole[8:]) for rest, whole in zip(loaded[0][2], loaded[0][1]))  # resumed
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def test_a_case_drawn_twice_in_an_epoch_is_augmented_differently():
-    cases = cases_of(builders.discs(4), **LIVELY)
-    (images, _), *_ = batches.load(cases, np.array([2, 2]), 1, batch_size=4, workers=0)
+    ((images, _),) = epochs(cases_of(builders.discs(4), **LIVELY), sampler([2, 2], 1.0, 1e-300))
     assert not np.array_equal(images[0].numpy(), images[1].numpy())
+
+
+class Broken(batches.AugmentedCases):
+    """Kills the process that loads a case."""
+
+    def __getitem__(self, draw):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_dead_loader_process_and_too_little_shared_memory_are_reported(monkeypatch):
+    order, cases = sampler(range(4)), cases_of(builders.discs(4))
+    loaded = batches.loader(cases, order, 2, 1, CPU)
+    cases.__class__ = Broken
+    with pytest.raises(ValueError, match=r"a data loader process died \(DataLoader worker .*: set fewer workers"):
+        next(batches.timed(loaded))
+    cases.__class__ = batches.AugmentedCases
+    monkeypatch.setattr(batches.shutil, "disk_usage", lambda _: SimpleNamespace(free=8191))
+    with pytest.raises(ValueError, match=r"workers = 1   they need 0 MB of shared memory, but /dev/shm has 0 MB free"):
+        batches.loader(cases, order, 2, 1, CPU)  # 2 images of 32 x 32 and masks, 2 batches
+    monkeypatch.setattr(batches.shutil, "disk_usage", lambda _: SimpleNamespace(free=8192))
+    batches.loader(cases, order, 2, 1, CPU)
+
+
+def test_fixed_batches_are_the_cases_without_augmentation():
+    arrays = builders.discs(inference.BATCH + 3)
+    rows = np.arange(len(arrays.names))[::-1]
+    objective = loop.objective_of(training_params(), NETWORK, arrays)
+    fixed = batches.resident(batches.FixedBatches(objective, arrays, rows), CPU)
+    for _ in range(2):
+        images, masks = (torch.cat(part).numpy() for part in zip(*fixed))
+        assert np.array_equal(images, arrays.images[::-1])
+        assert np.array_equal(masks, arrays.masks[::-1])
 
 
 def test_heatmaps_are_those_of_the_augmented_points():
@@ -40,6 +89,6 @@ def test_heatmaps_are_those_of_the_augmented_points():
 
 def test_a_batch_contains_all_slices_of_a_patient():
     arrays = builders_tasks.volumes(2)
-    (images, masks), *_ = batches.load(cases_of(arrays), arrays.rows(["patient1"]), 1, batch_size=8, workers=0)
+    ((images, masks),) = epochs(cases_of(arrays), sampler(arrays.rows(["patient1"])), batch_size=8)
     assert (images.shape, images.dtype) == ((5, 3, 32, 32), torch.float32)
     assert (masks.shape, masks.dtype) == ((5, 32, 32), torch.uint8)

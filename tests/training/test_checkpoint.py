@@ -289,7 +289,7 @@ def test_a_process_killed_at_the_end_of_a_run_loses_nothing(tmp_path, finished, 
 def test_a_missing_value_is_restored_as_missing(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     rows = [{"epoch": 1, "train_selection": np.nan, "selection": -3.5, "best": True}]
-    written = checkpoint.finish(tmp_path, {"keys": {}}, rows, [{"epoch": 1}], 1, {})
+    written = checkpoint.finish(tmp_path, {"keys": {}}, rows, [{"epoch": 1}], 1, {"reloaded_value": -3.5})
     read = checkpoint.load_finished(tmp_path, {"keys": {}}, pytest.fail)
     pd.testing.assert_frame_equal(written.history, read.history, check_exact=True)
     assert (tmp_path / "history.csv").read_text() == "epoch,train_selection,selection,best\n1,,-3.5,True\n"

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 import threading
+from dataclasses import replace
+from itertools import chain, repeat
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from lib import losses, models
 from lib.models import inference
 from lib.study import files, provenance
 from lib.training import loop
+from lib.training.batches import FixedBatches
 from tests import builders, builders_tasks
 from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
 from tests.builders_tasks import HEATMAPS, LANDMARKS, STABLE, contents, fit, of_network, parts_of
@@ -19,9 +22,10 @@ from tests.builders_tasks import HEATMAPS, LANDMARKS, STABLE, contents, fit, of_
 TRAIN_AND_WAIT = """
 import sys
 from pathlib import Path
-from lib.training import loop
+from lib.training import loop, saving
 from tests import builders, builders_tasks
 builders.torch.set_num_threads(1)  # as in these tests, for equal sums
+saving.SECONDS = 0.0
 def log(line):
     if line.startswith("epoch   1"):
         print("waiting", flush=True)
@@ -49,7 +53,7 @@ def counts_of(*dice):
 
 def script(monkeypatch, *epochs):
     """Replaces validation: loss, and Dice or the sum of three errors, of each epoch."""
-    scripted = iter(epochs)
+    scripted = chain(epochs, repeat(epochs[-1]))  # the last is also that of the saved weights
 
     def validate(state, objective, *_):
         loss, *figures = next(scripted)
@@ -93,7 +97,9 @@ def test_discs_volumes_and_endpoints_are_learned_and_the_weights_of_the_best_epo
     config = training_params(**keys)
     state, objective = loop.initial_state(config, network, 1, "rel"), loop.objective_of(config, network, arrays)
     state.network = models.load(folder / "model.safetensors")
-    _, sums = loop.validate(state, objective, arrays, arrays.rows(parts_of(arrays)["validation"]))
+    _, sums = loop.validate(
+        state, objective, FixedBatches(objective, arrays, arrays.rows(parts_of(arrays)["validation"]))
+    )
     assert objective.scores(sums)["selection"] == pytest.approx(run.best_value, rel=1e-5)
 
 
@@ -109,12 +115,16 @@ def test_a_finished_run_has_tables_weights_and_record_but_no_state(learned):
 
 
 def test_the_history_tells_training_from_validation_values(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "train_epoch", lambda *_: (0.7, counts_of(0.25)))
+    def train_epoch(state, *_):
+        state.epoch.add(8, torch.tensor(0.75), counts_of(0.25), 0.0, 1.0)
+        return state.epoch.sums()
+
+    monkeypatch.setattr(loop, "train_epoch", train_epoch)
     script(monkeypatch, (0.9, 0.5))
     run, lines = fit(tmp_path, epochs=1, schedule="plateau")
     names = ["train_loss", "train_selection", "validation_loss", "selection"]
-    assert run.history.loc[0, names].tolist() == [0.7, 0.25, 0.9, 0.5]
-    assert "loss 0.7000 / 0.9000   pooled Dice 0.2500 / 0.5000 *" in lines[0]
+    assert run.history.loc[0, names].tolist() == [0.75, 0.25, 0.9, 0.5]
+    assert "loss 0.7500 / 0.9000   pooled Dice 0.2500 / 0.5000 *" in lines[0]
 
 
 @pytest.mark.parametrize(("metric", "best"), [("dice", 1), ("iou", 2)])
@@ -306,21 +316,21 @@ def test_training_stops_early_without_improvement(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("train", "factor", "validated", "message"),
     [
-        (fit, float("nan"), (0.5, 0.5), "the loss became nan: .* learning_rate"),
+        (fit, float("nan"), (0.5, 0.5), r"the loss became nan in epoch 1, batch 1 \(disc\d, .*\): .* learning_rate"),
         (fit, 1.0, (float("nan"), 0.5), "the validation loss became nan in epoch 1: .* learning_rate"),
         (fit, 1.0, (float("inf"), 0.5), "the validation loss became inf in epoch 1"),
         (fit_landmarks, 1.0, (0.5, float("nan")), "the validation value became nan in epoch 1"),
     ],
 )
-def test_a_training_that_diverges_is_refused_and_leaves_no_state(
+def test_a_training_that_diverges_is_refused_also_when_it_is_resumed(
     tmp_path, monkeypatch, train, factor, validated, message
 ):
     real = losses.combined
     monkeypatch.setattr(losses, "combined", lambda *arguments: real(*arguments) * factor)
     script(monkeypatch, validated)
-    with pytest.raises(ValueError, match=message):
-        train(tmp_path)
-    assert not (tmp_path / "state.pt").exists()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            train(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +396,7 @@ def test_gradients_are_clipped_to_the_maximum_norm(tmp_path, monkeypatch):
 def test_validation_loss_is_the_mean_of_the_configured_loss_over_cases():
     arrays, config = builders.discs(inference.BATCH + 3), training_params()
     state, objective = loop.initial_state(config, NETWORK, 1, "rel"), loop.objective_of(config, NETWORK, arrays)
-    loss, counts = loop.validate(state, objective, arrays, np.arange(len(arrays.names)))
+    loss, counts = loop.validate(state, objective, FixedBatches(objective, arrays, np.arange(len(arrays.names))))
     with torch.inference_mode():
         logits = state.network(inference.to_input(arrays.images, torch.device("cpu")))
         reference = torch.as_tensor(arrays.masks).long()
@@ -411,6 +421,11 @@ def test_slices_are_weighted_by_rare_classes_and_their_fraction_of_the_patient_s
         arrays.masks[row, 0, :pixels] = 1
     arrays.masks[3, 0, 0] = 2
     assert loop.case_weights(training_params(**keys), arrays, np.array(rows)) == pytest.approx(weights)
+
+
+def test_without_oversampling_and_area_weights_no_mask_is_read():
+    arrays = replace(builders.discs(6), masks=None)
+    assert loop.case_weights(training_params(oversample_classes=[]), arrays, np.arange(1, 5)).tolist() == [1] * 4
 
 
 def test_compile_and_tensorboard_change_neither_weights_nor_their_names(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def with_two_classes(arrays):
 @pytest.mark.parametrize(
     ("arrays", "keys", "falls_below"),
     [
-        (builders.discs(8), {}, 0.25),
+        (builders.discs(8), {}, 1 / 3),
         (builders_tasks.volumes(2), {}, 0.5),
         (with_two_classes(builders.discs(2)), {"model": "attention_unet", "classes": ["background", "a", "b"]}, 0.7),
         (builders_tasks.landmarked(2), POINTS | {"heatmap_per": "line"}, 0.5),
@@ -37,7 +37,8 @@ def with_two_classes(arrays):
 )
 def test_a_network_overfits_one_batch_at_a_positive_speed(arrays, keys, falls_below):
     values, speed = overfit(arrays, **keys)
-    assert len(values) == overfit_one_batch.STEPS
+    fallen = [step for step, value in enumerate(values, start=1) if step >= 30 and value < values[0] / 3]
+    assert fallen == [len(values)] or (fallen, len(values)) == ([], 100)
     assert np.isfinite(values).all()
     assert values[-1] < falls_below * values[0]
     assert list(speed) == ["training_images_per_second", "prediction_images_per_second"]

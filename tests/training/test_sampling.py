@@ -1,3 +1,6 @@
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,11 +31,12 @@ def test_a_case_is_drawn_in_proportion_to_its_weight(factor):
     assert ratio == pytest.approx(factor, rel=0.1)  # 12,000 draws: about 3 % at one standard deviation
 
 
-@pytest.mark.parametrize(("classes", "weights"), [([2, 3], [1, 1, 5, 5]), ([], [1, 1, 1, 1])])
+@pytest.mark.parametrize(("classes", "weights"), [([2, 3], [5, 1, 5, 1]), ([1], [1, 1, 1, 5])])
 def test_cases_with_a_rare_class_get_a_larger_weight(classes, weights):
     masks = np.zeros((4, 3, 3), np.uint8)
     masks[1, 0, 0], masks[2, 1, 1], masks[3, 2, 2] = 1, 2, 3
-    assert sampling.case_weights(masks, classes, 5.0).tolist() == weights
+    assert sampling.case_weights(masks, np.array([3, 0, 2, 1]), classes, 5.0).tolist() == weights
+    assert sampling.case_weights(None, np.array([3, 0, 2, 1]), [], 5.0).tolist() == [1, 1, 1, 1]  # masks are not read
 
 
 def test_exposure_counted_by_hand():
@@ -50,7 +54,7 @@ def test_exposure_counted_by_hand():
 def test_the_first_mask_with_most_classes_and_the_number_of_earlier_draws():
     masks = np.array([[[0, 1]], [[1, 2]], [[0, 0]]], np.uint8).repeat(2, axis=1)
     masks[1, 0, 0] = 0
-    assert sampling.most_classes(masks) == 1
+    assert sampling.most_classes(masks, np.array([2, 0, 1])) == sampling.most_classes(masks, np.array([1, 0])) == 1
     assert sampling.repeats(np.array([4, 7, 4, 4, 7])) == [0, 0, 1, 2, 1]
 
 
@@ -77,15 +81,16 @@ PUBLISHED = (AREAS + AREAS.sum() * 0.1 / len(AREAS)) / (AREAS.sum() * 1.1)  # as
     ],
 )
 def test_area_weights_computed_by_hand_and_published_ones(areas, names, floor, weights):
-    assert sampling.area_weights(slices_of(*areas), list(names), floor) == pytest.approx(weights)
+    masks, rows = slices_of(9, *areas), np.arange(len(areas), 0, -1)  # without the first, in reverse
+    assert sampling.area_weights(masks, rows, list(names)[::-1], floor) == pytest.approx(weights[::-1])
 
 
 def test_every_patient_has_the_same_total_weight_and_single_images_are_drawn_once_per_epoch():
     draw = np.random.default_rng(0)
     patients = draw.integers(0, 6, 60)
-    weights = sampling.area_weights(slices_of(*draw.integers(0, 20, 60)), patients.tolist(), floor=0.1)
+    weights = sampling.area_weights(slices_of(*draw.integers(0, 20, 60)), np.arange(60), patients.tolist(), floor=0.1)
     assert np.bincount(patients, weights) == pytest.approx([1.0] * 6)
-    weights = sampling.area_weights(slices_of(1, 5, 0, 9), list("abcd"), floor=0.1)
+    weights = sampling.area_weights(slices_of(1, 5, 0, 9), np.arange(4), list("abcd"), floor=0.1)
     assert sorted(sampling.epoch_rows(np.arange(4), weights, seed=0, epoch=1).tolist()) == [0, 1, 2, 3]
 
 
@@ -149,6 +154,22 @@ def test_a_volume_counts_once_with_all_its_slices():
         arrays.masks[arrays.rows(patients)] = 0
         assert len(missing(arrays, fold=0)) == messages
     assert missing(arrays, fold=0)[0].startswith("fold 0: none of its 2 validation cases contains head; ")
+
+
+def test_masks_on_disk_are_read_one_at_a_time(tmp_path):
+    arrays, rows = builders.discs(30), np.arange(30)
+    masks = np.memmap(tmp_path / "masks", np.uint8, "w+", shape=(30, 256, 256))
+    masks[:, :32, :32] = arrays.masks
+    for read in (
+        lambda: sampling.case_weights(masks, rows, [1], 2.0),
+        lambda: sampling.area_weights(masks, rows, arrays.names, 0.1),
+        lambda: sampling.most_classes(masks, rows),
+        lambda: missing(replace(arrays, masks=masks), **THREE),
+    ):
+        tracemalloc.start()
+        read()
+        assert tracemalloc.get_traced_memory()[1] < 8 * masks[0].nbytes  # all: 30 times
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("position", [np.nan, -3.0, 31.5])

@@ -1,6 +1,7 @@
-"""Hashes and thumbnails of images that differ in size or brightness only, and of different images."""
+"""Hashes and thumbnails of images that differ in size or brightness only, of different images, and their pairs."""
 
 import hashlib
+import tracemalloc
 from itertools import combinations
 
 import cv2
@@ -94,3 +95,33 @@ def test_distances_counted_by_hand():
     assert image_hash.distances(one, other).tolist() == [[1, 4, 1, 64], [3, 0, 5, 60]]
     assert image_hash.distances(one, other[:0]).shape == (2, 0)
     assert image_hash.distances(one[:0], other).shape == (0, 4)
+
+
+def test_pairs_of_equal_hashes_and_of_correlated_rows_counted_by_hand():
+    assert image_hash.equal_pairs(["a", "b", "a", "c", "b", "a"]) == [(0, 2), (0, 5), (2, 5), (1, 4)]
+    rows = np.array([[1, 0], [0.6, 0.8], [0, 1], [-1, 0]], np.float32)
+    found = list(image_hash.similar_pairs(rows, 0.6))
+    assert [pair[:2] for pair in found] == [(0, 1), (1, 2)]
+    assert [pair[2] for pair in found] == pytest.approx([0.6, 0.8])
+
+
+def test_pairs_in_blocks_are_those_of_all_correlations_at_once():
+    draw, count = np.random.default_rng(0), 2 * image_hash.ROWS + 88  # two blocks and a part of a third
+    rows = draw.normal(size=(count, 64)) + 2 * draw.normal(size=(40, 64))[draw.integers(0, 40, count)]
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    whole = rows.astype(float) @ rows.T.astype(float)
+    expected = {(i, j): f"{whole[i, j]:.3f}" for i in range(count) for j in range(i + 1, count) if whole[i, j] >= 0.8}
+    found = list(image_hash.similar_pairs(rows, 0.8))
+    assert len(found) > 1000
+    assert {(i, j): f"{value:.3f}" for i, j, value in found} == expected
+    assert [pair[:2] for pair in found] == sorted(expected)
+
+
+def test_the_memory_of_comparing_grows_with_the_number_of_images_and_not_with_its_square():
+    rows, peaks = np.random.default_rng(0).normal(size=(4096, 8)).astype(np.float32), []
+    for count in (1024, 4096):
+        tracemalloc.start()
+        assert list(image_hash.similar_pairs(rows[:count], 1e3)) == []
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 5 * peaks[0] < 4096**2  # all correlations at once: 16 times, and four bytes for each pair

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib.datasets.phantoms import TRUTH, heads, lesions
-from lib.study import files
+from lib.study import files, parallel
 
 HC_BINS_MM = (180, 260)
 OUTLINE_PX = 2.5  # thickness of HC18's drawn outlines
@@ -88,15 +88,18 @@ DIVERSE = Group(
 
 def write_brain(folder: Path, subjects: int, seed: int) -> None:
     """The demo: group Trans-thalamic with frequent structures; 1 to 99999 patients with 1 to 3 images each."""
-    rows = []
     frames = _frames(seed, 0, subjects, 99999)
     _make_group(folder, THALAMIC)
-    for subject, frame, count in frames:
+
+    def write(numbers: tuple[int, int, int]) -> dict[str, Any]:
+        subject, frame, count = numbers
         name = f"Patient{subject:05d}_Plane3_{frame}_of_{count}"
         drawn = heads.draw_frame(seed, subject, frame, DRAWN)
         _write_classes(folder, THALAMIC, name, drawn)
         size = f"hc{np.searchsorted(HC_BINS_MM, drawn.truth['hc_mm'])}"
-        rows.append(_head_row(name, f"{subject:05d}", size, drawn))
+        return _head_row(name, f"{subject:05d}", size, drawn)
+
+    rows = parallel.in_parallel(write, frames)
     _write_pixel_sizes(folder, THALAMIC, rows)
     files.write_csv(folder / TRUTH, pd.DataFrame(rows).drop(columns="pixel_mm"))
 
@@ -111,7 +114,9 @@ def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
     rows: dict[Group, list[dict[str, Any]]] = {group: [] for group in (*PLANES, DIVERSE)}
     for group in rows:
         _make_group(folder, group)
-    for subject, frame, count in frames:
+
+    def write(numbers: tuple[int, int, int]) -> tuple[Group, dict[str, Any]]:
+        subject, frame, count = numbers
         if subject % DIVERSE_EVERY == DIVERSE_EVERY // 2:
             group, patient = DIVERSE, f"hc18-{subject // DIVERSE_EVERY:03d}"
             name = _hc18_name(subject // DIVERSE_EVERY, frame)
@@ -124,7 +129,10 @@ def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
         _write_classes(folder, group, name, published)
         pixel_mm = drawn.spacing_mm[0] * (HC18_SCALE if group is DIVERSE else 1)
         stratum = group.name.split()[0].lower()  # trans-thalamic, ..., diverse
-        rows[group].append(_head_row(name, patient, stratum, published) | {"pixel_mm": pixel_mm})
+        return group, _head_row(name, patient, stratum, published) | {"pixel_mm": pixel_mm}
+
+    for group, row in parallel.in_parallel(write, frames):
+        rows[group].append(row)
     for group in PLANES:
         _write_pixel_sizes(folder, group, rows[group])
     _write_hc18_table(folder / DIVERSE.name, rows[DIVERSE])
@@ -135,13 +143,17 @@ def write_brain_structures(folder: Path, subjects: int, seed: int) -> None:
 def write_hc18(folder: Path, subjects: int, seed: int) -> None:
     """HC18's layout (heads, outlines, a CSV of pixel size and HC); 1 to 1000 examinations with 1 to 3 images each."""
     frames = _frames(seed, HC18_HEADS, subjects, 1000)
-    images, rows = folder / "training_set", []
+    images = folder / "training_set"
     images.mkdir()
-    for subject, frame, _ in frames:
+
+    def write(numbers: tuple[int, int, int]) -> dict[str, Any]:
+        subject, frame, _ = numbers
         name, drawn = _hc18_name(subject - 1, frame), heads.draw_frame(seed, HC18_HEADS + subject, frame, DRAWN)
         _write_png(images / f"{name}.png", drawn.image)
         _write_png(images / f"{name}_Annotation.png", heads.outline(drawn, OUTLINE_PX) * np.uint8(255))
-        rows.append(_head_row(name, name[:3], "", drawn))
+        return _head_row(name, name[:3], "", drawn)
+
+    rows = parallel.in_parallel(write, frames)
     _write_hc18_table(folder, rows)
     unused = ["stratum", "csp_mm2", "lv_mm2", "pixel_mm"]  # the reader assigns strata by HC
     files.write_csv(folder / TRUTH, pd.DataFrame(rows).drop(columns=unused))

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lib import losses, statistics
+from lib import statistics
 from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES, group_of
+from lib.imaging.head_points import BLANK_LOSS
 from lib.report.figures import style
 from lib.report.figures.style import FAINT, INK, OTHER_COLOURS, PREDICTED, class_colour, panels, styled
 from lib.report.summaries import dice
@@ -97,8 +98,8 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
     loss.plot(epochs, history["validation_loss"], color=INK, label="validation")
     score.plot(epochs, history["train_selection"] * (-1 if points else 1), **below)
     if points:
-        loss.axhline(losses.BLANK_LOSS, color=PREDICTED, linewidth=0.9, linestyle=":", label="blank map")
-        loss.set_ylim(0, 1.5 * losses.BLANK_LOSS)  # an untrained network starts far above
+        loss.axhline(BLANK_LOSS, color=PREDICTED, linewidth=0.9, linestyle=":", label="blank map")
+        loss.set_ylim(0, 1.5 * BLANK_LOSS)  # an untrained network starts far above
         score.plot(epochs, history["validation_error_percent"], color=INK, label="selection metric")
     else:
         for name in classes[1:]:

@@ -1,9 +1,15 @@
-"""Landmark errors, from the long table of 05_evaluation."""
+"""Landmark errors, from the long table of 05_evaluation, and heatmap losses, from the histories of 04_training."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lib.imaging.head_points import BLANK_LOSS
 from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, with_interval
+from lib.study import files
+
+LOSS_COLUMNS = ["fold", "seed", "kept_epoch", "heatmap_loss", "blank_map_loss", "validation_error_percent"]  # % of OFD
 
 
 def landmarks(errors: pd.DataFrame) -> pd.DataFrame:
@@ -29,3 +35,15 @@ def _describe(group: pd.DataFrame) -> dict[str, object]:
 def holds_all_lines(table: pd.DataFrame, errors: pd.DataFrame) -> bool:
     """Whether n and missed of `landmarks` account for every row of the long table."""
     return counts_all(table, errors, ["line", "route"], errors["error_px"].notna(), ["missed"])
+
+
+def heatmap_losses(folds: list[int], seeds: list[int], trainings: Path) -> pd.DataFrame:
+    """Validation loss and error of each run's best epoch, and the loss of a blank map (LOSS_COLUMNS)."""
+    rows = []
+    for fold, seed in ((fold, seed) for fold in folds for seed in seeds):
+        path = trainings / files.run_name(fold, seed) / "history.csv"
+        history = files.read_csv(path, ["epoch", "validation_loss", "validation_error_percent", "best"])
+        best = history[history["best"].astype(bool)].iloc[-1]
+        values = best["validation_loss"], BLANK_LOSS, best["validation_error_percent"]
+        rows.append((fold, seed, int(best["epoch"]), *map(float, values)))
+    return pd.DataFrame(rows, columns=LOSS_COLUMNS)

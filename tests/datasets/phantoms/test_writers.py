@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from lib.datasets import brain_structures, hc18, lgg, ultrasound_fetus
+from lib.study import environment
 from tests.datasets.phantoms.builders import SEED, WRITERS, contents, read_truth
 
 
@@ -11,7 +12,8 @@ from tests.datasets.phantoms.builders import SEED, WRITERS, contents, read_truth
     ("name", "fewer"),
     [("brain", 3), ("brain_structures", 9), ("hc18", 2), ("tumour", 9), ("landmarks", 2), ("lgg", 2)],
 )
-def test_fewer_subjects_are_the_first_of_more_with_the_same_bytes(written, tmp_path, name, fewer):
+def test_fewer_subjects_drawn_in_three_threads_are_the_first_of_more(written, tmp_path, monkeypatch, name, fewer):
+    monkeypatch.setenv(environment.THREADS_VARIABLE, "3")
     WRITERS[name][0](tmp_path, fewer, SEED)
     whole, part = contents(written / name), contents(tmp_path)
     images = [path for path in part if path.suffix in (".png", ".tif")]

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.report.summaries import landmark_errors
+from lib.study import files
 from tests.builders_figures import line_errors
 
 NAN = float("nan")
@@ -41,3 +42,13 @@ def test_means_in_mm_are_over_cases_with_a_known_pixel_size():
     none = landmark_errors.landmarks(table.assign(error_mm=NAN)).iloc[0]
     assert (none["n"], none["missed"], none["error_px"]) == (3, 0, 6)
     assert np.isnan([none["error_mm"], none["median_mm"], none["percentile_95_mm"]]).all()
+
+
+def test_heatmap_losses_are_those_of_the_best_epoch_and_of_a_blank_map(tmp_path):
+    for seed, losses in ((0, [1.01, 0.4, 0.3]), (1, [1.0, 1.0, 1.0])):
+        table = pd.DataFrame({"epoch": [1, 2, 3], "validation_loss": losses, "best": [True, True, False]})
+        table["validation_error_percent"] = [9.0, 3.0, 4.0]
+        files.write_csv(tmp_path / f"fold0-seed{seed}" / "history.csv", table)
+    table = landmark_errors.heatmap_losses([0], [0, 1], tmp_path)
+    assert table.values.tolist() == [[0, 0, 2, 0.4, 1.0, 3.0], [0, 1, 2, 1.0, 1.0, 3.0]]
+    assert table.columns.tolist()[2:5] == ["kept_epoch", "heatmap_loss", "blank_map_loss"]

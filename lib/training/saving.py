@@ -1,0 +1,60 @@
+"""When an unfinished run writes its state: by time, and when the process is asked to end."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lib.training.state import TrainingState
+
+SECONDS = 60.0  # between two writes: at most this much work is lost when a process is killed
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # end of a cluster job; Ctrl-C and the stop button of JupyterLab
+
+
+@contextmanager
+def periodic(path: Path, dependencies: dict[str, Any]) -> Iterator[Callable[[TrainingState], None]]:
+    """Yields a function to be called after every step, which writes the state to `path` when that is due.
+
+    It is due SECONDS after the last time, and on SIGTERM or SIGINT, which take effect after the state is written. A
+    second signal takes effect at once.
+    """
+    due = time.monotonic() + SECONDS
+
+    def save_if_due(state: TrainingState) -> None:
+        nonlocal due
+        if received or time.monotonic() >= due:
+            state.save(path, dependencies)
+            due = time.monotonic() + SECONDS
+        if received:
+            signal.raise_signal(received.pop())
+
+    with _deferred() as received:
+        yield save_if_due
+
+
+@contextmanager
+def _deferred() -> Iterator[list[int]]:
+    """Collects the first signal of SIGNALS within the block; in other threads than the main one this is impossible."""
+    received: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS if is_main}
+    # None: not set from Python; ignored signals, as in background jobs of a shell, stay ignored
+    before = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def receive(number: int, _: Any) -> None:
+        received.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        restore()
