@@ -1,6 +1,7 @@
 """Cases for benchmarks on a machine without data sets: those packed by benchmarks/pack.sh, or drawn phantoms."""
 
 import io
+import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ def phantoms(study: params.Study, count: int, folder: Path) -> Arrays:
 
 
 def lgg(study: params.Study, count: int, folder: Path) -> Arrays:
-    """`count` slices of the packed patients, or of phantoms if none are packed."""
-    if not LGG.is_file():
+    """`count` slices of the packed patients; of phantoms if none are packed, or on a CPU."""
+    if study.device == "cpu" or not LGG.is_file():
         return phantoms(study, count, folder)
     settings, classes = settings_of(study), len(study.classes)
     with zipfile.ZipFile(LGG) as packed:
@@ -72,8 +73,8 @@ def lgg(study: params.Study, count: int, folder: Path) -> Arrays:
 
 
 def hc18(study: params.Study, count: int, folder: Path) -> Heads:
-    """The packed images of HC18, at their packed size, or `count` phantoms at the size of the study."""
-    if not HC18.is_file():
+    """The packed images of HC18 at their packed size; `count` phantoms if none are packed, or on a CPU."""
+    if study.device == "cpu" or not HC18.is_file():
         return _drawn_heads(study, count, folder)
     with zipfile.ZipFile(HC18) as packed:
         table = pd.read_csv(io.BytesIO(packed.read("cases.csv")), dtype=dict.fromkeys(COLUMNS[:4], str))
@@ -124,10 +125,11 @@ def store(names: list[str], pairs: Iterable[Pair], settings: dict[str, object], 
     """Arrays of the named rows in memory-mapped files, as a study's; the pairs are repeated if they have fewer rows."""
     blocks = list(pairs)
     mappings = [mapping for images, _, mapping in blocks for _ in images]
+    own = Path(tempfile.mkdtemp(dir=folder))
     files_of = {}
     for index, kind in enumerate(("images", "masks")):
         rows = np.concatenate([block[index] for block in blocks])
-        path = folder / f"{kind}-{len(names)}-{'x'.join(map(str, rows.shape[1:]))}.npy"
+        path = own / f"{kind}.npy"
         written = np.lib.format.open_memmap(path, "w+", rows.dtype, (len(names), *rows.shape[1:]))
         for first in range(0, len(names), len(rows)):
             written[first : first + len(rows)] = rows[: len(names) - first]

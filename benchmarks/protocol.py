@@ -89,6 +89,11 @@ def bare(protocol: Protocol, steps: int) -> None:
                 state.schedule.step()
 
 
+def epoch_seconds(protocol: Protocol, batches: EpochOf, epoch: int, workers: int) -> float:
+    """Seconds of an epoch of the loop, as `seconds`."""
+    return seconds(lambda: train(protocol, batches(epoch)), protocol.state.device, workers)
+
+
 def seconds(work: Callable[[], None], device: torch.device, workers: int = 0) -> float:
     """Seconds that `work` takes: CPU time of this process if it does all the work itself, else by the clock.
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from benchmarks import protocol
 from benchmarks.data import prepared
+from benchmarks.protocol import Protocol
+from lib.data.arrays import Arrays
 from lib.study import params
 
 ROUNDS = 5
@@ -29,15 +31,17 @@ def rows(study: params.Study) -> list[dict[str, object]]:
     ]
 
 
-def paired(
-    study: params.Study, data: protocol.Arrays, images: int, rounds: int, workers: int
-) -> tuple[np.ndarray, np.ndarray]:
+def paired(study: params.Study, data: Arrays, images: int, rounds: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
     """Seconds of the bare step and of the loop for as many images (a multiple of the batch size), (rounds,) each."""
-    steps = images // study.batch_size
-    running = protocol.start(study, data, 2 * (rounds + 1) * steps)
-    batches = protocol.feed(running, np.resize(np.arange(len(data.names)), images), workers)
-    device, bare, ours = running.state.device, [], []
+    running = protocol.start(study, data, 2 * (rounds + 1) * (images // study.batch_size))
+    return alternately(running, images, rounds, workers)
+
+
+def alternately(running: Protocol, images: int, rounds: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `paired`, of a protocol with enough steps left."""
+    batches = protocol.feed(running, np.resize(np.arange(len(running.data.names)), images), workers)
+    device, steps, bare, ours = running.state.device, images // running.config.batch_size, [], []
     for epoch in range(1, rounds + 2):  # the first is warm-up
         bare.append(protocol.seconds(partial(protocol.bare, running, steps), device, workers))
-        ours.append(protocol.seconds(lambda: protocol.train(running, batches(epoch)), device, workers))  # noqa: B023
+        ours.append(protocol.epoch_seconds(running, batches, epoch, workers))
     return np.array(bare[1:]), np.array(ours[1:])

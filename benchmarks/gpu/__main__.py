@@ -44,6 +44,7 @@ def main() -> None:
 
 def describe(device: str) -> dict[str, Any]:
     """Date, machine and versions."""
+    files_used = [path for path in (packed.HC18, packed.LGG) if device == "cuda" and path.is_file()]
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "device": devices.describe(device),
@@ -51,7 +52,7 @@ def describe(device: str) -> dict[str, Any]:
         "processors": psutil.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "packed": ", ".join(path.name for path in (packed.HC18, packed.LGG) if path.is_file()) or "nothing; phantoms",
+        "data": ", ".join(path.name for path in files_used) or "phantoms",
     }
 
 

@@ -50,7 +50,7 @@ def worker_counts(scale: Scale, folder: Path) -> Iterator[Row]:
     for name in ("hc18_unet", "lgg"):
         study = scale.study(name)
         data = arrays_of(study, scale, folder)
-        images = images_in(scale.round_seconds, study, data)
+        images = images_in(scale.round_seconds / 3, study, data)
         yield from each(partial(_worker_row, scale, study, data, images), WORKERS)
 
 
@@ -58,7 +58,7 @@ def _worker_row(scale: Scale, study: params.Study, data: Arrays, images: int, wo
     steps = (scale.rounds + 1) * (images // study.batch_size)
     running = protocol.start(study, data, steps)
     batches = protocol.feed(running, np.resize(np.arange(len(data.names)), images), workers)
-    seconds = [_epoch_seconds(running, batches, epoch, workers=1) for epoch in range(1, scale.rounds + 2)]
+    seconds = [protocol.epoch_seconds(running, batches, epoch, workers=1) for epoch in range(1, scale.rounds + 2)]
     return {"study": study.study, "workers": workers, "images/s": images / np.median(seconds[1:])}
 
 
@@ -66,16 +66,18 @@ def compiled(scale: Scale, folder: Path) -> Iterator[Row]:
     """Bare step and loop with and without determinism and torch.compile, and the seconds of the first step."""
     for name in ("hc18_unet", "hc18_quick"):
         data = arrays_of(scale.study(name), scale, folder)
-        yield from each(partial(_compile_row, scale, name, data), ((True, False), (False, False), (False, True)))
+        images = images_in(scale.round_seconds, scale.study(name), data)
+        yield from each(
+            partial(_compile_row, scale, name, data, images), ((True, False), (False, False), (False, True))
+        )
 
 
-def _compile_row(scale: Scale, name: str, data: Arrays, keys: tuple[bool, bool]) -> Row:
+def _compile_row(scale: Scale, name: str, data: Arrays, images: int, keys: tuple[bool, bool]) -> Row:
     choices = dict(zip(("deterministic", "compile"), keys))
     study = scale.study(name, **choices)
-    running = protocol.start(study, data, 10)
+    running = protocol.start(study, data, 2 * (scale.rounds + 1) * (images // study.batch_size))
     first = protocol.seconds(partial(protocol.bare, running, 1), running.state.device, workers=1)
-    images = images_in(scale.round_seconds, study, data)
-    bare, ours = training.paired(study, data, images, scale.rounds, study.workers)
+    bare, ours = training.alternately(running, images, scale.rounds, study.workers)
     rates = {"bare images/s": images / np.median(bare), "loop images/s": images / np.median(ours)}
     return {"study": name, **choices, "first step s": first, **rates, **memory()}
 
@@ -95,7 +97,7 @@ def _student_row(scale: Scale, folder: Path, name: str) -> Row:
     theirs, ours = [], []
     for epoch in range(1, scale.rounds + 2):
         theirs.append(protocol.seconds(plain, device, study.workers))
-        ours.append(_epoch_seconds(running, batches, epoch, study.workers))
+        ours.append(protocol.epoch_seconds(running, batches, epoch, study.workers))
     ratios = np.array(theirs[1:]) / np.array(ours[1:])
     rates = {"student images/s": images / np.median(theirs[1:]), "loop images/s": images / np.median(ours[1:])}
     spread = f"{ratios.min():.2f} to {ratios.max():.2f}"
@@ -111,15 +113,11 @@ def growth(scale: Scale, folder: Path) -> Iterator[Row]:
         epochs = 1 + -(-scale.growth[-1] // count) // 2
         running = protocol.start(study, data, (epochs + 1) * -(-count // study.batch_size))
         batches = protocol.feed(running, np.arange(count), study.workers)
-        _epoch_seconds(running, batches, 1, study.workers)  # warm-up
-        taken = sum(_epoch_seconds(running, batches, epoch, study.workers) for epoch in range(2, epochs + 2))
+        protocol.epoch_seconds(running, batches, 1, study.workers)  # warm-up
+        taken = sum(protocol.epoch_seconds(running, batches, epoch, study.workers) for epoch in range(2, epochs + 2))
         rate = count * epochs / taken
         base = base or rate
         yield {"images": count, "images/s": rate, "ratio": rate / base, "goal": GROWTH_GOAL, **memory()}
-
-
-def _epoch_seconds(running: protocol.Protocol, batches: protocol.EpochOf, epoch: int, workers: int) -> float:
-    return protocol.seconds(lambda: protocol.train(running, batches(epoch)), running.state.device, workers)
 
 
 def each(row_of: Callable[..., Row], items: tuple) -> Iterator[Row]:
@@ -151,7 +149,9 @@ def size_of(study: params.Study) -> str:
 
 
 def memory() -> Row:
-    """Peak GPU memory so far, and memory of this process without mapped files, in GiB."""
-    used = psutil.Process().memory_info()
-    gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
+    """Peak GPU memory since the last call, and memory of this process without mapped files, in GiB."""
+    used, gpu = psutil.Process().memory_info(), float("nan")
+    if torch.cuda.is_available():
+        gpu = torch.cuda.max_memory_allocated() / 2**30
+        torch.cuda.reset_peak_memory_stats()
     return {"GPU GiB": gpu, "process GiB": (used.rss - used.shared) / 2**30}
