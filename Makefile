@@ -40,6 +40,7 @@ help:
 	@echo 'make lab                               open the notebooks in JupyterLab'
 	@echo 'make lint                              check code style, import layers and stripped notebooks'
 	@echo 'make bench                             measure speed and memory as ratios (15 minutes)'
+	@echo 'make gpu-check                          check and time the training on an NVIDIA GPU (9 minutes)'
 	@echo 'make clean                             remove generated reports, processed arrays and .venv; keep data/raw'
 
 # .venv belongs to one path and Python version; it is rebuilt if either differs or the set-up was interrupted.
@@ -100,8 +101,11 @@ lint: $(READY)
 bench: $(READY)
 	.venv/bin/python -m benchmarks
 
+gpu-check:
+	PYTHON="$(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON))" benchmarks/gpu.sh
+
 clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: anew help demo study why download verify test test-all lab lint bench clean
+.PHONY: anew help demo study why download verify test test-all lab lint bench gpu-check clean
