@@ -91,7 +91,15 @@ def test_a_training_that_is_told_to_end_saves_its_state_within_the_epoch_and_res
     assert contents(tmp_path) == unbroken
 
 
-def test_a_signal_during_the_last_save_takes_effect_after_it(tmp_path, unbroken, monkeypatch):
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as in a terminal; it is ignored in the background jobs of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_during_the_last_save_takes_effect_after_it(tmp_path, unbroken, monkeypatch, ctrl_c):
     real = TrainingState.save
     monkeypatch.setattr(TrainingState, "save", lambda *given: (real(*given), signal.raise_signal(signal.SIGINT)))
     with pytest.raises(KeyboardInterrupt):
@@ -101,7 +109,7 @@ def test_a_signal_during_the_last_save_takes_effect_after_it(tmp_path, unbroken,
     assert contents(tmp_path) == unbroken
 
 
-def test_ctrl_c_saves_the_state_and_a_second_one_acts_at_once(tmp_path, unbroken, monkeypatch):
+def test_ctrl_c_saves_the_state_and_a_second_one_acts_at_once(tmp_path, unbroken, monkeypatch, ctrl_c):
     handlers = [signal.getsignal(number) for number in saving.SIGNALS]
     monkeypatch.setattr(batches, "timed", batches.timed)
     raise_at(3, lambda: signal.raise_signal(signal.SIGINT))
