@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib.study import environment, files, params, study_files
 
-STOPPED = "stopped; finished steps and saved epochs are kept; run the same command again to resume"
+STOPPED = "stopped; finished steps and the state of a training are kept; run the same command again to resume"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,8 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from IPython.display import SVG, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from lib import datasets
-from lib.data import earlier
+from lib.data import earlier, quick_pass
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
@@ -28,7 +29,6 @@ from lib.study import environment, files, locks, param_faults, params, provenanc
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of manual runs, and of those with the study file's values
 DISPLAY_WIDTH = 800  # pixels on the screen; the saved file has more
 ON_DEVICE = ("03_model", "04_training", "05_evaluation")  # all others compute on the processor
-RUN = ("fold", "seed")  # in no study file: set by the workflow, by default the study's first
 PLAIN_TYPES = (str, int, float, bool, list, dict, type(None))
 YAML_WORDS = {"true": True, "false": False, "null": None}  # papermill -p passes them on as text
 
@@ -38,8 +38,9 @@ class Page:
     """A running notebook; outputs of a section that does not apply (`applies=False`) are saved but not displayed."""
 
     params: Any  # this notebook's keys, typed and checked
-    study: params.Study
+    study: params.Study  # with this notebook's values
     step: steps.Step
+    inputs: list[steps.Step]  # steps whose files this one reads (`inputs_of`)
     folder: Path  # of its files: the step's own, or one below by_hand/ (`destination`)
     before: dict[str, Any]  # fingerprint of code, inputs and raw files at the start
     started: float  # seconds since the epoch
@@ -60,22 +61,27 @@ class Page:
         return earlier.read_arrays(self.step_folder)
 
     def evaluation_set(self) -> EvaluationSet:
-        """The cases on which this study is evaluated; 05_evaluation itself writes to its own folder."""
+        """The cases on which this study is evaluated, a few in a quick pass; 05_evaluation writes to its own folder."""
         writes_to = self.folder if self.step.name == "05_evaluation" else None
-        return earlier.evaluation_set(self.step_folder, self.dataset, self.study.learns_landmarks, writes_to)
+        whole = earlier.evaluation_set(self.step_folder, self.dataset, self.study.learns_landmarks, writes_to)
+        if self.params.case_limit is None:
+            return whole
+        evaluated = self.params.model_dump() if writes_to else files.read_json(whole.folder / "record.json")["own"]
+        return quick_pass.limit_set(whole, self.arrays(), evaluated["folds"], self.params.case_limit)
 
     def step_folder(self, name: str, run: tuple[int, int] | None = None) -> Path:
-        """Folder of another step of this study; ValueError if that step has not run."""
-        step = steps.Step(name, run)
+        """Folder of another step of this study, in a quick pass as of `inputs`; ValueError if it has not run."""
+        step = steps.Step(name, run, next((each.root for each in self.inputs if each.name == name), ""))
         if not step.record_file(self.study.study).is_file():
-            raise ValueError(f"{step.label} of study {self.study.study} has not run; run that notebook first")
+            where = f" in {step.root}" if step.root else ""
+            raise ValueError(f"{step.label} of study {self.study.study} has not run{where}; run that notebook first")
         return step.folder(self.study.study)
 
     def trainings(self) -> Path:
-        """Folder of 04_training; ValueError if a run of this study's folds and seeds has not finished."""
-        for step in steps.training_steps(self.study):
-            self.step_folder(step.name, step.run)
-        return files.study_folder(self.study.study) / "04_training"
+        """Folder of 04_training; ValueError if a run of this page's folds and seeds has not finished."""
+        for run in product(self.params.folds, self.params.seeds):
+            folder = self.step_folder("04_training", run)
+        return folder.parent
 
     def compared_folders(self) -> dict[str, Path]:
         """Folders of this study and of the studies compared with it, by study name."""
@@ -165,8 +171,9 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
 
     Keys that the parameters cell does not set come from the study file. A key set to another value overrides it, and
     the run then writes to a separate folder (`destination`); data set, classes, palette and landmarks define the study
-    and cannot be overridden. A ValueError names all problems at once. Keys of other notebooks are removed from
-    `namespace`, the notebook's `globals()`.
+    and cannot be overridden. Keys of a manual run (`params.MANUAL`) count as changed values if they are set. A
+    ValueError names all problems at once. Keys of other notebooks are removed from `namespace`, the notebook's
+    `globals()`.
     """
     environment.confirm_start()
     environment.use_threads()
@@ -184,28 +191,75 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         raise ValueError(
             f"{name} cannot evaluate study {study.study}, whose landmarks = {study.landmarks!r}; run {expected}"
         )
-    first = dict(zip(RUN, (study.folds[0], study.seeds[0])))
-    run = {key: given.get(key, first[key]) for key in RUN if key in model.model_fields}
+    first = dict(zip(params.RUN, (study.folds[0], study.seeds[0])))
+    run = {key: given.get(key, first[key]) for key in params.RUN if key in model.model_fields}
+    manual = {key: given.pop(key) for key in params.MANUAL if key in given}
+    manual = {key: value for key, value in manual.items() if value}  # false is the default
+    if manual and environment.in_workflow():  # the cell was saved after a manual run
+        values = ", ".join(f"{key} = {value!r}" for key, value in manual.items())
+        raise ValueError(f"{where}: {values}   only for manual runs; set None or False in notebooks/{name}.ipynb")
     mine = {key: value for key, value in given.items() if key in model.model_fields and key not in run}
     # Validated with the keys of all other notebooks: the image size, for one, must fit the depth that 03 will use.
     whole, unused = merge(mine, study)
-    param_faults.refuse(where, param_faults.find_faults(whole, params.Study) + shared_faults(whole, study))
+    faults = param_faults.find_faults(whole, params.Study) + shared_faults(whole, study)
+    param_faults.refuse(where, faults + [elsewhere(key, manual[key]) for key in manual.keys() - model.model_fields])
     changed = params.Study.model_validate(whole)
     datasets.of(changed)
-    typed = params.step_params(changed, step_name, **run)
+    typed = params.step_params(changed, step_name, **run, **manual)
     for key in params.AnyKey.model_fields.keys() - typed.model_fields_set:
         namespace.pop(key, None)
-    differs = {k: v for k, v in mine.items() if k in whole and v != getattr(study, k)}
+    differs = {k: v for k, v in mine.items() if k in whole and v != getattr(study, k)} | manual
     step = steps.Step(step_name, (run["fold"], run["seed"]) if run else None)
     if step_name == "01_data_verification":
         datasets.prepare(study.dataset)
-    before = steps.snapshot(step, study)
+    inputs = inputs_of(step, changed, manual.get("case_limit"))
+    before = steps.snapshot(step, study, inputs)
     folder, lock = lock_folder(step, study, differs)
     clear(folder, is_training=step.run is not None)
     print(f"{step.label} of study {study.study}" + _manual_run_note(folder, step, study, differs))
     for key in unused:
         print(f"{key} is left out: it is used only with {param_faults.option_of(params.Study, key)}")
-    return Page(typed, study, step, folder, before, time.time(), lock)
+    if "case_limit" in manual:
+        typed = of_trained_runs(typed, inputs)
+        print(quick_pass_note(manual["case_limit"], inputs))
+    return Page(typed, changed, step, inputs, folder, before, time.time(), lock)
+
+
+def elsewhere(key: str, value: Any) -> str:
+    """Error for a key of manual runs in a notebook that does not use it."""
+    used = ", ".join(name for name, model in params.STEPS.items() if key in model.model_fields)
+    return f"{key} = {value!r}   not used here; only in {used}"
+
+
+def inputs_of(step: steps.Step, study: params.Study, case_limit: int | None) -> list[steps.Step]:
+    """Steps whose files a step reads; in a quick pass those made with the same limit, if there are any.
+
+    Trainings with and without a limit are never mixed: if one run was trained with it, only such runs are evaluated.
+    """
+    own = steps.step_inputs(step, study)
+    if case_limit is None:
+        return own
+    root = f"{BY_HAND}/{folder_name({'case_limit': case_limit})}"
+    limited = [each for each in (replace(each, root=root) for each in own) if each.record_file(study.study).is_file()]
+    names = {each.name for each in limited}
+    return [*(each for each in own if each.name not in names), *limited]
+
+
+def of_trained_runs(typed: params.SharedParams, inputs: list[steps.Step]) -> params.SharedParams:
+    """The keys of 05_evaluation with the folds and seeds of the runs that it reads; those of other steps unchanged."""
+    runs = [each.run for each in inputs if each.run]
+    trained = dict(zip(("folds", "seeds"), (list(dict.fromkeys(numbers)) for numbers in zip(*runs))))
+    return typed.model_copy(update=trained)
+
+
+def quick_pass_note(case_limit: int, inputs: list[steps.Step]) -> str:
+    """States that results are not those of the study, and which training or evaluation they are of."""
+    read = [each for each in inputs if each.name in ("04_training", "05_evaluation")]
+    labels = ", ".join(f"{each.label} of {each.root or 'the study itself'}" for each in read)
+    return (
+        f"quick pass: at most {case_limit} cases each for training, validation and test; for debugging only, no results"
+        + (f"\nit reads {labels}" if read else "")
+    )
 
 
 def parameters_cell(name: str) -> dict[str, Any]:
@@ -221,7 +275,7 @@ def without_defaults(given: dict[str, Any], study: params.Study, cell: dict[str,
     return {
         key: value
         for key, value in given.items()
-        if key in of_study or (value is not None and (key in RUN or cell.get(key) != value))
+        if key in of_study or (value is not None and (key in params.RUN + params.MANUAL or cell.get(key) != value))
     }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -156,6 +157,7 @@ def execute(study: params.Study, label: str) -> None:
     sys.modules["rfc3987_syntax"] = None
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
+    from traitlets.config import Config
 
     known = {step.label: step for step in steps.study_steps(study) if step.name != "report"}
     if label not in known:
@@ -173,6 +175,7 @@ def execute(study: params.Study, label: str) -> None:
                 kernel_name="python3",
                 progress_bar=False,
                 stdout_file=sys.stdout,
+                config=Config({"KernelManager": {"shutdown_wait_time": 2 * SAVE_SECONDS}}),
                 start_timeout=START_SECONDS + 10,  # START_SECONDS ends the kernel first
             )
     except PapermillExecutionError as error:
@@ -181,7 +184,9 @@ def execute(study: params.Study, label: str) -> None:
     except OSError as error:  # the executed notebook cannot be written
         raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
     except RuntimeError as error:  # the kernel died or did not answer
-        died = f"the kernel died before the notebook finished ({error}); the usual cause is too little memory"
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        causes = f"the usual causes are too little memory and too few open files (ulimit -n is {limit})"
+        died = f"the kernel died before the notebook finished ({error}); {causes}"
         raise ValueError(where + (late[0] if late else died)) from error
 
 
@@ -227,11 +232,12 @@ def _start_limit() -> Iterator[list[str]]:
 def _end_kernels() -> None:
     """Ends the remaining child processes: a training may save its state; then kills their groups (one per kernel)."""
     children = psutil.Process().children()
+    leaders = []
     for child in children:
-        with suppress(psutil.NoSuchProcess):
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            leaders += [child.pid] if os.getpgid(child.pid) == child.pid else []
             child.terminate()
     psutil.wait_procs(children, timeout=SAVE_SECONDS)
-    for child in children:
+    for leader in leaders:  # its group also if it has ended
         with suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(child.pid) == child.pid:
-                os.killpg(child.pid, signal.SIGKILL)
+            os.killpg(leader, signal.SIGKILL)

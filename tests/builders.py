@@ -23,6 +23,7 @@ from lib.training import loop
 from lib.verification import verify
 
 OUTLINE_PX = 2.5  # thickness of outlines as in HC18; the centre line is the reference
+NOTHING = np.zeros((32, 32), bool)  # a reference of `image_bench`
 
 
 @dataclass(frozen=True)
@@ -258,9 +259,6 @@ def predict_image(_: object, images: np.ndarray, *how: object) -> np.ndarray:
     return np.concatenate([255.0 - images, images], axis=1) / np.float32(255)
 
 
-NOTHING = np.zeros((32, 32), bool)  # a reference of `image_bench`
-
-
 def last_columns(count: int) -> np.ndarray:
     """A reference of `image_bench`: (32, 32) bool."""
     return np.broadcast_to(np.arange(32) >= 32 - count, (32, 32))
@@ -298,14 +296,12 @@ def of_images(rows: int, cols: int) -> dict[str, object]:
     return {"image_size": [rows, cols], "volumes": False, "channels": 1, "grey": preparation.GREY}
 
 
-PREPARED = {"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0]}
-
-
 def of_volumes(rows: int, cols: int, **changes: object) -> dict[str, object]:
     """Preparation of LGG volumes."""
     return {"image_size": [rows, cols], "volumes": True, "channels": 3} | PREPARED | changes
 
 
+PREPARED = {"end_slices_dropped": 1, "crop_level": 0.1, "intensity_percentiles": [10.0, 99.0]}
 QUICK = {"epochs": 3, "batch_size": 4, "learning_rate": 0.01, "workers": 0, "device": "cpu", "precision": "float32"}
 QUICK |= {"brightness_contrast": 0.1}
 NETWORK = {

@@ -31,6 +31,12 @@ print(files.ROOT)
 """
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Marks the tests of a study that has run."""
+    if {"tiny_project", "kinds_project", "demo_reports"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker("study")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_other_data_sets() -> Iterator[None]:
     """Hides data sets in data/raw from verification, so that results do not depend on them."""

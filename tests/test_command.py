@@ -1,5 +1,3 @@
-"""Messages and exit status of the command line after errors and interrupts."""
-
 import os
 import subprocess
 import sys

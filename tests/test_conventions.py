@@ -17,6 +17,8 @@ LOGITS = torch.tensor([[[[2.0, -1.0, 0.5, -3.0]]], [[[1.0, 0.0, -2.0, 3.0]]]])  
 REFERENCE = torch.tensor([[[1, 0, 1, 0]], [[1, 1, 0, 1]]])
 SEVERAL = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))  # of three classes
 CLASSES = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(1))
+FULL, EMPTY = np.array([[True, True, False, False]]), np.zeros((1, 4), bool)
+PAIRS = ((FULL, FULL), (FULL, FULL[:, ::-1]), (FULL, EMPTY), (EMPTY, FULL), (EMPTY, EMPTY))
 
 
 def one_hot(reference, count):
@@ -61,9 +63,6 @@ def monai_dice(reference, predicted, ignore_empty):
     return float("nan") if ignore_empty else 1.0 if total == 0 else 0.0
 
 
-FULL, EMPTY = np.array([[True, True, False, False]]), np.zeros((1, 4), bool)
-
-
 def long_table(*pairs):
     """Rows of the cases.csv of 05, for images of one class."""
     rows = []
@@ -72,9 +71,6 @@ def long_table(*pairs):
         key = {"case": f"c{number}", "subject": f"s{number}", "fold": 0, "seed": 0, "class": "lesion", "stage": "post"}
         rows.append(key | segmentation.class_rows(counts, ["background", "lesion"])["lesion"])
     return pd.DataFrame(rows, columns=segmentation.COLUMNS)
-
-
-PAIRS = ((FULL, FULL), (FULL, FULL[:, ::-1]), (FULL, EMPTY), (EMPTY, FULL), (EMPTY, EMPTY))
 
 
 def test_means_agree_with_monai_s_that_ignore_empty_references_and_inventions_are_counted_beside():

@@ -16,7 +16,6 @@ SPACING_MM = (0.12, 0.12)  # as in the scripts
 
 
 def run(script, capsys):
-    """Runs a script and returns the lines that it prints."""
     exec(compile(script, "docs/howto-script.md", "exec"), {})
     return capsys.readouterr().out.splitlines()
 

@@ -1,5 +1,3 @@
-"""The torch.hub entry, loaded through torch.hub."""
-
 import pickle
 import re
 import shutil
@@ -50,14 +48,12 @@ PACKAGES = {  # imported anywhere in the project
     *("numpy", "pandas", "torch", "torchvision", "scipy", "cv2", "pydantic", "yaml", "safetensors", "skimage"),
     *("albumentations", "matplotlib", "seaborn", "papermill", "snakemake", "filelock", "psutil", "typst"),
 }
+PREPARATION = builders.of_volumes(32, 48, crop_level=0.2, intensity_percentiles=[5.0, 95.0])
+USE = {"study": "lgg", "preparation": PREPARATION, "flip_average": True, "threshold": 0.4}
 
 
 def load(**settings):
     return torch.hub.load(str(files.ROOT), "unet_segmentation", source="local", **settings)
-
-
-PREPARATION = builders.of_volumes(32, 48, crop_level=0.2, intensity_percentiles=[5.0, 95.0])
-USE = {"study": "lgg", "preparation": PREPARATION, "flip_average": True, "threshold": 0.4}
 
 
 def written(path, model="unet", about=USE, **changes):
@@ -282,9 +278,7 @@ def test_without_weights_volumes_are_prepared_as_in_the_full_study():
         (0.0, (32, 48), (0, 0, 60, 80), [5.0, 95.0]),  # noise around the box is content at a level of 0
     ],
 )
-def test_a_volume_is_prepared_with_the_settings_of_the_file_and_not_changed(
-    tmp_path, model, crop_level, size, box, percentiles
-):
+def test_a_volume_is_prepared_as_its_file_says_and_not_changed(tmp_path, model, crop_level, size, box, percentiles):
     volume, (row, col, height, width) = patient(), box
     if crop_level is not None:
         about = USE | {"preparation": PREPARATION | {"crop_level": crop_level}}

@@ -13,6 +13,8 @@ from tests.builders_tasks import HEAD, heatmap_batch
 # Foreground probabilities 3/4, 1/2, 1/2, 1/4.
 FOUR = torch.log(torch.tensor([[[[3.0, 1.0], [1.0, 1 / 3]]]]))
 one_and_many_logits = pytest.mark.parametrize(("channels", "classes"), [(1, 2), (4, 4)])
+ONES, NONE, UP = torch.ones(1, 2, 2).long(), torch.zeros(1, 8, 8).long(), torch.tensor([[[1, 1], [0, 0]]])
+THREE = torch.log(torch.tensor([0.7, 0.2, 0.1])).reshape(1, 3, 1, 1)
 
 
 def draw(channels, classes, size=(2, 8, 9)):
@@ -50,10 +52,6 @@ def test_cross_entropy_is_that_of_torch_and_a_smoothed_pixel_weighs_as_its_refer
     one_logit, foreground = draw(1, 2)
     expected = functional.binary_cross_entropy(torch.sigmoid(one_logit[:, 0]), foreground.float())
     assert float(losses.cross_entropy(one_logit, foreground, [1.0, 1.0])) == near(expected)
-
-
-ONES, NONE, UP = torch.ones(1, 2, 2).long(), torch.zeros(1, 8, 8).long(), torch.tensor([[[1, 1], [0, 0]]])
-THREE = torch.log(torch.tensor([0.7, 0.2, 0.1])).reshape(1, 3, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-"""Set-up of .venv: choice of Python, rebuilt if it belongs elsewhere or is unfinished, one at a time."""
-
 import importlib.metadata
 import os
 import shutil
@@ -23,6 +21,7 @@ case "$*" in
   "-m lib "*) echo "lib PYTHONPATH=$PYTHONPATH PIP_USER=$PIP_USER PYTHONHOME=$PYTHONHOME" >> log;;
 esac
 """
+NEW, KEPT, OPEN = ["venv 3.11.4", "pip", "lib"], ["lib"], ["venv open", "pip", "lib"]
 
 
 @pytest.fixture
@@ -61,9 +60,6 @@ def log(project: Path) -> list[str]:
     lines = path.read_text().splitlines() if path.is_file() else []
     path.unlink(missing_ok=True)
     return [line if line.startswith("venv") else line.split()[0] for line in lines]
-
-
-NEW, KEPT, OPEN = ["venv 3.11.4", "pip", "lib"], ["lib"], ["venv open", "pip", "lib"]
 
 
 def assert_made(project: Path, expected: list[str], *arguments: str) -> None:
@@ -166,11 +162,8 @@ def test_user_settings_do_not_reach_python(project):
     assert f"lib PYTHONPATH={project} PIP_USER=0 PYTHONHOME=" in (project / "log").read_text().splitlines()
 
 
-def test_an_installed_torch_is_used_by_the_first_set_up(project):
-    assert_made(project, OPEN, "why", "TORCH=installed")
-
-
-def test_an_installed_torch_rebuilds_the_environment_is_pinned_and_kept_by_later_commands(project):
+def test_an_installed_torch_is_used_by_a_first_or_repeated_set_up_is_pinned_and_kept_by_later_commands(project):
+    assert_made(copy_makefile(project.with_name("other")), OPEN, "why", "TORCH=installed")
     assert_made(project, NEW)
     own, pinned = project / "constraints.txt", project / ".venv" / "constraints.txt"
     assert pinned.read_bytes() == own.read_bytes()
@@ -183,10 +176,8 @@ def test_an_installed_torch_rebuilds_the_environment_is_pinned_and_kept_by_later
 
 
 def test_a_python_without_torch_and_another_value_are_refused_before_anything_is_created(project):
-    without = project.parent / "tools" / "python3"
-    without.write_text(
-        without.read_text().replace("exec(sys.argv[1])", "sys.modules['torch'] = None; exec(sys.argv[1])")
-    )
+    stub = project.parent / "tools" / "python3"
+    stub.write_text(stub.read_text().replace("exec(sys.argv[1])", "sys.modules['torch'] = None; exec(sys.argv[1])"))
     done = make(project, "why", "TORCH=installed")
     assert "TORCH=installed: python3 cannot import torch; set PYTHON=<path> to a Python that can" in done.stderr
     assert "TORCH=2.11 is not allowed; the only value is TORCH=installed" in make(project, "why", "TORCH=2.11").stderr

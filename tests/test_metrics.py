@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from lib import metrics
-from lib.metrics import Overlap
 
 REFERENCE = np.array([[0, 1, 1], [0, 1, 0], [2, 2, 0]], np.uint8)
 PREDICTED = np.array([[0, 1, 0], [0, 1, 1], [2, 1, 0]], np.uint8)
@@ -22,7 +21,7 @@ NOTHING = np.zeros_like(REFERENCE)
 )
 def test_overlaps_counted_by_hand(reference, predicted, class_index, counts, dice, iou):
     row = metrics.overlap(reference, predicted, class_index)
-    assert row == Overlap(*counts)
+    assert row == metrics.Overlap(*counts)
     assert [row.dice, row.iou] == pytest.approx([dice, iou], nan_ok=True)
 
 

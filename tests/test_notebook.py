@@ -1,5 +1,4 @@
-"""Parameters that `start` reads, in a fresh kernel and when a cell is rerun; what a page displays and writes."""
-
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -51,7 +50,6 @@ def run(shell, *cells, history=True):
 
 
 def message(shell, *cells, history=True):
-    """Error message of the last cell."""
     run(shell, *cells[:-1], history=history)
     with pytest.raises(ValueError) as stopped:  # noqa: PT011 (each test checks the text)
         run(shell, cells[-1], history=history)
@@ -122,6 +120,17 @@ def test_a_key_can_be_overridden(shell, line, notebook, key, value):
         (ONLY_DEMO + "\nimage_size = [64, 100]", PREPROCESS, "not allowed; must be multiples of 16; nearest: [64, 96]"),
         (LANDMARKS + "\nflip_averge = True", EVALUATE_LANDMARKS, "_landmarks: 1 error\n  flip_averge = True   no such"),
         (ONLY_DEMO, EVALUATE_LANDMARKS, "cannot evaluate study demo, whose landmarks = 'none'; run 05_evaluation"),
+        *(
+            (f"{ONLY_DEMO}\ncase_limit = {value}", TRAIN, f"case_limit = {value}   not allowed; cases per part of a ")
+            for value in ("1", "0", "2.5", "True", "'few'")
+        ),
+        (
+            f"{ONLY_DEMO}\ncase_limit = 9",
+            PREPROCESS,
+            "case_limit = 9   not used here; only in 04_training, 05_evaluation",
+        ),
+        (f"{ONLY_DEMO}\nprofile = True", TRAIN, "profile = True   not used here; only in 03_model"),
+        (f"{ONLY_DEMO}\nprofile = 1", START, "profile = 1   not allowed; true (one epoch is timed"),
         (LANDMARKS, EVALUATE, "whose landmarks = 'multicentre'; run 05_evaluation_landmarks"),
         *(
             (f"{ONLY_DEMO}\n{line}", START, f"{line}   params/demo.yaml says ")  # keys that define the study
@@ -183,6 +192,49 @@ def test_the_studies_that_are_compared_are_found_once_they_have_run(shell, repor
 def test_fold_and_seed_are_no_changed_values(shell, reports):
     page = run(shell, f"{ONLY_DEMO}\nfold = 2\nseed = 7", TRAIN)
     assert page.folder == page.run_folder == reports / "demo" / "04_training" / "fold2-seed7"
+
+
+def limited_record(reports, label, **own):
+    files.write_json(reports / "demo/by_hand/case_limit-9" / label / "record.json", {"outputs": {}, "own": own})
+
+
+def test_a_quick_pass_has_its_own_folder_says_so_and_is_never_the_step_itself(shell, reports, capsys, monkeypatch):
+    monkeypatch.setattr(notebook, "parameters_cell", lambda name: {"case_limit": 9})  # as saved by JupyterLab
+    page = run(shell, f"{ONLY_DEMO}\ncase_limit = 9", TRAIN)
+    assert page.folder == page.run_folder == reports / "demo/by_hand/case_limit-9/04_training/fold0-seed0"
+    printed = capsys.readouterr().out
+    assert "04_training/fold0-seed0 of study demo: manual run with case_limit = 9\n" in printed
+    assert (
+        "quick pass: at most 9 cases each for training, validation and test; for debugging only, no results" in printed
+    )
+    assert run(shell, TRAIN, "p.finish()").params.case_limit == 9  # the check cell alone, again
+    record = files.read_json(page.folder / "record.json")
+    assert record["own"]["case_limit"] == 9
+    own = page.step.folder("demo")
+    shutil.copytree(page.folder, own, dirs_exist_ok=True)
+    reasons = staleness.stale_reasons(page.step, params.read_study(files.study_file("demo")))
+    assert "key case_limit: 9 -> None" in reasons
+    for line in ("case_limit = None", 'case_limit = "null"', ""):
+        assert run(shell, f"{ONLY_DEMO}\n{line}", EVALUATE).folder == reports / "demo" / "05_evaluation"
+
+
+def test_a_quick_pass_evaluates_the_runs_trained_with_its_limit_or_else_the_study_s(shell, reports, capsys):
+    cells = f"{ONLY_DEMO}\nfolds = [0, 1]\nseeds = [3, 4]\ncase_limit = 9", EVALUATE
+    page = run(shell, *cells)
+    assert (page.params.folds, page.params.seeds) == ([0, 1], [3, 4])
+    assert "\nit reads 04_training/fold0-seed3 of the study itself, " in capsys.readouterr().out
+    limited_record(reports, "04_training/fold7-seed3")  # not among those evaluated
+    assert [step.root for step in run(shell, *cells).inputs] == [""] * 6
+    limited_record(reports, "04_training/fold1-seed4")
+    page = run(shell, *cells)
+    assert (page.params.folds, page.params.seeds) == ([1], [4])
+    assert page.trainings() == reports / "demo/by_hand/case_limit-9/04_training"
+    assert page.folder.parent.name.startswith("case_limit-9_folds")  # named by what the user changed
+    assert "\nit reads 04_training/fold1-seed4 of by_hand/case_limit-9\n" in capsys.readouterr().out
+    limited_record(reports, "04_training/fold0-seed3")
+    expected = "04_training/fold0-seed4 of study demo has not run in by_hand/case_limit-9; run that notebook first"
+    assert message(shell, *cells, "p.trainings()") == expected
+    assert run(shell, cells[0].replace("9", "8"), EVALUATE).params.folds == [0, 1]  # another limit
 
 
 @pytest.mark.parametrize(
@@ -320,6 +372,14 @@ def test_the_workflow_writes_to_the_step_s_own_folder_even_if_it_is_up_to_date(s
     run(shell, ONLY_DEMO, VERIFY, "p.finish()")
     monkeypatch.setenv(environment.ROOT_VARIABLE, str(files.ROOT))
     assert run(shell, VERIFY).folder == reports / FIRST
+
+
+@pytest.mark.parametrize(("key", "step"), [("case_limit = 9", TRAIN), ("profile = True", START)])
+def test_a_key_of_manual_runs_that_was_saved_in_the_notebook_stops_the_workflow(shell, reports, monkeypatch, key, step):
+    monkeypatch.setenv(environment.ROOT_VARIABLE, str(files.ROOT))
+    with pytest.raises(ValueError, match=f"{key}   only for manual runs; set None or False in notebooks/0"):
+        run(shell, f"{ONLY_DEMO}\n{key}", step)
+    assert not reports.exists() or not list(reports.rglob("record.json"))
 
 
 def test_a_folder_of_a_manual_run_is_named_by_changed_values_and_a_digest_if_too_long():

@@ -1,5 +1,3 @@
-"""Structure of the notebooks, and whole studies run with them."""
-
 import ast
 import json
 import re
@@ -18,9 +16,9 @@ from tests.conftest import change_keys, python, run_study
 NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
 OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{steps.OF_LANDMARKS}.ipynb"  # a second one of one step
 NOT_APPLICABLE = {  # cells of sections that do not apply to a study: no landmarks, volumes, heads, other data sets
-    "tiny": {"d12c3a27", "01-20", "46d26b05", "0e812ee8", "06-17"},
-    "tiny_points": {"01-20", "46d26b05", "06-15", "06-17"},
-    "tiny_volumes": {"d12c3a27", "01-20", "06-04", "06-06", "06-08", "06-09", "06-11", "06-15"},
+    "tiny": {"03-11", "d12c3a27", "01-20", "46d26b05", "0e812ee8", "06-17"},
+    "tiny_points": {"03-11", "01-20", "46d26b05", "06-15", "06-17"},
+    "tiny_volumes": {"03-11", "d12c3a27", "01-20", "06-04", "06-06", "06-08", "06-09", "06-11", "06-15"},
 }
 HIDDEN_FIGURES = {("tiny_volumes", "06_biometry"): 2}  # saved by these cells
 SPEED = re.compile(r"\d+ images/s")
@@ -50,8 +48,8 @@ def test_the_parameters_cell_holds_exactly_the_step_s_keys_with_values_of_a_phan
     given = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
     name = "phantom_hc18_landmarks" if path == OF_LANDMARKS else "demo"  # the demo learns regions
     step = path.stem.removesuffix(steps.OF_LANDMARKS)
-    run = {"fold": None, "seed": None} if step == "04_training" else {}
-    used = run | params.values_of(params.read_study(files.study_file(name)))
+    of_a_run = {"fold": None, "seed": None, "case_limit": None, "profile": False}
+    used = of_a_run | params.values_of(params.read_study(files.study_file(name)))
     assert given == {key: value for key, value in used.items() if key in params.STEPS[step].model_fields}
 
 
@@ -65,7 +63,6 @@ def papermill(reports: Path, *options: str) -> subprocess.CompletedProcess:
 
 
 def assert_is_done(study: str, project: Path = files.ROOT, **settings: str) -> None:
-    """All steps of a study are up to date."""
     listed = python(project, "-m", "lib", "why", study, **settings)
     assert listed.returncode == 0, listed.stderr
     lines = listed.stdout.splitlines()
@@ -84,7 +81,6 @@ def demo_reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reports(demo_reports: Path, tmp_path: Path) -> Path:
-    """A copy of the finished reports."""
     return Path(shutil.copytree(demo_reports, tmp_path / "reports"))
 
 
@@ -109,7 +105,6 @@ def outputs_of(path: Path) -> list[str]:
     return [SPEED.sub("", text + other) for text, other in zip(printed, others)]
 
 
-@pytest.mark.study
 def test_the_demo_study_runs_from_nothing_to_its_pdf_and_writes_nowhere_else(demo_reports):
     assert_is_done("demo", REPORTS_ROOT=str(demo_reports))
     assert (demo_reports / "demo" / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -117,7 +112,6 @@ def test_the_demo_study_runs_from_nothing_to_its_pdf_and_writes_nowhere_else(dem
     assert {path.name for path in demo_reports.iterdir() if not path.name.startswith(".")} == {"demo"}
 
 
-@pytest.mark.study
 def test_exactly_the_sections_that_do_not_apply_display_nothing(tiny_project, kinds_project):
     for study, not_applicable in NOT_APPLICABLE.items():
         project, silent = tiny_project if study == "tiny" else kinds_project, set()
@@ -128,7 +122,6 @@ def test_exactly_the_sections_that_do_not_apply_display_nothing(tiny_project, ki
 
 
 @pytest.mark.slow
-@pytest.mark.study
 def test_every_notebook_executed_again_differs_only_in_times(tiny_project, project):
     first, again = tiny_project / "reports" / "tiny", project / "reports" / "tiny"
     shutil.rmtree(again)
@@ -140,7 +133,6 @@ def test_every_notebook_executed_again_differs_only_in_times(tiny_project, proje
         assert outputs_of(again / name) == outputs_of(first / name), name
 
 
-@pytest.mark.study
 def test_the_demo_segments_each_structure_and_measures_the_head_as_accurately_as_documented(demo_reports):
     demo = demo_reports / "demo"
     per_class = files.read_csv(demo / "05_evaluation" / "tables" / "per_class.csv", []).query("stage == 'post'")
@@ -154,7 +146,6 @@ def test_the_demo_segments_each_structure_and_measures_the_head_as_accurately_as
     assert row["not_measured"] == 0
 
 
-@pytest.mark.study
 def test_every_notebook_runs_under_nbval_and_leaves_the_study_up_to_date_without_training(reports):
     weights = reports / "demo" / "04_training" / "fold0-seed0" / "model.safetensors"
     before = weights.stat().st_mtime_ns
@@ -166,7 +157,6 @@ def test_every_notebook_runs_under_nbval_and_leaves_the_study_up_to_date_without
     assert weights.stat().st_mtime_ns == before
 
 
-@pytest.mark.study
 def test_a_notebook_run_alone_from_another_folder_writes_equal_tables(reports, demo_reports):
     done = papermill(reports)
     assert done.returncode == 0, done.stderr
@@ -182,31 +172,58 @@ def test_a_notebook_run_alone_from_another_folder_writes_equal_tables(reports, d
     assert outputs[0] == outputs[1] != []
 
 
-@pytest.mark.study
-@pytest.mark.parametrize(("key", "status"), [("flip_averge", 1), ("flip_average", 0)])
-def test_a_key_on_the_command_line_leaves_the_study_as_it_is_and_a_mistyped_one_stops(reports, key, status):
+@pytest.mark.parametrize(
+    ("key", "value", "folder"),
+    [
+        ("flip_averge", "false", None),
+        ("flip_average", "false", "flip_average-False"),
+        ("case_limit", "3", "case_limit-3"),
+    ],
+)
+def test_a_key_on_the_command_line_leaves_the_study_as_it_is_and_a_mistyped_one_stops(reports, key, value, folder):
     own = reports / "demo" / "05_evaluation" / "tables" / "per_class.csv"
     before = own.read_bytes()
-    done = papermill(reports, "-p", key, "false")
-    assert done.returncode == status, done.stderr
+    done = papermill(reports, "-p", key, value)
+    assert done.returncode == (folder is None), done.stderr
     assert_is_done("demo", REPORTS_ROOT=str(reports))
     assert own.read_bytes() == before
-    if status:
+    if folder is None:
         assert "flip_averge = 'false'   no such key; nearest: flip_average" in done.stderr
     else:
-        manual = reports / "demo" / "by_hand" / "flip_average-False" / "05_evaluation" / "tables" / "per_class.csv"
+        manual = reports / "demo" / "by_hand" / folder / "05_evaluation" / "tables" / "per_class.csv"
         assert manual.read_bytes() != before
 
 
-# --- the other kinds of study: landmarks, compared with others; volumes
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["tiny", "tiny_points", "tiny_volumes"])
+def test_a_quick_pass_of_every_kind_trains_evaluates_and_measures_two_cases(
+    tiny_project, kinds_project, tmp_path, study
+):
+    project = Path(shutil.copytree(tiny_project if study == "tiny" else kinds_project, tmp_path / "p", symlinks=True))
+    evaluation = OF_LANDMARKS.stem if study == "tiny_points" else "05_evaluation"
+    keys = {"03_model": ("profile", "true")} | dict.fromkeys(
+        ("04_training", evaluation, "06_biometry"), ("case_limit", "2")
+    )
+    for name, key in keys.items():
+        files_given = (f"notebooks/{name}.ipynb", "out.ipynb", "-f", f"params/{study}.yaml", "-p", *key)
+        done = python(project, "-m", "papermill", *files_given, "-k", "python3", "--no-progress-bar")
+        assert done.returncode == 0, done.stderr
+    folder = project / "reports" / study / "by_hand" / "case_limit-2"
+    run = files.read_json(folder / "04_training" / "fold0-seed0" / "run.json")
+    assert (run["made_of"]["keys"]["case_limit"], run["train_cases"]) == (2, 2)
+    assert files.read_csv(folder / "05_evaluation" / "cases.csv", [])["case"].nunique() == 2
+    inputs = files.read_json(folder / "06_biometry" / "record.json")["inputs"]
+    outputs = files.read_json(folder / "05_evaluation" / "record.json")["outputs"]
+    assert inputs["by_hand/case_limit-2/05_evaluation"] == files.digest(outputs)
+    shares = files.read_csv(folder.parent / "profile-True/03_model/tables/epoch-profile.csv", [])["percent"]
+    assert shares.sum() == pytest.approx(100)
+    assert_is_done(study, project)
 
 
 def record_times(folder: Path) -> dict[str, int]:
-    """Time of each step's record."""
     return {path.parent.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob("record.json")}
 
 
-@pytest.mark.study
 @pytest.mark.parametrize(
     ("name", "notebook"), [("tiny_points", OF_LANDMARKS.name), ("tiny_volumes", "05_evaluation.ipynb")]
 )
@@ -219,7 +236,6 @@ def test_a_study_of_another_kind_runs_from_nothing_to_its_pdf(kinds_project, nam
     assert_displays_values(study)
 
 
-@pytest.mark.study
 def test_a_landmark_study_measures_every_test_case_by_network_and_baselines(kinds_project):
     study = kinds_project / "reports" / "tiny_points"
     folds = files.read_csv(study / "01_data_verification" / "folds.csv", [])
@@ -232,7 +248,6 @@ def test_a_landmark_study_measures_every_test_case_by_network_and_baselines(kind
     assert "landmark" in set(errors["route"])
 
 
-@pytest.mark.study
 def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_again(kinds_project, tmp_path):
     project = Path(shutil.copytree(kinds_project, tmp_path / "a project", symlinks=True))
     reports = project / "reports"
@@ -257,7 +272,6 @@ def test_a_study_that_names_another_is_compared_with_it_and_nothing_else_runs_ag
     assert_is_done("tiny_points", project)
 
 
-@pytest.mark.study
 def test_a_study_of_volumes_counts_every_lesion_voxel_of_the_phantom(kinds_project):
     study = kinds_project / "reports" / "tiny_volumes"
     truth = files.read_csv(kinds_project / "data" / "raw" / "phantom_lgg" / "truth.csv", []).set_index("case")
@@ -270,7 +284,6 @@ def test_a_study_of_volumes_counts_every_lesion_voxel_of_the_phantom(kinds_proje
         assert mask_files.read(path).sum() == table.loc[name, ["tp", "fp"]].sum()
 
 
-@pytest.mark.study
 def test_curves_for_tensorboard_are_written_and_are_no_output(kinds_project):
     run = kinds_project / "reports" / "tiny_volumes" / "04_training" / "fold0-seed0"
     assert list((run / "tensorboard").rglob("events.out.tfevents.*"))

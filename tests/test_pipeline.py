@@ -1,5 +1,3 @@
-"""A study runs exactly its stale steps, also after kills, errors and edits."""
-
 import os
 import re
 import shutil
@@ -43,7 +41,6 @@ def times(project: Path) -> dict[str, int]:
 
 
 def why(project: Path) -> dict[str, list[str]]:
-    """Stale steps with their reasons."""
     done = python(project, "-m", "lib", "why", "tiny")
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^(\S+) +(up to date|stale)$((?:\n    .+)*)", done.stdout, flags=re.MULTILINE)
@@ -79,7 +76,6 @@ def bare(bare_project: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bare_project, tmp_path / "a project"))
 
 
-@pytest.mark.study
 def test_a_second_run_a_comment_a_docstring_or_another_commit_makes_nothing_stale(project):
     cases = files.read_csv(report_folder(project) / "01_data_verification" / "cases.csv", ["subject"])
     assert cases["subject"].nunique() == 9  # every kernel used this project's lib and data
@@ -96,7 +92,6 @@ def test_a_second_run_a_comment_a_docstring_or_another_commit_makes_nothing_stal
     assert not (files.ROOT / "reports" / "tiny").exists()
 
 
-@pytest.mark.study
 def test_a_changed_evaluation_key_reruns_evaluation_biometry_and_report_only(project):
     shutil.rmtree(report_folder(project) / ".snakemake")  # as in copied reports: Snakemake's metadata are not needed
     set_keys(project, flip_average="false")
@@ -105,7 +100,6 @@ def test_a_changed_evaluation_key_reruns_evaluation_biometry_and_report_only(pro
     assert why(project) == {}
 
 
-@pytest.mark.study
 def test_a_changed_figure_style_redraws_the_figures_of_training_without_retraining(project):
     replace_in(project / "lib" / "report" / "figures" / "style.py", '"lines.linewidth": 1.2', '"lines.linewidth": 1.9')
     assert "code lib.report.figures.style changed" in why(project)[RUN]
@@ -120,7 +114,6 @@ def test_a_changed_figure_style_redraws_the_figures_of_training_without_retraini
     assert "code lib.report.figures.style changed" not in why(project)[RUN]
 
 
-@pytest.mark.study
 def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_runs_again(project):
     replace_in(project / "notebooks" / "04_training.ipynb", "page.finish()", "raise RuntimeError('planted')")
     executed = report_folder(project) / RUN / "notebook.ipynb"
@@ -136,7 +129,6 @@ def test_a_failing_notebook_leaves_no_record_keeps_its_traceback_and_runs_again(
         assert why(project)[RUN] == ["not completed yet"]
 
 
-@pytest.mark.study
 def test_a_deleted_training_record_is_rewritten_without_retraining(project):
     before = times(project)
     (report_folder(project) / RUN / "record.json").unlink()
@@ -144,7 +136,6 @@ def test_a_deleted_training_record_is_rewritten_without_retraining(project):
     assert times(project)[f"{RUN}/model.safetensors"] == before[f"{RUN}/model.safetensors"]
 
 
-@pytest.mark.study
 def test_an_edited_table_is_rewritten_and_a_deleted_pdf_by_the_report_only(project):
     (report_folder(project) / "report.pdf").unlink()
     assert rerun(project) == {"report"}
@@ -175,7 +166,7 @@ def run_to_the_end(project: Path) -> tuple[str, dict[str, bytes]]:
 
 @pytest.fixture
 def running(project: Path) -> subprocess.Popen:
-    """The longer study, running in the project in a separate process group, after its first epoch."""
+    """The longer study, running in the project in a separate process group, while it trains."""
     set_keys(project, **LONG)
     command = [sys.executable, "-m", "lib", "study", "tiny", "--cores", "2"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -183,7 +174,7 @@ def running(project: Path) -> subprocess.Popen:
     end = time.monotonic() + PATIENCE_SECONDS
     while not (report_folder(project) / RUN / "state.pt").exists():
         assert process.poll() is None, "the study ended before it could be killed"
-        assert time.monotonic() < end, "no epoch finished"
+        assert time.monotonic() < end, "no state was written"
         time.sleep(0.01)
     return process
 
@@ -200,7 +191,6 @@ def test_a_kernel_may_save_its_state_before_it_is_killed(monkeypatch, handler, w
     assert not psutil.pid_exists(child.pid) or psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.study
 def test_a_study_killed_during_training_resumes_with_identical_results(uninterrupted, project, running):
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
@@ -209,7 +199,6 @@ def test_a_study_killed_during_training_resumes_with_identical_results(uninterru
     assert "resuming after epoch" in printed(report_folder(project) / RUN / "notebook.ipynb")
 
 
-@pytest.mark.study
 def test_a_run_waits_for_a_study_whose_parent_process_alone_was_killed(uninterrupted, project, running):
     running.kill()
     running.wait()
@@ -219,7 +208,6 @@ def test_a_run_waits_for_a_study_whose_parent_process_alone_was_killed(uninterru
     assert why(project) == {}
 
 
-@pytest.mark.study
 def test_a_second_run_of_the_same_study_is_refused(project):
     before = times(project)
     with FileLock(report_folder(project) / ".lock"):
@@ -303,7 +291,6 @@ def test_all_errors_of_a_study_file_are_reported_at_once_before_any_work(bare):
 
 @pytest.fixture
 def raw_root(tmp_path, monkeypatch):
-    """A project root without data."""
     monkeypatch.setattr(files, "ROOT", tmp_path)
     return tmp_path
 

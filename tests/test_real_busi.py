@@ -1,5 +1,3 @@
-"""Known answers on the available part of BUSI; skipped without the data set."""
-
 import numpy as np
 import pandas as pd
 import pytest

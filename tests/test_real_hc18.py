@@ -1,5 +1,3 @@
-"""Known answers on HC18 as published; skipped without the data set."""
-
 import numpy as np
 import pytest
 

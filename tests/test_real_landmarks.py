@@ -1,5 +1,3 @@
-"""Known answers on the published landmarks; skipped without them or HC18."""
-
 import numpy as np
 import pandas as pd
 import pytest

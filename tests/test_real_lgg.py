@@ -1,5 +1,3 @@
-"""Known answers on the 28 available patients of the LGG data; skipped without them."""
-
 from collections import Counter
 
 import numpy as np

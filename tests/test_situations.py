@@ -1,5 +1,3 @@
-"""The project in unusual folders, user settings and resource limits, and after interruptions."""
-
 import json
 import os
 import shutil
@@ -16,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.study
 STUDY = [sys.executable, "-m", "lib", "study", "tiny", "--cores", "2"]
 WHY = [sys.executable, "-m", "lib", "why", "tiny"]
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
@@ -216,7 +213,7 @@ def test_a_shortage_of_file_descriptors_is_reported_in_one_line(project):
     make_stale(project)
     lines, status = run(STUDY, project, "ulimit -n 40")
     assert status in (1, 2)
-    assert_refused(lines, status, status, "Too many open files")
+    assert_refused(lines, status, status, "too few open files (ulimit -n is 40)")
 
 
 @pytest.mark.slow

@@ -32,6 +32,12 @@ class Arrays:
             raise ValueError(f"{len(absent)} cases are not in the arrays ({absent[:3]} …); rerun 02_preprocessing")
         return np.array([row for name in names for row in self._rows_of[name]], dtype=np.int64)
 
+    def in_frame(self, rows: np.ndarray) -> np.ndarray:
+        """Whether all landmarks of each array row are in its image: (rows,) bool; False if one is missing."""
+        points = self.points[rows]
+        inside = (points >= 0) & (points <= np.array(self.masks.shape[1:]) - 1)  # False for NaN
+        return inside.all(axis=(1, 2))
+
     def geometry_of(self, name: str) -> Geometry:
         """Geometry of one case, shared by all slices of a volume."""
         return self.geometries[int(self.rows([name])[0])]

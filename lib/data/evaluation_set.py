@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from lib.data import splits
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
+from lib.data.splits import Parts
 from lib.imaging import mask_files
 
 
@@ -21,6 +23,11 @@ class EvaluationSet:
     dataset: Dataset
     folder: Path  # of 05_evaluation, with predictions and models
     points: pd.DataFrame | None = None  # landmarks in native pixels (case, POINT_COLUMNS); None for regions
+    limited: dict[int, Parts] | None = None  # a few cases by tested fold, in a quick pass (lib.data.quick_pass)
+
+    def parts(self, fold: int) -> Parts:
+        """Cases of `train`, `validation` and `test` if a fold is tested; in a quick pass only those it uses."""
+        return splits.parts(self.folds, fold) if self.limited is None else self.limited[fold]
 
     def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
         """Path of the predicted mask of a case."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 FOLD_COLUMNS = ["case", "subject", "fold_group", "fold", "validates"]
+Parts = dict[str, list[str]]  # case names of "train", "validation" and "test"
 
 
 def assign_folds(
@@ -68,14 +69,14 @@ def folds_are_disjoint(folds: pd.DataFrame, column: str) -> bool:
     return bool(folds.groupby(column)["fold"].nunique().max() == 1)
 
 
-def parts_are_disjoint(folds: pd.DataFrame, cases_of: dict[str, list[str]]) -> bool:
+def parts_are_disjoint(folds: pd.DataFrame, cases_of: Parts) -> bool:
     """Whether training, validation and test cases, as of `parts`, share no subject."""
     subject = folds.set_index("case")["subject"]
     sets = [set(subject.loc[names]) for names in cases_of.values()]
     return sum(map(len, sets)) == len(set().union(*sets))
 
 
-def parts(folds: pd.DataFrame, fold: int) -> dict[str, list[str]]:
+def parts(folds: pd.DataFrame, fold: int) -> Parts:
     """Cases of `train`, `validation` (next fold) and `test`; ValueError for an unknown fold or folds that overlap."""
     check_disjoint(folds)
     count = int(folds["fold"].max()) + 1

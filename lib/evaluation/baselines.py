@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib import metrics, statistics
-from lib.data import cases, splits
+from lib.data import cases
 from lib.data.arrays import Arrays
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
@@ -46,7 +46,7 @@ def _row_of(test_set: EvaluationSet, folds: list[int], index: int, method: str, 
 
 def _dice_of(test_set: EvaluationSet, fold: int, index: int, fit: Fit) -> pd.DataFrame:
     """Subject and Dice of the test cases of a fold; NaN where the class is absent from the reference."""
-    parts = splits.parts(test_set.folds, fold)
+    parts = test_set.parts(fold)
     predict, rows = fit(test_set, parts["train"], index), test_set.rows(parts["test"])
 
     def measure(row: dict[str, Any]) -> float:

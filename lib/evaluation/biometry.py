@@ -27,11 +27,17 @@ NOT_MEASURED = {"ellipse": "no ellipse", "landmark": "no peak"}  # flag of a hea
 
 
 def read_predictions(test_set: EvaluationSet) -> pd.DataFrame:
-    """Predictions of 05_evaluation, one row per mask or landmark head; ValueError if a table or column is missing."""
-    if test_set.points is None:
-        written = files.read_csv(test_set.folder / "cases.csv", PREDICTION_COLUMNS)
-        return written[PREDICTION_COLUMNS].drop_duplicates()
-    return files.read_csv(test_set.folder / "points.csv", LANDMARK_COLUMNS)[LANDMARK_COLUMNS].assign(stage="post")
+    """Predictions of 05_evaluation, one row per mask or landmark head; ValueError if a table or column is missing.
+
+    In a quick pass only those of its test cases: 05 may have evaluated all.
+    """
+    is_landmark = test_set.points is not None
+    name, columns = ("points.csv", LANDMARK_COLUMNS) if is_landmark else ("cases.csv", PREDICTION_COLUMNS)
+    written = files.read_csv(test_set.folder / name, columns)[columns]
+    if test_set.limited is not None:
+        used = {(fold, case) for fold, parts in test_set.limited.items() for case in parts["test"]}
+        written = written[[key in used for key in zip(written["fold"], written["case"])]]
+    return written.assign(stage="post") if is_landmark else written.drop_duplicates()
 
 
 def _read_mask(test_set: EvaluationSet, prediction: dict[str, Any]) -> np.ndarray:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from lib import models
-from lib.data import cases, splits
+from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import training_precision
 from lib.evaluation.biometry import LANDMARK_COLUMNS
@@ -43,7 +43,7 @@ def predict_run(
     test_set: EvaluationSet, trainings: Path, fold: int, seed: int, flip_average: bool, device: torch.device
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`predict_all` for one trained network."""
-    run, arrays, parts = files.run_name(fold, seed), test_set.arrays, splits.parts(test_set.folds, fold)
+    run, arrays, parts = files.run_name(fold, seed), test_set.arrays, test_set.parts(fold)
     weights, rows = trainings / run / "model.safetensors", test_set.rows(parts["test"])
     model = trained_model.load(weights, flip_average, device)
     models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", {"flip_average": flip_average})

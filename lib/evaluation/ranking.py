@@ -45,11 +45,10 @@ def around_median(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return rows.iloc[first : first + count]
 
 
-def is_complete(table: pd.DataFrame, folds: pd.DataFrame, tested_folds: list[int]) -> bool:
-    """Whether the rows cover exactly the cases of the tested folds, each under its own fold."""
-    expected = folds[folds["fold"].isin(tested_folds)][["case", "fold"]]
-    measured = table[["case", "fold"]].drop_duplicates()
-    return sorted(map(tuple, expected.values)) == sorted(map(tuple, measured.values))
+def is_complete(table: pd.DataFrame, test_set: EvaluationSet, tested_folds: list[int]) -> bool:
+    """Whether the rows cover exactly the test cases of the tested folds, each under its own fold."""
+    expected = [(case, fold) for fold in tested_folds for case in test_set.parts(fold)["test"]]
+    return sorted(expected) == sorted(map(tuple, table[["case", "fold"]].drop_duplicates().values))
 
 
 def overlays(

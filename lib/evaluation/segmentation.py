@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from lib import metrics, models
-from lib.data import cases, splits
+from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation import postprocessing, training_precision
@@ -73,7 +73,7 @@ def evaluate_all(config: EvaluationParams, test_set: EvaluationSet, trainings: P
 def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:
     """Evaluates one trained network on its test fold in float32; writes the predicted masks and the completed model."""
     model = trained_model.load(weights, protocol.flip_average, protocol.device)
-    parts, run = splits.parts(test_set.folds, fold), {"fold": fold, "seed": seed}
+    parts, run = test_set.parts(fold), {"fold": fold, "seed": seed}
     steps, classes = protocol.steps, test_set.dataset.classes
     choice = choose_threshold(test_set, model, parts["validation"], protocol.threshold_candidates, steps)
     use = {"threshold": choice["threshold"], "flip_average": protocol.flip_average, "postprocessing": steps}

@@ -29,20 +29,28 @@ def choose(device: str) -> torch.device:
 def configured(device: torch.device, deterministic: bool) -> Iterator[None]:
     """On CUDA, within the block: deterministic algorithms, or else the fastest convolution for each shape.
 
-    Only a warning where an operation has no deterministic variant: max-unpooling is on that list because indices could
-    repeat, which those of 2x2 pooling do not.
+    float32 is not rounded to TF32 (10 bits of mantissa), and the device is the current one. An operation without a
+    deterministic variant only warns: max-unpooling is one because indices could repeat, which those of 2x2 pooling
+    do not.
     """
     if device.type != "cuda":
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; required by determinism
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required; read when cuBLAS starts
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills, torch.utils.deterministic.fill_uninitialized_memory = (
+        torch.utils.deterministic.fill_uninitialized_memory,
+        False,
+    )
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    cudnn = {"benchmark": not deterministic, "deterministic": deterministic, "allow_tf32": False}
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=not deterministic, deterministic=deterministic):
+        with torch.cuda.device(device), torch.backends.cudnn.flags(enabled=True, **cudnn):
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:

@@ -16,10 +16,15 @@ def to_input(images: np.ndarray | torch.Tensor, device: torch.device) -> torch.T
     """Images (N, C, H, W) as float32 on the device, channels last; scales uint8 to -2..2, keeps float32 as it is."""
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.require(images, requirements=["C", "W"]))  # arrays on disk are read-only
-    tensor = images.to(device, non_blocking=True)
+    tensor = to_device(images, device)
     centre, scale = preparation.GREY
     values = (tensor.float() - centre) / scale if tensor.dtype == torch.uint8 else tensor.float()
     return values.contiguous(memory_format=torch.channels_last)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on the device; on CUDA the copy does not wait, which elsewhere could read memory that is freed."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def forward(network: nn.Module, inputs: torch.Tensor, precision: torch.dtype) -> torch.Tensor:

@@ -43,6 +43,17 @@ def of_one_batch(losses: list[float]) -> str:
     return f"The loss {verb} from {first:.3g} to {last:.2g} ({last / first:.1%} of its start) in {len(losses)} steps."
 
 
+def of_epoch_profile(profile: pd.DataFrame) -> str:
+    """Seconds of an epoch, its longest part, and its first row, waiting for data (epoch_profile.COLUMNS)."""
+    longest, waiting = profile.loc[profile["percent"].idxmax()], profile.iloc[0]
+    text = (
+        f"An epoch takes {profile['seconds'].sum():.1f} s, of which {longest['part']} takes {longest['percent']:.0f} %"
+    )
+    if longest["part"] == waiting["part"]:
+        return f"{text}."
+    return f"{text}; {waiting['part']} takes {waiting['percent']:.0f} %."
+
+
 def of_training(history: pd.DataFrame) -> str:
     """Selected epoch of history.csv, its metric (an error is a negative `selection`), and number of later epochs."""
     selected, last = history[history["best"].astype(bool)].iloc[-1], history["epoch"].max()

@@ -76,11 +76,11 @@ def threads() -> int:
 
 
 def use_threads() -> None:
-    """Sets OpenCV and torch to `threads()` threads, whatever OMP_NUM_THREADS is."""
+    """Sets OpenCV and torch to `threads()` threads, whatever OMP_NUM_THREADS is; later imports to at most as many."""
     import cv2
 
     cv2.setNumThreads(threads())
-    os.environ["OMP_NUM_THREADS"] = str(threads())  # for torch, if it is imported later
+    os.environ.update(dict.fromkeys(COUNTS, str(threads())))  # for torch, if it is imported later
     if "torch" in sys.modules:  # importing it takes a second, which notebooks without a network do not need
         sys.modules["torch"].set_num_threads(threads())
 
@@ -94,7 +94,8 @@ def keep_freed_memory() -> None:
     """Keeps large blocks that are freed, where the C library is glibc: it would return them to the system each step."""
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(M_MMAP_THRESHOLD, 2**30)
+        if not library.mallopt(M_MMAP_THRESHOLD, 2**30):
+            library.mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest value that glibc before 2.35 accepts
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 

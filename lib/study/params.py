@@ -1,6 +1,7 @@
 """Every key of a study file with its type, range and unit; none has a default.
 
-One strict, frozen model per notebook; `Study` is their union. Errors and the report print a key's description.
+One strict, frozen model per notebook; `Study` is their union. Errors and the report print a key's description. A model
+called `…Protocol` holds the keys in a study file; its notebook has further ones, for one run or a manual one.
 """
 
 from dataclasses import fields
@@ -21,6 +22,8 @@ Correction = Literal[
     "largest_component", "fill_holes", "close_outer", "inside_outer", "minimum_area", "largest_parts", "confident_parts"
 ]
 Record = TypeVar("Record")
+RUN = ("fold", "seed")  # in no study file: set by the workflow, by default the study's first
+MANUAL = ("case_limit", "profile")  # in no study file: of manual runs only, by default None and false
 
 
 # Options that several keys depend on, as named in `param_rules.OPTIONS`.
@@ -119,8 +122,16 @@ class PreprocessingParams(SharedParams):
     heatmap_sigma_unit: Literal["pixels", "mm"] | None = only_with(POINTS, "pixels (at network size) or mm")
 
 
-class ModelParams(SharedParams):
-    """Keys of 03_model."""
+class ManualLimit(Params):
+    """The key of a quick pass over a few cases, in 04, 05 and 06."""
+
+    case_limit: int | None = Field(
+        default=None, ge=2, description="cases per part of a quick pass, a whole number from 2; null for all cases"
+    )
+
+
+class ModelProtocol(SharedParams):
+    """Keys of 03_model in a study file."""
 
     model: Literal["unet", "attention_unet", "segnet", "segnet_skips", "resnet_unet"] = key(
         "unet, attention_unet, segnet, segnet_skips or resnet_unet"
@@ -135,6 +146,12 @@ class ModelParams(SharedParams):
     heatmap_per: Literal["line", "point"] | None = only_with(
         POINTS, "line (both endpoints in one heatmap) or point (one heatmap each: left OFD, upper BPD first)"
     )
+
+
+class ModelParams(ModelProtocol):
+    """Keys of 03_model."""
+
+    profile: bool = Field(default=False, description="true (one epoch is timed by its parts) or false")
 
 
 class TrainingProtocol(SharedParams):
@@ -210,15 +227,15 @@ class TrainingProtocol(SharedParams):
     workers: int = key("number of data loader processes, 0 to 64; results do not depend on it", ge=0, le=64)
 
 
-class TrainingParams(TrainingProtocol):
+class TrainingParams(TrainingProtocol, ManualLimit):
     """Keys of 04_training with the fold and seed of one run; a study file has `folds` and `seeds` instead."""
 
     fold: int = key("index of the test fold, from 0", ge=0)
     seed: Seed
 
 
-class EvaluationParams(SharedParams):
-    """Keys of 05_evaluation."""
+class EvaluationProtocol(SharedParams):
+    """Keys of 05_evaluation in a study file."""
 
     folds: list[Annotated[int, Field(ge=0)]] = key("test folds, one training run per fold and seed", min_length=1)
     seeds: list[Seed] = key("whole numbers from 0 to 2**63 - 1, one training run per fold and seed", min_length=1)
@@ -245,8 +262,12 @@ class EvaluationParams(SharedParams):
     )
 
 
-class BiometryParams(SharedParams):
-    """Keys of 06_biometry."""
+class EvaluationParams(EvaluationProtocol, ManualLimit):
+    """Keys of 05_evaluation."""
+
+
+class BiometryProtocol(SharedParams):
+    """Keys of 06_biometry in a study file."""
 
     head_classes: list[Name] = key(
         "classes whose union is the head up to the outer skull border; [] if no head is visible"
@@ -255,6 +276,10 @@ class BiometryParams(SharedParams):
     hc_range_mm: list[Annotated[float, Field(gt=0)]] | None = only_with(
         HEAD, "[smallest, largest] plausible HC in mm; values outside are flagged but kept", min_length=2, max_length=2
     )
+
+
+class BiometryParams(BiometryProtocol, ManualLimit):
+    """Keys of 06_biometry."""
 
 
 class ComparisonParams(SharedParams):
@@ -285,17 +310,17 @@ STEPS: dict[str, type[SharedParams]] = {
 class Study(
     VerificationParams,
     PreprocessingParams,
-    ModelParams,
+    ModelProtocol,
     TrainingProtocol,
-    EvaluationParams,
-    BiometryParams,
+    EvaluationProtocol,
+    BiometryProtocol,
     ComparisonParams,
     ReportParams,
 ):
     """A complete study file."""
 
 
-class AnyKey(Study, TrainingParams):
+class AnyKey(Study, ModelParams, TrainingParams):
     """Every key of every notebook, to recognise unknown keys."""
 
 
@@ -318,8 +343,8 @@ def values_of(study: Study) -> dict[str, Any]:
     return study.model_dump(exclude_unset=True)
 
 
-def step_params(study: Study, step: str, **run: int) -> SharedParams:
-    """The keys of one step of a study; `run` holds the `fold` and `seed` of a training run."""
+def step_params(study: Study, step: str, **run: int | bool) -> SharedParams:
+    """The keys of one step of a study; `run` holds the keys of RUN and MANUAL."""
     model = STEPS[step]
     return model.model_validate({k: v for k, v in values_of(study).items() if k in model.model_fields} | run)
 

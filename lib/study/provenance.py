@@ -21,6 +21,8 @@ NOT_HASHED = {
     "lib.study.param_rules",
     "lib.notebook",
     "lib.study.environment",
+    "lib.data.quick_pass",  # of manual runs only
+    "lib.training.monitor",  # display only
 }
 
 WORKING_PARTS = ("lib", "notebooks", "params", "reports/template", "Snakefile")  # files that results depend on

@@ -23,15 +23,16 @@ class Step:
 
     name: str  # of the notebook, without .ipynb; or "report"
     run: tuple[int, int] | None = None  # (fold, seed) of a training run
+    root: str = ""  # of a manual run: folder below the study's, such as "by_hand/case_limit-32"
 
     @property
     def label(self) -> str:
-        """Its folder below the study's."""
+        """Its folder below the study's, or below `root`."""
         return f"{self.name}/{files.run_name(*self.run)}" if self.run else self.name
 
     def folder(self, study: str) -> Path:
         """Folder of its files."""
-        return files.study_folder(study) / self.label
+        return files.study_folder(study) / self.root / self.label
 
     def record_file(self, study: str) -> Path:
         """Its record, written last."""
@@ -121,14 +122,14 @@ def step_outputs(step: Step, folder: Path) -> dict[str, str]:
     return hashes | ({"../report.pdf": files.sha256(pdf)} if step.name == "report" and pdf.is_file() else {})
 
 
-def input_digests(step: Step, study: params.Study) -> dict[str, str]:
-    """Digest of the outputs of each input step; ValueError if one has not been run."""
+def input_digests(step: Step, study: params.Study, inputs: list[Step] | None = None) -> dict[str, str]:
+    """Digest of the outputs of each input step (None: the study's own); ValueError if one has not been run."""
     digests = {}
-    for source in step_inputs(step, study):
+    for source in step_inputs(step, study) if inputs is None else inputs:
         record = source.record_file(study.study)
         if not record.is_file():
             raise ValueError(f"{record}: missing; run {source.label} first")
-        digests[source.label] = files.digest(files.read_json(record)["outputs"])
+        digests["/".join(filter(None, (source.root, source.label)))] = files.digest(files.read_json(record)["outputs"])
     return digests | (compared_digests(study) if step.name == "07_comparison" else {})
 
 
@@ -144,11 +145,11 @@ def compared_digests(study: params.Study) -> dict[str, str]:
     return digests
 
 
-def snapshot(step: Step, study: params.Study) -> dict[str, Any]:
+def snapshot(step: Step, study: params.Study, inputs: list[Step] | None = None) -> dict[str, Any]:
     """Code, inputs and commit before a step starts, as all may change meanwhile; ValueError if an input is missing."""
-    code, inputs = code_hashes(step.name, study), input_digests(step, study)
+    code, digests = code_hashes(step.name, study), input_digests(step, study, inputs)
     data = {"data": data_digests(study.dataset)} if step.name == "01_data_verification" else {}
-    return {"code": code, "inputs": inputs, "commit": provenance.commit()} | data
+    return {"code": code, "inputs": digests, "commit": provenance.commit()} | data
 
 
 def write_record(

@@ -1,8 +1,10 @@
 """Loading: batches of augmented training cases, epoch after epoch, and the fixed batches of validation cases."""
 
 import shutil
+import signal
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 
@@ -87,7 +89,12 @@ def loader(
 
 
 def _start_worker(_: int) -> None:
+    """A loader's process: one thread, and no end at the SIGTERM of a whole process group, after which a step is saved.
+
+    The main process ends the processes of its loader itself; a second SIGTERM acts at once.
+    """
     cv2.setNumThreads(0)  # the processes share the cores already
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
 
 
 def _require_shared_memory(cases: AugmentedCases, sampler: EpochSampler, batch_size: int, workers: int) -> None:
@@ -103,39 +110,49 @@ def _require_shared_memory(cases: AugmentedCases, sampler: EpochSampler, batch_s
 
 
 def timed(loaded: Batches) -> Iterator[tuple[Batch, float]]:
-    """Batches, each with the seconds spent waiting for it; ValueError if a loader process dies."""
+    """Batches, each with the seconds spent waiting for it."""
     source = iter(loaded)
     while True:
         started = time.perf_counter()
-        try:
-            batch = next(source, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise ValueError(
-                f"a data loader process died ({str(error).splitlines()[0]}); the usual cause is too little memory: set "
-                "fewer workers (0 loads in the main process)"
-            ) from error
+        batch = next(source, None)
         if batch is None:
             return
         yield batch, time.perf_counter() - started
 
 
-class FixedBatches:
-    """Batches of array rows without augmentation, read at each iteration."""
+@contextmanager
+def reporting_dead_workers() -> Iterator[None]:
+    """ValueError if a loader's process dies within the block; torch raises it in whatever the main process is doing."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise ValueError(
+            f"a data loader process died ({str(error).splitlines()[0]}); the usual cause is too little memory: set "
+            "fewer workers (0 loads in the main process)"
+        ) from error
 
-    def __init__(self, objective: Objective, arrays: Arrays, rows: np.ndarray) -> None:
+
+class FixedBatches:
+    """Batches of array rows without augmentation, read at each iteration; at most inference.BATCH images each."""
+
+    def __init__(self, objective: Objective, arrays: Arrays, rows: np.ndarray, batch_size: int) -> None:
         self.objective, self.arrays, self.rows = objective, arrays, rows
+        self.batch_size = min(batch_size, inference.BATCH)  # what fits in training fits in validation
 
     def __iter__(self) -> Iterator[Batch]:
-        for first in range(0, len(self.rows), inference.BATCH):
-            rows = self.rows[first : first + inference.BATCH]
+        for first in range(0, len(self.rows), self.batch_size):
+            rows = self.rows[first : first + self.batch_size]
             targets = objectives.targets(self.objective, self.arrays, rows)
             yield torch.from_numpy(self.arrays.images[rows]), torch.from_numpy(targets)
 
 
 def resident(fixed: FixedBatches, device: torch.device) -> Batches:
-    """The same batches kept on a GPU if they fit into RESIDENT_SHARE of its free memory, else unchanged."""
+    """The same batches kept on a GPU if they fit into RESIDENT_SHARE of its free memory, else unchanged.
+
+    To be called after an epoch of training, when its memory is reserved.
+    """
     if device.type != "cuda" or not len(fixed.rows):
         return fixed
     images, targets = next(iter(fixed))

@@ -7,7 +7,7 @@ reproducible to the byte: on a CPU with the same number of threads, on a GPU if 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.profiler import record_function
 
 from lib import losses, models
 from lib.data.arrays import Arrays
@@ -32,7 +31,7 @@ from lib.training.state import TrainingState, fresh_state
 
 Network = dict[str, Any]  # a `models.describe` record
 Parts = dict[str, list[str]]  # case names of "train", "validation" and "test"
-# These do not change the result; `compile` may change its last digits.
+# These do not change the result. `compile` may change its last digits, so it is not among them.
 NOT_IN_FINGERPRINT = {"study", "dataset", "workers", "tensorboard_every", "tensorboard_images"}
 
 
@@ -49,7 +48,7 @@ def fit(
 
     `log` gets one line per epoch and per missing or changed file, `live` the progress within epochs. ValueError:
     unavailable device or precision, a class or landmark missing from the training or validation cases, diverged
-    training, too little memory.
+    training, too little memory, a loader's process that died.
     """
     check_trainable(config, network, arrays, parts)
     with locks.locked(folder / ".lock", "this training", log):  # a process that survived a kill may still train here
@@ -95,27 +94,27 @@ def _train(
     arrays: Arrays,
     parts: Parts,
     folder: Path,
-    origin: Dependencies,
+    depends_on: Dependencies,
     log: Log,
     live: Live | None,
 ) -> Run:
     train_rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
     objective = objective_of(config, network, arrays)
     state = initial_state(config, network, -(-len(train_rows) // config.batch_size), objective.threshold_mode)
-    state_origin = origin | {"machine": _machine(state)}  # a run resumed elsewhere would not repeat to the byte
-    checkpoint.resume(folder, state_origin, state, log)
+    resumable = depends_on | {"machine": _machine(state)}  # a run resumed elsewhere would not repeat to the byte
+    checkpoint.resume(folder, resumable, state, log)
     sampler = EpochSampler(train_rows, case_weights(config, arrays, train_rows), config.seed)
     cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
     loaded = batches.loader(cases, sampler, config.batch_size, config.workers, state.device)
-    validation = batches.resident(FixedBatches(objective, arrays, validation_rows), state.device)
-    by_step, first_epoch, portion = config.schedule != "plateau", len(state.history) + 1, state.portion
+    validation: Batches = FixedBatches(objective, arrays, validation_rows, config.batch_size)
+    by_step, first_epoch, portion = config.schedule != "plateau", len(state.history) + 1, None
     monitor = Monitor(live, config.epochs, len(train_rows), state)
     if config.batch_size > len(train_rows):
         log(f"batch_size = {config.batch_size}, but only {len(train_rows)} training images: one batch per epoch")
 
     with (
         tensorboard.writer(config.tensorboard_every, folder / "tensorboard", first_epoch) as board,
-        saving.periodic(folder / "state.pt", state_origin) as save_if_due,
+        saving.periodic(folder / "state.pt", resumable) as save_if_due,
     ):
         for epoch in range(first_epoch, config.epochs + 1):
             if history.should_stop(state.history, config.early_stopping_patience):
@@ -130,19 +129,21 @@ def _train(
                     f"out of memory: each batch of {config.batch_size} images is now processed in portions of "
                     f"{portion}; the gradient is that of the batch, batch normalisation uses statistics of a portion"
                 )
+            if epoch == first_epoch:
+                validation = batches.resident(validation, state.device)
             _end_epoch(state, objective, epoch, train, validation, by_step)
             _log_to_tensorboard(board, state, objective, arrays, validation_rows, config)
             save_if_due(state)
             log(history.progress(state.history[-1], state.timing[-1], config.epochs, objective.metric))
         monitor.clear()
-        state.save(folder / "state.pt", state_origin)  # if the process is killed from here on, nothing is lost
+        state.save(folder / "state.pt", resumable)  # if the process is killed from here on, nothing is lost
     if max(row["selection"] for row in state.history) == objective.empty_score:
         log("all predictions on the validation cases are empty: keeping the epoch with the smallest validation loss")
     _save_weights(config, network, arrays, state, folder / checkpoint.WEIGHTS)
     about = _machine(state) | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
     about["reloaded_value"] = _reloaded_value(state, objective, validation, folder / checkpoint.WEIGHTS)
     about["portion"] = state.portion
-    return checkpoint.finish(folder, origin, state.history, state.timing, config.epochs, about)
+    return checkpoint.finish(folder, depends_on, state.history, state.timing, config.epochs, about)
 
 
 def _end_epoch(
@@ -182,9 +183,13 @@ def _reloaded_value(state: TrainingState, objective: Objective, validation: Batc
 
 def _machine(state: TrainingState) -> dict[str, Any]:
     """Properties of the machine that affect a run's bytes; on a CPU, sums depend on the number of threads."""
-    threads = torch.get_num_threads() if state.device.type == "cpu" else None
-    precision = str(state.precision).removeprefix("torch.")
-    return {"device": state.device.type, "precision": precision, "threads": threads}
+    is_cuda = state.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(state.device) if is_cuda else state.device.type,
+        "precision": str(state.precision).removeprefix("torch."),
+        "threads": torch.get_num_threads() if state.device.type == "cpu" else None,
+        "torch": str(torch.__version__),  # a plain text: a state is read without running code
+    }
 
 
 def case_weights(config: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:
@@ -247,14 +252,14 @@ def train_epoch(
     started = time.perf_counter() - epoch.seconds
     if not epoch.images:
         epoch.learning_rate = state.optimizer.param_groups[0]["lr"]
-    for (images, targets), waited in batches.timed(loaded):
-        targets = targets.to(state.device, non_blocking=True)  # (N, H, W) masks or (N, K, H, W) heatmaps
-        loss, tally = step(state, objective, images, targets, gradient_clip)
-        if by_step:
-            state.schedule.step()
-        epoch.add(len(images), loss, tally, waited, time.perf_counter() - started)
-        for call in after_step:
-            call(state)
+    with batches.reporting_dead_workers():
+        for (images, targets), waited in batches.timed(loaded):
+            loss, tally = step(state, objective, images, targets, gradient_clip)
+            if by_step:
+                state.schedule.step()
+            epoch.add(len(images), loss, tally, waited, time.perf_counter() - started)
+            for call in after_step:
+                call(state)
     mean_loss, tally = epoch.sums()
     epoch.seconds = time.perf_counter() - started  # the sums have waited for the device
     return mean_loss, tally
@@ -263,49 +268,34 @@ def train_epoch(
 def step(
     state: TrainingState, objective: Objective, images: torch.Tensor, targets: torch.Tensor, gradient_clip: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One optimizer step on images (N, C, H, W) and targets on the device: the loss and the tally before it.
+    """One optimizer step on images (N, C, H, W) and the objective's targets: the loss and the tally before it.
 
     If memory runs out, the gradient is accumulated over smaller portions of the batch, here and in later steps.
     ValueError: too little memory for one image, or for a batch of a deterministic study.
     """
-    while True:
-        portion = state.portion or len(images)
-        try:
-            return _step(state, objective, images.split(portion), targets.split(portion), targets, gradient_clip)
-        except RuntimeError as error:
-            if not memory.is_exhausted(error):
-                raise
-        # Not in the handler: there the traceback would keep the failed step's tensors alive.
-        state.portion = memory.smaller_portion(min(portion, len(images)), state)
+    result = memory.in_portions(state, len(images), lambda parts: accumulate(state, objective, images, targets, parts))
+    if gradient_clip is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return result
 
 
-def _step(
-    state: TrainingState,
-    objective: Objective,
-    images: Sequence[torch.Tensor],
-    references: Sequence[torch.Tensor],
-    targets: torch.Tensor,
-    gradient_clip: float | None,
+def accumulate(
+    state: TrainingState, objective: Objective, images: torch.Tensor, targets: torch.Tensor, portions: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient of a batch, computed in so many portions of about equal size: its loss and tally."""
     state.optimizer.zero_grad(set_to_none=True)
-    values, tallies = [], []
-    for portion, reference in zip(images, references):
-        with record_function("forward"):
-            inputs = inference.to_input(portion, state.device)
-            logits = inference.forward(state.network, inputs, state.precision)
-        with record_function("loss"):
-            loss = objective.loss(logits, reference, targets)
-        with record_function("backward"):
-            state.scaler.scale(loss).backward()
-        values.append(loss.detach())
+    targets = inference.to_device(targets, state.device)  # (N, H, W) masks or (N, K, H, W) heatmaps
+    losses_of, tallies = [], []
+    for portion, reference in zip(images.chunk(portions), targets.chunk(portions)):
+        logits = inference.forward(state.network, inference.to_input(portion, state.device), state.precision)
+        loss = objective.loss(logits, reference, targets)
+        state.scaler.scale(loss).backward()
+        losses_of.append(loss.detach())
         tallies.append(objective.tally(logits.detach(), reference))
-    with record_function("optimizer"):
-        if gradient_clip is not None:
-            state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-    return torch.stack(values).sum(), torch.stack(tallies).sum(dim=0)
+    return torch.stack(losses_of).sum(), torch.stack(tallies).sum(dim=0)
 
 
 def _schedule(
@@ -343,10 +333,14 @@ def validate(state: TrainingState, objective: Objective, loaded: Batches) -> tup
 
 @torch.inference_mode()
 def predict(state: TrainingState, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of a batch in evaluation mode, and its targets, both on the device."""
+    """Logits of a batch in evaluation mode, and its targets, both on the device; ValueError as in `step`."""
     state.network.eval()
-    logits = inference.forward(state.network, inference.to_input(images, state.device), state.precision)
-    return logits, targets.to(state.device, non_blocking=True)
+
+    def logits(portions: int) -> torch.Tensor:
+        inputs = (inference.to_input(each, state.device) for each in images.chunk(portions))
+        return torch.cat([inference.forward(state.network, each, state.precision) for each in inputs])
+
+    return memory.in_portions(state, len(images), logits), inference.to_device(targets, state.device)
 
 
 def _log_to_tensorboard(
@@ -358,7 +352,9 @@ def _log_to_tensorboard(
     row = state.history[-1]
     if (row["epoch"] - 1) % config.tensorboard_every == 0:
         selected = sampling.spread(arrays.masks, rows, config.tensorboard_images)
-        outputs = zip(*(predict(state, *batch) for batch in FixedBatches(objective, arrays, selected)))
+        outputs = zip(
+            *(predict(state, *batch) for batch in FixedBatches(objective, arrays, selected, config.batch_size))
+        )
         predicted, reference = (torch.cat([objective.areas(b) for b in each]).cpu().numpy() for each in outputs)
         tensorboard.add_images(board, row["epoch"], arrays, selected, reference, predicted)
     tensorboard.add_scalars(board, row)

@@ -1,29 +1,46 @@
 """Running out of memory: halving the portion of a batch that is processed at once."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 
 from lib.training.state import TrainingState
 
+Result = TypeVar("Result")
+MESSAGES = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "unable to find an engine to execute")
+
 
 def is_exhausted(error: RuntimeError) -> bool:
-    """Whether memory ran out, on the CPU or on a GPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether memory ran out, on the CPU or on a GPU; the libraries of CUDA say so in several ways."""
+    return any(message in str(error) for message in MESSAGES)
 
 
-def smaller_portion(failed: int, state: TrainingState) -> int:
-    """Half of the number of images for which memory ran out; prepares the state for another attempt.
+def in_portions(state: TrainingState, images: int, compute: Callable[[int], Result]) -> Result:
+    """Calls `compute` with the number of portions of a batch of `images`, and with more while memory runs out.
 
-    The running averages of batch normalisation keep what the failed pass added. ValueError: one image is too much, or
-    the study is deterministic, whose result must not depend on the memory that happens to be free.
+    ValueError: one image is too much, or the study is deterministic, whose result must not depend on the memory that
+    happens to be free. The averages of batch normalisation keep what a failed pass has added.
     """
-    if failed == 1:
+    while True:
+        portion = min(state.portion or images, images)
+        try:
+            return compute(-(-images // portion))
+        except RuntimeError as error:
+            if not is_exhausted(error):
+                raise
+        # Not in the handler: there the traceback would keep the tensors of the failed pass alive.
+        _refuse(portion, state)
+        state.portion = portion // 2
+        if state.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _refuse(portion: int, state: TrainingState) -> None:
+    if portion == 1:
         raise ValueError(f"{state.device}: too little memory for one image; set a smaller image_size or base_channels")
     if state.deterministic:
         raise ValueError(
-            f"{state.device}: too little memory for a batch of {failed} images; set a smaller batch_size, or "
+            f"{state.device}: too little memory for a batch of {portion} images; set a smaller batch_size, or "
             "deterministic: false to accumulate the gradient over portions of a batch"
         )
-    state.restart_scaler()
-    if state.device.type == "cuda":
-        torch.cuda.empty_cache()
-    return failed // 2

@@ -58,6 +58,10 @@ def _device_use(device: torch.device) -> list[str]:
         return []
     memory = f"GPU memory {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GB"
     try:
+        import pynvml  # of the package nvidia-ml-py, which may be installed
+    except ModuleNotFoundError:
+        return [memory]
+    try:
         return [memory, f"GPU {torch.cuda.utilization(device)} % busy"]
-    except (ModuleNotFoundError, RuntimeError):  # needs the package nvidia-ml-py and a driver that reports it
+    except (pynvml.NVMLError, RuntimeError):  # not reported by this driver, or by a part of a GPU
         return [memory]

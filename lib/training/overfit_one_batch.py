@@ -14,6 +14,7 @@ from lib.data.arrays import Arrays
 from lib.models import devices
 from lib.study.params import ModelParams
 from lib.training import loop, objectives, sampling
+from lib.training.batches import FixedBatches
 from lib.training.objectives import Objective, RegionObjective
 from lib.training.state import TrainingState, fresh_state
 
@@ -46,22 +47,22 @@ def overfit(
     """
     state = fresh_state(described, SEED, config.device, config.precision, ADAM, CONSTANT)
     objective = objective_of(config.landmarks, config.classes, described, prepared)
-    images = prepared.images[rows]
-    batch = torch.from_numpy(images), torch.from_numpy(objectives.targets(objective, prepared, rows)).to(state.device)
+    images, targets = next(iter(FixedBatches(objective, prepared, rows, BATCH)))
+    targets, values = targets.to(state.device), []
     state.network.train()
-    started = time.perf_counter()
-    values = []
-    while len(values) < MIN_STEPS or (len(values) < MAX_STEPS and not is_overfit(values)):
-        values.append(float(loop.step(state, objective, *batch, CLIP)[0]))
-    trained = time.perf_counter() - started
-    predicted = predict_seconds(state, images, objective.predict)
+    with devices.configured(state.device, state.deterministic):
+        started = time.perf_counter()
+        while len(values) < MIN_STEPS or (len(values) < MAX_STEPS and not is_overfit(values)):
+            values.append(float(loop.step(state, objective, images, targets, CLIP)[0]))
+        trained = time.perf_counter() - started
+    predicted = predict_seconds(state, images.numpy(), objective.predict)
     rates = {"training": len(values) * len(rows) / trained, "prediction": len(rows) / predicted}
     return values, pd.DataFrame([rates]).add_suffix("_images_per_second")
 
 
 def is_overfit(values: list[float]) -> bool:
-    """Whether the last loss is below the first divided by FALL; False for NaN."""
-    return values[-1] < values[0] / FALL
+    """Whether the last five losses are below the first divided by FALL; False for NaN."""
+    return all(value < values[0] / FALL for value in values[-5:])
 
 
 def objective_of(landmarks: str, classes: list[str], network: dict[str, Any], arrays: Arrays) -> Objective:

@@ -83,9 +83,10 @@ def missing_targets(weights: ClassWeights, arrays: Arrays, parts: dict[str, list
     messages = []
     for part, cases in (("training", parts["train"]), ("validation", parts["validation"])):
         where = f"fold {fold}: none of its {len(cases)} {part} cases contains"
-        advice = "set another split_seed, fold_count or validation_subjects"
+        advice = "set another split_seed, fold_count or validation_subjects (in a quick pass a larger case_limit)"
         if weights.learns_landmarks:
-            messages += [] if _contains_landmarks(arrays, cases) else [f"{where} all four landmarks; {advice}"]
+            known = arrays.points is None or arrays.in_frame(arrays.rows(cases)).any()  # without any: refused elsewhere
+            messages += [] if known else [f"{where} all four landmarks; {advice}"]
             continue
         rows = arrays.rows(cases).tolist()
         absent = [index for index in weights.indices if not any((arrays.masks[row] == index).any() for row in rows)]
@@ -94,15 +95,6 @@ def missing_targets(weights: ClassWeights, arrays: Arrays, parts: dict[str, list
             for name in (weights.classes[index] for index in absent)
         ]
     return messages
-
-
-def _contains_landmarks(arrays: Arrays, cases: list[str]) -> bool:
-    """Whether all four endpoints of one case are in its image; True for arrays without landmarks, refused elsewhere."""
-    if arrays.points is None:
-        return True
-    points = arrays.points[arrays.rows(cases)]
-    inside = (points >= 0) & (points <= np.array(arrays.masks.shape[1:]) - 1)  # False for NaN
-    return bool(inside.all(axis=(1, 2)).any())
 
 
 def repeats(rows: np.ndarray) -> list[int]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lib.training.state import TrainingState
 
 SECONDS = 60.0  # between two writes: at most this much work is lost when a process is killed
@@ -15,24 +17,32 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)  # end of a cluster job; Ctrl-C and th
 
 
 @contextmanager
-def periodic(path: Path, dependencies: dict[str, Any]) -> Iterator[Callable[[TrainingState], None]]:
+def periodic(path: Path, depends_on: dict[str, Any]) -> Iterator[Callable[[TrainingState], None]]:
     """Yields a function to be called after every step, which writes the state to `path` when that is due.
 
-    It is due SECONDS after the last time, and on SIGTERM or SIGINT, which take effect after the state is written. A
-    second signal takes effect at once.
+    It is due SECONDS after the last time, and on SIGTERM or SIGINT, which take effect after the state is written: at
+    the next call, so not during a validation. The same signal again takes effect at once.
     """
     due = time.monotonic() + SECONDS
 
     def save_if_due(state: TrainingState) -> None:
         nonlocal due
         if received or time.monotonic() >= due:
-            state.save(path, dependencies)
+            if _is_finite(state):
+                state.save(path, depends_on)
             due = time.monotonic() + SECONDS
         if received:
             signal.raise_signal(received.pop())
 
     with _deferred() as received:
         yield save_if_due
+    if received:  # during the last save
+        signal.raise_signal(received.pop())
+
+
+def _is_finite(state: TrainingState) -> bool:
+    """Whether the last loss is finite: a diverged state would fail again whenever it is resumed."""
+    return not state.epoch.losses or bool(torch.isfinite(state.epoch.losses[-1]))
 
 
 @contextmanager
@@ -44,17 +54,14 @@ def _deferred() -> Iterator[list[int]]:
     # None: not set from Python; ignored signals, as in background jobs of a shell, stay ignored
     before = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
     def receive(number: int, _: Any) -> None:
         received.append(number)
-        restore()
+        signal.signal(number, before[number])
 
     for number in before:
         signal.signal(number, receive)
     try:
         yield received
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)

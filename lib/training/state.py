@@ -22,12 +22,12 @@ Rows = list[dict[str, Any]]  # one per epoch
 
 @dataclass
 class Epoch:
-    """The epoch in progress; on the device are the loss and the objective's tally of each batch so far."""
+    """The batches of the epoch in progress; tensors stay on the device, so that adding a batch does not wait for it."""
 
     learning_rate: float = 0.0  # of its first step
     images: list[int] = field(default_factory=list)  # number in each batch
-    losses: list[torch.Tensor] = field(default_factory=list)
-    tallies: list[torch.Tensor] = field(default_factory=list)
+    losses: list[torch.Tensor] = field(default_factory=list)  # mean of each batch
+    tally: torch.Tensor | int = 0  # sum of the objective's tallies
     seconds: float = 0.0  # spent training
     waiting: float = 0.0  # of these, waiting for data
 
@@ -35,14 +35,14 @@ class Epoch:
         """Adds a batch; `seconds` since the start of the epoch."""
         self.images.append(images)
         self.losses.append(loss)
-        self.tallies.append(tally)
+        self.tally = self.tally + tally
         self.waiting += waited
         self.seconds = seconds
 
     def sums(self) -> tuple[float, torch.Tensor]:
         """Mean loss over images, and summed tally; waits for the device."""
         losses = torch.stack(self.losses) * torch.tensor(self.images, device=self.losses[0].device)
-        return float(losses.sum()) / sum(self.images), torch.stack(self.tallies).sum(dim=0)
+        return float(losses.sum()) / sum(self.images), self.tally
 
 
 @dataclass
@@ -71,18 +71,13 @@ class TrainingState:
         if row["best"]:
             self.weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
 
-    def restart_scaler(self) -> None:
-        """Discards what the scaler knows of an unfinished step."""
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.scaler.is_enabled())
-        scaler.load_state_dict(self.scaler.state_dict())
-        self.scaler = scaler
-
-    def save(self, path: Path, dependencies: dict[str, Any]) -> None:
+    def save(self, path: Path, depends_on: dict[str, Any]) -> None:
         """Atomically writes the state, also within an epoch; the draws of cases depend on (seed, epoch, case) alone."""
         saved = {name: getattr(self, name).state_dict() for name in STATEFUL}
         saved |= {"history": self.history, "timing": self.timing, "weights": self.weights}
-        saved |= {"epoch": vars(self.epoch), "portion": self.portion}
-        saved |= {"mark": dependencies, "random": _random_states(self.device)}
+        losses = torch.stack(self.epoch.losses) if self.epoch.losses else torch.zeros(0)  # read faster than a list
+        saved |= {"epoch": vars(self.epoch) | {"losses": losses}, "portion": self.portion}
+        saved |= {"mark": depends_on, "random": _random_states(self.device)}
         with files.replacing(path) as temporary, temporary.open("wb") as file:
             try:
                 torch.save(saved, file)
@@ -100,8 +95,9 @@ class TrainingState:
             for parameter, moments in self.optimizer.state.items():
                 if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != parameter.shape for v in moments.values()):
                     raise ValueError("its optimizer belongs to another network")
-            lists = {name: [each.to(self.device) for each in saved["epoch"][name]] for name in ("losses", "tallies")}
-            epoch = Epoch(**saved["epoch"] | lists)
+            epoch = Epoch(**saved["epoch"])
+            epoch.losses = list(epoch.losses.to(self.device).unbind())
+            epoch.tally = epoch.tally.to(self.device) if epoch.images else 0
             _set_random_states(saved["random"], self.device)
         except BROKEN as error:
             for name in STATEFUL:
@@ -150,7 +146,9 @@ def fresh_state(
     initialised = optimizer(model.parameters(), fused=device.type == "cuda" or None)
     return TrainingState(
         model=model,
-        network=torch.compile(model) if compiled else model,  # shares the weights under other names
+        network=torch.compile(model, dynamic=False)
+        if compiled
+        else model,  # shares the weights under other names; one graph per batch size
         optimizer=initialised,
         schedule=schedule(initialised),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),

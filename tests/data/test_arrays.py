@@ -8,6 +8,10 @@ from lib.imaging import geometry
 from lib.study import files
 from tests import builders, builders_tasks
 
+FIT = [geometry.fit((540, 800), (32, 32)), geometry.fit((541, 738), (32, 32), (3, 5, 500, 611))]
+FIT.append(geometry.fit((97, 61), (32, 32)))
+SIGMAS = np.array([1.5, 2.0, np.float32(1 / 3)], np.float32)
+
 
 def test_rows_follow_the_order_of_the_given_names_and_slices_that_of_their_volume():
     assert builders.discs(5).rows(["disc3", "disc0", "disc3"]).tolist() == [3, 0, 3]
@@ -24,11 +28,6 @@ def test_a_case_has_the_geometry_of_its_first_row_and_an_unknown_one_is_named():
     for look_up in (lambda name: made.rows(["disc1", name]), made.geometry_of):
         with pytest.raises(ValueError, match=r"1 cases are not in the arrays \(\['disc9'\] …\); rerun 02_preproc"):
             look_up("disc9")
-
-
-FIT = [geometry.fit((540, 800), (32, 32)), geometry.fit((541, 738), (32, 32), (3, 5, 500, 611))]
-FIT.append(geometry.fit((97, 61), (32, 32)))
-SIGMAS = np.array([1.5, 2.0, np.float32(1 / 3)], np.float32)
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,18 @@ import pandas as pd
 import pytest
 
 from lib.data import cases
-from lib.data.cases import Case
 from lib.study import files
 
 FOLDER = files.ROOT / "data"
 
 
 def table_of(*rows, name="a"):
-    return cases.cases_table([Case(name, name, FOLDER / "a.png", (FOLDER / "b.png",), *row) for row in rows])
+    return cases.cases_table([cases.Case(name, name, FOLDER / "a.png", (FOLDER / "b.png",), *row) for row in rows])
 
 
 def test_the_manifest_contains_every_field_of_a_case():
     image, masks = FOLDER / "a.png", (FOLDER / "größe (1)_mask.png", FOLDER / "größe (1)_mask_1.png")
-    case = Case("007_HC", "007", image, masks, (0.1, 0.2), "hc1", "train", {"hc": 99}, slice_mm=4.5)
+    case = cases.Case("007_HC", "007", image, masks, (0.1, 0.2), "hc1", "train", {"hc": 99}, slice_mm=4.5)
     table = cases.cases_table([case])
     assert table.columns.tolist() == cases.CASE_COLUMNS
     row = table.dropna(axis=1).iloc[0].to_dict()

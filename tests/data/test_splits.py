@@ -1,5 +1,3 @@
-"""Folds and their parts: no subject is ever in two of them."""
-
 import numpy as np
 import pandas as pd
 import pytest

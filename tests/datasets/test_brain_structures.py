@@ -1,5 +1,3 @@
-"""The data set of Alzubaidi et al.: layouts, palettes, pixel sizes and faults, with small drawn copies."""
-
 import shutil
 import unicodedata
 from dataclasses import replace
@@ -21,6 +19,9 @@ ONE, DIVERSE = ["trans-thalamic"], ["diverse"]
 FIRST = "Patient00020_Plane3_2_of_2"  # of Trans-thalamic in natural order
 IMAGES, EXPORT = "Trans-thalamic", "Trans-thalamic-Segmentation"
 MASKS = f"{EXPORT}/SegmentationClass"
+OTHER = LABELMAP.replace("255,0,0", "9,8,7")
+SIZE, HC, TWICE = "pixel size(mm)", "head circumference (mm)", f"{FIRST}.png,0.12\n"
+OF_DIVERSE, OF_PASCAL = ("Test-Dataset-Segmentation", "010_2HC"), ("Trans-thalamic-PASCAL", FIRST)
 
 
 @pytest.fixture
@@ -31,7 +32,6 @@ def root(tmp_path):
 
 @pytest.fixture
 def thalamic(tmp_path):
-    """The folder of the group Trans-thalamic, alone."""
     return brain.write_group(tmp_path / "raw", THALAMIC)
 
 
@@ -286,9 +286,6 @@ def mask_file(folder, colours, export=EXPORT, name=FIRST):
     return save_png(folder / export / "SegmentationClass" / f"{name}.png", np.array(colours, np.uint8)[CLASSES])
 
 
-OF_DIVERSE, OF_PASCAL = ("Test-Dataset-Segmentation", "010_2HC"), ("Trans-thalamic-PASCAL", FIRST)
-
-
 @pytest.mark.parametrize(
     ("export", "name", "colours", "refused"),
     [
@@ -302,9 +299,7 @@ OF_DIVERSE, OF_PASCAL = ("Test-Dataset-Segmentation", "010_2HC"), ("Trans-thalam
         (*OF_PASCAL, brain.PLANES, r"\(0, 0, 255\) in 80 pixels, .*\(255, 0, 0\) in 1096 pixels"),
     ],
 )
-def test_a_published_palette_gives_the_classes_and_another_is_refused_with_counts(
-    tmp_path, export, name, colours, refused
-):
+def test_a_published_palette_gives_classes_and_another_is_refused_with_counts(tmp_path, export, name, colours, refused):
     path = mask_file(tmp_path, colours, export, name)
     if refused:
         with pytest.raises(ValueError, match=rf"{name}\.png: unknown colours: {refused}; expected"):
@@ -334,9 +329,6 @@ def labelmap(folder, text):
     path = folder / "labelmap.txt"
     path.write_bytes(text.encode())
     return path
-
-
-OTHER = LABELMAP.replace("255,0,0", "9,8,7")
 
 
 @pytest.mark.parametrize(
@@ -422,9 +414,6 @@ def test_decimal_commas_are_read_and_counted_in_one_note(thalamic, separator, ol
     assert first(thalamic).spacing_mm == (0.12, 0.12)
     assert findings(thalamic) == [("note", "decimal comma", THALAMIC.table)]
     assert only(thalamic, "decimal comma").found == f"in {rows} rows"
-
-
-SIZE, HC, TWICE = "pixel size(mm)", "head circumference (mm)", f"{FIRST}.png,0.12\n"
 
 
 @pytest.mark.parametrize(

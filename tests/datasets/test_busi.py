@@ -1,5 +1,3 @@
-"""BUSI's layout with drawn lesions; test_real_busi.py reads published files."""
-
 import shutil
 import unicodedata
 
@@ -12,6 +10,8 @@ from tests.builders import save_png
 
 SHAPE = (6, 8)
 ALL = [f"{group} ({number})" for group in busi.GROUPS for number in (2, 10)]  # numeric, not text order
+THREE, MASK = "benign (2).png, benign (2)_mask.png, benign (2)_mask_2.png", "malignant (10)_mask.png"
+TWO = "two files with one name"
 
 
 def lesion(top, left):
@@ -103,10 +103,6 @@ def test_masks_of_different_sizes_and_grey_values_are_refused(tmp_path, second, 
     masks = {"a_mask": lesion(0, 0), "a_mask_1": second}
     with pytest.raises(ValueError, match=message):
         busi.read_mask([save_png(tmp_path / f"{name}.png", mask) for name, mask in masks.items()])
-
-
-THREE, MASK = "benign (2).png, benign (2)_mask.png, benign (2)_mask_2.png", "malignant (10)_mask.png"
-TWO = "two files with one name"
 
 
 @pytest.mark.parametrize(

@@ -7,21 +7,24 @@ from lib import datasets
 from lib.datasets import hc18
 from lib.imaging import connected_parts
 from lib.verification import verify
-from tests import builders
-from tests.builders import Head, outline_of, save_png
+from tests.builders import Head, heads, outline_of, perimeter, region_of, save_png, write_hc18, write_hc18_table
 
-HEADS = builders.heads(6)
+HEADS = heads(6)
 LINES = {head.name: f"{head.name}.png,{head.spacing_mm},{head.hc_mm}" for head in HEADS}
+EMPTY = np.zeros((60, 90), np.uint8)
+LINE = np.pad(np.full((1, 70), 255, np.uint8), ((30, 29), (10, 10)))
+SIZE, HC = "pixel size(mm)", "head circumference (mm)"
+UNREADABLE = ("stop", "unreadable number", "000_HC")
+SOUND = outline_of(Head("a"))
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    return builders.write_hc18(tmp_path_factory.mktemp("raw"), HEADS)
+    return write_hc18(tmp_path_factory.mktemp("raw"), HEADS)
 
 
 @pytest.fixture
 def folder(written, tmp_path):
-    """A copy that a test may change."""
     return shutil.copytree(written, tmp_path / "hc18")
 
 
@@ -39,7 +42,7 @@ def test_a_sound_folder_gives_cases_in_order_with_pixel_size_and_hc_of_the_csv(w
     ("hc", "stratum"), [(44.3, "hc0"), (100.0, "hc0"), (100.1, "hc1"), (174.0, "hc2"), (346.4, "hc5")]
 )
 def test_the_stratum_is_the_bin_of_hc(folder, hc, stratum):
-    builders.write_hc18_table(folder, [f"{name}.png,0.1,{hc}" for name in LINES])
+    write_hc18_table(folder, [f"{name}.png,0.1,{hc}" for name in LINES])
     assert {case.stratum for case in hc18.find_cases(folder, [])[0]} == {stratum}
 
 
@@ -48,8 +51,8 @@ def test_an_outline_is_filled_to_the_ellipse_of_its_centre_line(tmp_path, angle_
     head = Head("a", (150.3, 200.6), 220.0, 170.0, angle_deg, (300, 400))
     mask = hc18.read_mask([save_png(tmp_path / "a.png", outline_of(head))])
     assert mask.dtype == np.uint8
-    differ = mask.astype(bool) != builders.region_of(head)
-    assert differ.sum() < 0.02 * builders.perimeter(220, 170)  # pixel centres within 0.01 px of the edge
+    differ = mask.astype(bool) != region_of(head)
+    assert differ.sum() < 0.02 * perimeter(220, 170)  # pixel centres within 0.01 px of the edge
 
 
 @pytest.mark.parametrize("move", [(-90, 0), (0, -150), (95, 0), (0, 145)], ids=["top", "left", "bottom", "right"])
@@ -58,12 +61,8 @@ def test_an_open_outline_at_the_frame_is_filled_by_its_ellipse(tmp_path, move):
     outline = outline_of(head)
     assert np.array_equal(connected_parts.fill_holes(outline > 0), outline > 0)  # it is open: nothing is enclosed
     mask = hc18.read_mask([save_png(tmp_path / "a.png", outline)]).astype(bool)
-    truth = builders.region_of(head)
+    truth = region_of(head)
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.998
-
-
-EMPTY = np.zeros((60, 90), np.uint8)
-LINE = np.pad(np.full((1, 70), 255, np.uint8), ((30, 29), (10, 10)))
 
 
 @pytest.mark.parametrize(("pixels", "message"), [(EMPTY, "no head outline: 0 points"), (LINE, ".*on a line")])
@@ -86,10 +85,6 @@ def test_a_folder_of_other_images_a_missing_csv_and_wrong_columns_are_refused(fo
         hc18.find_cases(folder, [])
 
 
-SIZE, HC = "pixel size(mm)", "head circumference (mm)"
-UNREADABLE = ("stop", "unreadable number", "000_HC")
-
-
 @pytest.mark.parametrize(
     ("changes", "finding"),
     [
@@ -102,7 +97,7 @@ UNREADABLE = ("stop", "unreadable number", "000_HC")
     ],
 )
 def test_a_bad_row_is_one_finding(folder, changes, finding):
-    builders.write_hc18_table(folder, [line for line in (LINES | changes).values() if line])
+    write_hc18_table(folder, [line for line in (LINES | changes).values() if line])
     cases, (found,) = hc18.find_cases(folder, [])
     assert (found.severity, found.check.name, found.case) == finding[:3]
     assert finding[3] in found.found
@@ -112,9 +107,6 @@ def test_a_bad_row_is_one_finding(folder, changes, finding):
     if "column" in found.found:
         low_high = "0.02 to 1" if SIZE in found.found else "20 to 450"
         assert found.expected == f"mm, {low_high}{' (a decimal point?)' * (',' in found.found.split(': ')[1])}"
-
-
-SOUND = outline_of(Head("a"))
 
 
 def cut(path):

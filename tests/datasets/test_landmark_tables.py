@@ -1,5 +1,3 @@
-"""Two published layouts of landmark tables: what is read, what stops and what is refused."""
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +12,7 @@ MULTICENTRE = (
 CHALLENGE = "image_name,ofd_1_x,ofd_1_y,ofd_2_x,ofd_2_y,bpd_1_x,bpd_1_y,bpd_2_x,bpd_2_y"
 FIRST = "009_HC.png,1.8,400.0,270.0,376.0,147.0,486.0,287.0,489,172,373,262,,0.1215,,Train"
 SECOND = "010_2HC.png,1.8,400,270,544,113,448,472,646,333,346,252,77,,AlokaFit,Test"
+AGAIN, FIRST_X = f"Test\n{FIRST.replace('376', '377')}", [376, 544]
 
 
 def write(folder, *lines, header=MULTICENTRE, set_name="HC18"):
@@ -61,9 +60,6 @@ def test_a_missing_table_an_unknown_layout_and_missing_columns_are_refused(tmp_p
     write(tmp_path, header=CHALLENGE.replace(",bpd_2_x,bpd_2_y", ",bpd_2"))
     with pytest.raises(ValueError, match=r"columns \['bpd_2_y', 'bpd_2_x'\] are missing; found \['image_name'.*"):
         landmark_tables.read(tmp_path, "role_challenge")
-
-
-AGAIN, FIRST_X = f"Test\n{FIRST.replace('376', '377')}", [376, 544]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-"""The layout of the LGG brain MRI data with patients of three tiny slices."""
-
 import struct
 from unittest.mock import Mock
 
@@ -13,6 +11,9 @@ from lib.imaging import image_files
 
 NAME, OTHER = "TCGA_CS_4941_19960909", "TCGA_CS_4942_19970222"
 SHAPE = (4, 5)
+FEW = "at least 3 slices, since the end slices may be dropped"
+NO_MASK, NO_SLICE = ("slices 2", f"{NAME}_2_mask.tif"), ("masks 3", f"{NAME}_3.tif")
+ROW, HINT = f"{NAME},1,1,5", " (a decimal point?)"
 
 
 def slice_of(number):
@@ -107,10 +108,6 @@ def test_a_mask_is_0_and_1_for_files_of_0_and_255_or_0_and_1(patient, high):
     assert mask.dtype == np.uint8
     assert np.array_equal(mask, expected)
     assert [call.args[0].name for call in read.call_args_list] == [f"{NAME}_{number}_mask.tif" for number in (1, 2, 3)]
-
-
-FEW = "at least 3 slices, since the end slices may be dropped"
-NO_MASK, NO_SLICE = ("slices 2", f"{NAME}_2_mask.tif"), ("masks 3", f"{NAME}_3.tif")
 
 
 @pytest.mark.parametrize(
@@ -294,9 +291,6 @@ def test_pixel_sizes_are_read_from_a_table_next_to_the_patients(root):
     write_spacing(root, f"{NAME},1,1", heading="patient,row_mm,col_mm")
     with pytest.raises(ValueError, match=r"spacing\.csv: columns \['slice_mm'\] are missing"):
         find(root)
-
-
-ROW, HINT = f"{NAME},1,1,5", " (a decimal point?)"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-"""Custom data sets: pairs by name, cases.csv, masks of grey values, colours and JPEG."""
-
 import unicodedata
 
 import numpy as np
@@ -16,19 +14,23 @@ from lib.report.summaries.dice import by_part, holds_all_cases, per_class
 from lib.study import files, params
 from lib.verification import verify
 from tests import builders
-from tests.builders import save_png
 
 GREY = np.array([[3, 1, 4], [1, 5, 9]], np.uint8)
 MASK = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
 CLASSES = np.array([[0, 1, 2], [2, 2, 0]], np.uint8)
 COLOURS = [[0, 0, 0], [255, 0, 0], [0, 0, 255]]
 LARGE = np.kron(CLASSES, np.ones((32, 32), np.uint8))  # one class per JPEG block
+ZOE = unicodedata.normalize("NFD", "Zoë")
+RED = [[255, 255, 255], [255, 0, 0]]
+GREYS = [[0, 0, 0], [100, 100, 100], [200, 200, 200]]
+CALLED = ("NA", "null", "None", "nan", "N/A", "n/a", "NULL", "#N/A")  # initials, export codes
+HARD = "NA"  # the patient with poor predictions: without them the mean is much better
 
 
 def write(folder, names=("p1", "p2", "p10"), images="images", masks="masks", suffix=""):
     for name in names:
-        save_png(folder / images / f"{name}.png", GREY)
-        save_png(folder / masks / f"{name}{suffix}.png", MASK)
+        builders.save_png(folder / images / f"{name}.png", GREY)
+        builders.save_png(folder / masks / f"{name}{suffix}.png", MASK)
     return folder
 
 
@@ -133,9 +135,6 @@ def test_a_folder_of_another_layout_is_refused_with_its_names(tmp_path, entries,
         find(tmp_path / "new")
 
 
-ZOE = unicodedata.normalize("NFD", "Zoë")
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -225,13 +224,10 @@ def test_grey_values_are_class_indices_and_of_two_classes_also_0_and_255_in_ever
     for factor in (1, 255):
         Image.fromarray(MASK > 0 if mode == "1" else MASK * factor).convert(mode).save(tmp_path / "m.png")
         assert decoded(tmp_path / "m.png") == MASK.tolist()
-    assert decoded(save_png(tmp_path / "m.png", CLASSES), class_count=3) == CLASSES.tolist()
+    assert decoded(builders.save_png(tmp_path / "m.png", CLASSES), class_count=3) == CLASSES.tolist()
     for value in (0, 1, 255):
-        path = save_png(tmp_path / "m.png", np.full((2, 3), value, np.uint8))
+        path = builders.save_png(tmp_path / "m.png", np.full((2, 3), value, np.uint8))
         assert decoded(path) == [[int(value > 0)] * 3] * 2
-
-
-RED = [[255, 255, 255], [255, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -247,18 +243,15 @@ RED = [[255, 255, 255], [255, 0, 0]]
     ],
 )
 def test_unknown_values_and_colours_are_refused_with_their_counts(tmp_path, pixels, palette, class_count, message):
-    path = save_png(tmp_path / "m.png", np.array(pixels, np.uint8))
+    path = builders.save_png(tmp_path / "m.png", np.array(pixels, np.uint8))
     with pytest.raises(ValueError, match=rf"m\.png: values {message}"):
         decoded(path, palette, class_count)
 
 
 def test_a_mask_of_16_bits_is_refused(tmp_path):
-    path = save_png(tmp_path / "m.png", MASK.astype(np.uint16))
+    path = builders.save_png(tmp_path / "m.png", MASK.astype(np.uint16))
     with pytest.raises(ValueError, match=r"m\.png: 16 bits per channel"):
         decoded(path)
-
-
-GREYS = [[0, 0, 0], [100, 100, 100], [200, 200, 200]]
 
 
 @pytest.mark.parametrize(
@@ -291,10 +284,6 @@ def test_class_indices_in_a_jpeg_are_refused_and_a_black_one_is_background(tmp_p
         decoded(tmp_path / "m.jpg", class_count=class_count)
 
 
-CALLED = ("NA", "null", "None", "nan", "N/A", "n/a", "NULL", "#N/A")  # initials, export codes
-HARD = "NA"  # the patient with poor predictions: without them the mean is much better
-
-
 def write_called(folder):
     """Two noisy images per patient, four of them in files named like missing values."""
     rows, at = ["name,subject,spacing_mm,stratum"], np.mgrid[:36, :48]
@@ -303,8 +292,8 @@ def write_called(folder):
         name = CALLED[index] if index < 4 else f"c{index}"
         mask = ((at[0] - draw.uniform(14, 22)) / 9) ** 2 + ((at[1] - draw.uniform(18, 30)) / 12) ** 2 <= 1
         image = np.kron(draw.uniform(0, 120, (6, 8)), np.ones((6, 6))) + 90 * mask
-        save_png(folder / "images" / f"{name}.png", image.astype(np.uint8))
-        save_png(folder / "masks" / f"{name}.png", mask.astype(np.uint8) * 255)
+        builders.save_png(folder / "images" / f"{name}.png", image.astype(np.uint8))
+        builders.save_png(folder / "masks" / f"{name}.png", mask.astype(np.uint8) * 255)
         rows.append(f"{name},{subject},0.5,{CALLED[index % 2]}")
     (folder / "cases.csv").write_text("\n".join(rows) + "\n")
     return folder

@@ -1,5 +1,3 @@
-"""The registry: keys that fit a data set, recognising layouts, and generating phantoms."""
-
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,6 +18,11 @@ AVAILABLE = datasets.available  # before conftest.py hides the data in this copy
 PUBLISHED = [name for name, dataset in datasets.DATASETS.items() if dataset.phantom is None]
 PHANTOMS = {"phantom_brain": 3, "phantom_brain_structures": 10, "phantom_hc18": 4}  # subjects
 PHANTOMS |= {"phantom_landmarks": 4, "phantom_lgg": 2, "phantom_tumour": 8}
+HEADS, VOLUMES = "allowed: ['background', 'head']", "allowed: largest_component or [] for volumes"
+NO_HEADS, GROUPS = "allowed: none, since the data set contains no heads", "requires data sets of several groups"
+IMAGES = {f"datasets.phantoms.{name}" for name in ("heads", "lesions", "ultrasound", "write_images")}
+IMAGES |= {"imaging.growth"}
+POINTS = {f"imaging.{name}" for name in ("ellipse", "head_points", "connected_parts", "image_files", "shapes")}
 
 
 def study(**changes):
@@ -35,14 +38,12 @@ def fault_of(**changes):
 
 @pytest.fixture
 def raw(tmp_path, monkeypatch):
-    """A temporary data/raw."""
     monkeypatch.setattr(files, "raw_folder", lambda name: tmp_path / "raw" / name)
     return tmp_path / "raw"
 
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
-    """A few subjects of each phantom."""
     root = tmp_path_factory.mktemp("phantoms")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "raw_folder", lambda name: root / name)
@@ -70,10 +71,6 @@ def fitting(name, **changes):
 )
 def test_every_data_set_accepts_keys_that_fit_it(name, changes):
     assert datasets.of(study(**fitting(name, **changes))) is datasets.DATASETS[name]
-
-
-HEADS, VOLUMES = "allowed: ['background', 'head']", "allowed: largest_component or [] for volumes"
-NO_HEADS, GROUPS = "allowed: none, since the data set contains no heads", "requires data sets of several groups"
 
 
 @pytest.mark.parametrize(
@@ -240,11 +237,6 @@ def small(raw, monkeypatch):
     dataset = replace(datasets.DATASETS["phantom_brain"], phantom=Phantom(write, 150, 12))
     monkeypatch.setitem(datasets.DATASETS, "phantom_brain", dataset)
     return written
-
-
-IMAGES = {f"datasets.phantoms.{name}" for name in ("heads", "lesions", "ultrasound", "write_images")}
-IMAGES |= {"imaging.growth"}
-POINTS = {f"imaging.{name}" for name in ("ellipse", "head_points", "connected_parts", "image_files", "shapes")}
 
 
 @pytest.mark.parametrize(

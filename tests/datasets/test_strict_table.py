@@ -1,12 +1,9 @@
-"""Tables of publishers and users: cells as text, and errors by file, column, row and cell."""
-
 import unicodedata
 
 import pytest
 
 from lib.data.findings import Check
 from lib.datasets import strict_table
-from lib.datasets.strict_table import Row
 
 REQUIRED = ["name", "mm"]
 
@@ -85,7 +82,7 @@ def test_surplus_cells_may_join_the_last_column_and_missing_ones_are_refused(tmp
 
 
 def row_of(mm="0.1", line=2):
-    return Row("sizes.csv", line, {"name": "a", "mm": mm})
+    return strict_table.Row("sizes.csv", line, {"name": "a", "mm": mm})
 
 
 @pytest.mark.parametrize("text", ["0.02", "1", "1e-1", "0,5"])

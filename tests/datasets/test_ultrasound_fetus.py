@@ -1,13 +1,10 @@
-"""The "Ultrasound Fetus Dataset": layout with drawn heads, outlines of known area and of HC18."""
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from lib.datasets import hc18, ultrasound_fetus
 from lib.study import files
-from tests import builders
-from tests.builders import Head, save_png
+from tests.builders import Head, ellipse_region, image_of, outline_of, perimeter, region_of, save_png
 
 HC18 = files.ROOT.parent / "shared" / "data" / "hc18" / "training_set"
 real = pytest.mark.skipif(not HC18.is_dir(), reason=f"{HC18} is missing: HC18 is not part of the project")
@@ -21,7 +18,7 @@ def add(root, *paths):
     """Images and outlines of one drawn head at paths such as train/malignant/1_HC."""
     for path in paths:
         is_image = path.endswith("HC")
-        save_png(root / f"{path}.png", builders.image_of(HEAD, 0) if is_image else builders.outline_of(HEAD))
+        save_png(root / f"{path}.png", image_of(HEAD, 0) if is_image else outline_of(HEAD))
 
 
 @pytest.fixture
@@ -128,10 +125,10 @@ def test_outlines_are_paired_within_a_class_only_and_groups_without_them_stop(ro
 
 def test_a_filled_mask_is_used_only_without_an_outline(root):
     folder = root / "train" / "malignant"
-    save_png(folder / "2_HC_mask.png", builders.region_of(HEAD))
+    save_png(folder / "2_HC_mask.png", region_of(HEAD))
     assert find(root)[0][0].mask == (folder / "2_HC_Annotation.png",)
     (folder / "2_HC_Annotation.png").unlink()
-    assert np.array_equal(ultrasound_fetus.read_mask(find(root)[0][0].mask), builders.region_of(HEAD))
+    assert np.array_equal(ultrasound_fetus.read_mask(find(root)[0][0].mask), region_of(HEAD))
     assert findings(root) == []
 
 
@@ -208,11 +205,11 @@ def test_the_area_is_that_inside_the_centre_line_and_specks_do_not_count(tmp_pat
 @pytest.mark.parametrize("angle_deg", [0, 30, 75])
 def test_an_ellipse_is_filled_to_its_centre_line_within_a_quarter_of_a_pixel(tmp_path, angle_deg, thickness):
     wide, narrow = (
-        builders.ellipse_region((200, 260), (99.3, 130.6), 180 + d, 140 + d, angle_deg) for d in (thickness, -thickness)
+        ellipse_region((200, 260), (99.3, 130.6), 180 + d, 140 + d, angle_deg) for d in (thickness, -thickness)
     )
     area = np.pi / 4 * 180 * 140
     # Pixels midway between inside and outside count as inside, so the edge is up to 0.22 px too far out.
-    assert abs(filled(tmp_path, wide & ~narrow).sum() - area) < 0.25 * builders.perimeter(180, 140)
+    assert abs(filled(tmp_path, wide & ~narrow).sum() - area) < 0.25 * perimeter(180, 140)
 
 
 TOP = block((20, 24), slice(0, 12), slice(6, 18)) & ~block((20, 24), slice(0, 10), slice(8, 16))
@@ -239,7 +236,7 @@ def dice(one, other):
 
 def test_a_head_cut_on_two_adjacent_sides_leaves_the_corner_outside_and_a_line_may_touch_the_border(tmp_path):
     head = Head("a", (30, 34), 80.0, 76.0, 0.0, (100, 140))
-    region, mask = builders.region_of(head), filled(tmp_path, builders.outline_of(head) > 0)
+    region, mask = region_of(head), filled(tmp_path, outline_of(head) > 0)
     assert not region[0, 0]
     assert not mask[0, 0]
     assert dice(mask > 0, region) > 0.995
@@ -249,7 +246,7 @@ def test_a_head_cut_on_two_adjacent_sides_leaves_the_corner_outside_and_a_line_m
 
 @pytest.mark.parametrize(("row", "minor"), [(100, 160.0), (100, 100.0), (100, 45.0), (10, 140.0)])
 def test_a_filled_region_is_used_unchanged_except_for_pinholes(tmp_path, row, minor):
-    region = builders.ellipse_region((200, 260), (row, 130), 180, minor, 25)
+    region = ellipse_region((200, 260), (row, 130), 180, minor, 25)
     assert np.array_equal(filled(tmp_path, region), region)
     holed = region.copy()
     holed[row : row + 10 : 5, 110:140:5] = False
@@ -278,7 +275,7 @@ def test_an_open_or_empty_line_is_refused(tmp_path, line, message):
 
 
 def test_an_outline_of_other_values_is_refused_and_every_mode_is_read_alike(tmp_path):
-    line = builders.outline_of(HEAD)
+    line = outline_of(HEAD)
     expected, path = filled(tmp_path, line > 0), tmp_path / "a.png"
     for mode in ("1", "L", "RGB", "RGBA", "P"):
         Image.fromarray(line).convert(mode).save(path)

@@ -1,5 +1,3 @@
-"""Data sets downloaded from a local server: complete, checked, counted, and unchanged if they exist."""
-
 import json
 import re
 import shutil
@@ -28,6 +26,7 @@ SHARED = files.ROOT.parent / "shared" / "data"
 ZIP, TABLE = "training_set.zip", "training_set_pixel_size_and_HC.csv"
 NEEDS_SHARED = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED}: published data are not part of the project")
 LOGIN = ["Open the page and sign in.", "Move archive.zip to {folder}/"]
+FIVE = ["citation   Field", "files.1.size = 0", "hashes.0 = 'crc:1'", "files.1.name = '../x'", "limit = 3"]
 
 
 def zipped(folder: Path, path: Path, inside: str = "") -> None:
@@ -239,21 +238,13 @@ def test_addresses_from_the_command_line_replace_the_registered_ones_and_are_che
         ({"rows of absent.csv": 6}, r"absent\.csv: cannot be read as a table: .*No such file"),
     ],
 )
-def test_counts_that_differ_from_the_published_ones_are_refused_and_nothing_is_kept(
-    world, expected, message, monkeypatch
-):
+def test_counts_that_differ_from_published_ones_are_refused_and_nothing_is_kept(world, expected, message, monkeypatch):
     if "uncounted" in message:  # without a reader
         monkeypatch.delitem(datasets.DATASETS, "hc18")
     world.change(expected=expected)
     with pytest.raises(ValueError, match=message):
         world.download()
     assert world.left() == [".downloads"]
-
-
-def test_counts_that_differ_from_reported_ones_are_a_warning(world):
-    world.change(expected={"cases": 999}, counts_published=False)
-    assert "warning: 5 cases; expected 999 (as reported by third parties)" in world.download()[1]
-    assert (world.target / "download.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -394,9 +385,6 @@ def with_five_faults(source):
     source["limit"] = 3
 
 
-FIVE = ["citation   Field", "files.1.size = 0", "hashes.0 = 'crc:1'", "files.1.name = '../x'", "limit = 3"]
-
-
 @pytest.mark.parametrize(
     ("change", "messages"),
     [
@@ -419,7 +407,7 @@ def test_every_fault_of_a_source_is_reported_before_any_download(world, change, 
     assert world.site.asked == []
 
 
-def test_nested_zips_of_brain_structures_are_unpacked_for_their_reader(tmp_path):
+def test_nested_zips_are_unpacked_for_their_reader_and_counts_that_differ_from_reported_ones_are_a_warning(tmp_path):
     """Four zips as published: each contains a folder of its name with images, a table, and exports as zips."""
     archives = tmp_path / "raw" / ".downloads" / "brain_structures"
     archives.mkdir(parents=True)
@@ -432,6 +420,7 @@ def test_nested_zips_of_brain_structures_are_unpacked_for_their_reader(tmp_path)
     assert download.download("brain_structures", tmp_path / "raw", [], log.append)
     assert "warning: 9 cases; expected 3832 (as reported by third parties)" in log[-1]
     target = tmp_path / "raw" / "brain_structures"
+    assert (target / "download.json").is_file()
     assert (target / "Trans-ventricular" / "Trans-ventricular-segmentation-mask" / "SegmentationClass").is_dir()
     assert list(target.rglob("*.zip")) == []
 

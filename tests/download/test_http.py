@@ -1,5 +1,3 @@
-"""Interrupted, false and endless downloads from a local server."""
-
 import numpy as np
 import pytest
 import requests
@@ -9,6 +7,7 @@ from tests.builders_web import Page, serving
 
 BODY = np.random.default_rng(3).bytes(300_000)
 OTHER = np.random.default_rng(4).bytes(300_000)
+WAITS_S = http.WAITS_S  # before tests replace them
 
 
 @pytest.fixture
@@ -47,9 +46,13 @@ def test_an_interrupted_download_restarts_with_a_message_and_is_not_mixed_with_a
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_busy_server_is_retried(site, tmp_path, status):
+def test_a_busy_server_is_retried_after_increasing_pauses(site, tmp_path, monkeypatch, status):
+    pauses_s = []
+    monkeypatch.setattr(http, "WAITS_S", WAITS_S)
+    monkeypatch.setattr(http.time, "sleep", pauses_s.append)
     assert fetch(site, tmp_path, Page(BODY, status=[status, status]))[0] == BODY
     assert len(site.asked) == 3
+    assert pauses_s == [1, 5]
 
 
 def redirect(address):

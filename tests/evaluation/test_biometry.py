@@ -1,5 +1,3 @@
-"""Measurements of drawn heads, typed landmarks and counted voxels, and of HC18."""
-
 from dataclasses import replace
 
 import numpy as np
@@ -332,6 +330,10 @@ def test_predictions_are_read_as_05_wrote_them(tmp_path):
     pd.testing.assert_frame_equal(biometry.read_predictions(landmark_set(folder=tmp_path)), written)
     masks = biometry.read_predictions(landmark_set(points=None, folder=tmp_path))
     assert masks.values.tolist() == [["a", 0, 0, "raw"], ["a", 0, 0, "post"]]
+    # In a quick pass only those of its test cases are read, each under its own fold.
+    for limited, is_kept in (({0: {"test": ["a"]}}, True), ({0: {"test": ["b"]}, 1: {"test": ["a"]}}, False)):
+        for whole, rows in ((landmark_set(folder=tmp_path), written), (landmark_set(None, tmp_path), masks)):
+            assert len(biometry.read_predictions(replace(whole, limited=limited))) == is_kept * len(rows)
 
 
 def volume_set(folder, predicted_voxels, **columns):

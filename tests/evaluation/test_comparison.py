@@ -1,5 +1,3 @@
-"""Comparison of studies on the same cases, worked by hand on typed tables."""
-
 import re
 
 import numpy as np

@@ -24,6 +24,7 @@ IN_ANOTHER = "111111 133331 132331 133331 111111"
 KEYS = {"closing_pixels": 9, "dilation_pixels": 5, "minimum_area_mm2": 1.0, "parts_kept": 2}
 KEYS |= {"minimum_probability": 0.5, "minimum_margin": 0.05}
 CLOSE, DILATE, AREA, COUNT = "closing_pixels", "dilation_pixels", "minimum_area_mm2", "parts_kept"
+ALL_STEPS = sorted(postprocessing.KEYS)
 
 
 def one_hot(mask, classes=4):
@@ -182,9 +183,6 @@ def blobs(seed, shape=(60, 80)):
     smooth = np.stack([cv2.GaussianBlur(channel, (0, 0), 3) for channel in noise]) * 20
     smooth[0] += 0.5
     return (np.exp(smooth) / np.exp(smooth).sum(axis=0)).astype(np.float32)
-
-
-ALL_STEPS = sorted(postprocessing.KEYS)
 
 
 @pytest.mark.parametrize("margin", [0, 3, 25])

@@ -1,12 +1,12 @@
-"""Cases from worst to best, and whether all of them are there; landmarks are ranked in test_landmarks."""
-
 import pandas as pd
 import pytest
 
+from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import ranking
 from tests import builders
 
-FOLDS = pd.DataFrame({"case": list("abc"), "fold": [0, 0, 1]})
+FOLDS = pd.DataFrame({"case": list("abc"), "subject": list("abc"), "fold": [0, 0, 1], "validates": True})
+BENCH = EvaluationSet(None, FOLDS.assign(fold_group=FOLDS["subject"]), None, None, None)
 SOUND = [("a", 0, 4, 2, 1, 3), ("b", 0, 0, 0, 0, 10), ("c", 1, 5, 5, 2, 0)]
 
 
@@ -38,4 +38,4 @@ def test_the_middle_of_a_ranking():
     ],
 )
 def test_a_table_with_other_cases_than_those_of_its_folds_is_found(rows, folds, complete):
-    assert ranking.is_complete(builders.table_of(rows), FOLDS, folds) == complete
+    assert ranking.is_complete(builders.table_of(rows), BENCH, folds) == complete

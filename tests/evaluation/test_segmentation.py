@@ -176,7 +176,7 @@ def test_the_memory_of_evaluation_does_not_grow_with_the_number_of_cases(bench_o
 
 def assert_claims_hold(measured, bench, folds):
     """The checks of the notebook."""
-    assert ranking.is_complete(measured.table, bench.folds, folds)
+    assert ranking.is_complete(measured.table, bench, folds)
     assert segmentation.counts_add_up(measured.table, bench.cases)
     assert segmentation.dice_and_iou_agree(measured.table)
     assert not measured.table.duplicated(["case", "class", "stage", "seed"]).any()

@@ -1,5 +1,3 @@
-"""What another precision would change, on masks and points counted by hand."""
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -5,13 +5,11 @@ import pytest
 from lib.imaging import head_points
 
 HEAD = np.array([[50.0, 20.0], [50.0, 120.0], [10.0, 70.0], [90.0, 70.0]])  # OFD 100 px along a row, BPD 80 down
+EXCHANGED = ([1, 0, 2, 3], [0, 1, 3, 2], [1, 0, 3, 2])  # endpoints of OFD, BPD, both
 
 
 def random_heads(count, seed=0):
     return np.random.default_rng(seed).uniform(0, 200, (count, 4, 2))
-
-
-EXCHANGED = ([1, 0, 2, 3], [0, 1, 3, 2], [1, 0, 3, 2])  # endpoints of OFD, BPD, both
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,15 @@ PALETTE = {(255, 0, 0): 1, (0, 255, 0): 2}
 REGION = np.array([[0, 1, 1], [0, 1, 0]], bool)
 RED = np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8)
 READERS = (image_files.read_pixels, image_files.read_grey, image_files.read_binary)
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]]], np.uint8)
+MODES = [(mode, suffix) for suffix in ("png", "tif", "bmp") for mode in ("1", "L", "P", "LA", "RGB", "RGBA")]
+SHADES = np.array([[[0, 0, blue] for blue in (0, 1, 2, 2, 3, 4, 5, 6, 7)]], np.uint8)
 
 
 def encoded(pixels, kind):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
-
-
-COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]]], np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,6 @@ def test_an_image_with_any_byte_changed_raises_nothing_but_value_errors(tmp_path
         read_or_none(image_files.read_pixels, tmp_path / "corrupted", corrupted)
 
 
-MODES = [(mode, suffix) for suffix in ("png", "tif", "bmp") for mode in ("1", "L", "P", "LA", "RGB", "RGBA")]
-
-
 @pytest.mark.parametrize(("mode", "suffix"), [each for each in MODES if each != ("LA", "bmp")])  # there is no such BMP
 def test_a_mask_of_0_and_255_or_of_0_and_1_is_read_whatever_its_mode(tmp_path, mode, suffix):
     for highest in (255,) if mode in ("1", "P") else (255, 1):
@@ -193,9 +190,6 @@ def test_colours_become_the_classes_of_the_palette():
         assert decoded.dtype == np.uint8
         assert decoded.tolist() == [[0, 1], [2, 1]]
     assert image_files.decode_palette(np.zeros((1, 2, 3), np.uint8), {(0, 0, 0): 3}).tolist() == [[3, 3]]
-
-
-SHADES = np.array([[[0, 0, blue] for blue in (0, 1, 2, 2, 3, 4, 5, 6, 7)]], np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ import pytest
 from skimage import exposure
 
 from lib.imaging import display, intensity
-from lib.imaging.intensity import Statistics
 from tests.builders import noise
 
 PERCENTILES = [10.0, 99.0]
@@ -55,11 +54,11 @@ def test_each_channel_is_normalised_by_itself_as_by_scikit_image_and_numpy():
 
 
 def test_a_normalised_volume_and_its_background_typed_out():
-    typed = Statistics((10.0,), (30.0,), (0.5,), (0.25,))
+    typed = intensity.Statistics((10.0,), (30.0,), (0.5,), (0.25,))
     values = intensity.normalise(np.array([[[[0], [10], [15]], [[20], [30], [255]]]], np.uint8), typed)
     assert values.dtype == np.float32
     assert values[..., 0].tolist() == [[[-2.0, -2.0, -1.0], [0.0, 2.0, 2.0]]]
-    without_spread = Statistics((10.0, 5.0, 1.0), (30.0, 5.0, 9.0), (0.5, 0.0, 0.5), (0.25, 0.0, 0.0))
+    without_spread = intensity.Statistics((10.0, 5.0, 1.0), (30.0, 5.0, 9.0), (0.5, 0.0, 0.5), (0.25, 0.0, 0.0))
     assert intensity.background(without_spread).tolist() == [-2.0, 0.0, 0.0]
 
 
@@ -70,9 +69,9 @@ def test_other_arrays_and_statistics_of_other_channels_are_refused(shape):
     with pytest.raises(ValueError, match=message):
         intensity.statistics(array, PERCENTILES)
     with pytest.raises(ValueError, match=message):
-        intensity.normalise(array, Statistics((0.0,), (1.0,), (0.0,), (1.0,)))
+        intensity.normalise(array, intensity.Statistics((0.0,), (1.0,), (0.0,), (1.0,)))
     with pytest.raises(ValueError, match="volume has 3 channels, its statistics 1"):
-        intensity.normalise(noise(), Statistics((0.0,), (1.0,), (0.0,), (1.0,)))
+        intensity.normalise(noise(), intensity.Statistics((0.0,), (1.0,), (0.0,), (1.0,)))
 
 
 def test_a_constant_channel_is_shown_black():

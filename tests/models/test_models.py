@@ -1,5 +1,3 @@
-"""Networks by name, their layers, and the files that hold them."""
-
 import json
 
 import pytest

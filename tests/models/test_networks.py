@@ -1,5 +1,3 @@
-"""Each network on its own: published parameter counts, hand-computed parts; and the properties common to all."""
-
 import json
 import pickle
 import subprocess

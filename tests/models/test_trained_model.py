@@ -1,5 +1,3 @@
-"""Prediction from a weights file, independent of other cases."""
-
 import threading
 from dataclasses import replace
 

@@ -1,5 +1,3 @@
-"""Synthetic studies of every kind with known numbers: collected, typeset to PDF, and checked."""
-
 import copy
 import re
 import shutil

@@ -1,12 +1,10 @@
-"""Captions computed from small typed-out tables."""
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.report import captions
 
-NAN = float("nan")
+ERRORS = {"validation_error_percent": [50.0, 2.0, 1.5], "train_selection": -1.25}
 
 
 def holds(text: str, *parts: str) -> bool:
@@ -16,15 +14,12 @@ def holds(text: str, *parts: str) -> bool:
 
 
 def test_sizes_and_folds_are_given_as_ranges_and_cases_without_a_pixel_size_are_counted():
-    cases = pd.DataFrame({"height": [540, 540, 400], "width": 800, "hc_mm": NAN, "spacing_row_mm": 0.5})
+    cases = pd.DataFrame({"height": [540, 540, 400], "width": 800, "hc_mm": np.nan, "spacing_row_mm": 0.5})
     assert captions.of_sizes(cases) == "3 cases in 2 image sizes; pixel size from 0.500 to 0.500 mm."
-    some = captions.of_sizes(cases.assign(hc_mm=[100.0, NAN, 250.04], spacing_row_mm=[0.1, NAN, 0.2]))
+    some = captions.of_sizes(cases.assign(hc_mm=[100.0, np.nan, 250.04], spacing_row_mm=[0.1, np.nan, 0.2]))
     assert holds(some, "100.0 to 250.0 mm (n = 2)", "0.100 to 0.200 mm; 1 without")
     folds = pd.DataFrame({"case": list("abcde"), "subject": list("ttuvw"), "fold": [0, 0, 0, 1, 1]})
     assert captions.of_folds(folds) == "2 folds of 2 to 3 cases and 2 subjects."
-
-
-ERRORS = {"validation_error_percent": [50.0, 2.0, 1.5], "train_selection": -1.25}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +43,7 @@ def test_the_selected_epoch_is_given_with_its_metric_and_the_number_of_later_epo
 def test_the_loss_on_one_batch_falls_rises_or_diverges():
     assert holds(captions.of_one_batch([2.0, 1.0, 0.1]), "fell from 2 to 0.1 (5.0%", "3 steps")
     assert holds(captions.of_one_batch([1.0, 1.5]), "rose from 1 to 1.5 (150.0%", "2 steps")
-    assert holds(captions.of_one_batch([1.0, NAN]), "nan after 2 steps", "diverged")
+    assert holds(captions.of_one_batch([1.0, np.nan]), "nan after 2 steps", "diverged")
 
 
 def dice_rows(values: list[float], **columns: object) -> pd.DataFrame:
@@ -59,6 +54,7 @@ def dice_rows(values: list[float], **columns: object) -> pd.DataFrame:
 def test_outliers_of_dice_are_named_and_raw_masks_and_references_without_the_class_are_excluded():
     outlier = captions.of_dice(dice_rows([0.9, 0.92, 0.94, 0.96, 0.1]))
     assert holds(outlier, "5 cases", "0.900 and 0.940", "1 far below: c4.")
+    assert captions.of_dice(dice_rows([0.8, 0.84, 0.88, 0.92, 0.6])).endswith("1 far below: c4.")  # 0.8 - 1.5 * 0.08
     for near in ([0.9, 0.92, 0.94, 0.93], [0.988, 0.990, 0.991, 0.990, 0.991]):  # the second: hardly lower
         assert captions.of_dice(dice_rows(near)).endswith("none is far below.")
     assert captions.of_dice(dice_rows([0.9, 0.8, 0.7])) == "csp: 3 cases from 0.700 to 0.900."
@@ -72,11 +68,11 @@ def test_outliers_of_dice_are_named_and_raw_masks_and_references_without_the_cla
 def test_landmark_errors_are_those_of_the_network_over_cases_and_excluded_cases_are_counted():
     table = pd.DataFrame({"case": list("aabcab"), "line": ["ofd"] * 5 + ["bpd"]})
     table["route"] = ["landmark"] * 4 + ["mean shape", "landmark"]
-    table["error_mm"], table["error_px"] = [1.0, 2.0, 2.5, NAN, 90.0, NAN], [2.0, 4.0, 5.0, 7.0, 180.0, NAN]
+    table["error_mm"], table["error_px"] = [1.0, 2.0, 2.5, np.nan, 90.0, np.nan], [2.0, 4.0, 5.0, 7.0, 180.0, np.nan]
     ofd, bpd = captions.of_landmarks(table).splitlines()
     assert holds(ofd, "OFD", "below 2.00, 95 % below 2.45 mm (n = 2, 1 without a pixel size)")
     assert holds(bpd, "BPD", "(n = 0, 1 missed)")
-    assert "below 5.00, 95 % below 6.80 pixels (n = 3)" in captions.of_landmarks(table.assign(error_mm=NAN))
+    assert "below 5.00, 95 % below 6.80 pixels (n = 3)" in captions.of_landmarks(table.assign(error_mm=np.nan))
 
 
 def measured(predicted: list[float], reference: list[float], **columns: object) -> pd.DataFrame:
@@ -90,6 +86,7 @@ def measured(predicted: list[float], reference: list[float], **columns: object) 
     [
         ([1, 2, 3, 4, 5], ["3.00 mm too large", "−0.10 to +6.10 mm", "grows with size (n = 5, r = 1.00)"]),
         ([5, 4, 3, 2, 1], ["3.00 mm too large", "falls with size (n = 5, r = −1.00)"]),
+        ([1, 2, 3, 2, 3], ["no trend with size (n = 5, r = 0.76)"]),  # 0 lies within tanh(atanh(r) ± 1.96 / √2)
         ([-1, -2, -1, -2], ["1.50 mm too small", "no trend with size (n = 4, r = −0.45)"]),
         ([-1, 1, -1, 1], ["HC by ellipse: no mean bias", "(n = 4, "]),
         ([2, 2, 2, 2], ["2.00 mm too large", "no trend"]),
@@ -102,13 +99,13 @@ def test_bias_and_limits_are_over_cases_and_a_trend_needs_an_interval_without_0(
 
 
 def test_baselines_and_heads_without_a_reference_are_excluded():
-    table = measured([1.0, 2.0, 3.0], [2.0, 2.0, NAN], route=["baseline", "ellipse", "ellipse"])
+    table = measured([1.0, 2.0, 3.0], [2.0, 2.0, np.nan], route=["baseline", "ellipse", "ellipse"])
     assert captions.of_agreement(table).startswith("HC by ellipse: 1 heads, too few")
     assert captions.of_agreement(table.head(1)) == "No head was measured against a reference."
 
 
 def test_a_paired_difference_is_inconclusive_if_its_interval_includes_0_or_is_missing():
-    rows = [(9, -0.9, -0.5, -0.1), (9, -0.1, 0.2, 0.5), (1, NAN, -0.5, NAN), (0, NAN, NAN, NAN)]
+    rows = [(9, -0.9, -0.5, -0.1), (9, -0.1, 0.2, 0.5), (1, np.nan, -0.5, np.nan), (0, np.nan, np.nan, np.nan)]
     table = pd.DataFrame(rows, columns=["n", "difference_mm_low", "difference_mm", "difference_mm_high"])
     table = table.assign(quantity="hc", route_a="ellipse", study_b="other", route_b="landmark")
     better, inconclusive, alone = captions.of_differences(table).splitlines()

@@ -1,5 +1,3 @@
-"""`python -m lib verify <folder>`: layout, counts, findings with advice, and exit status."""
-
 import re
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Formatting of numbers, titles and tables."""
-
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,8 @@ import typst
 
 from lib.report import tables
 
-NAN = float("nan")
+# 1.2345 with the decimals of each unit.
+ROUNDED = {"mm": "1.23", "mm2": "1.2", "px": "1.23", "ml": "1.23", "voxels": "1", "percent": "1.2", "deg": "1.2"}
 
 
 @pytest.mark.parametrize(
@@ -18,12 +17,13 @@ NAN = float("nan")
         (0.97149, "dice", "0.971"),
         (-1.005, "bias_mm", "−1.00"),
         (-0.001, "bias_mm", "0.00"),
-        (2.345, "mae_percent", "2.3"),
+        *((1.2345, f"error_{unit}", text) for unit, text in ROUNDED.items()),
         (0.15384, "spacing_row_mm", "0.154"),
         (12345, "parameters", "12\u00a0345"),
-        (NAN, "dice", "–"),
+        (np.nan, "dice", "–"),
         (None, "threshold", "–"),
         (0.00012, "learning_rate", "0.00012"),
+        (0.00051, "learning_rate", "0.001"),
         (640.0, "value", "640"),
         (0.04941, "value", "0.0494"),
         ("csp", "class", "CSP"),
@@ -67,12 +67,14 @@ def test_a_value_and_its_interval_share_a_column_in_typst_and_in_notebooks() -> 
     text = tables.to_typst(table).replace(tables.KEEP, " ")
     assert '"1.23 [1.10, 1.40]", "0.5"' in text
     assert "columns: 2" in text
-    assert '  "1.23", "0.5",' in tables.to_typst(table.assign(mae_low=NAN, mae_high=NAN))  # no interval
-    table = pd.DataFrame({"class": ["csp"], "n": [3], "dice": [0.9], "dice_low": [0.85], "dice_high": [NAN]}, index=[7])
-    read = tables.readable(table.assign(dice_high=0.95))
+    assert '  "1.23", "0.5",' in tables.to_typst(table.assign(mae_low=np.nan, mae_high=np.nan))  # no interval
+    table = pd.DataFrame(
+        {"class": ["csp"], "n": [3], "dice": [0.9], "dice_low": [0.85], "dice_high": [0.95]}, index=[7]
+    )
+    read = tables.readable(table)
     assert [text.replace(tables.KEEP, " ") for text in read.columns] == ["Class", "n", "Dice [95 % CI]"]
     assert [text.replace(tables.KEEP, " ") for text in read.iloc[0]] == ["CSP", "3", "0.900 [0.850, 0.950]"]
-    assert all(f'"{cell}"' in tables.to_typst(table.assign(dice_high=0.95)) for cell in read.iloc[0])
+    assert all(f'"{cell}"' in tables.to_typst(table) for cell in read.iloc[0])
     assert list(tables.readable(table.iloc[:0]).columns) == list(read.columns)
     # a wide table is set smaller, so that it fits the page
     wide, narrow = (pd.DataFrame({f"column{n}": [0.5] for n in range(count)}) for count in (12, 11))

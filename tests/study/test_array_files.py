@@ -27,7 +27,7 @@ def cut_in_half(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-CHANGED = "has changed since preprocessing wrote it"
+CHANGED, UNLISTED = "has changed since preprocessing wrote it", "dataset.json does not list the array files"
 FAULTS = [
     ("masks.npy", change_bytes, f"masks.npy {CHANGED}"),
     ("geometry.csv", swap_names, f"geometry.csv {CHANGED}"),
@@ -38,12 +38,9 @@ FAULTS = [
     ("points.npy", change_bytes, f"points.npy {CHANGED}"),
     ("dataset.json", cut_in_half, "dataset.json is not valid JSON"),
     ("dataset.json", os.unlink, "dataset.json is missing"),
-    ("dataset.json", lambda path: path.write_text("[]"), "dataset.json does not list the array files"),
-    (
-        "dataset.json",
-        lambda path: path.write_text('{"fingerprint": "abc", "arrays": {}}'),
-        "does not list the array files",
-    ),
+    ("dataset.json", lambda path: path.write_text("[]"), UNLISTED),
+    ("dataset.json", lambda path: path.write_text('{"fingerprint": "abc", "arrays": {}}'), UNLISTED),
+    ("dataset.json", lambda path: path.write_text('{"fingerprint": "abc", "files": {"images.npy": {}}}'), UNLISTED),
 ]
 
 

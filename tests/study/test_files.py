@@ -102,7 +102,6 @@ def test_a_written_file_has_the_permissions_of_the_umask(old, umask, mode):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with an existing file."""
     files.write_text(tmp_path / "made" / "old.txt", "old")
     return tmp_path / "made"
 

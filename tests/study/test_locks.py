@@ -1,5 +1,3 @@
-"""A waiting process names the holder of the lock; a killed process holds none."""
-
 import errno
 import os
 import signal
@@ -11,9 +9,7 @@ import pytest
 from lib.study import files, locks
 
 HOLD = "import sys, time; from pathlib import Path; from lib.study import locks; "
-HOLD += (
-    "lock = locks.acquire(Path(sys.argv[1]) / locks.STEP, 'the first'); print('locked', flush=True); time.sleep(600)"
-)
+HOLD += "lock = locks.acquire(Path(sys.argv[1]) / locks.STEP, 'first'); print('locked', flush=True); time.sleep(600)"
 ACQUIRE = """
 import sys
 from pathlib import Path
@@ -31,7 +27,6 @@ def start(code, folder):
 
 @pytest.fixture
 def holder(tmp_path):
-    """A process that holds the lock."""
     first = start(HOLD, tmp_path)
     assert first.stdout.readline() == "locked\n"
     yield first
@@ -49,9 +44,7 @@ def test_a_waiting_process_names_the_holder_at_once_and_continues_when_that_is_k
 
 
 def test_a_process_that_must_not_wait_is_refused_with_the_holder_s_name(tmp_path, holder):
-    with pytest.raises(
-        ValueError, match=rf"study demo is already being run by process {holder.pid} on .*; wait for it"
-    ):
+    with pytest.raises(ValueError, match=rf"study demo is already being run by process {holder.pid} on .*; wait for"):
         locks.acquire(tmp_path / locks.STEP, "study demo", wait=False)
 
 

@@ -12,6 +12,12 @@ from tests import builders
 
 OF_EVERY_STUDY = {"study", "title", "compare_with"}  # keys that differ between any two studies
 SAME_CASES = ("dataset", "groups", "exclude", "fold_count", "split_seed", "folds")  # keys that decide the test cases
+# Keys of a study of regions alone, and of one of landmarks alone.
+REGIONS_OR_POINTS = (
+    "threshold_candidates postprocessing cross_entropy_weight focal_weight dice_weight cross_entropy_class_weights "
+    "label_smoothing dice_class_weights selection_metric selection_class_weights oversample_classes "
+    "landmarks heatmap_per heatmap_sigma heatmap_sigma_unit"
+)
 # Two studies and the keys in which they differ or that only one uses, so that a comparison changes nothing else.
 DIFFER = {
     ("hc18_quick", "hc18_unet"): "folds seeds epochs learning_rate workers base_channels image_size fold_count",
@@ -26,17 +32,9 @@ DIFFER = {
         "brightness_contrast"
     ),
     ("hc18_landmarks_attention", "hc18_landmarks_quick"): "model",
-    ("hc18_ellipse_quick", "hc18_landmarks_quick"): (
-        "landmarks threshold_candidates postprocessing epochs batch_size cross_entropy_weight focal_weight "
-        "dice_weight cross_entropy_class_weights label_smoothing dice_class_weights selection_metric "
-        "selection_class_weights oversample_classes heatmap_per heatmap_sigma heatmap_sigma_unit"
-    ),
+    ("hc18_ellipse_quick", "hc18_landmarks_quick"): f"{REGIONS_OR_POINTS} epochs batch_size",
     ("hc18_ellipse_quick", "hc18_quick"): "folds",
-    ("hc18_ellipse", "hc18_landmarks"): (
-        "landmarks threshold_candidates postprocessing cross_entropy_weight focal_weight dice_weight "
-        "cross_entropy_class_weights label_smoothing dice_class_weights selection_metric selection_class_weights "
-        "oversample_classes heatmap_per heatmap_sigma heatmap_sigma_unit"
-    ),
+    ("hc18_ellipse", "hc18_landmarks"): REGIONS_OR_POINTS,
     ("hc18_ellipse", "hc18_unet"): "",
     ("hc18_landmarks_quick", "hc18_landmarks"): (
         "folds seeds epochs batch_size learning_rate workers base_channels image_size heatmap_sigma fold_count"
@@ -67,6 +65,10 @@ DIFFER = {
     ),
 }
 each_study = pytest.mark.parametrize("path", sorted((files.ROOT / "params").glob("*.yaml")), ids=lambda path: path.stem)
+ONE_EACH, FOREGROUND = "must be one weight per class, not all 0", "must be names of foreground classes"
+COLOURS = "must be [] or one colour of three numbers per class, all different"
+DEPTHS = "must be 5 with resnet_unet, at most 5 with segnet and segnet_skips"
+ONE_PIXEL = param_rules.ONE_VALUE
 
 
 def write_study(folder, text=None, name="tiny", **changes):
@@ -80,7 +82,6 @@ def faults_of(**changes):
 
 
 def fault_of(**changes):
-    """The single error line for one wrong value."""
     (fault,) = faults_of(**changes)
     return fault
 
@@ -129,11 +130,13 @@ def test_every_study_file_and_every_comparison_is_in_the_table_of_differences():
 def test_every_key_has_a_description_and_belongs_to_one_notebook_or_to_all_and_optional_ones_to_an_option():
     shared, models_of_steps = set(params.SharedParams.model_fields), params.STEPS.values()
     for one, other in itertools.combinations(models_of_steps, 2):
-        assert set(one.model_fields) & set(other.model_fields) == shared, (one, other)
+        assert set(one.model_fields) & set(other.model_fields) - {"case_limit"} == shared, (one, other)
+    assert not {*params.RUN, *params.MANUAL} & params.Study.model_fields.keys()
     assert set().union(*(model.model_fields for model in models_of_steps)) == set(params.AnyKey.model_fields)
     options = {*param_rules.OPTIONS, *param_rules.OF_DATASET}
     for key, described in params.AnyKey.model_fields.items():
-        assert described.is_required() or param_faults.option_of(params.AnyKey, key) in options, key
+        is_optional = param_faults.option_of(params.AnyKey, key) in options or key in params.MANUAL
+        assert described.is_required() != is_optional, key
         assert described.description, key
 
 
@@ -146,10 +149,8 @@ def test_a_step_gets_only_its_own_keys_and_they_are_frozen():
 
 
 def test_a_dataclass_is_filled_from_the_keys_of_the_same_names():
-    picked = params.pick(
-        builders.training_params(seed=3), make_dataclass("Drawn", [("seed", int), ("batch_size", int)])
-    )
-    assert (picked.seed, picked.batch_size) == (3, 4)
+    own = params.pick(builders.training_params(seed=3), make_dataclass("Own", [("seed", int), ("batch_size", int)]))
+    assert (own.seed, own.batch_size) == (3, 4)
 
 
 # Changes that select each option, and changes of the quick study that deselect it.
@@ -243,14 +244,6 @@ WRONG = {
 def test_a_value_of_wrong_type_or_range_is_one_error_with_the_description_of_the_key(key, value):
     fault = fault_of(**{key: value})
     assert fault.startswith(f"{key} = {value!r}   not allowed; {params.Study.model_fields[key].description}")
-
-
-# Rules between keys
-
-ONE_EACH, FOREGROUND = "must be one weight per class, not all 0", "must be names of foreground classes"
-COLOURS = "must be [] or one colour of three numbers per class, all different"
-DEPTHS = "must be 5 with resnet_unet, at most 5 with segnet and segnet_skips"
-ONE_PIXEL = param_rules.ONE_VALUE
 
 
 @pytest.mark.parametrize(

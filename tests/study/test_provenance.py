@@ -1,5 +1,3 @@
-"""Which changes of code make which modules stale; the commit; assigned values."""
-
 import ast
 import os
 import shutil

@@ -1,5 +1,3 @@
-"""A step is up to date while its keys, code, inputs, data and files match its record."""
-
 import os
 import shutil
 
@@ -34,14 +32,12 @@ def finish(step, study, **changed):
 
 @pytest.fixture
 def finished(study):
-    """Steps 01 to 04, completed."""
     for step in (VERIFICATION, PREPROCESSING, MODEL, TRAINING):
         finish(step, study)
     return study
 
 
 def edit(step, study, **parts):
-    """Edits a record."""
     path = step.record_file(study.study)
     files.write_json(path, files.read_json(path) | parts)
 
@@ -216,11 +212,13 @@ def test_no_record_is_written_before_its_inputs(study):
 
 
 def test_every_pair_of_fold_and_seed_is_a_step_before_evaluation_and_inputs_come_first(study):
-    planned = steps.study_steps(study.model_copy(update={"folds": [0, 2], "seeds": [0, 1]}))
+    study = study.model_copy(update={"folds": [0, 2], "seeds": [0, 1]})
+    planned = steps.study_steps(study)
     runs = [f"04_training/fold{fold}-seed{seed}" for fold in (0, 2) for seed in (0, 1)]
     assert [step.label for step in planned[3:]] == [*runs, "05_evaluation", "06_biometry", "report"]
     for place, step in enumerate(planned):
         assert set(steps.step_inputs(step, study)) <= {*planned[:place]}
+    assert {*steps.step_inputs(EVALUATION, study)} == {VERIFICATION, PREPROCESSING, *planned[3:7]}
 
 
 def test_landmarks_have_their_own_evaluation_notebook_in_the_same_step(study, monkeypatch):

@@ -30,9 +30,7 @@ def test_a_new_study_is_a_copy_with_comments_under_its_own_name(folder):
         ("demo2", "dem", r"dem\.yaml: no such study file; .*nearest: demo"),
     ],
 )
-def test_a_new_study_never_overwrites_a_file_or_leaves_the_folder_and_requires_a_valid_original(
-    folder, name, like, fault
-):
+def test_a_new_study_never_overwrites_a_file_or_leaves_the_folder_and_needs_a_valid_original(folder, name, like, fault):
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(ValueError, match=fault):
         study_files.new(name, like)

@@ -1,5 +1,7 @@
+import multiprocessing
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,19 +50,40 @@ def test_a_case_drawn_twice_in_an_epoch_is_augmented_differently():
 
 
 class Broken(batches.AugmentedCases):
-    """Kills the process that loads a case."""
+    """Fails, or kills the process that loads a case."""
 
     def __getitem__(self, draw):
+        if self.seed == 0:
+            raise RuntimeError("albumentations said no")
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_dead_loader_process_and_too_little_shared_memory_are_reported(monkeypatch):
-    order, cases = sampler(range(4)), cases_of(builders.discs(4))
-    loaded = batches.loader(cases, order, 2, 1, CPU)
+@pytest.mark.parametrize("during_a_step", [False, True])
+def test_a_dead_loader_process_is_reported_whatever_the_main_process_is_doing(during_a_step):
+    cases = cases_of(builders.discs(8))
+    loaded = batches.loader(cases, sampler(range(8)), 2, 1, CPU)
+    cases.seed, cases.__class__ = 1, cases.__class__ if during_a_step else Broken
+
+    def load():
+        with batches.reporting_dead_workers():
+            for _ in batches.timed(loaded):
+                for process in multiprocessing.active_children():
+                    process.kill()
+                time.sleep(5)
+
+    with pytest.raises(ValueError, match=r"a data loader process died \(DataLoader worker \(pid.*: set fewer workers"):
+        load()
+
+
+def test_an_error_in_a_loader_process_is_not_taken_for_its_death():
+    cases = cases_of(builders.discs(4))
     cases.__class__ = Broken
-    with pytest.raises(ValueError, match=r"a data loader process died \(DataLoader worker .*: set fewer workers"):
-        next(batches.timed(loaded))
-    cases.__class__ = batches.AugmentedCases
+    with pytest.raises(RuntimeError, match="albumentations said no"), batches.reporting_dead_workers():
+        next(batches.timed(batches.loader(cases, sampler(range(4)), 2, 1, CPU)))
+
+
+def test_too_little_shared_memory_is_reported(monkeypatch):
+    order, cases = sampler(range(4)), cases_of(builders.discs(4))
     monkeypatch.setattr(batches.shutil, "disk_usage", lambda _: SimpleNamespace(free=8191))
     with pytest.raises(ValueError, match=r"workers = 1   they need 0 MB of shared memory, but /dev/shm has 0 MB free"):
         batches.loader(cases, order, 2, 1, CPU)  # 2 images of 32 x 32 and masks, 2 batches
@@ -72,11 +95,12 @@ def test_fixed_batches_are_the_cases_without_augmentation():
     arrays = builders.discs(inference.BATCH + 3)
     rows = np.arange(len(arrays.names))[::-1]
     objective = loop.objective_of(training_params(), NETWORK, arrays)
-    fixed = batches.resident(batches.FixedBatches(objective, arrays, rows), CPU)
+    fixed = batches.resident(batches.FixedBatches(objective, arrays, rows, 8), CPU)
     for _ in range(2):
         images, masks = (torch.cat(part).numpy() for part in zip(*fixed))
         assert np.array_equal(images, arrays.images[::-1])
         assert np.array_equal(masks, arrays.masks[::-1])
+    assert [len(images) for images, _ in fixed] == [8, 8, 3]
 
 
 def test_heatmaps_are_those_of_the_augmented_points():

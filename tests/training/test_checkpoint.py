@@ -15,6 +15,8 @@ from tests import builders, builders_tasks
 from tests.builders import NETWORK, one_thread, training_params  # noqa: F401
 from tests.builders_tasks import contents
 
+ASIDE = "fold0-seed0/.set_aside/unknown-1"
+
 
 def fit(folder, stop_after=None, **keys):
     """Log lines of a training of two epochs, optionally stopped after an epoch."""
@@ -48,9 +50,6 @@ def cut(path):
 
 def improve(path):
     files.write_csv(path, pd.read_csv(path).assign(validation_loss=0.0123))
-
-
-ASIDE = "fold0-seed0/.set_aside/unknown-1"
 
 
 @pytest.mark.parametrize("spoil", [save_as_a_spreadsheet, improve, cut, lambda path: path.write_bytes(b"")])

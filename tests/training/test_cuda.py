@@ -7,6 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lib.models import devices
 from lib.training import loop
 from lib.training.batches import FixedBatches, resident
+from lib.training.monitor import Monitor
+from lib.training.state import Epoch
 from tests import builders, builders_tasks
 from tests.builders import training_params
 from tests.builders_tasks import HEATMAPS, LANDMARKS, contents, fit, of_network
@@ -24,20 +26,22 @@ KINDS = [
     (builders.discs(8), of_network(out_channels=3), THREE),
     (builders.discs(8), builders.NETWORK, {}),
     (builders_tasks.landmarked(8), HEATMAPS, LANDMARKS),
+    (builders.discs(8), builders.NETWORK | {"model": "segnet"}, {}),
+    (builders.discs(8), builders.NETWORK | {"model": "attention_unet"}, {}),
 ]
 
 
-def prepared_step(arrays, network, keys, device):
-    """A state, and a step and a validation of all cases as functions, with everything on the device."""
+def prepared_epoch(monkeypatch, arrays, network, keys, device):
+    """Two steps of the loop as a function, up to the first value that it reads."""
     config = training_params(**keys | {"device": device})
     objective = loop.objective_of(config, network, arrays)
-    state = loop.initial_state(config, network, 4, objective.threshold_mode)
+    state = loop.initial_state(config, network, 9, objective.threshold_mode)
     state.optimizer = torch.optim.AdamW(state.model.parameters(), fused=True)  # as on CUDA
-    images, targets = (
-        each.to(state.device) for each in next(iter(FixedBatches(objective, arrays, arrays.rows(arrays.names))))
-    )
-    state.network.train()
-    return lambda: loop.step(state, objective, images, targets, gradient_clip=1.0)
+    state.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(state.optimizer, 9)
+    batch = next(iter(FixedBatches(objective, arrays, arrays.rows(arrays.names), 8)))
+    batch = tuple(each.pin_memory() if device == "cuda" else each for each in batch)
+    monkeypatch.setattr(Epoch, "sums", lambda _: (0.0, None))
+    return lambda: loop.train_epoch(state, objective, [batch] * 2, 1.0, True, Monitor(None, 1, 8, state).show)
 
 
 class HostReads(TorchDispatchMode):
@@ -64,23 +68,33 @@ def test_operations_that_wait_for_a_gpu_are_recognised():
     assert reads.found == {"_local_scalar_dense", "index", "bincount", "lift_fresh"}
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=["three classes", "two classes", "landmarks"])
-def test_a_step_does_not_wait_for_the_device(kind):
-    step = prepared_step(*kind, "cpu")
+every_kind = pytest.mark.parametrize(
+    "kind", KINDS, ids=["three classes", "two classes", "landmarks", "segnet", "gates"]
+)
+precisions = ["float32", "bfloat16"]
+
+
+@every_kind
+@pytest.mark.parametrize("precision", precisions)
+def test_an_epoch_does_not_wait_for_the_device(monkeypatch, kind, precision):
+    arrays, network, keys = kind
+    epoch = prepared_epoch(monkeypatch, arrays, network, keys | {"precision": precision}, "cpu")
     with HostReads() as reads:
-        step()
+        epoch()
     assert reads.found == set()
 
 
 @on_cuda
-@pytest.mark.parametrize("kind", KINDS, ids=["three classes", "two classes", "landmarks"])
-def test_a_step_on_cuda_does_not_wait_for_the_device(kind):
-    step = prepared_step(*kind, "cuda")
-    step()  # the first one starts libraries
+@every_kind
+@pytest.mark.parametrize("precision", [*precisions, "float16"])
+def test_an_epoch_on_cuda_does_not_wait_for_the_device(monkeypatch, kind, precision):
+    arrays, network, keys = kind
+    epoch = prepared_epoch(monkeypatch, arrays, network, keys | {"precision": precision}, "cuda")
+    epoch()  # the first one starts libraries
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        step()
+        epoch()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -100,16 +114,17 @@ def test_a_deterministic_study_repeats_and_resumes_to_the_byte(tmp_path, precisi
 
 @on_cuda
 def test_the_cpu_and_the_gpu_agree(tmp_path):
-    keys = {"epochs": 2, "precision": "float32", "learning_rate": 1e-4}
-    one, other = (fit(tmp_path / device, device=device, **keys)[0].history for device in ("cpu", "cuda"))
-    assert other["train_loss"].to_numpy() == pytest.approx(one["train_loss"].to_numpy(), rel=1e-2)
+    keys = {"epochs": 3, "precision": "float32", "schedule": "constant"}
+    one, other = (fit(tmp_path / device, device=device, **keys)[0].history["train_loss"] for device in ("cpu", "cuda"))
+    assert one[2] < 0.9 * one[0]
+    assert (other / one).to_numpy() == pytest.approx(1, abs=0.02)
 
 
 @on_cuda
 def test_validation_cases_stay_on_the_gpu_only_if_they_fit(monkeypatch):
     arrays, device = builders.discs(40), torch.device("cuda")
     objective = loop.objective_of(training_params(), builders.NETWORK, arrays)
-    fixed = FixedBatches(objective, arrays, arrays.rows(arrays.names))
+    fixed = FixedBatches(objective, arrays, arrays.rows(arrays.names), 16)
     kept = resident(fixed, device)
     assert {tensor.device.type for batch in kept for tensor in batch} == {"cuda"}
     assert all(torch.equal(a.cpu(), b) for one, other in zip(kept, fixed) for a, b in zip(one, other))
@@ -119,10 +134,18 @@ def test_validation_cases_stay_on_the_gpu_only_if_they_fit(monkeypatch):
 
 @on_cuda
 def test_settings_of_cuda_are_restored():
-    with devices.configured(torch.device("cuda"), deterministic=True):
-        assert torch.are_deterministic_algorithms_enabled()
-        assert not torch.backends.cudnn.benchmark
-    assert not torch.are_deterministic_algorithms_enabled()
+    def settings():
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.benchmark,
+            torch.backends.cudnn.allow_tf32,
+        )
+
+    before = settings()
+    for deterministic in (True, False):
+        with devices.configured(torch.device("cuda"), deterministic):
+            assert settings() == (deterministic, not deterministic, False)
+        assert settings() == before
 
 
 @on_cuda

@@ -4,6 +4,8 @@ import errno
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,11 +14,20 @@ import torch
 
 from lib.models import inference
 from lib.study import files
-from lib.training import batches, loop, saving
+from lib.training import batches, loop, memory, saving
+from lib.training.state import TrainingState
 from tests import builders, builders_tasks
 from tests.builders import one_thread, training_params  # noqa: F401
 from tests.builders_tasks import contents, fit, of_network, parts_of
 
+WHOLE_GROUP = """
+import os, signal, sys
+from pathlib import Path
+from tests.training import test_interruption
+test_interruption.torch.set_num_threads(1)
+test_interruption.raise_at(3, lambda: os.killpg(os.getpid(), signal.SIGTERM))
+test_interruption.train(Path(sys.argv[1]), workers={workers})
+"""
 WITHOUT_STATISTICS = of_network(normalisation="none")
 KEYS = {"epochs": 3, "batch_size": 2, "learning_rate": 0.003}  # of 8 training images
 
@@ -26,6 +37,15 @@ def train(folder, **keys):
     lines, arrays = [], builders.discs(12)
     loop.fit(training_params(**(KEYS | keys)), builders.NETWORK, arrays, parts_of(arrays), folder, lines.append)
     return lines
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_process_group_that_is_told_to_end_saves_its_state(tmp_path, unbroken, workers):
+    code = WHOLE_GROUP.format(workers=workers)
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=files.ROOT, start_new_session=True)
+    assert child.wait(120) == -signal.SIGTERM
+    assert train(tmp_path)[0] == "resuming after epoch 0 and 3 batches of the next"
+    assert contents(tmp_path) == unbroken
 
 
 def in_child(folder, prepare=lambda: None, **keys):
@@ -68,6 +88,16 @@ def test_a_training_that_is_told_to_end_saves_its_state_within_the_epoch_and_res
     stop = lambda: raise_at(batch, lambda: os.kill(os.getpid(), signal.SIGTERM))  # noqa: E731
     assert in_child(tmp_path, stop) == -signal.SIGTERM
     assert train(tmp_path)[0].startswith(f"resuming after {resumed}")
+    assert contents(tmp_path) == unbroken
+
+
+def test_a_signal_during_the_last_save_takes_effect_after_it(tmp_path, unbroken, monkeypatch):
+    real = TrainingState.save
+    monkeypatch.setattr(TrainingState, "save", lambda *given: (real(*given), signal.raise_signal(signal.SIGINT)))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    monkeypatch.undo()
+    assert train(tmp_path)[0] == "resuming after epoch 3"
     assert contents(tmp_path) == unbroken
 
 
@@ -128,11 +158,11 @@ def test_a_full_disk_is_reported_by_the_file_s_name_and_the_earlier_state_remain
 
 
 def limit_memory(monkeypatch, images):
-    """A device on which a forward pass of more images runs out of memory in training."""
+    """A device on which a forward pass of more images runs out of memory."""
     real = inference.forward
 
     def forward(network, inputs, precision):
-        if network.training and len(inputs) > images:
+        if len(inputs) > images:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(network, inputs, precision)
 
@@ -162,13 +192,29 @@ def test_too_little_memory_for_a_deterministic_batch_or_for_one_image_is_refused
         fit(tmp_path, deterministic=False)
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path, monkeypatch):
-    def forward(*_):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+@pytest.mark.parametrize(
+    ("message", "exhausted"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("CUDA error: out of memory", True),
+        ("MPS backend out of memory (MPS allocated: 9 GB)", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("GET was unable to find an engine to execute this computation", True),
+        ("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_a_lack_of_memory_is_recognised_by_what_the_libraries_say(message, exhausted):
+    assert memory.is_exhausted(RuntimeError(message)) == exhausted
 
-    monkeypatch.setattr(inference, "forward", forward)
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        fit(tmp_path, deterministic=False)
+
+def test_portions_are_about_equal_and_other_errors_are_raised():
+    state = loop.initial_state(training_params(deterministic=False), builders.NETWORK, 1, "rel")
+    state.portion = 4
+    assert memory.in_portions(state, 9, lambda parts: [len(each) for each in torch.zeros(9).chunk(parts)]) == [3, 3, 3]
+    with pytest.raises(RuntimeError, match="mat1"):
+        memory.in_portions(state, 9, lambda _: torch.zeros(2, 3) @ torch.zeros(2, 3))
 
 
 def test_a_value_that_is_not_finite_stops_the_training_by_the_name_of_its_case(tmp_path):

@@ -98,7 +98,7 @@ def test_discs_volumes_and_endpoints_are_learned_and_the_weights_of_the_best_epo
     state, objective = loop.initial_state(config, network, 1, "rel"), loop.objective_of(config, network, arrays)
     state.network = models.load(folder / "model.safetensors")
     _, sums = loop.validate(
-        state, objective, FixedBatches(objective, arrays, arrays.rows(parts_of(arrays)["validation"]))
+        state, objective, FixedBatches(objective, arrays, arrays.rows(parts_of(arrays)["validation"]), 16)
     )
     assert objective.scores(sums)["selection"] == pytest.approx(run.best_value, rel=1e-5)
 
@@ -109,6 +109,7 @@ def test_a_finished_run_has_tables_weights_and_record_but_no_state(learned):
     timing, about = pd.read_csv(folder / "timing.csv"), files.read_json(folder / "run.json")
     assert run.history["epoch"].tolist() == timing["epoch"].tolist() == list(range(1, len(lines) + 1))
     record = {"epochs": len(lines), "best_epoch": run.best_epoch, "device": "cpu", "precision": "float32", "threads": 1}
+    record["torch"] = str(torch.__version__)
     assert record.items() <= about.items()
     assert about["train_cases"] == 2 * about["validation_cases"] == len(set(arrays.names)) * 2 // 3
     assert about["files"] == {name: files.sha256(folder / name) for name in ("model.safetensors", "history.csv")}
@@ -185,7 +186,7 @@ class Compiled(torch.nn.Module):
 )
 @pytest.mark.parametrize("stops", [[1], [3], [1, 2, 3, 4, 5]], ids=str)
 def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, monkeypatch, keys, stops):
-    monkeypatch.setattr(torch, "compile", Compiled)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: Compiled(model))
     train, keys = fit_landmarks if "landmarks" in keys else fit, {"epochs": 5} | keys
     train(tmp_path / "unbroken", **keys)
     for epoch in stops:
@@ -331,6 +332,7 @@ def test_a_training_that_diverges_is_refused_also_when_it_is_resumed(
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
             train(tmp_path)
+    assert (tmp_path / "state.pt").is_file() == (factor == 1)  # no state of a diverged network
 
 
 @pytest.mark.parametrize(
@@ -396,7 +398,7 @@ def test_gradients_are_clipped_to_the_maximum_norm(tmp_path, monkeypatch):
 def test_validation_loss_is_the_mean_of_the_configured_loss_over_cases():
     arrays, config = builders.discs(inference.BATCH + 3), training_params()
     state, objective = loop.initial_state(config, NETWORK, 1, "rel"), loop.objective_of(config, NETWORK, arrays)
-    loss, counts = loop.validate(state, objective, FixedBatches(objective, arrays, np.arange(len(arrays.names))))
+    loss, counts = loop.validate(state, objective, FixedBatches(objective, arrays, np.arange(len(arrays.names)), 16))
     with torch.inference_mode():
         logits = state.network(inference.to_input(arrays.images, torch.device("cpu")))
         reference = torch.as_tensor(arrays.masks).long()
@@ -430,7 +432,7 @@ def test_without_oversampling_and_area_weights_no_mask_is_read():
 
 def test_compile_and_tensorboard_change_neither_weights_nor_their_names(tmp_path, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(Compiled(model)) or compiled[-1])
+    monkeypatch.setattr(torch, "compile", lambda model, **_: compiled.append(Compiled(model)) or compiled[-1])
     fit(tmp_path / "plain")
     fit(tmp_path / "watched", tensorboard_every=1)
     assert not compiled

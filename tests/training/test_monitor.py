@@ -1,4 +1,6 @@
-import pytest
+import sys
+from types import SimpleNamespace
+
 import torch
 
 from lib.training import loop, monitor
@@ -23,16 +25,23 @@ def test_the_line_tells_epoch_rate_waiting_and_time_left(monkeypatch):
     assert lines[1:] == [""]
 
 
-@pytest.mark.parametrize("found", [ModuleNotFoundError, RuntimeError])
-def test_a_gpu_without_a_meter_shows_its_memory_only(monkeypatch, found):
-    def utilization(_):
-        raise found
+class NotSupported(Exception):
+    """As NVML's error for a part of a GPU."""
+
+
+def test_a_gpu_shows_its_memory_and_if_a_package_and_the_driver_tell_its_use(monkeypatch):
+    def fails(_):
+        raise NotSupported
 
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 3 * 2**29)
-    monkeypatch.setattr(torch.cuda, "utilization", utilization)
-    assert monitor._device_use(torch.device("cuda")) == ["GPU memory 1.5 GB"]
-    monkeypatch.setattr(torch.cuda, "utilization", lambda _: 87)
-    assert monitor._device_use(torch.device("cuda"))[1:] == ["GPU 87 % busy"]
+    for package, utilization, shown in (
+        (None, fails, []),
+        (SimpleNamespace(NVMLError=NotSupported), fails, []),
+        (SimpleNamespace(NVMLError=NotSupported), lambda _: 87, ["GPU 87 % busy"]),
+    ):
+        monkeypatch.setitem(sys.modules, "pynvml", package)
+        monkeypatch.setattr(torch.cuda, "utilization", utilization)
+        assert monitor._device_use(torch.device("cuda")) == ["GPU memory 1.5 GB", *shown]
     assert monitor._device_use(torch.device("cpu")) == []
 
 

@@ -12,6 +12,8 @@ from tests import builders, builders_tasks
 from tests.builders import one_thread, training_params  # noqa: F401
 from tests.builders_tasks import of_network
 
+COUNTS = [[5, 1, 0], [2, 3, 0], [0, 0, 0]]
+
 
 def heatmap_objective(arrays, channels=2):
     return loop.objective_of(training_params(landmarks="multicentre"), of_network(out_channels=channels), arrays)
@@ -49,9 +51,6 @@ def test_the_maximum_number_of_classes_is_counted_without_overflow():
     objective = regions("background", *(f"class{n}" for n in range(1, 32)))
     counts = objective.tally(torch.eye(32)[31].reshape(1, 32, 1, 1).expand(1, 32, 2, 2), reference)
     assert (counts[31 * 32 + 31], counts.sum()) == (4, 4)
-
-
-COUNTS = [[5, 1, 0], [2, 3, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(

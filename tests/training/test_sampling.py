@@ -113,7 +113,8 @@ TWO = {
 }
 THREE = {"classes": ["background", "a", "b"], "cross_entropy_class_weights": [1.0, 1.0, 0.0]}
 THREE |= {"dice_class_weights": [0.0, 1.0, 0.0], "selection_class_weights": [1.0, 1.0, 0.0]}
-MESSAGE = "fold 1: none of its {} {} cases contains {}; set another split_seed, fold_count or validation_subjects"
+MESSAGE = "fold 1: none of its {} {} cases contains {}; set another split_seed, fold_count or validation_subjects "
+MESSAGE += "(in a quick pass a larger case_limit)"
 
 
 def missing(arrays, fold=1, **keys):

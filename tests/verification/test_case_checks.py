@@ -1,5 +1,3 @@
-"""Checks of one case, of an image and of a volume, with measurements drawn and counted by hand."""
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Summary tables of 01_data_verification on drawn heads, lesions and patients."""
-
 import numpy as np
 import pytest
 

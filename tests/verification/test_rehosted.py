@@ -1,5 +1,3 @@
-"""Rehosted images: HC18's drawn heads in the layout of another data set, and the data recovered for them."""
-
 import os
 import shutil
 from pathlib import Path

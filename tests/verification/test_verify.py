@@ -1,5 +1,3 @@
-"""Verification of data sets of drawn heads, lesions and patients with known sizes, positions and problems."""
-
 import re
 import shutil
 from collections import Counter

@@ -5,6 +5,7 @@ from lib.report.figures.charts import bland_altman as bland_altman
 from lib.report.figures.charts import confusion as confusion
 from lib.report.figures.charts import dice_bars as dice_bars
 from lib.report.figures.charts import dice_distribution as dice_distribution
+from lib.report.figures.charts import epoch_profile as epoch_profile
 from lib.report.figures.charts import feature_sizes as feature_sizes
 from lib.report.figures.charts import folds as folds
 from lib.report.figures.charts import landmark_errors as landmark_errors

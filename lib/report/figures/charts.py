@@ -88,6 +88,20 @@ def overfit(losses: list[float]) -> Figure:
 
 
 @styled
+def epoch_profile(profile: pd.DataFrame) -> Figure:
+    """Share of each part of an epoch; columns part, seconds, percent."""
+    figure, ((axes,),) = panels(14 + 5 * len(profile))
+    at = np.arange(len(profile))
+    texts = [f"{row.percent:.1f} % ({row.seconds:.2f} s)" for row in profile.itertuples()]
+    axes.bar_label(axes.barh(at, profile["percent"], color=OTHER_COLOURS[2]), texts, padding=3, fontsize=7)
+    axes.set_yticks(at, list(profile["part"]))
+    axes.set_xlabel(f"Share of an epoch of {profile['seconds'].sum():.2f} s (%)")
+    axes.margins(x=0.3, y=0.02)
+    axes.invert_yaxis()
+    return figure
+
+
+@styled
 def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
     """Losses, selection metric (Dice, or landmark error) and learning rate by epoch; the selected epoch is marked."""
     figure, axes = panels(58 + 4 * len(classes), 3)

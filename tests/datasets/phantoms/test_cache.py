@@ -25,7 +25,6 @@ def names(folder):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder written before."""
     cache.write_atomically(tmp_path / "raw" / "phantom", RECORD, text("old"))
     return tmp_path / "raw" / "phantom"
 

@@ -20,7 +20,6 @@ def draw(subject, frame=1, seed=3, shares=OFTEN):
 
 @pytest.fixture(scope="module")
 def dozen():
-    """First frames of twelve subjects."""
     return [draw(subject) for subject in range(1, 13)]
 
 

@@ -14,6 +14,9 @@ from tests.datasets.phantoms import builders
 SEED = 5
 TWO_WAVES = Border((0.0, 0.0), (1.0, 1.0), 0.0, ((0.25, 0.0),))  # radius 1 + cos(2 a) / 4
 WAVY = Border((13.0, 20.0), (6.0, 4.0), 25.0, ((0.08, -0.05), (0.1, 0.02), (0.0, 0.07)))
+FLAT = {"apex_mm": (-1500.0, 24.0), "range_mm": (1500.0, 1533.0), "half_angle_deg": np.rad2deg(np.arctan(24.2 / 1500))}
+SCAN = replace(builders.SCAN, spacing_mm=0.12, **FLAT)  # a linear array
+LUMP = Mass(Border((12.0, 24.0), (6.0, 4.0), 0.0), 12.0, 0.0, 0.2, -60.0, 0.0, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +101,6 @@ def test_images_look_like_breast_ultrasound_of_linear_and_curved_arrays_with_fai
     assert 60 < grey.mean() < 110  # BUSI: 84
     assert 30 < grey.std(axis=(1, 2)).mean() < 60  # BUSI: 54
     assert 0.15 < np.mean(grey[:, -8:, :8].max(axis=(1, 2)) == 0) < 0.6  # black corners of curved arrays
-
-
-FLAT = {"apex_mm": (-1500.0, 24.0), "range_mm": (1500.0, 1533.0), "half_angle_deg": np.rad2deg(np.arctan(24.2 / 1500))}
-SCAN = replace(builders.SCAN, spacing_mm=0.12, **FLAT)  # a linear array
-LUMP = Mass(Border((12.0, 24.0), (6.0, 4.0), 0.0), 12.0, 0.0, 0.2, -60.0, 0.0, 1.0)
 
 
 def added(mass):

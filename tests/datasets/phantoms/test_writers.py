@@ -1,5 +1,3 @@
-"""Properties of every writer of phantoms."""
-
 import pandas as pd
 import pytest
 

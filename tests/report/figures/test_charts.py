@@ -1,5 +1,3 @@
-"""Charts: which cases are drawn, at which position, and the printed n and means."""
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +5,7 @@ import pytest
 from lib import statistics
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.evaluation import biometry
-from lib.report import figures
+from lib.report import captions, figures
 from lib.report.summaries.dice import per_class
 from tests.builders_figures import CLASSES, line_errors, measured, overlap_rows, texts
 
@@ -50,6 +48,14 @@ def test_layers_and_the_loss_on_one_batch_are_drawn_with_their_numbers():
     figure = figures.feature_sizes(shapes)
     assert "340 in these layers" in texts(figure)
     assert [[bar.get_width() for bar in axes.patches] for axes in figure.axes] == [[256, 512], [40, 300]]
+    profile = pd.DataFrame({"part": ["waiting", "forward"], "seconds": [1.0, 3.0], "percent": [25.0, 75.0]})
+    figure = figures.epoch_profile(profile)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [25, 75]
+    assert {"25.0 % (1.00 s)", "75.0 % (3.00 s)"} <= set(labels(figure.axes[0].texts))
+    assert labels(figure.axes[0].get_yticklabels()) == ["waiting", "forward"]
+    assert (
+        captions.of_epoch_profile(profile) == "An epoch takes 4.0 s, of which forward takes 75 %; waiting takes 25 %."
+    )
     assert list(figures.overfit([1.0, 0.5]).axes[0].lines[0].get_ydata()) == [1, 0.5]
 
 

@@ -1,5 +1,3 @@
-"""Sheets of images: positions of contours, lines and maps."""
-
 import numpy as np
 import pytest
 

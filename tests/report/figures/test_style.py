@@ -1,5 +1,3 @@
-"""Figure style: equal bytes on every machine, and a correct scale bar."""
-
 import matplotlib
 import pytest
 

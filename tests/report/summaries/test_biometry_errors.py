@@ -1,5 +1,3 @@
-"""Errors of measurements, shapes and volumes, compared with hand calculations."""
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +5,6 @@ import pytest
 from lib.imaging import shapes
 from lib.report import tables
 from lib.report.summaries import biometry_errors
-
-NAN = float("nan")
 
 
 def measurements(rows: list[tuple[str, str, float, float, object]]) -> pd.DataFrame:
@@ -20,7 +16,7 @@ def measurements(rows: list[tuple[str, str, float, float, object]]) -> pd.DataFr
 
 def test_agreement_of_three_heads_worked_by_hand() -> None:
     rows = [("ellipse", "post", 101.0, 100.0, ""), ("ellipse", "post", 198.0, 200.0, "HC out of range")]
-    rows += [("ellipse", "post", 304.0, 300.0, ""), ("ellipse", "post", NAN, 250.0, "no ellipse")]
+    rows += [("ellipse", "post", 304.0, 300.0, ""), ("ellipse", "post", np.nan, 250.0, "no ellipse")]
     row = biometry_errors.agreement(measurements(rows)).iloc[0]
     assert (row["n"], row["not_measured"], row["flagged"]) == (3, 1, 2)
     assert row["mae_mm"] == pytest.approx(7 / 3)
@@ -30,7 +26,7 @@ def test_agreement_of_three_heads_worked_by_hand() -> None:
     assert row["lower_limit_mm"] == pytest.approx(1 - 1.96 * 3)
     assert row["upper_limit_mm"] == pytest.approx(1 + 1.96 * 3)
     # a case without a reference is not counted
-    rows = [("ellipse", "post", 101.0, 100.0, ""), ("ellipse", "post", 90.0, NAN, "")]
+    rows = [("ellipse", "post", 101.0, 100.0, ""), ("ellipse", "post", 90.0, np.nan, "")]
     row = biometry_errors.agreement(measurements(rows)).iloc[0]
     assert (row["n"].item(), row["not_measured"].item()) == (1, 0)
     assert np.isnan(row["bias_mm"].item())
@@ -48,7 +44,7 @@ def test_quantities_stay_together_and_the_baseline_has_one_row_for_both_stages()
 def test_seeds_count_a_case_once_and_are_averaged_before_the_mean() -> None:
     rows = [("ellipse", "post", 102.0, 100.0, ""), ("ellipse", "post", 210.0, 200.0, "")]
     baseline = [("baseline", "post", 150.0, 100.0, ""), ("baseline", "post", 150.0, 200.0, "")]
-    first, again = measurements(rows), measurements(rows).assign(seed=1, predicted_mm=[104.0, NAN])
+    first, again = measurements(rows), measurements(rows).assign(seed=1, predicted_mm=[104.0, np.nan])
     mean = measurements(baseline)
     both = pd.concat([first, again, mean, mean.assign(seed=1)])
     table = biometry_errors.agreement(both).set_index("route")
@@ -56,6 +52,7 @@ def test_seeds_count_a_case_once_and_are_averaged_before_the_mean() -> None:
     assert table.loc["ellipse", "mae_mm"] == pytest.approx(((2 + 4) / 2 + 10) / 2)
     assert table.loc["ellipse", "mae_percent"] == pytest.approx((3 + 5) / 2)
     assert table.loc["ellipse", "bias_mm"] == pytest.approx((2 + 4 + 10) / 3)  # of single predictions
+    assert table.loc["baseline", "bias_mm"] == 0  # (50 - 50) / 2
     assert table["not_measured"].tolist() == [1, 0]
     assert biometry_errors.holds_all_measurements(table, both)
     assert not biometry_errors.holds_all_measurements(table, pd.concat([both, first.assign(case="another")]))
@@ -91,15 +88,15 @@ def test_shapes_of_two_structures_compared_by_hand() -> None:
 
 
 def test_cases_that_lack_a_structure_in_one_mask_are_not_compared() -> None:
-    table = shape_rows(parts=[1, 1, 1, 0, 0, 2, 0, 0], area_mm2=[10.0, 12.0, 10.0, NAN, NAN, 3.0, NAN, NAN])
+    table = shape_rows(parts=[1, 1, 1, 0, 0, 2, 0, 0], area_mm2=[10.0, 12.0, 10.0, np.nan, np.nan, 3.0, np.nan, np.nan])
     row = biometry_errors.shapes(table).iloc[0]
     assert (row["n"], row["area_error_mm2"]) == (1, 2)
     none = biometry_errors.shapes(table.iloc[2:]).iloc[0]
     assert (none["n"], none["n_mm"]) == (0, 0)
     assert none.drop(["class", "n", "n_mm"]).isna().all()
     # without a pixel size only the shape is compared
-    table = shape_rows(area_mm2=[NAN, NAN], eccentricity=[0.8, 0.6], height_mm=[NAN, NAN])
-    row = biometry_errors.shapes(table.assign(centroid_row_mm=NAN)).iloc[0]
+    table = shape_rows(area_mm2=[np.nan, np.nan], eccentricity=[0.8, 0.6], height_mm=[np.nan, np.nan])
+    row = biometry_errors.shapes(table.assign(centroid_row_mm=np.nan)).iloc[0]
     assert (row["n"], row["n_mm"]) == (1, 0)
     assert np.isnan(row["area_error_mm2"])
     assert np.isnan(row["centroid_distance_mm"])
@@ -108,7 +105,7 @@ def test_cases_that_lack_a_structure_in_one_mask_are_not_compared() -> None:
 
 @pytest.mark.parametrize("order", range(3))
 def test_predictions_are_paired_by_case_and_seed_in_any_order(order: int) -> None:
-    table = shape_rows(parts=[1, 1, 1, 2, 1, 0], area_mm2=[100.0, 110.0, 50.0, 40.0, 70.0, NAN])
+    table = shape_rows(parts=[1, 1, 1, 2, 1, 0], area_mm2=[100.0, 110.0, 50.0, 40.0, 70.0, np.nan])
     both = pd.concat([table, table.assign(seed=1)]).sample(frac=1, random_state=order)
     row = biometry_errors.shapes(both).iloc[0]
     assert (row["n"], row["reference_area_mm2"], row["area_error_mm2"]) == (2, 75, 10)
@@ -143,10 +140,12 @@ def test_seeds_of_a_volume_are_averaged_before_the_mean():
     assert row["bias_voxels"] == -5
     assert biometry_errors.holds_all_volumes(biometry_errors.volumes(both), both)
     assert not biometry_errors.holds_all_volumes(biometry_errors.volumes(both[both["case"] == "c0"]), both)
+    absent = biometry_errors.volumes(sizes([(0, 0)])).iloc[0]
+    assert absent[["n", "missed", "invented"]].tolist() == [1, 0, 0]
     for empty in (biometry_errors.agreement(measurements([])), biometry_errors.volumes(sizes([]))):
         assert empty.empty
         assert tables.to_typst(empty) == "no rows\n"
     # without a voxel size there are no millilitres
-    row = biometry_errors.volumes(sizes([(100, 110), (50, 50)], ml=NAN)).iloc[0]
+    row = biometry_errors.volumes(sizes([(100, 110), (50, 50)], ml=np.nan)).iloc[0]
     assert (row["error_voxels"], row["n"], row["n_ml"]) == (5, 2, 0)
     assert np.isnan([row["reference_ml"], row["error_ml"], row["bias_ml"]]).all()

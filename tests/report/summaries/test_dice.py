@@ -1,5 +1,3 @@
-"""Overlap tables, compared with hand calculations."""
-
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,6 @@ from lib.report.summaries import dice
 from lib.study import files
 from tests.builders_figures import overlap_rows
 
-NAN = float("nan")
 FOUR = [(9, 1, 1), (8, 2, 2), (5, 5, 5), (9, 0, 2)]
 POSITIVE, MISSED, INVENTED, ABSENT = (40, 10, 10), (0, 0, 50), (0, 30, 0), (0, 0, 0)
 
@@ -25,7 +22,7 @@ def test_a_miss_counts_as_0_and_absent_and_invented_cases_are_counted_separately
     assert row["pooled_dice"] == pytest.approx(80 / (80 + 40 + 60))  # invented pixels count here
     none = dice.per_class(overlap_rows([INVENTED, ABSENT])).iloc[0]
     assert (none["n"], none["invented"], none["absent"]) == (0, 1, 1)
-    assert np.isnan(none["dice"])
+    assert np.isnan([none["dice"], dice.per_class(overlap_rows([ABSENT])).iloc[0]["pooled_dice"]]).all()
     several, one = (dice.per_class(overlap_rows(counts)).iloc[0] for counts in (FOUR, FOUR[:2]))
     assert several["dice_low"] < several["dice"] < several["dice_high"]
     assert np.isnan([one["dice_low"], one["dice_high"]]).all()
@@ -45,7 +42,7 @@ def test_rows_are_by_class_and_stage_and_each_of_two_seeds_has_its_own() -> None
 
 
 def test_a_missing_dice_is_not_counted_by_n_and_a_row_without_a_subject_raises() -> None:
-    lost = overlap_rows([(9, 1, 1), (8, 2, 2), ABSENT, INVENTED]).assign(dice=[0.9, NAN, NAN, 0.0])
+    lost = overlap_rows([(9, 1, 1), (8, 2, 2), ABSENT, INVENTED]).assign(dice=[0.9, np.nan, np.nan, 0.0])
     table = dice.per_class(lost)
     assert (table["n"].item(), table["dice"].item()) == (1, 0.9)
     assert not dice.holds_all_cases(table, lost)
@@ -107,6 +104,7 @@ def test_dice_by_fold_counted_by_hand() -> None:
     assert rows.index.tolist() == [0, 1]
     assert rows["dice"].tolist() == pytest.approx([0.9, 0.7 / 2])
     assert rows[["cases", "n", "missed", "invented"]].values.tolist() == [[2, 1, 0, 1], [2, 2, 1, 0]]
+    assert dice.by_part(table.assign(fold=[1, 1, 0, np.nan]), "fold")["cases"].tolist() == [1, 2, 1]  # none is lost
     # parts may be strata, with one row per class
     csp = overlap_rows(FOUR[:2]).assign(stratum=["early", "late"])
     rows = dice.by_part(pd.concat([csp, csp.assign(**{"class": "lv"})]), "stratum")

@@ -1,5 +1,3 @@
-"""Landmark errors, compared with hand calculations."""
-
 import numpy as np
 import pandas as pd
 import pytest

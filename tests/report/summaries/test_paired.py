@@ -1,12 +1,8 @@
-"""Paired comparisons, compared with hand calculations."""
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.report.summaries import paired
-
-NAN = float("nan")
 
 
 def compared(pairs, route_b="landmark", study_b="other", missed=(0, 0)):
@@ -20,7 +16,7 @@ def compared(pairs, route_b="landmark", study_b="other", missed=(0, 0)):
 
 
 def test_a_comparison_of_five_cases_worked_by_hand():
-    long = compared([(1.0, 3.0), (2.0, 2.5), (4.0, 1.0), (NAN, 1.0), (2.0, NAN)])
+    long = compared([(1.0, 3.0), (2.0, 2.5), (4.0, 1.0), (np.nan, 1.0), (2.0, np.nan)])
     long.loc[3, "not_measured_a"], long.loc[4, "not_measured_b"] = 2, 1
     row = paired.comparison(long).iloc[0]
     assert row[paired.PAIR].tolist() == ["hc", "ellipse", "other", "landmark"]
@@ -31,7 +27,7 @@ def test_a_comparison_of_five_cases_worked_by_hand():
     assert row["difference_mm_low"] < 0 < row["difference_mm_high"]
     assert row["a_better_percent"] == pytest.approx(200 / 3)
     # a pair without common cases has no difference; equal errors are not better
-    row = paired.comparison(compared([(NAN, 1.0), (2.0, NAN)])).iloc[0]
+    row = paired.comparison(compared([(np.nan, 1.0), (2.0, np.nan)])).iloc[0]
     assert row["n"] == 0
     assert np.isnan([row["difference_mm"], row["error_a_mm"], row["a_better_percent"]]).all()
     assert paired.comparison(compared([(1.0, 1.0), (1.0, 2.0)]))["a_better_percent"].tolist() == [50]

@@ -1,5 +1,3 @@
-"""Scores of the patients of a volume study and the cost of excluded end slices, compared with hand calculations."""
-
 import numpy as np
 import pandas as pd
 import pytest
