@@ -1,6 +1,5 @@
 """benchmarks/gpu.sh: its tables, time limits, what it packs, and every part at the smallest size on a CPU."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from benchmarks.gpu import part, tables
 from benchmarks.gpu.scale import SCALES
 from lib import datasets, preprocessing
 from lib.datasets.phantoms import write_images, write_volumes
-from lib.study import files, params
+from lib.study import params
 
 SMALLEST = replace(SCALES["cpu"], round_seconds=0.05, rounds=1, images=24, growth=(8, 16))
 NOT_ON_CPU = [{"training": "float16", "error": "float16 is trained on CUDA alone"}]
@@ -34,12 +33,6 @@ def test_a_part_becomes_a_table_with_the_columns_of_all_its_rows():
         "| a | 1234 | 0.988 |  |  |",
         "| b |  |  |  | no \\| memory |",
     ]
-
-
-def test_tests_on_cuda_are_found():
-    (row,) = part.cuda_tests(SMALLEST, files.ROOT)
-    assert row["exit status"] == 0
-    assert re.search(r"[1-9]\d* (skipped|passed)", row["pytest"])
 
 
 def test_the_title_says_whether_cuda_was_used():
@@ -117,3 +110,4 @@ def test_every_part_runs_on_a_cpu(name, tmp_path):
     assert rows
     assert [row for row in rows if "error" in row] == (NOT_ON_CPU if name == "precision" else [])
     assert all(row.get("equal bytes", True) for row in rows)
+    assert all(row.get("exit status", 0) == 0 for row in rows)

@@ -95,15 +95,27 @@ def masks_of(
     model: Model, study: params.Study, heads: Heads, names: list[str], threshold: float
 ) -> dict[str, np.ndarray]:
     """Post-processed masks at native size by case."""
-    steps, found = postprocessing.describe(study.postprocessing, params.values_of(study)), {}
+    return masks_by_threshold(model, study, heads, names, [threshold])[threshold]
+
+
+def masks_by_threshold(
+    model: Model, study: params.Study, heads: Heads, names: list[str], thresholds: list[float]
+) -> dict[float, dict[str, np.ndarray]]:
+    """As `masks_of`, for several thresholds of one prediction."""
+    steps = postprocessing.describe(study.postprocessing, params.values_of(study))
+    found: dict[float, dict[str, np.ndarray]] = {threshold: {} for threshold in thresholds}
+
+    def decide(item: tuple[str, np.ndarray]) -> None:
+        case, probability = item
+        for threshold in thresholds:
+            found[threshold][case] = postprocessing.apply(
+                inference.decide(probability, threshold), probability, None, steps
+            )
+
     for first in range(0, len(names), PORTION):
         portion = names[first : first + PORTION]
         with ThreadPoolExecutor() as pool:
-            native = pool.map(
-                lambda each: postprocessing.apply(inference.decide(each, threshold), each, None, steps),
-                probabilities(model, heads, portion),
-            )
-            found |= dict(zip(portion, native))
+            list(pool.map(decide, zip(portion, probabilities(model, heads, portion))))
     return found
 
 
@@ -120,10 +132,8 @@ def probabilities(model: Model, heads: Heads, names: list[str]) -> Iterator[np.n
 
 def choose_threshold(model: Model, study: params.Study, heads: Heads, names: list[str]) -> float:
     """The candidate with the best mean Dice on the validation cases."""
-    scores = {
-        candidate: figures(heads, masks_of(model, study, heads, names, candidate))["Dice"]
-        for candidate in study.threshold_candidates or [0.5]
-    }
+    candidates = masks_by_threshold(model, study, heads, names, study.threshold_candidates or [0.5])
+    scores = {candidate: figures(heads, masks)["Dice"] for candidate, masks in candidates.items()}
     return max(scores, key=lambda candidate: (scores[candidate], -abs(candidate - 0.5)))
 
 

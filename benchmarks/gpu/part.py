@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[Callable[[Scale, Path], Iterator[Row]], int]] = {  # by w
     "precision": (accuracy.precisions, 50),
     "loader processes": (speed.worker_counts, 45),
     "number of images": (speed.growth, 40),
-    "determinism and torch.compile": (speed.compiled, 75),
+    "determinism and torch.compile": (speed.compiled, 100),
     "folds of hc18_unet": (accuracy.folds, 500),  # all the time that is left
 }
 
