@@ -20,7 +20,7 @@ from lib.training import loop
 ROUNDS = 3
 STEPS = 6
 SIZE, BATCH = (96, 144), 16  # the demo's
-POLICIES = {"default": {}, "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}, "spin 1000": {"GOMP_SPINCOUNT": "1000"}}
+POLICIES = {"default": {}, "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}, "spin 20000": {"GOMP_SPINCOUNT": "20000"}}
 CHOICES = [(2, policy) for policy in POLICIES] + [(1, "default"), (1, "PASSIVE")]
 PRECISIONS = (torch.bfloat16, torch.float32)
 CHILD = "import sys; from benchmarks import threads; threads.train(int(sys.argv[1]))"

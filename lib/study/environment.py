@@ -34,7 +34,9 @@ def for_children(cores: int) -> dict[str, str]:
         "REPORTS_ROOT": str(files.reports_root()),
         ROOT_VARIABLE: str(files.ROOT),
         THREADS_VARIABLE: str(cores),
-        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads slow down a busy machine: docs/performance.md
+        # Threads that spin for long slow down a busy machine, those that never do an idle one: docs/performance.md.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "20000",  # GNU's runtime follows this one
     }
     return kept | own | dict.fromkeys(COUNTS, str(cores))
 

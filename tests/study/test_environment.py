@@ -11,7 +11,7 @@ NUMBERS = "import cv2; from lib.study import environment; environment.use_thread
 NUMBERS += "print(torch.get_num_threads(), cv2.getNumThreads(), environment.threads())"
 ONE_PROCESSOR = "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
 FOREIGN = ("PYTHONSTARTUP", "PYTHONHOME", "PYTHONWARNINGS", "JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "SNAKEMAKE_PROFILE")
-FOREIGN += ("MATPLOTLIBRC", "MPLBACKEND", "BASH_ENV", "GOMP_SPINCOUNT", "OMP_SCHEDULE", "DNNL_MAX_CPU_ISA")
+FOREIGN += ("MATPLOTLIBRC", "MPLBACKEND", "BASH_ENV", "GOMP_STACKSIZE", "OMP_SCHEDULE", "DNNL_MAX_CPU_ISA")
 OWN = ("PYTHONPATH", "IPYTHONDIR", "JUPYTER_PREFER_ENV_PATH", "OMP_NUM_THREADS")
 
 
