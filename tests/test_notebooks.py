@@ -215,7 +215,7 @@ def test_a_quick_pass_of_every_kind_trains_evaluates_and_measures_two_cases(
     inputs = files.read_json(folder / "06_biometry" / "record.json")["inputs"]
     outputs = files.read_json(folder / "05_evaluation" / "record.json")["outputs"]
     assert inputs["by_hand/case_limit-2/05_evaluation"] == files.digest(outputs)
-    shares = files.read_csv(folder.parent / "profile-True/03_model/tables/epoch-profile.csv", [])["percent"]
+    shares = pd.read_csv(folder.parent / "profile-True/03_model/tables/epoch-profile.csv")["percent"]
     assert shares.sum() == pytest.approx(100)
     assert_is_done(study, project)
 
