@@ -12,6 +12,6 @@ if [ "$("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')" = 3.1
     if [ -e "$wheel" ]; then "$python" -m zipfile -e "$wheel" "$site"; fi  # needs neither pip nor venv
   done
 fi
-export PYTHONPATH=$root:$site PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIVE NO_ALBUMENTATIONS_UPDATE=1
+export PYTHONPATH=$root:$site PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=20000 NO_ALBUMENTATIONS_UPDATE=1
 "$python" -c 'import torch, numpy, scipy, cv2, PIL, pandas, pydantic, yaml, albumentations, safetensors, psutil, pytest'
 timeout --kill-after=10 $((540 - SECONDS)) "$python" -m benchmarks.gpu "$@"

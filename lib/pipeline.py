@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -184,6 +183,8 @@ def execute(study: params.Study, label: str) -> None:
     except OSError as error:  # the executed notebook cannot be written
         raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
     except RuntimeError as error:  # the kernel died or did not answer
+        import resource  # not on Windows
+
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         causes = f"the usual causes are too little memory and too few open files (ulimit -n is {limit})"
         died = f"the kernel died before the notebook finished ({error}); {causes}"

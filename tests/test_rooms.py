@@ -49,3 +49,11 @@ def test_what_takes_long_to_import_is_imported_only_where_it_is_used(notebooks, 
     program = f"import sys, {', '.join(sorted(used))}\n{start}print(*{heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], cwd=files.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_modules_that_windows_lacks_are_imported_only_where_they_are_used():
+    for path in (files.ROOT / "lib").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {alias.name for node in top for alias in node.names} | {getattr(node, "module", None) for node in top}
+        assert not names & {"fcntl", "grp", "pwd", "resource", "termios"}, path

@@ -1,4 +1,4 @@
-"""A few cases of each part of a fold, for a quick pass by hand: evenly spaced, with every class where possible."""
+"""A few cases of each part of a fold, for a quick pass: evenly spaced, with every class where possible."""
 
 from dataclasses import replace
 

@@ -39,10 +39,9 @@ def configured(device: torch.device, deterministic: bool) -> Iterator[None]:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required; read when cuBLAS starts
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fills, torch.utils.deterministic.fill_uninitialized_memory = (
-        torch.utils.deterministic.fill_uninitialized_memory,
-        False,
-    )
+    settings = torch.utils.deterministic
+    fills = settings.fill_uninitialized_memory
+    settings.fill_uninitialized_memory = False  # costs time, and no value depends on it
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     cudnn = {"benchmark": not deterministic, "deterministic": deterministic, "allow_tf32": False}
     try:
@@ -50,7 +49,7 @@ def configured(device: torch.device, deterministic: bool) -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        settings.fill_uninitialized_memory = fills
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:

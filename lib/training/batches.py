@@ -89,9 +89,10 @@ def loader(
 
 
 def _start_worker(_: int) -> None:
-    """A loader's process: one thread, and no end at the SIGTERM of a whole process group, after which a step is saved.
+    """Prepares a loader's process: one thread, and the first SIGTERM is ignored.
 
-    The main process ends the processes of its loader itself; a second SIGTERM acts at once.
+    It may be sent to the whole process group, whose main process then finishes its step and saves the state; the death
+    of a loader's process would interrupt it. The main process ends the processes of its loader itself.
     """
     cv2.setNumThreads(0)  # the processes share the cores already
     signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
@@ -153,7 +154,7 @@ def resident(fixed: FixedBatches, device: torch.device) -> Batches:
 
     To be called after an epoch of training, when its memory is reserved.
     """
-    if device.type != "cuda" or not len(fixed.rows):
+    if device.type != "cuda":
         return fixed
     images, targets = next(iter(fixed))
     needed = len(fixed.rows) * (images[:1].nbytes + targets[:1].nbytes)

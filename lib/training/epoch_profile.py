@@ -9,12 +9,11 @@ import pandas as pd
 import torch
 
 from lib.data.arrays import Arrays
+from lib.data.splits import Parts
 from lib.models import devices, inference
-from lib.study import params
 from lib.study.params import TrainingParams
 from lib.training import batches, loop
-from lib.training.augmentation import Augmentation
-from lib.training.batches import AugmentedCases, Batch, Batches, EpochSampler, FixedBatches
+from lib.training.batches import Batch, Batches, FixedBatches
 from lib.training.objectives import Objective
 from lib.training.state import Epoch, TrainingState
 
@@ -75,9 +74,7 @@ class TimedObjective:
         return value
 
 
-def profile_epoch(
-    config: TrainingParams, network: dict[str, Any], arrays: Arrays, parts: dict[str, list[str]]
-) -> pd.DataFrame:
+def profile_epoch(config: TrainingParams, network: dict[str, Any], arrays: Arrays, parts: Parts) -> pd.DataFrame:
     """Trains a new network for one epoch and validates it: seconds and percent of each of PARTS (COLUMNS).
 
     `network` is a `models.describe` record. ValueError as in `loop.fit`.
@@ -88,9 +85,7 @@ def profile_epoch(
         objective = loop.objective_of(config, network, arrays)
         steps = -(-len(rows) // config.batch_size)
         state = loop.initial_state(config, network, steps + WARM_UP, objective.threshold_mode)
-        sampler = EpochSampler(rows, loop.case_weights(config, arrays, rows), config.seed)
-        cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
-        loaded = batches.loader(cases, sampler, config.batch_size, config.workers, state.device)
+        sampler, loaded = loop.training_batches(config, arrays, rows, objective, state.device)
         how = (config.gradient_clip, config.schedule != "plateau")
 
         sampler.begin(1, skipped=len(rows) - warm_up_images(len(rows), config.batch_size))

@@ -8,6 +8,7 @@ import torch
 from lib.data.arrays import Arrays
 from lib.training.state import Epoch, Rows
 
+DIVERGED = "training diverged; try a lower learning_rate or precision: float32"
 Results = tuple[float, dict[str, float]]  # mean loss, and the objective's scores, including "selection"
 
 
@@ -25,8 +26,7 @@ def check_batches(epoch: int, finished: Epoch, order: np.ndarray, arrays: Arrays
             f"the image of {', '.join(invalid)} contains values that are not finite; rerun 02_preprocessing"
         )
     raise ValueError(
-        f"the loss became {values[bad]} in epoch {epoch}, batch {bad + 1} ({', '.join(names)}): training diverged; try "
-        "a lower learning_rate or precision: float32"
+        f"the loss became {values[bad]} in epoch {epoch}, batch {bad + 1} ({', '.join(names)}): {DIVERGED}"
     )
 
 
@@ -34,10 +34,7 @@ def check_finite(epoch: int, values: dict[str, float]) -> None:
     """ValueError, naming the value, if one is not finite."""
     for name, value in values.items():
         if not np.isfinite(value):
-            raise ValueError(
-                f"the {name} became {value} in epoch {epoch}: training diverged; try a lower learning_rate or "
-                "precision: float32"
-            )
+            raise ValueError(f"the {name} became {value} in epoch {epoch}: {DIVERGED}")
 
 
 def is_better(selection: float, validation_loss: float, than: dict[str, Any], empty_score: float) -> bool:

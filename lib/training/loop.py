@@ -18,6 +18,7 @@ from torch import nn
 
 from lib import losses, models
 from lib.data.arrays import Arrays
+from lib.data.splits import Parts
 from lib.models import devices, inference
 from lib.study import files, locks, param_rules, params, provenance
 from lib.study.params import TrainingParams
@@ -30,7 +31,6 @@ from lib.training.objectives import Objective, RegionObjective
 from lib.training.state import TrainingState, fresh_state
 
 Network = dict[str, Any]  # a `models.describe` record
-Parts = dict[str, list[str]]  # case names of "train", "validation" and "test"
 # These do not change the result. `compile` may change its last digits, so it is not among them.
 NOT_IN_FINGERPRINT = {"study", "dataset", "workers", "tensorboard_every", "tensorboard_images"}
 
@@ -103,9 +103,7 @@ def _train(
     state = initial_state(config, network, -(-len(train_rows) // config.batch_size), objective.threshold_mode)
     resumable = depends_on | {"machine": _machine(state)}  # a run resumed elsewhere would not repeat to the byte
     checkpoint.resume(folder, resumable, state, log)
-    sampler = EpochSampler(train_rows, case_weights(config, arrays, train_rows), config.seed)
-    cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
-    loaded = batches.loader(cases, sampler, config.batch_size, config.workers, state.device)
+    sampler, loaded = training_batches(config, arrays, train_rows, objective, state.device)
     validation: Batches = FixedBatches(objective, arrays, validation_rows, config.batch_size)
     by_step, first_epoch, portion = config.schedule != "plateau", len(state.history) + 1, None
     monitor = Monitor(live, config.epochs, len(train_rows), state)
@@ -190,6 +188,15 @@ def _machine(state: TrainingState) -> dict[str, Any]:
         "threads": torch.get_num_threads() if state.device.type == "cpu" else None,
         "torch": str(torch.__version__),  # a plain text: a state is read without running code
     }
+
+
+def training_batches(
+    config: TrainingParams, arrays: Arrays, rows: np.ndarray, objective: Objective, device: torch.device
+) -> tuple[EpochSampler, Batches]:
+    """The batches of an epoch, augmented, and the sampler that sets the epoch; ValueError as `batches.loader`."""
+    sampler = EpochSampler(rows, case_weights(config, arrays, rows), config.seed)
+    cases = AugmentedCases(arrays, params.pick(config, Augmentation), config.seed, objective)
+    return sampler, batches.loader(cases, sampler, config.batch_size, config.workers, device)
 
 
 def case_weights(config: TrainingParams, arrays: Arrays, rows: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data.arrays import Arrays
+from lib.data.splits import Parts
 
 
 def case_weights(masks: np.ndarray, rows: np.ndarray, class_indices: list[int], factor: float) -> np.ndarray:
@@ -75,7 +76,7 @@ class ClassWeights:
         return [index for index in range(1, len(self.classes)) if any(weights[index] > 0 for weights in used)]
 
 
-def missing_targets(weights: ClassWeights, arrays: Arrays, parts: dict[str, list[str]], fold: int) -> list[str]:
+def missing_targets(weights: ClassWeights, arrays: Arrays, parts: Parts, fold: int) -> list[str]:
     """One message per class with a weight, or set of landmarks, in none of the training or the validation cases.
 
     A volume counts as a whole, since slices without foreground are normal. `fold`, the test fold, is only named.
