@@ -46,12 +46,10 @@ def of_one_batch(losses: list[float]) -> str:
 def of_epoch_profile(profile: pd.DataFrame) -> str:
     """Seconds of an epoch, its longest part, and its first row, waiting for data (epoch_profile.COLUMNS)."""
     longest, waiting = profile.loc[profile["percent"].idxmax()], profile.iloc[0]
-    text = (
-        f"An epoch takes {profile['seconds'].sum():.1f} s, of which {longest['part']} takes {longest['percent']:.0f} %"
-    )
+    text = f"An epoch takes {profile['seconds'].sum():.1f} s: {longest['part']} {longest['percent']:.0f} %"
     if longest["part"] == waiting["part"]:
         return f"{text}."
-    return f"{text}; {waiting['part']} takes {waiting['percent']:.0f} %."
+    return f"{text}, {waiting['part']} {waiting['percent']:.0f} %."
 
 
 def of_training(history: pd.DataFrame) -> str:

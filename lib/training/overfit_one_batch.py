@@ -19,7 +19,9 @@ from lib.training.objectives import Objective, RegionObjective
 from lib.training.state import TrainingState, fresh_state
 
 MIN_STEPS, MAX_STEPS = 30, 100
-FALL = 3  # the loss must fall to a third of its start: the demo's does by step 20, that of hc18_quick by step 9
+FALL = (
+    3  # the loss must fall below a third of its initial value: the demo's does by step 20, that of hc18_quick by step 9
+)
 BATCH = 8
 SEED = 0
 CLIP = 1.0  # maximum gradient norm

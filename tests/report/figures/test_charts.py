@@ -53,9 +53,7 @@ def test_layers_and_the_loss_on_one_batch_are_drawn_with_their_numbers():
     assert [bar.get_width() for bar in figure.axes[0].patches] == [25, 75]
     assert {"25.0 % (1.00 s)", "75.0 % (3.00 s)"} <= set(labels(figure.axes[0].texts))
     assert labels(figure.axes[0].get_yticklabels()) == ["waiting", "forward"]
-    assert (
-        captions.of_epoch_profile(profile) == "An epoch takes 4.0 s, of which forward takes 75 %; waiting takes 25 %."
-    )
+    assert captions.of_epoch_profile(profile) == "An epoch takes 4.0 s: forward 75 %, waiting 25 %."
     assert list(figures.overfit([1.0, 0.5]).axes[0].lines[0].get_ydata()) == [1, 0.5]
 
 
