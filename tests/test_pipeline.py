@@ -179,16 +179,18 @@ def running(project: Path) -> subprocess.Popen:
     return process
 
 
-@pytest.mark.parametrize(("handler", "written"), [("lambda *_: sys.exit(print(2))", b"2\n"), ("signal.SIG_IGN", b"")])
-def test_a_kernel_may_save_its_state_before_it_is_killed(monkeypatch, handler, written):
+@pytest.mark.parametrize(
+    ("handler", "written", "code"), [("lambda *_: sys.exit(print(2))", b"2\n", 0), ("signal.SIG_IGN", b"", -signal.SIGKILL)]
+)
+def test_a_kernel_may_save_its_state_before_it_is_killed(monkeypatch, handler, written, code):
     monkeypatch.setattr(pipeline, "SAVE_SECONDS", 5 if written else 0.5)
-    code = f"import signal, sys\nsignal.signal(signal.SIGTERM, {handler})\nprint(1, flush=True)\ninput()"
+    source = f"import signal, sys\nsignal.signal(signal.SIGTERM, {handler})\nprint(1, flush=True)\ninput()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
+    child = subprocess.Popen([sys.executable, "-c", source], start_new_session=True, **pipes)
     child.stdout.readline()
     pipeline._end_kernels()
     assert child.stdout.read() == written
-    assert not psutil.pid_exists(child.pid) or psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
+    assert child.wait(PATIENCE_SECONDS) == code
 
 
 def test_a_study_killed_during_training_resumes_with_identical_results(uninterrupted, project, running):
