@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
 OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{steps.OF_LANDMARKS}.ipynb"  # a second one of one step
 NOT_APPLICABLE = {  # cells of sections that do not apply to a study: no landmarks, volumes, heads, other data sets
     "tiny": {"03-11", "d12c3a27", "01-20", "46d26b05", "0e812ee8", "06-17"},
-    "tiny_points": {"03-11", "01-20", "46d26b05", "06-15", "06-17"},
+    "tiny_points": {"03-11", "01-20", "46d26b05", "05l-04", "06-15", "06-17"},
     "tiny_volumes": {"03-11", "d12c3a27", "01-20", "06-04", "06-06", "06-08", "06-09", "06-11", "06-15"},
 }
 HIDDEN_FIGURES = {("tiny_volumes", "06_biometry"): 2}  # saved by these cells
