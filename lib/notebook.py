@@ -28,7 +28,6 @@ from lib.study import environment, files, locks, param_faults, params, provenanc
 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of manual runs, and of those with the study file's values
 DISPLAY_WIDTH = 800  # pixels on the screen; the saved file has more
-ON_DEVICE = ("03_model", "04_training", "05_evaluation")  # all others compute on the processor
 PLAIN_TYPES = (str, int, float, bool, list, dict, type(None))
 YAML_WORDS = {"true": True, "false": False, "null": None}  # papermill -p passes them on as text
 
@@ -375,7 +374,7 @@ def clear(folder: Path, is_training: bool) -> None:
 
 def describe_device(step: steps.Step, device: str) -> str:
     """Name of the device that a step computes on, for its record; `device` is the study's."""
-    if step.name not in ON_DEVICE:
+    if step.name not in steps.ON_DEVICE:
         return environment.describe_processor()
     from lib.models import devices  # imports torch, which these notebooks alone have imported already
 

@@ -84,6 +84,8 @@ def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
         stale = [step for step, why in reasons(study).items() if why]
         if not stale:  # Snakemake would take seconds to find nothing to do
             return 0
+        if any(step.name in steps.ON_DEVICE for step in stale):
+            _check_device(study)
         for step in stale:
             step.record_file(study.study).unlink(missing_ok=True)
         status, output = _snakemake(study, folder, cores, lock)
@@ -93,6 +95,15 @@ def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
     left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
     sys.stderr.writelines(["these steps have no up-to-date record:\n", *left] if left else [])
     return int(bool(left))
+
+
+def _check_device(study: params.Study) -> None:
+    """Fails now, not after verification and preprocessing, if this machine lacks the device or precision of a study."""
+    if study.device in ("auto", "cpu") and study.precision != "float16":
+        return
+    from lib.models import devices  # imports torch, which takes seconds
+
+    devices.choose_precision(study.precision, devices.choose(study.device))
 
 
 def _failure_message(output: str) -> str:

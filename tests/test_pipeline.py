@@ -180,7 +180,8 @@ def running(project: Path) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(
-    ("handler", "written", "code"), [("lambda *_: sys.exit(print(2))", b"2\n", 0), ("signal.SIG_IGN", b"", -signal.SIGKILL)]
+    ("handler", "written", "code"),
+    [("lambda *_: sys.exit(print(2))", b"2\n", 0), ("signal.SIG_IGN", b"", -signal.SIGKILL)],
 )
 def test_a_kernel_may_save_its_state_before_it_is_killed(monkeypatch, handler, written, code):
     monkeypatch.setattr(pipeline, "SAVE_SECONDS", 5 if written else 0.5)
@@ -217,6 +218,17 @@ def test_a_second_run_of_the_same_study_is_refused(project):
     assert second.returncode == 2
     assert second.stderr.strip() == "study tiny is already being run by another process; wait for it or stop it"
     assert times(project) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"), [("device", "cuda:99", "available: "), ("precision", "float16", "CUDA")]
+)
+def test_a_device_or_precision_that_this_machine_lacks_is_refused_before_any_step(bare, key, value, allowed):
+    set_keys(bare, **{"device": "cpu", key: value})
+    done = run_study(bare)
+    assert done.returncode == 2
+    assert re.match(f"{key} = '{value}'   .*{allowed}", done.stderr)
+    assert not list(report_folder(bare).rglob("notebook.ipynb"))
 
 
 SPINNING = "import re; re.match('(a+)+$', 'a' * 60 + 'b')"  # never ends and blocks all threads of the kernel

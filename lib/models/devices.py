@@ -14,14 +14,15 @@ def choose(device: str) -> torch.device:
     available += [f"cuda:{index}" for index in range(torch.cuda.device_count() if available else 0)]
     available += ["mps"] if torch.backends.mps.is_available() else []
     available.append("cpu")
+    listed = ", ".join(available)
     if device not in [*available, "auto"]:
-        raise ValueError(f"device = {device!r}   not available on this machine; available: {available}")
+        raise ValueError(f"device = {device!r}   not available on this machine; available: {listed}")
     chosen = torch.device(available[0] if device == "auto" else device)
     try:
         torch.zeros(1, device=chosen)
     except RuntimeError as error:  # in exclusive use by another process, no memory left, a driver that is too old
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"device = {device!r}   {chosen} cannot be used: {reason}; available: {available}") from error
+        raise ValueError(f"device = {device!r}   {chosen} cannot be used: {reason}; available: {listed}") from error
     return chosen
 
 

@@ -12,6 +12,7 @@ from lib.study import environment, files, params, provenance
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
 EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
+ON_DEVICE = ("03_model", "04_training", "05_evaluation")  # all others compute on the processor
 OF_LANDMARKS = "_landmarks"  # suffix of the notebook that evaluates landmarks
 RECORD_PARTS = {"own", "code", "inputs", "outputs", "needs"}  # parts required to compare a record
 MADE_HERE = "phantom_"  # prefix of the names of synthetic data sets

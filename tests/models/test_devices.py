@@ -52,7 +52,7 @@ def test_an_unavailable_device_and_float16_without_cuda_are_refused_with_alterna
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for device in ("cuda", "mps", "abacus"):
-        with pytest.raises(ValueError, match=rf"^device = '{device}'   not available .*; available: \['cpu'\]"):
+        with pytest.raises(ValueError, match=rf"^device = '{device}'   not available .*; available: cpu$"):
             devices.choose(device)
     with pytest.raises(ValueError, match="precision = 'float16'   requires CUDA; the device is cpu; nearest: bfloat16"):
         devices.choose_precision("float16", CPU)
@@ -61,9 +61,7 @@ def test_an_unavailable_device_and_float16_without_cuda_are_refused_with_alterna
 def test_a_device_that_does_not_exist_or_is_in_use_is_refused_with_its_reason(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(
-        ValueError, match=r"^device = 'cuda:1'   not available .*; available: \['cuda', 'cuda:0', 'cpu'\]"
-    ):
+    with pytest.raises(ValueError, match=r"^device = 'cuda:1'   not available .*; available: cuda, cuda:0, cpu$"):
         devices.choose("cuda:1")
 
     def zeros(*_, **__):
