@@ -185,11 +185,10 @@ def read_binary(path: Path, read: Reader = open_mask) -> np.ndarray:
     pixels = opened.pixels.max(axis=2) if opened.pixels.ndim == 3 else opened.pixels
     if opened.is_lossy:
         return pixels >= 128
-    highest, region = int(pixels.max(initial=0)), pixels > 0
-    if highest not in (0, 1, 255) or (pixels[region] != highest).any():
+    if _only_value(pixels) not in (0, 1, 255):
         values = [value for (value,) in colour_counts(pixels)]
         raise ValueError(f"{path}: values {values[:8]}; expected a mask of 0 and 255, or 0 and 1")
-    return region
+    return pixels > 0
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
@@ -208,11 +207,21 @@ def by_stem(folder: Path) -> dict[str, Path]:
 def colour_counts(pixels: np.ndarray) -> dict[tuple[int, ...], int]:
     """Number of pixels per colour: (H, W, 3) -> {(r, g, b): count}, (H, W) -> {(grey,): count}; uint8."""
     if pixels.ndim == 2:
+        value, nonzero = _only_value(pixels), int(np.count_nonzero(pixels))
+        if value is not None:
+            return {(grey,): n for grey, n in ((0, pixels.size - nonzero), (value, nonzero)) if n}
         counts = cv2.calcHist([np.ascontiguousarray(pixels)], [0], None, [256], [0, 256])[:, 0]
         return {(int(value),): int(counts[value]) for value in np.flatnonzero(counts)}
     codes, counts = np.unique(colour_codes(pixels), return_counts=True)
     colours = zip((codes >> 16).tolist(), (codes >> 8 & 255).tolist(), (codes & 255).tolist())
     return dict(zip(colours, counts.tolist()))
+
+
+def _only_value(pixels: np.ndarray) -> int | None:
+    """The only value besides 0 of (H, W) uint8 pixels, 0 if there is none; None if there are several."""
+    highest = int(pixels.max())
+    # Ten times as fast as a histogram: no value exceeds the highest, so this is their sum only if none lies in between.
+    return highest if cv2.sumElems(pixels)[0] == highest * cv2.countNonZero(pixels) else None
 
 
 def colour_codes(pixels: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def storing(read: image_files.Reader, opened: dict[Path, OpenedImage]) -> image_
 
 def find_mismatch(case: Case, image: np.ndarray, mask: np.ndarray) -> Finding | None:
     """A finding if the mask differs in size from its image or, contrary to its group, is empty or not; else None."""
-    pixels = int((mask > 0).sum())
+    pixels = int(np.count_nonzero(mask))
     sizes = f"image {image.shape}, mask {mask.shape}"
     if image.shape == mask.swapaxes(-1, -2).shape:
         sizes += "; swapped: one of them rotated by 90 degrees?"
