@@ -22,7 +22,7 @@ QUICK_TOLERANCE_MM = 0.1  # difference up to which HC by moments is accepted; on
 NEAR_BORDER = 0.02  # fraction of the shorter side: a reference nearer to the frame may be cut
 LOW_CONTRAST = 0.02  # magnitude of (inside - outside) / (inside + outside)
 
-UNREADABLE = Check("unreadable", "download or copy the file again, or add the case to `exclude`")
+UNREADABLE = Check("unreadable", "correct, download or copy the file again, or add the case to `exclude`")
 REPLACE_BOTH = "mask and image do not belong together, or one was resized; download both again or exclude the case"
 SIZE_MISMATCH = Check("size mismatch", REPLACE_BOTH)
 EMPTY_MASK = Check("empty mask", "exclude the case or correct the mask")

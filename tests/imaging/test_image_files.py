@@ -60,13 +60,14 @@ def test_pixels_of_palettes_and_cmyk_are_their_colours(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-@pytest.mark.parametrize("channels", [1, 3, 4, "<i4", "<f4"])
-def test_more_than_8_bits_per_channel_are_refused_by_name_and_never_truncated(tmp_path, channels, suffix):
+@pytest.mark.parametrize("channels", [1, 3, 4, "<i4", "<f4", "LAB"])
+def test_more_than_8_bits_per_channel_and_other_colours_are_refused_by_name(tmp_path, channels, suffix):
     path = tmp_path / f"deep.{suffix}"
     if isinstance(channels, int):
         cv2.imwrite(str(path), np.full((2, 3, channels), 51_234, np.uint16))  # Pillow reads 200 if it has colours
     else:
-        Image.fromarray(GREY.astype(channels)).save(path, format="TIFF")
+        image = Image.new("LAB", (3, 2)) if channels == "LAB" else Image.fromarray(GREY.astype(channels))
+        image.save(path, format="TIFF")
     for read in READERS:
         with pytest.raises(ValueError, match=rf"deep\.{suffix}: .*; expected 8 bits per channel"):
             read(path)
