@@ -146,9 +146,10 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> OpenedImage:
     orientation = image.getexif().get(ORIENTATION_TAG, 1)  # before it is applied and removed
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
-    transparency = image.convert("RGBA").getchannel("A").getextrema() if image.has_transparency_data else (0, 0)
-    pixels = np.asarray(image if mode == PLAIN_MODES[mode] else image.convert(PLAIN_MODES[mode]))
-    return OpenedImage(path, pixels, kind, mode, orientation, transparency[0] < transparency[1])
+    upright: Image.Image = image.convert("RGBA") if image.has_transparency_data else image
+    least, most = upright.getchannel("A").getextrema() if image.has_transparency_data else (255, 255)
+    pixels = np.asarray(upright if upright.mode == PLAIN_MODES[mode] else upright.convert(PLAIN_MODES[mode]))
+    return OpenedImage(path, pixels, kind, mode, orientation, least < most)
 
 
 @contextmanager

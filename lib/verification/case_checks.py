@@ -136,7 +136,7 @@ def findings_of_files(case: Case, opened: Iterable[OpenedImage]) -> list[Finding
     named: dict[tuple, list[str]] = defaultdict(list)
     for each in opened:
         suffixes, tag = image_files.SUFFIXES[each.format], each.orientation
-        turned = f"EXIF orientation {tag}, {TURNED.get(tag, 'which is unknown: read as stored')}"
+        turned = f"EXIF orientation {tag}: read {TURNED.get(tag, 'as stored, being unknown')}"
         for is_so, *finding in (
             (tag != 1, "warn", ORIENTATION_TAG, turned, "orientation 1, or no such tag"),
             (each.path.suffix.lower() not in suffixes, "warn", OTHER_SUFFIX, f"content is {each.format}", suffixes[0]),

@@ -239,6 +239,18 @@ def test_a_mask_of_constant_transparency_is_read_whatever_its_colours(tmp_path):
         assert np.array_equal(opened.pixels[..., 0], values)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("mode", "key"), [("L", 255), ("RGB", (255, 255, 255)), ("P", b"\xff\x80"), ("1", 1)])
+def test_single_transparent_colours_change_no_pixel(tmp_path, mode, key):
+    indices = Image.fromarray(REGION.astype(np.uint8) * (1 if mode == "P" else 255))
+    image = indices.convert(mode)
+    if mode == "P":
+        image.putpalette([0, 0, 0, 255, 255, 255])
+    image.save(tmp_path / "m.png", transparency=key)
+    assert image_files.open_mask(tmp_path / "m.png").has_transparency
+    assert np.array_equal(image_files.read_binary(tmp_path / "m.png"), REGION)
+
+
 def test_content_and_not_suffix_decides_what_a_file_is(tmp_path):
     for kind, name in (("PNG", "a.jpg"), ("PNG", "b.tif"), ("JPEG", "c.png"), ("TIFF", "d.bmp"), ("BMP", "e")):
         Image.fromarray(GREY).save(tmp_path / name, format=kind)

@@ -225,12 +225,16 @@ FILES = {
     "orientation of an image": (
         saved("PNG", exif=tagged(3)),
         save_png,
-        ("warn", "orientation tag", "images/a.png: EXIF orientation 3, rotated by 180 degrees"),
+        ("warn", "orientation tag", "images/a.png: EXIF orientation 3: read rotated by 180 degrees"),
     ),
     "orientation of both": (
         saved("PNG", exif=tagged(9)),
         saved("PNG", exif=tagged(9)),
-        ("warn", "orientation tag", "images/a.png and 1 more: EXIF orientation 9, which is unknown: read as stored"),
+        (
+            "warn",
+            "orientation tag",
+            "images/a.png and 1 more: EXIF orientation 9: read as stored, being unknown",
+        ),
     ),
     "suffix of an image": (
         saved("JPEG"),
@@ -272,7 +276,9 @@ def test_what_cannot_be_read_in_one_way_stops_in_every_layout(tmp_path, layout, 
     assert [each.severity for each in case.findings][:2].count("stop") == 1
     assert found in case.findings[0].found
     if what == "rotated":  # the reason stands beside it
-        assert "images/a.png: EXIF orientation 6, rotated by 90 degrees clockwise" in [f.found for f in case.findings]
+        assert "images/a.png: EXIF orientation 6: read rotated by 90 degrees clockwise" in [
+            f.found for f in case.findings
+        ]
 
 
 def test_a_mask_drawn_on_the_upright_picture_matches_an_image_stored_upside_down(tmp_path):
@@ -300,7 +306,7 @@ def test_findings_about_all_slices_of_a_volume_are_one(tmp_path):
 
     case = checked_patient(tmp_path, patient, spoil=turn)
     assert [each.found for each in case.findings if each.severity == "warn"] == [
-        f"{patient.name}/{patient.name}_1.tif and 4 more: EXIF orientation 3, rotated by 180 degrees",
+        f"{patient.name}/{patient.name}_1.tif and 4 more: EXIF orientation 3: read rotated by 180 degrees",
         f"{patient.name}/{patient.name}_1_mask.tif and 4 more: content is PNG",
     ]
     expected = {"area_fraction": patient.mask.mean(), "mean_inside": 220}
