@@ -62,7 +62,7 @@ def content_hash(image: Path, mask: Sequence[Path]) -> str:
         parts = sorted(part for part in path.iterdir() if not part.name.startswith(".")) if path.is_dir() else [path]
         for file in parts:
             try:
-                whole.update(file.read_bytes())
+                whole.update(files.read_bytes(file))
             except OSError as error:
                 raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
     return whole.hexdigest()

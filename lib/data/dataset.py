@@ -31,10 +31,11 @@ class Dataset:
     classes: tuple[str, ...]  # names in index order
     # (folder, groups) -> (cases, findings); ValueError for a folder with another layout.
     find_cases: Callable[[Path, Sequence[str]], tuple[list[Case], list[Finding]]]
-    # (mask files, read=image_files.read_pixels) -> (H, W) uint8 class indices, (D, H, W) for a volume.
+    # (mask files, read=image_files.open_mask) -> (H, W) uint8 class indices, (D, H, W) for a volume.
     read_mask: Callable[..., np.ndarray]
     groups: tuple[str, ...] = ()  # subsets that a study can select; () for none
-    read_image: Callable[[Path], np.ndarray] = read_grey  # file -> (H, W), folder of a volume -> (D, H, W, C); uint8
+    # (file, read=image_files.open_image) -> (H, W) uint8; folder of a volume -> (D, H, W, C) uint8.
+    read_image: Callable[..., np.ndarray] = read_grey
     channels: int = 1  # of the network input
     display_channel: int = 0  # the channel shown in figures
     volumes: bool = False  # whether a case is a volume of slices

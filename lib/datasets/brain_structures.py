@@ -92,16 +92,16 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     return list(cases.values()), findings
 
 
-def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.open_mask) -> np.ndarray:
     """Class indices (H, W) uint8 of a colour mask: 0 background, 1 parenchyma, 2 CSP, 3 lateral ventricles.
 
     The paths are the mask (in a JPEG each pixel takes the nearest colour) and, if present, its export's labelmap.txt,
     which maps colours to classes. ValueError, with the file, if one is unreadable or invalid.
     """
     mask, *labelmaps = paths
-    palette, pixels = _palette(mask, labelmaps), read(mask)
+    palette, opened = _palette(mask, labelmaps), read(mask)
     try:
-        return image_files.decode_palette(pixels, palette, lossy=image_files.is_lossy(mask))
+        return image_files.decode_palette(opened.pixels, palette, lossy=opened.is_lossy)
     except ValueError as error:
         raise ValueError(f"{mask}: {error}") from error
 

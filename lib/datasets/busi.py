@@ -42,7 +42,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     return cases, [*findings, Finding("note", NO_PIXEL_SIZE, folder.name, "not published", expected)]
 
 
-def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.open_mask) -> np.ndarray:
     """Union of all lesion masks of an image: (H, W) uint8, 0 or 1; ValueError for an unreadable or unequal mask."""
     first = image_files.read_binary(paths[0], read)
     lesions = first.copy()

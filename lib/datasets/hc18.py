@@ -14,7 +14,7 @@ from lib.data.cases import Case
 from lib.data.findings import MISSING_IMAGE, UNKNOWN_FILE, Check, Finding
 from lib.datasets import strict_table
 from lib.imaging.ellipse import fill_ellipse, fit_ellipse
-from lib.imaging.image_files import Reader, by_stem, read_binary, read_pixels
+from lib.imaging.image_files import Reader, by_stem, open_mask, read_binary
 
 TABLE = "training_set_pixel_size_and_HC.csv"
 RANGES_MM = {"pixel size(mm)": (0.02, 1.0), "head circumference (mm)": (20.0, 450.0)}  # by column of the table
@@ -54,7 +54,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     return cases, findings
 
 
-def read_mask(paths: Sequence[Path], read: Reader = read_pixels) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: Reader = open_mask) -> np.ndarray:
     """Head mask from its outline: (H, W) uint8, 0 or 1; ValueError, with the file, if there is no outline.
 
     The outline is a drawn ellipse about 2.5 px thick whose centre line is the reference. Five outlines touch the frame

@@ -11,7 +11,6 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from lib.data.cases import Case
 from lib.data.findings import NO_PIXEL_SIZE, UNKNOWN_FILE, Check, Finding
@@ -80,23 +79,28 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     return [_case(path, spacings.get(path.name)) for path, complete in patients.items() if complete], findings + more
 
 
-def read_image(folder: Path) -> np.ndarray:
+def read_image(folder: Path, read: image_files.Reader = image_files.open_image) -> np.ndarray:
     """All slices of a patient: (slices, H, W, 3) uint8 as in CHANNELS; ValueError, with the file, if one is invalid."""
-    return _stack(_ordered(folder).images, image_files.read_pixels, "RGB", "three channels of 8 bits (RGB), one page")
+
+    def read_colours(path: Path) -> np.ndarray:
+        opened = read(path)
+        if opened.mode != "RGB":
+            raise ValueError(f"{path}: mode {opened.mode}; expected three channels of 8 bits (RGB)")
+        return opened.pixels
+
+    return _stack(_ordered(folder).images, read_colours)
 
 
-def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.open_mask) -> np.ndarray:
     """All masks of a patient's folder: (slices, H, W) uint8, 0 or 1; ValueError, with the file, if one is invalid."""
-    masks = _ordered(paths[0]).masks
-    return _stack(masks, lambda path: image_files.read_binary(path, read), "", "one page").astype(np.uint8)
+    return _stack(_ordered(paths[0]).masks, lambda path: image_files.read_binary(path, read)).astype(np.uint8)
 
 
-def _stack(files: dict[int, Path], read: Callable[[Path], np.ndarray], mode: str, expected: str) -> np.ndarray:
-    """Slices sorted by number; ValueError unless each has one page, Pillow's `mode` ("" for any) and the first size."""
+def _stack(files: dict[int, Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """Slices sorted by number; ValueError unless each has the (rows, columns) of the first."""
     slices: list[np.ndarray] = []
     for _, path in sorted(files.items()):
         pixels = read(path)
-        _check_format(path, mode, expected)
         if slices and pixels.shape[:2] != slices[0].shape[:2]:
             sizes = f"{pixels.shape[:2]}; expected {slices[0].shape[:2]}"
             raise ValueError(f"{path}: (rows, columns) {sizes} as in the first slice")
@@ -186,19 +190,6 @@ def _ordered(folder: Path) -> Listing:
     if faults:
         raise ValueError(f"{folder}: " + "; ".join(faults))
     return listing
-
-
-def _check_format(path: Path, mode: str, expected: str) -> None:
-    """ValueError for a multi-page file, or another mode than expected."""
-    try:
-        with Image.open(path) as image:
-            found, channels, pages = image.mode, len(image.getbands()), getattr(image, "n_frames", 1)
-    except image_files.UNREADABLE as error:  # a broken page after the first
-        raise ValueError(f"{path}: cannot be read as an image: {error}") from error
-    if pages != 1:
-        raise ValueError(f"{path}: {pages} pages; expected {expected}")
-    if mode and found != mode:
-        raise ValueError(f"{path}: {channels} channels (mode {found}); expected {expected}")
 
 
 def _replaced(image: np.ndarray) -> str:

@@ -66,7 +66,7 @@ def read_mask(
     paths: Sequence[Path],
     palette: list[list[int]],
     class_count: int,
-    read: image_files.Reader = image_files.read_pixels,
+    read: image_files.Reader = image_files.open_mask,
 ) -> np.ndarray:
     """Class indices of a mask, the only path: (H, W) uint8.
 
@@ -74,15 +74,15 @@ def read_mask(
     255 for two classes. JPEG changes values: each pixel takes the nearest colour, or for two classes is cut at 128.
     ValueError, with the file and the count of each value, for a value of no class.
     """
-    path, pixels = paths[0], read(paths[0])
-    grey = pixels if pixels.ndim == 2 else image_files.read_grey(path)
+    opened = read(paths[0])
+    path, pixels, grey = opened.path, opened.pixels, image_files.to_grey(opened.pixels)
     if palette:
-        rgb = pixels if pixels.ndim == 3 and pixels.shape[2] >= 3 else np.dstack([grey] * 3)
+        rgb = pixels if pixels.ndim == 3 else np.dstack([grey] * 3)
         indices = {(red, green, blue): index for index, (red, green, blue) in enumerate(palette)}
-        if not image_files.is_lossy(path):
+        if not opened.is_lossy:
             _check_values(path, rgb, set(indices), f"the palette's {list(indices)}")
         return image_files.nearest_class(rgb, indices)
-    if image_files.is_lossy(path):
+    if opened.is_lossy:
         return _by_brightness(path, grey, class_count)
     two_tone = class_count == 2 and set(np.unique(grey)) <= {0, 255}
     allowed = {0, 255} if two_tone else set(range(class_count))

@@ -54,7 +54,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     return cases, [*_ignored_folders(folder, root), *findings, unknown]
 
 
-def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.read_pixels) -> np.ndarray:
+def read_mask(paths: Sequence[Path], read: image_files.Reader = image_files.open_mask) -> np.ndarray:
     """Head mask from its outline: (H, W) uint8, 0 or 1; an already filled region is returned as it is.
 
     The centre line is the reference: the mask is the enclosed area plus the line pixels that are no farther from it

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from lib.imaging import image_files
 from lib.study import files
@@ -26,13 +26,4 @@ def write(path: Path, mask: np.ndarray) -> None:
 
 def read(path: Path) -> np.ndarray:
     """Class indices written by `write`, (H, W) or (D, H, W) uint8; ValueError if the file cannot be read."""
-    if path.suffix == ".png":
-        return image_files.read_pixels(path)
-    try:
-        with Image.open(path, formats=["TIFF"]) as image:
-            pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
-            if image.tag_v2.next:  # Pillow silently stops where the next page was truncated
-                raise ValueError(f"truncated after {len(pages)} pages")
-    except image_files.UNREADABLE as error:
-        raise ValueError(f"{path}: cannot be read as a multi-page mask: {error}") from error
-    return pages
+    return image_files.read_pixels(path) if path.suffix == ".png" else image_files.read_pages(path)

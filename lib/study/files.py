@@ -1,12 +1,14 @@
 """Paths of a study's files, atomic writes, and reading of tables and JSON."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -53,6 +55,13 @@ def study_folder(study: str) -> Path:
 def run_name(fold: int, seed: int) -> str:
     """Name of one training run."""
     return f"fold{fold}-seed{seed}"
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a regular file; OSError for any other, of which a pipe would make the reader wait for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
 
 
 def raw_folder(dataset: str) -> Path:

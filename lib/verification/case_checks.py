@@ -1,6 +1,7 @@
 """Checks of one case: its files are read, measured and checked for problems."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lib.data.cases import Case
 from lib.data.dataset import Dataset
 from lib.data.findings import Check, Finding
 from lib.imaging import ellipse, image_files
+from lib.imaging.image_files import OpenedImage
 from lib.verification import image_hash
 
 HC_TOLERANCE_MM = 0.5  # allowed difference between the HC recomputed from the annotation and the published HC
@@ -20,7 +22,7 @@ QUICK_TOLERANCE_MM = 0.1  # difference up to which HC by moments is accepted; on
 NEAR_BORDER = 0.02  # fraction of the shorter side: a reference nearer to the frame may be cut
 LOW_CONTRAST = 0.02  # magnitude of (inside - outside) / (inside + outside)
 
-UNREADABLE = Check("unreadable", "download or copy the file again, or add the case to `exclude`")
+UNREADABLE = Check("unreadable", "correct, download or copy the file again, or add the case to `exclude`")
 REPLACE_BOTH = "mask and image do not belong together, or one was resized; download both again or exclude the case"
 SIZE_MISMATCH = Check("size mismatch", REPLACE_BOTH)
 EMPTY_MASK = Check("empty mask", "exclude the case or correct the mask")
@@ -28,6 +30,13 @@ MASK_OF_NORMAL_IMAGE = Check("mask of a normal image", "move the image to the co
 UNMEASURABLE_MASK = Check("unmeasurable mask", "inspect the mask; exclude the case if it contains no whole head")
 LOSSY_MASK = Check("lossy mask", "save masks as PNG; edges are blurred, and each pixel takes the nearest class colour")
 ZERO_AND_ONE = Check("0 and 1 instead of 0 and 255", "no action needed: 1 is read as 255")
+DRAWN = "check that the mask lies on the upright image; if it was drawn on the image as stored, remove the tag"
+ORIENTATION_TAG = Check("orientation tag", DRAWN)
+TURNED = {2: "mirrored left to right", 3: "rotated by 180 degrees", 4: "mirrored top to bottom"}  # to be upright
+TURNED |= {5: "mirrored along the diagonal", 7: "mirrored along the other diagonal"}
+TURNED |= {6: "rotated by 90 degrees clockwise", 8: "rotated by 90 degrees counterclockwise"}
+OTHER_SUFFIX = Check("suffix and content disagree", "rename the file; it is read by its content")
+TRANSPARENCY = Check("transparency")
 TOUCHES_FRAME = Check("touches the frame")
 NEAR_FRAME = Check("near the frame")
 CONTRAST_IS_LOW = Check("low contrast")
@@ -47,38 +56,50 @@ class CheckedCase:
 
 
 def check_case(case: Case, dataset: Dataset) -> CheckedCase:
-    """Reads and checks one case; if it cannot be used, the reason is its only finding."""
-    masks: dict[Path, np.ndarray] = {}
-
-    def read(path: Path) -> np.ndarray:
-        """Reads each mask file once, for its classes and its colours."""
-        return masks.setdefault(path, image_files.read_pixels(path))
-
+    """Reads and checks one case; if it cannot be used, its findings are the reason and those about its files."""
+    images: dict[Path, OpenedImage] = {}
+    masks: dict[Path, OpenedImage] = {}
+    unusable = {"case": case.name}
     try:
-        image = dataset.read_image(case.image)
-        mask = dataset.read_mask(case.mask, read=read)
+        image = dataset.read_image(case.image, read=storing(image_files.open_image, images))
+        mask = dataset.read_mask(case.mask, read=storing(image_files.open_mask, masks))
     except ValueError as error:
         fault = Finding("stop", UNREADABLE, case.name, str(error), "a readable image and mask")
-        return CheckedCase({"case": case.name}, [fault], audit(case, masks)[0])
-    colours, findings = audit(case, masks)
+        colours, findings = audit(case, images, masks)
+        return CheckedCase(unusable, [fault, *findings], colours)
+    colours, findings = audit(case, images, masks)
     displayed = image[..., dataset.display_channel] if dataset.volumes else image
     mismatch = find_mismatch(case, displayed, mask)
     if mismatch is not None:
-        return CheckedCase({"case": case.name}, [mismatch], colours)
+        return CheckedCase(unusable, [mismatch, *findings], colours)
     try:
         row = describe(case, displayed, mask)
     except ValueError as error:
         fault = Finding("stop", UNMEASURABLE_MASK, case.name, str(error), "a mask to which an ellipse can be fitted")
-        return CheckedCase({"case": case.name}, [fault], colours)
+        return CheckedCase(unusable, [fault, *findings], colours)
     findings += findings_of(case, row) + (dataset.inspect(case, image, mask) if dataset.inspect else [])
     return CheckedCase(row, findings, colours, hash_case(image, displayed))
 
 
+def storing(read: image_files.Reader, opened: dict[Path, OpenedImage]) -> image_files.Reader:
+    """A reader that reads each file once and stores it."""
+
+    def read_once(path: Path) -> OpenedImage:
+        if path not in opened:
+            opened[path] = read(path)
+        return opened[path]
+
+    return read_once
+
+
 def find_mismatch(case: Case, image: np.ndarray, mask: np.ndarray) -> Finding | None:
     """A finding if the mask differs in size from its image or, contrary to its group, is empty or not; else None."""
-    pixels = int((mask > 0).sum())
+    pixels = int(np.count_nonzero(mask))
+    sizes = f"image {image.shape}, mask {mask.shape}"
+    if image.shape == mask.swapaxes(-1, -2).shape:
+        sizes += "; swapped: one of them rotated by 90 degrees?"
     for is_so, check, found, expected in (
-        (image.shape != mask.shape, SIZE_MISMATCH, f"image {image.shape}, mask {mask.shape}", "equal (rows, columns)"),
+        (image.shape != mask.shape, SIZE_MISMATCH, sizes, "equal (rows, columns)"),
         (case.foreground == "present" and not pixels, EMPTY_MASK, "no foreground pixel", "at least one class"),
         (case.foreground == "absent" and pixels, MASK_OF_NORMAL_IMAGE, f"{pixels} foreground pixels", "an empty mask"),
     ):
@@ -95,19 +116,38 @@ def hash_case(image: np.ndarray, displayed: np.ndarray) -> image_hash.ImageHashe
     return replace(image_hash.describe(middle), pixels=image_hash.pixel_hash(image))
 
 
-def audit(case: Case, masks: dict[Path, np.ndarray]) -> tuple[Colours, list[Finding]]:
-    """Colours of a case's mask files with their pixel counts, and findings about the encoding of the masks."""
+def audit(case: Case, images: dict[Path, OpenedImage], masks: dict[Path, OpenedImage]) -> tuple[Colours, list[Finding]]:
+    """Colours of a case's mask files with their pixel counts, and findings about the encoding of all its files."""
     colours: Counter[tuple[int, ...]] = Counter()
-    findings = []
-    for path, pixels in masks.items():
-        counts = image_files.colour_counts(pixels)
+    findings = findings_of_files(case, [*images.values(), *masks.values()])
+    for path, mask in masks.items():
+        counts = image_files.colour_counts(mask.pixels)
         colours.update(counts)
-        if image_files.is_lossy(path):
+        if mask.is_lossy:
             found = f"{path.name}: {len(counts)} colours"
             findings.append(Finding("warn", LOSSY_MASK, case.name, found, "a lossless file format"))
         elif set(counts) == {(0,), (1,)}:
             findings.append(Finding("note", ZERO_AND_ONE, case.name, path.name, "0 and 255"))
     return dict(colours), findings
+
+
+def findings_of_files(case: Case, opened: Iterable[OpenedImage]) -> list[Finding]:
+    """Findings from what files say about themselves; equal ones, as of all slices of a volume, become one."""
+    named: dict[tuple, list[str]] = defaultdict(list)
+    for each in opened:
+        suffixes, tag = image_files.SUFFIXES[each.format], each.orientation
+        turned = f"EXIF orientation {tag}: read {TURNED.get(tag, 'as stored, being unknown')}"
+        for is_so, *finding in (
+            (tag != 1, "warn", ORIENTATION_TAG, turned, "orientation 1, or no such tag"),
+            (each.path.suffix.lower() not in suffixes, "warn", OTHER_SUFFIX, f"content is {each.format}", suffixes[0]),
+            (each.has_transparency, "note", TRANSPARENCY, "transparency ignored", "opaque throughout"),
+        ):
+            if is_so:
+                named[tuple(finding)].append(f"{each.path.parent.name}/{each.path.name}")
+    return [
+        Finding(severity, check, case.name, f"{first}{f' and {len(more)} more' if more else ''}: {found}", expected)
+        for (severity, check, found, expected), (first, *more) in named.items()
+    ]
 
 
 def describe(case: Case, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_an_image_is_read_as_written_with_flair_in_the_middle(patient):
 @pytest.mark.parametrize("high", [255, 1])
 def test_a_mask_is_0_and_1_for_files_of_0_and_255_or_0_and_1(patient, high):
     save(patient / f"{NAME}_2_mask.tif", np.where(lesion((1, 2), (2, 2)) > 0, high, 0).astype(np.uint8))
-    read = Mock(side_effect=image_files.read_pixels)
+    read = Mock(side_effect=image_files.open_mask)
     mask = lgg.read_mask((patient,), read=read)
     expected = np.zeros((3, *SHAPE), np.uint8)
     expected[1, 1:3, 2] = 1
@@ -195,17 +195,17 @@ SEVEN = lesion((1, 2)) + 7 * (lesion((3, 3)) > 0).astype(np.uint8)
 @pytest.mark.parametrize(
     ("end", "write", "message"),
     [
-        ("", written(slice_of(2), "RGBA"), r"4 channels \(mode RGBA\)"),
-        ("", written(slice_of(2), "CMYK"), r"4 channels \(mode CMYK\); expected three channels of 8 bits"),
-        ("", written(GREY), r"1 channels \(mode L\)"),
-        ("", written(GREY.astype(np.uint16) * 257), "16 bits per channel"),
-        ("", lambda path: path.write_bytes(sixteen_bit_rgb()), "16 bits per channel; expected 8"),
-        ("", written(GREY.astype(np.float32)), "mode F, float32"),
+        ("", written(slice_of(2), "RGBA"), r"mode RGBA; expected three channels of 8 bits"),
+        ("", written(slice_of(2), "CMYK"), "mode CMYK; expected three channels"),
+        ("", written(GREY), "mode L; expected"),
+        ("", written(GREY.astype(np.uint16) * 257), ".*: 16 bits per channel"),
+        ("", lambda path: path.write_bytes(sixteen_bit_rgb()), ".*: 16 bits per channel; expected 8"),
+        ("", written(GREY.astype(np.float32)), ".*: mode F; expected 8 bits"),
         ("", written(slice_of(2)[:3]), r"\(rows, columns\) \(3, 5\); expected \(4, 5\) as in the first slice"),
-        ("", written(slice_of(2), pages=2), "2 pages; expected three channels of 8 bits"),
+        ("", written(slice_of(2), pages=2), ".*: 2 pages or frames; expected one"),
         ("", lambda path: path.write_bytes(with_broken_second_page(path)), "cannot be read as an image: Missing dim"),
         ("_mask", lambda path: path.write_bytes(b"no image"), "cannot be read as an image"),
-        ("_mask", written(lesion(), pages=2), "2 pages; expected one page"),
+        ("_mask", written(lesion(), pages=2), ".*: 2 pages or frames; expected one"),
         ("_mask", written(SEVEN), r"values \[0, 7, 255\]"),
         ("_mask", written(lesion()[:, :4]), r"\(rows, columns\) \(4, 4\); expected \(4, 5\)"),
     ],

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from PIL import Image
 
 from lib import datasets
 from lib.data import cases
+from lib.datasets import own
 from lib.verification import case_checks, image_hash
 from tests import builders
 from tests.builders import Head, save_png
@@ -53,12 +55,15 @@ def test_the_hc_of_a_head_is_recomputed_also_if_the_frame_cuts_it_or_a_different
         (block(20, 20, 1, 1), {"reference_mm": {"hc": 170.0}}, "unmeasurable mask"),
         (block(20, 20, 1, 1), {}, None),
         (block(40, 40, 20, 20), {"image": np.full((90, 160), 9, np.uint8)}, "size mismatch"),
+        (block(40, 40, 20, 20), {"image": np.full((160, 100), 9, np.uint8)}, "size mismatch"),
     ],
 )
 def test_a_mask_must_match_its_image_and_be_empty_or_not_as_its_group_requires(tmp_path, mask, about, check):
     case = checked(tmp_path, mask, **about)
     assert findings_of(case) == ([("stop", check)] if check else [])
     assert ("height" in case.row) == (case.hashes is not None) == (check is None)
+    swapped = any(each.found.endswith("; swapped: one of them rotated by 90 degrees?") for each in case.findings)
+    assert swapped == (about.get("image", mask).shape == mask.T.shape)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +170,144 @@ def test_volumes_are_compared_by_their_middle_slice_and_for_equality_by_every_vo
     assert one.perceptual == image_hash.describe(np.ascontiguousarray(image[2, ..., 1])).perceptual
     plane = image[0, ..., 1].copy()
     assert case_checks.hash_case(plane, plane).pixels == image_hash.pixel_hash(plane)
+
+
+def noise(shape=(60, 90)):
+    return np.random.default_rng(0).integers(30, 90, shape).astype(np.uint8)
+
+
+def ellipse_outline(shape=(60, 90)):
+    """An outline, which each layout of ultrasound images reads as a mask."""
+    rows, cols = np.mgrid[: shape[0], : shape[1]]
+    distance = ((rows - 28) / 18) ** 2 + ((cols - 40) / 25) ** 2
+    return np.where(abs(distance - 1) < 0.12, 255, 0).astype(np.uint8)
+
+
+def checked_files(folder, layout, write_image, write_mask, suffix="png"):
+    """The checks of a case of one layout whose two files are written by functions of a path and pixels."""
+    image, mask = folder / f"images/a.{suffix}", folder / f"masks/a.{suffix}"
+    drawn = ellipse_outline()
+    if layout == "brain_structures":
+        drawn = drawn[..., None] * np.array([1, 0, 0], np.uint8)  # the colour of the parenchyma
+    for path, write, pixels in ((image, write_image, noise()), (mask, write_mask, drawn)):
+        path.parent.mkdir(parents=True)
+        write(path, pixels)
+    return case_checks.check_case(cases.Case("a", "a", image, (mask,), None, foreground="either"), LAYOUTS[layout])
+
+
+LAYOUTS = {name: datasets.DATASETS[name] for name in ("hc18", "busi", "ultrasound_fetus", "brain_structures")}
+LAYOUTS["own"] = replace(HC18, read_mask=partial(own.read_mask, palette=[], class_count=2))
+LAYOUTS["own, palette"] = replace(HC18, read_mask=partial(own.read_mask, palette=[[0] * 3, [255] * 3], class_count=2))
+
+
+def saved(kind, **options):
+    return lambda path, pixels: Image.fromarray(pixels).save(path, format=kind, **options)
+
+
+def tagged(orientation):
+    tags = Image.Exif()
+    tags[274] = orientation
+    return tags
+
+
+def with_alpha(path, pixels):
+    image = Image.fromarray(pixels).convert("RGBA")
+    image.putalpha(Image.fromarray(noise()))
+    image.save(path)
+
+
+def shape_in_alpha(path, pixels):
+    shape = Image.fromarray(pixels).convert("L")
+    Image.merge("LA", (Image.new("L", shape.size, 255), shape)).save(path)
+
+
+FILES = {
+    "orientation of an image": (
+        saved("PNG", exif=tagged(3)),
+        save_png,
+        ("warn", "orientation tag", "images/a.png: EXIF orientation 3: read rotated by 180 degrees"),
+    ),
+    "orientation of both": (
+        saved("PNG", exif=tagged(9)),
+        saved("PNG", exif=tagged(9)),
+        (
+            "warn",
+            "orientation tag",
+            "images/a.png and 1 more: EXIF orientation 9: read as stored, being unknown",
+        ),
+    ),
+    "suffix of an image": (
+        saved("JPEG"),
+        save_png,
+        ("warn", "suffix and content disagree", "images/a.png: content is JPEG"),
+    ),
+    "suffix of a mask": (
+        save_png,
+        saved("BMP"),
+        ("warn", "suffix and content disagree", "masks/a.png: content is BMP"),
+    ),
+    "transparency": (with_alpha, with_alpha, ("note", "transparency", "images/a.png and 1 more: transparency ignored")),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("what", FILES)
+def test_what_files_say_about_themselves_is_a_finding_in_every_layout(tmp_path, layout, what):
+    write_image, write_mask, (severity, check, found) = FILES[what]
+    case = checked_files(tmp_path, layout, write_image, write_mask)
+    assert case.hashes is not None
+    (finding,) = (each for each in case.findings if each.check.name == check)
+    assert (finding.severity, finding.found) == (severity, found)
+
+
+STOPS = {
+    "rotated": (saved("PNG", exif=tagged(6)), save_png, "(90, 60), mask (60, 90); swapped: one of them rotated by 90"),
+    "alpha": (save_png, shape_in_alpha, "masks/a.png: one colour throughout; its shape is in the transparency"),
+    "pages": (save_png, saved("TIFF", save_all=True, append_images=[Image.new("L", (90, 60))]), "2 pages or frames"),
+    "frames": (saved("PNG", save_all=True, append_images=[Image.new("L", (90, 60))]), save_png, "2 pages or frames"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("what", STOPS)
+def test_what_cannot_be_read_in_one_way_stops_in_every_layout(tmp_path, layout, what):
+    write_image, write_mask, found = STOPS[what]
+    case = checked_files(tmp_path, layout, write_image, write_mask)
+    assert [each.severity for each in case.findings][:2].count("stop") == 1
+    assert found in case.findings[0].found
+    if what == "rotated":  # the reason stands beside it
+        assert "images/a.png: EXIF orientation 6: read rotated by 90 degrees clockwise" in [
+            f.found for f in case.findings
+        ]
+
+
+def test_a_mask_drawn_on_the_upright_picture_matches_an_image_stored_upside_down(tmp_path):
+    def upside_down(path, pixels):
+        Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_180).save(path, format="PNG", exif=tagged(3))
+
+    turned = checked_files(tmp_path / "turned", "own", upside_down, save_png)
+    upright = checked_files(tmp_path / "upright", "own", save_png, save_png)
+    assert turned.hashes.pixels == upright.hashes.pixels
+    assert turned.row["contrast"] == upright.row["contrast"]
+
+
+def test_findings_about_all_slices_of_a_volume_are_one(tmp_path):
+    patient = builders.PATIENTS[0]  # five slices
+
+    def turn(folder):
+        for path in folder.glob("*[0-9].tif"):
+            with Image.open(path) as image:
+                image.load()
+            image.transpose(Image.Transpose.ROTATE_180).save(path, exif=tagged(3))
+        for path in folder.glob("*_mask.tif"):
+            with Image.open(path) as image:
+                image.load()
+            image.save(path, format="PNG")
+
+    case = checked_patient(tmp_path, patient, spoil=turn)
+    assert [each.found for each in case.findings if each.severity == "warn"] == [
+        f"{patient.name}/{patient.name}_1.tif and 4 more: EXIF orientation 3: read rotated by 180 degrees",
+        f"{patient.name}/{patient.name}_1_mask.tif and 4 more: content is PNG",
+    ]
+    expected = {"area_fraction": patient.mask.mean(), "mean_inside": 220}
+    assert {key: case.row[key] for key in expected} == pytest.approx(expected)
