@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from lib.study import system_files
+
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 PNG_SIGNATURE, PNG_DEPTH_OFFSET = b"\x89PNG\r\n\x1a\n", 24  # offset of the byte with the bits per channel
 TIFF_DEPTH_TAG = 258  # bits per channel; Pillow silently reduces 16-bit colours to 8 bits
@@ -73,8 +75,8 @@ def is_lossy(path: Path) -> bool:
 def by_stem(folder: Path) -> dict[str, Path]:
     """Image files directly in a folder by stem, sorted; ValueError if two files share a stem."""
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+    for path in system_files.visible(folder) if folder.is_dir() else ():
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         stem = unicodedata.normalize("NFC", path.stem)  # macOS decomposes names
         if stem in files:
