@@ -23,7 +23,8 @@ def first_names(folder: Path) -> list[str] | str:
 def passed_over(folder: Path) -> list[Finding]:
     """One note on all system files in a folder, at every depth; [] without any."""
     names = [path.relative_to(folder).as_posix() for path in system_files.walk(folder)[1]]
-    found = f"{len(names)} passed over: {', '.join(map(ascii, names[:MAX_NAMED]))}{', …' * (len(names) > MAX_NAMED)}"
+    first = [repr(name)[1:-1] for name in names[:MAX_NAMED]] + ["…"] * (len(names) > MAX_NAMED)  # "Icon\r" has a break
+    found = f"{len(names)} passed over: {', '.join(first)}"
     return [Finding("note", SYSTEM_FILES, folder.name, found, "none; they are never read")] if names else []
 
 

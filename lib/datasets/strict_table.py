@@ -65,7 +65,7 @@ def read(path: Path, required: Sequence[str], findings: list[Finding], optional:
     lines = [(line, cells) for line, cells in lines if any(cells)]
     columns = _columns(path, lines[0][1] if lines else [], required, optional, forms)
     rows = [Row(path.name, line, dict(zip(columns, cells))) for line, cells in _fitting(path, lines[1:], len(columns))]
-    forms += [f"{len(blank)} blank rows, the first: row {blank[0]}"] if blank else []
+    forms += [f"blank rows: {len(blank)}, the first is row {blank[0]}"] if blank else []
     if not rows:
         raise ValueError(f"{path}: no rows below the header; expected one row per image")
     if forms:
@@ -201,7 +201,7 @@ def numbers(
                 expected = f"{unit}, {low:g} to {high:g}{hint}"
                 findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, row.cell(column), expected))
     if commas:
-        found, file = f"{len(commas)} numbers; {commas[0]}", next(iter(rows.values())).file
+        found, file = f"cells: {len(commas)}, the first is {commas[0]}", next(iter(rows.values())).file
         findings.append(Finding("note", checks.DECIMAL_COMMA, file, found, "a decimal point; read as one"))
     return values
 

@@ -10,7 +10,7 @@ from lib.study import system_files
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 WORKBOOK_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 COPY = re.compile(  # "cases (1)", "cases - Copy", "cases - Kopie (2)", "Copy of cases", "cases copy 2"
-    r"(copy of|kopie von)\s+|\s*\([^()]*\)$|\s*[-_]\s*(copy|kopie|copie|copia)(\s*\d+)?$|\s+(copy|kopie)(\s*\d+)?$"
+    r"^(copy of|kopie von)\s+|\s*\([^()]*\)$|\s*[-_]\s*(copy|kopie|copie|copia)(\s*\d+)?$|\s+(copy|kopie)(\s*\d+)?$"
 )
 
 OTHER_TABLE = Check("another table", "keep one table; what only the others contain is not used")
@@ -24,23 +24,24 @@ def find(folder: Path, name: str, findings: list[Finding]) -> Path | None:
 
 
 def choose(paths: Iterable[Path], name: str, findings: list[Finding]) -> Path | None:
-    """The file called `name`, else the only text file, or the first of equal ones; None without any table.
+    """The file called `name`, else the only .csv, else the only other text, or the first of equal ones; None for none.
 
-    Others beside it are a warning if they are text with another content, else a note. ValueError if text files of
-    other names differ, or there are workbooks only.
+    Others beside it are a warning if they are text with another content, else a note. ValueError if the files to choose
+    from differ, or there are workbooks only.
     """
-    candidates = [path for path in paths if is_table(path.name) and not path.is_dir()]
+    candidates = [path for path in paths if is_table(path.name) and (path.is_file() or path.is_symlink())]
     texts = [path for path in candidates if path.suffix.lower() in TEXT_SUFFIXES]
     if not texts and candidates:
         expected = f"save it as CSV UTF-8{f' under the name {name}' if name else ''}"
         raise ValueError(f"{candidates[0]}: a workbook, which is not read; {expected}")
-    exact = [path for path in texts if path.name == name]
     contents = {path: path.read_bytes() for path in texts} if len(texts) > 1 else {}
-    if not exact and len(set(contents.values())) > 1:
-        raise ValueError(f"{' and '.join(map(str, texts))} differ; expected one table{f', {name}' if name else ''}")
-    if not texts:
+    exact = [path for path in texts if path.name == name]
+    first = exact or [path for path in texts if path.suffix.lower() == ".csv"] or texts
+    if len({contents.get(path) for path in first}) > 1:
+        raise ValueError(f"{' and '.join(map(str, first))} differ; expected one table{f', {name}' if name else ''}")
+    if not first:
         return None
-    chosen = (exact or texts)[0]
+    chosen = first[0]
     if name and not exact:
         findings.append(Finding("note", TABLE_UNDER_ANOTHER_NAME, chosen.name, "read", name))
     for path in candidates:

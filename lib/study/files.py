@@ -135,11 +135,13 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Writes a table without its index; floats keep all digits and are read back exactly, text is `inert`."""
     import pandas as pd  # see read_csv
 
-    safe = table.copy(deep=False)
+    safe, quoting = table.copy(deep=False), csv.QUOTE_MINIMAL
     for name in table.select_dtypes(exclude=("number", "bool")):
         cells = [inert(cell) if isinstance(cell, str) else cell for cell in table[name]]
         safe[name] = pd.Series(cells, table.index, dtype=object)  # without inferring another type
-    write_text(path, safe.to_csv(index=False, lineterminator="\n"))
+        if any(isinstance(cell, str) and "\r" in cell for cell in cells):
+            quoting = csv.QUOTE_ALL  # else it would be read as the end of a row
+    write_text(path, safe.to_csv(index=False, lineterminator="\n", quoting=quoting))
 
 
 def inert(text: str) -> str:
