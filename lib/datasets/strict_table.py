@@ -133,7 +133,7 @@ def _columns(
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if absent or twice:
         fault = f"{absent} are missing" if absent else f"{twice} appear twice"
-        raise ValueError(f"{path}: columns {fault}; found {columns}, expected {list(required)}")
+        raise ValueError(f"{path}: columns {fault}; found {header[: len(columns)]}, expected {list(required)}")
     differ = [(cell, name) for cell, name in zip(header, columns) if "".join(cell.split()) != "".join(name.split())]
     forms += [f'heading "{cell}" for "{name}"' for cell, name in differ]
     return columns

@@ -72,7 +72,7 @@ def test_rows_are_counted_as_lines_of_the_file(tmp_path, content, line):
         ('name,mm\na,"0.1\n', ", row 2: cannot be read as a table: unexpected end of data"),
         ("", r": columns \['name', 'mm'\] are missing; found \[\], expected \['name', 'mm'\]"),
         ("name,spacing\na,1\n", r": columns \['mm'\] are missing; found \['name', 'spacing'\]"),
-        ("name,mm,MM\na,1,1\n", r": columns \['mm'\] appear twice"),
+        ("name,mm,MM\na,1,1\n", r": columns \['mm'\] appear twice; found \['name', 'mm', 'MM'\]"),
         ("name,mm,a,a\na,1,1,1\n", r": columns \['a'\] appear twice"),
         ("name,mm\n\n", ": no rows below the header"),
         ("name,mm\n\na,0,1\n", r", row 3: 3 fields; expected 2 \(a decimal comma without quotation marks\?.*point\)$"),
