@@ -187,6 +187,21 @@ def test_a_missing_row_or_cell_warns_and_a_second_row_stops(folder, rows, expect
     assert [case.subject for case in find(folder)[0]] == subjects
 
 
+def test_a_table_saved_by_a_spreadsheet_as_unicode_text_with_decimal_commas_is_read_and_noted(folder):
+    text = "Name\tSubject\tSpacing mm\np1\tZoë\t0,15\np2\tb\t0,2\np10\tb\t0.1\n\t\t\n"
+    (folder / "cases.txt").write_bytes(text.encode("utf-16"))
+    assert [(case.subject, case.spacing_mm) for case in find(folder)[0]] == [
+        ("Zoë", (0.15, 0.15)), ("b", (0.2, 0.2)), ("b", (0.1, 0.1))
+    ]  # fmt: skip
+    forms = ("encoded in UTF-16", "separated by tabs", 'heading "Name" for "name"', 'heading "Subject" for "subject"')
+    forms += ('heading "Spacing mm" for "spacing_mm"', "blank rows: 1, the first is row 5")
+    assert findings(folder) == [
+        ("note", "table under another name", "cases.txt", "read"),
+        ("note", "form of a table", "cases.txt", "; ".join(forms)),
+        ("note", "decimal comma", "cases.txt", 'cells: 2, the first is cases.txt, row 2, column "spacing_mm": "0,15"'),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "hint"), [("0.1,5", strict_table.HINT), ("15 px", " (without a unit)"), ("0.0009", ""), ("10.1", "")]
 )
