@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from lib.study import files
+from lib.study import files, system_files
 
 QUANTITIES = ("bpd", "ofd", "hc")  # biparietal diameter, occipitofrontal diameter, head circumference
 TRIVIAL_BASELINES = ("baseline", "mean shape", "blank map")  # routes that use no image
@@ -55,11 +55,10 @@ def split_paths(text: str) -> list[Path]:
 
 
 def content_hash(image: Path, mask: Sequence[Path]) -> str:
-    """SHA-256 (hex) of a case's image and mask bytes; a folder stands for its files, sorted by name."""
+    """SHA-256 (hex) of a case's image and mask bytes; a folder stands for its files, sorted, without the system's."""
     whole = sha256()
     for path in dict.fromkeys((image, *mask)):  # a volume's image and mask share one folder
-        # Hidden files are ignored: operating systems create them.
-        parts = sorted(part for part in path.iterdir() if not part.name.startswith(".")) if path.is_dir() else [path]
+        parts = system_files.visible(path) if path.is_dir() else [path]
         for file in parts:
             try:
                 whole.update(files.read_bytes(file))

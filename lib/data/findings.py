@@ -37,6 +37,7 @@ def to_table(findings: Iterable[Finding]) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=FINDING_COLUMNS)
 
 
+DECIMAL_COMMA = Check("decimal comma")
 FOLDER_IGNORED = Check("folder ignored")
 GROUP_NOT_USED = Check("group not used")
 MISSING_GROUP = Check("missing group", "add the folder of the group, or remove the group from `groups`")
@@ -45,8 +46,11 @@ MISSING_MASK = Check("missing mask", "add the mask, or list the case in `exclude
 MISSING_PIXEL_SIZE = Check("missing pixel size", "add a row to the table of pixel sizes; measurements in mm need it")
 NO_PIXEL_SIZE = Check("no pixel size")
 ROW_WITHOUT_FILE = Check("row without a file", "add the image or remove the row")
+ROW_WITHOUT_NAME = Check("row without a name", "write the image's name in the row, or remove the row")
 LEAK = "add subjects if they are known; images of one person in two folds leak information"
 SUBJECTS_UNKNOWN = Check("subjects unknown", LEAK)
+SYSTEM_FILES = Check("system files")
+TABLE_FORM = Check("form of a table")
 TWO_ROWS_FOR_ONE_IMAGE = Check("two rows for one image", "keep the correct row")
 UNKNOWN_FILE = Check("unknown file", "remove it if it does not belong to the data set")
 UNREADABLE_NUMBER = Check("unreadable number", "write a number with a decimal point, within the expected range")

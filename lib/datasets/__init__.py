@@ -13,7 +13,7 @@ from lib.data import cases
 from lib.data.cases import Case
 from lib.data.dataset import Dataset, Phantom
 from lib.data.findings import Check, Finding
-from lib.datasets import brain_structures, busi, hc18, lgg, own, ultrasound_fetus
+from lib.datasets import brain_structures, busi, hc18, layouts, lgg, own, ultrasound_fetus
 from lib.datasets.phantoms import TRUTH, cache, write_images, write_landmarks, write_volumes
 from lib.study import files, param_faults, params, provenance
 
@@ -130,6 +130,7 @@ def _key_faults(study: params.Study, dataset: Dataset) -> list[str]:
 def find_cases(dataset: Dataset, folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:
     """Cases and findings of a folder, a phantom's with their true measurements; ValueError for another layout."""
     found, findings = dataset.find_cases(folder, groups)
+    findings += layouts.passed_over(folder)
     if dataset.phantom is None:
         return found, findings
     truth = files.read_csv(folder / TRUTH, ["case"]).set_index("case")
@@ -191,7 +192,7 @@ def available(besides: str) -> dict[str, Path]:
 
 def recognise(folder: Path) -> str:
     """Name of the published data set with the most cases in a folder; ValueError, with the fault of each, for none."""
-    counts, faults = {}, []
+    counts, faults, denied = {}, [], []
     for name, dataset in DATASETS.items():
         if dataset.phantom is not None:
             continue
@@ -199,6 +200,10 @@ def recognise(folder: Path) -> str:
             counts[name] = len(dataset.find_cases(folder, dataset.groups)[0])
         except ValueError as error:
             faults.append(f"  {name}: {error}")
+        except PermissionError as error:
+            denied.append(error)
+    if denied and not counts:
+        raise denied[0]
     if not counts:
         raise ValueError("\n".join([f"{folder}: unknown layout", *faults]))
     return max(counts, key=lambda name: counts[name])

@@ -7,7 +7,7 @@ group named by itself or its nearest ancestor. Source: doi:10.1016/j.dib.2023.10
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +17,11 @@ import numpy as np
 from lib.data import findings as checks
 from lib.data.cases import Case
 from lib.data.findings import Check, Finding
-from lib.datasets import hc18, layouts, strict_table
+from lib.datasets import hc18, layouts, strict_table, table_files
+from lib.datasets.strict_table import letters
+from lib.datasets.table_files import is_table
 from lib.imaging import image_files
+from lib.study import system_files
 
 GROUPS = ("trans-thalamic", "trans-ventricular", "trans-cerebellum", "diverse")
 FOLDERS = "Trans-thalamic, Trans-ventricular, Trans-cerebellum, Diverse Fetal Head Images"
@@ -46,7 +49,6 @@ EXPORT_NOT_READ = Check("export not read")
 MISSING_MASKS = Check("missing masks", "unpack the group's Segmentation or PASCAL export, or remove it from `groups`")
 UNREADABLE_NAME = Check("unreadable name", "rename the file as published")
 PIXELS_NOT_SQUARE = Check("pixels are not square")
-DECIMAL_COMMA = Check("decimal comma")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     if not groups or not set(groups) <= set(GROUPS):
         raise ValueError(f"groups = {list(groups)}   not allowed; some of {', '.join(GROUPS)}")
     tree = list(_walk(folder)) if folder.is_dir() else []
-    present = {part.group for part in tree} | {group for group in GROUPS if _files(tree, group, ".zip")}
+    present = {part.group for part in tree} | {group for group in GROUPS if _files(tree, group, _is_zip)}
     absent = [group for group in GROUPS if group in groups and group not in present]
     if len(absent) == len(groups):
         found = f"found {layouts.first_names(folder)}; expected folders {FOLDERS}"
@@ -144,17 +146,17 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _letters(name: str) -> str:
-    return re.sub(r"[\W_]+", "", _key(name))
+def _is_zip(name: str) -> bool:
+    return name.lower().endswith(".zip")
 
 
 def _group_of(names: Sequence[str]) -> str:
     """Group named by the last name that contains one, "" for none."""
-    return next((group for n in reversed(names) for word, group in GROUP_WORDS.items() if word in _letters(n)), "")
+    return next((group for n in reversed(names) for word, group in GROUP_WORDS.items() if word in letters(n)), "")
 
 
 def _export(name: str) -> str:
-    return next(export for export in EXPORTS if export in _letters(name))
+    return next(export for export in EXPORTS if export in letters(name))
 
 
 def _walk(top: Path) -> Iterator[Folder]:
@@ -175,19 +177,22 @@ def _walk(top: Path) -> Iterator[Folder]:
 
 
 def _entries(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """Subfolders and file names of a folder, without hidden ones and macOS's additions to zip files."""
+    """Subfolders and file names of a folder, without the system's."""
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith((".", "__MACOSX")))
+        paths = [(path, path.is_dir()) for path in system_files.visible(folder)]
+    except PermissionError:
+        raise
     except OSError as error:
         raise ValueError(f"{folder}: cannot be listed: {error}") from error
-    is_folder = {name: os.path.isdir(folder / name) for name in names}
-    return [folder / name for name in names if is_folder[name]], tuple(name for name in names if not is_folder[name])
+    return [path for path, is_folder in paths if is_folder], tuple(
+        path.name for path, is_folder in paths if not is_folder
+    )
 
 
 def _kind(parts: Sequence[str], group: str) -> str:
     """Kind of files in a folder, from its name and its ancestors' up to the one that names its group."""
     start = next((index for index, part in enumerate(parts) if _group_of([part]) == group), 0)
-    names = ["", *map(_letters, parts[start:])]
+    names = ["", *map(letters, parts[start:])]
     if names[-1] == "segmentationclass" and (_export(names[-2]) or not OTHER_EXPORT.search(names[-2])):
         return "masks"
     if any(OTHER_SIZE.search(name) for name in names):
@@ -197,15 +202,15 @@ def _kind(parts: Sequence[str], group: str) -> str:
     return "other export" if any(OTHER_EXPORT.search(name) for name in names) else "images"
 
 
-def _files(tree: Iterable[Folder], group: str, suffix: str) -> list[Path]:
+def _files(tree: Iterable[Folder], group: str, is_wanted: Callable[[str], bool]) -> list[Path]:
     """Files of a group, which is named by the file or its folder."""
-    named = [(part, name) for part in tree for name in part.names if name.lower().endswith(suffix)]
+    named = [(part, name) for part in tree for name in part.names if is_wanted(name)]
     return [part.path / name for part, name in named if (_group_of([name]) or part.group) == group]
 
 
 def _read_group(folder: Path, tree: Sequence[Folder], group: str) -> tuple[list[Case], list[Finding]]:
     of_group = [part for part in tree if part.group == group]
-    zips = [path.name for path in _files(tree, group, ".zip")][:8]
+    zips = [path.name for path in _files(tree, group, _is_zip)][:8]
     packed = f"zip files that are not unpacked: {zips}" if zips else ""
     masks, images = ([part for part in of_group if part.kind == kind and part.keys] for kind in ("masks", "images"))
     if not images:
@@ -220,15 +225,15 @@ def _read_group(folder: Path, tree: Sequence[Folder], group: str) -> tuple[list[
         cases, faults = _pair(best, export, *_read_sizes(folder, tree, best))
         return cases, findings + faults
     expected = "SegmentationClass/ of its Segmentation or PASCAL export"
-    exports = sorted({part.path.name for part in of_group if OTHER_EXPORT.search(_letters(part.path.name))})
+    exports = sorted({part.path.name for part in of_group if OTHER_EXPORT.search(letters(part.path.name))})
     findings += [Finding("note", EXPORT_NOT_READ, group, ", ".join(exports), expected)] if exports else []
     return [], [*findings, Finding("stop", MISSING_MASKS, group, packed or "no such folder", expected)]
 
 
 def _match_count(images: Folder, masks: set[str]) -> tuple[int, bool]:
     """Images with a mask, and whether the folder's name is as published, which counts double (HC18 may be nearby)."""
-    name = _letters(images.path.name)
-    is_known = name == _letters(images.group) or RESIZED in name
+    name = letters(images.path.name)
+    is_known = name == letters(images.group) or RESIZED in name
     return len(images.keys & masks) * (1 + is_known), is_known
 
 
@@ -284,41 +289,37 @@ def _subject(group: str, name: str) -> str:
 
 
 def _tables(folder: Path, tree: Sequence[Folder], group: str) -> list[Path]:
-    """CSVs of pixel sizes; HC18's can be anywhere, even next to the given folder if that is the group's."""
+    """Tables of pixel sizes; HC18's can be anywhere, even next to the given folder if that is the group's."""
     if group != "diverse":
-        return [path for path in _files(tree, group, ".csv") if re.search("pixel.*size", _letters(path.name))]
+        return [path for path in _files(tree, group, is_table) if re.search("pixel.*size", letters(path.name))]
     parent = folder.resolve().parent
     siblings = [parent / name for name in _entries(parent)[1]] if tree[0].group == group else []
     paths = siblings + [part.path / name for part in tree for name in part.names]
-    return [path for path in paths if re.fullmatch(r"trainingsetpixelsizeandhc\d*csv", _letters(path.name))]
+    named = [path for path in paths if is_table(path.name)]
+    return [path for path in named if re.fullmatch(r"trainingsetpixelsizeandhc\d*", letters(path.stem))]
 
 
 def _read_sizes(folder: Path, tree: Sequence[Folder], images: Folder) -> tuple[dict[str, Row], list[Finding]]:
-    """Rows of the group's table by key, and its findings; a decimal comma is read as a point."""
-    group, tables = images.group, _tables(folder, tree, images.group)
+    """Rows of the group's table by key, and its findings."""
+    group, findings = images.group, list[Finding]()
+    table = table_files.choose(_tables(folder, tree, group), "", findings)
     label, ranges_mm = ("filename", hc18.RANGES_MM) if group == "diverse" else ("Label", PLANE_RANGES_MM)
-    if not tables:
+    if table is None:
         expected = f"{hc18.TABLE if group == 'diverse' else 'a CSV with Pixel-Size in its name'}; needed for mm"
         return {}, [Finding("warn", checks.MISSING_PIXEL_SIZE, group, "no table", expected)]
-    if len({path.read_bytes() for path in tables}) > 1:
-        raise ValueError(f"{' and '.join(map(str, tables))} differ; expected one table of pixel sizes")
-    findings: list[Finding] = []
     row_scale, col_scale = 1.0, 1.0
-    if group == "diverse" and RESIZED in _letters("".join(images.path.parts[-2:])):
+    if group == "diverse" and RESIZED in letters("".join(images.path.parts[-2:])):
         row_scale, col_scale = ROW_SCALE, COL_SCALE
         found = f"HC18 resized to 959x661: pixel sizes scaled by {ROW_SCALE:.4f} (rows), {COL_SCALE:.4f} (columns)"
         findings.append(Finding("note", PIXELS_NOT_SQUARE, group, found, "a native size of 800x540 for all images"))
-    read = strict_table.read(tables[0], (label, *ranges_mm), _letters, rest_in_last=True)
+    read = strict_table.read(table, (label, *ranges_mm), findings)
+    named = strict_table.named_rows(read, lambda row: _key(_stem(row.cells[label])), findings)
     rows: dict[str, Row] = {}
-    commas = 0
-    for key, row in strict_table.unique_rows(((_key(_stem(row.cells[label])), row) for row in read), findings).items():
-        name = _stem(row.cells[label])
-        values = strict_table.numbers(row, ranges_mm, name, findings, comma=True)
+    unique = strict_table.unique_rows(named, findings)
+    for key, values in strict_table.numbers(unique, ranges_mm, findings).items():
         pixel, hc = (*values, None)[:2]
-        rows[key] = (name, None if pixel is None else (pixel * row_scale, pixel * col_scale), hc)
-        commas += None not in values and any("," in row.cells[column] for column in ranges_mm)
-    if commas:
-        findings.append(Finding("note", DECIMAL_COMMA, tables[0].name, f"in {commas} rows", "a point (assumed)"))
+        spacing = None if pixel is None else (pixel * row_scale, pixel * col_scale)
+        rows[key] = (_stem(unique[key].cells[label]), spacing, hc)
     return rows, findings
 
 

@@ -15,6 +15,7 @@ from lib.data.cases import Case
 from lib.data.findings import MISSING_IMAGE, MISSING_MASK, NO_PIXEL_SIZE, UNKNOWN_FILE, Check, Finding
 from lib.datasets import layouts
 from lib.imaging import image_files
+from lib.study import system_files
 
 GROUPS = ("benign", "malignant", "normal")
 FOLDER = "Dataset_BUSI_with_GT"
@@ -31,7 +32,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     Many lesions appear in several images (246 near-duplicate pairs among the 780 images), which verification groups.
     The folder is `Dataset_BUSI_with_GT`, in any letter case, or its parent; ValueError for another layout.
     """
-    files = {group: layouts.visible(path) for group, path in _group_folders(folder).items()}
+    files = {group: system_files.visible(path) for group, path in _group_folders(folder).items()}
     if not set(groups) & set(files):
         names = layouts.first_names(folder)
         raise ValueError(f"{folder}: no folder {' or '.join(groups)}; found {names}; expected {LAYOUT}")

@@ -12,9 +12,10 @@ import numpy as np
 
 from lib.data.cases import Case
 from lib.data.findings import MISSING_IMAGE, UNKNOWN_FILE, Check, Finding
-from lib.datasets import strict_table
+from lib.datasets import strict_table, table_files
 from lib.imaging.ellipse import fill_ellipse, fit_ellipse
 from lib.imaging.image_files import Reader, by_stem, open_mask, read_binary
+from lib.study import system_files
 
 TABLE = "training_set_pixel_size_and_HC.csv"
 RANGES_MM = {"pixel size(mm)": (0.02, 1.0), "head circumference (mm)": (20.0, 450.0)}  # by column of the table
@@ -31,7 +32,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     images = {stem: path for stem, path in present.items() if NAME.fullmatch(stem)}
     if not images:
         raise ValueError(f"{folder}: no images such as training_set/000_HC.png; expected HC18's layout")
-    sizes, findings = _read_sizes(folder / TABLE, images)
+    sizes, findings = _read_sizes(folder, images)
     cases = []
     for name in sorted(images, key=lambda name: [int(part or 1) for part in NAME.findall(name)[0]]):
         annotation = present.get(f"{name}{OUTLINE}")
@@ -45,7 +46,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         stratum = "" if hc is None else f"hc{np.searchsorted(HC_BINS_MM, hc)}"
         known = {} if hc is None else {"hc": hc}
         cases.append(Case(name, name[:3], images[name], (annotation,), spacing, stratum, reference_mm=known))
-    for path in sorted((folder / "training_set").iterdir()):
+    for path in system_files.visible(folder / "training_set"):
         if not NAME.fullmatch(path.stem.removesuffix(OUTLINE)):
             findings.append(Finding("warn", UNKNOWN_FILE, path.name, "ignored", "a name such as 000_HC.png"))
     outlined = {stem.removesuffix(OUTLINE) for stem in present if stem.endswith(OUTLINE)}
@@ -72,12 +73,14 @@ def read_mask(paths: Sequence[Path], read: Reader = open_mask) -> np.ndarray:
     return fill_ellipse(ellipse, outline.shape).astype(np.uint8)
 
 
-def _read_sizes(path: Path, images: dict[str, Path]) -> tuple[dict[str, tuple[float | None, ...]], list[Finding]]:
+def _read_sizes(folder: Path, images: dict[str, Path]) -> tuple[dict[str, tuple[float | None, ...]], list[Finding]]:
     """(pixel size, HC) in mm by image name, and the findings of the table."""
-    if not path.is_file():
-        raise ValueError(f"{path}: missing; this table contains HC18's pixel sizes")
     findings: list[Finding] = []
-    read = strict_table.read(path, ("filename", *RANGES_MM))
-    rows = strict_table.unique_rows(((Path(row.cells["filename"]).stem, row) for row in read), findings)
-    sizes = {name: strict_table.numbers(row, RANGES_MM, name, findings) for name, row in rows.items()}
+    table = table_files.find(folder, TABLE, findings)
+    if table is None:
+        raise ValueError(f"{folder / TABLE}: missing; this table contains HC18's pixel sizes")
+    read = strict_table.read(table, ("filename", *RANGES_MM), findings)
+    named = strict_table.named_rows(read, lambda row: Path(row.cells["filename"]).stem, findings)
+    rows = strict_table.unique_rows(named, findings)
+    sizes = strict_table.numbers(rows, RANGES_MM, findings)
     return sizes, findings + strict_table.rows_without_file(rows.items(), images)

@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from lib.data.findings import Check, Finding
-from lib.datasets import strict_table
+from lib.datasets import layouts, strict_table, table_files
 from lib.imaging.head_points import POINT_COLUMNS, POINTS
 
 SET_FILE, CHALLENGE_FILE = "Head.csv", "role_challenge_dataset_ground_truth.csv"
@@ -21,7 +21,6 @@ TABLE_COLUMNS = ["case", *POINT_COLUMNS, "px_to_mm", "published_split"]
 PIXEL_SIZE_RANGE_MM = {PIXEL_SIZE: (0.02, 1.0)}
 RANGES_PX = dict.fromkeys(XY_COLUMNS, (-10_000, 10_000))  # the audit reports points outside the image
 
-ROW_WITHOUT_NAME = Check("row without a name", "write the image's name in the row, or remove the row")
 UNKNOWN_SPLIT = Check("unknown split", "correct the cell; until then the row has no split")
 
 
@@ -34,31 +33,28 @@ def read(
     published_split ("", "train", "test"). The folder contains `multicentre/<set>/Head.csv`, with the set HC18, FP or
     UCL, or `role_challenge_dataset_ground_truth.csv`; ValueError otherwise.
     """
-    findings: list[Finding] = []
-    named = []
-    for row in strict_table.read(_file(folder, layout, set_name), [NAME, *XY_COLUMNS]):
-        if name := Path(row.cells[NAME]).stem:
-            named.append((name, row))
-        else:
-            findings.append(Finding("stop", ROW_WITHOUT_NAME, row.file, row.at, "the name of the image file"))
+    findings = layouts.passed_over(folder)
+    path = _file(folder, layout, set_name, findings)
+    read = strict_table.read(path, [NAME, *XY_COLUMNS], findings, [PIXEL_SIZE, SPLIT])
+    named = strict_table.named_rows(read, lambda row: Path(row.cells[NAME]).stem, findings)
+    unique = strict_table.unique_rows(named, findings)
+    points = strict_table.numbers(unique, RANGES_PX, findings, "pixels")
+    usable = {name: row for name, row in unique.items() if None not in points[name]}
+    sized = {name: row for name, row in usable.items() if row.cells.get(PIXEL_SIZE)}
+    sizes = strict_table.numbers(sized, PIXEL_SIZE_RANGE_MM, findings)
     rows = []
-    for name, row in strict_table.unique_rows(named, findings).items():
-        points = strict_table.numbers(row, RANGES_PX, name, findings, "pixels")
-        if None in points:
-            continue
-        size = None
-        if row.cells.get(PIXEL_SIZE):
-            (size,) = strict_table.numbers(row, PIXEL_SIZE_RANGE_MM, name, findings)
+    for name, row in usable.items():
+        (size,) = sizes.get(name, (None,))
         split = row.cells.get(SPLIT, "").lower()
         if split not in ("", "train", "test"):
             found = f'{row.at}: "{row.cells[SPLIT]}"'
             findings.append(Finding("warn", UNKNOWN_SPLIT, name, found, "Train, Test or an empty cell"))
             split = ""
-        rows.append([name, *points, float("nan") if size is None else size, split])
+        rows.append([name, *points[name], float("nan") if size is None else size, split])
     return pd.DataFrame(rows, columns=TABLE_COLUMNS), findings
 
 
-def _file(folder: Path, layout: str, set_name: str) -> Path:
+def _file(folder: Path, layout: str, set_name: str, findings: list[Finding]) -> Path:
     if layout == "role_challenge":
         path, allowed = folder / CHALLENGE_FILE, CHALLENGE_FILE
     elif layout == "multicentre":
@@ -67,6 +63,7 @@ def _file(folder: Path, layout: str, set_name: str) -> Path:
         allowed = f"{layout}/<set>/{SET_FILE}; available sets: {sets}"
     else:
         raise ValueError(f"landmarks = {layout!r}   unknown; allowed: multicentre, role_challenge")
-    if not path.is_file():
+    table = table_files.find(path.parent, path.name, findings) if path.parent.is_dir() else None
+    if table is None:
         raise ValueError(f"{path}: missing; expected {allowed}")
-    return path
+    return table

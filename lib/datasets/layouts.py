@@ -4,22 +4,28 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lib.data.cases import Case
-from lib.data.findings import GROUP_NOT_USED, MISSING_GROUP, Finding
+from lib.data.findings import GROUP_NOT_USED, MISSING_GROUP, SYSTEM_FILES, Finding
+from lib.study import system_files
+
+MAX_NAMED = 3  # system files in a finding
 
 
 def folders(folder: Path) -> list[Path]:
-    """Subfolders of a folder, sorted; [] if it is not a folder."""
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def visible(folder: Path) -> list[Path]:
-    """Files and subfolders of a folder, sorted, without hidden ones."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    """Subfolders of a folder, sorted, without the system's; [] if it is not a folder."""
+    return [path for path in system_files.visible(folder) if path.is_dir()] if folder.is_dir() else []
 
 
 def first_names(folder: Path) -> list[str] | str:
     """First eight names in a folder, or "no such folder", for error messages."""
-    return sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else "no such folder"
+    return [path.name for path in system_files.visible(folder)][:8] if folder.is_dir() else "no such folder"
+
+
+def passed_over(folder: Path) -> list[Finding]:
+    """One note on all system files in a folder, at every depth; [] without any."""
+    names = [path.relative_to(folder).as_posix() for path in system_files.walk(folder)[1]]
+    first = [repr(name)[1:-1] for name in names[:MAX_NAMED]] + ["…"] * (len(names) > MAX_NAMED)  # "Icon\r" has a break
+    found = f"{len(names)} passed over: {', '.join(first)}"
+    return [Finding("note", SYSTEM_FILES, folder.name, found, "none; they are never read")] if names else []
 
 
 def read_groups(

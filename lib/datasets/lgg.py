@@ -14,8 +14,9 @@ import numpy as np
 
 from lib.data.cases import Case
 from lib.data.findings import NO_PIXEL_SIZE, UNKNOWN_FILE, Check, Finding
-from lib.datasets import layouts, strict_table
+from lib.datasets import layouts, strict_table, table_files
 from lib.imaging import image_files
+from lib.study import system_files
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
 FLAIR = 1
@@ -48,7 +49,7 @@ NO_LESION = Check("no lesion")
 
 @dataclass(frozen=True)
 class Listing:
-    """Files of a patient's folder, without hidden ones."""
+    """Files of a patient's folder."""
 
     images: dict[int, Path]  # by slice number
     masks: dict[int, Path]
@@ -73,7 +74,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
             faults, form = _faults(name, listing), f"{name}_<number>.tif and {name}_<number>_mask.tif"
             patients[path] = not faults
             findings += faults + [Finding("warn", UNKNOWN_FILE, name, f"{n}: ignored", form) for n in listing.unknown]
-        elif not name.startswith("."):
+        else:
             findings.append(Finding("warn", UNKNOWN_FOLDER, name, "ignored", "a name such as TCGA_CS_4941_19960909"))
     spacings, more = _read_spacings(root, [path.name for path in patients])
     return [_case(path, spacings.get(path.name)) for path, complete in patients.items() if complete], findings + more
@@ -129,7 +130,7 @@ def inspect(case: Case, image: np.ndarray, mask: np.ndarray) -> list[Finding]:
 def list_slices(folder: Path) -> Listing:
     """Slices and masks of a patient's folder by number."""
     listing = Listing({}, {}, [], [])
-    for path in layouts.visible(folder):
+    for path in system_files.visible(folder):
         match = SLICE.fullmatch(path.name.removeprefix(folder.name))
         if match is None or not path.name.startswith(folder.name):
             listing.unknown.append(path.name)
@@ -225,15 +226,16 @@ def _dark(flair: np.ndarray, lesion: np.ndarray) -> str:
 
 def _read_spacings(root: Path, patients: list[str]) -> tuple[dict[str, tuple[float, ...]], list[Finding]]:
     """(row, col, slice) sizes in mm by patient's folder, without those of invalid rows, and the findings."""
-    path = root / SPACING_TABLE
-    if not path.is_file():
+    findings: list[Finding] = []
+    path = table_files.find(root, SPACING_TABLE, findings)
+    if path is None:
         expected = "none; areas are reported in pixels and volumes in voxels"
         return {}, [Finding("note", NO_PIXEL_SIZE, root.name, f"not published, no {SPACING_TABLE}", expected)]
-    findings: list[Finding] = []
-    named = [(row.cells["patient"], row) for row in strict_table.read(path, ("patient", *SPACING_RANGES_MM))]
+    read = strict_table.read(path, ("patient", *SPACING_RANGES_MM), findings)
+    named = strict_table.named_rows(read, lambda row: row.cells["patient"], findings)
     known = (each for each in named if each[0] in patients)
     rows = strict_table.unique_rows(known, findings, TWO_ROWS_FOR_ONE_PATIENT)
-    sizes = {name: strict_table.numbers(row, SPACING_RANGES_MM, name, findings) for name, row in rows.items()}
+    sizes = strict_table.numbers(rows, SPACING_RANGES_MM, findings)
     for name, row in (each for each in named if each[0] not in patients):
         near = "".join(f" (nearest: {each})" for each in difflib.get_close_matches(name, patients, 1, 0))
         findings.append(Finding("warn", ROW_WITHOUT_PATIENT, name, row.at, f"a patient's folder{near}"))

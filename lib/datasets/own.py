@@ -4,7 +4,7 @@ import difflib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,10 @@ import numpy as np
 from lib.data import findings as checks
 from lib.data.cases import SEPARATOR, Case
 from lib.data.findings import Check, Finding
-from lib.datasets import layouts, strict_table
+from lib.datasets import layouts, strict_table, table_files
 from lib.datasets.strict_table import Row
 from lib.imaging import image_files
+from lib.study import system_files
 
 IMAGES, MASKS = ("images", "imgs", "train"), ("masks", "train_masks", "labels")
 LAYOUT = f"one folder of images ({', '.join(IMAGES)}) and one of masks ({', '.join(MASKS)})"
@@ -44,6 +45,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
     for stem, path in mask_files.items():
         masks[stem if stem in images else SUFFIX.sub("", stem)].append(path)
     rows, findings = _read_rows(folder, images)
+    spacings = _spacings(rows, findings)
     cases = []
     for name in sorted({*images, *masks}, key=_natural):
         fault = _fault(name, images.get(name), masks.get(name, []))
@@ -51,11 +53,10 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
             findings.append(fault)
             continue
         cells = rows[name].cells if name in rows else {}
-        spacing = _spacing(name, rows[name], findings) if name in rows else None
-        subject, stratum = cells.get("subject") or name, cells.get("stratum", "")
-        cases.append(Case(name, subject, images[name], tuple(masks[name]), spacing, stratum, foreground="either"))
+        subject, stratum, files = cells.get("subject") or name, cells.get("stratum", ""), tuple(masks[name])
+        cases.append(Case(name, subject, images[name], files, spacings.get(name), stratum, foreground="either"))
     known = {*images.values(), *mask_files.values()}
-    for path in (*layouts.visible(images_folder), *layouts.visible(masks_folder)):
+    for path in (*system_files.visible(images_folder), *system_files.visible(masks_folder)):
         if path not in known:
             name = f"{path.parent.name}/{path.name}"
             findings.append(Finding("warn", checks.UNKNOWN_FILE, name, "ignored", "an image file"))
@@ -133,14 +134,14 @@ def _fault(name: str, image: Path | None, masks: list[Path]) -> Finding | None:
 
 def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], list[Finding]]:
     """Rows of `cases.csv` by image, and the findings for bad and missing rows."""
-    table = next((path for path in sorted(folder.iterdir()) if path.name.casefold() == TABLE), None)
-    read = strict_table.read(table, COLUMNS[:1]) if table else []
-    if read:
+    findings: list[Finding] = []
+    table = table_files.find(folder, TABLE, findings)
+    read = strict_table.read(table, COLUMNS[:1], findings, COLUMNS) if table else []
+    if table:
         _check_columns(table, list(read[0].cells))
     by_name = {unicodedata.normalize("NFC", path.name): stem for stem, path in images.items()}
     by_name |= {stem: stem for stem in images}
-    findings: list[Finding] = []
-    named = [(by_name.get(row.cells["name"], row.cells["name"]), row) for row in read]
+    named = strict_table.named_rows(read, lambda row: by_name.get(row.cells["name"], row.cells["name"]), findings)
     rows = strict_table.unique_rows((each for each in named if each[0] in images), findings)
     findings += strict_table.rows_without_file(named, images)
     if not any("subject" in row.cells for row in rows.values()):
@@ -161,12 +162,14 @@ def _check_columns(path: Path, columns: list[str]) -> None:
         raise ValueError(f"{path}: columns {columns}; expected none of {SPACINGS}, only the first, or the other two")
 
 
-def _spacing(name: str, row: Row, findings: list[Finding]) -> tuple[float, float] | None:
-    """(row, col) in mm; None if missing, or with a finding if unreadable or out of range."""
-    blank = [column for column in SPACINGS if row.cells.get(column) == ""]
-    ranges = {column: SPACING_RANGE_MM for column in SPACINGS if row.cells.get(column)}
-    sizes = strict_table.numbers(row, ranges, name, findings)
-    if blank:
-        found, (low, high) = f'{row.at}, column "{blank[0]}": ""', SPACING_RANGE_MM
-        findings.append(Finding("warn", checks.MISSING_PIXEL_SIZE, name, found, f"mm, {low:g} to {high:g}"))
-    return None if blank or not sizes or None in sizes else (sizes[0], sizes[-1])
+def _spacings(rows: Mapping[str, Row], findings: list[Finding]) -> dict[str, tuple[float, float]]:
+    """(row, col) in mm by image, without those missing, unreadable or out of range, each of which is a finding."""
+    columns = [column for column in SPACINGS if any(column in row.cells for row in rows.values())]
+    blank = {name: column for name, row in rows.items() for column in columns if not row.cells[column]}
+    low, high = SPACING_RANGE_MM
+    for name, column in blank.items():
+        expected = f"mm, {low:g} to {high:g}"
+        findings.append(Finding("warn", checks.MISSING_PIXEL_SIZE, name, rows[name].cell(column), expected))
+    complete = {name: row for name, row in rows.items() if columns and name not in blank}
+    sizes = strict_table.numbers(complete, dict.fromkeys(columns, SPACING_RANGE_MM), findings)
+    return {name: (each[0], each[-1]) for name, each in sizes.items() if None not in each}

@@ -1,7 +1,12 @@
-"""CSV tables of publishers and users: cells as text, errors with file, row and column."""
+"""CSV tables of publishers and users, as spreadsheets save them too: one reader and one reading of numbers for all.
 
+What has one meaning is read, and a note says so; all else is named with file, row and column.
+"""
+
+import codecs
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +14,20 @@ from pathlib import Path
 
 from lib.data import findings as checks
 from lib.data.findings import Check, Finding
+from lib.study.files import NUMBER
 
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+AS_DOCUMENTED = "UTF-8, commas and the documented headings; read as meant"
+UTF_8 = 'expected UTF-8 (spreadsheets save it as "CSV UTF-8")'
+DECIMAL = re.compile(r"[+-]?(\d+,\d*|,\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)  # its mark may separate thousands
 HINT = " (a decimal point?)"
+HINTS = (  # of what makes a text no number, the first that matches
+    (re.compile(r"[+-]?\d{1,3}([.,'’\s]\d{3})+([.,]\d+)?"), " (without a thousands separator)"),
+    (re.compile(r"[+-]?[\d.,]+\s*%"), " (without a per cent sign)"),
+    (re.compile(r"[+-]?[\d.,]+\s*[^\W\d]+"), " (without a unit)"),
+    (re.compile(".*,.*"), HINT),
+)
 Range = tuple[float, float]
 
 
@@ -27,47 +44,119 @@ class Row:
         """Location for messages, such as "spacing.csv, row 3"."""
         return f"{self.file}, row {self.line}"
 
+    def cell(self, column: str) -> str:
+        """Location and text of a cell for messages."""
+        return f'{self.at}, column "{column}": "{self.cells[column]}"'
 
-def read(
-    path: Path, required: Sequence[str], normalise: Callable[[str], str] = str, rest_in_last: bool = False
-) -> list[Row]:
-    """Rows of a UTF-8 table separated by commas or semicolons; blank rows and trailing blank cells are ignored.
 
-    A column matches a name in `required` if both are equal after `normalise`. With `rest_in_last`, surplus cells are
-    joined to the last column, as after an unquoted decimal comma. ValueError if the file cannot be read, a column is
-    missing or duplicated, there are no rows, or a row does not fit the header.
+def read(path: Path, required: Sequence[str], findings: list[Finding], optional: Sequence[str] = ()) -> list[Row]:
+    """Rows of a table in UTF-8, or UTF-16 with byte-order mark, separated by commas, semicolons or tabs.
+
+    Headings are those in `required` and `optional`, with other letter case, blanks or punctuation too; others stay as
+    written. Blank rows and trailing blank cells are ignored. A note names what differs from the documented form.
+    ValueError, with the row, if the file is no such table, a column is missing or duplicated, there are no rows, or
+    a row does not fit the header, as after an unquoted decimal comma. PermissionError if the file may not be read.
     """
-    try:
-        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
-        separator = max(",;", key=text.lstrip().partition("\n")[0].count)
-        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if "".join(cells).strip()]
-    except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as a table in UTF-8: {error}") from error
-    named = {normalise(name): name for name in required}
-    header = [named.get(normalise(cell), cell) for cell in lines[0][1]] if lines else []
-    columns = header[: max((count for count, name in enumerate(header, start=1) if name), default=0)]
-    _check_columns(path, columns, required)
-    rows = []
-    for line, cells in lines[1:]:
-        fitting = cells if any(cells[len(columns) :]) else cells[: len(columns)]
-        if rest_in_last and len(fitting) > len(columns):
-            fitting[len(columns) - 1 :] = [separator.join(fitting[len(columns) - 1 :])]
-        if len(fitting) != len(columns):
-            hint = HINT if len(fitting) > len(columns) else ""
-            raise ValueError(f"{path}, row {line}: {len(fitting)} fields; expected {len(columns)}{hint}")
-        rows.append(Row(path.name, line, dict(zip(columns, fitting))))
+    text, forms = _decode(path)
+    separator = _separator(text, required)
+    forms += [f"separated by {SEPARATORS[separator]}"] if separator != "," else []
+    lines = _split(path, text, separator)
+    blank = [line for line, cells in lines if not any(cells) and len(cells) > 1]
+    lines = [(line, cells) for line, cells in lines if any(cells)]
+    columns = _columns(path, lines[0][1] if lines else [], required, optional, forms)
+    rows = [Row(path.name, line, dict(zip(columns, cells))) for line, cells in _fitting(path, lines[1:], len(columns))]
+    forms += [f"blank rows: {len(blank)}, the first is row {blank[0]}"] if blank else []
     if not rows:
         raise ValueError(f"{path}: no rows below the header; expected one row per image")
+    if forms:
+        findings.append(Finding("note", checks.TABLE_FORM, path.name, "; ".join(forms), AS_DOCUMENTED))
     return rows
 
 
-def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
+def _decode(path: Path) -> tuple[str, list[str]]:
+    """Text of a table in composed Unicode, and what is to be said of its encoding.
+
+    Other encodings are refused: no file says which code page its bytes are of, and names decide what belongs together.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("not a file")
+        content = path.read_bytes()
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as a table: {error}") from error
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        row, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        likely = "" if wide else " (an older encoding, such as Windows-1252?)"
+        raise ValueError(f"{path}, row {row}: byte 0x{byte:02x} is not {error.encoding}{likely}; {UTF_8}") from error
+    if "\0" in text:
+        row = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path}, row {row}: contains a null character; {UTF_8}")
+    return unicodedata.normalize("NFC", text), ["encoded in UTF-16"] * wide
+
+
+def _separator(text: str, required: Sequence[str]) -> str:
+    """The separator under which the first row contains the required headings, else the one that occurs most often."""
+    first = next((line for line in text.splitlines() if line.strip(" ,;\t")), "")
+    headers = {each: next(csv.reader([first], delimiter=each, skipinitialspace=True), []) for each in SEPARATORS}
+    wanted = set(map(letters, required))
+    fitting = [each for each, header in headers.items() if wanted <= set(map(letters, header))]
+    return max(fitting or SEPARATORS, key=lambda each: len(headers[each]))
+
+
+def letters(name: str) -> str:
+    """Letters and digits of a name in lower case: spellings that differ in nothing else are one name."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", name).casefold())
+
+
+def _split(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """(number, stripped cells) of each line; one with line breaks in its cells has the number of its last."""
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise ValueError(f"{path}, row {reader.line_num}: cannot be read as a table: {error}") from error
+
+
+def _columns(
+    path: Path, header: list[str], required: Sequence[str], optional: Sequence[str], forms: list[str]
+) -> list[str]:
+    """Names of the columns up to the last that has one; a known heading in another spelling is added to `forms`."""
+    known = {letters(name): name for name in (*optional, *required)}
+    columns = [known.get(letters(cell), cell) for cell in header]
+    columns = columns[: max((count for count, name in enumerate(columns, start=1) if name), default=0)]
     absent = [name for name in required if name not in columns]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if absent or twice:
         fault = f"{absent} are missing" if absent else f"{twice} appear twice"
-        raise ValueError(f"{path}: columns {fault}; found {columns}, expected {list(required)}")
+        raise ValueError(f"{path}: columns {fault}; found {header[: len(columns)]}, expected {list(required)}")
+    differ = [(cell, name) for cell, name in zip(header, columns) if "".join(cell.split()) != "".join(name.split())]
+    forms += [f'heading "{cell}" for "{name}"' for cell, name in differ]
+    return columns
+
+
+def _fitting(path: Path, lines: list[tuple[int, list[str]]], count: int) -> list[tuple[int, list[str]]]:
+    """Lines without blank cells beyond the last column; ValueError, for the first, unless each has `count` cells."""
+    cut = [(line, cells if any(cells[count:]) else cells[:count]) for line, cells in lines]
+    wrong = [(line, len(cells)) for line, cells in cut if len(cells) != count]
+    if wrong:
+        line, found = wrong[0]
+        more = f"; so in {len(wrong)} rows" if len(wrong) > 1 else ""
+        hint = " (a decimal comma without quotation marks? write a decimal point)" if found > count else ""
+        raise ValueError(f"{path}, row {line}: {found} fields; expected {count}{hint}{more}")
+    return cut
+
+
+def named_rows(rows: Iterable[Row], name_of: Callable[[Row], str], findings: list[Finding]) -> list[tuple[str, Row]]:
+    """Each row with its name; one without a name is a stop and left out."""
+    named = [(name_of(row), row) for row in rows]
+    nameless = [row for name, row in named if not name]
+    findings += [Finding("stop", checks.ROW_WITHOUT_NAME, row.file, row.at, "the name of an image") for row in nameless]
+    return [(name, row) for name, row in named if name]
 
 
 def unique_rows(
@@ -94,18 +183,36 @@ def missing_row(name: str, table: str) -> Finding:
 
 
 def numbers(
-    row: Row, ranges: Mapping[str, Range], name: str, findings: list[Finding], unit: str = "mm", comma: bool = False
-) -> tuple[float | None, ...]:
-    """Numbers in the columns of `ranges`; None and a stop if unreadable (`comma` allows 0,5) or out of range."""
-    values: list[float | None] = []
-    for column, (low, high) in ranges.items():
-        text = row.cells[column]
-        try:
-            value = float(text.replace(",", ".") if comma else text)
-        except ValueError:
-            value = float("nan")
-        values.append(value if low <= value <= high else None)
-        if values[-1] is None:
-            found, expected = f'{row.at}, column "{column}": "{text}"', f"{unit}, {low:g} to {high:g}"
-            findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, found, expected + HINT * ("," in text)))
-    return tuple(values)
+    rows: Mapping[str, Row], ranges: Mapping[str, Range], findings: list[Finding], unit: str = "mm"
+) -> dict[str, tuple[float | None, ...]]:
+    """Numbers in the columns of `ranges`, by name of the row; None and a stop if unreadable or out of range.
+
+    A decimal comma has one meaning, since a cell holds one only if quoted or not separated by commas; one note counts
+    them. A mark that may as well separate thousands (1,234; 1.234 where decimal commas occur) is a stop.
+    """
+    commas = [row.cell(c) for row in rows.values() for c in ranges if DECIMAL.fullmatch(row.cells[c])]
+    values: dict[str, tuple[float | None, ...]] = {}
+    for name, row in rows.items():
+        read = {c: _number(row.cells[c], limits, "," if not commas else ",.") for c, limits in ranges.items()}
+        values[name] = tuple(value for value, _ in read.values())
+        for column, (value, hint) in read.items():
+            if value is None:
+                low, high = ranges[column]
+                expected = f"{unit}, {low:g} to {high:g}{hint}"
+                findings.append(Finding("stop", checks.UNREADABLE_NUMBER, name, row.cell(column), expected))
+    if commas:
+        found, file = f"cells: {len(commas)}, the first is {commas[0]}", next(iter(rows.values())).file
+        findings.append(Finding("note", checks.DECIMAL_COMMA, file, found, "a decimal point; read as one"))
+    return values
+
+
+def _number(text: str, limits: Range, marks: str) -> tuple[float | None, str]:
+    """The number in a cell, None if it is not within the limits or not a number, and a hint at the reason."""
+    plain = text.replace(",", ".") if DECIMAL.fullmatch(text) else text
+    grouped = GROUPED.fullmatch(text) and any(mark in text for mark in marks)
+    if grouped and limits[0] <= float(text.replace(",", "").replace(".", "")) <= limits[1]:
+        return None, " (without a mark that may separate thousands)"
+    if NUMBER.fullmatch(plain):
+        value = float(plain)
+        return (value, "") if limits[0] <= value <= limits[1] else (None, "")
+    return None, next((hint for pattern, hint in HINTS if pattern.fullmatch(text)), "")

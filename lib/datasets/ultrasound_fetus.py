@@ -18,6 +18,7 @@ from lib.data.cases import Case
 from lib.data.findings import FOLDER_IGNORED, MISSING_IMAGE, SUBJECTS_UNKNOWN, UNKNOWN_FILE, Check, Finding
 from lib.datasets import layouts
 from lib.imaging import connected_parts, image_files
+from lib.study import system_files
 
 GROUPS = ("benign", "malignant", "normal")
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
@@ -137,9 +138,9 @@ def _split_folders(root: Path) -> list[Path]:
 
 
 def _group_files(root: Path, group: str) -> list[Path]:
-    """Files of one class in all splits, without hidden ones."""
+    """Files of one class in all splits."""
     below = [path for split in _split_folders(root) for path in layouts.folders(split)]
-    return [path for folder in below if folder.name.casefold() == group for path in layouts.visible(folder)]
+    return [path for folder in below if folder.name.casefold() == group for path in system_files.visible(folder)]
 
 
 def _split_of(path: Path) -> str:

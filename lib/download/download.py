@@ -11,7 +11,7 @@ import pooch
 from lib import datasets
 from lib.download import http, unpacking
 from lib.download.sources import RemoteFile, Source, addresses, find_source
-from lib.study import files, locks
+from lib.study import files, locks, system_files
 
 SOURCES = files.ROOT / "data" / "sources.yaml"
 RECORD = "download.json"  # in the data set's folder: source and hash of each file
@@ -148,10 +148,9 @@ def verify(name: str, target: Path, source: Source) -> str:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file in a folder tree by path, without the record and hidden files."""
-    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    visible = [name for name in names if not any(part.startswith(".") for part in name.parts) and name != Path(RECORD)]
-    return {name.as_posix(): files.sha256(folder / name) for name in visible}
+    """SHA-256 of each file in a folder tree by path, without the record and system files."""
+    names = [path.relative_to(folder) for path in system_files.walk(folder)[0]]
+    return {name.as_posix(): files.sha256(folder / name) for name in names if name != Path(RECORD)}
 
 
 def count(name: str, folder: Path, source: Source) -> str:

@@ -22,7 +22,7 @@ from PIL import (
     TiffImagePlugin,
 )
 
-from lib.study import files
+from lib.study import files, system_files
 
 SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "BMP": (".bmp",), "TIFF": (".tif", ".tiff")}  # by format
 IMAGE_SUFFIXES = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
@@ -195,8 +195,8 @@ def read_binary(path: Path, read: Reader = open_mask) -> np.ndarray:
 def by_stem(folder: Path) -> dict[str, Path]:
     """Image files directly in a folder by stem, sorted; ValueError if two files share a stem."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+    for path in system_files.visible(folder) if folder.is_dir() else ():
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         stem = unicodedata.normalize("NFC", path.stem)  # macOS decomposes names
         if stem in found:

@@ -17,7 +17,7 @@ from lib.data import cases, splits
 from lib.imaging import volumes
 from lib.report import content, tables
 from lib.report.content import as_rows, read_table, required
-from lib.study import files, locks, params, staleness, steps
+from lib.study import files, locks, params, staleness, steps, system_files
 from lib.study.steps import study_steps
 from lib.verification import overview
 
@@ -42,7 +42,7 @@ def write_pdf(study: params.Study) -> Path:
     STEP.record_file(study.study).unlink(missing_ok=True)
     contents = collect(study)
     files.write_json(folder / "content.json", contents)
-    for source in sorted(TEMPLATE.iterdir()):
+    for source in system_files.visible(TEMPLATE):
         files.write_bytes(folder / source.name, source.read_bytes())
     files.write_bytes(pdf, typeset(folder / "report.typ", contents["provenance"]["date"]))
     steps.write_record(folder, STEP, steps.own_values(STEP, study), [], "", before)

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib.study import system_files
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -33,6 +35,10 @@ TEXT_COLUMNS = (
 )
 HASH_THREADS = 4  # files hashed at the same time
 NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf)", re.ASCII | re.IGNORECASE)
+DIGITS = r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+FORMULA = re.compile(  # after apostrophes too, so that escaped text differs from text that looks so
+    rf"'*(?!-\Z|-{DIGITS}\Z|[+-]{DIGITS} [\w %,.]+\Z)[=+@\t\r\n＝＋－＠-]", re.ASCII | re.IGNORECASE
+)
 if not (ROOT / "pyproject.toml").is_file():
     raise ImportError(f"{ROOT} contains no pyproject.toml; install the project with 'pip install --editable .'")
 
@@ -135,8 +141,30 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Writes a table without its index; floats keep all digits and are read back exactly."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    """Writes a table without its index; floats keep all digits and are read back exactly, text is `inert`."""
+    import pandas as pd  # see read_csv
+
+    safe, quoting = table.copy(deep=False), csv.QUOTE_MINIMAL
+    for name in table.select_dtypes(exclude=("number", "bool")):
+        cells = [inert(cell) if isinstance(cell, str) else cell for cell in table[name]]
+        safe[name] = pd.Series(cells, table.index, dtype=object)  # without inferring another type
+        if any(isinstance(cell, str) and "\r" in cell for cell in cells):
+            quoting = csv.QUOTE_ALL  # else it would be read as the end of a row
+    write_text(path, safe.to_csv(index=False, lineterminator="\n", quoting=quoting))
+
+
+def inert(text: str) -> str:
+    """Text that a spreadsheet does not run as a formula: an apostrophe before =, +, @, - and the like.
+
+    `read_csv` removes it. A negative number stays as it is, and so does a signed one with words ("+0.02 inside").
+    Source: OWASP, CSV injection.
+    """
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def _as_written(cell: str) -> str:
+    """Inverse of `inert`."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell[1:]) else cell
 
 
 def read_csv(path: Path, columns: list[str]) -> "pd.DataFrame":
@@ -175,7 +203,7 @@ def _typed(cells: tuple[str, ...], where: str, name: str) -> list[str] | list[bo
     if name in TEXT_COLUMNS:
         if name in NAME_COLUMNS and "" in cells:
             raise ValueError(f"{where}, row {cells.index('') + 2}: empty; expected a value for {name}")
-        return list(cells)
+        return list(map(_as_written, cells))
     if cells and set(cells) <= {"True", "False"}:
         return [cell == "True" for cell in cells]
     for row, cell in enumerate(cells, start=2):
@@ -193,9 +221,11 @@ def sha256(path: Path) -> str:
 
 
 def cached_hashes(folder: Path, cache: Path) -> dict[str, str]:
-    """SHA-256 of a folder's visible files by relative path; `cache` (JSON) spares files of unchanged size and time."""
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    status = {name: (folder / name).stat() for name in names if "/." not in f"/{name}"}
+    """SHA-256 of a folder's files by relative path; `cache` (JSON) spares files of unchanged size and time.
+
+    System files (`lib.study.system_files`) are not hashed.
+    """
+    status = {path.relative_to(folder).as_posix(): path.stat() for path in system_files.walk(folder)[0]}
     states = {name: [each.st_size, each.st_mtime_ns] for name, each in status.items()}
     before = _read_cache(cache)
     with ThreadPoolExecutor(HASH_THREADS) as pool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.study import environment, files, params, provenance
+from lib.study import environment, files, params, provenance, system_files
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
 EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
@@ -86,13 +86,13 @@ def code_hashes(step_name: str, study: params.Study) -> dict[str, str]:
     """Hashes of a notebook's code, or of the report template, and of every module that it imports."""
     if step_name == "report":
         template = files.ROOT / "reports" / "template"
-        own = {path.name: files.sha256(path) for path in sorted(template.iterdir())}
+        own = {path.name: files.sha256(path) for path in system_files.visible(template)}
         return own | provenance.module_hashes({"lib.report.build"})
     return provenance.notebook_hashes(notebook_file(step_name, study))
 
 
 def data_digest(dataset: str) -> str:
-    """Digest of the names and contents of a raw folder's files; hidden files (.DS_Store) are ignored."""
+    """Digest of the names and contents of a raw folder's files; system files (.DS_Store) are ignored."""
     folder = files.raw_folder(dataset)
     return files.digest(files.cached_hashes(folder, folder.with_name(f".{dataset}.hashes.json")))
 
@@ -101,20 +101,20 @@ def data_digests(dataset: str) -> dict[str, str]:
     """Digests of the raw folders that verification reads: the study's data set, and the published ones to search."""
     root, names = files.raw_folder(dataset).parent, {dataset}
     if root.is_dir() and not dataset.startswith(MADE_HERE):  # phantoms are not compared with other data sets
-        published = (path.name for path in root.iterdir() if path.is_dir())
-        names |= {name for name in published if not name.startswith((MADE_HERE, "own_", "."))}
+        published = (path.name for path in system_files.visible(root) if path.is_dir())
+        names |= {name for name in published if not name.startswith((MADE_HERE, "own_"))}
     return {name: data_digest(name) for name in sorted(names)}
 
 
 def output_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every output file of a step, by its path in the step's folder."""
-    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [path.relative_to(folder) for path in system_files.walk(folder)[0]]
     return {path.as_posix(): files.sha256(folder / path) for path in paths if _is_output(path)}
 
 
 def _is_output(path: Path) -> bool:
-    """Excludes hidden files, and TensorBoard files, which contain times and the host name."""
-    return path.name not in NOT_OUTPUTS and not any(p.startswith(".") or p == "tensorboard" for p in path.parts)
+    """Excludes TensorBoard files, which contain times and the host name."""
+    return path.name not in NOT_OUTPUTS and "tensorboard" not in path.parts
 
 
 def step_outputs(step: Step, folder: Path) -> dict[str, str]:

@@ -65,14 +65,18 @@ def test_the_hash_of_a_case_covers_its_image_then_its_masks(tmp_path):
         assert cases.content_hash(image, masks) == hashlib.sha256(content).hexdigest()
 
 
-def test_the_hash_of_a_folder_covers_its_files_by_name_without_hidden_ones(tmp_path):
+def test_the_hash_of_a_folder_covers_its_files_by_name_without_the_system_s(tmp_path):
     contents = {"b": b"two", "a_mask": b"one", "c": b"three"}
-    folder = write_all(tmp_path / "patient", contents | {".DS_Store": b"window positions", "._a": b"of macOS"})
+    folder = write_all(
+        tmp_path / "patient", contents | {".DS_Store": b"window positions", "._a": b"of macOS", "Thumbs.db": b"x"}
+    )
     expected = hashlib.sha256(b"onetwothree").hexdigest()
     assert cases.content_hash(folder, (folder,)) == cases.content_hash(folder, ()) == expected
     for name in contents:
         other = write_all(tmp_path / name, contents | {name: b"x"})
         assert cases.content_hash(other, (other,)) != expected, name
+    (folder / "@eaDir").mkdir()
+    assert cases.content_hash(folder, ()) == expected
     (folder / "inner").mkdir()
     with pytest.raises(ValueError, match=r"patient.inner: cannot be read: "):
         cases.content_hash(folder, (folder,))

@@ -13,7 +13,7 @@ NAME, OTHER = "TCGA_CS_4941_19960909", "TCGA_CS_4942_19970222"
 SHAPE = (4, 5)
 FEW = "at least 3 slices, since the end slices may be dropped"
 NO_MASK, NO_SLICE = ("slices 2", f"{NAME}_2_mask.tif"), ("masks 3", f"{NAME}_3.tif")
-ROW, HINT = f"{NAME},1,1,5", " (a decimal point?)"
+ROW = f"{NAME},1,1,5"
 
 
 def slice_of(number):
@@ -299,7 +299,8 @@ def test_pixel_sizes_are_read_from_a_table_next_to_the_patients(root):
         (["", f"{NAME},1,,5"], ("stop", "unreadable number", NAME, 'row 3, column "col_mm": ""', "0.1 to 5"), None),
         ([f"{NAME},1,1,0"], ("stop", "unreadable number", NAME, 'row 2, column "slice_mm": "0"', "0.1 to 20"), None),
         ([f"{NAME},1,-1,5"], ("stop", "unreadable number", NAME, 'column "col_mm": "-1"', "0.1 to 5"), None),
-        ([f'{NAME},"0,9",1,5'], ("stop", "unreadable number", NAME, 'column "row_mm": "0,9"', f"5{HINT}"), None),
+        ([f'{NAME},"0,9",1,5'], ("note", "decimal comma", "spacing.csv", 'column "row_mm": "0,9"', "point"), 5.0),
+        ([f"{NAME},0.9 mm,1,5"], ("stop", "unreadable number", NAME, '"0.9 mm"', "5 (without a unit)"), None),
         ([f"{OTHER},1,1,5"], ("warn", "missing pixel size", NAME, "no row in spacing.csv", "a row"), None),
         ([ROW, "TCGA_CS_4941,1,1,5"], ("warn", "row without a patient", "TCGA_CS_4941", "row 3", f": {NAME})"), 5.0),
         ([ROW, f"{NAME},1,1,6"], ("stop", "two rows for one patient", NAME, "row 2 and row 3", "one row"), 5.0),

@@ -190,6 +190,41 @@ def test_text_columns_stay_text(tmp_path, text):
     pd.testing.assert_frame_equal(files.read_csv(tmp_path / "a.csv", []), table)
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        *(
+            (text, f"'{text}")
+            for text in ("=1+1", "@SUM(1)", "+1", "-x", "=", "-2+3+cmd|' /C calc'!A0", "＝1", "-1-A1")
+        ),
+        *((text, f"'{text}") for text in ("\t=1", "-5 (+)", "'=1", "''=1", "'-x")),
+        *((text, text) for text in ("-5", "-.5", "-1.5e-3", "-", "'a", "'", "''", "'-5", "a=1", "Zoë", "-5 mm")),
+        *((text, text) for text in ("+0.017 inside against outside", "-0.013 inside 2 %")),
+        *((text, f'"\'{text}"') for text in ("\n=1", "-\n", "=a,b")),
+    ],
+)
+def test_text_that_a_spreadsheet_would_run_is_written_with_an_apostrophe_and_read_back_exactly(tmp_path, text, cell):
+    table = pd.DataFrame({"case": [text], "found": [text], "mm": [-1.5]})
+    files.write_csv(tmp_path / "a.csv", table)
+    assert (tmp_path / "a.csv").read_bytes().decode() == f"case,found,mm\n{cell},{cell},-1.5\n"
+    pd.testing.assert_frame_equal(files.read_csv(tmp_path / "a.csv", []), table)
+
+
+def test_text_with_a_carriage_return_is_quoted_and_read_back_exactly(tmp_path):
+    table = pd.DataFrame({"case": ["\r=1", "a\rb"], "mm": [-1.5, np.nan]})
+    files.write_csv(tmp_path / "a.csv", table)
+    assert (tmp_path / "a.csv").read_bytes() == b'"case","mm"\n"\'\r=1","-1.5"\n"a\rb",""\n'
+    pd.testing.assert_frame_equal(files.read_csv(tmp_path / "a.csv", []), table)
+
+
+def test_values_beside_text_that_is_written_with_an_apostrophe_keep_their_form(tmp_path):
+    table = pd.DataFrame({"a": pd.Series([1, None, True, "=x"], dtype=object), "b": pd.Categorical(["=x", "y"] * 2)})
+    for each in (table, table[:0], table.set_index([[0] * 4])):
+        files.write_csv(tmp_path / "a.csv", each)
+        expected = each.to_csv(index=False, lineterminator="\n").replace("=x", "'=x")
+        assert (tmp_path / "a.csv").read_text() == expected
+
+
 def test_an_empty_cell_is_a_missing_number_or_empty_text(tmp_path):
     table = read_csv(tmp_path, "case,stratum,mm,n,best\nNA,,,3,True\nb,x,inf,4,False\n")
     expected = {"case": ["NA", "b"], "stratum": ["", "x"], "mm": [np.nan, np.inf], "n": [3, 4], "best": [True, False]}

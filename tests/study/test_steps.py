@@ -59,7 +59,9 @@ def image(study):
 
 def change_times(study):
     os.utime(image(study), ns=(1, 1))
-    files.write_text(image(study).with_name(".DS_Store"), "")
+    for name in (".DS_Store", "Thumbs.db", "@eaDir/image.png"):
+        files.write_text(image(study).parent / name, "")
+        files.write_text(output(MODEL, study).parent / name, "")
 
 
 def write_varying_files(study):

@@ -1,0 +1,61 @@
+import pytest
+
+from lib.datasets import table_files
+
+SAME = "another table"
+IN_PLACE = "table under another name"
+
+
+def find(folder, files):
+    """Name of the table among files of a folder (name -> content), and (severity, check, case) of each finding."""
+    findings = []
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    table = table_files.find(folder, "cases.csv", findings)
+    return table and table.name, sorted((f.severity, f.check.name, f.case) for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, (None, [])),
+        (
+            {"cases.csv": "a", "near.csv": "b", "cases_old.csv": "c", "~$cases.xlsx": "", "._cases.csv": ""},
+            ("cases.csv", []),
+        ),
+        *(({name: "a"}, (name, [("note", IN_PLACE, name)])) for name in ("Cases.CSV", "cases.txt", "cases.tsv")),
+        *(({name: "a"}, (name, [("note", IN_PLACE, name)])) for name in ("cases (1).csv", "cases.csv.txt")),
+        *(
+            ({"cases.csv": "a", name: "b"}, ("cases.csv", [("warn", SAME, name)]))
+            for name in ("Cases.CSV", "cases (1).csv", "cases - Copy.csv", "cases - Kopie (2).csv", "Copy of cases.csv")
+        ),
+        ({"cases.csv": "a", "cases (1).csv": "a"}, ("cases.csv", [("note", SAME, "cases (1).csv")])),
+        (
+            {"Cases.csv": "a", "cases.txt": "b"},
+            ("Cases.csv", [("note", IN_PLACE, "Cases.csv"), ("warn", SAME, "cases.txt")]),
+        ),
+        ({"cases.csv": "a", "cases.xlsx": "b"}, ("cases.csv", [("note", SAME, "cases.xlsx")])),
+        (
+            {"Cases.csv": "a", "cases (1).csv": "a"},
+            ("Cases.csv", [("note", SAME, "cases (1).csv"), ("note", IN_PLACE, "Cases.csv")]),
+        ),
+    ],
+)
+def test_the_documented_name_is_read_or_the_only_table_and_every_other_one_is_said(tmp_path, files, expected):
+    assert find(tmp_path, files) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["cases (1).csv", "cases (2).csv"],
+            r"cases \(1\)\.csv and .*cases \(2\)\.csv differ; expected one table, cases",
+        ),
+        (["cases.xlsx"], r"cases\.xlsx: a workbook, which is not read; save it as CSV UTF-8 under the name cases\.csv"),
+        (["Cases.ods"], r"Cases\.ods: a workbook"),
+    ],
+)
+def test_tables_that_differ_under_other_names_and_a_workbook_alone_are_refused(tmp_path, files, message):
+    with pytest.raises(ValueError, match=message):
+        find(tmp_path, {name: name for name in files})

@@ -1,0 +1,33 @@
+import pytest
+
+from lib.study import system_files
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((name, True) for name in (".DS_Store", "._a.png", ".Trash-1000", ".~lock.cases.csv#", ".ipynb_checkpoints")),
+        *(
+            (name, True)
+            for name in ("Thumbs.db", "THUMBS.DB", "desktop.ini", "$RECYCLE.BIN", "System Volume Information")
+        ),
+        *((name, True) for name in ("@eaDir", "#recycle", "__MACOSX", "lost+found", "Icon\r", "~$cases.xlsx")),
+        *(
+            (name, False)
+            for name in ("icon.png", "thumbs.png", "a~1.png", "@a.png", "#1.png", "recycle", "$1.png", "~a")
+        ),
+    ],
+)
+def test_names_of_systems_and_programs_are_told_from_those_of_data(name, expected):
+    assert system_files.is_system(name) == expected
+
+
+def test_a_tree_is_walked_without_the_system_s_folders(tmp_path):
+    for name in ("b/c.png", "a.png", "b/@eaDir/c.png/thumb.jpg", "b/._c.png", "lost+found/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    found = [[path.relative_to(tmp_path).as_posix() for path in paths] for paths in system_files.walk(tmp_path)]
+    assert found == [["a.png", "b/c.png"], ["b/._c.png", "b/@eaDir", "lost+found"]]
+    assert [path.name for path in system_files.visible(tmp_path)] == ["a.png", "b", "link"]
+    assert system_files.walk(tmp_path / "missing") == ([], [])
