@@ -1,7 +1,7 @@
 """Checks of one case: its files are read, measured and checked for problems."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from lib.data.findings import Check, Finding
 from lib.imaging import ellipse, image_files
 from lib.verification import image_hash
 
-HC_TOLERANCE_MM = 0.5  # allowed difference between the HC recomputed from the annotation and the published HC
 QUICK_TOLERANCE_MM = 0.1  # difference up to which HC by moments is accepted; on whole HC18 heads it is 0.01 mm off
 NEAR_BORDER = 0.02  # fraction of the shorter side: a reference nearer to the frame may be cut
 LOW_CONTRAST = 0.02  # magnitude of (inside - outside) / (inside + outside)
+MIN_SIDE = 32  # pixels; also the least network size (`image_size`)
 
 UNREADABLE = Check("unreadable", "download or copy the file again, or add the case to `exclude`")
 REPLACE_BOTH = "mask and image do not belong together, or one was resized; download both again or exclude the case"
 SIZE_MISMATCH = Check("size mismatch", REPLACE_BOTH)
+TOO_SMALL = Check("too small for an image", "export the image again at its native size, or exclude the case")
 EMPTY_MASK = Check("empty mask", "exclude the case or correct the mask")
 MASK_OF_NORMAL_IMAGE = Check("mask of a normal image", "move the image to the correct group, or empty the mask")
 UNMEASURABLE_MASK = Check("unmeasurable mask", "inspect the mask; exclude the case if it contains no whole head")
@@ -31,7 +32,6 @@ ZERO_AND_ONE = Check("0 and 1 instead of 0 and 255", "no action needed: 1 is rea
 TOUCHES_FRAME = Check("touches the frame")
 NEAR_FRAME = Check("near the frame")
 CONTRAST_IS_LOW = Check("low contrast")
-HC_DIFFERS = Check("HC differs from its annotation", "inspect the case; its pixel size or its annotation is wrong")
 
 Colours = dict[tuple[int, ...], int]  # pixel count of each colour, or grey value, of mask files
 
@@ -44,6 +44,8 @@ class CheckedCase:
     findings: list[Finding]
     colours: Colours
     hashes: image_hash.ImageHashes | None = None  # None if the files cannot be used
+    class_pixels: dict[int, int] = field(default_factory=dict)  # pixel count of each class in the mask
+    drawn_pixels: int = 0  # pixels of the mask files that are not black
 
 
 def check_case(case: Case, dataset: Dataset) -> CheckedCase:
@@ -71,20 +73,30 @@ def check_case(case: Case, dataset: Dataset) -> CheckedCase:
         fault = Finding("stop", UNMEASURABLE_MASK, case.name, str(error), "a mask to which an ellipse can be fitted")
         return CheckedCase({"case": case.name}, [fault], colours)
     findings += findings_of(case, row) + (dataset.inspect(case, image, mask) if dataset.inspect else [])
-    return CheckedCase(row, findings, colours, hash_case(image, displayed))
+    classes = {value: count for (value,), count in image_files.colour_counts(mask.reshape(-1, mask.shape[-1])).items()}
+    return CheckedCase(row, findings, colours, hash_case(image, displayed), classes, count_drawn(case, colours))
 
 
 def find_mismatch(case: Case, image: np.ndarray, mask: np.ndarray) -> Finding | None:
-    """A finding if the mask differs in size from its image or, contrary to its group, is empty or not; else None."""
+    """A finding if image and mask differ in size or are tiny, or the mask, contrary to its group, is empty or not."""
     pixels = int((mask > 0).sum())
+    rows, columns = image.shape[-2:]
+    least = f"rows x columns, at least {MIN_SIDE} each"
     for is_so, check, found, expected in (
         (image.shape != mask.shape, SIZE_MISMATCH, f"image {image.shape}, mask {mask.shape}", "equal (rows, columns)"),
+        (min(rows, columns) < MIN_SIDE, TOO_SMALL, f"{rows} x {columns} pixels", least),
         (case.foreground == "present" and not pixels, EMPTY_MASK, "no foreground pixel", "at least one class"),
         (case.foreground == "absent" and pixels, MASK_OF_NORMAL_IMAGE, f"{pixels} foreground pixels", "an empty mask"),
     ):
         if is_so:
             return Finding("stop", check, case.name, found, expected)
     return None
+
+
+def count_drawn(case: Case, colours: Colours) -> int:
+    """Pixels of a case's mask files that are not black; in a lossy file, black has values up to 127."""
+    least = 128 if any(map(image_files.is_lossy, case.mask)) else 1
+    return sum(count for colour, count in colours.items() if max(colour) >= least)
 
 
 def hash_case(image: np.ndarray, displayed: np.ndarray) -> image_hash.ImageHashes:
@@ -119,6 +131,7 @@ def describe(case: Case, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
     inside = cv2.mean(image, region.view(np.uint8))[0] if area else np.nan
     outside = (cv2.sumElems(image)[0] - (inside * area if area else 0.0)) / max(region.size - area, 1)
     published = case.reference_mm.get("hc", np.nan)
+    darkest, brightest = cv2.minMaxLoc(image)[:2]
     return {
         "case": case.name,
         "slices": 1 if mask.ndim == 2 else len(mask),
@@ -127,6 +140,8 @@ def describe(case: Case, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
         "sha256": cases.content_hash(case.image, case.mask),
         "area_fraction": area / region.size,
         "border_gap": border_gap(outline),
+        "darkest": darkest,
+        "brightest": brightest,
         "mean_inside": inside,
         "mean_outside": outside,
         "contrast": (inside - outside) / max(inside + outside, 1e-6),
@@ -159,13 +174,11 @@ def border_gap(region: np.ndarray) -> float:
 
 def findings_of(case: Case, row: dict[str, Any]) -> list[Finding]:
     """Findings that follow from the measurements of a case."""
-    gap, contrast, hc, published = (row[name] for name in ("border_gap", "contrast", "mask_hc_mm", "published_hc_mm"))
+    gap, contrast = row["border_gap"], row["contrast"]
     distance, difference = f"{gap:.1%} of the shorter side", f"{contrast:+.3f} inside against outside"
-    both = f"{hc:.2f} mm from the annotation, {published:.2f} mm published"
     checks = (
         (gap == 0, "note", TOUCHES_FRAME, "reference touches the image border", "a gap to the border"),
         (0 < gap < NEAR_BORDER, "note", NEAR_FRAME, distance, f"{NEAR_BORDER:.0%} or more"),
         (abs(contrast) < LOW_CONTRAST, "note", CONTRAST_IS_LOW, difference, f"magnitude of {LOW_CONTRAST} or more"),
-        (abs(hc - published) > HC_TOLERANCE_MM, "warn", HC_DIFFERS, both, f"difference up to {HC_TOLERANCE_MM} mm"),
     )
     return [Finding(severity, check, case.name, *texts) for is_so, severity, check, *texts in checks if is_so]
