@@ -1,7 +1,7 @@
 """Checks of one case: its files are read, measured and checked for problems."""
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class CheckedCase:
     findings: list[Finding]
     colours: Colours
     hashes: image_hash.ImageHashes | None = None  # None if the files cannot be used
-    class_pixels: dict[int, int] = field(default_factory=dict)  # pixel count of each class in the mask
+    class_pixels: tuple[int, ...] = ()  # pixel count of each class in the mask, in index order
     drawn_pixels: int = 0  # pixels of the mask files that are not black
 
 
@@ -73,13 +73,13 @@ def check_case(case: Case, dataset: Dataset) -> CheckedCase:
         fault = Finding("stop", UNMEASURABLE_MASK, case.name, str(error), "a mask to which an ellipse can be fitted")
         return CheckedCase({"case": case.name}, [fault], colours)
     findings += findings_of(case, row) + (dataset.inspect(case, image, mask) if dataset.inspect else [])
-    classes = {value: count for (value,), count in image_files.colour_counts(mask.reshape(-1, mask.shape[-1])).items()}
+    classes = tuple(np.count_nonzero(mask == index) for index in range(len(dataset.classes)))
     return CheckedCase(row, findings, colours, hash_case(image, displayed), classes, count_drawn(case, colours))
 
 
 def find_mismatch(case: Case, image: np.ndarray, mask: np.ndarray) -> Finding | None:
     """A finding if image and mask differ in size or are tiny, or the mask, contrary to its group, is empty or not."""
-    pixels = int((mask > 0).sum())
+    pixels = np.count_nonzero(mask)
     rows, columns = image.shape[-2:]
     least = f"rows x columns, at least {MIN_SIDE} each"
     for is_so, check, found, expected in (

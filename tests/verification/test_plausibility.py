@@ -83,6 +83,7 @@ def shifted(head):
     ("changes", "check", "case", "found"),
     [
         ({"drawn": filled}, "outline is filled", "hc18", r"6 of 6 cases, such as 000_HC: \d+ pixels drawn, \d+ in"),
+        ({"drawn": lambda head: np.full(head.shape, 255, np.uint8)}, "outline is filled", "hc18", "6 of 6 cases"),
         ({"drawn": first_filled}, "outline is filled", "000_HC", r"^\d+ pixels drawn, \d+ in the fitted ellipse"),
         ({"spacing": lambda head: head.spacing_mm / 10}, CONSTANT_RATIO, "hc18", r"the ratio of all is 0\.100"),
         ({"spacing": lambda head: head.spacing_mm / 2}, CONSTANT_RATIO, "hc18", r"the ratio of all is 0\.50"),
@@ -98,6 +99,12 @@ def test_annotations_that_disagree_with_most_published_hc_are_one_stop_with_the_
     assert result.findings["found"].str.contains(found).any()
     assert main(["verify", str(folder)]) == 1
     assert check in capsys.readouterr().out
+
+
+def test_two_masks_of_one_lesion_are_no_filled_outline(tmp_path):
+    folder = write_busi(tmp_path, benign=[(texture(0), lesion())])
+    save_png(folder / "benign" / "benign (1)_mask_1.png", lesion())  # 800 pixels drawn, 400 in their union
+    assert serious(verify_busi(folder)) == []
 
 
 def rows_of(ratios, published_mm=200.0):
