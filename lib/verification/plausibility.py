@@ -92,7 +92,7 @@ def check_published_hc(name: str, rows: pd.DataFrame, has_head: bool) -> list[Fi
         low, middle, high = ratio[counted].quantile([0.1, 0.5, 0.9])
         if high - low <= CONSTANT_RATIO * middle:
             check = HC_IN_CONSTANT_RATIO
-            of_set = {case: f"{text}; the ratio of all is {middle:#.3g}" for case, text in of_set.items()}
+            of_set = {case: f"{text}; common ratio {middle:#.3g}" for case, text in of_set.items()}
         return each_or_all("stop", check, of_set, len(rows), name, expected)
     severities = zip(rows["case"][is_off], is_far[is_off])
     return [Finding("stop" if far else "warn", HC_DIFFERS, case, found[case], expected) for case, far in severities]

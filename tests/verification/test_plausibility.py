@@ -85,8 +85,8 @@ def shifted(head):
         ({"drawn": filled}, "outline is filled", "hc18", r"6 of 6 cases, such as 000_HC: \d+ pixels drawn, \d+ in"),
         ({"drawn": lambda head: np.full(head.shape, 255, np.uint8)}, "outline is filled", "hc18", "6 of 6 cases"),
         ({"drawn": first_filled}, "outline is filled", "000_HC", r"^\d+ pixels drawn, \d+ in the fitted ellipse"),
-        ({"spacing": lambda head: head.spacing_mm / 10}, CONSTANT_RATIO, "hc18", r"the ratio of all is 0\.100"),
-        ({"spacing": lambda head: head.spacing_mm / 2}, CONSTANT_RATIO, "hc18", r"the ratio of all is 0\.50"),
+        ({"spacing": lambda head: head.spacing_mm / 10}, CONSTANT_RATIO, "hc18", r"common ratio 0\.100"),
+        ({"spacing": lambda head: head.spacing_mm / 2}, CONSTANT_RATIO, "hc18", r"common ratio 0\.50"),
         ({"hc": shifted}, "HC differs in most cases", "hc18", r"6 of 6 cases, such as 000_HC: 131\.\d+ mm from the"),
     ],
 )
