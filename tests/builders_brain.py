@@ -49,11 +49,16 @@ DIVERSE_HEADS = Group(
 ALL = (THALAMIC, VENTRICULAR, CEREBELLUM, DIVERSE_HEADS)
 
 
+def image_of(index: int) -> np.ndarray:
+    """The image of a group's case: brighter in each class, and with the case."""
+    return 20 * (1 + CLASSES) + np.uint8(index)
+
+
 def write_group(root: Path, group: Group) -> Path:
     """Writes images, masks and the table of pixel sizes (with byte-order mark); returns the group's folder."""
     folder = root / group.name
     for index, name in enumerate(group.cases):
-        save_png(folder / group.images / f"{name}.png", np.full((40, 60), 20 + index, np.uint8))
+        save_png(folder / group.images / f"{name}.png", image_of(index))
     write_masks(folder / group.export, group, group.colours)
     if group.table:
         rows = "".join(f"{name}.png,{round(0.1 + index / 100, 2)}\n" for index, name in enumerate(group.cases))

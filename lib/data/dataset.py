@@ -39,6 +39,7 @@ class Dataset:
     channels: int = 1  # of the network input
     display_channel: int = 0  # the channel shown in figures
     volumes: bool = False  # whether a case is a volume of slices
+    outlines: bool = False  # whether masks are drawn as lines only, to which an ellipse is fitted
     inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None  # (case, image, mask) -> findings
     names_subjects: bool = True  # False: subjects come from the source data set or from near-duplicates
     phantom: Phantom | None = None  # None for real data

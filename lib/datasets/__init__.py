@@ -40,7 +40,9 @@ def _phantom(title: str, like: Dataset, write: Callable[[Path, int, int], None],
     return replace(like, title=title, citation="phantom", licence=licence, subject=subject, phantom=phantom)
 
 
-_HC18 = _published(hc18, "HC18, fetal head circumference", "hc18", "CC BY 4.0", "examination", HEAD)
+_HC18 = replace(
+    _published(hc18, "HC18, fetal head circumference", "hc18", "CC BY 4.0", "examination", HEAD), outlines=True
+)
 _BRAIN = _published(
     brain_structures, "Fetal brain structures (Alzubaidi et al.)", "alzubaidi", "CC BY 4.0", "patient", BRAIN
 )

@@ -17,14 +17,15 @@ from lib.imaging import ellipse, image_files
 from lib.imaging.image_files import OpenedImage
 from lib.verification import image_hash
 
-HC_TOLERANCE_MM = 0.5  # allowed difference between the HC recomputed from the annotation and the published HC
 QUICK_TOLERANCE_MM = 0.1  # difference up to which HC by moments is accepted; on whole HC18 heads it is 0.01 mm off
 NEAR_BORDER = 0.02  # fraction of the shorter side: a reference nearer to the frame may be cut
 LOW_CONTRAST = 0.02  # magnitude of (inside - outside) / (inside + outside)
+MIN_SIDE = 32  # pixels; also the least network size (`image_size`)
 
 UNREADABLE = Check("unreadable", "correct, download or copy the file again, or add the case to `exclude`")
 REPLACE_BOTH = "mask and image do not belong together, or one was resized; download both again or exclude the case"
 SIZE_MISMATCH = Check("size mismatch", REPLACE_BOTH)
+TOO_SMALL = Check("too small for an image", "export the image again at its native size, or exclude the case")
 EMPTY_MASK = Check("empty mask", "exclude the case or correct the mask")
 MASK_OF_NORMAL_IMAGE = Check("mask of a normal image", "move the image to the correct group, or empty the mask")
 UNMEASURABLE_MASK = Check("unmeasurable mask", "inspect the mask; exclude the case if it contains no whole head")
@@ -40,7 +41,6 @@ TRANSPARENCY = Check("transparency")
 TOUCHES_FRAME = Check("touches the frame")
 NEAR_FRAME = Check("near the frame")
 CONTRAST_IS_LOW = Check("low contrast")
-HC_DIFFERS = Check("HC differs from its annotation", "inspect the case; its pixel size or its annotation is wrong")
 
 Colours = dict[tuple[int, ...], int]  # pixel count of each colour, or grey value, of mask files
 
@@ -53,6 +53,8 @@ class CheckedCase:
     findings: list[Finding]
     colours: Colours
     hashes: image_hash.ImageHashes | None = None  # None if the files cannot be used
+    class_pixels: tuple[int, ...] = ()  # pixel count of each class in the mask, in index order
+    drawn_pixels: int = 0  # pixels of the mask files that are not black
 
 
 def check_case(case: Case, dataset: Dataset) -> CheckedCase:
@@ -78,7 +80,9 @@ def check_case(case: Case, dataset: Dataset) -> CheckedCase:
         fault = Finding("stop", UNMEASURABLE_MASK, case.name, str(error), "a mask to which an ellipse can be fitted")
         return CheckedCase(unusable, [fault, *findings], colours)
     findings += findings_of(case, row) + (dataset.inspect(case, image, mask) if dataset.inspect else [])
-    return CheckedCase(row, findings, colours, hash_case(image, displayed))
+    classes = tuple(np.count_nonzero(mask == index) for index in range(len(dataset.classes)))
+    drawn = count_drawn(masks.values(), colours)
+    return CheckedCase(row, findings, colours, hash_case(image, displayed), classes, drawn)
 
 
 def storing(read: image_files.Reader, opened: dict[Path, OpenedImage]) -> image_files.Reader:
@@ -93,19 +97,27 @@ def storing(read: image_files.Reader, opened: dict[Path, OpenedImage]) -> image_
 
 
 def find_mismatch(case: Case, image: np.ndarray, mask: np.ndarray) -> Finding | None:
-    """A finding if the mask differs in size from its image or, contrary to its group, is empty or not; else None."""
+    """A finding if image and mask differ in size or are tiny, or the mask, contrary to its group, is empty or not."""
     pixels = int(np.count_nonzero(mask))
-    sizes = f"image {image.shape}, mask {mask.shape}"
+    rows, columns = image.shape[-2:]
+    sizes, least = f"image {image.shape}, mask {mask.shape}", f"rows x columns, at least {MIN_SIDE} each"
     if image.shape == mask.swapaxes(-1, -2).shape:
         sizes += "; swapped: one of them rotated by 90 degrees?"
     for is_so, check, found, expected in (
         (image.shape != mask.shape, SIZE_MISMATCH, sizes, "equal (rows, columns)"),
+        (min(rows, columns) < MIN_SIDE, TOO_SMALL, f"{rows} x {columns} pixels", least),
         (case.foreground == "present" and not pixels, EMPTY_MASK, "no foreground pixel", "at least one class"),
         (case.foreground == "absent" and pixels, MASK_OF_NORMAL_IMAGE, f"{pixels} foreground pixels", "an empty mask"),
     ):
         if is_so:
             return Finding("stop", check, case.name, found, expected)
     return None
+
+
+def count_drawn(masks: Iterable[OpenedImage], colours: Colours) -> int:
+    """Pixels of a case's mask files that are not black; in a lossy file, black has values up to 127."""
+    least = 128 if any(mask.is_lossy for mask in masks) else 1
+    return sum(count for colour, count in colours.items() if max(colour) >= least)
 
 
 def hash_case(image: np.ndarray, displayed: np.ndarray) -> image_hash.ImageHashes:
@@ -159,6 +171,7 @@ def describe(case: Case, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
     inside = cv2.mean(image, region.view(np.uint8))[0] if area else np.nan
     outside = (cv2.sumElems(image)[0] - (inside * area if area else 0.0)) / max(region.size - area, 1)
     published = case.reference_mm.get("hc", np.nan)
+    darkest, brightest = cv2.minMaxLoc(image)[:2]
     return {
         "case": case.name,
         "slices": 1 if mask.ndim == 2 else len(mask),
@@ -167,6 +180,8 @@ def describe(case: Case, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
         "sha256": cases.content_hash(case.image, case.mask),
         "area_fraction": area / region.size,
         "border_gap": border_gap(outline),
+        "darkest": darkest,
+        "brightest": brightest,
         "mean_inside": inside,
         "mean_outside": outside,
         "contrast": (inside - outside) / max(inside + outside, 1e-6),
@@ -199,13 +214,11 @@ def border_gap(region: np.ndarray) -> float:
 
 def findings_of(case: Case, row: dict[str, Any]) -> list[Finding]:
     """Findings that follow from the measurements of a case."""
-    gap, contrast, hc, published = (row[name] for name in ("border_gap", "contrast", "mask_hc_mm", "published_hc_mm"))
+    gap, contrast = row["border_gap"], row["contrast"]
     distance, difference = f"{gap:.1%} of the shorter side", f"{contrast:+.3f} inside against outside"
-    both = f"{hc:.2f} mm from the annotation, {published:.2f} mm published"
     checks = (
         (gap == 0, "note", TOUCHES_FRAME, "reference touches the image border", "a gap to the border"),
         (0 < gap < NEAR_BORDER, "note", NEAR_FRAME, distance, f"{NEAR_BORDER:.0%} or more"),
         (abs(contrast) < LOW_CONTRAST, "note", CONTRAST_IS_LOW, difference, f"magnitude of {LOW_CONTRAST} or more"),
-        (abs(hc - published) > HC_TOLERANCE_MM, "warn", HC_DIFFERS, both, f"difference up to {HC_TOLERANCE_MM} mm"),
     )
     return [Finding(severity, check, case.name, *texts) for is_so, severity, check, *texts in checks if is_so]

@@ -16,7 +16,7 @@ from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.study import parallel
-from lib.verification import image_hash, landmark_audit, overview, rehosted
+from lib.verification import image_hash, landmark_audit, overview, plausibility, rehosted
 from lib.verification.case_checks import CheckedCase, check_case
 
 EXCLUDED = Check("excluded")
@@ -70,7 +70,7 @@ def check_dataset(
     if len(near_duplicates) == len(usable):
         findings = [finding for finding in findings if finding.check != SUBJECTS_UNKNOWN]  # all were recovered
     pairs = duplicate_pairs(usable, checked, correlation)
-    findings += duplicate_findings(usable, pairs)
+    findings += duplicate_findings(usable, pairs) + plausibility.check_all(dataset, name, usable, checked)
     table = complete_table(usable, checked, pairs)
     if not dataset.names_subjects:
         unnamed = table["subject"] == table["case"]
@@ -156,9 +156,10 @@ def duplicate_findings(usable: list[Case], pairs: list[tuple[int, int, str]]) ->
 
 
 def complete_table(usable: list[Case], checked: Checked, pairs: list[tuple[int, int, str]]) -> pd.DataFrame:
-    """The manifest with sizes, hashes and fold groups (subjects joined by duplicates)."""
+    """The manifest with sizes, hashes and fold groups (subjects joined by duplicates, or with several spellings)."""
     table = cases.cases_table(usable)
     joined = [(usable[i].subject, usable[j].subject) for i, j, _ in pairs]
+    joined += [(each[0], other) for each in plausibility.spellings(usable) for other in each[1:]]
     group_of = splits.join_groups({case.subject for case in usable}, joined)
     table["fold_group"] = table["subject"].map(group_of)
     for column in ("slices", "height", "width", "sha256"):

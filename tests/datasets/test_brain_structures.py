@@ -98,7 +98,7 @@ def test_four_groups_give_cases_in_order_of_group_and_number(root):
         assert case.mask[0].parent.name == "SegmentationClass"
         assert (case.foreground, case.split) == ("present", "")
         assert case.stratum in case.image.as_posix().lower()
-    assert np.array_equal(image_files.read_grey(cases[0].image), np.full((40, 60), 22))  # third in THALAMIC
+    assert np.array_equal(image_files.read_grey(cases[0].image), brain.image_of(2))  # third in THALAMIC
     assert np.array_equal(brain_structures.read_mask(cases[0].mask), CLASSES)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from lib import datasets
 from lib.data import cases
 from lib.datasets import own
-from lib.verification import case_checks, image_hash
+from lib.verification import case_checks, image_hash, plausibility
 from tests import builders
 from tests.builders import Head, save_png
 
@@ -38,7 +38,7 @@ def test_the_hc_of_a_head_is_recomputed_also_if_the_frame_cuts_it_or_a_different
     head, expected = Head("a", (row, 60.0), 56.0, 44.0, 0.0, (60, 120)), builders.perimeter(56.0, 44.0)
     region = builders.region_of(head)
     hc_mm = case_checks.recompute_hc_mm(region, (1.0, 1.0), published_mm or expected)
-    assert hc_mm == pytest.approx(expected, abs=case_checks.HC_TOLERANCE_MM)
+    assert hc_mm == pytest.approx(expected, abs=plausibility.HC_TOLERANCE_MM)
     for unknown in ((None, 170.0), ((1.0, 1.0), float("nan"))):  # no pixel size, nothing published
         assert np.isnan(case_checks.recompute_hc_mm(region, *unknown))
 
@@ -56,6 +56,9 @@ def test_the_hc_of_a_head_is_recomputed_also_if_the_frame_cuts_it_or_a_different
         (block(20, 20, 1, 1), {}, None),
         (block(40, 40, 20, 20), {"image": np.full((90, 160), 9, np.uint8)}, "size mismatch"),
         (block(40, 40, 20, 20), {"image": np.full((160, 100), 9, np.uint8)}, "size mismatch"),
+        (block(0, 0, 1, 1, (1, 1)), {"foreground": "either"}, "too small for an image"),
+        (block(0, 0, 3, 9, (31, 400)), {}, "too small for an image"),
+        (block(9, 9, 9, 9, (32, 32)), {}, None),
     ],
 )
 def test_a_mask_must_match_its_image_and_be_empty_or_not_as_its_group_requires(tmp_path, mask, about, check):
@@ -63,7 +66,7 @@ def test_a_mask_must_match_its_image_and_be_empty_or_not_as_its_group_requires(t
     assert findings_of(case) == ([("stop", check)] if check else [])
     assert ("height" in case.row) == (case.hashes is not None) == (check is None)
     swapped = any(each.found.endswith("; swapped: one of them rotated by 90 degrees?") for each in case.findings)
-    assert swapped == (about.get("image", mask).shape == mask.T.shape)
+    assert swapped == (about.get("image", mask).shape == mask.T.shape != mask.shape)
 
 
 @pytest.mark.parametrize(

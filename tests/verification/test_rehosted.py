@@ -142,7 +142,7 @@ def test_a_case_with_a_pixel_size_and_hc_keeps_them_and_takes_the_recovered_subj
 
 
 def test_a_resized_copy_is_recognised_and_noted_but_its_pixel_size_is_not_recovered(home):
-    folder = rename(home, lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    folder = rename(home, lambda image: cv2.resize(image, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA))
     result = verify(folder)
     duplicates = result.near_duplicates
     assert duplicates.set_index("case")["twin"].to_dict() == {name: head.name for name, head in RENAMED.items()}

@@ -78,14 +78,14 @@ def test_hc_area_and_means_are_those_of_the_drawn_head(sound):
         assert row["border_gap"] > 0
 
 
-def test_an_hc_that_disagrees_with_its_annotation_is_a_warning_and_a_cut_head_a_note(folder):
+def test_an_hc_that_disagrees_with_its_annotation_is_a_warning_or_a_stop_and_a_cut_head_a_note(folder):
     published = {head.name: head.hc_mm + 3 * (head.name == "002_HC") for head in HEADS}
     builders.write_hc18_table(folder, [f"{h.name}.png,{h.spacing_mm},{published[h.name]}" for h in HEADS])
     cut = Head("001_HC", (12.0, 45.0), 56.0, 44.0, 10.0)
     write_head(folder, cut, builders.image_of(cut, 99))
     result = verify(folder)
     differs = [row[:2] for row in of_check(result, "HC differs from its annotation")]
-    assert differs == [["warn", "001_HC"], ["warn", "002_HC"]]
+    assert differs == [["stop", "001_HC"], ["warn", "002_HC"]]
     assert [row[:2] for row in of_check(result, "touches the frame")] == [["note", "001_HC"]]
 
 
