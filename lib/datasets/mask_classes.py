@@ -12,7 +12,7 @@ import pandas as pd
 from lib.imaging import image_files
 from lib.study import parallel
 
-MAX_CLASSES = 32
+MAX_CLASSES, FEW_MASKS = 32, 10
 GREY_TOLERANCE = 32  # between the channels of a pixel that JPEG stores as grey
 BLACK, WHITE, ONE = (0, 0, 0), (255, 255, 255), (1, 1, 1)
 BLOCK = np.ones((3, 3), np.uint8)  # a smoothed edge is thinner: its values fill no 3 x 3 pixels, those of a class do
@@ -54,9 +54,9 @@ class MaskClasses:
 def infer(paths: Sequence[Path]) -> MaskClasses:
     """Classes of mask files; unreadable ones are left out, and JPEG too unless all are, since it changes values.
 
-    A value is a class if it fills 3 x 3 pixels in at least two masks (in one of two, in 1 % of many). Values 0 and 255,
-    or 0 and 1, are two classes; 0, 1, 2, … are class indices; other grey values and colours become the palette. Black
-    is the background, or else the most frequent colour. ValueError if no mask can be read or there are too many values.
+    A value is a class if it fills 3 x 3 pixels in at least two masks (one of few, 1 % of many). Values 0 and 255, or 0
+    and 1, are two classes; 0, 1, 2, … are class indices; other grey values and colours become the palette. Black is
+    the background, or else the most frequent colour. ValueError if no mask can be read or there are too many values.
     """
     lossless = [path for path in paths if not image_files.is_lossy(path)]
     read = [each for each in parallel.in_parallel(_read, lossless or paths) if each is not None]
@@ -69,7 +69,8 @@ def infer(paths: Sequence[Path]) -> MaskClasses:
         expected = f"at most {MAX_CLASSES} classes, one value each: save masks as PNG, without smoothing or shading"
         raise ValueError(f"{paths[0].parent}: the masks have {len(colours)} different values; expected {expected}")
     if _are_two_tone(read, colours):
-        values = ["0", " or ".join(str(red) for red, *_ in colours if red) or "255"]
+        present = [colour for colour in (ONE, WHITE) if any(colour in each.pixels for each in read)] or [WHITE]
+        values = ["0", " or ".join(str(red) for red, *_ in present)]
         return _result(read, [[BLACK], [ONE, WHITE]], [], values)
     is_grey = all(len(set(colour)) == 1 for colour in colours)
     values = [str(colour[0] if is_grey else colour) for colour in colours]
@@ -104,7 +105,7 @@ def _distinct(pixels: np.ndarray) -> set[Colour]:
 
 def _classes(read: list[MaskFile]) -> list[Colour]:
     """Colours that are classes, background first."""
-    needed = max(min(2, len(read)), len(read) / 100)
+    needed = 1 if len(read) < FEW_MASKS else max(2, len(read) / 100)
     solid = Counter(colour for each in read for colour in each.solid)
     any_size = Counter(colour for each in read for colour in each.pixels)
     found = {colour for colour, count in solid.items() if count >= needed}
@@ -128,7 +129,7 @@ def _of_lossy(folder: Path, read: list[MaskFile]) -> MaskClasses:
     bright = sum(any(colour[0] >= 128 for colour in each.pixels) for each in read)
     size = _median_size(read)
     names = ["background", "structure"]
-    return MaskClasses(names, [], ["below 128", "128 to 255 (JPEG)"], [len(read), bright], len(read), size)
+    return MaskClasses(names, [], ["below 128", "128 to 255"], [len(read), bright], len(read), size)
 
 
 def _result(
