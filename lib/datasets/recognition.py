@@ -76,7 +76,8 @@ def _refuse_missing(folder: Path) -> None:
         raise ValueError(f"{folder}: a file; expected the folder of a data set ({advice})")
     if not folder.is_dir():
         siblings = [path.name for path in layouts.folders(folder.parent)]
-        raise ValueError(f"{folder}: no such folder{param_faults.nearest(folder.name, siblings)}")
+        nearest = param_faults.nearest(folder.name, siblings) or "; check the path"
+        raise ValueError(f"{folder}: no such folder{nearest}")
     if not layouts.visible(folder):
         raise ValueError(f"{folder}: the folder is empty; {EXPECTED}")
 
