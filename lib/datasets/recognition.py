@@ -59,11 +59,15 @@ def below(folder: Path, depth: int = DEPTH) -> list[tuple[Path, str]]:
     """(path, name) of each data set in the subfolders of a folder, without hidden, unreadable and project folders."""
     found = []
     for child in layouts.folders(folder):
-        if child.name.startswith(".") or not os.access(child, os.R_OK | os.X_OK) or child.resolve() == files.ROOT:
+        if child.name.startswith(".") or not _may_be_data(child):
             continue
         name, _ = _at_top(child)
         found += [(child, name)] if name else below(child, depth - 1) if depth > 1 else []
     return found
+
+
+def _may_be_data(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK) and folder.resolve() != files.ROOT
 
 
 def _linked() -> Path:
@@ -103,11 +107,10 @@ def _read(folder: Path, names: Sequence[str]) -> tuple[dict[str, list], list[str
         try:
             if name == LANDMARKS:
                 found[name] = landmark_tables.tables(folder)
+            elif name == CUSTOM:
+                found[name], _ = own.find_cases(folder, ())
             else:
-                find, groups = (
-                    (DATASETS[name].find_cases, DATASETS[name].groups) if name in DATASETS else (own.find_cases, ())
-                )
-                found[name] = find(folder, groups)[0]
+                found[name], _ = DATASETS[name].find_cases(folder, DATASETS[name].groups)
         except ValueError as error:
             faults.append(f"{title(name)}: {str(error).removeprefix(f'{folder}: ')}")
     return found, faults
@@ -139,7 +142,7 @@ def _describe_unknown(folder: Path, others: list[tuple[Path, str]], faults: list
     if others:
         return f"not a data set itself{_list(others)}"
     for parent in (folder.absolute().parent, folder.absolute().parent.parent):
-        name = _at_top(parent)[0] if parent != files.ROOT else ""
+        name = _at_top(parent)[0] if _may_be_data(parent) else ""
         if name:
             return f"a part of {title(name)}; verify the whole: {verify_command(parent)}"
     if faults:

@@ -45,6 +45,10 @@ def refusal(folder):
     return str(caught.value)
 
 
+def test_every_layout_has_its_signs():
+    assert set(recognition.SIGNS) == {"own", "landmarks", *recognition.PUBLISHED}
+
+
 def test_each_layout_is_recognised_and_their_parent_lists_them_with_commands(parent):
     expected = {"heads": "hc18", "lesions": "busi", "lgg": "lgg", "my thesis/ovaries": "own", "points": "landmarks"}
     assert {name: recognition.recognise(parent / name) for name in expected} == expected
