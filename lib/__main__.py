@@ -87,9 +87,11 @@ def new_study(name: str, data: str | None, like: str | None) -> str:
     like = study_files.study_name(like or proposal.PROTOCOL)
     protocol = params.values_of(params.read_study(files.study_file(like)))
     values, reasons = proposal.propose(name, folder, protocol, like)
-    path = study_files.write(values, reasons, f"{values['title']}: proposed from the images and masks of a folder.")
+    path = study_files.write(values, reasons, proposal.FIRST_LINE)
     lines = [f"{key}: {values[key]}   # {reasons[key]}" for key in proposal.TO_REVIEW]
-    head = f"Wrote params/{path.name}; network and training are those of {like}. Review these keys:"
+    head = (
+        f"Wrote params/{path.name}; network and training are those of {like}. Review these keys, and name the classes:"
+    )
     return "\n    ".join([head, *lines]) + f"\nThen: make study STUDY={name} DATA={shlex.quote(str(folder))}"
 
 

@@ -10,6 +10,7 @@ from lib.datasets.mask_classes import MaskClasses
 from lib.study import param_faults, param_rules, params, study_files
 from lib.study.raw_folders import OWN
 
+FIRST_LINE = "Proposed from a folder of images and masks. Give the classes their names, and write title and author."
 PROTOCOL = "hc18_quick"  # the study whose network and training are proposed
 TO_REVIEW = ("classes", "palette", "image_size", "fold_count", "folds", "epochs")  # then words and later choices
 TO_REVIEW += ("postprocessing", "head_classes", "title", "author")
@@ -59,7 +60,7 @@ def _fixed(study: str, classes: MaskClasses) -> tuple[Values, Reasons]:
     rows: dict[str, tuple[Any, str]] = {
         "study": (study, "the name of this file"),
         "dataset": (dataset, "data/raw/" + dataset + f", linked by 'make study STUDY={study} DATA=<folder>'"),
-        "classes": (classes.names, f"to be renamed by you; from {classes.source}"),
+        "classes": (classes.names, f"from {classes.source}"),
         "palette": (
             classes.palette,
             "colours of the classes in the masks" if classes.palette else _no_palette(classes),
@@ -70,7 +71,7 @@ def _fixed(study: str, classes: MaskClasses) -> tuple[Values, Reasons]:
         "selection_class_weights": (foreground, "the background does not count"),
         "oversample_classes": ([], "every image equally often"),
         "threshold_candidates": (THRESHOLDS, "foreground probabilities; the validation cases decide which is used"),
-        "postprocessing": ([], "none; to be chosen after a look at the first predictions"),
+        "postprocessing": ([], "none before the first predictions have been seen"),
         "head_classes": ([], "nothing is measured as a head; for BPD, OFD and HC name the classes of the head"),
         "compare_with": ([], "not compared with another study"),
         "title": (f"Segmentation of {study.removeprefix(OWN).replace('_', ' ')}", "to be written by you"),

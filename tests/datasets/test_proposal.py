@@ -60,7 +60,7 @@ def test_size_folds_and_epochs_follow_from_the_images(tmp_path):
     assert reasons["fold_count"] == "12 images of 12 subjects"
     assert values["epochs"] == 300
     assert reasons["epochs"] == "300 training steps: 7 training images in batches of 16"
-    assert reasons["classes"] == "to be renamed by you; from 12 masks: grey values 0 and 255"
+    assert reasons["classes"] == "from 12 masks: grey values 0 and 255"
     assert proposal.propose("own_a", tmp_path, PROTOCOL, "")[0]["dataset"] == "own_a"
 
 
