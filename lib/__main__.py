@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib", description="Studies of fetal ultrasound and brain MRI.")
     commands = parser.add_subparsers(dest="command", required=True)
     study = commands.add_parser("study", help="run every stale step of a study, from raw data to its PDF")
-    study.add_argument("name", help="name of a study file in params/, without .yaml")
+    study.add_argument("name", help="name of a study, such as demo or params/demo.yaml")
     study.add_argument("--cores", type=int, default=2)
-    study.add_argument("--data", type=Path, help="raw data folder; linked once as data/raw/<dataset>")
-    study.add_argument("--landmarks", type=Path, help="landmark folder; linked once as data/raw/landmarks")
+    study.add_argument("--data", help="raw data folder; linked once as data/raw/<dataset>")
+    study.add_argument("--landmarks", help="landmark folder; linked once as data/raw/landmarks")
     commands.add_parser("why", help="list the steps that would run, with reasons").add_argument("name")
-    new = commands.add_parser("new", help="copy a study file under a new name")
+    new = commands.add_parser("new", help="copy a study file under a new name, or write one for a folder of own data")
     new.add_argument("name")
-    new.add_argument("--like", required=True, help="name of the study to copy")
+    new.add_argument("--data", help="folder of own data (images/, masks/) from which the study file is proposed")
+    new.add_argument("--like", help="study to copy; with --data that of network and training, by default hc18_quick")
     diff = commands.add_parser("diff", help="compare two study files key by key")
     diff.add_argument("name")
     diff.add_argument("other")
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     check = commands.add_parser("check-report", help="recompute the report's tables from the full tables and compare")
     check.add_argument("name")
     verify = commands.add_parser("verify", help="identify the data set in a folder and check every file")
-    verify.add_argument("folder", type=Path)
+    verify.add_argument("folder")
     download = commands.add_parser("download", help="download, verify and unpack a published data set")
     download.add_argument("name", help="name of a data set in data/sources.yaml")
     download.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="default: data/raw")
@@ -64,25 +66,55 @@ def fail(text: str, status: int) -> int:
     return status
 
 
+def given_folder(text: str, command: str) -> Path:
+    """A folder from the command line; ValueError for an empty text, which would mean the present folder."""
+    if not text.strip():
+        raise ValueError(f"no folder is given; expected {command}")
+    return Path(text)
+
+
+def new_study(name: str, data: str | None, like: str | None) -> str:
+    """Writes a study file; returns what was written, one line per key to review, and the next command."""
+    if data is None:
+        if like is None:
+            raise ValueError(f"new {name}: expected --data <folder of own data>, or --like <study to copy>")
+        like = study_files.study_name(like)
+        path, keys = study_files.new(name, like)
+        return "\n    ".join([f"Wrote params/{path.name}, a copy of {like}.yaml; review these keys:", *keys])
+    folder = given_folder(data, f"new {name} --data <folder of own data>")
+    from lib.datasets import proposal
+
+    like = study_files.study_name(like or proposal.PROTOCOL)
+    protocol = params.values_of(params.read_study(files.study_file(like)))
+    values, reasons = proposal.propose(name, folder, protocol, like)
+    path = study_files.write(values, reasons, proposal.FIRST_LINE)
+    lines = [f"{key}: {values[key]}   # {reasons[key]}" for key in proposal.TO_REVIEW]
+    head = (
+        f"Wrote params/{path.name}; network and training are those of {like}. Review these keys, and name the classes:"
+    )
+    return "\n    ".join([head, *lines]) + f"\nThen: make study STUDY={name} DATA={shlex.quote(str(folder))}"
+
+
 def run(options: argparse.Namespace) -> int:
     """Runs one parsed command; imports are local so that short commands start quickly."""
     environment.check_project()
     if options.command == "verify":
+        folder = given_folder(options.folder, "make verify DATA=<folder>")
         from lib.report import folder_check
 
-        text, sound = folder_check.report_on(options.folder)
+        text, sound = folder_check.report_on(folder)
         print(text)
         return int(not sound)
     if options.command == "download":
         from lib.download import download
 
         return int(not download.download(options.name, options.to, options.url, partial(print, flush=True)))
+    options.name = study_files.study_name(options.name)
     if options.command == "new":
-        path, keys = study_files.new(options.name, options.like)
-        print(f"Wrote params/{path.name}, a copy of {options.like}.yaml; review these keys:", *keys, sep="\n    ")
+        print(new_study(options.name, options.data, options.like))
         return 0
     if options.command == "diff":
-        print("\n".join(study_files.diff(options.name, options.other)))
+        print("\n".join(study_files.diff(options.name, study_files.study_name(options.other))))
         return 0
     study = params.read_study(files.study_file(options.name))
     if options.command in ("report", "check-report"):
@@ -103,7 +135,11 @@ def run(options: argparse.Namespace) -> int:
     if options.command == "why":
         print(pipeline.explain(study))
         return 0
-    status = pipeline.run(study, options.cores, options.data, options.landmarks)
+    data, landmarks = (
+        None if text is None else given_folder(text, f"make study STUDY={study.study} {option}=<folder>")
+        for option, text in (("DATA", options.data), ("LANDMARKS", options.landmarks))
+    )
+    status = pipeline.run(study, options.cores, data, landmarks)
     if status == 0:
         print(files.study_folder(study.study) / "report.pdf")
     return status

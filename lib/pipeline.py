@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from lib.study import environment, files, locks, params, staleness, steps
+from lib.study import environment, files, locks, params, raw_folders, staleness, steps, study_files
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
 START_SECONDS = 300  # limit for a kernel to start and import lib, which takes 3 to 60 s
@@ -33,7 +33,7 @@ def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
 
 
 def explain(study: params.Study) -> str:
-    """One line per step (stale or up to date) with reasons, then data sets added since verification."""
+    """Missing raw data, one line per step (stale or up to date) with reasons, data sets added since verification."""
     stale, first = reasons(study), steps.Step("01_data_verification")
     lines = [
         "\n    ".join([f"{step.label:28} {'stale' if why else 'up to date'}", *why]) for step, why in stale.items()
@@ -43,7 +43,7 @@ def explain(study: params.Study) -> str:
         f"to search it, run: rm '{first.record_file(study.study)}' && make study STUDY={study.study}"
         for name in ([] if stale[first] else staleness.unsearched(study))
     ]
-    return "\n".join(lines + unsearched)
+    return "\n".join(raw_folders.missing(study) + lines + unsearched)
 
 
 def link_data(name: str, folder: Path) -> None:
@@ -72,11 +72,23 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
             if source is not None:
                 link_data(name, source)
         datasets.of(study)
+        _warn_of_copied_text(study, datasets.acronyms())
         datasets.prepare(study.dataset)
         if study.learns_landmarks:
             datasets.landmarks_folder(study.dataset)
         steps.compared_digests(study)  # fail now, not after hours of training
         return _run_locked(study, folder, cores)
+
+
+def _warn_of_copied_text(study: params.Study, names: list[str]) -> None:
+    """Warns if the file of a study of own data names a published data set, as a copy does: the report prints it."""
+    lines = study_files.lines_with(study.study, names) if study.dataset.startswith(raw_folders.OWN) else []
+    if lines:
+        numbers = ", ".join(map(str, lines))
+        sys.stderr.write(
+            f"params/{study.study}.yaml: lines {numbers} name a published data set ({', '.join(names)}), but the data "
+            "are your own; the report prints title and comments, so change them\n"
+        )
 
 
 def _run_locked(study: params.Study, folder: Path, cores: int) -> int:

@@ -146,6 +146,16 @@ def write_hc18_table(folder: Path, lines: list[str]) -> Path:
     return path
 
 
+def write_own(folder: Path, drawn: list[Head]) -> Path:
+    """Writes custom data: images, filled heads as masks of 0 and 255, and cases.csv."""
+    for seed, head in enumerate(drawn):
+        save_png(folder / "images" / f"{head.name}.png", image_of(head, seed))
+        save_png(folder / "masks" / f"{head.name}.png", region_of(head).astype(np.uint8) * 255)
+    rows = [f"{head.name},{head.name[:3]},{head.spacing_mm:.6f}" for head in drawn]
+    (folder / "cases.csv").write_text("\n".join(["name,subject,spacing_mm", *rows]) + "\n", encoding="utf-8")
+    return folder
+
+
 @dataclass(frozen=True)
 class Patient:
     """A volume of 32 x 32 pixels per slice."""

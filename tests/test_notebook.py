@@ -105,7 +105,7 @@ def test_a_key_can_be_overridden(shell, line, notebook, key, value):
     ("cell", "notebook", "stops"),
     [
         ("depth = 4", START, "parameters of 03_model: study = None   expected the name of a file in params/"),
-        ('study = "demos"', START, "demos.yaml: no such study file; available: "),
+        ('study = "demos"', START, "demos.yaml: no such study file; nearest: demo"),
         (f'{ONLY_DEMO}\nflip_average = "yes"', EVALUATE, "flip_average = 'yes'   not allowed; true (average"),
         (f'{ONLY_DEMO}\nlearning_rate = "1e-4"', TRAIN, "learning_rate = '1e-4'   not allowed"),
         (DEMO + "\nepochs = 0", START, "epochs = 0   not allowed"),

@@ -366,6 +366,24 @@ def test_a_study_of_landmarks_requires_them_and_links_both_folders_once(ran, raw
     assert ran == ["hc18_landmarks_quick"] * 2
 
 
+def test_a_study_of_own_data_that_names_a_published_one_is_warned_of(ran, raw_root, capsys):
+    path = raw_root / "params" / "mine.yaml"
+    path.parent.mkdir()
+    text = (PARAMS / "hc18_quick.yaml").read_text(encoding="utf-8").replace("study: hc18_quick", "study: mine")
+    path.write_text(text.replace("dataset: hc18 ", "dataset: own_mine\npalette: [] "), encoding="utf-8")
+    files.raw_folder("own_mine").mkdir()
+    assert pipeline.run(params.read_study(path), 2, None) == 0
+    lines = [n for n, line in enumerate(path.read_text().splitlines(), start=1) if re.search(r"\bHC18\b", line)]
+    assert len(lines) > 2
+    assert capsys.readouterr().err == (
+        f"params/mine.yaml: lines {', '.join(map(str, lines))} name a published data set (HC18, LGG, BUSI), but the "
+        "data are your own; the report prints title and comments, so change them\n"
+    )
+    path.write_text(re.sub("HC18", "heads", path.read_text()), encoding="utf-8")
+    assert pipeline.run(params.read_study(path), 2, None) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_phantom_s_landmarks_are_expected_in_its_own_folder(ran, monkeypatch):
     monkeypatch.setattr(datasets, "prepare", files.raw_folder)  # without writing the phantom
     with pytest.raises(ValueError, match="data/raw/landmarks: no such folder"):

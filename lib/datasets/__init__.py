@@ -1,5 +1,6 @@
 """Registry of the data sets; each published layout has its own module."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,10 +16,10 @@ from lib.data.dataset import Dataset, Phantom
 from lib.data.findings import Check, Finding
 from lib.datasets import brain_structures, busi, hc18, layouts, lgg, own, ultrasound_fetus
 from lib.datasets.phantoms import TRUTH, cache, write_images, write_landmarks, write_volumes
-from lib.study import files, param_faults, params, provenance
+from lib.study import files, param_faults, params, provenance, raw_folders
+from lib.study.raw_folders import OWN
 
 PHANTOM_CODE = ("lib.datasets.phantoms.", "lib.imaging.")  # prefixes of modules that determine a phantom's files
-OWN = "own_"  # prefix of custom data sets, which need no entry here
 HEAD, BRAIN, LESION = ("background", "head"), ("background", "parenchyma", "csp", "lv"), ("background", "lesion")
 TUMOUR = ("background", "tumour")
 
@@ -82,12 +83,16 @@ _PHANTOMS = {  # title, layout, function that writes the files, default number o
 DATASETS |= {f"phantom_{name}": _phantom(*entry) for name, entry in _PHANTOMS.items()}
 
 
+def custom(name: str, classes: Sequence[str], palette: list[list[int]]) -> Dataset:
+    """A custom data set; palette as in `own.read_mask`."""
+    read_mask = partial(own.read_mask, palette=palette, class_count=len(classes))
+    return Dataset(f"Own data ({name})", "own", "not published", "subject", tuple(classes), own.find_cases, read_mask)
+
+
 def of(study: params.Study) -> Dataset:
     """The data set of a study, a custom one by its study file; ValueError listing all faults of name, values, keys."""
     if study.dataset.startswith(OWN):
-        title, classes = f"Own data ({study.dataset.removeprefix(OWN)})", tuple(study.classes)
-        read_mask = partial(own.read_mask, palette=study.palette or [], class_count=len(classes))
-        dataset = Dataset(title, "own", "not published", "subject", classes, own.find_cases, read_mask)
+        dataset = custom(study.dataset.removeprefix(OWN), study.classes, study.palette or [])
     elif study.dataset in DATASETS:
         dataset = DATASETS[study.dataset]
     else:
@@ -176,10 +181,16 @@ def landmarks_folder(name: str) -> Path:
 
 
 def _existing(folder: Path, name: str, option: str) -> Path:
-    if not folder.is_dir():
-        link = f"link your copy with 'make study STUDY=<name> {option}=<folder>'"
-        raise ValueError(f"data/raw/{name}: no such folder; {link}, or run 'python -m lib download {name}'")
+    fault = raw_folders.fault(folder, name, option)
+    if fault:
+        raise ValueError(fault)
     return folder
+
+
+def acronyms() -> list[str]:
+    """Names such as HC18 with which the titles of published data sets start."""
+    words = (re.match(r"[A-Z0-9]{3,}\b", dataset.title) for dataset in DATASETS.values())
+    return [word[0] for word in words if word]
 
 
 def available(besides: str) -> dict[str, Path]:
@@ -190,22 +201,3 @@ def available(besides: str) -> dict[str, Path]:
         if dataset.is_searchable and dataset.names_subjects and name != besides
     }
     return {name: folder for name, folder in folders.items() if folder.is_dir()}
-
-
-def recognise(folder: Path) -> str:
-    """Name of the published data set with the most cases in a folder; ValueError, with the fault of each, for none."""
-    counts, faults, denied = {}, [], []
-    for name, dataset in DATASETS.items():
-        if dataset.phantom is not None:
-            continue
-        try:
-            counts[name] = len(dataset.find_cases(folder, dataset.groups)[0])
-        except ValueError as error:
-            faults.append(f"  {name}: {error}")
-        except PermissionError as error:
-            denied.append(error)
-    if denied and not counts:
-        raise denied[0]
-    if not counts:
-        raise ValueError("\n".join([f"{folder}: unknown layout", *faults]))
-    return max(counts, key=lambda name: counts[name])

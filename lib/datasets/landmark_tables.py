@@ -54,6 +54,15 @@ def read(
     return pd.DataFrame(rows, columns=TABLE_COLUMNS), findings
 
 
+def tables(folder: Path) -> list[tuple[str, str]]:
+    """(layout, set) of each table in a folder, as for `read`; ValueError for none."""
+    sets = [("multicentre", each.parent.name) for each in sorted(folder.glob(f"multicentre/*/{SET_FILE}"))]
+    found = sets + [("role_challenge", "")] * (folder / CHALLENGE_FILE).is_file()
+    if not found:
+        raise ValueError(f"{folder}: no table of landmarks; expected multicentre/<set>/{SET_FILE} or {CHALLENGE_FILE}")
+    return found
+
+
 def _file(folder: Path, layout: str, set_name: str, findings: list[Finding]) -> Path:
     if layout == "role_challenge":
         path, allowed = folder / CHALLENGE_FILE, CHALLENGE_FILE

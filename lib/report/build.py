@@ -124,6 +124,8 @@ def parameters(study: params.Study) -> list[dict[str, Any]]:
         keys = [key for key in model.model_fields if key in values and (name == "all" or key not in SHARED)]
         rows = [{"key": key, "value": as_text(values[key]), "reason": reasons.get(key, "")} for key in keys]
         rows = [row | {"allowed": model.model_fields[row["key"]].description} for row in rows]
+        # The file of a study of own data has the description as comment where there is no other reason.
+        rows = [row | {"reason": row["reason"] * (row["reason"] != row["allowed"])} for row in rows]
         groups.append({"step": name, "rows": rows})
     return groups
 

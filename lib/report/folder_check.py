@@ -1,33 +1,124 @@
 """Verification of a data folder on the command line."""
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from lib import datasets
+from lib.data.cases import PIXEL_SIZE
 from lib.data.dataset import Dataset
+from lib.data.findings import Finding, to_table
+from lib.datasets import landmark_tables, proposal, recognition
 from lib.report import tables
-from lib.verification import overview, verify
+from lib.study import steps, study_files
+from lib.verification import landmark_audit, overview, verify
 
 MAX_LISTED_FINDINGS = 40  # a notebook writes all of them
+MAX_LISTED_CASES = 3  # of a check that stops, in the last line
+LANDMARK_FACTS = ("BPD longer than OFD", "BPD/OFD, median", "least angle between the lines (°)")
 
 
 def report_on(folder: Path) -> tuple[str, bool]:
-    """Output of `python -m lib verify`, and whether the folder is usable; ValueError if its layout is unknown."""
-    name = datasets.recognise(folder)
-    dataset = datasets.DATASETS[name]
+    """Output of `python -m lib verify`, and whether the folder is usable; ValueError if no data set is recognised."""
+    name = recognition.recognise(folder)
+    if name == recognition.LANDMARKS:
+        return _report_on_landmarks(folder)
+    if name == recognition.CUSTOM:
+        dataset, more = _custom(folder)
+    else:
+        dataset, more = datasets.DATASETS[name], []
     groups = groups_with_cases(dataset, folder)
+    _refuse_no_cases(dataset, folder, groups)
     result = verify.check_dataset(dataset, name, folder, groups)
-    findings, stops = result.findings, result.findings["severity"].eq("stop")
     of_groups = f", groups {', '.join(groups)}" if groups else ""
-    facts = plain(overview.facts(result.cases, result.measured))
-    blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}", facts]
-    if len(findings):
-        single = findings.drop(columns="advice").head(MAX_LISTED_FINDINGS)  # advice is printed once per check
-        rest = f"\n... and {len(findings) - MAX_LISTED_FINDINGS} more" if len(findings) > MAX_LISTED_FINDINGS else ""
-        blocks += [plain(overview.count_findings(findings)), plain(single) + rest]
-    blocks.append(f"{int(stops.sum())} of {len(findings)} findings stop a study")
+    blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}"]
+    blocks += [plain(overview.facts(result.cases, result.measured)), *more, *_findings(result.findings)]
+    stops = result.findings["severity"].eq("stop")
+    blocks += [_next_step(name, folder), verdict(result.findings)]
     return "\n\n".join(blocks), not stops.any()
+
+
+def _custom(folder: Path) -> tuple[Dataset, list[str]]:
+    """Custom data with the classes of its masks, and the block that says how they were inferred."""
+    _, classes = proposal.read(folder)
+    palette = f"; palette: {classes.palette}" if classes.palette else ""
+    source = f"Classes inferred from {classes.source}{palette}"
+    return datasets.custom(folder.absolute().name, classes.names, classes.palette), [source, plain(classes.table())]
+
+
+def _report_on_landmarks(folder: Path) -> tuple[str, bool]:
+    """The report on tables of landmarks, and whether one of them can be used; without images, so lines only."""
+    rows, findings, usable = [], [], []
+    for layout, set_name in landmark_tables.tables(folder):
+        points, found = landmark_tables.read(folder, layout, set_name)
+        table = f"{layout}/{set_name}".rstrip("/")
+        unknown = dict.fromkeys((*PIXEL_SIZE, "height", "width"), float("nan"))  # no images are at hand
+        audited, more = landmark_audit.audit(points, points[["case"]].assign(**unknown), {})
+        lines = dict(landmark_audit.summary(audited).itertuples(index=False))
+        facts = {key: f"{lines[key]:.3g}" if key in lines else "-" for key in LANDMARK_FACTS}
+        rows.append({"table": table, "rows": len(points), **facts})
+        usable += [table] * all(finding.severity != "stop" for finding in found + more)
+        findings += [_of_table(finding, table) for finding in found + more]
+    listed = to_table(findings)
+    head = f"{folder}: {recognition.title(recognition.LANDMARKS)}, read as {recognition.LANDMARKS}"
+    blocks = [head, plain(pd.DataFrame(rows)), *_findings(listed), _next_step(recognition.LANDMARKS, folder)]
+    return "\n\n".join([*blocks, f"{verdict(listed)}; usable tables: {', '.join(usable) or 'none'}"]), bool(usable)
+
+
+def _of_table(finding: Finding, table: str) -> Finding:
+    """A finding whose case names the table too."""
+    return replace(finding, case=table if finding.case == "landmarks" else f"{table}: {finding.case}")
+
+
+def _refuse_no_cases(dataset: Dataset, folder: Path, groups: list[str]) -> None:
+    """Raises ValueError with the number of findings of each check if no case is complete."""
+    cases, findings = dataset.find_cases(folder, groups)
+    if not cases:
+        counted = overview.count_findings(to_table(findings)).to_dict("records")
+        texts = [f"{row['findings']} x {row['check']}{': ' * bool(row['advice'])}{row['advice']}" for row in counted]
+        raise ValueError(f"{folder}: {dataset.title}, but no case is complete; " + "; ".join(texts))
+
+
+def _findings(findings: pd.DataFrame) -> list[str]:
+    """Findings as two blocks, counts by check with the advice and single findings; none without findings."""
+    if findings.empty:
+        return []
+    single = findings.drop(columns="advice").head(MAX_LISTED_FINDINGS)  # advice is printed once per check
+    rest = f"\n... and {len(findings) - MAX_LISTED_FINDINGS} more" if len(findings) > MAX_LISTED_FINDINGS else ""
+    return [plain(overview.count_findings(findings)), plain(single) + rest]
+
+
+def _next_step(name: str, folder: Path) -> str:
+    """The command that makes or runs a study of a recognised data set."""
+    given = shlex.quote(str(folder))
+    if name == recognition.CUSTOM:
+        return f"Start with: python -m lib new {study_files.name_from(folder.absolute().name)} --data {given}"
+    if name == recognition.LANDMARKS:
+        studies, option = study_files.with_value("landmarks", "multicentre"), f" LANDMARKS={given}"
+        studies = [study for study in studies if not study.startswith(steps.MADE_HERE)]
+    else:
+        is_phantom = datasets.DATASETS[name].phantom is not None  # generated by the study itself
+        studies, option = study_files.with_value("dataset", name), "" if is_phantom else f" DATA={given}"
+    if not studies:
+        return f"No study file in params/ uses these data (dataset: {name})"
+    copied = f"python -m lib new <name> --like {studies[0]}"
+    return f"Start with: make study STUDY={studies[0]}{option}   # one of {len(studies)} in params/; a copy: {copied}"
+
+
+def verdict(findings: pd.DataFrame) -> str:
+    """How many findings stop a study, and which."""
+    stops = findings[findings["severity"] == "stop"]
+    if findings.empty:
+        return "no findings"
+    named = []
+    for check, cases in stops.groupby("check", sort=False)["case"]:
+        more = f" and {len(cases) - MAX_LISTED_CASES} more" if len(cases) > MAX_LISTED_CASES else ""
+        named.append(f"{check} ({', '.join(cases.head(MAX_LISTED_CASES))}{more})")
+    verb = "stops" if 1 in (len(stops), len(findings)) else "stop"
+    of = "finding" if len(findings) == 1 else "findings"
+    return f"{len(stops)} of {len(findings)} {of} {verb} a study{': ' * bool(named)}{', '.join(named)}"
 
 
 def groups_with_cases(dataset: Dataset, folder: Path) -> list[str]:

@@ -79,6 +79,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; nearest: {close[0]}" if close else ""
 
 
+def is_quick(study: str) -> bool:
+    """Whether a study takes minutes, by its name."""
+    return study.endswith("_quick") or study == "demo"
+
+
+def nearest_studies(name: str, known: Iterable[str], count: int = 3) -> str:
+    """'; nearest: x, y' of the studies that start with a name, quick ones first, or are similar; else quick ones."""
+    known, name = sorted(known), name.casefold()
+    started = [each for each in known if name and each.startswith(name)]
+    close = sorted(started, key=lambda each: (not is_quick(each), len(each)))
+    close = close[:count] or difflib.get_close_matches(name, known, n=count)
+    examples = [each for each in known if is_quick(each)][:count]
+    return f"; nearest: {', '.join(close)}" if close else f"; for example {', '.join(examples)}" if examples else ""
+
+
 def _nearest_value(text: str, allowed: set[Any]) -> str:
     """A hint for a wrong string: the nearest allowed word, or how to write a number in YAML."""
     try:

@@ -328,8 +328,7 @@ def read_study(path: Path) -> Study:
     """Reads and checks a study file; ValueError if it is missing, no YAML mapping, or has errors (all are listed)."""
     if not path.is_file():
         studies = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        nearest = param_faults.nearest(path.stem, studies)
-        raise ValueError(f"{path}: no such study file; available: {', '.join(studies) or 'none'}{nearest}")
+        raise ValueError(f"{path}: no such study file{param_faults.nearest_studies(path.stem, studies)}")
     values = read_yaml(path)
     faults = param_faults.find_faults(values, Study)
     if values.get("study") not in (path.stem, None):

@@ -1,24 +1,106 @@
-"""Copies a study file under a new name, and lists the differences between two."""
+"""Study files by name: finds and copies them, writes those of own data, and lists the differences between two."""
 
+import os
 import re
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from lib.study import files, param_faults, params
 
 KEYS = dict.fromkeys(key for model in (params.SharedParams, *params.STEPS.values()) for key in model.model_fields)
 # Keys that usually differ in a new study; the others are its protocol, which a comparison keeps.
 TO_REVIEW = ("title", "author", "dataset", "classes", "exclude", "folds", "seeds", "compare_with")
+NAME = re.compile(r"(?:\./)?(?:params/)?([a-z0-9_]+)(?:\.yaml)?")
+WIDTH, COMMENT_COLUMN = 120, 33  # of a line in a study file; where the comments start
+HEADING = "# All keys that this study uses; there are no defaults. Write floats with a decimal point (1.0e-4)."
+
+
+def study_name(text: str) -> str:
+    """Name of a study given as demo, demo.yaml, params/demo or params/demo.yaml; ValueError for anything else."""
+    match = NAME.fullmatch(text.replace(os.sep, "/"))
+    if match is None:
+        nearest = param_faults.nearest_studies(Path(text).stem, names())
+        raise ValueError(
+            f"{text!r}: not the name of a study; expected a-z, 0-9, _, such as demo or params/demo.yaml{nearest}"
+        )
+    return match[1]
+
+
+def names() -> list[str]:
+    """Names of all study files, quick and short ones first."""
+    found = (path.stem for path in files.study_file("demo").parent.glob("*.yaml"))
+    return sorted(found, key=lambda name: (not param_faults.is_quick(name), len(name), name))
+
+
+def with_value(key: str, value: str) -> list[str]:
+    """Names of the studies in which a key has a value (text), in the order of `names`."""
+    line = re.compile(rf"(?m)^{key}:\s*{re.escape(value)}\s*(#.*)?$")
+    return [name for name in names() if line.search(files.study_file(name).read_text(encoding="utf-8"))]
+
+
+def name_from(text: str) -> str:
+    """A free name for a study, from that of a folder."""
+    name = re.sub("[^a-z0-9]+", "_", text.casefold()).strip("_") or "mine"
+    taken = names()
+    return next(
+        each for each in (name, *(f"{name}_{number}" for number in range(2, len(taken) + 3))) if each not in taken
+    )
 
 
 def new(name: str, like: str) -> tuple[Path, list[str]]:
     """Copies params/<like>.yaml to params/<name>.yaml; returns path and keys to review; ValueError if not possible."""
-    param_faults.refuse("a new study", param_faults.find_faults({"study": name}, params.Study, partial=True))
-    study, path = params.read_study(files.study_file(like)), files.study_file(name)
-    if path.exists():
-        raise ValueError(f"{path}: already exists; choose another name or remove it first")
+    study, path = params.read_study(files.study_file(like)), _new_file(name)
     text = files.study_file(like).read_text(encoding="utf-8")
     files.write_text(path, re.sub(r"(?m)^(study:\s*)\S+", rf"\g<1>{name}", text, count=1))
     return path, [f"{key}: {value}" for key, value in params.values_of(study).items() if key in TO_REVIEW]
+
+
+def write(values: Mapping[str, Any], reasons: Mapping[str, str], first: str) -> Path:
+    """Writes the file of a new study, named by its key `study`.
+
+    Each key has its reason as comment, or else the description of its allowed values; `first` is the first comment.
+    ValueError if the file exists or the values are not those of a complete study.
+    """
+    path = _new_file(values["study"])
+    param_faults.refuse(f"params/{path.name}", param_faults.find_faults(dict(values), params.Study))
+    lines, rest = [f"# {first}", HEADING], dict(values)
+    for section, model in ({"all notebooks": params.SharedParams} | params.STEPS).items():
+        keys = [key for key in model.model_fields if key in rest]
+        lines += ["", f"# --- {section}"] if keys else []
+        for key in keys:
+            lines += _lines(key, rest.pop(key), reasons.get(key, ""))
+    files.write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def _new_file(name: str) -> Path:
+    """Path of a study file to be written; ValueError if the name is not allowed or taken."""
+    param_faults.refuse("a new study", param_faults.find_faults({"study": name}, params.Study, partial=True))
+    path = files.study_file(name)
+    if path.exists():
+        raise ValueError(f"{path}: already exists; choose another name or remove it first")
+    return path
+
+
+def _lines(key: str, value: Any, reason: str) -> list[str]:
+    """A key with its comment; a description too long for the line stands above it."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix("...\n").strip()
+    comment = reason or str(params.Study.model_fields[key].description)
+    line = f"{key}: {text}".ljust(COMMENT_COLUMN - 2) + f"  # {comment}"
+    if len(line) <= WIDTH:
+        return [line]
+    return [*textwrap.wrap(comment, WIDTH, initial_indent="# ", subsequent_indent="# "), f"{key}: {text}"]
+
+
+def lines_with(study: str, words: list[str]) -> list[int]:
+    """Numbers of the lines of a study file that contain one of these words."""
+    text = files.study_file(study).read_text(encoding="utf-8")
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b")
+    return [number for number, line in enumerate(text.splitlines(), start=1) if pattern.search(line)]
 
 
 def diff(one: str, other: str) -> list[str]:

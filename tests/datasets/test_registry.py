@@ -1,3 +1,4 @@
+import re
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 from lib import datasets
 from lib.data import cases
 from lib.data.dataset import Phantom
+from lib.datasets import recognition
 from lib.datasets.phantoms import cache
 from lib.study import files, params, provenance
 from tests import builders
@@ -137,35 +139,8 @@ def test_a_custom_data_set_has_the_study_s_classes_and_colours_and_no_groups(tmp
         datasets.of(own(classes=["background", "cell"])).read_mask([grey])
 
 
-def test_of_two_layouts_in_one_folder_the_one_with_more_cases_is_recognised(tmp_path):
-    builders.write_hc18(tmp_path, builders.heads(3))
-    inner = tmp_path / "Dataset_BUSI_with_GT"
-    for number in range(4):
-        for ending in ("", "_mask"):
-            save_png(inner / "benign" / f"benign ({number}){ending}.png", np.full((4, 4), 255, np.uint8))
-    assert [datasets.recognise(folder) for folder in (inner, tmp_path)] == ["busi", "busi"]
-    for number in range(2):
-        (inner / "benign" / f"benign ({number}).png").unlink()
-    assert datasets.recognise(tmp_path) == "hc18"
-    shutil.rmtree(inner)
-    for path in (tmp_path / "training_set").glob("*_Annotation.png"):
-        path.unlink()
-    assert datasets.recognise(tmp_path) == "hc18"  # without a complete case
-
-
-@pytest.mark.parametrize("name", ["foreign", "empty", "absent"])
-def test_a_folder_of_unknown_layout_is_refused_with_the_fault_of_each_layout(tmp_path, name):
-    save_png(tmp_path / "foreign" / "holiday" / "beach.png", np.zeros((4, 4), np.uint8))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="unknown layout") as caught:
-        datasets.recognise(tmp_path / name)
-    first, *lines = str(caught.value).splitlines()
-    assert first == f"{tmp_path / name}: unknown layout"
-    assert [line.split(":")[0].strip() for line in lines] == PUBLISHED
-    layouts = ("000_HC.png", "kaggle_3m/", "Trans-ventricular", "validation/", "BUSI_with_GT/")
-    for line, words in zip(lines, layouts):
-        assert words in line
-        assert name != "foreign" or "holiday" in line or "training_set" in line  # names present, or a name missing
+def test_acronyms_are_those_at_the_start_of_titles():
+    assert datasets.acronyms() == ["HC18", "LGG", "BUSI"]
 
 
 def test_available_are_other_published_data_sets_that_identify_subjects(raw):
@@ -188,10 +163,21 @@ def test_landmarks_are_in_their_own_folder_or_in_that_of_a_phantom(raw, name, pa
     assert datasets.landmarks_folder(name) == raw / path
 
 
-@pytest.mark.parametrize("name", ["hc18", "own_cells"])
-def test_a_missing_data_set_is_refused_with_advice_and_an_existing_one_is_not_changed(raw, name):
-    with pytest.raises(ValueError, match=rf"data/raw/{name}: no such folder; .*DATA=<folder>.*download {name}"):
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("hc18", ", or run 'python -m lib download hc18'"), ("own_cells", " (docs/howto-own-data.md)")],
+)
+def test_a_missing_data_set_is_refused_with_advice_and_an_existing_one_is_not_changed(raw, tmp_path, name, advice):
+    message = f"data/raw/{name}: {{}}; link your copy with 'make study STUDY=<name> DATA=<folder>'{advice}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message.format('no such folder'))}$"):
         datasets.prepare(name)
+    raw.mkdir()
+    (raw / name).symlink_to(tmp_path / "disk")
+    with pytest.raises(
+        ValueError, match=re.escape(message.format(f"a link to {tmp_path}/disk, which is not available"))
+    ):
+        datasets.prepare(name)
+    (raw / name).unlink()
     files.write_text(raw / name / "a.txt", "a")
     assert datasets.prepare(name) == raw / name
     assert [path.name for path in (raw / name).iterdir()] == ["a.txt"]
@@ -200,7 +186,7 @@ def test_a_missing_data_set_is_refused_with_advice_and_an_existing_one_is_not_ch
 @pytest.mark.parametrize("name", PHANTOMS)
 def test_the_layout_of_a_phantom_is_recognised_and_every_case_has_its_true_measurements(phantoms, name):
     dataset = datasets.DATASETS[name]
-    assert datasets.DATASETS[datasets.recognise(phantoms / name)].find_cases is dataset.find_cases
+    assert recognition.recognise(phantoms / name) == name
     groups = {"phantom_tumour": ["malignant"], "phantom_brain": ["trans-thalamic"]}.get(name, dataset.groups)
     found, _ = datasets.find_cases(dataset, phantoms / name, groups)
     truth = pd.read_csv(phantoms / name / datasets.TRUTH, dtype=str).set_index("case")

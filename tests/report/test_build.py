@@ -16,7 +16,7 @@ from lib.download import sources
 from lib.evaluation import postprocessing, training_precision
 from lib.report import build, tables
 from lib.report.content import LANDMARKS, read_table, rows_of
-from lib.study import files, params, staleness
+from lib.study import files, params, staleness, study_files
 from lib.verification import rehosted
 from tests import builders_report
 from tests.builders_report import CASES, OTHER, cells_of, folder, text_of, text_with, unreferred, write_records
@@ -397,3 +397,11 @@ def test_every_data_set_and_the_landmarks_are_cited_with_the_licence_of_their_so
     _, citation, licence = LANDMARKS["multicentre"]
     assert source.licence.startswith(licence)
     assert (source.citation, LANDMARKS["role_challenge"][2]) == (citation, "no licence stated")
+
+
+def test_a_comment_that_only_repeats_the_description_of_its_key_is_no_reason(tmp_path, monkeypatch):
+    values = params.values_of(params.read_study(files.study_file("hc18_quick"))) | {"study": "mine"}
+    monkeypatch.setattr(files, "study_file", lambda name: tmp_path / f"{name}.yaml")
+    path = study_files.write(values, {"epochs": "few images"}, "Mine.")
+    rows = [row for group in build.parameters(params.read_study(path)) for row in group["rows"]]
+    assert {row["key"]: row["reason"] for row in rows if row["reason"]} == {"epochs": "few images"}

@@ -5,13 +5,15 @@ import pytest
 
 from lib import datasets
 from lib.__main__ import main
-from lib.data.findings import UNKNOWN_FILE
-from lib.datasets import hc18, lgg
+from lib.data.findings import UNKNOWN_FILE, Finding, to_table
+from lib.datasets import hc18, landmark_tables, lgg
+from lib.datasets.phantoms import cache
 from lib.report import folder_check
 from lib.verification import case_checks
 from tests import builders
 
 HEADS = builders.heads(6)
+COMMAND, HC18 = "python -m lib verify", datasets.DATASETS["hc18"].title
 
 
 @pytest.fixture
@@ -35,8 +37,9 @@ def test_a_sound_folder_is_recognised_and_counted_with_status_0(folder, capsys):
     lines = text.splitlines()
     assert lines[0] == f"{folder}: HC18, fetal head circumference, read as hc18"
     assert [row_of(text, word)[1] for word in ("cases", "subjects", "with pixel size")] == ["6", "5", "6"]
-    assert lines[-1].startswith("0 of ")
-    assert "Severity" not in text  # no findings
+    assert lines[-1] == "no findings"
+    assert "Severity" not in text
+    assert lines[-3].startswith(f"Start with: make study STUDY=hc18_quick DATA='{folder}'   # one of ")
 
 
 def test_checks_have_counts_and_advice_and_findings_their_file_with_status_1(folder, capsys):
@@ -50,7 +53,9 @@ def test_checks_have_counts_and_advice_and_findings_their_file_with_status_1(fol
     assert row_of(text, "unknown file") == ["warn", "unknown file", "1", UNKNOWN_FILE.advice]
     assert row_of(text, "missing annotation")[2:] == ["1", hc18.MISSING_ANNOTATION.advice]
     assert f"{image(folder, '001_HC')}: cannot be read as an image" in text
-    assert text.splitlines()[-1] == "3 of 4 findings stop a study"
+    absent = HEADS[-1].name
+    last = f"3 of 4 findings stop a study: missing annotation ({absent}), unreadable (001_HC, 002_HC)"
+    assert text.splitlines()[-1] == last
     header, *rows = text.split("\n\n")[2].splitlines()  # counts by check
     assert {row.index(row_of(row, row.split()[0])[1]) for row in rows} == {header.index("Check")}
 
@@ -64,7 +69,23 @@ def test_warnings_leave_a_folder_sound_and_only_the_first_of_many_are_listed(fol
     assert row_of(text, "unknown file")[0] == "warn"
     assert sum(re.search(r"other \d\d\.png", line) is not None for line in lines) == folder_check.MAX_LISTED_FINDINGS
     assert "... and 2 more" in lines
-    assert lines[-1].startswith("0 of ")
+    assert lines[-1] == f"0 of {folder_check.MAX_LISTED_FINDINGS + 2} findings stop a study"
+
+
+@pytest.mark.parametrize(
+    ("severities", "last"),
+    [
+        ("", "no findings"),
+        ("w", "0 of 1 finding stops a study"),
+        ("s", "1 of 1 finding stops a study: unreadable (c0)"),
+        ("sww", "1 of 3 findings stops a study: unreadable (c0)"),
+        ("sssss", "5 of 5 findings stop a study: unreadable (c0, c1, c2 and 2 more)"),
+    ],
+)
+def test_the_last_line_counts_and_names_the_findings_that_stop(severities, last):
+    names = {"s": "stop", "w": "warn"}
+    listed = [Finding(names[s], case_checks.UNREADABLE, f"c{n}", "", "") for n, s in enumerate(severities)]
+    assert folder_check.verdict(to_table(listed)) == last
 
 
 def test_a_folder_without_a_usable_case_or_of_unknown_layout_is_an_error(folder, tmp_path, capsys):
@@ -75,7 +96,9 @@ def test_a_folder_without_a_usable_case_or_of_unknown_layout_is_an_error(folder,
     assert main(["verify", str(tmp_path)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(f"{tmp_path}: unknown layout\n")
+    assert printed.err == f"{tmp_path}: not a data set itself; below it:\n    {COMMAND} '{folder}'   # {HC18}\n"
+    assert main(["verify", " "]) == 2
+    assert capsys.readouterr().err == "no folder is given; expected make verify DATA=<folder>\n"
 
 
 @pytest.mark.parametrize("groups", [["benign", "malignant", "normal"], ["malignant"]])
@@ -105,3 +128,79 @@ def test_findings_about_a_patient_s_folder_have_advice(tmp_path):
     check = lgg.SLICE_WITHOUT_MASK
     assert row_of(text, check.name) == ["stop", check.name, "1", check.advice]
     assert not sound
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Custom data of six heads with pixel sizes; the mask of the last has a value of no class."""
+    folder = builders.write_own(tmp_path / "Ovaries 2", HEADS)
+    stray = np.where(builders.region_of(HEADS[-1]), 255, 0).astype(np.uint8)
+    stray[0, 0] = 9
+    builders.save_png(folder / "masks" / f"{HEADS[-1].name}.png", stray)
+    return folder
+
+
+def test_own_data_are_checked_with_the_classes_of_their_masks_and_the_next_command_is_given(own, capsys):
+    assert main(["verify", str(own)]) == 1
+    text = capsys.readouterr().out.rstrip()
+    assert text.splitlines()[0] == f"{own}: Own data (Ovaries 2), read as own"
+    assert [row_of(text, fact)[1] for fact in ("cases", "with pixel size")] == ["5", "5"]
+    assert "Classes inferred from 6 masks: grey values 0 and 255" in text
+    assert [row_of(text, name) for name in ("background", "structure")] == [
+        [*row, "6"] for row in (["background", "0"], ["structure", "255"])
+    ]
+    *_, command, _, last = text.splitlines()
+    assert command == f"Start with: python -m lib new ovaries_2 --data '{own}'"
+    assert last.startswith("1 of ")
+    assert last.endswith(f" stops a study: unreadable ({HEADS[-1].name})")
+    assert "9 in 1 pixels" in text
+    for path in (own / "masks").iterdir():
+        path.unlink()
+    builders.save_png(own / "masks" / "other.png", np.zeros((4, 4), np.uint8))
+    assert main(["verify", str(own)]) == 2
+    assert f"{own}: no image has a mask; the first: {HEADS[1].name}: missing mask (no file)" in capsys.readouterr().err
+
+
+def test_a_phantom_is_called_one_and_runs_without_a_folder(folder, capsys):
+    (folder / cache.RECORD).write_text("{}")
+    (folder / datasets.TRUTH).write_text("case\n" + "".join(f"{head.name}\n" for head in HEADS))
+    assert main(["verify", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{folder}: Phantom of HC18, read as phantom_hc18"
+    assert lines[-3].startswith("Start with: make study STUDY=phantom_hc18_segnet   # one of 1 ")
+
+
+def test_published_data_without_a_complete_case_have_one_line_of_reasons(folder):
+    for head in HEADS:
+        image(folder, f"{head.name}_Annotation").unlink()
+    missing = f"6 x missing annotation: {hc18.MISSING_ANNOTATION.advice}"
+    with pytest.raises(ValueError, match=f"^{folder}: {HC18}, but no case is complete; {re.escape(missing)}$"):
+        folder_check.report_on(folder)
+
+
+POINTS = ("image_name", *landmark_tables.XY_COLUMNS)
+
+
+def write_points(path, rows):
+    """A table of landmarks: OFD from (row, column) to (row, column), then BPD, per image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = [",".join(map(str, (f"{n}.png", *points))) for n, points in enumerate(rows)]
+    path.write_text("\n".join([",".join(POINTS), *cells]))
+
+
+def test_tables_of_landmarks_are_checked_one_by_one_and_one_sound_table_is_enough(tmp_path, capsys):
+    sound, swapped = (50, 10, 50, 90, 20, 50, 80, 50), (20, 50, 80, 50, 50, 10, 50, 90)
+    write_points(tmp_path / "multicentre" / "HC18" / "Head.csv", [sound] * 3)
+    write_points(tmp_path / landmark_tables.CHALLENGE_FILE, [swapped] * 3)
+    assert main(["verify", str(tmp_path)]) == 0
+    text = capsys.readouterr().out.rstrip()
+    assert row_of(text, "multicentre/HC18") == ["multicentre/HC18", "3", "0", "0.75", "90"]
+    assert row_of(text, "role_challenge") == ["role_challenge", "3", "3", "1.33", "90"]
+    stops = "1 of 1 finding stops a study: BPD longer than OFD (role_challenge)"
+    assert text.splitlines()[-1] == f"{stops}; usable tables: multicentre/HC18"
+    assert f"make study STUDY=hc18_landmarks_quick LANDMARKS={tmp_path}" in text
+    (tmp_path / "multicentre" / "HC18" / "Head.csv").write_text(",".join(POINTS) + "\nx.png,1,2,3,4,5,6,7,eight\n")
+    assert main(["verify", str(tmp_path)]) == 1
+    text = capsys.readouterr().out.rstrip()
+    assert "multicentre/HC18: x" in text
+    assert text.endswith("usable tables: none")
