@@ -135,7 +135,7 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int) -> tupl
         *("--profile", "none", "--workflow-profile", "none", "--latency-wait", "1"),
         *("--shared-fs-usage", *SHARED_FS_USAGE),
         *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
-        *("--config", f"study={study.study}"),
+        *("--config", f"file=params/{study.study}.yaml"),  # Snakemake reads a name such as 2026_11 as a number
     ]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         running = subprocess.Popen(command, env=environment.for_children(cores), pass_fds=[lock], stderr=log)
