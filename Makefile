@@ -6,6 +6,18 @@ DATA   ?=
 LANDMARKS ?=
 NAME   ?=
 TORCH  ?=
+# As text: make expands no $ in them, and recipes read "$$DATA" from the environment, so that a value of any letters is one
+# word to the shell. `$(shell …)` has another environment (make before 4.4) and gets quoted words.
+NAMED  := $(findstring command,$(origin PYTHON))# a Python is named on the command line
+override PYTHON    := $(value PYTHON)
+override STUDY     := $(value STUDY)
+override CORES     := $(value CORES)
+override DATA      := $(value DATA)
+override LANDMARKS := $(value LANDMARKS)
+override NAME      := $(value NAME)
+override TORCH     := $(value TORCH)
+export PYTHON STUDY CORES DATA LANDMARKS NAME TORCH
+quoted = '$(subst ','\'',$(1))'
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
 PIP    := .venv/bin/python -m pip
@@ -19,14 +31,16 @@ export GOMP_SPINCOUNT := 20000
 export IPYTHONDIR := $(CURDIR)/notebooks/.ipython
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE JUPYTER_PATH OMP_NUM_THREADS
-NO_VENV := echo "$(PYTHON) cannot make .venv; on Debian and Ubuntu run 'apt install python3-venv' and repeat the command" >&2; exit 1
+NO_VENV := echo "$$PYTHON cannot make .venv; on Debian and Ubuntu run 'apt install python3-venv' and repeat the command" >&2; exit 1
 comma  := ,
 # The Python that .venv should use: the one named on the command line, else its current one.
-ASKED  := $(if $(findstring command,$(origin PYTHON)),$(PYTHON),.venv/bin/python)
+ASKED  := $(if $(NAMED),$(call quoted,$(PYTHON)),.venv/bin/python)
 SEES_MORE := grep -qs 'system-site-packages = true' .venv/pyvenv.cfg  # .venv also uses the packages of $(PYTHON)
 STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --version 2>&1 | cut -d. -f1,2)" \
             $(if $(TORCH),&& $(SEES_MORE)) || echo stale)
 $(if $(filter-out installed,$(TORCH)),$(error TORCH=$(TORCH) is not allowed; the only value is TORCH=installed, which uses the torch of $(PYTHON)))
+needs = $(if $(filter $(1),$(MAKECMDGOALS)),$(if $(strip $(value $(2))),,$(error $(2) is empty; write: make $(1) $(2)=<$(3)>)))
+$(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
 
 help:
 	@echo 'make demo                              run the phantom study and write reports/demo/report.pdf (a few minutes)'
@@ -48,20 +62,20 @@ help:
 # A .venv that make did not create (no .ready or .making) is kept as .venv.old.
 # The torch of $(PYTHON) is added to the constraints so that pip does not replace it.
 $(READY): pyproject.toml constraints.txt $(if $(STALE),anew)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
-	  "Python 3.11 or newer is required; $(PYTHON) is $$($(PYTHON) --version 2>&1). Use another one: make demo PYTHON=python3.12" >&2; exit 1; }
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+	  "Python 3.11 or newer is required; $$PYTHON is $$("$$PYTHON" --version 2>&1). Use another one: make demo PYTHON=python3.12" >&2; exit 1; }
 	@maker=$$(cat .venv/.making 2>/dev/null); test -z "$$maker" || test "$$maker" = "$$PPID" || \
 	  ! ps -o comm= -p "$$maker" 2>/dev/null | grep -q make || { echo \
 	  'another make is setting up .venv; wait for it to finish' >&2; exit 1; }
-	@$(if $(STALE),$(PYTHON) -c 'import ensurepip$(comma) venv' 2>/dev/null || { $(NO_VENV); })
-	@$(if $(and $(STALE),$(TORCH)),$(PYTHON) -c 'import torch' 2>/dev/null || { \
-	  echo "TORCH=installed: $(PYTHON) cannot import torch; set PYTHON=<path> to a Python that can" >&2; exit 1; })
+	@$(if $(STALE),"$$PYTHON" -c 'import ensurepip$(comma) venv' 2>/dev/null || { $(NO_VENV); })
+	@$(if $(and $(STALE),$(TORCH)),"$$PYTHON" -c 'import torch' 2>/dev/null || { \
+	  echo "TORCH=installed: $$PYTHON cannot import torch; set PYTHON=<path> to a Python that can" >&2; exit 1; })
 	$(if $(STALE),test ! -e .venv || test -e .venv/.ready || test -e .venv/.making || { rm -rf .venv.old; mv .venv .venv.old; })
 	$(if $(STALE),rm -rf .venv && mkdir .venv)
 	@echo $$PPID > .venv/.making
-	@$(if $(STALE),$(PYTHON) -m venv $(if $(TORCH),--system-site-packages) .venv > /dev/null || { $(NO_VENV); })
+	@$(if $(STALE),"$$PYTHON" -m venv $(if $(TORCH),--system-site-packages) .venv > /dev/null || { $(NO_VENV); })
 	@if $(SEES_MORE); then .venv/bin/python -c 'import torch' 2> /dev/null || { echo \
-	  "TORCH=installed: .venv cannot use the torch of $(PYTHON), which is itself in a virtual environment; see docs/howto-own-torch.md" >&2; exit 1; }; \
+	  "TORCH=installed: .venv cannot use the torch of $$PYTHON, which is itself in a virtual environment; see docs/howto-own-torch.md" >&2; exit 1; }; \
 	  { grep -v '^torch' constraints.txt; .venv/bin/python -c 'from importlib.metadata import distributions as d; \
 	  print(*{f"{p.name}=={p.version}" for p in d() if p.name in ("torch", "torchvision")}, sep="\n")'; } > .venv/constraints.txt; \
 	  else cp constraints.txt .venv/constraints.txt; fi
@@ -70,13 +84,13 @@ $(READY): pyproject.toml constraints.txt $(if $(STALE),anew)
 	@{ pwd -P; .venv/bin/python --version | cut -d. -f1,2; } > $@
 
 demo: $(READY)
-	$(RUN) study demo --cores $(CORES)
+	$(RUN) study demo --cores="$$CORES"
 
 study: $(READY)
-	$(RUN) study $(STUDY) --cores $(CORES) $(if $(DATA),--data "$(DATA)") $(if $(LANDMARKS),--landmarks "$(LANDMARKS)")
+	$(RUN) study --cores="$$CORES" $${DATA:+--data="$$DATA"} $${LANDMARKS:+--landmarks="$$LANDMARKS"} -- "$$STUDY"
 
 why: $(READY)
-	$(RUN) why $(STUDY)
+	$(RUN) why -- "$$STUDY"
 
 test: $(READY)
 	.venv/bin/python -m pytest
@@ -85,10 +99,10 @@ test-all: $(READY)
 	.venv/bin/python -m pytest -m ''
 
 download: $(READY)
-	$(RUN) download $(NAME)
+	$(RUN) download -- "$$NAME"
 
 verify: $(READY)
-	$(RUN) verify "$(DATA)"
+	$(RUN) verify -- "$$DATA"
 
 lab: $(READY)
 	.venv/bin/python -m jupyterlab notebooks
@@ -103,7 +117,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks
 
 gpu-check:
-	PYTHON="$(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON))" benchmarks/gpu.sh
+	$(if $(wildcard .venv/bin/python),PYTHON=.venv/bin/python) benchmarks/gpu.sh
 
 clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +

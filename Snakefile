@@ -7,7 +7,7 @@ import sys
 
 from lib.study import files, params, steps
 
-study = params.read_study(files.study_file(config["study"]))
+study = params.read_study(files.ROOT / config["file"])
 TRAININGS = [step.label + "/record.json" for step in steps.training_steps(study)]
 PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")  # Snakemake treats braces as placeholders
 

@@ -181,7 +181,8 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     model = params.STEPS[step_name]
     given, where = given_values(namespace), f"parameters of {name}"
     if not isinstance(given.get("study"), str):
-        raise ValueError(f"{where}: study = {given.get('study')!r}   expected the name of a file in params/")
+        named = param_faults.shown(given.get("study"))
+        raise ValueError(f"{where}: study = {named}   expected the name of a file in params/")
     study = params.read_study(files.study_file(given["study"]))
     given = without_defaults(given, study, parameters_cell(name))
     param_faults.refuse(where, param_faults.find_faults(given, params.AnyKey, partial=True))
@@ -354,8 +355,8 @@ def parse_word(key: str, value: Any) -> Any:
 def shared_faults(given: dict[str, Any], study: params.Study) -> list[str]:
     """Errors for changed keys that define the study, which a notebook cannot override."""
     return [
-        f"{key} = {value!r}   params/{study.study}.yaml says {getattr(study, key)!r}; to run another study, set "
-        "all its keys, or only its name: study = ..."
+        f"{key} = {param_faults.shown(value)}   params/{study.study}.yaml says {getattr(study, key)!r}; "
+        "to run another study, set all its keys, or only its name: study = ..."
         for key, value in given.items()
         if key in ("dataset", "classes", "palette", "landmarks") and value != getattr(study, key)
     ]

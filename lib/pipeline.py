@@ -16,6 +16,7 @@ import psutil
 from lib.study import environment, files, locks, params, raw_folders, staleness, steps, study_files
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
+MOST_CORES = 1024
 START_SECONDS = 300  # limit for a kernel to start and import lib, which takes 3 to 60 s
 SAVE_SECONDS = 20  # for an interrupted training to end its step and to write its state
 # All but the source cache, which would be in a home folder that may not be writable.
@@ -60,7 +61,12 @@ def link_data(name: str, folder: Path) -> None:
 
 
 def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
-    """Links the raw folders, if set, and runs the stale steps; 0 if all records are then up to date, else 1."""
+    """Links the raw folders, if set, and runs the stale steps; 0 if all records are then up to date, else 1.
+
+    ValueError for a number of cores that Snakemake would wait for without a word, such as 0.
+    """
+    if not 1 <= cores <= MOST_CORES:
+        raise ValueError(f"cores = {cores}   not allowed; a whole number from 1 to {MOST_CORES}")
     if sys.platform == "win32":
         raise ValueError("'study' needs Linux, macOS or WSL; on Windows run each notebook: docs/howto-windows.md")
     from lib import datasets  # takes half a second, which `why` and the process of a step save
@@ -152,7 +158,7 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int) -> tupl
         *("--profile", "none", "--workflow-profile", "none", "--latency-wait", "1"),
         *("--shared-fs-usage", *SHARED_FS_USAGE),
         *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
-        *("--config", f"study={study.study}"),
+        *("--config", f"file=params/{study.study}.yaml"),  # Snakemake reads a name such as 2026_11 as a number
     ]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         running = subprocess.Popen(command, env=environment.for_children(cores), pass_fds=[lock], stderr=log)

@@ -1,7 +1,11 @@
 """Small images and tables for figures, and the text of a figure."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.figure import Figure
 
 from lib.data.cases import QUANTITIES
@@ -57,3 +61,24 @@ def texts(figure: Figure) -> str:
     labels = [label for legend in legends for label in legend.get_texts()]
     labels += [label for axes in figure.axes for label in axes.get_xticklabels() + axes.texts]
     return " ".join(written + [label.get_text() for label in labels])
+
+
+def write_font(path: Path, characters: str) -> Path:
+    """A font called Squares in which each of the characters is a black square."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0))
+    for corner in ((100, 800), (900, 800), (900, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "square"])
+    font.setupCharacterMap(dict.fromkeys(map(ord, characters), "square"))
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 100)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Squares", "styleName": "Regular", "psName": "Squares"})
+    font.setupOS2(sTypoAscender=800, usWinAscent=800, usWinDescent=200)
+    font.setupPost()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    font.save(path)
+    return path

@@ -121,6 +121,13 @@ def test_errors_of_a_command_are_reported_without_a_traceback(monkeypatch, capsy
         assert capsys.readouterr().err == f"{message}\n"
 
 
+@pytest.mark.parametrize("cores", [0, -1, 10**9])
+def test_a_number_of_cores_with_which_no_step_would_start_is_refused(monkeypatch, capsys, cores):
+    monkeypatch.delenv(environment.ROOT_VARIABLE, raising=False)
+    assert __main__.main(["study", "demo", f"--cores={cores}"]) == 2
+    assert capsys.readouterr().err == f"cores = {cores}   not allowed; a whole number from 1 to 1024\n"
+
+
 def test_a_closed_pipe_ends_the_command_silently():
     writing = subprocess.Popen(
         [sys.executable, "-m", "lib", "why", "demo"], cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE

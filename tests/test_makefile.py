@@ -18,9 +18,17 @@ case "$*" in
     echo "include-system-site-packages = true" > .venv/pyvenv.cfg;;
   "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "venv {version}" >> log; {venv};;
   "-m pip "*) echo pip >> log; {pip};;
-  "-m lib "*) echo "lib PYTHONPATH=$PYTHONPATH PIP_USER=$PIP_USER PYTHONHOME=$PYTHONHOME" >> log;;
+  "-m lib "*) echo "lib PYTHONPATH=$PYTHONPATH PIP_USER=$PIP_USER PYTHONHOME=$PYTHONHOME" >> log
+    printf '%s\\0' "$@" >> words;;
 esac
 """
+VARIABLES = ("PYTHON", "STUDY", "CORES", "DATA", "LANDMARKS", "NAME", "TORCH")
+# Values that a shell or make would run or change, and names that people give to folders.
+ODD = (
+    *("x;touch PWN", "x && touch PWN", "x | touch PWN", "`touch PWN`", "$(touch PWN)", "$$(touch PWN)", "x\ntouch PWN"),
+    *("$(shell touch PWN)", "${shell touch PWN}", '";touch PWN;"', "';touch PWN;'", ">PWN", 'a $b "c"', "Anna's $HOME"),
+    *("two  blanks ", "-x", "--cores=9", "*", "~", "#1 [y] {z} 100%", "back\\slash\\", "漢 ü", "$", "a,b)", "="),
+)
 NEW, KEPT, OPEN = ["venv 3.11.4", "pip", "lib"], ["lib"], ["venv open", "pip", "lib"]
 
 
@@ -49,7 +57,8 @@ def write_python(project: Path, name: str, version: str, venv: str = "true", pip
 
 def make(project: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
     path = f"{project.parent / 'tools'}{os.pathsep}{os.environ['PATH']}"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))} | {"PATH": path}
+    ours = ("MAKE", "MFLAGS", *VARIABLES)  # of a `make test` that runs these tests
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)} | {"PATH": path}
     command = ["make", "-C", str(project), *(arguments or ["why"])]
     return subprocess.run(command, env=environment | settings, capture_output=True, text=True, check=False)
 
@@ -182,3 +191,52 @@ def test_a_python_without_torch_and_another_value_are_refused_before_anything_is
     assert "TORCH=installed: python3 cannot import torch; set PYTHON=<path> to a Python that can" in done.stderr
     assert "TORCH=2.11 is not allowed; the only value is TORCH=installed" in make(project, "why", "TORCH=2.11").stderr
     assert not (project / ".venv").exists()
+
+
+@pytest.mark.parametrize("start", range(0, len(ODD), 5))
+def test_a_value_of_any_letters_is_one_word_to_the_program_and_nothing_to_make_or_the_shell(project, start):
+    study, cores, data, landmarks, name = odd = ODD[start : start + 5]
+    given = dict(zip(("STUDY", "CORES", "DATA", "LANDMARKS", "NAME"), odd))
+    goals = ("study", "why", "download", "verify")
+    for arguments, settings in ((map("=".join, given.items()), {}), ((), given)):  # on the command line, and without
+        done = make(project, *goals, *arguments, **settings)
+        assert done.returncode == 0, done.stderr
+        calls = (project / "words").read_text().removesuffix("\0").split("-m\0lib\0")[1:]
+        assert [call.removesuffix("\0").split("\0") for call in calls] == [
+            ["study", f"--cores={cores}", f"--data={data}", f"--landmarks={landmarks}", "--", study],
+            *(["why", "--", study], ["download", "--", name], ["verify", "--", data]),
+        ]
+        (project / "words").unlink()
+    assert list(project.parent.rglob("PWN")) == []
+
+
+@pytest.mark.parametrize("odd", ["x;touch PWN", "$(shell touch PWN)", "`touch PWN`", "';touch PWN;'", 'a $b "c"'])
+def test_a_python_that_is_not_there_is_named_and_nothing_else_is_run(project, odd):
+    done = make(project, "why", f"PYTHON={odd}")
+    assert done.stderr.startswith(f"Python 3.11 or newer is required; {odd} is ")
+    assert list(project.parent.rglob("PWN")) == []
+
+
+def test_a_python_in_a_folder_with_blanks_dollars_and_quotes_sets_up_the_environment(project):
+    folder = project.parent / """tools/a $b "c" 'd'"""
+    folder.mkdir()
+    python = shutil.move(project.parent / "tools" / "python3", folder / "python3")
+    assert_made(project, NEW, "why", f"PYTHON={python}")
+    assert_made(project, KEPT, "why", f"PYTHON={python}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["verify"], "DATA is empty; write: make verify DATA=<raw folder>"),
+        (["verify", "DATA= "], "DATA is empty; write: make verify DATA=<raw folder>"),
+        (["download"], "NAME is empty; write: make download NAME=<data set>"),
+        (["study", "STUDY="], "STUDY is empty; write: make study STUDY=<name>"),
+        (["why", "STUDY="], "STUDY is empty; write: make why STUDY=<name>"),
+    ],
+)
+def test_a_command_without_its_name_or_folder_is_refused_before_the_set_up(project, arguments, message):
+    done = make(project, *arguments)
+    assert message in done.stderr
+    assert done.returncode != 0
+    assert log(project) == []

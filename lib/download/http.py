@@ -3,6 +3,7 @@
 An interrupted transfer restarts from the beginning, since the file on the server may have changed.
 """
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ OPTIONS = {
     "timeout": (30, 60),  # seconds to connect, and between two chunks
     "headers": {"Accept-Encoding": "identity"},  # otherwise sizes would be those of a compressed copy
 }
+WEB_PAGE = "the server sent a web page; expected a file (does the site require a login?)"
+PAGE_TYPES = ("text/html", "application/xhtml+xml")
+PAGE_STARTS = (b"<!doctype html", b"<html")  # of a page that is announced as something else
 TRANSIENT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
@@ -67,18 +71,20 @@ class _Transfer:
         elif status != 200:
             hint = "the site may require a login" if status in (401, 403) else "set another address with --url"
             fault = f"the server responded {status} {response.reason}; {hint}"
-        elif headers.get("Content-Type", "").lower().startswith("text/html"):
-            fault = "the server sent a web page; expected a file (does the site require a login?)"
+        elif headers.get("Content-Type", "").partition(";")[0].strip().lower() in PAGE_TYPES:
+            fault = WEB_PAGE
         elif headers.get("Content-Encoding", "identity") != "identity":
             fault = f"the transfer is compressed ({headers['Content-Encoding']}); expected the plain file"
-        elif announced and not (announced.isdecimal() and self.least <= int(announced) <= self.most):
-            fault = f"the server announced {announced} bytes; expected {self.least} to {self.most}"
+        elif announced and not (re.fullmatch("[0-9]{1,18}", announced) and self.least <= int(announced) <= self.most):
+            fault = f"the server announced {announced[:40]} bytes; expected {self.least} to {self.most}"
         if fault:
             raise ValueError(f"{self.url}: {fault}")
         self.least = int(announced or self.least)
 
     def write(self, chunk: bytes) -> None:
-        """Writes a chunk; ValueError if the size limit is exceeded."""
+        """Writes a chunk; ValueError if the size limit is exceeded or the file begins as a web page."""
+        if not self.done and chunk.lstrip(b"\xef\xbb\xbf \t\r\n")[:20].lower().startswith(PAGE_STARTS):
+            raise ValueError(f"{self.url}: {WEB_PAGE}")
         self.done += len(chunk)
         if self.done > self.most:
             raise ValueError(f"{self.url}: stopped after {self.most} bytes, the largest size expected")

@@ -52,7 +52,7 @@ def read_sources(path: Path) -> dict[str, Source]:
             faults += [f"{name}.{fault}" for fault in _source_faults(sources[name])]
         except ValidationError as error:
             for fault in error.errors():
-                value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
+                value = "" if fault["type"] == "missing" else f" = {param_faults.shown(fault['input'])}"
                 faults.append(f"{'.'.join(map(str, (name, *fault['loc'])))}{value}   {fault['msg']}")
     param_faults.refuse(str(path), faults)
     return sources

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lib.models import attention_unet, resnet_unet, segnet, unet
-from lib.study import files, params
+from lib.study import files, param_faults, params
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "unet": unet.UNet,
@@ -21,6 +21,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "segnet_skips": partial(segnet.SegNet, skips=True),
     "resnet_unet": resnet_unet.ResNetUNet,
 }
+MOST_CHANNELS = 4096  # of any argument of a network
 NETWORK_KEYS = ("model", "arguments")  # required in the metadata of a weights file
 
 
@@ -120,12 +121,27 @@ def load_described(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """A saved network (CPU, evaluation mode) and its metadata; ValueError for a missing, corrupt or mismatched file."""
     described, weights = _read(path)
     try:
+        _require_shapes(described, weights)
         network = build(described["model"], described["arguments"])
         network.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         named = {name: described[name] for name in NETWORK_KEYS}
-        raise ValueError(f"{path}: weights do not fit {named}: {error}") from error
+        raise ValueError(f"{path}: weights do not fit {param_faults.shown(named)}: {error}") from error
     return network.eval(), described
+
+
+def _require_shapes(described: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """ValueError unless the arguments of a file give its tensors, found out without memory for those of the network."""
+    large = [name for name, value in described["arguments"].items() if isinstance(value, int) and value > MOST_CHANNELS]
+    if large:
+        raise ValueError(f"{', '.join(large)} above {MOST_CHANNELS}")
+    with torch.device("meta"):
+        expected = {
+            name: tensor.shape
+            for name, tensor in build(described["model"], described["arguments"]).state_dict().items()
+        }
+    if expected != {name: tensor.shape for name, tensor in weights.items()}:
+        raise ValueError("names or shapes of tensors differ")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -133,7 +149,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         with safetensors.safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {}).get("network", "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, RecursionError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: not a readable weights file: {error}") from error
     if not isinstance(described, dict) or not described.keys() >= set(NETWORK_KEYS):
         raise ValueError(f"{path}: the metadata name no network; expected weights saved by this project")

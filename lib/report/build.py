@@ -5,6 +5,7 @@ so the text can be edited and compiled again: `typst compile --root <study> <stu
 """
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,40 @@ def write_pdf(study: params.Study) -> Path:
 
 
 def typeset(source: Path, date: str) -> bytes:
-    """PDF of report.typ, identical for equal files and date (as in timing.json); ValueError if Typst fails or warns."""
+    """PDF of report.typ, identical for equal files and date (as in timing.json); ValueError if Typst fails or warns.
+
+    Typst's own fonts have Latin, Greek, Cyrillic, Arabic, Hebrew and Devanagari letters. Only if they lack a character
+    are the machine's fonts used too; what none of them has is printed as its code, by `without_font` in content.json.
+    """
     moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
-    compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
     try:
+        compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
+        if without_font(compiler):
+            compiler = typst.Compiler(source, root=source.parent.parent)
+            missing = without_font(compiler)
+            content_file = source.with_name("content.json")
+            files.write_json(content_file, files.read_json(content_file) | {"without_font": missing})
         pdf, warnings = compiler.compile_with_warnings(format="pdf", timestamp=moment)
     except typst.TypstError as error:
         raise ValueError(f"{source} does not compile:\n{error.diagnostic}") from error
     if warnings:
         raise ValueError(f"{source}: {len(warnings)} warnings: {'; '.join(str(warning) for warning in warnings)}")
     return pdf
+
+
+def without_font(compiler: typst.Compiler) -> str:
+    """Characters of a document for which the compiler has no font; TypstError if the document does not compile.
+
+    Typst leaves out such characters without a warning, but refuses to write them as PDF/A, which must show every text.
+    """
+    compiler.compile(format="pdf")
+    try:
+        compiler.compile(format="pdf", pdf_standards="a-2b")
+    except typst.TypstError as error:
+        quoted = "".join(re.findall(r'the text `"(.*?)"` could not be displayed', error.diagnostic))
+        text = re.sub(r"\\u\{([0-9a-f]+)\}", lambda escaped: chr(int(escaped[1], 16)), quoted)
+        return "".join(sorted({character for character in text if not character.isascii()}))
+    return ""
 
 
 def collect(study: params.Study) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ValidationError
 
 from lib.study import param_rules
 
+SHOWN = 80  # characters of a value in a message
+
 
 def find_faults(values: dict[str, Any], model: type[BaseModel], partial: bool = False) -> list[str]:
     """All errors in `values`, one line per key; with `partial`, missing and unused keys are not reported."""
@@ -22,7 +24,7 @@ def find_faults(values: dict[str, Any], model: type[BaseModel], partial: bool = 
     for name, is_used in {} if partial else uses(values, model, wrong).items():
         option, allowed = option_of(model, name), model.model_fields[name].description
         if not is_used and name in values:
-            wrong.setdefault(name, f"{name} = {values[name]!r}   not used; requires {option}")
+            wrong.setdefault(name, f"{name} = {shown(values[name])}   not used; requires {option}")
         elif is_used and values.get(name) is None:
             wrong.setdefault(name, f"{name}   missing; required with {option}: {allowed}")
     for keys, holds, allowed in param_rules.RULES:
@@ -30,7 +32,7 @@ def find_faults(values: dict[str, Any], model: type[BaseModel], partial: bool = 
             given = [values[name] for name in keys]
             if not holds(*given):
                 words = allowed if isinstance(allowed, str) else allowed(*given)
-                wrong[keys[0]] = f"{keys[0]} = {given[0]!r}   not allowed; {words}"
+                wrong[keys[0]] = f"{keys[0]} = {shown(given[0])}   not allowed; {words}"
     return list(wrong.values())
 
 
@@ -62,7 +64,7 @@ def option_of(model: type[BaseModel], name: str) -> str:
 def _describe_fault(name: str, fault: dict[str, Any], values: dict[str, Any], model: type[BaseModel]) -> str:
     """One line for one pydantic error."""
     if fault["type"] == "extra_forbidden":
-        return f"{name} = {values[name]!r}   no such key{nearest(name, model.model_fields)}"
+        return f"{cut(name)} = {shown(values[name])}   no such key{nearest(name, model.model_fields)}"
     field = model.model_fields[name]
     if fault["type"] == "missing":
         return f"{name}   missing; {field.description}"
@@ -70,12 +72,26 @@ def _describe_fault(name: str, fault: dict[str, Any], values: dict[str, Any], mo
     for index in fault["loc"][1:]:  # down to the wrong entry of a list
         value = value[index]
     hint = _nearest_value(value, innermost(field.annotation)) if isinstance(value, str) else ""
-    return f"{name} = {values[name]!r}   not allowed; {field.description}{hint}"
+    return f"{name} = {shown(values[name])}   not allowed; {field.description}{hint}"
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut to the length of a line."""
+    try:
+        return cut(repr(value))
+    except (ValueError, RecursionError):  # a whole number of more than 4300 digits, or lists in lists
+        return f"{type(value).__name__} that is too large to print"
+
+
+def cut(text: str) -> str:
+    """A text for a message: its beginning and its length if it is longer than a line, on one line."""
+    line = " ".join(text.splitlines()) if len(text) < 10 * SHOWN else text[: 10 * SHOWN]
+    return line if len(text) <= SHOWN else f"{line[:SHOWN]}… ({len(text)} characters)"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; nearest: x' if a known name is similar, otherwise ""."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name[:SHOWN], list(known), n=1)
     return f"; nearest: {close[0]}" if close else ""
 
 
@@ -100,6 +116,8 @@ def _nearest_value(text: str, allowed: set[Any]) -> str:
         number = float(text)
     except ValueError:
         return nearest(text, [word for word in allowed if isinstance(word, str)])
+    if not abs(number) < 2**63:  # nan, inf and what no key takes
+        return ""
     if int in allowed and number.is_integer():
         return f"; YAML reads this as text: write {int(number)} without quotes"
     if float in allowed:

@@ -11,18 +11,20 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from lib.study import param_faults
+from lib.study import param_faults, plain_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # torch accepts 64-bit seeds, and tables store them as int64
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="a whole number from 0 to 2**63 - 1")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-Weights = list[Annotated[float, Field(ge=0)]]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=64)]
+Text = Annotated[str, Field(max_length=255)]  # as long as a file's name may be
+Weights = list[Annotated[float, Field(ge=0, le=1e6)]]
 Correction = Literal[
     "largest_component", "fill_holes", "close_outer", "inside_outer", "minimum_area", "largest_parts", "confident_parts"
 ]
 Record = TypeVar("Record")
 RUN = ("fold", "seed")  # in no study file: set by the workflow, by default the study's first
+MOST_BYTES = 100_000  # of a YAML file; the longest here has 10,000
 MANUAL = ("case_limit", "profile")  # in no study file: of manual runs only, by default None and false
 
 
@@ -75,7 +77,7 @@ class SharedParams(Params):
         "none: the network predicts class regions; multicentre or role_challenge: it predicts heatmaps of the "
         "BPD and OFD endpoints in that table of data/raw/landmarks"
     )
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = key(
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = key(
         "auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:<index> or mps"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = key(
@@ -91,15 +93,17 @@ class SharedParams(Params):
 class VerificationParams(SharedParams):
     """Keys of 01_data_verification."""
 
-    groups: list[str] | None = only_with(
+    groups: list[Text] | None = only_with(
         "data sets of several groups", "groups of the data set to use, such as planes or kinds of lesion", min_length=1
     )
     fold_count: int = key("number of folds, a whole number from 3 to 50", ge=3, le=50)
     split_seed: Seed
     validation_subjects: int | None = key(
-        "subjects of the next fold used for validation, the rest for training; null to validate on all of it", ge=1
+        "subjects of the next fold used for validation, the rest for training; null to validate on all of it",
+        ge=1,
+        le=100_000,
     )
-    exclude: list[str] = key("names of cases to exclude; the report lists them")
+    exclude: list[Text] = key("names of cases to exclude; the report lists them")
     near_duplicate_correlation: float = key(
         "correlation of high-pass filtered thumbnails at which images count as near-duplicates, 0.3 to 1", ge=0.3, le=1
     )
@@ -126,7 +130,10 @@ class ManualLimit(Params):
     """The key of a quick pass over a few cases, in 04, 05 and 06."""
 
     case_limit: int | None = Field(
-        default=None, ge=2, description="cases per part of a quick pass, a whole number from 2; null for all cases"
+        default=None,
+        ge=2,
+        le=1_000_000,
+        description="cases per part of a quick pass, a whole number from 2; null for all cases",
     )
 
 
@@ -167,12 +174,18 @@ class TrainingProtocol(SharedParams):
         "schedule = one_cycle", "fraction of the steps in which the learning rate rises, between 0 and 1", gt=0, lt=1
     )
     plateau_factor: float | None = only_with(PLATEAU, "factor on the learning rate, between 0 and 1", gt=0, lt=1)
-    plateau_patience: int | None = only_with(PLATEAU, "epochs without improvement before a reduction, from 0", ge=0)
-    early_stopping_patience: int | None = key("epochs without improvement before training stops, or null", ge=1)
-    gradient_clip: float | None = key("largest gradient norm, above 0; or null", gt=0)
-    cross_entropy_weight: float | None = only_with(REGIONS, "weight of cross-entropy in the loss, 0 or more", ge=0)
-    focal_weight: float | None = only_with(REGIONS, "weight of focal loss in the loss, 0 or more", ge=0)
-    dice_weight: float | None = only_with(REGIONS, "weight of soft Dice in the loss, 0 or more", ge=0)
+    plateau_patience: int | None = only_with(
+        PLATEAU, "epochs without improvement before a reduction, 0 to 5000", ge=0, le=5000
+    )
+    early_stopping_patience: int | None = key(
+        "epochs without improvement before training stops, 1 to 5000, or null", ge=1, le=5000
+    )
+    gradient_clip: float | None = key("largest gradient norm, above 0, at most 1000000; or null", gt=0, le=1e6)
+    cross_entropy_weight: float | None = only_with(
+        REGIONS, "weight of cross-entropy in the loss, 0 to 1000000", ge=0, le=1e6
+    )
+    focal_weight: float | None = only_with(REGIONS, "weight of focal loss in the loss, 0 to 1000000", ge=0, le=1e6)
+    dice_weight: float | None = only_with(REGIONS, "weight of soft Dice in the loss, 0 to 1000000", ge=0, le=1e6)
     cross_entropy_class_weights: Weights | None = only_with(
         "cross_entropy_weight or focal_weight above 0",
         "one weight per class, including background, for cross-entropy and focal loss",
@@ -219,7 +232,7 @@ class TrainingProtocol(SharedParams):
         "do not fit into its memory are processed in portions)"
     )
     tensorboard_every: int | None = key(
-        "epochs between images for TensorBoard (curves are written every epoch); null for no TensorBoard", ge=1
+        "epochs between images for TensorBoard (curves are written every epoch); null for no TensorBoard", ge=1, le=5000
     )
     tensorboard_images: int | None = only_with(
         "tensorboard_every other than null", "number of images each time, 1 to 64", ge=1, le=64
@@ -230,14 +243,16 @@ class TrainingProtocol(SharedParams):
 class TrainingParams(TrainingProtocol, ManualLimit):
     """Keys of 04_training with the fold and seed of one run; a study file has `folds` and `seeds` instead."""
 
-    fold: int = key("index of the test fold, from 0", ge=0)
+    fold: int = key("index of the test fold, from 0", ge=0, le=49)
     seed: Seed
 
 
 class EvaluationProtocol(SharedParams):
     """Keys of 05_evaluation in a study file."""
 
-    folds: list[Annotated[int, Field(ge=0)]] = key("test folds, one training run per fold and seed", min_length=1)
+    folds: list[Annotated[int, Field(ge=0, le=49)]] = key(
+        "test folds, one training run per fold and seed", min_length=1
+    )
     seeds: list[Seed] = key("whole numbers from 0 to 2**63 - 1, one training run per fold and seed", min_length=1)
     flip_average: bool = key("true (average with the prediction for the mirrored image) or false")
     threshold_candidates: list[Annotated[float, Field(gt=0, lt=1)]] | None = only_with(
@@ -251,7 +266,7 @@ class EvaluationProtocol(SharedParams):
     closing_pixels: int | None = only_with(CLOSE_OUTER, "kernel side in native pixels, 1 to 99", ge=1, le=99)
     dilation_pixels: int | None = only_with(INSIDE_OUTER, "kernel side in native pixels, 1 to 99", ge=1, le=99)
     minimum_area_mm2: float | None = only_with(
-        "minimum_area in postprocessing", "area below which a part is removed if the pixel size is known", ge=0
+        "minimum_area in postprocessing", "area below which a part is removed if the pixel size is known", ge=0, le=1e6
     )
     parts_kept: int | None = only_with(LARGEST, "number of parts per class to keep, 1 to 99", ge=1, le=99)
     minimum_probability: Fraction | None = only_with(
@@ -273,7 +288,7 @@ class BiometryProtocol(SharedParams):
         "classes whose union is the head up to the outer skull border; [] if no head is visible"
     )
     max_axis_ratio: float | None = only_with(HEAD, "OFD/BPD ratio above which a mask is flagged, 1 to 3", gt=1, le=3)
-    hc_range_mm: list[Annotated[float, Field(gt=0)]] | None = only_with(
+    hc_range_mm: list[Annotated[float, Field(gt=0, le=10_000)]] | None = only_with(
         HEAD, "[smallest, largest] plausible HC in mm; values outside are flagged but kept", min_length=2, max_length=2
     )
 
@@ -291,8 +306,8 @@ class ComparisonParams(SharedParams):
 class ReportParams(SharedParams):
     """Keys of the PDF report."""
 
-    title: str = key("title of the report, not empty", min_length=1)
-    author: str = key("author names on the title page, may be empty")
+    title: str = key("title of the report, 1 to 300 characters", min_length=1, max_length=300)
+    author: str = key("author names on the title page, at most 300 characters, may be empty", max_length=300)
 
 
 STEPS: dict[str, type[SharedParams]] = {
@@ -332,7 +347,8 @@ def read_study(path: Path) -> Study:
     values = read_yaml(path)
     faults = param_faults.find_faults(values, Study)
     if values.get("study") not in (path.stem, None):
-        faults.append(f"study = {values['study']!r}   does not match the file name {path.name}; expected {path.stem!r}")
+        named = param_faults.shown(values["study"])
+        faults.append(f"study = {named}   does not match the file name {path.name}; expected {path.stem!r}")
     param_faults.refuse(str(path), faults)
     return Study.model_validate(values)
 
@@ -348,26 +364,17 @@ def step_params(study: Study, step: str, **run: int | bool) -> SharedParams:
     return model.model_validate({k: v for k, v in values_of(study).items() if k in model.model_fields} | run)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML loader that rejects duplicate keys, of which plain YAML silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        duplicates = sorted({str(k) for k in keys if keys.count(k) > 1})
-        if duplicates:
-            raise ValueError(f"line {node.start_mark.line + 1}: duplicate keys: {', '.join(duplicates)}")
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a flat YAML mapping; ValueError if the file is something else or has duplicate keys."""
+    """Reads a flat YAML mapping; ValueError if the file is too long, something else or not plain (`plain_yaml`)."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes; expected at most {MOST_BYTES}")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # a SafeLoader
+        values = plain_yaml.load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: contains {type(values).__name__}; expected one 'key: value' per line")
     unnamed = [name for name in values if not isinstance(name, str)]
     if unnamed:
-        raise ValueError(f"{path}: keys {unnamed}; expected names (YAML reads yes, no, on and off as true and false)")
+        raise ValueError(f"{path}: keys {param_faults.shown(unnamed)}; expected names")
     return values

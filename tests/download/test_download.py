@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 import shutil
@@ -391,7 +392,7 @@ def with_five_faults(source):
         (with_five_faults, ["5 errors", *FIVE]),
         (lambda s: s.update(login=LOGIN), ["expected either an address or login steps, not both"]),
         (lambda s: s.update(base=None), ["expected an http or https address, or a base"]),
-        (lambda s: s["files"].append(s["files"][0]), ["hc18.files   training_set.zip appears twice"]),
+        (lambda s: s["files"].append(copy.deepcopy(s["files"][0])), ["hc18.files   training_set.zip appears twice"]),
         *(
             (lambda s, name=name: s["files"][0].update(name=name), [f"files.{name}   unsupported archive"])
             for name in ("a.tar", "a.tar.GZ", "a.tgz", "a.rar")

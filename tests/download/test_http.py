@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import requests
@@ -67,9 +69,20 @@ REFUSED = {
     "announces-less-than-known": (Page(BODY, announce="10"), 300_000, "announced 10 bytes; expected 300000 to ", 1),
     "announces-more-than-allowed": (Page(BODY, announce="1000001"), None, "bytes; expected 0 to 1000000", 1),
     "announces-no-number": (Page(BODY, announce="-5"), None, "announced -5 bytes; expected 0 to 1000000", 1),
+    **{
+        f"announces-{text[:5]}": (Page(BODY, announce=text), None, rf"announced {re.escape(text[:40])} bytes; ", 1)
+        for text in ("abc", "1e5", "0x10", "+9", "9" * 5000, "5, 5", "²")
+    },
     "does-not-end": (Page(bytes(50_000_000), announce=""), None, "stopped after 1000000 bytes", 1),
     "more-bytes-than-known": (Page(BODY, announce=""), 1000, "stopped after 1000 bytes", 1),
-    "web-page": (Page(BODY, headers={"Content-Type": "Text/html; charset=utf-8"}), None, "sent a web page", 1),
+    **{
+        f"web-page-{kind}": (Page(BODY, headers={"Content-Type": kind}), None, "sent a web page", 1)
+        for kind in ("Text/html; charset=utf-8", "TEXT/HTML", "text/html ;charset=x", "Application/XHTML+XML;a=b")
+    },
+    **{
+        f"page-announced-as-zip-{start[:9]}": (Page(start + BODY), None, "sent a web page", 1)
+        for start in (b"<!DOCTYPE html>", b"\xef\xbb\xbf\r\n <HTML>")
+    },
     "compressed-transfer": (Page(BODY, headers={"Content-Encoding": "gzip"}), None, r"is compressed \(gzip\)", 1),
     "forbidden": (Page(BODY, status=[403]), None, "responded 403 Forbidden; the site may require a login", 1),
     "gone": (Page(BODY, status=[410]), None, "responded 410 Gone; set another address with --url", 1),

@@ -68,9 +68,16 @@ def of_network(model, **changes):
         ({"network": '{"model": "unet"}'}, "the metadata name no network"),
         ({"network": "{unet"}, "not a readable weights file"),
         *((of_network("unet", **{key: 1}), "weights do not fit") for key in ("base_channels", "depth", "width")),
+        *(
+            (of_network("unet", **{key: 10**9}), f"weights do not fit .*{key} above 4096")
+            for key in ("depth", "out_channels")
+        ),
+        (of_network("unet", base_channels=4000, depth=6), "weights do not fit .*names or shapes of tensors differ"),
+        ({"network": json.dumps({"model": "unet", "arguments": []})}, "weights do not fit"),
+        ({"network": "[" * 10**5}, "not a readable weights file"),
         (of_network("segnet"), "weights do not fit"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_weights_of_others_and_of_another_network_are_refused_by_name(tmp_path, metadata, message):
     path = tmp_path / "other.safetensors"

@@ -1,6 +1,7 @@
 import copy
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,6 +20,7 @@ from lib.report.content import LANDMARKS, read_table, rows_of
 from lib.study import files, params, staleness, study_files
 from lib.verification import rehosted
 from tests import builders_report
+from tests.builders_figures import write_font
 from tests.builders_report import CASES, OTHER, cells_of, folder, text_of, text_with, unreferred, write_records
 
 ALL_PATIENTS = 110  # published
@@ -261,6 +263,29 @@ def test_the_same_files_give_the_same_bytes_in_any_folder(study: params.Study, t
     moved = (tmp_path / "elsewhere").resolve()
     folder(study, "").rename(moved)
     assert build.typeset(moved / "report" / "report.typ", builders_report.DATE) == first
+
+
+NAMED = {"title": "Köpfe 漢\u0378\u0379", "author": "Жанна अनिता محمد", "exclude": ["\u0378_01"]}  # two of no script
+CODES = ["Köpfe 漢[U+0378 0379]", "[U+0378]_01", "No font was available for 2 characters"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fonts of a user lie elsewhere")
+@pytest.mark.parametrize(
+    ("font", "without", "printed"), [("漢", "\u0378\u0379", CODES), ("漢\u0378\u0379", "", ["\u0378_01"])]
+)
+def test_a_character_that_no_font_has_is_printed_as_its_code(
+    study, tmp_path, monkeypatch, font, without, printed
+) -> None:
+    source = folder(study, "report") / "report.typ"
+    content, plain = source.with_name("content.json"), build.typeset(source, builders_report.DATE)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    write_font(tmp_path / "home" / ".local" / "share" / "fonts" / "squares.ttf", font)
+    assert build.typeset(source, builders_report.DATE) == plain  # which does not need that font
+    files.write_json(content, change(files.read_json(content), NAMED))
+    (tmp_path / "named.pdf").write_bytes(build.typeset(source, builders_report.DATE))
+    assert lacking(text_of(tmp_path / "named.pdf"), "Жанна", "अनिता", "محمد", *printed) == []
+    assert files.read_json(content)["without_font"] == without
 
 
 NEEDED = {

@@ -1,6 +1,8 @@
 import itertools
 import re
+import typing
 from dataclasses import make_dataclass
+from typing import get_args
 
 import pytest
 import torch
@@ -375,7 +377,7 @@ def test_all_errors_of_a_file_are_reported_at_once_with_its_name(tmp_path):
         ("- a\n- b\n", "contains list; expected one 'key: value' per line"),
         ("epochs: [1, 2\n", "cannot be read as YAML"),
         ("epochs:\t5\n\tdepth: 4\n", "cannot be read as YAML"),
-        ("yes: 5\n2: 2\n", r"keys \[True, 2\]; expected names"),
+        ("true: 5\n2: 2\n", r"keys \[True, 2\]; expected names"),
         ("device: !!python/object/apply:os.getcwd []\n", "cannot be read as YAML"),
         ("title: Größe", "cannot be read as YAML"),  # latin-1
     ],
@@ -385,6 +387,74 @@ def test_a_file_that_is_not_flat_yaml_or_has_another_study_name_is_refused(tmp_p
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=rf"tiny\.yaml: {found}"):
         params.read_study(path)
+
+
+BOMB = "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in itertools.pairwise("abcdefghi"))
+YAML_ATTACKS = {
+    f"a: &a [x]\n{BOMB}": "line 2, a: &a is a YAML alias or anchor; write the value itself",
+    "a: b\nc: [*a, *a]": "line 3, c: *a is a YAML alias or anchor; write the value itself",
+    "a: b\n<<: {c: 1}": "line 3, <<: <<   YAML reads this as a sign of its own; write it in quotes",
+    "epochs: 1:30": "line 2, epochs: 1:30   YAML reads this as 90; write decimal digits, or a text in quotes",
+    "seeds: [0, 190:20:30]": "190:20:30   YAML reads this as 685230; write decimal digits",
+    "seeds:\n- 1\n- 010": "line 4, seeds: 010   YAML reads this as 8; write decimal digits, or a text in quotes",
+    **{
+        f"epochs: {text}": f"line 2, epochs: {text}   YAML reads this as 31"
+        for text in ("0x1F", "037", "0b11111", "3_1")
+    },
+    **{
+        f"title: {word}": "reads this as true; write true or false, or a text in quotes"
+        for word in ("yes", "On", "TRUE")
+    },
+    **{f"exclude: [{word}]": "reads this as false; write true or false" for word in ("no", "off", "False")},
+    "exclude: [2026-01-01]": "line 2, exclude: 2026-01-01   YAML reads this as a date; write it in quotes",
+    "exclude: [NULL]": "line 2, exclude: NULL   YAML reads this as no value; write null, or a text in quotes",
+    **{f"hc_range_mm: [{text}, 1.0]": f"{text}   YAML reads this as" for text in (".inf", ".NaN", "1:30.5", "1_0.0")},
+    "learning_rate: 1.0e+400": "line 2, learning_rate: 1.0e+400   too large for a number",
+    f"split_seed: {10**60}": f"line 2, split_seed: {10**60}   a whole number of 61 digits; expected at most 2**63 - 1",
+    f"seeds: [{'9' * 5000}]": f"line 2, seeds: {'9' * 80}… (5000 characters)   a whole number of 5000 digits; expected",
+    f"split_seed: {2**63}": "a whole number of 19 digits; expected at most 2**63 - 1",
+    f"exclude: {'[' * 5000}": "line 2, exclude: lists and mappings are nested more than 10 deep",
+    f"exclude: {'{a: ' * 5000}": "line 2, exclude: lists and mappings are nested more than 10 deep",
+    f"exclude:\n{'- ' * 5000}": "line 3, exclude: lists and mappings are nested more than 10 deep",
+    "title: !!binary aGk=": "line 2, title: tag:yaml.org,2002:binary is a YAML type; write the value alone",
+    "".join(f"key{index}: 1\n" for index in range(600)): "line 501, key499: more than 500 keys",
+    f"title: {'x' * 100_000}": "100019 bytes; expected at most 100000",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), YAML_ATTACKS.items(), ids=range(len(YAML_ATTACKS)))
+def test_yaml_that_means_another_value_or_grows_is_refused_with_line_and_key_before_it_is_read(tmp_path, text, message):
+    path = write_study(tmp_path, f"study: tiny\n{text}")
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        params.read_yaml(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value)) < len(str(path)) + 350
+
+
+def test_plain_yaml_keeps_its_values_and_lists_ten_faults_at_most(tmp_path):
+    plain = "[0, -1, +7, 1.0e-4, .5, 2., null, ~, true, false, '010', \"yes\", 0o17, 1e-4, 008, 漢 ü, a:b, .]"
+    numbers, texts = [0, -1, 7, 1.0e-4, 0.5, 2.0], ["010", "yes", "0o17", "1e-4", "008", "漢 ü", "a:b", "."]
+    read = params.read_yaml(write_study(tmp_path, f"a: {plain}\nb:\n"))
+    assert read == {"a": [*numbers, None, None, True, False, *texts], "b": None}
+    with pytest.raises(ValueError, match="line 1, a: 010 ") as caught:
+        params.read_yaml(write_study(tmp_path, f"a: [{', '.join(['010'] * 5000)}]"))
+    assert str(caught.value).count("010") == 10
+
+
+def nest(annotation, value):
+    """A value as a key of this type holds it: in no list, in one, or in lists of lists."""
+    inner = next((each for each in get_args(annotation) if typing.get_origin(each) is list), annotation)
+    return [nest(get_args(inner)[0], value)] if typing.get_origin(inner) is list else value
+
+
+@pytest.mark.parametrize("key", sorted(params.AnyKey.model_fields))
+def test_every_key_refuses_numbers_and_texts_beyond_its_bounds_in_one_short_line(key):
+    annotation = params.AnyKey.model_fields[key].annotation
+    for wrong in (10**30, -(10**30), 10**5000, 1e300, INFINITE, -INFINITE, float("nan"), "x" * 10**6, "9" * 5000):
+        (fault,) = param_faults.find_faults({key: nest(annotation, wrong)}, params.AnyKey, partial=True)
+        assert fault.startswith(f"{key} = ")
+        assert "   not allowed; " in fault
+        assert len(fault) < 400
 
 
 def test_a_missing_study_is_reported_with_the_nearest_ones_quick_ones_first(tmp_path):

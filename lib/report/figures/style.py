@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from lib.report.figures import scripts
 from lib.study import files
 
 WIDTH_MM = 160.0  # of the printed column
@@ -27,7 +28,7 @@ INK, FAINT = "#222222", "#9A9A9A"
 
 # Starts from matplotlib's defaults, so that a user's matplotlibrc has no effect. The backend is left to the caller.
 STYLE = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key} | {
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so output is identical on every machine
+    "font.family": scripts.FONT,  # ships with matplotlib, so output is identical on every machine
     "axes.edgecolor": INK,
     "lines.linewidth": 1.2,
     "figure.constrained_layout.use": True,
@@ -42,10 +43,14 @@ styled = matplotlib.rc_context(STYLE)
 
 @styled
 def save(figure: Figure, path_without_suffix: Path) -> Path:
-    """Writes a figure as .png if it contains images, else as .svg; equal figures give equal bytes."""
+    """Writes a figure as .png if it contains images, else as .svg; equal figures give equal bytes.
+
+    Warns of characters for which there is no font and which are drawn as their codes.
+    """
     holds_images = any(axes.images for axes in figure.axes)
     suffix, metadata = (".png", {}) if holds_images else (".svg", {"Date": None})
     path = path_without_suffix.with_name(path_without_suffix.name + suffix)
+    scripts.complete(figure)
     figure.draw_without_rendering()  # constrained layout needs two passes, or tick labels are cut off
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, metadata=metadata)

@@ -1,0 +1,88 @@
+"""Characters that DejaVu Sans lacks, such as 漢 or अ: drawn in a font of the machine, else as their code, [U+6F22].
+
+A figure whose characters are all in DejaVu Sans, which comes with matplotlib, has the same bytes on every machine.
+"""
+
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable
+from functools import cache
+
+from matplotlib import font_manager, get_data_path
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
+
+FONT = "DejaVu Sans"
+INVISIBLE = ("Cc", "Cf", "Zs")  # Unicode categories without a glyph: control, format, blank
+DRAWN = 4  # codes of one run of characters
+NO_FONT = (
+    "no font of this machine has these characters, so their codes are printed; to see them, install a font such as "
+    "Noto Sans CJK (Chinese, Japanese, Korean) and draw the figure again"
+)
+
+
+def complete(figure: Figure) -> None:
+    """Gives every text of a figure a font for its characters, or their codes, of which it warns."""
+    axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
+    named = [axis for axis in axes if isinstance(axis.get_major_formatter(), FuncFormatter)]  # by set_xticks
+    named = [axis for axis in named if any(_missing(label.get_text()) for label in axis.get_ticklabels())]
+    texts = [text for text in figure.findobj(Text) if _missing(text.get_text())]
+    family_of = {character: _family(character) for text in texts for character in sorted(_missing(text.get_text()))}
+    without = [character for character, family in family_of.items() if not family]
+    for text in texts:
+        text.set_fontfamily([FONT, *sorted(filter(None, set(family_of.values())))])
+        text.set_text(with_codes(text.get_text(), without))
+    for axis in named:  # it would write the first labels again when the figure is drawn
+        axis.set_ticklabels([with_codes(label.get_text(), without) for label in axis.get_ticklabels()])
+    if without:
+        warnings.warn(no_font(without), stacklevel=2)
+
+
+def with_codes(text: str, without: Iterable[str]) -> str:
+    """A text in which characters without a font are replaced by their codes: 漢字_1 by [U+6F22 5B57]_1.
+
+    Of a run of more than DRAWN characters the others are counted, since their codes would fill the figure.
+    """
+    characters = "".join(map(re.escape, without))
+    return re.sub(f"[{characters}]+", lambda run: _codes(run[0]), text) if characters else text
+
+
+def _codes(run: str) -> str:
+    others = f" +{len(run) - DRAWN}" if len(run) > DRAWN else ""
+    return f"[U+{' '.join(f'{ord(each):04X}' for each in run[:DRAWN])}{others}]"
+
+
+def no_font(without: Iterable[str]) -> str:
+    """Message that names characters without a font."""
+    return f"{', '.join(f'{each} (U+{ord(each):04X})' for each in without)}: {NO_FONT}"
+
+
+def _missing(text: str) -> set[str]:
+    """Characters of a text that the font of all figures cannot draw."""
+    return {each for each in set(text) if unicodedata.category(each) not in INVISIBLE and not _is_in_font(each)}
+
+
+@cache
+def _is_in_font(character: str) -> bool:
+    return _has(font_manager.findfont(FONT), 0, character)
+
+
+@cache
+def _family(character: str) -> str | None:
+    """The machine's first upright font, by name, that has a character."""
+    fonts = sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname))
+    own = (font for font in fonts if font.style == "normal" and not font.fname.startswith(get_data_path()))
+    real = (font for font in own if "LastResort" not in font.name.replace(" ", ""))  # it has boxes for all characters
+    return next((font.name for font in real if _has(font.fname, getattr(font, "index", 0), character)), None)
+
+
+def _has(path: str, face: int, character: str) -> bool:
+    return _opened(path, face).get_char_index(ord(character)) != 0
+
+
+@cache
+def _opened(path: str, face: int) -> FT2Font:
+    return FT2Font(path, face_index=face) if face else FT2Font(path)
