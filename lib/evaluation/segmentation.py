@@ -86,7 +86,7 @@ def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fol
         key = {"case": case.row["case"], "subject": case.row["subject"]} | run
         stages = stages_of(case, case.probability)
         for stage, mask in stages.items():
-            mask_files.write(test_set.predicted(stage, fold, seed, key["case"]), mask)
+            mask_files.write(test_set.predicted(stage, fold, seed, key["case"]), mask, classes)
         as_trained = stages if case.as_trained is case.probability else stages_of(case, case.as_trained)
         pair = (stages["post"], case.probability), (as_trained["post"], case.as_trained)
         precision = {"training_precision": model.about["training_precision"]}
