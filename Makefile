@@ -6,6 +6,9 @@ DATA   ?=
 LANDMARKS ?=
 NAME   ?=
 TORCH  ?=
+ARGS   ?=
+override ARGS := $(value ARGS)
+export ARGS STUDY
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
 PIP    := .venv/bin/python -m pip
@@ -19,6 +22,17 @@ export GOMP_SPINCOUNT := 20000
 export IPYTHONDIR := $(CURDIR)/notebooks/.ipython
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE JUPYTER_PATH OMP_NUM_THREADS
+unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
+# Git leaves out what running adds to a notebook. Only in this clone, not in a repository around the project. The path is
+# relative, so that a clone can be moved and each worktree uses its own .venv; without .venv notebooks stay as they are.
+# Without rfc3987_syntax, which jsonschema imports if it can, it takes half a second instead of two.
+NBSTRIPOUT := .venv/bin/python -c "import sys; sys.modules.update(rfc3987_syntax=None); from nbstripout import main; main()"
+CLEAN  := if test -x .venv/bin/python; then exec $(NBSTRIPOUT) --keep-id; else exec cat; fi
+LEFT_OUT := $(addprefix metadata.language_info.,codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version)
+STRIP  := above=$$(git rev-parse --show-cdup 2>/dev/null) && test -z "$$above" || exit 0; \
+            git config filter.nbstripout.clean '$(CLEAN)' && git config filter.nbstripout.required false && \
+            git config filter.nbstripout.extrakeys '$(LEFT_OUT)' || \
+            echo 'git config failed: git status will list the notebooks that you run' >&2
 NO_VENV := echo "$(PYTHON) cannot make .venv; on Debian and Ubuntu run 'apt install python3-venv' and repeat the command" >&2; exit 1
 comma  := ,
 # The Python that .venv should use: the one named on the command line, else its current one.
@@ -38,7 +52,8 @@ help:
 	@echo 'make why STUDY=<name>                  list the steps that would run, with reasons'
 	@echo 'make download NAME=<data set>          download and verify a data set, or print how to obtain it'
 	@echo 'make verify DATA=<raw folder>          identify the data set in a folder and report its problems'
-	@echo 'make lab                               open the notebooks in JupyterLab'
+	@echo 'make bundle STUDY=<name>               pack a finished study for a supervisor: reports/<name>/<name>.zip'
+	@echo 'make lab [ARGS="--no-browser ..."]     open the notebooks in JupyterLab; ARGS are options of jupyter lab'
 	@echo 'make lint                              check code style, import layers and stripped notebooks'
 	@echo 'make bench                             measure speed and memory as ratios (15 minutes)'
 	@echo 'make gpu-check                          check and time the training on an NVIDIA GPU (9 minutes)'
@@ -67,6 +82,7 @@ $(READY): pyproject.toml constraints.txt $(if $(STALE),anew)
 	  else cp constraints.txt .venv/constraints.txt; fi
 	$(PIP) install --quiet --constraint .venv/constraints.txt --editable '.[dev]'
 	@rm -f .venv/.making
+	@$(STRIP)
 	@{ pwd -P; .venv/bin/python --version | cut -d. -f1,2; } > $@
 
 demo: $(READY)
@@ -77,6 +93,9 @@ study: $(READY)
 
 why: $(READY)
 	$(RUN) why $(STUDY)
+
+bundle: $(READY)
+	$(RUN) bundle -- "$$STUDY"
 
 test: $(READY)
 	.venv/bin/python -m pytest
@@ -91,7 +110,8 @@ verify: $(READY)
 	$(RUN) verify "$(DATA)"
 
 lab: $(READY)
-	.venv/bin/python -m jupyterlab notebooks
+	@$(STRIP)
+	.venv/bin/python -m jupyterlab notebooks --FileContentsManager.post_save_hook=lib.study.saved_notebook.refresh $$ARGS
 
 lint: $(READY)
 	.venv/bin/python -m ruff check .
@@ -109,4 +129,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: anew help demo study why download verify test test-all lab lint bench gpu-check clean
+.PHONY: anew help demo study why bundle download verify test test-all lab lint bench gpu-check clean
