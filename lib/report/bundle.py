@@ -51,12 +51,9 @@ def as_html(notebook: Path) -> str:
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see `pipeline.execute`
     from nbconvert import HTMLExporter  # takes a second to import
 
-    exporter, title = (
-        HTMLExporter(raw_template=TEMPLATE, embed_images=True),
-        {"metadata": {"name": notebook.parent.name}},
-    )
+    exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True)
     with notebook.open(encoding="utf-8") as file:
-        return exporter.from_file(file, title)[0]
+        return exporter.from_file(file, {"metadata": {"name": notebook.parent.name}})[0]  # the page's title
 
 
 def readme(study: params.Study, dataset: Dataset) -> str:

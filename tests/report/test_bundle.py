@@ -48,7 +48,7 @@ class Links(HTMLParser):
         self.found: list[str] = []
         self.feed(page)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, _, attrs):
         self.found += [value for name, value in attrs if name in ("href", "src")]
 
 
@@ -118,7 +118,7 @@ def test_the_readme_names_the_licence_of_the_data_and_whom_the_images_show(name,
     assert f"Licence: {datasets.of(study).licence}." in text
 
 
-def test_a_study_that_has_not_run_to_its_end_or_is_being_run_is_refused(finished, capsys):
+def test_a_study_that_has_not_run_to_its_end_is_refused(finished, capsys):
     record = folder(finished, "06_biometry/record.json")
     content = record.read_bytes()
     record.unlink()
