@@ -199,6 +199,7 @@ def write_notebook(project: Path) -> None:
     book = files.read_json(SOURCE)
     book["metadata"]["language_info"] |= {"codemirror_mode": {"name": "ipython", "version": 3}, "version": "3.12.1"}
     book["metadata"]["language_info"] |= {"file_extension": ".py", "pygments_lexer": "ipython3"}
+    assert book["metadata"]["kernelspec"]["display_name"] == "Python 3 (ipykernel)"  # as JupyterLab writes it
     for number, cell in enumerate(each for each in book["cells"] if each["cell_type"] == "code"):
         cell["execution_count"] = number
         cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": ["patient 7"]}]
