@@ -54,7 +54,7 @@ help:
 	@echo 'make verify DATA=<raw folder>          identify the data set in a folder and report its problems'
 	@echo 'make bundle STUDY=<name>               pack a finished study for a supervisor: reports/<name>/<name>.zip'
 	@echo 'make lab [ARGS="--no-browser ..."]     open the notebooks in JupyterLab; ARGS are options of jupyter lab'
-	@echo 'make lint                              check code style, import layers and stripped notebooks'
+	@echo 'make lint                              check code style and import layers'
 	@echo 'make bench                             measure speed and memory as ratios (15 minutes)'
 	@echo 'make gpu-check                          check and time the training on an NVIDIA GPU (9 minutes)'
 	@echo 'make clean                             remove generated reports, processed arrays and .venv; keep data/raw'
@@ -117,7 +117,6 @@ lint: $(READY)
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/lint-imports
-	.venv/bin/python -m nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: $(READY)
 	.venv/bin/python -m benchmarks

@@ -13,7 +13,7 @@ def refresh(os_path: str, **_: object) -> None:
     another git command works, `git status` lists the notebook until it is saved again.
     """
     folder, name = Path(os_path).parent, Path(os_path).name
-    with suppress(FileNotFoundError):  # git is not installed
+    with suppress(OSError):  # git is not installed
         same = subprocess.run(["git", "-C", folder, "diff", "--quiet", "--", name], capture_output=True, check=False)
         if same.returncode == 0:
             subprocess.run(["git", "-C", folder, "update-index", "--", name], capture_output=True, check=False)
