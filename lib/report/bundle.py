@@ -69,7 +69,7 @@ def readme(study: params.Study, dataset: Dataset) -> str:
 Open index.html in a browser; it links to everything below and needs no network.
 
 report.pdf                    the report; every result in it is read from the tables
-{study.study}.yaml            all settings of the study, with reasons
+{study.study + ".yaml":<29} all settings of the study, with reasons
 <step>/notebook.html          the executed notebook to read; notebook.ipynb to open in JupyterLab
 <step>/tables/, figures/      as printed in the report
 <step>/*.csv                  one row per case, measurement or epoch

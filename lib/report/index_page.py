@@ -10,8 +10,9 @@ NAME = "index.html"
 # Parts of paths: masks of all cases, TensorBoard logs, and a training's own state and weights, which 05 completes.
 NOT_LISTED = {"predictions", "tensorboard", "state.pt", "model.safetensors"}
 STYLE = """body { font: 15px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
-h2 { border-top: 1px solid #ccc; padding-top: 0.7em } img { height: 9em; margin: 0.3em; border: 1px solid #ccc }
-li { margin: 0.2em 0 }"""
+h2 { border-top: 1px solid #ccc; padding-top: 0.7em }
+img { height: 9em; margin: 0.3em; border: 1px solid #ccc; vertical-align: top }
+li { margin: 0.2em 0 } a { margin-right: 0.6em }"""
 KINDS = ("Notebook", "Figures", "Tables", "Weights", "All rows")
 
 
