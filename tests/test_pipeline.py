@@ -180,7 +180,8 @@ def running(project: Path) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(
-    ("handler", "written", "code"), [("lambda *_: sys.exit(print(2))", b"2\n", 0), ("signal.SIG_IGN", b"", -signal.SIGKILL)]
+    ("handler", "written", "code"),
+    [("lambda *_: sys.exit(print(2))", b"2\n", 0), ("signal.SIG_IGN", b"", -signal.SIGKILL)],
 )
 def test_a_kernel_may_save_its_state_before_it_is_killed(monkeypatch, handler, written, code):
     monkeypatch.setattr(pipeline, "SAVE_SECONDS", 5 if written else 0.5)
