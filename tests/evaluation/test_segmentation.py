@@ -209,9 +209,7 @@ def test_the_model_is_written_with_the_chosen_threshold_and_the_tensors_of_train
         assert (known["training_precision"], known["classes"]) == ("float32", ["background", "head"])
 
 
-def test_evaluation_is_in_float32_measures_the_effect_of_the_precision_of_training_and_shows_its_progress(
-    study, tmp_path, monkeypatch
-):
+def test_evaluation_is_in_float32_and_measures_the_effect_of_the_precision_of_training(study, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
     weights = tmp_path / "model.safetensors"
     models.complete(study.trainings / "fold0-seed0" / "model.safetensors", weights, {"training_precision": "bfloat16"})
