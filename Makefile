@@ -16,7 +16,8 @@ override DATA      := $(value DATA)
 override LANDMARKS := $(value LANDMARKS)
 override NAME      := $(value NAME)
 override TORCH     := $(value TORCH)
-export PYTHON STUDY CORES DATA LANDMARKS NAME TORCH
+override ARGS      := $(value ARGS)
+export PYTHON STUDY CORES DATA LANDMARKS NAME TORCH ARGS
 quoted = '$(subst ','\'',$(1))'
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
@@ -31,6 +32,17 @@ export GOMP_SPINCOUNT := 20000
 export IPYTHONDIR := $(CURDIR)/notebooks/.ipython
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE JUPYTER_PATH OMP_NUM_THREADS
+unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
+# Git leaves out what running adds to a notebook. Only in this clone, not in a repository around the project. The path is
+# relative, so that a clone can be moved and each worktree uses its own .venv; without .venv notebooks stay as they are.
+# Without rfc3987_syntax, which jsonschema imports if it can, it takes half a second instead of two.
+NBSTRIPOUT := .venv/bin/python -c "import sys; sys.modules.update(rfc3987_syntax=None); from nbstripout import main; main()"
+CLEAN  := if test -x .venv/bin/python; then exec $(NBSTRIPOUT) --keep-id; else exec cat; fi
+LEFT_OUT := $(addprefix metadata.language_info.,codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version)
+STRIP  := above=$$(git rev-parse --show-cdup 2>/dev/null) && test -z "$$above" || exit 0; \
+            git config filter.nbstripout.clean '$(CLEAN)' && git config filter.nbstripout.required false && \
+            git config filter.nbstripout.extrakeys '$(LEFT_OUT)' || \
+            echo 'git config failed: git status will list the notebooks that you run' >&2
 NO_VENV := echo "$$PYTHON cannot make .venv; on Debian and Ubuntu run 'apt install python3-venv' and repeat the command" >&2; exit 1
 comma  := ,
 # The Python that .venv should use: the one named on the command line, else its current one.
@@ -40,7 +52,7 @@ STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --vers
             $(if $(TORCH),&& $(SEES_MORE)) || echo stale)
 $(if $(filter-out installed,$(TORCH)),$(error TORCH=$(TORCH) is not allowed; the only value is TORCH=installed, which uses the torch of $(PYTHON)))
 needs = $(if $(filter $(1),$(MAKECMDGOALS)),$(if $(strip $(value $(2))),,$(error $(2) is empty; write: make $(1) $(2)=<$(3)>)))
-$(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
+$(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,bundle,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
 
 help:
 	@echo 'make demo                              run the phantom study and write reports/demo/report.pdf (a few minutes)'
@@ -52,8 +64,9 @@ help:
 	@echo 'make why STUDY=<name>                  list the steps that would run, with reasons'
 	@echo 'make download NAME=<data set>          download and verify a data set, or print how to obtain it'
 	@echo 'make verify DATA=<raw folder>          identify the data set in a folder and report its problems'
-	@echo 'make lab                               open the notebooks in JupyterLab'
-	@echo 'make lint                              check code style, import layers and stripped notebooks'
+	@echo 'make bundle STUDY=<name>               pack a finished study for a supervisor: reports/<name>/<name>.zip'
+	@echo 'make lab [ARGS="--no-browser ..."]     open the notebooks in JupyterLab; ARGS are options of jupyter lab'
+	@echo 'make lint                              check code style and import layers'
 	@echo 'make bench                             measure speed and memory as ratios (15 minutes)'
 	@echo 'make gpu-check                          check and time the training on an NVIDIA GPU (9 minutes)'
 	@echo 'make clean                             remove generated reports, processed arrays and .venv; keep data/raw'
@@ -81,6 +94,7 @@ $(READY): pyproject.toml constraints.txt $(if $(STALE),anew)
 	  else cp constraints.txt .venv/constraints.txt; fi
 	$(PIP) install --quiet --constraint .venv/constraints.txt --editable '.[dev]'
 	@rm -f .venv/.making
+	@$(STRIP)
 	@{ pwd -P; .venv/bin/python --version | cut -d. -f1,2; } > $@
 
 demo: $(READY)
@@ -91,6 +105,9 @@ study: $(READY)
 
 why: $(READY)
 	$(RUN) why -- "$$STUDY"
+
+bundle: $(READY)
+	$(RUN) bundle -- "$$STUDY"
 
 test: $(READY)
 	.venv/bin/python -m pytest
@@ -105,13 +122,13 @@ verify: $(READY)
 	$(RUN) verify -- "$$DATA"
 
 lab: $(READY)
-	.venv/bin/python -m jupyterlab notebooks
+	@$(STRIP)
+	.venv/bin/python -m jupyterlab notebooks --FileContentsManager.post_save_hook=lib.study.saved_notebook.refresh $$ARGS
 
 lint: $(READY)
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/lint-imports
-	.venv/bin/python -m nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: $(READY)
 	.venv/bin/python -m benchmarks
@@ -123,4 +140,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: anew help demo study why download verify test test-all lab lint bench gpu-check clean
+.PHONY: anew help demo study why bundle download verify test test-all lab lint bench gpu-check clean

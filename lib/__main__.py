@@ -1,4 +1,4 @@
-"""Command line: python -m lib study|why|new|diff|step|download|verify|report|check-report."""
+"""Command line: python -m lib study|why|bundle|new|diff|step|download|verify|report|check-report."""
 
 import argparse
 import logging
@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     study.add_argument("--data", help="raw data folder; linked once as data/raw/<dataset>")
     study.add_argument("--landmarks", help="landmark folder; linked once as data/raw/landmarks")
     commands.add_parser("why", help="list the steps that would run, with reasons").add_argument("name")
+    commands.add_parser("bundle", help="pack a finished study into one zip file").add_argument("name")
     new = commands.add_parser("new", help="copy a study file under a new name, or write one for a folder of own data")
     new.add_argument("name")
     new.add_argument("--data", help="folder of own data (images/, masks/) from which the study file is proposed")
@@ -125,6 +126,12 @@ def run(options: argparse.Namespace) -> int:
             print("\n".join(differences) or "every printed table that can be recomputed matches the full tables")
             return int(bool(differences))
         build.write_pdf(study)
+        return 0
+    if options.command == "bundle":
+        from lib.report import bundle
+
+        path = bundle.write(study)
+        print(f"{path} ({path.stat().st_size / 2**20:.1f} MB)")
         return 0
     from lib import pipeline
 

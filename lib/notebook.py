@@ -5,7 +5,6 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -25,6 +24,7 @@ from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
 from lib.report import figures, tables
 from lib.study import environment, files, locks, param_faults, params, provenance, staleness, steps
+from lib.study.progress import Live
 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of manual runs, and of those with the study file's values
 DISPLAY_WIDTH = 800  # pixels on the screen; the saved file has more
@@ -142,7 +142,7 @@ class Page:
             self.checks.append({"claim": claim, "holds": bool(holds)})
             print(f"{'holds' if holds else 'FAILS'}   {claim}")
 
-    def live(self) -> Callable[[str], None] | None:
+    def live(self) -> Live | None:
         """Function that shows a line of progress below the running cell; None without a user, as under papermill."""
         kernel = getattr(get_ipython(), "kernel", None)
         if not getattr(kernel, "_allow_stdin", False):  # what a front end says that can ask its user

@@ -18,6 +18,7 @@ from lib.imaging import display, geometry, head_points, preparation, volumes
 from lib.imaging.geometry import Geometry
 from lib.study import array_files, files, locks, parallel, provenance
 from lib.study.params import PreprocessingParams
+from lib.study.progress import Live
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def fingerprint(source: Source) -> str:
     return files.digest(depends | {"code": code})[:16]
 
 
-def preprocess(source: Source, log: Callable[[str], None] = print) -> Arrays:
+def preprocess(source: Source, log: Callable[[str], None] = print, live: Live | None = None) -> Arrays:
     """Arrays of all cases, computed unless they exist unchanged; ValueError: a raw file is unreadable or changed."""
     name = fingerprint(source)
     folder = files.processed_folder(name)
@@ -73,21 +74,21 @@ def preprocess(source: Source, log: Callable[[str], None] = print) -> Arrays:
         if fault is not None:
             if folder.is_dir():
                 log(f"data/processed/{name}: {fault}; recomputing the arrays")
-            _make(folder, source)
+            _make(folder, source, live)
     return arrays.open_arrays(name)
 
 
-def _make(folder: Path, source: Source) -> None:
+def _make(folder: Path, source: Source, live: Live | None) -> None:
     """Writes the arrays atomically."""
     with files.replacing_folder(folder) as new:
-        rows = _write_images(new, source)
+        rows = _write_images(new, source, live)
         rows["sigma"] = np.nan if source.points is None else _write_points(new, source, rows)
         files.write_csv(new / "geometry.csv", rows)
         about = {"fingerprint": folder.name, "files": array_files.describe(new), "preparation": source.preparation}
         files.write_json(new / "dataset.json", about)
 
 
-def _write_images(folder: Path, source: Source) -> pd.DataFrame:
+def _write_images(folder: Path, source: Source, live: Live | None) -> pd.DataFrame:
     """Writes images and masks; returns the geometry of each row, an image or a kept slice of a volume."""
     table, dataset, size = source.table, source.dataset, tuple(source.preparation["image_size"])
     dropped = source.preparation.get("end_slices_dropped", 0)
@@ -106,7 +107,7 @@ def _write_images(folder: Path, source: Source) -> pd.DataFrame:
         masks[rows] = [geometry.mask_to_network(each, mapping, len(dataset.classes)) for each in slices]
         return [{"case": table["case"].iloc[index], "slice": at, **asdict(mapping)} for at in prepared.slices]
 
-    rows = parallel.in_parallel(write, range(len(table)))
+    rows = parallel.in_parallel(write, range(len(table)), live, "preprocessed case")
     images.flush()
     masks.flush()
     return pd.DataFrame(list(chain.from_iterable(rows)))

@@ -12,7 +12,8 @@ import pytest
 import lib
 from lib.study import params
 
-STUDIES = {"lib.notebook", "lib.pipeline", "lib.report.build", "lib.report.content"}  # and the room lib.study
+STUDIES = {"lib.notebook", "lib.pipeline"}  # and the room lib.study
+STUDIES |= {f"lib.report.{name}" for name in ("build", "bundle", "content", "index_page")}
 UNPACK = {
     "lib.datasets": {"of", "_key_faults"},
     "lib.evaluation.landmarks": {"predict_all"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.study import files
+from lib.study import files, saved_notebook
 
 # A python that prints its version and logs its calls, since venv and pip take minutes.
 STUB = """#!/bin/sh
@@ -240,3 +240,89 @@ def test_a_command_without_its_name_or_folder_is_refused_before_the_set_up(proje
     assert message in done.stderr
     assert done.returncode != 0
     assert log(project) == []
+
+
+SOURCE = files.ROOT / "notebooks" / "03_model.ipynb"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    done = subprocess.run(["git", "-C", str(folder), *author, *arguments], capture_output=True, text=True, check=True)
+    assert "error" not in done.stderr
+    return done.stdout
+
+
+def write_notebook(project: Path) -> None:
+    """The notebook 03 as JupyterLab saves it after Run All."""
+    book = files.read_json(SOURCE)
+    book["metadata"]["language_info"] |= {"codemirror_mode": {"name": "ipython", "version": 3}, "version": "3.12.1"}
+    book["metadata"]["language_info"] |= {"file_extension": ".py", "pygments_lexer": "ipython3"}
+    assert book["metadata"]["kernelspec"]["display_name"] == "Python 3 (ipykernel)"  # as JupyterLab writes it
+    for number, cell in enumerate(each for each in book["cells"] if each["cell_type"] == "code"):
+        cell["execution_count"] = number
+        cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": ["patient 7"]}]
+        cell["metadata"]["execution"] = {"iopub.execute_input": "2026-01-01T00:00:00Z"}
+    files.write_json(project / "notebooks" / "run.ipynb", book)
+    saved_notebook.refresh(os_path=str(project / "notebooks" / "run.ipynb"), model={})
+
+
+@pytest.fixture
+def clone(project):
+    """The project as a git repository in which `make` has run, with a notebook."""
+    (project / "notebooks").mkdir()
+    shutil.copy2(SOURCE, project / "notebooks" / "run.ipynb")
+    for name in (".gitattributes", ".gitignore"):
+        shutil.copy2(files.ROOT / name, project / name)
+    git(project, "init", "-q")
+    git(project, "add", ".gitattributes", ".gitignore", "notebooks")
+    git(project, "commit", "-qm", "first")
+    make(project)
+    (project / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    return project
+
+
+def changed(project: Path) -> str:
+    return git(project, "status", "--porcelain", "notebooks") + git(project, "diff", "notebooks")
+
+
+def test_a_notebook_that_was_run_and_saved_is_unchanged_for_git_also_once_the_clone_was_moved(clone):
+    write_notebook(clone)
+    assert changed(clone) == ""
+    moved = clone.rename(clone.with_name("moved to 'a' place"))
+    write_notebook(moved)
+    assert changed(moved) == ""
+    run = moved / "notebooks" / "run.ipynb"
+    run.write_text(run.read_text(encoding="utf-8").replace("depth: int = 4", "depth: int = 3"), encoding="utf-8")
+    new = shutil.copy2(run, moved / "notebooks" / "new.ipynb")
+    for path in (run, new):
+        saved_notebook.refresh(str(path))
+    assert git(moved, "status", "--porcelain", "notebooks") == " M notebooks/run.ipynb\n?? notebooks/new.ipynb\n"
+    git(moved, "commit", "-qam", "another depth")
+    committed = git(moved, "show", "HEAD:notebooks/run.ipynb")
+    assert committed == SOURCE.read_text(encoding="utf-8").replace("depth: int = 4", "depth: int = 3")
+    assert "patient 7" in run.read_text(encoding="utf-8")
+
+
+def test_without_venv_and_in_a_worktree_without_one_git_works_and_keeps_notebooks_as_they_are(clone):
+    shutil.rmtree(clone / ".venv")
+    write_notebook(clone)
+    assert "patient 7" in changed(clone)
+    git(clone, "commit", "-qam", "with outputs")
+    tree = clone.with_name("tree")
+    git(clone, "worktree", "add", "-q", str(tree), "HEAD~1")
+    assert (tree / "notebooks" / "run.ipynb").read_bytes() == SOURCE.read_bytes()
+    assert changed(tree) == ""
+
+
+def test_the_filter_is_set_in_this_clone_only_and_not_without_git(project):
+    around, foreign = project.parent, project.with_name("foreign")
+    git(around, "init", "-q")
+    git(around, "init", "-q", str(foreign))
+    before = [(each / ".git" / "config").read_bytes() for each in (around, foreign)]
+    assert make(project, "why", GIT_DIR=str(foreign / ".git")).returncode == 0  # as in a hook of another repository
+    assert [(each / ".git" / "config").read_bytes() for each in (around, foreign)] == before
+    no_git = project.parent / "tools" / "git"  # first in PATH
+    no_git.write_text("#!/bin/sh\nexit 127\n")
+    no_git.chmod(0o755)
+    shutil.rmtree(project / ".venv")
+    assert make(project).returncode == 0

@@ -167,6 +167,17 @@ def test_every_study_runs_with_injected_parameters_and_with_its_name_alone(shell
             assert page.params.model_dump(exclude_unset=True) == expected
 
 
+def test_types_in_the_parameters_cell_change_nothing(shell, reports):
+    typed = DEMO.replace("depth = 4", "depth: int or None = 3")
+    assert run(shell, typed, START).params.depth == 3
+    assert run(shell, typed, START).folder == reports / "demo" / "by_hand" / "depth-3" / "03_model"
+    assert "base_chanels = 8   no such key" in message(shell, typed + "\nbase_chanels: int = 8", START)
+
+
+def test_without_a_user_who_could_see_it_no_progress_is_shown(shell, capsys):
+    assert run(shell, DEMO, START).live() is None
+
+
 def test_a_key_that_another_value_makes_unused_is_left_out_with_a_message(shell, capsys):
     page = run(shell, 'study = "hc18_quick"\nschedule = "cosine"', TRAIN)
     assert page.params.warm_up_fraction is None

@@ -4,13 +4,17 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import nbformat
 import pandas as pd
 import pytest
+from papermill import inspect_notebook
 
 from lib.imaging import mask_files
-from lib.study import files, params, steps
+from lib.notebook import parameters_cell
+from lib.study import files, param_faults, params, provenance, steps
 from tests.conftest import change_keys, python, run_study
 
 NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
@@ -25,8 +29,12 @@ SPEED = re.compile(r"\d+ images/s")
 OBJECT = re.compile(r".{0,60}( object | at )0x|<(generator|function|bound method|zip|map|filter)\b")
 
 
-def test_outputs_are_stripped():
-    done = python(files.ROOT, "-m", "nbstripout", "--keep-id", "--verify", *map(str, NOTEBOOKS))
+def test_git_holds_notebooks_without_outputs(tmp_path):
+    for path in NOTEBOOKS:  # outside git the file itself; JupyterLab may have saved outputs
+        show = ["git", "-C", str(files.ROOT), "show", f":notebooks/{path.name}"]
+        held = subprocess.run(show, capture_output=True, check=False)
+        (tmp_path / path.name).write_bytes(path.read_bytes() if held.returncode else held.stdout)
+    done = python(files.ROOT, "-m", "nbstripout", "--keep-id", "--verify", *map(str, tmp_path.iterdir()))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -45,12 +53,36 @@ def test_a_notebook_states_its_files_starts_under_its_own_name_and_ends_with_che
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_parameters_cell_holds_exactly_the_step_s_keys_with_values_of_a_phantom_study(path):
     source = next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
-    given = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+    given = provenance.assigned_values(source)
     name = "phantom_hc18_landmarks" if path == OF_LANDMARKS else "demo"  # the demo learns regions
     step = path.stem.removesuffix(steps.OF_LANDMARKS)
     of_a_run = {"fold": None, "seed": None, "case_limit": None, "profile": False}
     used = of_a_run | params.values_of(params.read_study(files.study_file(name)))
     assert given == {key: value for key, value in used.items() if key in params.STEPS[step].model_fields}
+
+
+def type_name(annotation: object) -> str:
+    """A type of a parameter model as the notebooks write it; allowed words are text."""
+    kind, inner = get_origin(annotation), get_args(annotation)
+    if kind in (Union, UnionType):
+        return " or ".join("None" if each is NoneType else type_name(each) for each in inner)
+    if kind in (Annotated, list):
+        return type_name(inner[0]) if kind is Annotated else f"list[{type_name(inner[0])}]"
+    return "str" if kind is Literal else annotation.__name__
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_shows_the_type_of_every_key_as_in_its_model_and_its_value(path):
+    model = params.STEPS[path.stem.removesuffix(steps.OF_LANDMARKS)].model_fields
+    shown = inspect_notebook(path)
+    assert {key: ast.literal_eval(each["default"]) for key, each in shown.items()} == parameters_cell(path.stem)
+    for key, each in shown.items():
+        assert each["help"], key
+        expected = type_name(model[key].annotation)
+        if param_faults.option_of(params.Study, key):  # None in the model: absent
+            expected = expected.removesuffix(" or None")
+        may_be_left_open = " or None" if key in params.RUN else ""  # None: the study's first
+        assert each["inferred_type_name"] == expected + may_be_left_open, key
 
 
 def papermill(reports: Path, *options: str) -> subprocess.CompletedProcess:

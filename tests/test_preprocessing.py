@@ -77,8 +77,8 @@ def source_of(table, dataset=HC18, size=SIZE, points=None, **keys):
     return preprocessing.source_of(config, table, dataset, points)
 
 
-def preprocess(*arguments, **keys):
-    return preprocessing.preprocess(source_of(*arguments, **keys))
+def preprocess(*arguments, live=None, **keys):
+    return preprocessing.preprocess(source_of(*arguments, **keys), live=live)
 
 
 def fingerprint(*arguments, **keys):
@@ -126,9 +126,11 @@ def test_arrays_of_a_killed_process_are_not_used(hc18_table, processed):
 
 @pytest.mark.parametrize("name", ["images.npy", "masks.npy", "geometry.csv", "dataset.json", None])
 def test_arrays_that_have_changed_are_recomputed_to_the_byte_and_this_is_logged(hc18_table, processed, capsys, name):
-    folder = processed / preprocess(hc18_table).fingerprint
+    lines = []
+    folder = processed / preprocess(hc18_table, live=lines.append).fingerprint
+    assert lines[-1] == ""  # progress, cleared at the end
     before = state(folder)
-    preprocess(hc18_table)
+    preprocess(hc18_table, live=lines.clear)
     assert state(folder) == before  # a second call writes nothing
     assert capsys.readouterr().out == ""
     if name is None:  # an incomplete folder

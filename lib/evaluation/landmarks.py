@@ -18,6 +18,7 @@ from lib.models import devices, trained_model
 from lib.models.trained_model import Model
 from lib.study import files
 from lib.study.params import EvaluationParams
+from lib.study.progress import Live, follow
 
 RUN_COLUMNS, UNITS = ["case", "subject", "fold", "seed", "route"], ["error_px", "error_mm", "normalised_error_percent"]
 ERROR_COLUMNS = [*RUN_COLUMNS, "line", *UNITS]
@@ -25,7 +26,7 @@ ROUTES = NETWORK, MEAN_SHAPE, BLANK_MAP = "landmark", "mean shape", "blank map" 
 
 
 def predict_all(
-    config: EvaluationParams, test_set: EvaluationSet, trainings: Path
+    config: EvaluationParams, test_set: EvaluationSet, trainings: Path, live: Live | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Landmarks of every test case of every run, predicted in float32, and those of two trivial baselines.
 
@@ -35,19 +36,25 @@ def predict_all(
     the completed model of each run; `trainings` is the folder of 04_training.
     """
     use = (config.flip_average, devices.choose(config.device))
-    runs = [predict_run(test_set, trainings, fold, seed, *use) for fold in config.folds for seed in config.seeds]
+    runs = [predict_run(test_set, trainings, fold, seed, *use, live) for fold in config.folds for seed in config.seeds]
     return tuple(pd.concat(tables, ignore_index=True) for tables in zip(*runs))
 
 
 def predict_run(
-    test_set: EvaluationSet, trainings: Path, fold: int, seed: int, flip_average: bool, device: torch.device
+    test_set: EvaluationSet,
+    trainings: Path,
+    fold: int,
+    seed: int,
+    flip_average: bool,
+    device: torch.device,
+    live: Live | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`predict_all` for one trained network."""
     run, arrays, parts = files.run_name(fold, seed), test_set.arrays, test_set.parts(fold)
     weights, rows = trainings / run / "model.safetensors", test_set.rows(parts["test"])
     model = trained_model.load(weights, flip_average, device)
     models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", {"flip_average": flip_average})
-    points, heights, as_trained = _locate(test_set, model, rows)
+    points, heights, as_trained = _locate(test_set, model, rows, live)
     mappings = [arrays.geometry_of(name) for name in parts["test"]]
     shape = mean_shape(arrays.points[arrays.rows(parts["train"])])  # (4, 2) network pixels
     shapes = [geometry.points_to_native(shape, mapping) for mapping in mappings]
@@ -69,10 +76,13 @@ def predict_run(
     return pd.concat(tables, ignore_index=True), pd.DataFrame(shifts, columns=columns)
 
 
-def _locate(test_set: EvaluationSet, model: Model, rows: list[dict[str, Any]]) -> tuple[np.ndarray, ...]:
+def _locate(
+    test_set: EvaluationSet, model: Model, rows: list[dict[str, Any]], live: Live | None
+) -> tuple[np.ndarray, ...]:
     """Native endpoints (N, 4, 2), lower peak of each line (N, 2), and the endpoints in the precision of training."""
     as_trained, located = trained_model.as_trained(model), []
-    for row, image in zip(rows, trained_model.in_threads(lambda row: _image(test_set, row), rows)):
+    read = zip(rows, trained_model.in_threads(lambda row: _image(test_set, row), rows))
+    for row, image in follow(read, len(rows), live, "test case"):
         spacing_mm = cases.spacing_mm(row)
         ends, heights = trained_model.landmarks(model, image, spacing_mm)
         is_same = as_trained.precision == model.precision

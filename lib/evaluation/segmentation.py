@@ -20,6 +20,7 @@ from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
 from lib.study import files
 from lib.study.params import EvaluationParams
+from lib.study.progress import Live, follow
 
 COLUMNS = ["case", "subject", "fold", "seed", "class", "stage", "tp", "fp", "fn", "tn", "dice", "iou"]
 CONFUSION_COLUMNS = ["fold", "seed", "stage", "reference", "predicted", "pixels"]
@@ -56,13 +57,15 @@ class Predicted:
     as_trained: np.ndarray  # computed in the precision of training; the same array if that is float32 or not required
 
 
-def evaluate_all(config: EvaluationParams, test_set: EvaluationSet, trainings: Path) -> Evaluation:
+def evaluate_all(
+    config: EvaluationParams, test_set: EvaluationSet, trainings: Path, live: Live | None = None
+) -> Evaluation:
     """Evaluates every run of a study, by fold and seed; `trainings` is the folder of 04_training."""
     steps = postprocessing.describe(config.postprocessing, config.model_dump())
     device = devices.choose(config.device)
     protocol = Protocol(config.threshold_candidates or [], steps, config.flip_average, device)
     runs = [
-        evaluate_run(protocol, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed)
+        evaluate_run(protocol, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed, live)
         for fold in config.folds
         for seed in config.seeds
     ]
@@ -70,12 +73,14 @@ def evaluate_all(config: EvaluationParams, test_set: EvaluationSet, trainings: P
     return Evaluation(*(pd.concat([getattr(run, kind) for run in runs], ignore_index=True) for kind in kinds))
 
 
-def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int) -> Evaluation:
+def evaluate_run(
+    protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int, live: Live | None = None
+) -> Evaluation:
     """Evaluates one trained network on its test fold in float32; writes the predicted masks and the completed model."""
     model = trained_model.load(weights, protocol.flip_average, protocol.device)
     parts, run = test_set.parts(fold), {"fold": fold, "seed": seed}
     steps, classes = protocol.steps, test_set.dataset.classes
-    choice = choose_threshold(test_set, model, parts["validation"], protocol.threshold_candidates, steps)
+    choice = choose_threshold(test_set, model, parts["validation"], protocol.threshold_candidates, steps, live)
     use = {"threshold": choice["threshold"], "flip_average": protocol.flip_average, "postprocessing": steps}
     models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
 
@@ -86,7 +91,7 @@ def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fol
         key = {"case": case.row["case"], "subject": case.row["subject"]} | run
         stages = stages_of(case, case.probability)
         for stage, mask in stages.items():
-            mask_files.write(test_set.predicted(stage, fold, seed, key["case"]), mask)
+            mask_files.write(test_set.predicted(stage, fold, seed, key["case"]), mask, classes)
         as_trained = stages if case.as_trained is case.probability else stages_of(case, case.as_trained)
         pair = (stages["post"], case.probability), (as_trained["post"], case.as_trained)
         precision = {"training_precision": model.about["training_precision"]}
@@ -100,7 +105,7 @@ def evaluate_run(protocol: Protocol, test_set: EvaluationSet, weights: Path, fol
         return counts, rows, changes
 
     results = trained_model.in_threads(measure, predicted(test_set, model, parts["test"], as_trained=True))
-    counts, rows, changes = zip(*results)
+    counts, rows, changes = zip(*follow(results, len(parts["test"]), live, f"fold {fold}, seed {seed}: test case"))
     return Evaluation(
         pd.DataFrame(chain(*rows), columns=COLUMNS),
         confusion_rows({stage: sum(each[stage] for each in counts) for stage in STAGES}, classes, fold, seed),
@@ -150,7 +155,12 @@ def confusion_rows(pooled: dict[str, np.ndarray], classes: Sequence[str], fold: 
 
 
 def choose_threshold(
-    test_set: EvaluationSet, model: Model, names: list[str], candidates: list[float], steps: list[dict[str, Any]]
+    test_set: EvaluationSet,
+    model: Model,
+    names: list[str],
+    candidates: list[float],
+    steps: list[dict[str, Any]],
+    live: Live | None = None,
 ) -> dict[str, Any]:
     """Foreground probability with the best mean `score` over validation cases at native size, after post-processing.
 
@@ -165,7 +175,8 @@ def choose_threshold(
         masks = [predicted_stages(each.probability, threshold, steps, area_mm2)["post"] for threshold in candidates]
         return [score(each.reference, mask) for mask in masks]
 
-    means = np.mean(list(trained_model.in_threads(measure, predicted(test_set, model, names))), axis=0)
+    scores = trained_model.in_threads(measure, predicted(test_set, model, names))
+    means = np.mean(list(follow(scores, len(names), live, "threshold: validation case")), axis=0)
     best = max(range(len(means)), key=lambda i: (means[i], -abs(candidates[i] - 0.5)))
     return {"threshold": candidates[best], "validation_score": float(means[best]), "validation_cases": len(names)}
 

@@ -94,11 +94,16 @@ def read_pixels(path: Path) -> np.ndarray:
     return open_image(path).pixels
 
 
-def read_pages(path: Path) -> np.ndarray:
-    """All pages of a TIFF of equal pages: (D, H, W) or (D, H, W, 3) uint8; ValueError if one cannot be read."""
+def read_indices(path: Path) -> np.ndarray:
+    """Stored values of all pages of a file with one channel, (D, H, W) uint8, palette indices as they are.
+
+    ValueError if the file has colours, or a page cannot be read.
+    """
     with _named_errors(path):
         image = _open(path)
-        pages = np.stack([_decode(path, page).pixels for page in ImageSequence.Iterator(image)])
+        if image.mode not in ("L", "P"):
+            raise ValueError(f"mode {image.mode}; expected class indices, one channel of 8 bits")
+        pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
         if image.format == "TIFF" and image.tag_v2.next:  # Pillow silently stops where the next page was truncated
             raise ValueError(f"truncated after {len(pages)} pages")
     return pages

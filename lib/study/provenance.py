@@ -23,6 +23,7 @@ NOT_HASHED = {
     "lib.study.environment",
     "lib.data.quick_pass",  # of manual runs only
     "lib.training.monitor",  # display only
+    "lib.study.progress",  # display only
 }
 
 WORKING_PARTS = ("lib", "notebooks", "params", "reports/template", "Snakefile")  # files that results depend on

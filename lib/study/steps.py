@@ -11,6 +11,7 @@ from typing import Any
 from lib.study import environment, files, params, provenance, system_files
 
 NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
+ABOVE = ("report.pdf", "index.html")  # in the study's folder
 EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
 ON_DEVICE = ("03_model", "04_training", "05_evaluation")  # all others compute on the processor
 OF_LANDMARKS = "_landmarks"  # suffix of the notebook that evaluates landmarks
@@ -118,9 +119,9 @@ def _is_output(path: Path) -> bool:
 
 
 def step_outputs(step: Step, folder: Path) -> dict[str, str]:
-    """SHA-256 of a step's output files, including the report's PDF, which is one folder up."""
-    hashes, pdf = output_hashes(folder), folder.parent / "report.pdf"
-    return hashes | ({"../report.pdf": files.sha256(pdf)} if step.name == "report" and pdf.is_file() else {})
+    """SHA-256 of a step's output files; those of the report are also one folder up."""
+    above = [folder.parent / name for name in ABOVE] if step.name == "report" else []
+    return output_hashes(folder) | {f"../{path.name}": files.sha256(path) for path in above if path.is_file()}
 
 
 def input_digests(step: Step, study: params.Study, inputs: list[Step] | None = None) -> dict[str, str]:

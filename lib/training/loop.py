@@ -22,11 +22,12 @@ from lib.data.splits import Parts
 from lib.models import devices, inference
 from lib.study import files, locks, param_rules, params, provenance
 from lib.study.params import TrainingParams
+from lib.study.progress import Live
 from lib.training import batches, checkpoint, history, memory, objectives, sampling, saving, tensorboard
 from lib.training.augmentation import Augmentation
 from lib.training.batches import AugmentedCases, Batches, EpochSampler, FixedBatches
 from lib.training.checkpoint import Dependencies, Log, Run
-from lib.training.monitor import Live, Monitor
+from lib.training.monitor import Monitor
 from lib.training.objectives import Objective, RegionObjective
 from lib.training.state import TrainingState, fresh_state
 

@@ -1,14 +1,12 @@
 """Progress of a training within its epochs, as a line of text for a live display."""
 
 import time
-from collections.abc import Callable
 
 import torch
 
+from lib.study.progress import INTERVAL, Live, duration
 from lib.training.state import TrainingState
 
-Live = Callable[[str], None]
-INTERVAL = 0.5  # seconds between two updates
 BAR = 20  # characters
 
 
@@ -42,13 +40,15 @@ class Monitor:
         done, total = self.done(state), self.epochs * self.images_per_epoch
         rate = (done - self.first) / seconds
         filled = BAR * done // total
-        left = (total - done) / rate
+        of_epoch = sum(state.epoch.images)
         parts = [
-            f"epoch {len(state.history) + 1}/{self.epochs} {'█' * filled:░<{BAR}} {100 * done // total} %",
+            f"epoch {len(state.history) + 1}/{self.epochs}, image {of_epoch}/{self.images_per_epoch}",
+            f"{'█' * filled:░<{BAR}} {100 * done // total} %",
             f"{rate:.0f} images/s",
             f"{100 * state.epoch.waiting / state.epoch.seconds:.0f} % waiting for data",
             *_device_use(state.device),
-            f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left",
+            f"epoch {duration((self.images_per_epoch - of_epoch) / rate)} left",
+            f"training {duration((total - done) / rate)} left",
         ]
         return " · ".join(parts)
 

@@ -13,6 +13,7 @@ from lib import losses
 from lib.data.arrays import Arrays
 from lib.models import devices
 from lib.study.params import ModelParams
+from lib.study.progress import Live, follow
 from lib.training import loop, objectives, sampling
 from lib.training.batches import FixedBatches
 from lib.training.objectives import Objective, RegionObjective
@@ -41,7 +42,7 @@ def batch_rows(prepared: Arrays) -> np.ndarray:
 
 
 def overfit(
-    config: ModelParams, described: dict[str, Any], prepared: Arrays, rows: np.ndarray
+    config: ModelParams, described: dict[str, Any], prepared: Arrays, rows: np.ndarray, live: Live | None = None
 ) -> tuple[list[float], pd.DataFrame]:
     """Trains a new network on array rows by `loop.step`, in MIN_STEPS to MAX_STEPS steps, until `is_overfit`.
 
@@ -54,8 +55,10 @@ def overfit(
     state.network.train()
     with devices.configured(state.device, state.deterministic):
         started = time.perf_counter()
-        while len(values) < MIN_STEPS or (len(values) < MAX_STEPS and not is_overfit(values)):
+        for _ in follow(range(MAX_STEPS), MAX_STEPS, live, "step"):
             values.append(float(loop.step(state, objective, images, targets, CLIP)[0]))
+            if len(values) >= MIN_STEPS and is_overfit(values):
+                break
         trained = time.perf_counter() - started
     predicted = predict_seconds(state, images.numpy(), objective.predict)
     rates = {"training": len(values) * len(rows) / trained, "prediction": len(rows) / predicted}

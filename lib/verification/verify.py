@@ -16,6 +16,7 @@ from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.study import parallel
+from lib.study.progress import Live
 from lib.verification import image_hash, landmark_audit, overview, plausibility, rehosted
 from lib.verification.case_checks import CheckedCase, check_case
 
@@ -49,17 +50,19 @@ def check_dataset(
     exclude: Sequence[str] = (),
     correlation: float = 0.9,
     layout: str = "none",
+    live: Live | None = None,
 ) -> Verification:
     """Reads and checks every case of some groups of a data set.
 
     Cases in `exclude` are left out, and with a landmark `layout` other than "none" those without landmarks.
-    Near-duplicates are images whose thumbnails have at least the given `correlation`. `name` is that of the data set.
+    Near-duplicates are images whose thumbnails have at least the given `correlation`. `name` is that of the data set,
+    `live` shows the progress.
     Raises ValueError if the folder is not of that data set, an excluded case is unknown or no case can be used.
     """
     listed, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, listed, findings, folder)
     kept = [case for case in listed if case.name not in exclude]
-    results = parallel.in_parallel(lambda case: check_case(case, dataset), kept)
+    results = parallel.in_parallel(lambda case: check_case(case, dataset), kept, live, "checked case")
     checked = dict(zip([case.name for case in kept], results))
     findings += [finding for each in results for finding in each.findings]
     usable = [case for case in kept if checked[case.name].hashes is not None]

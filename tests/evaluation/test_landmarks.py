@@ -59,7 +59,10 @@ def bench(tmp_path):
 def predict_all(bench, **changes):
     quick = {"landmarks": "multicentre", "folds": [0], "seeds": [0], "device": "cpu", "precision": "float32"}
     config = builders.step_params("05_evaluation", **(quick | changes))
-    return landmarks.predict_all(config, bench, bench.folder.parent)[0]
+    lines: list[str] = []
+    table = landmarks.predict_all(config, bench, bench.folder.parent, lines.append)[0]
+    assert lines.count("") == len(config.folds) * len(config.seeds)  # the progress of a run is cleared at its end
+    return table
 
 
 def perfect(place):

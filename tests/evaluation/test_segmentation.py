@@ -18,7 +18,7 @@ from lib.evaluation.biometry import read_predictions, references_of, shapes_of_a
 from lib.imaging import image_files, mask_files
 from lib.models import inference, trained_model
 from lib.report.summaries import dice
-from lib.study import environment, files
+from lib.study import environment, files, progress
 from tests import builders
 from tests.builders import NOTHING, last_columns, one_thread  # noqa: F401
 
@@ -209,14 +209,19 @@ def test_the_model_is_written_with_the_chosen_threshold_and_the_tensors_of_train
         assert (known["training_precision"], known["classes"]) == ("float32", ["background", "head"])
 
 
-def test_evaluation_is_in_float32_and_measures_the_effect_of_the_precision_of_training(study, tmp_path):
+def test_evaluation_is_in_float32_and_measures_the_effect_of_the_precision_of_training(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
     weights = tmp_path / "model.safetensors"
     models.complete(study.trainings / "fold0-seed0" / "model.safetensors", weights, {"training_precision": "bfloat16"})
     candidates = builders.values()["threshold_candidates"]
     protocol = segmentation.Protocol(candidates, POST_PROCESSING, True, torch.device("cpu"))
     unchanged = training_precision.summary(study.measured.precision)
+    tested = study.measured.table.query("fold == 0")["case"].nunique()
     assert unchanged.values.tolist() == [["head", "float32", len(study.measured.table) // 2, 1, 1, 0, 0, 0]]
-    measured = segmentation.evaluate_run(protocol, replace(study.bench, folder=tmp_path / "05"), weights, 0, 0)
+    bench, lines = replace(study.bench, folder=tmp_path / "05"), []
+    measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0, lines.append)
+    assert lines[0].startswith("threshold: validation case 1/")
+    assert [line.partition(" ·")[0] for line in lines[-2:]] == [f"fold 0, seed 0: test case {tested}/{tested}", ""]
     pd.testing.assert_frame_equal(measured.table, study.measured.table.query("fold == 0").reset_index(drop=True))
     (row,) = training_precision.summary(measured.precision).to_dict("records")
     assert row["training_precision"] == "bfloat16"

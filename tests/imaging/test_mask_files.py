@@ -33,6 +33,28 @@ def test_a_mask_comes_back_as_it_was_written_last(tmp_path, shape):
         assert np.array_equal(np.asarray(image), mask[0] if mask.ndim == 3 else mask)
 
 
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("shape", [(50, 70), (3, 50, 70)], ids=str)
+def test_with_the_names_of_its_classes_a_mask_is_seen_in_their_colours_and_read_as_the_same_indices(
+    tmp_path, shape, count
+):
+    names, mask = ["background", "head", "csp", "lv"][:count], classes(*shape) % count
+    path = mask_files.mask_path(tmp_path, "post", 0, 0, "a", is_volume=len(shape) == 3)
+    mask_files.write(path, mask, names)
+    assert np.array_equal(mask_files.read(path), mask)
+    seen = [(0, 0, 0), (0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00), (0xCC, 0x79, 0xA7)]  # as in every figure
+    with Image.open(path) as image:
+        for number, page in enumerate(np.reshape(mask, (-1, 50, 70))):
+            image.seek(number)
+            assert np.array_equal(np.asarray(image.convert("RGB")), np.array(seen, np.uint8)[page])
+
+
+def test_a_mask_saved_in_colours_by_another_program_is_refused(tmp_path):
+    Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as a mask: mode RGB; expected class indices"):
+        mask_files.read(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize(("name", "shape"), [("a.png", (50, 70)), ("a.tif", (4, 50, 70))])
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, name, shape):
     mask_files.write(tmp_path / name, classes(*shape))

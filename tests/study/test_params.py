@@ -63,7 +63,8 @@ DIFFER = {
         "dataset postprocessing epochs batch_size optimizer weight_decay cross_entropy_weight focal_weight "
         "dice_weight cross_entropy_class_weights label_smoothing selection_metric oversample_classes "
         "affine_probability shift_fraction brightness_contrast clahe_probability model groups closing_pixels "
-        "dilation_pixels minimum_area_mm2 parts_kept focal_gamma oversample_factor"
+        "dilation_pixels minimum_area_mm2 parts_kept focal_gamma oversample_factor "
+        "tensorboard_every tensorboard_images"
     ),
 }
 each_study = pytest.mark.parametrize("path", sorted((files.ROOT / "params").glob("*.yaml")), ids=lambda path: path.stem)

@@ -19,8 +19,12 @@ def test_the_line_tells_epoch_rate_waiting_and_time_left(monkeypatch):
     watched.show(state)  # too early
     state.epoch.add(80, torch.zeros(()), torch.zeros(4), waited=0.0, seconds=10.0)
     watched.show(state)
-    assert lines == [f"epoch 3/4 {'█' * 15}{'░' * 5} 75 % · 8 images/s · 10 % waiting for data · 12 s left"]
-    assert watched.line(state, 800.0).endswith(" · 0 images/s · 10 % waiting for data · 17 min left")
+    expected = f"epoch 3/4, image 100/100 · {'█' * 15}{'░' * 5} 75 % · 8 images/s · 10 % waiting for data · "
+    assert lines == [expected + "epoch 0 s left · training 12 s left"]
+    state.epoch.images[:] = [20, 40]
+    assert watched.line(state, 800.0).endswith(
+        " · 0 images/s · 10 % waiting for data · epoch 13 min left · training 47 min left"
+    )
     watched.clear()
     assert lines[1:] == [""]
 

@@ -4,6 +4,7 @@ import torch
 
 from lib import losses, models
 from lib.models import inference
+from lib.study import progress
 from lib.training import objectives, overfit_one_batch
 from tests import builders, builders_tasks
 from tests.builders import one_thread  # noqa: F401
@@ -12,11 +13,11 @@ CPU = {"device": "cpu", "precision": "float32"}
 POINTS = {"landmarks": "multicentre", "base_channels": 16, "depth": 3}
 
 
-def overfit(arrays, **keys):
+def overfit(arrays, live=None, **keys):
     """Losses and speed of a small network on one batch of the arrays."""
     config = builders.step_params("03_model", **(CPU | {"base_channels": 8, "depth": 2} | keys))
     network = models.describe(config, arrays.images.shape[1])
-    return overfit_one_batch.overfit(config, network, arrays, overfit_one_batch.batch_rows(arrays))
+    return overfit_one_batch.overfit(config, network, arrays, overfit_one_batch.batch_rows(arrays), live)
 
 
 def with_two_classes(arrays):
@@ -45,8 +46,12 @@ def test_a_network_overfits_one_batch_at_a_positive_speed(arrays, keys, falls_be
     assert (len(speed), (speed > 0).all(axis=None)) == (1, True)
 
 
-def test_overfitting_is_reproducible():
-    assert overfit(builders.discs(2, size=16), depth=1)[0] == overfit(builders.discs(2, size=16), depth=1)[0]
+def test_overfitting_is_reproducible_also_if_its_progress_is_shown(monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    first, lines = overfit(builders.discs(2, size=16), depth=1)[0], []
+    assert overfit(builders.discs(2, size=16), lines.append, depth=1)[0] == first
+    assert lines[0].startswith("step 1/100 · ")
+    assert len(lines) == len(first) + 1  # cleared at the end
 
 
 def test_the_first_loss_is_cross_entropy_plus_dice_or_the_heatmap_loss_of_the_initial_network():

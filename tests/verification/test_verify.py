@@ -120,7 +120,9 @@ def test_the_colours_of_masks_are_counted_as_by_pillow(tmp_path):
         counts = {" ".join(map(str, colour)): count for count, colour in Image.open(path).getcolors()}
         pixels.update(counts)
         files_with.update(counts.keys())
-    table = check_dataset(datasets.DATASETS["phantom_brain"], "phantom_brain", tmp_path, ["trans-thalamic"]).colours
+    phantom, lines = datasets.DATASETS["phantom_brain"], []
+    table = check_dataset(phantom, "phantom_brain", tmp_path, ["trans-thalamic"], live=lines.append).colours
+    assert lines[-1] == ""  # progress, cleared at the end
     assert table.set_index("colour").to_dict() == {"pixels": pixels, "cases": files_with}
     assert table["pixels"].is_monotonic_decreasing
 

@@ -9,9 +9,10 @@ from matplotlib.ticker import MaxNLocator
 
 from lib import statistics
 from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES, group_of
+from lib.imaging.class_colours import OTHER_COLOURS, class_colour
 from lib.imaging.head_points import BLANK_LOSS
 from lib.report.figures import style
-from lib.report.figures.style import FAINT, INK, OTHER_COLOURS, PREDICTED, class_colour, panels, styled
+from lib.report.figures.style import FAINT, INK, PREDICTED, panels, styled
 from lib.report.summaries import dice
 from lib.report.summaries.biometry_errors import measured_rows
 

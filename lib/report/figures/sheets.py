@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.datasets.samples import Overlay, Samples
+from lib.imaging.class_colours import class_colour
 from lib.report.figures import style
-from lib.report.figures.style import PREDICTED, REFERENCE, class_colour, draw_contour, draw_image, styled
+from lib.report.figures.style import PREDICTED, REFERENCE, draw_contour, draw_image, styled
 
 MAX_OVERLAYS = 12  # on a sheet
 

@@ -1,6 +1,5 @@
 """Style shared by all figures: sizes, colours and drawing functions."""
 
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +18,6 @@ DPI = 200
 COLUMNS = 4  # maximum number of images in a row of a sheet
 POINTS_WIDTH = 0.6  # horizontal spread of the points of a column; columns are 1 apart
 
-# Palette of Okabe and Ito 2008, safe for colour-blind readers; one fixed colour per class name.
-CLASS_COLOURS = {"head": "#56B4E9", "parenchyma": "#56B4E9", "csp": "#E69F00", "lv": "#CC79A7"}
-CLASS_COLOURS |= {"tumour": "#E69F00", "lesion": "#E69F00"}
-OTHER_COLOURS = ("#F0E442", "#009E73", "#0072B2", "#D55E00")
 REFERENCE, PREDICTED = "#7BE495", "#E8381B"  # light green and dark red: also differ in lightness
 INK, FAINT = "#222222", "#9A9A9A"
 
@@ -55,11 +50,6 @@ def save(figure: Figure, path_without_suffix: Path) -> Path:
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, metadata=metadata)
     return path
-
-
-def class_colour(name: str) -> str:
-    """The colour of a class, determined by its name."""
-    return CLASS_COLOURS.get(name) or OTHER_COLOURS[zlib.crc32(name.encode()) % len(OTHER_COLOURS)]
 
 
 def panels(height_mm: float, columns: int = 1, rows: int = 1, share_y: bool = False) -> tuple[Figure, np.ndarray]:
