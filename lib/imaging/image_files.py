@@ -101,12 +101,17 @@ def read_indices(path: Path) -> np.ndarray:
     """
     with _named_errors(path):
         image = _open(path)
-        if image.mode not in ("L", "P"):
-            raise ValueError(f"mode {image.mode}; expected class indices, one channel of 8 bits")
-        pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
+        pages = np.stack([_indices(page) for page in ImageSequence.Iterator(image)])
         if image.format == "TIFF" and image.tag_v2.next:  # Pillow silently stops where the next page was truncated
             raise ValueError(f"truncated after {len(pages)} pages")
     return pages
+
+
+def _indices(page: ImageFile.ImageFile) -> np.ndarray:
+    _check_form(page)
+    if page.mode not in ("L", "P"):
+        raise ValueError(f"mode {page.mode}; expected class indices in one channel")
+    return np.asarray(page)
 
 
 def _open(path: Path) -> ImageFile.ImageFile:
@@ -139,15 +144,21 @@ def _check_png(content: bytes) -> None:
         raise ValueError("16 bits per channel; expected 8 bits per channel (save it as an 8-bit PNG)")
 
 
-def _decode(path: Path, image: ImageFile.ImageFile) -> OpenedImage:
-    """The current page of an opened file; the pixels of TIFF are turned upright by Pillow itself."""
-    kind, mode, (width, height) = image.format or "", image.mode, image.size
+def _check_form(image: ImageFile.ImageFile) -> None:
+    """ValueError if the current page of an opened file is too large, or has not 8 bits per channel, grey or colours."""
+    width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"{width} x {height} = {width * height} pixels; expected at most {MAX_PIXELS}")
-    deep = kind == "TIFF" and 16 in image.tag_v2.get(TIFF_DEPTH_TAG, ())
-    if deep or mode not in PLAIN_MODES:
-        found = "16 bits per channel" if deep else f"mode {mode}"
+    deep = image.format == "TIFF" and 16 in image.tag_v2.get(TIFF_DEPTH_TAG, ())
+    if deep or image.mode not in PLAIN_MODES:
+        found = "16 bits per channel" if deep else f"mode {image.mode}"
         raise ValueError(f"{found}; expected 8 bits per channel, grey or colours (save it as an 8-bit PNG)")
+
+
+def _decode(path: Path, image: ImageFile.ImageFile) -> OpenedImage:
+    """The current page of an opened file; the pixels of TIFF are turned upright by Pillow itself."""
+    _check_form(image)
+    kind, mode = image.format or "", image.mode
     orientation = image.getexif().get(ORIENTATION_TAG, 1)  # before it is applied and removed
     image.load()
     ImageOps.exif_transpose(image, in_place=True)

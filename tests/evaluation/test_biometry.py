@@ -184,7 +184,7 @@ def test_an_unreadable_mask_is_an_error_and_not_a_missed_head(drawn, tmp_path):
     test_set, predictions = changed(drawn, tmp_path, builders.region_of)
     row = predictions.iloc[0]
     test_set.predicted(row["stage"], row["fold"], row["seed"], row["case"]).write_bytes(b"no image")
-    with pytest.raises(ValueError, match=f"{row['case']}.png: cannot be read as a mask"):
+    with pytest.raises(ValueError, match=f"{row['case']}.png: cannot be read as an image"):
         biometry.find_heads(test_set, predictions, ["head"])
 
 

@@ -51,7 +51,7 @@ def test_with_the_names_of_its_classes_a_mask_is_seen_in_their_colours_and_read_
 
 def test_a_mask_saved_in_colours_by_another_program_is_refused(tmp_path):
     Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png: cannot be read as a mask: mode RGB; expected class indices"):
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as an image: mode RGB; expected class indices"):
         mask_files.read(tmp_path / "a.png")
 
 

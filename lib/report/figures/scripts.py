@@ -7,6 +7,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 
 from matplotlib import font_manager, get_data_path
@@ -73,10 +74,19 @@ def _is_in_font(character: str) -> bool:
 @cache
 def _family(character: str) -> str | None:
     """The machine's first upright font, by name, that has a character."""
-    fonts = sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname))
-    own = (font for font in fonts if font.style == "normal" and not font.fname.startswith(get_data_path()))
-    real = (font for font in own if "LastResort" not in font.name.replace(" ", ""))  # it has boxes for all characters
-    return next((font.name for font in real if _has(font.fname, getattr(font, "index", 0), character)), None)
+    return next((f.name for f in _own_fonts() if _has(f.fname, getattr(f, "index", 0), character)), None)
+
+
+@cache
+def _own_fonts() -> list[font_manager.FontEntry]:
+    """The machine's upright fonts, by name; matplotlib's list is of the day on which it was first used."""
+    known = font_manager.fontManager.ttflist
+    for path in sorted({*font_manager.findSystemFonts()} - {font.fname for font in known}):
+        with suppress(OSError, RuntimeError, ValueError):  # a file that is no outline font, as matplotlib does
+            font_manager.fontManager.addfont(path)
+    upright = [font for font in known if font.style == "normal" and not font.fname.startswith(get_data_path())]
+    real = [font for font in upright if "LastResort" not in font.name.replace(" ", "")]  # it has boxes for all
+    return sorted(real, key=lambda font: (font.name, font.fname))
 
 
 def _has(path: str, face: int, character: str) -> bool:

@@ -11,9 +11,15 @@ def bundled_fonts_only(monkeypatch):
     """The fonts that come with matplotlib, as on a machine without others."""
     bundled = [font for font in font_manager.fontManager.ttflist if font.fname.startswith(scripts.get_data_path())]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", bundled)
-    scripts._family.cache_clear()
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
+    forget()
     yield
-    scripts._family.cache_clear()
+    forget()
+
+
+def forget():
+    for known in (scripts._family, scripts._own_fonts):
+        known.cache_clear()
 
 
 @style.styled
@@ -51,11 +57,13 @@ def test_a_character_without_a_font_is_drawn_as_its_code_in_titles_ticks_and_leg
         assert f"{character} (U+{ord(character):04X})" in messages[0]
 
 
-def test_a_font_of_the_machine_draws_its_characters_and_changes_no_byte_where_none_is_needed(tmp_path, recwarn):
+def test_a_font_installed_later_draws_its_characters_and_changes_no_byte_elsewhere(tmp_path, monkeypatch, recwarn):
     before = figures.save(drawn("Größe"), tmp_path / "plain").read_bytes()
     without = figures.save(drawn("Größe []"), tmp_path / "without").read_bytes()
-    font_manager.fontManager.addfont(write_font(tmp_path / "squares.ttf", "漢字"))
-    scripts._family.cache_clear()
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    installed = [str(write_font(tmp_path / "squares.ttf", "漢字")), str(tmp_path / "broken.ttf")]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: installed)
+    forget()
     figure = drawn("Größe 漢", "漢字")
     drawn_with = figures.save(figure, tmp_path / "with").read_text()
     assert texts(figure)[:2] == ["Größe 漢", "漢字"]
