@@ -1,5 +1,6 @@
 """A finished study as one zip file for a supervisor: report, notebooks, tables, figures, weights, study file."""
 
+import json
 import sys
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -38,12 +39,21 @@ def contents(study: params.Study, root: Path) -> dict[str, bytes]:
     """Files of the bundle by their path in it; each executed notebook also as HTML."""
     results = {name: (root / name).read_bytes() for name in index_page.result_files(study)}
     notebooks = [name for name in results if PurePosixPath(name).name == steps.EXECUTED]
+    results |= {name: without_paths(results[name]) for name in notebooks}
     pages = {str(PurePosixPath(name).with_suffix(".html")): as_html(root / name).encode() for name in notebooks}
     study_file = f"{study.study}.yaml"
     first = {"report.pdf": (root / "report.pdf").read_bytes(), study_file: files.study_file(study.study).read_bytes()}
     first["README.txt"] = readme(study, datasets.of(study)).encode()
     whole = first | results | pages
     return whole | {index_page.NAME: index_page.page(study, list(first), sorted(results | pages)).encode()}
+
+
+def without_paths(notebook: bytes) -> bytes:
+    """An executed notebook without the paths on this machine that papermill wrote into it."""
+    book = json.loads(notebook)
+    for key in ("input_path", "output_path"):
+        book["metadata"].get("papermill", {}).pop(key, None)
+    return (json.dumps(book, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def as_html(notebook: Path) -> str:

@@ -30,6 +30,8 @@ def finished(tmp_path_factory):
         code = next(cell for cell in book["cells"] if cell["cell_type"] == "code")
         image = {"image/svg+xml": drawn.read_text(encoding="utf-8"), "text/plain": "<Figure>"}
         code["outputs"] = [{"output_type": "display_data", "data": image, "metadata": {}}]
+        paths = {"input_path": str(files.ROOT / "notebooks"), "output_path": str(folder(study, NOTEBOOK))}
+        book["metadata"]["papermill"] = paths | {"duration": 1.5}
         files.write_json(folder(study, NOTEBOOK), book)
         for name in LEFT_OUT:
             files.write_text(folder(study, "05_evaluation") / name, "left out")
@@ -96,6 +98,11 @@ def test_the_bundle_holds_the_results_opens_offline_and_is_the_same_file_again(f
     found = links((tmp_path / "demo" / "index.html").read_text(encoding="utf-8"))
     assert found >= {"report.pdf", "demo.yaml", "README.txt", page, NOTEBOOK, weights}
     assert [name for name in found if not (tmp_path / "demo" / name).is_file()] == []
+    for name in names:
+        content = (tmp_path / "demo" / name).read_bytes()
+        assert str(files.ROOT).encode() not in content, name
+        assert str(folder(finished, "")).encode() not in content, name
+    assert files.read_json(tmp_path / "demo" / NOTEBOOK)["metadata"]["papermill"] == {"duration": 1.5}
     assert bundle.write(finished).read_bytes() == before
 
 
