@@ -53,9 +53,10 @@ def section() -> str:
         (temporary / "empty").mkdir()
         names = sorted(path for path in DATA.iterdir() if path.is_dir())
         shown = [*names, DATA, *(temporary / name for name in ("heads", "empty", "absent")), ""]
-        parts = [f"$ make verify DATA={path}\n{printed(str(path))}\n" for path in shown]
+        parts = [f"$ python -m lib verify {str(path) or repr('')}\n{printed(str(path))}\n" for path in shown]
     text = "\n".join(f"```\n{part}```\n" for part in parts).replace(folder, "<temporary>").replace(str(DATA), "<data>")
     about = f"Blocks are shortened to {MAX_LINES} lines. `heads` holds own data made from {OWN_CASES} images of HC18."
+    about += " `make verify DATA=<folder>` prints the same, and without DATA how to call it."
     return f"{HEADING}\n{about}\n\n{text}"
 
 
