@@ -55,7 +55,7 @@ def new(name: str, like: str) -> tuple[Path, list[str]]:
     """Copies params/<like>.yaml to params/<name>.yaml; returns path and keys to review; ValueError if not possible."""
     study, path = params.read_study(files.study_file(like)), _new_file(name)
     text = files.study_file(like).read_text(encoding="utf-8")
-    files.write_text(path, re.sub(r"(?m)^(study:\s*)\S+", rf"\g<1>{name}", text, count=1))
+    files.write_text(path, re.sub(r"(?m)^(study:\s*)\S+", rf"\g<1>{_as_yaml(name)}", text, count=1))
     return path, [f"{key}: {value}" for key, value in params.values_of(study).items() if key in TO_REVIEW]
 
 
@@ -86,10 +86,15 @@ def _new_file(name: str) -> Path:
     return path
 
 
+def _as_yaml(value: Any) -> str:
+    """A value in one line; texts that YAML would read as something else are quoted."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix("...\n").strip()
+
+
 def _lines(key: str, value: Any, reason: str) -> list[str]:
     """A key with its comment; a description too long for the line stands above it."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix("...\n").strip()
     comment = reason or str(params.Study.model_fields[key].description)
+    text = _as_yaml(value)
     line = f"{key}: {text}".ljust(COMMENT_COLUMN - 2) + f"  # {comment}"
     if len(line) <= WIDTH:
         return [line]

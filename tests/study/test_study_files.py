@@ -14,11 +14,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_new_study_is_a_copy_with_comments_under_its_own_name(folder):
-    path, lines = study_files.new("hc18_mine", like="hc18_quick")
+@pytest.mark.parametrize("name", ["hc18_mine", "2026_11", "007", "on"])  # the others are no text in YAML without quotes
+def test_a_new_study_is_a_copy_with_comments_under_its_own_name(folder, name):
+    path, lines = study_files.new(name, like="hc18_quick")
     mine, other = params.read_study(path), params.read_study(folder / "hc18_quick.yaml")
-    assert params.values_of(mine) == params.values_of(other) | {"study": "hc18_mine"}
-    before, after = ((folder / f"{name}.yaml").read_text().splitlines() for name in ("hc18_quick", "hc18_mine"))
+    assert params.values_of(mine) == params.values_of(other) | {"study": name}
+    before, after = ((folder / f"{name}.yaml").read_text().splitlines() for name in ("hc18_quick", name))
     assert sum(one != new for one, new in zip(before, after, strict=True)) == 1
     assert "folds: [0]" in lines
     assert not any(line.startswith("epochs") for line in lines)
