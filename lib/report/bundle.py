@@ -1,6 +1,8 @@
 """A finished study as one zip file for a supervisor: report, notebooks, tables, figures, weights, study file."""
 
+import io
 import json
+import shutil
 import sys
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -14,10 +16,12 @@ from lib.study import files, locks, params, staleness, steps
 # policy forbids any request, so that the page looks the same offline. Formulas would stay as TeX; there are none.
 TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'">
 {% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}"""
+DENSE = (".safetensors", ".png", ".pdf")  # hardly smaller when packed
 FIXED_TIME, READABLE = (1980, 1, 1, 0, 0, 0), 0o100644 << 16  # so that equal files give an equal zip file
 
 
@@ -35,35 +39,41 @@ def write(study: params.Study) -> Path:
     return path
 
 
-def contents(study: params.Study, root: Path) -> dict[str, bytes]:
-    """Files of the bundle by their path in it; each executed notebook also as HTML."""
-    results = {name: (root / name).read_bytes() for name in index_page.result_files(study)}
-    notebooks = [name for name in results if PurePosixPath(name).name == steps.EXECUTED]
-    results |= {name: without_paths(results[name]) for name in notebooks}
-    pages = {str(PurePosixPath(name).with_suffix(".html")): as_html(root / name).encode() for name in notebooks}
-    study_file = f"{study.study}.yaml"
-    first = {"report.pdf": (root / "report.pdf").read_bytes(), study_file: files.study_file(study.study).read_bytes()}
-    first["README.txt"] = readme(study, datasets.of(study)).encode()
-    whole = first | results | pages
-    return whole | {index_page.NAME: index_page.page(study, list(first), sorted(results | pages)).encode()}
+def contents(study: params.Study, root: Path) -> dict[str, Path | bytes]:
+    """Files of the bundle by their path in it, or their bytes; each executed notebook also as HTML.
+
+    ValueError for a link to another place, whose content is not the study's.
+    """
+    results: dict[str, Path | bytes] = {name: root / name for name in index_page.result_files(study)}
+    elsewhere = [name for name in results if not (root / name).resolve().is_relative_to(root.resolve())]
+    if elsewhere:
+        raise ValueError(f"{root / elsewhere[0]}: a link out of the study's folder; expected a file")
+    for name in [name for name in results if PurePosixPath(name).name == steps.EXECUTED]:
+        notebook = without_paths((root / name).read_text(encoding="utf-8"))
+        page = as_html(notebook, PurePosixPath(name).parent.name)
+        results |= {name: notebook.encode(), str(PurePosixPath(name).with_suffix(".html")): page.encode()}
+    about = readme(study, datasets.of(study)).encode()
+    study_file = {f"{study.study}.yaml": files.study_file(study.study)}
+    first: dict[str, Path | bytes] = {"report.pdf": root / "report.pdf", **study_file, "README.txt": about}
+    return first | results | {index_page.NAME: index_page.page(study, list(first), sorted(results)).encode()}
 
 
-def without_paths(notebook: bytes) -> bytes:
-    """An executed notebook without the paths on this machine that papermill wrote into it."""
-    book = json.loads(notebook)
-    for key in ("input_path", "output_path"):
-        book["metadata"].get("papermill", {}).pop(key, None)
-    return (json.dumps(book, indent=1, ensure_ascii=False) + "\n").encode()
+def without_paths(notebook: str) -> str:
+    """An executed notebook (JSON) with paths on this machine relative to the project, the reports or home."""
+    places = {files.reports_root(): "reports", files.ROOT: ".", Path.home(): "~"}
+    for place in sorted(places, key=lambda place: -len(str(place))):
+        if place != Path(place.anchor):
+            notebook = notebook.replace(json.dumps(str(place), ensure_ascii=False)[1:-1], places[place])
+    return notebook
 
 
-def as_html(notebook: Path) -> str:
-    """An executed notebook as one HTML page that loads nothing."""
+def as_html(notebook: str, title: str) -> str:
+    """An executed notebook, as JSON, as one HTML page that loads nothing."""
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see `pipeline.execute`
     from nbconvert import HTMLExporter  # takes a second to import
 
     exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True)
-    with notebook.open(encoding="utf-8") as file:
-        return exporter.from_file(file, {"metadata": {"name": notebook.parent.name}})[0]  # the page's title
+    return exporter.from_file(io.StringIO(notebook), {"metadata": {"name": title}})[0]
 
 
 def readme(study: params.Study, dataset: Dataset) -> str:
@@ -97,10 +107,13 @@ For research only; no medical device.
 """
 
 
-def _write_zip(path: Path, folder: str, contents: dict[str, bytes]) -> None:
+def _write_zip(path: Path, folder: str, contents: dict[str, Path | bytes]) -> None:
     """Writes files into a zip file, in the order of their names, below one folder."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(contents):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in sorted(contents.items()):
             entry = zipfile.ZipInfo(f"{folder}/{name}", FIXED_TIME)
-            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, READABLE, 3
-            archive.writestr(entry, contents[name])
+            entry.compress_type = zipfile.ZIP_STORED if PurePosixPath(name).suffix in DENSE else zipfile.ZIP_DEFLATED
+            entry.external_attr, entry.create_system = READABLE, 3
+            source = content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+            with source, archive.open(entry, "w", force_zip64=True) as packed:
+                shutil.copyfileobj(source, packed)

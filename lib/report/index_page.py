@@ -4,11 +4,10 @@ from html import escape
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-from lib.study import files, params, steps
+from lib.study import params, steps
 
 NAME = "index.html"
-# Parts of paths: masks of all cases, TensorBoard logs, and a training's own state and weights, which 05 completes.
-NOT_LISTED = {"predictions", "tensorboard", "state.pt", "model.safetensors"}
+NOT_LISTED = {"predictions", "model.safetensors"}  # parts of paths: masks, and weights of 04, which 05 completes
 STYLE = """body { font: 15px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
 h2 { border-top: 1px solid #ccc; padding-top: 0.7em }
 img { height: 9em; margin: 0.3em; border: 1px solid #ccc; vertical-align: top }
@@ -17,11 +16,15 @@ KINDS = ("Notebook", "Figures", "Tables", "Weights", "All rows")
 
 
 def result_files(study: params.Study) -> list[str]:
-    """Paths of the results of a study's steps, relative to its folder, without hidden files and NOT_LISTED."""
-    root = files.study_folder(study.study)
-    found = [path for step in steps.study_steps(study) for path in sorted(step.folder(study.study).rglob("*"))]
-    names = [path.relative_to(root) for path in found if path.is_file()]
-    return [name.as_posix() for name in names if not any(p in NOT_LISTED or p.startswith(".") for p in name.parts)]
+    """Paths of the files that the steps of a study wrote, relative to its folder, by step, without NOT_LISTED."""
+    names = []
+    for step in steps.study_steps(study):
+        record = steps.read_record(step, study)
+        if record is not None:  # that of the report is written after its index
+            written = {*record["outputs"], *record["needs"], "record.json"}
+            written |= {steps.EXECUTED} if (step.folder(study.study) / steps.EXECUTED).is_file() else set()
+            names += [PurePosixPath(step.label, name) for name in sorted(written) if not name.startswith("../")]
+    return [str(name) for name in names if NOT_LISTED.isdisjoint(name.parts)]
 
 
 def page(study: params.Study, first: list[str], names: list[str]) -> str:

@@ -2,6 +2,7 @@ import re
 import shutil
 import zipfile
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -30,6 +31,8 @@ def finished(tmp_path_factory):
         code = next(cell for cell in book["cells"] if cell["cell_type"] == "code")
         image = {"image/svg+xml": drawn.read_text(encoding="utf-8"), "text/plain": "<Figure>"}
         code["outputs"] = [{"output_type": "display_data", "data": image, "metadata": {}}]
+        printed = [f"{folder(study, '')}, {Path.home() / 'data'}\n"]
+        code["outputs"] += [{"output_type": "stream", "name": "stderr", "text": printed}]
         paths = {"input_path": str(files.ROOT / "notebooks"), "output_path": str(folder(study, NOTEBOOK))}
         book["metadata"]["papermill"] = paths | {"duration": 1.5}
         files.write_json(folder(study, NOTEBOOK), book)
@@ -102,12 +105,27 @@ def test_the_bundle_holds_the_results_opens_offline_and_is_the_same_file_again(f
         content = (tmp_path / "demo" / name).read_bytes()
         assert str(files.ROOT).encode() not in content, name
         assert str(folder(finished, "")).encode() not in content, name
-    assert files.read_json(tmp_path / "demo" / NOTEBOOK)["metadata"]["papermill"] == {"duration": 1.5}
+    book = files.read_json(tmp_path / "demo" / NOTEBOOK)
+    assert book["metadata"]["papermill"]["input_path"] == "./notebooks"
+    (printed,) = [each["text"] for cell in book["cells"] for each in cell.get("outputs", []) if "text" in each]
+    assert printed == ["reports/demo, ~/data\n"]
     assert bundle.write(finished).read_bytes() == before
 
 
+def test_what_no_step_wrote_is_left_out_and_a_link_to_another_place_is_refused(finished, tmp_path):
+    stray, timing = folder(finished, "05_evaluation/@eaDir/notes.csv"), folder(finished, "05_evaluation/timing.json")
+    files.write_text(stray, "patient 7")
+    files.write_text(folder(finished, "05_evaluation/tables/mine.csv"), "patient 7")
+    assert not [name for name in index_page.result_files(finished) if "notes" in name or "mine" in name]
+    shutil.move(timing, tmp_path / "timing.json")
+    timing.symlink_to(tmp_path / "timing.json")
+    with pytest.raises(ValueError, match=r"timing\.json: a link out of the study's folder; expected a file"):
+        bundle.write(finished)
+    shutil.move(tmp_path / "timing.json", timing)
+
+
 def test_an_executed_notebook_as_html_shows_its_figures_and_loads_nothing(finished):
-    page = bundle.as_html(folder(finished, NOTEBOOK))
+    page = bundle.as_html(folder(finished, NOTEBOOK).read_text(encoding="utf-8"), "05_evaluation")
     assert "<title>05_evaluation</title>" in page
     assert "Content-Security-Policy" in page
     assert "How well is each class segmented?" in page
