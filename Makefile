@@ -14,7 +14,7 @@ override STUDY     := $(value STUDY)
 override CORES     := $(value CORES)
 override DATA      := $(value DATA)
 override LANDMARKS := $(value LANDMARKS)
-override NAME      := $(value NAME)
+override NAME      := $(if $(findstring command,$(origin NAME)),$(value NAME))# WSL sets a variable of this name
 override TORCH     := $(value TORCH)
 override ARGS      := $(value ARGS)
 export PYTHON STUDY CORES DATA LANDMARKS NAME TORCH ARGS
@@ -34,14 +34,16 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE JUPYTER_PATH OMP_NUM_THREADS
 unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
 # Git leaves out what running adds to a notebook. Only in this clone, not in a repository around the project. The path is
-# relative, so that a clone can be moved and each worktree uses its own .venv; without .venv notebooks stay as they are.
-# Without rfc3987_syntax, which jsonschema imports if it can, it takes half a second instead of two.
-NBSTRIPOUT := .venv/bin/python -c "import sys; sys.modules.update(rfc3987_syntax=None); from nbstripout import main; main()"
-CLEAN  := if test -x .venv/bin/python; then exec $(NBSTRIPOUT) --keep-id; else exec cat; fi
+# relative, so that a clone can be moved and each worktree uses its own .venv; without .venv notebooks stay as they are, and if
+# .venv is broken git refuses them (`required`) rather than take outputs. The filter has a name of its own, since a user's
+# `nbstripout --install --global` has other options. Without rfc3987_syntax, which jsonschema imports if it can, it takes half
+# a second instead of two.
+NBSTRIPOUT := .venv/bin/python -I -c "import sys; sys.modules.update(rfc3987_syntax=None); from nbstripout import main; main()"
 LEFT_OUT := $(addprefix metadata.language_info.,codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version)
+CLEAN  := if test -e .venv; then exec $(NBSTRIPOUT) --keep-id --extra-keys "$(LEFT_OUT)"; else exec cat; fi
 STRIP  := above=$$(git rev-parse --show-cdup 2>/dev/null) && test -z "$$above" || exit 0; \
-            git config filter.nbstripout.clean '$(CLEAN)' && git config filter.nbstripout.required false && \
-            git config filter.nbstripout.extrakeys '$(LEFT_OUT)' || \
+            git config filter.fetal-thesis.clean '$(CLEAN)' && git config filter.fetal-thesis.smudge cat && \
+            git config filter.fetal-thesis.required true || \
             echo 'git config failed: git status will list the notebooks that you run' >&2
 NO_VENV := echo "$$PYTHON cannot make .venv; on Debian and Ubuntu run 'apt install python3-venv' and repeat the command" >&2; exit 1
 comma  := ,
@@ -123,7 +125,7 @@ verify: $(READY)
 
 lab: $(READY)
 	@$(STRIP)
-	.venv/bin/python -m jupyterlab notebooks --FileContentsManager.post_save_hook=lib.study.saved_notebook.refresh $$ARGS
+	set -f; .venv/bin/python -m jupyterlab notebooks --FileContentsManager.post_save_hook=lib.study.saved_notebook.refresh $$ARGS
 
 lint: $(READY)
 	.venv/bin/python -m ruff check .
@@ -134,7 +136,7 @@ bench: $(READY)
 	.venv/bin/python -m benchmarks
 
 gpu-check:
-	$(if $(wildcard .venv/bin/python),PYTHON=.venv/bin/python) benchmarks/gpu.sh
+	$(if $(NAMED),,$(if $(wildcard .venv/bin/python),PYTHON=.venv/bin/python)) benchmarks/gpu.sh
 
 clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +

@@ -198,7 +198,7 @@ def test_a_value_of_any_letters_is_one_word_to_the_program_and_nothing_to_make_o
     study, cores, data, landmarks, name = odd = ODD[start : start + 5]
     given = dict(zip(("STUDY", "CORES", "DATA", "LANDMARKS", "NAME"), odd))
     goals = ("study", "why", "download", "verify")
-    for arguments, settings in ((map("=".join, given.items()), {}), ((), given)):  # on the command line, and without
+    for arguments, settings in ((map("=".join, given.items()), {}), ([f"NAME={name}"], given | {"NAME": "of WSL"})):
         done = make(project, *goals, *arguments, **settings)
         assert done.returncode == 0, done.stderr
         calls = (project / "words").read_text().removesuffix("\0").split("-m\0lib\0")[1:]
@@ -230,13 +230,13 @@ def test_a_python_in_a_folder_with_blanks_dollars_and_quotes_sets_up_the_environ
     [
         (["verify"], "DATA is empty; write: make verify DATA=<raw folder>"),
         (["verify", "DATA= "], "DATA is empty; write: make verify DATA=<raw folder>"),
-        (["download"], "NAME is empty; write: make download NAME=<data set>"),
+        (["download"], "NAME is empty; write: make download NAME=<data set>"),  # WSL sets it in the environment
         (["study", "STUDY="], "STUDY is empty; write: make study STUDY=<name>"),
         (["why", "STUDY="], "STUDY is empty; write: make why STUDY=<name>"),
     ],
 )
 def test_a_command_without_its_name_or_folder_is_refused_before_the_set_up(project, arguments, message):
-    done = make(project, *arguments)
+    done = make(project, *arguments, NAME="DESKTOP-7")
     assert message in done.stderr
     assert done.returncode != 0
     assert log(project) == []
@@ -247,7 +247,9 @@ SOURCE = files.ROOT / "notebooks" / "03_model.ipynb"
 
 def git(folder: Path, *arguments: str) -> str:
     author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-    done = subprocess.run(["git", "-C", str(folder), *author, *arguments], capture_output=True, text=True, check=True)
+    own = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    command = ["git", "-C", str(folder), *author, *arguments]
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
     assert "error" not in done.stderr
     return done.stdout
 
@@ -312,6 +314,18 @@ def test_without_venv_and_in_a_worktree_without_one_git_works_and_keeps_notebook
     git(clone, "worktree", "add", "-q", str(tree), "HEAD~1")
     assert (tree / "notebooks" / "run.ipynb").read_bytes() == SOURCE.read_bytes()
     assert changed(tree) == ""
+
+
+def test_a_broken_environment_makes_git_refuse_a_notebook_rather_than_take_its_outputs(clone):
+    (clone / "nbformat.py").write_text("raise SystemExit('another module of this name')")
+    write_notebook(clone)
+    assert changed(clone) == ""
+    (clone / ".venv" / "bin" / "python").unlink()
+    write_notebook(clone)
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        git(clone, "commit", "-qam", "with outputs")
+    assert "clean filter 'fetal-thesis' failed" in caught.value.stderr
+    assert "patient 7" not in git(clone, "show", "HEAD:notebooks/run.ipynb")
 
 
 def test_the_filter_is_set_in_this_clone_only_and_not_without_git(project):

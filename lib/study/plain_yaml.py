@@ -76,10 +76,18 @@ def _scalar_fault(text: str) -> str:
     """Why a value without quotes is refused; "" for a text, number, true, false or null in its usual form."""
     meaning = RESOLVER.resolve(yaml.ScalarNode, text, (True, False)).rpartition(":")[2]
     if not re.fullmatch(PLAIN.get(meaning, "(?!)"), text):
-        counts = meaning in ("int", "float", "bool") and len(text) < param_faults.SHOWN
-        value = str(yaml.safe_load(text)).lower() if counts else READ_AS.get(meaning, "a sign of its own")
+        value = _value(text) if meaning in ("int", "float", "bool") else ""
+        value = value or READ_AS.get(meaning, "a sign of its own")
         advice = f"write {PLAINLY[meaning]}, or a text in quotes" if meaning in PLAINLY else "write it in quotes"
         return f"YAML reads this as {value}; {advice}"
     if meaning == "int" and (len(text) > 20 or abs(int(text)) > LARGEST):
         return f"a whole number of {len(text.lstrip('+-'))} digits; expected at most 2**63 - 1"
     return "too large for a number" if meaning == "float" and math.isinf(float(text)) else ""
+
+
+def _value(text: str) -> str:
+    """What YAML 1.1 makes of a number or truth value, as text; "" if it is too long to print or PyYAML fails (0x_)."""
+    try:
+        return str(yaml.safe_load(text)).lower() if len(text) < param_faults.SHOWN else ""
+    except ValueError:
+        return ""

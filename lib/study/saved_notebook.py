@@ -4,6 +4,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+SECONDS = 20  # limit for a git command: JupyterLab waits for it
+
 
 def refresh(os_path: str, **_: object) -> None:
     """Updates git's record of the size of a saved file whose content, without outputs, is the one that git has.
@@ -12,8 +14,9 @@ def refresh(os_path: str, **_: object) -> None:
     Nothing is staged: a file with other changes, or one that git does not know, stays as it is. Without git, or while
     another git command works, `git status` lists the notebook until it is saved again.
     """
-    folder, name = Path(os_path).parent, Path(os_path).name
-    with suppress(OSError):  # git is not installed
-        same = subprocess.run(["git", "-C", folder, "diff", "--quiet", "--", name], capture_output=True, check=False)
-        if same.returncode == 0:
-            subprocess.run(["git", "-C", folder, "update-index", "--", name], capture_output=True, check=False)
+    git = ["git", "--literal-pathspecs", "-C", Path(os_path).parent]
+    with suppress(OSError, subprocess.TimeoutExpired):  # git is not installed, or waits
+        for command in (["diff", "--quiet"], ["update-index"]):  # the second if the first finds no difference
+            done = subprocess.run([*git, *command, "--", Path(os_path).name], capture_output=True, timeout=SECONDS)
+            if done.returncode != 0:
+                return

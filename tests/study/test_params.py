@@ -397,6 +397,7 @@ YAML_ATTACKS = {
     "a: b\n<<: {c: 1}": "line 3, <<: <<   YAML reads this as a sign of its own; write it in quotes",
     "epochs: 1:30": "line 2, epochs: 1:30   YAML reads this as 90; write decimal digits, or a text in quotes",
     "seeds: [0, 190:20:30]": "190:20:30   YAML reads this as 685230; write decimal digits",
+    "epochs: 0x_": "line 2, epochs: 0x_   YAML reads this as a number; write decimal digits, or a text in quotes",
     "seeds:\n- 1\n- 010": "line 4, seeds: 010   YAML reads this as 8; write decimal digits, or a text in quotes",
     **{
         f"epochs: {text}": f"line 2, epochs: {text}   YAML reads this as 31"

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from lib.study import parallel, progress
@@ -7,7 +9,7 @@ from lib.study import parallel, progress
 def clock(monkeypatch):
     """Every reading of the clock is 2 s later."""
     readings = iter(range(0, 10_000, 2))
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(readings))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
 
 
 def test_a_line_tells_how_many_items_are_done_and_the_time_left_and_is_cleared_at_the_end(clock):
@@ -18,7 +20,7 @@ def test_a_line_tells_how_many_items_are_done_and_the_time_left_and_is_cleared_a
 
 def test_two_updates_are_half_a_second_apart_and_the_line_is_cleared_if_the_caller_stops(monkeypatch):
     readings, lines = iter([0.0, 0.4, 0.6, 1.0, 1.2]), []
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(readings))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
     for item in progress.follow("abcdef", 6, lines.append, "step"):
         if item == "d":
             break
