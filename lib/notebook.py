@@ -1,6 +1,7 @@
 """Start and finish of a notebook: checks parameters, finds folders, saves figures and tables, records checks."""
 
 import datetime
+import html
 import re
 import shutil
 import sys
@@ -132,9 +133,9 @@ class Page:
             display(tables.readable(table)) if len(table) else print("No rows.")
 
     def caption(self, sentences: str, applies: bool = True) -> None:
-        """Displays sentences in Markdown below a figure or table."""
+        """Displays sentences in Markdown below a figure or table; names of cases in it are no HTML."""
         if applies:
-            display(Markdown(sentences))
+            display(Markdown(html.escape(sentences, quote=False)))
 
     def check(self, claim: str, holds: bool, applies: bool = True) -> None:
         """Prints and records whether a claim holds; a failed one stops the notebook at `finish`."""

@@ -6,6 +6,7 @@ so the text can be edited and compiled again: `typst compile --root <study> <stu
 
 import datetime
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,22 @@ def typeset(source: Path, date: str) -> bytes:
         compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
         if without_font(compiler):
             compiler = typst.Compiler(source, root=source.parent.parent)
-            missing = without_font(compiler)
-            content_file = source.with_name("content.json")
-            files.write_json(content_file, files.read_json(content_file) | {"without_font": missing})
+            print_as_codes(compiler, source.with_name("content.json"))
         pdf, warnings = compiler.compile_with_warnings(format="pdf", timestamp=moment)
     except typst.TypstError as error:
         raise ValueError(f"{source} does not compile:\n{error.diagnostic}") from error
     if warnings:
         raise ValueError(f"{source}: {len(warnings)} warnings: {'; '.join(str(warning) for warning in warnings)}")
     return pdf
+
+
+def print_as_codes(compiler: typst.Compiler, content_file: Path) -> None:
+    """Lists characters without a font in the content, for the template; of joined ones some show only afterwards."""
+    missing, more = set[str](), {""}
+    while more:
+        missing |= more
+        files.write_json(content_file, files.read_json(content_file) | {"without_font": "".join(sorted(missing))})
+        more = set(without_font(compiler)) - missing
 
 
 def without_font(compiler: typst.Compiler) -> str:
@@ -85,9 +93,16 @@ def without_font(compiler: typst.Compiler) -> str:
         compiler.compile(format="pdf", pdf_standards="a-2b")
     except typst.TypstError as error:
         quoted = "".join(re.findall(r'the text `"(.*?)"` could not be displayed', error.diagnostic))
+        if not quoted:
+            raise
         text = re.sub(r"\\u\{([0-9a-f]+)\}", lambda escaped: chr(int(escaped[1], 16)), quoted)
-        return "".join(sorted({character for character in text if not character.isascii()}))
+        return "".join(sorted({each for each in text if not each.isascii() and not is_joiner(each)}))
     return ""
+
+
+def is_joiner(character: str) -> bool:
+    """Whether a character only joins or selects the form of others (format characters, variation selectors)."""
+    return unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f"
 
 
 def collect(study: params.Study) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import typst
 
 from lib import datasets
 from lib.data import findings
@@ -286,6 +287,14 @@ def test_a_character_that_no_font_has_is_printed_as_its_code(
     (tmp_path / "named.pdf").write_bytes(build.typeset(source, builders_report.DATE))
     assert lacking(text_of(tmp_path / "named.pdf"), "Жанна", "अनिता", "محمد", *printed) == []
     assert files.read_json(content)["without_font"] == without
+
+
+def test_characters_without_a_font_are_listed_without_those_that_only_join_them(tmp_path):
+    source = tmp_path / "a.typ"
+    for text, without in (("漢\u200d字\ufe0f x", "字漢"), ("é, Жанна, अनिता", "")):
+        source.write_text(text, encoding="utf-8")
+        compiler = typst.Compiler(source, root=tmp_path, ignore_system_fonts=True)
+        assert build.without_font(compiler) == without
 
 
 NEEDED = {
