@@ -2,12 +2,13 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,15 +48,27 @@ def explain(study: params.Study) -> str:
     return "\n".join(raw_folders.missing(study) + lines + unsearched)
 
 
-def link_data(name: str, folder: Path) -> None:
-    """Links data/raw/<name> to a folder; ValueError if the folder is missing or the name is linked elsewhere."""
+def link_data(name: str, folder: Path, read: Callable[[Path], object]) -> None:
+    """Links data/raw/<name> to a folder that `read` can read.
+
+    ValueError if the folder is missing or has another layout (no link is left then), or the name is linked elsewhere.
+    """
+    given = f"{'LANDMARKS' if name == 'landmarks' else 'DATA'}={folder}"
     if not folder.is_dir():
-        raise ValueError(f"{'LANDMARKS' if name == 'landmarks' else 'DATA'}={folder}: no such folder")
+        raise ValueError(f"{given}: no such folder")
     link = files.raw_folder(name)
     if link.resolve() == folder.resolve():
         return
-    if link.exists() or link.is_symlink():
-        raise ValueError(f"{link}: already refers to {link.resolve()}; remove it first to use {folder.resolve()}")
+    if link.is_symlink():
+        advice = f"to use {folder.resolve()}, remove the link (not the data) first: rm {shlex.quote(str(link))}"
+        raise ValueError(f"{link}: already refers to {link.resolve()}; {advice}")
+    if link.exists():
+        raise ValueError(f"{link}: already exists; to use {folder.resolve()}, move it to another place first")
+    try:
+        read(folder)
+    except ValueError as error:
+        which = f"to see which data they are: python -m lib verify {shlex.quote(str(folder))}"
+        raise ValueError(f"{given}: not the data of this study (data/raw/{name}): {error}; {which}") from error
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(folder.resolve(), target_is_directory=True)
 
@@ -74,10 +87,11 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
     with locks.locked(folder / ".lock", f"study {study.study}", wait=False):
-        for name, source in ((study.dataset, data), ("landmarks", landmarks)):
-            if source is not None:
-                link_data(name, source)
-        datasets.of(study)
+        dataset = datasets.of(study)
+        if data is not None:
+            link_data(study.dataset, data, lambda path: datasets.find_cases(dataset, path, study.groups or []))
+        if landmarks is not None:
+            link_data("landmarks", landmarks, lambda path: datasets.landmark_tables.read(path, study.landmarks))
         _warn_of_copied_text(study, datasets.acronyms())
         datasets.prepare(study.dataset)
         if study.learns_landmarks:

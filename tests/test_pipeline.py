@@ -14,9 +14,11 @@ import pytest
 from filelock import FileLock
 
 from lib import datasets, pipeline
+from lib.datasets import landmark_tables
 from lib.study import files, params
 from lib.study.environment import MESSAGE_MARK, ROOT_VARIABLE
 from lib.study.steps import Step
+from tests import builders
 from tests.conftest import environment, python, run_study, set_keys
 
 RUN, PARAMS = "04_training/fold0-seed0", files.ROOT / "params"
@@ -314,10 +316,12 @@ def test_external_data_are_linked_once_and_another_folder_is_refused(raw_root):
     first.mkdir()
     second.mkdir()
     for _ in range(2):
-        pipeline.link_data("hc18", first)
+        pipeline.link_data("hc18", first, str)
+    link = files.raw_folder("hc18")
+    refused = f"{link}: already refers to {first}; to use {second}, remove the link (not the data) first: rm {link}"
     for _ in range(2):
-        with pytest.raises(ValueError, match=rf"hc18: already refers to {first}; remove it first to use {second}"):
-            pipeline.link_data("hc18", second)
+        with pytest.raises(ValueError, match=re.escape(refused)):
+            pipeline.link_data("hc18", second, str)
         assert files.raw_folder("hc18").readlink() == first
         shutil.rmtree(first, ignore_errors=True)  # a link to missing data is not replaced either
 
@@ -352,14 +356,22 @@ def study_named(name: str) -> params.Study:
     return params.read_study(PARAMS / f"{name}.yaml")
 
 
+LANDMARKS = f"image_name,{','.join(landmark_tables.XY_COLUMNS)}\n000_HC.png,1,2,3,4,5,6,7,8\n"
+
+
 def test_a_study_of_landmarks_requires_them_and_links_both_folders_once(ran, raw_root):
     with pytest.raises(ValueError, match=r"data/raw/landmarks: no such folder; .*LANDMARKS=<folder>"):
         pipeline.run(study_named("hc18_landmarks_quick"), 2, None)
     assert ran == []
     files.raw_folder("hc18").rmdir()
-    folders = [raw_root / "images", raw_root / "points"]
-    for folder in folders:
-        folder.mkdir()
+    folders = [builders.write_hc18(raw_root / "images", builders.heads(2)), raw_root / "points"]
+    files.write_text(folders[1] / "multicentre" / "HC18" / "Head.csv", LANDMARKS)
+    for wrong, option in ((folders[::-1], "DATA"), ([folders[0]] * 2, "LANDMARKS")):
+        with pytest.raises(
+            ValueError, match=f"^{option}=.*: not the data of this study .*verify {wrong[option != 'DATA']}"
+        ):
+            pipeline.run(study_named("hc18_landmarks_quick"), 2, *wrong)
+    (raw_root / "data" / "raw" / "hc18").unlink()  # the first link of the second attempt was right
     for _ in range(2):
         assert pipeline.run(study_named("hc18_landmarks_quick"), 2, *folders) == 0
     assert [files.raw_folder(name).readlink() for name in ("hc18", "landmarks")] == folders

@@ -69,7 +69,9 @@ class SharedParams(Params):
 
     study: Name = key("name of the study file without .yaml: a-z, 0-9, _")
     dataset: Name = key("name of a data set in lib.datasets, read from data/raw/<dataset>")
-    classes: list[Name] = key("2 to 32 class names by index, background first", min_length=2, max_length=32)
+    classes: list[Name] = key(
+        "2 to 32 class names of a-z, 0-9, _ by index, background first", min_length=2, max_length=32
+    )
     palette: list[list[Annotated[int, Field(ge=0, le=255)]]] | None = only_with(
         "custom data sets", "mask colour of each class as [red, green, blue]; [] if grey values are class indices"
     )
@@ -285,7 +287,7 @@ class BiometryProtocol(SharedParams):
     """Keys of 06_biometry in a study file."""
 
     head_classes: list[Name] = key(
-        "classes whose union is the head up to the outer skull border; [] if no head is visible"
+        "classes whose union is the head up to the outer skull border, as in `classes`; [] if no head is visible"
     )
     max_axis_ratio: float | None = only_with(HEAD, "OFD/BPD ratio above which a mask is flagged, 1 to 3", gt=1, le=3)
     hc_range_mm: list[Annotated[float, Field(gt=0, le=10_000)]] | None = only_with(

@@ -27,7 +27,9 @@ def stale_reasons(step: Step, study: params.Study) -> list[str]:
 def _differences(kind: str, before: dict, now: dict, show_values: bool = True) -> Iterator[str]:
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
-            yield f"{kind} {name}" + (f": {before.get(name)!r} -> {now.get(name)!r}" if show_values else " changed")
+            is_hash = name == "study_file"  # of the file's text, for the report
+            shown = show_values and not is_hash
+            yield f"{kind} {name}" + (f": {before.get(name)!r} -> {now.get(name)!r}" if shown else " changed")
 
 
 def _input_reasons(before: dict[str, str], step: Step, study: params.Study) -> Iterator[str]:
