@@ -369,6 +369,16 @@ def test_a_manual_run_with_another_value_leaves_the_step_up_to_date(shell, repor
     assert manual["own"]["split_seed"] == 1
 
 
+def test_a_manual_run_names_the_inputs_that_are_stale(shell, reports, capsys):
+    run(shell, ONLY_DEMO, VERIFY, 'p.write_json({}, "facts.json")', "p.finish()")
+    run(shell, ONLY_DEMO, PREPROCESS)
+    assert "stale" not in capsys.readouterr().out
+    files.write_text(reports / FIRST / "facts.json", "edited")
+    run(shell, ONLY_DEMO, PREPROCESS)
+    reason = "output files changed or missing (1): facts.json"
+    assert f"01_data_verification is stale ({reason}): results of before are read\n" in capsys.readouterr().out
+
+
 def test_a_manual_training_has_its_own_folder_and_a_rerun_uses_the_study_s_run(shell, reports, monkeypatch):
     monkeypatch.setattr(steps, "step_inputs", lambda *_: [])
     page = run(shell, f"{ONLY_DEMO}\nepochs = 3", TRAIN)
