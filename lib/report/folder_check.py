@@ -9,8 +9,8 @@ import pandas as pd
 from lib import datasets
 from lib.data.cases import PIXEL_SIZE, Case
 from lib.data.dataset import Dataset
-from lib.data.findings import Finding, to_table
-from lib.datasets import landmark_tables, own, proposal, recognition
+from lib.data.findings import SYSTEM_FILES, Finding, to_table
+from lib.datasets import landmark_tables, layouts, own, proposal, recognition
 from lib.report import tables
 from lib.study import steps, study_files
 from lib.verification import landmark_audit, overview, verify
@@ -62,16 +62,16 @@ def _report_on_landmarks(folder: Path) -> tuple[str, bool]:
         facts = {key: f"{lines[key]:.3g}" if key in lines else "-" for key in LANDMARK_FACTS}
         rows.append({"table": table, "rows": len(points), **facts})
         usable += [table] * all(finding.severity != "stop" for finding in found + more)
-        findings += [_of_table(finding, table, folder) for finding in found + more]
+        findings += [_of_table(finding, table) for finding in found + more]
     listed = to_table(dict.fromkeys(findings))  # each table's reader lists the system files of the folder
     head = f"{folder}: {recognition.title(recognition.LANDMARKS)}, read as {recognition.LANDMARKS}"
     blocks = [head, plain(pd.DataFrame(rows)), *_findings(listed), _next_step(recognition.LANDMARKS, folder)]
     return "\n\n".join([*blocks, f"{verdict(listed)}; usable tables: {', '.join(usable) or 'none'}"]), bool(usable)
 
 
-def _of_table(finding: Finding, table: str, folder: Path) -> Finding:
+def _of_table(finding: Finding, table: str) -> Finding:
     """A finding whose case names the table too, unless it is of the whole folder."""
-    if finding.case == folder.name:
+    if finding.check in (SYSTEM_FILES, layouts.HIDDEN_IMAGES):
         return finding
     return replace(finding, case=table if finding.case == "landmarks" else f"{table}: {finding.case}")
 
