@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from lib import datasets
-from lib.data.cases import PIXEL_SIZE
+from lib.data.cases import PIXEL_SIZE, Case
 from lib.data.dataset import Dataset
-from lib.data.findings import Finding, to_table
-from lib.datasets import landmark_tables, proposal, recognition
+from lib.data.findings import SYSTEM_FILES, Finding, to_table
+from lib.datasets import landmark_tables, layouts, own, proposal, recognition
 from lib.report import tables
 from lib.study import steps, study_files
 from lib.verification import landmark_audit, overview, verify
@@ -25,12 +25,14 @@ def report_on(folder: Path) -> tuple[str, bool]:
     name = recognition.recognise(folder)
     if name == recognition.LANDMARKS:
         return _report_on_landmarks(folder)
-    if name == recognition.CUSTOM:
-        dataset, more = _custom(folder)
-    else:
-        dataset, more = datasets.DATASETS[name], []
+    listed = own.find_cases(folder, ()) if name == recognition.CUSTOM else None
+    dataset, more = _custom(folder, *listed) if listed else (datasets.DATASETS[name], [])
     groups = groups_with_cases(dataset, folder)
-    _refuse_no_cases(dataset, folder, groups)
+    cases, findings = listed or dataset.find_cases(folder, groups)
+    _refuse_no_cases(dataset, folder, cases, findings)
+    dataset = replace(
+        dataset, find_cases=lambda *_: (list(cases), list(findings))
+    )  # listed once, as many files take long
     result = verify.check_dataset(dataset, name, folder, groups)
     of_groups = f", groups {', '.join(groups)}" if groups else ""
     blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}"]
@@ -40,9 +42,9 @@ def report_on(folder: Path) -> tuple[str, bool]:
     return "\n\n".join(blocks), not stops.any()
 
 
-def _custom(folder: Path) -> tuple[Dataset, list[str]]:
+def _custom(folder: Path, cases: list[Case], findings: list[Finding]) -> tuple[Dataset, list[str]]:
     """Custom data with the classes of its masks, and the block that says how they were inferred."""
-    _, classes = proposal.read(folder)
+    classes = proposal.classes_of(folder, cases, findings)
     palette = f"; palette: {classes.palette}" if classes.palette else ""
     source = f"Classes inferred from {classes.source}{palette}"
     return datasets.custom(folder.absolute().name, classes.names, classes.palette), [source, plain(classes.table())]
@@ -61,20 +63,21 @@ def _report_on_landmarks(folder: Path) -> tuple[str, bool]:
         rows.append({"table": table, "rows": len(points), **facts})
         usable += [table] * all(finding.severity != "stop" for finding in found + more)
         findings += [_of_table(finding, table) for finding in found + more]
-    listed = to_table(findings)
+    listed = to_table(dict.fromkeys(findings))  # each table's reader lists the system files of the folder
     head = f"{folder}: {recognition.title(recognition.LANDMARKS)}, read as {recognition.LANDMARKS}"
     blocks = [head, plain(pd.DataFrame(rows)), *_findings(listed), _next_step(recognition.LANDMARKS, folder)]
     return "\n\n".join([*blocks, f"{verdict(listed)}; usable tables: {', '.join(usable) or 'none'}"]), bool(usable)
 
 
 def _of_table(finding: Finding, table: str) -> Finding:
-    """A finding whose case names the table too."""
+    """A finding whose case names the table too, unless it is of the whole folder."""
+    if finding.check in (SYSTEM_FILES, layouts.HIDDEN_IMAGES):
+        return finding
     return replace(finding, case=table if finding.case == "landmarks" else f"{table}: {finding.case}")
 
 
-def _refuse_no_cases(dataset: Dataset, folder: Path, groups: list[str]) -> None:
+def _refuse_no_cases(dataset: Dataset, folder: Path, cases: list[Case], findings: list[Finding]) -> None:
     """Raises ValueError with the number of findings of each check if no case is complete."""
-    cases, findings = dataset.find_cases(folder, groups)
     if not cases:
         counted = overview.count_findings(to_table(findings)).to_dict("records")
         texts = [f"{row['findings']} x {row['check']}{': ' * bool(row['advice'])}{row['advice']}" for row in counted]
@@ -114,8 +117,9 @@ def verdict(findings: pd.DataFrame) -> str:
         return "no findings"
     named = []
     for check, cases in stops.groupby("check", sort=False)["case"]:
-        more = f" and {len(cases) - MAX_LISTED_CASES} more" if len(cases) > MAX_LISTED_CASES else ""
-        named.append(f"{check} ({', '.join(cases.head(MAX_LISTED_CASES))}{more})")
+        names = cases.unique()
+        more = f" and {len(names) - MAX_LISTED_CASES} more" if len(names) > MAX_LISTED_CASES else ""
+        named.append(f"{check} ({', '.join(names[:MAX_LISTED_CASES])}{more})")
     verb = "stops" if 1 in (len(stops), len(findings)) else "stop"
     of = "finding" if len(findings) == 1 else "findings"
     return f"{len(stops)} of {len(findings)} {of} {verb} a study{': ' * bool(named)}{', '.join(named)}"

@@ -67,7 +67,7 @@ def check_dataset(
     findings += [finding for each in results for finding in each.findings]
     usable = [case for case in kept if checked[case.name].hashes is not None]
     if not usable:
-        raise ValueError(f"{folder}: no case can be used:\n{to_table(findings).head(20).to_string()}")
+        raise ValueError(f"{folder}: no case can be used:\n{_by_check(findings)}")
     usable, near_duplicates, identity, more = search(dataset, name, usable, checked)
     findings += more
     if len(near_duplicates) == len(usable):
@@ -85,6 +85,13 @@ def check_dataset(
     rows = pd.DataFrame([checked[case].row for case in table["case"]])
     found, colours = to_table(excluded_as_notes(findings, exclude)), overview.colour_table(checked)
     return Verification(table, rows, colours, near_duplicates, identity, points, audited, found)
+
+
+def _by_check(findings: list[Finding]) -> str:
+    """One line per check of findings that stop: the number, and the first in full."""
+    stops = to_table(finding for finding in findings if finding.severity == "stop")
+    groups = [(check, len(rows), rows.iloc[0]) for check, rows in stops.groupby("check", sort=False)]
+    return "\n".join(f"{count} x {check}, the first: {row['case']}: {row['found']}" for check, count, row in groups)
 
 
 def refuse_unknown(exclude: Sequence[str], listed: list[Case], findings: list[Finding], folder: Path) -> None:
