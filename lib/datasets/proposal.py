@@ -19,6 +19,10 @@ FEW_CASES = 200  # up to which every fold is tested: each case once
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 600, 10, 300  # hc18_quick and busi_quick train for 600 to 700 steps
 SMALLEST_SIDE = 32  # of `image_size`
 THRESHOLDS = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]
+HEAD_CLASSES = (
+    "nothing is measured as a head; for BPD, OFD and HC name the classes of the head, and copy max_axis_ratio and "
+    "hc_range_mm from hc18_quick"
+)
 OF_IMAGES = ("custom data sets", "images")  # options of which a study of custom data has the keys
 
 Values, Reasons = dict[str, Any], dict[str, str]
@@ -38,7 +42,7 @@ def read(folder: Path) -> tuple[list[Case], MaskClasses]:
 def classes_of(folder: Path, cases: list[Case], findings: list[Finding]) -> MaskClasses:
     """Classes of the masks of custom data, given as its reader lists them; ValueError without cases."""
     if not cases:
-        first = findings[0]
+        first = next((each for each in findings if each.severity == "stop"), findings[0])
         raise ValueError(f"{folder}: no image has a mask; the first: {first.case}: {first.check.name} ({first.found})")
     return mask_classes.infer([case.mask[0] for case in cases])
 
@@ -78,7 +82,7 @@ def _fixed(study: str, classes: MaskClasses) -> tuple[Values, Reasons]:
         "oversample_classes": ([], "every image equally often"),
         "threshold_candidates": (THRESHOLDS, "foreground probabilities; the validation cases decide which is used"),
         "postprocessing": ([], "none before the first predictions have been seen"),
-        "head_classes": ([], "nothing is measured as a head; for BPD, OFD and HC name the classes of the head"),
+        "head_classes": ([], HEAD_CLASSES),
         "compare_with": ([], "not compared with another study"),
         "title": (f"Segmentation of {study.removeprefix(OWN).replace('_', ' ')}", "to be written by you"),
         "author": ("", "your name, for the title page"),

@@ -3,6 +3,7 @@
 import os
 import re
 import textwrap
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ KEYS = dict.fromkeys(key for model in (params.SharedParams, *params.STEPS.values
 TO_REVIEW = ("title", "author", "dataset", "classes", "exclude", "folds", "seeds", "compare_with")
 NAME = re.compile(r"(?:\./)?(?:params/)?([a-z0-9_]+)(?:\.yaml)?")
 MAX_PROPOSED = 40  # letters of a proposed name; of 64 that are allowed, also as "own_<name>" and with a number
+UMLAUTS = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "ø": "o"}
+)  # of other letters the accent is dropped
 WIDTH, COMMENT_COLUMN = 120, 33  # of a line in a study file; where the comments start
 HEADING = "# All keys that this study uses; there are no defaults. Write floats with a decimal point (1.0e-4)."
 
@@ -45,7 +49,9 @@ def with_value(key: str, value: str) -> list[str]:
 
 def name_from(text: str) -> str:
     """A free name for a study, of up to MAX_PROPOSED letters, from that of a folder."""
-    name = re.sub("[^a-z0-9]+", "_", text.casefold())[:MAX_PROPOSED].strip("_") or "mine"
+    latin = unicodedata.normalize("NFKD", text.casefold().translate(UMLAUTS))
+    latin = "".join(each for each in latin if not unicodedata.combining(each))
+    name = re.sub("[^a-z0-9]+", "_", latin)[:MAX_PROPOSED].strip("_") or "mine"
     taken = names()
     return next(
         each for each in (name, *(f"{name}_{number}" for number in range(2, len(taken) + 3))) if each not in taken
