@@ -241,7 +241,7 @@ def test_addresses_from_the_command_line_replace_the_registered_ones_and_are_che
 )
 def test_counts_that_differ_from_published_ones_are_refused_and_nothing_is_kept(world, expected, message, monkeypatch):
     if "uncounted" in message:  # without a reader
-        monkeypatch.delitem(datasets.DATASETS, "hc18")
+        monkeypatch.setattr(datasets, "DATASETS", {k: v for k, v in datasets.DATASETS.items() if k != "hc18"})
     world.change(expected=expected)
     with pytest.raises(ValueError, match=message):
         world.download()
