@@ -62,18 +62,20 @@ def check_dataset(
     listed, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, listed, findings, folder)
     kept = [case for case in listed if case.name not in exclude]
+    label = name if name in datasets.DATASETS else folder.absolute().name  # the case of findings about the whole set
     results = parallel.in_parallel(lambda case: check_case(case, dataset), kept, live, "checked case")
     checked = dict(zip([case.name for case in kept], results))
     findings += [finding for each in results for finding in each.findings]
     usable = [case for case in kept if checked[case.name].hashes is not None]
     if not usable:
-        raise ValueError(f"{folder}: no case can be used:\n{to_table(findings).head(20).to_string()}")
+        reasons = plausibility.if_all_empty(label, checked, findings)
+        raise ValueError(f"{folder}: no case can be used\n{overview.describe_findings(reasons)}")
     usable, near_duplicates, identity, more = search(dataset, name, usable, checked)
     findings += more
     if len(near_duplicates) == len(usable):
         findings = [finding for finding in findings if finding.check != SUBJECTS_UNKNOWN]  # all were recovered
     pairs = duplicate_pairs(usable, checked, correlation)
-    findings += duplicate_findings(usable, pairs) + plausibility.check_all(dataset, name, usable, checked)
+    findings += duplicate_findings(usable, pairs) + plausibility.check_all(dataset, label, usable, checked)
     table = complete_table(usable, checked, pairs)
     if not dataset.names_subjects:
         unnamed = table["subject"] == table["case"]
@@ -133,7 +135,7 @@ def audit_landmarks(
     audited, more = landmark_audit.audit(points, table, ellipses)
     findings += more
     if audited.empty:
-        raise ValueError(f"{name}: no case has landmarks:\n{to_table(findings).to_string()}")
+        raise ValueError(f"{name}: no case has landmarks\n{overview.describe_findings(findings)}")
     return points.set_index("case").loc[audited["case"], POINT_COLUMNS].reset_index(), audited, findings
 
 
