@@ -15,7 +15,7 @@ from lib.data.findings import SUBJECTS_UNKNOWN, Check, Finding, to_table
 from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
-from lib.study import parallel
+from lib.study import parallel, raw_folders
 from lib.study.progress import Live
 from lib.verification import image_hash, landmark_audit, overview, plausibility, rehosted
 from lib.verification.case_checks import CheckedCase, check_case
@@ -62,7 +62,8 @@ def check_dataset(
     listed, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, listed, findings, folder)
     kept = [case for case in listed if case.name not in exclude]
-    label = name if name in datasets.DATASETS else folder.absolute().name  # the case of findings about the whole set
+    has_name = name in datasets.DATASETS or name.startswith(raw_folders.OWN)
+    label = name if has_name else folder.absolute().name  # the case of findings about the whole set
     results = parallel.in_parallel(lambda case: check_case(case, dataset), kept, live, "checked case")
     checked = dict(zip([case.name for case in kept], results))
     findings += [finding for each in results for finding in each.findings]

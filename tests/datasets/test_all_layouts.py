@@ -144,7 +144,7 @@ def test_the_command_names_a_file_that_may_not_be_read_and_a_landmark_table_too(
     for path in (folder / "training_set_pixel_size_and_HC.csv", folder / "training_set"):
         with without_the_right_to_read(path):
             assert command.main(["verify", str(folder)]) == 2
-        assert capsys.readouterr().err == f"{path}: Permission denied\n"
+        assert capsys.readouterr().err == f"{path}: Permission denied (ask its owner, or chmod)\n"
     test_landmark_tables.write(folder, test_landmark_tables.FIRST)
     path = folder / "multicentre" / "HC18" / "Head.csv"
     with without_the_right_to_read(path), pytest.raises(PermissionError) as error:

@@ -1,3 +1,5 @@
+from itertools import zip_longest
+
 """References, images, pixel sizes and subjects that can be read but cannot be right."""
 
 import unicodedata
@@ -208,8 +210,9 @@ def test_classes_exchanged_by_the_order_of_colours_are_one_stop_and_in_one_mask_
         assert exchanged(tmp_path) == [expected]
 
 
-def cases_with(sizes_mm):
-    return [Case(f"c{n}", f"c{n}", Path("a.png"), (), size and (size, size)) for n, size in enumerate(sizes_mm)]
+def cases_with(sizes_mm, slices_mm=()):
+    named = [(f"c{n}", size, of_slice) for n, (size, of_slice) in enumerate(zip_longest(sizes_mm, slices_mm))]
+    return [Case(c, c, Path("a.png"), (), size and (size, size), slice_mm=of_slice) for c, size, of_slice in named]
 
 
 @pytest.mark.parametrize(
@@ -225,6 +228,11 @@ def cases_with(sizes_mm):
 def test_pixel_sizes_that_differ_by_a_factor_of_ten_are_a_warning_with_the_extremes(sizes_mm, found):
     rows = listed(plausibility.check_pixel_sizes("x", cases_with(sizes_mm)))
     assert rows == ([("warn", "pixel sizes differ by a factor of ten", "x", found)] if found else [])
+
+
+def test_slice_distances_in_two_units_are_a_warning_of_their_own():
+    rows = listed(plausibility.check_pixel_sizes("x", cases_with([1.0, 1.0, 1.0], slices_mm=[8.3, 0.3, None])))
+    assert rows == [("warn", "slice distances differ by a factor of ten", "x", "0.3 mm (c1) to 8.3 mm (c0)")]
 
 
 def test_pixel_sizes_of_custom_data_and_of_volumes_in_two_units_are_a_warning(tmp_path):
