@@ -85,19 +85,12 @@ def read_mask(
             _check_values(path, rgb, set(indices), f"the palette's {list(indices)}")
         return image_files.nearest_class(rgb, indices)
     if opened.is_lossy:
-        return _by_brightness(path, grey, class_count)
+        return image_files.by_brightness(path, grey, class_count).astype(np.uint8)
     two_tone = class_count == 2 and set(np.unique(grey)) <= {0, 255}
     allowed = {0, 255} if two_tone else set(range(class_count))
     words = f"0 to {class_count - 1}{', or 0 and 255' * (class_count == 2)}, or a palette"
     _check_values(path, pixels, {(v,) for v in allowed} | {(v, v, v) for v in allowed}, words)
     return (grey > 0).astype(np.uint8) if two_tone else grey
-
-
-def _by_brightness(path: Path, grey: np.ndarray, class_count: int) -> np.ndarray:
-    if class_count > 2 or grey.min() < grey.max() < 128:  # indices 0 and 1 would all be background
-        expected = "black and white, a PNG for more than two classes, or a palette, because JPEG changes values"
-        raise ValueError(f"{path}: JPEG with values up to {grey.max()}; expected {expected}")
-    return (grey >= 128).astype(np.uint8)
 
 
 def _check_values(path: Path, pixels: np.ndarray, allowed: set[tuple[int, ...]], expected: str) -> None:

@@ -52,6 +52,8 @@ FOREIGN = tuple(
     )
 )
 TIFF_DEPTH_TAG, ORIENTATION_TAG = 258, 274  # bits per channel (Pillow silently reduces 16-bit colours to 8 bits); EXIF
+TIFF_SIGN_TAG, SIGNED = 339, 2  # Pillow reads -1 as 255
+TIFF_WHITE_TAG, WHITE_IS_ZERO = 262, 0
 MAX_PIXELS = 8192 * 8192  # 200 MB in colours: above a photograph of 50 million; an image of HC18 has 0.4 million
 # Modes of Pillow that are read, with that of the pixels: transparency is dropped, palettes become colours.
 PLAIN_MODES = dict.fromkeys(("1", "L", "LA"), "L")
@@ -71,6 +73,8 @@ class OpenedImage:
     mode: str  # Pillow's, as stored
     orientation: int  # of EXIF: 1 where the pixels are stored upright
     has_transparency: bool  # whether some pixels are more transparent than others
+    hides_colours: bool  # whether some of them are fully transparent and not black
+    white_is_zero: bool  # whether a TIFF stores white as 0
 
     @property
     def is_lossy(self) -> bool:
@@ -97,11 +101,21 @@ def open_image(path: Path) -> OpenedImage:
 
 
 def open_mask(path: Path) -> OpenedImage:
-    """A mask file as by `open_image`; ValueError also where its shape is in the transparency, which is ignored."""
+    """A mask file as by `open_image`; ValueError also where programs disagree on what is foreground.
+
+    That is where its shape is in the transparency, which is ignored, or a TIFF stores white as 0, which viewers show as
+    white, whereas libraries such as tifffile (which writes arrays of booleans so) return the stored 0.
+    """
     opened = open_image(path)
+    if opened.white_is_zero:
+        found = "white is stored as 0 (photometric interpretation WhiteIsZero), which some programs read inverted"
+        raise ValueError(f"{path}: {found}; expected black as 0 (save it as PNG: white on black)")
     if opened.has_transparency and (opened.pixels == opened.pixels[0, 0]).all():
         found = "one colour throughout; its shape is in the transparency (alpha channel), which is ignored"
         raise ValueError(f"{path}: {found}; expected it in the colours (save it without transparency: white on black)")
+    if opened.hides_colours:
+        found = "fully transparent pixels that are not black; transparency is ignored, so that they would be foreground"
+        raise ValueError(f"{path}: {found}; expected black there (save it without transparency: white on black)")
     return opened
 
 
@@ -146,7 +160,9 @@ def _open(path: Path) -> ImageFile.ImageFile:
 
 
 def _check_png(content: bytes) -> None:
-    """ValueError unless each chunk is whole and has its checksum (CRC-32), nothing follows, and depth is 8 bits.
+    """ValueError unless each chunk is whole and has its checksum (CRC-32), and depth is 8 bits.
+
+    Only zeros and white space may follow, which some programs append.
 
     Source: PNG, third edition (W3C 2025), 5.3 Chunk layout: length, type, data, CRC of type and data.
     """
@@ -158,7 +174,7 @@ def _check_png(content: bytes) -> None:
         if zlib.crc32(view[start + 4 : end]) != int.from_bytes(content[end : end + 4]):
             raise ValueError(f"wrong checksum of bytes {start + 4} to {end}: damaged (copy or download it again)")
         start = end + 4
-    if start < len(content):
+    if content[start:].strip(b"\0 \t\r\n"):
         raise ValueError(f"{len(content) - start} bytes follow its end, left by another file (save it again)")
     if content[PNG_DEPTH_OFFSET : PNG_DEPTH_OFFSET + 1] == b"\x10":
         raise ValueError("16 bits per channel; expected 8 bits per channel (save it as an 8-bit PNG)")
@@ -173,19 +189,24 @@ def _check_form(image: ImageFile.ImageFile) -> None:
     if deep or image.mode not in PLAIN_MODES:
         found = "16 bits per channel" if deep else f"mode {image.mode}"
         raise ValueError(f"{found}; expected 8 bits per channel, grey or colours (save it as an 8-bit PNG)")
+    if image.format == "TIFF" and SIGNED in image.tag_v2.get(TIFF_SIGN_TAG, ()):
+        raise ValueError("signed values; expected 8 bits per channel from 0 to 255 (save it as an 8-bit PNG)")
 
 
 def _decode(path: Path, image: ImageFile.ImageFile) -> OpenedImage:
     """The current page of an opened file; the pixels of TIFF are turned upright by Pillow itself."""
     _check_form(image)
     kind, mode = image.format or "", image.mode
-    orientation = image.getexif().get(ORIENTATION_TAG, 1)  # before it is applied and removed
+    orientation = image.getexif().get(ORIENTATION_TAG, 1) or 1  # before it is applied and removed; many write 0
+    of_white = image.tag_v2.get(TIFF_WHITE_TAG, WHITE_IS_ZERO) if kind == "TIFF" else None
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     upright: Image.Image = image.convert("RGBA") if image.has_transparency_data else image
-    least, most = upright.getchannel("A").getextrema() if image.has_transparency_data else (255, 255)
     pixels = np.asarray(upright if upright.mode == PLAIN_MODES[mode] else upright.convert(PLAIN_MODES[mode]))
-    return OpenedImage(path, pixels, kind, mode, orientation, least < most)
+    alpha = np.asarray(upright.getchannel("A")) if image.has_transparency_data else np.full((1, 1), 255, np.uint8)
+    differs = bool(alpha.min() < alpha.max())
+    hides = differs and bool(pixels[alpha == 0].any())
+    return OpenedImage(path, pixels, kind, mode, orientation, differs, hides, of_white == WHITE_IS_ZERO)
 
 
 @contextmanager
@@ -216,16 +237,27 @@ def to_grey(pixels: np.ndarray) -> np.ndarray:
 def read_binary(path: Path, read: Reader = open_mask) -> np.ndarray:
     """A mask file with the values 0 and 255, or 0 and 1, in any channel as (H, W) bool; transparency is ignored.
 
-    Lossy files have values in between: 128 and above is foreground. ValueError with file and values in other cases.
+    Lossy files are read `by_brightness`. ValueError with file and values in other cases.
     """
     opened = read(path)
     pixels = opened.pixels.max(axis=2) if opened.pixels.ndim == 3 else opened.pixels
     if opened.is_lossy:
-        return pixels >= 128
+        return by_brightness(path, pixels)
     if _only_value(pixels) not in (0, 1, 255):
         values = [value for (value,) in colour_counts(pixels)]
         raise ValueError(f"{path}: values {values[:8]}; expected a mask of 0 and 255, or 0 and 1")
     return pixels > 0
+
+
+def by_brightness(path: Path, grey: np.ndarray, class_count: int = 2) -> np.ndarray:
+    """Foreground of a lossy mask (H, W) uint8, 128 and above, as (H, W) bool.
+
+    ValueError for more than two classes, and if no pixel of several values is foreground, as with indices 0 and 1.
+    """
+    if class_count > 2 or grey.min() < grey.max() < 128:  # a black mask may be 1 throughout
+        expected = "black and white, a PNG for more than two classes, or a palette, because JPEG changes values"
+        raise ValueError(f"{path}: JPEG with values up to {grey.max()}; expected {expected}")
+    return grey >= 128
 
 
 def by_stem(folder: Path) -> dict[str, Path]:

@@ -33,6 +33,7 @@ TEXT_COLUMNS = (
     *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "advice"),
     *("twin_classes", "pixel_hash", "perceptual", "published_split"),
 )
+MAX_BYTES = 1 << 30  # of a file read as a whole; an image of image_files.MAX_PIXELS has a quarter, uncompressed
 HASH_THREADS = 4  # files hashed at the same time
 NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf)", re.ASCII | re.IGNORECASE)
 DIGITS = r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
@@ -64,9 +65,12 @@ def run_name(fold: int, seed: int) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Content of a regular file; OSError for any other, of which a pipe would make the reader wait for ever."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    """Content of a regular file of up to MAX_BYTES; OSError for any other, of which a pipe would wait for ever."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if status.st_size > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"{status.st_size} bytes; expected at most {MAX_BYTES}", str(path))
     return path.read_bytes()
 
 

@@ -55,6 +55,7 @@ class CheckedCase:
     hashes: image_hash.ImageHashes | None = None  # None if the files cannot be used
     class_pixels: tuple[int, ...] = ()  # pixel count of each class in the mask, in index order
     drawn_pixels: int = 0  # pixels of the mask files that are not black
+    holds_corners: bool = False  # whether the four corners, of every slice, are foreground
 
 
 def check_case(case: Case, dataset: Dataset) -> CheckedCase:
@@ -82,7 +83,8 @@ def check_case(case: Case, dataset: Dataset) -> CheckedCase:
     findings += findings_of(case, row) + (dataset.inspect(case, image, mask) if dataset.inspect else [])
     classes = tuple(np.count_nonzero(mask == index) for index in range(len(dataset.classes)))
     drawn = count_drawn(masks.values(), colours)
-    return CheckedCase(row, findings, colours, hash_case(image, displayed), classes, drawn)
+    corners = bool(mask[..., [0, 0, -1, -1], [0, -1, 0, -1]].all())
+    return CheckedCase(row, findings, colours, hash_case(image, displayed), classes, drawn, corners)
 
 
 def storing(read: image_files.Reader, opened: dict[Path, OpenedImage]) -> image_files.Reader:

@@ -1,8 +1,7 @@
-from itertools import zip_longest
-
 """References, images, pixel sizes and subjects that can be read but cannot be right."""
 
 import unicodedata
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
