@@ -205,7 +205,7 @@ def test_masks_that_are_all_empty_are_one_stop_also_where_an_empty_mask_cannot_b
 def test_a_group_whose_cases_all_stop_is_reported_and_an_absent_one_left_out(tmp_path):
     folder = builders_brain.write_all(tmp_path)
     table = folder / "Trans-ventricular" / "Trans-ventricular-Pixel-Size.csv"
-    table.write_text(re.sub(r",0\.(\d)", r",\1", table.read_text(encoding="utf-8-sig")))
+    table.write_text(table.read_text(encoding="utf-8-sig").replace(",0.", ",10."))
     shutil.rmtree(folder / "Trans-cerebellum")
     text, sound = folder_check.report_on(folder)
     assert text.splitlines()[0].endswith("groups trans-thalamic, trans-ventricular, diverse")
