@@ -55,24 +55,34 @@ def read(
 
 
 def tables(folder: Path) -> list[tuple[str, str]]:
-    """(layout, set) of each table in a folder, as for `read`; ValueError for none."""
-    sets = [("multicentre", each.parent.name) for each in sorted(folder.glob(f"multicentre/*/{SET_FILE}"))]
-    found = sets + [("role_challenge", "")] * (folder / CHALLENGE_FILE).is_file()
+    """(layout, set) of each table in a folder, as for `read`; ValueError for none, or two that differ in one place."""
+    found = [("multicentre", name) for name in _available(folder)]
+    found += [("role_challenge", "")] * (table_files.find(folder, CHALLENGE_FILE, []) is not None)
     if not found:
         raise ValueError(f"{folder}: no table of landmarks; expected multicentre/<set>/{SET_FILE} or {CHALLENGE_FILE}")
     return found
 
 
+def _set_folders(folder: Path) -> dict[str, Path]:
+    """Folder of each set of the layout "multicentre", by name."""
+    tops = [path for path in layouts.folders(folder) if path.name.casefold() == "multicentre"]
+    return {path.name: path for top in tops for path in layouts.folders(top)}
+
+
+def _available(folder: Path) -> list[str]:
+    """Sets that have a table."""
+    return [name for name, path in _set_folders(folder).items() if table_files.find(path, SET_FILE, [])]
+
+
 def _file(folder: Path, layout: str, set_name: str, findings: list[Finding]) -> Path:
     if layout == "role_challenge":
-        path, allowed = folder / CHALLENGE_FILE, CHALLENGE_FILE
+        at, name, allowed = folder, CHALLENGE_FILE, CHALLENGE_FILE
     elif layout == "multicentre":
-        path = folder / layout / set_name / SET_FILE
-        sets = sorted(each.parent.name for each in folder.glob(f"{layout}/*/{SET_FILE}"))
-        allowed = f"{layout}/<set>/{SET_FILE}; available sets: {sets}"
+        at, name = _set_folders(folder).get(set_name, folder / layout / set_name), SET_FILE
+        allowed = f"{layout}/<set>/{SET_FILE}; available sets: {_available(folder)}"
     else:
         raise ValueError(f"landmarks = {layout!r}   unknown; allowed: multicentre, role_challenge")
-    table = table_files.find(path.parent, path.name, findings) if path.parent.is_dir() else None
+    table = table_files.find(at, name, findings) if at.is_dir() else None
     if table is None:
-        raise ValueError(f"{path}: missing; expected {allowed}")
+        raise ValueError(f"{at / name}: missing; expected {allowed}")
     return table

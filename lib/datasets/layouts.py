@@ -1,14 +1,18 @@
 """Shared by the readers of published layouts: listing folders and selecting groups."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lib.data.cases import Case
-from lib.data.findings import GROUP_NOT_USED, MISSING_GROUP, SYSTEM_FILES, Finding
+from lib.data.findings import GROUP_NOT_USED, MISSING_GROUP, SYSTEM_FILES, Check, Finding
+from lib.imaging import image_files
 from lib.study import system_files
 
 EMPTY_FOLDER = "its folder is empty", "images and masks, or a study without this group"
 MAX_NAMED = 3  # system files in a finding
+
+HIDDEN_IMAGES = Check("hidden images", "remove them, or rename them without the dot if they belong to the data set")
 
 
 def folders(folder: Path) -> list[Path]:
@@ -30,11 +34,30 @@ def first_names(folder: Path) -> list[str] | str:
 
 
 def passed_over(folder: Path) -> list[Finding]:
-    """One note on all system files in a folder, at every depth; [] without any."""
-    names = [path.relative_to(folder).as_posix() for path in system_files.walk(folder)[1]]
-    first = [repr(name)[1:-1] for name in names[:MAX_NAMED]] + ["…"] * (len(names) > MAX_NAMED)  # "Icon\r" has a break
-    found = f"{len(names)} passed over: {', '.join(first)}"
-    return [Finding("note", SYSTEM_FILES, folder.name, found, "none; they are never read")] if names else []
+    """One note on all system files in a folder, at every depth, and one warning on images hidden among images."""
+    own, of_system = system_files.walk(folder)
+    folders_of_images = {path.parent for path in own if path.suffix.lower() in image_files.IMAGE_SUFFIXES}
+    hidden = [path for path in of_system if path.parent in folders_of_images and _is_hidden_image(path)]
+    expected = "none; they are never read"
+    findings = [Finding("note", SYSTEM_FILES, folder.name, _listed(folder, of_system), expected)] if of_system else []
+    return findings + ([Finding("warn", HIDDEN_IMAGES, folder.name, _listed(folder, hidden), "none")] if hidden else [])
+
+
+def _is_hidden_image(path: Path) -> bool:
+    """Whether a hidden file is an image by suffix and first bytes, which `._` twins of a Mac are not."""
+    if not path.name.startswith(".") or path.suffix.lower() not in image_files.IMAGE_SUFFIXES:
+        return False
+    if not path.is_file() or not os.access(path, os.R_OK):
+        return False
+    with path.open("rb") as file:
+        return file.read(len(image_files.PNG_SIGNATURE)).startswith(tuple(prefix for prefix, _ in image_files.PLUGINS))
+
+
+def _listed(folder: Path, paths: Sequence[Path]) -> str:
+    """Number and first names of files that are passed over; "Icon\\r" has a line break."""
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    first = [repr(name)[1:-1] for name in names[:MAX_NAMED]] + ["…"] * (len(names) > MAX_NAMED)
+    return f"{len(names)} passed over: {', '.join(first)}"
 
 
 def read_groups(

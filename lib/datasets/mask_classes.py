@@ -27,6 +27,7 @@ class MaskFile:
     size: tuple[int, int]  # rows, columns
     pixels: Counter[Colour]  # number of pixels of each colour; grey v is (v, v, v)
     solid: set[Colour]  # colours that fill 3 x 3 pixels somewhere
+    edges: set[Colour]  # colours of which most pixels lie between a darker and a brighter one
     is_lossy: bool  # JPEG
 
 
@@ -55,7 +56,8 @@ class MaskClasses:
 def infer(paths: Sequence[Path]) -> MaskClasses:
     """Classes of mask files; unreadable ones are left out, and JPEG too unless all are, since it changes values.
 
-    A value is a class if it fills 3 x 3 pixels in at least two masks (one of few, 1 % of many). Values 0 and 255, or 0
+    A value is a class if it fills 3 x 3 pixels in at least two masks (one of few, 1 % of many), or is thin throughout
+    as `_are_all_classes` says. Values 0 and 255, or 0
     and 1, are two classes; 0, 1, 2, … are class indices; other grey values and colours become the palette. Black is
     the background, or else the most frequent colour. ValueError if no mask can be read or there are too many values.
     """
@@ -88,18 +90,23 @@ def _read(path: Path) -> MaskFile | str:
     except ValueError as error:
         return str(error)
     pixels = opened.pixels
-    same = cv2.erode(pixels, BLOCK) == cv2.dilate(pixels, BLOCK)
-    solid = pixels[same if pixels.ndim == 2 else same.all(axis=2)]  # (pixels,) or (pixels, 3)
-    counted = Counter({_rgb(colour): n for colour, n in image_files.colour_counts(pixels).items()})
-    return MaskFile(pixels.shape[:2], counted, _distinct(solid), opened.is_lossy)
+    darkest, brightest = cv2.erode(pixels, BLOCK), cv2.dilate(pixels, BLOCK)
+    same = darkest == brightest
+    between = same | ((darkest < pixels) & (pixels < brightest))
+    if pixels.ndim == 3:
+        same, between = same.all(axis=2), between.all(axis=2)
+    counted, at_edges = _counts(pixels), _counts(pixels[between & ~same][None])
+    edges = {colour for colour, count in at_edges.items() if 2 * count > counted[colour]}
+    return MaskFile(pixels.shape[:2], counted, set(_counts(pixels[same][None])), edges, opened.is_lossy)
+
+
+def _counts(pixels: np.ndarray) -> Counter[Colour]:
+    """Number of pixels of each colour: (H, W) or (H, W, 3) uint8."""
+    return Counter({_rgb(colour): n for colour, n in image_files.colour_counts(pixels).items()} if pixels.size else {})
 
 
 def _rgb(colour: tuple[int, ...]) -> Colour:
     return (colour[0], colour[0], colour[0]) if len(colour) == 1 else colour  # type: ignore[return-value]
-
-
-def _distinct(pixels: np.ndarray) -> set[Colour]:
-    return {_rgb(colour) for colour in image_files.colour_counts(pixels[None])} if len(pixels) else set()
 
 
 def _classes(read: list[MaskFile]) -> list[Colour]:
@@ -108,11 +115,25 @@ def _classes(read: list[MaskFile]) -> list[Colour]:
     solid = Counter(colour for each in read for colour in each.solid)
     any_size = Counter(colour for each in read for colour in each.pixels)
     found = {colour for colour, count in solid.items() if count >= needed}
-    if len(found) < 2:  # outlines only, or no foreground at all
-        found |= {colour for colour, count in any_size.items() if count >= needed}
+    values = {colour for colour, count in any_size.items() if count >= needed}
+    if len(found) < 2 or _are_all_classes(read, values, values - found):  # the first: outlines only, or no foreground
+        found |= values
     total = sum((each.pixels for each in read), Counter())
     background = BLACK if BLACK in found or not found else max(found, key=lambda colour: total[colour])
     return [background, *sorted(found - {background})]
+
+
+def _are_all_classes(read: list[MaskFile], values: set[Colour], thin: set[Colour]) -> bool:
+    """Whether values that fill no 3 x 3 pixels are classes too, such as a midline or a needle, and not edges.
+
+    That is if all values are 0, 1, 2, …, or if each of the thin ones is in most masks without being between two others;
+    smoothing and JPEG leave other values as well.
+    """
+    if len(values) > MAX_CLASSES:
+        return False
+    drawn = Counter(colour for each in read for colour in each.pixels.keys() - each.edges)
+    are_indices = sorted(values) == [(value,) * 3 for value in range(len(values))]
+    return are_indices or all(2 * drawn[colour] > len(read) for colour in thin)
 
 
 def _are_two_tone(read: list[MaskFile], colours: list[Colour]) -> bool:

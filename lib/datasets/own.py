@@ -4,7 +4,7 @@ import difflib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,10 @@ SPACING_RANGE_MM = (0.001, 10.0)
 
 TWO_MASKS_FOR_ONE_IMAGE = Check("two masks for one image", "keep the correct file")
 UNUSABLE_NAME = Check("unusable name", "rename the file")
+OTHER_LETTER_CASE = Check("names in other letter case")
+ROWS_WITHOUT_FILE = Check(
+    "most rows without a file", "correct the column name, or remove the table; else subjects are unknown"
+)
 IMAGE_WITHOUT_ROW = Check("image without a row", "add a row; otherwise the subject is unknown")
 SUBJECT_UNKNOWN = Check("subject unknown", checks.LEAK)
 
@@ -133,11 +137,16 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], l
     read = strict_table.read(table, COLUMNS[:1], findings, COLUMNS) if table else []
     if table:
         _check_columns(table, list(read[0].cells))
-    by_name = {unicodedata.normalize("NFC", path.name): stem for stem, path in images.items()}
-    by_name |= {stem: stem for stem in images}
+    findings += table_files.others(folder, TABLE, findings)
+    by_name = _by_name(images)
     named = strict_table.named_rows(read, lambda row: by_name.get(row.cells["name"], row.cells["name"]), findings)
+    named = _by_letters(named, images, by_name, findings)
     rows = strict_table.unique_rows((each for each in named if each[0] in images), findings)
-    findings += strict_table.rows_without_file(named, images)
+    absent = strict_table.rows_without_file(named, images)
+    findings += absent
+    if 2 * len(absent) > len(named) and len(rows) < len(images):
+        found = f'{len(absent)} of {len(named)} rows, such as {absent[0].found}: "{absent[0].case}"'
+        findings.append(Finding("stop", ROWS_WITHOUT_FILE, table.name, found, f"names such as {min(images)}"))
     if not any("subject" in row.cells for row in rows.values()):
         expected = f"a column subject in {TABLE}; otherwise images of one person may be in two folds"
         findings.append(Finding("warn", checks.SUBJECTS_UNKNOWN, folder.name, "one subject per image", expected))
@@ -145,6 +154,31 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], l
     findings += [Finding("warn", IMAGE_WITHOUT_ROW, name, f"not in {TABLE}", "a row") for name in missing]
     blank = [(name, row.at) for name, row in rows.items() if row.cells.get("subject") == ""]
     return rows, findings + [Finding("warn", SUBJECT_UNKNOWN, name, at, "a subject") for name, at in blank]
+
+
+def _by_name(images: Mapping[str, Path]) -> dict[str, str]:
+    """Stem of an image by each of its names, with and without the suffix."""
+    return {unicodedata.normalize("NFC", path.name): stem for stem, path in images.items()} | {s: s for s in images}
+
+
+def _by_letters(
+    named: list[tuple[str, Row]], images: Mapping[str, Path], by_name: Mapping[str, str], findings: list[Finding]
+) -> list[tuple[str, Row]]:
+    """Rows of which the name is that of one image in other letter case, with its name; one note counts them."""
+    stems: dict[str, set[str]] = defaultdict(set)
+    for name, stem in by_name.items():
+        stems[name.casefold()].add(stem)
+    renamed = {name: stem for name, _ in named if name not in images for stem in _only(stems.get(name.casefold(), ()))}
+    if renamed:
+        name, row = next(each for each in named if each[0] in renamed)
+        count = sum(name in renamed for name, _ in named)
+        found = f'{count} rows, the first is {row.at}: "{name}" for {images[renamed[name]].name}'
+        findings.append(Finding("note", OTHER_LETTER_CASE, row.file, found, "the name of the file; read as meant"))
+    return [(renamed.get(name, name), row) for name, row in named]
+
+
+def _only(stems: Collection[str]) -> Collection[str]:
+    return stems if len(stems) == 1 else ()
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.data.cases import Case
+from lib.data.findings import Finding
 from lib.datasets import mask_classes, own, recognition
 from lib.datasets.mask_classes import MaskClasses
 from lib.study import param_faults, param_rules, params, study_files
@@ -31,10 +32,15 @@ def read(folder: Path) -> tuple[list[Case], MaskClasses]:
         advice = f"copy a study of it: python -m lib new <name> --like {studies[0]}"
         raise ValueError(f"{folder}: {recognition.title(name)}, not own data; {advice}")
     cases, findings = own.find_cases(folder, ())
+    return cases, classes_of(folder, cases, findings)
+
+
+def classes_of(folder: Path, cases: list[Case], findings: list[Finding]) -> MaskClasses:
+    """Classes of the masks of custom data, given as its reader lists them; ValueError without cases."""
     if not cases:
         first = findings[0]
         raise ValueError(f"{folder}: no image has a mask; the first: {first.case}: {first.check.name} ({first.found})")
-    return cases, mask_classes.infer([case.mask[0] for case in cases])
+    return mask_classes.infer([case.mask[0] for case in cases])
 
 
 def propose(study: str, folder: Path, protocol: Mapping[str, Any], like: str) -> tuple[Values, Reasons]:

@@ -3,7 +3,8 @@
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lib.data.cases import Case
@@ -18,7 +19,7 @@ TITLES = {CUSTOM: "Own data", LANDMARKS: "Landmarks of fetal heads, tables witho
 # Names in the top folder of a layout, in lower case without other signs than letters and digits.
 SIGNS = {
     CUSTOM: "images|imgs|train|masks|trainmasks|labels",
-    LANDMARKS: "multicentre|rolechallenge.*csv",
+    LANDMARKS: "multicentre|rolechallenge.*",
     "hc18": "trainingset.*",
     "lgg": "kaggle3m|tcga.+",
     "brain_structures": f".*({'|'.join(brain_structures.GROUP_WORDS)}).*",
@@ -30,6 +31,7 @@ EXPECTED = (
     f"expected images/ and masks/ of your own ({HOWTO}), or a published data set as unpacked: {', '.join(PUBLISHED)}"
 )
 DEPTH = 2  # folders below a folder in which data sets are searched
+NESTED = 4  # the same for the names of a published layout, as its publisher nests it
 
 
 def recognise(folder: Path) -> str:
@@ -61,7 +63,10 @@ def below(folder: Path, depth: int = DEPTH) -> list[tuple[Path, str]]:
     for child in layouts.folders(folder):
         if not _may_be_data(child):
             continue
-        name, _ = _at_top(child)
+        try:
+            name, _ = _at_top(child)
+        except PermissionError:  # a folder in it may not be read
+            continue
         found += [(child, name)] if name else below(child, depth - 1) if depth > 1 else []
     return found
 
@@ -86,16 +91,16 @@ def _refuse_missing(folder: Path) -> None:
         raise ValueError(f"{folder}: the folder is empty; {EXPECTED}")
 
 
-def _signed(folder: Path) -> list[str]:
+def _signed(names: Iterable[str]) -> list[str]:
     """Layouts of which names are in a folder, those with the most names first."""
-    keys = [re.sub("[^a-z0-9]", "", path.name.casefold()) for path in system_files.visible(folder)]
+    keys = [re.sub("[^a-z0-9]", "", name.casefold()) for name in names]
     counts = {name: sum(re.fullmatch(signs, key) is not None for key in keys) for name, signs in SIGNS.items()}
     return sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
 
 
 def _at_top(folder: Path) -> tuple[str, list[str]]:
     """Name of the data set whose names are in the folder itself, or ""; and why each such layout does not fit."""
-    counts, faults = _read(folder, _signed(folder))
+    counts, faults = _read(folder, _signed(path.name for path in system_files.visible(folder)))
     best = max(counts, key=lambda name: len(counts[name])) if counts else ""
     return _as_phantom(folder, best), faults
 
@@ -118,9 +123,25 @@ def _read(folder: Path, names: Sequence[str]) -> tuple[dict[str, list], list[str
 
 def _deeper(folder: Path) -> str:
     """Name of a published data set that is nested in a folder, as some publishers do; "" for none or a phantom."""
-    found, _ = _read(folder, PUBLISHED)
+    signed = {layout for names in _nested(folder) for layout in _signed(names)}
+    found, _ = _read(folder, [name for name in PUBLISHED if name in signed])
     real = {name: cases for name, cases in found.items() if not _is_generated(folder, cases)}
     return max(real, key=lambda name: len(real[name])) if real else ""
+
+
+def _nested(folder: Path) -> list[list[str]]:
+    """Names in a folder and in those up to NESTED levels below it, each once, without those that may not be read."""
+    level, visited, names = [str(folder)], set(), []
+    for _ in range(NESTED + 1):
+        new = {os.path.realpath(at): at for at in level}
+        level = []
+        for place in new.keys() - visited:
+            with suppress(PermissionError), os.scandir(new[place]) as entries:
+                known = [entry for entry in entries if not system_files.is_system(entry.name)]
+                names.append([entry.name for entry in known])
+                level += [entry.path for entry in known if os.path.isdir(entry.path)]
+        visited |= new.keys()
+    return names
 
 
 def _is_generated(folder: Path, cases: list[Case]) -> bool:

@@ -10,10 +10,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from lib.data import findings as checks
 from lib.data.findings import Check, Finding
+from lib.datasets import table_files
 from lib.study.files import NUMBER
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -21,6 +23,8 @@ AS_DOCUMENTED = "UTF-8, commas and the documented headings; read as meant"
 UTF_8 = 'expected UTF-8 (spreadsheets save it as "CSV UTF-8")'
 DECIMAL = re.compile(r"[+-]?(\d+,\d*|,\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)  # its mark may separate thousands
+INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+MARKER = re.compile(r'"?sep=([,;\t])"?[ ,;\t]*(?:\r\n|\r|\n)', re.IGNORECASE)  # of the separator, read by Excel only
 HINT = " (a decimal point?)"
 HINTS = (  # of what makes a text no number, the first that matches
     (re.compile(r"[+-]?\d{1,3}([.,'’\s]\d{3})+([.,]\d+)?"), " (without a thousands separator)"),
@@ -53,18 +57,23 @@ def read(path: Path, required: Sequence[str], findings: list[Finding], optional:
     """Rows of a table in UTF-8, or UTF-16 with byte-order mark, separated by commas, semicolons or tabs.
 
     Headings are those in `required` and `optional`, with other letter case, blanks or punctuation too; others stay as
-    written. Blank rows and trailing blank cells are ignored. A note names what differs from the documented form.
+    written. Blank rows, trailing blank cells and columns without a heading are ignored; optional cells may lack at the
+    end of a row. A note names what differs from the documented form.
     ValueError, with the row, if the file is no such table, a column is missing or duplicated, there are no rows, or
     a row does not fit the header, as after an unquoted decimal comma. PermissionError if the file may not be read.
     """
     text, forms = _decode(path)
-    separator = _separator(text, required)
+    marker = MARKER.match(text)
+    separator = marker[1] if marker else _separator(path, text, required)
+    forms += [f'first line "{marker[0].strip()}"'] if marker else []
     forms += [f"separated by {SEPARATORS[separator]}"] if separator != "," else []
-    lines = _split(path, text, separator)
+    lines = _split(path, text, separator, forms)[1 if marker else 0 :]
     blank = [line for line, cells in lines if not any(cells) and len(cells) > 1]
     lines = [(line, cells) for line, cells in lines if any(cells)]
     columns = _columns(path, lines[0][1] if lines else [], required, optional, forms)
-    rows = [Row(path.name, line, dict(zip(columns, cells))) for line, cells in _fitting(path, lines[1:], len(columns))]
+    needed = max((count for count, name in enumerate(columns, start=1) if name in required), default=0)
+    fitting = _fitting(path, lines[1:], columns, needed, separator, forms)
+    rows = [Row(path.name, line, {name: cell for name, cell in zip(columns, cells) if name}) for line, cells in fitting]
     forms += [f"blank rows: {len(blank)}, the first is row {blank[0]}"] if blank else []
     if not rows:
         raise ValueError(f"{path}: no rows below the header; expected one row per image")
@@ -78,14 +87,7 @@ def _decode(path: Path) -> tuple[str, list[str]]:
 
     Other encodings are refused: no file says which code page its bytes are of, and names decide what belongs together.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise ValueError("not a file")
-        content = path.read_bytes()
-    except PermissionError:
-        raise
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as a table: {error}") from error
+    content = table_files.read_bytes(path)
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
@@ -99,10 +101,13 @@ def _decode(path: Path) -> tuple[str, list[str]]:
     return unicodedata.normalize("NFC", text), ["encoded in UTF-16"] * wide
 
 
-def _separator(text: str, required: Sequence[str]) -> str:
+def _separator(path: Path, text: str, required: Sequence[str]) -> str:
     """The separator under which the first row contains the required headings, else the one that occurs most often."""
     first = next((line for line in text.splitlines() if line.strip(" ,;\t")), "")
-    headers = {each: next(csv.reader([first], delimiter=each, skipinitialspace=True), []) for each in SEPARATORS}
+    try:
+        headers = {each: next(csv.reader([first], delimiter=each, skipinitialspace=True), []) for each in SEPARATORS}
+    except csv.Error as error:
+        raise ValueError(f"{path}: the header cannot be read as one of a table: {error}") from error
     wanted = set(map(letters, required))
     fitting = [each for each, header in headers.items() if wanted <= set(map(letters, header))]
     return max(fitting or SEPARATORS, key=lambda each: len(headers[each]))
@@ -113,12 +118,19 @@ def letters(name: str) -> str:
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", name).casefold())
 
 
-def _split(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """(number, stripped cells) of each line; one with line breaks in its cells has the number of its last."""
+def _split(path: Path, text: str, separator: str, forms: list[str]) -> list[tuple[int, list[str]]]:
+    """(number, stripped cells) of each line; one with line breaks in its cells has the number of its last.
+
+    Blanks between a quotation mark and the separator are left out, and added to `forms`.
+    """
     reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True, strict=True)
     try:
         return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except csv.Error as error:
+        closed = re.sub(rf'("(?:[^"]|"")*") +(?=[{separator}\r\n]|\Z)', r"\1", text)
+        if closed != text:
+            forms.append("blanks after quotation marks")
+            return _split(path, closed, separator, forms)
         raise ValueError(f"{path}, row {reader.line_num}: cannot be read as a table: {error}") from error
 
 
@@ -134,21 +146,47 @@ def _columns(
     if absent or twice:
         fault = f"{absent} are missing" if absent else f"{twice} appear twice"
         raise ValueError(f"{path}: columns {fault}; found {header[: len(columns)]}, expected {list(required)}")
+    unnamed = columns.count("")
+    forms += [f"columns without a heading: {unnamed}, not read"] if unnamed else []
     differ = [(cell, name) for cell, name in zip(header, columns) if "".join(cell.split()) != "".join(name.split())]
     forms += [f'heading "{cell}" for "{name}"' for cell, name in differ]
     return columns
 
 
-def _fitting(path: Path, lines: list[tuple[int, list[str]]], count: int) -> list[tuple[int, list[str]]]:
-    """Lines without blank cells beyond the last column; ValueError, for the first, unless each has `count` cells."""
+def _fitting(
+    path: Path, lines: list[tuple[int, list[str]]], columns: list[str], needed: int, separator: str, forms: list[str]
+) -> list[tuple[int, list[str]]]:
+    """Lines with one cell per column: without blank cells beyond the last, with blank ones that a spreadsheet left out.
+
+    The latter are added to `forms`. ValueError, for the first, if a line has more cells, or fewer than `needed`.
+    """
+    count = len(columns)
     cut = [(line, cells if any(cells[count:]) else cells[:count]) for line, cells in lines]
-    wrong = [(line, len(cells)) for line, cells in cut if len(cells) != count]
+    wrong = [(line, cells) for line, cells in cut if not needed <= len(cells) <= count]
     if wrong:
-        line, found = wrong[0]
+        line, cells = wrong[0]
         more = f"; so in {len(wrong)} rows" if len(wrong) > 1 else ""
-        hint = " (a decimal comma without quotation marks? write a decimal point)" if found > count else ""
-        raise ValueError(f"{path}, row {line}: {found} fields; expected {count}{hint}{more}")
-    return cut
+        reason = _reason(cells, [cells for _, cells in cut], columns, separator)
+        raise ValueError(f"{path}, row {line}: {len(cells)} fields; expected {count}{reason}{more}")
+    short = [line for line, cells in cut if len(cells) < count]
+    forms += [f"rows without their last cells: {len(short)}, the first is row {short[0]}"] if short else []
+    return [(line, cells + [""] * (count - len(cells))) for line, cells in cut]
+
+
+def _reason(cells: list[str], rows: list[list[str]], columns: list[str], separator: str) -> str:
+    """A hint at why a row has another number of fields than the header."""
+    if len(cells) < len(columns):
+        return f" ({', '.join(filter(None, columns[len(cells) :]))} missing)"
+    are_numbered = [row[0] for row in rows] == [str(number) for number in range(1, len(rows) + 1)]
+    if are_numbered and {len(row) for row in rows} == {len(columns) + 1} and not _are_split(cells[1:]):
+        return " (row names without a heading? in R: write.csv, or row.names = FALSE)"
+    is_comma = separator == "," and _are_split(cells)
+    return " (a decimal comma without quotation marks? write a decimal point)" if is_comma else ""
+
+
+def _are_split(cells: list[str]) -> bool:
+    """Whether two neighbouring cells may be the halves of a number with a decimal comma."""
+    return any(INTEGER.fullmatch(left) and right[:1].isdigit() and "." not in right for left, right in pairwise(cells))
 
 
 def named_rows(rows: Iterable[Row], name_of: Callable[[Row], str], findings: list[Finding]) -> list[tuple[str, Row]]:

@@ -1,16 +1,18 @@
 """Which file is a folder's table, where copies, other suffixes or other letter cases lie beside it or in its place."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from lib.data.findings import Check, Finding
-from lib.study import system_files
+from lib.study import files, system_files
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 WORKBOOK_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
-COPY = re.compile(  # "cases (1)", "cases - Copy", "cases - Kopie (2)", "Copy of cases", "cases copy 2"
-    r"^(copy of|kopie von)\s+|\s*\([^()]*\)$|\s*[-_]\s*(copy|kopie|copie|copia)(\s*\d+)?$|\s+(copy|kopie)(\s*\d+)?$"
+WORD = r"(copy|copie|kopie|copia|kopia|kopi)"  # in the languages that write it so; accents are removed first
+COPY = re.compile(  # "cases (1)", "cases - Copy", "cases – Kopie (2)", "Copy of cases", "cases copy 2", "cases-1"
+    rf"^{WORD} (of|von|de|di)\s+|\s*\(({WORD}\s*)?\d*\)$|\s*[-–—_]\s*{WORD}(\s*\d+)?$|\s+{WORD}(\s*\d+)?$|[-_\s]\d\d?$"
 )
 
 OTHER_TABLE = Check("another table", "keep one table; what only the others contain is not used")
@@ -29,12 +31,12 @@ def choose(paths: Iterable[Path], name: str, findings: list[Finding]) -> Path | 
     Others beside it are a warning if they are text with another content, else a note. ValueError if the files to choose
     from differ, or there are workbooks only.
     """
-    candidates = [path for path in paths if is_table(path.name) and (path.is_file() or path.is_symlink())]
+    candidates = [path for path in paths if is_table(path.name) and not path.is_dir()]  # reading names what is no file
     texts = [path for path in candidates if path.suffix.lower() in TEXT_SUFFIXES]
     if not texts and candidates:
         expected = f"save it as CSV UTF-8{f' under the name {name}' if name else ''}"
         raise ValueError(f"{candidates[0]}: a workbook, which is not read; {expected}")
-    contents = {path: path.read_bytes() for path in texts} if len(texts) > 1 else {}
+    contents = {path: read_bytes(path) for path in texts} if len(texts) > 1 else {}
     exact = [path for path in texts if path.name == name]
     first = exact or [path for path in texts if path.suffix.lower() == ".csv"] or texts
     if len({contents.get(path) for path in first}) > 1:
@@ -52,14 +54,33 @@ def choose(paths: Iterable[Path], name: str, findings: list[Finding]) -> Path | 
     return chosen
 
 
+def others(folder: Path, name: str, findings: list[Finding]) -> list[Finding]:
+    """A warning for each .csv, .tsv or workbook of a folder that is neither called `name` nor in the findings."""
+    known = {finding.case for finding in findings} | {name}
+    names = [path.name for path in system_files.visible(folder) if is_table(path.name) and not path.is_dir()]
+    unread = [each for each in names if each not in known and not each.lower().endswith(".txt")]
+    return [Finding("warn", OTHER_TABLE, each, "not read", f"one table, {name}") for each in unread]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a table; ValueError unless it is a regular file, PermissionError if it may not be read."""
+    try:
+        return files.read_bytes(path)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as a table: {error.strerror}") from error
+
+
 def is_table(name: str) -> bool:
     """Whether a file has the suffix of a table: text, or a workbook."""
     return name.lower().endswith((*TEXT_SUFFIXES, *WORKBOOK_SUFFIXES))
 
 
 def _stem(name: str) -> str:
-    """Name in lower case without suffixes of tables ("cases.csv.txt") and marks of a copy."""
-    stem = name.casefold()
+    """Name in lower case without accents, suffixes of tables ("cases.csv.txt") and marks of a copy."""
+    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    stem = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     while is_table(stem):
         stem = stem.rpartition(".")[0].strip()
     while (shorter := COPY.sub("", stem, count=1)) != stem:

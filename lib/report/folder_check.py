@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from lib import datasets
-from lib.data.cases import PIXEL_SIZE
+from lib.data.cases import PIXEL_SIZE, Case
 from lib.data.dataset import Dataset
 from lib.data.findings import MISSING_GROUP, Check, Finding, to_table
-from lib.datasets import landmark_tables, proposal, recognition
+from lib.datasets import landmark_tables, own, proposal, recognition
 from lib.report import tables
 from lib.study import printable, steps, study_files
 from lib.verification import landmark_audit, overview, verify
@@ -26,11 +26,13 @@ def report_on(folder: Path) -> tuple[str, bool]:
     name = recognition.recognise(folder)
     if name == recognition.LANDMARKS:
         return _report_on_landmarks(folder)
-    if name == recognition.CUSTOM:
-        dataset, more = _custom(folder)
-    else:
-        dataset, more = datasets.DATASETS[name], []
-    groups, notes = groups_to_check(dataset, folder)
+    listed = own.find_cases(folder, ()) if name == recognition.CUSTOM else None
+    dataset, more = _custom(folder, *listed) if listed else (datasets.DATASETS[name], [])
+    cases, found = listed or dataset.find_cases(folder, dataset.groups)
+    groups, notes = groups_to_check(dataset, folder, cases, found)
+    if groups != list(dataset.groups):
+        cases, found = dataset.find_cases(folder, groups)
+    dataset = replace(dataset, find_cases=lambda *_: (list(cases), list(found)))  # listed once: many files take long
     result = verify.check_dataset(dataset, name, folder, groups)
     findings = pd.concat([to_table(notes), result.findings], ignore_index=True) if notes else result.findings
     of_groups = f", groups {', '.join(groups)}" if groups else ""
@@ -40,9 +42,9 @@ def report_on(folder: Path) -> tuple[str, bool]:
     return "\n\n".join(blocks), not findings["severity"].eq("stop").any()
 
 
-def _custom(folder: Path) -> tuple[Dataset, list[str]]:
+def _custom(folder: Path, cases: list[Case], findings: list[Finding]) -> tuple[Dataset, list[str]]:
     """Custom data with the classes of its masks, and the block that says how they were inferred."""
-    _, classes = proposal.read(folder)
+    classes = proposal.classes_of(folder, cases, findings)
     palette = f"; palette: {classes.palette}" if classes.palette else ""
     source = f"Classes inferred from {classes.source}{palette}"
     return datasets.custom(folder.absolute().name, classes.names, classes.palette), [source, plain(classes.table())]
@@ -60,15 +62,17 @@ def _report_on_landmarks(folder: Path) -> tuple[str, bool]:
         facts = {key: f"{lines[key]:.3g}" if key in lines else "-" for key in LANDMARK_FACTS}
         rows.append({"table": table, "rows": len(points), **facts})
         usable += [table] * all(finding.severity != "stop" for finding in found + more)
-        findings += [_of_table(finding, table) for finding in found + more]
-    listed = to_table(findings)
+        findings += [_of_table(finding, table, folder) for finding in found + more]
+    listed = to_table(dict.fromkeys(findings))  # each table's reader lists the system files of the folder
     head = f"{folder}: {recognition.title(recognition.LANDMARKS)}, read as {recognition.LANDMARKS}"
     blocks = [head, plain(pd.DataFrame(rows)), *_findings(listed), _next_step(recognition.LANDMARKS, folder)]
     return "\n\n".join([*blocks, f"{verdict(listed)}; usable tables: {', '.join(usable) or 'none'}"]), bool(usable)
 
 
-def _of_table(finding: Finding, table: str) -> Finding:
-    """A finding whose case names the table too."""
+def _of_table(finding: Finding, table: str, folder: Path) -> Finding:
+    """A finding whose case names the table too, unless it is of the whole folder."""
+    if finding.case == folder.name:
+        return finding
     return replace(finding, case=table if finding.case == "landmarks" else f"{table}: {finding.case}")
 
 
@@ -105,20 +109,22 @@ def verdict(findings: pd.DataFrame) -> str:
         return "no findings"
     named = []
     for check, cases in stops.groupby("check", sort=False)["case"]:
-        more = f" and {len(cases) - MAX_LISTED_CASES} more" if len(cases) > MAX_LISTED_CASES else ""
-        named.append(f"{check} ({', '.join(cases.head(MAX_LISTED_CASES))}{more})")
+        names = cases.unique()
+        more = f" and {len(names) - MAX_LISTED_CASES} more" if len(names) > MAX_LISTED_CASES else ""
+        named.append(f"{check} ({', '.join(names[:MAX_LISTED_CASES])}{more})")
     verb = "stops" if 1 in (len(stops), len(findings)) else "stop"
     of = "finding" if len(findings) == 1 else "findings"
     return f"{len(stops)} of {len(findings)} {of} {verb} a study{': ' * bool(named)}{', '.join(named)}"
 
 
-def groups_to_check(dataset: Dataset, folder: Path) -> tuple[list[str], list[Finding]]:
-    """Groups of a data set whose folder is present, and a warning for each that is left out.
+def groups_to_check(
+    dataset: Dataset, folder: Path, cases: list[Case], findings: list[Finding]
+) -> tuple[list[str], list[Finding]]:
+    """Groups of a data set whose folder is present, by the cases and findings of all, and warnings about others.
 
     Those published without references are left out while none has one, unless there are no others. ValueError if no
     case is complete, with the reasons.
     """
-    cases, findings = dataset.find_cases(folder, dataset.groups)
     if not cases:
         raise ValueError(f"{folder}: {dataset.title}, but no case is complete\n{overview.describe_findings(findings)}")
     absent = {finding.case for finding in findings if finding.check == MISSING_GROUP}

@@ -15,6 +15,7 @@ KEYS = dict.fromkeys(key for model in (params.SharedParams, *params.STEPS.values
 # Keys that usually differ in a new study; the others are its protocol, which a comparison keeps.
 TO_REVIEW = ("title", "author", "dataset", "classes", "exclude", "folds", "seeds", "compare_with")
 NAME = re.compile(r"(?:\./)?(?:params/)?([a-z0-9_]+)(?:\.yaml)?")
+MAX_PROPOSED = 40  # letters of a proposed name; of 64 that are allowed, also as "own_<name>" and with a number
 WIDTH, COMMENT_COLUMN = 120, 33  # of a line in a study file; where the comments start
 HEADING = "# All keys that this study uses; there are no defaults. Write floats with a decimal point (1.0e-4)."
 
@@ -43,8 +44,8 @@ def with_value(key: str, value: str) -> list[str]:
 
 
 def name_from(text: str) -> str:
-    """A free name for a study, from that of a folder."""
-    name = re.sub("[^a-z0-9]+", "_", text.casefold()).strip("_") or "mine"
+    """A free name for a study, of up to MAX_PROPOSED letters, from that of a folder."""
+    name = re.sub("[^a-z0-9]+", "_", text.casefold())[:MAX_PROPOSED].strip("_") or "mine"
     taken = names()
     return next(
         each for each in (name, *(f"{name}_{number}" for number in range(2, len(taken) + 3))) if each not in taken

@@ -55,10 +55,15 @@ WRITERS = {
     "brain_structures": builders_brain.write_all,
     "ultrasound_fetus": write_tumour,
     "own": write_own,
+    "landmarks": lambda folder: test_landmark_tables.write(folder, test_landmark_tables.FIRST),
 }
 
 
 def find(name, folder):
+    if name == "landmarks":
+        (table,) = landmark_tables.tables(folder)
+        points, findings = landmark_tables.read(folder, *table)
+        return points.values.tolist(), [], files.cached_hashes(folder, folder.parent / "hashes.json"), findings
     dataset = (
         replace(datasets.DATASETS["hc18"], find_cases=own.find_cases) if name == "own" else datasets.DATASETS[name]
     )
@@ -97,6 +102,37 @@ def test_files_of_the_system_are_passed_over_in_one_note_and_change_no_case_and_
     assert note.found == f"{count} passed over: #recycle, $RECYCLE.BIN, .DS_Store, …"
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_folders_that_are_links_are_read_hashed_and_searched_for_files_of_the_system_like_any_other(tmp_path, name):
+    folder, store = WRITERS[name](tmp_path / "raw"), tmp_path / "store"
+    before = find(name, folder)
+    store.mkdir()
+    for path in [path for path in folder.iterdir() if path.is_dir()]:
+        path.rename(store / path.name)
+        path.symlink_to(store / path.name)
+    after = find(name, folder)
+    assert after == before
+    path = next(path for path in sorted(store.rglob("*")) if path.is_file())
+    path.write_bytes(path.read_bytes() + b"\n")
+    path.with_name(".DS_Store").touch()
+    *_, hashes, findings = find(name, folder)
+    changed = {key for key, value in hashes.items() if before[2][key] != value}
+    assert changed == {path.relative_to(store).as_posix()}
+    assert "system files" in {finding.check.name for finding in findings}
+
+
+def test_a_hidden_image_among_images_is_a_warning_and_the_twin_of_a_mac_is_not(tmp_path):
+    folder = write_own(tmp_path / "raw")
+    for name in ("images/.b.png", ".c.png", ".old/d.png"):
+        builders.save_png(folder / name, BLOCK)  # the last two are not among images
+    (folder / "images" / "._a.png").write_bytes(b"\0\5\26\7")
+    found = [(f.severity, f.check.name, f.found) for f in find("own", folder)[-1]]
+    assert found == [
+        ("note", "system files", "4 passed over: .c.png, .old, images/._a.png, …"),
+        ("warn", "hidden images", "1 passed over: images/.b.png"),
+    ]
+
+
 @contextmanager
 def without_the_right_to_read(path):
     """Nobody may read the file or folder; root, who may read everything, is somebody else meanwhile."""
@@ -129,6 +165,7 @@ def public():
         ("brain_structures", ["Trans-thalamic/*.csv", "Trans-thalamic", "*/*/SegmentationClass"]),
         ("ultrasound_fetus", ["train", "train/benign"]),
         ("own", ["cases.csv", "masks", "images"]),
+        ("landmarks", ["multicentre/HC18/Head.csv", "multicentre/HC18", "multicentre"]),
     ],
 )
 def test_a_table_or_folder_that_may_not_be_read_is_named(public, name, patterns):
@@ -139,17 +176,18 @@ def test_a_table_or_folder_that_may_not_be_read_is_named(public, name, patterns)
         assert Path(error.value.filename) == path
 
 
-def test_the_command_names_a_file_that_may_not_be_read_and_a_landmark_table_too(public, capsys):
+def test_the_command_names_a_file_that_may_not_be_read_but_none_below_an_unknown_folder(public, capsys):
     folder = WRITERS["hc18"](public)
     for path in (folder / "training_set_pixel_size_and_HC.csv", folder / "training_set"):
         with without_the_right_to_read(path):
             assert command.main(["verify", str(folder)]) == 2
         assert capsys.readouterr().err == f"{path}: Permission denied (ask its owner, or chmod)\n"
-    test_landmark_tables.write(folder, test_landmark_tables.FIRST)
-    path = folder / "multicentre" / "HC18" / "Head.csv"
-    with without_the_right_to_read(path), pytest.raises(PermissionError) as error:
-        landmark_tables.read(folder, "multicentre")
-    assert error.value.filename == str(path)
+    for closed in ("other/deep/closed", "other/images"):
+        (folder.parent / closed).mkdir(parents=True)
+        with without_the_right_to_read(folder.parent / closed):
+            assert command.main(["verify", str(folder.parent / "other")]) == 2
+        assert "other: no data set is known by these names: " in capsys.readouterr().err
+        (folder.parent / closed).rmdir()
 
 
 def test_an_image_that_may_not_be_read_is_a_finding_of_its_case(public):

@@ -57,6 +57,10 @@ def test_a_missing_table_an_unknown_layout_and_missing_columns_are_refused(tmp_p
         landmark_tables.read(tmp_path, "role_challenge")
     with pytest.raises(ValueError, match="'challenge'   unknown; allowed: multicentre, role_challenge"):
         landmark_tables.read(tmp_path, "challenge")
+    with pytest.raises(
+        ValueError, match=r"no table of landmarks; expected multicentre/<set>/Head\.csv or role_challenge"
+    ):
+        landmark_tables.tables(tmp_path / "multicentre")
     write(tmp_path, header=CHALLENGE.replace(",bpd_2_x,bpd_2_y", ",bpd_2"))
     with pytest.raises(ValueError, match=r"columns \['bpd_2_y', 'bpd_2_x'\] are missing; found \['image_name'.*"):
         landmark_tables.read(tmp_path, "role_challenge")
@@ -90,3 +94,17 @@ def test_an_invalid_cell_is_a_finding_and_the_rest_is_read(tmp_path, old, new, f
     assert table["ofd_1_col"].tolist() == first_x
     assert "px_to_mm" not in found or np.isnan(table["px_to_mm"][0]) == (finding[0] == "stop")
     assert "split" not in finding[1] or table["published_split"][0] == ""
+
+
+def test_every_table_that_is_read_is_listed_and_no_other(tmp_path):
+    write(write(tmp_path, FIRST), FIRST, set_name="@eaDir")
+    for name in ("UCL", "FP"):
+        write(tmp_path, SECOND, set_name=name)
+    (tmp_path / "multicentre" / "UCL" / "Head.csv").rename(tmp_path / "multicentre" / "UCL" / "head.CSV")
+    (tmp_path / "multicentre" / "FP" / "Head.csv").rename(tmp_path / "multicentre" / "FP" / "other.csv")
+    write(tmp_path, "000_HC.png,361,12,339,530,481,16,664,318", header=CHALLENGE)
+    path = tmp_path / landmark_tables.CHALLENGE_FILE
+    path.rename(path.with_stem(f"{path.stem} (1)"))
+    assert landmark_tables.tables(tmp_path) == [("multicentre", "HC18"), ("multicentre", "UCL"), ("role_challenge", "")]
+    for layout, name in landmark_tables.tables(tmp_path):
+        assert len(landmark_tables.read(tmp_path, layout, name)[0]) == 1

@@ -67,12 +67,40 @@ def test_smoothed_edges_and_a_value_in_a_single_mask_are_no_classes(tmp_path):
     stray[14:20, 2:8] = 7
     assert infer(tmp_path, *[HALF * 255] * 9, stray).values == ["0", "255"]
     assert infer(tmp_path, *[HALF * 255] * 9, stray, stray).values == ["0", "7", "255"]
+    paths = [tmp_path / "0.png"] * 248 + [tmp_path / "9.png"] * 2  # 2 of 250 are less than 1 %
+    assert mask_classes.infer(paths).values == ["0", "255"]
+    assert mask_classes.infer([*paths, paths[-1]]).values == ["0", "7", "255"]
 
 
 def test_outlines_without_an_area_are_a_class_too(tmp_path):
     line = np.zeros((24, 24), np.uint8)
     line[5, 3:20] = 255
     assert infer(tmp_path, line, line).values == ["0", "255"]
+    assert infer(tmp_path, line // 2, line * 0, line * 0).values == ["0", "127"]
+
+
+def with_line(pixels, value, column=5):
+    drawn = pixels.copy()
+    drawn[3:20, column] = value
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("masks", "values"),
+    [
+        ([with_line(HALF * 255, 128)] * 3, ["0", "128", "255"]),  # a needle in the background and in the structure
+        ([with_line(HALF * 255, 128), HALF * 255, HALF * 255], ["0", "255"]),  # in a third of the masks
+        ([with_line(HALF, 2), HALF, HALF], ["0", "1", "2"]),  # class indices
+        ([with_line(HALF * 255, 128, column=12)] * 3, ["0", "255"]),  # between black and white, as smoothed
+        (
+            [with_line(np.array([[0] * 3, RED], np.uint8)[HALF], [0, 255, 0])] * 2,
+            ["(0, 0, 0)", "(0, 255, 0)", "(255, 0, 0)"],
+        ),
+        ([with_line(with_line(HALF * 255, 128), 3, n) for n in (9, 8)], ["0", "3", "128", "255"]),
+    ],
+)
+def test_a_class_of_thin_lines_is_told_from_smoothed_edges(tmp_path, masks, values):
+    assert infer(tmp_path, *masks).values == values
 
 
 def test_jpeg_masks_count_only_if_all_are_and_colours_need_exact_values(tmp_path):

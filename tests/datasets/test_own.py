@@ -355,3 +355,35 @@ def test_patients_images_classes_and_strata_named_like_missing_values_are_never_
     group = cases.group_of(manifest.set_index("case")["stratum"])
     of_parts = by_part(long.join(group, on="case"), "group")
     assert of_parts[["group", "cases", "n"]].values.tolist() == [["NA", 8, 8], ["null", 8, 8]]
+
+
+def test_rows_in_other_letter_case_belong_to_the_only_image_of_that_name_and_one_note_counts_them(folder):
+    table(folder, "name,subject\nP1.PNG,anna\nP2,bea\np10.png,cleo\n")
+    assert [case.subject for case in find(folder)[0]] == ["anna", "bea", "cleo"]
+    found = '2 rows, the first is cases.csv, row 2: "P1.PNG" for p1.png'
+    assert findings(folder) == [("note", "names in other letter case", "cases.csv", found)]
+    for part in ("images", "masks"):
+        builders.save_png(folder / part / "P1.png", GREY if part == "images" else MASK)
+    table(folder, "name,subject\nP1.png,a\nP2,bea\np1,c\np10,d\n")
+    assert {case.name: case.subject for case in find(folder)[0]} == {"P1": "a", "p1": "c", "p2": "bea", "p10": "d"}
+    table(folder, "name,subject\nP1.PNG,a\np2,b\np1,c\np10,d\n")  # of two images: neither
+    assert ("warn", "row without a file", "P1.PNG", "cases.csv, row 2") in findings(folder)
+
+
+def test_a_table_of_other_names_stops_and_one_of_more_images_than_are_there_does_not(folder):
+    table(folder, "name,subject\nscan 1,a\nscan 2,b\np1,c\n")
+    found = '2 of 3 rows, such as cases.csv, row 2: "scan 1"'
+    assert ("stop", "most rows without a file", "cases.csv", found) in findings(folder)
+    table(folder, "name,subject\n" + "\n".join(f"p{n},{n}" for n in range(1, 31)))
+    assert {found[:2] for found in findings(folder)} == {("warn", "row without a file")}
+
+
+def test_an_index_column_is_not_read_and_another_table_beside_the_images_is_named(folder):
+    table(folder, ",name,subject\n0,p1,a\n1,p2,b\n2,p10,c\n")
+    (folder / "subjects.csv").write_text("name\n")
+    (folder / "notes.txt").write_text("")
+    assert [case.subject for case in find(folder)[0]] == ["a", "b", "c"]
+    assert findings(folder) == [
+        ("note", "form of a table", "cases.csv", "columns without a heading: 1, not read"),
+        ("warn", "another table", "subjects.csv", "not read"),
+    ]

@@ -73,7 +73,10 @@ def test_a_generated_folder_is_a_phantom_under_any_name_and_never_found_through_
     assert recognition.recognise(inner.parent) == "phantom_brain"
     assert "no data set is known by these names: b" in refusal(parent / "a")
     (inner.parent / cache.RECORD).unlink()
-    assert recognition.recognise(parent / "a") == "brain_structures"  # at any depth, as published
+    assert recognition.recognise(parent / "a") == "brain_structures"  # nested by its publisher
+    (inner.parents[3] / "lgg").symlink_to(parent / "lgg")
+    (inner.parents[3] / "planes").symlink_to(inner.parent)
+    assert refusal(parent / "a").count("python -m lib verify") == 2  # of two, none hides the other
 
 
 def test_of_two_layouts_in_one_folder_the_one_with_more_cases_is_recognised(tmp_path):

@@ -37,6 +37,11 @@ def cells(rows):
         (TABLE.replace(",", "\t").encode("utf-16"), "encoded in UTF-16; separated by tabs"),
         (TABLE + ",,\r\n , \n\n", "blank rows: 2, the first is row 4"),
         ("Name, MM \na,0.1\nb,0.2\n", 'heading "Name" for "name"; heading "MM" for "mm"'),
+        ("sep=;\r\nname;mm\r\na;0.1\r\nb;0.2\r\n", 'first line "sep=;"; separated by semicolons'),
+        ('"SEP=,"\nname,mm\na,0.1\nb,0.2\n', 'first line ""SEP=,""'),
+        ('"name" ,"mm"\n"a" ,"0.1"\n"b","0.2" \n', "blanks after quotation marks"),
+        ("name,,mm\na,x,0.1\nb,y,0.2\n", "columns without a heading: 1, not read"),
+        ('"","name","mm"\n"1","a",0.1\n"2","b",0.2\n', "columns without a heading: 1, not read"),
         ("name,m m\na,0.1\nb,0.2\n", ""),
         ("name,(mm)\na,0.1\nb,0.2\n", 'heading "(mm)" for "mm"'),
     ],
@@ -49,7 +54,8 @@ def test_spellings_of_one_table_are_read_alike_and_noted(tmp_path, content, note
 def test_columns_may_be_in_any_order_and_text_is_composed_unicode_and_stays_text(tmp_path):
     (row,), note = read(tmp_path, ",mm,About,name\n0,0.1,x,a\n", optional=["about"])
     assert (row.cells["name"], row.cells["mm"], row.cells["about"]) == ("a", "0.1", "x")
-    assert note == 'heading "About" for "about"'
+    assert note == 'columns without a heading: 1, not read; heading "About" for "about"'
+    assert "" not in row.cells
     decomposed = unicodedata.normalize("NFD", "name,mm\nZoë,nan\nNA,\n")
     assert cells(read(tmp_path, decomposed)[0]) == [["Zoë", "nan"], ["NA", ""]]
 
@@ -77,7 +83,16 @@ def test_rows_are_counted_as_lines_of_the_file(tmp_path, content, line):
         ("name,mm\n\n", ": no rows below the header"),
         ("name,mm\n\na,0,1\n", r", row 3: 3 fields; expected 2 \(a decimal comma without quotation marks\?.*point\)$"),
         ("name,mm\na,0,1\nb,0,2\n", r", row 2: 3 fields; expected 2 .*; so in 2 rows$"),
-        ("name,mm\na,1\nb\n", ", row 3: 1 fields; expected 2$"),
+        ("name,mm\na,1\nb\n", r", row 3: 1 fields; expected 2 \(mm missing\)$"),
+        ("name,mm,about\na,1\nb\n", r", row 3: 1 fields; expected 3 \(mm, about missing\)$"),
+        ('"name","mm"\n"1","a",0.1\n"2","b",0.2\n', r", row 2: 3 fields; expected 2 \(row names without a heading\?.*"),
+        ("name;mm\na;0;1\n", ", row 2: 3 fields; expected 2$"),
+        ("name,mm\na,b,0.1\n", ", row 2: 3 fields; expected 2$"),
+        (
+            f"name,{'m' * 200_000}\na,1\n",
+            ": the header cannot be read as one of a table: field larger than field limit",
+        ),
+        ("name,mm\n" + f"{'a' * 200_000},1\n", ", row 2: cannot be read as a table: field larger than field limit"),
     ],
 )
 def test_an_invalid_table_is_refused(tmp_path, content, message):
@@ -88,7 +103,7 @@ def test_an_invalid_table_is_refused(tmp_path, content, message):
 def test_a_link_to_itself_and_a_pipe_are_refused(tmp_path):
     (tmp_path / "a.csv").symlink_to(tmp_path / "a.csv")
     os.mkfifo(tmp_path / "b.csv")  # would be waited for without end
-    for name, message in (("a", ".*symbolic link"), ("b", "not a file")):
+    for name, message in (("a", ".*symbolic link"), ("b", "not a regular file")):
         with pytest.raises(ValueError, match=rf"{name}\.csv: cannot be read as a table: {message}"):
             strict_table.read(tmp_path / f"{name}.csv", REQUIRED, [])
 
@@ -161,3 +176,14 @@ def test_a_row_without_a_name_and_a_second_row_of_one_stop_and_a_row_without_a_f
     assert found.found == "sizes.csv, row 3"
     found = strict_table.missing_row("c", "sizes.csv")
     assert (found.severity, found.check.name, found.case) == ("warn", "missing pixel size", "c")
+
+
+def test_a_quotation_mark_in_a_cell_is_kept_where_blanks_after_others_are_left_out(tmp_path):
+    (row,), _ = read(tmp_path, 'name,mm\n"a "" , b" ,"0.1"\n')
+    assert (row.cells["name"], row.cells["mm"]) == ('a " , b', "0.1")
+
+
+def test_optional_cells_that_a_spreadsheet_left_out_at_the_end_are_blank_and_noted(tmp_path):
+    rows, note = read(tmp_path, "name,mm,subject,about\na,0.1,x,y\nb,0.2\nc,0.3,z\n", ["subject", "about"])
+    assert cells(rows) == [["a", "0.1", "x", "y"], ["b", "0.2", "", ""], ["c", "0.3", "z", ""]]
+    assert note == "rows without their last cells: 2, the first is row 3"

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from lib.datasets import table_files
@@ -20,14 +22,28 @@ def find(folder, files):
     [
         ({}, (None, [])),
         (
-            {"cases.csv": "a", "near.csv": "b", "cases_old.csv": "c", "~$cases.xlsx": "", "._cases.csv": ""},
+            {
+                "cases.csv": "a",
+                "near.csv": "b",
+                "cases_old.csv": "c",
+                "cases (final).csv": "d",
+                "~$cases.xlsx": "",
+                "._cases.csv": "",
+            },
             ("cases.csv", []),
         ),
         *(({name: "a"}, (name, [("note", IN_PLACE, name)])) for name in ("Cases.CSV", "cases.txt", "cases.tsv")),
-        *(({name: "a"}, (name, [("note", IN_PLACE, name)])) for name in ("cases (1).csv", "cases.csv.txt")),
+        *(
+            ({name: "a"}, (name, [("note", IN_PLACE, name)]))
+            for name in ("cases (1).csv", "cases.csv.txt", "cases-1.csv")
+        ),
         *(
             ({"cases.csv": "a", name: "b"}, ("cases.csv", [("warn", SAME, name)]))
             for name in ("Cases.CSV", "cases (1).csv", "cases - Copy.csv", "cases - Kopie (2).csv", "Copy of cases.csv")
+        ),
+        *(
+            ({"cases.csv": "a", name: "b"}, ("cases.csv", [("warn", SAME, name)]))
+            for name in ("cases-1.csv", "cases 2.csv", "cases – Kopie.csv", "cases - cópia.csv", "cases (copy).csv")
         ),
         ({"cases.csv": "a", "cases (1).csv": "a"}, ("cases.csv", [("note", SAME, "cases (1).csv")])),
         (
@@ -59,3 +75,15 @@ def test_the_documented_name_is_read_or_the_only_table_and_every_other_one_is_sa
 def test_tables_that_differ_under_other_names_and_a_workbook_alone_are_refused(tmp_path, files, message):
     with pytest.raises(ValueError, match=message):
         find(tmp_path, {name: name for name in files})
+
+
+def test_a_link_to_nothing_and_a_pipe_are_named_and_never_waited_for(tmp_path):
+    path = tmp_path / "cases.csv"
+    path.symlink_to(tmp_path / "missing")
+    assert table_files.find(tmp_path, "cases.csv", []) == path  # a table, which reading refuses: not "no table"
+    path.unlink()
+    os.mkfifo(tmp_path / "pipe")
+    path.symlink_to(tmp_path / "pipe")
+    (tmp_path / "cases (1).csv").write_text("a")
+    with pytest.raises(ValueError, match=r"cases\.csv: cannot be read as a table: not a regular file"):
+        table_files.find(tmp_path, "cases.csv", [])

@@ -89,12 +89,16 @@ def test_the_last_line_counts_and_names_the_findings_that_stop(severities, last)
     names = {"s": "stop", "w": "warn"}
     listed = [Finding(names[s], case_checks.UNREADABLE, f"c{n}", "", "") for n, s in enumerate(severities)]
     assert folder_check.verdict(to_table(listed)) == last
+    same = [Finding("stop", case_checks.UNREADABLE, "c", str(n), "") for n in range(5)]
+    assert folder_check.verdict(to_table(same)) == "5 of 5 findings stop a study: unreadable (c)"
 
 
 def test_a_folder_without_a_usable_case_or_of_unknown_layout_is_an_error(folder, tmp_path, capsys):
     for head in HEADS:
         image(folder, head.name).write_text("no image")
-    with pytest.raises(ValueError, match=r"no case can be used(.|\n)*unreadable"):
+    with pytest.raises(
+        ValueError, match=r"no case can be used:\n6 x unreadable, the first: .*: cannot be read as an image.*$"
+    ):
         folder_check.report_on(folder)
     assert main(["verify", str(tmp_path)]) == 2
     printed = capsys.readouterr()
@@ -273,6 +277,9 @@ def test_tables_of_landmarks_are_checked_one_by_one_and_one_sound_table_is_enoug
     stops = "1 of 1 finding stops a study: BPD longer than OFD (role_challenge)"
     assert text.splitlines()[-1] == f"{stops}; usable tables: multicentre/HC18"
     assert f"make study STUDY=hc18_landmarks_quick LANDMARKS={tmp_path}" in text
+    (tmp_path / ".DS_Store").touch()
+    main(["verify", str(tmp_path)])
+    assert capsys.readouterr().out.count(".DS_Store") == 1
     (tmp_path / "multicentre" / "HC18" / "Head.csv").write_text(",".join(POINTS) + "\nx.png,1,2,3,4,5,6,7,eight\n")
     assert main(["verify", str(tmp_path)]) == 1
     text = capsys.readouterr().out.rstrip()

@@ -67,6 +67,7 @@ def test_studies_are_found_by_a_value_quick_ones_first_and_a_new_name_is_free(fo
     assert study_files.names() == ["demo", "hc18_quick", "hc18_segnet_quick", "a"]
     assert study_files.with_value("dataset", "hc18") == ["hc18_quick", "hc18_segnet_quick", "a"]
     assert study_files.with_value("dataset", "hc") == []
+    assert study_files.name_from("a" * 300) == "a" * study_files.MAX_PROPOSED
     assert [study_files.name_from(text) for text in ("Ovaries 2", "A", "漢", "demo")] == [
         "ovaries_2",
         "a_2",
