@@ -175,7 +175,11 @@ def _fitting(
     """
     count = len(columns)
     cut = [(line, cells if any(cells[count:]) else cells[:count]) for line, cells in lines]
-    wrong = [(line, cells) for line, cells in cut if not needed <= len(cells) <= count]
+    wrong = [
+        (line, cells)
+        for line, cells in cut
+        if not needed <= len(cells) <= count or _other_separator(cells, count, separator)
+    ]
     if wrong:
         line, cells = wrong[0]
         more = f"; so in {len(wrong)} rows" if len(wrong) > 1 else ""
@@ -188,10 +192,9 @@ def _fitting(
 
 def _reason(cells: list[str], rows: list[list[str]], columns: list[str], separator: str) -> str:
     """A hint at why a row has another number of fields than the header."""
-    joined = separator.join(cells)
-    for other in (each for each in SEPARATORS if each != separator):
-        if joined.count(other) == len(columns) - 1:
-            return f" (separated by {SEPARATORS[other]}, but the header by {SEPARATORS[separator]}; use one)"
+    other = _other_separator(cells, len(columns), separator)
+    if other:
+        return f" (separated by {SEPARATORS[other]}, but the header by {SEPARATORS[separator]}; use one)"
     if len(cells) < len(columns):
         return f" ({', '.join(filter(None, columns[len(cells) :]))} missing)"
     are_numbered = [row[0] for row in rows] == [str(number) for number in range(1, len(rows) + 1)]
@@ -199,6 +202,12 @@ def _reason(cells: list[str], rows: list[list[str]], columns: list[str], separat
         return " (row names without a heading? in R: write.csv, or row.names = FALSE)"
     is_comma = separator == "," and _are_split(cells)
     return " (a decimal comma without quotation marks? write a decimal point)" if is_comma else ""
+
+
+def _other_separator(cells: list[str], count: int, separator: str) -> str:
+    """Another separator under which a row with another number of fields has `count`; "" for none."""
+    text = separator.join(cells) if len(cells) != count else ""
+    return next((each for each in SEPARATORS if text and each != separator and text.count(each) == count - 1), "")
 
 
 def _are_split(cells: list[str]) -> bool:

@@ -82,7 +82,7 @@ def test_rows_are_counted_as_lines_of_the_file(tmp_path, content, line):
         (b"PK\3\4\x14\0", ": its content is a workbook, which is not read; save it as CSV UTF-8"),
         (
             "name,mm,about\na;0,1;x\n",
-            r", row 2: 2 fields.* \(separated by semicolons, but the header by commas; use one\)",
+            r", row 2: 2 fields.* \(separated by semicolons, but the header by commas; use one",
         ),
         ("name,mm\na;1\n", r", row 2: 1 fields; expected 2 \(separated by semicolons, but the header by commas"),
         ("name,spacing\na,1\n", r": columns \['mm'\] are missing; found \['name', 'spacing'\]"),

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import socket
+import struct
 import unicodedata
 import zlib
 from dataclasses import replace
@@ -73,6 +74,26 @@ def test_more_than_8_bits_per_channel_and_other_colours_are_refused_by_name(tmp_
             read(path)
 
 
+def tiff_with(tag, old, new, pixels=GREY):
+    """An uncompressed TIFF of 8 bits, one 16-bit tag of which was changed."""
+    whole = encoded(pixels, "TIFF", tiffinfo={tag: old})
+    entry = struct.pack("<HHIH", tag, 3, 1, old)
+    assert whole.count(entry) == 1
+    return whole.replace(entry, entry[:-2] + struct.pack("<H", new))
+
+
+def test_signed_values_are_refused_and_white_stored_as_0_is_read_as_shown_but_refused_in_a_mask(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_with(339, 1, 2))
+    for read in READERS:
+        with pytest.raises(ValueError, match=r"a\.tif: .* signed values; expected 8 bits per channel"):
+            read(path)
+    path.write_bytes(tiff_with(262, 1, 0))  # as tifffile stores arrays of booleans
+    assert np.array_equal(image_files.read_grey(path), 255 - GREY)
+    with pytest.raises(ValueError, match=r"a\.tif: white is stored as 0 .*; expected black as 0 \(save it as PNG"):
+        image_files.read_binary(path)
+
+
 @pytest.mark.parametrize("name", ["größe (2) ünder.png", "頭部 1.PNG", "a b  c.jpeg", "α'β\"γ.bmp", "x.y.z.tif"])
 def test_names_with_blanks_brackets_and_any_letters_are_read(tmp_path, name):
     Image.fromarray(GREY).save(tmp_path / name)
@@ -104,6 +125,7 @@ FOREIGN = {
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", r"its content is PostScript \(EPS\)"),
     "signature": (WHOLE[:8], "truncated at byte 8"),
     "no header": (WHOLE[:8] + WHOLE[-12:], ""),
+    "ended": (WHOLE + b"\n\0x", "3 bytes follow its end, left by another file"),
     "joined": (WHOLE + WHOLE, f"{len(WHOLE)} bytes follow its end, left by another file"),
     "vast": (with_size(60_000, 60_000), "60000 x 60000 = 3600000000 pixels; expected at most 67108864"),
     "long": (with_size(67_108_865, 1), "67108865 pixels; expected at most 67108864"),
@@ -123,6 +145,21 @@ def test_other_files_are_refused_by_name_and_never_start_a_program(tmp_path, mon
         with pytest.raises(ValueError, match=rf"{name}\.png: cannot be read as an image: .*{message}"):
             read(path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("rest", [b"\n", b"\r\n", bytes(300), b" \t\0\n"])
+def test_a_png_may_be_followed_by_zeros_and_white_space(tmp_path, rest):
+    (tmp_path / "a.png").write_bytes(WHOLE + rest)
+    assert np.array_equal(image_files.read_pixels(tmp_path / "a.png"), GREY)
+
+
+def test_a_file_of_more_than_a_gibibyte_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "vast.png"
+    path.write_bytes(WHOLE)
+    os.truncate(path, (1 << 30) + 1)  # sparse; zeros after its end are allowed
+    for read in READERS:
+        with pytest.raises(ValueError, match=r"vast\.png: .*: 1073741825 bytes; expected at most 1073741824"):
+            read(path)
 
 
 def test_what_is_no_regular_file_is_refused_without_waiting_for_it(tmp_path):
@@ -198,7 +235,7 @@ def test_every_format_is_read_upright_once(tmp_path, kind, orientation):
     Image.fromarray(stored).save(tmp_path / "a", format=kind.split()[-1], exif=exif(orientation), **options)
     opened = image_files.open_image(tmp_path / "a")
     upright = UPRIGHT.get(orientation, UPRIGHT[1])(stored)
-    assert opened.orientation == orientation
+    assert opened.orientation == (orientation or 1)  # many programs write 0 for none
     assert opened.pixels.shape == upright.shape
     assert abs(opened.pixels.astype(int) - upright).max() <= (2 if kind == "JPEG" else 0)
 
@@ -238,6 +275,21 @@ def test_a_mask_whose_shape_is_in_its_transparency_is_refused_and_an_image_is_re
     assert set(image_files.colour_counts(opened.pixels)) in [{(v,) * n} for v in (0, 255) for n in (1, 3)]
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "key"])
+def test_a_mask_with_fully_transparent_pixels_that_are_not_black_is_refused(tmp_path, mode):
+    path = tmp_path / "m.png"
+    if mode == "key":
+        Image.fromarray(255 - SHAPE).save(path, transparency=255)
+    else:
+        with_alpha(255 - SHAPE, SHAPE, mode).save(path)
+    with pytest.raises(ValueError, match=r"m\.png: fully transparent pixels that are not black; .*; expected black"):
+        image_files.read_binary(path)
+    assert np.array_equal(image_files.read_grey(path), 255 - SHAPE)
+    for values, alpha in ((SHAPE, SHAPE), (255 - SHAPE, np.maximum(SHAPE, 1))):  # black is; nearly transparent
+        with_alpha(values, alpha, "RGB").save(path)
+        assert np.array_equal(image_files.read_binary(path), values > 0)
+
+
 def test_a_mask_of_constant_transparency_is_read_whatever_its_colours(tmp_path):
     for values, alpha in itertools.product((SHAPE, 0 * SHAPE), (0, 128, 255)):
         with_alpha(values, np.full_like(SHAPE, alpha), "RGB").save(tmp_path / "m.png")
@@ -247,7 +299,7 @@ def test_a_mask_of_constant_transparency_is_read_whatever_its_colours(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("mode", "key"), [("L", 255), ("RGB", (255, 255, 255)), ("P", b"\xff\x80"), ("1", 1)])
+@pytest.mark.parametrize(("mode", "key"), [("L", 0), ("RGB", (0, 0, 0)), ("P", b"\xff\x80"), ("1", 0)])
 def test_single_transparent_colours_change_no_pixel(tmp_path, mode, key):
     indices = Image.fromarray(REGION.astype(np.uint8) * (1 if mode == "P" else 255))
     image = indices.convert(mode)
@@ -288,7 +340,7 @@ def test_a_mask_of_0_and_255_or_of_0_and_1_is_read_whatever_its_mode(tmp_path, m
         values = REGION.astype(np.uint8) * highest
         image = Image.fromarray(values).convert(mode)
         if mode in ("LA", "RGBA"):
-            image.putalpha(Image.fromarray(255 - values))  # the inverse of the values
+            image.putalpha(Image.fromarray(np.maximum(255 - values, 1)))  # the inverse of the values
         image.save(tmp_path / f"m.{suffix}")
         mask = image_files.read_binary(tmp_path / f"m.{suffix}")
         assert mask.dtype == bool
@@ -319,6 +371,15 @@ def test_a_lossy_mask_counts_from_128(tmp_path, suffix):
     assert (image_files.read_binary(path) != disc).sum() <= 12  # some of the edge's 113 pixels
     edge = replace(image_files.open_mask(path), pixels=np.array([[127, 128]], np.uint8))
     assert np.array_equal(image_files.read_binary(path, read=lambda _: edge), [[False, True]])
+
+
+def test_a_lossy_mask_of_0_and_1_is_refused_and_a_black_one_is_empty(tmp_path):
+    path = tmp_path / "m.jpg"
+    Image.fromarray(np.kron(REGION, np.ones((32, 32))).astype(np.uint8)).save(path, quality=95)
+    with pytest.raises(ValueError, match=r"m\.jpg: JPEG with values up to 1; expected black and white"):
+        image_files.read_binary(path)
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(path, quality=40)  # 1 throughout
+    assert not image_files.read_binary(path).any()
 
 
 def test_image_files_are_listed_by_stem_whatever_the_case_of_their_suffix(tmp_path):

@@ -164,6 +164,16 @@ def test_a_volume_that_cannot_be_used_stops_the_study_with_the_reason(tmp_path):
         assert case.row == {"case": patient.name}
 
 
+@pytest.mark.parametrize(("slices", "expected"), [("*", True), ("*_2", False)])
+def test_an_inverted_mask_of_a_volume_holds_the_corners_of_every_slice(tmp_path, slices, expected):
+    def invert(folder):
+        for path in folder.glob(f"{slices}_mask.tif"):
+            save_png(path, 255 - image_files.read_pixels(path))
+
+    assert not checked_patient(tmp_path / "sound", builders.PATIENTS[0]).holds_corners
+    assert checked_patient(tmp_path, builders.PATIENTS[0], spoil=invert).holds_corners is expected
+
+
 def test_volumes_are_compared_by_their_middle_slice_and_for_equality_by_every_voxel():
     image = builders.PATIENTS[0].image(0)
     other = image.copy()
@@ -261,6 +271,12 @@ def test_what_cannot_be_read_in_one_way_stops_in_every_layout(tmp_path, layout, 
     assert found in case.findings[0].found
     reasons = [each.found for each in case.findings if each.check.name == "orientation tag"]
     assert reasons == ["images/a.png: EXIF orientation 6: read rotated by 90 degrees clockwise"] * ("swapped" in found)
+
+
+def test_the_ringing_of_a_lossy_outline_is_not_drawn(tmp_path):
+    case = checked_files(tmp_path, "hc18", save_png, saved("JPEG"))
+    pixels = image_files.read_pixels(tmp_path / "masks/a.png")
+    assert case.drawn_pixels == np.count_nonzero(pixels >= 128) < np.count_nonzero(pixels) / 2
 
 
 def test_a_mask_drawn_on_the_upright_picture_matches_an_image_stored_upside_down(tmp_path):

@@ -1,6 +1,7 @@
 """References, images, pixel sizes and subjects that can be read but cannot be right."""
 
 import unicodedata
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -121,10 +122,17 @@ def rows_of(ratios, published_mm=200.0):
         ([1.0, 1.0, 1.0, 1.004], True, [("warn", "HC differs from its annotation", "c3")]),
         ([1.0, 1.0, 0.91, 1.09], True, [("warn", "HC differs from its annotation", c) for c in ("c2", "c3")]),
         ([1.0, 1.0, 0.89, 1.11], True, [("stop", "HC differs from its annotation", c) for c in ("c2", "c3")]),
-        ([1.0, 1.02, 1.03, 1.05], True, [("stop", "HC differs in most cases", "x")]),
-        ([1.0, 1.03, 1.03, 1.03], True, [("stop", CONSTANT_RATIO, "x")]),
-        ([0.95, 0.93, 0.96, 0.94], False, [("warn", "HC differs from its annotation", f"c{n}") for n in range(4)]),
-        ([0.5, 0.7, 0.8, 0.94], False, [("stop", "HC differs in most cases", "x")]),
+        ([1.0, 1.02, 1.03, 1.04, 1.05], True, [("stop", "HC differs in most cases", "x")]),
+        ([1.0, *[1.03] * 4], True, [("stop", "HC differs in most cases", "x")]),  # four say nothing of a constant
+        ([1.0, *[1.03] * 5], True, [("stop", CONSTANT_RATIO, "x")]),
+        ([*[1.03] * 9, 1.3, 0.8], True, [("stop", CONSTANT_RATIO, "x")]),  # but for two others
+        ([1.03] * 4, True, [("warn", "HC differs from its annotation", f"c{n}") for n in range(4)]),
+        ([1.006], True, [("warn", "HC differs from its annotation", "c0")]),
+        ([1.2], True, [("stop", "HC differs from its annotation", "c0")]),
+        ([1.006] * 5, True, [("warn", "HC differs from its annotation", f"c{n}") for n in range(5)]),
+        ([0.996, 0.95, 0.93, 0.96, 0.94], False, []),
+        ([0.85, 0.95, 0.93, 0.96, 0.94], False, [("stop", "HC differs from its annotation", "c0")]),
+        ([0.5, 0.7, 0.8, 0.94, 0.94], False, [("stop", "HC differs in most cases", "x")]),
         ([], True, []),
     ],
 )
@@ -138,8 +146,19 @@ def test_a_difference_of_hc_is_a_warning_up_to_10_percent_and_one_stop_in_most_c
     [
         ([EMPTY] * 6, [("stop", "all masks are empty", "own_x")]),
         ([FULL] * 6, [("stop", "mask covers the whole image", "own_x")]),
-        ([FULL] * 2 + [EMPTY] * 4, [("stop", "mask covers the whole image", "own_x")]),  # no other one has foreground
+        ([FULL] * 5 + [EMPTY] * 6, [("stop", "mask covers the whole image", "own_x")]),  # no other one has foreground
+        ([FULL] + [EMPTY] * 6, [("warn", "mask covers the whole image", "c0")]),  # one says nothing of the others
         ([FULL, *MASKS[1:]], [("warn", "mask covers the whole image", "c0")]),
+        ([255 - mask for mask in MASKS], [("stop", "mask may be inverted", "own_x")]),
+        ([255 - MASKS[0], *MASKS[1:]], [("warn", "mask may be inverted", "c0")]),
+        ([255 - mask for mask in MASKS[:4]], [("warn", "mask may be inverted", f"c{n}") for n in range(4)]),
+        (
+            [255 - mask for mask in [*MASKS, *[EMPTY] * 6]],
+            [("stop", "mask may be inverted", "own_x")]
+            + [("warn", "mask covers the whole image", f"c{n}") for n in (10, 11, 6, 7, 8, 9)],
+        ),
+        ([255 - lesion(0, 0)] * 6, []),  # background in one corner: the structure is cut by the frame
+        ([255 - lesion(5, 5, 50, 70)] * 6, []),  # all corners, but 27 % of the pixels
         ([EMPTY] * 5 + MASKS[:1], []),
     ],
 )
@@ -187,6 +206,45 @@ def test_uniform_and_tiny_images_stop_and_a_uniform_one_with_an_empty_mask_warns
     ]
 
 
+@pytest.mark.parametrize(
+    ("uniform", "uniform_empty", "empty", "expected"),
+    [
+        (0, 1, 1, [("warn", "e0", "grey values 5 to 9")]),
+        (0, 6, 6, [("warn", f"e{n}", "grey values 5 to 9") for n in range(6)]),
+        (3, 0, 20, [("stop", "x", "3 of 5 cases, such as c0: grey values 5 to 9")]),
+        (2, 1, 1, [("stop", "c0", "grey values 5 to 9"), ("stop", "c1", "grey values 5 to 9"), ("warn", "e0", None)]),
+    ],
+)
+def test_uniform_images_are_judged_among_those_with_foreground_and_never_stop_without_it(
+    uniform, uniform_empty, empty, expected
+):
+    rows = [(f"c{n}", 0.2, 5.0, 9.0 if n < uniform else 200.0) for n in range(5)]
+    rows += [(f"e{n}", 0.0, 5.0, 9.0 if n < uniform_empty else 200.0) for n in range(empty)]
+    table = pd.DataFrame(rows, columns=["case", "area_fraction", "darkest", "brightest"])
+    found = [(row[0], *row[2:]) for row in listed(plausibility.check_images("x", table))]
+    assert found == [(*each[:2], each[2] or "grey values 5 to 9") for each in expected]
+
+
+@pytest.mark.parametrize(("wrong", "stops"), [(5, True), (4, False)])
+def test_exchanged_classes_are_judged_among_the_masks_that_contain_them(wrong, stops):
+    classes, pixels = (
+        ("background", "parenchyma", "csp", "lv"),
+        np.array([[90, 3, 0, 7]] * wrong + [[100, 0, 0, 0]] * 9),
+    )
+    names = pd.Series([f"c{n}" for n in range(len(pixels))])
+    text = "lv 7 pixels, parenchyma 3"
+    expected = [("warn", "classes may be exchanged", name, text) for name in names[:wrong]]
+    if stops:
+        expected = [("stop", "classes may be exchanged", "x", f"5 of 5 cases, such as c0: {text}")]
+    assert listed(plausibility.check_sizes_of_classes("x", names, pixels, classes)) == expected
+
+
+def test_masks_of_several_classes_have_no_inverse():
+    names, corners = pd.Series([f"c{n}" for n in range(6)]), np.ones(6, bool)
+    for pixels, count in (([20, 80], 1), ([20, 70, 10], 0)):
+        assert len(plausibility.check_inversion("x", names, np.array([pixels] * 6), corners)) == count
+
+
 def exchanged(folder):
     """Severity, case and text of the findings about exchanged classes in trans-thalamic masks."""
     result = check_dataset(datasets.DATASETS["brain_structures"], "brain_structures", folder, ["trans-thalamic"])
@@ -197,12 +255,13 @@ def exchanged(folder):
     ("order", "larger"), [((2, 1, 0), "lv 1096 pixels, parenchyma 80"), ((1, 0, 2), "csp 1096 pixels, parenchyma 24")]
 )
 def test_classes_exchanged_by_the_order_of_colours_are_one_stop_and_in_one_mask_a_warning(tmp_path, order, larger):
-    brain.write_group(tmp_path, brain.THALAMIC)
+    names = tuple(f"Patient0000{n}_Plane3_1_of_1" for n in range(6))
+    brain.write_group(tmp_path, replace(brain.THALAMIC, cases=names))
     assert exchanged(tmp_path) == []
     first, *others = sorted(tmp_path.rglob("SegmentationClass/*.png"))
     for paths, expected in (
         ([first], ("warn", first.stem, larger)),
-        (others, ("stop", "brain_structures", f"3 of 3 cases, such as Patient00020_Plane3_2_of_2: {larger}")),
+        (others, ("stop", "brain_structures", f"6 of 6 cases, such as {first.stem}: {larger}")),
     ):
         for path in paths:
             save_png(path, image_files.read_pixels(path)[..., list(order)])
@@ -279,6 +338,17 @@ def test_spellings_of_one_subject_are_a_warning_and_in_one_fold(tmp_path):
     for seed in range(5):
         fold = assign_folds(result.cases, 4, seed)["fold"].tolist()
         assert len(set(fold[:3])) == len(set(fold[3:5])) == 1
+
+
+@pytest.mark.parametrize("count", [20, 21])
+def test_many_subjects_in_several_spellings_are_one_warning_for_the_data_set(tmp_path, count):
+    subjects = [text for n in range(count) for text in (f"p{n}", f"P-{n}")]
+    cases = [Case(f"c{n}", subject, tmp_path, (), None) for n, subject in enumerate(subjects)]
+    rows = [row[2:] for row in listed(plausibility.check_subjects("x", cases))]
+    if count == 20:
+        assert rows == [(f"c{2 * n}", f'"P-{n}", "p{n}"') for n in range(20)]
+    else:
+        assert rows == [("x", '21 subjects, such as "P-0", "p0" (c0)')]
 
 
 def test_names_of_images_are_not_spellings_of_subjects(tmp_path):
