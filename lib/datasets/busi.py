@@ -37,7 +37,8 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         names = layouts.first_names(folder)
         raise ValueError(f"{folder}: no folder {' or '.join(groups)}; found {names}; expected {LAYOUT}")
     cases, findings = layouts.read_groups(files, groups, _group_cases, ("no folder {}", "{0}/{0} (1).png"))
-    if not cases and not any(each.severity == "stop" and each.check != MISSING_GROUP for each in findings):
+    without_files = (MISSING_GROUP, layouts.EMPTY_GROUP)
+    if not cases and not any(each.severity == "stop" and each.check not in without_files for each in findings):
         raise ValueError(f"{folder}: no images in {' or '.join(groups)}; expected {LAYOUT}")
     expected = "none; sizes are reported in pixels"
     return cases, [*findings, Finding("note", NO_PIXEL_SIZE, folder.name, "not published", expected)]

@@ -9,9 +9,10 @@ from lib.data.findings import GROUP_NOT_USED, MISSING_GROUP, SYSTEM_FILES, Check
 from lib.imaging import image_files
 from lib.study import system_files
 
-EMPTY_FOLDER = "its folder is empty", "images and masks, or a study without this group"
+EMPTY_FOLDER = "no files in its folder", "images and masks, or no such folder"
 MAX_NAMED = 3  # system files in a finding
 
+EMPTY_GROUP = Check("empty group", "add the files of the group, or remove the group from `groups`")
 HIDDEN_IMAGES = Check("hidden images", "remove them, or rename them without the dot if they belong to the data set")
 
 
@@ -72,7 +73,7 @@ def read_groups(
     findings = [Finding("stop", MISSING_GROUP, name, *(text.format(name) for text in absent)) for name in lacking]
     for group, paths in files.items():
         if group in groups:
-            more, faults = read(group, paths) if paths else ([], [Finding("stop", MISSING_GROUP, group, *EMPTY_FOLDER)])
+            more, faults = read(group, paths) if paths else ([], [Finding("stop", EMPTY_GROUP, group, *EMPTY_FOLDER)])
             cases += more
             findings += faults
         else:

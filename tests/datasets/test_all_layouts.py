@@ -190,6 +190,15 @@ def test_the_command_names_a_file_that_may_not_be_read_but_none_below_an_unknown
         (folder.parent / closed).rmdir()
 
 
+def test_a_copy_of_a_table_that_may_not_be_read_is_a_warning(public):
+    folder = WRITERS["own"](public)
+    copy = shutil.copy(folder / "cases.csv", folder / "cases (1).csv")
+    with without_the_right_to_read(copy):
+        (finding,) = [each for each in own.find_cases(folder, ())[1] if each.check.name == "another table"]
+    assert (finding.severity, finding.case) == ("warn", "cases (1).csv")
+    assert finding.found == "not read: Permission denied (ask its owner, or chmod)"
+
+
 def test_an_image_that_may_not_be_read_is_a_finding_of_its_case(public):
     case = find("hc18", WRITERS["hc18"](public))[0][0]
     for path in (case.image, case.mask[0]):

@@ -114,10 +114,14 @@ def test_all_groups_of_a_data_set_that_contain_cases_are_opened(tmp_path, groups
         builders.save_png(tmp_path / group / f"{group} (1).png", builders.image_of(HEADS[1], seed))
         mask = np.zeros(HEADS[1].shape, np.uint8) if group == "normal" else builders.outline_of(HEADS[1])
         builders.save_png(tmp_path / group / f"{group} (1)_mask.png", mask)
-    text, _ = folder_check.report_on(tmp_path)
+    (tmp_path / "benign").mkdir(exist_ok=True)
+    text, sound = folder_check.report_on(tmp_path)
+    assert sound == ("benign" in groups)
+    assert text.endswith("1 of 2 findings stops a study: empty group (benign)") != sound
+    groups = {*groups, "benign"}
     in_order = [group for group in datasets.DATASETS["busi"].groups if group in groups]
     assert text.splitlines()[0].endswith(f"groups {', '.join(in_order)}")
-    assert row_of(text, "cases")[1] == str(len(groups))
+    assert row_of(text, "cases")[1] == str(len(groups) - (not sound))
 
 
 def test_findings_about_a_patient_s_folder_have_advice(tmp_path):
