@@ -9,8 +9,8 @@ import pandas as pd
 from lib import datasets
 from lib.data.cases import PIXEL_SIZE, Case
 from lib.data.dataset import Dataset
-from lib.data.findings import MISSING_GROUP, Check, Finding, to_table
-from lib.datasets import landmark_tables, own, proposal, recognition
+from lib.data.findings import MISSING_GROUP, SYSTEM_FILES, Check, Finding, to_table
+from lib.datasets import landmark_tables, layouts, own, proposal, recognition
 from lib.report import tables
 from lib.study import printable, steps, study_files
 from lib.verification import landmark_audit, overview, verify
@@ -29,12 +29,12 @@ def report_on(folder: Path) -> tuple[str, bool]:
     listed = own.find_cases(folder, ()) if name == recognition.CUSTOM else None
     dataset, more = _custom(folder, *listed) if listed else (datasets.DATASETS[name], [])
     cases, found = listed or dataset.find_cases(folder, dataset.groups)
-    groups, notes = groups_to_check(dataset, folder, cases, found)
+    groups, left_out = groups_to_check(dataset, folder, cases, found)
     if groups != list(dataset.groups):
         cases, found = dataset.find_cases(folder, groups)
-    dataset = replace(dataset, find_cases=lambda *_: (list(cases), list(found)))  # listed once: many files take long
+    dataset = replace(dataset, find_cases=lambda *_: (list(cases), found + left_out))  # listed once: many take long
     result = verify.check_dataset(dataset, name, folder, groups)
-    findings = pd.concat([to_table(notes), result.findings], ignore_index=True) if notes else result.findings
+    findings = result.findings
     of_groups = f", groups {', '.join(groups)}" if groups else ""
     blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}"]
     blocks += [plain(overview.facts(result.cases, result.measured)), *more, *_findings(findings)]
@@ -62,16 +62,16 @@ def _report_on_landmarks(folder: Path) -> tuple[str, bool]:
         facts = {key: f"{lines[key]:.3g}" if key in lines else "-" for key in LANDMARK_FACTS}
         rows.append({"table": table, "rows": len(points), **facts})
         usable += [table] * all(finding.severity != "stop" for finding in found + more)
-        findings += [_of_table(finding, table, folder) for finding in found + more]
+        findings += [_of_table(finding, table) for finding in found + more]
     listed = to_table(dict.fromkeys(findings))  # each table's reader lists the system files of the folder
     head = f"{folder}: {recognition.title(recognition.LANDMARKS)}, read as {recognition.LANDMARKS}"
     blocks = [head, plain(pd.DataFrame(rows)), *_findings(listed), _next_step(recognition.LANDMARKS, folder)]
     return "\n\n".join([*blocks, f"{verdict(listed)}; usable tables: {', '.join(usable) or 'none'}"]), bool(usable)
 
 
-def _of_table(finding: Finding, table: str, folder: Path) -> Finding:
+def _of_table(finding: Finding, table: str) -> Finding:
     """A finding whose case names the table too, unless it is of the whole folder."""
-    if finding.case == folder.name:
+    if finding.check in (SYSTEM_FILES, layouts.HIDDEN_IMAGES):
         return finding
     return replace(finding, case=table if finding.case == "landmarks" else f"{table}: {finding.case}")
 
@@ -111,7 +111,7 @@ def verdict(findings: pd.DataFrame) -> str:
     for check, cases in stops.groupby("check", sort=False)["case"]:
         names = cases.unique()
         more = f" and {len(names) - MAX_LISTED_CASES} more" if len(names) > MAX_LISTED_CASES else ""
-        named.append(f"{check} ({', '.join(names[:MAX_LISTED_CASES])}{more})")
+        named.append(f"{check} ({printable.printable(', '.join(names[:MAX_LISTED_CASES]))}{more})")
     verb = "stops" if 1 in (len(stops), len(findings)) else "stop"
     of = "finding" if len(findings) == 1 else "findings"
     return f"{len(stops)} of {len(findings)} {of} {verb} a study{': ' * bool(named)}{', '.join(named)}"

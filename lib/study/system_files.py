@@ -1,6 +1,7 @@
 """Files and folders that operating systems, storage devices and programs leave among data; nothing reads them."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 # In lower case. Hidden ones (.DS_Store, ._twins of macOS, .Trash-1000, .ipynb_checkpoints) are known by their dot.
@@ -26,7 +27,7 @@ def is_system(name: str) -> bool:
 
 def visible(folder: Path) -> list[Path]:
     """Files and subfolders of a folder, sorted, without those of the system; OSError if it cannot be listed."""
-    return sorted(path for path in folder.iterdir() if not is_system(path.name))
+    return _sorted(path for path in folder.iterdir() if not is_system(path.name))
 
 
 def walk(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -44,7 +45,7 @@ def walk(folder: Path) -> tuple[list[Path], list[Path]]:
         if (link, place) in visited:
             continue
         visited.add((link, place))
-        for path in sorted(at.iterdir()):
+        for path in _sorted(at.iterdir()):
             if is_system(path.name):
                 of_system.append(path)
             elif not path.is_dir():
@@ -54,3 +55,8 @@ def walk(folder: Path) -> tuple[list[Path], list[Path]]:
             elif not Path(place).is_relative_to(os.path.realpath(path)):
                 folders.append((path, link or path))
     return sorted(own), sorted(of_system)
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    """Paths of one folder by name, which is several times as fast as comparing paths."""
+    return sorted(paths, key=lambda path: path.name)

@@ -182,12 +182,13 @@ def test_the_command_names_a_file_that_may_not_be_read_but_none_below_an_unknown
         with without_the_right_to_read(path):
             assert command.main(["verify", str(folder)]) == 2
         assert capsys.readouterr().err == f"{path}: Permission denied (ask its owner, or chmod)\n"
-    for closed in ("other/deep/closed", "other/images"):
-        (folder.parent / closed).mkdir(parents=True)
-        with without_the_right_to_read(folder.parent / closed):
+    (folder.parent / "other" / "deep" / "masks").mkdir(parents=True)
+    for name in ("closed", "images"):
+        path = folder.parent / "other" / "deep" / name
+        path.mkdir()
+        with without_the_right_to_read(path):
             assert command.main(["verify", str(folder.parent / "other")]) == 2
-        assert "other: no data set is known by these names: " in capsys.readouterr().err
-        (folder.parent / closed).rmdir()
+        assert "other: no data set is known by these names: deep" in capsys.readouterr().err
 
 
 def test_a_copy_of_a_table_that_may_not_be_read_is_a_warning(public):

@@ -94,6 +94,7 @@ def test_rows_are_counted_as_lines_of_the_file(tmp_path, content, line):
         ("name,mm\na,1\nb\n", r", row 3: 1 fields; expected 2 \(mm missing\)$"),
         ("name,mm,about\na,1\nb\n", r", row 3: 1 fields; expected 3 \(mm, about missing\)$"),
         ('"name","mm"\n"1","a",0.1\n"2","b",0.2\n', r", row 2: 3 fields; expected 2 \(row names without a heading\?.*"),
+        ("name,mm\n1,0,1\n2,0,2\n", r", row 2: 3 fields; expected 2 \(a decimal comma"),
         ("name;mm\na;0;1\n", ", row 2: 3 fields; expected 2$"),
         ("name,mm\na,b,0.1\n", ", row 2: 3 fields; expected 2$"),
         (

@@ -272,6 +272,7 @@ def write_points(path, rows):
 
 def test_tables_of_landmarks_are_checked_one_by_one_and_one_sound_table_is_enough(tmp_path, capsys):
     sound, swapped = (50, 10, 50, 90, 20, 50, 80, 50), (20, 50, 80, 50, 50, 10, 50, 90)
+    tmp_path = tmp_path / "landmarks"  # as findings of a whole table are called
     write_points(tmp_path / "multicentre" / "HC18" / "Head.csv", [sound] * 3)
     write_points(tmp_path / landmark_tables.CHALLENGE_FILE, [swapped] * 3)
     assert main(["verify", str(tmp_path)]) == 0
