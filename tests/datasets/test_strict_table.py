@@ -196,3 +196,8 @@ def test_optional_cells_that_a_spreadsheet_left_out_at_the_end_are_blank_and_not
     rows, note = read(tmp_path, "name,mm,subject,about\na,0.1,x,y\nb,0.2\nc,0.3,z\n", ["subject", "about"])
     assert cells(rows) == [["a", "0.1", "x", "y"], ["b", "0.2", "", ""], ["c", "0.3", "z", ""]]
     assert note == "rows without their last cells: 2, the first is row 3"
+
+
+def test_a_character_without_width_in_a_number_is_printed_as_its_code():
+    _, ((*_, found, _),) = number(["0.1\u200b"])
+    assert found == r'sizes.csv, row 2, column "mm": "0.1\u200b"'

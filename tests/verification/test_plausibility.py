@@ -40,7 +40,7 @@ def serious(result):
     return [row[:3] for row in listed(result.findings) if row[0] != "note" and row[1] != "subjects unknown"]
 
 
-def verify_own(folder, pairs, subjects=(), classes=("background", "organ"), spacings_mm=()):
+def verify_own(folder, pairs, subjects=(), classes=("background", "organ"), spacings_mm=(), name="own_x"):
     """Verifies custom data of pairs (image, mask) named c0, c1, …"""
     for index, pair in enumerate(pairs):
         for part, pixels in zip(("images", "masks"), pair):
@@ -52,7 +52,7 @@ def verify_own(folder, pairs, subjects=(), classes=("background", "organ"), spac
         rows = [f"c{index},{spacing}" for index, spacing in enumerate(spacings_mm)]
         (folder / "cases.csv").write_text("\n".join(["name,spacing_mm", *rows]) + "\n")
     keys = builders.values(dataset="own_x", classes=list(classes), palette=[])
-    return check_dataset(datasets.of(params.Study.model_construct(**keys)), "own_x", folder)
+    return check_dataset(datasets.of(params.Study.model_construct(**keys)), name, folder)
 
 
 def with_images(masks):
@@ -179,6 +179,10 @@ def test_a_volume_without_lesion_stops_only_if_no_other_has_one(tmp_path):
     assert serious(check_dataset(lgg, "lgg", lone)) == [("stop", "all masks are empty", "lgg")]
     two = builders.write_lgg(tmp_path / "two", builders.PATIENTS[:2])
     assert serious(check_dataset(lgg, "lgg", two)) == []
+
+
+def test_a_finding_about_a_whole_folder_of_own_data_has_the_folder_s_name(tmp_path):
+    assert serious(verify_own(tmp_path / "ovaries", with_images([EMPTY] * 6), name="own"))[0][2] == "ovaries"
 
 
 def test_a_class_that_no_mask_contains_is_a_warning(tmp_path):
