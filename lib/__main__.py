@@ -5,10 +5,9 @@ import logging
 import os
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 
-from lib.study import environment, files, params, study_files
+from lib.study import environment, files, params, printable, study_files
 
 STOPPED = "stopped; finished steps and the state of a training are kept; run the same command again to resume"
 
@@ -55,16 +54,21 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards buffered output
         return 0
     except OSError as error:
-        return fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error), 2)
+        return fail(": ".join(str(part) for part in (error.filename, files.reason(error)) if part), 2)
     except KeyboardInterrupt:
         return fail(STOPPED, 130)
 
 
 def fail(text: str, status: int) -> int:
     """Prints an error and returns the status; inside the pipeline, between delimiters."""
-    mark = environment.MESSAGE_MARK
+    mark, text = environment.MESSAGE_MARK, printable.printable(text, printable.LINE_BREAKS)
     print(f"{mark}{text}\n{mark}" if environment.in_workflow() else text, file=sys.stderr)
     return status
+
+
+def say(text: object) -> None:
+    """Prints a line of a command's output at once, without control characters."""
+    print(printable.printable(str(text), printable.LINE_BREAKS), flush=True)
 
 
 def given_folder(text: str, command: str) -> Path:
@@ -104,18 +108,18 @@ def run(options: argparse.Namespace) -> int:
         from lib.report import folder_check
 
         text, sound = folder_check.report_on(folder)
-        print(text)
+        say(text)
         return int(not sound)
     if options.command == "download":
         from lib.download import download
 
-        return int(not download.download(options.name, options.to, options.url, partial(print, flush=True)))
+        return int(not download.download(options.name, options.to, options.url, say))
     options.name = study_files.study_name(options.name)
     if options.command == "new":
-        print(new_study(options.name, options.data, options.like))
+        say(new_study(options.name, options.data, options.like))
         return 0
     if options.command == "diff":
-        print("\n".join(study_files.diff(options.name, study_files.study_name(options.other))))
+        say("\n".join(study_files.diff(options.name, study_files.study_name(options.other))))
         return 0
     study = params.read_study(files.study_file(options.name))
     if options.command in ("report", "check-report"):
@@ -123,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
 
         if options.command == "check-report":
             differences = build.check(study)
-            print("\n".join(differences) or "every printed table that can be recomputed matches the full tables")
+            say("\n".join(differences) or "every printed table that can be recomputed matches the full tables")
             return int(bool(differences))
         build.write_pdf(study)
         return 0
@@ -131,7 +135,7 @@ def run(options: argparse.Namespace) -> int:
         from lib.report import bundle
 
         path = bundle.write(study)
-        print(f"{path} ({path.stat().st_size / 2**20:.1f} MB)")
+        say(f"{path} ({path.stat().st_size / 2**20:.1f} MB)")
         return 0
     from lib import pipeline
 
@@ -140,7 +144,7 @@ def run(options: argparse.Namespace) -> int:
         pipeline.execute(study, options.step)
         return 0
     if options.command == "why":
-        print(pipeline.explain(study))
+        say(pipeline.explain(study))
         return 0
     data, landmarks = (
         None if text is None else given_folder(text, f"make study STUDY={study.study} {option}=<folder>")
@@ -148,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
     )
     status = pipeline.run(study, options.cores, data, landmarks)
     if status == 0:
-        print(files.study_folder(study.study) / "report.pdf")
+        say(files.study_folder(study.study) / "report.pdf")
     return status
 
 

@@ -224,7 +224,7 @@ def execute(study: params.Study, label: str) -> None:
         kind = f"{error.ename}: " if error.evalue and error.ename not in PLAIN_ERRORS else ""
         raise ValueError(where + kind + (error.evalue or _last_error_line(executed))) from error
     except OSError as error:  # the executed notebook cannot be written
-        raise ValueError(f"{where}{error.filename or executed}: {error.strerror}") from error
+        raise ValueError(f"{where}{error.filename or executed}: {files.reason(error)}") from error
     except RuntimeError as error:  # the kernel died or did not answer
         import resource  # not on Windows
 

@@ -63,7 +63,7 @@ def content_hash(image: Path, mask: Sequence[Path]) -> str:
             try:
                 whole.update(files.read_bytes(file))
             except OSError as error:
-                raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
+                raise ValueError(f"{file}: cannot be read: {files.reason(error)}") from error
     return whole.hexdigest()
 
 

@@ -34,6 +34,7 @@ class Dataset:
     # (mask files, read=image_files.open_mask) -> (H, W) uint8 class indices, (D, H, W) for a volume.
     read_mask: Callable[..., np.ndarray]
     groups: tuple[str, ...] = ()  # subsets that a study can select; () for none
+    groups_without_references: tuple[str, ...] = ()  # those of `groups` whose images the publisher did not annotate
     # (file, read=image_files.open_image) -> (H, W) uint8; folder of a volume -> (D, H, W, C) uint8.
     read_image: Callable[..., np.ndarray] = read_grey
     channels: int = 1  # of the network input

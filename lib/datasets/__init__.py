@@ -58,6 +58,7 @@ _LGG = replace(
 _TUMOUR = replace(
     _published(ultrasound_fetus, "Ultrasound fetus dataset (Anitha)", "anitha", "CC BY 4.0", "examination", TUMOUR),
     names_subjects=False,
+    groups_without_references=ultrasound_fetus.WITHOUT_OUTLINES,
 )
 _BUSI = _published(busi, "BUSI, breast ultrasound images", "busi", "no licence stated, to be cited", "scene", LESION)
 DATASETS: dict[str, Dataset] = {

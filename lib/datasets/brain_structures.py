@@ -291,7 +291,9 @@ def _subject(group: str, name: str) -> str:
 def _tables(folder: Path, tree: Sequence[Folder], group: str) -> list[Path]:
     """Tables of pixel sizes; HC18's can be anywhere, even next to the given folder if that is the group's."""
     if group != "diverse":
-        return [path for path in _files(tree, group, is_table) if re.search("pixel.*size", letters(path.name))]
+        folders = [part.path for part in tree if part.group == group and is_table(part.path.name)]  # refused when read
+        paths = [*_files(tree, group, is_table), *folders]
+        return [path for path in paths if re.search("pixel.*size", letters(path.name))]
     parent = folder.resolve().parent
     siblings = [parent / name for name in _entries(parent)[1]] if tree[0].group == group else []
     paths = siblings + [part.path / name for part in tree for name in part.names]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.cases import Case
-from lib.data.findings import MISSING_IMAGE, MISSING_MASK, NO_PIXEL_SIZE, UNKNOWN_FILE, Check, Finding
+from lib.data.findings import MISSING_GROUP, MISSING_IMAGE, MISSING_MASK, NO_PIXEL_SIZE, UNKNOWN_FILE, Check, Finding
 from lib.datasets import layouts
 from lib.imaging import image_files
 from lib.study import system_files
@@ -37,7 +37,8 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         names = layouts.first_names(folder)
         raise ValueError(f"{folder}: no folder {' or '.join(groups)}; found {names}; expected {LAYOUT}")
     cases, findings = layouts.read_groups(files, groups, _group_cases, ("no folder {}", "{0}/{0} (1).png"))
-    if not cases and not any(finding.severity == "stop" for finding in findings):
+    without_files = (MISSING_GROUP, layouts.EMPTY_GROUP)
+    if not cases and not any(each.severity == "stop" and each.check not in without_files for each in findings):
         raise ValueError(f"{folder}: no images in {' or '.join(groups)}; expected {LAYOUT}")
     expected = "none; sizes are reported in pixels"
     return cases, [*findings, Finding("note", NO_PIXEL_SIZE, folder.name, "not published", expected)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.data.cases import Case
 from lib.data.findings import MISSING_IMAGE, UNKNOWN_FILE, Check, Finding
-from lib.datasets import strict_table, table_files
+from lib.datasets import layouts, strict_table, table_files
 from lib.imaging.ellipse import fill_ellipse, fit_ellipse
 from lib.imaging.image_files import Reader, by_stem, open_mask, read_binary
 from lib.study import system_files
@@ -28,7 +28,8 @@ MISSING_ANNOTATION = Check("missing annotation", "add the annotation, or list th
 
 def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Finding]]:  # noqa: ARG001 every reader has this signature
     """Cases of HC18's training set by examination and image; no groups. ValueError for another layout or table."""
-    present = by_stem(folder / "training_set")
+    training = layouts.subfolder(folder, "training_set")
+    present = by_stem(training)
     images = {stem: path for stem, path in present.items() if NAME.fullmatch(stem)}
     if not images:
         raise ValueError(f"{folder}: no images such as training_set/000_HC.png; expected HC18's layout")
@@ -46,7 +47,7 @@ def find_cases(folder: Path, groups: Sequence[str]) -> tuple[list[Case], list[Fi
         stratum = "" if hc is None else f"hc{np.searchsorted(HC_BINS_MM, hc)}"
         known = {} if hc is None else {"hc": hc}
         cases.append(Case(name, name[:3], images[name], (annotation,), spacing, stratum, reference_mm=known))
-    for path in system_files.visible(folder / "training_set"):
+    for path in system_files.visible(training):
         if not NAME.fullmatch(path.stem.removesuffix(OUTLINE)):
             findings.append(Finding("warn", UNKNOWN_FILE, path.name, "ignored", "a name such as 000_HC.png"))
     outlined = {stem.removesuffix(OUTLINE) for stem in present if stem.endswith(OUTLINE)}
@@ -64,8 +65,10 @@ def read_mask(paths: Sequence[Path], read: Reader = open_mask) -> np.ndarray:
     """
     (path,) = paths
     outline = read_binary(path, read)
-    xy = cv2.findNonZero(outline.view(np.uint8))  # four times as fast as np.argwhere; None if empty
-    points = np.zeros((0, 2)) if xy is None else xy[:, 0, ::-1]  # (N, 2) (row, col)
+    if not outline.any():
+        raise ValueError(f"{path}: no head outline: the annotation is empty")
+    xy = cv2.findNonZero(outline.view(np.uint8))  # four times as fast as np.argwhere
+    points = xy[:, 0, ::-1]  # (N, 2) (row, col)
     try:
         ellipse = fit_ellipse(points)
     except ValueError as error:

@@ -9,14 +9,24 @@ from lib.data.findings import GROUP_NOT_USED, MISSING_GROUP, SYSTEM_FILES, Check
 from lib.imaging import image_files
 from lib.study import system_files
 
+EMPTY_FOLDER = "no files in its folder", "images and masks, or no such folder"
 MAX_NAMED = 3  # system files in a finding
 
+EMPTY_GROUP = Check("empty group", "add the files of the group, or remove the group from `groups`")
 HIDDEN_IMAGES = Check("hidden images", "remove them, or rename them without the dot if they belong to the data set")
 
 
 def folders(folder: Path) -> list[Path]:
     """Subfolders of a folder, sorted, without the system's; [] if it is not a folder."""
     return [path for path in system_files.visible(folder) if path.is_dir()] if folder.is_dir() else []
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """The subfolder with a name in any letter case, else the path that it would have; ValueError for two."""
+    named = [path for path in folders(folder) if path.name.casefold() == name.casefold()]
+    if len(named) > 1:
+        raise ValueError(f"{folder}: found {' and '.join(path.name for path in named)}; expected one folder {name}")
+    return named[0] if named else folder / name
 
 
 def first_names(folder: Path) -> list[str] | str:
@@ -63,7 +73,7 @@ def read_groups(
     findings = [Finding("stop", MISSING_GROUP, name, *(text.format(name) for text in absent)) for name in lacking]
     for group, paths in files.items():
         if group in groups:
-            more, faults = read(group, paths)
+            more, faults = read(group, paths) if paths else ([], [Finding("stop", EMPTY_GROUP, group, *EMPTY_FOLDER)])
             cases += more
             findings += faults
         else:

@@ -237,7 +237,7 @@ def _read_spacings(root: Path, patients: list[str]) -> tuple[dict[str, tuple[flo
     rows = strict_table.unique_rows(known, findings, TWO_ROWS_FOR_ONE_PATIENT)
     sizes = strict_table.numbers(rows, SPACING_RANGES_MM, findings)
     for name, row in (each for each in named if each[0] not in patients):
-        near = "".join(f" (nearest: {each})" for each in difflib.get_close_matches(name, patients, 1, 0))
+        near = "".join(f" (nearest: {each})" for each in difflib.get_close_matches(name, patients, 1))
         findings.append(Finding("warn", ROW_WITHOUT_PATIENT, name, row.at, f"a patient's folder{near}"))
     findings += [strict_table.missing_row(name, path.name) for name in patients if name not in rows]
     return {name: each for name, each in sizes.items() if None not in each}, findings

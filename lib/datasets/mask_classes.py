@@ -61,9 +61,11 @@ def infer(paths: Sequence[Path]) -> MaskClasses:
     and 1, are two classes; 0, 1, 2, … are class indices; other grey values and colours become the palette. Black is
     the background, or else the most frequent colour. ValueError if no mask can be read or there are too many values.
     """
-    readable = [each for each in parallel.in_parallel(_read, paths) if each is not None]
+    read_or_not = parallel.in_parallel(_read, paths)
+    readable = [each for each in read_or_not if isinstance(each, MaskFile)]
     if not readable:
-        raise ValueError(f"{paths[0].parent}: none of {len(paths)} masks can be read; the first is {paths[0].name}")
+        first = read_or_not[0].removeprefix(f"{paths[0].parent}/")
+        raise ValueError(f"{paths[0].parent}: none of {len(paths)} masks can be read; the first: {first}")
     read = [each for each in readable if not each.is_lossy]
     if not read:
         return _of_lossy(paths[0].parent, readable)
@@ -81,12 +83,12 @@ def infer(paths: Sequence[Path]) -> MaskClasses:
     return _result(read, [[colour] for colour in colours], [] if are_indices else [[*c] for c in colours], values)
 
 
-def _read(path: Path) -> MaskFile | None:
-    """Contents of a mask; None if it cannot be read, which verification reports."""
+def _read(path: Path) -> MaskFile | str:
+    """Contents of a mask, or why it cannot be read, which verification reports."""
     try:
         opened = image_files.open_mask(path)
-    except ValueError:
-        return None
+    except ValueError as error:
+        return str(error)
     pixels = opened.pixels
     darkest, brightest = cv2.erode(pixels, BLOCK), cv2.dilate(pixels, BLOCK)
     same = darkest == brightest

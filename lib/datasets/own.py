@@ -23,6 +23,7 @@ SUFFIX = re.compile(r"(_mask|-mask|_seg|_label|_annotation)$", re.IGNORECASE)  #
 TABLE = "cases.csv"
 SPACINGS = ("spacing_mm", "spacing_row_mm", "spacing_col_mm")
 COLUMNS = ("name", "subject", *SPACINGS, "stratum")
+SUBJECT_WORDS = ("id", "pid", "patient", "patientid", "patientname", "person", "participant", "subjectid")
 SPACING_RANGE_MM = (0.001, 10.0)
 
 TWO_MASKS_FOR_ONE_IMAGE = Check("two masks for one image", "keep the correct file")
@@ -182,11 +183,17 @@ def _only(stems: Collection[str]) -> Collection[str]:
 
 def _check_columns(path: Path, columns: list[str]) -> None:
     wrong = [name for name in columns if name not in COLUMNS]
-    near = [f"{name!r} (nearest: {difflib.get_close_matches(name, COLUMNS, 1, 0)[0]})" for name in wrong]
     if wrong:
-        raise ValueError(f"{path}: columns {', '.join(near)}; expected some of {list(COLUMNS)}")
+        hinted = [f"{name!r}{_nearest_column(name)}" for name in wrong]
+        raise ValueError(f"{path}: columns {', '.join(hinted)}; expected some of {list(COLUMNS)}")
     if {*SPACINGS} & {*columns} not in (set(), {SPACINGS[0]}, {*SPACINGS[1:]}):
         raise ValueError(f"{path}: columns {columns}; expected none of {SPACINGS}, only the first, or the other two")
+
+
+def _nearest_column(name: str) -> str:
+    """A hint at the column that a name is similar to, or means; "" for none."""
+    near = ["subject"] if strict_table.letters(name) in SUBJECT_WORDS else difflib.get_close_matches(name, COLUMNS, 1)
+    return f" (nearest: {near[0]})" if near else ""
 
 
 def _spacings(rows: Mapping[str, Row], findings: list[Finding]) -> dict[str, tuple[float, float]]:

@@ -161,7 +161,7 @@ def _as_phantom(folder: Path, name: str) -> str:
 def _describe_unknown(folder: Path, others: list[tuple[Path, str]], faults: list[str]) -> str:
     """What an unknown folder contains and what to do next."""
     if others:
-        return f"not a data set itself{_list(others)}"
+        return f"{f'not complete as {faults[0]}' if faults else 'not a data set itself'}{_list(others)}"
     for parent in (folder.absolute().parent, folder.absolute().parent.parent):
         name = _at_top(parent)[0] if _may_be_data(parent) else ""
         if name:

@@ -17,12 +17,14 @@ from lib.data import findings as checks
 from lib.data.findings import Check, Finding
 from lib.datasets import table_files
 from lib.study.files import NUMBER
+from lib.study.printable import printable
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 AS_DOCUMENTED = "UTF-8, commas and the documented headings; read as meant"
 UTF_8 = 'expected UTF-8 (spreadsheets save it as "CSV UTF-8")'
 DECIMAL = re.compile(r"[+-]?(\d+,\d*|,\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)  # its mark may separate thousands
+WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .ods, and of .xls
 INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 MARKER = re.compile(r'"?sep=([,;\t])"?[ ,;\t]*(?:\r\n|\r|\n)', re.IGNORECASE)  # of the separator, read by Excel only
 HINT = " (a decimal point?)"
@@ -50,7 +52,7 @@ class Row:
 
     def cell(self, column: str) -> str:
         """Location and text of a cell for messages."""
-        return f'{self.at}, column "{column}": "{self.cells[column]}"'
+        return f'{self.at}, column "{column}": "{printable(self.cells[column])}"'
 
 
 def read(path: Path, required: Sequence[str], findings: list[Finding], optional: Sequence[str] = ()) -> list[Row]:
@@ -88,6 +90,10 @@ def _decode(path: Path) -> tuple[str, list[str]]:
     Other encodings are refused: no file says which code page its bytes are of, and names decide what belongs together.
     """
     content = table_files.read_bytes(path)
+    if not content:
+        raise ValueError(f"{path}: the file is empty (0 bytes); expected a header, and one row per image")
+    if content.startswith(WORKBOOK):
+        raise ValueError(f"{path}: its content is a workbook, which is not read; save it as CSV UTF-8")
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
@@ -124,14 +130,21 @@ def _split(path: Path, text: str, separator: str, forms: list[str]) -> list[tupl
     Blanks between a quotation mark and the separator are left out, and added to `forms`.
     """
     reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True, strict=True)
+    lines: list[tuple[int, list[str]]] = []
     try:
-        return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        for cells in reader:
+            lines.append((reader.line_num, [cell.strip() for cell in cells]))
+        return lines
     except csv.Error as error:
         closed = re.sub(rf'("(?:[^"]|"")*") +(?=[{separator}\r\n]|\Z)', r"\1", text)
         if closed != text:
             forms.append("blanks after quotation marks")
             return _split(path, closed, separator, forms)
-        raise ValueError(f"{path}, row {reader.line_num}: cannot be read as a table: {error}") from error
+        first, last = lines[-1][0] + 1 if lines else 1, reader.line_num  # of the line that cannot be read
+        if str(error) == "unexpected end of data":
+            raise ValueError(f"{path}, row {last}: the quotation mark opened in row {first} is not closed") from error
+        hint = f" (a quotation mark opened in row {first}?)" if first < last else ""
+        raise ValueError(f"{path}, row {last}: cannot be read as a table: {error}{hint}") from error
 
 
 def _columns(
@@ -162,7 +175,11 @@ def _fitting(
     """
     count = len(columns)
     cut = [(line, cells if any(cells[count:]) else cells[:count]) for line, cells in lines]
-    wrong = [(line, cells) for line, cells in cut if not needed <= len(cells) <= count]
+    wrong = [
+        (line, cells)
+        for line, cells in cut
+        if not needed <= len(cells) <= count or _other_separator(cells, count, separator)
+    ]
     if wrong:
         line, cells = wrong[0]
         more = f"; so in {len(wrong)} rows" if len(wrong) > 1 else ""
@@ -175,6 +192,9 @@ def _fitting(
 
 def _reason(cells: list[str], rows: list[list[str]], columns: list[str], separator: str) -> str:
     """A hint at why a row has another number of fields than the header."""
+    other = _other_separator(cells, len(columns), separator)
+    if other:
+        return f" (separated by {SEPARATORS[other]}, but the header by {SEPARATORS[separator]}; use one)"
     if len(cells) < len(columns):
         return f" ({', '.join(filter(None, columns[len(cells) :]))} missing)"
     are_numbered = [row[0] for row in rows] == [str(number) for number in range(1, len(rows) + 1)]
@@ -182,6 +202,12 @@ def _reason(cells: list[str], rows: list[list[str]], columns: list[str], separat
         return " (row names without a heading? in R: write.csv, or row.names = FALSE)"
     is_comma = separator == "," and _are_split(cells)
     return " (a decimal comma without quotation marks? write a decimal point)" if is_comma else ""
+
+
+def _other_separator(cells: list[str], count: int, separator: str) -> str:
+    """Another separator under which a row with another number of fields has `count`; "" for none."""
+    text = separator.join(cells) if len(cells) != count else ""
+    return next((each for each in SEPARATORS if text and each != separator and text.count(each) == count - 1), "")
 
 
 def _are_split(cells: list[str]) -> bool:

@@ -28,17 +28,18 @@ def find(folder: Path, name: str, findings: list[Finding]) -> Path | None:
 def choose(paths: Iterable[Path], name: str, findings: list[Finding]) -> Path | None:
     """The file called `name`, else the only .csv, else the only other text, or the first of equal ones; None for none.
 
-    Others beside it are a warning if they are text with another content, else a note. ValueError if the files to choose
-    from differ, or there are workbooks only.
+    Others beside it are a warning if they are text with another content or cannot be read, else a note. ValueError if
+    the files to choose from differ, or there are workbooks only.
     """
-    candidates = [path for path in paths if is_table(path.name) and not path.is_dir()]  # reading names what is no file
+    candidates = [path for path in paths if is_table(path.name)]  # reading the chosen one names what is no file
     texts = [path for path in candidates if path.suffix.lower() in TEXT_SUFFIXES]
     if not texts and candidates:
         expected = f"save it as CSV UTF-8{f' under the name {name}' if name else ''}"
         raise ValueError(f"{candidates[0]}: a workbook, which is not read; {expected}")
-    contents = {path: read_bytes(path) for path in texts} if len(texts) > 1 else {}
+    contents = {path: _content(path) for path in texts} if len(texts) > 1 else {}
+    readable = [path for path in texts if isinstance(contents.get(path), bytes)] or texts
     exact = [path for path in texts if path.name == name]
-    first = exact or [path for path in texts if path.suffix.lower() == ".csv"] or texts
+    first = exact or [path for path in readable if path.suffix.lower() == ".csv"] or readable
     if len({contents.get(path) for path in first}) > 1:
         raise ValueError(f"{' and '.join(map(str, first))} differ; expected one table{f', {name}' if name else ''}")
     if not first:
@@ -47,9 +48,11 @@ def choose(paths: Iterable[Path], name: str, findings: list[Finding]) -> Path | 
     if name and not exact:
         findings.append(Finding("note", TABLE_UNDER_ANOTHER_NAME, chosen.name, "read", name))
     for path in candidates:
-        differs = path in texts and contents.get(path) != contents.get(chosen)
+        content = contents.get(path)
+        differs = path in texts and content != contents.get(chosen)
         if path != chosen:
             found = f"not read, {'differs from' if differs else 'beside'} {chosen.name}"
+            found = f"not read: {content}" if isinstance(content, str) else found
             findings.append(Finding("warn" if differs else "note", OTHER_TABLE, path.name, found, "one table"))
     return chosen
 
@@ -62,9 +65,21 @@ def others(folder: Path, name: str, findings: list[Finding]) -> list[Finding]:
     return [Finding("warn", OTHER_TABLE, each, "not read", f"one table, {name}") for each in unread]
 
 
+def _content(path: Path) -> bytes | str:
+    """Content of a table, or why it cannot be read."""
+    try:
+        return read_bytes(path)
+    except PermissionError as error:
+        return files.reason(error)
+    except ValueError as error:
+        return str(error).removeprefix(f"{path}: ")
+
+
 def read_bytes(path: Path) -> bytes:
     """Content of a table; ValueError unless it is a regular file, PermissionError if it may not be read."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path}: not a file; expected a table")
         return files.read_bytes(path)
     except PermissionError:
         raise

@@ -21,6 +21,7 @@ from lib.imaging import connected_parts, image_files
 from lib.study import system_files
 
 GROUPS = ("benign", "malignant", "normal")
+WITHOUT_OUTLINES = ("benign", "normal")  # as published
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 WRAPPERS = ("ultrasound fetus dataset", "data", "datasets")  # in search order
 DEPTH = 6  # the publisher nests four levels; bounded because links may form a cycle

@@ -1,6 +1,7 @@
 """Strict reading of image and mask files, all through `open_image`; every error names the file."""
 
 import io
+import re
 import struct
 import unicodedata
 import zlib
@@ -34,6 +35,21 @@ PLUGINS: tuple[tuple[bytes, Callable[[io.BytesIO], ImageFile.ImageFile]], ...] =
     (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
     (b"BM", BmpImagePlugin.BmpImageFile),
     *[(prefix, TiffImagePlugin.TiffImageFile) for prefix in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")],
+)
+# What other files are called that carry the suffix of an image, by their first bytes.
+FOREIGN = tuple(
+    (re.compile(form, re.DOTALL | re.IGNORECASE), name)
+    for form, name in (
+        (rb"GIF8", "a GIF"),
+        (rb"RIFF....WEBP", "a WebP picture"),
+        (rb"....ftyp(hei|hev|mif1|msf1)", "a HEIC picture"),
+        (rb"....ftypavi", "an AVIF picture"),
+        (rb".{128}DICM", "a DICOM file"),
+        (rb"%PDF-", "a PDF"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript (EPS)"),
+        (rb"(\xef\xbb\xbf)?\s*<(!doctype )?html", "a web page"),
+        (rb"PK\x03\x04", "a zip archive"),
+    )
 )
 TIFF_DEPTH_TAG, ORIENTATION_TAG = 258, 274  # bits per channel (Pillow silently reduces 16-bit colours to 8 bits); EXIF
 TIFF_SIGN_TAG, SIGNED = 339, 2  # Pillow reads -1 as 255
@@ -131,12 +147,16 @@ def _indices(page: ImageFile.ImageFile) -> np.ndarray:
 def _open(path: Path) -> ImageFile.ImageFile:
     """An image file whose format is known by its content, not yet decoded."""
     content = files.read_bytes(path)
+    if not content:
+        raise ValueError("the file is empty (0 bytes)")
     for signature, plugin in PLUGINS:
         if content.startswith(signature):
             if signature == PNG_SIGNATURE:
                 _check_png(content)
             return plugin(io.BytesIO(content))
-    raise ValueError(f"its content starts with {content[:8]!r}; expected that of a PNG, JPEG, BMP or TIFF file")
+    known = next((name for form, name in FOREIGN if form.match(content)), "")
+    found = f"its content is {known}" if known else f"its content starts with {content[:8]!r}"
+    raise ValueError(f"{found}; expected that of a PNG, JPEG, BMP or TIFF file")
 
 
 def _check_png(content: bytes) -> None:
@@ -195,7 +215,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = files.reason(error) if isinstance(error, OSError) else error
         raise ValueError(f"{path}: cannot be read as an image: {reason}") from error
 
 

@@ -9,14 +9,15 @@ import pandas as pd
 from lib import datasets
 from lib.data.cases import PIXEL_SIZE, Case
 from lib.data.dataset import Dataset
-from lib.data.findings import SYSTEM_FILES, Finding, to_table
+from lib.data.findings import MISSING_GROUP, SYSTEM_FILES, Check, Finding, to_table
 from lib.datasets import landmark_tables, layouts, own, proposal, recognition
 from lib.report import tables
-from lib.study import steps, study_files
+from lib.study import printable, steps, study_files
 from lib.verification import landmark_audit, overview, verify
 
 MAX_LISTED_FINDINGS = 40  # a notebook writes all of them
 MAX_LISTED_CASES = 3  # of a check that stops, in the last line
+WITHOUT_REFERENCES = Check("group without references", "use the other groups; add references if the group has some")
 LANDMARK_FACTS = ("BPD longer than OFD", "BPD/OFD, median", "least angle between the lines (°)")
 
 
@@ -27,19 +28,18 @@ def report_on(folder: Path) -> tuple[str, bool]:
         return _report_on_landmarks(folder)
     listed = own.find_cases(folder, ()) if name == recognition.CUSTOM else None
     dataset, more = _custom(folder, *listed) if listed else (datasets.DATASETS[name], [])
-    groups = groups_with_cases(dataset, folder)
-    cases, findings = listed or dataset.find_cases(folder, groups)
-    _refuse_no_cases(dataset, folder, cases, findings)
-    dataset = replace(
-        dataset, find_cases=lambda *_: (list(cases), list(findings))
-    )  # listed once, as many files take long
+    cases, found = listed or dataset.find_cases(folder, dataset.groups)
+    groups, left_out = groups_to_check(dataset, folder, cases, found)
+    if groups != list(dataset.groups):
+        cases, found = dataset.find_cases(folder, groups)
+    dataset = replace(dataset, find_cases=lambda *_: (list(cases), found + left_out))  # listed once: many take long
     result = verify.check_dataset(dataset, name, folder, groups)
+    findings = result.findings
     of_groups = f", groups {', '.join(groups)}" if groups else ""
     blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}"]
-    blocks += [plain(overview.facts(result.cases, result.measured)), *more, *_findings(result.findings)]
-    stops = result.findings["severity"].eq("stop")
-    blocks += [_next_step(name, folder), verdict(result.findings)]
-    return "\n\n".join(blocks), not stops.any()
+    blocks += [plain(overview.facts(result.cases, result.measured)), *more, *_findings(findings)]
+    blocks += [_next_step(name, folder), verdict(findings)]
+    return "\n\n".join(blocks), not findings["severity"].eq("stop").any()
 
 
 def _custom(folder: Path, cases: list[Case], findings: list[Finding]) -> tuple[Dataset, list[str]]:
@@ -74,14 +74,6 @@ def _of_table(finding: Finding, table: str) -> Finding:
     if finding.check in (SYSTEM_FILES, layouts.HIDDEN_IMAGES):
         return finding
     return replace(finding, case=table if finding.case == "landmarks" else f"{table}: {finding.case}")
-
-
-def _refuse_no_cases(dataset: Dataset, folder: Path, cases: list[Case], findings: list[Finding]) -> None:
-    """Raises ValueError with the number of findings of each check if no case is complete."""
-    if not cases:
-        counted = overview.count_findings(to_table(findings)).to_dict("records")
-        texts = [f"{row['findings']} x {row['check']}{': ' * bool(row['advice'])}{row['advice']}" for row in counted]
-        raise ValueError(f"{folder}: {dataset.title}, but no case is complete; " + "; ".join(texts))
 
 
 def _findings(findings: pd.DataFrame) -> list[str]:
@@ -119,27 +111,32 @@ def verdict(findings: pd.DataFrame) -> str:
     for check, cases in stops.groupby("check", sort=False)["case"]:
         names = cases.unique()
         more = f" and {len(names) - MAX_LISTED_CASES} more" if len(names) > MAX_LISTED_CASES else ""
-        named.append(f"{check} ({', '.join(names[:MAX_LISTED_CASES])}{more})")
+        named.append(f"{check} ({printable.printable(', '.join(names[:MAX_LISTED_CASES]))}{more})")
     verb = "stops" if 1 in (len(stops), len(findings)) else "stop"
     of = "finding" if len(findings) == 1 else "findings"
     return f"{len(stops)} of {len(findings)} {of} {verb} a study{': ' * bool(named)}{', '.join(named)}"
 
 
-def groups_with_cases(dataset: Dataset, folder: Path) -> list[str]:
-    """Groups of a data set that contain a case with a reference; all groups if none does."""
-    usable = []
-    for group in dataset.groups:
-        try:
-            if dataset.find_cases(folder, [group])[0]:
-                usable.append(group)
-        except ValueError:  # missing; another group may be present
-            continue
-    return usable or list(dataset.groups)
+def groups_to_check(
+    dataset: Dataset, folder: Path, cases: list[Case], findings: list[Finding]
+) -> tuple[list[str], list[Finding]]:
+    """Groups of a data set whose folder is present, by the cases and findings of all, and warnings about others.
+
+    Those published without references are left out while none has one, unless there are no others. ValueError if no
+    case is complete, with the reasons.
+    """
+    if not cases:
+        raise ValueError(f"{folder}: {dataset.title}, but no case is complete\n{overview.describe_findings(findings)}")
+    absent = {finding.case for finding in findings if finding.check == MISSING_GROUP}
+    without = set(dataset.groups_without_references) - absent - {case.stratum for case in cases}
+    expected = "none, as published; a study cannot use this group"
+    warned = [Finding("warn", WITHOUT_REFERENCES, group, "no reference", expected) for group in sorted(without)]
+    return [group for group in dataset.groups if group not in absent | without], warned
 
 
 def plain(table: pd.DataFrame) -> str:
     """A table as formatted text, one line per row, columns left-aligned."""
-    printed = tables.readable(table).astype(str)
+    printed = tables.readable(table).astype(str).map(printable.printable)
     rows = [list(printed.columns), *printed.to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)

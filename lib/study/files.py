@@ -74,6 +74,12 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def reason(error: OSError) -> str:
+    """Why the system refused a file or folder, with advice where a permission is missing."""
+    advice = " (ask its owner, or chmod)" if isinstance(error, PermissionError) else ""
+    return f"{error.strerror or error}{advice}"
+
+
 def raw_folder(dataset: str) -> Path:
     """Folder of a data set as published; notebooks never write to it."""
     return ROOT / "data" / "raw" / dataset

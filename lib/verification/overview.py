@@ -1,14 +1,17 @@
 """Summary tables of 01_data_verification."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 from lib.data import cases
-from lib.data.findings import fact_table
+from lib.data.findings import Finding, fact_table, to_table
+from lib.study import printable
 from lib.verification import case_checks, landmark_audit
 
+MAX_NAMED = 3  # cases of a check, where no case can be used
 MAX_LISTED_COLOURS = 40  # lossy masks have hundreds
 
 
@@ -91,6 +94,18 @@ def stop_claim(findings: pd.DataFrame) -> str:
     stops = findings[findings["severity"] == "stop"]
     lines = [f"{case}: {check} (found {found})" for case, check, found in stops[["case", "check", "found"]].values]
     return "no finding stops the study" + "".join(f"\n    {line}" for line in lines)
+
+
+def describe_findings(findings: Iterable[Finding]) -> str:
+    """Findings as indented lines: number, name and advice of each check, then its first MAX_NAMED cases."""
+    table, lines = to_table(findings), []
+    for row in count_findings(table).to_dict("records"):
+        of_check = table[(table["check"] == row["check"]) & (table["severity"] == row["severity"])]
+        lines.append(f"    {row['findings']} x {row['check']}{': ' * bool(row['advice'])}{row['advice']}")
+        named = of_check[["case", "found"]].head(MAX_NAMED).to_numpy()
+        lines += [f"        {printable.printable(f'{case}: {found}')}" for case, found in named]
+        lines += [f"        … and {len(of_check) - MAX_NAMED} more"] * (len(of_check) > MAX_NAMED)
+    return "\n".join(lines)
 
 
 def count_findings(findings: pd.DataFrame) -> pd.DataFrame:

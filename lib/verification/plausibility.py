@@ -45,6 +45,9 @@ COLOURS = "check the colours of the masks: red and blue are exchanged if OpenCV 
 CLASSES_EXCHANGED = Check("classes may be exchanged", COLOURS)
 MIXED_UNITS = "look for different units (mm, cm) in the table of pixel sizes, and for images that were resized"
 PIXEL_SIZES_DIFFER = Check("pixel sizes differ by a factor of ten", MIXED_UNITS)
+SLICE_DISTANCES_DIFFER = Check(
+    "slice distances differ by a factor of ten", "look for different units (mm, cm) in the column slice_mm"
+)
 ONE_SPELLING = "write each subject in one way; all spellings are in one fold, but count as several subjects"
 SUBJECT_SPELLINGS = Check("subject in several spellings", ONE_SPELLING)
 
@@ -133,6 +136,19 @@ def check_masks(name: str, cases: pd.Series, pixels: np.ndarray, classes: tuple[
     return findings + check_sizes_of_classes(name, cases, pixels, classes)
 
 
+def if_all_empty(name: str, checked: Mapping[str, CheckedCase], findings: list[Finding]) -> list[Finding]:
+    """One stop in place of those of each case if the mask files of all cases that were read are black, else as given.
+
+    For layouts in which an empty mask cannot be used, so that no case remains for `check_masks`.
+    """
+    drawn = [max(map(max, each.colours)) for each in checked.values() if each.colours]
+    if len(drawn) < len(checked) or not drawn or max(drawn):
+        return findings
+    others = [each for each in findings if each.severity != "stop" or each.case not in checked]
+    found = f"no foreground in {len(drawn)} masks"
+    return [Finding("stop", ALL_MASKS_EMPTY, name, found, "foreground in some masks"), *others]
+
+
 def check_inversion(name: str, cases: pd.Series, pixels: np.ndarray, holds_corners: np.ndarray) -> list[Finding]:
     """Warnings for masks of two classes whose foreground holds all corners and most of the image, but not all of it.
 
@@ -166,13 +182,16 @@ def check_sizes_of_classes(name: str, cases: pd.Series, pixels: np.ndarray, clas
 
 
 def check_pixel_sizes(name: str, usable: list[Case]) -> list[Finding]:
-    """A warning with the extremes if pixel sizes differ by SPACING_FACTOR or more."""
-    sizes = [(size, case.name) for case in usable if case.spacing_mm for size in case.spacing_mm]
-    low, high = min(sizes, default=(1.0, "")), max(sizes, default=(1.0, ""))
-    if high[0] < SPACING_FACTOR * low[0] * (1 - 1e-6):
-        return []
-    found = f"{low[0]:.3g} mm ({low[1]}) to {high[0]:.3g} mm ({high[1]})"
-    return [Finding("warn", PIXEL_SIZES_DIFFER, name, found, f"a factor below {SPACING_FACTOR:g}")]
+    """A warning with the extremes if pixel sizes, or distances between slices, differ by SPACING_FACTOR or more."""
+    in_plane = [(size, case.name) for case in usable if case.spacing_mm for size in case.spacing_mm]
+    of_slices = [(case.slice_mm, case.name) for case in usable if case.slice_mm]
+    findings = []
+    for check, sizes in ((PIXEL_SIZES_DIFFER, in_plane), (SLICE_DISTANCES_DIFFER, of_slices)):
+        low, high = min(sizes, default=(1.0, "")), max(sizes, default=(1.0, ""))
+        if high[0] >= SPACING_FACTOR * low[0] * (1 - 1e-6):
+            found = f"{low[0]:.3g} mm ({low[1]}) to {high[0]:.3g} mm ({high[1]})"
+            findings.append(Finding("warn", check, name, found, f"a factor below {SPACING_FACTOR:g}"))
+    return findings
 
 
 def check_subjects(name: str, usable: list[Case]) -> list[Finding]:

@@ -15,7 +15,7 @@ from lib.data.findings import SUBJECTS_UNKNOWN, Check, Finding, to_table
 from lib.datasets import landmark_tables
 from lib.imaging import ellipse
 from lib.imaging.head_points import POINT_COLUMNS
-from lib.study import parallel
+from lib.study import parallel, raw_folders
 from lib.study.progress import Live
 from lib.verification import image_hash, landmark_audit, overview, plausibility, rehosted
 from lib.verification.case_checks import CheckedCase, check_case
@@ -62,18 +62,21 @@ def check_dataset(
     listed, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, listed, findings, folder)
     kept = [case for case in listed if case.name not in exclude]
+    has_name = name in datasets.DATASETS or name.startswith(raw_folders.OWN)
+    label = name if has_name else folder.absolute().name  # the case of findings about the whole set
     results = parallel.in_parallel(lambda case: check_case(case, dataset), kept, live, "checked case")
     checked = dict(zip([case.name for case in kept], results))
     findings += [finding for each in results for finding in each.findings]
     usable = [case for case in kept if checked[case.name].hashes is not None]
     if not usable:
-        raise ValueError(f"{folder}: no case can be used:\n{_by_check(findings)}")
+        reasons = plausibility.if_all_empty(label, checked, findings)
+        raise ValueError(f"{folder}: no case can be used\n{overview.describe_findings(reasons)}")
     usable, near_duplicates, identity, more = search(dataset, name, usable, checked)
     findings += more
     if len(near_duplicates) == len(usable):
         findings = [finding for finding in findings if finding.check != SUBJECTS_UNKNOWN]  # all were recovered
     pairs = duplicate_pairs(usable, checked, correlation)
-    findings += duplicate_findings(usable, pairs) + plausibility.check_all(dataset, name, usable, checked)
+    findings += duplicate_findings(usable, pairs) + plausibility.check_all(dataset, label, usable, checked)
     table = complete_table(usable, checked, pairs)
     if not dataset.names_subjects:
         unnamed = table["subject"] == table["case"]
@@ -85,13 +88,6 @@ def check_dataset(
     rows = pd.DataFrame([checked[case].row for case in table["case"]])
     found, colours = to_table(excluded_as_notes(findings, exclude)), overview.colour_table(checked)
     return Verification(table, rows, colours, near_duplicates, identity, points, audited, found)
-
-
-def _by_check(findings: list[Finding]) -> str:
-    """One line per check of findings that stop: the number, and the first in full."""
-    stops = to_table(finding for finding in findings if finding.severity == "stop")
-    groups = [(check, len(rows), rows.iloc[0]) for check, rows in stops.groupby("check", sort=False)]
-    return "\n".join(f"{count} x {check}, the first: {row['case']}: {row['found']}" for check, count, row in groups)
 
 
 def refuse_unknown(exclude: Sequence[str], listed: list[Case], findings: list[Finding], folder: Path) -> None:
@@ -140,7 +136,7 @@ def audit_landmarks(
     audited, more = landmark_audit.audit(points, table, ellipses)
     findings += more
     if audited.empty:
-        raise ValueError(f"{name}: no case has landmarks:\n{to_table(findings).to_string()}")
+        raise ValueError(f"{name}: no case has landmarks\n{overview.describe_findings(findings)}")
     return points.set_index("case").loc[audited["case"], POINT_COLUMNS].reset_index(), audited, findings
 
 

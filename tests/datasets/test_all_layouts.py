@@ -181,7 +181,7 @@ def test_the_command_names_a_file_that_may_not_be_read_but_none_below_an_unknown
     for path in (folder / "training_set_pixel_size_and_HC.csv", folder / "training_set"):
         with without_the_right_to_read(path):
             assert command.main(["verify", str(folder)]) == 2
-        assert capsys.readouterr().err == f"{path}: Permission denied\n"
+        assert capsys.readouterr().err == f"{path}: Permission denied (ask its owner, or chmod)\n"
     (folder.parent / "other" / "deep" / "masks").mkdir(parents=True)
     for name in ("closed", "images"):
         path = folder.parent / "other" / "deep" / name
@@ -189,6 +189,15 @@ def test_the_command_names_a_file_that_may_not_be_read_but_none_below_an_unknown
         with without_the_right_to_read(path):
             assert command.main(["verify", str(folder.parent / "other")]) == 2
         assert "other: no data set is known by these names: deep" in capsys.readouterr().err
+
+
+def test_a_copy_of_a_table_that_may_not_be_read_is_a_warning(public):
+    folder = WRITERS["own"](public)
+    copy = shutil.copy(folder / "cases.csv", folder / "cases (1).csv")
+    with without_the_right_to_read(copy):
+        (finding,) = [each for each in own.find_cases(folder, ())[1] if each.check.name == "another table"]
+    assert (finding.severity, finding.case) == ("warn", "cases (1).csv")
+    assert finding.found == "not read: Permission denied (ask its owner, or chmod)"
 
 
 def test_an_image_that_may_not_be_read_is_a_finding_of_its_case(public):

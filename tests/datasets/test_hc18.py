@@ -66,7 +66,20 @@ def test_an_open_outline_at_the_frame_is_filled_by_its_ellipse(tmp_path, move):
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.998
 
 
-@pytest.mark.parametrize(("pixels", "message"), [(EMPTY, "no head outline: 0 points"), (LINE, ".*on a line")])
+def test_the_folder_of_the_images_may_be_written_in_any_letter_case_but_once(folder):
+    before = hc18.find_cases(folder, [])
+    moved = (folder / "training_set").rename(folder / "Training_Set")
+    cases, findings = hc18.find_cases(folder, [])
+    assert ([case.name for case in cases], findings) == ([case.name for case in before[0]], before[1])
+    assert cases[0].image.parent == moved
+    (folder / "TRAINING_SET").mkdir()
+    with pytest.raises(ValueError, match="found TRAINING_SET and Training_Set; expected one folder training_set"):
+        hc18.find_cases(folder, [])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"), [(EMPTY, "no head outline: the annotation is empty$"), (LINE, ".*on a line")]
+)
 def test_a_mask_without_an_outline_is_refused(tmp_path, pixels, message):
     with pytest.raises(ValueError, match=rf"a\.png: {message}"):
         hc18.read_mask([save_png(tmp_path / "a.png", pixels)])

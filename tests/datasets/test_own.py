@@ -216,7 +216,8 @@ def test_an_unreadable_pixel_size_or_one_out_of_range_stops(folder, text, hint):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("name,patient,spacing", r"columns 'patient' \(nearest: .*\), 'spacing' \(nearest: spacing_mm\)"),
+        ("name,patient,spacing", r"columns 'patient' \(nearest: subject\), 'spacing' \(nearest: spacing_mm\)"),
+        ("name,ID,colour", r"columns 'ID' \(nearest: subject\), 'colour'; expected some of"),
         ("name,subjet,stratum", r"columns 'subjet' \(nearest: subject\); expected some of \['name', 'subject',"),
         ("subject,stratum,spacing_mm", r"columns \['name'\] are missing"),
         ("name,subject,spacing_row_mm", r"columns \['name', .*'\]; expected none of \('spacing_mm', .*, only the"),

@@ -7,7 +7,7 @@ import pytest
 from lib.datasets import recognition
 from lib.datasets.phantoms import cache
 from lib.study import files
-from tests import builders
+from tests import builders, builders_brain
 from tests.builders import save_png
 
 DOTS = np.kron(np.eye(2, dtype=np.uint8), np.full((8, 8), 255, np.uint8))
@@ -122,6 +122,29 @@ def test_anything_else_has_one_message_with_what_was_found_and_what_to_do(tmp_pa
     text = refusal(tmp_path / name)
     assert text.startswith(f"{tmp_path / name}: {message.format(tmp_path)}")
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("Label,Pixel in mm\na.png,0,1\n", "row 2: 3 fields; expected 2"),
+        ("Label,Pixel in mm\nGröße.png,0.1\n".encode("cp1252"), "row 2: byte 0xf6 is not utf-8"),
+        (None, "a workbook, which is not read"),
+    ],
+)
+def test_a_fault_in_a_table_comes_before_the_list_of_what_is_below(tmp_path, content, reason):
+    builders_brain.write_all(tmp_path)
+    table = tmp_path / "Trans-ventricular" / "Trans-ventricular-Pixel-Size.csv"
+    if content is None:
+        table = table.rename(table.with_suffix(".xlsx"))
+    else:
+        table.write_bytes(content if isinstance(content, bytes) else content.encode())
+    first, *others = refusal(tmp_path).splitlines()
+    title = recognition.title("brain_structures")
+    assert first.startswith(f"{tmp_path}: not complete as {title}: {table}")
+    assert reason in first
+    assert first.endswith("; below it:")
+    assert others
 
 
 def test_the_project_is_not_a_data_set_and_names_what_is_linked(parent, tmp_path_factory, monkeypatch):

@@ -1,8 +1,10 @@
 import os
+import re
 
 import pytest
 
-from lib.datasets import table_files
+from lib.datasets import hc18, table_files
+from tests.datasets import test_all_layouts
 
 SAME = "another table"
 IN_PLACE = "table under another name"
@@ -85,5 +87,38 @@ def test_a_link_to_nothing_and_a_pipe_are_named_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     path.symlink_to(tmp_path / "pipe")
     (tmp_path / "cases (1).csv").write_text("a")
-    with pytest.raises(ValueError, match=r"cases\.csv: cannot be read as a table: not a regular file"):
-        table_files.find(tmp_path, "cases.csv", [])
+    assert table_files.find(tmp_path, "cases.csv", []) == path
+
+
+def test_another_table_that_cannot_be_read_is_a_warning_with_the_reason(tmp_path):
+    for name in ("cases.txt", "cases (1).csv"):
+        (tmp_path / name).symlink_to(tmp_path / "missing")
+    (tmp_path / "cases.tsv").mkdir()
+    findings = []
+    (tmp_path / "Cases.csv").write_text("a")
+    assert table_files.find(tmp_path, "cases.csv", findings).name == "Cases.csv"
+    (tmp_path / "Cases.csv").rename(tmp_path / "cases.csv")
+    assert table_files.find(tmp_path, "cases.csv", findings).name == "cases.csv"
+    missing = "not read: cannot be read as a table: No such file or directory"
+    found = {(f.severity, f.case, f.found) for f in findings if f.check == table_files.OTHER_TABLE}
+    others = [(name, missing) for name in ("cases.txt", "cases (1).csv")]
+    others.append(("cases.tsv", "not read: not a file; expected a table"))
+    assert found == {("warn", *each) for each in others}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("own", "cases.csv"),
+        ("hc18", hc18.TABLE),
+        ("lgg", "kaggle_3m/spacing.csv"),
+        ("brain_structures", "Trans-thalamic/Trans-Thalamic-Pixel-Size.csv"),
+    ],
+)
+def test_a_pipe_or_folder_in_place_of_a_table_is_named_in_every_layout(tmp_path, name, table, make):
+    folder = test_all_layouts.WRITERS[name](tmp_path)
+    (folder / table).unlink()
+    make(folder / table)
+    with pytest.raises(ValueError, match=f"{re.escape(str(folder / table))}: not a file; expected a table"):
+        test_all_layouts.find(name, folder)

@@ -1,16 +1,19 @@
 import re
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib import datasets
 from lib.__main__ import main
-from lib.data.findings import UNKNOWN_FILE, Finding, to_table
+from lib.data.findings import MISSING_MASK, UNKNOWN_FILE, Finding, to_table
 from lib.datasets import hc18, landmark_tables, lgg
 from lib.datasets.phantoms import cache
+from lib.imaging import image_files
 from lib.report import folder_check
-from lib.verification import case_checks
-from tests import builders
+from lib.verification import case_checks, plausibility
+from tests import builders, builders_brain
 
 HEADS = builders.heads(6)
 COMMAND, HC18 = "python -m lib verify", datasets.DATASETS["hc18"].title
@@ -94,7 +97,7 @@ def test_a_folder_without_a_usable_case_or_of_unknown_layout_is_an_error(folder,
     for head in HEADS:
         image(folder, head.name).write_text("no image")
     with pytest.raises(
-        ValueError, match=r"no case can be used:\n6 x unreadable, the first: .*: cannot be read as an image.*$"
+        ValueError, match=r"no case can be used\n    6 x unreadable: .*\n(.*cannot.*\n){3} +… and 3 more"
     ):
         folder_check.report_on(folder)
     assert main(["verify", str(tmp_path)]) == 2
@@ -111,10 +114,14 @@ def test_all_groups_of_a_data_set_that_contain_cases_are_opened(tmp_path, groups
         builders.save_png(tmp_path / group / f"{group} (1).png", builders.image_of(HEADS[1], seed))
         mask = np.zeros(HEADS[1].shape, np.uint8) if group == "normal" else builders.outline_of(HEADS[1])
         builders.save_png(tmp_path / group / f"{group} (1)_mask.png", mask)
-    text, _ = folder_check.report_on(tmp_path)
+    (tmp_path / "benign").mkdir(exist_ok=True)
+    text, sound = folder_check.report_on(tmp_path)
+    assert sound == ("benign" in groups)
+    assert text.endswith("1 of 2 findings stops a study: empty group (benign)") != sound
+    groups = {*groups, "benign"}
     in_order = [group for group in datasets.DATASETS["busi"].groups if group in groups]
     assert text.splitlines()[0].endswith(f"groups {', '.join(in_order)}")
-    assert row_of(text, "cases")[1] == str(len(groups))
+    assert row_of(text, "cases")[1] == str(len(groups) - (not sound))
 
 
 def test_findings_about_a_patient_s_folder_have_advice(tmp_path):
@@ -174,12 +181,83 @@ def test_a_phantom_is_called_one_and_runs_without_a_folder(folder, capsys):
     assert lines[-3].startswith("Start with: make study STUDY=phantom_hc18_segnet   # one of 1 ")
 
 
-def test_published_data_without_a_complete_case_have_one_line_of_reasons(folder):
+def test_published_data_without_a_complete_case_are_refused_with_the_reasons_and_first_cases(folder):
     for head in HEADS:
         image(folder, f"{head.name}_Annotation").unlink()
-    missing = f"6 x missing annotation: {hc18.MISSING_ANNOTATION.advice}"
-    with pytest.raises(ValueError, match=f"^{folder}: {HC18}, but no case is complete; {re.escape(missing)}$"):
+    reasons = f"    6 x missing annotation: {hc18.MISSING_ANNOTATION.advice}\n        {HEADS[1].name}: no file\n"
+    with pytest.raises(ValueError) as error:  # noqa: PT011 (the text is compared)
         folder_check.report_on(folder)
+    assert str(error.value).startswith(f"{folder}: {HC18}, but no case is complete\n{reasons}")
+    assert str(error.value).endswith("\n        … and 3 more")
+
+
+def no_case(folder):
+    with pytest.raises(ValueError, match="no case can be used") as error:
+        folder_check.report_on(folder)
+    return str(error.value).splitlines()
+
+
+@pytest.mark.parametrize("name", ["hc18", "brain_structures"])
+def test_masks_that_are_all_empty_are_one_stop_also_where_an_empty_mask_cannot_be_used(tmp_path, name):
+    folder = builders.write_hc18(tmp_path / "raw", HEADS) if name == "hc18" else builders_brain.write_all(tmp_path)
+    pattern = "*/*_Annotation.png" if name == "hc18" else "*/*/SegmentationClass/*.png"
+    masks = list(folder.glob(pattern))
+    for path in masks:
+        builders.save_png(path, image_files.open_mask(path).pixels * 0)
+    _, stop, case, *others = no_case(folder)
+    assert stop == f"    1 x all masks are empty: {plausibility.ALL_MASKS_EMPTY.advice}"
+    assert case == f"        {name}: no foreground in {len(masks)} masks"
+    assert not [line for line in others if "unreadable" in line or "empty mask" in line]
+
+
+def test_a_group_whose_cases_all_stop_is_reported_and_an_absent_one_left_out(tmp_path):
+    folder = builders_brain.write_all(tmp_path)
+    table = folder / "Trans-ventricular" / "Trans-ventricular-Pixel-Size.csv"
+    table.write_text(table.read_text(encoding="utf-8-sig").replace(",0.", ",10."))
+    shutil.rmtree(folder / "Trans-cerebellum")
+    text, sound = folder_check.report_on(folder)
+    assert text.splitlines()[0].endswith("groups trans-thalamic, trans-ventricular, diverse")
+    assert row_of(text, "unreadable number")[:3] == ["stop", "unreadable number", "2"]
+    assert not sound
+
+
+def test_a_published_group_without_outlines_is_a_warning_and_another_a_stop(tmp_path):
+    for group, outlined in (("benign", False), ("malignant", True), ("normal", False)):
+        builders.save_png(tmp_path / "train" / group / "1_HC.png", builders.image_of(HEADS[1], 0))
+        if outlined:
+            builders.save_png(tmp_path / "train" / group / "1_HC_Annotation.png", builders.outline_of(HEADS[1]))
+    text, sound = folder_check.report_on(tmp_path)
+    assert sound
+    assert text.splitlines()[0].endswith("groups malignant")
+    assert row_of(text, "group without references")[:3] == ["warn", "group without references", "2"]
+    (tmp_path / "train" / "malignant" / "1_HC_Annotation.png").rename(
+        tmp_path / "train" / "normal" / "1_HC_Annotation.png"
+    )
+    text, sound = folder_check.report_on(tmp_path)
+    assert text.splitlines()[-1].endswith("stops a study: missing outline (malignant-1_HC)")
+
+
+def test_names_and_cells_with_control_characters_are_printed_as_python_writes_them(own, capsys):
+    shutil.copy(own / "images" / f"{HEADS[1].name}.png", own / "images" / "a\nb\x1b[31m.png")
+    (own / "masks" / "\u202ex.txt").write_text("")
+    assert main(["verify", str(own)]) == 1
+    text = capsys.readouterr().out
+    assert row_of(text, "missing mask") == ["stop", "missing mask", "1", MISSING_MASK.advice]
+    assert r"a\nb\x1b[31m" in text
+    assert r"masks/\u202ex.txt" in text
+    assert main(["verify", str(own / "\x1b[2J")]) == 2
+    assert capsys.readouterr().err == f"{own}/\\x1b[2J: no such folder; check the path\n"
+
+
+def test_masks_of_which_none_can_be_read_are_refused_with_the_reason_of_the_first(own, capsys):
+    for path in (own / "masks").iterdir():
+        path.unlink()
+        page = Image.new("L", (90, 60))
+        page.save(path.with_suffix(".tif"), save_all=True, append_images=[page])
+    assert main(["verify", str(own)]) == 2
+    reason = "cannot be read as an image: 2 pages or frames; expected one (save each as a file of its own)"
+    first = f"none of 6 masks can be read; the first: {HEADS[1].name}.tif: {reason}\n"
+    assert capsys.readouterr().err == f"{own}/masks: {first}"
 
 
 POINTS = ("image_name", *landmark_tables.XY_COLUMNS)

@@ -2,6 +2,7 @@
 
 import unicodedata
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def serious(result):
     return [row[:3] for row in listed(result.findings) if row[0] != "note" and row[1] != "subjects unknown"]
 
 
-def verify_own(folder, pairs, subjects=(), classes=("background", "organ"), spacings_mm=()):
+def verify_own(folder, pairs, subjects=(), classes=("background", "organ"), spacings_mm=(), name="own_x"):
     """Verifies custom data of pairs (image, mask) named c0, c1, …"""
     for index, pair in enumerate(pairs):
         for part, pixels in zip(("images", "masks"), pair):
@@ -51,7 +52,7 @@ def verify_own(folder, pairs, subjects=(), classes=("background", "organ"), spac
         rows = [f"c{index},{spacing}" for index, spacing in enumerate(spacings_mm)]
         (folder / "cases.csv").write_text("\n".join(["name,spacing_mm", *rows]) + "\n")
     keys = builders.values(dataset="own_x", classes=list(classes), palette=[])
-    return check_dataset(datasets.of(params.Study.model_construct(**keys)), "own_x", folder)
+    return check_dataset(datasets.of(params.Study.model_construct(**keys)), name, folder)
 
 
 def with_images(masks):
@@ -180,6 +181,10 @@ def test_a_volume_without_lesion_stops_only_if_no_other_has_one(tmp_path):
     assert serious(check_dataset(lgg, "lgg", two)) == []
 
 
+def test_a_finding_about_a_whole_folder_of_own_data_has_the_folder_s_name(tmp_path):
+    assert serious(verify_own(tmp_path / "ovaries", with_images([EMPTY] * 6), name="own"))[0][2] == "ovaries"
+
+
 def test_a_class_that_no_mask_contains_is_a_warning(tmp_path):
     result = verify_own(tmp_path, with_images([mask // 255 for mask in MASKS]), classes=("background", "organ", "cyst"))
     assert ("warn", "class without a pixel", "own_x", "cyst is in none of 6 masks") in listed(result.findings)
@@ -267,8 +272,9 @@ def test_classes_exchanged_by_the_order_of_colours_are_one_stop_and_in_one_mask_
         assert exchanged(tmp_path) == [expected]
 
 
-def cases_with(sizes_mm):
-    return [Case(f"c{n}", f"c{n}", Path("a.png"), (), size and (size, size)) for n, size in enumerate(sizes_mm)]
+def cases_with(sizes_mm, slices_mm=()):
+    named = [(f"c{n}", size, of_slice) for n, (size, of_slice) in enumerate(zip_longest(sizes_mm, slices_mm))]
+    return [Case(c, c, Path("a.png"), (), size and (size, size), slice_mm=of_slice) for c, size, of_slice in named]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +290,11 @@ def cases_with(sizes_mm):
 def test_pixel_sizes_that_differ_by_a_factor_of_ten_are_a_warning_with_the_extremes(sizes_mm, found):
     rows = listed(plausibility.check_pixel_sizes("x", cases_with(sizes_mm)))
     assert rows == ([("warn", "pixel sizes differ by a factor of ten", "x", found)] if found else [])
+
+
+def test_slice_distances_in_two_units_are_a_warning_of_their_own():
+    rows = listed(plausibility.check_pixel_sizes("x", cases_with([1.0, 1.0, 1.0], slices_mm=[8.3, 0.3, None])))
+    assert rows == [("warn", "slice distances differ by a factor of ten", "x", "0.3 mm (c1) to 8.3 mm (c0)")]
 
 
 def test_pixel_sizes_of_custom_data_and_of_volumes_in_two_units_are_a_warning(tmp_path):

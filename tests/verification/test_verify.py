@@ -271,7 +271,7 @@ def test_missing_landmarks_and_those_of_other_images_are_refused(written, landma
     with pytest.raises(ValueError, match=r"Head\.csv: missing; "):
         verify(written, layout="multicentre")
     landmarks_at([line.replace("_HC", "_UCL").replace("_2HC", "_2UCL") for line in landmark_lines(HEADS)])
-    expected = r"hc18: no case has landmarks:(.|\n)*12 of 12 cases \(100%\): 000_HC(.|\n)*\(100%\): 000_UCL"
+    expected = r"hc18: no case has landmarks(.|\n)*12 of 12 cases \(100%\): 000_HC(.|\n)*\(100%\): 000_UCL"
     with pytest.raises(ValueError, match=expected):
         verify(written, layout="multicentre")
 
