@@ -17,9 +17,7 @@ KEYS = dict.fromkeys(key for model in (params.SharedParams, *params.STEPS.values
 TO_REVIEW = ("title", "author", "dataset", "classes", "exclude", "folds", "seeds", "compare_with")
 NAME = re.compile(r"(?:\./)?(?:params/)?([a-z0-9_]+)(?:\.yaml)?")
 MAX_PROPOSED = 40  # letters of a proposed name; of 64 that are allowed, also as "own_<name>" and with a number
-UMLAUTS = str.maketrans(
-    {"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "ø": "o"}
-)  # others lose their accent
+UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "ø": "o"})  # others lose their accent
 WIDTH, COMMENT_COLUMN = 120, 33  # of a line in a study file; where the comments start
 HEADING = "# All keys that this study uses; there are no defaults. Write floats with a decimal point (1.0e-4)."
 
