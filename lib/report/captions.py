@@ -16,7 +16,8 @@ Z_95 = 1.96  # normal quantile of a 95 % confidence interval
 
 def of_sizes(cases: pd.DataFrame) -> str:
     """Ranges of head circumference and pixel size, and number of cases without a pixel size (cases.csv)."""
-    parts = [f"{len(cases)} cases in {cases.groupby(['height', 'width']).ngroups} image sizes"]
+    sizes = cases.groupby(["height", "width"]).ngroups
+    parts = [f"{len(cases)} cases in {sizes} image size{'s' * (sizes != 1)}"]
     hc, pixel = cases["hc_mm"].dropna(), cases["spacing_row_mm"].dropna()
     if len(hc):
         parts.append(f"published HC from {hc.min():.1f} to {hc.max():.1f} mm (n = {len(hc)})")

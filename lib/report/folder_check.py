@@ -16,6 +16,7 @@ from lib.study import printable, steps, study_files
 from lib.verification import landmark_audit, overview, verify
 
 MAX_LISTED_FINDINGS = 40  # a notebook writes all of them
+MAX_WIDTH = 48  # of a column; a longer cell shifts its own row only
 MAX_LISTED_CASES = 3  # of a check that stops, in the last line
 WITHOUT_REFERENCES = Check("group without references", "use the other groups; add references if the group has some")
 LANDMARK_FACTS = ("BPD longer than OFD", "BPD/OFD, median", "least angle between the lines (°)")
@@ -34,12 +35,14 @@ def report_on(folder: Path) -> tuple[str, bool]:
         cases, found = dataset.find_cases(folder, groups)
     dataset = replace(dataset, find_cases=lambda *_: (list(cases), found + left_out))  # listed once: many take long
     result = verify.check_dataset(dataset, name, folder, groups)
-    findings = result.findings
+    findings = result.findings  # paths are relative to the folder, which is named above
+    findings = findings.assign(found=findings["found"].str.replace(f"{folder}/", "", regex=False))
     of_groups = f", groups {', '.join(groups)}" if groups else ""
     blocks = [f"{folder}: {dataset.title}, read as {name}{of_groups}"]
     blocks += [plain(overview.facts(result.cases, result.measured)), *more, *_findings(findings)]
-    blocks += [_next_step(name, folder), verdict(findings)]
-    return "\n\n".join(blocks), not findings["severity"].eq("stop").any()
+    sound = not findings["severity"].eq("stop").any()
+    blocks += [_next_step(name, folder, sound), verdict(findings)]
+    return "\n\n".join(blocks), sound
 
 
 def _custom(folder: Path, cases: list[Case], findings: list[Finding]) -> tuple[Dataset, list[str]]:
@@ -65,7 +68,7 @@ def _report_on_landmarks(folder: Path) -> tuple[str, bool]:
         findings += [_of_table(finding, table) for finding in found + more]
     listed = to_table(dict.fromkeys(findings))  # each table's reader lists the system files of the folder
     head = f"{folder}: {recognition.title(recognition.LANDMARKS)}, read as {recognition.LANDMARKS}"
-    blocks = [head, plain(pd.DataFrame(rows)), *_findings(listed), _next_step(recognition.LANDMARKS, folder)]
+    blocks = [head, plain(pd.DataFrame(rows)), *_findings(listed), _next_step(recognition.LANDMARKS, folder, bool(usable))]
     return "\n\n".join([*blocks, f"{verdict(listed)}; usable tables: {', '.join(usable) or 'none'}"]), bool(usable)
 
 
@@ -85,11 +88,11 @@ def _findings(findings: pd.DataFrame) -> list[str]:
     return [plain(overview.count_findings(findings)), plain(single) + rest]
 
 
-def _next_step(name: str, folder: Path) -> str:
+def _next_step(name: str, folder: Path, sound: bool) -> str:
     """The command that makes or runs a study of a recognised data set."""
-    given = shlex.quote(str(folder))
+    given, start = shlex.quote(str(folder)), "Start with" if sound else "When nothing stops a study, start with"
     if name == recognition.CUSTOM:
-        return f"Start with: python -m lib new {study_files.name_from(folder.absolute().name)} --data {given}"
+        return f"{start}: python -m lib new {study_files.name_from(folder.absolute().name)} --data {given}"
     if name == recognition.LANDMARKS:
         studies, option = study_files.with_value("landmarks", "multicentre"), f" LANDMARKS={given}"
         studies = [study for study in studies if not study.startswith(steps.MADE_HERE)]
@@ -99,7 +102,7 @@ def _next_step(name: str, folder: Path) -> str:
     if not studies:
         return f"No study file in params/ uses these data (dataset: {name})"
     copied = f"python -m lib new <name> --like {studies[0]}"
-    return f"Start with: make study STUDY={studies[0]}{option}   # one of {len(studies)} in params/; a copy: {copied}"
+    return f"{start}: make study STUDY={studies[0]}{option}   # one of {len(studies)} in params/; a copy: {copied}"
 
 
 def verdict(findings: pd.DataFrame) -> str:
@@ -138,5 +141,5 @@ def plain(table: pd.DataFrame) -> str:
     """A table as formatted text, one line per row, columns left-aligned."""
     printed = tables.readable(table).astype(str).map(printable.printable)
     rows = [list(printed.columns), *printed.to_numpy().tolist()]
-    widths = [max(map(len, column)) for column in zip(*rows)]
+    widths = [min(max(map(len, column)), MAX_WIDTH) for column in zip(*rows)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)

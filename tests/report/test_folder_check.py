@@ -55,7 +55,7 @@ def test_checks_have_counts_and_advice_and_findings_their_file_with_status_1(fol
     assert row_of(text, "unreadable") == ["stop", "unreadable", "2", case_checks.UNREADABLE.advice]
     assert row_of(text, "unknown file") == ["warn", "unknown file", "1", UNKNOWN_FILE.advice]
     assert row_of(text, "missing annotation")[2:] == ["1", hc18.MISSING_ANNOTATION.advice]
-    assert f"{image(folder, '001_HC')}: cannot be read as an image" in text
+    assert "  training_set/001_HC.png: cannot be read as an image" in text
     absent = HEADS[-1].name
     last = f"3 of 4 findings stop a study: missing annotation ({absent}), unreadable (001_HC, 002_HC)"
     assert text.splitlines()[-1] == last
@@ -161,7 +161,7 @@ def test_own_data_are_checked_with_the_classes_of_their_masks_and_the_next_comma
         [*row, "6"] for row in (["background", "0"], ["structure", "255"])
     ]
     *_, command, _, last = text.splitlines()
-    assert command == f"Start with: python -m lib new ovaries_2 --data '{own}'"
+    assert command == f"When nothing stops a study, start with: python -m lib new ovaries_2 --data '{own}'"
     assert last.startswith("1 of ")
     assert last.endswith(f" stops a study: unreadable ({HEADS[-1].name})")
     assert "9 in 1 pixels" in text
