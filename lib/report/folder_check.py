@@ -68,7 +68,8 @@ def _report_on_landmarks(folder: Path) -> tuple[str, bool]:
         findings += [_of_table(finding, table) for finding in found + more]
     listed = to_table(dict.fromkeys(findings))  # each table's reader lists the system files of the folder
     head = f"{folder}: {recognition.title(recognition.LANDMARKS)}, read as {recognition.LANDMARKS}"
-    blocks = [head, plain(pd.DataFrame(rows)), *_findings(listed), _next_step(recognition.LANDMARKS, folder, bool(usable))]
+    start = _next_step(recognition.LANDMARKS, folder, bool(usable))
+    blocks = [head, plain(pd.DataFrame(rows)), *_findings(listed), start]
     return "\n\n".join([*blocks, f"{verdict(listed)}; usable tables: {', '.join(usable) or 'none'}"]), bool(usable)
 
 
