@@ -121,7 +121,8 @@ def tested(study: params.Study) -> list[dict]:
 
 def counted(study: params.Study) -> pd.DataFrame:
     """The long table of 05_evaluation; one volume has an empty reference and prediction."""
-    rows, predictions = [], itertools.product(enumerate(tested(study)), study.classes[1:], ("raw", "post"))
+    stages = ("raw", "post") if study.postprocessing else ("post",)
+    rows, predictions = [], itertools.product(enumerate(tested(study)), study.classes[1:], stages)
     for (place, key), name, stage in predictions:
         one = metrics.Overlap(900 + place, 40 if stage == "post" else 60, 50 + 10 * place, 1000)
         if datasets.of(study).volumes and place == LAST_IS_ABSENT:

@@ -24,7 +24,6 @@ from lib.study.progress import Live, follow
 
 COLUMNS = ["case", "subject", "fold", "seed", "class", "stage", "tp", "fp", "fn", "tn", "dice", "iou"]
 CONFUSION_COLUMNS = ["fold", "seed", "stage", "reference", "predicted", "pixels"]
-STAGES = ("raw", "post")
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def evaluate_run(
         counts = {stage: metrics.confusion(case.reference, mask, len(classes)) for stage, mask in stages.items()}
         rows = [
             key | {"class": name, "stage": stage} | row
-            for stage in STAGES
+            for stage in stages
             for name, row in class_rows(counts[stage], classes).items()
         ]
         return counts, rows, changes
@@ -108,7 +107,7 @@ def evaluate_run(
     counts, rows, changes = zip(*follow(results, len(parts["test"]), live, f"fold {fold}, seed {seed}: test case"))
     return Evaluation(
         pd.DataFrame(chain(*rows), columns=COLUMNS),
-        confusion_rows({stage: sum(each[stage] for each in counts) for stage in STAGES}, classes, fold, seed),
+        confusion_rows({stage: sum(each[stage] for each in counts) for stage in counts[0]}, classes, fold, seed),
         pd.DataFrame([run | choice]),
         pd.DataFrame(chain(*changes), columns=training_precision.MASK_COLUMNS),
     )
@@ -130,9 +129,9 @@ def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_traine
 def predicted_stages(
     probability: np.ndarray, threshold: float | None, steps: list[dict[str, Any]], area_mm2: float | None
 ) -> dict[str, np.ndarray]:
-    """Masks of one case, uint8, raw and post-processed, from its probability (C, H, W) or (C, D, H, W)."""
+    """Masks of one case, uint8, from its probability (C, H, W) or (C, D, H, W): raw and post, or only post."""
     raw = inference.decide(probability, threshold)
-    return {"raw": raw, "post": postprocessing.apply(raw, probability, area_mm2, steps)}
+    return {"raw": raw, "post": postprocessing.apply(raw, probability, area_mm2, steps)} if steps else {"post": raw}
 
 
 def pixel_mm2(row: Mapping[str, Any]) -> float | None:

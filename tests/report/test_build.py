@@ -217,6 +217,21 @@ def test_another_content_is_printed_with_its_numbers(built, name, changes, prese
     assert lacking(text, *absent) == absent
 
 
+@pytest.mark.parametrize(("name", "unit"), [(REGIONS, "cases"), (VOLUMES, "patients")])
+def test_a_study_without_post_processing_prints_each_result_once(tmp_path, monkeypatch, name: str, unit: str) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    changed = {"folds": [0], "seeds": [0], "postprocessing": []}
+    study = params.read_study(files.study_file(name)).model_copy(update=changed)
+    builders_report.write_study(study)
+    pdf = build.write_pdf(study)
+    text = text_with(pdf, files.read_json(pdf.parent / "report" / "content.json"))
+    assert lacking(text, "There is no post-processing", f"gives the results. On these {unit}, ", f"On the test {unit}, ") == []
+    twice = ["After post-processing", "Before post-processing", "after post-processing", "Effect of post-processing"]
+    assert lacking(text, *twice) == twice
+    assert [row["stage"] for row in rows_of(study, PER_CLASS)] == ["post"] * (len(study.classes) - 1)
+    assert build.check(study) == []
+
+
 def test_a_list_of_many_patients_continues_over_pages(changeable) -> None:
     study = changeable(VOLUMES)
     table = read_table(study, "05_evaluation/tables/patients")

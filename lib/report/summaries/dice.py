@@ -6,6 +6,8 @@ from lib.report.summaries.means import by_case, by_group, counts_all, mean_over,
 
 KEY = ["class", "stage"]
 DETECTION = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
+EFFECT_COLUMNS = ("class", "n", "change", "change_low", "change_high", "better", "worse")
+EFFECT_COLUMNS += ("missed_raw", "missed_post", "invented_raw", "invented_post")
 OF_PART = ("n", "dice", "dice_low", "dice_high", "dice_median", "absent", "missed", "no_overlap", "invented")
 
 
@@ -93,8 +95,11 @@ def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
 
 
 def effect(cases: pd.DataFrame) -> pd.DataFrame:
-    """Effect of post-processing by class: paired change in Dice (post - raw) over n cases; counts of predictions."""
-    return by_group(cases, ["class"], _effect)
+    """Effect of post-processing by class: paired change in Dice (post - raw) over n cases; counts of predictions.
+
+    No rows without post-processing, of which the long table has no raw predictions.
+    """
+    return by_group(cases, ["class"], _effect) if "raw" in set(cases["stage"]) else pd.DataFrame(columns=EFFECT_COLUMNS)
 
 
 def _effect(group: pd.DataFrame) -> dict[str, object]:

@@ -30,7 +30,8 @@ def per_patient(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     voxels = ["reference_voxels", "predicted_voxels"]
     rows[voxels[0]], rows[voxels[1]] = rows["tp"] + rows["fn"], rows["tp"] + rows["fp"]
     of_stages = rows.groupby(["stage", "case", "class"], sort=False)[[*voxels, "dice", "score"]].mean()
-    patients = of_stages.loc["post"].assign(dice_raw=of_stages.loc["raw"]["dice"]).reset_index()
+    first = "raw" if "raw" in set(rows["stage"]) else "post"  # without post-processing there is one prediction
+    patients = of_stages.loc["post"].assign(dice_raw=of_stages.loc[first]["dice"]).reset_index()
     patients["slices"] = volumes.loc[patients["case"], "slices"].to_numpy()
     patients["group"] = group_of(volumes.loc[patients["case"], "stratum"]).to_numpy()
     patients[voxels] = patients[voxels].round().astype(int)

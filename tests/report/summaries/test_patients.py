@@ -24,7 +24,7 @@ MANIFEST = pd.DataFrame({"case": list("abcd"), "slices": list(SLICES.values()), 
 def long_table(counts=COUNTS, seed=0, class_name="lesion"):
     rows = []
     for case, stages in counts.items():
-        for stage, (tp, fp, fn) in zip(segmentation.STAGES, stages):
+        for stage, (tp, fp, fn) in zip(("raw", "post"), stages):
             each = metrics.Overlap(tp, fp, fn, VOXELS - tp - fp - fn)
             key = {"case": case, "subject": case, "fold": 0, "seed": seed, "class": class_name, "stage": stage}
             rows.append(key | vars(each) | {"dice": each.dice, "iou": each.iou})
