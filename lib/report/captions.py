@@ -61,7 +61,9 @@ def of_training(history: pd.DataFrame) -> str:
     text = f"Epoch {selected['epoch']:.0f} of {len(history)} is selected: {validation} on validation, {training} on "
     text += "augmented training cases."
     if selected["epoch"] == last:
-        return f"{text} It is the last epoch; training longer may help." if len(history) > 1 else text
+        rate = history["learning_rate"]
+        advice = "training longer" if rate.iloc[-1] > rate.max() / 2 else "a longer schedule of the learning rate"
+        return f"{text} It is the last epoch; {advice} may help." if len(history) > 1 else text
     return f"{text} The {int(last - selected['epoch'])} later epochs brought no improvement."
 
 

@@ -202,6 +202,7 @@ NO_MM = {"biometry": None, "rows": {("evaluation", name): {"error_mm": tables.DA
     ("name", "changes", "present", "absent"),
     [
         (REGIONS, {"study": {"focal_weight": 0.25, "focal_gamma": 2.5}}, ["weight 0.25, exponent 2.5"], ["sequence("]),
+        (REGIONS, {"study": {"schedule": "constant"}}, ["In 1 of 1 run it is the last one"], ["this is usual"]),
         (REGIONS, {"study": SAMPLED}, ["3.5 times", "the sampler", "77.7"], []),
         (REGIONS, {"study": STEPS}, STEPS_TEXT, ["sequence("]),  # markup that Typst would print as text
         (REGIONS, SEVERAL, ["by tested fold", "case99", "selected thresholds", "Otsu"], []),
@@ -225,7 +226,10 @@ def test_a_study_without_post_processing_prints_each_result_once(tmp_path, monke
     builders_report.write_study(study)
     pdf = build.write_pdf(study)
     text = text_with(pdf, files.read_json(pdf.parent / "report" / "content.json"))
-    assert lacking(text, "There is no post-processing", f"gives the results. On these {unit}, ", f"On the test {unit}, ") == []
+    assert (
+        lacking(text, "There is no post-processing", f"gives the results. On these {unit}, ", f"On the test {unit}, ")
+        == []
+    )
     twice = ["After post-processing", "Before post-processing", "after post-processing", "Effect of post-processing"]
     assert lacking(text, *twice) == twice
     assert [row["stage"] for row in rows_of(study, PER_CLASS)] == ["post"] * (len(study.classes) - 1)

@@ -25,7 +25,16 @@ def test_sizes_and_folds_are_given_as_ranges_and_cases_without_a_pixel_size_are_
 @pytest.mark.parametrize(
     ("values", "columns", "parts"),
     [
-        ([0.0, 0.1, 0.9], {}, ["Epoch 3 of 3 ", "0.900 on validation, 0.900 on augmented", "the last epoch"]),
+        (
+            [0.0, 0.1, 0.9],
+            {},
+            ["Epoch 3 of 3 ", "0.900 on validation, 0.900 on augmented", "last epoch; training longer"],
+        ),
+        (
+            [0.0, 0.1],
+            {"learning_rate": [1.0, 0.1]},
+            ["the last epoch; a longer schedule of the learning rate may help"],
+        ),
         ([0.5, 0.8, 0.9, *[0.85] * 17], {}, ["Epoch 3 of 20 ", "0.900 on validation", "17 later epochs"]),
         ([0.0, 0.0, 0.0], {"best": [True, True, False]}, ["Epoch 2 of 3 "]),
         ([0.5], {}, ["Epoch 1 of 1 ", "0.500 on validation, 0.900 on augmented training cases."]),
@@ -35,6 +44,7 @@ def test_sizes_and_folds_are_given_as_ranges_and_cases_without_a_pixel_size_are_
 def test_the_selected_epoch_is_given_with_its_metric_and_the_number_of_later_epochs(values, columns, parts):
     best = [place == 0 or value > max(values[:place]) for place, value in enumerate(values)]
     history = pd.DataFrame({"epoch": np.arange(1, len(values) + 1), "selection": values, "train_selection": 0.9})
+    history["learning_rate"] = 1.0
     text = captions.of_training(history.assign(**({"best": best} | columns)))
     assert holds(text, *parts)
     assert ("epochs" in text or "longer" in text) == (len(values) > 1)
