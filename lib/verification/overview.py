@@ -45,7 +45,7 @@ def facts(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         "with pixel size": int(cases.has_pixel_size(table).sum()),
         "least pixel size (mm)": spacing.min(),
         "largest pixel size (mm)": spacing.max(),
-        "with published HC": int(table["hc_mm"].notna().sum()),
+        "with published HC": int(table["hc_mm"].notna().sum()) or np.nan,
         "least HC (mm)": table["hc_mm"].min(),
         "largest HC (mm)": table["hc_mm"].max(),
         "with an empty mask": int((measured["area_fraction"] == 0).sum()),
