@@ -102,7 +102,8 @@ def _check_values(path: Path, pixels: np.ndarray, allowed: set[tuple[int, ...]],
     if not set(counts) <= allowed:
         words = [f"{colour[0] if len(colour) == 1 else colour} in {count} pixels" for colour, count in counts.items()]
         more = f" and {len(words) - 8} more" if len(words) > 8 else ""
-        raise ValueError(f"{path}: values {', '.join(words[:8])}{more}; expected {expected}")
+        hint = image_files.smoothed(counts)
+        raise ValueError(f"{path}: values {', '.join(words[:8])}{more}; expected {expected}{hint}")
 
 
 def _subfolder(folder: Path, names: Sequence[str]) -> Path:

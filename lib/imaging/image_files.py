@@ -5,7 +5,7 @@ import re
 import struct
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,7 @@ FOREIGN = tuple(
 TIFF_DEPTH_TAG, ORIENTATION_TAG = 258, 274  # bits per channel (Pillow silently reduces 16-bit colours to 8 bits); EXIF
 TIFF_SIGN_TAG, SIGNED = 339, 2  # Pillow reads -1 as 255
 TIFF_WHITE_TAG, WHITE_IS_ZERO = 262, 0
+MANY_VALUES = 16  # of a mask: more are not drawn but interpolated
 MAX_PIXELS = 8192 * 8192  # 200 MB in colours: above a photograph of 50 million; an image of HC18 has 0.4 million
 # Modes of Pillow that are read, with that of the pixels: transparency is dropped, palettes become colours.
 PLAIN_MODES = dict.fromkeys(("1", "L", "LA"), "L")
@@ -245,7 +246,7 @@ def read_binary(path: Path, read: Reader = open_mask) -> np.ndarray:
         return by_brightness(path, pixels)
     if _only_value(pixels) not in (0, 1, 255):
         values = [value for (value,) in colour_counts(pixels)]
-        raise ValueError(f"{path}: values {values[:8]}; expected a mask of 0 and 255, or 0 and 1")
+        raise ValueError(f"{path}: values {values[:8]}; expected a mask of 0 and 255, or 0 and 1{smoothed(values)}")
     return pixels > 0
 
 
@@ -258,6 +259,12 @@ def by_brightness(path: Path, grey: np.ndarray, class_count: int = 2) -> np.ndar
         expected = "black and white, a PNG for more than two classes, or a palette, because JPEG changes values"
         raise ValueError(f"{path}: JPEG with values up to {grey.max()}; expected {expected}")
     return grey >= 128
+
+
+def smoothed(values: Collection[object]) -> str:
+    """A hint for a mask with this many values, "" for few."""
+    many = len(values) > MANY_VALUES
+    return " (many values: was the mask resized or blurred? resize masks by nearest neighbour)" if many else ""
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
