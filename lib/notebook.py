@@ -217,8 +217,8 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     before = steps.snapshot(step, study, inputs)
     folder, lock = lock_folder(step, study, differs)
     clear(folder, is_training=step.run is not None)
-    note = _manual_run_note(folder, step, study, differs)
-    print(f"{step.label} of study {study.study}{note}", *stale_inputs(inputs, study), sep="\n")
+    note = steps.number_of_run(step, study) + _manual_run_note(folder, step, study, differs)
+    print(f"{step.label} of study {study.study}{note}", *staleness.stale_inputs(inputs, study), sep="\n")
     for key in unused:
         print(f"{key} is left out: it is used only with {param_faults.option_of(params.Study, key)}")
     if "case_limit" in manual:
@@ -245,13 +245,6 @@ def inputs_of(step: steps.Step, study: params.Study, case_limit: int | None) -> 
     limited = [each for each in (replace(each, root=root) for each in own) if each.record_file(study.study).is_file()]
     names = {each.name for each in limited}
     return [*(each for each in own if each.name not in names), *limited]
-
-
-def stale_inputs(inputs: list[steps.Step], study: params.Study) -> list[str]:
-    """A line per stale step that a manual run reads; the workflow has brought its inputs up to date."""
-    own = [] if environment.in_workflow() else [each for each in inputs if not each.root]
-    reasons = {each.label: staleness.stale_reasons(each, study) for each in own}
-    return [f"{label} is stale ({'; '.join(why)}): results of before are read" for label, why in reasons.items() if why]
 
 
 def of_trained_runs(typed: params.SharedParams, inputs: list[steps.Step]) -> params.SharedParams:

@@ -124,9 +124,14 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """Output of a git command in the project; ignores GIT_* variables and the owner of the folder."""
+    """Output of a git command in the project; ignores GIT_* variables and the owner of the folder.
+
+    The filter of notebooks is off: in a fresh clone it would take seconds at each step. Saved notebooks whose outputs
+    alone have changed are known to git by their size and time (`saved_notebook`).
+    """
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     options = ["--no-optional-locks", "-c", f"safe.directory={files.ROOT}", "-c", "core.fsmonitor=false"]
+    options += ["-c", "filter.fetal-thesis.clean=", "-c", "filter.fetal-thesis.required=false"]
     command = ["git", *options, "-C", str(files.ROOT)]
     return subprocess.run([*command, *arguments], env=own, capture_output=True, text=True, check=True).stdout.strip()
 

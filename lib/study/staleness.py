@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.study import array_files, files, params, steps
+from lib.study import array_files, environment, files, params, steps
 from lib.study.steps import Step
 
 
@@ -22,6 +22,13 @@ def stale_reasons(step: Step, study: params.Study) -> list[str]:
         *_array_reasons(step, study),
         *_need_reasons(record["needs"], step.folder(study.study)),
     ]
+
+
+def stale_inputs(inputs: list[Step], study: params.Study) -> list[str]:
+    """A line per stale step that a manual run reads; the workflow has brought its inputs up to date."""
+    own = [] if environment.in_workflow() else [each for each in inputs if not each.root]
+    reasons = {each.label: stale_reasons(each, study) for each in own}
+    return [f"{label} is stale ({'; '.join(why)}): results of before are read" for label, why in reasons.items() if why]
 
 
 def _differences(kind: str, before: dict, now: dict, show_values: bool = True) -> Iterator[str]:

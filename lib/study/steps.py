@@ -41,6 +41,12 @@ class Step:
         return self.folder(study) / "record.json"
 
 
+def number_of_run(step: Step, study: params.Study) -> str:
+    """Which of several trainings a step is, such as ", run 3 of 5"; "" for other steps."""
+    runs = training_steps(study)
+    return f", run {runs.index(step) + 1} of {len(runs)}" if step in runs and len(runs) > 1 else ""
+
+
 def training_steps(study: params.Study) -> list[Step]:
     """One run per pair of fold and seed."""
     return [Step("04_training", (fold, seed)) for fold in study.folds for seed in study.seeds]

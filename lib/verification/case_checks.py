@@ -22,8 +22,8 @@ NEAR_BORDER = 0.02  # fraction of the shorter side: a reference nearer to the fr
 LOW_CONTRAST = 0.02  # magnitude of (inside - outside) / (inside + outside)
 MIN_SIDE = 32  # pixels; also the least network size (`image_size`)
 
-UNREADABLE = Check("unreadable", "correct, download or copy the file again, or add the case to `exclude`")
-REPLACE_BOTH = "mask and image do not belong together, or one was resized; download both again or exclude the case"
+UNREADABLE = Check("unreadable", "do what the finding says, or copy the file again; or add the case to `exclude`")
+REPLACE_BOTH = "mask and image do not belong together, or one was resized; replace them or exclude the case"
 SIZE_MISMATCH = Check("size mismatch", REPLACE_BOTH)
 TOO_SMALL = Check("too small for an image", "export the image again at its native size, or exclude the case")
 EMPTY_MASK = Check("empty mask", "exclude the case or correct the mask")

@@ -188,6 +188,21 @@ def test_changed_files_and_new_code_or_studies_add_a_plus_to_the_commit(reposito
     assert provenance.commit() == git(repository, "rev-parse", "--short=12", "HEAD") + mark
 
 
+def test_the_filter_of_notebooks_is_not_run_for_the_commit(repository):
+    files.write_text(repository / ".gitattributes", "lib/work.py filter=fetal-thesis\n")
+    git(repository, "config", "filter.fetal-thesis.clean", "touch was_run; cat")
+    git(repository, "config", "filter.fetal-thesis.required", "true")
+    git(repository, "add", ".gitattributes")
+    git(repository, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "filter")
+    marker, work = repository / "was_run", repository / "lib" / "work.py"
+    os.utime(work, (1, 1))  # git looks at the content again
+    marker.unlink(missing_ok=True)
+    assert provenance.commit() == git(repository, "rev-parse", "--short=12", "HEAD")
+    assert not marker.exists()
+    git(repository, "status")
+    assert marker.exists()
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give a folder away")
 def test_the_commit_of_a_folder_of_another_owner_is_read(repository):
     for path in (repository, *repository.rglob("*")):

@@ -118,6 +118,16 @@ def test_a_step_is_stale_for_these_reasons(finished, change, step, reasons):
     assert staleness.stale_reasons(step, finished) == reasons
 
 
+def test_each_of_several_trainings_has_a_number():
+    study = params.read_study(files.study_file("busi_quick")).model_copy(update={"folds": [0, 2], "seeds": [0, 1]})
+    numbers = [steps.number_of_run(step, study) for step in steps.study_steps(study)]
+    assert [each for each in numbers if each] == [f", run {number} of 4" for number in (1, 2, 3, 4)]
+    assert not any(
+        steps.number_of_run(each, study.model_copy(update={"folds": [0], "seeds": [0]}))
+        for each in steps.study_steps(study)
+    )
+
+
 @pytest.fixture
 def available(study):
     """hc18_quick's parameters; data/raw has published, custom and synthetic data sets."""
