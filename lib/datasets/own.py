@@ -4,7 +4,7 @@ import difflib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -139,9 +139,8 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], l
     if table:
         _check_columns(table, list(read[0].cells))
     findings += table_files.others(folder, TABLE, findings)
-    by_name = _by_name(images)
-    named = strict_table.named_rows(read, lambda row: by_name.get(row.cells["name"], row.cells["name"]), findings)
-    named = _by_letters(named, images, by_name, findings)
+    named = strict_table.named_rows(read, lambda row: row.cells["name"], findings)
+    named = _with_stems(named, images, findings)
     rows = strict_table.unique_rows((each for each in named if each[0] in images), findings)
     absent = strict_table.rows_without_file(named, images)
     findings += absent
@@ -157,29 +156,24 @@ def _read_rows(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Row], l
     return rows, findings + [Finding("warn", SUBJECT_UNKNOWN, name, at, "a subject") for name, at in blank]
 
 
-def _by_name(images: Mapping[str, Path]) -> dict[str, str]:
-    """Stem of an image by each of its names, with and without the suffix."""
-    return {unicodedata.normalize("NFC", path.name): stem for stem, path in images.items()} | {s: s for s in images}
-
-
-def _by_letters(
-    named: list[tuple[str, Row]], images: Mapping[str, Path], by_name: Mapping[str, str], findings: list[Finding]
+def _with_stems(
+    named: list[tuple[str, Row]], images: Mapping[str, Path], findings: list[Finding]
 ) -> list[tuple[str, Row]]:
-    """Rows of which the name is that of one image in other letter case, with its name; one note counts them."""
+    """Rows with the stem of the image that they name, with or without suffix; unchanged if they name none.
+
+    Other letter case has one meaning if one image alone has the name; one note counts such rows.
+    """
+    exact = {unicodedata.normalize("NFC", path.name): stem for stem, path in images.items()} | {s: s for s in images}
     stems: dict[str, set[str]] = defaultdict(set)
-    for name, stem in by_name.items():
+    for name, stem in exact.items():
         stems[name.casefold()].add(stem)
-    renamed = {name: stem for name, _ in named if name not in images for stem in _only(stems.get(name.casefold(), ()))}
+    folded = {name: next(iter(of_name)) for name, of_name in stems.items() if len(of_name) == 1}
+    renamed = [(name, row) for name, row in named if name not in exact and name.casefold() in folded]
     if renamed:
-        name, row = next(each for each in named if each[0] in renamed)
-        count = sum(name in renamed for name, _ in named)
-        found = f'{count} rows, the first is {row.at}: "{name}" for {images[renamed[name]].name}'
+        name, row = renamed[0]
+        found = f'{len(renamed)} rows, the first is {row.at}: "{name}" for {images[folded[name.casefold()]].name}'
         findings.append(Finding("note", OTHER_LETTER_CASE, row.file, found, "the name of the file; read as meant"))
-    return [(renamed.get(name, name), row) for name, row in named]
-
-
-def _only(stems: Collection[str]) -> Collection[str]:
-    return stems if len(stems) == 1 else ()
+    return [(exact.get(name) or folded.get(name.casefold(), name), row) for name, row in named]
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:

@@ -77,7 +77,7 @@ def _scalar_fault(text: str) -> str:
     meaning = RESOLVER.resolve(yaml.ScalarNode, text, (True, False)).rpartition(":")[2]
     if not re.fullmatch(PLAIN.get(meaning, "(?!)"), text):
         value = _value(text) if meaning in ("int", "float", "bool") else ""
-        value = value or READ_AS.get(meaning, "a sign of its own")
+        value = value or READ_AS.get(meaning, "a sign with a special meaning")
         advice = f"write {PLAINLY[meaning]}, or a text in quotes" if meaning in PLAINLY else "write it in quotes"
         return f"YAML reads this as {value}; {advice}"
     if meaning == "int" and (len(text) > 20 or abs(int(text)) > LARGEST):

@@ -394,7 +394,7 @@ BOMB = "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in
 YAML_ATTACKS = {
     f"a: &a [x]\n{BOMB}": "line 2, a: &a is a YAML alias or anchor; write the value itself",
     "a: b\nc: [*a, *a]": "line 3, c: *a is a YAML alias or anchor; write the value itself",
-    "a: b\n<<: {c: 1}": "line 3, <<: <<   YAML reads this as a sign of its own; write it in quotes",
+    "a: b\n<<: {c: 1}": "line 3, <<: <<   YAML reads this as a sign with a special meaning; write it in quotes",
     "epochs: 1:30": "line 2, epochs: 1:30   YAML reads this as 90; write decimal digits, or a text in quotes",
     "seeds: [0, 190:20:30]": "190:20:30   YAML reads this as 685230; write decimal digits",
     "epochs: 0x_": "line 2, epochs: 0x_   YAML reads this as a number; write decimal digits, or a text in quotes",
