@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from lib import statistics
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.report.summaries.biometry_errors import measured_rows
+from lib.statistics.agreement import limits_of_agreement
 
 NEW_LINE = "  \n"  # in Markdown
 OUTLIER_RANGES = 1.5  # interquartile ranges below the lower quartile, as the whisker of a box plot
@@ -127,7 +127,7 @@ def of_agreement(measurements: pd.DataFrame) -> str:
 def _bias(predicted: pd.Series, reference: pd.Series) -> str:
     """Bias with limits; a trend with size only if the 95 % confidence interval of the correlation excludes 0."""
     difference, mean = (predicted - reference).to_numpy(), ((predicted + reference) / 2).to_numpy()
-    bias, lower, upper = statistics.limits_of_agreement(difference)
+    bias, lower, upper = limits_of_agreement(difference)
     amount = f"{abs(bias):.2f}"
     text = f"{amount} mm too {'large' if bias > 0 else 'small'} on average" if amount != "0.00" else "no mean bias"
     spread = difference.std() > 0 and mean.std() > 0

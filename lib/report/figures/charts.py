@@ -15,6 +15,7 @@ from lib.report.figures import style
 from lib.report.figures.style import FAINT, INK, PREDICTED, panels, styled
 from lib.report.summaries import dice
 from lib.report.summaries.biometry_errors import measured_rows
+from lib.statistics.agreement import limits_of_agreement
 
 MAX_NAMES = 40  # of cases below bars; more are illegible
 NO_HEAD = "no head with a known pixel size was measured"
@@ -242,7 +243,7 @@ def bland_altman(measurements: pd.DataFrame) -> Figure:
         each.scatter(mean, difference, s=9, color=OTHER_COLOURS[2], alpha=0.7, linewidths=0)
         each.axhline(0, color=FAINT, linewidth=0.6)
         if len(difference) >= 2:
-            for limit, line in zip(statistics.limits_of_agreement(difference), ("-", "--", "--")):
+            for limit, line in zip(limits_of_agreement(difference), ("-", "--", "--")):
                 each.axhline(limit, color=OTHER_COLOURS[3], linewidth=0.9, linestyle=line)
                 text, transform = f"{limit:+.2f}".replace("-", "−"), each.get_yaxis_transform()
                 each.text(1.02, limit, text, transform=transform, va="center", fontsize=7)
@@ -295,7 +296,7 @@ def draw_pair(axes: Axes, rows: pd.DataFrame, at: float) -> None:
     values = rows["difference_mm"].to_numpy(float)
     offsets = style.jitter(len(values), 0.5)
     axes.scatter(values, at + offsets, s=5, color=OTHER_COLOURS[2], alpha=0.55, linewidths=0)
-    mean = statistics.bootstrap(values, rows["subject"].to_numpy())
+    mean = statistics.mean_interval(values, rows["subject"].to_numpy())
     bounds = np.nan_to_num([[mean.value - mean.low], [mean.high - mean.value]])
     axes.errorbar([mean.value], [at], xerr=bounds, color=INK, marker="o", markersize=4, capsize=4)
     text = f"n = {rows['case'].nunique()}"

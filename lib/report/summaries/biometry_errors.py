@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from lib import statistics
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, with_interval
+from lib.statistics.agreement import limits_of_agreement
 
 AGREEMENT_KEY = ["quantity", "route", "stage"]
 SHAPE_VALUES = ["area_mm2", "centroid_row_mm", "centroid_col_mm", "height_mm", "width_mm", "eccentricity"]
@@ -49,7 +49,7 @@ def _agreement(group: pd.DataFrame) -> dict[str, object]:
     of_cases = by_case(errors, ["mm", "percent"])
     error = mean_over(of_cases, "mm")
     enough = len(difference) >= 2
-    limits = statistics.limits_of_agreement(difference.to_numpy(float)) if enough else (float("nan"),) * 3
+    limits = limits_of_agreement(difference.to_numpy(float)) if enough else (float("nan"),) * 3
     row = {"n": error.count, "not_measured": len(known) - len(measured)}
     row |= {"mae_mm": error.value, "mae_low": error.low, "mae_high": error.high}
     row |= {"mae_percent": float(of_cases["percent"].mean()), "median_mm": float(of_cases["mm"].median())}

@@ -26,7 +26,7 @@ def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
 
 def mean_over(rows: pd.DataFrame, value: str) -> Estimate:
     """The mean of a column over cases (one per row) with a value, and its 95 % CI from resampling subjects."""
-    return statistics.bootstrap(rows[value].to_numpy(float), rows["subject"].to_numpy())
+    return statistics.mean_interval(rows[value].to_numpy(float), rows["subject"].to_numpy())
 
 
 def counts_all(table: pd.DataFrame, long: pd.DataFrame, key: list[str], in_mean: pd.Series, others: list[str]) -> bool:

@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import statistics
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.evaluation import biometry
 from lib.report import captions, figures
 from lib.report.summaries.dice import per_class
+from lib.statistics.agreement import limits_of_agreement
 from tests.builders_figures import CLASSES, line_errors, measured, overlap_rows, texts
 
 TWO = ["background", "csp"]
@@ -142,7 +142,7 @@ def test_cases_are_counted_once_however_many_seeds_predicted_them_and_limits_are
     differences = np.array([(100 + i) % 3 - 1 for i in range(9)] * 2, float)
     assert "HC, n = 9" in texts(limits)
     assert sorted(limits.axes[2].collections[0].get_offsets()[:, 1]) == sorted(differences)
-    for limit in statistics.limits_of_agreement(differences):
+    for limit in limits_of_agreement(differences):
         assert f"{limit:+.2f}".replace("-", "−") in texts(limits)
     # of landmarks only the measuring route and the baseline are drawn
     table = measured(4).query("stage == 'post'").replace({"route": {"ellipse": "landmark"}})
