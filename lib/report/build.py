@@ -281,11 +281,11 @@ def as_duration(seconds: float) -> str:
 
 def check(study: params.Study) -> list[str]:
     """Differences of printed tables (.csv to nine digits, .typ) from recomputed ones, and tables that miss rows."""
-    recomputed = content.recompute(study)
+    recomputed, subject = content.recompute(study), datasets.of(study).subject
     differences = content.rows_lost(study, set(recomputed))
     for name, expected in recomputed.items():
         differences += differing_cells(f"{name}.csv", expected, read_table(study, name))
-        if required(study, f"{name}.typ").read_text(encoding="utf-8") != tables.to_typst(expected):
+        if required(study, f"{name}.typ").read_text(encoding="utf-8") != tables.to_typst(expected, subject):
             differences.append(f"{name}.typ: differs from the table recomputed from the long table")
     return differences
 

@@ -23,6 +23,15 @@ class Estimate:
     least: float  # smallest and largest value
     largest: float
 
+    def columns(self, name: str) -> dict[str, float]:
+        """The value as <name>, and its <name>_low, _high, _least, _largest and _subjects, as columns of a table.
+
+        `report.tables` prints them as one column and the number of subjects. Where there is no interval, low and high
+        are missing, and the least and the largest value are printed instead.
+        """
+        parts = ("low", "high", "least", "largest", "subjects")
+        return {name: self.value} | {f"{name}_{part}": getattr(self, part) for part in parts}
+
 
 def mean_interval(values: np.ndarray, subjects: np.ndarray) -> Estimate:
     """Mean of values (N,) with a 95 % bootstrap-t interval, whose unit is the subject (N,), not the image.

@@ -51,7 +51,7 @@ def _agreement(group: pd.DataFrame) -> dict[str, object]:
     enough = len(difference) >= 2
     limits = limits_of_agreement(difference.to_numpy(float)) if enough else (float("nan"),) * 3
     row = {"n": error.count, "not_measured": len(known) - len(measured)}
-    row |= {"mae_mm": error.value, "mae_low": error.low, "mae_high": error.high}
+    row |= with_interval("mae_mm", error)
     row |= {"mae_percent": float(of_cases["percent"].mean()), "median_mm": float(of_cases["mm"].median())}
     row |= dict(zip(("bias_mm", "lower_limit_mm", "upper_limit_mm"), limits))
     return row | {"flagged": int(group["flags"].ne("").sum())}

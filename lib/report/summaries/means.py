@@ -14,9 +14,9 @@ def by_group(rows: pd.DataFrame, key: list[str], describe: Callable[[pd.DataFram
     return pd.DataFrame([dict(zip(key, values)) | describe(group) for values, group in groups])
 
 
-def with_interval(name: str, mean: Estimate) -> dict[str, float]:
-    """A mean and the bounds of its confidence interval: <name>, <name>_low, <name>_high."""
-    return {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+def with_interval(name: str, estimate: Estimate) -> dict[str, float]:
+    """The columns of an estimate, which `tables` prints as one column and a number of subjects (`Estimate.columns`)."""
+    return estimate.columns(name)
 
 
 def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
