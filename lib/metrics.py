@@ -72,8 +72,8 @@ def overlap(reference: np.ndarray, predicted: np.ndarray, class_index: int) -> O
 class Distances:
     """Distances between the boundaries of two regions, in the unit of the spacing.
 
-    The three lengths are NaN if either region is empty: no boundary, no finite distance. NSD is 0 if one is, NaN if both
-    are.
+    The three lengths are NaN if either region is empty, because no finite distance exists. NSD is 0 if one region is
+    empty, and NaN if both are.
     """
 
     hausdorff: float  # largest distance from a point of either boundary to the other boundary
@@ -103,7 +103,7 @@ def distances(
 
     Args:
         spacing: distance between pixel centres along each axis, in array order; all 1 for distances in pixels.
-        tolerance: of NSD, in the unit of the spacing; a point exactly at the tolerance counts as within. NaN for no NSD.
+        tolerance: of NSD, in the unit of the spacing; a point at exactly this distance is within. NaN for no NSD.
 
     Raises:
         ValueError: the shapes differ, or a spacing is not positive and finite or not one per axis.

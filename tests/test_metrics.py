@@ -123,7 +123,9 @@ def test_distances_of_random_regions_equal_brute_force_and_follow_their_properti
     draw = np.random.default_rng(seed)
     shape = (11, 17) if seed % 2 else (5, 9, 8)
     spacing, tolerance = draw.uniform(0.2, 3, len(shape)), draw.uniform(0.5, 3)
-    reference, predicted = (draw.random((2, *shape)) < draw.choice([0.02, 0.3, 0.9])) | (draw.random((2, *shape)) < 0.02)
+    reference, predicted = (draw.random((2, *shape)) < draw.choice([0.02, 0.3, 0.9])) | (
+        draw.random((2, *shape)) < 0.02
+    )
     expected = brute_force(reference, predicted, spacing, tolerance)
     measured = all_distances(reference, predicted, spacing, tolerance)
     assert measured == pytest.approx(expected, abs=1e-9)
