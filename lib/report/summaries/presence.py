@@ -6,18 +6,17 @@ from lib import statistics
 from lib.report.summaries.dice import KEY, in_reference, outcomes
 from lib.report.summaries.means import by_case, by_group, mean_over, with_interval
 
-OUTCOMES = ["found", "missed", "invented", "absent"]
-PARTS = ["reference_parts", "found_parts", "predicted_parts", "matched_parts"]
+OUTCOMES = ["detected", "missed", "invented", "absent"]
 PART_COLUMNS = [*KEY, "n", "part_f1", "part_f1_low", "part_f1_high", "reference_parts", "found_parts", "false_parts"]
 
 
 def per_class(cases: pd.DataFrame) -> pd.DataFrame:
     """Whether structures are predicted in the cases that show them, by class and stage, and by each of several seeds.
 
-    The n cases are found (both masks contain the class), missed (only the reference), invented (only the prediction) or
-    absent (neither); `misplaced` counts those found without a common pixel. Sensitivity is found / (found + missed),
-    specificity absent / (absent + invented), and false alarms are the rest of the latter; with 95 % Wilson intervals,
-    which take the cases as independent.
+    The n cases are detected (both masks contain the class), missed (only the reference), invented (only the prediction)
+    or absent (neither); `misplaced` counts those detected without a common pixel. Sensitivity is detected / (detected +
+    missed), specificity absent / (absent + invented), and false alarms are the rest of the latter; with 95 % Wilson
+    intervals, which take the cases as independent.
     """
     return by_group(cases, _key(cases), _describe)
 
@@ -29,11 +28,11 @@ def _key(cases: pd.DataFrame) -> list[str]:
 
 def _describe(group: pd.DataFrame) -> dict[str, object]:
     counts = outcomes(group)
-    counts["found"] = int((in_reference(group) & (group["tp"] + group["fp"] > 0)).sum())
+    counts["detected"] = int((in_reference(group) & (group["tp"] + group["fp"] > 0)).sum())
     row: dict[str, object] = {"n": len(group)} | {name: counts[name] for name in OUTCOMES}
     row["misplaced"] = counts["no_overlap"] - counts["missed"]
     negative = counts["absent"] + counts["invented"]
-    shares = {"sensitivity": ("found", counts["found"] + counts["missed"])}
+    shares = {"sensitivity": ("detected", counts["detected"] + counts["missed"])}
     shares |= {"specificity": ("absent", negative), "false_alarms": ("invented", negative)}
     for name, (hits, total) in shares.items():
         bounds = statistics.proportion_interval(counts[hits], total)
@@ -42,7 +41,7 @@ def _describe(group: pd.DataFrame) -> dict[str, object]:
 
 
 def holds_all_predictions(table: pd.DataFrame, cases: pd.DataFrame) -> bool:
-    """Whether found, missed, invented and absent of `per_class` account for every row of the long table."""
+    """Whether detected, missed, invented and absent of `per_class` account for every row of the long table."""
     return table[OUTCOMES].to_numpy().sum() == len(cases) and bool((table[OUTCOMES].sum(axis=1) == table["n"]).all())
 
 
