@@ -330,7 +330,7 @@ OF_OPTIONS = {
     **{"shift_fraction": 0.06, "scale_fraction": 0.1, "rotation_deg": 10.0, "brightness_contrast": 0.2},
     **{"tensorboard_images": 4, "threshold_candidates": [0.5], "minimum_probability": 0.5, "minimum_margin": 0.0},
     **{"closing_pixels": 7, "dilation_pixels": 11, "minimum_area_mm2": 5.0, "parts_kept": 2},
-    **{"max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0]},
+    **{"max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0], "nsd_tolerance_mm": 1.0, "nsd_tolerance_px": 3.0},
 }
 OF_VOLUMES = PREPARED | {"area_weight_floor": None}
 
@@ -340,6 +340,9 @@ def values(**changes: object) -> dict[str, object]:
     of_volumes = OF_VOLUMES if str(changes.get("dataset")).endswith("lgg") or OF_VOLUMES.keys() & changes else {}
     given = OF_OPTIONS | params.read_yaml(files.study_file("hc18_quick")) | of_volumes | changes
     used = param_faults.uses(given, params.Study) | dict.fromkeys(["clahe_probability"] if of_volumes else [], False)
+    dataset, is_regions = datasets.DATASETS.get(str(given["dataset"])), given["landmarks"] == "none"
+    known = dataset.pixel_sizes if dataset else "some"
+    used |= {"nsd_tolerance_mm": is_regions and known != "none", "nsd_tolerance_px": is_regions and known != "all"}
     return {key: value for key, value in given.items() if used.get(key, True) or key in changes}
 
 

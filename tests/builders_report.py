@@ -11,10 +11,10 @@ from pypdfium2 import PdfDocument
 from lib import datasets, metrics
 from lib.data import cases, findings, splits
 from lib.datasets import lgg
-from lib.evaluation import biometry, comparison, landmarks, training_precision
+from lib.evaluation import biometry, boundaries, comparison, landmarks, segmentation, training_precision
 from lib.report import build, tables
 from lib.report.content import read_table
-from lib.report.summaries import biometry_errors, dice, landmark_errors, paired, patients
+from lib.report.summaries import biometry_errors, dice, distances, landmark_errors, paired, patients, presence
 from lib.study import files, params, steps
 from lib.verification import rehosted
 
@@ -127,8 +127,18 @@ def counted(study: params.Study) -> pd.DataFrame:
         one = metrics.Overlap(900 + place, 40 if stage == "post" else 60, 50 + 10 * place, 1000)
         if datasets.of(study).volumes and place == LAST_IS_ABSENT:
             one = metrics.Overlap(0, 0, 0, 1000)
-        rows.append(key | {"class": name, "stage": stage} | vars(one) | {"dice": one.dice, "iou": one.iou})
-    return pd.DataFrame(rows)
+        scores = {name: getattr(one, name) for name in ("dice", "iou", "size_error_percent")}
+        rows.append(key | {"class": name, "stage": stage} | vars(one) | scores | bounded(study, place, one.tp > 0))
+    return pd.DataFrame(rows).reindex(columns=segmentation.COLUMNS)
+
+
+def bounded(study: params.Study, place: int, is_found: bool) -> dict[str, float]:
+    """Distances from 1.25 mm or pixels and, of the first case, two parts in the reference, one of which is found."""
+    unit = "mm" if study.head_classes else "px"
+    lengths = {"hausdorff": 2.5 + place, "hd95": 1.25 + place, "assd": 0.5 + place / 8}
+    row = {f"{name}_{unit}": length if is_found else np.nan for name, length in lengths.items()}
+    counts = dict(zip(boundaries.PART_COLUMNS, [1 + (place == 0), 1, 1, 1] if is_found else [0] * 4))
+    return row | {f"diagonal_{unit}": 100.0, "nsd": 0.875 if is_found else np.nan} | counts
 
 
 def write_regions(study: params.Study) -> None:
@@ -139,6 +149,11 @@ def write_regions(study: params.Study) -> None:
     printed = {
         "precision": training_precision.summary(precision),
         "per_class": dice.per_class(long),
+        "distances": distances.per_class(long, "mm"),
+        "distances-pixels": distances.per_class(long, "px"),
+        "size-errors": distances.size_errors(long),
+        "presence": presence.per_class(long),
+        "parts": presence.parts(long),
         "groups": dice.by_part(long.join(group, on="case"), "group"),
         "effect": dice.effect(long),
         "baselines": pd.DataFrame([baseline | {"dice": 0.505, "dice_low": 0.41, "dice_high": 0.6}]),
@@ -147,7 +162,7 @@ def write_regions(study: params.Study) -> None:
         "end-slices": patients.end_slice_cost(long, read_table(study, "02_preprocessing/lost")),
     }
     tables_of_05 = {"cases": long, "chosen": pd.DataFrame([chosen]), "precision": precision}
-    drawn = "dice-distribution dice-bars confusion worst median best probability"
+    drawn = "hd95-distribution dice-distribution dice-bars confusion worst median best probability"
     write_step(study, "05_evaluation", tables_of_05, printed, "detection confusion folds", drawn)
 
 

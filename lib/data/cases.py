@@ -76,9 +76,24 @@ def unchanged(row: Mapping[str, Any]) -> tuple[Path, list[Path]]:
 
 
 def spacing_mm(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """(row, col) pixel size in a manifest row; None if either is unknown."""
-    size = float(row["spacing_row_mm"]), float(row["spacing_col_mm"])
-    return size if np.isfinite(size).all() else None
+    """(row, col) pixel size in a manifest row; None if either is unknown, ValueError if one is not above 0."""
+    return _known_mm(row, PIXEL_SIZE)  # type: ignore[return-value]
+
+
+def sample_mm(row: Mapping[str, Any], is_volume: bool) -> tuple[float, ...] | None:
+    """Distances between pixel centres along the axes of a native mask, (row, col) or, in volumes, (slice, row, col).
+
+    None if any of them is unknown; ValueError if one is not above 0.
+    """
+    return _known_mm(row, ["spacing_slice_mm"] * is_volume + PIXEL_SIZE)
+
+
+def _known_mm(row: Mapping[str, Any], columns: list[str]) -> tuple[float, ...] | None:
+    sizes = {name: float(row[name]) for name in columns}
+    for name, size in sizes.items():
+        if size <= 0:
+            raise ValueError(f"case {row['case']}: {name} = {size:g}; expected above 0 mm, or nothing if it is unknown")
+    return tuple(sizes.values()) if np.isfinite(list(sizes.values())).all() else None
 
 
 def has_pixel_size(table: pd.DataFrame) -> pd.Series:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Dataset:
     read_image: Callable[..., np.ndarray] = read_grey
     channels: int = 1  # of the network input
     display_channel: int = 0  # the channel shown in figures
+    pixel_sizes: Literal["all", "some", "none"] = "all"  # which cases have a pixel size (and slice distance)
     volumes: bool = False  # whether a case is a volume of slices
     outlines: bool = False  # whether masks are drawn as lines only, to which an ellipse is fitted
     inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None  # (case, image, mask) -> findings

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lib.data import splits
@@ -32,6 +33,22 @@ class EvaluationSet:
     def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
         """Path of the predicted mask of a case."""
         return mask_files.mask_path(self.folder / "predictions", stage, fold, seed, case, self.dataset.volumes)
+
+    def read_predicted(self, stage: str, fold: int, seed: int, case: str) -> np.ndarray:
+        """Predicted mask of a case, (H, W) or (D, H, W) uint8; ValueError unless it has its size and classes."""
+        path = self.predicted(stage, fold, seed, case)
+        mask, (row,) = mask_files.read(path), self.rows([case])
+        native = (int(row["slices"]),) * self.dataset.volumes + (int(row["height"]), int(row["width"]))
+        if mask.shape != native:
+            raise ValueError(
+                f"{path}: size {mask.shape}; expected {native}, as the image of {case}; rerun 05_evaluation"
+            )
+        largest, count = int(mask.max()), len(self.dataset.classes)
+        if largest >= count:
+            raise ValueError(
+                f"{path}: class index {largest}; expected 0 to {count - 1} ({', '.join(self.dataset.classes)})"
+            )
+        return mask
 
     def rows(self, names: list[str]) -> list[dict[str, Any]]:
         """Manifest rows of the named cases, in that order."""

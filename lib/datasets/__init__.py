@@ -38,7 +38,9 @@ def _phantom(title: str, like: Dataset, write: Callable[[Path, int, int], None],
     """A generated data set in the layout of another."""
     subject, phantom = "patient" if like.volumes else "examination", Phantom(write, size, write_images.SEED)
     title, licence = f"Phantom of {title}", "made by this project"
-    return replace(like, title=title, citation="phantom", licence=licence, subject=subject, phantom=phantom)
+    known = "none" if like.pixel_sizes == "none" else "all"
+    about = {"citation": "phantom", "licence": licence, "subject": subject, "pixel_sizes": known}
+    return replace(like, title=title, phantom=phantom, **about)
 
 
 _HC18 = replace(
@@ -52,6 +54,7 @@ _LGG = replace(
     read_image=lgg.read_image,
     channels=3,
     display_channel=lgg.FLAIR,
+    pixel_sizes="some",
     volumes=True,
     inspect=lgg.inspect,
 )
@@ -59,6 +62,7 @@ _TUMOUR = replace(
     _published(ultrasound_fetus, "Ultrasound fetus dataset (Anitha)", "anitha", "CC BY 4.0", "examination", TUMOUR),
     names_subjects=False,
     groups_without_references=ultrasound_fetus.WITHOUT_OUTLINES,
+    pixel_sizes="none",
 )
 _BUSI = _published(busi, "BUSI, breast ultrasound images", "busi", "no licence stated, to be cited", "scene", LESION)
 DATASETS: dict[str, Dataset] = {
@@ -66,7 +70,7 @@ DATASETS: dict[str, Dataset] = {
     "lgg": _LGG,
     "brain_structures": _BRAIN,
     "ultrasound_fetus": _TUMOUR,
-    "busi": replace(_BUSI, names_subjects=False),
+    "busi": replace(_BUSI, names_subjects=False, pixel_sizes="none"),
 }
 _PHANTOMS = {  # title, layout, function that writes the files, default number of subjects
     "brain": ("fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS),
@@ -87,7 +91,8 @@ DATASETS |= {f"phantom_{name}": _phantom(*entry) for name, entry in _PHANTOMS.it
 def custom(name: str, classes: Sequence[str], palette: list[list[int]]) -> Dataset:
     """A custom data set; palette as in `own.read_mask`."""
     read_mask = partial(own.read_mask, palette=palette, class_count=len(classes))
-    return Dataset(f"Own data ({name})", "own", "not published", "subject", tuple(classes), own.find_cases, read_mask)
+    about = f"Own data ({name})", "own", "not published", "subject"
+    return Dataset(*about, tuple(classes), own.find_cases, read_mask, pixel_sizes="some")
 
 
 def of(study: params.Study) -> Dataset:
@@ -123,6 +128,8 @@ def _key_faults(study: params.Study, dataset: Dataset) -> list[str]:
         "data sets of several groups": bool(dataset.groups),
         "volumes": dataset.volumes,
         "images": not dataset.volumes,
+        "class regions with pixel sizes": not study.learns_landmarks and dataset.pixel_sizes != "none",
+        "class regions without pixel sizes": not study.learns_landmarks and dataset.pixel_sizes != "all",
     }
     faults = []
     for name, field in params.Study.model_fields.items():

@@ -24,6 +24,7 @@ HEAD_CLASSES = (
     "hc_range_mm from hc18_quick"
 )
 OF_IMAGES = ("custom data sets", "images")  # options of which a study of custom data has the keys
+OF_IMAGES += ("class regions with pixel sizes", "class regions without pixel sizes")
 
 Values, Reasons = dict[str, Any], dict[str, str]
 
@@ -82,6 +83,8 @@ def _fixed(study: str, classes: MaskClasses) -> tuple[Values, Reasons]:
         "oversample_classes": ([], "every image equally often"),
         "threshold_candidates": (THRESHOLDS, "foreground probabilities; the validation cases decide which is used"),
         "postprocessing": ([], "none before the first predictions have been seen"),
+        "nsd_tolerance_mm": (1.0, "of NSD: a chosen limit; better the variability of those who drew the masks"),
+        "nsd_tolerance_px": (3.0, "the same for images without a pixel size"),
         "head_classes": ([], HEAD_CLASSES),
         "compare_with": ([], "not compared with another study"),
         "title": (f"Segmentation of {study.removeprefix(OWN).replace('_', ' ')}", "to be written by you"),

@@ -1,6 +1,7 @@
 """Head biometry in millimetres with references and a trivial baseline, shapes of structures, volumes of lesions."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.imaging import ellipse, head_points, mask_files, shapes
+from lib.imaging import ellipse, head_points, shapes
 from lib.imaging.head_points import LINES, POINT_COLUMNS
 from lib.study import files, parallel
 
@@ -29,19 +30,45 @@ NOT_MEASURED = {"ellipse": "no ellipse", "landmark": "no peak"}  # flag of a hea
 def read_predictions(test_set: EvaluationSet) -> pd.DataFrame:
     """Predictions of 05_evaluation, one row per mask or landmark head; ValueError if a table or column is missing.
 
-    In a quick pass only those of its test cases: 05 may have evaluated all.
+    ValueError, too, unless its rows are one for each test case of the tested folds (`_require_test_cases`). In a quick
+    pass only those of its test cases: 05 may have evaluated all.
     """
     is_landmark = test_set.points is not None
     name, columns = ("points.csv", LANDMARK_COLUMNS) if is_landmark else ("cases.csv", PREDICTION_COLUMNS)
-    written = files.read_csv(test_set.folder / name, columns)[columns]
+    table = files.read_csv(test_set.folder / name, [*columns, *([] if is_landmark else ["class"])])
+    written = table[columns]
     if test_set.limited is not None:
         used = {(fold, case) for fold, parts in test_set.limited.items() for case in parts["test"]}
-        written = written[[key in used for key in zip(written["fold"], written["case"])]]
+        kept = [key in used for key in zip(written["fold"], written["case"])]
+        table, written = table[kept], written[kept]
+    kinds = ["fold", "seed", *(["route"] if is_landmark else ["stage", "class"])]
+    _require_test_cases(test_set, table, kinds, test_set.folder / name)
     return written.assign(stage="post") if is_landmark else written.drop_duplicates()
 
 
+def _require_test_cases(test_set: EvaluationSet, table: pd.DataFrame, kinds: list[str], path: Path) -> None:
+    """ValueError unless each group of `kinds`, fold first, has exactly one row for every test case of its fold."""
+    for values, rows in table.groupby(kinds):
+        group, expected = dict(zip(kinds, values)), test_set.parts(values[0])["test"]
+        faults = {
+            "two rows for": rows.loc[rows.duplicated("case"), "case"],
+            "no row for": [case for case in expected if case not in set(rows["case"])],
+            "a row for": [case for case in rows["case"] if case not in set(expected)],
+        }
+        for fault, names in faults.items():
+            if len(names):
+                named = ", ".join(f"{kind} {value}" for kind, value in group.items())
+                advice = "expected one row for each test case of the fold; rerun 05_evaluation"
+                raise ValueError(f"{path}: {fault} {', '.join(list(names)[:3])} ({named}); {advice}")
+    unknown = sorted(set(table.get("class", [])) - set(test_set.dataset.classes[1:]))
+    if unknown:
+        raise ValueError(
+            f"{path}, column class: {', '.join(unknown)}; expected {', '.join(test_set.dataset.classes[1:])}"
+        )
+
+
 def _read_mask(test_set: EvaluationSet, prediction: dict[str, Any]) -> np.ndarray:
-    return mask_files.read(test_set.predicted(*(prediction[name] for name in ("stage", "fold", "seed", "case"))))
+    return test_set.read_predicted(*(prediction[name] for name in ("stage", "fold", "seed", "case")))
 
 
 def _indices(dataset: Dataset, head_classes: list[str]) -> list[int]:
@@ -226,7 +253,7 @@ def volumes_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> pd.Dat
         return pd.DataFrame(columns=VOLUME_COLUMNS)
 
     def describe(case: dict[str, Any], reference: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-        ml = float(np.prod([case[f"spacing_{axis}_mm"] for axis in ("slice", "row", "col")])) / 1000
+        ml = float(np.prod(cases.sample_mm(case, is_volume=True) or np.nan)) / 1000
         voxels = [int(np.count_nonzero(region)) for region in (reference, predicted)]
         return [dict(zip(SIZE_COLUMNS, (*voxels, *(count * ml for count in voxels))))]
 

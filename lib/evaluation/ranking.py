@@ -8,7 +8,6 @@ import pandas as pd
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.imaging import mask_files
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
 
 
@@ -69,7 +68,7 @@ def overlays(
 def _masks(test_set: EvaluationSet, rows: pd.DataFrame, slices: list[int]) -> list[np.ndarray]:
     """Predicted masks after post-processing; for volumes the slice that is displayed."""
     keys = zip(rows["fold"], rows["seed"], rows["case"])
-    masks = [mask_files.read(test_set.predicted("post", *key)) for key in keys]
+    masks = [test_set.read_predicted("post", *key) for key in keys]
     return [mask[at] if mask.ndim == 3 else mask for mask, at in zip(masks, slices)]
 
 

@@ -14,7 +14,7 @@ from lib import metrics, models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.evaluation import postprocessing, training_precision
+from lib.evaluation import boundaries, postprocessing, training_precision
 from lib.imaging import mask_files
 from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
@@ -23,6 +23,7 @@ from lib.study.params import EvaluationParams
 from lib.study.progress import Live, follow
 
 COLUMNS = ["case", "subject", "fold", "seed", "class", "stage", "tp", "fp", "fn", "tn", "dice", "iou"]
+COLUMNS += ["size_error_percent", *boundaries.COLUMNS]
 CONFUSION_COLUMNS = ["fold", "seed", "stage", "reference", "predicted", "pixels"]
 
 
@@ -44,6 +45,7 @@ class Protocol:
     steps: list[dict[str, Any]]  # post-processing, from `postprocessing.describe`
     flip_average: bool  # whether to average the prediction with that of the mirrored image
     device: torch.device
+    nsd_tolerances: dict[str, float | None]  # by unit, "mm" and "px"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def evaluate_all(
     """Evaluates every run of a study, by fold and seed; `trainings` is the folder of 04_training."""
     steps = postprocessing.describe(config.postprocessing, config.model_dump())
     device = devices.choose(config.device)
-    protocol = Protocol(config.threshold_candidates or [], steps, config.flip_average, device)
+    tolerances = {"mm": config.nsd_tolerance_mm, "px": config.nsd_tolerance_px}
+    protocol = Protocol(config.threshold_candidates or [], steps, config.flip_average, device, tolerances)
     runs = [
         evaluate_run(protocol, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed, live)
         for fold in config.folds
@@ -78,7 +81,7 @@ def evaluate_run(
     """Evaluates one trained network on its test fold in float32; writes the predicted masks and the completed model."""
     model = trained_model.load(weights, protocol.flip_average, protocol.device)
     parts, run = test_set.parts(fold), {"fold": fold, "seed": seed}
-    steps, classes = protocol.steps, test_set.dataset.classes
+    steps, classes, tolerances = protocol.steps, test_set.dataset.classes, protocol.nsd_tolerances
     choice = choose_threshold(test_set, model, parts["validation"], protocol.threshold_candidates, steps, live)
     use = {"threshold": choice["threshold"], "flip_average": protocol.flip_average, "postprocessing": steps}
     models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
@@ -96,10 +99,12 @@ def evaluate_run(
         precision = {"training_precision": model.about["training_precision"]}
         changes = [key | precision | row for row in training_precision.compare_masks(*pair, classes)]
         counts = {stage: metrics.confusion(case.reference, mask, len(classes)) for stage, mask in stages.items()}
+        spacing_mm = cases.sample_mm(case.row, test_set.dataset.volumes)
         rows = [
-            key | {"class": name, "stage": stage} | row
-            for stage in stages
-            for name, row in class_rows(counts[stage], classes).items()
+            key | {"class": name, "stage": stage} | row | boundaries.describe(*regions, spacing_mm, tolerances)
+            for stage, mask in stages.items()
+            for index, (name, row) in enumerate(class_rows(counts[stage], classes).items(), start=1)
+            for regions in [(case.reference == index, mask == index)]
         ]
         return counts, rows, changes
 
@@ -121,8 +126,11 @@ def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_traine
         return row, *samples.read_case(test_set.dataset, row)
 
     for row, image, reference in trained_model.in_threads(read, test_set.rows(names)):
-        own = trained_model.probability(model, image)
-        rounded = own if other.precision == model.precision else trained_model.probability(other, image)
+        try:
+            own = trained_model.probability(model, image)
+            rounded = own if other.precision == model.precision else trained_model.probability(other, image)
+        except ValueError as error:
+            raise ValueError(f"case {row['case']}: {error}") from error
         yield Predicted(row, reference, own, rounded)
 
 
@@ -141,9 +149,10 @@ def pixel_mm2(row: Mapping[str, Any]) -> float | None:
 
 
 def class_rows(counts: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Counts, Dice and IoU of each foreground class, from the confusion matrix of one case."""
+    """Counts, Dice, IoU and size error of each foreground class, from the confusion matrix of one case."""
     overlaps = {name: metrics.overlap_of(counts, index) for index, name in enumerate(classes) if index > 0}
-    return {name: {**vars(each), "dice": each.dice, "iou": each.iou} for name, each in overlaps.items()}
+    derived = ("dice", "iou", "size_error_percent")
+    return {name: vars(each) | {value: getattr(each, value) for value in derived} for name, each in overlaps.items()}
 
 
 def confusion_rows(pooled: dict[str, np.ndarray], classes: Sequence[str], fold: int, seed: int) -> pd.DataFrame:

@@ -66,6 +66,27 @@ def parts_of(mask: np.ndarray, index: int) -> Parts | None:
     return Parts(index, *rows_and_cols, labels[rows, cols] - 1, statistics[1:, cv2.CC_STAT_AREA])
 
 
+def match_parts(reference: np.ndarray, predicted: np.ndarray) -> tuple[int, int, int, int]:
+    """Connected components of two bool regions, (H, W) or (D, H, W), and how many of each overlap the other region.
+
+    (reference components, those of them that overlap the prediction, predicted components, those of them that overlap
+    the reference). Pixels have 8 neighbours, voxels 26; one shared pixel is an overlap.
+    """
+    counts: list[int] = []
+    for region, other in ((reference, predicted), (predicted, reference)):
+        frame = foreground_frame(region)
+        if frame is None:
+            counts += [0, 0]
+            continue
+        inner = np.ascontiguousarray(region[frame])
+        if inner.ndim == 2:
+            labels = cv2.connectedComponents(inner.view(np.uint8), connectivity=8)[1]
+        else:
+            labels = ndimage.label(inner, structure=np.ones((3, 3, 3), bool))[0]
+        counts += [int(labels.max()), len(np.unique(labels[inner & other[frame]]))]
+    return counts[0], counts[1], counts[2], counts[3]
+
+
 def foreground_frame(mask: np.ndarray) -> tuple[slice, ...] | None:
     """Bounding slices of a bool or uint8 mask's foreground, (rows, cols) or (slices, rows, cols); None if empty."""
     flat = mask if mask.ndim == 2 else mask.max(axis=0)

@@ -62,6 +62,11 @@ def probability(model: Model, native: np.ndarray) -> np.ndarray:
     prepared = prepare(native, model.preparation)
     settings = (model.device, model.precision, model.flip_average)
     predicted = inference.predict(model.network, prepared.images, *settings)
+    if not np.isfinite(predicted).all():
+        found = "NaN" if np.isnan(predicted).any() else "infinity"
+        raise ValueError(
+            f"the predicted probability contains {found}: the weights are damaged, or the input is not finite"
+        )
     return to_native(predicted, prepared, model.preparation["volumes"])
 
 

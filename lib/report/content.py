@@ -1,5 +1,6 @@
 """Results of a study as its report prints them: table rows as text, and printed tables recomputed for checking."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from lib.data import cases
 from lib.evaluation import training_precision
 from lib.imaging import head_points
 from lib.report import tables
-from lib.report.summaries import biometry_errors, dice, landmark_errors, paired, patients
+from lib.report.summaries import biometry_errors, dice, distances, landmark_errors, paired, patients, presence
 from lib.study import files, params
 
 # Title, citation and licence of the landmarks; their origin is in data/sources.yaml.
@@ -20,7 +21,14 @@ LANDMARKS = {
 }
 # By kind of study: function and long tables from which each printed table is computed.
 SOURCES = {
-    "regions": {"05_evaluation/tables/per_class": (dice.per_class, ["05_evaluation/cases"])},
+    "regions": {
+        "05_evaluation/tables/per_class": (dice.per_class, ["05_evaluation/cases"]),
+        "05_evaluation/tables/distances": (partial(distances.per_class, unit="mm"), ["05_evaluation/cases"]),
+        "05_evaluation/tables/distances-pixels": (partial(distances.per_class, unit="px"), ["05_evaluation/cases"]),
+        "05_evaluation/tables/size-errors": (distances.size_errors, ["05_evaluation/cases"]),
+        "05_evaluation/tables/presence": (presence.per_class, ["05_evaluation/cases"]),
+        "05_evaluation/tables/parts": (presence.parts, ["05_evaluation/cases"]),
+    },
     "landmarks": {"05_evaluation/tables/points": (landmark_errors.landmarks, ["05_evaluation/cases"])},
     "any": {"05_evaluation/tables/precision": (training_precision.summary, ["05_evaluation/precision"])},
     "volumes": {
@@ -40,6 +48,7 @@ SOURCES = {
 HOLDS_ALL = {
     "05_evaluation/tables/points": (landmark_errors.holds_all_lines, "05_evaluation/cases"),
     "05_evaluation/tables/per_class": (dice.holds_all_cases, "05_evaluation/cases"),
+    "05_evaluation/tables/presence": (presence.holds_all_predictions, "05_evaluation/cases"),
     "06_biometry/tables/volumes": (biometry_errors.holds_all_volumes, "06_biometry/volumes"),
     "06_biometry/tables/agreement": (biometry_errors.holds_all_measurements, "06_biometry/measurements"),
 }
@@ -73,6 +82,12 @@ def rows_of(study: params.Study, name: str) -> list[dict[str, str]]:
     return as_rows(read_table(study, name))
 
 
+def post_rows(study: params.Study, name: str) -> list[dict[str, str]]:
+    """The rows after post-processing of a table by stage, as formatted text."""
+    table = read_table(study, name)
+    return as_rows(table[table["stage"] == "post"])
+
+
 def describe_landmarks(study: params.Study) -> dict[str, Any]:
     """Source of the landmarks, and constants of heatmap decoding and loss."""
     source = dict(zip(("title", "citation", "licence"), LANDMARKS[study.landmarks]))
@@ -99,11 +114,19 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
 
 
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
-    """Dice and IoU by class, and the thresholds selected on validation; for volumes also Dice by patient."""
+    """Results by class after post-processing, and the thresholds selected on validation; for volumes also by patient.
+
+    `raw` has Dice and IoU before post-processing, and `distances` rows by unit.
+    """
     table = read_table(study, "05_evaluation/tables/per_class")
     summary = table[table["seeds"] == "all"] if "seeds" in table else table
     of_stages = {stage: as_rows(summary[summary["stage"] == stage]) for stage in ("post", "raw")}
+    names = {"mm": "distances", "px": "distances-pixels"}
     return of_stages | {
+        "distances": {unit: post_rows(study, f"05_evaluation/tables/{name}") for unit, name in names.items()},
+        "size_errors": post_rows(study, "05_evaluation/tables/size-errors"),
+        "presence": post_rows(study, "05_evaluation/tables/presence"),
+        "parts": post_rows(study, "05_evaluation/tables/parts"),
         "baselines": rows_of(study, "05_evaluation/tables/baselines"),
         "groups": sorted(set(read_table(study, "05_evaluation/tables/groups")["group"])),
         "effect": rows_of(study, "05_evaluation/tables/effect"),

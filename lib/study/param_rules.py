@@ -74,6 +74,7 @@ for _name in ("cross_entropy_weight", "focal_weight", "dice_weight", "affine_pro
 for _step in ("close_outer", "inside_outer", "minimum_area", "largest_parts", "confident_parts"):
     OPTIONS[f"{_step} in postprocessing"] = (("postprocessing",), lambda steps, step=_step: step in steps)
 OF_DATASET = ("custom data sets", "data sets of several groups", "volumes", "images")  # decided by lib.datasets
+OF_DATASET += ("class regions with pixel sizes", "class regions without pixel sizes")
 
 
 # (keys, which must be valid and of which the first is reported; the condition; the error message).

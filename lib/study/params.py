@@ -277,6 +277,15 @@ class EvaluationProtocol(SharedParams):
     minimum_margin: Fraction | None = only_with(
         CONFIDENT, "mean margin over the next class below which a part is removed, 0 to 1"
     )
+    nsd_tolerance_mm: float | None = only_with(
+        "class regions with pixel sizes", "boundary distance that NSD tolerates, in mm, 0 to 100", ge=0, le=100
+    )
+    nsd_tolerance_px: float | None = only_with(
+        "class regions without pixel sizes",
+        "boundary distance that NSD tolerates where the pixel size is unknown, in pixels, 0 to 100",
+        ge=0,
+        le=100,
+    )
 
 
 class EvaluationParams(EvaluationProtocol, ManualLimit):

@@ -342,7 +342,7 @@ def test_patients_images_classes_and_strata_named_like_missing_values_are_never_
         predicted = np.roll(reference, 20 if case["subject"] == HARD else 1, axis=1)
         (counts,) = segmentation.class_rows(metrics.confusion(reference, predicted, 2), classes).values()
         rows += [{**case, "fold": 0, "seed": 0, "class": "nan", "stage": stage} | counts for stage in ("raw", "post")]
-    files.write_csv(tmp_path / "long.csv", pd.DataFrame(rows)[segmentation.COLUMNS])
+    files.write_csv(tmp_path / "long.csv", pd.DataFrame(rows).reindex(columns=segmentation.COLUMNS))
     long = files.read_csv(tmp_path / "long.csv", segmentation.COLUMNS)
     table = per_class(long)
     assert holds_all_cases(table, long)

@@ -1,4 +1,6 @@
+import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -328,19 +330,80 @@ def test_predictions_are_read_as_05_wrote_them(tmp_path):
     regions = pd.DataFrame({"case": ["a", "a"], "fold": 0, "seed": 0, "stage": ["raw", "post"], "class": "head"})
     files.write_csv(tmp_path / "cases.csv", pd.concat([regions, regions.assign(**{"class": "other"})]))
     pd.testing.assert_frame_equal(biometry.read_predictions(landmark_set(folder=tmp_path)), written)
-    masks = biometry.read_predictions(landmark_set(points=None, folder=tmp_path))
+    of_masks = replace(landmark_set(None, tmp_path), dataset=replace(HC18, classes=("background", "head", "other")))
+    masks = biometry.read_predictions(of_masks)
     assert masks.values.tolist() == [["a", 0, 0, "raw"], ["a", 0, 0, "post"]]
     # In a quick pass only those of its test cases are read, each under its own fold.
     for limited, is_kept in (({0: {"test": ["a"]}}, True), ({0: {"test": ["b"]}, 1: {"test": ["a"]}}, False)):
-        for whole, rows in ((landmark_set(folder=tmp_path), written), (landmark_set(None, tmp_path), masks)):
+        for whole, rows in ((landmark_set(folder=tmp_path), written), (of_masks, masks)):
             assert len(biometry.read_predictions(replace(whole, limited=limited))) == is_kept * len(rows)
+
+
+TWICE, MISSING, EXTRA = ("aab", "two rows for a"), ("a", "no row for b"), ("abc", "a row for c")
+ADVICE = "expected one row for each test case of the fold; rerun 05_evaluation"
+
+
+@pytest.mark.parametrize("of_points", [True, False])
+@pytest.mark.parametrize(("names", "fault"), [TWICE, MISSING, EXTRA, ("abx", "a row for x")])
+def test_two_missing_and_extra_predictions_are_refused_by_case(tmp_path, of_points, names, fault):
+    whole = landmark_set(REFERENCE if of_points else None, tmp_path)
+    test_set = replace(whole, folds=FOLDS.assign(fold=[0, 0, 1]))
+    regions = {"fold": 0, "seed": 0, "stage": "post", "class": "head"}
+    files.write_csv(tmp_path / "cases.csv", pd.DataFrame({"case": list(names)}).assign(**regions))
+    points = predicted(*((name, 0, "landmark", A) for name in names)).drop(columns="stage")
+    files.write_csv(tmp_path / "points.csv", points)
+    kind = "route landmark" if of_points else "stage post, class head"
+    file = "points.csv" if of_points else "cases.csv"
+    with pytest.raises(ValueError, match=re.escape(f"{file}: {fault} (fold 0, seed 0, {kind}); {ADVICE}")):
+        biometry.read_predictions(test_set)
+
+
+def test_a_class_that_the_study_does_not_know_is_refused(tmp_path):
+    rows = {"fold": 0, "seed": 0, "stage": "post", "class": ["head", "tumour"]}
+    files.write_csv(tmp_path / "cases.csv", pd.DataFrame({"case": ["a", "a"]} | rows))
+    with pytest.raises(ValueError, match=r"cases\.csv, column class: tumour; expected head$"):
+        biometry.read_predictions(landmark_set(None, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (np.zeros((4, 6), np.uint8), "size (4, 6); expected (90, 120), as the image of a; rerun 05_evaluation"),
+        (np.full((90, 120), 3, np.uint8), "class index 3; expected 0 to 1 (background, head)"),
+        (
+            np.zeros((90, 120, 3), np.uint8),
+            "cannot be read as an image: mode RGB; expected class indices in one channel",
+        ),
+    ],
+)
+def test_a_prediction_of_another_size_unknown_labels_or_colours_is_refused_by_file(tmp_path, mask, found):
+    test_set = landmark_set(None, tmp_path)
+    builders.save_png(test_set.predicted("post", 0, 0, "a"), mask)
+    row = pd.DataFrame({"case": ["a"], "fold": 0, "seed": 0, "stage": "post", "class": "head"})
+    with pytest.raises(ValueError, match=re.escape(f"post/fold0-seed0/a.png: {found}")):
+        biometry.find_heads(test_set, row, ["head"])
+
+
+@pytest.mark.parametrize("column", ["spacing_row_mm", "spacing_col_mm"])
+def test_a_pixel_size_of_zero_is_refused_and_an_unknown_one_measures_nothing_in_mm(column):
+    for size in (0, -0.1):
+        row = {"case": "a", "spacing_row_mm": 0.2, "spacing_col_mm": 0.2, "spacing_slice_mm": 1.0} | {column: size}
+        message = f"case a: {column} = {size:g}; expected above 0 mm, or nothing if it is unknown"
+        for read in (cases.spacing_mm, partial(cases.sample_mm, is_volume=True)):
+            with pytest.raises(ValueError, match=re.escape(message)):
+                read(row)
+    assert cases.spacing_mm(row | {column: np.nan}) is None
+    assert cases.sample_mm(row | {column: 0.2, "spacing_slice_mm": np.nan}, is_volume=True) is None
+    assert cases.sample_mm(row | {column: 0.2, "spacing_slice_mm": 3}, is_volume=True) == (3, 0.2, 0.2)
 
 
 def volume_set(folder, predicted_voxels, **columns):
     """A volume `a` with a reference of 20 voxels, and its predictions of some voxels by stage."""
     mask_files.write(folder / "reference.tif", first_voxels(20))
     dataset = replace(datasets.DATASETS["lgg"], read_mask=lambda paths: mask_files.read(*paths))
-    about = {"slices": 3, "spacing_slice_mm": 5.0} | dict.fromkeys(("image", "mask"), str(folder / "reference.tif"))
+    about = {"slices": 3, "height": 4, "width": 5, "spacing_slice_mm": 5.0} | dict.fromkeys(
+        ("image", "mask"), str(folder / "reference.tif")
+    )
     table = builders.hashed(manifest_of(**(about | columns)))
     test_set = EvaluationSet(table, FOLDS, None, dataset, folder)
     for stage, voxels in predicted_voxels.items():

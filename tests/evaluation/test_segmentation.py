@@ -13,11 +13,11 @@ from PIL import Image
 
 from lib import metrics, models, preprocessing
 from lib.data import cases
-from lib.evaluation import baselines, postprocessing, ranking, segmentation, training_precision
+from lib.evaluation import baselines, boundaries, postprocessing, ranking, segmentation, training_precision
 from lib.evaluation.biometry import read_predictions, references_of, shapes_of_all
 from lib.imaging import image_files, mask_files
 from lib.models import inference, trained_model
-from lib.report.summaries import dice
+from lib.report.summaries import dice, distances
 from lib.study import environment, files, progress
 from tests import builders
 from tests.builders import NOTHING, last_columns, one_thread  # noqa: F401
@@ -35,8 +35,9 @@ def test_rows_of_two_classes_counted_by_hand():
     predicted = np.array([[1, 1, 1], [0, 2, 0]], np.uint8)
     rows = segmentation.class_rows(metrics.confusion(reference, predicted, 3), ["background", "head", "csp"])
     assert list(rows) == ["head", "csp"]
-    assert rows["head"] == {"tp": 2, "fp": 1, "fn": 0, "tn": 3, "dice": 4 / 5, "iou": 2 / 3}
-    assert rows["csp"] == {"tp": 1, "fp": 0, "fn": 1, "tn": 4, "dice": 2 / 3, "iou": 1 / 2}
+    grown, shrunk = {"size_error_percent": 50.0}, {"size_error_percent": -50.0}
+    assert rows["head"] == {"tp": 2, "fp": 1, "fn": 0, "tn": 3, "dice": 4 / 5, "iou": 2 / 3} | grown
+    assert rows["csp"] == {"tp": 1, "fp": 0, "fn": 1, "tn": 4, "dice": 2 / 3, "iou": 1 / 2} | shrunk
     absent = segmentation.class_rows(np.array([[4, 0], [0, 0]]), ["background", "head"])["head"]
     assert [absent[name] for name in ("tp", "fp", "fn", "tn")] == [0, 0, 0, 4]
     assert np.isnan(absent["dice"])
@@ -161,6 +162,31 @@ def test_a_study_with_empty_references_is_evaluated_and_counts_them(screened):
     assert_claims_hold(measured, screened, [0, 1, 2])
 
 
+def test_a_network_that_puts_out_nan_is_refused_with_the_case(screened, monkeypatch):
+    for value, found in ((np.nan, "NaN"), (np.inf, "infinity")):
+        monkeypatch.setattr(inference, "predict", lambda *given, value=value: builders.predict_image(*given) + value)
+        with pytest.raises(ValueError, match=f"^case c2: the predicted probability contains {found}: the weights are"):
+            evaluate(screened, [0])
+
+
+def test_distances_and_parts_of_a_case_are_those_of_its_masks_in_mm_or_pixels(screened):
+    sized = replace(screened, cases=screened.cases.assign(spacing_row_mm=0.5, spacing_col_mm=[0.5] * 5 + [np.nan]))
+    table = evaluate(sized, [0, 1, 2], threshold_candidates=[0.4]).table.query("stage == 'post'").set_index("case")
+    assert table.loc[["c0", "c3"], "hausdorff_mm"].tolist() == [0, 0]
+    assert table["nsd"].tolist() == pytest.approx([1, np.nan, 0, 1, 1, np.nan], nan_ok=True)
+    assert table.loc[["c1", "c2", "c5"], ["hd95_mm", "hd95_px"]].isna().all(axis=None)
+    assert table["diagonal_mm"].to_dict() == pytest.approx(
+        dict.fromkeys(table.index[:5], 16 * 2**0.5) | {"c5": np.nan}, nan_ok=True
+    )
+    assert table.loc["c5", "diagonal_px"] == pytest.approx(32 * 2**0.5)
+    assert table.loc[["c0", "c1", "c2"], boundaries.PART_COLUMNS].values.tolist() == [
+        [1, 1, 1, 1],
+        [0] * 4,
+        [0, 0, 1, 0],
+    ]
+    assert distances.are_of_found_structures(table)
+
+
 def test_the_memory_of_evaluation_does_not_grow_with_the_number_of_cases(bench_of, monkeypatch):
     monkeypatch.setattr(environment, "threads", lambda: 1)  # as many cases are in memory at once
     region, peaks = np.tile(last_columns(5), (4, 4)), []
@@ -215,7 +241,7 @@ def test_evaluation_is_in_float32_and_measures_the_effect_of_the_precision_of_tr
     weights = tmp_path / "model.safetensors"
     models.complete(study.trainings / "fold0-seed0" / "model.safetensors", weights, {"training_precision": "bfloat16"})
     candidates = builders.values()["threshold_candidates"]
-    protocol = segmentation.Protocol(candidates, POST_PROCESSING, True, torch.device("cpu"))
+    protocol = segmentation.Protocol(candidates, POST_PROCESSING, True, torch.device("cpu"), {"mm": 1.0})
     unchanged = training_precision.summary(study.measured.precision)
     tested = study.measured.table.query("fold == 0")["case"].nunique()
     assert unchanged.values.tolist() == [["head", "float32", len(study.measured.table) // 2, 1, 1, 0, 0, 0]]

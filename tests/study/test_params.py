@@ -17,7 +17,7 @@ SAME_CASES = ("dataset", "groups", "exclude", "fold_count", "split_seed", "folds
 # Keys of a study of regions alone, and of one of landmarks alone.
 REGIONS_OR_POINTS = (
     "threshold_candidates postprocessing cross_entropy_weight focal_weight dice_weight cross_entropy_class_weights "
-    "label_smoothing dice_class_weights selection_metric selection_class_weights oversample_classes "
+    "label_smoothing dice_class_weights selection_metric selection_class_weights oversample_classes nsd_tolerance_mm "
     "landmarks heatmap_per heatmap_sigma heatmap_sigma_unit"
 )
 # Two studies and the keys in which they differ or that only one uses, so that a comparison changes nothing else.
@@ -48,7 +48,7 @@ DIFFER = {
         "area_weight_floor shift_fraction scale_fraction brightness_contrast intensity_probability tensorboard_every "
         "tensorboard_images workers base_channels image_size fold_count validation_subjects"
     ),
-    ("phantom_lgg", "lgg_quick"): "dataset folds epochs tensorboard_every depth image_size fold_count",
+    ("phantom_lgg", "lgg_quick"): "dataset folds epochs tensorboard_every depth image_size fold_count nsd_tolerance_px",
     ("fetal_tumour_quick", "fetal_tumour"): "folds epochs learning_rate schedule workers base_channels image_size",
     ("phantom_fetal_tumour", "fetal_tumour_quick"): (
         "dataset head_classes epochs learning_rate normalisation image_size max_axis_ratio hc_range_mm"

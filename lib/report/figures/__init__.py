@@ -8,6 +8,7 @@ from lib.report.figures.charts import dice_distribution as dice_distribution
 from lib.report.figures.charts import epoch_profile as epoch_profile
 from lib.report.figures.charts import feature_sizes as feature_sizes
 from lib.report.figures.charts import folds as folds
+from lib.report.figures.charts import hd95_distribution as hd95_distribution
 from lib.report.figures.charts import landmark_errors as landmark_errors
 from lib.report.figures.charts import overfit as overfit
 from lib.report.figures.charts import paired_differences as paired_differences

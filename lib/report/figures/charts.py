@@ -13,7 +13,7 @@ from lib.imaging.class_colours import OTHER_COLOURS, class_colour
 from lib.imaging.head_points import BLANK_LOSS
 from lib.report.figures import style
 from lib.report.figures.style import FAINT, INK, PREDICTED, panels, styled
-from lib.report.summaries import dice
+from lib.report.summaries import dice, distances
 from lib.report.summaries.biometry_errors import measured_rows
 from lib.statistics.agreement import limits_of_agreement
 
@@ -156,6 +156,31 @@ def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
     least = float(np.nanmin(table["dice"])) if table["dice"].notna().any() else 0.0
     axes.set_ylim(np.floor(least * 10) / 10 - 0.02 if least >= 0.1 else -0.1, 1.01)
     style.add_markers(figure, {"case": "o", "missed": "x", "invented (not in the box)": "^"})
+    return figure
+
+
+@styled
+def hd95_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
+    """HD95 by class and stage on a logarithmic axis, one point per case and seed, in mm if any pixel size is known."""
+    unit, word = ("mm", "mm") if table["diagonal_mm"].notna().any() else ("px", "pixels")
+    rows_of_unit, column = distances.in_unit(table, unit), f"hd95_{unit}"
+    positive = rows_of_unit.loc[rows_of_unit[column] > 0, column]
+    lowest, largest = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
+    figure, ((axes,),) = panels(68)
+
+    def draw(name: str, stage: str, at: float) -> str:
+        rows = rows_of_unit[(rows_of_unit["class"] == name) & (rows_of_unit["stage"] == stage)]
+        known, counts = rows.dropna(subset=[column]), dice.outcomes(rows)
+        values = np.maximum(known[column].to_numpy(float), lowest)  # a logarithm needs a positive number
+        style.draw_points_and_box(axes, values, at, class_colour(name))
+        style.draw_markers(axes, counts["missed"], at, 1.6 * largest)
+        style.draw_markers(axes, counts["invented"], at, 2.2 * largest, "^")
+        return f"{name}\n{stage}\nn = {known['case'].nunique()}"
+
+    style.draw_columns(axes, classes[1:], list(dict.fromkeys(table["stage"])), draw)
+    axes.set(yscale="log", ylabel=f"HD95 ({word})")
+    axes.yaxis.set_major_formatter("{x:g}")
+    style.add_markers(figure, {"case": "o", "missed (no distance)": "x", "invented (no distance)": "^"})
     return figure
 
 
