@@ -4,7 +4,11 @@ import numpy as np
 import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
+from lib.evaluation.failures import GROSS_PERCENT, LOW_DICE
+from lib.evaluation.ranking import mask_result
+from lib.report import tables
 from lib.report.summaries.biometry_errors import measured_rows
+from lib.report.summaries.failures import FEWEST, LEVEL
 from lib.statistics.agreement import limits_of_agreement
 
 NEW_LINE = "  \n"  # in Markdown
@@ -90,9 +94,46 @@ def of_worst(ranked: pd.DataFrame) -> str:
         return "No reference contains a class."
     worst, low = ranked.iloc[0], int((ranked["dice"] < 0.5).sum())
     return (
-        f"The lowest Dice is {worst['dice']:.3f}, for {worst['class']} in {worst['case']}; {low} of {len(ranked)} "
-        "predictions have a class below 0.5."
+        f"The worst is {worst['case']} ({mask_result(worst)}); {low} of {len(ranked)} predictions have a class that is "
+        "missed, invented or below 0.5."
     )
+
+
+def of_failures(counts: pd.DataFrame, causes: pd.DataFrame, listed: int) -> str:
+    """How many cases failed, and the properties associated with the `listed` ones (tables of `summaries.failures`)."""
+    if counts.empty:
+        return "Nothing to judge: no structure is in a reference or predicted."
+    whole, rate = counts.iloc[-1], tables.printed_cells(counts)["failed_percent"][-1]
+    kinds = [name for name in counts.columns[2:] if name != "failed" and not name.startswith("failed_")]
+    limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
+    parts = [f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds if whole[name]]
+    text = f"{whole['failed']} of {whole['cases']} cases failed ({rate} %)" + f": {', '.join(parts)}" * bool(parts)
+    more = listed - int(whole["failed"])
+    return (
+        f"{text}. {listed} are listed" + (f", {more} of them only as the worst. " if more else ". ") + _causes(causes)
+    )
+
+
+def _causes(causes: pd.DataFrame) -> str:
+    """The associated properties; without any, the one of the lowest p."""
+    count = len(causes)
+    if not count:
+        return f"No property could be tested, which takes {FEWEST} cases with it and {FEWEST} without."
+    cells = pd.DataFrame(tables.printed_cells(causes)).to_dict("records")
+    texts = [
+        f"“{row['property']}”, {row['listed']} of {row['cases']} cases ({row['listed_percent']} %) against "
+        f"{row['other_listed']} of {row['other_cases']} others ({row['other_percent']} %; p = {row['p']})"
+        for row in cells
+    ]
+    associated = int((causes["p_adjusted"] < LEVEL).sum())
+    threshold = f"p times {count} below {LEVEL}"
+    if not associated:
+        return (
+            f"Of {count} properties tested, none is associated with being listed ({threshold}); lowest p: {texts[0]}."
+        )
+    verb = "is" if associated == 1 else "are"
+    found = "; ".join(texts[:associated])
+    return f"Of {count} properties tested, {associated} {verb} associated with being listed ({threshold}): {found}."
 
 
 def of_landmarks(errors: pd.DataFrame) -> str:
