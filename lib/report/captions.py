@@ -103,15 +103,21 @@ def of_failures(counts: pd.DataFrame, causes: pd.DataFrame, listed: int) -> str:
     """How many cases failed, and the properties associated with the `listed` ones (tables of `summaries.failures`)."""
     if counts.empty:
         return "Nothing to judge: no structure is in a reference or predicted."
-    whole, rate = counts.iloc[-1], tables.printed_cells(counts)["failed_percent"][-1]
+    whole, rate = counts.iloc[-1], _rate(tables.printed_cells(counts)["failed_percent"][-1])
+    failed, cases = int(whole["failed"]), whole["cases"]
+    if not failed:
+        return f"None of {cases} cases failed ({rate}); the {listed} worst are listed. {_causes(causes)}"
     kinds = [name for name in counts.columns[2:] if name != "failed" and not name.startswith("failed_")]
     limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
     parts = [f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds if whole[name]]
-    text = f"{whole['failed']} of {whole['cases']} cases failed ({rate} %)" + f": {', '.join(parts)}" * bool(parts)
-    more = listed - int(whole["failed"])
-    return (
-        f"{text}. {listed} are listed" + (f", {more} of them only as the worst. " if more else ". ") + _causes(causes)
-    )
+    more = f", and the {listed - failed} worst of the others" if listed > failed else ""
+    return f"{failed} of {cases} cases failed ({rate}): {', '.join(parts)}. They are listed{more}. {_causes(causes)}"
+
+
+def _rate(cell: str) -> str:
+    """A printed percentage and its interval with the unit after the value: "5.9 % [2.0, 15.9]"."""
+    value, keep, interval = cell.partition(tables.KEEP)
+    return f"{value} %{keep}{interval}"
 
 
 def _causes(causes: pd.DataFrame) -> str:
@@ -121,19 +127,17 @@ def _causes(causes: pd.DataFrame) -> str:
         return f"No property could be tested, which takes {FEWEST} cases with it and {FEWEST} without."
     cells = pd.DataFrame(tables.printed_cells(causes)).to_dict("records")
     texts = [
-        f"“{row['property']}”, {row['listed']} of {row['cases']} cases ({row['listed_percent']} %) against "
-        f"{row['other_listed']} of {row['other_cases']} others ({row['other_percent']} %; p = {row['p']})"
+        f"“{row['property']}”, {row['listed']} of {row['cases']} cases ({_rate(row['listed_percent'])}) against "
+        f"{row['other_listed']} of {row['other_cases']} others ({_rate(row['other_percent'])}; p = {row['p']})"
         for row in cells
     ]
     associated = int((causes["p_adjusted"] < LEVEL).sum())
+    tested = f"{count} properties were tested" if count > 1 else "1 property was tested"
     threshold = f"p times {count} below {LEVEL}"
     if not associated:
-        return (
-            f"Of {count} properties tested, none is associated with being listed ({threshold}); lowest p: {texts[0]}."
-        )
+        return f"{tested}; none is associated with being listed ({threshold}). The lowest p is that of {texts[0]}."
     verb = "is" if associated == 1 else "are"
-    found = "; ".join(texts[:associated])
-    return f"Of {count} properties tested, {associated} {verb} associated with being listed ({threshold}): {found}."
+    return f"{tested}; {associated} {verb} associated with being listed ({threshold}): {'; '.join(texts[:associated])}."
 
 
 def of_landmarks(errors: pd.DataFrame) -> str:

@@ -17,8 +17,8 @@ FEWEST = 5  # cases with a property, and without: fewer cannot tell
 LEVEL = 0.05  # of the p value times the number of properties tested
 THIRDS = {  # column: property, format of its limit, whether the third of the lowest values is meant
     "hc_mm": ("HC", "{:.0f} mm", True),
-    "share_percent": ("Smallest structure, share of the image", "{:.2g} %", True),
-    "contrast": ("Lowest contrast of a structure", "{:.2f}", True),
+    "share_percent": ("Share of the image", "{:.2g} %", True),
+    "contrast": ("Contrast", "{:.2f}", True),
     "spacing_mm": ("Pixel size", "{:.3f} mm", False),
 }
 MEASURED_HERE = (NEAR_FRAME.name, TOUCHES_FRAME.name, CONTRAST_IS_LOW.name)  # findings of 01 that say the same
@@ -33,21 +33,22 @@ WORST_COLUMNS += ["findings"]
 def counts(long: pd.DataFrame) -> pd.DataFrame:
     """Cases by class, line or quantity: n tested, n with each kind of failure, n failed and its share with 95 % CI.
 
-    The last row is for a failure of any. A case fails if a prediction of any seed does; a class is tested where it is
-    in the reference or predicted.
+    With several, the last row is for a failure of any. A case fails if a prediction of any seed does; a class is tested
+    where it is in the reference or predicted.
     """
     every = failures.scores(long)
     if every.empty:
         return pd.DataFrame()
     metric = every["metric"].iloc[0]
-    order = long[NAMES[metric]].unique() if NAMES[metric] in long else []
-    parts = {name: every[every["item"] == name] for name in order} | {"any": every}
+    order = long[NAMES[metric]].unique()
+    parts = {name: every[every["item"] == name] for name in order}
+    parts |= {"any": every} if len(parts) > 1 else {}
     return pd.DataFrame([{NAMES[metric]: name} | _count(rows, metric) for name, rows in parts.items()])
 
 
 def _count(rows: pd.DataFrame, metric: str) -> dict[str, object]:
     of_kind = {kind: rows.loc[rows["kind"] == kind, "case"].nunique() for kind in failures.KINDS[metric]}
-    row = {"cases": rows["case"].nunique()} | {kind.replace(" ", "_"): count for kind, count in of_kind.items()}
+    row = {"cases": rows["case"].nunique()} | {kind.lower().replace(" ", "_"): count for kind, count in of_kind.items()}
     failed = rows.loc[rows["kind"] != "", "case"].nunique()
     return row | {"failed": failed} | _rate("failed", failed, row["cases"])
 
@@ -64,13 +65,16 @@ def causes(
 
     Of the cases with a property and of the others whose value is known, how many are listed, with Wilson's interval.
     p is that of Fisher's exact test, `p_adjusted` is p times the number of properties tested (at most 1). Properties
-    of fewer than FEWEST cases, or lacking in fewer, are not tested.
+    of fewer than FEWEST cases, or lacking in fewer, are not tested, nor is one that the same cases have as another.
     """
     known = failures.properties(long, structures, manifest, findings)
     is_listed = known["case"].isin(failures.listed(long)["case"]).to_numpy()
-    rows = []
+    rows, tested_already = [], set()
     for name, holds in _properties(known):
         measured, has = holds.notna().to_numpy(), holds.eq(1).to_numpy()
+        if has.tobytes() in tested_already:
+            continue
+        tested_already.add(has.tobytes())
         groups = has, measured & ~has
         totals, hits = [int(each.sum()) for each in groups], [int(is_listed[each].sum()) for each in groups]
         if min(totals) < FEWEST:
@@ -94,12 +98,13 @@ def _properties(known: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
         yield f"Group {group}{sizes}", is_in.astype(float)
     for column, (name, form, is_low) in THIRDS.items():
         values = known[column]
-        limit = values.quantile(1 / 3 if is_low else 2 / 3)
+        at, way = (1 / 3, "lower") if is_low else (2 / 3, "higher")
+        limit = values.quantile(at, interpolation=way)
         holds = values <= limit if is_low else values >= limit
         end = ("up to", "lowest") if is_low else ("from", "highest")
         yield f"{name} {end[0]} {form.format(limit)} ({end[1]} third)", holds.astype(float).where(values.notna())
     near = known["gap_percent"] < 100 * NEAR_BORDER
-    yield f"Within {NEAR_BORDER:.0%} of the frame", near.astype(float).where(known["gap_percent"].notna())
+    yield f"Within {100 * NEAR_BORDER:g} % of the frame", near.astype(float).where(known["gap_percent"].notna())
     yield "A class is absent from the reference", (known["lacking"] != "").astype(float)
     found = known["findings"].map(lambda text: text.split("; "))
     for check in sorted({each for checks in found for each in checks} - {"", *MEASURED_HERE}):
