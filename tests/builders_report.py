@@ -11,10 +11,11 @@ from pypdfium2 import PdfDocument
 from lib import datasets, metrics
 from lib.data import cases, findings, splits
 from lib.datasets import lgg
-from lib.evaluation import biometry, boundaries, comparison, landmarks, segmentation, training_precision
+from lib.evaluation import biometry, boundaries, comparison, failures, landmarks, segmentation, training_precision
 from lib.report import build, tables
 from lib.report.content import read_table
 from lib.report.summaries import biometry_errors, dice, distances, landmark_errors, paired, patients, presence
+from lib.report.summaries import failures as failed
 from lib.study import files, params, steps
 from lib.verification import rehosted
 
@@ -141,6 +142,25 @@ def bounded(study: params.Study, place: int, is_found: bool) -> dict[str, float]
     return row | {f"diagonal_{unit}": 100.0, "nsd": 0.875 if is_found else np.nan} | counts
 
 
+def structures(study: params.Study) -> pd.DataFrame:
+    """References of the tested cases: the larger their number, the smaller and fainter, each 1 % from the frame."""
+    names = [*study.classes[1:], failures.WHOLE]
+    rows = [
+        {"case": key["case"], "class": name, "share_percent": 20.0 - place, "contrast": 0.5 - place / 50}
+        for (place, key), name in itertools.product(enumerate(tested(study)), names)
+    ]
+    return pd.DataFrame(rows).assign(gap_percent=1.0).reindex(columns=failures.STRUCTURE_COLUMNS)
+
+
+def failed_in(study: params.Study, long: pd.DataFrame) -> tuple[dict, dict]:
+    """Long and printed tables about the failed cases of a long table."""
+    found = read_table(study, "01_data_verification/findings")
+    about = structures(study), manifest_of(study), found
+    listed = failures.failures(long, failures.properties(long, *about), about[0])
+    printed = {"failure-counts": failed.counts(long), "failure-causes": failed.causes(long, *about)}
+    return {"failures": listed}, printed | {"failures": failed.worst(listed)}
+
+
 def write_regions(study: params.Study) -> None:
     long, manifest, precision = counted(study), manifest_of(study), rounded_of(study)
     group = cases.group_of(manifest.set_index("case")["stratum"])
@@ -161,9 +181,11 @@ def write_regions(study: params.Study) -> None:
         "patient-dice": patients.summary(long, manifest),
         "end-slices": patients.end_slice_cost(long, read_table(study, "02_preprocessing/lost")),
     }
-    tables_of_05 = {"cases": long, "chosen": pd.DataFrame([chosen]), "precision": precision}
-    drawn = "hd95-distribution dice-distribution dice-bars confusion worst median best probability"
-    write_step(study, "05_evaluation", tables_of_05, printed, "detection confusion folds", drawn)
+    listed, of_failures = failed_in(study, long)
+    tables_of_05 = {"cases": long, "chosen": pd.DataFrame([chosen]), "precision": precision} | listed
+    tables_of_05["structures"] = structures(study)
+    drawn = "hd95-distribution dice-distribution dice-bars confusion worst median best probability close-ups"
+    write_step(study, "05_evaluation", tables_of_05, printed | of_failures, "detection confusion folds", drawn)
 
 
 def rounded_of(study: params.Study, precision: str = "float32") -> pd.DataFrame:
@@ -194,8 +216,10 @@ def write_points(study: params.Study) -> None:
     losses = landmark_errors.heatmap_losses(study.folds, study.seeds, folder(study, "04_training"))
     printed = {"precision": training_precision.summary(precision), "heatmap_loss": losses}
     printed["points"] = landmark_errors.landmarks(errors)
-    drawn = "error-distribution worst median best heatmaps"
-    write_step(study, "05_evaluation", {"cases": errors, "precision": precision}, printed, drawn=drawn)
+    listed, of_failures = failed_in(study, errors)
+    drawn = "error-distribution worst median best heatmaps close-ups"
+    long = {"cases": errors, "precision": precision, "structures": structures(study)} | listed
+    write_step(study, "05_evaluation", long, printed | of_failures, drawn=drawn)
 
 
 def measured(study: params.Study) -> pd.DataFrame:
@@ -221,8 +245,10 @@ def write_biometry(study: params.Study) -> None:
         volumes = volumes[biometry.VOLUME_COLUMNS]
     printed = {"agreement": biometry_errors.agreement(long), "volumes": biometry_errors.volumes(volumes)}
     filled = "" if study.learns_landmarks or datasets.of(study).volumes else "shapes"
-    drawn = "scatter bland-altman"
-    write_step(study, "06_biometry", {"measurements": long, "volumes": volumes}, printed, filled, drawn)
+    drawn = "scatter bland-altman" + " close-ups" * (len(long) > 0 and not study.learns_landmarks)
+    listed, of_failures = failed_in(study, long)
+    long_tables = {"measurements": long, "volumes": volumes} | listed
+    write_step(study, "06_biometry", long_tables, printed | of_failures, filled, drawn)
 
 
 def write_comparison(study: params.Study) -> None:

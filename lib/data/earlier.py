@@ -9,17 +9,20 @@ from lib.data.arrays import Arrays
 from lib.data.cases import CASE_COLUMNS
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
+from lib.data.findings import FINDING_COLUMNS
 from lib.data.splits import FOLD_COLUMNS
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.study import files
 
 FILES = {  # file: (step that writes it, required columns)
     "cases.csv": ("01_data_verification", CASE_COLUMNS),
+    "findings.csv": ("01_data_verification", FINDING_COLUMNS),
     "folds.csv": ("01_data_verification", FOLD_COLUMNS),
     "points.csv": ("01_data_verification", ["case", *POINT_COLUMNS]),
     "dataset.json": ("02_preprocessing", []),
     "lost.csv": ("02_preprocessing", ["case", "in_dropped_slices", "outside_crop"]),
     "model.json": ("03_model", []),
+    "structures.csv": ("05_evaluation", ["case", "class"]),
 }
 FolderOf = Callable[[str], Path]  # folder of a step by name; raises ValueError if the step has not finished
 

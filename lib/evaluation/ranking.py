@@ -1,11 +1,12 @@
 """Test cases ranked from worst to best, masks by Dice and landmarks by error, and overlays of selected cases."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.data.cases import TRIVIAL_BASELINES
+from lib.data.cases import TRIVIAL_BASELINES, printed_name
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
@@ -57,12 +58,20 @@ def overlays(
     loaded = samples.load(test_set.dataset, test_set.cases, rows["case"].tolist())
     if landmarks is None:
         reference, predicted = loaded.masks, _masks(test_set, rows, loaded.slices)
-        notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
+        notes = [mask_result(row) for row in rows.to_dict("records")]
     else:
         reference, predicted = as_arrays(test_set.points, loaded.names), _endpoints(rows, landmarks)
         notes = [_errors(row, size is not None) for row, size in zip(rows.to_dict("records"), loaded.spacings_mm)]
     columns = loaded.names, loaded.images, reference, predicted, loaded.spacings_mm, notes
     return [samples.Overlay(*values) for values in zip(*columns)]
+
+
+def mask_result(row: Mapping[str, Any]) -> str:
+    """The result of a class (a row of cases.csv) in words: "LV invented", "LV missed" or "LV 0.912"."""
+    name = printed_name(row["class"])
+    if row["tp"] + row["fn"] == 0:
+        return f"{name} invented"
+    return f"{name} missed" if row["tp"] + row["fp"] == 0 else f"{name} {row['dice']:.3f}"
 
 
 def _masks(test_set: EvaluationSet, rows: pd.DataFrame, slices: list[int]) -> list[np.ndarray]:

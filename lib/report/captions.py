@@ -4,7 +4,11 @@ import numpy as np
 import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
+from lib.evaluation.failures import GROSS_PERCENT, LOW_DICE
+from lib.evaluation.ranking import mask_result
+from lib.report import tables
 from lib.report.summaries.biometry_errors import measured_rows
+from lib.report.summaries.failures import FEWEST, LEVEL
 from lib.statistics.agreement import limits_of_agreement
 
 NEW_LINE = "  \n"  # in Markdown
@@ -90,9 +94,50 @@ def of_worst(ranked: pd.DataFrame) -> str:
         return "No reference contains a class."
     worst, low = ranked.iloc[0], int((ranked["dice"] < 0.5).sum())
     return (
-        f"The lowest Dice is {worst['dice']:.3f}, for {worst['class']} in {worst['case']}; {low} of {len(ranked)} "
-        "predictions have a class below 0.5."
+        f"The worst is {worst['case']} ({mask_result(worst)}); {low} of {len(ranked)} predictions have a class that is "
+        "missed, invented or below 0.5."
     )
+
+
+def of_failures(counts: pd.DataFrame, causes: pd.DataFrame, listed: int) -> str:
+    """How many cases failed, and the properties associated with the `listed` ones (tables of `summaries.failures`)."""
+    if counts.empty:
+        return "Nothing to judge: no structure is in a reference or predicted."
+    whole, rate = counts.iloc[-1], _rate(tables.printed_cells(counts)["failed_percent"][-1])
+    failed, cases = int(whole["failed"]), whole["cases"]
+    if not failed:
+        return f"None of {cases} cases failed ({rate}); the {listed} worst are listed. {_causes(causes)}"
+    kinds = [name for name in counts.columns[2:] if name != "failed" and not name.startswith("failed_")]
+    limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
+    parts = [f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds if whole[name]]
+    more = f", and the {listed - failed} worst of the others" if listed > failed else ""
+    return f"{failed} of {cases} cases failed ({rate}): {', '.join(parts)}. They are listed{more}. {_causes(causes)}"
+
+
+def _rate(cell: str) -> str:
+    """A printed percentage and its interval with the unit after the value: "5.9 % [2.0, 15.9]"."""
+    value, keep, interval = cell.partition(tables.KEEP)
+    return f"{value} %{keep}{interval}"
+
+
+def _causes(causes: pd.DataFrame) -> str:
+    """The associated properties; without any, the one of the lowest p."""
+    count = len(causes)
+    if not count:
+        return f"No property could be tested, which takes {FEWEST} cases with it and {FEWEST} without."
+    cells = pd.DataFrame(tables.printed_cells(causes)).to_dict("records")
+    texts = [
+        f"“{row['property']}”, {row['listed']} of {row['cases']} cases ({_rate(row['listed_percent'])}) against "
+        f"{row['other_listed']} of {row['other_cases']} others ({_rate(row['other_percent'])}; p = {row['p']})"
+        for row in cells
+    ]
+    associated = int((causes["p_adjusted"] < LEVEL).sum())
+    tested = f"{count} properties were tested" if count > 1 else "1 property was tested"
+    threshold = f"p times {count} below {LEVEL}"
+    if not associated:
+        return f"{tested}; none is associated with being listed ({threshold}). The lowest p is that of {texts[0]}."
+    verb = "is" if associated == 1 else "are"
+    return f"{tested}; {associated} {verb} associated with being listed ({threshold}): {'; '.join(texts[:associated])}."
 
 
 def of_landmarks(errors: pd.DataFrame) -> str:

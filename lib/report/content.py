@@ -8,10 +8,11 @@ import pandas as pd
 
 from lib import datasets
 from lib.data import cases
+from lib.evaluation import failures as cases_failed
 from lib.evaluation import training_precision
 from lib.imaging import head_points
-from lib.report import tables
-from lib.report.summaries import biometry_errors, dice, distances, landmark_errors, paired, patients, presence
+from lib.report import captions, tables
+from lib.report.summaries import biometry_errors, dice, distances, failures, landmark_errors, paired, patients, presence
 from lib.study import files, params
 
 # Title, citation and licence of the landmarks; their origin is in data/sources.yaml.
@@ -19,6 +20,18 @@ LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
 }
+ABOUT_CASES = ["05_evaluation/structures", "01_data_verification/cases", "01_data_verification/findings"]
+
+
+def of_failures(step: str, long: str) -> dict[str, tuple]:
+    """Sources of the printed tables about failures of a step."""
+    return {
+        f"{step}/tables/failure-counts": (failures.counts, [f"{step}/{long}"]),
+        f"{step}/tables/failure-causes": (failures.causes, [f"{step}/{long}", *ABOUT_CASES]),
+        f"{step}/tables/failures": (failures.worst, [f"{step}/failures"]),
+    }
+
+
 # By kind of study: function and long tables from which each printed table is computed.
 SOURCES = {
     "regions": {
@@ -30,14 +43,16 @@ SOURCES = {
         "05_evaluation/tables/parts": (presence.parts, ["05_evaluation/cases"]),
     },
     "landmarks": {"05_evaluation/tables/points": (landmark_errors.landmarks, ["05_evaluation/cases"])},
-    "any": {"05_evaluation/tables/precision": (training_precision.summary, ["05_evaluation/precision"])},
+    "any": {"05_evaluation/tables/precision": (training_precision.summary, ["05_evaluation/precision"])}
+    | of_failures("05_evaluation", "cases"),
     "volumes": {
         "05_evaluation/tables/patients": (patients.per_patient, ["05_evaluation/cases", "01_data_verification/cases"]),
         "05_evaluation/tables/patient-dice": (patients.summary, ["05_evaluation/cases", "01_data_verification/cases"]),
         "05_evaluation/tables/end-slices": (patients.end_slice_cost, ["05_evaluation/cases", "02_preprocessing/lost"]),
         "06_biometry/tables/volumes": (biometry_errors.volumes, ["06_biometry/volumes"]),
     },
-    "heads": {"06_biometry/tables/agreement": (biometry_errors.agreement, ["06_biometry/measurements"])},
+    "heads": {"06_biometry/tables/agreement": (biometry_errors.agreement, ["06_biometry/measurements"])}
+    | of_failures("06_biometry", "measurements"),
     "compared": {
         "07_comparison/tables/comparison": (paired.comparison, ["07_comparison/comparison"]),
         "07_comparison/tables/references": (paired.references, ["07_comparison/comparison"]),
@@ -110,7 +125,17 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
     ranked = long[(long["stage"] == "post") & long["dice"].notna()] if "dice" in long else long
     counts = {"cases": long["case"].nunique(), "subjects": long["subject"].nunique()}
     counts["ranked"] = len(ranked[["case", "seed"]].drop_duplicates())
+    counts["failures"] = describe_failures(study, "05_evaluation")
     return counts | {"precision": rows_of(study, "05_evaluation/tables/precision")}
+
+
+def describe_failures(study: params.Study, step: str) -> dict[str, Any]:
+    """The finding about failed cases in words, and the limits from which a prediction fails."""
+    counts, causes = (read_table(study, f"{step}/tables/failure-{name}") for name in ("counts", "causes"))
+    listed = len(read_table(study, f"{step}/failures"))
+    limits = {"low_dice": cases_failed.LOW_DICE, "gross_percent": cases_failed.GROSS_PERCENT}
+    limits |= {"worst": cases_failed.WORST, "share_percent": round(100 * cases_failed.WORST_SHARE)}
+    return {"finding": captions.of_failures(counts, causes, listed), "tested": len(causes)} | limits
 
 
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
@@ -159,6 +184,7 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     counts = {"cases": measurements["case"].nunique(), "subjects": measurements["subject"].nunique()}
     rows = {"post": post[~is_baseline], "baseline": post[is_mean], "guesses": post[is_baseline & ~is_mean]}
     routes = sorted(set(table["route"]) - set(cases.TRIVIAL_BASELINES))
+    counts["failures"] = describe_failures(study, "06_biometry")
     return counts | {"routes": routes} | {name: as_rows(part) for name, part in rows.items()}
 
 

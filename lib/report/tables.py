@@ -6,17 +6,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.data import cases
 from lib.study import files
 
 DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by last word
 UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
-ABBREVIATIONS = ("hc", "bpd", "ofd", "csp", "lv", "a", "b", "tp", "fp", "fn", "tn", "hd95", "assd", "nsd")
+ABBREVIATIONS = (*cases.ABBREVIATIONS, "a", "b", "tp", "fp", "fn", "tn", "hd95", "assd", "nsd")
 WORDS = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "n": "n", "sha256": "SHA-256"}
 WORDS |= {word: word.upper() for word in ABBREVIATIONS}
 TITLES = {"dice_per_patient": "Dice per patient, absent = 1", "min_per_patient": "Lowest per patient"}
 TITLES |= {"dice_mean": "Mean Dice", "dice_median": "Median Dice", "dice_min": "Lowest Dice"}
 TITLES |= {"part_f1": "F1 of parts", "largest_hd95_mm": "Largest HD95 (mm)", "largest_hd95_px": "Largest HD95 (pixels)"}
 TITLES |= {"dice_least": "Lowest Dice", "kept_epoch": "Selected epoch", "percentile_95_mm": "95th percentile (mm)"}
+TITLES |= {
+    "share_percent": "Share of image (%)",
+    "gap_percent": "Gap to the frame (%)",
+    "spacing_mm": "Pixel size (mm)",
+}
+TITLES |= {"p_adjusted": "p × number of tests", "p": "p"}
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
 WIDE = 12  # columns from which a smaller font is used, so that the table fits the page
 DASH = "–"

@@ -15,6 +15,7 @@ from lib.data.dataset import Dataset
 from lib.data.findings import Check, Finding
 from lib.imaging import ellipse, image_files
 from lib.imaging.image_files import OpenedImage
+from lib.imaging.surroundings import border_gap
 from lib.verification import image_hash
 
 QUICK_TOLERANCE_MM = 0.1  # difference up to which HC by moments is accepted; on whole HC18 heads it is 0.01 mm off
@@ -203,15 +204,6 @@ def recompute_hc_mm(region: np.ndarray, spacing_mm: tuple[float, float] | None, 
         if abs(hc_mm - published_mm) <= QUICK_TOLERANCE_MM:
             return hc_mm
     return ellipse.measure_head(region, spacing_mm)["hc"]
-
-
-def border_gap(region: np.ndarray) -> float:
-    """Distance from a (H, W) bool region to the frame as a fraction of the shorter side; NaN for an empty region."""
-    left, top, width, height = cv2.boundingRect(region.view(np.uint8))
-    if width == 0:
-        return float("nan")
-    below, right = region.shape[0] - top - height, region.shape[1] - left - width
-    return min(left, top, right, below) / min(region.shape)
 
 
 def findings_of(case: Case, row: dict[str, Any]) -> list[Finding]:

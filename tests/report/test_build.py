@@ -168,7 +168,8 @@ def test_a_comparison_is_printed_with_its_baseline(built) -> None:
         baseline = points.row("07_comparison/tables/comparison", quantity=quantity, route_b="baseline")
         pair = f"{row['error_a_mm']} mm (landmark) and 3.00 mm (ellipse in {OTHER}) for {quantity}"
         error = f"{baseline['error_b_mm']} mm ({quantity})"
-        assert lacking(points.text, pair, error, row["difference_mm"], baseline["difference_mm"]) == []
+        text = points.text.replace("_ ", "_")  # a line may end after an underscore
+        assert lacking(text, pair, error, row["difference_mm"], baseline["difference_mm"]) == []
 
 
 def change(content: dict, study: dict | None = None, rows: dict | None = None, **parts: dict) -> dict:

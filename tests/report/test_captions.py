@@ -71,7 +71,9 @@ def test_outliers_of_dice_are_named_and_raw_masks_and_references_without_the_cla
     table = dice_rows([0.9, 0.0, 0.0], tp=[9, 0, 9], fn=[1, 0, 1], stage=["post", "post", "raw"])
     assert captions.of_dice(table) == "csp: 1 cases from 0.900 to 0.900."
     ranked = pd.DataFrame({"case": ["b", "a", "c", "d"], "class": list("lccc"), "dice": [0.2, 0.4, 0.5, 0.9]})
-    assert holds(captions.of_worst(ranked), "0.200, for l in b; 2 of 4")
+    ranked = ranked.assign(tp=[1, 1, 1, 9], fp=1, fn=1)
+    assert holds(captions.of_worst(ranked), "b (l 0.200)", "2 of 4")
+    assert holds(captions.of_worst(ranked.assign(tp=0, fn=0)), "b (l invented)")
     assert captions.of_dice(table.head(0)) == captions.of_worst(ranked.head(0)) == "No reference contains a class."
 
 

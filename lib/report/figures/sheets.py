@@ -82,6 +82,17 @@ def overlays(items: list[Overlay], classes: list[str]) -> Figure:
 
 
 @styled
+def close_ups(items: list[Overlay]) -> Figure:
+    """Up to 12 parts of cases with one structure, masks (H, W) of 0 and 1: predicted (red) over reference (green)."""
+
+    def draw(axes: Axes, item: Overlay) -> None:
+        draw_contour(axes, item.reference == 1, REFERENCE, 1.2, closed=False)
+        draw_contour(axes, item.predicted == 1, PREDICTED, 0.7, closed=False)
+
+    return overlay_sheet(items, draw)
+
+
+@styled
 def landmark_overlays(items: list[Overlay]) -> Figure:
     """Up to 12 cases with predicted (red) over reference (green) lines between endpoints, BPD dashed."""
 

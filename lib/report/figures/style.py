@@ -79,12 +79,13 @@ def draw_scale_bar(axes: Axes, shape: tuple[int, ...], spacing_col_mm: float) ->
     axes.text(*position, f"{length_mm} mm", color="white", fontsize=6, ha="center", va="bottom", path_effects=edge)
 
 
-def draw_contour(axes: Axes, region: np.ndarray, colour: str, width: float = 0.9) -> None:
-    """The contour of an (H, W) bool region, closed along the frame if the frame cuts the region."""
-    if not region.any():
+def draw_contour(axes: Axes, region: np.ndarray, colour: str, width: float = 0.9, closed: bool = True) -> None:
+    """The contour of an (H, W) bool region; where the frame cuts the region, it is closed along the frame or open."""
+    if not region.any() or (region.all() and not closed):
         return
     rows, cols = np.arange(-1, region.shape[0] + 1), np.arange(-1, region.shape[1] + 1)
-    axes.contour(cols, rows, np.pad(region, 1).astype(np.float32), levels=[0.5], colors=[colour], linewidths=width)
+    padded = np.pad(region, 1, mode="constant" if closed else "edge").astype(np.float32)
+    axes.contour(cols, rows, padded, levels=[0.5], colors=[colour], linewidths=width)
     axes.set(xlim=(-0.5, region.shape[1] - 0.5), ylim=(region.shape[0] - 0.5, -0.5))
 
 

@@ -74,3 +74,13 @@ def test_maps_are_shown_next_to_their_image_on_one_scale():
     assert {each.get_clim() for each in drawn} == {(0, 1)}
     assert [axes.get_title() for axes in both.axes[:3]] == ["a", "OFD endpoints", "BPD endpoints"]
     assert np.array_equal(one.axes[0].images[0].get_array(), IMAGE)
+
+
+def test_a_close_up_does_not_close_a_contour_along_its_edge():
+    cut = np.zeros((20, 20), np.uint8)
+    cut[:, 12:] = 1  # the structure goes on beyond three edges
+    axes = figures.close_ups([overlay(cut, np.ones_like(cut))]).axes[0]
+    (drawn,) = axes.collections  # a prediction that fills the close-up has no edge in it
+    (line,) = (path.vertices for path in drawn.get_paths())
+    assert set(line[:, 0]) == {11.5}
+    assert axes.get_xlim() == (-0.5, 19.5)
