@@ -88,16 +88,15 @@ def _region(masks: np.ndarray, indices: list[int]) -> np.ndarray:
 
 def _network_dice(test_set: EvaluationSet, folds: list[int], seeds: list[int], head: list[int]) -> pd.DataFrame:
     """Subject and Dice of the predicted head (post) of each test case, averaged over seeds."""
-    tables = []
-    for fold in folds:
-        names = test_set.parts(fold)["test"]
-        predicted = [
-            lambda row, seed=seed: _region(mask_files.read(test_set.predicted("post", fold, seed, row["case"])), head)
-            for seed in seeds
-        ]
-        of_seeds = [_dice_of(test_set, names, head, predict) for predict in predicted]
-        tables.append(of_seeds[0].assign(dice=np.mean([each["dice"] for each in of_seeds], axis=0)))
-    return pd.concat(tables)
+
+    def of_run(fold: int, seed: int) -> pd.DataFrame:
+        def predict(row: dict[str, Any]) -> np.ndarray:
+            return _region(mask_files.read(test_set.predicted("post", fold, seed, row["case"])), head)
+
+        return _dice_of(test_set, test_set.parts(fold)["test"], head, predict)
+
+    of_seeds = [pd.concat([of_run(fold, seed) for fold in folds]) for seed in seeds]
+    return of_seeds[0].assign(dice=np.mean([each["dice"] for each in of_seeds], axis=0))
 
 
 def _average(test_set: EvaluationSet, training: list[str], indices: list[int]) -> Predict:

@@ -46,7 +46,7 @@ def _read_mask(test_set: EvaluationSet, prediction: dict[str, Any]) -> np.ndarra
     return mask_files.read(test_set.predicted(*(prediction[name] for name in ("stage", "fold", "seed", "case"))))
 
 
-def _indices(dataset: Dataset, head_classes: list[str]) -> list[int]:
+def class_indices(dataset: Dataset, head_classes: list[str]) -> list[int]:
     """Indices of the classes whose union is the head; [] for volumes."""
     return [] if dataset.volumes else [dataset.classes.index(name) for name in head_classes]
 
@@ -57,7 +57,7 @@ def find_heads(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes:
     In a mask, they are the axes of the ellipse fitted to the edge of the head, the union of `head_classes` ([]: no
     rows); with landmarks, the lines between the endpoints. NaN without a head; lengths also without a pixel size.
     """
-    indices = _indices(test_set.dataset, head_classes)
+    indices = class_indices(test_set.dataset, head_classes)
 
     def find(prediction: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
         spacing_mm = cases.spacing_mm(case)
@@ -105,7 +105,7 @@ def measurable(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes:
 
 def references_of(test_set: EvaluationSet, head_classes: list[str]) -> dict[str, dict[str, float]]:
     """Reference quantities in mm of every case with a pixel size, tested or not; {} if `head_classes` is []."""
-    indices = _indices(test_set.dataset, head_classes)
+    indices = class_indices(test_set.dataset, head_classes)
     rows = _with_pixel_size(test_set) if indices else []
     names = [row["case"] for row in rows]
     if test_set.points is not None:
@@ -213,14 +213,15 @@ def flagged(table: pd.DataFrame) -> pd.DataFrame:
 def structures_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Shape of every structure, predicted (post) and reference, and widths of the connected parts of WIDTHS.
 
-    SHAPE_COLUMNS, and WIDTH_COLUMNS with one row per part (`shapes.match_parts`); none for volumes and landmarks.
+    SHAPE_COLUMNS, and WIDTH_COLUMNS with one row per part (`shapes.match_parts`) of the images with a pixel size. None
+    for volumes and landmarks.
     """
     if test_set.dataset.volumes or test_set.points is not None:
         return pd.DataFrame(columns=SHAPE_COLUMNS), pd.DataFrame(columns=WIDTH_COLUMNS)
 
     def describe(case: dict[str, Any], name: str, reference: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
         spacing_mm, sources = cases.spacing_mm(case), {"reference": reference, "predicted": predicted}
-        parts = shapes.match_parts(reference, predicted, spacing_mm) if name in WIDTHS else []
+        parts = shapes.match_parts(reference, predicted, spacing_mm) if name in WIDTHS and spacing_mm else []
         described = [{"source": s} | shapes.describe(region, spacing_mm) for s, region in sources.items()]
         return described + [{"part": number} | vars(part) for number, part in enumerate(parts, start=1)]
 

@@ -1,4 +1,4 @@
-"""Heads without learning: an ellipse through the brightest pixels, which are mostly skull, grown to its outer border."""
+"""Heads without learning: an ellipse through the brightest pixels, mostly skull, grown to its outer border."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -71,6 +71,6 @@ def native_head(image: np.ndarray, mapping: Geometry, constants: Constants) -> E
     ellipse = find_head(image[mapping.inner], constants.share)
     if ellipse is None:
         return None
-    points = outline(ellipse) + [mapping.pad_row, mapping.pad_col]
+    points = outline(ellipse) + (mapping.pad_row, mapping.pad_col)
     native = fit_ellipse(geometry.points_to_native(points, mapping))
     return replace(native, major=native.major * constants.growth, minor=native.minor * constants.growth)

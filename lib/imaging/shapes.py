@@ -58,14 +58,12 @@ def principal_moments(moments: dict[str, float], spacing: tuple[float, float], o
 class MatchedPart:
     """A connected part of a structure in the reference, in the prediction, or the two that overlap."""
 
-    reference_mm: float  # width across its own long axis; NaN without a pixel size, or if there is no such part
+    reference_mm: float  # width across its own long axis; NaN if there is no such part
     predicted_mm: float
     outcome: str  # "both", "missed" (only in the reference) or "invented" (only predicted)
 
 
-def match_parts(
-    reference: np.ndarray, predicted: np.ndarray, spacing_mm: tuple[float, float] | None
-) -> list[MatchedPart]:
+def match_parts(reference: np.ndarray, predicted: np.ndarray, spacing_mm: tuple[float, float]) -> list[MatchedPart]:
     """Widths of the connected parts of two (H, W) bool regions: reference parts from left to right, then invented ones.
 
     Parts are paired one to one so that most pixels overlap in all; parts without overlap are missed or invented.
@@ -73,9 +71,8 @@ def match_parts(
     frame = connected_parts.foreground_frame(reference | predicted)
     if frame is None:
         return []
-    unknown = float("nan")
-    sides = [_parts(region[frame]) for region in (reference, predicted)]
-    widths = [[width_mm(part, spacing_mm) if spacing_mm else unknown for part in parts] for parts in sides]
+    sides, unknown = [_parts(region[frame]) for region in (reference, predicted)], float("nan")
+    widths = [[width_mm(part, spacing_mm) for part in parts] for parts in sides]
     shared = np.array([[np.count_nonzero(one & other) for other in sides[1]] for one in sides[0]])
     shared = shared.reshape(len(sides[0]), len(sides[1]))
     pairs = {row: col for row, col in zip(*linear_sum_assignment(shared, maximize=True)) if shared[row, col] > 0}
@@ -113,7 +110,7 @@ def width_mm(part: np.ndarray, spacing_mm: tuple[float, float]) -> float:
 
 
 def _edges(region: np.ndarray) -> np.ndarray:
-    """Both ends of every edge between a pixel inside and one outside, the inside on the left: (2, E, 2) of (row, col)."""
+    """Both ends of every edge between a pixel inside and one outside, the inside on one side: (2, E, 2) (row, col)."""
     step = np.diff(region.astype(np.int8), axis=0)  # 1 where the region begins below
     row, col = np.nonzero(step)
     turn = step[row, col] / 2
@@ -135,7 +132,7 @@ def _long_axis(region: np.ndarray, spacing_mm: tuple[float, float]) -> float:
 
 
 def _sections(first: np.ndarray, last: np.ndarray, from_: np.ndarray, to: np.ndarray) -> np.ndarray:
-    """Widths at SECTIONS positions along an axis of the region whose edges (E,) run from (first, from_) to (last, to)."""
+    """Widths at SECTIONS positions along an axis of a region whose edges (E,) run from (first, from_) to (last, to)."""
     ends = np.minimum(first, last).min(), np.maximum(first, last).max()
     at = ends[0] + (np.arange(SECTIONS) + 0.5) / SECTIONS * (ends[1] - ends[0])
     crosses = (first[:, None] <= at) != (last[:, None] <= at)  # (E, SECTIONS)
