@@ -13,9 +13,9 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.robust_ellipse import fit_robust
 from lib.study import parallel
 
-SHARES = (0.01, 0.02, 0.03, 0.05)  # of the pixels that count as bright
+SHARES = (0.01, 0.015, 0.02, 0.03)  # of the pixels that count as bright
 GROWTHS = (1.0, 1.02, 1.04, 1.06, 1.08)  # factors on both axes: bright pixels are in the middle of the skull
-TRAINING_CASES = 60  # at most, evenly spaced: two constants need no more
+TRAINING_CASES = 100  # at most, evenly spaced: two constants need no more
 TOLERANCE, SHORTEST = 0.015, 0.25  # of the height of the image: of a bright pixel from the ellipse; of a head's BPD
 LONGEST = 1.7  # times the BPD; heads of HC18 lie between 1.04 and 1.52
 
@@ -71,6 +71,6 @@ def native_head(image: np.ndarray, mapping: Geometry, constants: Constants) -> E
     ellipse = find_head(image[mapping.inner], constants.share)
     if ellipse is None:
         return None
-    points = outline(ellipse) + (mapping.pad_row, mapping.pad_col)
+    points = np.add(outline(ellipse), (mapping.pad_row, mapping.pad_col))
     native = fit_ellipse(geometry.points_to_native(points, mapping))
     return replace(native, major=native.major * constants.growth, minor=native.minor * constants.growth)
