@@ -148,10 +148,24 @@ def find_cases(dataset: Dataset, folder: Path, groups: Sequence[str]) -> tuple[l
     findings += layouts.passed_over(folder)
     if dataset.phantom is None:
         return found, findings
-    truth = files.read_csv(folder / TRUTH, ["case"]).set_index("case")
+    truth = read_truth(folder).set_index("case")
     unknown = [case.name for case in found if case.name not in truth.index]
     findings += [Finding("stop", MISSING_TRUTH, name, f"no row in {TRUTH}", "one row per image") for name in unknown]
     return [_with_truth(case, truth.loc[case.name]) for case in found if case.name in truth.index], findings
+
+
+def read_truth(folder: Path) -> pd.DataFrame:
+    """Exact measurements of a phantom's cases, one row each."""
+    return files.read_csv(folder / TRUTH, ["case"])
+
+
+def truth_of(name: str) -> pd.DataFrame | None:
+    """`read_truth` of a data set that the project generates; None for others."""
+    return read_truth(files.raw_folder(name)) if _is_phantom(name) else None
+
+
+def _is_phantom(name: str) -> bool:
+    return name in DATASETS and DATASETS[name].phantom is not None
 
 
 def _with_truth(case: Case, row: pd.Series) -> Case:
@@ -183,8 +197,7 @@ def prepare(name: str) -> Path:
 
 def landmarks_folder(name: str) -> Path:
     """Folder of a data set's landmarks: data/raw/landmarks, or in a phantom's folder; ValueError if missing."""
-    is_phantom = name in DATASETS and DATASETS[name].phantom is not None
-    folder = files.raw_folder(name) / "landmarks" if is_phantom else files.raw_folder("landmarks")
+    folder = files.raw_folder(name) / "landmarks" if _is_phantom(name) else files.raw_folder("landmarks")
     return _existing(folder, "landmarks", "LANDMARKS")
 
 

@@ -1,4 +1,4 @@
-"""Trivial baselines on the test cases, which a network must beat."""
+"""Baselines without a network on the test cases, which it must beat."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,56 +12,98 @@ from lib.data import cases
 from lib.data.arrays import Arrays
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.imaging import connected_parts, geometry
+from lib.evaluation import bright_ellipse
+from lib.imaging import connected_parts, geometry, mask_files
 from lib.imaging.ellipse import edge_points, fill_ellipse, fit_ellipse
 from lib.study import parallel
 
 AVERAGE, OTSU = "average of the training references", "Otsu's threshold, holes filled, ellipse"
 BRIGHT = "what is bright, largest part"
+RIVAL = "brightest pixels, robust ellipse"
+NETWORK, HEAD = "network", "head"  # its own row, and the class of the union of all classes of a head
 BRIGHT_LEVELS = np.arange(0.5, 4.1, 0.25)  # standard deviations above the mean of a volume's channel
 LEVELS = np.arange(0.05, 1.0, 0.05)  # fractions of the maximum of the average reference
 
 Predict = Callable[[dict[str, Any]], np.ndarray]  # manifest row -> bool region at native size
-Fit = Callable[[EvaluationSet, list[str], int], Predict]  # evaluation set, training cases, class index
+Fit = Callable[[EvaluationSet, list[str], list[int]], Predict]  # evaluation set, training cases, class indices
 
 
-def baselines(test_set: EvaluationSet, folds: list[int]) -> pd.DataFrame:
-    """Mean Dice of two trivial methods on the test cases of `folds` in which a class is present.
+def baselines(test_set: EvaluationSet, folds: list[int], seeds: list[int], head_classes: list[str]) -> pd.DataFrame:
+    """Mean Dice of methods without a network on the test cases of `folds` in which a class is present.
 
     For every class, the average training reference, thresholded to fit these references best; it ignores the image.
-    For the first class, a threshold on intensity: Otsu's with a fitted ellipse, or in volumes the largest component
-    above the level that fits the training volumes best. Columns: method, class, n, dice with its interval.
+    For the head, the union of `head_classes`: an ellipse through the brightest pixels (`bright_ellipse`), and the
+    network itself for comparison, its seeds averaged. Without a head, a threshold on intensity for the first class:
+    Otsu's with a fitted ellipse, or in volumes the largest component above the level that fits the training volumes
+    best. Columns: method, class, n, dice with its interval.
     """
-    bright = (BRIGHT, _bright_part) if test_set.dataset.volumes else (OTSU, _otsu)
-    averages = [_row_of(test_set, folds, index, AVERAGE, _average) for index in range(1, len(test_set.dataset.classes))]
-    return pd.DataFrame([*averages, _row_of(test_set, folds, 1, *bright)])
+    classes = test_set.dataset.classes
+    of_classes = {name: [index] for index, name in enumerate(classes) if index > 0}
+    rows = [(AVERAGE, name, indices, _average) for name, indices in of_classes.items()]
+    if test_set.dataset.volumes:
+        rows.append((BRIGHT, classes[1], [1], _bright_part))
+    elif not head_classes:
+        rows.append((OTSU, classes[1], [1], _otsu))
+    else:
+        head = [classes.index(name) for name in head_classes]
+        if len(head) > 1:
+            rows.append((AVERAGE, HEAD, head, _average))
+        rows.append((RIVAL, HEAD, head, _brightest))
+    table = [_row_of(name, method, _dice_of_all(test_set, folds, indices, fit)) for method, name, indices, fit in rows]
+    if head_classes and not test_set.dataset.volumes:
+        table.append(_row_of(HEAD, NETWORK, _network_dice(test_set, folds, seeds, head)))
+    return pd.DataFrame(table)
 
 
-def _row_of(test_set: EvaluationSet, folds: list[int], index: int, method: str, fit: Fit) -> dict[str, Any]:
-    dice = pd.concat([_dice_of(test_set, fold, index, fit) for fold in folds])
+def _row_of(name: str, method: str, dice: pd.DataFrame) -> dict[str, Any]:
     estimate = statistics.mean_interval(dice["dice"].to_numpy(float), dice["subject"].to_numpy())
-    row = {"method": method, "class": test_set.dataset.classes[index], "n": estimate.count}
-    return row | estimate.columns("dice")
+    return {"method": method, "class": name, "n": estimate.count} | estimate.columns("dice")
 
 
-def _dice_of(test_set: EvaluationSet, fold: int, index: int, fit: Fit) -> pd.DataFrame:
-    """Subject and Dice of the test cases of a fold; NaN where the class is absent from the reference."""
-    parts = test_set.parts(fold)
-    predict, rows = fit(test_set, parts["train"], index), test_set.rows(parts["test"])
+def _dice_of_all(test_set: EvaluationSet, folds: list[int], indices: list[int], fit: Fit) -> pd.DataFrame:
+    """`_dice_of` for a method that is fitted to the training cases of each fold."""
+    of_folds = []
+    for fold in folds:
+        parts = test_set.parts(fold)
+        of_folds.append(_dice_of(test_set, parts["test"], indices, fit(test_set, parts["train"], indices)))
+    return pd.concat(of_folds)
+
+
+def _dice_of(test_set: EvaluationSet, names: list[str], indices: list[int], predict: Predict) -> pd.DataFrame:
+    """Subject and Dice of cases; NaN where no class of `indices` is in the reference."""
+    rows = test_set.rows(names)
 
     def measure(row: dict[str, Any]) -> float:
-        reference = samples.read_mask(test_set.dataset, row) == index
+        reference = _region(samples.read_mask(test_set.dataset, row), indices)
         return metrics.overlap(reference, predict(row), 1).dice if reference.any() else float("nan")
 
     return pd.DataFrame({"subject": [row["subject"] for row in rows], "dice": parallel.in_parallel(measure, rows)})
 
 
-def _average(test_set: EvaluationSet, training: list[str], index: int) -> Predict:
+def _region(masks: np.ndarray, indices: list[int]) -> np.ndarray:
+    """Pixels of any of some classes; of one class ten times as fast as np.isin."""
+    return masks == indices[0] if len(indices) == 1 else np.isin(masks, indices)
+
+
+def _network_dice(test_set: EvaluationSet, folds: list[int], seeds: list[int], head: list[int]) -> pd.DataFrame:
+    """Subject and Dice of the predicted head (post) of each test case, averaged over seeds."""
+
+    def of_run(fold: int, seed: int) -> pd.DataFrame:
+        def predict(row: dict[str, Any]) -> np.ndarray:
+            return _region(mask_files.read(test_set.predicted("post", fold, seed, row["case"])), head)
+
+        return _dice_of(test_set, test_set.parts(fold)["test"], head, predict)
+
+    of_seeds = [pd.concat([of_run(fold, seed) for fold in folds]) for seed in seeds]
+    return of_seeds[0].assign(dice=np.mean([each["dice"] for each in of_seeds], axis=0))
+
+
+def _average(test_set: EvaluationSet, training: list[str], indices: list[int]) -> Predict:
     masks, rows = test_set.arrays.masks, test_set.arrays.rows(training)
     average = np.zeros(masks.shape[1:], np.float32)
     for row in rows:
-        average += (masks[row] == index) / np.float32(len(rows))
-    level = best_level(average, masks, rows, index)
+        average += _region(masks[row], indices) / np.float32(len(rows))
+    level = best_level(average, masks, rows, indices)
 
     def predict(row: dict[str, Any]) -> np.ndarray:
         native = geometry.to_native(average[None], test_set.arrays.geometry_of(row["case"]))[0]
@@ -71,8 +113,21 @@ def _average(test_set: EvaluationSet, training: list[str], index: int) -> Predic
     return predict
 
 
-def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: int) -> float:
-    """Threshold of an average mask (H, W) with the best mean Dice against masks[rows] == index; 1 if all are empty.
+def _brightest(test_set: EvaluationSet, training: list[str], head: list[int]) -> Predict:
+    arrays = test_set.arrays
+    constants = bright_ellipse.choose(arrays, training, head)
+
+    def predict(row: dict[str, Any]) -> np.ndarray:
+        (index,) = arrays.rows([row["case"]])
+        mapping = arrays.geometries[index]
+        ellipse = bright_ellipse.native_head(arrays.images[index, 0], mapping, constants)
+        return bright_ellipse.grown(ellipse, 1.0, (row["height"], row["width"]))
+
+    return predict
+
+
+def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, indices: list[int]) -> float:
+    """Threshold of an average mask (H, W) with the best mean Dice against some classes of masks[rows]; 1 without them.
 
     Masks are read one at a time: as float32, those of 3,000 images of 512x512 would need 3 GB.
     """
@@ -84,7 +139,7 @@ def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, index: 
         counts = np.bincount(reached[region], minlength=len(levels) + 1)
         return counts[:0:-1].cumsum()[::-1].astype(np.float32)
 
-    references = (masks[row] == index for row in rows)
+    references = (_region(masks[row], indices) for row in rows)
     counted = [(np.float32(each.sum()), pixels_at(each)) for each in references if each.any()]
     if not counted:
         return 1.0
@@ -97,7 +152,7 @@ def _otsu(test_set: EvaluationSet, *_: Any) -> Predict:
     return lambda row: otsu_ellipse(test_set.dataset.read_image(cases.unchanged(row)[0]))
 
 
-def _bright_part(test_set: EvaluationSet, training: list[str], _: int) -> Predict:
+def _bright_part(test_set: EvaluationSet, training: list[str], _: list[int]) -> Predict:
     arrays, channel = test_set.arrays, test_set.dataset.display_channel
     level = bright_level(arrays, channel, training)
 

@@ -21,6 +21,8 @@ PREDICTION_COLUMNS = ["case", "fold", "seed", "stage"]
 LANDMARK_COLUMNS = ["case", "subject", "fold", "seed", "route", *POINT_COLUMNS, "confidence_ofd", "confidence_bpd"]
 HEAD_COLUMNS = [*LANDMARK_COLUMNS, "stage", "ofd_mm", "bpd_mm"]
 SHAPE_COLUMNS = ["case", "subject", "fold", "seed", "class", "source", *shapes.COLUMNS]
+WIDTHS = ("csp", "lv")  # structures whose width across their own axis is measured clinically
+WIDTH_COLUMNS = ["case", "subject", "fold", "seed", "class", "part", "reference_mm", "predicted_mm", "outcome"]
 SIZE_COLUMNS = ["reference_voxels", "predicted_voxels", "reference_ml", "predicted_ml"]
 VOLUME_COLUMNS = ["case", "subject", "fold", "seed", "class", "stage", *SIZE_COLUMNS]
 BPD_LONGER = "BPD longer than OFD"  # flag of the landmark route; impossible for the axes of an ellipse
@@ -71,7 +73,7 @@ def _read_mask(test_set: EvaluationSet, prediction: dict[str, Any]) -> np.ndarra
     return test_set.read_predicted(*(prediction[name] for name in ("stage", "fold", "seed", "case")))
 
 
-def _indices(dataset: Dataset, head_classes: list[str]) -> list[int]:
+def class_indices(dataset: Dataset, head_classes: list[str]) -> list[int]:
     """Indices of the classes whose union is the head; [] for volumes."""
     return [] if dataset.volumes else [dataset.classes.index(name) for name in head_classes]
 
@@ -82,7 +84,7 @@ def find_heads(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes:
     In a mask, they are the axes of the ellipse fitted to the edge of the head, the union of `head_classes` ([]: no
     rows); with landmarks, the lines between the endpoints. NaN without a head; lengths also without a pixel size.
     """
-    indices = _indices(test_set.dataset, head_classes)
+    indices = class_indices(test_set.dataset, head_classes)
 
     def find(prediction: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
         spacing_mm = cases.spacing_mm(case)
@@ -130,7 +132,7 @@ def measurable(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes:
 
 def references_of(test_set: EvaluationSet, head_classes: list[str]) -> dict[str, dict[str, float]]:
     """Reference quantities in mm of every case with a pixel size, tested or not; {} if `head_classes` is []."""
-    indices = _indices(test_set.dataset, head_classes)
+    indices = class_indices(test_set.dataset, head_classes)
     rows = _with_pixel_size(test_set) if indices else []
     names = [row["case"] for row in rows]
     if test_set.points is not None:
@@ -235,16 +237,24 @@ def flagged(table: pd.DataFrame) -> pd.DataFrame:
     return rows[["case", "stage", "predicted_mm", "reference_mm", "flags"]]
 
 
-def shapes_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Shape of every structure, predicted (post) and reference: SHAPE_COLUMNS; none for volumes and landmarks."""
+def structures_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Shape of every structure, predicted (post) and reference, and widths of the connected parts of WIDTHS.
+
+    SHAPE_COLUMNS, and WIDTH_COLUMNS with one row per part (`shapes.match_parts`) of the images with a pixel size. None
+    for volumes and landmarks.
+    """
     if test_set.dataset.volumes or test_set.points is not None:
-        return pd.DataFrame(columns=SHAPE_COLUMNS)
+        return pd.DataFrame(columns=SHAPE_COLUMNS), pd.DataFrame(columns=WIDTH_COLUMNS)
 
-    def describe(case: dict[str, Any], reference: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-        sources = {"reference": reference, "predicted": predicted}
-        return [{"source": s} | shapes.describe(region, cases.spacing_mm(case)) for s, region in sources.items()]
+    def describe(case: dict[str, Any], name: str, reference: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+        spacing_mm, sources = cases.spacing_mm(case), {"reference": reference, "predicted": predicted}
+        parts = shapes.match_parts(reference, predicted, spacing_mm) if name in WIDTHS and spacing_mm else []
+        described = [{"source": s} | shapes.describe(region, spacing_mm) for s, region in sources.items()]
+        return described + [{"part": number} | vars(part) for number, part in enumerate(parts, start=1)]
 
-    return _measure_masks(test_set, predictions[predictions["stage"] == "post"], describe, SHAPE_COLUMNS)
+    rows = _measure_masks(test_set, predictions[predictions["stage"] == "post"], describe)
+    described, widths = ([row for row in rows if key in row] for key in ("source", "part"))
+    return pd.DataFrame(described, columns=SHAPE_COLUMNS), pd.DataFrame(widths, columns=WIDTH_COLUMNS)
 
 
 def volumes_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -252,21 +262,20 @@ def volumes_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> pd.Dat
     if not test_set.dataset.volumes:
         return pd.DataFrame(columns=VOLUME_COLUMNS)
 
-    def describe(case: dict[str, Any], reference: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    def describe(case: dict[str, Any], _: str, reference: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
         ml = float(np.prod(cases.sample_mm(case, is_volume=True) or np.nan)) / 1000
         voxels = [int(np.count_nonzero(region)) for region in (reference, predicted)]
         return [dict(zip(SIZE_COLUMNS, (*voxels, *(count * ml for count in voxels))))]
 
-    return _measure_masks(test_set, predictions, describe, VOLUME_COLUMNS)
+    return pd.DataFrame(_measure_masks(test_set, predictions, describe), columns=VOLUME_COLUMNS)
 
 
 def _measure_masks(
     test_set: EvaluationSet,
     predictions: pd.DataFrame,
-    describe: Callable[[dict[str, Any], np.ndarray, np.ndarray], list[dict[str, Any]]],
-    columns: list[str],
-) -> pd.DataFrame:
-    """Rows of `describe(manifest row, reference region, predicted region)` for every prediction and class."""
+    describe: Callable[[dict[str, Any], str, np.ndarray, np.ndarray], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Rows of `describe(manifest row, class, reference region, predicted region)` for every prediction and class."""
     names = list(dict.fromkeys(predictions["case"]))
     case_of = dict(zip(names, test_set.rows(names)))
 
@@ -277,8 +286,8 @@ def _measure_masks(
             predicted = _read_mask(test_set, prediction)
             for index, name in enumerate(test_set.dataset.classes[1:], start=1):
                 key = prediction | {"subject": case["subject"], "class": name}
-                rows += [key | row for row in describe(case, reference == index, predicted == index)]
+                rows += [key | row for row in describe(case, name, reference == index, predicted == index)]
         return rows
 
     measured = parallel.in_parallel(measure, predictions.groupby("case", sort=False))
-    return pd.DataFrame([row for rows in measured for row in rows], columns=columns)
+    return [row for rows in measured for row in rows]

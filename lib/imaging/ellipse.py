@@ -130,6 +130,14 @@ def measure_lines(ofd_mm: float, bpd_mm: float) -> dict[str, float]:
     return {"bpd": float(bpd_mm), "ofd": float(ofd_mm), "hc": hc}
 
 
+def outline(ellipse: Ellipse, count: int = 64) -> np.ndarray:
+    """Points on an ellipse, evenly spaced by eccentric anomaly: (count, 2) of (row, col) in its unit."""
+    around, angle = np.linspace(0, 2 * np.pi, count, endpoint=False), np.deg2rad(ellipse.angle_deg)
+    along, across = ellipse.major / 2 * np.cos(around), ellipse.minor / 2 * np.sin(around)
+    rows, cols = along * np.sin(angle) + across * np.cos(angle), along * np.cos(angle) - across * np.sin(angle)
+    return np.column_stack([rows, cols]) + np.asarray(ellipse.centre)
+
+
 def ellipse_endpoints(ellipse: Ellipse, spacing_mm: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
     """Endpoints of the long axis (OFD) and the short axis (BPD) in pixels, canonical order: (4, 2) of (row, col).
 

@@ -122,6 +122,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     of_kind = content.describe_regions(study, dataset.volumes) if regions else content.describe_points(study)
     results = {"evaluation": content.describe_evaluation(study) | of_kind}
     results["biometry"] = content.describe_biometry(study) if content.measures_heads(study) else None
+    results |= content.describe_widths(study)
     results["sizes"] = content.rows_of(study, "06_biometry/tables/volumes") if dataset.volumes else []
     results["comparison"] = content.describe_comparison(study) if study.compare_with else None
     printed = {kind: printed_files(study, kind, suffixes) for kind, suffixes in PRINTED.items()}

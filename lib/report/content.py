@@ -8,11 +8,22 @@ import pandas as pd
 
 from lib import datasets
 from lib.data import cases
+from lib.evaluation import baselines, training_precision
 from lib.evaluation import failures as cases_failed
-from lib.evaluation import training_precision
 from lib.imaging import head_points
 from lib.report import captions, tables
-from lib.report.summaries import biometry_errors, dice, distances, failures, landmark_errors, paired, patients, presence
+from lib.report.summaries import (
+    biometry_errors,
+    dice,
+    distances,
+    error_budget,
+    failures,
+    landmark_errors,
+    paired,
+    patients,
+    presence,
+    widths,
+)
 from lib.study import files, params
 
 # Title, citation and licence of the landmarks; their origin is in data/sources.yaml.
@@ -51,7 +62,14 @@ SOURCES = {
         "05_evaluation/tables/end-slices": (patients.end_slice_cost, ["05_evaluation/cases", "02_preprocessing/lost"]),
         "06_biometry/tables/volumes": (biometry_errors.volumes, ["06_biometry/volumes"]),
     },
-    "heads": {"06_biometry/tables/agreement": (biometry_errors.agreement, ["06_biometry/measurements"])}
+    "images": {
+        "06_biometry/tables/widths": (widths.widths, ["06_biometry/widths"]),
+        "06_biometry/tables/enlarged": (widths.enlarged, ["06_biometry/widths"]),
+    },
+    "heads": {
+        "06_biometry/tables/agreement": (biometry_errors.agreement, ["06_biometry/measurements"]),
+        "06_biometry/tables/error-budget": (error_budget.error_budget, ["06_biometry/error-budget"]),
+    }
     | of_failures("06_biometry", "measurements"),
     "compared": {
         "07_comparison/tables/comparison": (paired.comparison, ["07_comparison/comparison"]),
@@ -66,6 +84,8 @@ HOLDS_ALL = {
     "05_evaluation/tables/presence": (presence.holds_all_predictions, "05_evaluation/cases"),
     "06_biometry/tables/volumes": (biometry_errors.holds_all_volumes, "06_biometry/volumes"),
     "06_biometry/tables/agreement": (biometry_errors.holds_all_measurements, "06_biometry/measurements"),
+    "06_biometry/tables/error-budget": (error_budget.holds_all_errors, "06_biometry/error-budget"),
+    "06_biometry/tables/widths": (widths.holds_all_parts, "06_biometry/widths"),
 }
 
 
@@ -147,18 +167,35 @@ def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
     summary = table[table["seeds"] == "all"] if "seeds" in table else table
     of_stages = {stage: as_rows(summary[summary["stage"] == stage]) for stage in ("post", "raw")}
     names = {"mm": "distances", "px": "distances-pixels"}
-    return of_stages | {
-        "distances": {unit: post_rows(study, f"05_evaluation/tables/{name}") for unit, name in names.items()},
-        "size_errors": post_rows(study, "05_evaluation/tables/size-errors"),
-        "presence": post_rows(study, "05_evaluation/tables/presence"),
-        "parts": post_rows(study, "05_evaluation/tables/parts"),
-        "baselines": rows_of(study, "05_evaluation/tables/baselines"),
-        "groups": sorted(set(read_table(study, "05_evaluation/tables/groups")["group"])),
-        "effect": rows_of(study, "05_evaluation/tables/effect"),
-        "chosen": rows_of(study, "05_evaluation/chosen") if study.threshold_candidates else [],
-        "patients": rows_of(study, "05_evaluation/tables/patient-dice") if volumes else [],
-        "end_slices": rows_of(study, "05_evaluation/tables/end-slices") if volumes else [],
-    }
+    return (
+        of_stages
+        | describe_baselines(read_table(study, "05_evaluation/tables/baselines"))
+        | {
+            "distances": {unit: post_rows(study, f"05_evaluation/tables/{name}") for unit, name in names.items()},
+            "size_errors": post_rows(study, "05_evaluation/tables/size-errors"),
+            "presence": post_rows(study, "05_evaluation/tables/presence"),
+            "parts": post_rows(study, "05_evaluation/tables/parts"),
+            "groups": sorted(set(read_table(study, "05_evaluation/tables/groups")["group"])),
+            "effect": rows_of(study, "05_evaluation/tables/effect"),
+            "chosen": rows_of(study, "05_evaluation/chosen") if study.threshold_candidates else [],
+            "patients": rows_of(study, "05_evaluation/tables/patient-dice") if volumes else [],
+            "end_slices": rows_of(study, "05_evaluation/tables/end-slices") if volumes else [],
+        }
+    )
+
+
+def describe_baselines(table: pd.DataFrame) -> dict[str, Any]:
+    """Methods without a network, the strongest of each class, and the network's Dice for the whole head."""
+    is_network = table["method"] == baselines.NETWORK
+    others = table[~is_network].dropna(subset=["dice"])
+    strongest = others.loc[others.groupby("class", sort=False)["dice"].idxmax()]
+    parts = {"baselines": table, "strongest": strongest, "whole_head": table[is_network]}
+    return {name: as_rows(part) for name, part in parts.items()}
+
+
+def describe_widths(study: params.Study) -> dict[str, Any]:
+    """Widths of the CSP and the ventricles, and how well enlarged ventricles are recognised; [] without them."""
+    return {name: rows_of(study, f"06_biometry/tables/{name}") for name in ("widths", "enlarged")}
 
 
 def describe_points(study: params.Study) -> dict[str, Any]:
@@ -184,8 +221,9 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     counts = {"cases": measurements["case"].nunique(), "subjects": measurements["subject"].nunique()}
     rows = {"post": post[~is_baseline], "baseline": post[is_mean], "guesses": post[is_baseline & ~is_mean]}
     routes = sorted(set(table["route"]) - set(cases.TRIVIAL_BASELINES))
-    counts["failures"] = describe_failures(study, "06_biometry")
-    return counts | {"routes": routes} | {name: as_rows(part) for name, part in rows.items()}
+    counts |= {"failures": describe_failures(study, "06_biometry"), "routes": routes}
+    counts["budget"] = rows_of(study, "06_biometry/tables/error-budget")
+    return counts | {name: as_rows(part) for name, part in rows.items()}
 
 
 def describe_comparison(study: params.Study) -> dict[str, Any]:
@@ -201,6 +239,7 @@ def recompute(study: params.Study) -> dict[str, pd.DataFrame]:
     """Printed tables of 05, 06 and 07, recomputed from long tables and histories, by <step>/tables/<name>."""
     is_kind = {"regions": not study.learns_landmarks, "landmarks": study.learns_landmarks, "any": True}
     is_kind |= {"volumes": datasets.of(study).volumes, "heads": measures_heads(study)}
+    is_kind["images"] = is_kind["regions"] and not is_kind["volumes"]
     is_kind["compared"] = bool(study.compare_with)
     sources = {name: source for kind, of_kind in SOURCES.items() if is_kind[kind] for name, source in of_kind.items()}
     tables_of = {each: read_table(study, each) for _, long in sources.values() for each in long}

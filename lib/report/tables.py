@@ -11,7 +11,7 @@ from lib.study import files
 
 DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by last word
 UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
-ABBREVIATIONS = (*cases.ABBREVIATIONS, "a", "b", "tp", "fp", "fn", "tn", "hd95", "assd", "nsd")
+ABBREVIATIONS = (*cases.ABBREVIATIONS, "a", "b", "tp", "fp", "fn", "tn", "hd95", "assd", "nsd", "sd", "rms")
 WORDS = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "n": "n", "sha256": "SHA-256"}
 WORDS |= {word: word.upper() for word in ABBREVIATIONS}
 TITLES = {"dice_per_patient": "Dice per patient, absent = 1", "min_per_patient": "Lowest per patient"}

@@ -249,7 +249,15 @@ class TrainingParams(TrainingProtocol, ManualLimit):
     seed: Seed
 
 
-class EvaluationProtocol(SharedParams):
+class HeadClasses(Params):
+    """The key that both 05_evaluation and 06_biometry use."""
+
+    head_classes: list[Name] = key(
+        "classes whose union is the head up to the outer skull border, as in `classes`; [] if no head is visible"
+    )
+
+
+class EvaluationProtocol(SharedParams, HeadClasses):
     """Keys of 05_evaluation in a study file."""
 
     folds: list[Annotated[int, Field(ge=0, le=49)]] = key(
@@ -292,12 +300,9 @@ class EvaluationParams(EvaluationProtocol, ManualLimit):
     """Keys of 05_evaluation."""
 
 
-class BiometryProtocol(SharedParams):
+class BiometryProtocol(SharedParams, HeadClasses):
     """Keys of 06_biometry in a study file."""
 
-    head_classes: list[Name] = key(
-        "classes whose union is the head up to the outer skull border, as in `classes`; [] if no head is visible"
-    )
     max_axis_ratio: float | None = only_with(HEAD, "OFD/BPD ratio above which a mask is flagged, 1 to 3", gt=1, le=3)
     hc_range_mm: list[Annotated[float, Field(gt=0, le=10_000)]] | None = only_with(
         HEAD, "[smallest, largest] plausible HC in mm; values outside are flagged but kept", min_length=2, max_length=2

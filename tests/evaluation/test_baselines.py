@@ -1,4 +1,4 @@
-"""Trivial baselines on regions with an overlap counted by hand."""
+"""Methods without a network on regions with an overlap counted by hand."""
 
 import tracemalloc
 from dataclasses import replace
@@ -29,7 +29,7 @@ ELLIPSE = builders.ellipse_region((32, 32), (15.6, 15.2), 20, 16, 0)
 )
 def test_both_baselines_of_images_counted_by_hand(regions, folds, n, average, tmp_path):
     bench = builders.image_bench(tmp_path, [0.1 + 0.8 * region for region in regions], regions)
-    rows = baselines.baselines(bench, folds)
+    rows = baselines.baselines(bench, folds, [0], [])
     assert rows[["method", "class", "n"]].values.tolist() == [
         ["average of the training references", "head", n],
         ["Otsu's threshold, holes filled, ellipse", "head", n],
@@ -49,7 +49,7 @@ def test_no_other_level_has_a_better_mean_dice(seed):
     def fit(level):
         return np.mean([metrics.overlap(mask == 1, average >= level, 1).dice for mask in references[1:]])
 
-    best = baselines.best_level(average, references, np.arange(6), 1)
+    best = baselines.best_level(average, references, np.arange(6), [1])
     assert all(fit(best) >= fit(level * average.max()) - 1e-6 for level in baselines.LEVELS)
 
 
@@ -57,7 +57,9 @@ def test_baselines_of_images_have_an_interval(tmp_path):
     draw = np.random.default_rng(3)
     drawn = [(draw.uniform(12, 20, 2), draw.uniform(14, 22), 12, draw.uniform(0, 180)) for _ in range(12)]
     regions = [builders.ellipse_region((32, 32), *ellipse) for ellipse in drawn]
-    rows = baselines.baselines(builders.image_bench(tmp_path, [0.2 + 0.6 * each for each in regions], regions), [0, 1])
+    rows = baselines.baselines(
+        builders.image_bench(tmp_path, [0.2 + 0.6 * each for each in regions], regions), [0, 1], [0], []
+    )
     assert rows["n"].tolist() == [8, 8]
     assert (np.diff(rows[["dice_low", "dice", "dice_high"]]) > 0).all()
 
@@ -70,16 +72,16 @@ def test_the_best_level_of_references_worked_by_hand():
         ([0, 2, 2], 1),  # 1, 2/3, 2/3 against 2/3, 1, 1
         ([0, 2, 2, 3, 3, 3], 1),  # empty references do not count
     ):
-        level = baselines.best_level(average, references, np.array(rows), 1)
+        level = baselines.best_level(average, references, np.array(rows), [1])
         assert (average >= level).tolist() == [[place < pixels for place in range(4)]]
-    assert baselines.best_level(0 * average, 0 * references, np.arange(3), 1) == 1  # the class is absent
+    assert baselines.best_level(0 * average, 0 * references, np.arange(3), [1]) == 1  # the class is absent
 
 
 def test_the_memory_of_choosing_a_level_does_not_grow_with_the_number_of_references():
     references, peaks = np.ones((80, 64, 64), np.uint8), []
     for count in (8, 80):
         tracemalloc.start()
-        baselines.best_level(np.ones((64, 64), np.float32), references, np.arange(count), 1)
+        baselines.best_level(np.ones((64, 64), np.float32), references, np.arange(count), [1])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
@@ -133,14 +135,14 @@ def test_the_bright_level_is_the_first_that_leaves_all_tissue_below_in_volumes_w
 )
 def test_of_what_is_bright_the_largest_part_is_taken(tissues, speck, dice, tmp_path):
     volumes = [drawn(5, slice(1, 4), tissues[0], speck), drawn(4, slice(1, 3)), drawn(6, slice(1, 5), tissues[1])]
-    row = baselines.baselines(volume_bench(tmp_path, volumes), [0]).iloc[1]
+    row = baselines.baselines(volume_bench(tmp_path, volumes), [0], [0], []).iloc[1]
     assert (row["method"], row["class"], row["n"]) == ("what is bright, largest part", "lesion", 1)
     assert row["dice"] == pytest.approx(dice)
 
 
 def test_the_average_reference_is_predicted_in_every_slice_of_volumes_with_a_lesion(tmp_path):
     volumes = [drawn(5, slice(1, 4)), drawn(4, slice(1, 3)), drawn(6, slice(1, 5))]
-    row = baselines.baselines(volume_bench(tmp_path, volumes), [0, 1, 2]).iloc[0]
+    row = baselines.baselines(volume_bench(tmp_path, volumes), [0, 1, 2], [0], []).iloc[0]
     # The block in all slices of which three of five, two of four, four of six show it: Dice 2k / (k + depth).
     assert (row["method"], row["n"]) == ("average of the training references", 3)
     assert row["dice"] == pytest.approx((6 / 8 + 4 / 6 + 8 / 10) / 3)
@@ -149,7 +151,7 @@ def test_the_average_reference_is_predicted_in_every_slice_of_volumes_with_a_les
 def test_both_baselines_of_volumes_go_from_raw_files_to_an_interval(tmp_path):
     bench = builders.volume_bench(tmp_path)
     bench = replace(bench, folds=bench.folds.assign(fold=[0, 1, 1, 2]))  # each fold trains on a lesion
-    rows = baselines.baselines(bench, [0, 1, 2])
+    rows = baselines.baselines(bench, [0, 1, 2], [0], [])
     assert rows["n"].tolist() == [3, 3]  # the fourth patient has no lesion
     average, bright = rows["dice"]
     assert bright == pytest.approx((1 + 64 / 80 + 80 / 82) / 3)  # a dropped slice, two voxels outside the crop
@@ -166,3 +168,31 @@ def test_otsu_finds_a_bright_disc_fills_a_ring_and_finds_nothing_where_there_is_
     assert baselines.otsu_ellipse(np.where(abs(distance - 30) < 4, 220, 10).astype(np.uint8))[50, 70]
     for grey in (0, 9):
         assert baselines.otsu_ellipse(np.full((40, 50), grey, np.uint8)).tolist() == np.zeros((40, 50), bool).tolist()
+
+
+def test_the_head_has_the_average_the_bright_ellipse_and_the_network_of_both_seeds_in_one_table(tmp_path):
+    heads = [builders.ellipse_region((32, 32), (15.5, 15 + place / 4), 22, 18, 10 * place) for place in range(6)]
+    inner = [builders.ellipse_region((32, 32), (15.5, 15 + place / 4), 6, 6, 0) for place in range(6)]
+    rings = [
+        each & ~builders.ellipse_region((32, 32), (15.5, 15 + n / 4), 19, 15, 10 * n) for n, each in enumerate(heads)
+    ]
+    references = [head + 1 * structure for head, structure in zip(heads, inner)]  # the head is classes 1 and 2
+    bench = builders.image_bench(tmp_path, [0.1 + 0.8 * ring for ring in rings], references)
+    bench = replace(bench, dataset=replace(bench.dataset, classes=("background", "brain", "csp")))
+    for case, reference, seed in (
+        (case, references[n], seed) for n, case in enumerate(bench.cases["case"]) for seed in (0, 1)
+    ):
+        predicted = (
+            np.where(np.arange(32)[:, None] < 16, reference, 0) if seed else reference
+        )  # seed 1 sees the upper half
+        fold = int(bench.folds.set_index("case").loc[case, "fold"])
+        mask_files.write(bench.predicted("post", fold, seed, case), predicted.astype(np.uint8))
+    rows = baselines.baselines(bench, [0, 1, 2], [0, 1], ["brain", "csp"])
+    assert rows[["method", "class", "n"]].values.tolist() == [
+        *(["average of the training references", name, 6] for name in ("brain", "csp", "head")),
+        ["brightest pixels, robust ellipse", "head", 6],
+        ["network", "head", 6],
+    ]
+    halves = [metrics.overlap(head, head & (np.arange(32)[:, None] < 16), 1).dice for head in heads]
+    assert rows["dice"].iloc[-1] == pytest.approx((1 + np.mean(halves)) / 2)
+    assert rows["dice"].iloc[-2] > 0.85  # the ring is only a few pixels thick

@@ -1,5 +1,6 @@
 """All figures of the project: one function per figure, from data to a matplotlib Figure, in one style."""
 
+from lib.report.figures.budget import error_budget as error_budget
 from lib.report.figures.charts import agreement_scatter as agreement_scatter
 from lib.report.figures.charts import bland_altman as bland_altman
 from lib.report.figures.charts import confusion as confusion

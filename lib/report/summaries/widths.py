@@ -1,0 +1,63 @@
+"""Widths of the CSP and the ventricles across their own axes (widths.csv of 06), seeds of a part averaged first."""
+
+import pandas as pd
+
+from lib import statistics
+from lib.report.summaries.means import by_group, counts_all, mean_over, with_interval
+from lib.statistics.agreement import limits_of_agreement
+
+# Of the atrium, from which a ventricle counts as enlarged: Gaglioti et al. 2005, doi:10.1002/uog.1857.
+ENLARGED_MM = 10.0
+VENTRICLE = "lv"
+
+
+def widths(long: pd.DataFrame) -> pd.DataFrame:
+    """Errors of width by class over the n parts measured in both masks, with bias and 95 % limits of agreement.
+
+    A part is one connected component. Intervals are from resampling subjects; bias and limits are of predicted minus
+    reference. `missed` and `invented` count parts, of predictions, that have no counterpart and are in no mean.
+    """
+    return by_group(long, ["class"], _widths)
+
+
+def of_parts(long: pd.DataFrame) -> pd.DataFrame:
+    """Rows of widths.csv whose part is in the reference, seeds averaged: subject, reference_mm, predicted_mm."""
+    known = long[long["outcome"] != "invented"]
+    columns = {"subject": "first", "reference_mm": "first", "predicted_mm": "mean"}
+    return known.groupby(["class", "case", "part"], sort=False).agg(columns).reset_index()
+
+
+def _widths(group: pd.DataFrame) -> dict[str, object]:
+    parts = of_parts(group)
+    difference = parts["predicted_mm"] - parts["reference_mm"]
+    table = parts.assign(error=difference.abs(), bias=difference)
+    error, bias = (mean_over(table, name) for name in ("error", "bias"))
+    limits = limits_of_agreement(difference.to_numpy(float)) if bias.count >= 2 else (float("nan"),) * 3
+    row = {"n": error.count, "reference_mm": float(parts["reference_mm"].where(difference.notna()).mean())}
+    row |= with_interval("error_mm", error) | with_interval("bias_mm", bias)
+    row |= {"lower_limit_mm": limits[1], "upper_limit_mm": limits[2]}
+    return row | {name: int((group["outcome"] == name).sum()) for name in ("missed", "invented")}
+
+
+def enlarged(long: pd.DataFrame) -> pd.DataFrame:
+    """How well enlarged ventricles are recognised: of reference ventricles from ENLARGED_MM, and of narrower ones.
+
+    Sensitivity is over the n_enlarged, specificity over the n_normal reference ventricles; a missed
+    ventricle counts as not enlarged. No rows unless both kinds are present. Intervals (Wilson) treat ventricles of one
+    subject as independent.
+    """
+    parts = of_parts(long[long["class"] == VENTRICLE])
+    is_wide, is_called = parts["reference_mm"] >= ENLARGED_MM, parts["predicted_mm"] >= ENLARGED_MM
+    if not is_wide.any() or is_wide.all():
+        return pd.DataFrame()
+    row: dict[str, object] = {"class": VENTRICLE, "limit_mm": ENLARGED_MM}
+    measures = {"sensitivity": ("n_enlarged", is_called[is_wide]), "specificity": ("n_normal", ~is_called[~is_wide])}
+    for name, (count, correct) in measures.items():
+        value, low, high = statistics.proportion_interval(int(correct.sum()), len(correct))
+        row |= {count: len(correct), name: value, f"{name}_low": low, f"{name}_high": high}
+    return pd.DataFrame([row])
+
+
+def holds_all_parts(table: pd.DataFrame, long: pd.DataFrame) -> bool:
+    """Whether n, missed and invented of `widths` account for every row of widths.csv."""
+    return counts_all(table, long, ["class", "part"], long["outcome"] == "both", ["missed", "invented"])
