@@ -141,6 +141,7 @@ def write_regions(study: params.Study) -> None:
         "per_class": dice.per_class(long),
         "groups": dice.by_part(long.join(group, on="case"), "group"),
         "effect": dice.effect(long),
+        "detection": dice.detection(long),
         "baselines": pd.DataFrame([baseline | {"dice": 0.505, "dice_low": 0.41, "dice_high": 0.6}]),
         "patients": patients.per_patient(long, manifest),
         "patient-dice": patients.summary(long, manifest),
@@ -148,7 +149,7 @@ def write_regions(study: params.Study) -> None:
     }
     tables_of_05 = {"cases": long, "chosen": pd.DataFrame([chosen]), "precision": precision}
     drawn = "dice-distribution dice-bars confusion worst median best probability"
-    write_step(study, "05_evaluation", tables_of_05, printed, "detection confusion folds", drawn)
+    write_step(study, "05_evaluation", tables_of_05, printed, "confusion folds", drawn)
 
 
 def rounded_of(study: params.Study, precision: str = "float32") -> pd.DataFrame:
@@ -257,8 +258,11 @@ def text_with(built: Path, content: dict, pages: bool = False) -> str:
 
 
 def cells_of(study: params.Study, name: str) -> list[str]:
-    """Printed cells of a table that are longer than three characters."""
-    columns = tables.printed_cells(read_table(study, name))
+    """Printed cells of a table that are longer than three characters; of AFTER_POST without those of raw masks."""
+    table = read_table(study, name)
+    if name.replace("/tables/", "/") in build.AFTER_POST:
+        table = table[table["stage"] == "post"].drop(columns="stage")
+    columns = tables.printed_cells(table)
     cells = [re.sub(r"\s+", " ", cell) for column in columns.values() for cell in column]
     return [cell for cell in cells if len(cell) > 3]
 

@@ -87,7 +87,9 @@ DATASETS |= {f"phantom_{name}": _phantom(*entry) for name, entry in _PHANTOMS.it
 def custom(name: str, classes: Sequence[str], palette: list[list[int]]) -> Dataset:
     """A custom data set; palette as in `own.read_mask`."""
     read_mask = partial(own.read_mask, palette=palette, class_count=len(classes))
-    return Dataset(f"Own data ({name})", "own", "not published", "subject", tuple(classes), own.find_cases, read_mask)
+    return Dataset(
+        f"Own data ({name})", "", "not publicly available", "subject", tuple(classes), own.find_cases, read_mask
+    )
 
 
 def of(study: params.Study) -> Dataset:

@@ -9,6 +9,7 @@ from lib.data.cases import TRIVIAL_BASELINES
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.imaging import mask_files
+from lib.imaging.class_colours import class_label
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
 
 
@@ -58,7 +59,7 @@ def overlays(
     loaded = samples.load(test_set.dataset, test_set.cases, rows["case"].tolist())
     if landmarks is None:
         reference, predicted = loaded.masks, _masks(test_set, rows, loaded.slices)
-        notes = [f"{name} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
+        notes = [f"{class_label(name)} {dice:.3f}" for name, dice in zip(rows["class"], rows["dice"])]
     else:
         reference, predicted = as_arrays(test_set.points, loaded.names), _endpoints(rows, landmarks)
         notes = [_errors(row, size is not None) for row, size in zip(rows.to_dict("records"), loaded.spacings_mm)]

@@ -102,8 +102,8 @@ def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
     """Dice and IoU by class, and the thresholds selected on validation; for volumes also Dice by patient."""
     table = read_table(study, "05_evaluation/tables/per_class")
     summary = table[table["seeds"] == "all"] if "seeds" in table else table
-    of_stages = {stage: as_rows(summary[summary["stage"] == stage]) for stage in ("post", "raw")}
-    return of_stages | {
+    return {
+        "post": as_rows(summary[summary["stage"] == "post"]),
         "baselines": rows_of(study, "05_evaluation/tables/baselines"),
         "groups": sorted(set(read_table(study, "05_evaluation/tables/groups")["group"])),
         "effect": rows_of(study, "05_evaluation/tables/effect"),
