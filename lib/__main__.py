@@ -85,7 +85,8 @@ def new_study(name: str, data: str | None, like: str | None) -> str:
             raise ValueError(f"new {name}: expected --data <folder of own data>, or --like <study to copy>")
         like = study_files.study_name(like)
         path, keys = study_files.new(name, like)
-        return "\n    ".join([f"Wrote params/{path.name}, a copy of {like}.yaml; review these keys:", *keys])
+        lines = "\n    ".join([f"Wrote params/{path.name}, a copy of {like}.yaml; review these keys:", *keys])
+        return "\n".join([lines, *time_needed(name, like)])
     folder = given_folder(data, f"new {name} --data <folder of own data>")
     from lib.datasets import proposal
 
@@ -97,7 +98,18 @@ def new_study(name: str, data: str | None, like: str | None) -> str:
     head = (
         f"Wrote params/{path.name}; network and training are those of {like}. Review these keys, and name the classes:"
     )
-    return "\n    ".join([head, *lines]) + f"\nThen: make study STUDY={name} DATA={shlex.quote(str(folder))}"
+    then = f"Then: make study STUDY={name} DATA={shlex.quote(str(folder))}"
+    return "\n".join(["\n    ".join([head, *lines]), *time_needed(name, like), then])
+
+
+def time_needed(name: str, like: str) -> list[str]:
+    """What is known of the time that a new study takes: that of the copied one, and the command that estimates it."""
+    from lib.data import duration
+
+    study, copied = (params.read_study(files.study_file(each)) for each in (name, like))
+    taken = duration.of_study(copied)
+    known = [f"{like} took {taken}; {name} has {duration.amount(study)}"] if taken else []
+    return [*known, f"Time of a training: once 03_model has run, 'make why STUDY={name}' estimates it from its speed"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -123,13 +135,16 @@ def run(options: argparse.Namespace) -> int:
         return 0
     study = params.read_study(files.study_file(options.name))
     if options.command in ("report", "check-report"):
-        from lib.report import build
+        from lib.report import build, bundle
 
         if options.command == "check-report":
             differences = build.check(study)
             say("\n".join(differences) or "every printed table that can be recomputed matches the full tables")
             return int(bool(differences))
         build.write_pdf(study)
+        outdated = bundle.set_aside(study)
+        if outdated is not None:
+            say(f"the bundle of an earlier report is now {outdated}; a new one: make bundle STUDY={study.study}")
         return 0
     if options.command == "bundle":
         from lib.report import bundle

@@ -138,10 +138,13 @@ class Page:
             display(Markdown(html.escape(sentences, quote=False)))
 
     def check(self, claim: str, holds: bool, applies: bool = True) -> None:
-        """Prints and records whether a claim holds; a failed one stops the notebook at `finish`."""
+        """Prints and records whether a claim holds; a failed one stops the notebook at `finish`.
+
+        Further lines of a claim, such as the cases that contradict it, stand in the error of `finish` only.
+        """
         if applies:
             self.checks.append({"claim": claim, "holds": bool(holds)})
-            print(f"{'holds' if holds else 'FAILS'}   {claim}")
+            print(f"{'holds' if holds else 'FAILS'}   {claim.partition(chr(10))[0]}")
 
     def live(self) -> Live | None:
         """Function that shows a line of progress below the running cell; None without a user, as under papermill."""

@@ -37,8 +37,10 @@ def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
 def explain(study: params.Study) -> str:
     """Missing raw data, one line per step (stale or up to date) with reasons, data sets added since verification."""
     stale, first = reasons(study), steps.Step("01_data_verification")
+    times = training_times(study, stale)
     lines = [
-        "\n    ".join([f"{step.label:28} {'stale' if why else 'up to date'}", *why]) for step, why in stale.items()
+        "\n    ".join([f"{step.label:28} {'stale' if why else 'up to date'}", *why, *times.get(step, [])])
+        for step, why in stale.items()
     ]
     unsearched = [
         f"data/raw/{name} was added after {first.label} ran and has not been searched for images of this study; "
@@ -46,6 +48,21 @@ def explain(study: params.Study) -> str:
         for name in ([] if stale[first] else staleness.unsearched(study))
     ]
     return "\n".join(raw_folders.missing(study) + lines + unsearched)
+
+
+def training_times(study: params.Study, stale: dict[steps.Step, list[str]]) -> dict[steps.Step, list[str]]:
+    """A line for each training run that must run: how long it takes, if the measured speed is up to date."""
+    runs = [step for step in steps.training_steps(study) if stale[step]]
+    if not runs or stale[steps.Step("03_model")]:
+        return {}
+    from lib.data import duration  # takes half a second
+
+    times = duration.of_trainings(study)
+    return {
+        step: [f"takes about {times[step]} for all {study.epochs} epochs, at the speed that 03_model measured"]
+        for step in runs
+        if step in times
+    }
 
 
 def link_data(name: str, folder: Path, read: Callable[[Path], object]) -> None:

@@ -176,6 +176,7 @@ def write_regions(study: params.Study) -> None:
         "parts": presence.parts(long),
         "groups": dice.by_part(long.join(group, on="case"), "group"),
         "effect": dice.effect(long),
+        "detection": dice.detection(long),
         "baselines": pd.DataFrame([baseline | {"dice": 0.505, "dice_low": 0.41, "dice_high": 0.6}]),
         "patients": patients.per_patient(long, manifest),
         "patient-dice": patients.summary(long, manifest),
@@ -185,7 +186,7 @@ def write_regions(study: params.Study) -> None:
     tables_of_05 = {"cases": long, "chosen": pd.DataFrame([chosen]), "precision": precision} | listed
     tables_of_05["structures"] = structures(study)
     drawn = "hd95-distribution dice-distribution dice-bars confusion worst median best probability close-ups"
-    write_step(study, "05_evaluation", tables_of_05, printed | of_failures, "detection confusion folds", drawn)
+    write_step(study, "05_evaluation", tables_of_05, printed | of_failures, "confusion folds", drawn)
 
 
 def rounded_of(study: params.Study, precision: str = "float32") -> pd.DataFrame:
@@ -298,8 +299,11 @@ def text_with(built: Path, content: dict, pages: bool = False) -> str:
 
 
 def cells_of(study: params.Study, name: str) -> list[str]:
-    """Printed cells of a table that are longer than three characters."""
-    columns = tables.printed_cells(read_table(study, name))
+    """Printed cells of a table that are longer than three characters; of AFTER_POST without those of raw masks."""
+    table = read_table(study, name)
+    if name.replace("/tables/", "/") in build.AFTER_POST:
+        table = table[table["stage"] == "post"].drop(columns="stage")
+    columns = tables.printed_cells(table)
     cells = [re.sub(r"\s+", " ", cell) for column in columns.values() for cell in column]
     return [cell for cell in cells if len(cell) > 3]
 

@@ -61,9 +61,11 @@ def test_a_study_may_be_named_by_its_file_and_missing_data_are_the_first_line_of
 def test_own_data_become_a_study_with_the_next_command(tmp_path, monkeypatch, capsys):
     (tmp_path / "hc18_quick.yaml").write_bytes(files.study_file("hc18_quick").read_bytes())
     monkeypatch.setattr(files, "study_file", lambda name: tmp_path / f"{name}.yaml")
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
     folder = builders.write_own(tmp_path / "my data", builders.heads(6))
     assert __main__.main(["new", "mine", "--data", str(folder)]) == 0
-    first, *lines, last = capsys.readouterr().out.splitlines()
+    first, *lines, time, last = capsys.readouterr().out.splitlines()
+    assert time == "Time of a training: once 03_model has run, 'make why STUDY=mine' estimates it from its speed"
     assert first.startswith("Wrote params/mine.yaml; network and training are those of hc18_quick. Review these keys,")
     assert lines[0] == "    classes: ['background', 'structure']   # from 6 masks: grey values 0 and 255"
     assert last == f"Then: make study STUDY=mine DATA='{folder}'"

@@ -12,7 +12,7 @@ import pytest
 import lib
 from lib.study import params
 
-STUDIES = {"lib.notebook", "lib.pipeline"}  # and the room lib.study
+STUDIES = {"lib.data.duration", "lib.notebook", "lib.pipeline"}  # and the room lib.study
 STUDIES |= {f"lib.report.{name}" for name in ("build", "bundle", "content", "index_page")}
 UNPACK = {
     "lib.datasets": {"of", "_key_faults"},

@@ -324,6 +324,14 @@ def test_the_record_is_written_last(shell, reports, monkeypatch):
     assert "facts.json" in files.read_json(reports / FIRST / "record.json")["outputs"]
 
 
+def test_further_lines_of_a_claim_are_printed_once_in_the_error(shell, reports, capsys):
+    run(shell, ONLY_DEMO, VERIFY, r"p.check('no finding stops\n    1 x unreadable: copy the file again', False)")
+    printed = capsys.readouterr().out
+    assert printed.endswith("FAILS   no finding stops\n")
+    said = message(shell, "p.finish()")
+    assert said == "1 of 1 checks failed: no finding stops\n    1 x unreadable: copy the file again"
+
+
 def test_failed_checks_are_all_named_at_finish_which_writes_no_record_and_unlocks_the_folder(shell, reports, capsys):
     checks = 'p.check("a holds", True)\np.check("b holds", False)\np.check("c holds", False)'
     assert message(shell, ONLY_DEMO, VERIFY, checks, "p.finish()") == "2 of 3 checks failed: b holds; c holds"

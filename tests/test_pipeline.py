@@ -43,12 +43,14 @@ def times(project: Path) -> dict[str, int]:
 
 
 def why(project: Path) -> dict[str, list[str]]:
+    """Reasons by stale step, without the time that a training takes."""
     done = python(project, "-m", "lib", "why", "tiny")
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^(\S+) +(up to date|stale)$((?:\n    .+)*)", done.stdout, flags=re.MULTILINE)
     assert [step for step, _, _ in rows] == STEPS
     assert all((state == "stale") == bool(reasons) for _, state, reasons in rows)
-    return {step: [line.strip() for line in reasons.split("\n")[1:]] for step, _, reasons in rows if reasons}
+    lines = {step: [line.strip() for line in reasons.split("\n")[1:]] for step, _, reasons in rows if reasons}
+    return {step: [line for line in of_step if not line.startswith("takes about")] for step, of_step in lines.items()}
 
 
 def rerun(project: Path) -> set[str]:

@@ -13,7 +13,6 @@ from lib.study import files, system_files
 
 QUANTITIES = ("bpd", "ofd", "hc")  # biparietal diameter, occipitofrontal diameter, head circumference
 TRIVIAL_BASELINES = ("baseline", "mean shape", "blank map")  # routes that use no image
-ABBREVIATIONS = (*QUANTITIES, "csp", "lv")  # names that are printed in capitals
 REFERENCE_COLUMNS = tuple(f"{quantity}_mm" for quantity in QUANTITIES)
 PIXEL_SIZE = ["spacing_row_mm", "spacing_col_mm"]
 CASE_COLUMNS = ["case", "subject", "fold_group", "stratum", "split", "image", "mask", "slices", "height", "width"]
@@ -35,11 +34,6 @@ class Case:
     reference_mm: dict[str, float] = field(default_factory=dict)  # published measurements, such as {"hc": 174.1}
     foreground: Literal["present", "absent", "either"] = "present"  # "absent": a normal image has an empty mask
     slice_mm: float | None = None  # distance between slices; None if not published
-
-
-def printed_name(name: str) -> str:
-    """A class, line or quantity as it is printed: "csp" as "CSP"."""
-    return name.upper() if name in ABBREVIATIONS else name
 
 
 def relative_path(path: Path) -> str:

@@ -91,7 +91,7 @@ DATASETS |= {f"phantom_{name}": _phantom(*entry) for name, entry in _PHANTOMS.it
 def custom(name: str, classes: Sequence[str], palette: list[list[int]]) -> Dataset:
     """A custom data set; palette as in `own.read_mask`."""
     read_mask = partial(own.read_mask, palette=palette, class_count=len(classes))
-    about = f"Own data ({name})", "own", "not published", "subject"
+    about = f"Own data ({name})", "", "not publicly available", "subject"
     return Dataset(*about, tuple(classes), own.find_cases, read_mask, pixel_sizes="some")
 
 

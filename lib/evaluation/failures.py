@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from lib.data import cases
-from lib.data.cases import TRIVIAL_BASELINES, printed_name
+from lib.data.cases import TRIVIAL_BASELINES
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation.ranking import mask_result
 from lib.imaging import mask_files, surroundings
+from lib.imaging.class_colours import printed_name
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
 from lib.study import parallel
 

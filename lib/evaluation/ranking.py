@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.data.cases import TRIVIAL_BASELINES, printed_name
+from lib.data.cases import TRIVIAL_BASELINES
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
+from lib.imaging.class_colours import printed_name
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
 
 

@@ -7,6 +7,7 @@ so the text can be edited and compiled again: `typst compile --root <study> <stu
 import datetime
 import re
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ STEP = steps.Step("report")
 MAX_LISTED_FINDINGS = 25  # further ones are only in findings.csv
 MAX_DRAWN_RUNS = 5  # curves of further runs are only in their folders
 SHARED = set(params.SharedParams.model_fields)
+AFTER_POST = ("05_evaluation/per_class", "05_evaluation/detection", "06_biometry/agreement")  # without raw masks
 PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folder of a step
 DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes")
 
@@ -43,6 +45,7 @@ def write_pdf(study: params.Study) -> Path:
     before = steps.snapshot(STEP, study)
     STEP.record_file(study.study).unlink(missing_ok=True)
     contents = collect(study)
+    contents["tables"] |= write_post_tables(study, folder, contents["tables"])
     files.write_json(folder / "content.json", contents)
     for source in system_files.visible(TEMPLATE):
         files.write_bytes(folder / source.name, source.read_bytes())
@@ -149,13 +152,24 @@ def printed_files(study: params.Study, kind: str, suffixes: set[str]) -> dict[st
         f"{step.label}/{path.stem}": "/" + path.relative_to(root).as_posix()
         for step in study_steps(study)
         for path in sorted((step.folder(study.study) / kind).glob("[!.]*"))
-        if path.suffix in suffixes and has_rows(path.with_suffix(".csv"))
+        if path.suffix in suffixes and tables.has_rows(path.with_suffix(".csv"))
     }
 
 
-def has_rows(table: Path) -> bool:
-    """Whether the .csv of a figure or table, if it exists, has more than a header."""
-    return not table.is_file() or len(table.read_text(encoding="utf-8").splitlines()) > 1
+def write_post_tables(study: params.Study, folder: Path, printed: Mapping[str, str]) -> dict[str, str]:
+    """Writes AFTER_POST, as far as printed, without the rows of raw masks; returns their paths as `printed_files`.
+
+    The table of the effect of post-processing compares raw masks.
+    """
+    written = {}
+    for name in AFTER_POST:
+        if name in printed:
+            table = read_table(study, name.replace("/", "/tables/"))
+            post = table[table["stage"] == "post"].drop(columns="stage")
+            path = folder / f"{name.replace('/', '-')}.typ"
+            files.write_text(path, tables.to_typst(post))
+            written[name] = f"/{STEP.label}/{path.name}"
+    return written
 
 
 def parameters(study: params.Study) -> list[dict[str, Any]]:
@@ -174,11 +188,11 @@ def parameters(study: params.Study) -> list[dict[str, Any]]:
 
 
 def as_text(value: Any) -> str:
-    """A parameter's value for printing."""
+    """A parameter's value for printing, with the words of the study file."""
     if isinstance(value, list):
-        return ", ".join(as_text(each) for each in value) or "none"
+        return ", ".join(as_text(each) for each in value) or "[]"
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
+        return {True: "true", False: "false", None: "null"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

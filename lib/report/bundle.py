@@ -32,11 +32,26 @@ def write(study: params.Study) -> Path:
     if stale:
         first = f"study {study.study} has not run to its end; run 'make study STUDY={study.study}' first:"
         raise ValueError("\n  ".join([first, *stale]))
-    root = files.study_folder(study.study)
-    path = root / f"{study.study}.zip"
+    root, path = files.study_folder(study.study), bundle_file(study)
     with locks.locked(root / ".lock", f"study {study.study}", wait=False), files.replacing(path) as temporary:
         _write_zip(temporary, study.study, contents(study, root))
     return path
+
+
+def bundle_file(study: params.Study) -> Path:
+    """Path of a study's bundle."""
+    return files.study_folder(study.study) / f"{study.study}.zip"
+
+
+def set_aside(study: params.Study) -> Path | None:
+    """Renames the bundle of an earlier report to <study>-outdated.zip, so that nobody passes it on as the present one.
+
+    Returns its new path, None without a bundle; one that was set aside before is replaced.
+    """
+    path = bundle_file(study)
+    if not path.is_file():
+        return None
+    return path.replace(path.with_stem(f"{study.study}-outdated"))
 
 
 def contents(study: params.Study, root: Path) -> dict[str, Path | bytes]:

@@ -161,14 +161,14 @@ def describe_failures(study: params.Study, step: str) -> dict[str, Any]:
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
     """Results by class after post-processing, and the thresholds selected on validation; for volumes also by patient.
 
-    `raw` has Dice and IoU before post-processing, and `distances` rows by unit.
+    `distances` has rows by unit.
     """
     table = read_table(study, "05_evaluation/tables/per_class")
     summary = table[table["seeds"] == "all"] if "seeds" in table else table
-    of_stages = {stage: as_rows(summary[summary["stage"] == stage]) for stage in ("post", "raw")}
+    post = {"post": as_rows(summary[summary["stage"] == "post"])}
     names = {"mm": "distances", "px": "distances-pixels"}
     return (
-        of_stages
+        post
         | describe_baselines(read_table(study, "05_evaluation/tables/baselines"))
         | {
             "distances": {unit: post_rows(study, f"05_evaluation/tables/{name}") for unit, name in names.items()},

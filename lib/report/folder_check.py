@@ -130,7 +130,9 @@ def groups_to_check(
     case is complete, with the reasons.
     """
     if not cases:
-        raise ValueError(f"{folder}: {dataset.title}, but no case is complete\n{overview.describe_findings(findings)}")
+        raise ValueError(
+            f"{folder}: {dataset.title}, but no case is complete\n{overview.describe_findings(to_table(findings))}"
+        )
     absent = {finding.case for finding in findings if finding.check == MISSING_GROUP}
     without = set(dataset.groups_without_references) - absent - {case.stratum for case in cases}
     expected = "none, as published; a study cannot use this group"

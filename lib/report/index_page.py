@@ -4,7 +4,8 @@ from html import escape
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-from lib.study import params, steps
+from lib.report import tables
+from lib.study import files, params, steps
 
 NAME = "index.html"
 NOT_LISTED = {"predictions", "model.safetensors"}  # parts of paths: masks, and weights of 04, which 05 completes
@@ -28,7 +29,12 @@ def result_files(study: params.Study) -> list[str]:
 
 
 def page(study: params.Study, first: list[str], names: list[str]) -> str:
-    """The page as HTML; `first` and `names` are paths relative to it: the report and other files, results of steps."""
+    """The page as HTML; `first` and `names` are paths relative to it: the report and other files, results of steps.
+
+    Tables without rows, which a kind of study does not fill, have no link.
+    """
+    root = files.study_folder(study.study)
+    names = [name for name in names if not name.endswith(".csv") or tables.has_rows(root / name)]
     sections = [section(step.label, names) for step in steps.study_steps(study) if step.name != "report"]
     about = f"Study {study.study}" + (f", by {study.author}" if study.author else "")
     return "\n".join(

@@ -1,17 +1,18 @@
 """Tables as CSV and Typst: column titles, units and rounding."""
 
+import itertools
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.data import cases
+from lib.imaging.class_colours import LABELS
 from lib.study import files
 
 DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by last word
 UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
-ABBREVIATIONS = (*cases.ABBREVIATIONS, "a", "b", "tp", "fp", "fn", "tn", "hd95", "assd", "nsd", "sd", "rms")
+ABBREVIATIONS = (*LABELS, "a", "b", "tp", "fp", "fn", "tn", "hd95", "assd", "nsd", "sd", "rms")
 WORDS = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "n": "n", "sha256": "SHA-256"}
 WORDS |= {word: word.upper() for word in ABBREVIATIONS}
 TITLES = {"dice_per_patient": "Dice per patient, absent = 1", "min_per_patient": "Lowest per patient"}
@@ -37,6 +38,14 @@ def save(table: pd.DataFrame, path_without_suffix: Path, subject: str = "subject
     folder, name = path_without_suffix.parent, path_without_suffix.name
     files.write_csv(folder / f"{name}.csv", table)
     files.write_text(folder / f"{name}.typ", to_typst(table, subject))
+
+
+def has_rows(table: Path) -> bool:
+    """Whether a .csv, if it exists, has more than a header."""
+    if not table.is_file():
+        return True
+    with table.open(encoding="utf-8") as file:
+        return sum(1 for _ in itertools.islice(file, 2)) > 1
 
 
 def to_typst(table: pd.DataFrame, subject: str = "subject") -> str:

@@ -1,13 +1,12 @@
 """Summary tables of 01_data_verification."""
 
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 from lib.data import cases
-from lib.data.findings import Finding, fact_table, to_table
+from lib.data.findings import fact_table
 from lib.study import printable
 from lib.verification import case_checks, landmark_audit
 
@@ -90,15 +89,14 @@ def colour_table(checked: dict[str, case_checks.CheckedCase]) -> pd.DataFrame:
 
 
 def stop_claim(findings: pd.DataFrame) -> str:
-    """The statement that no finding stops the study, followed by the findings that do."""
+    """The statement that no finding stops the study, followed by the findings that do, as `describe_findings`."""
     stops = findings[findings["severity"] == "stop"]
-    lines = [f"{case}: {check} (found {found})" for case, check, found in stops[["case", "check", "found"]].values]
-    return "no finding stops the study" + "".join(f"\n    {line}" for line in lines)
+    return "\n".join(["no finding stops the study", *([describe_findings(stops)] if len(stops) else [])])
 
 
-def describe_findings(findings: Iterable[Finding]) -> str:
+def describe_findings(table: pd.DataFrame) -> str:
     """Findings as indented lines: number, name and advice of each check, then its first MAX_NAMED cases."""
-    table, lines = to_table(findings), []
+    lines = []
     for row in count_findings(table).to_dict("records"):
         of_check = table[(table["check"] == row["check"]) & (table["severity"] == row["severity"])]
         lines.append(f"    {row['findings']} x {row['check']}{': ' * bool(row['advice'])}{row['advice']}")

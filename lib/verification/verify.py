@@ -70,7 +70,7 @@ def check_dataset(
     usable = [case for case in kept if checked[case.name].hashes is not None]
     if not usable:
         reasons = plausibility.if_all_empty(label, checked, findings)
-        raise ValueError(f"{folder}: no case can be used\n{overview.describe_findings(reasons)}")
+        raise ValueError(f"{folder}: no case can be used\n{overview.describe_findings(to_table(reasons))}")
     usable, near_duplicates, identity, more = search(dataset, name, usable, checked)
     findings += more
     if len(near_duplicates) == len(usable):
@@ -136,7 +136,7 @@ def audit_landmarks(
     audited, more = landmark_audit.audit(points, table, ellipses)
     findings += more
     if audited.empty:
-        raise ValueError(f"{name}: no case has landmarks\n{overview.describe_findings(findings)}")
+        raise ValueError(f"{name}: no case has landmarks\n{overview.describe_findings(to_table(findings))}")
     return points.set_index("case").loc[audited["case"], POINT_COLUMNS].reset_index(), audited, findings
 
 

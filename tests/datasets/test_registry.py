@@ -129,7 +129,7 @@ def own(**changes):
 def test_a_custom_data_set_has_the_study_s_classes_and_colours_and_no_groups(tmp_path):
     dataset = datasets.of(own())
     assert (dataset.classes, dataset.groups, dataset.phantom) == (("background", "cell", "core"), (), None)
-    assert (dataset.title, dataset.licence) == ("Own data (cells)", "not published")
+    assert (dataset.title, dataset.licence) == ("Own data (cells)", "not publicly available")
     colours = np.array([[0, 0, 0], [10, 20, 30], [200, 100, 50]], np.uint8)
     mask = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
     coloured, grey = save_png(tmp_path / "colours.png", colours[mask]), save_png(tmp_path / "grey.png", mask)

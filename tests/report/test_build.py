@@ -237,6 +237,29 @@ def test_a_study_without_post_processing_prints_each_result_once(tmp_path, monke
     assert build.check(study) == []
 
 
+def test_raw_masks_are_printed_in_the_table_of_the_effect_only(built) -> None:
+    demo = built(REGIONS)
+    raw, post = (demo.row(PER_CLASS, **{"stage": stage, "class": "CSP"}) for stage in ("raw", "post"))
+    assert raw["iou"] != post["iou"]
+    assert lacking(demo.text, post["iou"], raw["iou"]) == [raw["iou"]]
+    assert build.check(demo.study) == []
+
+
+def test_own_data_are_named_without_a_reference_or_a_licence(built) -> None:
+    demo = built(REGIONS)
+    text = text_with(demo.pdf, change(demo.content, {"dataset": "own_ovaries"}))
+    said = "own data (own_ovaries, not publicly available)"
+    assert text.count(said) == 3  # title, summary, chapter on the data
+    assert lacking(text, "The data are " + said + ": 20 cases", datasets.DATASETS[demo.study.dataset].title) == [
+        datasets.DATASETS[demo.study.dataset].title
+    ]
+
+
+def test_parameters_are_printed_with_the_words_of_the_study_file() -> None:
+    printed = [build.as_text(value) for value in (True, False, None, [], [0.5, 2], "dice")]
+    assert printed == ["true", "false", "null", "[]", "0.5, 2", "dice"]
+
+
 def test_a_list_of_many_patients_continues_over_pages(changeable) -> None:
     study = changeable(VOLUMES)
     table = read_table(study, "05_evaluation/tables/patients")

@@ -71,6 +71,9 @@ def test_the_index_of_a_study_links_to_its_report_notebooks_tables_figures_and_w
     assert not {name for name in found if name.endswith((".json", ".typ", ".png", "model.safetensors"))}
     assert not re.search("https?:|<script|<link", page)
     assert page == index_page.page(finished, ["report.pdf"], index_page.result_files(finished))
+    empty = "01_data_verification/tables/landmark-audit.csv"  # of landmarks only
+    assert empty in index_page.result_files(finished)
+    assert empty not in found
 
 
 def test_names_are_escaped_and_a_missing_index_makes_the_report_stale(finished):
@@ -153,3 +156,16 @@ def test_a_study_that_has_not_run_to_its_end_is_refused(finished, capsys):
     )
     assert capsys.readouterr().err.startswith(expected)
     record.write_bytes(content)
+
+
+def test_the_bundle_of_an_earlier_report_is_set_aside_once_and_said(finished, capsys):
+    assert __main__.main(["bundle", "demo"]) == 0
+    packed, old = bundle.bundle_file(finished), folder(finished, "demo-outdated.zip")
+    content = packed.read_bytes()
+    capsys.readouterr()
+    assert __main__.main(["report", "demo"]) == 0
+    said = capsys.readouterr().out
+    assert said == f"the bundle of an earlier report is now {old}; a new one: make bundle STUDY=demo\n"
+    assert (packed.exists(), old.read_bytes()) == (False, content)
+    assert __main__.main(["report", "demo"]) == 0
+    assert capsys.readouterr().out == ""

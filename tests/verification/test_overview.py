@@ -64,7 +64,7 @@ def test_findings_are_counted_by_check_the_most_severe_first_and_those_that_stop
     notes = [Finding("note", Check("b"), name, "", "") for name in "xyz"]
     findings = to_table([*notes, Finding("stop", Check("z", "fix it"), "a", "x", "y")])
     assert overview.count_findings(findings).values.tolist() == [["stop", "z", 1, "fix it"], ["note", "b", 3, ""]]
-    assert overview.stop_claim(findings) == "no finding stops the study\n    a: z (found x)"
+    assert overview.stop_claim(findings) == "no finding stops the study\n    1 x z: fix it\n        a: x"
     assert overview.stop_claim(findings.iloc[1:]) == "no finding stops the study"
 
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lib import statistics
 from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES, group_of
-from lib.imaging.class_colours import OTHER_COLOURS, class_colour
+from lib.imaging.class_colours import OTHER_COLOURS, class_colour, printed_name
 from lib.imaging.head_points import BLANK_LOSS
 from lib.report.figures import style
 from lib.report.figures.style import FAINT, INK, PREDICTED, panels, styled
@@ -53,7 +53,7 @@ def folds(cases: pd.DataFrame, folds: pd.DataFrame) -> Figure:
     colours = matplotlib.colormaps["cividis"](np.linspace(0.15, 0.9, counts.shape[1]))
     below = counts.cumsum(axis=1) - counts
     for name, colour in zip(counts.columns, colours):
-        label = f"{name} (n = {counts[name].sum()})"
+        label = f"{printed_name(name)} (n = {counts[name].sum()})"
         axes.bar(counts.index, counts[name], 0.7, bottom=below[name], color=colour, label=label)
     axes.set(xlabel="Fold", ylabel="Cases", xticks=list(counts.index))
     figure.legend(loc="outside right upper", title="Stratum", reverse=True)
@@ -120,7 +120,7 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
     else:
         for name in classes[1:]:
             values = history[f"validation_dice_{name}"]
-            score.plot(epochs, values, color=class_colour(name), label=f"validation, {name}")
+            score.plot(epochs, values, color=class_colour(name), label=f"validation, {printed_name(name)}")
         score.plot(epochs, history["selection"], color=INK, linestyle=":", label="selection metric")
         score.set_ylim(-0.02, 1.02)
     rate.plot(epochs, history["learning_rate"], color=INK)
@@ -149,7 +149,7 @@ def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
         style.draw_points_and_box(axes, positive["dice"].to_numpy(float), at, class_colour(name))
         style.draw_markers(axes, counts["missed"], at, 0.0)
         style.draw_markers(axes, counts["invented"], at, INVENTED_AT, "^")
-        return f"{name}\n{stage}\nn = {positive['case'].nunique()}"
+        return f"{printed_name(name)}\n{stage}\nn = {positive['case'].nunique()}"
 
     style.draw_columns(axes, classes[1:], list(dict.fromkeys(table["stage"])), draw)
     axes.set_ylabel("Dice")
@@ -200,7 +200,7 @@ def dice_bars(table: pd.DataFrame, classes: list[str]) -> Figure:
         for key, line in (("dice", "-"), ("dice_median", "--")):
             each.axhline(summary[key], color=INK, linewidth=0.8, linestyle=line)
         each.set_title(f"mean {summary['dice']:.3f} (solid), median {summary['dice_median']:.3f} (dashed)")
-        each.set(ylim=(0, 1), ylabel=f"Dice, {name}", xlim=(-0.8, max(len(values), 1) - 0.2))
+        each.set(ylim=(0, 1), ylabel=f"Dice, {printed_name(name)}", xlim=(-0.8, max(len(values), 1) - 0.2))
         counts = f"n = {summary['n']}; not in the reference: absent {summary['absent']}, invented {summary['invented']}"
         each.set_xlabel(f"Cases with the class in the reference, in order of Dice ({counts})")
         each.set_xticks(at if named else [], values.index if named else [], rotation=90, fontsize=6)
@@ -219,7 +219,8 @@ def confusion(shares: pd.DataFrame, classes: list[str]) -> Figure:
         text = "none" if np.isnan(value) else f"{value:.1f}"
         axes.text(col, row, text, ha="center", va="center", color="white" if not value >= 60 else "black")
     axes.set(xlabel="Predicted class (% of the reference class's pixels)", ylabel="Reference class")
-    axes.set(xticks=range(len(classes)), xticklabels=classes, yticks=range(len(classes)), yticklabels=classes)
+    labels, at = [printed_name(name) for name in classes], range(len(classes))
+    axes.set(xticks=at, xticklabels=labels, yticks=at, yticklabels=labels)
     axes.spines[:].set_visible(False)
     return figure
 

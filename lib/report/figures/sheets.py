@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.datasets.samples import Overlay, Samples
-from lib.imaging.class_colours import class_colour
+from lib.imaging.class_colours import class_colour, printed_name
 from lib.report.figures import style
 from lib.report.figures.style import PREDICTED, REFERENCE, draw_contour, draw_image, styled
 
@@ -22,7 +22,7 @@ def samples(items: Samples, classes: list[str]) -> Figure:
         draw_image(each, image, text, spacing_mm)
         for index, name in enumerate(classes[1:], start=1):
             draw_contour(each, mask == index, class_colour(name))
-    style.add_legend(figure, {name: class_colour(name) for name in classes[1:]})
+    style.add_legend(figure, {printed_name(name): class_colour(name) for name in classes[1:]})
     return figure
 
 

@@ -73,7 +73,7 @@ def test_training_curves_show_each_column_of_the_history_and_mark_the_selected_e
     csp, metric = [0.7, 0.8, 0.9], [0.4, 0.6, 0.5]
     drawn = history(train_loss=[3, 2, 1], train_selection=[0.1, 0.2, 0.3], selection=metric, validation_dice_csp=csp)
     loss, dice, rate = figures.training_curves(drawn, CLASSES).axes
-    curves = {"training": [0.1, 0.2, 0.3], "validation, parenchyma": [0.5] * 3, "validation, csp": csp}
+    curves = {"training": [0.1, 0.2, 0.3], "validation, parenchyma": [0.5] * 3, "validation, CSP": csp}
     assert curves_of(dice) == curves | {"selection metric": metric, "selected: epoch 2": [0, 1]}
     assert curves_of(loss) == {"training": [3, 2, 1], "validation": [0.5] * 3, "selected: epoch 2": [0, 1]}
     assert list(rate.lines[0].get_ydata()) == [1e-3] * 3
@@ -91,7 +91,7 @@ def test_missed_and_invented_structures_have_their_own_markers_and_absent_ones_n
     positive, missed, invented = map(offsets, axes.collections)
     assert positive == pytest.approx([0, 0.8, 0.9])
     assert (missed, len(invented), invented[0] < 0) == ([0], 1, True)
-    assert labels(axes.get_xticklabels()) == ["csp\npost\nn = 3"]
+    assert labels(axes.get_xticklabels()) == ["CSP\npost\nn = 3"]
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -127,7 +127,7 @@ def test_a_confusion_is_drawn_in_the_order_of_classes_with_its_shares():
     written = {tuple(map(round, text.get_position())): text.get_text() for text in axes.texts}
     assert [written[(col, 0)] for col in range(3)] == ["100.0", "0.0", "0.0"]  # (x, y): column, row
     assert [written[(col, 2)] for col in range(3)] == ["10.0", "20.0", "70.0"]
-    assert labels(axes.get_xticklabels()) == labels(axes.get_yticklabels()) == CLASSES
+    assert labels(axes.get_xticklabels()) == labels(axes.get_yticklabels()) == ["background", "parenchyma", "CSP"]
     # a class that no reference contains
     axes = figures.confusion(shares({"background": [99.0, 1.0], "csp": [np.nan, np.nan]}), TWO).axes[0]
     assert labels(axes.texts) == ["99.0", "1.0", "none", "none"]
