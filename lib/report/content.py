@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import datasets
+from lib import datasets, statistics
 from lib.data import cases
 from lib.evaluation import baselines, training_precision
 from lib.evaluation import failures as cases_failed
@@ -32,6 +32,7 @@ LANDMARKS = {
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
 }
 ABOUT_CASES = ["05_evaluation/structures", "01_data_verification/cases", "01_data_verification/findings"]
+FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
 
 
 def of_failures(step: str, long: str) -> dict[str, tuple]:
@@ -156,6 +157,14 @@ def describe_failures(study: params.Study, step: str) -> dict[str, Any]:
     limits = {"low_dice": cases_failed.LOW_DICE, "gross_percent": cases_failed.GROSS_PERCENT}
     limits |= {"worst": cases_failed.WORST, "share_percent": round(100 * cases_failed.WORST_SHARE)}
     return {"finding": captions.of_failures(counts, causes, listed), "tested": len(causes)} | limits
+
+
+def describe_intervals(subjects: int) -> dict[str, Any]:
+    """How intervals are computed, and for few subjects their measured coverage in percent, as text."""
+    measured = statistics.measured_coverage(subjects) if subjects < FEW_SUBJECTS else None
+    texts = {name: f"{value:g}" for name, value in measured.items()} if measured else None
+    fixed = {"resamples": tables.format_cell(statistics.RESAMPLES, "n"), "fewest": statistics.FEWEST_SUBJECTS}
+    return fixed | {"least_tail_percent": 100 * statistics.LEAST_TAIL, "subjects": subjects, "measured": texts}
 
 
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:

@@ -36,6 +36,19 @@ def mean_over(rows: pd.DataFrame, value: str, within: tuple[float, float] = (-np
     return replace(mean, low=low, high=high)
 
 
+def median_over(rows: pd.DataFrame, value: str) -> Estimate:
+    """The median of a column over cases (one per row) with a value, with its 95 % CI by subject."""
+    return statistics.median_interval(rows[value].to_numpy(float), rows["subject"].to_numpy())
+
+
+def share_over(rows: pd.DataFrame, value: str) -> dict[str, float]:
+    """The share of cases in which a boolean column holds, in percent, and its 95 % CI: <value>_percent, _low, _high."""
+    total = statistics.effective_number(rows[value].to_numpy(float), rows["subject"].to_numpy()) if len(rows) else 0
+    share, low, high = statistics.proportion_interval(float(rows[value].mean()) * total, total)
+    name = f"{value}_percent"
+    return {name: 100 * share, f"{name}_low": 100 * low, f"{name}_high": 100 * high}
+
+
 def counts_all(table: pd.DataFrame, long: pd.DataFrame, key: list[str], in_mean: pd.Series, others: list[str]) -> bool:
     """Whether a table by `key` accounts for all long rows: n counts the cases `in_mean`, `others` all other rows."""
     cases = long[in_mean].drop_duplicates(["case", *key])
