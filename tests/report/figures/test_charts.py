@@ -94,6 +94,19 @@ def test_missed_and_invented_structures_have_their_own_markers_and_absent_ones_n
     assert labels(axes.get_xticklabels()) == ["CSP\npost\nn = 3"]
 
 
+@pytest.mark.parametrize(("unit", "word"), [("mm", "mm"), ("px", "pixels")])
+def test_every_distance_is_a_point_and_missed_and_invented_structures_are_above_them(unit, word):
+    table = overlap_rows([(9, 1, 1), (8, 1, 3), (0, 0, 5), (0, 4, 0), (0, 0, 0)]).assign(diagonal_mm=np.nan)
+    table = table.assign(**{f"hd95_{unit}": [0.0, 4.0, *[np.nan] * 3], f"diagonal_{unit}": 100.0})
+    axes = figures.hd95_distribution(table, TWO).axes[0]
+    points, missed, invented = map(offsets, axes.collections)
+    assert sorted(points) == [4, 4]  # a distance of 0 is drawn at the smallest positive one
+    assert (len(missed), len(invented)) == (1, 1)
+    assert 4 < missed[0] < invented[0]
+    assert axes.get_ylabel() == f"HD95 ({word})"
+    assert labels(axes.get_xticklabels()) == ["csp\npost\nn = 2"]
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_bars_show_the_mean_median_and_n_of_the_table_though_cases_are_missed_absent_and_invented(seeds):
     counts = [(2, 1, 1), (0, 0, 4), (9, 1, 1), (0, 0, 0), (0, 5, 0), (0, 3, 0)]
