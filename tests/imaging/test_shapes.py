@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from lib.datasets.phantoms import heads
 from lib.imaging import shapes
 from tests.builders import ellipse_region, typed
 
@@ -66,3 +67,79 @@ def test_a_random_region_is_what_numpy_and_scipy_say_and_so_is_its_transpose(see
         assert described["eccentricity"] == pytest.approx(np.sqrt(1 - short / long), abs=1e-9)
         for names, expected in positions.items():
             assert [described[name] for name in names[::step]] == pytest.approx(expected)
+
+
+def turned(kind, angle_deg, spacing_mm, length, width, shift=0.0):
+    """A rectangle or ellipse of some length and width in mm at some angle, in a frame of 40 by 40 mm."""
+    shape = tuple(int(40 / mm) for mm in spacing_mm)
+    if kind == "ellipse":
+        return ellipse_region(shape, (20 + shift, 20 + 2.7 * shift), length, width, angle_deg, spacing_mm)
+    rows, cols = (axis * mm - 20 for axis, mm in zip(np.ogrid[: shape[0], : shape[1]], spacing_mm))
+    rows, cols = rows - shift, cols - 2.7 * shift
+    cos, sin = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
+    along, across = cols * cos + rows * sin, rows * cos - cols * sin
+    return (abs(along) <= length / 2) & (abs(across) <= width / 2)
+
+
+@pytest.mark.parametrize(
+    ("region", "spacing_mm", "width"),
+    [
+        (rectangle(3, 10, 6, 20), (0.5, 0.25), 3.0),
+        (rectangle(3, 10, 6, 20), (0.5, 0.1), 2.0),  # higher than wide once pixels are not square
+        (rectangle(3, 10, 20, 5), (1.0, 1.0), 5.0),
+        (typed("1111 1..1 1111") > 0, (1.0, 1.0), 3.0),  # a hole is filled
+        (typed("1") > 0, (0.2, 0.1), 0.1),
+        (typed("111111..1111 111111111111 111111111111") > 0, (1.0, 1.0), 3.0),  # a notch elsewhere
+        (np.zeros((4, 5), bool), (1.0, 1.0), np.nan),
+    ],
+)
+def test_widths_measured_by_hand_between_the_outer_edges_of_pixels(region, spacing_mm, width):
+    assert shapes.width_mm(region, spacing_mm) == pytest.approx(width, nan_ok=True, abs=1e-3)
+
+
+def test_a_spike_of_a_pixel_widens_a_structure_by_its_share_of_a_tenth_of_the_length():
+    spiked = typed("....1......." + " 111111111111" * 2) > 0
+    assert shapes.width_mm(spiked, (1.0, 1.0)) == pytest.approx(2 + 1 / 1.2, abs=0.05)
+
+
+SHIFTS = (0.011, 0.037, 0.063, 0.089)
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "ellipse"])
+@pytest.mark.parametrize("spacing_mm", [(0.1, 0.1), (0.08, 0.15), (0.16, 0.1)])
+@pytest.mark.parametrize("angle_deg", range(0, 180, 15))
+def test_the_width_does_not_depend_on_the_angle_or_the_shape_of_a_pixel(kind, spacing_mm, angle_deg):
+    # A drawn edge is anywhere within a pixel; several positions average that out where edges follow the rows.
+    widths = [shapes.width_mm(turned(kind, angle_deg, spacing_mm, 24, 10.03, at), spacing_mm) for at in SHIFTS]
+    assert np.mean(widths) == pytest.approx(10.03, abs=0.06)  # half a pixel or less
+
+
+@pytest.mark.parametrize("index", [2, 3], ids=["csp", "lv"])
+def test_the_width_of_a_phantom_s_structures_is_that_of_a_drawing_four_times_as_fine(index):
+    frame = heads.draw_frame(12, 1, 1, (1.0, 1.0))
+    fine = heads.resize(frame, (frame.image.shape[0] * 4, frame.image.shape[1] * 4))
+    coarse, exact = (shapes.match_parts(*[each.mask == index] * 2, each.spacing_mm) for each in (frame, fine))
+    assert len(coarse) == len(exact) >= 1
+    for one, other in zip(coarse, exact):
+        assert one.reference_mm == pytest.approx(other.reference_mm, abs=0.5 * frame.spacing_mm[0])
+
+
+def test_parts_are_matched_by_overlap_and_those_without_are_missed_or_invented():
+    reference = typed("111...22..44 111...22..44 111...22....") > 0
+    predicted = typed("1111........ 11....2222.. ......222...") > 0
+    matched = shapes.match_parts(reference, predicted, (1.0, 1.0))
+    assert [part.outcome for part in matched] == ["both", "both", "missed"]
+    assert [part.reference_mm for part in matched] == pytest.approx([3, 2, 2], abs=0.01)
+    swapped = shapes.match_parts(predicted, reference, (1.0, 1.0))
+    assert [part.outcome for part in swapped] == ["both", "both", "invented"]
+    assert [(part.predicted_mm, part.reference_mm) for part in matched[:2]] == [
+        (part.reference_mm, part.predicted_mm) for part in swapped[:2]
+    ]
+    assert np.isnan(matched[2].predicted_mm)
+    assert shapes.match_parts(*[np.zeros((3, 3), bool)] * 2, (1.0, 1.0)) == []
+
+
+def test_one_predicted_part_over_two_reference_parts_is_matched_to_the_one_it_shares_more_with():
+    reference, predicted = typed("111..1111 111..1111") > 0, typed("111111111 ......11.") > 0
+    first, second = shapes.match_parts(reference, predicted, (1.0, 1.0))
+    assert (first.outcome, second.outcome) == ("missed", "both")

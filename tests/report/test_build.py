@@ -32,7 +32,7 @@ PER_CLASS, AGREEMENT = "05_evaluation/tables/per_class", "06_biometry/tables/agr
 VERIFIED, EVALUATED, MEASURED = "01_data_verification", "05_evaluation", "06_biometry"
 PRINTED = {
     REGIONS: {VERIFIED: "groups colours", EVALUATED: "per_class detection groups effect baselines"}
-    | {MEASURED: "agreement shapes"},
+    | {MEASURED: "agreement shapes widths enlarged error-budget"},
     LESIONS: {EVALUATED: "detection"},
     VOLUMES: {"02_preprocessing": "lost", EVALUATED: "groups effect patients patient-dice end-slices"},
     POINTS: {VERIFIED: "landmark-audit", EVALUATED: "points heatmap_loss", MEASURED: "agreement"}
@@ -161,6 +161,30 @@ def test_no_two_different_numbers_carry_one_name(built) -> None:
     assert not any(mean in each for key, each in values.items() if key[0] == "dice")
 
 
+def test_the_strongest_method_without_a_network_stands_beside_the_network(built) -> None:
+    best = '"brightest pixels, robust ellipse", reached 0.876 [0.856, 0.886] (n = 4). The network reached 0.987'
+    first = (
+        'For parenchyma, the strongest method without a network, "Otsu\'s threshold, holes filled, ellipse", reached'
+    )
+    assert lacking(built(REGIONS).text.replace("“", '"').replace("”", '"').replace("’", "'"), best, first) == []
+
+
+def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> None:
+    demo = built(REGIONS)
+    row = demo.row("06_biometry/tables/widths", **{"class": "LV"})
+    enlarged = demo.row("06_biometry/tables/enlarged")
+    parts = {
+        name: demo.row("06_biometry/tables/error-budget", component=name) for name in ("fit", "prediction", "total")
+    }
+    stated = [f"{row['error_mm']} mm for LV (n = {row['n']}, bias {row['bias_mm']} mm; 1 missed, 0 invented)"]
+    stated += [f"of {enlarged['n_enlarged']} such ventricles, a proportion of {enlarged['sensitivity']} was recognised"]
+    stated += [f"of HC, {parts['total']['rms_mm']} mm (root mean square)"]
+    stated += [
+        f"{name} {parts[name]['rms_mm']} mm ({parts[name]['share_percent']} %)" for name in ("fit", "prediction")
+    ]
+    assert lacking(demo.text, *stated) == []
+
+
 def test_a_comparison_is_printed_with_its_baseline(built) -> None:
     points = built(POINTS)
     for quantity in ("BPD", "OFD", "HC"):
@@ -188,7 +212,7 @@ STEPS = {"closing_pixels": 9, "dilation_pixels": 13, "minimum_area_mm2": 4.5, "p
 STEPS |= {"minimum_probability": 0.35, "minimum_margin": 0.15, "postprocessing": list(postprocessing.KEYS)}
 STEPS_TEXT = ["square of 9 pixels", "square of 13 pixels", "under 4.5 mm²", "3 largest", "below 0.35", "below 0.15"]
 CHOSEN = {"fold": "0", "seed": "0", "threshold": "0.5", "validation_score": "0.9", "validation_cases": "4"}
-OTSU = {"method": "Otsu", "class": "csp", "n": "4", "dice": "0.5"}
+OTSU = {"method": "Otsu's own", "class": "csp", "n": "4", "dice": "0.5"}
 SEVERAL = {"study": {"seeds": [0, 1], "folds": [0, 1], "exclude": ["case99"], "threshold_candidates": [0.4, 0.5]}}
 SEVERAL |= {"evaluation": {"chosen": [CHOSEN], "baselines": [OTSU]}}
 ML = {"reference_ml": "12.34", "error_ml": "5.67 [4.00, 7.00]", "bias_ml": "−1.23"}
@@ -206,7 +230,7 @@ NO_MM = {"biometry": None, "rows": {("evaluation", name): {"error_mm": tables.DA
         (REGIONS, {"study": {"schedule": "constant"}}, ["In 1 of 1 run it is the last one"], ["this is usual"]),
         (REGIONS, {"study": SAMPLED}, ["3.5 times", "the sampler", "77.7"], []),
         (REGIONS, {"study": STEPS}, STEPS_TEXT, ["sequence("]),  # markup that Typst would print as text
-        (REGIONS, SEVERAL, ["by tested fold", "case99", "selected thresholds", "Otsu"], []),
+        (REGIONS, SEVERAL, ["by tested fold", "case99", "selected thresholds", "Otsu's own"], []),
         (VOLUMES, WHOLE, ["0.15", "No healthy controls", *ML.values()], ["not a random", "All test patients after"]),
         (POINTS, ENDS, ["1.75 mm", "Each endpoint has its own heatmap"], []),
         (POINTS, {"comparison": {"pairs": [], "guess": [], "references": []}}, ["share no measured"], ["A better"]),
