@@ -36,6 +36,7 @@ from lib.report.summaries import (
 )
 from lib.report.summaries import error_budget as budgets
 from lib.report.summaries import failures as failed
+from lib.statistics import Estimate
 from lib.study import files, params, steps
 from lib.verification import rehosted
 
@@ -186,7 +187,7 @@ def without_network(study: params.Study) -> pd.DataFrame:
     rows = [(baselines.AVERAGE, study.classes[1], 0.321), (baselines.OTSU, study.classes[1], 0.505)]
     if study.head_classes and not datasets.of(study).volumes:
         rows += [(baselines.RIVAL, "head", 0.876), (baselines.NETWORK, "head", 0.987)]
-    values = [{"dice": dice, "dice_low": dice - 0.02, "dice_high": dice + 0.01} for *_, dice in rows]
+    values = [Estimate(dice, dice - 0.02, dice + 0.01, 4, 4, dice - 0.1, dice + 0.1).columns("dice") for *_, dice in rows]
     return pd.DataFrame([{"method": row[0], "class": row[1], "n": 4} | value for row, value in zip(rows, values)])
 
 
