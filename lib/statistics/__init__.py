@@ -10,7 +10,7 @@ from scipy import optimize, special, stats
 
 from lib.study import files
 
-RESAMPLES = 4000  # limits of a 95 % interval then vary by about 2 % of its width between seeds
+RESAMPLES = 4000  # limits then vary by 1 to 2 % of the width of the interval between seeds
 SEED = 20181
 FEWEST_SUBJECTS = 6  # the fewest for which order statistics give a 95 % interval of a median, whatever the values
 PARTS = ("low", "high", "least", "largest", "subjects")  # columns beside the value of an estimate in a table
