@@ -141,7 +141,7 @@ def rows() -> list[dict[str, object]]:
 
 def _seconds(values: np.ndarray, names: np.ndarray, resamples: int) -> float:
     started = time.process_time()
-    statistics.mean_interval(values, names, resamples)
+    statistics.mean_interval(values, names, resamples=resamples)
     return time.process_time() - started
 
 

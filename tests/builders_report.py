@@ -187,7 +187,7 @@ def without_network(study: params.Study) -> pd.DataFrame:
     rows = [(baselines.AVERAGE, study.classes[1], 0.321), (baselines.OTSU, study.classes[1], 0.505)]
     if study.head_classes and not datasets.of(study).volumes:
         rows += [(baselines.RIVAL, "head", 0.876), (baselines.NETWORK, "head", 0.987)]
-    values = [Estimate(dice, dice - 0.02, dice + 0.01, 4, 4, dice - 0.1, dice + 0.1).columns("dice") for *_, dice in rows]
+    values = [Estimate(dice, dice - 0.02, dice + 0.01, 4, 4, 0.1, 0.99).columns("dice") for *_, dice in rows]
     return pd.DataFrame([{"method": row[0], "class": row[1], "n": 4} | value for row, value in zip(rows, values)])
 
 

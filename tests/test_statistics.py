@@ -76,6 +76,8 @@ def test_intervals_follow_scale_and_shift_and_a_block_of_weights_changes_only_th
         assert plain.low < plain.value < plain.high
         assert changed.value == pytest.approx(3 - 2 * plain.value)
     assert (changed.low, changed.high) == pytest.approx((3 - 2 * plain.high, 3 - 2 * plain.low))  # of the median
+    near = statistics.mean_interval([0.9, 1, 1, 1, 1, 0], list("abcdef"), statistics.SHARE)
+    assert (near.low, near.high) == (0, 1)  # no mean Dice is below 0
     many = statistics.mean_interval(VALUES, ONE_EACH, resamples=20_000)
     monkeypatch.setattr(statistics, "BLOCK", 60 * 7)
     few = statistics.mean_interval(VALUES, ONE_EACH, resamples=20_000)

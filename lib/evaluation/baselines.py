@@ -56,7 +56,7 @@ def baselines(test_set: EvaluationSet, folds: list[int], seeds: list[int], head_
 
 
 def _row_of(name: str, method: str, dice: pd.DataFrame) -> dict[str, Any]:
-    estimate = statistics.mean_interval(dice["dice"].to_numpy(float), dice["subject"].to_numpy())
+    estimate = statistics.mean_interval(dice["dice"].to_numpy(float), dice["subject"].to_numpy(), statistics.SHARE)
     return {"method": method, "class": name, "n": estimate.count} | estimate.columns("dice")
 
 

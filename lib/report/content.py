@@ -159,12 +159,16 @@ def describe_failures(study: params.Study, step: str) -> dict[str, Any]:
     return {"finding": captions.of_failures(counts, causes, listed), "tested": len(causes)} | limits
 
 
-def describe_intervals(subjects: int) -> dict[str, Any]:
-    """How intervals are computed, and for few subjects their measured coverage in percent, as text."""
-    measured = statistics.measured_coverage(subjects) if subjects < FEW_SUBJECTS else None
-    texts = {name: f"{value:g}" for name, value in measured.items()} if measured else None
+def describe_intervals(study: params.Study) -> dict[str, Any]:
+    """How intervals are computed, and for few subjects behind a result their measured coverage in percent, as text."""
+    name, column = ("points", "error_px") if study.learns_landmarks else ("per_class", "dice")
+    subjects = read_table(study, f"05_evaluation/tables/{name}")[f"{column}_subjects"]
+    least = min(subjects[subjects > 0], default=0)  # a class may be absent everywhere
+    few = statistics.measured_coverage(max(least, statistics.FEWEST_SUBJECTS)) if least < FEW_SUBJECTS else None
+    measured = {each: f"{value:.{each != 'subjects':d}f}" for each, value in few.items()} if few else None
     fixed = {"resamples": tables.format_cell(statistics.RESAMPLES, "n"), "fewest": statistics.FEWEST_SUBJECTS}
-    return fixed | {"least_tail_percent": 100 * statistics.LEAST_TAIL, "subjects": subjects, "measured": texts}
+    fixed |= {"least_tail_percent": 100 * statistics.LEAST_TAIL}
+    return fixed | {"least_subjects": least, "measured": measured}
 
 
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:

@@ -27,6 +27,7 @@ TITLES |= {
 TITLES |= {"p_adjusted": "p × number of tests", "p": "p"}
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
 WIDE = 12  # columns from which a smaller font is used, so that the table fits the page
+LONGEST = 115  # characters of a row that fit the page; beyond, the font is smaller and intervals stand below values
 DASH = "–"
 KEEP = "\u00a0"  # non-breaking space
 # Endings of the columns beside a value (`statistics.Estimate.columns`).
@@ -53,12 +54,15 @@ def to_typst(table: pd.DataFrame, subject: str = "subject") -> str:
     if not len(table.columns):
         return "no rows\n"  # Typst requires a column
     titles, cells = printed_titles(table, subject), printed_cells(table)
+    is_long = _characters(titles, cells) > LONGEST
+    if is_long:
+        cells = {name: [_below(cell) if f"{name}_low" in table else cell for cell in cells[name]] for name in cells}
     headers = [quoted(broken(text, column)) for text, column in zip(titles, cells.values())]
     sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in cells]
     rows = [", ".join(map(quoted, row)) for row in zip(*cells.values())]
-    narrow = ["#show table: set text(7.4pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"] if len(cells) >= WIDE else []
+    smaller = ["#show table: set text(7.4pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"]
     lines = [
-        *narrow,
+        *(smaller if is_long or len(cells) >= WIDE else []),
         "#table(",
         f"  columns: {len(cells)}, stroke: none,",
         f"  align: (x, y) => ({', '.join(sides)},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
@@ -68,6 +72,17 @@ def to_typst(table: pd.DataFrame, subject: str = "subject") -> str:
         ")",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _characters(titles: list[str], cells: dict[str, list[str]]) -> int:
+    """Characters of the widest row of a table, with the gaps between its columns."""
+    headers = (broken(text, column).split("\n") for text, column in zip(titles, cells.values()))
+    return sum(2 + max(map(len, [*header, *column])) for header, column in zip(headers, cells.values()))
+
+
+def _below(cell: str) -> str:
+    """A cell whose interval or range stands below its value."""
+    return cell.replace(f"{KEEP}[", "\n[").replace(f"{KEEP}(", "\n(")
 
 
 def readable(table: pd.DataFrame, subject: str = "subject") -> pd.DataFrame:
@@ -189,7 +204,7 @@ def title(name: str) -> str:
 
 def broken(text: str, cells: list[str]) -> str:
     """A title wrapped to about the width of its column, so that a wide table fits the page."""
-    width = max([9, *(len(cell) for cell in cells)])
+    width = max([9, *(len(line) for cell in cells for line in cell.split("\n"))])
     return "\n".join(textwrap.wrap(text, width, break_long_words=False))
 
 

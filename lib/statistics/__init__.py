@@ -10,12 +10,13 @@ from scipy import optimize, special, stats
 
 from lib.study import files
 
-RESAMPLES = 4000  # limits of a 95 % interval then vary by about 2 % of its width between seeds
+RESAMPLES = 4000  # limits then vary by 1 to 2 % of the width of the interval between seeds
 SEED = 20181
 FEWEST_SUBJECTS = 6  # the fewest for which order statistics give a 95 % interval of a median, whatever the values
 PARTS = ("low", "high", "least", "largest", "subjects")  # columns beside the value of an estimate in a table
 LEAST_TAIL = 0.0125  # of each side; the full correction for few subjects covers 99 % and doubles the width at six
 COVERAGE = Path(__file__).with_name("coverage.csv")  # written by python -m benchmarks.coverage
+ANY, SHARE, AMOUNT = (-np.inf, np.inf), (0.0, 1.0), (0.0, np.inf)  # ranges of a mean: any number, Dice, absolute error
 BLOCK = 2**22  # weights in memory at once, 32 MB
 
 
@@ -40,16 +41,19 @@ class Estimate:
         return {name: self.value} | {f"{name}_{part}": getattr(self, part) for part in PARTS}
 
 
-def mean_interval(values: np.ndarray, subjects: np.ndarray, resamples: int = RESAMPLES) -> Estimate:
+def mean_interval(
+    values: np.ndarray, subjects: np.ndarray, possible: tuple[float, float] = ANY, resamples: int = RESAMPLES
+) -> Estimate:
     """Mean of values (N,) with a 95 % bootstrap-t interval, whose unit is the subject (N,), not the image.
 
     Images of one subject are correlated, so resampling images would make intervals too narrow. NaN values are ignored;
-    ValueError if a subject is missing. Below FEWEST_SUBJECTS subjects there is no interval.
+    ValueError if a subject is missing. Below FEWEST_SUBJECTS subjects there is no interval. Limits beyond the
+    `possible` means are cut, which changes no coverage.
     """
     kept = _known(values, subjects)
     groups = kept.groupby("subject")["value"].agg(["sum", "size"]).to_numpy(float)
     limits = bootstrap_t(*groups.T, resamples) if len(groups) >= FEWEST_SUBJECTS else (np.nan, np.nan)
-    return _estimate(kept, kept["value"].mean(), limits)
+    return _estimate(kept, kept["value"].mean(), np.clip(limits, *possible))
 
 
 def median_interval(values: np.ndarray, subjects: np.ndarray) -> Estimate:

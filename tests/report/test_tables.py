@@ -108,3 +108,9 @@ def test_a_wide_table_is_set_smaller_so_that_it_fits_the_page() -> None:
     wide, narrow = (pd.DataFrame({f"column{n}": [0.5] for n in range(count)}) for count in (12, 11))
     assert tables.to_typst(wide).startswith("#show table: set text(")
     assert tables.to_typst(narrow).startswith("#table(")
+    # one whose rows are too long has its intervals below the values, and is printed on one line elsewhere
+    long = pd.concat([estimates(f"dice_of_{n}", [WITH, WITHOUT]) for n in "abcde"], axis=1)
+    text = tables.to_typst(long).replace(tables.KEEP, " ")
+    assert text.startswith("#show table: set text(")
+    assert text.count('"0.900\\n[0.850, 0.950]"') == text.count('"0.804\\n(0.480 to 0.895)"') == 5
+    assert not any("\n" in cell for cell in tables.readable(long).to_numpy().ravel())

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from lib import statistics
 from lib.report.summaries.dice import KEY, in_reference, outcomes
 from lib.report.summaries.means import by_case, by_group, mean_over, with_interval
 
@@ -41,7 +42,7 @@ def _means(rows: pd.DataFrame, unit: str) -> dict[str, object]:
     longest = float(rows[f"diagonal_{unit}"].max())
     most = {f"hd95_{unit}": longest, f"assd_{unit}": longest, "nsd": 1.0}
     of_cases = by_case(rows, list(most))
-    means = {name: mean_over(of_cases, name, within=(0.0, high)) for name, high in most.items()}
+    means = {name: mean_over(of_cases, name, (0.0, high)) for name, high in most.items()}
     row: dict[str, object] = {"n": means[f"hd95_{unit}"].count}
     for name, mean in means.items():
         row |= with_interval(name, mean)
@@ -59,7 +60,7 @@ def size_errors(cases: pd.DataFrame) -> pd.DataFrame:
     def describe(group: pd.DataFrame) -> dict[str, object]:
         rows = group[in_reference(group)].assign(absolute=lambda each: each["size_error_percent"].abs())
         of_cases = by_case(rows, ["absolute", "size_error_percent"])
-        error = mean_over(of_cases, "absolute", within=(0.0, float("inf")))
+        error = mean_over(of_cases, "absolute", statistics.AMOUNT)
         bias = mean_over(of_cases, "size_error_percent")
         return {"n": error.count} | with_interval("size_error_percent", error) | with_interval("bias_percent", bias)
 

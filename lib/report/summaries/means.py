@@ -1,9 +1,7 @@
 """Summaries of a long table: one row per group, and means over cases with confidence intervals."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from lib import statistics
@@ -26,14 +24,9 @@ def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
     return rows.groupby("case", sort=False).agg({"subject": "first"} | dict.fromkeys(values, "mean"))
 
 
-def mean_over(rows: pd.DataFrame, value: str, within: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    """The mean of a column over cases (one per row) with a value, and its 95 % CI from resampling subjects.
-
-    An interval that reaches beyond the values that are possible, `within`, ends there, which loses no coverage.
-    """
-    mean = statistics.mean_interval(rows[value].to_numpy(float), rows["subject"].to_numpy())
-    low, high = np.clip([mean.low, mean.high], *within).tolist()
-    return replace(mean, low=low, high=high)
+def mean_over(rows: pd.DataFrame, value: str, possible: tuple[float, float] = statistics.ANY) -> Estimate:
+    """The mean of a column over cases (one per row) with a value, with its 95 % CI from resampling subjects."""
+    return statistics.mean_interval(rows[value].to_numpy(float), rows["subject"].to_numpy(), possible)
 
 
 def median_over(rows: pd.DataFrame, value: str) -> Estimate:
