@@ -13,10 +13,9 @@ PART_COLUMNS = [*KEY, "n", "part_f1", "part_f1_low", "part_f1_high", "reference_
 def per_class(cases: pd.DataFrame) -> pd.DataFrame:
     """Whether structures are predicted in the cases that show them, by class and stage, and by each of several seeds.
 
-    The n cases are detected (both masks contain the class), missed (only the reference), invented (only the prediction)
-    or absent (neither); `misplaced` counts those detected without a common pixel. Sensitivity is detected / (detected +
-    missed), specificity absent / (absent + invented), and false alarms are the rest of the latter; with 95 % Wilson
-    intervals, which take the cases as independent.
+    The n cases are detected (both masks contain the class, wherever), missed (only the reference), invented (only the
+    prediction) or absent (neither). Sensitivity is detected / (detected + missed), specificity absent / (absent +
+    invented), and false alarms are the rest of the latter; with 95 % Wilson intervals, which take cases as independent.
     """
     return by_group(cases, _key(cases), _describe)
 
@@ -30,7 +29,6 @@ def _describe(group: pd.DataFrame) -> dict[str, object]:
     counts = outcomes(group)
     counts["detected"] = int((in_reference(group) & (group["tp"] + group["fp"] > 0)).sum())
     row: dict[str, object] = {"n": len(group)} | {name: counts[name] for name in OUTCOMES}
-    row["misplaced"] = counts["no_overlap"] - counts["missed"]
     negative = counts["absent"] + counts["invented"]
     shares = {"sensitivity": ("detected", counts["detected"] + counts["missed"])}
     shares |= {"specificity": ("absent", negative), "false_alarms": ("invented", negative)}
