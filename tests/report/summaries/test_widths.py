@@ -17,7 +17,7 @@ def test_errors_bias_limits_and_counts_of_ventricles_worked_by_hand():
     rows = [("a", 1, 8.0, 9.0), ("a", 2, 10.0, 9.0), ("b", 1, 12.0, 15.0), ("b", 2, 7.0, np.nan), ("c", 1, np.nan, 4.0)]
     row = widths.widths(parts(rows)).iloc[0]
     assert (row["class"], row["n"], row["missed"], row["invented"]) == ("lv", 3, 1, 1)
-    assert (row["reference_mm"], row["error_mm"]) == pytest.approx((10, 5 / 3))  # a missed one is in no mean
+    assert (row["reference_mm"], row["mae_mm"]) == pytest.approx((10, 5 / 3))  # a missed one is in no mean
     assert row["bias_mm"] == pytest.approx(1)  # of 1, -1 and 3; standard deviation 2
     assert (row["lower_limit_mm"], row["upper_limit_mm"]) == pytest.approx((1 - 1.96 * 2, 1 + 1.96 * 2))
 
@@ -27,7 +27,7 @@ def test_seeds_of_a_part_are_averaged_first_and_every_row_is_counted():
     both = pd.concat([first, parts([("a", 1, 8.0, 11.0), ("b", 1, 9.0, 9.0), ("b", 2, np.nan, 3.0)], seed=1)])
     table = widths.widths(both)
     row = table.iloc[0]
-    assert (row["n"], row["error_mm"], row["missed"], row["invented"]) == (2, 1.0, 1, 1)  # 2 and 0
+    assert (row["n"], row["mae_mm"], row["missed"], row["invented"]) == (2, 1.0, 1, 1)  # 2 and 0
     assert widths.holds_all_parts(table, both)
     assert not widths.holds_all_parts(table, pd.concat([both, first.assign(case="d")]))
     assert not widths.holds_all_parts(widths.widths(both[both["outcome"] != "invented"]), both)
