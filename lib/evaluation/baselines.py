@@ -14,7 +14,7 @@ from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation import bright_ellipse
 from lib.imaging import connected_parts, geometry, mask_files
-from lib.imaging.ellipse import edge_points, fill_ellipse, fit_ellipse
+from lib.imaging.ellipse import edge_points, fill_ellipse, fit_ellipse, measure_head
 from lib.study import parallel
 
 AVERAGE, OTSU = "average of the training references", "Otsu's threshold, holes filled, ellipse"
@@ -35,49 +35,71 @@ def baselines(test_set: EvaluationSet, folds: list[int], seeds: list[int], head_
     For the head, the union of `head_classes`: an ellipse through the brightest pixels (`bright_ellipse`), and the
     network itself for comparison, its seeds averaged. Without a head, a threshold on intensity for the first class:
     Otsu's with a fitted ellipse, or in volumes the largest component above the level that fits the training volumes
-    best. Columns: method, class, n, dice with its interval.
+    best. Columns: method, class, n, dice with its interval; with a head also hc_mae_mm with its interval, the mean
+    absolute error of HC over its cases with a pixel size, a head that is not found counting with its whole HC.
     """
     classes = test_set.dataset.classes
-    of_classes = {name: [index] for index, name in enumerate(classes) if index > 0}
-    rows = [(AVERAGE, name, indices, _average) for name, indices in of_classes.items()]
+    head = [] if test_set.dataset.volumes else [classes.index(name) for name in head_classes]
+    rows = [(AVERAGE, name, [index], _average) for index, name in enumerate(classes) if index > 0]
     if test_set.dataset.volumes:
         rows.append((BRIGHT, classes[1], [1], _bright_part))
-    elif not head_classes:
+    elif not head:
         rows.append((OTSU, classes[1], [1], _otsu))
     else:
-        head = [classes.index(name) for name in head_classes]
-        if len(head) > 1:
-            rows.append((AVERAGE, HEAD, head, _average))
+        rows += [(AVERAGE, HEAD, head, _average)] if len(head) > 1 else []
         rows.append((RIVAL, HEAD, head, _brightest))
-    table = [_row_of(name, method, _dice_of_all(test_set, folds, indices, fit)) for method, name, indices, fit in rows]
-    if head_classes and not test_set.dataset.volumes:
-        table.append(_row_of(HEAD, NETWORK, _network_dice(test_set, folds, seeds, head)))
+    table = []
+    for method, name, indices, fit in rows:
+        parts = [test_set.parts(fold) for fold in folds]
+        measured = [
+            _measured(test_set, each["test"], indices, fit(test_set, each["train"], indices), indices == head)
+            for each in parts
+        ]
+        table.append(_row_of(method, name, pd.concat(measured)))
+    if head:
+        table.append(_row_of(NETWORK, HEAD, _of_network(test_set, folds, seeds, head)))
     return pd.DataFrame(table)
 
 
-def _row_of(name: str, method: str, dice: pd.DataFrame) -> dict[str, Any]:
-    estimate = statistics.mean_interval(dice["dice"].to_numpy(float), dice["subject"].to_numpy(), statistics.SHARE)
-    return {"method": method, "class": name, "n": estimate.count} | estimate.columns("dice")
+def _row_of(method: str, name: str, measured: pd.DataFrame) -> dict[str, Any]:
+    subjects, row = measured["subject"].to_numpy(), {"method": method, "class": name}
+    for column in measured.columns.drop("subject"):
+        possible = statistics.SHARE if column == "dice" else statistics.AMOUNT
+        mean = statistics.mean_interval(measured[column].to_numpy(float), subjects, possible)
+        row |= ({"n": mean.count} if column == "dice" else {}) | mean.columns(column)
+    return row
 
 
-def _dice_of_all(test_set: EvaluationSet, folds: list[int], indices: list[int], fit: Fit) -> pd.DataFrame:
-    """`_dice_of` for a method that is fitted to the training cases of each fold."""
-    of_folds = []
-    for fold in folds:
-        parts = test_set.parts(fold)
-        of_folds.append(_dice_of(test_set, parts["test"], indices, fit(test_set, parts["train"], indices)))
-    return pd.concat(of_folds)
+def _measured(
+    test_set: EvaluationSet, names: list[str], indices: list[int], predict: Predict, is_head: bool
+) -> pd.DataFrame:
+    """Subject and Dice of cases, of heads also the error of HC; NaN where no class of `indices` is in the reference."""
+
+    def measure(row: dict[str, Any]) -> dict[str, Any]:
+        reference, predicted = _region(samples.read_mask(test_set.dataset, row), indices), predict(row)
+        is_known = bool(reference.any())
+        dice = metrics.overlap(reference, predicted, 1).dice if is_known else float("nan")
+        measured = {"subject": row["subject"], "dice": dice}
+        if is_head:
+            measured["hc_mae_mm"] = hc_error_mm(row, reference, predicted) if is_known else float("nan")
+        return measured
+
+    return pd.DataFrame(parallel.in_parallel(measure, test_set.rows(names)))
 
 
-def _dice_of(test_set: EvaluationSet, names: list[str], indices: list[int], predict: Predict) -> pd.DataFrame:
-    """Subject and Dice of cases; NaN where no class of `indices` is in the reference."""
-    rows = test_set.rows(names)
+def hc_error_mm(row: dict[str, Any], reference: np.ndarray, predicted: np.ndarray) -> float:
+    """Absolute error of the HC of a predicted (H, W) head, from the published HC or that of the reference.
 
-    def measure(row: dict[str, Any]) -> float:
-        reference = _region(samples.read_mask(test_set.dataset, row), indices)
-        return metrics.overlap(reference, predict(row), 1).dice if reference.any() else float("nan")
-
-    return pd.DataFrame({"subject": [row["subject"] for row in rows], "dice": parallel.in_parallel(measure, rows)})
+    The whole HC if no ellipse can be fitted to the prediction; NaN without a pixel size.
+    """
+    spacing_mm = cases.spacing_mm(row)
+    if spacing_mm is None:
+        return float("nan")
+    hc_mm = row["hc_mm"] if np.isfinite(row["hc_mm"]) else measure_head(reference, spacing_mm)["hc"]
+    try:
+        return abs(measure_head(predicted, spacing_mm)["hc"] - hc_mm)
+    except ValueError:
+        return hc_mm
 
 
 def _region(masks: np.ndarray, indices: list[int]) -> np.ndarray:
@@ -85,17 +107,18 @@ def _region(masks: np.ndarray, indices: list[int]) -> np.ndarray:
     return masks == indices[0] if len(indices) == 1 else np.isin(masks, indices)
 
 
-def _network_dice(test_set: EvaluationSet, folds: list[int], seeds: list[int], head: list[int]) -> pd.DataFrame:
-    """Subject and Dice of the predicted head (post) of each test case, averaged over seeds."""
+def _of_network(test_set: EvaluationSet, folds: list[int], seeds: list[int], head: list[int]) -> pd.DataFrame:
+    """`_measured` for the predicted heads (post) of all test cases, averaged over seeds."""
 
     def of_run(fold: int, seed: int) -> pd.DataFrame:
         def predict(row: dict[str, Any]) -> np.ndarray:
             return _region(mask_files.read(test_set.predicted("post", fold, seed, row["case"])), head)
 
-        return _dice_of(test_set, test_set.parts(fold)["test"], head, predict)
+        return _measured(test_set, test_set.parts(fold)["test"], head, predict, is_head=True)
 
     of_seeds = [pd.concat([of_run(fold, seed) for fold in folds]) for seed in seeds]
-    return of_seeds[0].assign(dice=np.mean([each["dice"] for each in of_seeds], axis=0))
+    means = {name: np.mean([each[name] for each in of_seeds], axis=0) for name in ("dice", "hc_mae_mm")}
+    return of_seeds[0].assign(**means)
 
 
 def _average(test_set: EvaluationSet, training: list[str], indices: list[int]) -> Predict:

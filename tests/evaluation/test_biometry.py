@@ -164,7 +164,7 @@ def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_endpoints_and_no_part
     points = biometry.points_of(heads)
     assert len(points) == drawn[1]["case"].nunique()
     assert points[head_points.POINT_COLUMNS].isna().all(axis=None)
-    by_source = biometry.shapes_of_all(test_set, predictions).set_index("source")
+    by_source = biometry.structures_of_all(test_set, predictions)[0].set_index("source")
     assert (by_source.loc["predicted", "parts"] == 0).all()
     assert by_source.loc["predicted", [name for name in shapes.COLUMNS if name != "parts"]].isna().all(axis=None)
     assert (by_source.loc["reference", "parts"] == 1).all()
@@ -209,7 +209,7 @@ def test_endpoints_of_masks_are_those_of_the_drawn_axes_in_canonical_order_after
 
 
 def test_shapes_of_drawn_heads_are_those_of_the_ellipses_one_row_per_case_seed_and_source(drawn):
-    table = biometry.shapes_of_all(*drawn)
+    table = biometry.structures_of_all(*drawn)[0]
     assert table.columns.tolist() == biometry.SHAPE_COLUMNS
     assert len(table) == (drawn[1]["stage"] == "post").sum() * 2
     assert not table.duplicated(["case", "seed", "class", "source"]).any()
@@ -223,11 +223,25 @@ def test_shapes_of_drawn_heads_are_those_of_the_ellipses_one_row_per_case_seed_a
         centroid = (np.array(head.centre) + 0.5) * head.spacing_mm
         assert [row["centroid_row_mm"], row["centroid_col_mm"]] == pytest.approx(centroid.tolist(), abs=0.1)
     test_set, predictions = drawn
-    raw = biometry.shapes_of_all(test_set, predictions[predictions["stage"] == "raw"])
+    raw = biometry.structures_of_all(test_set, predictions[predictions["stage"] == "raw"])[0]
     assert (len(raw), raw.columns.tolist()) == (0, biometry.SHAPE_COLUMNS)
-    table = biometry.shapes_of_all(without_pixel_size(test_set, list(DRAWN)), predictions)
+    table = biometry.structures_of_all(without_pixel_size(test_set, list(DRAWN)), predictions)[0]
     assert table["eccentricity"].notna().all()
     assert table[[name for name in shapes.COLUMNS if name.endswith(("_mm", "_mm2"))]].isna().all(axis=None)
+
+
+def test_widths_are_those_of_the_ellipses_of_the_csp_and_ventricles_alone_where_the_pixel_size_is_known(drawn):
+    test_set, predictions = drawn
+    assert biometry.structures_of_all(*drawn)[1].columns.tolist() == biometry.WIDTH_COLUMNS
+    assert biometry.structures_of_all(*drawn)[1].empty  # a head is neither
+    ventricles = replace(test_set, dataset=replace(HC18, classes=("background", "lv")))
+    _, widths = biometry.structures_of_all(ventricles, predictions)
+    assert len(widths) == (predictions["stage"] == "post").sum()
+    assert set(zip(widths["class"], widths["part"], widths["outcome"])) == {("lv", 1, "both")}
+    for row in widths.to_dict("records"):
+        expected = DRAWN[row["case"]].minor * DRAWN[row["case"]].spacing_mm
+        assert (row["reference_mm"], row["predicted_mm"]) == pytest.approx((expected, expected), rel=0.01)
+    assert biometry.structures_of_all(without_pixel_size(ventricles, list(DRAWN)), predictions)[1].empty
 
 
 # Landmarks of three cases, one per fold, with pixels of 2 mm by 1 mm. In case "a", OFD runs from (0, 0) to (30, 80),
@@ -320,7 +334,7 @@ def test_landmarks_of_a_case_without_a_pixel_size_are_points_only_and_have_no_sh
     heads, measured = measure(test_set, rows)
     assert set(measured["case"]) == {"b"} == biometry.measurable(test_set, rows, ["head"])
     pd.testing.assert_frame_equal(biometry.points_of(heads), rows[biometry.LANDMARK_COLUMNS])
-    assert biometry.shapes_of_all(test_set, rows).empty
+    assert biometry.structures_of_all(test_set, rows)[0].empty
     assert biometry.volumes_of_all(test_set, rows).empty
 
 
@@ -429,7 +443,9 @@ def test_voxels_and_millilitres_of_a_volume_counted_by_hand(tmp_path):
 
 def test_volumes_have_neither_heads_nor_shapes_and_images_no_volumes(drawn, tmp_path):
     volume = volume_set(tmp_path, {"post": 25})
-    assert all(table.empty for table in (*measure(*volume, head_classes=["lesion"]), biometry.shapes_of_all(*volume)))
+    assert all(
+        table.empty for table in (*measure(*volume, head_classes=["lesion"]), biometry.structures_of_all(*volume)[0])
+    )
     table = biometry.volumes_of_all(*drawn)
     assert (len(table), table.columns.tolist()) == (0, biometry.VOLUME_COLUMNS)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from lib import metrics, models, preprocessing
 from lib.data import cases
 from lib.evaluation import baselines, boundaries, postprocessing, ranking, segmentation, training_precision
-from lib.evaluation.biometry import read_predictions, references_of, shapes_of_all
+from lib.evaluation.biometry import read_predictions, references_of, structures_of_all
 from lib.imaging import image_files, mask_files
 from lib.models import inference, trained_model
 from lib.report.summaries import dice, distances
@@ -282,9 +282,9 @@ def test_a_reference_changed_with_equal_size_and_time_is_refused_by_name(study, 
         lambda: segmentation.evaluate_all(config, replace(study.bench, folder=evaluated / "again"), study.trainings),
         lambda: ranking.overlays(study.bench, worst),
         lambda: segmentation.probability_map(study.bench, study.trainings, worst.iloc[0], True, "cpu"),
-        lambda: baselines.baselines(study.bench, [0, 1]),
+        lambda: baselines.baselines(study.bench, [0, 1], [0], ["head"]),
         lambda: references_of(study.bench, ["head"]),
-        lambda: shapes_of_all(study.bench, predictions),
+        lambda: structures_of_all(study.bench, predictions),
         lambda: preprocessing.round_trip(prepared, study.bench.arrays, study.table["case"].tolist()),
     ):
         with pytest.raises(ValueError, match=f"{re.escape(one_changed)} or its mask has changed"):

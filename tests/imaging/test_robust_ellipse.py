@@ -27,7 +27,7 @@ def test_a_blurred_ellipse_is_found_at_any_angle_among_uniform_points_and_a_brig
     found = fit_robust(points, tolerance=1.5, shortest=25, largest_ratio=1.7)
     assert (*found.centre, found.major, found.minor) == pytest.approx((50, 80, 110, 80), abs=0.5)
     assert found == fit_robust(points, tolerance=1.5, shortest=25, largest_ratio=1.7)
-    moved = fit_robust(points + [7, -9], tolerance=1.5, shortest=25, largest_ratio=1.7)
+    moved = fit_robust(np.add(points, (7, -9)), tolerance=1.5, shortest=25, largest_ratio=1.7)
     assert (*moved.centre, moved.major) == pytest.approx((found.centre[0] + 7, found.centre[1] - 9, found.major))
 
 

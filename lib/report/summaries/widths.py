@@ -34,7 +34,7 @@ def _widths(group: pd.DataFrame) -> dict[str, object]:
     error, bias = (mean_over(table, name) for name in ("error", "bias"))
     limits = limits_of_agreement(difference.to_numpy(float)) if bias.count >= 2 else (float("nan"),) * 3
     row = {"n": error.count, "reference_mm": float(parts["reference_mm"].where(difference.notna()).mean())}
-    row |= with_interval("error_mm", error) | with_interval("bias_mm", bias)
+    row |= with_interval("mae_mm", error) | with_interval("bias_mm", bias)
     row |= {"lower_limit_mm": limits[1], "upper_limit_mm": limits[2]}
     return row | {name: int((group["outcome"] == name).sum()) for name in ("missed", "invented")}
 

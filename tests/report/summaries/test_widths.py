@@ -1,0 +1,46 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.report.summaries import widths
+
+
+def parts(rows, **columns):
+    """widths.csv of ventricles from (case, part, reference, predicted); NaN where a part is in one mask only."""
+    table = pd.DataFrame(rows, columns=["case", "part", "reference_mm", "predicted_mm"])
+    only_predicted, only_reference = table["reference_mm"].isna(), table["predicted_mm"].isna()
+    table["outcome"] = np.select([only_predicted, only_reference], ["invented", "missed"], "both")
+    return table.assign(**({"subject": table["case"], "fold": 0, "seed": 0, "class": "lv"} | columns))
+
+
+def test_errors_bias_limits_and_counts_of_ventricles_worked_by_hand():
+    rows = [("a", 1, 8.0, 9.0), ("a", 2, 10.0, 9.0), ("b", 1, 12.0, 15.0), ("b", 2, 7.0, np.nan), ("c", 1, np.nan, 4.0)]
+    row = widths.widths(parts(rows)).iloc[0]
+    assert (row["class"], row["n"], row["missed"], row["invented"]) == ("lv", 3, 1, 1)
+    assert (row["reference_mm"], row["mae_mm"]) == pytest.approx((10, 5 / 3))  # a missed one is in no mean
+    assert row["bias_mm"] == pytest.approx(1)  # of 1, -1 and 3; standard deviation 2
+    assert (row["lower_limit_mm"], row["upper_limit_mm"]) == pytest.approx((1 - 1.96 * 2, 1 + 1.96 * 2))
+
+
+def test_seeds_of_a_part_are_averaged_first_and_every_row_is_counted():
+    first = parts([("a", 1, 8.0, 9.0), ("b", 1, 9.0, np.nan)])
+    both = pd.concat([first, parts([("a", 1, 8.0, 11.0), ("b", 1, 9.0, 9.0), ("b", 2, np.nan, 3.0)], seed=1)])
+    table = widths.widths(both)
+    row = table.iloc[0]
+    assert (row["n"], row["mae_mm"], row["missed"], row["invented"]) == (2, 1.0, 1, 1)  # 2 and 0
+    assert widths.holds_all_parts(table, both)
+    assert not widths.holds_all_parts(table, pd.concat([both, first.assign(case="d")]))
+    assert not widths.holds_all_parts(widths.widths(both[both["outcome"] != "invented"]), both)
+    assert widths.widths(both.iloc[:0]).empty
+
+
+def test_enlarged_ventricles_are_counted_from_exactly_ten_millimetres():
+    rows = [("a", 1, 10.0, 10.0), ("b", 1, 12.0, 9.99), ("c", 1, 11.0, np.nan), ("d", 1, 15.0, 14.0)]
+    rows += [("e", 1, 9.99, 9.0), ("f", 1, 8.0, 10.5), ("g", 1, np.nan, 12.0)]
+    row = widths.enlarged(parts(rows)).iloc[0]
+    assert (row["n_enlarged"], row["sensitivity"], row["n_normal"], row["specificity"]) == (4, 0.5, 2, 0.5)
+    # Wilson 1927 for 2 of 4: (2 + z^2 / 2 -+ z sqrt(4 / 4 + z^2 / 4)) / (4 + z^2), z = 1.96
+    assert (row["sensitivity_low"], row["sensitivity_high"]) == pytest.approx((0.1500, 0.8500), abs=1e-4)
+    for one_kind in (rows[:4], rows[4:]):
+        assert widths.enlarged(parts(one_kind)).empty
+    assert widths.enlarged(parts(rows, **{"class": "csp"})).empty  # a wide CSP is no enlarged ventricle
