@@ -27,7 +27,7 @@ WHOLE = "all classes"  # the union of all classes; with a space, so it is the na
 
 KINDS = {"Dice": ["low Dice", "missed", "invented"]}  # of failures, by metric
 KINDS |= {"endpoint error": ["gross error", "missed"], "measurement error": ["gross error", "not measured"]}
-NOT_FAILED = "among the worst"
+NOT_FAILED = "worst"
 RUN = ["case", "subject", "fold", "seed"]
 STRUCTURE_COLUMNS = ["case", "class", "share_percent", "area_mm2", "volume_ml", "contrast", "gap_percent"]
 PROPERTY_COLUMNS = ["case", "group", "hc_mm", "spacing_mm", "share_percent", "contrast", "gap_percent", "lacking"]
