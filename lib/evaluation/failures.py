@@ -3,6 +3,7 @@
 A prediction fails by limits that are the same for every study. The worst cases are listed even if none failed.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
@@ -21,14 +22,15 @@ from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays
 from lib.study import parallel
 
 LOW_DICE = 0.7  # of a class; two expert readers of a brain tumour are reported to agree at about 0.84
-GROSS_PERCENT = 5.0  # of the reference, for lines of the OFD; people stay below it for BPD (Napolitano et al. 2016)
+GROSS_PERCENT = 5.0  # of the reference (lines: OFD); limits of BPD on stored images are below it (Napolitano 2016)
 WORST = 12  # cases listed even if they did not fail: as many as a sheet shows
 WORST_SHARE = 0.25  # but no more than this share of the cases
+NOTE_WIDTH = 26  # letters above a close-up
 WHOLE = "all classes"  # the union of all classes; with a space, so it is the name of no class
 
 KINDS = {"Dice": ["low Dice", "missed", "invented"]}  # of failures, by metric
 KINDS |= {"endpoint error": ["gross error", "missed"], "measurement error": ["gross error", "not measured"]}
-NOT_FAILED = "among the worst"
+NOT_FAILED = "worst"
 RUN = ["case", "subject", "fold", "seed"]
 STRUCTURE_COLUMNS = ["case", "class", "share_percent", "area_mm2", "volume_ml", "contrast", "gap_percent"]
 PROPERTY_COLUMNS = ["case", "group", "hc_mm", "spacing_mm", "share_percent", "contrast", "gap_percent", "lacking"]
@@ -50,9 +52,10 @@ def structures_of(test_set: EvaluationSet, names: Sequence[str]) -> pd.DataFrame
     def measure(row: dict[str, Any]) -> list[dict[str, Any]]:
         image, mask = samples.read_case(dataset, row)
         displayed = image[..., dataset.display_channel] if dataset.volumes else image
-        regions = {name: mask == index for index, name in enumerate(dataset.classes) if index} | {WHOLE: mask > 0}
-        key = {"case": row["case"]}
-        return [key | {"class": name} | describe(displayed, region, row) for name, region in regions.items()]
+        regions = {name: mask == index for index, name in enumerate(dataset.classes) if index}
+        known = {name: describe(displayed, region, row) for name, region in regions.items()}
+        known[WHOLE] = known[dataset.classes[1]] if len(regions) == 1 else describe(displayed, mask > 0, row)
+        return [{"case": row["case"], "class": name} | values for name, values in known.items()]
 
     measured = parallel.in_parallel(measure, test_set.rows(list(names)))
     return pd.DataFrame([row for rows in measured for row in rows], columns=STRUCTURE_COLUMNS)
@@ -118,7 +121,7 @@ def _of_masks(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_lines(rows: pd.DataFrame) -> pd.DataFrame:
-    return _of_errors(rows, "line", "endpoint error", rows["normalised_error_percent"], "{:.1f} % of OFD")
+    return _of_errors(rows, "line", "endpoint error", rows["normalised_error_percent"], "{:.1f} %")
 
 
 def _of_heads(rows: pd.DataFrame) -> pd.DataFrame:
@@ -186,7 +189,7 @@ def _mask_close_up(test_set: EvaluationSet, row: dict[str, Any], names: Sequence
     *centre, thickness = surroundings.thickest_place(error if error.any() else masks[0])
     part = _window(image, centre, 4 * thickness)
     crops = [np.ascontiguousarray(mask[part]).view(np.uint8) for mask in masks]
-    return samples.Overlay(row["case"], image[part], *crops, cases.spacing_mm(case), row["result"])
+    return samples.Overlay(row["case"], image[part], *crops, cases.spacing_mm(case), _wrapped(row["result"]))
 
 
 def line_close_ups(test_set: EvaluationSet, rows: pd.DataFrame, landmarks: pd.DataFrame) -> list[samples.Overlay]:
@@ -199,7 +202,8 @@ def line_close_ups(test_set: EvaluationSet, rows: pd.DataFrame, landmarks: pd.Da
     references = as_arrays(test_set.points, loaded.names)
     keys = zip(rows["case"], rows["seed"])
     predicted = [network.loc[key, POINT_COLUMNS].to_numpy(float).reshape(4, 2) for key in keys]
-    columns = loaded.names, loaded.images, references, predicted, loaded.spacings_mm, rows["result"], rows["item"]
+    notes = map(_wrapped, rows["result"])
+    columns = loaded.names, loaded.images, references, predicted, loaded.spacings_mm, notes, rows["item"]
     return [_line_close_up(samples.Overlay(*values), item) for *values, item in zip(*columns)]
 
 
@@ -218,6 +222,11 @@ def _line_close_up(whole: samples.Overlay, line: str) -> samples.Overlay:
     corner = np.array([axis.start for axis in part])
     points = whole.reference - corner, whole.predicted - corner
     return samples.Overlay(whole.name, whole.image[part], *points, whole.spacing_mm, whole.note)
+
+
+def _wrapped(result: str) -> str:
+    """In lines no wider than an image of a sheet."""
+    return textwrap.fill(result, NOTE_WIDTH)
 
 
 def _window(image: np.ndarray, centre: Sequence[float], side: float) -> tuple[slice, slice]:

@@ -29,8 +29,13 @@ def contrast(image: np.ndarray, region: np.ndarray) -> float:
 def ring_around(region: np.ndarray) -> np.ndarray:
     """The surroundings of a (H, W) bool region that is not empty, as in `contrast`."""
     width = max(RING_LEAST_PX, RING_RADII * np.sqrt(np.count_nonzero(region) / np.pi))
-    distance = cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return (distance > 0) & (distance <= width)
+    left, top, wide, high = cv2.boundingRect(region.view(np.uint8))
+    margin = int(np.ceil(width))
+    rows, cols = (slice(max(start - margin, 0), start + size + margin) for start, size in ((top, high), (left, wide)))
+    distance = cv2.distanceTransform((~region[rows, cols]).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    ring = np.zeros(region.shape, bool)
+    ring[rows, cols] = (distance > 0) & (distance <= width)
+    return ring
 
 
 def border_gap(region: np.ndarray) -> float:

@@ -107,7 +107,8 @@ def of_failures(counts: pd.DataFrame, causes: pd.DataFrame, listed: int) -> str:
     whole, rate = counts.iloc[-1], _rate(tables.printed_cells(counts)["failed_percent"][-1])
     failed, cases = int(whole["failed"]), whole["cases"]
     if not failed:
-        return f"None of {cases} cases failed ({rate}); the {listed} worst are listed. {_causes(causes)}"
+        worst = "the worst is" if listed == 1 else f"the {listed} worst are"
+        return f"None of {cases} cases failed ({rate}); {worst} listed. {_causes(causes)}"
     kinds = [name for name in counts.columns[2:] if name != "failed" and not name.startswith("failed_")]
     limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
     parts = [f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds if whole[name]]

@@ -53,7 +53,7 @@ def test_a_line_fails_by_a_gross_error_or_if_it_is_missed_and_baselines_are_left
     table = failures.scores(errors)
     assert table["case"].tolist() == ["c2", "c1", "c0"]
     assert table["kind"].tolist() == ["missed", "gross error", ""]
-    assert table["result"].tolist() == ["OFD missed", "OFD 5.1 % of OFD", "OFD 5.0 % of OFD"]
+    assert table["result"].tolist() == ["OFD missed", "OFD 5.1 %", "OFD 5.0 %"]
 
 
 def test_a_measurement_fails_in_percent_of_its_reference_and_keeps_its_sign():

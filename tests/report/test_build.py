@@ -31,11 +31,11 @@ POINTS, PHANTOM = "hc18_landmarks_quick", "phantom_hc18_landmarks"  # the first 
 PER_CLASS, AGREEMENT = "05_evaluation/tables/per_class", "06_biometry/tables/agreement"
 VERIFIED, EVALUATED, MEASURED = "01_data_verification", "05_evaluation", "06_biometry"
 PRINTED = {
-    REGIONS: {VERIFIED: "groups colours", EVALUATED: "per_class detection groups effect baselines"}
-    | {MEASURED: "agreement shapes widths enlarged error-budget"},
+    REGIONS: {VERIFIED: "groups colours", EVALUATED: "per_class detection groups effect baselines failures"}
+    | {MEASURED: "agreement shapes widths enlarged error-budget failures"},
     LESIONS: {EVALUATED: "detection"},
-    VOLUMES: {"02_preprocessing": "lost", EVALUATED: "groups effect patients patient-dice end-slices"},
-    POINTS: {VERIFIED: "landmark-audit", EVALUATED: "points heatmap_loss", MEASURED: "agreement"}
+    VOLUMES: {"02_preprocessing": "lost", EVALUATED: "groups effect patients patient-dice end-slices failures"},
+    POINTS: {VERIFIED: "landmark-audit", EVALUATED: "points heatmap_loss failures", MEASURED: "agreement"}
     | {"07_comparison": "references"},
 }
 
@@ -129,7 +129,11 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
 @pytest.mark.parametrize(
     ("name", "present", "absent"),
     [
-        (REGIONS, ["in percent of that class"], ["by tested fold", "the sampler", "under other names"]),
+        (
+            REGIONS,
+            ["in percent of that class", "None of 4 cases failed"],
+            ["by tested fold", "the sampler", "under other names"],
+        ),
         (LESIONS, ["No pixel size is known", "0.876"], ["Ramanujan", "in millimetres,", "Bland", "Human variability"]),
         (VOLUMES, ["40 of 20 000", "2 of 20 patients", "128 × 128", "10 and 99", "3 times"], ["(ml)", "0.15"]),
         (VOLUMES, ["22.5", "110", "In 3 of 20", "not a random", "All test patients after"], ["No healthy controls"]),

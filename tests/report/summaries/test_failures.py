@@ -95,7 +95,7 @@ def test_too_few_cases_and_one_group_leave_nothing_to_test_and_no_failure_is_sai
     assert table.empty
     counts = failures.counts(heads(0, 4)[0])
     text = captions.of_failures(counts, table, 1).replace(tables.KEEP, " ")
-    assert text.startswith("None of 4 cases failed (0.0 % [0.0, 49.0]); the 1 worst are listed.")
+    assert text.startswith("None of 4 cases failed (0.0 % [0.0, 49.0]); the worst is listed.")
     assert "5 cases with it and 5 without" in text
     empty = overlap_rows([(0, 0, 0)] * 3)  # a class absent everywhere
     assert failures.counts(empty).empty
