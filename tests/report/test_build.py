@@ -138,7 +138,7 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
         (VOLUMES, ["40 of 20 000", "2 of 20 patients", "128 × 128", "10 and 99", "3 times"], ["(ml)", "0.15"]),
         (VOLUMES, ["22.5", "110", "In 3 of 20", "not a random", "All test patients after"], ["No healthy controls"]),
         (POINTS, ["3 network pixels", "2 heatmaps", "0.02", "0.300", " 6.2 no float32", "1 missed)"], ["Dice"]),
-        (POINTS, ["A better", "3.0 %"], ["Segmentation", "cross-entropy", "post-processing", "threshold"]),
+        (POINTS, ["A better", "3.0 %"], ["cross-entropy", "post-processing", "threshold"]),
         (PHANTOM, ["are synthetic"], ["Not for commercial use", "Human variability", "Comparison"]),
     ],
 )
@@ -216,7 +216,7 @@ STEPS = {"closing_pixels": 9, "dilation_pixels": 13, "minimum_area_mm2": 4.5, "p
 STEPS |= {"minimum_probability": 0.35, "minimum_margin": 0.15, "postprocessing": list(postprocessing.KEYS)}
 STEPS_TEXT = ["square of 9 pixels", "square of 13 pixels", "under 4.5 mm²", "3 largest", "below 0.35", "below 0.15"]
 CHOSEN = {"fold": "0", "seed": "0", "threshold": "0.5", "validation_score": "0.9", "validation_cases": "4"}
-OTSU = {"method": "Otsu's own", "class": "csp", "n": "4", "dice": "0.5", "hc_mae_mm": "–"}
+OTSU = {"method": "Otsu's own", "class": "csp", "n": "4", "dice": "0.5", "dice_subjects": "4", "hc_mae_mm": "–"}
 SEVERAL = {"study": {"seeds": [0, 1], "folds": [0, 1], "exclude": ["case99"], "threshold_candidates": [0.4, 0.5]}}
 SEVERAL |= {"evaluation": {"chosen": [CHOSEN], "baselines": [OTSU]}}
 ML = {"reference_ml": "12.34", "error_ml": "5.67 [4.00, 7.00]", "bias_ml": "−1.23"}
