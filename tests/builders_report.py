@@ -141,7 +141,7 @@ def without_network(study: params.Study) -> pd.DataFrame:
     if len(rows) > 2:  # an error of HC of each method for the head
         for row, value in zip(rows, values):
             mm = 10 * (1 - row[-1]) if row[1] == "head" else np.nan
-            value |= {"hc_mae_mm": mm, "hc_mae_mm_low": mm - 0.01, "hc_mae_mm_high": mm + 0.01}
+            value |= {"hc_error_mm": mm, "hc_error_mm_low": mm - 0.01, "hc_error_mm_high": mm + 0.01}
     return pd.DataFrame([{"method": row[0], "class": row[1], "n": 4} | value for row, value in zip(rows, values)])
 
 
