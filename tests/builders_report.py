@@ -191,7 +191,7 @@ def without_network(study: params.Study) -> pd.DataFrame:
     if len(rows) > 2:  # an error of HC of each method for the head
         for row, value in zip(rows, values):
             mm = 10 * (1 - row[-1]) if row[1] == "head" else np.nan
-            value |= Estimate(mm, mm - 0.01, mm + 0.01, 4, 4, 0.0, 9.0).columns("hc_mae_mm")
+            value |= Estimate(mm, mm - 0.01, mm + 0.01, 4, 4, 0.0, 9.0).columns("hc_error_mm")
     return pd.DataFrame([{"method": row[0], "class": row[1], "n": 4} | value for row, value in zip(rows, values)])
 
 
