@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 
 from lib import statistics
-from lib.statistics.agreement import limits_of_agreement
 
 VALUES = np.random.default_rng(0).gamma(2, 1.5, 60)
 ONE_EACH = np.array([f"s{n}" for n in range(60)])
@@ -28,7 +27,6 @@ def test_estimates_counted_by_hand(values, subjects, expected):
 def test_nan_is_ignored_and_not_counted():
     values, subjects = np.append(VALUES, [np.nan, np.nan]), np.append(ONE_EACH, ["s0", "new"])
     assert statistics.mean_interval(values, subjects) == statistics.mean_interval(VALUES, ONE_EACH)
-    assert limits_of_agreement(values) == limits_of_agreement(VALUES)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
@@ -36,13 +34,3 @@ def test_a_value_without_a_subject_is_refused_and_not_ignored(missing):
     subjects = np.array(["a", "b", missing, "d"], dtype=object)
     with pytest.raises(ValueError, match="1 of 4 values have no subject, the first is value 3"):
         statistics.mean_interval(np.arange(4.0), subjects)
-
-
-def test_limits_of_agreement_typed_out_need_two_differences():
-    limits = limits_of_agreement(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
-    assert limits == pytest.approx((3, 3 - 1.96 * np.sqrt(2.5), 3 + 1.96 * np.sqrt(2.5)))  # mean 3, variance 10 / 4
-    two = limits_of_agreement(np.array([1.0, 3.0]))
-    assert two == pytest.approx((2, 2 - 1.96 * np.sqrt(2), 2 + 1.96 * np.sqrt(2)))
-    for values in ([], [1.0], [1.0, np.nan]):
-        with pytest.raises(ValueError, match="differences; limits of agreement need at least 2"):
-            limits_of_agreement(np.array(values))

@@ -9,15 +9,19 @@ import pandas as pd
 from lib.study import files
 
 DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by last word
+DIGITS |= {"days": 1, "sd": 2, "icc": 4, "ccc": 4}
 UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
-ABBREVIATIONS = ("hc", "bpd", "ofd", "csp", "lv", "a", "b", "tp", "fp", "fn", "tn")
+UNITS |= {"days": "days", "sd": "SD"}
+ABBREVIATIONS = ("hc", "bpd", "ofd", "csp", "lv", "a", "b", "tp", "fp", "fn", "tn", "icc", "ccc")
 WORDS = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "n": "n", "sha256": "SHA-256"}
 WORDS |= {word: word.upper() for word in ABBREVIATIONS}
 TITLES = {"dice_per_patient": "Dice per patient, absent = 1", "min_per_patient": "Lowest per patient"}
 TITLES |= {"dice_mean": "Mean Dice", "dice_median": "Median Dice", "dice_min": "Lowest Dice"}
 TITLES |= {"dice_least": "Lowest Dice", "kept_epoch": "Selected epoch", "percentile_95_mm": "95th percentile (mm)"}
+TITLES |= {"slope_per_100_mm": "Slope (mm per 100 mm)", "icc": "ICC(2,1)", "p_value": "p"}
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
 WIDE = 12  # columns from which a smaller font is used, so that the table fits the page
+LONG = 110  # characters of a row above which it is used too
 DASH = "–"
 KEEP = "\u00a0"  # non-breaking space
 
@@ -37,7 +41,9 @@ def to_typst(table: pd.DataFrame) -> str:
     headers = [quoted(broken(text, column)) for text, column in zip(titles, cells.values())]
     sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in cells]
     rows = [", ".join(map(quoted, row)) for row in zip(*cells.values())]
-    narrow = ["#show table: set text(7.4pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"] if len(cells) >= WIDE else []
+    lengths = (max(map(len, [*header.split("\\n"), *column])) for header, column in zip(headers, cells.values()))
+    is_wide = len(cells) >= WIDE or sum(lengths) > LONG
+    narrow = ["#show table: set text(7.4pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"] if is_wide else []
     lines = [
         *narrow,
         "#table(",
@@ -106,6 +112,8 @@ def format_float(value: float, name: str) -> str:
     """A number with the decimals of its unit; a dimensionless one below 0.0005 has three significant digits instead."""
     if name == "value":  # mixed units: integers in full, other numbers with three significant digits
         return format_cell(int(value), name) if value.is_integer() else f"{value:.3g}".replace("-", "−")
+    if name == "p_value" and value < 0.001:
+        return "< 0.001"
     unit = name.rpartition("_")[2]
     digits = 3 if name.startswith("spacing") else DIGITS.get(unit, 3)
     if unit not in DIGITS and 0 < abs(value) < 0.0005:
