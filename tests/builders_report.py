@@ -12,9 +12,9 @@ from lib import datasets, metrics
 from lib.data import cases, findings, splits
 from lib.datasets import lgg
 from lib.evaluation import biometry, comparison, landmarks, training_precision
-from lib.report import build, tables
+from lib.report import build, content, tables
 from lib.report.content import read_table
-from lib.report.summaries import biometry_errors, dice, landmark_errors, paired, patients
+from lib.report.summaries import biometry_errors, dice, landmark_errors, measurement_agreement, paired, patients
 from lib.study import files, params, steps
 from lib.verification import rehosted
 
@@ -205,8 +205,13 @@ def write_biometry(study: params.Study) -> None:
         volumes["predicted_voxels"] = volumes["tp"] + volumes["fp"]
         volumes = volumes[biometry.VOLUME_COLUMNS]
     printed = {"agreement": biometry_errors.agreement(long), "volumes": biometry_errors.volumes(volumes)}
+    printed |= {name: compute(long) for name, compute in content.AGREEMENT.items()}
+    printed["equivalence"] = measurement_agreement.equivalence(long, study.equivalence_margin_percent)
+    manifest = files.read_csv(files.study_folder(study.study) / "01_data_verification" / "cases.csv", [])
+    printed["by-size"] = measurement_agreement.by_size(long, manifest)
+    printed["volume-limits"] = measurement_agreement.volume_limits(volumes)
     filled = "" if study.learns_landmarks or datasets.of(study).volumes else "shapes"
-    drawn = "scatter bland-altman"
+    drawn = "scatter bland-altman volume-agreement"
     write_step(study, "06_biometry", {"measurements": long, "volumes": volumes}, printed, filled, drawn)
 
 

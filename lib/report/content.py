@@ -8,15 +8,24 @@ import pandas as pd
 from lib import datasets
 from lib.data import cases
 from lib.evaluation import training_precision
-from lib.imaging import head_points
+from lib.imaging import growth, head_points
 from lib.report import tables
-from lib.report.summaries import biometry_errors, dice, landmark_errors, paired, patients
+from lib.report.summaries import biometry_errors, dice, landmark_errors, measurement_agreement, paired, patients
 from lib.study import files, params
 
 # Title, citation and licence of the landmarks; their origin is in data/sources.yaml.
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
+}
+# Tables of the agreement of measured heads, of measurements.csv alone.
+AGREEMENT = {
+    "limits-mm": measurement_agreement.limits_mm,
+    "limits-percent": measurement_agreement.limits_percent,
+    "proportional-bias": measurement_agreement.proportional,
+    "reliability": measurement_agreement.reliabilities,
+    "gestational-age": measurement_agreement.gestational_age,
+    "centiles": measurement_agreement.centiles,
 }
 # By kind of study: function and long tables from which each printed table is computed.
 SOURCES = {
@@ -28,8 +37,16 @@ SOURCES = {
         "05_evaluation/tables/patient-dice": (patients.summary, ["05_evaluation/cases", "01_data_verification/cases"]),
         "05_evaluation/tables/end-slices": (patients.end_slice_cost, ["05_evaluation/cases", "02_preprocessing/lost"]),
         "06_biometry/tables/volumes": (biometry_errors.volumes, ["06_biometry/volumes"]),
+        "06_biometry/tables/volume-limits": (measurement_agreement.volume_limits, ["06_biometry/volumes"]),
     },
-    "heads": {"06_biometry/tables/agreement": (biometry_errors.agreement, ["06_biometry/measurements"])},
+    "heads": {
+        "06_biometry/tables/agreement": (biometry_errors.agreement, ["06_biometry/measurements"]),
+        **{f"06_biometry/tables/{name}": (table, ["06_biometry/measurements"]) for name, table in AGREEMENT.items()},
+        "06_biometry/tables/by-size": (
+            measurement_agreement.by_size,
+            ["06_biometry/measurements", "01_data_verification/cases"],
+        ),
+    },
     "compared": {
         "07_comparison/tables/comparison": (paired.comparison, ["07_comparison/comparison"]),
         "07_comparison/tables/references": (paired.references, ["07_comparison/comparison"]),
@@ -136,7 +153,10 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     counts = {"cases": measurements["case"].nunique(), "subjects": measurements["subject"].nunique()}
     rows = {"post": post[~is_baseline], "baseline": post[is_mean], "guesses": post[is_baseline & ~is_mean]}
     routes = sorted(set(table["route"]) - set(cases.TRIVIAL_BASELINES))
-    return counts | {"routes": routes} | {name: as_rows(part) for name, part in rows.items()}
+    printed = {name: as_rows(part) for name, part in rows.items()}
+    names = [*AGREEMENT, "equivalence", "by-size"]
+    printed |= {name: rows_of(study, f"06_biometry/tables/{name}") for name in names}
+    return counts | {"routes": routes, "chart_weeks": growth.GA_RANGE_WEEKS} | printed
 
 
 def describe_comparison(study: params.Study) -> dict[str, Any]:
@@ -160,6 +180,9 @@ def recompute(study: params.Study) -> dict[str, pd.DataFrame]:
         trainings = files.study_folder(study.study) / "04_training"
         of_runs = landmark_errors.heatmap_losses(study.folds, study.seeds, trainings)
         recomputed["05_evaluation/tables/heatmap_loss"] = of_runs
+    if is_kind["heads"]:
+        measured, margin = read_table(study, "06_biometry/measurements"), study.equivalence_margin_percent
+        recomputed["06_biometry/tables/equivalence"] = measurement_agreement.equivalence(measured, margin)
     return recomputed
 
 
