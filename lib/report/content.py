@@ -10,7 +10,7 @@ from lib import datasets, statistics
 from lib.data import cases
 from lib.evaluation import baselines, training_precision
 from lib.evaluation import failures as cases_failed
-from lib.imaging import head_points
+from lib.imaging import growth, head_points
 from lib.report import captions, tables
 from lib.report.summaries import (
     biometry_errors,
@@ -19,6 +19,7 @@ from lib.report.summaries import (
     error_budget,
     failures,
     landmark_errors,
+    measurement_agreement,
     paired,
     patients,
     presence,
@@ -44,6 +45,15 @@ def of_failures(step: str, long: str) -> dict[str, tuple]:
     }
 
 
+# Tables of the agreement of measured heads, of measurements.csv alone.
+AGREEMENT = {
+    "limits-mm": measurement_agreement.limits_mm,
+    "limits-percent": measurement_agreement.limits_percent,
+    "proportional-bias": measurement_agreement.proportional,
+    "reliability": measurement_agreement.reliabilities,
+    "gestational-age": measurement_agreement.gestational_age,
+    "centiles": measurement_agreement.centiles,
+}
 # By kind of study: function and long tables from which each printed table is computed.
 SOURCES = {
     "regions": {
@@ -62,16 +72,22 @@ SOURCES = {
         "05_evaluation/tables/patient-dice": (patients.summary, ["05_evaluation/cases", "01_data_verification/cases"]),
         "05_evaluation/tables/end-slices": (patients.end_slice_cost, ["05_evaluation/cases", "02_preprocessing/lost"]),
         "06_biometry/tables/volumes": (biometry_errors.volumes, ["06_biometry/volumes"]),
+        "06_biometry/tables/volume-limits": (measurement_agreement.volume_limits, ["06_biometry/volumes"]),
     },
+    "heads": {
+        "06_biometry/tables/agreement": (biometry_errors.agreement, ["06_biometry/measurements"]),
+        **{f"06_biometry/tables/{name}": (table, ["06_biometry/measurements"]) for name, table in AGREEMENT.items()},
+        "06_biometry/tables/by-size": (
+            measurement_agreement.by_size,
+            ["06_biometry/measurements", "01_data_verification/cases"],
+        ),
+        "06_biometry/tables/error-budget": (error_budget.error_budget, ["06_biometry/error-budget"]),
+    }
+    | of_failures("06_biometry", "measurements"),
     "images": {
         "06_biometry/tables/widths": (widths.widths, ["06_biometry/widths"]),
         "06_biometry/tables/enlarged": (widths.enlarged, ["06_biometry/widths"]),
     },
-    "heads": {
-        "06_biometry/tables/agreement": (biometry_errors.agreement, ["06_biometry/measurements"]),
-        "06_biometry/tables/error-budget": (error_budget.error_budget, ["06_biometry/error-budget"]),
-    }
-    | of_failures("06_biometry", "measurements"),
     "compared": {
         "07_comparison/tables/comparison": (paired.comparison, ["07_comparison/comparison"]),
         "07_comparison/tables/references": (paired.references, ["07_comparison/comparison"]),
@@ -235,8 +251,10 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     rows = {"post": post[~is_baseline], "baseline": post[is_mean], "guesses": post[is_baseline & ~is_mean]}
     routes = sorted(set(table["route"]) - set(cases.TRIVIAL_BASELINES))
     counts |= {"failures": describe_failures(study, "06_biometry"), "routes": routes}
-    counts["budget"] = rows_of(study, "06_biometry/tables/error-budget")
-    return counts | {name: as_rows(part) for name, part in rows.items()}
+    counts |= {"chart_weeks": growth.GA_RANGE_WEEKS} | {name: as_rows(part) for name, part in rows.items()}
+    names = [*AGREEMENT, "equivalence", "by-size"]
+    counts |= {name: rows_of(study, f"06_biometry/tables/{name}") for name in names}
+    return counts | {"budget": rows_of(study, "06_biometry/tables/error-budget")}
 
 
 def describe_comparison(study: params.Study) -> dict[str, Any]:
@@ -261,6 +279,9 @@ def recompute(study: params.Study) -> dict[str, pd.DataFrame]:
         trainings = files.study_folder(study.study) / "04_training"
         of_runs = landmark_errors.heatmap_losses(study.folds, study.seeds, trainings)
         recomputed["05_evaluation/tables/heatmap_loss"] = of_runs
+    if is_kind["heads"]:
+        measured, margin = read_table(study, "06_biometry/measurements"), study.equivalence_margin_percent
+        recomputed["06_biometry/tables/equivalence"] = measurement_agreement.equivalence(measured, margin)
     return recomputed
 
 

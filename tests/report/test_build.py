@@ -30,12 +30,14 @@ REGIONS, LESIONS, VOLUMES = "demo", "busi", "lgg_quick"
 POINTS, PHANTOM = "hc18_landmarks_quick", "phantom_hc18_landmarks"  # the first is compared with another study
 PER_CLASS, AGREEMENT = "05_evaluation/tables/per_class", "06_biometry/tables/agreement"
 VERIFIED, EVALUATED, MEASURED = "01_data_verification", "05_evaluation", "06_biometry"
+OF_HEADS = "limits-mm limits-percent proportional-bias by-size reliability equivalence gestational-age centiles"
 PRINTED = {
     REGIONS: {VERIFIED: "groups colours", EVALUATED: "per_class detection groups effect baselines failures"}
-    | {MEASURED: "agreement shapes widths enlarged error-budget failures"},
+    | {MEASURED: f"agreement shapes widths enlarged error-budget failures {OF_HEADS}"},
     LESIONS: {EVALUATED: "detection"},
-    VOLUMES: {"02_preprocessing": "lost", EVALUATED: "groups effect patients patient-dice end-slices failures"},
-    POINTS: {VERIFIED: "landmark-audit", EVALUATED: "points heatmap_loss failures", MEASURED: "agreement"}
+    VOLUMES: {"02_preprocessing": "lost", EVALUATED: "groups effect patients patient-dice end-slices failures"}
+    | {MEASURED: "volume-limits"},
+    POINTS: {VERIFIED: "landmark-audit", EVALUATED: "points heatmap_loss failures", MEASURED: f"agreement {OF_HEADS}"}
     | {"07_comparison": "references"},
 }
 
@@ -187,6 +189,24 @@ def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> Non
         f"{name} {parts[name]['rms_mm']} mm ({parts[name]['share_percent']} %)" for name in ("fit", "prediction")
     ]
     assert lacking(demo.text, *stated) == []
+
+
+def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> None:
+    one = built(REGIONS)
+    assert "too few examinations to test whether the error changes with size" in one.text
+    assert "Equivalence of the mean was not shown for BPD, OFD and HC." in one.text
+    content = copy.deepcopy(one.content)
+    slopes, tests = content["biometry"]["proportional-bias"], content["biometry"]["equivalence"]
+    slopes[0]["proportional"], slopes[2] = "no", slopes[2] | {"proportional": "yes", "bias_at_largest_mm": "7.77"}
+    for row, (mean, single) in zip(tests, (("yes", "yes"), ("yes", "no"), ("yes", "undecided"))):
+        row |= {"mean_within_margin": mean, "single_within_margin": single}
+    text = text_with(one.pdf, content)
+    assert lacking(text, "changed with size (Table", "and 7.77 mm (limits", "No change with size was shown") == []
+    assert lacking(text, "lines are those of the regression on size", "Bands: 95 % confidence intervals") == []
+    assert lacking(text, "equivalent (two one-sided tests at 5 %) for BPD, OFD and HC") == []
+    assert lacking(text, "lay within the margin for BPD", "exceeded the margin for OFD", "For HC, the intervals") == []
+    percent = one.row("06_biometry/tables/limits-percent", quantity="HC")["lower_limit_percent"]
+    assert f"or from {percent} to" in text_of(one.pdf, pages=1)
 
 
 def test_a_comparison_is_printed_with_its_baseline(built) -> None:
