@@ -1,6 +1,7 @@
 """`python -m lib predict`: a model and files in, a folder of answers out."""
 
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def run(
     listing = find(given, loaded.is_volume, out)
     say(f"model {loaded.describe()}; {len(listing.sources)} inputs" + (f"; {listing.note}" if listing.note else ""))
     reading = Reading(loaded.is_volume, loaded.about["preparation"]["channels"], sizes, limits)
-    with outputs.folder_of_answers(out) as folder:
+    with outputs.folder_of_answers(out) as folder, warnings.catch_warnings():
+        # Of values in DICOM headers that do not conform; those that are used are checked.
+        warnings.filterwarnings("ignore", module="pydicom")
         written, refused = _predict_all(loaded, listing, reading, folder, with_maps, say)
         if not written:
             raise ValueError(f"no case was predicted of {len(refused)} inputs; {out} is not written")

@@ -9,7 +9,6 @@ Pixel, 10.7 Pixel Spacing.
 
 import math
 import struct
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom import uid
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import iter_pixels
 from pydicom.pixels.processing import apply_color_lut
@@ -26,6 +26,8 @@ from lib.study import files
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 MAGIC, MAGIC_AT = b"DICM", 128
+# Where several installed decoders could read a file, so that its values do not depend on what is installed.
+PLUGINS = dict.fromkeys((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000, uid.JPEG2000Lossless), "pillow")
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")  # pydicom returns all of them as RGB
 CENTIMETRES = 3  # of PhysicalUnitsXDirection; the only unit of length
@@ -54,12 +56,11 @@ def read(path: Path) -> tuple[list[np.ndarray], Spacing | None, str]:
     a way that no installed decoder reads.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that do not conform; those that are used are checked here
-            dataset = pydicom.dcmread(path)
-            _check_form(dataset)
-            frames = [_grey(frame, dataset) for frame in iter_pixels(dataset)]
-            size, source = spacing_of(dataset, frames[0].shape)
+        dataset = pydicom.dcmread(path)
+        _check_form(dataset)
+        plugin = PLUGINS.get(dataset.file_meta.TransferSyntaxUID, "")
+        frames = [_grey(frame, dataset) for frame in iter_pixels(dataset, decoding_plugin=plugin)]
+        size, source = spacing_of(dataset, frames[0].shape)
     except UNREADABLE as error:
         reason = files.reason(error) if isinstance(error, OSError) else _reason(error)
         raise ValueError(f"{path}: cannot be read as a DICOM image: {reason}") from error
@@ -104,7 +105,7 @@ def _check_form(dataset: pydicom.Dataset) -> None:
         _check_decoder(syntax)
 
 
-def _check_decoder(syntax: pydicom.uid.UID) -> None:
+def _check_decoder(syntax: uid.UID) -> None:
     """ValueError if no installed package decompresses this transfer syntax."""
     try:
         has_decoder = pydicom.pixels.get_decoder(syntax).is_available

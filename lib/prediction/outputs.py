@@ -172,7 +172,8 @@ def _write_maps(folder: Path, picture: Picture, answer: Answer, image: np.ndarra
             deep = np.rint(np.clip(page, 0, 1) * LEVELS).astype(np.uint16)
             written, content = cv2.imencode(".png", deep)
             files.write_bytes(folder / f"{stem}.png", content.tobytes() if written else b"")
-        lines = [f"{picture.case}: probability of {name}", NOT_FOR_CLINICAL_USE]
+        what = f"probability of {name}" if answer.mask is not None else f"heatmap of {name.upper()}"
+        lines = [f"{picture.case}: {what}", NOT_FOR_CLINICAL_USE]
         drawn = pictures.heat(image, picture.spacing_mm, values if at is None else values[at], lines)
         save(folder / f"{picture.case}_{name}_heat.png", drawn)
 

@@ -25,8 +25,9 @@ class Picture:
     @property
     def voxel_mm3(self) -> float:
         """Volume of a voxel, NaN if unknown."""
-        known = self.spacing_mm is not None and self.slice_mm is not None
-        return self.spacing_mm[0] * self.spacing_mm[1] * self.slice_mm if known else float("nan")
+        if self.spacing_mm is None or self.slice_mm is None:
+            return float("nan")
+        return float(np.prod([self.slice_mm, *self.spacing_mm]))  # in the order of 06, whose last digits it has
 
 
 @dataclass(frozen=True)

@@ -46,14 +46,22 @@ class Canvas:
         for outline in found:
             self.line(outline[:, 0, ::-1], colour, 1, closed=True)
 
-    def caliper(self, ends: np.ndarray, colour: str) -> None:
-        """A line between two native points (2, 2), with a mark across each end."""
+    def caliper(self, ends: np.ndarray, colour: str, name: str) -> None:
+        """A line between two native points (2, 2), with a mark across each end and its name beside the first."""
         self.line(ends, colour, 1)
         along = (ends[1] - ends[0]) * self.scale
         length = np.linalg.norm(along)
         across = np.array([-along[1], along[0]]) / length * TICK / self.scale if length else np.zeros(2)
         for end in ends:
             self.line(np.stack([end - across, end + across]), colour, 2)
+        outside = self._xy((ends[0] - along / max(length, 1) * 16 / self.scale)[None])[0] / 2**SUBPIXEL
+        self._write(outside, name, 13, colour, "mm")
+
+    def _write(self, xy: Sequence[float], text: str, size: int, colour: str, anchor: str) -> None:
+        """A word on the picture, with a dark edge so that it can be read on any grey; the anchor is Pillow's."""
+        picture, look = Image.fromarray(self.pixels), {"anchor": anchor, "stroke_width": 2, "stroke_fill": "black"}
+        ImageDraw.Draw(picture).text(tuple(xy), text, colour, font(size), **look)
+        self.pixels = np.array(picture)
 
     def scale_bar(self, spacing_col_mm: float) -> None:
         """A scale bar of a round number of millimetres in the lower right corner."""
@@ -63,10 +71,7 @@ class Canvas:
         left = right - round(mm / spacing_col_mm * self.scale[1])
         cv2.line(self.pixels, (left, low), (right, low), (0, 0, 0), 7)
         cv2.line(self.pixels, (left, low), (right, low), (255, 255, 255), 3)
-        picture = Image.fromarray(self.pixels)
-        where, look = ((left + right) / 2, low - 6), {"anchor": "mb", "stroke_width": 2, "stroke_fill": "black"}
-        ImageDraw.Draw(picture).text(where, f"{mm} mm", "white", font(16), **look)
-        self.pixels = np.array(picture)
+        self._write(((left + right) / 2, low - 6), f"{mm} mm", 16, "white", "mb")
 
     def heat(self, probability: np.ndarray) -> None:
         """Lays a probability (H, W), 0 to 1, over the image."""
@@ -128,9 +133,9 @@ def prediction(
     if endpoints is not None:
         if is_ellipse:
             canvas.line(ellipse_points(endpoints), PREDICTED, 1, closed=True)
-        for ends in (endpoints[:2], endpoints[2:]):
+        for name, ends in (("OFD", endpoints[:2]), ("BPD", endpoints[2:])):
             if np.isfinite(ends).all():
-                canvas.caliper(ends, PREDICTED)
+                canvas.caliper(ends, PREDICTED, name)
     if spacing_mm:
         canvas.scale_bar(spacing_mm[1])
     return canvas.with_text(lines)
