@@ -61,8 +61,8 @@ def find(given: Sequence[Path], is_volume: bool, besides: Path) -> Listing:
             if not cases:
                 kind = "slices of a volume or NIfTI files" if is_volume else "images or DICOM files"
                 refused.append(Refusal(path.name or str(path), f"the folder contains no {kind}"))
-    unique = {path.resolve(): (folder, path) for folder, path in reversed(found)}  # a file given twice counts once
-    kept = [pair for pair in found if unique.get(pair[1].resolve()) == pair]
+    once = {path.absolute(): (folder, path) for folder, path in reversed(found)}  # a file given twice counts once
+    kept = list(reversed(once.values()))
     return Listing([Source(case, path, file) for case, file, path in _named(kept)], refused, left_out)
 
 

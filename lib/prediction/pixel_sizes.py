@@ -53,7 +53,7 @@ def parse(text: str, limits: Range) -> PixelSizes:
     if value is None or "," in text:
         expected = findings[0].expected if value is None else f"mm, {limits[0]:g} to {limits[1]:g} (a decimal point?)"
         raise ValueError(f'pixel-size = "{text}"   not allowed; {expected}{_hint(text, limits)}')
-    return PixelSizes(one=value, source="--pixel-size")
+    return PixelSizes(one=value, source="stated (--pixel-size)")
 
 
 def _hint(text: str, limits: Range) -> str:
