@@ -8,7 +8,7 @@ from typing import Any
 from lib.imaging.class_colours import class_colour
 from lib.models import devices, trained_model
 from lib.models.trained_model import Model
-from lib.study import files, param_faults, study_files
+from lib.study import files, param_faults, steps, study_files
 
 SUFFIX = ".safetensors"
 ALWAYS = ("format", "classes", "landmarks", "flip_average", "head_classes", "licence", "display_channel")
@@ -119,9 +119,11 @@ def require_use(path: Path, about: dict[str, Any]) -> None:
     needed += OF_HEADS if about.get("head_classes") else ()
     absent = [name for name in needed if name not in about]
     if absent:
+        notebook = "05_evaluation" + ("" if about.get("landmarks") == "none" else steps.OF_LANDMARKS)
         raise ValueError(
-            f"{path}: the metadata lack {', '.join(absent)} (written by an older version); 'python -m lib step {study} "
-            f"05_evaluation' evaluates the study again, without training, and writes the file anew"
+            f"{path}: the metadata lack {', '.join(absent)} (written by an older version); '.venv/bin/papermill notebooks/"
+            f"{notebook}.ipynb out.ipynb -f params/{study}.yaml' evaluates the study again, without training, and writes "
+            "the file anew"
         )
 
 

@@ -39,7 +39,7 @@ def rewritten(path, **changes):
         ),
         (
             lambda path: write_without(path, "head_classes"),
-            "lack head_classes .*'python -m lib step tiny 05_evaluation' ",
+            "lack head_classes .*notebooks/05_evaluation.ipynb out.ipynb -f params/tiny.yaml' ",
         ),
         (
             lambda path: write_without(path, "hc_range_mm"),
