@@ -121,9 +121,9 @@ def require_use(path: Path, about: dict[str, Any]) -> None:
     if absent:
         notebook = "05_evaluation" + ("" if about.get("landmarks") == "none" else steps.OF_LANDMARKS)
         raise ValueError(
-            f"{path}: the metadata lack {', '.join(absent)} (written by an older version); '.venv/bin/papermill notebooks/"
-            f"{notebook}.ipynb out.ipynb -f params/{study}.yaml' evaluates the study again, without training, and writes "
-            "the file anew"
+            f"{path}: the metadata lack {', '.join(absent)} (written by an older version); '.venv/bin/papermill "
+            f"notebooks/{notebook}.ipynb out.ipynb -f params/{study}.yaml' evaluates the study again, without training, "
+            "and writes the file anew"
         )
 
 
