@@ -122,7 +122,7 @@ def require_use(path: Path, about: dict[str, Any]) -> None:
         notebook = "05_evaluation" + ("" if about.get("landmarks") == "none" else steps.OF_LANDMARKS)
         raise ValueError(
             f"{path}: the metadata lack {', '.join(absent)} (written by an older version); '.venv/bin/papermill "
-            f"notebooks/{notebook}.ipynb out.ipynb -f params/{study}.yaml' evaluates the study again, without training, "
+            f"notebooks/{notebook}.ipynb out.ipynb -f params/{study}.yaml' evaluates the study again without training "
             "and writes the file anew"
         )
 

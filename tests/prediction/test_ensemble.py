@@ -43,7 +43,7 @@ def rewritten(path, **changes):
         ),
         (
             lambda path: write_without(path, "hc_range_mm"),
-            "lack hc_range_mm .*evaluates the study again, without training",
+            "lack hc_range_mm .*evaluates the study again without training",
         ),
         (lambda path: save_foreign(path), "the metadata name no network; expected weights saved by this project"),
         (lambda path: path.write_bytes(b"PK\3\4 a pickle"), "not a readable weights file"),
