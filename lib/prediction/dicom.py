@@ -10,7 +10,6 @@ Pixel, 10.7 Pixel Spacing.
 import math
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +182,8 @@ def _codes(region: pydicom.Dataset) -> tuple[Any, Any]:
 
 def _unit(region: pydicom.Dataset) -> str:
     """Units of a region's directions in words."""
-    name: Callable[[Any], str] = lambda code: UNITS[code] if isinstance(code, int) and code < len(UNITS) else str(code)  # noqa: E731
-    return " x ".join(dict.fromkeys(map(name, _codes(region))))
+    names = [UNITS[code] if code in range(len(UNITS)) else f"unit {code}" for code in _codes(region)]
+    return " x ".join(dict.fromkeys(names))
 
 
 def _of_attribute(value: Any) -> Spacing | None:

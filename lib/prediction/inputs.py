@@ -70,9 +70,16 @@ def _images(folder: Path, besides: Path) -> tuple[list[Path], list[Path]]:
     """Images and DICOM files below a folder, and the other files."""
     images, others = [], []
     for path in _below(folder, besides):
-        is_image = path.suffix.lower() in image_files.IMAGE_SUFFIXES or dicom.is_dicom(path)
-        (images if is_image and not _is_mask(path) else others).append(path)
+        (images if _is_image(path) and not _is_mask(path) else others).append(path)
     return images, others
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is an image by its name or first bytes; one that may not be read is, so that this is reported."""
+    try:
+        return path.suffix.lower() in image_files.IMAGE_SUFFIXES or dicom.is_dicom(path)
+    except OSError:
+        return True
 
 
 def _is_mask(path: Path) -> bool:

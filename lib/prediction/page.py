@@ -1,6 +1,7 @@
 """The page of a folder of answers: one file with its pictures inside, which opens without a server or a network."""
 
 import base64
+import math
 from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
@@ -47,8 +48,8 @@ def _row(written: Written, with_picture: bool) -> str:
     data = base64.b64encode(written.thumbnail).decode("ascii")
     shown = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(written.case)}">' if with_picture else "picture"
     (about,) = written.rows["cases.csv"]
-    size = f"{about['spacing_row_mm']:.4g} x {about['spacing_col_mm']:.4g} mm per pixel"
-    known = size if about["spacing_row_mm"] == about["spacing_row_mm"] else "no pixel size"  # NaN differs from itself
-    words = [f"{known}: {about['calibration']}", *filter(None, [about["notes"]])]
+    row, col, source = about["spacing_row_mm"], about["spacing_col_mm"], about["calibration"]
+    size = f"no pixel size: {source}" if math.isnan(row) else f"{row:.4g} x {col:.4g} mm per pixel, from {source}"
+    words = [size, *filter(None, [about["notes"]])]
     lines = "<br>".join([f"<b>{escape(written.case)}</b>", escape(written.line), *map(escape, words)])
     return f'<tr><td><a href="{target}">{shown}</a></td><td>{lines}</td></tr>'
