@@ -39,7 +39,7 @@ def baselines(test_set: EvaluationSet, folds: list[int]) -> pd.DataFrame:
 
 def _row_of(test_set: EvaluationSet, folds: list[int], index: int, method: str, fit: Fit) -> dict[str, Any]:
     dice = pd.concat([_dice_of(test_set, fold, index, fit) for fold in folds])
-    estimate = statistics.mean_interval(dice["dice"].to_numpy(float), dice["subject"].to_numpy(), statistics.SHARE)
+    estimate = statistics.mean_interval(dice["dice"].to_numpy(float), dice["subject"].to_numpy())
     row = {"method": method, "class": test_set.dataset.classes[index], "n": estimate.count}
     return row | estimate.columns("dice")
 
