@@ -31,7 +31,7 @@ def _widths(group: pd.DataFrame) -> dict[str, object]:
     parts = of_parts(group)
     difference = parts["predicted_mm"] - parts["reference_mm"]
     table = parts.assign(error=difference.abs())
-    error, limits = mean_over(table, "error", statistics.AMOUNT), limits_of_agreement(difference, parts["subject"])
+    error, limits = mean_over(table, "error"), limits_of_agreement(difference, parts["subject"])
     row = {"n": error.count, "reference_mm": float(parts["reference_mm"].where(difference.notna()).mean())}
     row |= with_interval("mae_mm", error) | with_interval("bias_mm", limits.bias)
     row |= {"lower_limit_mm": limits.lower.value, "upper_limit_mm": limits.upper.value}
