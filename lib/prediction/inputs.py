@@ -1,8 +1,9 @@
 """The files and folders that are given: which are cases, what they are called, and how each is read."""
 
+import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def find(given: Sequence[Path], is_volume: bool, besides: Path) -> Listing:
     """
     found: list[tuple[Path, Path]] = []  # the given folder, and a file or a volume's folder in it
     refused, left_out = [], []
-    for path in given:
+    for path in (Path(os.path.abspath(each)) for each in given):  # "." has a name then
         if path.is_file():
             found.append((path.parent, path))
         elif not path.is_dir():
@@ -61,9 +62,9 @@ def find(given: Sequence[Path], is_volume: bool, besides: Path) -> Listing:
             if not cases:
                 kind = "slices of a volume or NIfTI files" if is_volume else "images or DICOM files"
                 refused.append(Refusal(path.name or str(path), f"the folder contains no {kind}"))
-    once = {path.absolute(): (folder, path) for folder, path in reversed(found)}  # a file given twice counts once
+    once = {path: (folder, path) for folder, path in reversed(found)}  # a file given twice counts once
     kept = list(reversed(once.values()))
-    return Listing([Source(case, path, file) for case, file, path in _named(kept)], refused, left_out)
+    return Listing(_named(kept), refused, left_out)
 
 
 def _images(folder: Path, besides: Path) -> tuple[list[Path], list[Path]]:
@@ -119,33 +120,31 @@ def _stem(path: Path) -> str:
     return name
 
 
-def _named(found: Iterable[tuple[Path, Path]]) -> list[tuple[str, str, Path]]:
-    """(case, printed name, path) of each file or folder; ValueError if two cannot be told apart."""
-    pairs = list(found)
-    forms: tuple[Callable[[Path, Path], str], ...] = (
-        lambda _, path: _stem(path),
-        lambda folder, path: (
-            path.relative_to(folder).with_name(_stem(path)).as_posix() if path != folder else path.name
-        ),
-        lambda folder, path: path.relative_to(folder).as_posix() if path != folder else path.name,
-        lambda folder, path: f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}",
-    )
-    names = {index: forms[0](*pair) for index, pair in enumerate(pairs)}
-    for form in forms[1:]:
-        groups = defaultdict(list)
-        for index, name in names.items():
-            groups[name.casefold()].append(index)
-        for same in groups.values():
-            names |= {index: form(*pairs[index]) for index in same} if len(same) > 1 else {}
-    if len({name.casefold() for name in names.values()}) < len(pairs):
-        twice = next(
-            name for name in names.values() if [n.casefold() for n in names.values()].count(name.casefold()) > 1
-        )
-        raise ValueError(f"two inputs are called {twice}; give them in two calls, or rename one")
-    return [
-        (names[index], path.relative_to(folder).as_posix() if path != folder else path.name, path)
-        for index, (folder, path) in enumerate(pairs)
-    ]
+def _forms(folder: Path, path: Path) -> list[str]:
+    """What a case in a given folder may be called, from short to long."""
+    below = _below_name(folder, path)
+    return [_stem(path), Path(below).with_name(_stem(path)).as_posix(), below, f"{folder.name}/{below}"]
+
+
+def _below_name(folder: Path, path: Path) -> str:
+    """The path of a case below the given folder, or the name of that folder if it is the case itself."""
+    return path.name if path == folder else path.relative_to(folder).as_posix()
+
+
+def _named(found: Sequence[tuple[Path, Path]]) -> list[Source]:
+    """Each file or folder with the shortest name that no other has; ValueError if two cannot be told apart."""
+    forms, lengths = [_forms(*pair) for pair in found], [0] * len(found)
+    for _ in range(3):
+        counts = Counter(names[length].casefold() for names, length in zip(forms, lengths))
+        lengths = [
+            length + (counts[names[length].casefold()] > 1 and length < 3) for names, length in zip(forms, lengths)
+        ]
+    chosen = [names[length] for names, length in zip(forms, lengths)]
+    counts = Counter(name.casefold() for name in chosen)
+    twice = [name for name in chosen if counts[name.casefold()] > 1]
+    if twice:
+        raise ValueError(f"two inputs are called {twice[0]}; give them in two calls, or rename one")
+    return [Source(name, path, _below_name(folder, path)) for name, (folder, path) in zip(chosen, found)]
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def require_own(folder: Path) -> None:
 @contextmanager
 def folder_of_answers(folder: Path) -> Iterator[Path]:
     """An empty folder that replaces `folder` if the block succeeds; raises as `require_own`."""
+    folder = folder.resolve()  # of "." the name is that of the folder, and a link is not replaced by one
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{folder.name}.lock")
     try:

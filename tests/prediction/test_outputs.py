@@ -72,10 +72,13 @@ def test_a_folder_that_predict_did_not_write_is_never_overwritten(model, tmp_pat
     assert contents(out) == before
 
 
-def test_a_file_as_the_output_folder_is_refused(model, tmp_path, capsys):
+def test_a_file_or_the_present_folder_as_the_output_folder_is_refused(model, tmp_path, capsys, monkeypatch):
     image = builders.save_png(tmp_path / "in" / "a.png", head_image())
+    monkeypatch.chdir(tmp_path)
     assert predict(model, image, image) == 2
     assert capsys.readouterr().err == f"--out {image}: a file; expected a folder, new or written by predict\n"
+    assert predict(model, image, Path(".")) == 2
+    assert "files are not as predict wrote them" in capsys.readouterr().err
     assert predict(model, image, tmp_path / "out", "--tta", "on", "--device", "gpu") == 2
     assert "device = 'gpu'   not available on this machine" in capsys.readouterr().err
 
