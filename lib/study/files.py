@@ -31,7 +31,7 @@ NAME_COLUMNS = (
 TEXT_COLUMNS = (
     *NAME_COLUMNS,
     *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "advice"),
-    *("twin_classes", "pixel_hash", "perceptual", "published_split"),
+    *("twin_classes", "pixel_hash", "perceptual", "published_split", "fit", "layer", "part"),
 )
 MAX_BYTES = 1 << 30  # of a file read as a whole; an image of image_files.MAX_PIXELS has a quarter, uncompressed
 HASH_THREADS = 4  # files hashed at the same time

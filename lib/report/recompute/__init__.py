@@ -1,0 +1,130 @@
+"""Recomputes every number of a study's report from its long tables, by code that shares nothing with the report's.
+
+`tests/test_rooms.py` holds it to that: nothing here imports the summaries, tables, captions, metrics or statistics. A
+table that is printed and has no entry in TABLES or HASHED_TABLES is a difference.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typst
+
+from lib.report.recompute import biometry, comparison, compare, content, data, long_tables, points, printed, records
+from lib.report.recompute import regions, sentences
+from lib.report.recompute.results import HASHED, Results, Row
+from lib.study import files, params, steps
+
+# What no table of the study holds; the files are held to the hashes in the record of their step.
+HASHED_TABLES = {
+    "01_data_verification/tables/colours": "pixels of the mask files",
+    "01_data_verification/tables/identity": "pixels of other data sets",
+    "02_preprocessing/tables/ceiling": "masks resized and back",
+    "03_model/tables/layers": "one pass of the network",
+    "03_model/tables/epoch-profile": "seconds of an epoch",
+    "04_training/tables/exposure": "draws of the sampler",
+}
+
+
+@dataclass
+class Checked:
+    """What was compared, and every difference."""
+
+    cells: int = 0  # of tables, recomputed
+    hashed: int = 0  # of tables, held to the hash of their file
+    numbers: int = 0  # in sentences and captions
+    differences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """What `check-report` prints."""
+        return [*self.differences, *(f"note: {note}" for note in self.notes), self.summary()]
+
+    def summary(self) -> str:
+        """The last line."""
+        found = len(self.differences)
+        verdict = f"{found} difference{'s' * (found != 1)}" if found else "all equal"
+        held = f" ({self.hashed} more that no table holds: their files have the recorded hash)" if self.hashed else ""
+        return f"{self.cells} table cells{held} and {self.numbers} numbers in sentences recomputed; {verdict}"
+
+
+def check(study: params.Study) -> Checked:
+    """Compares files, tables, content and PDF of a finished study with what is recomputed from its long tables."""
+    results, checked = Results(study), Checked()
+    checked.differences, checked.notes = records.differing(results)
+    attempt(checked, lambda: checked.differences.extend(long_tables.differing(results)))
+    verified, markup = check_tables(results, checked)
+    attempt(checked, lambda: check_sentences(results, verified, markup, checked))
+    return checked
+
+
+def attempt(checked: Checked, compare_part: Callable[[], None]) -> None:
+    """Runs one part of the comparison; what a damaged file makes impossible is a difference."""
+    try:
+        compare_part()
+    except (ValueError, KeyError, IndexError, OSError, typst.TypstError) as error:
+        checked.differences.append(f"cannot be recomputed: {type(error).__name__}: {error}")
+
+
+def sources(study: params.Study) -> dict[str, Callable[[Results], list[Row]]]:
+    """The function that recomputes each table, by <step>/tables/<name>; runs of 04 share their names."""
+    of_05 = points.TABLES if study.learns_landmarks else regions.TABLES
+    of_steps = {"05_evaluation": of_05, "06_biometry": biometry.TABLES, "07_comparison": comparison.TABLES}
+    return data.TABLES | {f"{step}/tables/{name}": how for step, of in of_steps.items() for name, how in of.items()}
+
+
+def check_tables(results: Results, checked: Checked) -> tuple[dict[str, content.Table], dict[str, str]]:
+    """Compares every table of every step; returns each with recomputed values, and its Typst markup."""
+    verified, markup, recomputed = {}, {}, sources(results.study)
+    for step in steps.study_steps(results.study):
+        for path in sorted((step.folder(results.study.study) / "tables").glob("[!.]*")):
+            name = f"{step.label}/tables/{path.stem}"
+            of_all_runs = f"{step.name}/tables/{path.stem}"
+            if path.suffix == ".typ" and not path.with_suffix(".csv").is_file():
+                checked.differences.append(f"{name}.typ: is printed without a .csv")
+            elif path.suffix == ".csv" and of_all_runs not in recomputed.keys() | HASHED_TABLES.keys():
+                checked.differences.append(f"{name}.csv: nothing recomputes this table (lib/report/recompute)")
+            elif path.suffix == ".csv":
+                how = recomputed.get(of_all_runs)
+                attempt(checked, lambda name=name, how=how: check_table(results, name, how, checked, verified, markup))
+    return verified, markup
+
+
+def check_table(
+    results: Results,
+    name: str,
+    how: Callable[[Results], list[Row]] | None,
+    checked: Checked,
+    verified: dict[str, content.Table],
+    markup: dict[str, str],
+) -> None:
+    """Compares one .csv with what `how` recomputes (None: hashed) and its .typ with the rounded .csv."""
+    columns, given = list(results.table(name).columns), results.rows(name)
+    expected = how(results) if how else [dict.fromkeys(columns, HASHED) for _ in given]
+    hashed = sum(value is HASHED for row in expected for value in row.values())
+    checked.hashed, checked.cells = checked.hashed + hashed, checked.cells + len(columns) * len(given) - hashed
+    differences, right = compare.differing(f"{name}.csv", columns, given, expected)
+    verified[name] = columns, right
+    text = Path(results.folder, f"{name}.typ").read_text(encoding="utf-8")
+    printed_differences = compare.differing_print(f"{name}.typ", text, columns, given)
+    checked.differences += differences + printed_differences
+    cells = [list(row.values()) for row in printed.printed_rows(columns, right)]
+    markup[name.replace("/tables/", "/")] = printed.with_cells(text, cells) if columns else text
+
+
+def check_sentences(
+    results: Results, verified: dict[str, content.Table], markup: dict[str, str], checked: Checked
+) -> None:
+    """Compares content.json with one rebuilt from verified tables, and report.pdf with one typeset from that."""
+    given, right = results.json("report/content.json"), content.rebuild(results, verified)
+    right |= {name: given[name] for name in ("without_font",) if name in given}
+    folds, rows = given["data"].pop("folds"), content.fold_rows(results)
+    columns = list(rows[0])
+    checked.differences += compare.differing_print("report/content.json, data.folds", folds, columns, rows)
+    checked.differences += compare.differing_values("report/content.json, ", given, right)
+    cells = [list(row.values()) for row in printed.printed_rows(columns, rows)]
+    right["data"]["folds"] = printed.with_cells(folds, cells)
+    pdf, texts = sentences.typeset(results.folder, right, markup)
+    checked.numbers = len(sentences.numbers_in(texts))
+    checked.differences += sentences.differing(files.read_bytes(results.folder / "report.pdf"), pdf)
