@@ -6,8 +6,8 @@ table that is printed and has no entry in TABLES or HASHED_TABLES is a differenc
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import typst
 
@@ -53,18 +53,18 @@ def check(study: params.Study) -> Checked:
     """Compares files, tables, content and PDF of a finished study with what is recomputed from its long tables."""
     results, checked = Results(study), Checked()
     checked.differences, checked.notes = records.differing(results)
-    attempt(checked, lambda: checked.differences.extend(long_tables.differing(results)))
+    attempt(checked, "long tables", lambda: checked.differences.extend(long_tables.differing(results)))
     verified, markup = check_tables(results, checked)
-    attempt(checked, lambda: check_sentences(results, verified, markup, checked))
+    attempt(checked, "report.pdf", lambda: check_sentences(results, verified, markup, checked))
     return checked
 
 
-def attempt(checked: Checked, compare_part: Callable[[], None]) -> None:
+def attempt(checked: Checked, name: str, compare_part: Callable[[], None]) -> None:
     """Runs one part of the comparison; what a damaged file makes impossible is a difference."""
     try:
         compare_part()
     except (ValueError, KeyError, IndexError, OSError, typst.TypstError) as error:
-        checked.differences.append(f"cannot be recomputed: {type(error).__name__}: {error}")
+        checked.differences.append(f"{name}: cannot be recomputed: {type(error).__name__}: {error}")
 
 
 def sources(study: params.Study) -> dict[str, Callable[[Results], list[Row]]]:
@@ -87,7 +87,8 @@ def check_tables(results: Results, checked: Checked) -> tuple[dict[str, content.
                 checked.differences.append(f"{name}.csv: nothing recomputes this table (lib/report/recompute)")
             elif path.suffix == ".csv":
                 how = recomputed.get(of_all_runs)
-                attempt(checked, lambda name=name, how=how: check_table(results, name, how, checked, verified, markup))
+                part = partial(check_table, results, name, how, checked, verified, markup)
+                attempt(checked, f"{name}.csv", part)
     return verified, markup
 
 
@@ -110,7 +111,8 @@ def check_table(
     printed_differences = compare.differing_print(f"{name}.typ", text, columns, given)
     checked.differences += differences + printed_differences
     cells = [list(row.values()) for row in printed.printed_rows(columns, right)]
-    markup[name.replace("/tables/", "/")] = printed.with_cells(text, cells) if columns else text
+    fits = columns and [len(row) for row in printed.cells_of(text)] == [len(row) for row in cells]
+    markup[name.replace("/tables/", "/")] = printed.with_cells(text, cells) if fits else text
 
 
 def check_sentences(

@@ -21,12 +21,20 @@ class Results:
     """The results of one study."""
 
     study: params.Study
+    other: str = ""  # another study in whose folder the files are
     _tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _others: dict[str, "Results"] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
-        """Folder of the study."""
-        return files.study_folder(self.study.study)
+        """Folder of the files."""
+        return files.study_folder(self.other or self.study.study)
+
+    def of(self, name: str) -> "Results":
+        """The results of this study, or of one that it is compared with."""
+        if name == self.study.study:
+            return self
+        return self._others.setdefault(name, Results(self.study, name))
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -82,5 +90,5 @@ def present(row: Row) -> bool:
 
 
 def drawn(row: Row) -> bool:
-    """Whether the prediction of a row of 05's cases.csv contains the class."""
+    """Whether the prediction of such a row contains the class."""
     return row["tp"] + row["fp"] > 0
