@@ -11,8 +11,8 @@ from pathlib import Path
 
 import typst
 
-from lib.report.recompute import biometry, comparison, compare, content, data, long_tables, points, printed, records
-from lib.report.recompute import regions, sentences
+from lib.report.recompute import biometry, comparison, compare, content, data, long_tables, masks, points, printed
+from lib.report.recompute import records, regions, sentences
 from lib.report.recompute.results import HASHED, Results, Row
 from lib.study import files, params, steps
 
@@ -54,6 +54,8 @@ def check(study: params.Study) -> Checked:
     results, checked = Results(study), Checked()
     checked.differences, checked.notes = records.differing(results)
     attempt(checked, "long tables", lambda: checked.differences.extend(long_tables.differing(results)))
+    if not study.learns_landmarks:
+        attempt(checked, "masks", partial(count_masks, results, checked))
     verified, markup = check_tables(results, checked)
     attempt(checked, "report.pdf", lambda: check_sentences(results, verified, markup, checked))
     return checked
@@ -65,6 +67,13 @@ def attempt(checked: Checked, name: str, compare_part: Callable[[], None]) -> No
         compare_part()
     except (ValueError, KeyError, IndexError, OSError, typst.TypstError) as error:
         checked.differences.append(f"{name}: cannot be recomputed: {type(error).__name__}: {error}")
+
+
+def count_masks(results: Results, checked: Checked) -> None:
+    """Compares the counts of 05 with the masks."""
+    differences, notes = masks.differing(results)
+    checked.differences += differences
+    checked.notes += notes
 
 
 def sources(study: params.Study) -> dict[str, Callable[[Results], list[Row]]]:
