@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     step.add_argument("name")
     step.add_argument("step", help="step folder in reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
     commands.add_parser("report", help="build the PDF of a study from its result files").add_argument("name")
-    check = commands.add_parser("check-report", help="recompute every printed number from the long tables, and name what differs")
+    check = commands.add_parser("check-report", help="recompute every printed number and name what differs")
     check.add_argument("name")
     verify = commands.add_parser("verify", help="identify the data set in a folder and check every file")
     verify.add_argument("folder")

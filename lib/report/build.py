@@ -1,7 +1,8 @@
 """The PDF report of a study: collects its results and typesets them.
 
-Every number is read from a file of the study; lib.report.recompute checks them on its own. The report's folder contains `content.json` and a copy of the template,
-so the text can be edited and compiled again: `typst compile --root <study> <study>/report/report.typ`.
+Every number is read from a file of the study; `lib.report.recompute` checks them on its own. The report's folder
+contains `content.json` and a copy of the template, so the text can be edited and compiled again:
+`typst compile --root <study> <study>/report/report.typ`.
 """
 
 import datetime
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import typst
 
 from lib import datasets

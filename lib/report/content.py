@@ -5,12 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from lib import datasets
 from lib.data import cases
-from lib.evaluation import training_precision
 from lib.imaging import head_points
 from lib.report import tables
-from lib.report.summaries import biometry_errors, dice, landmark_errors, paired, patients
 from lib.study import files, params
 
 # Title, citation and licence of the landmarks; their origin is in data/sources.yaml.

@@ -11,8 +11,19 @@ from pathlib import Path
 
 import typst
 
-from lib.report.recompute import biometry, comparison, compare, content, data, long_tables, masks, points, printed
-from lib.report.recompute import records, regions, sentences
+from lib.report.recompute import (
+    biometry,
+    compare,
+    comparison,
+    content,
+    data,
+    long_tables,
+    masks,
+    points,
+    records,
+    regions,
+    sentences,
+)
 from lib.report.recompute.results import HASHED, Results, Row
 from lib.study import files, params, steps
 
@@ -56,8 +67,8 @@ def check(study: params.Study) -> Checked:
     attempt(checked, "long tables", lambda: checked.differences.extend(long_tables.differing(results)))
     if not study.learns_landmarks:
         attempt(checked, "masks", partial(count_masks, results, checked))
-    verified, markup = check_tables(results, checked)
-    attempt(checked, "report.pdf", lambda: check_sentences(results, verified, markup, checked))
+    tables = check_tables(results, checked)
+    attempt(checked, "report.pdf", lambda: check_sentences(results, tables, checked))
     return checked
 
 
@@ -65,8 +76,10 @@ def attempt(checked: Checked, name: str, compare_part: Callable[[], None]) -> No
     """Runs one part of the comparison; what a damaged file makes impossible is a difference."""
     try:
         compare_part()
-    except (ValueError, KeyError, IndexError, OSError, typst.TypstError) as error:
-        checked.differences.append(f"{name}: cannot be recomputed: {type(error).__name__}: {error}")
+    except (ValueError, OSError, typst.TypstError) as error:
+        checked.differences.append(f"{name}: cannot be recomputed: {error}")
+    except (KeyError, IndexError) as error:
+        checked.differences.append(f"{name}: cannot be recomputed: {error} is missing")
 
 
 def count_masks(results: Results, checked: Checked) -> None:
@@ -83,59 +96,55 @@ def sources(study: params.Study) -> dict[str, Callable[[Results], list[Row]]]:
     return data.TABLES | {f"{step}/tables/{name}": how for step, of in of_steps.items() for name, how in of.items()}
 
 
-def check_tables(results: Results, checked: Checked) -> tuple[dict[str, content.Table], dict[str, str]]:
-    """Compares every table of every step; returns each with recomputed values, and its Typst markup."""
-    verified, markup, recomputed = {}, {}, sources(results.study)
+@dataclass
+class Tables:
+    """Tables that were compared."""
+
+    verified: dict[str, content.Table] = field(default_factory=dict)  # by name, with recomputed values
+    markup: dict[str, str] = field(default_factory=dict)  # their .typ with recomputed cells, as content.json names them
+
+
+def check_tables(results: Results, checked: Checked) -> Tables:
+    """Compares every table of every step."""
+    tables = Tables()
     for step in steps.study_steps(results.study):
         for path in sorted((step.folder(results.study.study) / "tables").glob("[!.]*")):
             name = f"{step.label}/tables/{path.stem}"
-            of_all_runs = f"{step.name}/tables/{path.stem}"
             if path.suffix == ".typ" and not path.with_suffix(".csv").is_file():
                 checked.differences.append(f"{name}.typ: is printed without a .csv")
-            elif path.suffix == ".csv" and of_all_runs not in recomputed.keys() | HASHED_TABLES.keys():
-                checked.differences.append(f"{name}.csv: nothing recomputes this table (lib/report/recompute)")
             elif path.suffix == ".csv":
-                how = recomputed.get(of_all_runs)
-                part = partial(check_table, results, name, how, checked, verified, markup)
-                attempt(checked, f"{name}.csv", part)
-    return verified, markup
+                attempt(checked, f"{name}.csv", partial(check_table, results, name, checked, tables))
+    return tables
 
 
-def check_table(
-    results: Results,
-    name: str,
-    how: Callable[[Results], list[Row]] | None,
-    checked: Checked,
-    verified: dict[str, content.Table],
-    markup: dict[str, str],
-) -> None:
-    """Compares one .csv with what `how` recomputes (None: hashed) and its .typ with the rounded .csv."""
+def check_table(results: Results, name: str, checked: Checked, tables: Tables) -> None:
+    """Compares one .csv with what its function recomputes (or counts it as hashed), and its .typ with the .csv."""
+    of_all_runs, recomputed = f"{name.split('/')[0]}/tables/{name.split('/')[-1]}", sources(results.study)
     columns, given = list(results.table(name).columns), results.rows(name)
-    expected = how(results) if how else [dict.fromkeys(columns, HASHED) for _ in given]
+    if of_all_runs in recomputed:
+        expected = recomputed[of_all_runs](results)
+    elif of_all_runs in HASHED_TABLES:
+        expected = [dict.fromkeys(columns, HASHED) for _ in given]
+    else:
+        raise ValueError("there is no function for this table in lib/report/recompute")
     hashed = sum(value is HASHED for row in expected for value in row.values())
     checked.hashed, checked.cells = checked.hashed + hashed, checked.cells + len(columns) * len(given) - hashed
     differences, right = compare.differing(f"{name}.csv", columns, given, expected)
-    verified[name] = columns, right
+    tables.verified[name] = columns, right
     text = Path(results.folder, f"{name}.typ").read_text(encoding="utf-8")
-    printed_differences = compare.differing_print(f"{name}.typ", text, columns, given)
-    checked.differences += differences + printed_differences
-    cells = [list(row.values()) for row in printed.printed_rows(columns, right)]
-    fits = columns and [len(row) for row in printed.cells_of(text)] == [len(row) for row in cells]
-    markup[name.replace("/tables/", "/")] = printed.with_cells(text, cells) if fits else text
+    checked.differences += differences + compare.differing_print(f"{name}.typ", text, columns, given)
+    tables.markup[name.replace("/tables/", "/")] = compare.repaired(text, columns, right)
 
 
-def check_sentences(
-    results: Results, verified: dict[str, content.Table], markup: dict[str, str], checked: Checked
-) -> None:
+def check_sentences(results: Results, tables: Tables, checked: Checked) -> None:
     """Compares content.json with one rebuilt from verified tables, and report.pdf with one typeset from that."""
-    given, right = results.json("report/content.json"), content.rebuild(results, verified)
+    given, right = results.json("report/content.json"), content.rebuild(results, tables.verified)
     right |= {name: given[name] for name in ("without_font",) if name in given}
     folds, rows = given["data"].pop("folds"), content.fold_rows(results)
-    columns = list(rows[0])
-    checked.differences += compare.differing_print("report/content.json, data.folds", folds, columns, rows)
-    checked.differences += compare.differing_values("report/content.json, ", given, right)
-    cells = [list(row.values()) for row in printed.printed_rows(columns, rows)]
-    right["data"]["folds"] = printed.with_cells(folds, cells)
-    pdf, texts = sentences.typeset(results.folder, right, markup)
+    checked.differences += compare.differing_print("report/content.json, data.folds", folds, list(rows[0]), rows)
+    values = compare.differing_values("", given, right)
+    checked.differences += [f"report/content.json, {line.removeprefix('.')}" for line in values]
+    right["data"]["folds"] = compare.repaired(folds, list(rows[0]), rows)
+    pdf, texts = sentences.typeset(results.folder, right, tables.markup)
     checked.numbers = len(sentences.numbers_in(texts))
     checked.differences += sentences.differing(files.read_bytes(results.folder / "report.pdf"), pdf)

@@ -24,16 +24,18 @@ def differing(file: str, columns: list[str], given: list[Row], expected: list[Ro
     names = list(expected[0]) if expected else columns
     if names != columns or len(given) != len(expected):
         found = f"{len(given)} rows of {', '.join(columns)}"
-        return [f"{file}: {found}; recomputed {len(expected)} of {', '.join(names)}"], expected
+        return [f"{file}: {found}; recomputed {len(expected)} of {', '.join(names)}"], given
     problems, right = [], []
     for place, (row, recomputed) in enumerate(zip(given, expected), start=2):
         wrong = {
-            name: value
+            name: float(value) if isinstance(row[name], float) else value  # printed as the other numbers of its column
             for name, value in recomputed.items()
             if value is not HASHED and not same(row[name], value)
         }
-        problems += [f"{file}, row {place}, column {name}: printed {row[name]}, recomputed {value}"
-                     for name, value in wrong.items()]
+        problems += [
+            f"{file}, row {place}, column {name}: printed {row[name]}, recomputed {value}"
+            for name, value in wrong.items()
+        ]
         right.append(row | wrong)
     return problems, right
 
@@ -53,6 +55,15 @@ def differing_print(file: str, markup: str, columns: list[str], rows: list[Row])
         for text, (name, value) in zip(texts, row.items())
         if text != value
     ]
+
+
+def repaired(markup: str, columns: list[str], rows: list[Row]) -> str:
+    """The markup of a table with the cells of these rows; as it is if it has others, which `differing_print` names."""
+    cells = [list(row.values()) for row in printed.printed_rows(columns, rows)]
+    try:
+        return printed.with_cells(markup, cells)
+    except ValueError:
+        return markup
 
 
 def differing_values(where: str, given: Any, expected: Any) -> Iterator[str]:

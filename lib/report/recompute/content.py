@@ -32,7 +32,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "parameters": _parameters(study),
         "spline_order": volumes.SPLINE_ORDER,
         "drawn_runs": DRAWN_RUNS,
-        "data": _data(results, verified),
+        "data": _data(results),
         "parts": [{"fold": fold} | _parts(results, fold) for fold in study.folds],
         "identity": _identity(results, verified),
         "dataset": {name: getattr(dataset, name) for name in shown},
@@ -91,7 +91,9 @@ def _parameters(study: params.Study) -> list[dict[str, Any]]:
     """Keys by step with value, allowed values and reason."""
     path, values = files.study_file(study.study), params.values_of(study)
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    reasons = {line.split(":")[0]: line.split(" #", 1)[1].strip() for line in lines if line[:1].isalpha() and " #" in line}
+    reasons = {
+        line.split(":")[0]: line.split(" #", 1)[1].strip() for line in lines if line[:1].isalpha() and " #" in line
+    }
     shared, groups = params.SharedParams.model_fields, []
     for step, model in [("all", params.SharedParams), *params.STEPS.items()]:
         rows = []
@@ -112,13 +114,13 @@ def setting(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "%g" % value if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # --- data
 
 
-def _data(results: Results, verified: dict[str, Table]) -> Row:
+def _data(results: Results) -> Row:
     rows, findings = results.rows("01_data_verification/cases"), results.rows("01_data_verification/findings")
     slices, subjects = [row["slices"] for row in rows], Counter(row["subject"] for row in rows)
     serious = [row for row in findings if row["severity"] != "note"]
@@ -210,7 +212,9 @@ def _run(results: Results, step: steps.Step) -> Row:
     """A training run, and its history at the selected epoch."""
     run, history = results.json(f"{step.label}/run.json"), results.rows(f"{step.label}/history")
     (selected,) = [row for row in history if row["epoch"] == run["best_epoch"]][:1]
-    kept = {name: printed.number(float(value), name) for name, value in selected.items() if name not in ("epoch", "best")}
+    kept = {
+        name: printed.number(float(value), name) for name, value in selected.items() if name not in ("epoch", "best")
+    }
     fold, seed = step.run or (0, 0)
     single = {name: value for name, value in run.items() if not isinstance(value, dict)}
     return {"label": step.label, "fold": fold, "seed": seed} | single | {"kept": kept}
@@ -218,13 +222,18 @@ def _run(results: Results, step: steps.Step) -> Row:
 
 def _evaluation(results: Results, verified: dict[str, Table]) -> Row:
     study, rows, at = results.study, results.rows("05_evaluation/cases"), "05_evaluation/tables"
-    ranked = [row for row in rows if row["stage"] == "post" and not math.isnan(row["dice"])] if "dice" in rows[0] else rows
+    ranked = (
+        [row for row in rows if row["stage"] == "post" and not math.isnan(row["dice"])] if "dice" in rows[0] else rows
+    )
     counts = {name: len(grouped(rows, name[:-1])) for name in ("cases", "subjects")}
     counts["ranked"] = len(grouped(ranked, "case", "seed"))
     parts = {"precision": _rows(verified, f"{at}/precision")}
     if study.learns_landmarks:
         columns, lines = verified[f"{at}/points"]
-        routes = {name: [row for row in lines if (row["route"] in GUESSES) == (name == "guesses")] for name in ("found", "guesses")}
+        routes = {
+            name: [row for row in lines if (row["route"] in GUESSES) == (name == "guesses")]
+            for name in ("found", "guesses")
+        }
         parts |= {name: printed.printed_rows(columns, of) for name, of in routes.items()}
         return counts | parts | {"losses": _rows(verified, f"{at}/heatmap_loss")}
     whole = {"seeds": "all"} if "seeds" in verified[f"{at}/per_class"][0] else {}

@@ -62,8 +62,10 @@ def incomplete(results: Results) -> list[str]:
     expected = len(grouped(rows, *kinds))
     counts = {case: len(of) for (case,), of in grouped(rows, "case").items()}
     wrong = {case for case in tested | counts.keys() if counts.get(case) != expected or case not in tested}
-    return [f"{OVERLAPS}.csv: {counts.get(case, 0)} rows of case {case}; expected {expected * (case in tested)}"
-            for case in sorted(wrong)]
+    return [
+        f"{OVERLAPS}.csv: {counts.get(case, 0)} rows of case {case}; expected {expected * (case in tested)}"
+        for case in sorted(wrong)
+    ]
 
 
 def overlaps_of_counts(results: Results) -> Iterator[Cell]:
@@ -92,8 +94,9 @@ def totals_of_confusion(results: Results) -> Iterator[Cell]:
 def errors_of_lines(results: Results) -> Iterator[Cell]:
     """Errors of landmarks from predicted and published endpoints."""
     references = {row["case"]: row for row in results.rows("01_data_verification/points")}
-    predicted = {tuple(row[name] for name in ("case", "seed", "route")): row
-                 for row in results.rows("05_evaluation/points")}
+    predicted = {
+        tuple(row[name] for name in ("case", "seed", "route")): row for row in results.rows("05_evaluation/points")
+    }
     spacing = spacing_of(results)
     for place, row in enumerate(results.rows(OVERLAPS)):
         unit = spacing[row["case"]]

@@ -29,7 +29,9 @@ def differing(results: Results) -> tuple[list[str], list[str]]:
 def pairs_of(results: Results, case: Row, fold: int, seed: int, stage: str) -> Counter[tuple[int, int]]:
     """Number of pixels by reference and predicted class in one case."""
     suffix = "tif" if results.dataset.volumes else "png"
-    path = Path(results.folder, "05_evaluation/predictions", stage, f"fold{fold}-seed{seed}", f"{case['case']}.{suffix}")
+    path = Path(
+        results.folder, "05_evaluation/predictions", stage, f"fold{fold}-seed{seed}", f"{case['case']}.{suffix}"
+    )
     with Image.open(path) as image:
         pages = [np.asarray(page) for page in ImageSequence.Iterator(image)]
     predicted = np.stack(pages).ravel()
@@ -49,7 +51,9 @@ def _cases(results: Results, rows: list[Row], counted: dict[tuple, Counter]) -> 
         fp = sum(count for (_, predicted), count in pairs.items() if predicted == index) - tp
         for name, count in {"tp": tp, "fp": fp, "fn": fn, "tn": whole - tp - fp - fn}.items():
             if row[name] != count:
-                lines.append(f"05_evaluation/cases.csv, row {place}, column {name}: found {row[name]}, masks have {count}")
+                lines.append(
+                    f"05_evaluation/cases.csv, row {place}, column {name}: found {row[name]}, masks have {count}"
+                )
     return lines
 
 
@@ -62,6 +66,7 @@ def _confusion(results: Results, counted: dict[tuple, Counter]) -> list[str]:
         pair = classes.index(row["reference"]), classes.index(row["predicted"])
         count = totals[tuple(row[name] for name in RUN)][pair]
         if row["pixels"] != count:
-            lines.append(f"05_evaluation/confusion.csv, row {place}, column pixels: found {row['pixels']}, "
-                         f"masks have {count}")
+            lines.append(
+                f"05_evaluation/confusion.csv, row {place}, column pixels: found {row['pixels']}, masks have {count}"
+            )
     return lines

@@ -1,7 +1,7 @@
 """What a number looks like in print, and the cells of a printed table, read back from its .typ file.
 
 Rounding: by the unit at the end of a column's name (mm, pixels and ml to two decimals, mm² and percent, degrees and
-seconds to one, voxels to none), pixel sizes and everything else to three; below 0.0005 three significant digits instead.
+seconds to one, voxels to none), pixel sizes and everything else to three; below 0.0005 three significant digits.
 """
 
 import math
@@ -27,7 +27,7 @@ def rounded(value: float, digits: int) -> str:
 
 def significant(value: float) -> str:
     """A number with three significant digits at most, as C's %.3g."""
-    return signed("%.3g" % value)
+    return signed(f"{value:.3g}")
 
 
 def signed(text: str) -> str:

@@ -124,8 +124,11 @@ def effect(results: Results) -> list[Row]:
         row = {"class": name, "n": one.n} | one.columns("change")
         row |= {"better": sum(each["change"] > 0 for each in pairs), "worse": sum(each["change"] < 0 for each in pairs)}
         before, after = outcomes(list(raw.values())), outcomes([post[key] for key in raw])
-        counts = {f"{kind}_{stage}": of[kind] for kind in ("missed", "invented") for stage, of in
-                  (("raw", before), ("post", after))}
+        counts = {
+            f"{kind}_{stage}": of[kind]
+            for kind in ("missed", "invented")
+            for stage, of in (("raw", before), ("post", after))
+        }
         table.append(row | counts)
     return table
 
@@ -151,8 +154,10 @@ def precision(results: Results) -> list[Row]:
 
 def baselines(results: Results) -> list[Row]:
     """Dice of methods without a network: their predictions are not saved; the number of references is counted."""
-    n = {name: sum(present(row) for row in _once(group)) for (name,), group in
-         grouped(results.rows(CASES), "class").items()}
+    n = {
+        name: sum(present(row) for row in _once(group))
+        for (name,), group in grouped(results.rows(CASES), "class").items()
+    }
     table = results.rows("05_evaluation/tables/baselines")
     return [dict.fromkeys(row, HASHED) | {"class": row["class"], "n": n[row["class"]]} for row in table]
 
