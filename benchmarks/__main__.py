@@ -6,7 +6,19 @@ import platform
 import pandas as pd
 import torch
 
-from benchmarks import heatmaps, pairs, phantom, postprocessing, precision, reading, study, threads, training, volumes
+from benchmarks import (
+    coverage,
+    heatmaps,
+    pairs,
+    phantom,
+    postprocessing,
+    precision,
+    reading,
+    study,
+    threads,
+    training,
+    volumes,
+)
 from lib.study import files, params
 
 
@@ -18,7 +30,7 @@ def main() -> None:
         rows += training.rows(studies["hc18_quick"]) + reading.rows(studies["hc18_quick"])
     else:
         print("data/raw/hc18 is missing: rows on HC18 skipped")
-    rows += heatmaps.rows() + volumes.rows() + pairs.rows() + threads.rows() + study.rows()
+    rows += heatmaps.rows() + volumes.rows() + pairs.rows() + coverage.rows() + threads.rows() + study.rows()
     day = datetime.datetime.now(datetime.UTC).date()
     print(f"{day}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     table = pd.DataFrame(rows)

@@ -128,9 +128,9 @@ class Page:
 
     def table(self, table: pd.DataFrame, name: str, applies: bool = True) -> None:
         """Saves a table as tables/<name>.csv and .typ, and displays it; "No rows." if it is empty."""
-        tables.save(table, self.path("tables") / name)
+        tables.save(table, self.path("tables") / name, self.dataset.subject)
         if applies:
-            display(tables.readable(table)) if len(table) else print("No rows.")
+            display(tables.readable(table, self.dataset.subject)) if len(table) else print("No rows.")
 
     def caption(self, sentences: str, applies: bool = True) -> None:
         """Displays sentences in Markdown below a figure or table; names of cases in it are no HTML."""

@@ -48,7 +48,7 @@ def write_step(study: params.Study, label: str, long: dict, printed: dict, fille
         files.write_csv(at / f"{name}.csv", table)
     placeholders = {name: pd.DataFrame({"method": [f"cell of {name}"]}) for name in filled.split()}
     for name, table in (printed | placeholders).items():
-        tables.save(table, at / "tables" / name)
+        tables.save(table, at / "tables" / name, datasets.of(study).subject)
     for name in drawn.split():
         files.write_text(at / "figures" / f"{name}.svg", PICTURE)
 

@@ -10,7 +10,9 @@ DEMO = params.read_study(files.study_file("demo"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["heatmaps", "pairs", "phantom", "postprocessing", "precision", "training", "volumes"])
+@pytest.mark.parametrize(
+    "name", ["coverage", "heatmaps", "pairs", "phantom", "postprocessing", "precision", "training", "volumes"]
+)
 def test_a_benchmark_returns_a_row_for_each_measurement(monkeypatch, name):
     module = importlib.import_module(f"benchmarks.{name}")
     for constant, small in (("ROUNDS", 1), ("REPEATS", 1), ("IMAGES", 16), ("PATIENTS", 1)):

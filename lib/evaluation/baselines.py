@@ -30,7 +30,7 @@ def baselines(test_set: EvaluationSet, folds: list[int]) -> pd.DataFrame:
 
     For every class, the average training reference, thresholded to fit these references best; it ignores the image.
     For the first class, a threshold on intensity: Otsu's with a fitted ellipse, or in volumes the largest component
-    above the level that fits the training volumes best. Columns: method, class, n, dice, dice_low, dice_high.
+    above the level that fits the training volumes best. Columns: method, class, n, dice with its interval.
     """
     bright = (BRIGHT, _bright_part) if test_set.dataset.volumes else (OTSU, _otsu)
     averages = [_row_of(test_set, folds, index, AVERAGE, _average) for index in range(1, len(test_set.dataset.classes))]
@@ -40,8 +40,8 @@ def baselines(test_set: EvaluationSet, folds: list[int]) -> pd.DataFrame:
 def _row_of(test_set: EvaluationSet, folds: list[int], index: int, method: str, fit: Fit) -> dict[str, Any]:
     dice = pd.concat([_dice_of(test_set, fold, index, fit) for fold in folds])
     estimate = statistics.mean_interval(dice["dice"].to_numpy(float), dice["subject"].to_numpy())
-    interval = {"dice": estimate.value, "dice_low": estimate.low, "dice_high": estimate.high}
-    return {"method": method, "class": test_set.dataset.classes[index], "n": estimate.count} | interval
+    row = {"method": method, "class": test_set.dataset.classes[index], "n": estimate.count}
+    return row | estimate.columns("dice")
 
 
 def _dice_of(test_set: EvaluationSet, fold: int, index: int, fit: Fit) -> pd.DataFrame:

@@ -121,6 +121,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     network["runs"] = [describe_run(step, study) for step in before if step.run]
     of_kind = content.describe_regions(study, dataset.volumes) if regions else content.describe_points(study)
     results = {"evaluation": content.describe_evaluation(study) | of_kind}
+    results["intervals"] = content.describe_intervals(results["evaluation"]["subjects"])
     results["biometry"] = content.describe_biometry(study) if content.measures_heads(study) else None
     results["sizes"] = content.rows_of(study, "06_biometry/tables/volumes") if dataset.volumes else []
     results["comparison"] = content.describe_comparison(study) if study.compare_with else None

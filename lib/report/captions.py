@@ -5,6 +5,7 @@ import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.report.summaries.biometry_errors import measured_rows
+from lib.statistics import FEWEST_SUBJECTS
 from lib.statistics.agreement import limits_of_agreement
 
 NEW_LINE = "  \n"  # in Markdown
@@ -147,7 +148,7 @@ def of_differences(compared: pd.DataFrame) -> str:
         better = "better" if row["difference_mm"] < 0 else "worse"
         low, high = row["difference_mm_low"], row["difference_mm_high"]
         verdict = "the 95 % CI includes 0: inconclusive" if low <= 0 <= high else "the 95 % CI excludes 0"
-        verdict = verdict if np.isfinite([low, high]).all() else "no CI: one subject"
+        verdict = verdict if np.isfinite([low, high]).all() else f"no CI: fewer than {FEWEST_SUBJECTS} subjects"
         pair = f"{row['quantity'].upper()}, {row['route_a']} against {row['route_b']} of {row['study_b']}"
         lines.append(f"{pair}: A is {abs(row['difference_mm']):.2f} mm {better} on average ({verdict}).")
     return NEW_LINE.join(lines) or "No measurement in mm is compared."

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from lib import statistics
 from lib.data import cases
 from lib.imaging import head_points
 from lib.report import tables
@@ -15,6 +16,7 @@ LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
 }
+FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
 
 
 def required(study: params.Study, name: str) -> Path:
@@ -68,6 +70,14 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
     counts = {"cases": long["case"].nunique(), "subjects": long["subject"].nunique()}
     counts["ranked"] = len(ranked[["case", "seed"]].drop_duplicates())
     return counts | {"precision": rows_of(study, "05_evaluation/tables/precision")}
+
+
+def describe_intervals(subjects: int) -> dict[str, Any]:
+    """How intervals are computed, and for few subjects their measured coverage in percent, as text."""
+    measured = statistics.measured_coverage(subjects) if subjects < FEW_SUBJECTS else None
+    texts = {name: f"{value:g}" for name, value in measured.items()} if measured else None
+    fixed = {"resamples": tables.format_cell(statistics.RESAMPLES, "n"), "fewest": statistics.FEWEST_SUBJECTS}
+    return fixed | {"least_tail_percent": 100 * statistics.LEAST_TAIL, "subjects": subjects, "measured": texts}
 
 
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:

@@ -20,20 +20,22 @@ NAMED = ("class", "quantity", "line", "reference")  # columns whose values are n
 WIDE = 12  # columns from which a smaller font is used, so that the table fits the page
 DASH = "–"
 KEEP = "\u00a0"  # non-breaking space
+# Endings of the columns beside a value (`statistics.Estimate.columns`).
+BOUNDS, SUBJECTS = ("_low", "_high", "_least", "_largest"), "_subjects"
 
 
-def save(table: pd.DataFrame, path_without_suffix: Path) -> None:
-    """Writes <path>.csv at full precision and <path>.typ rounded."""
+def save(table: pd.DataFrame, path_without_suffix: Path, subject: str = "subject") -> None:
+    """Writes <path>.csv at full precision and <path>.typ rounded; `subject` is the data set's word for a subject."""
     folder, name = path_without_suffix.parent, path_without_suffix.name
     files.write_csv(folder / f"{name}.csv", table)
-    files.write_text(folder / f"{name}.typ", to_typst(table))
+    files.write_text(folder / f"{name}.typ", to_typst(table, subject))
 
 
-def to_typst(table: pd.DataFrame) -> str:
+def to_typst(table: pd.DataFrame, subject: str = "subject") -> str:
     """Typst markup of a table with horizontal rules only; a value and its confidence interval share a column."""
     if not len(table.columns):
         return "no rows\n"  # Typst requires a column
-    titles, cells = printed_titles(table), printed_cells(table)
+    titles, cells = printed_titles(table, subject), printed_cells(table)
     headers = [quoted(broken(text, column)) for text, column in zip(titles, cells.values())]
     sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in cells]
     rows = [", ".join(map(quoted, row)) for row in zip(*cells.values())]
@@ -51,42 +53,76 @@ def to_typst(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
+def readable(table: pd.DataFrame, subject: str = "subject") -> pd.DataFrame:
     """The printed table: titles as columns, cells as text, a value and its confidence interval in one column."""
     rows = list(zip(*printed_cells(table).values()))
-    return pd.DataFrame(rows, columns=printed_titles(table), dtype=object)
+    return pd.DataFrame(rows, columns=printed_titles(table, subject), dtype=object)
 
 
-def printed_titles(table: pd.DataFrame) -> list[str]:
-    """Titles of the printed columns."""
-    interval = f" [95{KEEP}%{KEEP}CI]"
-    return [title(name) + (interval if bounds else "") for name, bounds in printed_columns(table).items()]
+def printed_titles(table: pd.DataFrame, subject: str) -> list[str]:
+    """Titles of the printed columns; `subject` is the data set's word for a subject, such as "examination"."""
+    names = printed_columns(table)
+    owners = {f"{name}{SUBJECTS}": title(name) for name in names if f"{name}{SUBJECTS}" in names}
+    heading = f"{subject[:1].upper()}{subject[1:]}s"
+    of_subjects = {name: f"{heading}: {owner}" if len(owners) > 1 else heading for name, owner in owners.items()}
+    return [of_subjects.get(name) or title(name) + _bounds_title(table, name) for name in names]
+
+
+def _bounds_title(table: pd.DataFrame, name: str) -> str:
+    """What stands in brackets behind the values of a column: a confidence interval, or their minimum and maximum."""
+    if f"{name}_low" not in table:
+        return ""
+    has_interval = table[f"{name}_low"].notna()
+    has_range = ~has_interval & table.get(f"{name}_least", pd.Series(np.nan, table.index)).notna()
+    interval, extremes = f" [95{KEEP}%{KEEP}CI]", f" (min{KEEP}to{KEEP}max)"
+    if not has_range.any():
+        return interval
+    return f"{interval} or{extremes}" if has_interval.any() else extremes
 
 
 def printed_cells(table: pd.DataFrame) -> dict[str, list[str]]:
     """Cells as formatted text, by column name."""
-    cells = {}
-    for name, bounds in printed_columns(table).items():
-        cells[name] = [format_cell(value, name) for value in table[name]]
-        if bounds:
-            interval = ([format_cell(value, name) for value in table[bound]] for bound in bounds)
-            rows = zip(cells[name], *interval)
-            cells[name] = [f"{cell}{KEEP}[{low},{KEEP}{high}]" if low != DASH else cell for cell, low, high in rows]
-    return cells
+    return {
+        name: [_interval_cell(row, name) for row in table.to_dict("records")]
+        if f"{name}_low" in table
+        else [format_cell(value, name) for value in table[name]]
+        for name in printed_columns(table)
+    }
 
 
-def printed_columns(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """Printed columns with their confidence bounds: dice_low, dice_high for dice, and mae_low, mae_high for mae_mm."""
-    names, owners = list(table.columns), {}
-    for name in names:
-        for stem in (name, name.rpartition("_")[0]):
-            bounds = (f"{stem}_low", f"{stem}_high")
-            if bounds[0] in names and bounds[1] in names and name not in bounds:
-                owners.setdefault(bounds, name)  # the first column of a stem has the interval
-                break
-    bounds_of = {name: bounds for bounds, name in owners.items()}
-    hidden = {bound for bounds in owners for bound in bounds}
-    return {name: bounds_of.get(name, ()) for name in names if name not in hidden}
+def _interval_cell(row: dict[str, float], name: str) -> str:
+    """A value with its confidence interval in brackets, else with the least and largest value in parentheses.
+
+    All numbers of a cell have the same number of decimals.
+    """
+    value, low, high, least, largest = (
+        DASH if np.isnan(number) else fixed(number, decimals(name))
+        for number in (row.get(f"{name}{part}", np.nan) for part in ("", *BOUNDS))
+    )
+    if low != DASH:
+        return f"{value}{KEEP}[{low},{KEEP}{high}]"
+    is_one_value = row.get(f"{name}_least") == row.get(f"{name}_largest")
+    return value if least == DASH or is_one_value else f"{value}{KEEP}({least}{KEEP}to{KEEP}{largest})"
+
+
+def printed_columns(table: pd.DataFrame) -> list[str]:
+    """Names of the printed columns: a value's interval shares its column, its number of subjects stands before it.
+
+    A number of subjects that equals one printed before is not repeated.
+    """
+    owners = [name for name in table.columns if f"{name}_low" in table and f"{name}_high" in table]
+    hidden = {f"{name}{part}" for name in owners for part in (*BOUNDS, SUBJECTS)}
+    names: list[str] = []
+    for name in table.columns:
+        counts = f"{name}{SUBJECTS}"
+        if (
+            name in owners
+            and counts in table
+            and not any(table[counts].equals(table[each]) for each in hidden & {*names})
+        ):
+            names.append(counts)
+        names += [name] * (name not in hidden)
+    return names
 
 
 def format_cell(value: object, name: str) -> str:
@@ -106,10 +142,18 @@ def format_float(value: float, name: str) -> str:
     """A number with the decimals of its unit; a dimensionless one below 0.0005 has three significant digits instead."""
     if name == "value":  # mixed units: integers in full, other numbers with three significant digits
         return format_cell(int(value), name) if value.is_integer() else f"{value:.3g}".replace("-", "−")
-    unit = name.rpartition("_")[2]
-    digits = 3 if name.startswith("spacing") else DIGITS.get(unit, 3)
-    if unit not in DIGITS and 0 < abs(value) < 0.0005:
+    if name.rpartition("_")[2] not in DIGITS and 0 < abs(value) < 0.0005:
         return f"{value:.3g}".replace("-", "−")
+    return fixed(value, decimals(name))
+
+
+def decimals(name: str) -> int:
+    """Number of decimals of a column's values, by its unit."""
+    return 3 if name.startswith("spacing") else DIGITS.get(name.rpartition("_")[2], 3)
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number with a fixed number of decimals, and no sign if it rounds to zero."""
     text = f"{value:.{digits}f}"
     return (text[1:] if float(text) == 0 and text.startswith("-") else text).replace("-", "−")
 

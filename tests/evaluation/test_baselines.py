@@ -154,7 +154,8 @@ def test_both_baselines_of_volumes_go_from_raw_files_to_an_interval(tmp_path):
     average, bright = rows["dice"]
     assert bright == pytest.approx((1 + 64 / 80 + 80 / 82) / 3)  # a dropped slice, two voxels outside the crop
     assert average < bright
-    assert (np.diff(rows[["dice_low", "dice", "dice_high"]]) > 0).all()
+    assert (np.diff(rows[["dice_least", "dice", "dice_largest"]]) > 0).all()
+    assert rows["dice_subjects"].tolist() == [3, 3]
 
 
 def test_otsu_finds_a_bright_disc_fills_a_ring_and_finds_nothing_where_there_is_nothing():

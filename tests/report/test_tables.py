@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 import typst
 
+from lib import statistics
 from lib.report import tables
+from lib.report.summaries import means
 
 # 1.2345 with the decimals of each unit.
 ROUNDED = {"mm": "1.23", "mm2": "1.2", "px": "1.23", "ml": "1.23", "voxels": "1", "percent": "1.2", "deg": "1.2"}
@@ -62,21 +64,47 @@ def test_tables_without_rows_or_columns_and_text_with_typst_markup_compile(tmp_p
     assert tables.readable(pd.DataFrame()).empty
 
 
-def test_a_value_and_its_interval_share_a_column_in_typst_and_in_notebooks() -> None:
-    table = pd.DataFrame({"mae_mm": [1.234], "mae_low": [1.1], "mae_high": [1.4], "mae_percent": [0.5]})
-    text = tables.to_typst(table).replace(tables.KEEP, " ")
-    assert '"1.23 [1.10, 1.40]", "0.5"' in text
-    assert "columns: 2" in text
-    assert '  "1.23", "0.5",' in tables.to_typst(table.assign(mae_low=np.nan, mae_high=np.nan))  # no interval
-    table = pd.DataFrame(
-        {"class": ["csp"], "n": [3], "dice": [0.9], "dice_low": [0.85], "dice_high": [0.95]}, index=[7]
-    )
-    read = tables.readable(table)
-    assert [text.replace(tables.KEEP, " ") for text in read.columns] == ["Class", "n", "Dice [95 % CI]"]
-    assert [text.replace(tables.KEEP, " ") for text in read.iloc[0]] == ["CSP", "3", "0.900 [0.850, 0.950]"]
-    assert all(f'"{cell}"' in tables.to_typst(table) for cell in read.iloc[0])
-    assert list(tables.readable(table.iloc[:0]).columns) == list(read.columns)
-    # a wide table is set smaller, so that it fits the page
+def estimates(name: str, rows: list[tuple[float, ...]]) -> pd.DataFrame:
+    return pd.DataFrame([means.with_interval(name, statistics.Estimate(*row)) for row in rows])
+
+
+NAN = float("nan")
+WITH = (0.9, 0.85, 0.95, 30, 20, 0.2, 0.99)  # value, low, high, count, subjects, least, largest
+WITHOUT = (0.804, NAN, NAN, 4, 3, 0.48, 0.895)
+
+
+@pytest.mark.parametrize(
+    ("rows", "title", "cells"),
+    [
+        ([WITH], "Dice [95 % CI]", ["0.900 [0.850, 0.950]"]),
+        ([WITHOUT], "Dice (min to max)", ["0.804 (0.480 to 0.895)"]),
+        ([WITH, WITHOUT], "Dice [95 % CI] or (min to max)", ["0.900 [0.850, 0.950]", "0.804 (0.480 to 0.895)"]),
+        ([(0.9, NAN, NAN, 1, 1, 0.9, 0.9)], "Dice (min to max)", ["0.900"]),
+        ([(NAN, NAN, NAN, 0, 0, NAN, NAN), WITH], "Dice [95 % CI]", ["–", "0.900 [0.850, 0.950]"]),
+        # one number of decimals in a cell, also of numbers that have significant digits elsewhere
+        ([(8.74e-05, -0.0002, 0.0012, 9, 9, 0, 0)], "Dice [95 % CI]", ["0.000 [0.000, 0.001]"]),
+    ],
+)
+def test_an_interval_cannot_be_mistaken_for_a_range_and_names_its_subjects(rows, title, cells) -> None:
+    table = estimates("dice", rows)
+    read = tables.readable(table, "examination").map(lambda text: text.replace(tables.KEEP, " "))
+    assert [text.replace(tables.KEEP, " ") for text in read.columns] == ["Examinations", title]
+    assert read.iloc[:, 0].tolist() == [str(row[4]) for row in rows]
+    assert read.iloc[:, 1].tolist() == cells
+    assert all(f'"{cell}"' in tables.to_typst(table, "examination").replace(tables.KEEP, " ") for cell in cells)
+    assert tables.readable(table.iloc[:0], "examination").columns[0] == "Examinations"
+
+
+def test_equal_numbers_of_subjects_are_printed_once_and_others_with_their_value() -> None:
+    dice = estimates("dice", [WITH]).assign(n=30)[["n", *estimates("dice", [WITH]).columns]]
+    same, other = dice.join(estimates("iou", [WITH])), dice.join(estimates("error_mm", [WITHOUT]))
+    assert tables.printed_columns(same) == ["n", "dice_subjects", "dice", "iou"]
+    assert tables.printed_titles(other, "patient")[1::2] == ["Patients: Dice", "Patients: Error (mm)"]
+    bounds = pd.DataFrame({"rate": [0.5], "rate_low": [0.2], "rate_high": [0.8]})  # without subjects and extremes
+    assert tables.printed_cells(bounds) == {"rate": [f"0.500{tables.KEEP}[0.200,{tables.KEEP}0.800]"]}
+
+
+def test_a_wide_table_is_set_smaller_so_that_it_fits_the_page() -> None:
     wide, narrow = (pd.DataFrame({f"column{n}": [0.5] for n in range(count)}) for count in (12, 11))
     assert tables.to_typst(wide).startswith("#show table: set text(")
     assert tables.to_typst(narrow).startswith("#table(")

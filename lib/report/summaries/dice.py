@@ -2,13 +2,14 @@
 
 import pandas as pd
 
-from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, with_interval
+from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, median_over, with_interval
+from lib.statistics import PARTS
 
 KEY = ["class", "stage"]
 DETECTION = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
-EFFECT_COLUMNS = ("class", "n", "change", "change_low", "change_high", "better", "worse")
+EFFECT_COLUMNS = ("class", "n", "change", *(f"change_{part}" for part in PARTS), "better", "worse")
 EFFECT_COLUMNS += ("missed_raw", "missed_post", "invented_raw", "invented_post")
-OF_PART = ("n", "dice", "dice_low", "dice_high", "dice_median", "absent", "missed", "no_overlap", "invented")
+NOT_OF_PART = ("dice_min", "iou", "pooled_dice")  # columns of a class that its parts do not have
 
 
 def per_class(cases: pd.DataFrame) -> pd.DataFrame:
@@ -16,7 +17,7 @@ def per_class(cases: pd.DataFrame) -> pd.DataFrame:
 
     Means are over the n cases whose reference contains the class, a miss counting as 0; seeds of a case are averaged
     first. Absent (in neither mask), missed (only in the reference) and invented (only predicted) count predictions.
-    With several seeds, each has its own rows too. 95 % confidence intervals are from resampling subjects.
+    With several seeds, each has its own rows too. 95 % confidence intervals are by subject.
     """
     seeds = list(dict.fromkeys(cases["seed"]))
     if len(seeds) < 2:
@@ -34,7 +35,7 @@ def describe_class(group: pd.DataFrame) -> dict[str, object]:
     dice, iou = (mean_over(of_cases, name) for name in ("dice", "iou"))
     tp, fp, fn = (int(group[name].sum()) for name in ("tp", "fp", "fn"))
     row = {"n": dice.count} | with_interval("dice", dice)
-    row |= {"dice_median": float(of_cases["dice"].median()), "dice_min": float(of_cases["dice"].min())}
+    row |= with_interval("dice_median", median_over(of_cases, "dice")) | {"dice_min": dice.least}
     row |= with_interval("iou", iou)
     row["pooled_dice"] = 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else float("nan")
     return row | outcomes(group)
@@ -88,7 +89,8 @@ def by_part(cases: pd.DataFrame, part: str) -> pd.DataFrame:
 
     def describe(group: pd.DataFrame) -> dict[str, object]:
         summary = describe_class(group)
-        return {"cases": int(group["case"].nunique())} | {name: summary[name] for name in OF_PART}
+        kept = {name: value for name, value in summary.items() if not name.startswith(NOT_OF_PART)}
+        return {"cases": int(group["case"].nunique())} | kept
 
     post = cases[cases["stage"] == "post"]
     return by_group(post.sort_values(part, kind="stable"), [part, "class"], describe)

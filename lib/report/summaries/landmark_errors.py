@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib.imaging.head_points import BLANK_LOSS
-from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, with_interval
+from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, median_over, with_interval
 from lib.study import files
 
 LOSS_COLUMNS = ["fold", "seed", "kept_epoch", "heatmap_loss", "blank_map_loss", "validation_error_percent"]  # % of OFD
@@ -26,7 +26,7 @@ def _describe(group: pd.DataFrame) -> dict[str, object]:
     known = of_cases["error_mm"].dropna()
     mm, px = (mean_over(of_cases, name) for name in ("error_mm", "error_px"))
     row = {"n": px.count, "n_mm": mm.count} | with_interval("error_mm", mm) | with_interval("error_px", px)
-    row["median_mm"] = float(known.median())
+    row |= with_interval("median_mm", median_over(of_cases, "error_mm"))
     row["percentile_95_mm"] = float(np.percentile(known, 95)) if len(known) else float("nan")
     row["normalised_error_percent"] = float(of_cases["normalised_error_percent"].mean())
     return row | {"missed": int(group["error_px"].isna().sum())}

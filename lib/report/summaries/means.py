@@ -14,9 +14,9 @@ def by_group(rows: pd.DataFrame, key: list[str], describe: Callable[[pd.DataFram
     return pd.DataFrame([dict(zip(key, values)) | describe(group) for values, group in groups])
 
 
-def with_interval(name: str, mean: Estimate) -> dict[str, float]:
-    """A mean and the bounds of its confidence interval: <name>, <name>_low, <name>_high."""
-    return {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+def with_interval(name: str, estimate: Estimate) -> dict[str, float]:
+    """The columns of an estimate, which `tables` prints as one column and a number of subjects (`Estimate.columns`)."""
+    return estimate.columns(name)
 
 
 def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
@@ -25,8 +25,21 @@ def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
 
 
 def mean_over(rows: pd.DataFrame, value: str) -> Estimate:
-    """The mean of a column over cases (one per row) with a value, and its 95 % CI from resampling subjects."""
+    """The mean of a column over cases (one per row) with a value, with its 95 % CI from resampling subjects."""
     return statistics.mean_interval(rows[value].to_numpy(float), rows["subject"].to_numpy())
+
+
+def median_over(rows: pd.DataFrame, value: str) -> Estimate:
+    """The median of a column over cases (one per row) with a value, with its 95 % CI by subject."""
+    return statistics.median_interval(rows[value].to_numpy(float), rows["subject"].to_numpy())
+
+
+def share_over(rows: pd.DataFrame, value: str) -> dict[str, float]:
+    """The share of cases in which a boolean column holds, in percent, and its 95 % CI: <value>_percent, _low, _high."""
+    total = statistics.effective_number(rows[value].to_numpy(float), rows["subject"].to_numpy()) if len(rows) else 0
+    share, low, high = statistics.proportion_interval(float(rows[value].mean()) * total, total)
+    name = f"{value}_percent"
+    return {name: 100 * share, f"{name}_low": 100 * low, f"{name}_high": 100 * high}
 
 
 def counts_all(table: pd.DataFrame, long: pd.DataFrame, key: list[str], in_mean: pd.Series, others: list[str]) -> bool:

@@ -1,8 +1,8 @@
-"""Paired comparisons of this study (A) with others (B), from 07_comparison; 95 % CIs are from resampling subjects."""
+"""Paired comparisons of this study (A) with others (B), from 07_comparison; 95 % CIs are by subject."""
 
 import pandas as pd
 
-from lib.report.summaries.means import by_group, mean_over, with_interval
+from lib.report.summaries.means import by_group, mean_over, share_over, with_interval
 
 PAIR = ["quantity", "route_a", "study_b", "route_b"]
 NOTABLE_MM = 0.5  # mean absolute difference above which the references of two studies count as different
@@ -24,7 +24,7 @@ def _paired(group: pd.DataFrame, sides: tuple[str, str], difference: str, lower_
     mean = mean_over(both, difference)
     better = both[difference] < 0 if lower_is_better else both[difference] > 0
     means = {side: float(both[side].mean()) for side in sides}
-    share = {"a_better_percent": float(100 * better.mean())}
+    share = share_over(both.assign(a_better=better), "a_better")
     return {"n": mean.count} | means | with_interval(difference, mean) | share
 
 

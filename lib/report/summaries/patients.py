@@ -5,7 +5,7 @@ import pandas as pd
 
 from lib.data.cases import group_of
 from lib.report.summaries.dice import KEY, in_reference, outcomes
-from lib.report.summaries.means import by_case, by_group, mean_over, with_interval
+from lib.report.summaries.means import by_case, by_group, mean_over, median_over, with_interval
 
 PATIENT_COLUMNS = ["case", "group", "class", "slices", "reference_voxels", "predicted_voxels", "dice_raw", "dice"]
 COST_COLUMNS = ["class", "n", "cut_patients", "lost_voxels", "lost_percent", "dice", "dice_without", "cost"]
@@ -39,16 +39,16 @@ def per_patient(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Mean with 95 % CI, median and minimum of `score` by class and stage over all n patients, seeds averaged first."""
+    """Mean, median and minimum of `score` by class and stage over all n patients, seeds averaged first."""
     volumes = set(manifest.loc[manifest["slices"] > 1, "case"])
     return by_group(table[table["case"].isin(volumes)].assign(score=score), KEY, _summary)
 
 
 def _summary(group: pd.DataFrame) -> dict[str, object]:
     of_patients = by_case(group, ["score"])
-    mean, values = mean_over(of_patients, "score"), of_patients["score"]
+    mean, median = mean_over(of_patients, "score"), median_over(of_patients, "score")
     row = {"n": mean.count} | with_interval("dice_per_patient", mean)
-    row |= {"median_per_patient": float(values.median()), "min_per_patient": float(values.min())}
+    row |= with_interval("median_per_patient", median) | {"min_per_patient": mean.least}
     return row | {"absent": outcomes(group)["absent"]}
 
 

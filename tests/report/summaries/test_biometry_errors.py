@@ -129,7 +129,7 @@ def test_volumes_of_four_patients_worked_by_hand():
     assert row["error_percent"] == pytest.approx((10 + 25 + 100) / 3)  # where there is a reference
     assert (row["n_percent"], row["n_ml"]) == (3, 4)
     assert row["error_ml"] == pytest.approx(0.325)
-    assert row["error_voxels_low"] < row["error_voxels"] < row["error_voxels_high"]
+    assert row[["error_voxels_least", "error_voxels_largest", "error_voxels_subjects"]].tolist() == [10, 50, 4]
 
 
 def test_seeds_of_a_volume_are_averaged_before_the_mean():

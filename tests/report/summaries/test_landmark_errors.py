@@ -15,7 +15,9 @@ def test_landmarks_of_five_lines_worked_by_hand():
     assert (row["error_mm"], row["error_px"], row["normalised_error_percent"]) == (4, 8, 4)
     assert row["median_mm"] == 2.5
     assert row["percentile_95_mm"] == pytest.approx(3 + 0.85 * 7)  # 0.95 * 3 = 2.85 steps from the first of four
+    row = landmark_errors.landmarks(line_errors([1.0, 2.0, 3.0, 10.0] * 4)).iloc[0]
     assert row["error_mm_low"] < 4 < row["error_mm_high"]
+    assert row["median_mm_low"] < 2.5 < row["median_mm_high"]
     assert row["error_px_low"] == pytest.approx(2 * row["error_mm_low"])
     # one row per line and route
     keys = [["ofd", "landmark"], ["ofd", "blank map"], ["bpd", "landmark"], ["bpd", "blank map"]]

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import statistics
 from lib.report.summaries import paired
 
 
@@ -24,8 +25,9 @@ def test_a_comparison_of_five_cases_worked_by_hand():
     assert row["error_a_mm"] == pytest.approx(7 / 3)
     assert row["error_b_mm"] == pytest.approx(6.5 / 3)
     assert row["difference_mm"] == pytest.approx((-2 - 0.5 + 3) / 3)
-    assert row["difference_mm_low"] < 0 < row["difference_mm_high"]
-    assert row["a_better_percent"] == pytest.approx(200 / 3)
+    assert row[["difference_mm_least", "difference_mm_largest", "difference_mm_subjects"]].tolist() == [-2, 3, 3]
+    shares = row[["a_better_percent", "a_better_percent_low", "a_better_percent_high"]].tolist()
+    assert shares == pytest.approx([100 * value for value in statistics.proportion_interval(2, 3)])
     # a pair without common cases has no difference; equal errors are not better
     row = paired.comparison(compared([(np.nan, 1.0), (2.0, np.nan)])).iloc[0]
     assert row["n"] == 0
