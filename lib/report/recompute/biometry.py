@@ -2,7 +2,7 @@
 
 import math
 
-from lib.report.recompute.estimates import NAN, by_case, limits_of_agreement, mean, mean_over_cases, quantile
+from lib.report.recompute.estimates import NAN, by_case, limits_of_agreement, mean, mean_over_cases, median_over_cases
 from lib.report.recompute.results import Results, Row, grouped, summarised
 
 GUESSES = ("baseline", "mean shape", "blank map")  # routes that use no image, so that stages do not differ
@@ -36,8 +36,8 @@ def _agreement(rows: list[Row]) -> Row:
     percent = mean(by_case(measured, lambda row: 100 * error_mm(row) / row["reference_mm"])[0])
     limits = limits_of_agreement([row["predicted_mm"] - row["reference_mm"] for row in measured])
     row = {"n": error.n, "not_measured": len(known) - len(measured)}
-    row |= {"mae_mm": error.value, "mae_low": error.low, "mae_high": error.high, "mae_percent": percent}
-    row["median_mm"] = quantile(by_case(measured, error_mm)[0], 0.5)
+    row |= error.columns("mae_mm") | {"mae_percent": percent}
+    row |= median_over_cases(measured, error_mm).columns("median_mm")
     row |= dict(zip(("bias_mm", "lower_limit_mm", "upper_limit_mm"), limits))
     return row | {"flagged": sum(row["flags"] != "" for row in rows)}
 

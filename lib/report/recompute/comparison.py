@@ -2,7 +2,7 @@
 
 import math
 
-from lib.report.recompute.estimates import Mean, largest, mean, mean_interval
+from lib.report.recompute.estimates import Estimate, largest, mean, mean_interval, share_of_cases
 from lib.report.recompute.results import Results, Row, grouped, summarised
 
 NOTABLE_MM = 0.5  # mean absolute difference above which two references are said to differ
@@ -14,8 +14,7 @@ def comparison(results: Results) -> list[Row]:
     def describe(rows: list[Row]) -> Row:
         both = [row for row in rows if not math.isnan(row["difference_mm"])]
         counts = {name: sum(row[name] for row in rows) for name in ("not_measured_a", "not_measured_b")}
-        better = 100 * mean([float(row["difference_mm"] < 0) for row in both])
-        return _paired(both, ("error_a_mm", "error_b_mm"), "difference_mm") | {"a_better_percent": better} | counts
+        return _paired(both, ("error_a_mm", "error_b_mm"), "difference_mm", -1) | counts
 
     rows = results.rows("07_comparison/comparison")
     return summarised(rows, ("quantity", "route_a", "study_b", "route_b"), describe)
@@ -26,18 +25,19 @@ def overlaps(results: Results) -> list[Row]:
 
     def describe(rows: list[Row]) -> Row:
         both = [row for row in rows if not math.isnan(row["difference"])]
-        better = 100 * mean([float(row["difference"] > 0) for row in both])
-        return _paired(both, ("dice_a", "dice_b"), "difference") | {"a_better_percent": better}
+        return _paired(both, ("dice_a", "dice_b"), "difference", 1)
 
     return summarised(results.rows("07_comparison/overlaps"), ("class", "study_b"), describe)
 
 
-def _paired(rows: list[Row], sides: tuple[str, str], difference: str) -> Row:
-    one = _over(rows, difference)
-    return {"n": one.n} | {side: mean([row[side] for row in rows]) for side in sides} | one.columns(difference)
+def _paired(rows: list[Row], sides: tuple[str, str], difference: str, better: int) -> Row:
+    """Means of both and of the difference, and the share of cases in which its sign says that A is better."""
+    one, subjects = _over(rows, difference), [row["subject"] for row in rows]
+    row = {"n": one.n} | {side: mean([row[side] for row in rows]) for side in sides} | one.columns(difference)
+    return row | share_of_cases("a_better", [row[difference] * better > 0 for row in rows], subjects)
 
 
-def _over(rows: list[Row], column: str) -> Mean:
+def _over(rows: list[Row], column: str) -> Estimate:
     return mean_interval([row[column] for row in rows], [row["subject"] for row in rows])
 
 

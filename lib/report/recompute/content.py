@@ -7,13 +7,14 @@ from typing import Any
 
 from lib import datasets
 from lib.imaging import head_points, volumes
-from lib.report.recompute import printed
+from lib.report.recompute import estimates, printed
 from lib.report.recompute.biometry import GUESSES
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
 from lib.study import files, params, steps
 
 Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that printed numbers are true
+FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
 LISTED, DRAWN_RUNS = 25, 5  # warnings and training curves that the report shows
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
@@ -45,6 +46,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "biometry": _biometry(results, verified) if results.measures_heads else None,
         "sizes": _rows(verified, "06_biometry/tables/volumes") if dataset.volumes else [],
         "comparison": _comparison(results, verified) if study.compare_with else None,
+        "intervals": _intervals(len(grouped(results.rows("05_evaluation/cases"), "subject"))),
         "figures": _files(results, "figures", (".svg", ".png")),
         "tables": _files(results, "tables", (".typ",)),
     }
@@ -244,6 +246,15 @@ def _evaluation(results: Results, verified: dict[str, Table]) -> Row:
     for name, table in (("patients", "patient-dice"), ("end_slices", "end-slices")):
         parts[name] = _rows(verified, f"{at}/{table}") if results.dataset.volumes else []
     return counts | parts
+
+
+def _intervals(subjects: int) -> Row:
+    """How intervals are computed, and for few subjects their coverage as measured in docs/statistics.md."""
+    table = files.read_csv(files.ROOT / "lib/statistics/coverage.csv", ["subjects"]).to_dict("records")
+    rows = [row for row in table if row["subjects"] <= subjects < FEW_SUBJECTS]
+    measured = {name: setting(float(value)) for name, value in rows[-1].items()} if rows else None
+    constants = {"resamples": printed.whole(estimates.RESAMPLES), "fewest": estimates.FEWEST_SUBJECTS}
+    return constants | {"least_tail_percent": 100 * estimates.LEAST_TAIL, "subjects": subjects, "measured": measured}
 
 
 def _biometry(results: Results, verified: dict[str, Table]) -> Row:

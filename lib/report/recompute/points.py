@@ -2,7 +2,7 @@
 
 import math
 
-from lib.report.recompute.estimates import NAN, by_case, largest, mean, mean_over_cases, quantile
+from lib.report.recompute.estimates import NAN, by_case, largest, mean, mean_over_cases, median_over_cases, quantile
 from lib.report.recompute.results import Results, Row, summarised
 
 BLANK_LOSS = 1.0  # of a heatmap without a peak, by the definition of the loss
@@ -16,7 +16,8 @@ def points(results: Results) -> list[Row]:
         of_cases = by_case(rows, lambda row: row["error_mm"])[0]
         percent = mean(by_case(rows, lambda row: row["normalised_error_percent"])[0])
         row = {"n": px.n, "n_mm": mm.n} | mm.columns("error_mm") | px.columns("error_px")
-        row |= {"median_mm": quantile(of_cases, 0.5), "percentile_95_mm": quantile(of_cases, 0.95)}
+        row |= median_over_cases(rows, lambda row: row["error_mm"]).columns("median_mm")
+        row["percentile_95_mm"] = quantile(of_cases, 0.95)
         row["normalised_error_percent"] = percent
         return row | {"missed": sum(math.isnan(each["error_px"]) for each in rows)}
 

@@ -67,34 +67,41 @@ def number(value: float, column: str) -> str:
     return rounded(value, 3 if column.startswith("spacing") else DECIMALS.get(unit, 3))
 
 
-def with_bounds(columns: list[str]) -> dict[str, str]:
-    """Printed columns, and the stem of the bounds that each shows: dice for dice_low and dice_high, mae for mae_mm."""
-    stems = [name.removesuffix("_low") for name in columns if name.endswith("_low")]
-    stems = [stem for stem in stems if f"{stem}_high" in columns]
-    hidden = {f"{stem}_{side}" for stem in stems for side in ("low", "high")}
-    owner = {}
+def columns_in_print(columns: list[str], rows: list[Row]) -> list[str]:
+    """Printed columns: bounds share that of their value, whose number of subjects stands before it where it is new."""
+    owners = [name for name in columns if {f"{name}_low", f"{name}_high"} <= set(columns)]
+    parts = ("low", "high", "least", "largest", "subjects")
+    hidden = {f"{name}_{part}" for name in owners for part in parts}
+    shown: list[str] = []
+    counted: list[list[int]] = []
     for name in columns:
-        for stem in (name, "_".join(name.split("_")[:-1])):
-            if stem in stems and stem not in owner.values() and name not in hidden and name not in owner:
-                owner[name] = stem
-    return {name: owner.get(name, "") for name in columns if name not in hidden}
+        subjects = [row[f"{name}_subjects"] for row in rows] if f"{name}_subjects" in columns else None
+        if name in owners and subjects is not None and subjects not in counted:
+            shown.append(f"{name}_subjects")
+            counted.append(subjects)
+        shown += [] if name in hidden else [name]
+    return shown
 
 
-def printed_row(row: Row, bounds: dict[str, str]) -> dict[str, str]:
-    """A row as printed, a value and its bounds in one cell."""
-    cells = {}
-    for name, stem in bounds.items():
-        cells[name] = cell(row[name], name)
-        if stem and not (isinstance(row[f"{stem}_low"], float) and math.isnan(row[f"{stem}_low"])):
-            low, high = (cell(row[f"{stem}_{side}"], name) for side in ("low", "high"))
-            cells[name] += f"{SPACE}[{low},{SPACE}{high}]"
-    return cells
+def with_interval(row: Row, name: str) -> str:
+    """A value with its interval in brackets or, without one, its least and largest value in parentheses."""
+    digits = 3 if name.startswith("spacing") else DECIMALS.get(name.split("_")[-1], 3)
+    parts = (row.get(f"{name}{part}", math.nan) for part in ("", "_low", "_high", "_least", "_largest"))
+    value, low, high, least, largest = (DASH if math.isnan(part) else rounded(part, digits) for part in parts)
+    if low != DASH:
+        return f"{value}{SPACE}[{low},{SPACE}{high}]"
+    if least == DASH or row[f"{name}_least"] == row[f"{name}_largest"]:
+        return value
+    return f"{value}{SPACE}({least}{SPACE}to{SPACE}{largest})"
 
 
 def printed_rows(columns: list[str], rows: list[Row]) -> list[dict[str, str]]:
     """A table as printed."""
-    bounds = with_bounds(columns)
-    return [printed_row(row, bounds) for row in rows]
+    shown = columns_in_print(columns, rows)
+    return [
+        {name: with_interval(row, name) if f"{name}_low" in columns else cell(row[name], name) for name in shown}
+        for row in rows
+    ]
 
 
 def cells_of(markup: str) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 import math
 
-from lib.report.recompute.estimates import NAN, by_case, largest, least, mean, mean_over_cases, quantile
+from lib.report.recompute.estimates import NAN, by_case, largest, least, mean, mean_over_cases, median_over_cases
 from lib.report.recompute.results import HASHED, Results, Row, drawn, grouped, present, summarised
 
 CASES = "05_evaluation/cases"
@@ -34,9 +34,9 @@ def overlap(rows: list[Row]) -> Row:
     """Overlap of one class and stage over the cases whose reference contains the class."""
     kept = [row for row in rows if present(row)]
     dice, iou = mean_over_cases(kept, dice_of), mean_over_cases(kept, iou_of)
-    values = by_case(kept, dice_of)[0]
     pooled = dice_of({name: sum(row[name] for row in rows) for name in ("tp", "fp", "fn")})
-    row = {"n": dice.n} | dice.columns("dice") | {"dice_median": quantile(values, 0.5), "dice_min": least(values)}
+    median = median_over_cases(kept, dice_of)
+    row = {"n": dice.n} | dice.columns("dice") | median.columns("dice_median") | {"dice_min": dice.least}
     return row | iou.columns("iou") | {"pooled_dice": pooled} | outcomes(rows)
 
 
@@ -102,11 +102,13 @@ def group_of_cases(results: Results) -> dict[str, str]:
 
 def _by_part(results: Results, name: str, part_of: dict) -> list[Row]:
     post = [row | {name: part_of[row["case"]]} for row in results.rows(CASES) if row["stage"] == "post"]
-    columns = ("n", "dice", "dice_low", "dice_high", "dice_median", "absent", "missed", "no_overlap", "invented")
+    left_out = ("dice_min", "iou", "pooled_dice")
 
     def describe(rows: list[Row]) -> Row:
         whole = overlap(rows)
-        return {"cases": len(grouped(rows, "case"))} | {column: whole[column] for column in columns}
+        return {"cases": len(grouped(rows, "case"))} | {
+            column: value for column, value in whole.items() if not column.startswith(left_out)
+        }
 
     return summarised(sorted(post, key=lambda row: row[name]), (name, "class"), describe)
 
@@ -199,9 +201,9 @@ def patient_dice(results: Results) -> list[Row]:
 
     def describe(rows: list[Row]) -> Row:
         one = mean_over_cases(rows, lambda row: row["score"])
-        values = by_case(rows, lambda row: row["score"])[0]
-        row = {"n": one.n} | one.columns("dice_per_patient") | {"median_per_patient": quantile(values, 0.5)}
-        return row | {"min_per_patient": least(values), "absent": outcomes(rows)["absent"]}
+        median = median_over_cases(rows, lambda row: row["score"])
+        row = {"n": one.n} | one.columns("dice_per_patient") | median.columns("median_per_patient")
+        return row | {"min_per_patient": one.least, "absent": outcomes(rows)["absent"]}
 
     return summarised(volumes_only(results), ("class", "stage"), describe)
 

@@ -100,7 +100,7 @@ def test_a_table_that_cannot_be_read_is_named_and_the_others_are_compared(study_
     per_class.write_text(per_class.read_text().replace("post", "post,post", 1))
     (line,) = differences(study, "05_evaluation/tables/per_class")
     assert "05_evaluation/tables/per_class.csv: cannot be recomputed: " in line
-    assert "cells, the header has 16" in line
+    assert "cells, the header has " in line
 
 
 def test_several_seeds_and_a_study_without_post_processing_are_recomputed(study_of) -> None:
@@ -134,7 +134,7 @@ def test_the_mean_and_its_interval_are_those_of_the_other_implementation(subject
     values[:1] = np.nan if subjects > 6 else values[:1]
     own, other = estimates.mean_interval(values.tolist(), names), statistics.mean_interval(values, np.array(names))
     assert (own.n, estimates.RESAMPLES, estimates.SEED) == (other.count, statistics.RESAMPLES, statistics.SEED)
-    assert [own.value, own.low, own.high] == pytest.approx([other.value, other.low, other.high], rel=1e-9, nan_ok=True)
+    assert own.columns("x") == pytest.approx(other.columns("x"), rel=1e-9, nan_ok=True)
     assert np.isnan(own.low) == (subjects < 6)
 
 
@@ -161,8 +161,12 @@ def test_rounding_known_by_hand() -> None:
     assert printed.cell(-12.375, "bias_mm") == "−12.38"
     assert printed.cell(0.00031, "change") == "0.00031"
     assert printed.cell(1234567, "pixels") == "1\u00a0234\u00a0567"
-    row = {"n": 3, "mae_mm": 1.234, "mae_low": 1.0, "mae_high": 2.0}
-    assert printed.printed_rows(list(row), [row]) == [{"n": "3", "mae_mm": "1.23\u00a0[1.00,\u00a02.00]"}]
+    row = {"n": 3, "a_mm": 1.234, "a_mm_low": 1.0, "a_mm_high": 2.0, "a_mm_least": 0.5, "a_mm_largest": 9.0}
+    row |= {"a_mm_subjects": 7}
+    nothing = row | dict.fromkeys(("a_mm_low", "a_mm_high"), float("nan"))
+    first, other = printed.printed_rows(list(row), [row, nothing])
+    assert first == {"n": "3", "a_mm_subjects": "7", "a_mm": "1.23\u00a0[1.00,\u00a02.00]"}
+    assert other["a_mm"] == "1.23\u00a0(0.50\u00a0to\u00a09.00)"
 
 
 def test_cells_are_read_back_from_typst_and_put_into_it() -> None:
