@@ -1,7 +1,7 @@
 """Recomputes every number of a study's report from its long tables, by code that shares nothing with the report's.
 
 `tests/test_rooms.py` holds it to that: nothing here imports the summaries, tables, captions, metrics or statistics. A
-table that is printed and has no entry in TABLES or HASHED_TABLES is a difference.
+table that is printed and has no function in `tables` is a difference.
 """
 
 from collections.abc import Callable
@@ -11,31 +11,9 @@ from pathlib import Path
 
 import typst
 
-from lib.report.recompute import (
-    biometry,
-    compare,
-    comparison,
-    content,
-    data,
-    long_tables,
-    masks,
-    points,
-    records,
-    regions,
-    sentences,
-)
-from lib.report.recompute.results import HASHED, Results, Row
+from lib.report.recompute import compare, content, long_tables, masks, records, sentences, tables
+from lib.report.recompute.results import HASHED, Results
 from lib.study import files, params, steps
-
-# What no table of the study holds; the files are held to the hashes in the record of their step.
-HASHED_TABLES = {
-    "01_data_verification/tables/colours": "pixels of the mask files",
-    "01_data_verification/tables/identity": "pixels of other data sets",
-    "02_preprocessing/tables/ceiling": "masks resized and back",
-    "03_model/tables/layers": "one pass of the network",
-    "03_model/tables/epoch-profile": "seconds of an epoch",
-    "04_training/tables/exposure": "draws of the sampler",
-}
 
 
 @dataclass
@@ -67,8 +45,8 @@ def check(study: params.Study) -> Checked:
     attempt(checked, "long tables", lambda: checked.differences.extend(long_tables.differing(results)))
     if not study.learns_landmarks:
         attempt(checked, "masks", partial(count_masks, results, checked))
-    tables = check_tables(results, checked)
-    attempt(checked, "report.pdf", lambda: check_sentences(results, tables, checked))
+    compared = check_tables(results, checked)
+    attempt(checked, "report.pdf", lambda: check_sentences(results, compared, checked))
     return checked
 
 
@@ -89,13 +67,6 @@ def count_masks(results: Results, checked: Checked) -> None:
     checked.notes += notes
 
 
-def sources(study: params.Study) -> dict[str, Callable[[Results], list[Row]]]:
-    """The function that recomputes each table, by <step>/tables/<name>; runs of 04 share their names."""
-    of_05 = points.TABLES if study.learns_landmarks else regions.TABLES
-    of_steps = {"05_evaluation": of_05, "06_biometry": biometry.TABLES, "07_comparison": comparison.TABLES}
-    return data.TABLES | {f"{step}/tables/{name}": how for step, of in of_steps.items() for name, how in of.items()}
-
-
 @dataclass
 class Tables:
     """Tables that were compared."""
@@ -106,45 +77,45 @@ class Tables:
 
 def check_tables(results: Results, checked: Checked) -> Tables:
     """Compares every table of every step."""
-    tables = Tables()
+    compared = Tables()
     for step in steps.study_steps(results.study):
         for path in sorted((step.folder(results.study.study) / "tables").glob("[!.]*")):
             name = f"{step.label}/tables/{path.stem}"
             if path.suffix == ".typ" and not path.with_suffix(".csv").is_file():
                 checked.differences.append(f"{name}.typ: is printed without a .csv")
             elif path.suffix == ".csv":
-                attempt(checked, f"{name}.csv", partial(check_table, results, name, checked, tables))
-    return tables
+                attempt(checked, f"{name}.csv", partial(check_table, results, name, checked, compared))
+    return compared
 
 
-def check_table(results: Results, name: str, checked: Checked, tables: Tables) -> None:
+def check_table(results: Results, name: str, checked: Checked, compared: Tables) -> None:
     """Compares one .csv with what its function recomputes (or counts it as hashed), and its .typ with the .csv."""
-    of_all_runs, recomputed = f"{name.split('/')[0]}/tables/{name.split('/')[-1]}", sources(results.study)
+    of_all_runs, recomputed = f"{name.split('/')[0]}/tables/{name.split('/')[-1]}", tables.sources(results.study)
     columns, given = list(results.table(name).columns), results.rows(name)
     if of_all_runs in recomputed:
         expected = recomputed[of_all_runs](results)
-    elif of_all_runs in HASHED_TABLES:
+    elif of_all_runs in tables.HASHED:
         expected = [dict.fromkeys(columns, HASHED) for _ in given]
     else:
         raise ValueError("there is no function for this table in lib/report/recompute")
     hashed = sum(value is HASHED for row in expected for value in row.values())
     checked.hashed, checked.cells = checked.hashed + hashed, checked.cells + len(columns) * len(given) - hashed
     differences, right = compare.differing(f"{name}.csv", columns, given, expected)
-    tables.verified[name] = columns, right
+    compared.verified[name] = columns, right
     text = Path(results.folder, f"{name}.typ").read_text(encoding="utf-8")
     checked.differences += differences + compare.differing_print(f"{name}.typ", text, columns, given)
-    tables.markup[name.replace("/tables/", "/")] = compare.repaired(text, columns, right)
+    compared.markup[name.replace("/tables/", "/")] = compare.repaired(text, columns, right)
 
 
-def check_sentences(results: Results, tables: Tables, checked: Checked) -> None:
+def check_sentences(results: Results, compared: Tables, checked: Checked) -> None:
     """Compares content.json with one rebuilt from verified tables, and report.pdf with one typeset from that."""
-    given, right = results.json("report/content.json"), content.rebuild(results, tables.verified)
+    given, right = results.json("report/content.json"), content.rebuild(results, compared.verified)
     right |= {name: given[name] for name in ("without_font",) if name in given}
     folds, rows = given["data"].pop("folds"), content.fold_rows(results)
     checked.differences += compare.differing_print("report/content.json, data.folds", folds, list(rows[0]), rows)
     values = compare.differing_values("", given, right)
     checked.differences += [f"report/content.json, {line.removeprefix('.')}" for line in values]
     right["data"]["folds"] = compare.repaired(folds, list(rows[0]), rows)
-    pdf, texts = sentences.typeset(results.folder, right, tables.markup)
+    pdf, texts = sentences.typeset(results.folder, right, compared.markup)
     checked.numbers = len(sentences.numbers_in(texts))
     checked.differences += sentences.differing(files.read_bytes(results.folder / "report.pdf"), pdf)

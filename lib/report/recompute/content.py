@@ -8,9 +8,9 @@ from typing import Any
 from lib import datasets
 from lib.imaging import head_points, volumes
 from lib.report.recompute import estimates, printed
-from lib.report.recompute.biometry import GUESSES
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
+from lib.report.recompute.tables.biometry import GUESSES
 from lib.study import files, params, steps
 
 Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that printed numbers are true

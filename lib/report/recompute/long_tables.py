@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable, Iterator
 
-from lib.report.recompute import biometry
 from lib.report.recompute.compare import same
 from lib.report.recompute.estimates import NAN, mean
-from lib.report.recompute.points import paired_error
-from lib.report.recompute.regions import dice_of, iou_of
 from lib.report.recompute.results import Results, Row, grouped, present
+from lib.report.recompute.tables import biometry
+from lib.report.recompute.tables.points import paired_error
+from lib.report.recompute.tables.regions import dice_of, iou_of
 
 CASES, FOLDS, OVERLAPS = "01_data_verification/cases", "01_data_verification/folds", "05_evaluation/cases"
 MEASURED = "06_biometry/measurements"

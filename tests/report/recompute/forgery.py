@@ -31,7 +31,7 @@ class Forged:
 
 def numbers_of_tables(results: Results) -> list[tuple[str, int, str]]:
     """Every number in a printed table that long tables determine: table, row from 0, column."""
-    found, how = [], recompute.sources(results.study)
+    found, how = [], recompute.tables.sources(results.study)
     for name in results.json("report/content.json")["tables"]:
         step, _, stem = name.rpartition("/")
         if f"{step}/tables/{stem}" in how:

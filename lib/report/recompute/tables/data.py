@@ -4,8 +4,8 @@ import math
 from collections import Counter
 
 from lib.report.recompute.estimates import known, largest, least, mean, quantile
-from lib.report.recompute.regions import group_of_cases
 from lib.report.recompute.results import HASHED, Results, Row, grouped
+from lib.report.recompute.tables.regions import group_of_cases
 
 CASES, FOLDS = "01_data_verification/cases", "01_data_verification/folds"
 FITS = ("as named", "exchanged", "neither")
