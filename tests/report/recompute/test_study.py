@@ -2,14 +2,15 @@
 
 import random
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from lib import __main__
 from lib.report import recompute
 from lib.report.recompute.results import Results
 from lib.study import files, params
+from tests import conftest
 from tests.report.recompute import forgery
 
 STUDIES = {"tiny": "tiny_project", "tiny_points": "kinds_project", "tiny_volumes": "kinds_project"}
@@ -34,8 +35,12 @@ def check(study: params.Study) -> list[str]:
     return recompute.check(study).differences
 
 
+def command(reports: Path) -> subprocess.CompletedProcess:
+    return conftest.python(files.ROOT, "-m", "lib", "check-report", "tiny", REPORTS_ROOT=str(reports))
+
+
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_finished_study_is_equal_in_all_its_numbers(study_of, name: str, capsys) -> None:
+def test_a_finished_study_is_equal_in_all_its_numbers(study_of, name: str) -> None:
     study = study_of(name)
     checked = recompute.check(study)
     assert checked.differences == []
@@ -45,9 +50,7 @@ def test_a_finished_study_is_equal_in_all_its_numbers(study_of, name: str, capsy
     assert not [note for note in checked.notes if "masks" in note]  # they were counted
 
 
-def test_what_a_forger_changes_in_a_long_table_a_mask_a_sentence_or_the_pdf_is_named(
-    study_of, tmp_path, capsys
-) -> None:
+def test_what_a_forger_changes_in_a_long_table_a_sentence_or_the_pdf_is_named(study_of, tmp_path) -> None:
     study = study_of("tiny")
     folder, content = files.study_folder("tiny"), files.study_folder("tiny") / "report" / "content.json"
     true_pdf, true_content = (folder / "report.pdf").read_bytes(), content.read_bytes()
@@ -86,11 +89,12 @@ def test_what_a_forger_changes_in_a_long_table_a_mask_a_sentence_or_the_pdf_is_n
 
     forgery.record_again(study)
     assert check(study) == []
-    assert __main__.main(["check-report", "tiny"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith("; all equal")
+    done = command(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].endswith("; all equal")
 
 
-def test_a_changed_or_added_file_and_a_stale_step_are_named_and_the_command_fails(study_of, capsys) -> None:
+def test_a_changed_or_added_file_and_a_stale_step_are_named_and_the_command_fails(study_of, tmp_path) -> None:
     study = study_of("tiny")
     folder = files.study_folder("tiny")
     figure = next((folder / "05_evaluation" / "figures").glob("*.svg"))
@@ -105,8 +109,10 @@ def test_a_changed_or_added_file_and_a_stale_step_are_named_and_the_command_fail
     record = folder / "05_evaluation" / "record.json"
     files.write_json(record, files.read_json(record) | {"inputs": {}})
     assert "05_evaluation is stale: input 01_data_verification has changed" in check(study)
-    assert __main__.main(["check-report", "tiny"]) == 1
-    assert " differences" in capsys.readouterr().out.splitlines()[-1]
+    done = command(tmp_path)
+    assert done.returncode == 1
+    assert "05_evaluation is stale: input 01_data_verification has changed" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1].endswith(" differences")
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from lib.report.recompute.results import Results, Row
-from lib.report.recompute.tables import biometry, comparison, data, points, regions
+from lib.report.recompute.tables import agreement, biometry, comparison, data, distances, points, regions, widths
 from lib.study import params
 
 Recompute = Callable[[Results], list[Row]]
@@ -20,6 +20,7 @@ HASHED = {
 
 def sources(study: params.Study) -> dict[str, Recompute]:
     """The function that recomputes each table, by <step>/tables/<name>; runs of 04 share their names."""
-    of_05 = points.TABLES if study.learns_landmarks else regions.TABLES
-    of_steps = {"05_evaluation": of_05, "06_biometry": biometry.TABLES, "07_comparison": comparison.TABLES}
+    of_05 = points.TABLES if study.learns_landmarks else regions.TABLES | distances.TABLES
+    of_06 = biometry.TABLES | agreement.TABLES | widths.TABLES
+    of_steps = {"05_evaluation": of_05, "06_biometry": of_06, "07_comparison": comparison.TABLES}
     return data.TABLES | {f"{step}/tables/{name}": how for step, of in of_steps.items() for name, how in of.items()}
