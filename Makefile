@@ -54,7 +54,7 @@ STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --vers
             $(if $(TORCH),&& $(SEES_MORE)) || echo stale)
 $(if $(filter-out installed,$(TORCH)),$(error TORCH=$(TORCH) is not allowed; the only value is TORCH=installed, which uses the torch of $(PYTHON)))
 needs = $(if $(filter $(1),$(MAKECMDGOALS)),$(if $(strip $(value $(2))),,$(error $(2) is empty; write: make $(1) $(2)=<$(3)>)))
-$(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,bundle,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
+$(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,check-report,STUDY,name)$(call needs,bundle,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
 
 help:
 	@echo 'make demo                              run the phantom study and write reports/demo/report.pdf (a few minutes)'
@@ -64,6 +64,7 @@ help:
 	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n]'
 	@echo '                                       run the study and write reports/<name>/report.pdf'
 	@echo 'make why STUDY=<name>                  list the steps that would run, with reasons'
+	@echo 'make check-report STUDY=<name>          recompute every printed number of a finished study, and name what differs'
 	@echo 'make download NAME=<data set>          download and verify a data set, or print how to obtain it'
 	@echo 'make verify DATA=<raw folder>          identify the data set in a folder and report its problems'
 	@echo 'make bundle STUDY=<name>               pack a finished study for a supervisor: reports/<name>/<name>.zip'
@@ -108,6 +109,9 @@ study: $(READY)
 why: $(READY)
 	$(RUN) why -- "$$STUDY"
 
+check-report: $(READY)
+	$(RUN) check-report -- "$$STUDY"
+
 bundle: $(READY)
 	$(RUN) bundle -- "$$STUDY"
 
@@ -142,4 +146,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: anew help demo study why bundle download verify test test-all lab lint bench gpu-check clean
+.PHONY: anew help demo study why check-report bundle download verify test test-all lab lint bench gpu-check clean

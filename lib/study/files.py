@@ -31,7 +31,7 @@ NAME_COLUMNS = (
 TEXT_COLUMNS = (
     *NAME_COLUMNS,
     *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "advice"),
-    *("twin_classes", "pixel_hash", "perceptual", "published_split"),
+    *("twin_classes", "pixel_hash", "perceptual", "published_split", "fit", "layer"),
     *("item", "metric", "kind", "result", "lacking", "findings", "property"),
 )
 MAX_BYTES = 1 << 30  # of a file read as a whole; an image of image_files.MAX_PIXELS has a quarter, uncompressed
