@@ -116,6 +116,11 @@ def check_sentences(results: Results, compared: Tables, checked: Checked) -> Non
     values = compare.differing_values("", given, right)
     checked.differences += [f"report/content.json, {line.removeprefix('.')}" for line in values]
     right["data"]["folds"] = compare.repaired(folds, list(rows[0]), rows)
+    for name, file in content.post_files(results).items():
+        table = content.after_post(compared.verified[name.replace("/", "/tables/")])
+        text = (results.folder / file).read_text(encoding="utf-8")
+        checked.differences += compare.differing_print(file, text, *table)
+        compared.markup[name] = compare.repaired(text, *table)
     pdf, texts = sentences.typeset(results.folder, right, compared.markup)
     checked.numbers = len(sentences.numbers_in(texts))
     checked.differences += sentences.differing(files.read_bytes(results.folder / "report.pdf"), pdf)

@@ -50,20 +50,30 @@ def differing_print(file: str, markup: str, columns: list[str], rows: list[Row])
     if len(cells) != len(expected):
         return [f"{file}: {len(cells)} rows; recomputed {len(expected)}"]
     return [
-        f"{file}, row {place}, column {name}: printed {text}, recomputed {value}"
+        f"{file}, row {place}, column {name}: printed {on_one_line(text)}, recomputed {value}"
         for place, (texts, row) in enumerate(zip(cells, expected), start=2)
         for text, (name, value) in zip(texts, row.items())
-        if text != value
+        if on_one_line(text) != on_one_line(value)
     ]
 
 
 def repaired(markup: str, columns: list[str], rows: list[Row]) -> str:
     """The markup of a table with the cells of these rows; as it is if it has others, which `differing_print` names."""
-    cells = [list(row.values()) for row in printed.printed_rows(columns, rows)]
+    right = [list(row.values()) for row in printed.printed_rows(columns, rows)]
     try:
+        given = printed.cells_of(markup)
+        cells = [
+            [text if on_one_line(text) == on_one_line(value) else value for text, value in zip(*pair)]
+            for pair in zip(given, right, strict=True)
+        ]
         return printed.with_cells(markup, cells)
     except ValueError:
         return markup
+
+
+def on_one_line(cell: str) -> str:
+    """A cell without the line break between a value and its interval that a long table has."""
+    return cell.replace("\n", printed.SPACE)
 
 
 def differing_values(where: str, given: Any, expected: Any) -> Iterator[str]:

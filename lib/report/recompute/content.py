@@ -17,6 +17,7 @@ from lib.study import files, params, steps
 Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that printed numbers are true
 NETWORK = "network"  # method of the network's rows in the table of methods without one
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
+AFTER_POST = ("05_evaluation/per_class", "05_evaluation/detection", "06_biometry/agreement")  # without raw masks
 LISTED, DRAWN_RUNS = 25, 5  # warnings and training curves that the report shows
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
@@ -52,7 +53,8 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "widths": _rows(verified, "06_biometry/tables/widths"),
         "enlarged": _rows(verified, "06_biometry/tables/enlarged"),
         "figures": _files(results, "figures", (".svg", ".png")),
-        "tables": _files(results, "tables", (".typ",)),
+        "tables": _files(results, "tables", (".typ",))
+        | {name: f"/{path}" for name, path in post_files(results).items()},
     }
     return as_json(content | _provenance(results))
 
@@ -90,6 +92,19 @@ def _files(results: Results, kind: str, suffixes: tuple[str, ...]) -> dict[str, 
     return found
 
 
+def post_files(results: Results) -> dict[str, str]:
+    """Tables that are printed after post-processing only, and the files with their rows, relative to the study's."""
+    printed_tables = _files(results, "tables", (".typ",))
+    return {name: f"report/{name.replace('/', '-')}.typ" for name in AFTER_POST if name in printed_tables}
+
+
+def after_post(table: Table) -> Table:
+    """The rows of a table after post-processing, without the column that says so."""
+    columns, rows = table
+    kept = [{key: value for key, value in row.items() if key != "stage"} for row in rows if row["stage"] == "post"]
+    return [name for name in columns if name != "stage"], kept
+
+
 # --- study file
 
 
@@ -113,13 +128,13 @@ def _parameters(study: params.Study) -> list[dict[str, Any]]:
 
 
 def setting(value: Any) -> str:
-    """A value of a study file as printed."""
+    """A value of a study file as printed, in the words of YAML."""
     if isinstance(value, list):
-        return ", ".join(map(setting, value)) if value else "none"
+        return ", ".join(map(setting, value)) if value else "[]"
     if value is None:
-        return "none"
+        return "null"
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
