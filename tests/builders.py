@@ -330,7 +330,8 @@ OF_OPTIONS = {
     **{"shift_fraction": 0.06, "scale_fraction": 0.1, "rotation_deg": 10.0, "brightness_contrast": 0.2},
     **{"tensorboard_images": 4, "threshold_candidates": [0.5], "minimum_probability": 0.5, "minimum_margin": 0.0},
     **{"closing_pixels": 7, "dilation_pixels": 11, "minimum_area_mm2": 5.0, "parts_kept": 2},
-    **{"max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0], "nsd_tolerance_mm": 1.0, "nsd_tolerance_px": 3.0},
+    **{"max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0], "equivalence_margin_percent": 3.0},
+    **{"nsd_tolerance_mm": 1.0, "nsd_tolerance_px": 3.0},
 }
 OF_VOLUMES = PREPARED | {"area_weight_floor": None}
 

@@ -51,7 +51,8 @@ def measured(count: int) -> pd.DataFrame:
         for quantity in QUANTITIES
         for route, stage in (("ellipse", "raw"), ("ellipse", "post"), ("baseline", "raw"), ("baseline", "post"))
     ]
-    return pd.DataFrame(rows).assign(predicted_mm=lambda t: t["reference_mm"] + (t["reference_mm"] % 3) - 1)
+    table = pd.DataFrame(rows).assign(predicted_mm=lambda t: t["reference_mm"] + (t["reference_mm"] % 3) - 1)
+    return table.assign(subject=table["case"])
 
 
 def texts(figure: Figure) -> str:

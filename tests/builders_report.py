@@ -22,13 +22,14 @@ from lib.evaluation import (
     segmentation,
     training_precision,
 )
-from lib.report import build, tables
+from lib.report import build, content, tables
 from lib.report.content import read_table
 from lib.report.summaries import (
     biometry_errors,
     dice,
     distances,
     landmark_errors,
+    measurement_agreement,
     paired,
     patients,
     presence,
@@ -191,7 +192,7 @@ def without_network(study: params.Study) -> pd.DataFrame:
     if len(rows) > 2:  # an error of HC of each method for the head
         for row, value in zip(rows, values):
             mm = 10 * (1 - row[-1]) if row[1] == "head" else np.nan
-            value |= Estimate(mm, mm - 0.01, mm + 0.01, 4, 4, 0.0, 9.0).columns("hc_mae_mm")
+            value |= Estimate(mm, mm - 0.01, mm + 0.01, 4, 4, 0.0, 9.0).columns("hc_error_mm")
     return pd.DataFrame([{"method": row[0], "class": row[1], "n": 4} | value for row, value in zip(rows, values)])
 
 
@@ -304,8 +305,12 @@ def write_biometry(study: params.Study) -> None:
     printed = {"agreement": biometry_errors.agreement(long), "volumes": biometry_errors.volumes(volumes)}
     printed |= {"widths": widths.widths(of_parts), "enlarged": widths.enlarged(of_parts)}
     printed["error-budget"] = budgets.error_budget(budget)
+    printed |= {name: compute(long) for name, compute in content.AGREEMENT.items()}
+    printed["equivalence"] = measurement_agreement.equivalence(long, study.equivalence_margin_percent)
+    printed["by-size"] = measurement_agreement.by_size(long, manifest_of(study))
+    printed["volume-limits"] = measurement_agreement.volume_limits(volumes)
     filled = "" if study.learns_landmarks or datasets.of(study).volumes else "shapes"
-    drawn = "scatter bland-altman" + " error-budget" * (len(budget) > 0)
+    drawn = "scatter bland-altman volume-agreement" + " error-budget" * (len(budget) > 0)
     drawn += " close-ups" * (len(long) > 0 and not study.learns_landmarks)
     listed, of_failures = failed_in(study, long)
     long_tables = {"measurements": long, "volumes": volumes, "widths": of_parts, "error-budget": budget} | listed

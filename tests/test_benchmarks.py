@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+from benchmarks import agreement_coverage
 from lib.study import files, params
 
 DEMO = params.read_study(files.study_file("demo"))
@@ -21,3 +22,9 @@ def test_a_benchmark_returns_a_row_for_each_measurement(monkeypatch, name):
     rows = module.rows(*[DEMO] if name in ("precision", "training") else [])
     assert rows
     assert all({"what", "ours", "ratio", "goal"} <= row.keys() for row in rows)
+
+
+def test_the_simulated_coverage_of_agreement_has_a_percentage_and_a_width_of_limits_and_slope():
+    limits, slope, *widths = agreement_coverage.coverage(agreement_coverage.KINDS["normal"], 10, 40)
+    assert 80 <= min(limits, slope) <= max(limits, slope) <= 100  # 40 draws
+    assert min(widths) > 0

@@ -5,7 +5,6 @@ from scipy import stats
 
 from benchmarks import coverage
 from lib import statistics
-from lib.statistics.agreement import limits_of_agreement
 
 VALUES = np.random.default_rng(0).gamma(2, 1.5, 60)
 ONE_EACH = np.array([f"s{n}" for n in range(60)])
@@ -33,7 +32,6 @@ def test_nan_is_ignored_and_not_counted():
     values, subjects = np.append(VALUES, [np.nan, np.nan]), np.append(ONE_EACH, ["s0", "new"])
     for interval in (statistics.mean_interval, statistics.median_interval):
         assert interval(values, subjects) == interval(VALUES, ONE_EACH)
-    assert limits_of_agreement(values) == limits_of_agreement(VALUES)
 
 
 def bootstrap_t_in_a_loop(values, subjects):
@@ -160,13 +158,3 @@ def test_a_value_without_a_subject_is_refused_and_not_ignored(missing):
         statistics.mean_interval(np.arange(4.0), subjects)
     with pytest.raises(ValueError, match="1 of 4 values have no subject, the first is value 3"):
         statistics.median_interval(np.arange(4.0), subjects)
-
-
-def test_limits_of_agreement_typed_out_need_two_differences():
-    limits = limits_of_agreement(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
-    assert limits == pytest.approx((3, 3 - 1.96 * np.sqrt(2.5), 3 + 1.96 * np.sqrt(2.5)))  # mean 3, variance 10 / 4
-    two = limits_of_agreement(np.array([1.0, 3.0]))
-    assert two == pytest.approx((2, 2 - 1.96 * np.sqrt(2), 2 + 1.96 * np.sqrt(2)))
-    for values in ([], [1.0], [1.0, np.nan]):
-        with pytest.raises(ValueError, match="differences; limits of agreement need at least 2"):
-            limits_of_agreement(np.array(values))

@@ -20,8 +20,8 @@ STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 600, 10, 300  # hc18_quick and busi_quick tr
 SMALLEST_SIDE = 32  # of `image_size`
 THRESHOLDS = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]
 HEAD_CLASSES = (
-    "nothing is measured as a head; for BPD, OFD and HC name the classes of the head, and copy max_axis_ratio and "
-    "hc_range_mm from hc18_quick"
+    "nothing is measured as a head; for BPD, OFD and HC name the classes of the head, and copy max_axis_ratio, "
+    "hc_range_mm and equivalence_margin_percent from hc18_quick"
 )
 OF_IMAGES = ("custom data sets", "images")  # options of which a study of custom data has the keys
 OF_IMAGES += ("class regions with pixel sizes", "class regions without pixel sizes")

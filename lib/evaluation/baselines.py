@@ -35,7 +35,7 @@ def baselines(test_set: EvaluationSet, folds: list[int], seeds: list[int], head_
     For the head, the union of `head_classes`: an ellipse through the brightest pixels (`bright_ellipse`), and the
     network itself for comparison, its seeds averaged. Without a head, a threshold on intensity for the first class:
     Otsu's with a fitted ellipse, or in volumes the largest component above the level that fits the training volumes
-    best. Columns: method, class, n, dice with its interval; with a head also hc_mae_mm with its interval, the mean
+    best. Columns: method, class, n, dice with its interval; with a head also hc_error_mm with its interval, the mean
     absolute error of HC over its cases with a pixel size, a head that is not found counting with its whole HC.
     """
     classes = test_set.dataset.classes
@@ -81,13 +81,13 @@ def _measured(
         dice = metrics.overlap(reference, predicted, 1).dice if is_known else float("nan")
         measured = {"subject": row["subject"], "dice": dice}
         if is_head:
-            measured["hc_mae_mm"] = hc_error_mm(row, reference, predicted) if is_known else float("nan")
+            measured["hc_error_mm"] = head_error_mm(row, reference, predicted) if is_known else float("nan")
         return measured
 
     return pd.DataFrame(parallel.in_parallel(measure, test_set.rows(names)))
 
 
-def hc_error_mm(row: dict[str, Any], reference: np.ndarray, predicted: np.ndarray) -> float:
+def head_error_mm(row: dict[str, Any], reference: np.ndarray, predicted: np.ndarray) -> float:
     """Absolute error of the HC of a predicted (H, W) head, from the published HC or that of the reference.
 
     The whole HC if no ellipse can be fitted to the prediction; NaN without a pixel size.
@@ -117,7 +117,7 @@ def _of_network(test_set: EvaluationSet, folds: list[int], seeds: list[int], hea
         return _measured(test_set, test_set.parts(fold)["test"], head, predict, is_head=True)
 
     of_seeds = [pd.concat([of_run(fold, seed) for fold in folds]) for seed in seeds]
-    means = {name: np.mean([each[name] for each in of_seeds], axis=0) for name in ("dice", "hc_mae_mm")}
+    means = {name: np.mean([each[name] for each in of_seeds], axis=0) for name in ("dice", "hc_error_mm")}
     return of_seeds[0].assign(**means)
 
 

@@ -6,6 +6,9 @@ and OFD are measured from outer border to outer border.
 
 import math
 
+import numpy as np
+from scipy import optimize, stats
+
 GA_RANGE_WEEKS = (14.0, 40.0)  # to which the charts were fitted
 
 
@@ -28,3 +31,25 @@ def mean_and_sd_mm(quantity: str, ga_weeks: float) -> tuple[float, float]:
         mean = -12.4097 + 0.626342 * ga**2 - 0.148075 * ga**2 * ln
         return mean, math.exp(-0.880034 + (0.0631165 - 0.0317136 * ln + 0.00408302 * ln**2) * ga**2)
     raise ValueError(f"quantity = {quantity!r}   not known; allowed: hc, bpd, ofd")
+
+
+def age_weeks(quantity: str, size_mm: float) -> float:
+    """The age in exact weeks at which the chart's mean is this size; NaN for a size outside those of 14 to 40 weeks.
+
+    The means increase throughout the chart, so there is one such age. This inverts the chart of size by age; it is not
+    the published equation for dating, which is a regression of age on size and gives other ages.
+    """
+    smallest, largest = (mean_and_sd_mm(quantity, weeks)[0] for weeks in GA_RANGE_WEEKS)
+    if not smallest <= size_mm <= largest:
+        return math.nan
+    return float(optimize.brentq(lambda weeks: mean_and_sd_mm(quantity, weeks)[0] - size_mm, *GA_RANGE_WEEKS))
+
+
+def share_crossing(errors_sd: np.ndarray, centile: float) -> np.ndarray:
+    """Share of fetuses that an error moves across a centile of the chart.
+
+    Of healthy fetuses of one age, whose sizes in standard deviations are normal, an error (any shape, in standard
+    deviations of the chart) moves those between the centile and the centile less the error.
+    """
+    at = stats.norm.ppf(centile / 100)
+    return np.abs(stats.norm.cdf(at - np.asarray(errors_sd, float)) - centile / 100)

@@ -128,6 +128,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     results["biometry"] = content.describe_biometry(study) if content.measures_heads(study) else None
     results |= content.describe_widths(study)
     results["sizes"] = content.rows_of(study, "06_biometry/tables/volumes") if dataset.volumes else []
+    results["volume_limits"] = content.rows_of(study, "06_biometry/tables/volume-limits") if dataset.volumes else []
     results["comparison"] = content.describe_comparison(study) if study.compare_with else None
     printed = {kind: printed_files(study, kind, suffixes) for kind, suffixes in PRINTED.items()}
     checks = [{"step": label, "checks": record["checks"]} for label, record in records.items()]

@@ -10,13 +10,12 @@ from lib.report import tables
 from lib.report.summaries.biometry_errors import measured_rows
 from lib.report.summaries.failures import FEWEST, LEVEL
 from lib.statistics import FEWEST_SUBJECTS
-from lib.statistics.agreement import limits_of_agreement
+from lib.statistics.agreement import limits_of_agreement, proportional_bias
 
 NEW_LINE = "  \n"  # in Markdown
 OUTLIER_RANGES = 1.5  # interquartile ranges below the lower quartile, as the whisker of a box plot
 MIN_GAP = 0.05  # of Dice; cases closer to the lower quartile are not outliers
-MIN_COUNT = 4  # cases or heads required for quartiles and correlation
-Z_95 = 1.96  # normal quantile of a 95 % confidence interval
+MIN_COUNT = 4  # cases required for quartiles
 
 
 def of_sizes(cases: pd.DataFrame) -> str:
@@ -160,29 +159,33 @@ def of_landmarks(errors: pd.DataFrame) -> str:
 
 
 def of_agreement(measurements: pd.DataFrame) -> str:
-    """Bias, limits of agreement and trend with size, by route and quantity (measurements.csv of 06_biometry)."""
+    """Bias, limits of agreement and slope with size, by route and quantity (measurements.csv of 06_biometry)."""
     rows = measured_rows(measurements)
-    lines = []
-    for (route, quantity), one in rows.groupby(["route", "quantity"], sort=False):
-        of_cases = one.groupby("case", sort=False)[["predicted_mm", "reference_mm"]].mean()
-        few = f"{len(of_cases)} heads, too few for limits of agreement"
-        text = few if len(of_cases) < MIN_COUNT else _bias(of_cases["predicted_mm"], of_cases["reference_mm"])
-        lines.append(f"{quantity.upper()} by {route}: {text}.")
+    groups = rows.groupby(["route", "quantity"], sort=False)
+    lines = [f"{quantity.upper()} by {route}: {_agreement(one)}." for (route, quantity), one in groups]
     return NEW_LINE.join(lines) or "No head was measured against a reference."
 
 
-def _bias(predicted: pd.Series, reference: pd.Series) -> str:
-    """Bias with limits; a trend with size only if the 95 % confidence interval of the correlation excludes 0."""
-    difference, mean = (predicted - reference).to_numpy(), ((predicted + reference) / 2).to_numpy()
-    bias, lower, upper = limits_of_agreement(difference)
+def _agreement(rows: pd.DataFrame) -> str:
+    """Bias with limits, and the slope with its interval and whether that excludes 0."""
+    difference, mean = rows["predicted_mm"] - rows["reference_mm"], (rows["predicted_mm"] + rows["reference_mm"]) / 2
+    limits, subjects = limits_of_agreement(difference, rows["subject"]), rows["subject"]
+    if np.isnan(limits.lower.value):
+        return f"{rows['case'].nunique()} heads of {subjects.nunique()} subjects, too few for limits of agreement"
+    bias, counts = limits.bias.value, f"n = {rows['case'].nunique()}"
     amount = f"{abs(bias):.2f}"
     text = f"{amount} mm too {'large' if bias > 0 else 'small'} on average" if amount != "0.00" else "no mean bias"
-    spread = difference.std() > 0 and mean.std() > 0
-    r = float(np.clip(np.corrcoef(difference, mean)[0, 1], -0.999999, 0.999999)) if spread else 0.0
-    low, high = np.tanh(np.arctanh(r) + Z_95 / np.sqrt(len(difference) - 3) * np.array([-1, 1]))
-    trend = "grows with size" if low > 0 else "falls with size" if high < 0 else "shows no trend with size"
-    numbers = f"limits {lower:+.2f} to {upper:+.2f} mm; the difference {trend} (n = {len(difference)}, r = {r:.2f})"
-    return f"{text}, {numbers.replace('-', '−')}"
+    text += f", limits {limits.lower.value:+.2f} to {limits.upper.value:+.2f} mm; {_trend(difference, mean, subjects)}"
+    return f"{text} ({counts})".replace("-", "−")
+
+
+def _trend(difference: pd.Series, mean: pd.Series, subjects: pd.Series) -> str:
+    fitted = proportional_bias(difference, mean, subjects)
+    slope, low, high = (100 * value for value in (fitted.slope.value, fitted.slope.low, fitted.slope.high))
+    if not np.isfinite([slope, low]).all():
+        return "too few subjects or sizes for a trend"
+    numbers = f"{slope:+.2f} mm per 100 mm [{low:+.2f}, {high:+.2f}]"
+    return f"the difference changes with size, {numbers}" if fitted.is_proportional else f"no clear trend, {numbers}"
 
 
 def of_differences(compared: pd.DataFrame) -> str:

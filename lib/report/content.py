@@ -9,8 +9,9 @@ from lib import statistics
 from lib.data import cases
 from lib.evaluation import baselines
 from lib.evaluation import failures as cases_failed
-from lib.imaging import head_points
+from lib.imaging import growth, head_points
 from lib.report import captions, tables
+from lib.report.summaries import measurement_agreement
 from lib.study import files, params
 
 # Title, citation and licence of the landmarks; their origin is in data/sources.yaml.
@@ -19,6 +20,17 @@ LANDMARKS = {
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
 }
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
+
+
+# Tables of the agreement of measured heads, of measurements.csv alone.
+AGREEMENT = {
+    "limits-mm": measurement_agreement.limits_mm,
+    "limits-percent": measurement_agreement.limits_percent,
+    "proportional-bias": measurement_agreement.proportional,
+    "reliability": measurement_agreement.reliabilities,
+    "gestational-age": measurement_agreement.gestational_age,
+    "centiles": measurement_agreement.centiles,
+}
 
 
 def required(study: params.Study, name: str) -> Path:
@@ -166,8 +178,10 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     rows = {"post": post[~is_baseline], "baseline": post[is_mean], "guesses": post[is_baseline & ~is_mean]}
     routes = sorted(set(table["route"]) - set(cases.TRIVIAL_BASELINES))
     counts |= {"failures": describe_failures(study, "06_biometry"), "routes": routes}
-    counts["budget"] = rows_of(study, "06_biometry/tables/error-budget")
-    return counts | {name: as_rows(part) for name, part in rows.items()}
+    counts |= {"chart_weeks": growth.GA_RANGE_WEEKS} | {name: as_rows(part) for name, part in rows.items()}
+    names = [*AGREEMENT, "equivalence", "by-size"]
+    counts |= {name: rows_of(study, f"06_biometry/tables/{name}") for name in names}
+    return counts | {"budget": rows_of(study, "06_biometry/tables/error-budget")}
 
 
 def describe_comparison(study: params.Study) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from lib.imaging.class_colours import LABELS
 from lib.study import files
 
 DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by last word
+DIGITS |= {"days": 1, "sd": 2, "icc": 4, "ccc": 4}
 UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
-ABBREVIATIONS = (*LABELS, "a", "b", "tp", "fp", "fn", "tn", "hd95", "assd", "nsd", "sd", "rms")
+UNITS |= {"days": "days", "sd": "SD"}
+ABBREVIATIONS = (*LABELS, "a", "b", "tp", "fp", "fn", "tn", "hd95", "assd", "nsd", "sd", "rms", "icc", "ccc")
 WORDS = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "n": "n", "sha256": "SHA-256"}
 WORDS |= {word: word.upper() for word in ABBREVIATIONS}
 TITLES = {"dice_per_patient": "Dice per patient, absent = 1", "min_per_patient": "Lowest per patient"}
@@ -24,7 +26,8 @@ TITLES |= {
     "gap_percent": "Gap to the frame (%)",
     "spacing_mm": "Pixel size (mm)",
 }
-TITLES |= {"p_adjusted": "p × number of tests", "p": "p"}
+TITLES |= {"p_adjusted": "p × number of tests", "p": "p", "p_value": "p"}
+TITLES |= {"slope_per_100_mm": "Slope (mm per 100 mm)", "icc": "ICC(2,1)"}
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
 WIDE = 12  # columns from which a smaller font is used, so that the table fits the page
 LONGEST = 115  # characters of a row that fit the page; beyond, the font is smaller and intervals stand below values
@@ -174,6 +177,8 @@ def format_float(value: float, name: str) -> str:
     """A number with the decimals of its unit; a dimensionless one below 0.0005 has three significant digits instead."""
     if name == "value":  # mixed units: integers in full, other numbers with three significant digits
         return format_cell(int(value), name) if value.is_integer() else f"{value:.3g}".replace("-", "−")
+    if name.startswith("p_") and value < 0.001:
+        return "< 0.001"
     if name.rpartition("_")[2] not in DIGITS and 0 < abs(value) < 0.0005:
         return f"{value:.3g}".replace("-", "−")
     return fixed(value, decimals(name))

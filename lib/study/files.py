@@ -33,6 +33,7 @@ TEXT_COLUMNS = (
     *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "advice"),
     *("twin_classes", "pixel_hash", "perceptual", "published_split", "fit", "layer"),
     *("item", "metric", "kind", "result", "lacking", "findings", "property"),
+    *("proportional", "mean_within_margin", "single_within_margin"),
 )
 MAX_BYTES = 1 << 30  # of a file read as a whole; an image of image_files.MAX_PIXELS has a quarter, uncompressed
 HASH_THREADS = 4  # files hashed at the same time

@@ -307,6 +307,9 @@ class BiometryProtocol(SharedParams, HeadClasses):
     hc_range_mm: list[Annotated[float, Field(gt=0, le=10_000)]] | None = only_with(
         HEAD, "[smallest, largest] plausible HC in mm; values outside are flagged but kept", min_length=2, max_length=2
     )
+    equivalence_margin_percent: float | None = only_with(
+        HEAD, "difference from the reference, in percent, up to which a measurement is equivalent, to 50", gt=0, le=50
+    )
 
 
 class BiometryParams(BiometryProtocol, ManualLimit):

@@ -197,7 +197,7 @@ def test_the_head_has_the_average_the_bright_ellipse_and_the_network_of_both_see
     halves = [metrics.overlap(head, head & (np.arange(32)[:, None] < 16), 1).dice for head in heads]
     assert rows["dice"].iloc[-1] == pytest.approx((1 + np.mean(halves)) / 2)
     assert rows["dice"].iloc[-2] > 0.85  # the ring is only a few pixels thick
-    assert rows["hc_mae_mm"].isna().all()  # without a pixel size
+    assert rows["hc_error_mm"].isna().all()  # without a pixel size
 
 
 def test_an_error_of_hc_is_in_mm_from_the_published_one_and_the_whole_of_it_if_no_head_is_found():
@@ -206,7 +206,7 @@ def test_an_error_of_hc_is_in_mm_from_the_published_one_and_the_whole_of_it_if_n
     unknown = {"spacing_row_mm": 2.0, "spacing_col_mm": 2.0, "hc_mm": np.nan}
     published = unknown | {"hc_mm": 300.0}
     hc_mm, larger_mm = 2 * builders.perimeter(60, 40), 2 * builders.perimeter(64, 44)
-    assert baselines.hc_error_mm(unknown, reference, larger) == pytest.approx(larger_mm - hc_mm, abs=1)
-    assert baselines.hc_error_mm(published, reference, larger) == pytest.approx(larger_mm - 300, abs=0.5)
-    assert baselines.hc_error_mm(published, reference, nothing) == 300
-    assert np.isnan(baselines.hc_error_mm(unknown | {"spacing_row_mm": np.nan}, reference, larger))
+    assert baselines.head_error_mm(unknown, reference, larger) == pytest.approx(larger_mm - hc_mm, abs=1)
+    assert baselines.head_error_mm(published, reference, larger) == pytest.approx(larger_mm - 300, abs=0.5)
+    assert baselines.head_error_mm(published, reference, nothing) == 300
+    assert np.isnan(baselines.head_error_mm(unknown | {"spacing_row_mm": np.nan}, reference, larger))

@@ -1,8 +1,9 @@
 import math
 
+import numpy as np
 import pytest
 
-from lib.imaging.growth import mean_and_sd_mm
+from lib.imaging.growth import age_weeks, mean_and_sd_mm, share_crossing
 
 
 # Of HC, BPD, OFD in mm: mean and SD from the equations, and the 50th centile as printed in the paper's tables.
@@ -37,3 +38,23 @@ def test_z_scores_of_the_worked_examples():
 def test_an_age_outside_the_charts_and_an_unknown_quantity_are_refused(quantity, ga_weeks, message):
     with pytest.raises(ValueError, match=message):
         mean_and_sd_mm(quantity, ga_weeks)
+
+
+@pytest.mark.parametrize("quantity", ["hc", "bpd", "ofd"])
+def test_an_age_is_that_of_the_charts_mean_and_there_is_none_outside_its_weeks(quantity):
+    weeks = np.linspace(14, 40, 53)
+    means = [mean_and_sd_mm(quantity, week)[0] for week in weeks]
+    assert (np.diff(means) > 0).all()
+    assert [age_weeks(quantity, mean) for mean in means] == pytest.approx(weeks, abs=1e-6)
+    outside = (means[0] - 0.1, means[-1] + 0.1, 0, -5, math.nan, math.inf)
+    assert np.isnan([age_weeks(quantity, size) for size in outside]).all()
+
+
+def test_the_share_that_crosses_a_centile_is_that_of_simulated_fetuses():
+    true = np.random.default_rng(0).normal(size=400_000)
+    for error, centile in ((0.3, 10), (-0.3, 10), (0.5, 3), (-0.2, 90)):
+        below = np.quantile(true, centile / 100)
+        crossed = np.mean((true < below) != (true + error < below))
+        assert share_crossing(np.array([error]), centile) == pytest.approx(crossed, abs=0.002)
+    assert share_crossing(np.zeros(2), 10) == pytest.approx([0, 0])
+    assert share_crossing(np.array([9.0, -9.0]), 10) == pytest.approx([0.1, 0.9])  # all of one side

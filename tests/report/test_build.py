@@ -30,12 +30,14 @@ REGIONS, LESIONS, VOLUMES = "demo", "busi", "lgg_quick"
 POINTS, PHANTOM = "hc18_landmarks_quick", "phantom_hc18_landmarks"  # the first is compared with another study
 PER_CLASS, AGREEMENT = "05_evaluation/tables/per_class", "06_biometry/tables/agreement"
 VERIFIED, EVALUATED, MEASURED = "01_data_verification", "05_evaluation", "06_biometry"
+OF_HEADS = "limits-mm limits-percent proportional-bias by-size reliability equivalence gestational-age centiles"
 PRINTED = {
     REGIONS: {VERIFIED: "groups colours", EVALUATED: "per_class detection groups effect baselines failures"}
-    | {MEASURED: "agreement shapes widths enlarged error-budget failures"},
+    | {MEASURED: f"agreement shapes widths enlarged error-budget failures {OF_HEADS}"},
     LESIONS: {EVALUATED: "detection"},
-    VOLUMES: {"02_preprocessing": "lost", EVALUATED: "groups effect patients patient-dice end-slices failures"},
-    POINTS: {VERIFIED: "landmark-audit", EVALUATED: "points heatmap_loss failures", MEASURED: "agreement"}
+    VOLUMES: {"02_preprocessing": "lost", EVALUATED: "groups effect patients patient-dice end-slices failures"}
+    | {MEASURED: "volume-limits"},
+    POINTS: {VERIFIED: "landmark-audit", EVALUATED: "points heatmap_loss failures", MEASURED: f"agreement {OF_HEADS}"}
     | {"07_comparison": "references"},
 }
 
@@ -138,7 +140,7 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
         (VOLUMES, ["40 of 20 000", "2 of 20 patients", "128 × 128", "10 and 99", "3 times"], ["(ml)", "0.15"]),
         (VOLUMES, ["22.5", "110", "In 3 of 20", "not a random", "All test patients after"], ["No healthy controls"]),
         (POINTS, ["3 network pixels", "2 heatmaps", "0.02", "0.300", " 6.2 no float32", "1 missed)"], ["Dice"]),
-        (POINTS, ["A better", "3.0 %"], ["Segmentation", "cross-entropy", "post-processing", "threshold"]),
+        (POINTS, ["A better", "3.0 %"], ["cross-entropy", "post-processing", "threshold"]),
         (PHANTOM, ["are synthetic"], ["Not for commercial use", "Human variability", "Comparison"]),
     ],
 )
@@ -189,6 +191,24 @@ def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> Non
     assert lacking(demo.text, *stated) == []
 
 
+def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> None:
+    one = built(REGIONS)
+    assert "too few examinations to test whether the error changes with size" in one.text
+    assert "Equivalence of the mean was not shown for BPD, OFD and HC." in one.text
+    content = copy.deepcopy(one.content)
+    slopes, tests = content["biometry"]["proportional-bias"], content["biometry"]["equivalence"]
+    slopes[0]["proportional"], slopes[2] = "no", slopes[2] | {"proportional": "yes", "bias_at_largest_mm": "7.77"}
+    for row, (mean, single) in zip(tests, (("yes", "yes"), ("yes", "no"), ("yes", "undecided"))):
+        row |= {"mean_within_margin": mean, "single_within_margin": single}
+    text = text_with(one.pdf, content)
+    assert lacking(text, "changed with size (Table", "and 7.77 mm (limits", "No change with size was shown") == []
+    assert lacking(text, "lines are those of the regression on size", "Bands: 95 % confidence intervals") == []
+    assert lacking(text, "equivalent (two one-sided tests at 5 %) for BPD, OFD and HC") == []
+    assert lacking(text, "lay within the margin for BPD", "exceeded the margin for OFD", "For HC, the intervals") == []
+    percent = one.row("06_biometry/tables/limits-percent", quantity="HC")["lower_limit_percent"]
+    assert f"or from {percent} to" in text_of(one.pdf, pages=1)
+
+
 def test_a_comparison_is_printed_with_its_baseline(built) -> None:
     points = built(POINTS)
     for quantity in ("BPD", "OFD", "HC"):
@@ -216,7 +236,7 @@ STEPS = {"closing_pixels": 9, "dilation_pixels": 13, "minimum_area_mm2": 4.5, "p
 STEPS |= {"minimum_probability": 0.35, "minimum_margin": 0.15, "postprocessing": list(postprocessing.KEYS)}
 STEPS_TEXT = ["square of 9 pixels", "square of 13 pixels", "under 4.5 mm²", "3 largest", "below 0.35", "below 0.15"]
 CHOSEN = {"fold": "0", "seed": "0", "threshold": "0.5", "validation_score": "0.9", "validation_cases": "4"}
-OTSU = {"method": "Otsu's own", "class": "csp", "n": "4", "dice": "0.5", "hc_mae_mm": "–"}
+OTSU = {"method": "Otsu's own", "class": "csp", "n": "4", "dice": "0.5", "dice_subjects": "4", "hc_error_mm": "–"}
 SEVERAL = {"study": {"seeds": [0, 1], "folds": [0, 1], "exclude": ["case99"], "threshold_candidates": [0.4, 0.5]}}
 SEVERAL |= {"evaluation": {"chosen": [CHOSEN], "baselines": [OTSU]}}
 ML = {"reference_ml": "12.34", "error_ml": "5.67 [4.00, 7.00]", "bias_ml": "−1.23"}

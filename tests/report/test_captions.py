@@ -89,30 +89,40 @@ def test_landmark_errors_are_those_of_the_network_over_cases_and_excluded_cases_
 
 def measured(predicted: list[float], reference: list[float], **columns: object) -> pd.DataFrame:
     names = [f"c{place}" for place in range(len(predicted))]
-    table = {"case": names, "predicted_mm": predicted, "reference_mm": reference, "quantity": "hc", "route": "ellipse"}
+    table = {
+        "case": names,
+        "subject": names,
+        "predicted_mm": predicted,
+        "reference_mm": reference,
+        "quantity": "hc",
+        "route": "ellipse",
+    }
     return pd.DataFrame(table | {"stage": "post"} | columns)
 
 
 @pytest.mark.parametrize(
     ("differences", "parts"),
     [
-        ([1, 2, 3, 4, 5], ["3.00 mm too large", "−0.10 to +6.10 mm", "grows with size (n = 5, r = 1.00)"]),
-        ([5, 4, 3, 2, 1], ["3.00 mm too large", "falls with size (n = 5, r = −1.00)"]),
-        ([1, 2, 3, 2, 3], ["no trend with size (n = 5, r = 0.76)"]),  # 0 lies within tanh(atanh(r) ± 1.96 / √2)
-        ([-1, -2, -1, -2], ["1.50 mm too small", "no trend with size (n = 4, r = −0.45)"]),
-        ([-1, 1, -1, 1], ["HC by ellipse: no mean bias", "(n = 4, "]),
-        ([2, 2, 2, 2], ["2.00 mm too large", "no trend"]),
+        (
+            [1.0, 2, 3, 4, 5, 6.5],
+            ["3.58 mm too large", "; the difference changes with size, +1.07 mm per 100 mm [+0.88, +1.25]"],
+        ),
+        ([6.5, 5, 4, 3, 2, 1.0], ["3.58 mm too large", "the difference changes with size, −1.08 mm per 100 mm [−1.2"]),
+        ([1.0, 2, 3, 2, 3, 2], ["2.17 mm too large", "no clear trend, +0.20 mm per 100 mm [−0.48, +0.89]"]),
+        ([-1.0, -2, -1, -2], ["1.50 mm too small", "limits −2.63 to −0.37 mm; too few subjects or sizes for a trend"]),
+        ([-1.0, 1, -1, 1, -1, 1], ["HC by ellipse: no mean bias", "(n = 6)"]),
+        ([2.0] * 6, ["2.00 mm too large", "limits +2.00 to +2.00 mm; no clear trend"]),
     ],
 )
-def test_bias_and_limits_are_over_cases_and_a_trend_needs_an_interval_without_0(differences, parts):
+def test_bias_limits_and_the_slope_with_size_are_stated_with_its_interval(differences, parts):
     sizes = [100.0 * place for place in range(1, len(differences) + 1)]
     table = measured([size + each for size, each in zip(sizes, differences)], sizes)
-    assert holds(captions.of_agreement(pd.concat([table] * 2)), *parts)  # seeds of a case count once
+    assert holds(captions.of_agreement(table), *parts)
 
 
 def test_baselines_and_heads_without_a_reference_are_excluded():
     table = measured([1.0, 2.0, 3.0], [2.0, 2.0, np.nan], route=["baseline", "ellipse", "ellipse"])
-    assert captions.of_agreement(table).startswith("HC by ellipse: 1 heads, too few")
+    assert captions.of_agreement(table).startswith("HC by ellipse: 1 heads of 1 subjects, too few")
     assert captions.of_agreement(table.head(1)) == "No head was measured against a reference."
 
 

@@ -15,6 +15,7 @@ from lib.report.figures.charts import overfit as overfit
 from lib.report.figures.charts import paired_differences as paired_differences
 from lib.report.figures.charts import sizes as sizes
 from lib.report.figures.charts import training_curves as training_curves
+from lib.report.figures.charts import volume_agreement as volume_agreement
 from lib.report.figures.sheets import augmentations as augmentations
 from lib.report.figures.sheets import close_ups as close_ups
 from lib.report.figures.sheets import heatmaps as heatmaps

@@ -15,10 +15,12 @@ from lib.report.figures import style
 from lib.report.figures.style import FAINT, INK, PREDICTED, panels, styled
 from lib.report.summaries import dice, distances
 from lib.report.summaries.biometry_errors import measured_rows
-from lib.statistics.agreement import limits_of_agreement
+from lib.report.summaries.measurement_agreement import volume_differences
+from lib.statistics.agreement import limits_of_agreement, proportional_bias
 
 MAX_NAMES = 40  # of cases below bars; more are illegible
 NO_HEAD = "no head with a known pixel size was measured"
+NO_VOLUME = "no volume was measured"
 INVENTED_AT = -0.06  # height of invented structures on the axis of Dice
 MAX_STRATA = 12  # in a legend; with more, groups are shown instead
 
@@ -264,18 +266,50 @@ def bland_altman(measurements: pd.DataFrame) -> Figure:
     figure, axes = quantity_panels(rows, 62, NO_HEAD)
     for quantity, each in axes.items():
         one = rows[rows["quantity"] == quantity]
-        difference = (one["predicted_mm"] - one["reference_mm"]).to_numpy()
-        mean = ((one["predicted_mm"] + one["reference_mm"]) / 2).to_numpy()
-        each.scatter(mean, difference, s=9, color=OTHER_COLOURS[2], alpha=0.7, linewidths=0)
-        each.axhline(0, color=FAINT, linewidth=0.6)
-        if len(difference) >= 2:
-            for limit, line in zip(limits_of_agreement(difference), ("-", "--", "--")):
-                each.axhline(limit, color=OTHER_COLOURS[3], linewidth=0.9, linestyle=line)
-                text, transform = f"{limit:+.2f}".replace("-", "−"), each.get_yaxis_transform()
-                each.text(1.02, limit, text, transform=transform, va="center", fontsize=7)
+        size = (one["predicted_mm"] + one["reference_mm"]) / 2
+        draw_agreement(each, size, one["predicted_mm"] - one["reference_mm"], one["subject"], 2)
         each.set(xlabel=f"Mean {quantity.upper()} (mm)", ylabel="Predicted − reference (mm)", ymargin=0.2)
         each.set_title(f"{quantity.upper()}, n = {one['case'].nunique()}")
     return figure
+
+
+@styled
+def volume_agreement(volumes: pd.DataFrame) -> Figure:
+    """Bland-Altman plots of volumes by class, as `bland_altman` (volumes.csv of 06_biometry)."""
+    rows, unit = volume_differences(volumes)
+    classes = list(dict.fromkeys(rows["class"]))
+    figure, (axes,) = panels(62 if classes else 14, max(1, len(classes)))
+    for name, each in zip(classes, axes):
+        one = rows[rows["class"] == name]
+        draw_agreement(each, one["mean"], one["difference"], one["subject"], 0 if unit == "voxels" else 2)
+        each.set(xlabel=f"Mean volume ({unit})", ylabel=f"Predicted − reference ({unit})", ymargin=0.2)
+        each.set_title(f"{name}, n = {one['case'].nunique()}")
+    if not classes:
+        axes[0].set_axis_off()
+        axes[0].text(0.5, 0.5, NO_VOLUME, ha="center", va="center")
+    return figure
+
+
+def draw_agreement(axes: Axes, size: pd.Series, difference: pd.Series, subjects: pd.Series, digits: int) -> None:
+    """Differences against sizes with bias and limits of agreement: constant with their intervals as bands, or sloping.
+
+    They slope, as lines of the regression, where the confidence interval of the slope excludes 0. `digits` is the
+    number of decimals of the values next to the lines.
+    """
+    axes.scatter(size, difference, s=9, color=OTHER_COLOURS[2], alpha=0.7, linewidths=0)
+    axes.axhline(0, color=FAINT, linewidth=0.6)
+    limits, fitted = limits_of_agreement(difference, subjects), proportional_bias(difference, size, subjects)
+    ends = np.array([size.min(), size.max()])
+    lines = fitted.limits_at(ends) if fitted.is_proportional else None
+    estimates = (limits.bias, limits.lower, limits.upper) if np.isfinite(limits.lower.value) else ()
+    for place, estimate in enumerate(estimates):
+        values = np.full(2, estimate.value) if lines is None else lines[place]
+        look = {"color": OTHER_COLOURS[3], "linewidth": 0.9, "linestyle": "--" if place else "-"}
+        axes.axhline(estimate.value, **look) if lines is None else axes.plot(ends, values, **look)
+        if lines is None and np.isfinite(estimate.low):
+            axes.axhspan(estimate.low, estimate.high, color=OTHER_COLOURS[3], alpha=0.15, linewidth=0)
+        text, transform = f"{values[1]:+.{digits}f}".replace("-", "−"), axes.get_yaxis_transform()
+        axes.text(1.02, values[1], text, transform=transform, va="center", fontsize=7)
 
 
 @styled

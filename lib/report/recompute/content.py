@@ -10,11 +10,13 @@ from lib.imaging import head_points, volumes
 from lib.report.recompute import estimates, printed
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
-from lib.report.recompute.tables import failures
+from lib.report.recompute.tables import agreement, failures
 from lib.report.recompute.tables.biometry import GUESSES
 from lib.study import files, params, steps
 
 Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that printed numbers are true
+OF_AGREEMENT = ("limits-mm", "limits-percent", "proportional-bias", "reliability", "gestational-age", "centiles")
+OF_AGREEMENT += ("equivalence", "by-size")
 NETWORK = "network"  # method of the network's rows in the table of methods without one
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
 AFTER_POST = ("05_evaluation/per_class", "05_evaluation/detection", "06_biometry/agreement")  # without raw masks
@@ -47,6 +49,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "runs": [_run(results, step) for step in results.runs],
         "evaluation": _evaluation(results, verified),
         "biometry": _biometry(results, verified) if results.measures_heads else None,
+        "volume_limits": _rows(verified, "06_biometry/tables/volume-limits") if dataset.volumes else [],
         "sizes": _rows(verified, "06_biometry/tables/volumes") if dataset.volumes else [],
         "comparison": _comparison(results, verified) if study.compare_with else None,
         "intervals": _intervals(results, verified),
@@ -319,6 +322,8 @@ def _biometry(results: Results, verified: dict[str, Table]) -> Row:
     counts = {name: len(grouped(measured, name[:-1])) for name in ("cases", "subjects")}
     counts["routes"] = sorted({row["route"] for row in rows} - set(GUESSES))
     counts["failures"] = _failures(results, verified, "06_biometry")
+    counts["chart_weeks"] = list(agreement.WEEKS)
+    counts |= {name: _rows(verified, f"06_biometry/tables/{name}") for name in OF_AGREEMENT}
     counts["budget"] = _rows(verified, "06_biometry/tables/error-budget")
     return counts | {kind: printed.printed_rows(columns, of) for kind, of in kinds.items()}
 

@@ -14,6 +14,8 @@ RESAMPLES, SEED, LEAST_TAIL = 4000, 20181, 0.0125
 FEWEST_SUBJECTS = 6  # below, there is no interval
 BLOCK = 2**22  # random numbers drawn at once
 NAN = float("nan")
+ANY, SHARE, AMOUNT = (-math.inf, math.inf), (0.0, 1.0), (0.0, math.inf)  # possible means, at which an interval ends
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ def by_case(rows: Sequence[Row], value: Callable[[Row], float]) -> tuple[list[fl
     return [mean([value(row) for row in of_case]) for of_case in cases], [of_case[0]["subject"] for of_case in cases]
 
 
-def mean_over_cases(rows: Sequence[Row], value: Callable[[Row], float]) -> Estimate:
+def mean_over_cases(rows: Sequence[Row], value: Callable[[Row], float], possible: Range = ANY) -> Estimate:
     """Mean over cases, seeds averaged first, with the interval by subject."""
-    return mean_interval(*by_case(rows, value))
+    return mean_interval(*by_case(rows, value), possible)
 
 
 def median_over_cases(rows: Sequence[Row], value: Callable[[Row], float]) -> Estimate:
@@ -81,12 +83,13 @@ def median_over_cases(rows: Sequence[Row], value: Callable[[Row], float]) -> Est
     return median_interval(*by_case(rows, value))
 
 
-def mean_interval(values: Sequence[float], subjects: Sequence[str]) -> Estimate:
-    """Mean with a bootstrap-t interval whose unit is the subject."""
+def mean_interval(values: Sequence[float], subjects: Sequence[str], possible: Range = ANY) -> Estimate:
+    """Mean with a bootstrap-t interval whose unit is the subject, cut to possible means."""
     pairs = [(value, subject) for value, subject in zip(values, subjects) if not math.isnan(value)]
     groups = [[value for value, of in pairs if of == name] for name in sorted({subject for _, subject in pairs})]
     totals, sizes = (np.array([how(group) for group in groups], float) for how in (math.fsum, len))
     bounds = _bounds(totals, sizes) if len(groups) >= FEWEST_SUBJECTS else (NAN, NAN)
+    bounds = [bound if math.isnan(bound) else min(max(bound, possible[0]), possible[1]) for bound in bounds]
     return Estimate(mean(values), *bounds, len(pairs), len(groups), least(values), largest(values))
 
 
@@ -181,13 +184,3 @@ def share_of_cases(name: str, holds: Sequence[bool], subjects: Sequence[str]) ->
     share, low, high = wilson(mean(hits) * number, number)
     column = f"{name}_percent"
     return {column: 100 * share, f"{column}_low": 100 * low, f"{column}_high": 100 * high}
-
-
-def limits_of_agreement(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Bias and bias -+ 1.96 standard deviations of at least two differences; else NaN."""
-    kept = known(differences)
-    if len(kept) < 2:
-        return NAN, NAN, NAN
-    bias = mean(kept)
-    spread = math.sqrt(math.fsum((each - bias) ** 2 for each in kept) / (len(kept) - 1))
-    return bias, bias - 1.96 * spread, bias + 1.96 * spread

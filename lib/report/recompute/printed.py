@@ -11,9 +11,41 @@ from typing import Any
 
 from lib.report.recompute.results import Row
 
-DECIMALS = {"mm": 2, "px": 2, "ml": 2, "mm2": 1, "percent": 1, "deg": 1, "seconds": 1, "voxels": 0}
+DECIMALS = {
+    "mm": 2,
+    "px": 2,
+    "ml": 2,
+    "mm2": 1,
+    "percent": 1,
+    "deg": 1,
+    "seconds": 1,
+    "voxels": 0,
+    "days": 1,
+    "sd": 2,
+    "icc": 4,
+    "ccc": 4,
+}
 NAMES = {"class", "quantity", "line", "reference"}  # columns with names that are abbreviations in capitals
-CAPITALS = {"hc", "bpd", "ofd", "csp", "lv", "a", "b", "tp", "fp", "fn", "tn"}
+CAPITALS = {
+    "hc",
+    "bpd",
+    "ofd",
+    "csp",
+    "lv",
+    "a",
+    "b",
+    "tp",
+    "fp",
+    "fn",
+    "tn",
+    "hd95",
+    "assd",
+    "nsd",
+    "sd",
+    "rms",
+    "icc",
+    "ccc",
+}
 SPELLED = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "sha256": "SHA-256"}
 DASH, SPACE, MINUS = "–", "\u00a0", "−"
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -61,6 +93,8 @@ def number(value: float, column: str) -> str:
     """A float as its column prints it; a column `value` mixes units."""
     if column == "value":
         return whole(int(value)) if value == int(value) else significant(value)
+    if column.startswith("p_") and value < 0.001:
+        return "< 0.001"
     unit = column.split("_")[-1]
     if unit not in DECIMALS and 0 < abs(value) < 0.0005:
         return significant(value)

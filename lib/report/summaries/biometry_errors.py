@@ -16,7 +16,7 @@ def agreement(measurements: pd.DataFrame) -> pd.DataFrame:
     """Error in millimetres by quantity, route and stage, over the n cases with a reference.
 
     Confidence intervals are those of the mean and the median absolute error. Bias and 95 % limits of agreement are
-    those of single predictions and treat images of one subject as independent. `not_measured` (with a reference only)
+    those of single predictions; `measurement_agreement` has their intervals. `not_measured` (with a reference only)
     and `flagged` count predictions. A baseline has no stage or seed, and therefore one row (post).
     """
     rows = with_baselines_once(measurements)
@@ -49,12 +49,11 @@ def _agreement(group: pd.DataFrame) -> dict[str, object]:
     errors = measured.assign(mm=difference.abs(), percent=difference.abs() / measured["reference_mm"] * 100)
     of_cases = by_case(errors, ["mm", "percent"])
     error = mean_over(of_cases, "mm", AMOUNT)
-    enough = len(difference) >= 2
-    limits = limits_of_agreement(difference.to_numpy(float)) if enough else (float("nan"),) * 3
+    limits = limits_of_agreement(difference, measured["subject"])
     row = {"n": error.count, "not_measured": len(known) - len(measured)}
     row |= with_interval("mae_mm", error)
     row |= {"mae_percent": float(of_cases["percent"].mean())} | with_interval("median_mm", median_over(of_cases, "mm"))
-    row |= dict(zip(("bias_mm", "lower_limit_mm", "upper_limit_mm"), limits))
+    row |= {"bias_mm": limits.bias.value, "lower_limit_mm": limits.lower.value, "upper_limit_mm": limits.upper.value}
     return row | {"flagged": int(group["flags"].ne("").sum())}
 
 

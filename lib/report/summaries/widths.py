@@ -32,10 +32,10 @@ def _widths(group: pd.DataFrame) -> dict[str, object]:
     difference = parts["predicted_mm"] - parts["reference_mm"]
     table = parts.assign(error=difference.abs(), bias=difference)
     error, bias = (mean_over(table, name) for name in ("error", "bias"))
-    limits = limits_of_agreement(difference.to_numpy(float)) if bias.count >= 2 else (float("nan"),) * 3
+    limits = limits_of_agreement(difference, parts["subject"])
     row = {"n": error.count, "reference_mm": float(parts["reference_mm"].where(difference.notna()).mean())}
     row |= with_interval("mae_mm", error) | with_interval("bias_mm", bias)
-    row |= {"lower_limit_mm": limits[1], "upper_limit_mm": limits[2]}
+    row |= {"lower_limit_mm": limits.lower.value, "upper_limit_mm": limits.upper.value}
     return row | {name: int((group["outcome"] == name).sum()) for name in ("missed", "invented")}
 
 

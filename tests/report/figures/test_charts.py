@@ -6,7 +6,7 @@ from lib.data.cases import TRIVIAL_BASELINES
 from lib.evaluation import biometry
 from lib.report import captions, figures
 from lib.report.summaries.dice import per_class
-from lib.statistics.agreement import limits_of_agreement
+from lib.statistics.agreement import limits_of_agreement, proportional_bias
 from tests.builders_figures import CLASSES, line_errors, measured, overlap_rows, texts
 
 TWO = ["background", "csp"]
@@ -155,8 +155,10 @@ def test_cases_are_counted_once_however_many_seeds_predicted_them_and_limits_are
     differences = np.array([(100 + i) % 3 - 1 for i in range(9)] * 2, float)
     assert "HC, n = 9" in texts(limits)
     assert sorted(limits.axes[2].collections[0].get_offsets()[:, 1]) == sorted(differences)
-    for limit in limits_of_agreement(differences):
-        assert f"{limit:+.2f}".replace("-", "−") in texts(limits)
+    found = limits_of_agreement(differences, np.tile(np.arange(9), 2))
+    for limit in (found.bias, found.lower, found.upper):
+        assert f"{limit.value:+.2f}".replace("-", "−") in texts(limits)
+    assert [band.get_y() for band in limits.axes[2].patches] == [e.low for e in (found.bias, found.lower, found.upper)]
     # of landmarks only the measuring route and the baseline are drawn
     table = measured(4).query("stage == 'post'").replace({"route": {"ellipse": "landmark"}})
     baseline, routes = table[table["route"] == "baseline"], TRIVIAL_BASELINES[1:]
@@ -165,6 +167,24 @@ def test_cases_are_counted_once_however_many_seeds_predicted_them_and_limits_are
     assert "training mean, n = 4 predicted, n = 4" in texts(figure)
     assert figure.axes[0].get_xlim()[0] > 50
     assert "HC, n = 4" in texts(figures.bland_altman(pd.concat([table, *guesses])))
+
+
+def test_limits_slope_where_the_difference_changes_with_size_and_volumes_have_their_own_plot(tmp_path):
+    table = measured(30).query("route == 'ellipse' and stage == 'post'")
+    table["predicted_mm"] += 0.5 * (table["reference_mm"] - 115)
+    axes = figures.bland_altman(table).axes[2]
+    one = table[table["quantity"] == "hc"]
+    difference, mean = one["predicted_mm"] - one["reference_mm"], (one["predicted_mm"] + one["reference_mm"]) / 2
+    bias = proportional_bias(difference, mean, one["subject"]).limits_at(np.array([mean.min(), mean.max()]))[0]
+    assert list(axes.lines[1].get_ydata()) == pytest.approx(bias)
+    assert not axes.patches
+    renamed = {f"{side}_mm": f"{side}_ml" for side in ("predicted", "reference")}
+    volumes = one.rename(columns=renamed).assign(**{"class": "lesion", "predicted_voxels": 1, "reference_voxels": 2})
+    assert "lesion, n = 30Mean volume (ml)Predicted − reference (ml)" in texts(figures.volume_agreement(volumes))
+    without = figures.volume_agreement(volumes.assign(predicted_ml=np.nan, reference_ml=np.nan))
+    assert "Mean volume (voxels)" in texts(without)
+    assert figures.charts.NO_VOLUME in texts(figures.volume_agreement(volumes.iloc[:0]))
+    figures.save(without, tmp_path / "equal")
 
 
 def test_failed_measurements_are_not_drawn_and_a_figure_without_heads_says_so(tmp_path):

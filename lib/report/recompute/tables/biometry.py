@@ -2,7 +2,8 @@
 
 import math
 
-from lib.report.recompute.estimates import NAN, by_case, limits_of_agreement, mean, mean_over_cases, median_over_cases
+from lib.report.recompute import by_subject
+from lib.report.recompute.estimates import AMOUNT, NAN, by_case, mean, mean_over_cases, median_over_cases
 from lib.report.recompute.results import Results, Row, grouped, summarised
 
 GUESSES = ("baseline", "mean shape", "blank map")  # routes that use no image, so that stages do not differ
@@ -32,13 +33,17 @@ def agreement(results: Results) -> list[Row]:
 def _agreement(rows: list[Row]) -> Row:
     known = [row for row in rows if not math.isnan(row["reference_mm"])]
     measured = [row for row in known if not math.isnan(row["predicted_mm"])]
-    error = mean_over_cases(measured, error_mm)
+    error = mean_over_cases(measured, error_mm, AMOUNT)
     percent = mean(by_case(measured, lambda row: 100 * error_mm(row) / row["reference_mm"])[0])
-    limits = limits_of_agreement([row["predicted_mm"] - row["reference_mm"] for row in measured])
+    differences, subjects = (
+        [row["predicted_mm"] - row["reference_mm"] for row in measured],
+        [row["subject"] for row in measured],
+    )
+    limits = by_subject.limits(differences, subjects)
     row = {"n": error.n, "not_measured": len(known) - len(measured)}
     row |= error.columns("mae_mm") | {"mae_percent": percent}
     row |= median_over_cases(measured, error_mm).columns("median_mm")
-    row |= dict(zip(("bias_mm", "lower_limit_mm", "upper_limit_mm"), limits))
+    row |= {f"{name}_mm": each.value for name, each in zip(("bias", "lower_limit", "upper_limit"), limits)}
     return row | {"flagged": sum(row["flags"] != "" for row in rows)}
 
 
@@ -105,7 +110,9 @@ def _volumes(rows: list[Row]) -> Row:
     def percent(row: Row) -> float:
         return 100 * _volume_error(row, "voxels") / row["reference_voxels"] if row["reference_voxels"] else NAN
 
-    voxels, ml = (mean_over_cases(rows, lambda row, unit=unit: _volume_error(row, unit)) for unit in ("voxels", "ml"))
+    voxels, ml = (
+        mean_over_cases(rows, lambda row, unit=unit: _volume_error(row, unit), AMOUNT) for unit in ("voxels", "ml")
+    )
     of_percent = [each for each in by_case(rows, percent)[0] if not math.isnan(each)]
     row = {"n": voxels.n} | {name: mean_of(name) for name in ("reference_voxels", "predicted_voxels")}
     row |= voxels.columns("error_voxels") | {"bias_voxels": bias("voxels")}

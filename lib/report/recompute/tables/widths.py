@@ -2,7 +2,8 @@
 
 import math
 
-from lib.report.recompute.estimates import NAN, limits_of_agreement, mean, mean_interval, mean_over_cases, wilson
+from lib.report.recompute import by_subject
+from lib.report.recompute.estimates import NAN, mean, mean_interval, mean_over_cases, wilson
 from lib.report.recompute.results import Results, Row, grouped, summarised
 
 ENLARGED_MM = 10.0  # of the atrium. Source: Gaglioti et al. 2005, doi:10.1002/uog.1857
@@ -32,7 +33,8 @@ def _widths(rows: list[Row]) -> Row:
     pairs = zip(parts, differences)
     row = {"n": error.n, "reference_mm": mean([part["reference_mm"] for part, each in pairs if not math.isnan(each)])}
     row |= error.columns("mae_mm") | bias.columns("bias_mm")
-    row |= dict(zip(("lower_limit_mm", "upper_limit_mm"), limits_of_agreement(differences)[1:]))
+    _, lower, upper = by_subject.limits(differences, subjects)
+    row |= {"lower_limit_mm": lower.value, "upper_limit_mm": upper.value}
     return row | {name: sum(each["outcome"] == name for each in rows) for name in ("missed", "invented")}
 
 
