@@ -107,9 +107,9 @@ def columns_in_print(columns: list[str], rows: list[Row]) -> list[str]:
     parts = ("low", "high", "least", "largest", "subjects")
     hidden = {f"{name}_{part}" for name in owners for part in parts}
     shown: list[str] = []
-    counted: list[list[int]] = []
+    counted: list[list[str]] = []
     for name in columns:
-        subjects = [row[f"{name}_subjects"] for row in rows] if f"{name}_subjects" in columns else None
+        subjects = [repr(row[f"{name}_subjects"]) for row in rows] if f"{name}_subjects" in columns else None
         if name in owners and subjects is not None and subjects not in counted:
             shown.append(f"{name}_subjects")
             counted.append(subjects)
