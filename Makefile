@@ -6,6 +6,9 @@ DATA   ?=
 LANDMARKS ?=
 NAME   ?=
 TORCH  ?=
+MODEL  ?=
+IN     ?=
+OUT    ?=
 # As text: make expands no $ in them, and recipes read "$$DATA" from the environment, so that a value of any letters is one
 # word to the shell. `$(shell …)` has another environment (make before 4.4) and gets quoted words.
 NAMED  := $(findstring command,$(origin PYTHON))# a Python is named on the command line
@@ -16,8 +19,11 @@ override DATA      := $(value DATA)
 override LANDMARKS := $(value LANDMARKS)
 override NAME      := $(if $(findstring command,$(origin NAME)),$(value NAME))# WSL sets a variable of this name
 override TORCH     := $(value TORCH)
+override MODEL     := $(value MODEL)
+override IN        := $(value IN)
+override OUT       := $(value OUT)
 override ARGS      := $(value ARGS)
-export PYTHON STUDY CORES DATA LANDMARKS NAME TORCH ARGS
+export PYTHON STUDY CORES DATA LANDMARKS NAME TORCH MODEL IN OUT ARGS
 quoted = '$(subst ','\'',$(1))'
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
@@ -55,6 +61,7 @@ STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --vers
 $(if $(filter-out installed,$(TORCH)),$(error TORCH=$(TORCH) is not allowed; the only value is TORCH=installed, which uses the torch of $(PYTHON)))
 needs = $(if $(filter $(1),$(MAKECMDGOALS)),$(if $(strip $(value $(2))),,$(error $(2) is empty; write: make $(1) $(2)=<$(3)>)))
 $(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,check-report,STUDY,name)$(call needs,bundle,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
+$(call needs,predict,MODEL,study or file)$(call needs,predict,IN,image or folder)$(call needs,predict,OUT,folder of the answers)
 
 help:
 	@echo 'make demo                              run the phantom study and write reports/demo/report.pdf (a few minutes)'
@@ -67,6 +74,8 @@ help:
 	@echo 'make check-report STUDY=<name>          recompute every printed number of a finished study, and name what differs'
 	@echo 'make download NAME=<data set>          download and verify a data set, or print how to obtain it'
 	@echo 'make verify DATA=<raw folder>          identify the data set in a folder and report its problems'
+	@echo 'make predict MODEL=<study or file> IN=<image or folder> OUT=<folder> [ARGS="--pixel-size 0.1"]'
+	@echo '                                       predict and measure images that have no reference'
 	@echo 'make bundle STUDY=<name>               pack a finished study for a supervisor: reports/<name>/<name>.zip'
 	@echo 'make lab [ARGS="--no-browser ..."]     open the notebooks in JupyterLab; ARGS are options of jupyter lab'
 	@echo 'make lint                              check code style and import layers'
@@ -112,6 +121,9 @@ why: $(READY)
 check-report: $(READY)
 	$(RUN) check-report -- "$$STUDY"
 
+predict: $(READY)
+	@set -f; $(RUN) predict --out="$$OUT" $$ARGS -- "$$MODEL" "$$IN"
+
 bundle: $(READY)
 	$(RUN) bundle -- "$$STUDY"
 
@@ -146,4 +158,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: anew help demo study why check-report bundle download verify test test-all lab lint bench gpu-check clean
+.PHONY: anew help demo study why predict check-report bundle download verify test test-all lab lint bench gpu-check clean

@@ -69,7 +69,8 @@ def samples(values: np.ndarray, subjects: int, design: str, draws: int) -> tuple
 def of_mean(values: np.ndarray, exists: np.ndarray, truth: float) -> dict[str, float]:
     """Coverage in percent of intervals of the mean, and their median width relative to the t interval of subjects."""
     sums, sizes = (values * exists).sum(axis=-1), exists.sum(axis=-1).astype(float)
-    low, high = statistics.bootstrap_t(sums, sizes)
+    ends = np.where(exists, values, np.inf).min(axis=(1, 2)), np.where(exists, values, -np.inf).max(axis=(1, 2))
+    low, high = (np.clip(limits, *ends) for limits in statistics.bootstrap_t(sums, sizes))
     count, total = sizes.shape[1], sizes.sum(axis=1)
     deviations = sums - (sums.sum(axis=1) / total)[:, None] * sizes
     error = np.sqrt(count / (count - 1) * np.square(deviations).sum(axis=1)) / total

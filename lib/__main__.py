@@ -1,4 +1,4 @@
-"""Command line: python -m lib study|why|bundle|new|diff|step|download|verify|report|check-report."""
+"""Command line: python -m lib study|why|bundle|new|diff|step|download|verify|report|check-report|predict."""
 
 import argparse
 import logging
@@ -42,6 +42,22 @@ def main(arguments: list[str] | None = None) -> int:
     download.add_argument("name", help="name of a data set in data/sources.yaml")
     download.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="default: data/raw")
     download.add_argument("--url", nargs="+", default=[], help="URLs to use instead of those in data/sources.yaml")
+    predict = commands.add_parser("predict", help="predict and measure images that have no reference")
+    predict.add_argument("model", help="a study's name, a file of its 05_evaluation/models, or a folder of such files")
+    predict.add_argument("inputs", nargs="+", type=Path, metavar="input", help="images, DICOM or NIfTI files, folders")
+    predict.add_argument("--out", required=True, help="folder of the answers; replaced if predict wrote it")
+    predict.add_argument("--pixel-size", metavar="MM", help="size of the pixels of all images in mm")
+    predict.add_argument(
+        "--pixel-sizes", type=Path, metavar="CSV", help="table of pixel sizes by name (HC18, cases.csv)"
+    )
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps; default: auto")
+    predict.add_argument(
+        "--tta",
+        choices=("model", "on", "off"),
+        default="model",
+        help="average with the mirrored image; default: as evaluated",
+    )
+    predict.add_argument("--probabilities", action="store_true", help="also write probability maps, 16-bit PNG")
     options = parser.parse_args(arguments)
     try:
         sys.stdout.reconfigure(errors="backslashreplace")  # for terminals without UTF-8
@@ -112,6 +128,15 @@ def time_needed(name: str, like: str) -> list[str]:
     return [*known, f"Time of a training: once 03_model has run, 'make why STUDY={name}' estimates it from its speed"]
 
 
+def predict(options: argparse.Namespace) -> int:
+    """Runs `predict`; its exit status is 1 if some of the inputs were refused."""
+    out = given_folder(options.out, "make predict MODEL=<model> IN=<files> OUT=<folder>")
+    from lib.prediction import command
+
+    how = (options.pixel_size, options.pixel_sizes, options.device, options.tta, options.probabilities)
+    return command.run(options.model, options.inputs, out, *how, say)
+
+
 def run(options: argparse.Namespace) -> int:
     """Runs one parsed command; imports are local so that short commands start quickly."""
     environment.check_project()
@@ -126,6 +151,8 @@ def run(options: argparse.Namespace) -> int:
         from lib.download import download
 
         return int(not download.download(options.name, options.to, options.url, say))
+    if options.command == "predict":
+        return predict(options)
     options.name = study_files.study_name(options.name)
     if options.command == "new":
         say(new_study(options.name, options.data, options.like))

@@ -1,4 +1,4 @@
-"""The scripts of docs/howto-script.md run unchanged in a folder with the files that they name."""
+"""The scripts of docs/howto-script.md and howto-predict.md run unchanged in a folder with the files that they name."""
 
 import re
 import shutil
@@ -12,6 +12,9 @@ from tests import builders
 from tests.builders import one_thread  # noqa: F401
 
 BPD, DICE = re.findall(r"```python\n(.*?)```", (files.ROOT / "docs/howto-script.md").read_text(encoding="utf-8"), re.S)
+(PREDICT,) = re.findall(
+    r"```python\n(.*?)```", (files.ROOT / "docs/howto-predict.md").read_text(encoding="utf-8"), re.S
+)
 SPACING_MM = (0.12, 0.12)  # as in the scripts
 
 
@@ -39,6 +42,15 @@ def test_the_first_script_prints_the_bpd_of_the_masks_that_evaluation_predicted(
     bpd_mm = {name: ellipse.measure_head(mask == 1, SPACING_MM)["bpd"] for name, mask in masks.items()}
     assert len(bpd_mm) == 4
     assert run(BPD, capsys) == [f"{name}.png  BPD {value:.1f} mm" for name, value in bpd_mm.items()]
+
+
+def test_the_script_of_howto_predict_prints_the_quantities_of_the_masks_that_evaluation_predicted(
+    project, monkeypatch, capsys
+):
+    folder, masks = project
+    monkeypatch.chdir(folder)
+    measured = {name: ellipse.measure_head(mask == 1, SPACING_MM) for name, mask in masks.items()}
+    assert run(PREDICT, capsys) == [f"{name}.png {quantities}" for name, quantities in measured.items()]
 
 
 def test_the_second_script_prints_the_dice_of_each_class(tmp_path, monkeypatch, capsys):

@@ -231,7 +231,7 @@ def test_a_phantom_patient_is_segmented_as_in_evaluation(tmp_path):
     weights = tmp_path / "fold0-seed0" / "model.safetensors"
     builders.write_weights(weights, bench.arrays.preparation, in_channels=3)
     steps = [{"step": "largest_component"}]
-    protocol = segmentation.Protocol([0.4, 0.5], steps, flip_average=True, device=CPU)
+    protocol = segmentation.Protocol([0.4, 0.5], steps, flip_average=True, device=CPU, nsd_tolerances={})
     measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0)
     model = load(weights_path=str(bench.folder / "models" / "fold0-seed0.safetensors"))
     assert model.about["threshold"] == measured.choices["threshold"].item()

@@ -22,7 +22,7 @@ case "$*" in
     printf '%s\\0' "$@" >> words;;
 esac
 """
-VARIABLES = ("PYTHON", "STUDY", "CORES", "DATA", "LANDMARKS", "NAME", "TORCH")
+VARIABLES = ("PYTHON", "STUDY", "CORES", "DATA", "LANDMARKS", "NAME", "TORCH", "MODEL", "IN", "OUT")
 # Values that a shell or make would run or change, and names that people give to folders.
 ODD = (
     *("x;touch PWN", "x && touch PWN", "x | touch PWN", "`touch PWN`", "$(touch PWN)", "$$(touch PWN)", "x\ntouch PWN"),
@@ -210,6 +210,15 @@ def test_a_value_of_any_letters_is_one_word_to_the_program_and_nothing_to_make_o
     assert list(project.parent.rglob("PWN")) == []
 
 
+def test_the_words_of_predict_reach_the_command_whole_and_its_options_one_by_one(project):
+    odd = {"MODEL": ODD[0], "IN": ODD[11], "OUT": ODD[12]}
+    done = make(project, "predict", *(f"{name}={value}" for name, value in odd.items()), "ARGS=--pixel-size 0.1 *")
+    assert done.returncode == 0
+    words = (project / "words").read_bytes().decode().removesuffix("\0").split("\0")[2:]
+    assert words == ["predict", f"--out={odd['OUT']}", "--pixel-size", "0.1", "*", "--", odd["MODEL"], odd["IN"]]
+    assert list(project.parent.rglob("PWN")) == []
+
+
 @pytest.mark.parametrize("odd", ["x;touch PWN", "$(shell touch PWN)", "`touch PWN`", "';touch PWN;'", 'a $b "c"'])
 def test_a_python_that_is_not_there_is_named_and_nothing_else_is_run(project, odd):
     done = make(project, "why", f"PYTHON={odd}")
@@ -231,6 +240,9 @@ def test_a_python_in_a_folder_with_blanks_dollars_and_quotes_sets_up_the_environ
         (["verify"], "DATA is empty; write: make verify DATA=<raw folder>"),
         (["verify", "DATA= "], "DATA is empty; write: make verify DATA=<raw folder>"),
         (["download"], "NAME is empty; write: make download NAME=<data set>"),  # WSL sets it in the environment
+        (["predict", "IN=a", "OUT=b"], "MODEL is empty; write: make predict MODEL=<study or file>"),
+        (["predict", "MODEL=a", "OUT=b"], "IN is empty; write: make predict IN=<image or folder>"),
+        (["predict", "MODEL=a", "IN=b"], "OUT is empty; write: make predict OUT=<folder of the answers>"),
         (["study", "STUDY="], "STUDY is empty; write: make study STUDY=<name>"),
         (["why", "STUDY="], "STUDY is empty; write: make why STUDY=<name>"),
     ],

@@ -384,7 +384,9 @@ def test_a_study_of_own_data_that_names_a_published_one_is_warned_of(ran, raw_ro
     path = raw_root / "params" / "mine.yaml"
     path.parent.mkdir()
     text = (PARAMS / "hc18_quick.yaml").read_text(encoding="utf-8").replace("study: hc18_quick", "study: mine")
-    path.write_text(text.replace("dataset: hc18 ", "dataset: own_mine\npalette: [] "), encoding="utf-8")
+    path.write_text(
+        text.replace("dataset: hc18 ", "dataset: own_mine\npalette: []\nnsd_tolerance_px: 3.0 "), encoding="utf-8"
+    )
     files.raw_folder("own_mine").mkdir()
     assert pipeline.run(params.read_study(path), 2, None) == 0
     lines = [n for n, line in enumerate(path.read_text().splitlines(), start=1) if re.search(r"\bHC18\b", line)]

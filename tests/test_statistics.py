@@ -74,13 +74,16 @@ def test_intervals_follow_scale_and_shift_and_a_block_of_weights_changes_only_th
         assert plain.low < plain.value < plain.high
         assert changed.value == pytest.approx(3 - 2 * plain.value)
     assert (changed.low, changed.high) == pytest.approx((3 - 2 * plain.high, 3 - 2 * plain.low))  # of the median
-    near = statistics.mean_interval([0.9, 1, 1, 1, 1, 0], list("abcdef"), statistics.SHARE)
-    assert (near.low, near.high) == (0, 1)  # no mean Dice is below 0
     many = statistics.mean_interval(VALUES, ONE_EACH, resamples=20_000)
     monkeypatch.setattr(statistics, "BLOCK", 60 * 7)
     few = statistics.mean_interval(VALUES, ONE_EACH, resamples=20_000)
     assert (few.low, few.high) == pytest.approx((many.low, many.high), rel=0.01)
     assert few != many
+
+
+def test_a_limit_beyond_the_values_is_cut():
+    failed = statistics.mean_interval(np.array([0.9, 1, 1, 1, 1, 0]), np.arange(6))  # would be -2.9 to 1.1
+    assert (failed.low, failed.high) == (0, 1)
 
 
 @pytest.mark.parametrize("interval", [statistics.mean_interval, statistics.median_interval])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,6 +46,11 @@ class Dataset:
     inspect: Callable[[Case, np.ndarray, np.ndarray], list[Finding]] | None = None  # (case, image, mask) -> findings
     names_subjects: bool = True  # False: subjects come from the source data set or from near-duplicates
     phantom: Phantom | None = None  # None for real data
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the file of a model trained on it says about it."""
+        return {"licence": self.licence, "display_channel": self.display_channel}
 
     @property
     def is_searchable(self) -> bool:

@@ -64,8 +64,7 @@ def baselines(test_set: EvaluationSet, folds: list[int], seeds: list[int], head_
 def _row_of(method: str, name: str, measured: pd.DataFrame) -> dict[str, Any]:
     subjects, row = measured["subject"].to_numpy(), {"method": method, "class": name}
     for column in measured.columns.drop("subject"):
-        possible = statistics.SHARE if column == "dice" else statistics.AMOUNT
-        mean = statistics.mean_interval(measured[column].to_numpy(float), subjects, possible)
+        mean = statistics.mean_interval(measured[column].to_numpy(float), subjects)
         row |= ({"n": mean.count} if column == "dice" else {}) | mean.columns(column)
     return row
 

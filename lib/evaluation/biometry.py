@@ -92,7 +92,7 @@ def find_heads(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes:
             points = np.array([prediction[name] for name in POINT_COLUMNS], float).reshape(4, 2)
             return prediction | lengths_mm(points, spacing_mm)
         region = np.isin(_read_mask(test_set, prediction), indices)
-        return prediction | {"subject": case["subject"], "route": "ellipse"} | _fit(region, spacing_mm)
+        return prediction | {"subject": case["subject"], "route": "ellipse"} | axes_of(region, spacing_mm)
 
     predicted = predictions.to_dict("records") if indices else []
     pairs = zip(predicted, test_set.rows([row["case"] for row in predicted]))
@@ -105,7 +105,7 @@ def lengths_mm(points: np.ndarray, spacing_mm: tuple[float, float] | None) -> di
     return {f"{line}_mm": length for line, length in lengths.items()}
 
 
-def _fit(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
+def axes_of(region: np.ndarray, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
     """Endpoints and lengths of the axes of one predicted head; {} if no ellipse can be fitted."""
     unit = spacing_mm or (1.0, 1.0)
     try:
@@ -168,14 +168,15 @@ def measure_all(
     `max_axis_ratio`, if its HC is outside `hc_range_mm`, [minimum, maximum], or if it cannot be measured (NaN).
     """
     known = heads[heads["case"].isin(references)].to_dict("records")
-    rows = [head | row for head in known for row in _measure(head, max_axis_ratio, hc_range_mm)]
+    rows = [head | row for head in known for row in measure(head, max_axis_ratio, hc_range_mm)]
     measured = pd.DataFrame(rows, columns=COLUMNS)
     table = pd.concat([measured, baseline(measured, folds, references)], ignore_index=True)
     table["reference_mm"] = [references[case][q] for case, q in zip(table["case"], table["quantity"])]
     return table
 
 
-def _measure(head: dict[str, Any], max_axis_ratio: float, hc_range_mm: list[float]) -> list[dict[str, Any]]:
+def measure(head: dict[str, Any], max_axis_ratio: float, hc_range_mm: list[float]) -> list[dict[str, Any]]:
+    """Rows of one head with `route`, `ofd_mm` and `bpd_mm` (NaN if not measured): quantity, predicted_mm, flags."""
     predicted = ellipse.measure_lines(head["ofd_mm"], head["bpd_mm"])
     if head["route"] in TRIVIAL_BASELINES:
         flags = ""

@@ -16,7 +16,7 @@ from lib.study import parallel
 SHARES = (0.01, 0.015, 0.02, 0.03)  # of the pixels that count as bright
 GROWTHS = (1.0, 1.02, 1.04, 1.06, 1.08)  # factors on both axes: bright pixels are in the middle of the skull
 TRAINING_CASES = 100  # at most, evenly spaced: two constants need no more
-TOLERANCE, SHORTEST = 0.015, 0.25  # of the height of the image: of a bright pixel from the ellipse; of a head's BPD
+TOLERANCE, SHORTEST = 0.015, 0.25  # of the height of the image: of a bright pixel from the ellipse; of a BPD
 LONGEST = 1.7  # times the BPD; heads of HC18 lie between 1.04 and 1.52
 
 

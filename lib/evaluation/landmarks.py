@@ -16,7 +16,7 @@ from lib.imaging import geometry
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
 from lib.models import devices, trained_model
 from lib.models.trained_model import Model
-from lib.study import files
+from lib.study import files, params
 from lib.study.params import EvaluationParams
 from lib.study.progress import Live, follow
 
@@ -35,7 +35,7 @@ def predict_all(
     the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Also writes
     the completed model of each run; `trainings` is the folder of 04_training.
     """
-    use = (config.flip_average, devices.choose(config.device))
+    use = (config.flip_average, devices.choose(config.device), params.measuring(config))
     runs = [predict_run(test_set, trainings, fold, seed, *use, live) for fold in config.folds for seed in config.seeds]
     return tuple(pd.concat(tables, ignore_index=True) for tables in zip(*runs))
 
@@ -47,13 +47,15 @@ def predict_run(
     seed: int,
     flip_average: bool,
     device: torch.device,
+    measuring: dict[str, Any],
     live: Live | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`predict_all` for one trained network."""
+    """`predict_all` for one trained network; `measuring` holds the keys of 06 for the model file."""
     run, arrays, parts = files.run_name(fold, seed), test_set.arrays, test_set.parts(fold)
     weights, rows = trainings / run / "model.safetensors", test_set.rows(parts["test"])
     model = trained_model.load(weights, flip_average, device)
-    models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", {"flip_average": flip_average})
+    use = {"flip_average": flip_average, "fold": fold, "seed": seed} | measuring | test_set.dataset.described
+    models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", use)
     points, heights, as_trained = _locate(test_set, model, rows, live)
     mappings = [arrays.geometry_of(name) for name in parts["test"]]
     shape = mean_shape(arrays.points[arrays.rows(parts["train"])])  # (4, 2) network pixels

@@ -1,7 +1,7 @@
 """Evaluation of predicted masks: every test case once, at native size, by a network not trained on its subject."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lib.evaluation import boundaries, postprocessing, training_precision
 from lib.imaging import mask_files
 from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
-from lib.study import files
+from lib.study import files, params
 from lib.study.params import EvaluationParams
 from lib.study.progress import Live, follow
 
@@ -46,6 +46,7 @@ class Protocol:
     flip_average: bool  # whether to average the prediction with that of the mirrored image
     device: torch.device
     nsd_tolerances: dict[str, float | None]  # by unit, "mm" and "px"
+    measuring: dict[str, Any] = field(default_factory=dict)  # keys of 06 for the model file, from `params.measuring`
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,14 @@ def evaluate_all(
     steps = postprocessing.describe(config.postprocessing, config.model_dump())
     device = devices.choose(config.device)
     tolerances = {"mm": config.nsd_tolerance_mm, "px": config.nsd_tolerance_px}
-    protocol = Protocol(config.threshold_candidates or [], steps, config.flip_average, device, tolerances)
+    settings = (config.threshold_candidates or [], steps, config.flip_average, device)
+    protocol = Protocol(*settings, tolerances, params.measuring(config))
     runs = [
         evaluate_run(protocol, test_set, trainings / files.run_name(fold, seed) / "model.safetensors", fold, seed, live)
         for fold in config.folds
         for seed in config.seeds
     ]
-    kinds = [field.name for field in fields(Evaluation)]
+    kinds = [each.name for each in fields(Evaluation)]
     return Evaluation(*(pd.concat([getattr(run, kind) for run in runs], ignore_index=True) for kind in kinds))
 
 
@@ -84,6 +86,7 @@ def evaluate_run(
     steps, classes, tolerances = protocol.steps, test_set.dataset.classes, protocol.nsd_tolerances
     choice = choose_threshold(test_set, model, parts["validation"], protocol.threshold_candidates, steps, live)
     use = {"threshold": choice["threshold"], "flip_average": protocol.flip_average, "postprocessing": steps}
+    use |= protocol.measuring | test_set.dataset.described | run
     models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
 
     def stages_of(case: Predicted, probability: np.ndarray) -> dict[str, np.ndarray]:

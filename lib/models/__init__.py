@@ -1,5 +1,6 @@
 """Networks: built by name, saved together with the arguments that rebuild them."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +24,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 MOST_CHANNELS = 4096  # of any argument of a network
 NETWORK_KEYS = ("model", "arguments")  # required in the metadata of a weights file
+FORMAT = 1  # of a completed file's metadata; to be raised when older code would misread a new file
 
 
 def describe(config: params.ModelParams, in_channels: int) -> dict[str, Any]:
@@ -100,16 +102,27 @@ def save(
     path: Path, model: str, arguments: dict[str, Any], weights: dict[str, torch.Tensor], about: dict[str, Any]
 ) -> None:
     """Atomically writes a state dict with the network's name, its arguments and further metadata (`about`)."""
-    # One JSON string: safetensors orders several metadata entries at random, so files would differ.
-    described = {"model": model, "arguments": arguments} | about
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    files.write_bytes(path, safetensors.torch.save(whole, {"network": json.dumps(described, sort_keys=True)}))
+    files.write_bytes(path, _content({"model": model, "arguments": arguments} | about, weights))
 
 
 def complete(source: Path, target: Path, added: dict[str, Any]) -> None:
-    """Copies a weights file and adds metadata; raises as `load_described`."""
+    """Copies a weights file and adds metadata, its format and a checksum of all; raises as `load_described`."""
     described, weights = _read(source)
-    save(target, described["model"], described["arguments"], weights, described | added)
+    described |= added | {"format": FORMAT}
+    files.write_bytes(target, _content(described | {"checksum": _checksum(described, weights)}, weights))
+
+
+def _content(described: dict[str, Any], weights: dict[str, torch.Tensor]) -> bytes:
+    """Bytes of a weights file, the same for the same values."""
+    # One JSON string: safetensors orders several metadata entries at random, so files would differ.
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    return safetensors.torch.save(whole, {"network": json.dumps(described, sort_keys=True)})
+
+
+def _checksum(described: dict[str, Any], weights: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of the weights and all metadata but the checksum itself; of no use against who can compute it too."""
+    content = _content({name: value for name, value in described.items() if name != "checksum"}, weights)
+    return hashlib.sha256(content).hexdigest()
 
 
 def load(path: Path) -> nn.Module:
@@ -118,7 +131,10 @@ def load(path: Path) -> nn.Module:
 
 
 def load_described(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A saved network (CPU, evaluation mode) and its metadata; ValueError for a missing, corrupt or mismatched file."""
+    """A saved network (CPU, evaluation mode) and its metadata.
+
+    ValueError for a missing, corrupt or mismatched file, one that has changed, or of a newer version.
+    """
     described, weights = _read(path)
     try:
         _require_shapes(described, weights)
@@ -153,4 +169,20 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise ValueError(f"{path}: not a readable weights file: {error}") from error
     if not isinstance(described, dict) or not described.keys() >= set(NETWORK_KEYS):
         raise ValueError(f"{path}: the metadata name no network; expected weights saved by this project")
+    _require_own_format(path, described, weights)
     return described, weights
+
+
+def _require_own_format(path: Path, described: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """ValueError for a completed file of a newer version, or one that has changed since it was written."""
+    written = described.get("format", 0)  # 0: of 04_training, or of before 2026-11-28
+    if isinstance(written, int) and written > FORMAT:
+        raise ValueError(
+            f"{path}: written by a newer version of this project (format {written}; this one reads up to {FORMAT}); "
+            "update the project"
+        )
+    if "checksum" in described and described["checksum"] != _checksum(described, weights):
+        raise ValueError(
+            f"{path}: weights or metadata have changed since the file was written (its checksum differs); copy the "
+            "file again, or let 05_evaluation write it again"
+        )

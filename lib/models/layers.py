@@ -43,7 +43,8 @@ class UpConvolution(nn.ConvTranspose2d):
 
 def initialise(module: nn.Module) -> None:
     """He initialisation of a convolution (He et al. 2015), with zero bias."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+    # The meta device holds shapes alone, and drawing on it would import torch._dynamo, which takes two seconds.
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not module.weight.is_meta:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)

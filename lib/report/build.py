@@ -28,7 +28,6 @@ TEMPLATE = files.ROOT / "reports" / "template"
 STEP = steps.Step("report")
 MAX_LISTED_FINDINGS = 25  # further ones are only in findings.csv
 MAX_DRAWN_RUNS = 5  # curves of further runs are only in their folders
-SHARED = set(params.SharedParams.model_fields)
 AFTER_POST = ("05_evaluation/per_class", "05_evaluation/detection", "06_biometry/agreement")  # without raw masks
 PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folder of a step
 DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes")
@@ -177,12 +176,12 @@ def write_post_tables(study: params.Study, folder: Path, printed: Mapping[str, s
 def parameters(study: params.Study) -> list[dict[str, Any]]:
     """Keys of the study by step, shared ones first: value, allowed values, and reason from the study file."""
     reasons, values = read_reasons(files.study_file(study.study)), params.values_of(study)
-    steps_of = {"all": params.SharedParams} | {name: model for name, model in params.STEPS.items() if name != "report"}
+    keys_of = {name: params.own_keys(name) for name in params.STEPS if name != "report"}
     groups = []
-    for name, model in steps_of.items():
-        keys = [key for key in model.model_fields if key in values and (name == "all" or key not in SHARED)]
-        rows = [{"key": key, "value": as_text(values[key]), "reason": reasons.get(key, "")} for key in keys]
-        rows = [row | {"allowed": model.model_fields[row["key"]].description} for row in rows]
+    for name, keys in ({"all": list(params.SharedParams.model_fields)} | keys_of).items():
+        used = [key for key in keys if key in values]
+        rows = [{"key": key, "value": as_text(values[key]), "reason": reasons.get(key, "")} for key in used]
+        rows = [row | {"allowed": params.AnyKey.model_fields[row["key"]].description} for row in rows]
         # The file of a study of own data has the description as comment where there is no other reason.
         rows = [row | {"reason": row["reason"] * (row["reason"] != row["allowed"])} for row in rows]
         groups.append({"step": name, "rows": rows})

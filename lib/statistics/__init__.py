@@ -16,7 +16,6 @@ FEWEST_SUBJECTS = 6  # the fewest for which order statistics give a 95 % interva
 PARTS = ("low", "high", "least", "largest", "subjects")  # columns beside the value of an estimate in a table
 LEAST_TAIL = 0.0125  # of each side; the full correction for few subjects covers 99 % and doubles the width at six
 COVERAGE = Path(__file__).with_name("coverage.csv")  # written by python -m benchmarks.coverage
-ANY, SHARE, AMOUNT = (-np.inf, np.inf), (0.0, 1.0), (0.0, np.inf)  # ranges of a mean: any number, Dice, absolute error
 BLOCK = 2**22  # weights in memory at once, 32 MB
 
 
@@ -41,19 +40,17 @@ class Estimate:
         return {name: self.value} | {f"{name}_{part}": getattr(self, part) for part in PARTS}
 
 
-def mean_interval(
-    values: np.ndarray, subjects: np.ndarray, possible: tuple[float, float] = ANY, resamples: int = RESAMPLES
-) -> Estimate:
+def mean_interval(values: np.ndarray, subjects: np.ndarray, resamples: int = RESAMPLES) -> Estimate:
     """Mean of values (N,) with a 95 % bootstrap-t interval, whose unit is the subject (N,), not the image.
 
     Images of one subject are correlated, so resampling images would make intervals too narrow. NaN values are ignored;
     ValueError if a subject is missing. Below FEWEST_SUBJECTS subjects there is no interval. Limits beyond the
-    `possible` means are cut, which changes no coverage.
+    least or largest value are cut: with one gross failure among few values they would lie far outside.
     """
     kept = _known(values, subjects)
     groups = kept.groupby("subject")["value"].agg(["sum", "size"]).to_numpy(float)
     limits = bootstrap_t(*groups.T, resamples) if len(groups) >= FEWEST_SUBJECTS else (np.nan, np.nan)
-    return _estimate(kept, kept["value"].mean(), np.clip(limits, *possible))
+    return _estimate(kept, kept["value"].mean(), limits)
 
 
 def median_interval(values: np.ndarray, subjects: np.ndarray) -> Estimate:
@@ -186,6 +183,6 @@ def _known(values: np.ndarray, subjects: np.ndarray) -> pd.DataFrame:
 
 
 def _estimate(kept: pd.DataFrame, value: float, limits: tuple[float, float]) -> Estimate:
-    low, high = map(float, limits)
     least, largest = float(kept["value"].min()), float(kept["value"].max())
+    low, high = map(float, np.clip(limits, least, largest))
     return Estimate(float(value), low, high, len(kept), kept["subject"].nunique(), least, largest)

@@ -249,15 +249,19 @@ class TrainingParams(TrainingProtocol, ManualLimit):
     seed: Seed
 
 
-class HeadClasses(Params):
-    """The key that both 05_evaluation and 06_biometry use."""
+class HeadKeys(Params):
+    """Keys of 06_biometry that 05_evaluation writes into the model file too, which is used without its study."""
 
     head_classes: list[Name] = key(
         "classes whose union is the head up to the outer skull border, as in `classes`; [] if no head is visible"
     )
+    max_axis_ratio: float | None = only_with(HEAD, "OFD/BPD ratio above which a mask is flagged, 1 to 3", gt=1, le=3)
+    hc_range_mm: list[Annotated[float, Field(gt=0, le=10_000)]] | None = only_with(
+        HEAD, "[smallest, largest] plausible HC in mm; values outside are flagged but kept", min_length=2, max_length=2
+    )
 
 
-class EvaluationProtocol(SharedParams, HeadClasses):
+class EvaluationProtocol(HeadKeys, SharedParams):
     """Keys of 05_evaluation in a study file."""
 
     folds: list[Annotated[int, Field(ge=0, le=49)]] = key(
@@ -300,13 +304,9 @@ class EvaluationParams(EvaluationProtocol, ManualLimit):
     """Keys of 05_evaluation."""
 
 
-class BiometryProtocol(SharedParams, HeadClasses):
+class BiometryProtocol(HeadKeys, SharedParams):
     """Keys of 06_biometry in a study file."""
 
-    max_axis_ratio: float | None = only_with(HEAD, "OFD/BPD ratio above which a mask is flagged, 1 to 3", gt=1, le=3)
-    hc_range_mm: list[Annotated[float, Field(gt=0, le=10_000)]] | None = only_with(
-        HEAD, "[smallest, largest] plausible HC in mm; values outside are flagged but kept", min_length=2, max_length=2
-    )
     equivalence_margin_percent: float | None = only_with(
         HEAD, "difference from the reference, in percent, up to which a measurement is equivalent, to 50", gt=0, le=50
     )
@@ -341,6 +341,12 @@ STEPS: dict[str, type[SharedParams]] = {
 }
 
 
+def own_keys(step: str) -> list[str]:
+    """Keys listed under a step: not those of every notebook, nor in 05_evaluation those that it shares with 06."""
+    elsewhere = {*SharedParams.model_fields, *(HeadKeys.model_fields if step == "05_evaluation" else ())}
+    return [name for name in STEPS[step].model_fields if name not in elsewhere]
+
+
 class Study(
     VerificationParams,
     PreprocessingParams,
@@ -356,6 +362,11 @@ class Study(
 
 class AnyKey(Study, ModelParams, TrainingParams):
     """Every key of every notebook, to recognise unknown keys."""
+
+
+def measuring(config: EvaluationProtocol) -> dict[str, Any]:
+    """The keys of 06_biometry that a model file holds; of a study without a head only that."""
+    return {name: value for name in HeadKeys.model_fields if (value := getattr(config, name)) is not None}
 
 
 def read_study(path: Path) -> Study:

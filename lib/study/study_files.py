@@ -73,8 +73,9 @@ def write(values: Mapping[str, Any], reasons: Mapping[str, str], first: str) -> 
     path = _new_file(values["study"])
     param_faults.refuse(f"params/{path.name}", param_faults.find_faults(dict(values), params.Study))
     lines, rest = [f"# {first}", HEADING], dict(values)
-    for section, model in ({"all notebooks": params.SharedParams} | params.STEPS).items():
-        keys = [key for key in model.model_fields if key in rest]
+    keys_of = {step: params.own_keys(step) for step in params.STEPS}
+    for section, names in ({"all notebooks": list(params.SharedParams.model_fields)} | keys_of).items():
+        keys = [key for key in names if key in rest]
         lines += ["", f"# --- {section}"] if keys else []
         for key in keys:
             lines += _lines(key, rest.pop(key), reasons.get(key, ""))

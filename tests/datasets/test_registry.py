@@ -89,6 +89,8 @@ def test_every_data_set_accepts_keys_that_fit_it(name, changes):
         ("hc18", {"palette": [[0, 0, 0], [255, 0, 0]]}, "requires custom data sets"),
         ("hc18", {"crop_level": 0.1}, "requires volumes"),
         ("lgg", {"clahe_probability": 0.2}, "requires images"),
+        ("hc18", {"nsd_tolerance_px": 3.0}, "requires class regions without pixel sizes"),
+        ("busi", {"nsd_tolerance_mm": 1.0}, "requires class regions with pixel sizes"),
     ],
 )
 def test_a_key_or_value_that_a_data_set_does_not_have_is_refused_with_a_hint(name, changes, hint):
@@ -103,6 +105,8 @@ def test_a_key_or_value_that_a_data_set_does_not_have_is_refused_with_a_hint(nam
 @pytest.mark.parametrize(
     ("name", "key"),
     [("own_cells", "palette"), ("busi", "groups"), ("hc18", "clahe_probability")]
+    + [("hc18", "nsd_tolerance_mm"), ("busi", "nsd_tolerance_px"), ("own_cells", "nsd_tolerance_mm")]
+    + [("own_cells", "nsd_tolerance_px"), ("lgg", "nsd_tolerance_px")]
     + [("phantom_lgg", key) for key in builders.OF_VOLUMES],
 )
 def test_a_key_that_a_data_set_needs_is_required(name, key):

@@ -88,6 +88,9 @@ def test_without_an_exact_hc_there_is_no_budget(study):
     for truth, rows in ((None, measured), (exact.drop(columns="hc_mm"), measured), (exact, measured.iloc[:0])):
         table = error_budget.budget(test_set, rows, truth, ["head"], {"image_size": NETWORK})
         assert (len(table), table.columns.tolist()) == (0, error_budget.COLUMNS)
+        assert error_budget.adds_up(table, rows)
+    nothing = pd.DataFrame(columns=biometry.COLUMNS)  # of volumes
+    assert error_budget.adds_up(error_budget.budget(test_set, nothing, None, [], {}), nothing)
 
 
 def test_a_head_that_cannot_be_measured_has_no_total(study):

@@ -151,6 +151,19 @@ def test_a_kind_of_study_has_its_numbers_and_sections_and_no_other_kind_s(built,
     assert lacking(before_keys, *absent) == absent
 
 
+@pytest.mark.parametrize(("name", "unit", "word"), [(REGIONS, "mm", "mm"), (VOLUMES, "px", "pixels")])
+def test_sentences_on_boundaries_and_presence_have_the_numbers_of_their_tables(built, name, unit, word) -> None:
+    one, text = built(name), built(name).text.replace(tables.KEEP, " ")
+    of = {"stage": "post", "class": one.study.classes[1]}
+    distances = one.row("05_evaluation/tables/distances" + "-pixels" * (unit == "px"), **of)
+    presence = one.row("05_evaluation/tables/presence", **of)
+    hd95, largest = (distances[key].replace(tables.KEEP, " ") for key in (f"hd95_{unit}", f"largest_hd95_{unit}"))
+    assert f"HD95 was {hd95} {word} on average and {largest} {word} at most" in text
+    assert f"found in {presence['detected']} of {presence['detected']}" in text
+    alarms = presence["false_alarms_percent"].replace(tables.KEEP, " ")
+    assert (f"predicted in 0 of 1 patients without it: {alarms} % false alarms" in text) == (name == VOLUMES)
+
+
 def test_no_two_different_numbers_carry_one_name(built) -> None:
     values: dict[tuple[str, ...], set[str]] = {}
     of_evaluation = [rows for rows in built(VOLUMES).content["evaluation"].values() if isinstance(rows, list)]

@@ -42,6 +42,11 @@ def complete(figure: Figure) -> None:
         warnings.warn(no_font(without), stacklevel=2)
 
 
+def in_own_font(text: str) -> str:
+    """A text in which characters that the font of all figures lacks are replaced by their codes."""
+    return with_codes(text, sorted(_missing(text)))
+
+
 def with_codes(text: str, without: Iterable[str]) -> str:
     """A text in which characters without a font are replaced by their codes: 漢字_1 by [U+6F22 5B57]_1.
 

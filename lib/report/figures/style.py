@@ -69,14 +69,18 @@ def draw_image(axes: Axes, image: np.ndarray, title: str, spacing_mm: tuple[floa
 
 def draw_scale_bar(axes: Axes, shape: tuple[int, ...], spacing_col_mm: float) -> None:
     """A scale bar of a round number of millimetres in the lower right corner."""
-    width_mm = shape[1] * spacing_col_mm
-    length_mm = max((mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm <= width_mm / 3), default=1)
+    length_mm = scale_bar_mm(shape[1] * spacing_col_mm)
     right, low = shape[1] * 0.96, shape[0] * 0.95
     left = right - length_mm / spacing_col_mm
     edge = [withStroke(linewidth=2.5, foreground="black")]
     axes.plot([left, right], [low, low], color="white", linewidth=1.5, path_effects=edge, solid_capstyle="butt")
     position = ((left + right) / 2, low - shape[0] * 0.02)
     axes.text(*position, f"{length_mm} mm", color="white", fontsize=6, ha="center", va="bottom", path_effects=edge)
+
+
+def scale_bar_mm(width_mm: float) -> int:
+    """Length of the scale bar of an image of this width."""
+    return max((mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm <= width_mm / 3), default=1)
 
 
 def draw_contour(axes: Axes, region: np.ndarray, colour: str, width: float = 0.9, closed: bool = True) -> None:

@@ -5,7 +5,6 @@ import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, median_over, with_interval
-from lib.statistics import AMOUNT
 from lib.statistics.agreement import limits_of_agreement
 
 AGREEMENT_KEY = ["quantity", "route", "stage"]
@@ -48,7 +47,7 @@ def _agreement(group: pd.DataFrame) -> dict[str, object]:
     difference = measured["predicted_mm"] - measured["reference_mm"]
     errors = measured.assign(mm=difference.abs(), percent=difference.abs() / measured["reference_mm"] * 100)
     of_cases = by_case(errors, ["mm", "percent"])
-    error = mean_over(of_cases, "mm", AMOUNT)
+    error = mean_over(of_cases, "mm")
     limits = limits_of_agreement(difference, measured["subject"])
     row = {"n": error.count, "not_measured": len(known) - len(measured)}
     row |= with_interval("mae_mm", error)
@@ -101,7 +100,7 @@ def _volumes(group: pd.DataFrame) -> dict[str, object]:
     errors["percent"] = 100 * errors["voxels"] / group["reference_voxels"].where(positive)
     sizes = [f"{source}_{unit}" for unit in units for source in ("reference", "predicted")]
     of_cases = by_case(group.assign(**errors), [*sizes, *errors])
-    voxels, ml = (mean_over(of_cases, unit, AMOUNT) for unit in units)
+    voxels, ml = (mean_over(of_cases, unit) for unit in units)
     mean = {name: float(of_cases[name].mean()) for name in (*sizes, "percent")}
     bias = {unit: float((of_cases[f"predicted_{unit}"] - of_cases[f"reference_{unit}"]).mean()) for unit in units}
     row = {"n": voxels.count} | {name: mean[name] for name in ("reference_voxels", "predicted_voxels")}

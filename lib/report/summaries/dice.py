@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, median_over, with_interval
-from lib.statistics import PARTS, SHARE
+from lib.statistics import PARTS
 
 KEY = ["class", "stage"]
 DETECTION = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
@@ -32,7 +32,7 @@ def per_class(cases: pd.DataFrame) -> pd.DataFrame:
 def describe_class(group: pd.DataFrame) -> dict[str, object]:
     """One row of `per_class`."""
     of_cases = dice_by_case(group)
-    dice, iou = (mean_over(of_cases, name, SHARE) for name in ("dice", "iou"))
+    dice, iou = (mean_over(of_cases, name) for name in ("dice", "iou"))
     tp, fp, fn = (int(group[name].sum()) for name in ("tp", "fp", "fn"))
     row = {"n": dice.count} | with_interval("dice", dice)
     row |= with_interval("dice_median", median_over(of_cases, "dice")) | {"dice_min": dice.least}
@@ -79,7 +79,7 @@ def detection(cases: pd.DataFrame) -> pd.DataFrame:
         for measure, (hit, other) in DETECTION.items():
             whole = group[hit] + group[other]
             of_cases = by_case(group.assign(share=group[hit] / whole.where(whole > 0)), ["share"])
-            mean = mean_over(of_cases, "share", SHARE)
+            mean = mean_over(of_cases, "share")
             row = dict(zip(KEY, key)) | {"measure": measure, "n": mean.count} | with_interval("mean", mean)
             rows.append(row | {"pooled": float(group[hit].sum() / whole.sum()) if whole.sum() else float("nan")})
     return pd.DataFrame(rows)

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from lib import statistics
 from lib.report.summaries.dice import KEY, in_reference, outcomes
 from lib.report.summaries.means import by_case, by_group, mean_over, with_interval
 
@@ -38,11 +37,10 @@ def penalised(group: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def _means(rows: pd.DataFrame, unit: str) -> dict[str, object]:
-    """n, the means of some rows with their intervals, which end where a value must, and the largest HD95."""
-    longest = float(rows[f"diagonal_{unit}"].max())
-    most = {f"hd95_{unit}": longest, f"assd_{unit}": longest, "nsd": 1.0}
-    of_cases = by_case(rows, list(most))
-    means = {name: mean_over(of_cases, name, (0.0, high)) for name, high in most.items()}
+    """n, the means of some rows with their intervals, and the largest HD95."""
+    names = [f"hd95_{unit}", f"assd_{unit}", "nsd"]
+    of_cases = by_case(rows, names)
+    means = {name: mean_over(of_cases, name) for name in names}
     row: dict[str, object] = {"n": means[f"hd95_{unit}"].count}
     for name, mean in means.items():
         row |= with_interval(name, mean)
@@ -60,7 +58,7 @@ def size_errors(cases: pd.DataFrame) -> pd.DataFrame:
     def describe(group: pd.DataFrame) -> dict[str, object]:
         rows = group[in_reference(group)].assign(absolute=lambda each: each["size_error_percent"].abs())
         of_cases = by_case(rows, ["absolute", "size_error_percent"])
-        error = mean_over(of_cases, "absolute", statistics.AMOUNT)
+        error = mean_over(of_cases, "absolute")
         bias = mean_over(of_cases, "size_error_percent")
         return {"n": error.count} | with_interval("size_error_percent", error) | with_interval("bias_percent", bias)
 

@@ -7,7 +7,6 @@ import pandas as pd
 
 from lib.imaging.head_points import BLANK_LOSS
 from lib.report.summaries.means import by_case, by_group, counts_all, mean_over, median_over, with_interval
-from lib.statistics import AMOUNT
 from lib.study import files
 
 LOSS_COLUMNS = ["fold", "seed", "kept_epoch", "heatmap_loss", "blank_map_loss", "validation_error_percent"]  # % of OFD
@@ -25,7 +24,7 @@ def landmarks(errors: pd.DataFrame) -> pd.DataFrame:
 def _describe(group: pd.DataFrame) -> dict[str, object]:
     of_cases = by_case(group, ["error_mm", "error_px", "normalised_error_percent"])
     known = of_cases["error_mm"].dropna()
-    mm, px = (mean_over(of_cases, name, AMOUNT) for name in ("error_mm", "error_px"))
+    mm, px = (mean_over(of_cases, name) for name in ("error_mm", "error_px"))
     row = {"n": px.count, "n_mm": mm.count} | with_interval("error_mm", mm) | with_interval("error_px", px)
     row |= with_interval("median_mm", median_over(of_cases, "error_mm"))
     row["percentile_95_mm"] = float(np.percentile(known, 95)) if len(known) else float("nan")

@@ -24,9 +24,9 @@ def by_case(rows: pd.DataFrame, values: list[str]) -> pd.DataFrame:
     return rows.groupby("case", sort=False).agg({"subject": "first"} | dict.fromkeys(values, "mean"))
 
 
-def mean_over(rows: pd.DataFrame, value: str, possible: tuple[float, float] = statistics.ANY) -> Estimate:
+def mean_over(rows: pd.DataFrame, value: str) -> Estimate:
     """The mean of a column over cases (one per row) with a value, with its 95 % CI from resampling subjects."""
-    return statistics.mean_interval(rows[value].to_numpy(float), rows["subject"].to_numpy(), possible)
+    return statistics.mean_interval(rows[value].to_numpy(float), rows["subject"].to_numpy())
 
 
 def median_over(rows: pd.DataFrame, value: str) -> Estimate:

@@ -6,7 +6,6 @@ import pandas as pd
 from lib.data.cases import group_of
 from lib.report.summaries.dice import KEY, in_reference, outcomes
 from lib.report.summaries.means import by_case, by_group, mean_over, median_over, with_interval
-from lib.statistics import SHARE
 
 PATIENT_COLUMNS = ["case", "group", "class", "slices", "reference_voxels", "predicted_voxels", "dice_raw", "dice"]
 COST_COLUMNS = ["class", "n", "cut_patients", "lost_voxels", "lost_percent", "dice", "dice_without", "cost"]
@@ -47,7 +46,7 @@ def summary(table: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
 
 def _summary(group: pd.DataFrame) -> dict[str, object]:
     of_patients = by_case(group, ["score"])
-    mean, median = mean_over(of_patients, "score", SHARE), median_over(of_patients, "score")
+    mean, median = mean_over(of_patients, "score"), median_over(of_patients, "score")
     row = {"n": mean.count} | with_interval("dice_per_patient", mean)
     row |= with_interval("median_per_patient", median) | {"min_per_patient": mean.least}
     return row | {"absent": outcomes(group)["absent"]}

@@ -58,6 +58,6 @@ def parts(cases: pd.DataFrame) -> pd.DataFrame:
 def _describe_parts(group: pd.DataFrame) -> dict[str, object]:
     found, false = group["found_parts"], group["predicted_parts"] - group["matched_parts"]
     f1 = 2 * found / (found + group["reference_parts"] + false)
-    mean = mean_over(by_case(group[in_reference(group)].assign(f1=f1), ["f1"]), "f1", statistics.SHARE)
+    mean = mean_over(by_case(group[in_reference(group)].assign(f1=f1), ["f1"]), "f1")
     counts = {"reference_parts": group["reference_parts"], "found_parts": found, "false_parts": false}
     return {"n": mean.count} | with_interval("part_f1", mean) | {name: int(each.sum()) for name, each in counts.items()}

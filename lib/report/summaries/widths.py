@@ -30,11 +30,10 @@ def of_parts(long: pd.DataFrame) -> pd.DataFrame:
 def _widths(group: pd.DataFrame) -> dict[str, object]:
     parts = of_parts(group)
     difference = parts["predicted_mm"] - parts["reference_mm"]
-    table = parts.assign(error=difference.abs(), bias=difference)
-    error, bias = (mean_over(table, name) for name in ("error", "bias"))
-    limits = limits_of_agreement(difference, parts["subject"])
+    table = parts.assign(error=difference.abs())
+    error, limits = mean_over(table, "error"), limits_of_agreement(difference, parts["subject"])
     row = {"n": error.count, "reference_mm": float(parts["reference_mm"].where(difference.notna()).mean())}
-    row |= with_interval("mae_mm", error) | with_interval("bias_mm", bias)
+    row |= with_interval("mae_mm", error) | with_interval("bias_mm", limits.bias)
     row |= {"lower_limit_mm": limits.lower.value, "upper_limit_mm": limits.upper.value}
     return row | {name: int((group["outcome"] == name).sum()) for name in ("missed", "invented")}
 

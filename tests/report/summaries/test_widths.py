@@ -18,8 +18,9 @@ def test_errors_bias_limits_and_counts_of_ventricles_worked_by_hand():
     row = widths.widths(parts(rows)).iloc[0]
     assert (row["class"], row["n"], row["missed"], row["invented"]) == ("lv", 3, 1, 1)
     assert (row["reference_mm"], row["mae_mm"]) == pytest.approx((10, 5 / 3))  # a missed one is in no mean
-    assert row["bias_mm"] == pytest.approx(1)  # of 1, -1 and 3; standard deviation 2
-    assert (row["lower_limit_mm"], row["upper_limit_mm"]) == pytest.approx((1 - 1.96 * 2, 1 + 1.96 * 2))
+    assert row["bias_mm"] == pytest.approx(1)  # of 1 and -1 in a, and 3 in b
+    # Mean squares 6 between and 2 within, so the variances are (6 - 2) / (4 / 3) between and 2 within, 5 in all.
+    assert (row["lower_limit_mm"], row["upper_limit_mm"]) == pytest.approx((1 - 1.96 * 5**0.5, 1 + 1.96 * 5**0.5))
 
 
 def test_seeds_of_a_part_are_averaged_first_and_every_row_is_counted():

@@ -1,0 +1,141 @@
+"""`python -m lib predict`: a model and files in, a folder of answers out."""
+
+import platform
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lib.models import trained_model
+from lib.prediction import answers, ensemble, outputs, page, pixel_sizes
+from lib.prediction.ensemble import Ensemble
+from lib.prediction.inputs import Listing, Reading, Refusal, find
+from lib.prediction.outputs import NOT_FOR_CLINICAL_USE, Written
+from lib.prediction.picture import Picture
+from lib.prediction.pixel_sizes import PixelSizes
+from lib.study import environment, files, provenance
+
+TTA = {"on": True, "off": False, "model": None}  # None: as the study was evaluated
+Say = Callable[[str], None]
+
+
+def run(
+    model: str,
+    given: Sequence[Path],
+    out: Path,
+    pixel_size: str | None,
+    pixel_table: Path | None,
+    device: str,
+    tta: str,
+    with_maps: bool,
+    say: Say,
+) -> int:
+    """Predicts every case below the given paths; 0 if all were predicted, 1 if some were refused (they are listed).
+
+    ValueError, before anything is computed, for an unusable model, pixel size, table or output folder.
+    """
+    environment.use_threads()
+    outputs.require_own(out)
+    if pixel_size is not None and pixel_table is not None:
+        raise ValueError("--pixel-size and --pixel-sizes are both given; expected one of them")
+    loaded = ensemble.load(model, device, TTA[tta])
+    limits = pixel_sizes.limits_mm(bool(loaded.head) and not loaded.is_volume)
+    sizes = PixelSizes()
+    if pixel_size is not None:
+        sizes = pixel_sizes.parse(pixel_size, limits)
+    elif pixel_table is not None:
+        sizes = pixel_sizes.read_table(pixel_table, limits)
+    listing = find(given, loaded.is_volume, out)
+    say(f"model {loaded.describe()}; {len(listing.sources)} inputs" + (f"; {listing.note}" if listing.note else ""))
+    reading = Reading(loaded.is_volume, loaded.about["preparation"]["channels"], sizes, limits)
+    with outputs.folder_of_answers(out) as folder, warnings.catch_warnings():
+        # Of values in DICOM headers that do not conform; those that are used are checked.
+        warnings.filterwarnings("ignore", module="pydicom")
+        written, refused = _predict_all(loaded, listing, reading, folder, with_maps, say)
+        if not written:
+            raise ValueError(f"no case was predicted of {len(refused)} inputs; {out} is not written")
+        _check_sizes(sizes, written)
+        _write_summary(folder, loaded, written, refused)
+    counts = f"{len(written)} cases" + (f", {len(refused)} refused (refused.csv)" if refused else "")
+    say(f"{out}: {counts}; {NOT_FOR_CLINICAL_USE}")
+    return int(bool(refused))
+
+
+def _predict_all(
+    loaded: Ensemble, listing: Listing, reading: Reading, folder: Path, with_maps: bool, say: Say
+) -> tuple[list[Written], list[Refusal]]:
+    """Predicts and writes case by case; files are read and written in threads beside the network."""
+    written: list[Written] = []
+    refused = list(listing.refused)
+    for each in refused:
+        say(f"{each.file}: refused: {each.reason}")
+
+    def finish(computed: tuple[Picture, np.ndarray] | Refusal) -> Written | Refusal:
+        if isinstance(computed, Refusal):
+            return computed
+        picture, output = computed
+        try:
+            answer = answers.finish(loaded, output, picture.pixels.shape, picture.spacing_mm)
+        except ValueError as error:
+            return Refusal(picture.file, str(error))
+        return outputs.write_case(folder, loaded, picture, answer, with_maps)
+
+    for result in trained_model.in_threads(finish, _computed(loaded, listing, reading)):
+        if isinstance(result, Refusal):
+            refused.append(result)
+            say(f"{result.file}: refused: {result.reason}")
+        else:
+            written.append(result)
+            say(f"{result.case}  {result.line}")
+    return written, refused
+
+
+def _computed(loaded: Ensemble, listing: Listing, reading: Reading) -> Iterator[tuple[Picture, np.ndarray] | Refusal]:
+    """Each picture with the networks' output, one at a time, so that no result depends on the others of a batch."""
+    for pictures in trained_model.in_threads(reading.read, listing.sources):
+        if isinstance(pictures, Refusal):
+            yield pictures
+            continue
+        for picture in pictures:
+            try:
+                yield picture, answers.compute(loaded, picture.pixels)
+            except ValueError as error:
+                yield Refusal(picture.file, str(error))
+
+
+def _check_sizes(sizes: PixelSizes, written: Sequence[Written]) -> None:
+    """ValueError if a table of pixel sizes was given and names none of the cases: it is of other images."""
+    used = any(row["calibration"] == sizes.source for each in written for row in each.rows["cases.csv"])
+    if sizes.table and not used:
+        names = ", ".join(list(sizes.table)[:3])
+        raise ValueError(
+            f"{sizes.source}: names none of the inputs; it has {names}, the inputs are {written[0].case}, …"
+        )
+
+
+def _write_summary(folder: Path, loaded: Ensemble, written: Sequence[Written], refused: Sequence[Refusal]) -> None:
+    """The tables, the page and the record."""
+    about = loaded.about
+    tables = outputs.write_tables(folder, loaded, written, refused)
+    flips = "averaged with the mirrored image" if loaded.members[0].flip_average else "of the image as it is"
+    facts = [
+        f"Model: {loaded.describe()}, trained on {about['dataset']} ({about['licence']}); predictions {flips}",
+        f"Classes: {', '.join(about['classes'][1:])}"
+        if not loaded.is_landmark
+        else "Predicted: the endpoints of OFD and BPD",
+        f"Device: {loaded.members[0].device}",
+    ]
+    title = f"Predictions of {about['study']}"
+    files.write_text(folder / page.NAME, page.page(title, facts, written, refused, tables))
+    record = {
+        "study": about["study"],
+        "models": {name: member.about["checksum"] for name, member in zip(loaded.names, loaded.members)},
+        "flip_average": loaded.members[0].flip_average,
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "processor": platform.machine(),
+        "threads": environment.threads(),
+        "use": NOT_FOR_CLINICAL_USE,
+    }
+    outputs.write_record(folder, record)
