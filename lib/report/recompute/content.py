@@ -118,15 +118,17 @@ def _parameters(study: params.Study) -> list[dict[str, Any]]:
     reasons = {
         line.split(":")[0]: line.split(" #", 1)[1].strip() for line in lines if line[:1].isalpha() and " #" in line
     }
-    shared, groups = params.SharedParams.model_fields, []
-    for step, model in [("all", params.SharedParams), *params.STEPS.items()]:
+    groups, keys = (
+        [],
+        {"all": params.SharedParams.model_fields} | {name: params.own_keys(name) for name in params.STEPS},
+    )
+    for step in [name for name in keys if name != "report"]:
         rows = []
-        for key, about in model.model_fields.items():
-            if key in values and (step == "all" or key not in shared):
-                reason = "" if reasons.get(key, "") == about.description else reasons.get(key, "")
-                row = {"key": key, "value": setting(values[key]), "allowed": about.description, "reason": reason}
-                rows.append(row)
-        groups += [{"step": step, "rows": rows}] if step != "report" else []
+        for key in [key for key in keys[step] if key in values]:
+            allowed = params.AnyKey.model_fields[key].description
+            reason = "" if reasons.get(key, "") == allowed else reasons.get(key, "")
+            rows.append({"key": key, "value": setting(values[key]), "allowed": allowed, "reason": reason})
+        groups.append({"step": step, "rows": rows})
     return groups
 
 
