@@ -14,8 +14,6 @@ RESAMPLES, SEED, LEAST_TAIL = 4000, 20181, 0.0125
 FEWEST_SUBJECTS = 6  # below, there is no interval
 BLOCK = 2**22  # random numbers drawn at once
 NAN = float("nan")
-ANY, SHARE, AMOUNT = (-math.inf, math.inf), (0.0, 1.0), (0.0, math.inf)  # possible means, at which an interval ends
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,9 @@ def by_case(rows: Sequence[Row], value: Callable[[Row], float]) -> tuple[list[fl
     return [mean([value(row) for row in of_case]) for of_case in cases], [of_case[0]["subject"] for of_case in cases]
 
 
-def mean_over_cases(rows: Sequence[Row], value: Callable[[Row], float], possible: Range = ANY) -> Estimate:
+def mean_over_cases(rows: Sequence[Row], value: Callable[[Row], float]) -> Estimate:
     """Mean over cases, seeds averaged first, with the interval by subject."""
-    return mean_interval(*by_case(rows, value), possible)
+    return mean_interval(*by_case(rows, value))
 
 
 def median_over_cases(rows: Sequence[Row], value: Callable[[Row], float]) -> Estimate:
@@ -83,14 +81,15 @@ def median_over_cases(rows: Sequence[Row], value: Callable[[Row], float]) -> Est
     return median_interval(*by_case(rows, value))
 
 
-def mean_interval(values: Sequence[float], subjects: Sequence[str], possible: Range = ANY) -> Estimate:
-    """Mean with a bootstrap-t interval whose unit is the subject, cut to possible means."""
+def mean_interval(values: Sequence[float], subjects: Sequence[str]) -> Estimate:
+    """Mean with a bootstrap-t interval whose unit is the subject, cut to the range of the values."""
     pairs = [(value, subject) for value, subject in zip(values, subjects) if not math.isnan(value)]
     groups = [[value for value, of in pairs if of == name] for name in sorted({subject for _, subject in pairs})]
     totals, sizes = (np.array([how(group) for group in groups], float) for how in (math.fsum, len))
-    bounds = _bounds(totals, sizes) if len(groups) >= FEWEST_SUBJECTS else (NAN, NAN)
-    bounds = [bound if math.isnan(bound) else min(max(bound, possible[0]), possible[1]) for bound in bounds]
-    return Estimate(mean(values), *bounds, len(pairs), len(groups), least(values), largest(values))
+    low, high, bounds = least(values), largest(values), (NAN, NAN)
+    if len(groups) >= FEWEST_SUBJECTS:
+        bounds = tuple(min(max(bound, low), high) for bound in _bounds(totals, sizes))
+    return Estimate(mean(values), *bounds, len(pairs), len(groups), low, high)
 
 
 def _bounds(totals: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:

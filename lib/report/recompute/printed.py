@@ -90,7 +90,9 @@ def cell(value: Any, column: str) -> str:
 
 
 def number(value: float, column: str) -> str:
-    """A float as its column prints it; a column `value` mixes units."""
+    """A float as its column prints it; numbers of subjects are whole, a column `value` mixes units."""
+    if column.endswith("_subjects"):
+        return whole(int(value))
     if column == "value":
         return whole(int(value)) if value == int(value) else significant(value)
     if column.startswith("p_") and value < 0.001:

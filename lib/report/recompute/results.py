@@ -13,6 +13,7 @@ from lib.data.dataset import Dataset
 from lib.study import files, params, steps
 
 Row = dict[str, Any]
+COUNTED = "01_data_verification/tables/finding-counts"  # its `findings` are numbers, those of failures.csv are text
 HASHED = object()  # a cell that follows from no table of the study; its file is held to the hash in its step's record
 
 
@@ -47,6 +48,8 @@ class Results:
             path = self.folder / f"{name}.csv"
             is_empty = path.is_file() and path.stat().st_size <= 1  # a newline
             self._tables[name] = pd.DataFrame() if is_empty else files.read_csv(path, [])
+            if name == COUNTED:
+                self._tables[name] = self._tables[name].astype({"findings": int})
         return self._tables[name]
 
     def rows(self, name: str) -> list[Row]:

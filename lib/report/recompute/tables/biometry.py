@@ -3,7 +3,7 @@
 import math
 
 from lib.report.recompute import by_subject
-from lib.report.recompute.estimates import AMOUNT, NAN, by_case, mean, mean_over_cases, median_over_cases
+from lib.report.recompute.estimates import NAN, by_case, mean, mean_over_cases, median_over_cases
 from lib.report.recompute.results import Results, Row, grouped, summarised
 
 GUESSES = ("baseline", "mean shape", "blank map")  # routes that use no image, so that stages do not differ
@@ -33,7 +33,7 @@ def agreement(results: Results) -> list[Row]:
 def _agreement(rows: list[Row]) -> Row:
     known = [row for row in rows if not math.isnan(row["reference_mm"])]
     measured = [row for row in known if not math.isnan(row["predicted_mm"])]
-    error = mean_over_cases(measured, error_mm, AMOUNT)
+    error = mean_over_cases(measured, error_mm)
     percent = mean(by_case(measured, lambda row: 100 * error_mm(row) / row["reference_mm"])[0])
     differences, subjects = (
         [row["predicted_mm"] - row["reference_mm"] for row in measured],
@@ -111,7 +111,7 @@ def _volumes(rows: list[Row]) -> Row:
         return 100 * _volume_error(row, "voxels") / row["reference_voxels"] if row["reference_voxels"] else NAN
 
     voxels, ml = (
-        mean_over_cases(rows, lambda row, unit=unit: _volume_error(row, unit), AMOUNT) for unit in ("voxels", "ml")
+        mean_over_cases(rows, lambda row, unit=unit: _volume_error(row, unit)) for unit in ("voxels", "ml")
     )
     of_percent = [each for each in by_case(rows, percent)[0] if not math.isnan(each)]
     row = {"n": voxels.n} | {name: mean_of(name) for name in ("reference_voxels", "predicted_voxels")}

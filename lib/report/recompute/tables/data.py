@@ -70,8 +70,7 @@ def folds(results: Results) -> list[Row]:
 def finding_counts(results: Results) -> list[Row]:
     """Number of findings by check."""
     findings = grouped(results.rows("01_data_verification/findings"), "severity", "check")
-    # A column of this name is text, because that of failures.csv is.
-    return [{"severity": key[0], "check": key[1], "findings": str(len(rows))} for key, rows in findings.items()]
+    return [{"severity": key[0], "check": key[1], "findings": len(rows)} for key, rows in findings.items()]
 
 
 def landmark_audit(results: Results) -> list[Row]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from lib.report.recompute.estimates import AMOUNT, NAN, SHARE, largest, mean_over_cases, wilson
+from lib.report.recompute.estimates import NAN, largest, mean_over_cases, wilson
 from lib.report.recompute.results import Results, Row, drawn, grouped, present, summarised
 from lib.report.recompute.tables.regions import CASES, outcomes
 
@@ -32,11 +32,10 @@ def _penalised(row: Row, unit: str) -> Row:
 
 
 def _lengths(rows: list[Row], unit: str) -> Row:
-    longest = largest([row[f"diagonal_{unit}"] for row in rows])
     hd95, assd = (
-        mean_over_cases(rows, lambda row, n=name: row[f"{n}_{unit}"], (0.0, longest)) for name in ("hd95", "assd")
+        mean_over_cases(rows, lambda row, n=name: row[f"{n}_{unit}"]) for name in ("hd95", "assd")
     )
-    nsd = mean_over_cases(rows, lambda row: row["nsd"], SHARE)
+    nsd = mean_over_cases(rows, lambda row: row["nsd"])
     row = {"n": hd95.n} | hd95.columns(f"hd95_{unit}")
     row[f"largest_hd95_{unit}"] = largest([each[f"hd95_{unit}"] for each in rows])
     return row | assd.columns(f"assd_{unit}") | nsd.columns("nsd")
@@ -53,7 +52,7 @@ def size_errors(results: Results) -> list[Row]:
 
     def describe(rows: list[Row]) -> Row:
         kept = [row for row in rows if present(row)]
-        error = mean_over_cases(kept, lambda row: abs(size_error(row)), AMOUNT)
+        error = mean_over_cases(kept, lambda row: abs(size_error(row)))
         bias = mean_over_cases(kept, size_error)
         return {"n": error.n} | error.columns("size_error_percent") | bias.columns("bias_percent")
 
@@ -88,7 +87,7 @@ def parts(results: Results) -> list[Row]:
         return 2 * row["found_parts"] / (row["found_parts"] + row["reference_parts"] + _false(row))
 
     def describe(of_class: list[Row]) -> Row:
-        one = mean_over_cases([row for row in of_class if present(row)], f1, SHARE)
+        one = mean_over_cases([row for row in of_class if present(row)], f1)
         counts = {name: sum(row[name] for row in of_class) for name in ("reference_parts", "found_parts")}
         counts["false_parts"] = sum(map(_false, of_class))
         return {"n": one.n} | one.columns("part_f1") | counts

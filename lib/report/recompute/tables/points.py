@@ -3,7 +3,6 @@
 import math
 
 from lib.report.recompute.estimates import (
-    AMOUNT,
     NAN,
     by_case,
     largest,
@@ -21,7 +20,7 @@ def points(results: Results) -> list[Row]:
     """Errors of endpoints by line and route."""
 
     def describe(rows: list[Row]) -> Row:
-        mm, px = (mean_over_cases(rows, lambda row, unit=unit: row[f"error_{unit}"], AMOUNT) for unit in ("mm", "px"))
+        mm, px = (mean_over_cases(rows, lambda row, unit=unit: row[f"error_{unit}"]) for unit in ("mm", "px"))
         of_cases = by_case(rows, lambda row: row["error_mm"])[0]
         percent = mean(by_case(rows, lambda row: row["normalised_error_percent"])[0])
         row = {"n": px.n, "n_mm": mm.n} | mm.columns("error_mm") | px.columns("error_px")

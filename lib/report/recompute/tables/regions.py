@@ -2,7 +2,7 @@
 
 import math
 
-from lib.report.recompute.estimates import NAN, SHARE, by_case, largest, least, mean, mean_over_cases, median_over_cases
+from lib.report.recompute.estimates import NAN, by_case, largest, least, mean, mean_over_cases, median_over_cases
 from lib.report.recompute.results import HASHED, Results, Row, drawn, grouped, present, summarised
 
 CASES = "05_evaluation/cases"
@@ -33,7 +33,7 @@ def iou_of(row: Row) -> float:
 def overlap(rows: list[Row]) -> Row:
     """Overlap of one class and stage over the cases whose reference contains the class."""
     kept = [row for row in rows if present(row)]
-    dice, iou = mean_over_cases(kept, dice_of, SHARE), mean_over_cases(kept, iou_of, SHARE)
+    dice, iou = mean_over_cases(kept, dice_of), mean_over_cases(kept, iou_of)
     pooled = dice_of({name: sum(row[name] for row in rows) for name in ("tp", "fp", "fn")})
     median = median_over_cases(kept, dice_of)
     row = {"n": dice.n} | dice.columns("dice") | median.columns("dice_median") | {"dice_min": dice.least}
@@ -60,7 +60,7 @@ def detection(results: Results) -> list[Row]:
     for (name, stage), group in grouped(results.rows(CASES), "class", "stage").items():
         for measure, (hit, other) in measures.items():
             hits, others = (sum(row[column] for row in group) for column in (hit, other))
-            one = mean_over_cases(group, lambda row, a=hit, b=other: _share(row[a], row[b]), SHARE)
+            one = mean_over_cases(group, lambda row, a=hit, b=other: _share(row[a], row[b]))
             row = {"class": name, "stage": stage, "measure": measure, "n": one.n} | one.columns("mean")
             table.append(row | {"pooled": _share(hits, others)})
     return table
@@ -200,7 +200,7 @@ def patient_dice(results: Results) -> list[Row]:
     """Score of all volumes by class and stage."""
 
     def describe(rows: list[Row]) -> Row:
-        one = mean_over_cases(rows, lambda row: row["score"], SHARE)
+        one = mean_over_cases(rows, lambda row: row["score"])
         median = median_over_cases(rows, lambda row: row["score"])
         row = {"n": one.n} | one.columns("dice_per_patient") | median.columns("median_per_patient")
         return row | {"min_per_patient": one.least, "absent": outcomes(rows)["absent"]}
