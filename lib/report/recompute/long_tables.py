@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from lib.report.recompute.compare import same
 from lib.report.recompute.estimates import NAN, mean
 from lib.report.recompute.results import Results, Row, grouped, present
-from lib.report.recompute.tables import biometry
+from lib.report.recompute.tables import biometry, failures
+from lib.report.recompute.tables.distances import size_error
 from lib.report.recompute.tables.points import paired_error
 from lib.report.recompute.tables.regions import dice_of, iou_of
 
 CASES, FOLDS, OVERLAPS = "01_data_verification/cases", "01_data_verification/folds", "05_evaluation/cases"
-MEASURED = "06_biometry/measurements"
+MEASURED, BUDGET = "06_biometry/measurements", "06_biometry/error-budget"
 Cell = tuple[int, str, object]  # place of a row from 0, column, what it should be
 Ends = list[tuple[float, float]]
 
@@ -23,11 +24,12 @@ def differing(results: Results) -> list[str]:
     checks += [] if points else [("05_evaluation/confusion", totals_of_confusion)]
     checks += [("06_biometry/volumes", voxels_of_counts)] if volumes else []
     checks += [("06_biometry/shapes", areas_of_counts)] if not (points or volumes) else []
-    checks += [(MEASURED, measurements_of_points)] if results.measures_heads else []
+    checks += [] if points else [(OVERLAPS, diagonals)]
+    checks += [(MEASURED, measurements_of_points), (BUDGET, sums_of_components)] if results.measures_heads else []
     checks += [("07_comparison/comparison", errors_of_both)] if results.study.compare_with else []
     checks += [("07_comparison/overlaps", dice_of_both)] if results.study.compare_with else []
     lines = [line for name, check in checks if results.rows(name) for line in told(results, name, check(results))]
-    return lines + incomplete(results) + selected_epochs(results)
+    return lines + incomplete(results) + selected_epochs(results) + listed_failures(results)
 
 
 def told(results: Results, name: str, cells: Iterable[Cell]) -> Iterator[str]:
@@ -69,12 +71,25 @@ def incomplete(results: Results) -> list[str]:
 
 
 def overlaps_of_counts(results: Results) -> Iterator[Cell]:
-    """Dice and IoU from the counts of a row, and TN from the pixels of its image."""
+    """Dice, IoU and size error from the counts of a row, and TN from the pixels of its image."""
     pixels = {row["case"]: row["slices"] * row["height"] * row["width"] for row in results.rows(CASES)}
     for place, row in enumerate(results.rows(OVERLAPS)):
         yield place, "dice", dice_of(row)
         yield place, "iou", iou_of(row)
         yield place, "tn", pixels[row["case"]] - row["tp"] - row["fp"] - row["fn"]
+        yield place, "size_error_percent", size_error(row)
+
+
+def diagonals(results: Results) -> Iterator[Cell]:
+    """Diagonal of the image or volume, in millimetres if the pixel (voxel) size is known, and no other unit."""
+    sizes = {}
+    for row in results.rows(CASES):
+        shape = {"slice": row["slices"]} if results.dataset.volumes else {}
+        shape |= {"row": row["height"], "col": row["width"]}
+        mm = math.hypot(*(count * row[f"spacing_{axis}_mm"] for axis, count in shape.items()))
+        sizes[row["case"]] = {"mm": mm, "px": math.hypot(*shape.values()) if math.isnan(mm) else NAN}
+    for place, row in enumerate(results.rows(OVERLAPS)):
+        yield from ((place, f"diagonal_{unit}", size) for unit, size in sizes[row["case"]].items())
 
 
 def totals_of_confusion(results: Results) -> Iterator[Cell]:
@@ -127,7 +142,28 @@ def selected_epochs(results: Results) -> list[str]:
     return lines
 
 
+def listed_failures(results: Results) -> list[str]:
+    """Rows of failures.csv that are not those of the cases that failed, with what is known of them."""
+    lines = []
+    for step in ("05_evaluation", "06_biometry") if results.measures_heads else ("05_evaluation",):
+        name, expected = f"{step}/failures", failures.rows_of_listed(results, step)
+        found, wanted = ([row["case"] for row in rows] for rows in (results.rows(name), expected))
+        if found != wanted:
+            lines.append(f"{name}.csv: cases {', '.join(found)}; recomputed {', '.join(wanted)}")
+        else:
+            cells = ((place, *cell) for place, row in enumerate(expected) for cell in row.items())
+            lines += told(results, name, cells)
+    return lines
+
+
 # --- 06
+
+
+def sums_of_components(results: Results) -> Iterator[Cell]:
+    """Total of each row of the error budget."""
+    for place, row in enumerate(results.rows(BUDGET)):
+        parts = [value for name, value in row.items() if name.endswith("_mm") and name != "total_mm"]
+        yield place, "total_mm", math.fsum(parts)
 
 
 def counts_of_post(results: Results) -> dict[tuple, Row]:

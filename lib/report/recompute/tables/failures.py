@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from scipy import stats
 
@@ -18,39 +19,60 @@ NEAR_PERCENT = 2.0  # of the shorter side
 KNOWN_HERE = {"near the frame", "touches the frame", "low contrast"}  # findings that say what is measured here too
 SHOWN = ("case", "result", "kind", "share_percent", "contrast", "gap_percent", "group", "hc_mm", "spacing_mm")
 SHOWN += ("findings",)
-Scored = tuple[str, str, float, str]  # case, class (line, quantity), score, kind of failure
+ALL = "all classes"
+LABELS = {"hc", "bpd", "ofd", "csp", "lv"}  # names that are printed in capitals
+
+
+class Scored(NamedTuple):
+    """A prediction: its class, line or quantity, how bad it is, and how it failed, "" if it did not."""
+
+    row: Row
+    item: str
+    value: float  # Dice, or the error in percent
+    score: float  # 1 - Dice, or the absolute error, infinite if missing
+    kind: str
+    result: str  # in words
+
+    @property
+    def case(self) -> str:
+        """Name of the case."""
+        return self.row["case"]
 
 
 def scored(results: Results, step: str) -> tuple[str, tuple[str, ...], list[Scored]]:
-    """Column of the item, kinds of failure, and every prediction: of masks 1 - Dice, else the error in percent."""
+    """Column of the item, kinds of failure, and every prediction."""
     if step == "06_biometry":
         rows = [row for row in results.rows("06_biometry/measurements") if row["stage"] == "post"]
         rows = [row for row in rows if row["route"] not in GUESSES and not math.isnan(row["reference_mm"])]
         errors = [(row, 100 * (row["predicted_mm"] - row["reference_mm"]) / row["reference_mm"]) for row in rows]
-        return "quantity", ("gross error", "not measured"), _errors(errors, "quantity", "not measured")
+        kinds = ("gross error", "not measured")
+        return "quantity", kinds, [_of_error(*each, "quantity", "+.1f", kinds) for each in errors]
     rows = results.rows("05_evaluation/cases")
     if results.study.learns_landmarks:
-        rows = [row for row in rows if row["route"] not in GUESSES]
-        errors = [(row, row["normalised_error_percent"]) for row in rows]
-        return "line", ("gross error", "missed"), _errors(errors, "line", "missed")
+        kinds, rows = ("gross error", "missed"), [row for row in rows if row["route"] not in GUESSES]
+        return "line", kinds, [_of_error(row, row["normalised_error_percent"], "line", ".1f", kinds) for row in rows]
     rows = [row for row in rows if row["stage"] == "post" and (present(row) or drawn(row))]
-    scores = [(row["case"], row["class"], 1 - dice_of(row), _kind_of_mask(row)) for row in rows]
-    return "class", ("low Dice", "missed", "invented"), scores
+    return "class", ("low Dice", "missed", "invented"), list(map(_of_mask, rows))
 
 
-def _errors(errors: list[tuple[Row, float]], item: str, missing: str) -> list[Scored]:
-    return [
-        (row["case"], row[item], math.inf, missing)
-        if math.isnan(error)
-        else (row["case"], row[item], abs(error), "gross error" if abs(error) > GROSS_PERCENT else "")
-        for row, error in errors
-    ]
+def _of_error(row: Row, error: float, item: str, form: str, kinds: tuple[str, str]) -> Scored:
+    name, (gross, missing) = _label(row[item]), kinds
+    if math.isnan(error):
+        return Scored(row, row[item], error, math.inf, missing, f"{name} {missing}")
+    kind = gross if abs(error) > GROSS_PERCENT else ""
+    return Scored(row, row[item], error, abs(error), kind, f"{name} {printed.signed(f'{error:{form}}')} %")
 
 
-def _kind_of_mask(row: Row) -> str:
-    if not drawn(row):
-        return "missed"
-    return "invented" if not present(row) else "low Dice" if dice_of(row) < LOW_DICE else ""
+def _of_mask(row: Row) -> Scored:
+    dice, name = dice_of(row), _label(row["class"])
+    kind = "" if present(row) else "invented"
+    kind = kind if drawn(row) else "missed"
+    result = f"{name} {kind or f'{dice:.3f}'}"
+    return Scored(row, row["class"], dice, 1 - dice, kind or ("low Dice" if dice < LOW_DICE else ""), result)
+
+
+def _label(name: str) -> str:
+    return name.upper() if name in LABELS else name
 
 
 def _rate(name: str, hits: int, total: int) -> Row:
@@ -67,7 +89,7 @@ def counts(step: str) -> Callable[[Results], list[Row]]:
             return []
         long = results.rows("06_biometry/measurements" if step == "06_biometry" else "05_evaluation/cases")
         names = [name for (name,) in grouped(long, item)]
-        parts = {name: [row for row in rows if row[1] == name] for name in names}
+        parts = {name: [row for row in rows if row.item == name] for name in names}
         parts |= {"any": rows} if len(names) > 1 else {}
         return [{item: name} | _count(of, kinds) for name, of in parts.items()]
 
@@ -75,19 +97,42 @@ def counts(step: str) -> Callable[[Results], list[Row]]:
 
 
 def _count(rows: list[Scored], kinds: tuple[str, ...]) -> Row:
-    row = {"cases": len({case for case, *_ in rows})}
+    row = {"cases": len({each.case for each in rows})}
     for kind in kinds:
-        row[kind.lower().replace(" ", "_")] = len({case for case, *_, of in rows if of == kind})
-    row["failed"] = len({case for case, *_, kind in rows if kind})
+        row[kind.lower().replace(" ", "_")] = len({each.case for each in rows if each.kind == kind})
+    row["failed"] = len({each.case for each in rows if each.kind})
     return row | _rate("failed", row["failed"], row["cases"])
 
 
-def listed(rows: list[Scored]) -> set[str]:
-    """Cases with a failure, and the worst in any event."""
-    ordered = sorted(rows, key=lambda row: (-row[2], row[0], row[1]))
-    worst = list(dict.fromkeys(case for case, *_ in ordered))
-    count = min(WORST, math.ceil(WORST_SHARE * len(worst)))
-    return {case for case, *_, kind in rows if kind} | set(worst[:count])
+def listed(rows: list[Scored]) -> dict[str, Scored]:
+    """Cases with a failure, and the worst in any event, with the worst prediction of each, the worst first."""
+    worst: dict[str, Scored] = {}
+    for each in sorted(rows, key=lambda each: (-each.score, each.case, each.item)):
+        worst.setdefault(each.case, each)
+    count, failed = min(WORST, math.ceil(WORST_SHARE * len(worst))), {each.case for each in rows if each.kind}
+    return {case: each for place, (case, each) in enumerate(worst.items()) if place < count or case in failed}
+
+
+def rows_of_listed(results: Results, step: str) -> list[Row]:
+    """What failures.csv has of the listed cases."""
+    item, _, rows = scored(results, step)
+    metric = {"class": "Dice", "line": "endpoint error", "quantity": "measurement error"}[item]
+    chosen, whole = listed(rows), item != "class"
+    known = known_of(results, list(chosen), whole)
+    structures = {(row["case"], row["class"]): row for row in results.rows("05_evaluation/structures")}
+    failed = sorted([row for row in rows if row.kind], key=lambda each: (-each.score, each.case, each.item))
+    table = []
+    for case, worst in chosen.items():
+        texts = [each.result for each in failed if each.case == case] or [worst.result]
+        row = {name: worst.row[name] for name in ("case", "subject", "fold", "seed")}
+        row |= {"item": worst.item, "metric": metric, "value": worst.value, "kind": worst.kind or "worst"}
+        row["result"] = ", ".join(dict.fromkeys(texts))
+        part, about = structures[case, ALL if whole else worst.item], known[case]
+        row |= {name: value for name, value in part.items() if name not in ("case", "class")}
+        row |= {name: about[name] for name in ("group", "hc_mm", "spacing_mm")}
+        row |= {name: "; ".join(about[name]) for name in ("lacking", "findings")}
+        table.append(row)
+    return table
 
 
 def failures(step: str) -> Callable[[Results], list[Row]]:
@@ -106,7 +151,7 @@ def causes(step: str) -> Callable[[Results], list[Row]]:
 
     def table(results: Results) -> list[Row]:
         scores = scored(results, step)[2]
-        cases, of_list = list(dict.fromkeys(case for case, *_ in scores)), listed(scores)
+        cases, of_list = list(dict.fromkeys(each.case for each in scores)), listed(scores).keys()
         rows, tested = [], set()
         for name, has in properties(results, sorted(cases), results.study.learns_landmarks or step == "06_biometry"):
             group = frozenset(case for case, holds in has.items() if holds)
@@ -144,7 +189,7 @@ def properties(results: Results, cases: list[str], whole: bool) -> Iterator[tupl
     gaps = {case: row["gap_percent"] for case, row in about.items()}
     near = {case: None if math.isnan(gap) else gap < NEAR_PERCENT for case, gap in gaps.items()}
     yield f"Within {NEAR_PERCENT:g} % of the frame", near
-    yield "A class is absent from the reference", {case: bool(row["lacking"]) for case, row in about.items()}
+    yield "A class is absent from the reference", {case: row["lacking"] != [] for case, row in about.items()}
     for check in sorted({check for row in about.values() for check in row["findings"]} - KNOWN_HERE):
         yield f"Finding of 01: {check}", {case: check in row["findings"] for case, row in about.items()}
 
@@ -171,14 +216,14 @@ def known_of(results: Results, cases: list[str], whole: bool) -> dict[str, Row]:
     findings = grouped(results.rows("01_data_verification/findings"), "case")
     known = {}
     for case in cases:
-        parts = [row for row in structures[(case,)] if (row["class"] == "all classes") == whole]
+        parts = [row for row in structures[(case,)] if (row["class"] == ALL) == whole]
         shown = [row | {"contrast": abs(row["contrast"])} for row in parts if row["share_percent"] > 0]
         row = {name: least([part[name] for part in shown]) for name in ("share_percent", "contrast", "gap_percent")}
         of_case = manifest[case]
         row |= {"group": group[case], "hc_mm": of_case["hc_mm"]}
         row["spacing_mm"] = math.sqrt(of_case["spacing_row_mm"] * of_case["spacing_col_mm"])
-        row["lacking"] = [] if whole else [part for part in parts if part["share_percent"] == 0]
-        known[case] = row | {"findings": {each["check"] for each in findings.get((case,), [])}}
+        row["lacking"] = [] if whole else [part["class"] for part in parts if part["share_percent"] == 0]
+        known[case] = row | {"findings": list(dict.fromkeys(each["check"] for each in findings.get((case,), [])))}
     return known
 
 
