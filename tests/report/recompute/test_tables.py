@@ -11,11 +11,12 @@ import pytest
 
 from lib import statistics
 from lib.report import recompute, tables
-from lib.report.recompute import compare, estimates, printed
+from lib.report.recompute import compare, estimates, long_tables, printed
 from lib.report.recompute.results import Results
 from lib.study import files, params
 from tests import builders_report
 from tests.builders_report import OTHER, folder
+from tests.report.recompute import by_chance
 
 REGIONS, LESIONS, VOLUMES, POINTS = "demo", "busi", "lgg_quick", "hc18_landmarks_quick"
 EVALUATED, MEASURED = "05_evaluation", "06_biometry"
@@ -45,32 +46,45 @@ def differences(study: params.Study, *names: str) -> list[str]:
     return checked.differences
 
 
-@pytest.mark.parametrize(
-    ("name", "cells"),
-    [
-        (REGIONS, {EVALUATED: "per_class.dice per_class.n precision.dice_mean groups.dice effect.change"}),
-        (REGIONS, {MEASURED: "agreement.not_measured agreement.bias_mm"}),
-        (VOLUMES, {EVALUATED: "patients.dice_raw patient-dice.median_per_patient end-slices.dice_without"}),
-        (VOLUMES, {MEASURED: "volumes.bias_voxels volumes.n"}),
-        (LESIONS, {EVALUATED: "per_class.dice"}),  # without heads and pixel sizes
-        (POINTS, {EVALUATED: "points.error_mm points.missed heatmap_loss.heatmap_loss", MEASURED: "agreement.mae_mm"}),
-        (POINTS, {"07_comparison": "comparison.difference_mm references.amount_mm"}),
-    ],
-)
-def test_a_changed_cell_of_each_table_is_named_with_both_values(study_of, name: str, cells: dict[str, str]) -> None:
+CELLS = {  # a changed cell of each table
+    REGIONS: {
+        EVALUATED: "per_class.dice precision.dice_mean groups.dice effect.change distances.hd95_mm presence.missed "
+        "size-errors.bias_percent parts.part_f1 failure-counts.failed failures.contrast",
+        MEASURED: "agreement.bias_mm limits-mm.lower_limit_mm limits-percent.bias_percent by-size.mae_mm centiles.n "
+        "proportional-bias.slope_per_100_mm reliability.ccc equivalence.bias_percent gestational-age.bias_days "
+        "widths.mae_mm enlarged.sensitivity error-budget.rms_mm failure-counts.failed",
+    },
+    VOLUMES: {
+        EVALUATED: "patients.dice_raw patient-dice.median_per_patient end-slices.dice_without distances-pixels.nsd",
+        MEASURED: "volumes.bias_voxels volume-limits.bias_voxels",
+    },
+    LESIONS: {EVALUATED: "per_class.dice"},  # without heads and pixel sizes
+    POINTS: {
+        EVALUATED: "points.error_mm points.missed heatmap_loss.heatmap_loss failure-counts.missed",
+        MEASURED: "agreement.mae_mm",
+        "07_comparison": "comparison.difference_mm references.amount_mm",
+    },
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_changed_cell_of_each_table_is_named_with_both_values(study_of, name: str) -> None:
     study = study_of(name)
-    for step, cell in [(step, cell) for step, of_step in cells.items() for cell in of_step.split()]:
-        table_name, _, column = cell.partition(".")
-        at = f"{step}/tables/{table_name}.csv"
-        assert differences(study, at.removesuffix(".csv")) == []
-        table = files.read_csv(folder(study, at), [])
-        true = table.copy()
+    changed = [
+        (f"{step}/tables/{cell.split('.')[0]}", cell) for step, cells in CELLS[name].items() for cell in cells.split()
+    ]
+    for at, cell in changed:
+        column = cell.partition(".")[2]
+        table = files.read_csv(folder(study, f"{at}.csv"), [])
         table.loc[0, column] -= 1
-        tables.save(table, folder(study, at).with_suffix(""))
-        (difference,) = differences(study, at.removesuffix(".csv"))
-        told, correct = difference.removeprefix(f"{at}, row 2, column {column}: printed ").split(", recomputed ")
+        tables.save(table, folder(study, at))
+    found = differences(study, *dict.fromkeys(at for at, _ in changed))
+    assert len(found) == len(changed)
+    for line, (at, cell) in zip(found, changed):
+        start = f"{at}.csv, row 2, column {cell.partition('.')[2]}: printed "
+        assert line.startswith(start)
+        told, correct = line.removeprefix(start).split(", recomputed ")
         assert float(correct) == pytest.approx(float(told) + 1, rel=1e-9)
-        tables.save(true, folder(study, at).with_suffix(""))
 
 
 def test_a_lost_row_a_changed_print_and_a_table_that_nothing_recomputes_are_named(study_of) -> None:
@@ -103,27 +117,40 @@ def test_a_table_that_cannot_be_read_is_named_and_the_others_are_compared(study_
     assert "cells, the header has " in line
 
 
-def test_several_seeds_and_a_study_without_post_processing_are_recomputed(study_of) -> None:
-    study = study_of(REGIONS, postprocessing=[])
-    assert differences(study, "05_evaluation/tables/per_class", "05_evaluation/tables/effect") == []
-    from lib.report.summaries import biometry_errors, dice
+@pytest.mark.parametrize("name", [REGIONS, VOLUMES, LESIONS, POINTS])
+def test_every_table_of_numbers_drawn_by_chance_is_recomputed(monkeypatch, tmp_path, name: str) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    study = params.read_study(files.study_file(name))
+    study = study.model_copy(update={"folds": [0], "seeds": [0], "compare_with": []})
+    by_chance.write_study(study, len(name), monkeypatch)
+    names = [f"{path.parts[-3]}/tables/{path.stem}" for path in tmp_path.glob(f"{name}/0[56]*/tables/*.csv")]
+    placeholders = ("confusion", "05_evaluation/tables/folds", "shapes", "baselines")
+    checked = [each for each in names if not each.endswith(placeholders)]
+    assert len(checked) >= 19
+    assert differences(study, *checked) == []
+    results = Results(study)
+    assert long_tables.listed_failures(results) == []
+    worst = results.table("05_evaluation/failures")
+    worst.loc[0, ["value", "result"]] = [0.25, "CSP 0.250"]
+    named = [line.partition(": found")[0] for line in long_tables.listed_failures(results)]
+    assert named == [f"05_evaluation/failures.csv, row 2, column {column}" for column in ("value", "result")]
+    results.table("05_evaluation/failures").drop(index=0, inplace=True)
+    (line,) = long_tables.listed_failures(results)
+    assert line.startswith("05_evaluation/failures.csv: cases ")
 
-    cases = folder(study, "05_evaluation/cases.csv")
-    long = files.read_csv(cases, [])
-    twice = pd.concat([long, long.assign(seed=1, tp=long["tp"] - 30, fn=long["fn"] + 30)], ignore_index=True)
-    twice["dice"], twice["iou"] = (
-        2 * twice.tp / (2 * twice.tp + twice.fp + twice.fn),
-        twice.tp / (twice.tp + twice.fp + twice.fn),
-    )
-    files.write_csv(cases, twice)
-    tables.save(dice.per_class(twice), folder(study, "05_evaluation/tables/per_class"))
-    tables.save(dice.detection(twice), folder(study, "05_evaluation/tables/detection"))
-    measured = files.read_csv(folder(study, "06_biometry/measurements.csv"), [])
-    both = pd.concat([measured, measured.assign(seed=1)], ignore_index=True)
-    files.write_csv(folder(study, "06_biometry/measurements.csv"), both)
-    tables.save(biometry_errors.agreement(both), folder(study, "06_biometry/tables/agreement"))
-    names = ("05_evaluation/tables/per_class", "05_evaluation/tables/detection", "06_biometry/tables/agreement")
-    assert differences(study, *names) == []
+
+def test_a_study_without_post_processing_is_recomputed(study_of) -> None:
+    study = study_of(REGIONS, postprocessing=[])
+    assert differences(study, *(f"05_evaluation/tables/{name}" for name in ("per_class", "effect", "distances"))) == []
+
+
+def test_a_number_of_findings_is_printed_as_one(study_of) -> None:
+    study = study_of(REGIONS)
+    rows = files.read_csv(folder(study, "01_data_verification/findings.csv"), [])
+    files.write_csv(folder(study, "01_data_verification/findings.csv"), pd.concat([rows] * 1200))
+    counts = pd.DataFrame([{"severity": "warn", "check": "HC differs", "findings": 1200}])
+    tables.save(counts, folder(study, "01_data_verification/tables/finding-counts"))
+    assert differences(study, "01_data_verification/tables/finding-counts") == []
 
 
 @pytest.mark.parametrize(("subjects", "most"), [(1, 3), (5, 1), (6, 1), (9, 4), (60, 3)])

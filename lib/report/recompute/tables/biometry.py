@@ -110,9 +110,7 @@ def _volumes(rows: list[Row]) -> Row:
     def percent(row: Row) -> float:
         return 100 * _volume_error(row, "voxels") / row["reference_voxels"] if row["reference_voxels"] else NAN
 
-    voxels, ml = (
-        mean_over_cases(rows, lambda row, unit=unit: _volume_error(row, unit)) for unit in ("voxels", "ml")
-    )
+    voxels, ml = (mean_over_cases(rows, lambda row, unit=unit: _volume_error(row, unit)) for unit in ("voxels", "ml"))
     of_percent = [each for each in by_case(rows, percent)[0] if not math.isnan(each)]
     row = {"n": voxels.n} | {name: mean_of(name) for name in ("reference_voxels", "predicted_voxels")}
     row |= voxels.columns("error_voxels") | {"bias_voxels": bias("voxels")}

@@ -32,9 +32,7 @@ def _penalised(row: Row, unit: str) -> Row:
 
 
 def _lengths(rows: list[Row], unit: str) -> Row:
-    hd95, assd = (
-        mean_over_cases(rows, lambda row, n=name: row[f"{n}_{unit}"]) for name in ("hd95", "assd")
-    )
+    hd95, assd = (mean_over_cases(rows, lambda row, n=name: row[f"{n}_{unit}"]) for name in ("hd95", "assd"))
     nsd = mean_over_cases(rows, lambda row: row["nsd"])
     row = {"n": hd95.n} | hd95.columns(f"hd95_{unit}")
     row[f"largest_hd95_{unit}"] = largest([each[f"hd95_{unit}"] for each in rows])
