@@ -75,7 +75,7 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     assert rows["predicted_mm"].notna().any()
     assert_same(out, "measurements.csv", rows, ["case", "quantity"])
     assert_same(out, "points.csv", points, ["case"])
-    shapes = biometry.shapes_of_all(bench, biometry.read_predictions(bench).query("stage == 'post'"))
+    shapes, _ = biometry.structures_of_all(bench, biometry.read_predictions(bench).query("stage == 'post'"))
     assert_same(out, "shapes.csv", shapes.query("source == 'predicted'"), ["case"])
     for name in names:
         assert (out / "masks" / f"{name}.png").read_bytes() == bench.predicted("post", 0, 0, name).read_bytes()
