@@ -60,7 +60,7 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     untrained = trained_model.load(weights, True, CPU)
     probability = trained_model.probability(untrained, image_files.read_grey(tmp_path / "c0_image.png"))[1]
     steps = [{"step": "minimum_area", "minimum_area_mm2": 2.0}, {"step": "largest_component"}, {"step": "fill_holes"}]
-    protocol = segmentation.Protocol([float(np.median(probability))], steps, True, CPU, MEASURING)
+    protocol = segmentation.Protocol([float(np.median(probability))], steps, True, CPU, {}, MEASURING)
     measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0)
     files.write_csv(bench.folder / "cases.csv", measured.table)
     names = sorted(set(measured.table["case"]))
@@ -75,7 +75,7 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     assert rows["predicted_mm"].notna().any()
     assert_same(out, "measurements.csv", rows, ["case", "quantity"])
     assert_same(out, "points.csv", points, ["case"])
-    shapes = biometry.shapes_of_all(bench, biometry.read_predictions(bench).query("stage == 'post'"))
+    shapes, _ = biometry.structures_of_all(bench, biometry.read_predictions(bench).query("stage == 'post'"))
     assert_same(out, "shapes.csv", shapes.query("source == 'predicted'"), ["case"])
     for name in names:
         assert (out / "masks" / f"{name}.png").read_bytes() == bench.predicted("post", 0, 0, name).read_bytes()
@@ -121,7 +121,7 @@ def volumes(tmp_path):
     )
     resaved(weights, classes=["background", "lesion"])
     use = {"head_classes": []}
-    protocol = segmentation.Protocol([0.4, 0.5], [{"step": "largest_component"}], True, CPU, use)
+    protocol = segmentation.Protocol([0.4, 0.5], [{"step": "largest_component"}], True, CPU, {}, use)
     measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0)
     files.write_csv(bench.folder / "cases.csv", measured.table)
     return bench, sizes
