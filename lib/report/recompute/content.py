@@ -19,7 +19,6 @@ OF_AGREEMENT = ("limits-mm", "limits-percent", "proportional-bias", "reliability
 OF_AGREEMENT += ("equivalence", "by-size")
 NETWORK = "network"  # method of the network's rows in the table of methods without one
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
-AFTER_POST = ("05_evaluation/per_class", "05_evaluation/detection", "06_biometry/agreement")  # without raw masks
 LISTED, DRAWN_RUNS = 25, 5  # warnings and training curves that the report shows
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
@@ -96,9 +95,10 @@ def _files(results: Results, kind: str, suffixes: tuple[str, ...]) -> dict[str, 
 
 
 def post_files(results: Results) -> dict[str, str]:
-    """Tables that are printed after post-processing only, and the files with their rows, relative to the study's."""
-    printed_tables = _files(results, "tables", (".typ",))
-    return {name: f"report/{name.replace('/', '-')}.typ" for name in AFTER_POST if name in printed_tables}
+    """Tables that the report prints without raw masks, and the files with their rows, relative to the study's."""
+    listed = results.json("report/content.json")["tables"]
+    found = {name: f"report/{name.replace('/', '-')}.typ" for name in _files(results, "tables", (".typ",))}
+    return {name: path for name, path in found.items() if listed.get(name) == f"/{path}"}
 
 
 def after_post(table: Table) -> Table:
