@@ -29,13 +29,9 @@ STEP = steps.Step("report")
 MAX_LISTED_FINDINGS = 25  # further ones are only in findings.csv
 MAX_DRAWN_RUNS = 5  # curves of further runs are only in their folders
 AFTER_POST = (  # printed without raw masks
-    *(
-        "05_evaluation/per_class",
-        "05_evaluation/detection",
-        "05_evaluation/distances",
-        "05_evaluation/distances-pixels",
-    ),
-    *("05_evaluation/size-errors", "05_evaluation/presence", "05_evaluation/parts", "06_biometry/agreement"),
+    *("05_evaluation/per_class", "05_evaluation/detection", "05_evaluation/presence", "05_evaluation/parts"),
+    *("05_evaluation/distances", "05_evaluation/distances-pixels", "05_evaluation/size-errors"),
+    "06_biometry/agreement",
 )
 PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folder of a step
 DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes")

@@ -163,7 +163,7 @@ def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
 
 @styled
 def hd95_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
-    """HD95 after post-processing on a logarithmic axis, one point per case and seed; in mm if any pixel size is known."""
+    """HD95 after post-processing on a logarithmic axis, one point per case and seed; in mm if a pixel size is known."""
     unit, word = ("mm", "mm") if table["diagonal_mm"].notna().any() else ("px", "pixels")
     rows_of_unit, column = distances.in_unit(table, unit), f"hd95_{unit}"
     positive = rows_of_unit.loc[rows_of_unit[column] > 0, column]
