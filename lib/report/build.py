@@ -28,7 +28,11 @@ TEMPLATE = files.ROOT / "reports" / "template"
 STEP = steps.Step("report")
 MAX_LISTED_FINDINGS = 25  # further ones are only in findings.csv
 MAX_DRAWN_RUNS = 5  # curves of further runs are only in their folders
-AFTER_POST = ("05_evaluation/per_class", "05_evaluation/detection", "06_biometry/agreement")  # without raw masks
+AFTER_POST = (  # printed without raw masks
+    *("05_evaluation/per_class", "05_evaluation/detection", "05_evaluation/presence", "05_evaluation/parts"),
+    *("05_evaluation/distances", "05_evaluation/distances-pixels", "05_evaluation/size-errors"),
+    "06_biometry/agreement",
+)
 PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folder of a step
 DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes")
 
@@ -168,7 +172,7 @@ def write_post_tables(study: params.Study, folder: Path, printed: Mapping[str, s
             table = read_table(study, name.replace("/", "/tables/"))
             post = table[table["stage"] == "post"].drop(columns="stage")
             path = folder / f"{name.replace('/', '-')}.typ"
-            files.write_text(path, tables.to_typst(post))
+            files.write_text(path, tables.to_typst(post, datasets.of(study).subject))
             written[name] = f"/{STEP.label}/{path.name}"
     return written
 

@@ -22,7 +22,7 @@ TITLES |= {"dice_mean": "Mean Dice", "dice_median": "Median Dice", "dice_min": "
 TITLES |= {"part_f1": "F1 of parts", "largest_hd95_mm": "Largest HD95 (mm)", "largest_hd95_px": "Largest HD95 (pixels)"}
 TITLES |= {"dice_least": "Lowest Dice", "kept_epoch": "Selected epoch", "percentile_95_mm": "95th percentile (mm)"}
 TITLES |= {
-    "share_percent": "Share of image (%)",
+    "share_percent": "Share (%)",
     "gap_percent": "Gap to the frame (%)",
     "spacing_mm": "Pixel size (mm)",
 }
@@ -31,6 +31,7 @@ TITLES |= {"slope_per_100_mm": "Slope (mm per 100 mm)", "icc": "ICC(2,1)"}
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
 WIDE = 12  # columns from which a smaller font is used, so that the table fits the page
 LONGEST = 115  # characters of a row that fit the page; beyond, the font is smaller and intervals stand below values
+SMALL_PT, LONGEST_SMALL = 7.4, 132  # the smaller font, and the characters that fit in it; beyond, it shrinks further
 DASH = "–"
 KEEP = "\u00a0"  # non-breaking space
 # Endings of the columns beside a value (`statistics.Estimate.columns`).
@@ -63,7 +64,8 @@ def to_typst(table: pd.DataFrame, subject: str = "subject") -> str:
     headers = [quoted(broken(text, column)) for text, column in zip(titles, cells.values())]
     sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in cells]
     rows = [", ".join(map(quoted, row)) for row in zip(*cells.values())]
-    smaller = ["#show table: set text(7.4pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"]
+    size = SMALL_PT * min(1, LONGEST_SMALL / _characters(titles, cells))
+    smaller = [f"#show table: set text({size:.1f}pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"]
     lines = [
         *(smaller if is_long or len(cells) >= WIDE else []),
         "#table(",
@@ -79,8 +81,8 @@ def to_typst(table: pd.DataFrame, subject: str = "subject") -> str:
 
 def _characters(titles: list[str], cells: dict[str, list[str]]) -> int:
     """Characters of the widest row of a table, with the gaps between its columns."""
-    headers = (broken(text, column).split("\n") for text, column in zip(titles, cells.values()))
-    return sum(2 + max(map(len, [*header, *column])) for header, column in zip(headers, cells.values()))
+    lines = ("\n".join([broken(text, column), *column]).split("\n") for text, column in zip(titles, cells.values()))
+    return sum(2 + max(map(len, of_column)) for of_column in lines)
 
 
 def _below(cell: str) -> str:

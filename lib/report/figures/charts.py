@@ -163,7 +163,7 @@ def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
 
 @styled
 def hd95_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
-    """HD95 by class and stage on a logarithmic axis, one point per case and seed, in mm if any pixel size is known."""
+    """HD95 after post-processing on a logarithmic axis, one point per case and seed; in mm if a pixel size is known."""
     unit, word = ("mm", "mm") if table["diagonal_mm"].notna().any() else ("px", "pixels")
     rows_of_unit, column = distances.in_unit(table, unit), f"hd95_{unit}"
     positive = rows_of_unit.loc[rows_of_unit[column] > 0, column]
@@ -177,9 +177,9 @@ def hd95_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
         style.draw_points_and_box(axes, values, at, class_colour(name))
         style.draw_markers(axes, counts["missed"], at, 1.6 * largest)
         style.draw_markers(axes, counts["invented"], at, 2.2 * largest, "^")
-        return f"{name}\n{stage}\nn = {known['case'].nunique()}"
+        return f"{printed_name(name)}\nn = {known['case'].nunique()}"
 
-    style.draw_columns(axes, classes[1:], list(dict.fromkeys(table["stage"])), draw)
+    style.draw_columns(axes, classes[1:], ["post"], draw)
     axes.set(yscale="log", ylabel=f"HD95 ({word})")
     axes.yaxis.set_major_formatter("{x:g}")
     style.add_markers(figure, {"case": "o", "missed (no distance)": "x", "invented (no distance)": "^"})
@@ -283,7 +283,7 @@ def volume_agreement(volumes: pd.DataFrame) -> Figure:
         one = rows[rows["class"] == name]
         draw_agreement(each, one["mean"], one["difference"], one["subject"], 0 if unit == "voxels" else 2)
         each.set(xlabel=f"Mean volume ({unit})", ylabel=f"Predicted − reference ({unit})", ymargin=0.2)
-        each.set_title(f"{name}, n = {one['case'].nunique()}")
+        each.set_title(f"{printed_name(name)}, n = {one['case'].nunique()}")
     if not classes:
         axes[0].set_axis_off()
         axes[0].text(0.5, 0.5, NO_VOLUME, ha="center", va="center")
