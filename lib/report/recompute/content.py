@@ -12,12 +12,12 @@ from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
 from lib.report.recompute.tables import agreement, failures
 from lib.report.recompute.tables.biometry import GUESSES
+from lib.report.recompute.tables.regions import NETWORK
 from lib.study import files, params, steps
 
 Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that printed numbers are true
 OF_AGREEMENT = ("limits-mm", "limits-percent", "proportional-bias", "reliability", "gestational-age", "centiles")
 OF_AGREEMENT += ("equivalence", "by-size")
-NETWORK = "network"  # method of the network's rows in the table of methods without one
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
 LISTED, DRAWN_RUNS = 25, 5  # warnings and training curves that the report shows
 LANDMARKS = {

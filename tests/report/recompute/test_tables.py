@@ -188,6 +188,7 @@ def test_rounding_known_by_hand() -> None:
     assert printed.cell(-12.375, "bias_mm") == "−12.38"
     assert printed.cell(0.00031, "change") == "0.00031"
     assert printed.cell(1234567, "pixels") == "1\u00a0234\u00a0567"
+    assert printed.cell(31.0, "hc_error_mm_subjects") == tables.format_cell(31.0, "hc_error_mm_subjects") == "31"
     row = {"n": 3, "a_mm": 1.234, "a_mm_low": 1.0, "a_mm_high": 2.0, "a_mm_least": 0.5, "a_mm_largest": 9.0}
     row |= {"a_mm_subjects": 7}
     nothing = row | dict.fromkeys(("a_mm_low", "a_mm_high"), float("nan"))

@@ -6,6 +6,7 @@ from lib.report.recompute.estimates import NAN, by_case, largest, least, mean, m
 from lib.report.recompute.results import HASHED, Results, Row, drawn, grouped, present, summarised
 
 CASES = "05_evaluation/cases"
+NETWORK = "network"  # method of the network's own row in the table of methods without one
 
 
 def outcomes(rows: list[Row]) -> Row:
@@ -155,13 +156,34 @@ def precision(results: Results) -> list[Row]:
 
 
 def baselines(results: Results) -> list[Row]:
-    """Dice of methods without a network: their predictions are not saved; the number of references is counted."""
+    """Methods without a network, whose predictions are not saved: only the numbers of references are counted.
+
+    The network's own row has the Dice of a union of classes, which no table holds, and an error of HC, which 06 has.
+    """
     n = {
         name: sum(present(row) for row in _once(group))
         for (name,), group in grouped(results.rows(CASES), "class").items()
     }
-    table = results.rows("05_evaluation/tables/baselines")
-    return [dict.fromkeys(row, HASHED) | {"class": row["class"], "n": n.get(row["class"], HASHED)} for row in table]
+    table = []
+    for row in results.rows("05_evaluation/tables/baselines"):
+        known = {"class": row["class"], "n": n.get(row["class"], HASHED)}
+        known |= _network_hc(results) if row["method"] == NETWORK else {}
+        table.append(dict.fromkeys(row, HASHED) | {"method": row["method"]} | known)
+    return table
+
+
+def _network_hc(results: Results) -> Row:
+    """Mean absolute error of HC; a head that is not measured counts with its whole HC."""
+    of_heads = [row for row in results.rows(CASES) if row["class"] in results.study.head_classes]
+    cases, wanted = {row["case"] for row in of_heads if present(row)}, ("hc", "post", "ellipse")
+    measured = [row for row in results.rows("06_biometry/measurements") if row["case"] in cases]
+    heads = [row for row in measured if (row["quantity"], row["stage"], row["route"]) == wanted]
+
+    def error(row: Row) -> float:
+        missed = math.isnan(row["predicted_mm"])
+        return row["reference_mm"] if missed else abs(row["predicted_mm"] - row["reference_mm"])
+
+    return mean_over_cases(heads, error).columns("hc_error_mm")
 
 
 def _once(rows: list[Row]) -> list[Row]:
