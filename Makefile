@@ -60,7 +60,7 @@ STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --vers
             $(if $(TORCH),&& $(SEES_MORE)) || echo stale)
 $(if $(filter-out installed,$(TORCH)),$(error TORCH=$(TORCH) is not allowed; the only value is TORCH=installed, which uses the torch of $(PYTHON)))
 needs = $(if $(filter $(1),$(MAKECMDGOALS)),$(if $(strip $(value $(2))),,$(error $(2) is empty; write: make $(1) $(2)=<$(3)>)))
-$(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,bundle,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
+$(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,check-report,STUDY,name)$(call needs,bundle,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
 $(call needs,predict,MODEL,study or file)$(call needs,predict,IN,image or folder)$(call needs,predict,OUT,folder of the answers)
 
 help:
@@ -71,6 +71,7 @@ help:
 	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n]'
 	@echo '                                       run the study and write reports/<name>/report.pdf'
 	@echo 'make why STUDY=<name>                  list the steps that would run, with reasons'
+	@echo 'make check-report STUDY=<name>          recompute every printed number of a finished study, and name what differs'
 	@echo 'make download NAME=<data set>          download and verify a data set, or print how to obtain it'
 	@echo 'make verify DATA=<raw folder>          identify the data set in a folder and report its problems'
 	@echo 'make predict MODEL=<study or file> IN=<image or folder> OUT=<folder> [ARGS="--pixel-size 0.1"]'
@@ -117,6 +118,9 @@ study: $(READY)
 why: $(READY)
 	$(RUN) why -- "$$STUDY"
 
+check-report: $(READY)
+	$(RUN) check-report -- "$$STUDY"
+
 predict: $(READY)
 	@set -f; $(RUN) predict --out="$$OUT" $$ARGS -- "$$MODEL" "$$IN"
 
@@ -154,4 +158,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: anew help demo study why predict bundle download verify test test-all lab lint bench gpu-check clean
+.PHONY: anew help demo study why predict check-report bundle download verify test test-all lab lint bench gpu-check clean

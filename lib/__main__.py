@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     step.add_argument("name")
     step.add_argument("step", help="step folder in reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
     commands.add_parser("report", help="build the PDF of a study from its result files").add_argument("name")
-    check = commands.add_parser("check-report", help="recompute the report's tables from the full tables and compare")
+    check = commands.add_parser("check-report", help="recompute every printed number and name what differs")
     check.add_argument("name")
     verify = commands.add_parser("verify", help="identify the data set in a folder and check every file")
     verify.add_argument("folder")
@@ -161,18 +161,20 @@ def run(options: argparse.Namespace) -> int:
         say("\n".join(study_files.diff(options.name, study_files.study_name(options.other))))
         return 0
     study = params.read_study(files.study_file(options.name))
-    if options.command in ("report", "check-report"):
+    if options.command == "report":
         from lib.report import build, bundle
 
-        if options.command == "check-report":
-            differences = build.check(study)
-            say("\n".join(differences) or "every printed table that can be recomputed matches the full tables")
-            return int(bool(differences))
         build.write_pdf(study)
         outdated = bundle.set_aside(study)
         if outdated is not None:
             say(f"the bundle of an earlier report is now {outdated}; a new one: make bundle STUDY={study.study}")
         return 0
+    if options.command == "check-report":
+        from lib.report import recompute
+
+        checked = recompute.check(study)
+        say("\n".join(checked.lines()))
+        return int(bool(checked.differences))
     if options.command == "bundle":
         from lib.report import bundle
 

@@ -1,7 +1,8 @@
-"""The PDF report of a study: collects its results, typesets them, and checks the printed tables.
+"""The PDF report of a study: collects its results and typesets them.
 
-Every number is read from a file of the study. The report's folder contains `content.json` and a copy of the template,
-so the text can be edited and compiled again: `typst compile --root <study> <study>/report/report.typ`.
+Every number is read from a file of the study; `lib.report.recompute` checks them on its own. The report's folder
+contains `content.json` and a copy of the template, so the text can be edited and compiled again:
+`typst compile --root <study> <study>/report/report.typ`.
 """
 
 import datetime
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import typst
 
 from lib import datasets
@@ -297,34 +297,3 @@ def as_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
-
-
-def check(study: params.Study) -> list[str]:
-    """Differences of printed tables (.csv to nine digits, .typ) from recomputed ones, and tables that miss rows."""
-    recomputed, subject = content.recompute(study), datasets.of(study).subject
-    differences = content.rows_lost(study, set(recomputed))
-    for name, expected in recomputed.items():
-        differences += differing_cells(f"{name}.csv", expected, read_table(study, name))
-        if required(study, f"{name}.typ").read_text(encoding="utf-8") != tables.to_typst(expected, subject):
-            differences.append(f"{name}.typ: differs from the table recomputed from the long table")
-    return differences
-
-
-def differing_cells(name: str, expected: pd.DataFrame, printed: pd.DataFrame) -> list[str]:
-    """Cells of a printed table that differ from the expected ones; numbers are compared to nine digits."""
-    if list(expected.columns) != list(printed.columns) or len(expected) != len(printed):
-        size = f"{len(printed)} rows of {list(printed.columns)}"
-        return [f"{name}: {size}; expected {len(expected)} of {list(expected.columns)}"]
-    return [
-        f"{name}, row {row}, column {column}: printed {cell}, recomputed {value}"
-        for column in expected.columns
-        for row, (value, cell) in enumerate(zip(expected[column], printed[column]), start=2)
-        if not same(value, cell)
-    ]
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two cells agree: numbers to nine digits, both missing, or equal text."""
-    if isinstance(one, str) or isinstance(other, str):
-        return str(one) == str(other)
-    return bool(np.isclose(float(one), float(other), rtol=1e-9, atol=1e-12, equal_nan=True))

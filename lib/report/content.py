@@ -1,30 +1,17 @@
-"""Results of a study as its report prints them: table rows as text, and printed tables recomputed for checking."""
+"""Results of a study as its report prints them: table rows as text."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lib import datasets, statistics
+from lib import statistics
 from lib.data import cases
-from lib.evaluation import baselines, training_precision
+from lib.evaluation import baselines
 from lib.evaluation import failures as cases_failed
 from lib.imaging import growth, head_points
 from lib.report import captions, tables
-from lib.report.summaries import (
-    biometry_errors,
-    dice,
-    distances,
-    error_budget,
-    failures,
-    landmark_errors,
-    measurement_agreement,
-    paired,
-    patients,
-    presence,
-    widths,
-)
+from lib.report.summaries import measurement_agreement
 from lib.study import files, params
 
 # Title, citation and licence of the landmarks; their origin is in data/sources.yaml.
@@ -32,17 +19,7 @@ LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
 }
-ABOUT_CASES = ["05_evaluation/structures", "01_data_verification/cases", "01_data_verification/findings"]
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
-
-
-def of_failures(step: str, long: str) -> dict[str, tuple]:
-    """Sources of the printed tables about failures of a step."""
-    return {
-        f"{step}/tables/failure-counts": (failures.counts, [f"{step}/{long}"]),
-        f"{step}/tables/failure-causes": (failures.causes, [f"{step}/{long}", *ABOUT_CASES]),
-        f"{step}/tables/failures": (failures.worst, [f"{step}/failures"]),
-    }
 
 
 # Tables of the agreement of measured heads, of measurements.csv alone.
@@ -53,56 +30,6 @@ AGREEMENT = {
     "reliability": measurement_agreement.reliabilities,
     "gestational-age": measurement_agreement.gestational_age,
     "centiles": measurement_agreement.centiles,
-}
-# By kind of study: function and long tables from which each printed table is computed.
-SOURCES = {
-    "regions": {
-        "05_evaluation/tables/per_class": (dice.per_class, ["05_evaluation/cases"]),
-        "05_evaluation/tables/distances": (partial(distances.per_class, unit="mm"), ["05_evaluation/cases"]),
-        "05_evaluation/tables/distances-pixels": (partial(distances.per_class, unit="px"), ["05_evaluation/cases"]),
-        "05_evaluation/tables/size-errors": (distances.size_errors, ["05_evaluation/cases"]),
-        "05_evaluation/tables/presence": (presence.per_class, ["05_evaluation/cases"]),
-        "05_evaluation/tables/parts": (presence.parts, ["05_evaluation/cases"]),
-    },
-    "landmarks": {"05_evaluation/tables/points": (landmark_errors.landmarks, ["05_evaluation/cases"])},
-    "any": {"05_evaluation/tables/precision": (training_precision.summary, ["05_evaluation/precision"])}
-    | of_failures("05_evaluation", "cases"),
-    "volumes": {
-        "05_evaluation/tables/patients": (patients.per_patient, ["05_evaluation/cases", "01_data_verification/cases"]),
-        "05_evaluation/tables/patient-dice": (patients.summary, ["05_evaluation/cases", "01_data_verification/cases"]),
-        "05_evaluation/tables/end-slices": (patients.end_slice_cost, ["05_evaluation/cases", "02_preprocessing/lost"]),
-        "06_biometry/tables/volumes": (biometry_errors.volumes, ["06_biometry/volumes"]),
-        "06_biometry/tables/volume-limits": (measurement_agreement.volume_limits, ["06_biometry/volumes"]),
-    },
-    "heads": {
-        "06_biometry/tables/agreement": (biometry_errors.agreement, ["06_biometry/measurements"]),
-        **{f"06_biometry/tables/{name}": (table, ["06_biometry/measurements"]) for name, table in AGREEMENT.items()},
-        "06_biometry/tables/by-size": (
-            measurement_agreement.by_size,
-            ["06_biometry/measurements", "01_data_verification/cases"],
-        ),
-        "06_biometry/tables/error-budget": (error_budget.error_budget, ["06_biometry/error-budget"]),
-    }
-    | of_failures("06_biometry", "measurements"),
-    "images": {
-        "06_biometry/tables/widths": (widths.widths, ["06_biometry/widths"]),
-        "06_biometry/tables/enlarged": (widths.enlarged, ["06_biometry/widths"]),
-    },
-    "compared": {
-        "07_comparison/tables/comparison": (paired.comparison, ["07_comparison/comparison"]),
-        "07_comparison/tables/references": (paired.references, ["07_comparison/comparison"]),
-        "07_comparison/tables/overlaps": (paired.overlap_comparison, ["07_comparison/overlaps"]),
-    },
-}
-# Printed tables whose n and other counts account for every row of a long table.
-HOLDS_ALL = {
-    "05_evaluation/tables/points": (landmark_errors.holds_all_lines, "05_evaluation/cases"),
-    "05_evaluation/tables/per_class": (dice.holds_all_cases, "05_evaluation/cases"),
-    "05_evaluation/tables/presence": (presence.holds_all_predictions, "05_evaluation/cases"),
-    "06_biometry/tables/volumes": (biometry_errors.holds_all_volumes, "06_biometry/volumes"),
-    "06_biometry/tables/agreement": (biometry_errors.holds_all_measurements, "06_biometry/measurements"),
-    "06_biometry/tables/error-budget": (error_budget.holds_all_errors, "06_biometry/error-budget"),
-    "06_biometry/tables/widths": (widths.holds_all_parts, "06_biometry/widths"),
 }
 
 
@@ -264,31 +191,3 @@ def describe_comparison(study: params.Study) -> dict[str, Any]:
     others = {name: rows_of(study, f"07_comparison/tables/{name}") for name in ("references", "overlaps")}
     pairs = {"pairs": as_rows(table.drop(baseline.index)), "guess": as_rows(baseline)}
     return pairs | others | {"others": list(study.compare_with)}
-
-
-def recompute(study: params.Study) -> dict[str, pd.DataFrame]:
-    """Printed tables of 05, 06 and 07, recomputed from long tables and histories, by <step>/tables/<name>."""
-    is_kind = {"regions": not study.learns_landmarks, "landmarks": study.learns_landmarks, "any": True}
-    is_kind |= {"volumes": datasets.of(study).volumes, "heads": measures_heads(study)}
-    is_kind["images"] = is_kind["regions"] and not is_kind["volumes"]
-    is_kind["compared"] = bool(study.compare_with)
-    sources = {name: source for kind, of_kind in SOURCES.items() if is_kind[kind] for name, source in of_kind.items()}
-    tables_of = {each: read_table(study, each) for _, long in sources.values() for each in long}
-    recomputed = {name: compute(*(tables_of[each] for each in long)) for name, (compute, long) in sources.items()}
-    if is_kind["landmarks"]:
-        trainings = files.study_folder(study.study) / "04_training"
-        of_runs = landmark_errors.heatmap_losses(study.folds, study.seeds, trainings)
-        recomputed["05_evaluation/tables/heatmap_loss"] = of_runs
-    if is_kind["heads"]:
-        measured, margin = read_table(study, "06_biometry/measurements"), study.equivalence_margin_percent
-        recomputed["06_biometry/tables/equivalence"] = measurement_agreement.equivalence(measured, margin)
-    return recomputed
-
-
-def rows_lost(study: params.Study, names: set[str]) -> list[str]:
-    """Printed tables whose n and other counts miss a row of their long table; one line per table."""
-    return [
-        f"{name}.csv: n and the other counts do not account for every row of the long table"
-        for name, (holds_all, long) in HOLDS_ALL.items()
-        if name in names and not holds_all(read_table(study, name), read_table(study, long))
-    ]

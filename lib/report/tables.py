@@ -177,6 +177,8 @@ def format_cell(value: object, name: str) -> str:
 
 def format_float(value: float, name: str) -> str:
     """A number with the decimals of its unit; a dimensionless one below 0.0005 has three significant digits instead."""
+    if name.endswith(SUBJECTS):  # a count, as a float because others of its column are missing
+        return format_cell(int(value), name)
     if name == "value":  # mixed units: integers in full, other numbers with three significant digits
         return format_cell(int(value), name) if value.is_integer() else f"{value:.3g}".replace("-", "−")
     if name.startswith("p_") and value < 0.001:

@@ -31,7 +31,7 @@ NAME_COLUMNS = (
 TEXT_COLUMNS = (
     *NAME_COLUMNS,
     *("stratum", "split", "image", "mask", "sha256", "flags", "found", "expected", "advice"),
-    *("twin_classes", "pixel_hash", "perceptual", "published_split", "calibration", "notes"),
+    *("twin_classes", "pixel_hash", "perceptual", "published_split", "fit", "layer", "calibration", "notes"),
     *("item", "metric", "kind", "result", "lacking", "findings", "property"),
     *("proportional", "mean_within_margin", "single_within_margin"),
 )

@@ -1,0 +1,172 @@
+"""What a number looks like in print, and the cells of a printed table, read back from its .typ file.
+
+Rounding: by the unit at the end of a column's name (mm, pixels and ml to two decimals, mm² and percent, degrees and
+seconds to one, voxels to none), pixel sizes and everything else to three; below 0.0005 three significant digits.
+"""
+
+import math
+import re
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+from lib.report.recompute.results import Row
+
+DECIMALS = {
+    "mm": 2,
+    "px": 2,
+    "ml": 2,
+    "mm2": 1,
+    "percent": 1,
+    "deg": 1,
+    "seconds": 1,
+    "voxels": 0,
+    "days": 1,
+    "sd": 2,
+    "icc": 4,
+    "ccc": 4,
+}
+NAMES = {"class", "quantity", "line", "reference"}  # columns with names that are abbreviations in capitals
+CAPITALS = {
+    "hc",
+    "bpd",
+    "ofd",
+    "csp",
+    "lv",
+    "a",
+    "b",
+    "tp",
+    "fp",
+    "fn",
+    "tn",
+    "hd95",
+    "assd",
+    "nsd",
+    "sd",
+    "rms",
+    "icc",
+    "ccc",
+}
+SPELLED = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "sha256": "SHA-256"}
+DASH, SPACE, MINUS = "–", "\u00a0", "−"
+QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+def rounded(value: float, digits: int) -> str:
+    """A number with that many decimals, from its exact binary value, without a negative zero."""
+    text = str(Decimal(value).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_EVEN))
+    return signed(text.removeprefix("-") if not Decimal(text) else text)
+
+
+def significant(value: float) -> str:
+    """A number with three significant digits at most, as C's %.3g."""
+    return signed(f"{value:.3g}")
+
+
+def signed(text: str) -> str:
+    """A number with a minus sign instead of a hyphen."""
+    return text.replace("-", MINUS)
+
+
+def whole(value: int) -> str:
+    """An integer with a space after every third digit."""
+    digits = str(abs(value))
+    parts = [digits[max(0, end - 3) : end] for end in range(len(digits), 0, -3)][::-1]
+    return (MINUS if value < 0 else "") + SPACE.join(parts)
+
+
+def cell(value: Any, column: str) -> str:
+    """A value as its column prints it."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return whole(value)
+    if isinstance(value, float):
+        return number(value, column)
+    if column in NAMES:
+        return str(value).upper() if value in CAPITALS else SPELLED.get(value, value)
+    return str(value)
+
+
+def number(value: float, column: str) -> str:
+    """A float as its column prints it; numbers of subjects are whole, a column `value` mixes units."""
+    if column.endswith("_subjects"):
+        return whole(int(value))
+    if column == "value":
+        return whole(int(value)) if value == int(value) else significant(value)
+    if column.startswith("p_") and value < 0.001:
+        return "< 0.001"
+    unit = column.split("_")[-1]
+    if unit not in DECIMALS and 0 < abs(value) < 0.0005:
+        return significant(value)
+    return rounded(value, 3 if column.startswith("spacing") else DECIMALS.get(unit, 3))
+
+
+def columns_in_print(columns: list[str], rows: list[Row]) -> list[str]:
+    """Printed columns: bounds share that of their value, whose number of subjects stands before it where it is new."""
+    owners = [name for name in columns if {f"{name}_low", f"{name}_high"} <= set(columns)]
+    parts = ("low", "high", "least", "largest", "subjects")
+    hidden = {f"{name}_{part}" for name in owners for part in parts}
+    shown: list[str] = []
+    counted: list[list[str]] = []
+    for name in columns:
+        subjects = [repr(row[f"{name}_subjects"]) for row in rows] if f"{name}_subjects" in columns else None
+        if name in owners and subjects is not None and subjects not in counted:
+            shown.append(f"{name}_subjects")
+            counted.append(subjects)
+        shown += [] if name in hidden else [name]
+    return shown
+
+
+def with_interval(row: Row, name: str) -> str:
+    """A value with its interval in brackets or, without one, its least and largest value in parentheses."""
+    digits = 3 if name.startswith("spacing") else DECIMALS.get(name.split("_")[-1], 3)
+    parts = (row.get(f"{name}{part}", math.nan) for part in ("", "_low", "_high", "_least", "_largest"))
+    value, low, high, least, largest = (DASH if math.isnan(part) else rounded(part, digits) for part in parts)
+    if low != DASH:
+        return f"{value}{SPACE}[{low},{SPACE}{high}]"
+    if least == DASH or row[f"{name}_least"] == row[f"{name}_largest"]:
+        return value
+    return f"{value}{SPACE}({least}{SPACE}to{SPACE}{largest})"
+
+
+def printed_rows(columns: list[str], rows: list[Row]) -> list[dict[str, str]]:
+    """A table as printed."""
+    shown = columns_in_print(columns, rows)
+    return [
+        {name: with_interval(row, name) if f"{name}_low" in columns else cell(row[name], name) for name in shown}
+        for row in rows
+    ]
+
+
+def cells_of(markup: str) -> list[list[str]]:
+    """Rows of text cells in the Typst markup of a table; ValueError if it is no such table."""
+    count, start = re.search(r"columns: (\d+)", markup), markup.find("table.header(")
+    if not count or start < 0:
+        raise ValueError("is no table")
+    width, texts = int(count[1]), [unescaped(text) for text in QUOTED.findall(markup[start:])]
+    if len(texts) % width:
+        raise ValueError(f"has {len(texts)} cells; expected full rows of {width}")
+    return [texts[at : at + width] for at in range(width, len(texts), width)]
+
+
+def unescaped(text: str) -> str:
+    """A Typst string as text."""
+    return re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], text)
+
+
+def with_cells(markup: str, rows: list[list[str]]) -> str:
+    """Markup of a table with other text in its cells; ValueError unless it has as many."""
+    if [len(row) for row in cells_of(markup)] != [len(row) for row in rows]:
+        raise ValueError("has other rows")
+    start, texts = markup.find("table.header("), iter([text for row in rows for text in row])
+    width = len(rows[0]) if rows else 0
+    header = [match.end() for match in QUOTED.finditer(markup, start)][:width]
+    at = header[-1] if header else len(markup)
+    return markup[:at] + QUOTED.sub(lambda _: f'"{escaped(next(texts))}"', markup[at:])
+
+
+def escaped(text: str) -> str:
+    """Text as it stands between the quotes of a Typst string."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n")

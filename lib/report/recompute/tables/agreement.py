@@ -1,0 +1,194 @@
+"""Tables of agreement of 06_biometry: limits, proportional bias, sizes, reliability, equivalence, gestational age."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from scipy import special
+
+from lib.report.recompute import by_subject
+from lib.report.recompute.estimates import NAN, Estimate, known, largest, least, mean, mean_interval
+from lib.report.recompute.results import Results, Row, grouped, summarised
+from lib.report.recompute.tables.biometry import GUESSES
+from lib.report.recompute.tables.regions import group_of_cases
+
+KEY = ("quantity", "route")
+WEEKS = (14.0, 40.0)  # of the growth chart
+CENTILES = {3: "3rd", 10: "10th", 90: "90th"}
+
+
+def measured(results: Results) -> list[Row]:
+    """Measured heads after post-processing, with their difference, mean and difference in percent."""
+    rows = []
+    for row in results.rows("06_biometry/measurements"):
+        predicted, reference = row["predicted_mm"], row["reference_mm"]
+        if row["route"] not in GUESSES and row["stage"] == "post" and not math.isnan(predicted + reference):
+            difference = predicted - reference
+            values = {"difference": difference, "size": (predicted + reference) / 2}
+            rows.append(row | values | {"percent": 100 * difference / reference})
+    return rows
+
+
+def _columns(rows: list[Row], *names: str) -> list[list]:
+    return [[row[name] for row in rows] for name in names]
+
+
+def _limits(rows: list[Row], column: str, unit: str) -> Row:
+    bias, lower, upper = by_subject.limits(*_columns(rows, column, "subject"))
+    row = {"n": len(grouped(rows, "case"))} | bias.columns(f"bias_{unit}")
+    return row | lower.columns(f"lower_limit_{unit}") | upper.columns(f"upper_limit_{unit}")
+
+
+def _by_head(describe: Callable[[list[Row]], Row]) -> Callable[[Results], list[Row]]:
+    return lambda results: summarised(measured(results), KEY, describe)
+
+
+def _times(estimate: Estimate, factor: float) -> Estimate:
+    return replace(estimate, value=estimate.value * factor, low=estimate.low * factor, high=estimate.high * factor)
+
+
+def _proportional(rows: list[Row]) -> Row:
+    slope, at = by_subject.regression(*_columns(rows, "difference", "size", "subject"))
+    is_proportional = slope.low > 0 or slope.high < 0
+    verdict = "not tested" if math.isnan(slope.low) else "yes" if is_proportional else "no"
+    row = {"n": len(grouped(rows, "case"))} | _times(slope, 100).columns("slope_per_100_mm")
+    row["proportional"] = verdict
+    sizes = [each["size"] for each in rows]
+    for name, size in (("smallest", min(sizes)), ("largest", max(sizes))):
+        values = at(size) if is_proportional else (NAN, NAN, NAN)
+        row[f"{name}_mm"] = size
+        row |= {f"{part}_at_{name}_mm": value for part, value in zip(("bias", "lower", "upper"), values)}
+    return row
+
+
+def by_size(results: Results) -> list[Row]:
+    """Errors and limits by group of the data set, in order of HC."""
+    group, heads = group_of_cases(results), {}
+    for row in results.rows("06_biometry/measurements"):
+        if row["quantity"] == "hc":
+            heads.setdefault(row["case"], row["reference_mm"])
+    rows = [row | {"group": group[row["case"]], "hc_mm": heads[row["case"]]} for row in measured(results)]
+    order = {key[0]: least([row["hc_mm"] for row in of]) for key, of in grouped(rows, "group").items()}
+    rows.sort(key=lambda row: order[row["group"]])
+    quantities = list(grouped(rows, "quantity"))
+    rows.sort(key=lambda row: quantities.index((row["quantity"],)))
+
+    def describe(of_group: list[Row]) -> Row:
+        sizes, errors, percent = _columns(of_group, "hc_mm", "difference", "percent")
+        row = {"smallest_hc_mm": least(sizes), "largest_hc_mm": largest(sizes)}
+        row |= _limits(of_group, "difference", "mm") | {"mae_mm": mean([abs(each) for each in errors])}
+        return row | {"mae_percent": mean([abs(each) for each in percent])}
+
+    return summarised(rows, (*KEY, "group"), describe)
+
+
+def _reliability(rows: list[Row]) -> Row:
+    columns = _columns(rows, "predicted_mm", "reference_mm", "subject")
+    row = {"n": len(grouped(rows, "case"))} | by_subject.correlation(*columns, by_subject.icc).columns("icc")
+    return row | by_subject.correlation(*columns, by_subject.ccc).columns("ccc")
+
+
+def equivalence(results: Results) -> list[Row]:
+    """Whether the mean difference and single ones lie within the margin of the study file."""
+    margin = results.study.equivalence_margin_percent
+
+    def describe(rows: list[Row]) -> Row:
+        columns = _columns(rows, "percent", "subject")
+        p, (bias, lower, upper) = by_subject.equivalence(*columns, margin), by_subject.limits(*columns)
+        outer, inner = (-lower.low, upper.high), (-lower.high, upper.low)
+        single = "yes" if max(outer) < margin else "no" if max(inner) > margin else "undecided"
+        row = {"n": len(grouped(rows, "case")), "margin_percent": margin} | bias.columns("bias_percent")
+        row |= {"p_value": p, "mean_within_margin": "yes" if p < 0.05 else "not shown"}
+        is_known = len(known([*outer, *inner])) == 4
+        return row | {"single_within_margin": single if is_known else "not shown"}
+
+    return summarised(measured(results), KEY, describe)
+
+
+# --- growth chart. Source: Papageorghiou et al. 2014, Lancet 384:869-79
+
+
+def chart_mean(quantity: str, weeks: float) -> float:
+    """Mean size in mm at a gestational age."""
+    log = math.log(weeks)
+    return {
+        "hc": -28.2849 + 1.69267 * weeks**2 - 0.397485 * weeks**2 * log,
+        "bpd": 5.60878 + 0.158369 * weeks**2 - 0.00256379 * weeks**3,
+        "ofd": -12.4097 + 0.626342 * weeks**2 - 0.148075 * weeks**2 * log,
+    }[quantity]
+
+
+def chart_sd(quantity: str, weeks: float) -> float:
+    """Standard deviation in mm at a gestational age; NaN at an unknown one."""
+    if math.isnan(weeks):
+        return NAN
+    log, cube = math.log(weeks), weeks**3
+    return {
+        "hc": 1.98735 + 0.0136772 * cube - 0.00726264 * cube * log + 0.000976253 * cube * log**2,
+        "bpd": math.exp(0.101242 + 0.00150557 * cube - 0.000771535 * cube * log + 0.0000999638 * cube * log**2),
+        "ofd": math.exp(-0.880034 + weeks**2 * (0.0631165 - 0.0317136 * log + 0.00408302 * log**2)),
+    }[quantity]
+
+
+def age(quantity: str, size_mm: float) -> float:
+    """Weeks at which the chart's mean is a size, by bisection; NaN outside the chart."""
+    low, high = WEEKS
+    if not chart_mean(quantity, low) <= size_mm <= chart_mean(quantity, high):
+        return NAN
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if chart_mean(quantity, middle) < size_mm else (low, middle)
+    return (low + high) / 2
+
+
+def _gestational_age(rows: list[Row]) -> Row:
+    pairs = [[7 * age(row["quantity"], row[f"{side}_mm"]) for side in ("predicted", "reference")] for row in rows]
+    dated = [row | {"days": a - b} for row, (a, b) in zip(rows, pairs) if not math.isnan(a - b)]
+    amounts = [abs(row["days"]) for row in dated]
+    row = {"outside_chart": len(rows) - len(dated)} | _limits(dated, "days", "days")
+    row |= mean_interval(amounts, [each["subject"] for each in dated]).columns("mae_days")
+    within = sum(each <= 7 for each in amounts)
+    return row | {"up_to_one_week": within, "over_one_week": len(amounts) - within}
+
+
+def _centiles(rows: list[Row]) -> Row:
+    errors = []
+    for row in rows:
+        sd = chart_sd(row["quantity"], age(row["quantity"], row["reference_mm"]))
+        errors += [] if math.isnan(sd) else [row | {"error_sd": row["difference"] / sd}]
+    table = _limits(errors, "error_sd", "sd")
+    for centile, name in CENTILES.items():
+        at = special.ndtri(centile / 100)
+        crossing = [abs(special.ndtr(at - row["error_sd"]) - centile / 100) for row in errors]
+        table[f"across_{name}_centile_percent"] = 100 * mean(crossing)
+    return table
+
+
+def volume_limits(results: Results) -> list[Row]:
+    """Limits of agreement and slope of volumes by class, in ml or, if no voxel size is known, in voxels."""
+    rows = results.rows("06_biometry/volumes")
+    unit = "ml" if known([row["reference_ml"] for row in rows]) else "voxels"
+    differences = []
+    for row in rows:
+        predicted, reference = float(row[f"predicted_{unit}"]), float(row[f"reference_{unit}"])
+        if row["stage"] == "post" and not math.isnan(predicted - reference):
+            differences.append(row | {"difference": predicted - reference, "size": (predicted + reference) / 2})
+
+    def describe(of_class: list[Row]) -> Row:
+        slope, _ = by_subject.regression(*_columns(of_class, "difference", "size", "subject"))
+        return _limits(of_class, "difference", unit) | _times(slope, 100).columns("slope_percent")
+
+    return summarised(differences, ("class",), describe)
+
+
+TABLES = {
+    "limits-mm": _by_head(lambda rows: _limits(rows, "difference", "mm")),
+    "limits-percent": _by_head(lambda rows: _limits(rows, "percent", "percent")),
+    "proportional-bias": _by_head(_proportional),
+    "by-size": by_size,
+    "reliability": _by_head(_reliability),
+    "equivalence": equivalence,
+    "gestational-age": _by_head(_gestational_age),
+    "centiles": _by_head(_centiles),
+    "volume-limits": volume_limits,
+}

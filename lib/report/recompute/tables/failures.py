@@ -1,0 +1,275 @@
+"""Tables of failed cases of 05 and 06: how many, which, and what they have in common."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from scipy import stats
+
+from lib.report.recompute import printed
+from lib.report.recompute.estimates import NAN, least, wilson
+from lib.report.recompute.results import Results, Row, drawn, grouped, present
+from lib.report.recompute.tables.biometry import GUESSES
+from lib.report.recompute.tables.regions import dice_of, group_of_cases
+
+LOW_DICE, GROSS_PERCENT = 0.7, 5.0
+WORST, WORST_SHARE = 12, 0.25  # cases listed in any event, and the share of all that they may be
+FEWEST = 5  # cases with a property, and without it
+NEAR_PERCENT = 2.0  # of the shorter side
+KNOWN_HERE = {"near the frame", "touches the frame", "low contrast"}  # findings that say what is measured here too
+SHOWN = ("case", "result", "kind", "share_percent", "contrast", "gap_percent", "group", "hc_mm", "spacing_mm")
+SHOWN += ("findings",)
+ALL = "all classes"
+LABELS = {"hc", "bpd", "ofd", "csp", "lv"}  # names that are printed in capitals
+
+
+class Scored(NamedTuple):
+    """A prediction: its class, line or quantity, how bad it is, and how it failed, "" if it did not."""
+
+    row: Row
+    item: str
+    value: float  # Dice, or the error in percent
+    score: float  # 1 - Dice, or the absolute error, infinite if missing
+    kind: str
+    result: str  # in words
+
+    @property
+    def case(self) -> str:
+        """Name of the case."""
+        return self.row["case"]
+
+
+def scored(results: Results, step: str) -> tuple[str, tuple[str, ...], list[Scored]]:
+    """Column of the item, kinds of failure, and every prediction."""
+    if step == "06_biometry":
+        rows = [row for row in results.rows("06_biometry/measurements") if row["stage"] == "post"]
+        rows = [row for row in rows if row["route"] not in GUESSES and not math.isnan(row["reference_mm"])]
+        errors = [(row, 100 * (row["predicted_mm"] - row["reference_mm"]) / row["reference_mm"]) for row in rows]
+        kinds = ("gross error", "not measured")
+        return "quantity", kinds, [_of_error(*each, "quantity", "+.1f", kinds) for each in errors]
+    rows = results.rows("05_evaluation/cases")
+    if results.study.learns_landmarks:
+        kinds, rows = ("gross error", "missed"), [row for row in rows if row["route"] not in GUESSES]
+        return "line", kinds, [_of_error(row, row["normalised_error_percent"], "line", ".1f", kinds) for row in rows]
+    rows = [row for row in rows if row["stage"] == "post" and (present(row) or drawn(row))]
+    return "class", ("low Dice", "missed", "invented"), list(map(_of_mask, rows))
+
+
+def _of_error(row: Row, error: float, item: str, form: str, kinds: tuple[str, str]) -> Scored:
+    name, (gross, missing) = _label(row[item]), kinds
+    if math.isnan(error):
+        return Scored(row, row[item], error, math.inf, missing, f"{name} {missing}")
+    kind = gross if abs(error) > GROSS_PERCENT else ""
+    return Scored(row, row[item], error, abs(error), kind, f"{name} {printed.signed(f'{error:{form}}')} %")
+
+
+def _of_mask(row: Row) -> Scored:
+    dice, name = dice_of(row), _label(row["class"])
+    kind = "" if present(row) else "invented"
+    kind = kind if drawn(row) else "missed"
+    result = f"{name} {kind or f'{dice:.3f}'}"
+    return Scored(row, row["class"], dice, 1 - dice, kind or ("low Dice" if dice < LOW_DICE else ""), result)
+
+
+def _label(name: str) -> str:
+    return name.upper() if name in LABELS else name
+
+
+def _rate(name: str, hits: int, total: int) -> Row:
+    values = (100 * share for share in wilson(hits, total))
+    return dict(zip((f"{name}_percent", f"{name}_percent_low", f"{name}_percent_high"), values))
+
+
+def counts(step: str) -> Callable[[Results], list[Row]]:
+    """Cases of a step by class, line or quantity, with each kind of failure, and of any."""
+
+    def table(results: Results) -> list[Row]:
+        item, kinds, rows = scored(results, step)
+        if not rows:
+            return []
+        long = results.rows("06_biometry/measurements" if step == "06_biometry" else "05_evaluation/cases")
+        names = [name for (name,) in grouped(long, item)]
+        parts = {name: [row for row in rows if row.item == name] for name in names}
+        parts |= {"any": rows} if len(names) > 1 else {}
+        return [{item: name} | _count(of, kinds) for name, of in parts.items()]
+
+    return table
+
+
+def _count(rows: list[Scored], kinds: tuple[str, ...]) -> Row:
+    row = {"cases": len({each.case for each in rows})}
+    for kind in kinds:
+        row[kind.lower().replace(" ", "_")] = len({each.case for each in rows if each.kind == kind})
+    row["failed"] = len({each.case for each in rows if each.kind})
+    return row | _rate("failed", row["failed"], row["cases"])
+
+
+def listed(rows: list[Scored]) -> dict[str, Scored]:
+    """Cases with a failure, and the worst in any event, with the worst prediction of each, the worst first."""
+    worst: dict[str, Scored] = {}
+    for each in sorted(rows, key=lambda each: (-each.score, each.case, each.item)):
+        worst.setdefault(each.case, each)
+    count, failed = min(WORST, math.ceil(WORST_SHARE * len(worst))), {each.case for each in rows if each.kind}
+    return {case: each for place, (case, each) in enumerate(worst.items()) if place < count or case in failed}
+
+
+def rows_of_listed(results: Results, step: str) -> list[Row]:
+    """What failures.csv has of the listed cases."""
+    item, _, rows = scored(results, step)
+    metric = {"class": "Dice", "line": "endpoint error", "quantity": "measurement error"}[item]
+    chosen, whole = listed(rows), item != "class"
+    known = known_of(results, list(chosen), whole)
+    structures = {(row["case"], row["class"]): row for row in results.rows("05_evaluation/structures")}
+    failed = sorted([row for row in rows if row.kind], key=lambda each: (-each.score, each.case, each.item))
+    table = []
+    for case, worst in chosen.items():
+        texts = [each.result for each in failed if each.case == case] or [worst.result]
+        row = {name: worst.row[name] for name in ("case", "subject", "fold", "seed")}
+        row |= {"item": worst.item, "metric": metric, "value": worst.value, "kind": worst.kind or "worst"}
+        row["result"] = ", ".join(dict.fromkeys(texts))
+        part, about = structures[case, ALL if whole else worst.item], known[case]
+        row |= {name: value for name, value in part.items() if name not in ("case", "class")}
+        row |= {name: about[name] for name in ("group", "hc_mm", "spacing_mm")}
+        row |= {name: "; ".join(about[name]) for name in ("lacking", "findings")}
+        table.append(row)
+    return table
+
+
+def failures(step: str) -> Callable[[Results], list[Row]]:
+    """The first listed cases with what is known of them, from failures.csv, without columns that are empty."""
+
+    def table(results: Results) -> list[Row]:
+        rows = results.rows(f"{step}/failures")[:WORST]
+        names = [name for name in SHOWN if any(row[name] == row[name] and row[name] != "" for row in rows)]
+        return [{name: row[name] for name in names} for row in rows]
+
+    return table
+
+
+def causes(step: str) -> Callable[[Results], list[Row]]:
+    """Properties of cases, each tested once for an association with being listed."""
+
+    def table(results: Results) -> list[Row]:
+        scores = scored(results, step)[2]
+        cases, of_list = list(dict.fromkeys(each.case for each in scores)), listed(scores).keys()
+        rows, tested = [], set()
+        for name, has in properties(results, sorted(cases), results.study.learns_landmarks or step == "06_biometry"):
+            group = frozenset(case for case, holds in has.items() if holds)
+            other = frozenset(case for case, holds in has.items() if holds is False)
+            if group in tested or min(len(group), len(other)) < FEWEST:
+                tested.add(group)
+                continue
+            tested.add(group)
+            hits = len(group & of_list), len(other & of_list)
+            row = {"property": name, "cases": len(group), "listed": hits[0]} | _rate("listed", hits[0], len(group))
+            row |= {"other_cases": len(other), "other_listed": hits[1]} | _rate("other", hits[1], len(other))
+            p = stats.fisher_exact([[hits[0], len(group) - hits[0]], [hits[1], len(other) - hits[1]]]).pvalue
+            rows.append(row | {"p": float(p)})
+        adjusted = [row | {"p_adjusted": min(1.0, row["p"] * len(rows))} for row in rows]
+        return sorted(adjusted, key=lambda row: row["p"])
+
+    return table
+
+
+def properties(results: Results, cases: list[str], whole: bool) -> Iterator[tuple[str, dict[str, bool | None]]]:
+    """Names of properties, and by case whether it holds, None where unknown; `whole` for heads and lines."""
+    about = known_of(results, cases, whole)
+    groups = sorted({row["group"] for row in about.values()})
+    for group in groups if len(groups) > 2 else groups[:1]:
+        hc = [row["hc_mm"] for row in about.values() if row["group"] == group and not math.isnan(row["hc_mm"])]
+        sizes = f" (HC {min(hc):.0f} to {max(hc):.0f} mm)" if hc else ""
+        yield f"Group {group}{sizes}", {case: row["group"] == group for case, row in about.items()}
+    for column, name, form, is_low in (
+        ("hc_mm", "HC", "{:.0f} mm", True),
+        ("share_percent", "Share of the image", "{:.2g} %", True),
+        ("contrast", "Contrast", "{:.2f}", True),
+        ("spacing_mm", "Pixel size", "{:.3f} mm", False),
+    ):
+        yield _third(about, column, name, form, is_low)
+    gaps = {case: row["gap_percent"] for case, row in about.items()}
+    near = {case: None if math.isnan(gap) else gap < NEAR_PERCENT for case, gap in gaps.items()}
+    yield f"Within {NEAR_PERCENT:g} % of the frame", near
+    yield "A class is absent from the reference", {case: row["lacking"] != [] for case, row in about.items()}
+    for check in sorted({check for row in about.values() for check in row["findings"]} - KNOWN_HERE):
+        yield f"Finding of 01: {check}", {case: check in row["findings"] for case, row in about.items()}
+
+
+def _third(about: dict[str, Row], column: str, name: str, form: str, is_low: bool) -> tuple[str, dict]:
+    """The third of the cases with the lowest (or highest) values."""
+    values = sorted(row[column] for row in about.values() if not math.isnan(row[column]))
+    # A third as pandas has it, by way of percent: of 60 steps it is 19.99…
+    place = (len(values) - 1) * ((1 / 3 if is_low else 2 / 3) * 100 / 100)
+    rank = math.floor(place) if is_low else math.ceil(place)
+    limit = values[rank] if values else NAN
+    holds = {
+        case: None if math.isnan(row[column]) else row[column] <= limit if is_low else row[column] >= limit
+        for case, row in about.items()
+    }
+    end = ("up to", "lowest") if is_low else ("from", "highest")
+    return f"{name} {end[0]} {form.format(limit)} ({end[1]} third)", holds
+
+
+def known_of(results: Results, cases: list[str], whole: bool) -> dict[str, Row]:
+    """What is known of each case: of masks the least of its structures, of heads and lines that of all classes."""
+    group, structures = group_of_cases(results), grouped(results.rows("05_evaluation/structures"), "case")
+    manifest = {row["case"]: row for row in results.rows("01_data_verification/cases")}
+    findings = grouped(results.rows("01_data_verification/findings"), "case")
+    known = {}
+    for case in cases:
+        parts = [row for row in structures[(case,)] if (row["class"] == ALL) == whole]
+        shown = [row | {"contrast": abs(row["contrast"])} for row in parts if row["share_percent"] > 0]
+        row = {name: least([part[name] for part in shown]) for name in ("share_percent", "contrast", "gap_percent")}
+        of_case = manifest[case]
+        row |= {"group": group[case], "hc_mm": of_case["hc_mm"]}
+        row["spacing_mm"] = math.sqrt(of_case["spacing_row_mm"] * of_case["spacing_col_mm"])
+        row["lacking"] = [] if whole else [part["class"] for part in parts if part["share_percent"] == 0]
+        known[case] = row | {"findings": list(dict.fromkeys(each["check"] for each in findings.get((case,), [])))}
+    return known
+
+
+def finding(
+    count_columns: list[str], counted: list[Row], cause_columns: list[str], found: list[Row], count: int
+) -> str:
+    """The sentence about failed cases and their causes, from the rows of both tables and the number of listed cases."""
+    if not counted:
+        return "Nothing to judge: no structure is in a reference or predicted."
+    whole, cells = counted[-1], printed.printed_rows(count_columns, counted)[-1]
+    rate, failed = _with_unit(cells["failed_percent"]), whole["failed"]
+    if not failed:
+        worst = "the worst is" if count == 1 else f"the {count} worst are"
+        return f"None of {whole['cases']} cases failed ({rate}); {worst} listed. {_causes(cause_columns, found)}"
+    limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
+    kinds = [name for name in count_columns[2:] if not name.startswith("failed") and whole[name]]
+    parts = ", ".join(f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds)
+    more = f", and the {count - failed} worst of the others" if count > failed else ""
+    start = f"{failed} of {whole['cases']} cases failed ({rate}): {parts}. They are listed{more}."
+    return f"{start} {_causes(cause_columns, found)}"
+
+
+def _with_unit(cell: str) -> str:
+    """A printed percentage with its unit behind the value."""
+    value, *interval = cell.split(printed.SPACE)
+    return printed.SPACE.join([f"{value} %", *interval])
+
+
+def _causes(columns: list[str], rows: list[Row]) -> str:
+    if not rows:
+        return f"No property could be tested, which takes {FEWEST} cases with it and {FEWEST} without."
+    texts = []
+    for row in printed.printed_rows(columns, rows):
+        own, other = (_with_unit(row[f"{name}_percent"]) for name in ("listed", "other"))
+        with_it = f"{row['listed']} of {row['cases']} cases ({own})"
+        without = f"{row['other_listed']} of {row['other_cases']} others ({other}; p = {row['p']})"
+        texts.append(f"“{row['property']}”, {with_it} against {without}")
+    count, associated = len(rows), sum(row["p_adjusted"] < 0.05 for row in rows)
+    tested = f"{count} properties were tested" if count > 1 else "1 property was tested"
+    limit = f"p times {count} below 0.05"
+    if not associated:
+        return f"{tested}; none is associated with being listed ({limit}). The lowest p is that of {texts[0]}."
+    verb = "is" if associated == 1 else "are"
+    return f"{tested}; {associated} {verb} associated with being listed ({limit}): {'; '.join(texts[:associated])}."
+
+
+def tables_of(step: str) -> dict[str, Callable[[Results], list[Row]]]:
+    """The tables of a step."""
+    return {"failure-counts": counts(step), "failure-causes": causes(step), "failures": failures(step)}

@@ -1,0 +1,244 @@
+"""Tables of 05_evaluation from its cases.csv: overlap by class, fold and group, detection, patients."""
+
+import math
+
+from lib.report.recompute.estimates import NAN, by_case, largest, least, mean, mean_over_cases, median_over_cases
+from lib.report.recompute.results import HASHED, Results, Row, drawn, grouped, present, summarised
+
+CASES = "05_evaluation/cases"
+
+
+def outcomes(rows: list[Row]) -> Row:
+    """Counts of predictions that a mean over references with the class does not show."""
+    return {
+        "absent": sum(not present(row) and not drawn(row) for row in rows),
+        "missed": sum(present(row) and not drawn(row) for row in rows),
+        "no_overlap": sum(present(row) and row["tp"] == 0 for row in rows),
+        "invented": sum(not present(row) and drawn(row) for row in rows),
+    }
+
+
+def dice_of(row: Row) -> float:
+    """Dice from the counts of a row, 0 for a missed structure; NaN if both masks lack the class."""
+    total = 2 * row["tp"] + row["fp"] + row["fn"]
+    return 2 * row["tp"] / total if total else NAN
+
+
+def iou_of(row: Row) -> float:
+    """IoU from the counts of a row."""
+    total = row["tp"] + row["fp"] + row["fn"]
+    return row["tp"] / total if total else NAN
+
+
+def overlap(rows: list[Row]) -> Row:
+    """Overlap of one class and stage over the cases whose reference contains the class."""
+    kept = [row for row in rows if present(row)]
+    dice, iou = mean_over_cases(kept, dice_of), mean_over_cases(kept, iou_of)
+    pooled = dice_of({name: sum(row[name] for row in rows) for name in ("tp", "fp", "fn")})
+    median = median_over_cases(kept, dice_of)
+    row = {"n": dice.n} | dice.columns("dice") | median.columns("dice_median") | {"dice_min": dice.least}
+    return row | iou.columns("iou") | {"pooled_dice": pooled} | outcomes(rows)
+
+
+def per_class(results: Results) -> list[Row]:
+    """Overlap by class and stage; with several seeds also by seed."""
+    rows = results.rows(CASES)
+    seeds = list(grouped(rows, "seed"))
+    if len(seeds) < 2:
+        return summarised(rows, ("class", "stage"), overlap)
+    table = []
+    for (name, stage), group in grouped(rows, "class", "stage").items():
+        parts = {"all": group} | {str(seed): [row for row in group if row["seed"] == seed] for (seed,) in seeds}
+        table += [{"class": name, "stage": stage, "seeds": part} | overlap(each) for part, each in parts.items()]
+    return table
+
+
+def detection(results: Results) -> list[Row]:
+    """Sensitivity, specificity and precision of pixels."""
+    table = []
+    measures = {"sensitivity": ("tp", "fn"), "specificity": ("tn", "fp"), "precision": ("tp", "fp")}
+    for (name, stage), group in grouped(results.rows(CASES), "class", "stage").items():
+        for measure, (hit, other) in measures.items():
+            hits, others = (sum(row[column] for row in group) for column in (hit, other))
+            one = mean_over_cases(group, lambda row, a=hit, b=other: _share(row[a], row[b]))
+            row = {"class": name, "stage": stage, "measure": measure, "n": one.n} | one.columns("mean")
+            table.append(row | {"pooled": _share(hits, others)})
+    return table
+
+
+def _share(hits: float, others: float) -> float:
+    return hits / (hits + others) if hits + others else NAN
+
+
+def confusion(results: Results) -> list[Row]:
+    """Percent of each reference class that is predicted as each class."""
+    pixels: dict[str, dict[str, int]] = {}
+    for row in results.rows("05_evaluation/confusion"):
+        if row["stage"] == "post":
+            of_reference = pixels.setdefault(row["reference"], {})
+            of_reference[row["predicted"]] = of_reference.get(row["predicted"], 0) + row["pixels"]
+    totals = {name: sum(counts.values()) for name, counts in pixels.items()}
+    return [
+        {"reference": name, "pixels": totals[name]}
+        | {f"{other}_percent": 100 * count / totals[name] if totals[name] else NAN for other, count in counts.items()}
+        for name, counts in pixels.items()
+    ]
+
+
+def folds(results: Results) -> list[Row]:
+    """Dice after post-processing by fold."""
+    return _by_part(results, "fold", {row["case"]: row["fold"] for row in results.rows(CASES)})
+
+
+def groups(results: Results) -> list[Row]:
+    """Dice after post-processing by group, the first word of a case's stratum."""
+    return _by_part(results, "group", group_of_cases(results))
+
+
+def group_of_cases(results: Results) -> dict[str, str]:
+    """Group of each case."""
+    return {row["case"]: row["stratum"].split(" ")[0] or "all" for row in results.rows("01_data_verification/cases")}
+
+
+def _by_part(results: Results, name: str, part_of: dict) -> list[Row]:
+    post = [row | {name: part_of[row["case"]]} for row in results.rows(CASES) if row["stage"] == "post"]
+    left_out = ("dice_min", "iou", "pooled_dice")
+
+    def describe(rows: list[Row]) -> Row:
+        whole = overlap(rows)
+        return {"cases": len(grouped(rows, "case"))} | {
+            column: value for column, value in whole.items() if not column.startswith(left_out)
+        }
+
+    return summarised(sorted(post, key=lambda row: row[name]), (name, "class"), describe)
+
+
+def effect(results: Results) -> list[Row]:
+    """Change of Dice by post-processing, and outcomes before and after it; no rows without post-processing."""
+    table = []
+    for (name,), group in grouped(results.rows(CASES), "class").items():
+        raw = {(row["case"], row["seed"]): row for row in group if row["stage"] == "raw"}
+        post = {(row["case"], row["seed"]): row for row in group if row["stage"] == "post"}
+        if not raw:
+            continue
+        pairs = [raw[key] | {"change": dice_of(post[key]) - dice_of(raw[key])} for key in raw if present(raw[key])]
+        one = mean_over_cases(pairs, lambda row: row["change"])
+        row = {"class": name, "n": one.n} | one.columns("change")
+        row |= {"better": sum(each["change"] > 0 for each in pairs), "worse": sum(each["change"] < 0 for each in pairs)}
+        before, after = outcomes(list(raw.values())), outcomes([post[key] for key in raw])
+        counts = {
+            f"{kind}_{stage}": of[kind]
+            for kind in ("missed", "invented")
+            for stage, of in (("raw", before), ("post", after))
+        }
+        table.append(row | counts)
+    return table
+
+
+def precision(results: Results) -> list[Row]:
+    """Effect of the precision of training on masks."""
+
+    def describe(rows: list[Row]) -> Row:
+        dice, change, probability = (
+            [row[name] for row in rows] for name in ("dice", "area_change_percent", "probability_change")
+        )
+        return {
+            "n": sum(not math.isnan(each) for each in dice),
+            "dice_mean": mean(dice),
+            "dice_least": least(dice),
+            "area_change_percent": mean(change),
+            "largest_area_change_percent": largest([abs(each) for each in change]),
+            "largest_probability_change": largest(probability),
+        }
+
+    return summarised(results.rows("05_evaluation/precision"), ("class", "training_precision"), describe)
+
+
+def baselines(results: Results) -> list[Row]:
+    """Dice of methods without a network: their predictions are not saved; the number of references is counted."""
+    n = {
+        name: sum(present(row) for row in _once(group))
+        for (name,), group in grouped(results.rows(CASES), "class").items()
+    }
+    table = results.rows("05_evaluation/tables/baselines")
+    return [dict.fromkeys(row, HASHED) | {"class": row["class"], "n": n.get(row["class"], HASHED)} for row in table]
+
+
+def _once(rows: list[Row]) -> list[Row]:
+    """One row per case."""
+    return [of_case[0] for of_case in grouped(rows, "case").values()]
+
+
+# --- volumes
+
+
+def volumes_only(results: Results) -> list[Row]:
+    """Rows of cases.csv that are of volumes, with their score: Dice, or 1 if neither mask contains the class."""
+    volumes = {row["case"] for row in results.rows("01_data_verification/cases") if row["slices"] > 1}
+    rows = [row for row in results.rows(CASES) if row["case"] in volumes]
+    return [row | {"score": dice_of(row) if present(row) or drawn(row) else 1.0} for row in rows]
+
+
+def patients(results: Results) -> list[Row]:
+    """Each volume, the worst first."""
+    manifest, rows = {row["case"]: row for row in results.rows("01_data_verification/cases")}, volumes_only(results)
+    first = "raw" if any(row["stage"] == "raw" for row in rows) else "post"
+    table, of_stage, group = [], grouped(rows, "stage", "case", "class"), group_of_cases(results)
+    for (stage, case, name), each in of_stage.items():
+        if stage == "post":
+            row = {"case": case, "group": group[case], "class": name, "slices": manifest[case]["slices"]}
+            row["reference_voxels"] = round(mean([one["tp"] + one["fn"] for one in each]))
+            row["predicted_voxels"] = round(mean([one["tp"] + one["fp"] for one in each]))
+            row["dice_raw"] = mean([dice_of(one) if present(one) else NAN for one in of_stage[first, case, name]])
+            row["dice"] = mean([dice_of(one) if present(one) else NAN for one in each])
+            table.append(row | {"score": mean([one["score"] for one in each])})
+    ordered = sorted(table, key=lambda row: (row["score"], row["case"]))
+    return [{name: value for name, value in row.items() if name != "score"} for row in ordered]
+
+
+def patient_dice(results: Results) -> list[Row]:
+    """Score of all volumes by class and stage."""
+
+    def describe(rows: list[Row]) -> Row:
+        one = mean_over_cases(rows, lambda row: row["score"])
+        median = median_over_cases(rows, lambda row: row["score"])
+        row = {"n": one.n} | one.columns("dice_per_patient") | median.columns("median_per_patient")
+        return row | {"min_per_patient": one.least, "absent": outcomes(rows)["absent"]}
+
+    return summarised(volumes_only(results), ("class", "stage"), describe)
+
+
+def end_slices(results: Results) -> list[Row]:
+    """Dice with and without the reference voxels of excluded end slices, all of which are false negatives."""
+    lost = {row["case"]: row["in_dropped_slices"] for row in results.rows("02_preprocessing/lost")}
+    rows = [row for row in results.rows(CASES) if row["stage"] == "post" and row["case"] in lost]
+
+    def without(row: Row) -> float:
+        rest = row | {"fn": row["fn"] - lost[row["case"]]}
+        return dice_of(rest) if rest["tp"] + rest["fp"] + rest["fn"] > 0 else 1.0
+
+    def describe(of_class: list[Row]) -> Row:
+        kept = [row for row in of_class if present(row)]
+        once = [lost[case] for (case,) in grouped(kept, "case")]
+        whole = sum(row["tp"] + row["fn"] for row in kept)
+        percent = 100 * sum(lost[row["case"]] for row in kept) / whole if whole else NAN
+        dice, rest = (mean(by_case(kept, how)[0]) for how in (dice_of, without))
+        row = {"n": len(once), "cut_patients": sum(count > 0 for count in once), "lost_voxels": sum(once)}
+        return row | {"lost_percent": percent, "dice": dice, "dice_without": rest, "cost": rest - dice}
+
+    return summarised(rows, ("class",), describe)
+
+
+TABLES = {
+    "per_class": per_class,
+    "detection": detection,
+    "confusion": confusion,
+    "folds": folds,
+    "groups": groups,
+    "effect": effect,
+    "precision": precision,
+    "baselines": baselines,
+    "patients": patients,
+    "patient-dice": patient_dice,
+    "end-slices": end_slices,
+}

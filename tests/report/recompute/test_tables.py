@@ -1,0 +1,210 @@
+"""Tables of synthetic studies of every kind, made by the report's own functions and recomputed without them."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import statistics
+from lib.report import recompute, tables
+from lib.report.recompute import compare, estimates, long_tables, printed
+from lib.report.recompute.results import Results
+from lib.study import files, params
+from tests import builders_report
+from tests.builders_report import OTHER, folder
+from tests.report.recompute import by_chance
+
+REGIONS, LESIONS, VOLUMES, POINTS = "demo", "busi", "lgg_quick", "hc18_landmarks_quick"
+EVALUATED, MEASURED = "05_evaluation", "06_biometry"
+
+
+@pytest.fixture
+def study_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., params.Study]:
+    """Writes a synthetic study of a kind."""
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+
+    def write(name: str, **changes) -> params.Study:
+        study = params.read_study(files.study_file(name))
+        others = [OTHER] if name == POINTS else study.compare_with
+        study = study.model_copy(update={"folds": [0], "seeds": [0], "compare_with": others} | changes)
+        builders_report.write_study(study)
+        return study
+
+    return write
+
+
+def differences(study: params.Study, *names: str) -> list[str]:
+    """Differences of some tables of a study; the others are placeholders without numbers."""
+    checked, tables_of, results = recompute.Checked(), recompute.Tables(), Results(study)
+    for name in names:
+        part = partial(recompute.check_table, results, name, checked, tables_of)
+        recompute.attempt(checked, f"{name}.csv", part)
+    return checked.differences
+
+
+CELLS = {  # a changed cell of each table
+    REGIONS: {
+        EVALUATED: "per_class.dice precision.dice_mean groups.dice effect.change distances.hd95_mm presence.missed "
+        "size-errors.bias_percent parts.part_f1 failure-counts.failed failures.contrast",
+        MEASURED: "agreement.bias_mm limits-mm.lower_limit_mm limits-percent.bias_percent by-size.mae_mm centiles.n "
+        "proportional-bias.slope_per_100_mm reliability.ccc equivalence.bias_percent gestational-age.bias_days "
+        "widths.mae_mm enlarged.sensitivity error-budget.rms_mm failure-counts.failed",
+    },
+    VOLUMES: {
+        EVALUATED: "patients.dice_raw patient-dice.median_per_patient end-slices.dice_without distances-pixels.nsd",
+        MEASURED: "volumes.bias_voxels volume-limits.bias_voxels",
+    },
+    LESIONS: {EVALUATED: "per_class.dice"},  # without heads and pixel sizes
+    POINTS: {
+        EVALUATED: "points.error_mm points.missed heatmap_loss.heatmap_loss failure-counts.missed",
+        MEASURED: "agreement.mae_mm",
+        "07_comparison": "comparison.difference_mm references.amount_mm",
+    },
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_changed_cell_of_each_table_is_named_with_both_values(study_of, name: str) -> None:
+    study = study_of(name)
+    changed = [
+        (f"{step}/tables/{cell.split('.')[0]}", cell) for step, cells in CELLS[name].items() for cell in cells.split()
+    ]
+    for at, cell in changed:
+        column = cell.partition(".")[2]
+        table = files.read_csv(folder(study, f"{at}.csv"), [])
+        table.loc[0, column] -= 1
+        tables.save(table, folder(study, at))
+    found = differences(study, *dict.fromkeys(at for at, _ in changed))
+    assert len(found) == len(changed)
+    for line, (at, cell) in zip(found, changed):
+        start = f"{at}.csv, row 2, column {cell.partition('.')[2]}: printed "
+        assert line.startswith(start)
+        told, correct = line.removeprefix(start).split(", recomputed ")
+        assert float(correct) == pytest.approx(float(told) + 1, rel=1e-9)
+
+
+def test_a_lost_row_a_changed_print_and_a_table_that_nothing_recomputes_are_named(study_of) -> None:
+    study = study_of(REGIONS)
+    path, effect = folder(study, "06_biometry/tables/agreement.typ"), folder(study, "05_evaluation/tables/effect.csv")
+    path.write_text(path.read_text().replace('"20.00', '"2.00', 1))
+    files.write_csv(effect, files.read_csv(effect, []).iloc[1:])
+    tables.save(pd.DataFrame({"value": [1.5]}), folder(study, "06_biometry/tables/new"))
+    folder(study, "06_biometry/tables/volumes.csv").write_text("class,stage\nlv,post\n")
+    names = ("05_evaluation/tables/effect", *(f"06_biometry/tables/{name}" for name in ("agreement", "new", "volumes")))
+    lines = differences(study, *names)
+    lost, rows, typeset, new, more, unprinted = lines
+    assert unprinted == "06_biometry/tables/volumes.typ: is no table"
+    assert re.match(r"05_evaluation/tables/effect.csv: 2 rows of class, .*; recomputed 3 of class, ", lost)
+    assert rows == "05_evaluation/tables/effect.typ: 3 rows; recomputed 2"
+    assert typeset.startswith("06_biometry/tables/agreement.typ, row 3, column mae_mm: printed 2.00")
+    assert typeset.partition("recomputed ")[2].startswith("20.00")
+    assert new.endswith(
+        "tables/new.csv: cannot be recomputed: there is no function for this table in lib/report/recompute"
+    )
+    assert more.startswith("06_biometry/tables/volumes.csv: 1 rows of class, stage; recomputed 0")
+
+
+def test_a_table_that_cannot_be_read_is_named_and_the_others_are_compared(study_of) -> None:
+    study = study_of(REGIONS)
+    per_class = folder(study, "05_evaluation/tables/per_class.csv")
+    per_class.write_text(per_class.read_text().replace("post", "post,post", 1))
+    (line,) = differences(study, "05_evaluation/tables/per_class")
+    assert "05_evaluation/tables/per_class.csv: cannot be recomputed: " in line
+    assert "cells, the header has " in line
+
+
+@pytest.mark.parametrize("name", [REGIONS, VOLUMES, LESIONS, POINTS])
+def test_every_table_of_numbers_drawn_by_chance_is_recomputed(monkeypatch, tmp_path, name: str) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    study = params.read_study(files.study_file(name))
+    study = study.model_copy(update={"folds": [0], "seeds": [0], "compare_with": []})
+    by_chance.write_study(study, len(name), monkeypatch)
+    names = [f"{path.parts[-3]}/tables/{path.stem}" for path in tmp_path.glob(f"{name}/0[56]*/tables/*.csv")]
+    placeholders = ("confusion", "05_evaluation/tables/folds", "shapes", "baselines")
+    checked = [each for each in names if not each.endswith(placeholders)]
+    assert len(checked) >= 19
+    assert differences(study, *checked) == []
+    results = Results(study)
+    assert long_tables.listed_failures(results) == []
+    worst = results.table("05_evaluation/failures")
+    worst.loc[0, ["value", "result"]] = [0.25, "CSP 0.250"]
+    named = [line.partition(": found")[0] for line in long_tables.listed_failures(results)]
+    assert named == [f"05_evaluation/failures.csv, row 2, column {column}" for column in ("value", "result")]
+    results.table("05_evaluation/failures").drop(index=0, inplace=True)
+    (line,) = long_tables.listed_failures(results)
+    assert line.startswith("05_evaluation/failures.csv: cases ")
+
+
+def test_a_study_without_post_processing_is_recomputed(study_of) -> None:
+    study = study_of(REGIONS, postprocessing=[])
+    assert differences(study, *(f"05_evaluation/tables/{name}" for name in ("per_class", "effect", "distances"))) == []
+
+
+def test_a_number_of_findings_is_printed_as_one(study_of) -> None:
+    study = study_of(REGIONS)
+    rows = files.read_csv(folder(study, "01_data_verification/findings.csv"), [])
+    files.write_csv(folder(study, "01_data_verification/findings.csv"), pd.concat([rows] * 1200))
+    counts = pd.DataFrame([{"severity": "warn", "check": "HC differs", "findings": 1200}])
+    tables.save(counts, folder(study, "01_data_verification/tables/finding-counts"))
+    assert differences(study, "01_data_verification/tables/finding-counts") == []
+
+
+@pytest.mark.parametrize(("subjects", "most"), [(1, 3), (5, 1), (6, 1), (9, 4), (60, 3)])
+def test_the_mean_and_its_interval_are_those_of_the_other_implementation(subjects: int, most: int) -> None:
+    draw = np.random.default_rng(subjects)
+    names = [f"s{subject}" for subject in range(subjects) for _ in range(draw.integers(1, most + 1))]
+    values = 1 - draw.beta(1, 6, len(names))
+    values[:1] = np.nan if subjects > 6 else values[:1]
+    own, other = estimates.mean_interval(values.tolist(), names), statistics.mean_interval(values, np.array(names))
+    assert (own.n, estimates.RESAMPLES, estimates.SEED) == (other.count, statistics.RESAMPLES, statistics.SEED)
+    assert own.columns("x") == pytest.approx(other.columns("x"), rel=1e-9, nan_ok=True)
+    assert np.isnan(own.low) == (subjects < 6)
+
+
+NUMBERS = [0.0, -0.0, 0.5, 2.5, -2.675, 0.125, 0.0004, -0.00049, 1e-7, 0.9995, 123456.789, -0.001, float("nan")]
+
+
+@pytest.mark.parametrize(
+    "column", ["dice", "mae_mm", "area_mm2", "share_percent", "error_voxels", "spacing_mm", "value"]
+)
+def test_numbers_are_rounded_as_the_report_rounds_them(column: str) -> None:
+    draw = np.random.default_rng(1)
+    values = [*NUMBERS, *draw.normal(0, 1, 200), *draw.normal(0, 1000, 50), *np.arange(0.0625, 9, 0.125)]
+    known = values if column != "value" else [value for value in values if value == value]
+    assert [printed.cell(float(each), column) for each in known] == [
+        tables.format_cell(float(each), column) for each in known
+    ]
+    others = [True, False, 0, 7, -1234, 1234567, "csp", "a | b", "dice", None]
+    for name in (column, "class"):
+        assert [printed.cell(each, name) for each in others] == [tables.format_cell(each, name) for each in others]
+
+
+def test_rounding_known_by_hand() -> None:
+    assert printed.cell(0.98765, "dice") == "0.988"
+    assert printed.cell(-12.375, "bias_mm") == "−12.38"
+    assert printed.cell(0.00031, "change") == "0.00031"
+    assert printed.cell(1234567, "pixels") == "1\u00a0234\u00a0567"
+    row = {"n": 3, "a_mm": 1.234, "a_mm_low": 1.0, "a_mm_high": 2.0, "a_mm_least": 0.5, "a_mm_largest": 9.0}
+    row |= {"a_mm_subjects": 7}
+    nothing = row | dict.fromkeys(("a_mm_low", "a_mm_high"), float("nan"))
+    first, other = printed.printed_rows(list(row), [row, nothing])
+    assert first == {"n": "3", "a_mm_subjects": "7", "a_mm": "1.23\u00a0[1.00,\u00a02.00]"}
+    assert other["a_mm"] == "1.23\u00a0(0.50\u00a0to\u00a09.00)"
+
+
+def test_cells_are_read_back_from_typst_and_put_into_it() -> None:
+    table = pd.DataFrame({"class": ['a "b"', "c\\d"], "dice": [0.5, float("nan")], "dice_low": 0.1, "dice_high": 0.9})
+    markup = tables.to_typst(table)
+    assert printed.cells_of(markup) == [
+        ['a "b"', "0.500\u00a0[0.100,\u00a00.900]"],
+        ["c\\d", "–\u00a0[0.100,\u00a00.900]"],
+    ]
+    again = [["x", '"1"'], ["y\\", "2"]]
+    assert printed.cells_of(printed.with_cells(markup, again)) == again
+    with pytest.raises(ValueError, match="has other rows"):
+        printed.with_cells(markup, [["x", "1"]])
+    assert compare.differing_print("t.typ", "no rows", ["class"], []) == ["t.typ: is no table"]
