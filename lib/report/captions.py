@@ -136,7 +136,9 @@ def _causes(causes: pd.DataFrame) -> str:
     tested = f"{count} properties were tested" if count > 1 else "1 property was tested"
     threshold = f"p times {count} below {LEVEL}"
     if not associated:
-        return f"{tested}; none is associated with being listed ({threshold}). The lowest p is that of {texts[0]}."
+        return (
+            f"{tested}; no association with being listed was shown ({threshold}). The lowest p is that of {texts[0]}."
+        )
     verb = "is" if associated == 1 else "are"
     return f"{tested}; {associated} {verb} associated with being listed ({threshold}): {'; '.join(texts[:associated])}."
 

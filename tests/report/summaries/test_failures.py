@@ -113,7 +113,7 @@ def test_the_finding_names_what_is_associated_with_its_numbers():
     assert "“Group a”, 0 of 14 cases (0.0 % [0.0, 21.5]) against 6 of 6 others (100.0 % [61.0, 100.0]; p = " in text
     nothing = captions.of_failures(counts, causes.assign(p_adjusted=0.05), 8)
     assert "the 2 worst of the others" in nothing
-    assert "none is associated" in nothing
+    assert "no association with being listed was shown" in nothing
 
 
 def test_the_printed_worst_leave_out_columns_in_which_nothing_is_known():

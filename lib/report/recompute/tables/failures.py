@@ -265,7 +265,7 @@ def _causes(columns: list[str], rows: list[Row]) -> str:
     tested = f"{count} properties were tested" if count > 1 else "1 property was tested"
     limit = f"p times {count} below 0.05"
     if not associated:
-        return f"{tested}; none is associated with being listed ({limit}). The lowest p is that of {texts[0]}."
+        return f"{tested}; no association with being listed was shown ({limit}). The lowest p is that of {texts[0]}."
     verb = "is" if associated == 1 else "are"
     return f"{tested}; {associated} {verb} associated with being listed ({limit}): {'; '.join(texts[:associated])}."
 
