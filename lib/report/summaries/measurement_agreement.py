@@ -118,7 +118,8 @@ def equivalence(measurements: pd.DataFrame, margin_percent: float) -> pd.DataFra
     """Whether the mean difference, and 95 % of single differences, are within a margin in percent of the reference.
 
     The mean is tested by two one-sided t tests (p). Single measurements are within the margin if the whole intervals of
-    both limits of agreement are, and outside it if the whole interval of one is; otherwise it is undecided.
+    both limits of agreement are, and outside it if the whole interval of one is; otherwise it is undecided. Where the
+    difference in percent changes with size, one pair of limits inside the margin decides nothing ("depends on size").
     """
     rows = _differences(measurements)
     return by_group(rows, KEY, lambda group: _equivalence(group, margin_percent))
@@ -129,7 +130,9 @@ def _equivalence(rows: pd.DataFrame, margin: float) -> dict[str, object]:
     test = agreement.equivalence(percent, subjects, margin)
     limits = agreement.limits_of_agreement(percent, subjects)
     outer, inner = (-limits.lower.low, limits.upper.high), (-limits.lower.high, limits.upper.low)
-    single = "yes" if max(outer) < margin else "no" if max(inner) > margin else "undecided"
+    is_sloped = agreement.proportional_bias(percent, rows["mean_mm"], subjects).is_proportional
+    inside = "depends on size" if is_sloped else "yes"
+    single = inside if max(outer) < margin else "no" if max(inner) > margin else "undecided"
     row = {"n": rows["case"].nunique(), "margin_percent": margin} | with_interval("bias_percent", test.bias)
     row |= {"p_value": test.p_value, "mean_within_margin": "yes" if test.holds else "not shown"}
     return row | {"single_within_margin": single if np.isfinite([*outer, *inner]).all() else "not shown"}

@@ -87,6 +87,12 @@ def test_the_mean_and_single_measurements_are_tested_against_the_margin(percent,
     assert row["bias_percent"] == pytest.approx(percent)
 
 
+def test_limits_in_percent_within_the_margin_decide_nothing_if_the_difference_changes_with_size():
+    percent = np.linspace(-1, 1, 12) + np.resize([-0.2, 0.2], 12)
+    row = summary.equivalence(measured(np.sort(SIZES) * (1 + percent / 100), np.sort(SIZES)), 3.0).iloc[0]
+    assert (row["mean_within_margin"], row["single_within_margin"]) == ("yes", "depends on size")
+
+
 def test_days_and_standard_deviations_are_those_of_the_growth_chart():
     mean, sd = growth.mean_and_sd_mm("hc", 20)
     later, outside = growth.mean_and_sd_mm("hc", 21)[0], 60.0

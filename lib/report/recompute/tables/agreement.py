@@ -96,7 +96,9 @@ def equivalence(results: Results) -> list[Row]:
         columns = _columns(rows, "percent", "subject")
         p, (bias, lower, upper) = by_subject.equivalence(*columns, margin), by_subject.limits(*columns)
         outer, inner = (-lower.low, upper.high), (-lower.high, upper.low)
-        single = "yes" if max(outer) < margin else "no" if max(inner) > margin else "undecided"
+        slope, _ = by_subject.regression(*_columns(rows, "percent", "size", "subject"))
+        inside = "depends on size" if slope.low > 0 or slope.high < 0 else "yes"
+        single = inside if max(outer) < margin else "no" if max(inner) > margin else "undecided"
         row = {"n": len(grouped(rows, "case")), "margin_percent": margin} | bias.columns("bias_percent")
         row |= {"p_value": p, "mean_within_margin": "yes" if p < 0.05 else "not shown"}
         is_known = len(known([*outer, *inner])) == 4
