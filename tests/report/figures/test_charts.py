@@ -104,7 +104,7 @@ def test_every_distance_is_a_point_and_missed_and_invented_structures_are_above_
     assert (len(missed), len(invented)) == (1, 1)
     assert 4 < missed[0] < invented[0]
     assert axes.get_ylabel() == f"HD95 ({word})"
-    assert labels(axes.get_xticklabels()) == ["csp\npost\nn = 2"]
+    assert labels(axes.get_xticklabels()) == ["CSP\nn = 2"]
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
