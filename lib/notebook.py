@@ -138,10 +138,7 @@ class Page:
             display(Markdown(html.escape(sentences, quote=False)))
 
     def check(self, claim: str, holds: bool, applies: bool = True) -> None:
-        """Prints and records whether a claim holds; a failed one stops the notebook at `finish`.
-
-        Further lines of a claim, such as the cases that contradict it, stand in the error of `finish` only.
-        """
+        """Records whether a claim holds and prints its first line; `finish` stops at those that do not."""
         if applies:
             self.checks.append({"claim": claim, "holds": bool(holds)})
             print(f"{'holds' if holds else 'FAILS'}   {claim.partition(chr(10))[0]}")

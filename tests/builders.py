@@ -18,7 +18,7 @@ from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import segmentation
 from lib.imaging import geometry, image_files, preparation
 from lib.models import trained_model
-from lib.study import files, param_faults, params
+from lib.study import files, param_faults, params, plain_yaml
 from lib.training import loop
 from lib.verification import verify
 
@@ -339,7 +339,7 @@ OF_VOLUMES = PREPARED | {"area_weight_floor": None}
 def values(**changes: object) -> dict[str, object]:
     """Keys and values of the quick HC18 study with changes, and the keys that the changed options require."""
     of_volumes = OF_VOLUMES if str(changes.get("dataset")).endswith("lgg") or OF_VOLUMES.keys() & changes else {}
-    given = OF_OPTIONS | params.read_yaml(files.study_file("hc18_quick")) | of_volumes | changes
+    given = OF_OPTIONS | plain_yaml.read(files.study_file("hc18_quick")) | of_volumes | changes
     used = param_faults.uses(given, params.Study) | dict.fromkeys(["clahe_probability"] if of_volumes else [], False)
     dataset, is_regions = datasets.DATASETS.get(str(given["dataset"])), given["landmarks"] == "none"
     known = dataset.pixel_sizes if dataset else "some"

@@ -7,7 +7,7 @@ from papermill import iorw, parameterize
 from traitlets.config import Config
 
 from lib import datasets, notebook
-from lib.study import environment, files, params, staleness, steps
+from lib.study import environment, files, params, plain_yaml, staleness, steps
 
 START = 'from lib.notebook import start\np = start("03_model", globals())'
 VERIFY, PREPROCESS, TRAIN, EVALUATE, COMPARE = (
@@ -158,7 +158,7 @@ def test_every_study_runs_with_injected_parameters_and_with_its_name_alone(shell
         if step.name == "report":
             continue
         file = steps.notebook_file(step.name, study)
-        book = parameterize.parameterize_notebook(iorw.load_notebook_node(str(file)), params.read_yaml(path))
+        book = parameterize.parameterize_notebook(iorw.load_notebook_node(str(file)), plain_yaml.read(path))
         cells = [cell.source for cell in book.cells if set(cell.metadata.tags) & {"parameters", "injected-parameters"}]
         expected = steps.own_values(steps.training_steps(study)[0] if step.run else step, study)
         for given in (cells, [f"study = {study.study!r}"]):

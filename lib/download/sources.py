@@ -7,7 +7,7 @@ from urllib.parse import quote, urljoin
 
 from pydantic import Field, ValidationError
 
-from lib.study import param_faults, params
+from lib.study import param_faults, params, plain_yaml
 
 OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".rar", ".7z")
 
@@ -46,7 +46,7 @@ def read_sources(path: Path) -> dict[str, Source]:
     if not path.is_file():
         raise ValueError(f"{path}: missing; this file lists the source of each data set")
     sources, faults = {}, []
-    for name, values in params.read_yaml(path).items():
+    for name, values in plain_yaml.read(path).items():
         try:
             sources[name] = Source.model_validate(values)
             faults += [f"{name}.{fault}" for fault in _source_faults(sources[name])]

@@ -108,7 +108,7 @@ def _check_decoder(syntax: uid.UID) -> None:
     """ValueError if no installed package decompresses this transfer syntax."""
     try:
         has_decoder = pydicom.pixels.get_decoder(syntax).is_available
-    except NotImplementedError:
+    except NotImplementedError:  # by pydicom, of a transfer syntax that none of its decoders is for
         has_decoder = False
     if not has_decoder:
         advice = "save it uncompressed, or as JPEG 2000 or RLE"

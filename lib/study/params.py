@@ -8,7 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from lib.study import param_faults, plain_yaml
@@ -24,7 +23,6 @@ Correction = Literal[
 ]
 Record = TypeVar("Record")
 RUN = ("fold", "seed")  # in no study file: set by the workflow, by default the study's first
-MOST_BYTES = 100_000  # of a YAML file; the longest here has 10,000
 MANUAL = ("case_limit", "profile")  # in no study file: of manual runs only, by default None and false
 
 
@@ -293,10 +291,7 @@ class EvaluationProtocol(HeadKeys, SharedParams):
         "class regions with pixel sizes", "boundary distance that NSD tolerates, in mm, 0 to 100", ge=0, le=100
     )
     nsd_tolerance_px: float | None = only_with(
-        "class regions without pixel sizes",
-        "boundary distance that NSD tolerates where the pixel size is unknown, in pixels, 0 to 100",
-        ge=0,
-        le=100,
+        "class regions without pixel sizes", "boundary distance that NSD tolerates, in pixels, 0 to 100", ge=0, le=100
     )
 
 
@@ -374,7 +369,7 @@ def read_study(path: Path) -> Study:
     if not path.is_file():
         studies = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise ValueError(f"{path}: no such study file{param_faults.nearest_studies(path.stem, studies)}")
-    values = read_yaml(path)
+    values = plain_yaml.read(path)
     faults = param_faults.find_faults(values, Study)
     if values.get("study") not in (path.stem, None):
         named = param_faults.shown(values["study"])
@@ -392,19 +387,3 @@ def step_params(study: Study, step: str, **run: int | bool) -> SharedParams:
     """The keys of one step of a study; `run` holds the keys of RUN and MANUAL."""
     model = STEPS[step]
     return model.model_validate({k: v for k, v in values_of(study).items() if k in model.model_fields} | run)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a flat YAML mapping; ValueError if the file is too long, something else or not plain (`plain_yaml`)."""
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes; expected at most {MOST_BYTES}")
-    try:
-        values = plain_yaml.load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: contains {type(values).__name__}; expected one 'key: value' per line")
-    unnamed = [name for name in values if not isinstance(name, str)]
-    if unnamed:
-        raise ValueError(f"{path}: keys {param_faults.shown(unnamed)}; expected names")
-    return values

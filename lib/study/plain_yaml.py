@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import yaml
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
@@ -22,6 +24,7 @@ PLAIN |= {"null": "null|~|", "str": "(?s).*"}
 PLAINLY = {"int": "decimal digits", "float": "decimal digits", "bool": "true or false", "null": "null"}
 READ_AS = {"int": "a number", "float": "a number", "bool": "a truth value", "null": "no value", "timestamp": "a date"}
 RESOLVER = yaml.resolver.Resolver()
+MOST_BYTES = 100_000  # of a file; the longest here has 10,000
 MOST_KEYS, LISTED = 500, 10  # keys of a file, faults in a message
 LARGEST = 2**63 - 1  # tables store whole numbers in 64 bits
 
@@ -35,6 +38,22 @@ class _UniqueKeys(yaml.SafeLoader):
         if twice:
             raise ValueError(f"line {node.start_mark.line + 1}: duplicate keys: {param_faults.cut(twice)}")
         return super().construct_mapping(node, deep)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Reads a flat YAML mapping; ValueError if the file is too long, something else or not plain."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes; expected at most {MOST_BYTES}")
+    try:
+        values = load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: contains {type(values).__name__}; expected one 'key: value' per line")
+    unnamed = [name for name in values if not isinstance(name, str)]
+    if unnamed:
+        raise ValueError(f"{path}: keys {param_faults.shown(unnamed)}; expected names")
+    return values
 
 
 def load(text: str) -> object:

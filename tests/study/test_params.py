@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from lib import datasets, models
-from lib.study import files, param_faults, param_rules, params
+from lib.study import files, param_faults, param_rules, params, plain_yaml
 from tests import builders
 
 OF_EVERY_STUDY = {"study", "title", "compare_with"}  # keys that differ between any two studies
@@ -333,7 +333,7 @@ def test_values_that_the_rules_allow_pass(changes):
 
 
 def test_thresholds_with_four_classes_are_refused():
-    demo = params.read_yaml(files.study_file("demo"))
+    demo = plain_yaml.read(files.study_file("demo"))
     (fault,) = param_faults.find_faults(demo | {"threshold_candidates": [0.5]}, params.Study)
     assert fault.startswith("threshold_candidates = [0.5]   not used; requires two classes")
 
@@ -431,7 +431,7 @@ YAML_ATTACKS = {
 def test_yaml_that_means_another_value_or_grows_is_refused_with_line_and_key_before_it_is_read(tmp_path, text, message):
     path = write_study(tmp_path, f"study: tiny\n{text}")
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        params.read_yaml(path)
+        plain_yaml.read(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert len(str(caught.value)) < len(str(path)) + 350
 
@@ -439,10 +439,10 @@ def test_yaml_that_means_another_value_or_grows_is_refused_with_line_and_key_bef
 def test_plain_yaml_keeps_its_values_and_lists_ten_faults_at_most(tmp_path):
     plain = "[0, -1, +7, 1.0e-4, .5, 2., null, ~, true, false, '010', \"yes\", 0o17, 1e-4, 008, 漢 ü, a:b, .]"
     numbers, texts = [0, -1, 7, 1.0e-4, 0.5, 2.0], ["010", "yes", "0o17", "1e-4", "008", "漢 ü", "a:b", "."]
-    read = params.read_yaml(write_study(tmp_path, f"a: {plain}\nb:\n"))
+    read = plain_yaml.read(write_study(tmp_path, f"a: {plain}\nb:\n"))
     assert read == {"a": [*numbers, None, None, True, False, *texts], "b": None}
     with pytest.raises(ValueError, match="line 1, a: 010 ") as caught:
-        params.read_yaml(write_study(tmp_path, f"a: [{', '.join(['010'] * 5000)}]"))
+        plain_yaml.read(write_study(tmp_path, f"a: [{', '.join(['010'] * 5000)}]"))
     assert str(caught.value).count("010") == 10
 
 
