@@ -100,6 +100,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
     if sys.platform == "win32":
         raise ValueError("'study' needs Linux, macOS or WSL; on Windows run each notebook: docs/howto-windows.md")
     from lib import datasets  # takes half a second, which `why` and the process of a step save
+    from lib.datasets import landmark_tables
 
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
         if data is not None:
             link_data(study.dataset, data, lambda path: datasets.find_cases(dataset, path, study.groups or []))
         if landmarks is not None:
-            link_data("landmarks", landmarks, lambda path: datasets.landmark_tables.read(path, study.landmarks))
+            link_data("landmarks", landmarks, lambda path: landmark_tables.read(path, study.landmarks))
         _warn_of_copied_text(study, datasets.acronyms())
         datasets.prepare(study.dataset)
         if study.learns_landmarks:

@@ -57,3 +57,47 @@ def test_modules_that_windows_lacks_are_imported_only_where_they_are_used():
         top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         names = {alias.name for node in top for alias in node.names} | {getattr(node, "module", None) for node in top}
         assert not names & {"fcntl", "grp", "pwd", "resource", "termios"}, path
+
+
+def test_a_submodule_is_used_only_where_it_is_imported():
+    """`from lib import datasets; datasets.landmark_tables` works only if another module has imported it."""
+    folders = ("lib", "benchmarks", "tests")
+    modules = [path for name in folders for path in (files.ROOT / name).rglob("*.py")]
+    sources = {path: path.read_text(encoding="utf-8") for path in modules}
+    for path in (files.ROOT / "notebooks").glob("*.ipynb"):
+        sources[path] = "\n".join(provenance.notebook_code(path))
+    used = [(path, *use) for path, source in sources.items() for use in _submodules_used(source)]
+    assert ("lib.report", "figures") in _submodules_used("from lib import report\nreport.figures.bars()")
+    assert [str(path) for path, package, name in used if name not in _bound_by(package)] == []
+
+
+def _submodules_used(source: str) -> list[tuple[str, str]]:
+    """(package of lib, submodule) of each use of a submodule as an attribute of an imported package."""
+    tree = ast.parse(source)
+    packages = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lib"
+        for alias in node.names
+        if _folder(f"{node.module}.{alias.name}").is_dir()
+    }
+    attributes = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    uses = [(packages[node.value.id], node.attr) for node in attributes if node.value.id in packages]
+    return [use for use in uses if (_folder(use[0]) / f"{use[1]}.py").is_file() or (_folder(use[0]) / use[1]).is_dir()]
+
+
+def _bound_by(package: str) -> set[str]:
+    """Names that a package imports or defines itself."""
+    tree = ast.parse((_folder(package) / "__init__.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    own = {f"{package}.{alias.name}" for node in imports if node.module == package for alias in node.names}
+    within = {node.module for node in imports if (node.module or "").startswith(f"{package}.")}
+    return {name.removeprefix(f"{package}.").split(".")[0] for name in own | within} | {
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef)
+    }
+
+
+def _folder(module: str) -> Path:
+    return files.ROOT.joinpath(*module.split("."))
