@@ -184,14 +184,15 @@ def failed_in(study: params.Study, long: pd.DataFrame) -> tuple[dict, dict]:
 
 
 def without_network(study: params.Study) -> pd.DataFrame:
-    """Two methods for the first class, and for a head one more, beside the network; the second is the stronger one."""
+    """Two methods for the first class, the second is stronger, and for a head one more, the network and its gain."""
     rows = [(baselines.AVERAGE, study.classes[1], 0.321), (baselines.OTSU, study.classes[1], 0.505)]
     if study.head_classes and not datasets.of(study).volumes:
         rows += [(baselines.RIVAL, "head", 0.876), (baselines.NETWORK, "head", 0.987)]
+        rows.append((baselines.GAIN, "head", 0.987 - 0.876))
     values = [Estimate(dice, dice - 0.02, dice + 0.01, 4, 4, 0.1, 0.99).columns("dice") for *_, dice in rows]
     if len(rows) > 2:  # an error of HC of each method for the head
         for row, value in zip(rows, values):
-            mm = 10 * (1 - row[-1]) if row[1] == "head" else np.nan
+            mm = 10 * ((row[0] != baselines.GAIN) - row[-1]) if row[1] == "head" else np.nan
             value |= Estimate(mm, mm - 0.01, mm + 0.01, 4, 4, 0.0, 9.0).columns("hc_error_mm")
     return pd.DataFrame([{"method": row[0], "class": row[1], "n": 4} | value for row, value in zip(rows, values)])
 

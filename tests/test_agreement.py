@@ -19,6 +19,13 @@ IC = """6.57 5.62 6.90 6.57 6.35 4.06 4.29 4.26 4.09 4.71 5.50 5.08 5.02 6.01 5.
 3.53 3.53 7.20 6.09 7.00 7.10 7.40 6.80 4.50 4.20 3.80 3.80 4.20 4.50"""
 CARDIAC = np.subtract(*([float(value) for value in text.split()] for text in (RV, IC)))
 OWNERS = np.repeat(np.arange(12), COUNTS)
+# Bland and Altman 1999, table 3: fat in human milk (g/100 ml) by enzymic hydrolysis of triglycerides and by Gerber.
+TRIG = """0.96 1.16 0.97 1.01 1.25 1.22 1.46 1.66 1.75 1.72 1.67 1.67 1.93 1.99 2.01 2.28 2.15 2.29 2.45 2.40 2.79 2.77
+2.64 2.73 2.67 2.61 3.01 2.93 3.18 3.18 3.19 3.12 3.33 3.51 3.66 3.95 4.20 4.05 4.30 4.74 4.71 4.71 4.74 5.23 6.21"""
+GERBER = """0.85 1.00 1.00 1.00 1.20 1.20 1.38 1.65 1.68 1.70 1.70 1.70 1.88 2.00 2.05 2.17 2.20 2.28 2.43 2.55 2.60
+2.65 2.67 2.70 2.70 2.70 3.00 3.02 3.03 3.11 3.15 3.15 3.40 3.42 3.62 3.95 4.27 4.30 4.35 4.75 4.79 4.80 4.80 5.42
+6.20"""
+FAT = np.array([[float(value) for value in text.split()] for text in (TRIG, GERBER)])
 # Shrout and Fleiss 1979, table 2: six targets by four judges.
 JUDGED = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
 
@@ -96,6 +103,81 @@ def test_a_slope_and_the_limits_around_it_are_those_of_least_squares():
     bias, _, upper = wider.limits_at(np.array([100.0, 300.0]))
     assert upper - bias == pytest.approx(2.456 * (absolute.intercept + absolute.slope * np.array([100, 300])), rel=1e-3)
     assert not wider.is_proportional
+
+
+def test_fat_in_milk_has_the_regression_of_bland_and_altman_1999_and_its_limits_have_intervals():
+    differences, means, samples = FAT[0] - FAT[1], FAT.mean(axis=0), np.arange(45)
+    fitted = agreement.proportional_bias(differences, means, samples)
+    assert (round(fitted.intercept, 3), round(fitted.slope.value, 4)) == (0.079, -0.0283)
+    assert (round(fitted.spread_intercept, 5), fitted.spread_slope) == (0.08033, 0)
+    assert fitted.is_proportional
+    error = stats.linregress(means, differences).stderr
+    assert fitted.slope.high - fitted.slope.low == pytest.approx(2 * stats.t.ppf(0.975, 43) * error, rel=0.1)
+    spread, moment = fitted.spread_intercept, np.square(means - means.mean()).sum()
+    for size in (1.5, 3.0, 4.5):
+        of_bias, *limits = fitted.intervals_at(size)
+        assert [each.value for each in (of_bias, *limits)] == pytest.approx([*fitted.limits_at(size)])
+        leverage = 1 / 45 + (size - means.mean()) ** 2 / moment  # of a regression with normal residuals
+        half = stats.t.ppf(0.975, 43) * spread * np.sqrt(leverage)
+        assert of_bias.high - of_bias.low == pytest.approx(2 * half, rel=0.25)
+        half = stats.t.ppf(0.975, 43) * spread * np.sqrt(leverage + agreement.Z**2 / (2 * 43))
+        for limit in limits:
+            assert 0.9 < (limit.high - limit.low) / (2 * half) < 1.4  # the residuals are not normal
+            assert limit.low < limit.value < limit.high
+
+
+def test_limits_of_a_slope_in_a_large_sample_have_the_interval_of_normal_theory_where_the_spread_changes_too():
+    random = np.random.default_rng(7)
+    sizes = random.uniform(50, 350, 2000)
+    flat, wider = random.normal(0, 2, 2000), random.normal(0, 0.02, 2000) * sizes
+    fitted = agreement.proportional_bias(1 + 0.01 * sizes + flat, sizes, np.arange(2000))
+    half = agreement.Z * 2 * np.sqrt((1 + 100**2 / np.var(sizes) + agreement.Z**2 / 2) / 2000)
+    upper = fitted.intervals_at(sizes.mean() + 100)[2]
+    assert upper.high - upper.low == pytest.approx(2 * half, rel=0.05)
+    sloped = agreement.proportional_bias(1 + 0.01 * sizes + wider, sizes, np.arange(2000))
+    assert sloped.spread_slope == pytest.approx(0.02, rel=0.15)
+    for size in (100.0, 300.0):
+        bias, lower, upper = sloped.intervals_at(size)
+        truth = 1 + 0.01 * size + np.array([0, -1, 1]) * agreement.Z * 0.02 * size
+        for each, value in zip((bias, lower, upper), truth):
+            assert each.low < value < each.high
+    ends = [each.high - each.low for each in (sloped.intervals_at(size)[2] for size in (100.0, 300.0))]
+    assert ends[1] > 1.5 * ends[0]
+
+
+def test_subjects_that_differ_by_less_than_chance_have_no_component_and_all_differences_are_independent():
+    values, owners = np.array([1.0, -1, 2, -2]), np.array([0, 0, 1, 1])
+    limits = agreement.limits_of_agreement(values, owners)
+    # Mean squares 0 between and (2 + 8) / 2 = 5 within, so (0 - 5) / 2 between; the variance of all is 10 / 3.
+    assert (limits.between_sd, limits.within_sd) == (0, pytest.approx(np.sqrt(10 / 3)))
+    assert limits.upper.value == pytest.approx(agreement.Z * np.sqrt(10 / 3))
+    apart = agreement.limits_of_agreement(values, np.arange(4))
+    assert (apart.lower.value, apart.upper.value) == pytest.approx((limits.lower.value, limits.upper.value))
+    # with as much between as within subjects by chance, both ways agree: there is no jump
+    ends = []
+    for shift in (0.999, 1.001):
+        shifted = values + shift * np.sqrt(2.5) * np.array([1, 1, -1, -1])
+        ends.append(agreement.limits_of_agreement(shifted, owners).upper.value)
+    assert ends[0] == pytest.approx(ends[1], rel=2e-3)
+
+
+def test_percentiles_are_ranks_of_the_differences_and_given_only_if_one_a_subject_is_not_normal():
+    scores = stats.norm.ppf((np.arange(79) + 0.5) / 79)
+    assert agreement.percentiles_unless_normal(scores, np.arange(79)).p_normal > 0.9
+    assert np.isnan(agreement.percentiles_unless_normal(scores, np.arange(79)).low)
+    skewed = np.exp(scores)
+    found = agreement.percentiles_unless_normal(skewed, np.arange(79))
+    assert found.p_normal == stats.shapiro(skewed).pvalue < 0.001
+    assert (found.low, found.high) == pytest.approx((skewed[1], skewed[-2]))  # ranks 80 times 0.025 and 0.975
+    # the test has the first difference of each subject, the percentiles have all of them
+    twice, owners = np.concatenate([skewed, 100 + scores]), np.tile(np.arange(79), 2)
+    again = agreement.percentiles_unless_normal(twice, owners)
+    assert again.p_normal == found.p_normal
+    assert again.high > 100
+    few = agreement.percentiles_unless_normal(np.array([0.0, 0, 0, 0, 0, 50]), np.arange(6))
+    assert (few.low, few.high) == (0, 50)  # below 39 values, the least and the largest
+    for values in (np.arange(5.0) ** 9, np.full(9, 1.5) + 1e-12 * np.arange(9), np.array([])):
+        assert np.isnan(agreement.percentiles_unless_normal(values, np.arange(len(values))).p_normal)
 
 
 def test_judges_have_the_icc_of_shrout_and_fleiss_1979_and_the_concordance_of_lins_formula():

@@ -25,6 +25,7 @@ def test_a_benchmark_returns_a_row_for_each_measurement(monkeypatch, name):
 
 
 def test_the_simulated_coverage_of_agreement_has_a_percentage_and_a_width_of_limits_and_slope():
-    limits, slope, *widths = agreement_coverage.coverage(agreement_coverage.KINDS["normal"], 10, 40)
-    assert 80 <= min(limits, slope) <= max(limits, slope) <= 100  # 40 draws
-    assert min(widths) > 0
+    *covered, limit, at_largest = agreement_coverage.coverage(agreement_coverage.KINDS["normal"], 10, 40)
+    assert len(covered) == 3
+    assert 80 <= min(covered) <= max(covered) <= 100  # 40 draws
+    assert 0 < limit < at_largest

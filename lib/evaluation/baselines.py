@@ -21,6 +21,7 @@ AVERAGE, OTSU = "average of the training references", "Otsu's threshold, holes f
 BRIGHT = "what is bright, largest part"
 RIVAL = "brightest pixels, robust ellipse"
 NETWORK, HEAD = "network", "head"  # its own row, and the class of the union of all classes of a head
+GAIN = f"{NETWORK} minus {RIVAL}"  # paired by case
 BRIGHT_LEVELS = np.arange(0.5, 4.1, 0.25)  # standard deviations above the mean of a volume's channel
 LEVELS = np.arange(0.05, 1.0, 0.05)  # fractions of the maximum of the average reference
 
@@ -33,10 +34,11 @@ def baselines(test_set: EvaluationSet, folds: list[int], seeds: list[int], head_
 
     For every class, the average training reference, thresholded to fit these references best; it ignores the image.
     For the head, the union of `head_classes`: an ellipse through the brightest pixels (`bright_ellipse`), and the
-    network itself for comparison, its seeds averaged. Without a head, a threshold on intensity for the first class:
-    Otsu's with a fitted ellipse, or in volumes the largest component above the level that fits the training volumes
-    best. Columns: method, class, n, dice with its interval; with a head also hc_error_mm with its interval, the mean
-    absolute error of HC over its cases with a pixel size, a head that is not found counting with its whole HC.
+    network itself for comparison, its seeds averaged, and the mean of its differences from the ellipse, paired by case
+    (a negative one of hc_error_mm is in favour of the network). Without a head, a threshold on intensity for the first
+    class: Otsu's with a fitted ellipse, or in volumes the largest component above the level that fits the training
+    volumes best. Columns: method, class, n, dice with its interval; with a head also hc_error_mm with its interval, the
+    mean absolute error of HC over its cases with a pixel size, a head that is not found counting with its whole HC.
     """
     classes = test_set.dataset.classes
     head = [] if test_set.dataset.volumes else [classes.index(name) for name in head_classes]
@@ -55,10 +57,18 @@ def baselines(test_set: EvaluationSet, folds: list[int], seeds: list[int], head_
             _measured(test_set, each["test"], indices, fit(test_set, each["train"], indices), indices == head)
             for each in parts
         ]
-        table.append(_row_of(method, name, pd.concat(measured)))
-    if head:
-        table.append(_row_of(NETWORK, HEAD, _of_network(test_set, folds, seeds, head)))
+        by_case = pd.concat(measured)
+        table.append(_row_of(method, name, by_case))
+    if head:  # its last method is the rival
+        network = _of_network(test_set, folds, seeds, head)
+        table += [_row_of(NETWORK, HEAD, network), _row_of(GAIN, HEAD, _paired(network, by_case))]
     return pd.DataFrame(table)
+
+
+def _paired(network: pd.DataFrame, rival: pd.DataFrame) -> pd.DataFrame:
+    """Differences of two results of `_measured`, case by case."""
+    values = ["dice", "hc_error_mm"]
+    return network.assign(**(network[values] - rival[values].loc[network.index]))
 
 
 def _row_of(method: str, name: str, measured: pd.DataFrame) -> dict[str, Any]:
@@ -72,7 +82,7 @@ def _row_of(method: str, name: str, measured: pd.DataFrame) -> dict[str, Any]:
 def _measured(
     test_set: EvaluationSet, names: list[str], indices: list[int], predict: Predict, is_head: bool
 ) -> pd.DataFrame:
-    """Subject and Dice of cases, of heads also the error of HC; NaN where no class of `indices` is in the reference."""
+    """Subject and Dice by case, of heads also the error of HC; NaN where no class of `indices` is in the reference."""
 
     def measure(row: dict[str, Any]) -> dict[str, Any]:
         reference, predicted = _region(samples.read_mask(test_set.dataset, row), indices), predict(row)
@@ -83,7 +93,8 @@ def _measured(
             measured["hc_error_mm"] = head_error_mm(row, reference, predicted) if is_known else float("nan")
         return measured
 
-    return pd.DataFrame(parallel.in_parallel(measure, test_set.rows(names)))
+    rows = test_set.rows(names)
+    return pd.DataFrame(parallel.in_parallel(measure, rows), index=[row["case"] for row in rows])
 
 
 def head_error_mm(row: dict[str, Any], reference: np.ndarray, predicted: np.ndarray) -> float:

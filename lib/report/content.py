@@ -26,7 +26,9 @@ FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its inter
 AGREEMENT = {
     "limits-mm": measurement_agreement.limits_mm,
     "limits-percent": measurement_agreement.limits_percent,
+    "limits-first-image": measurement_agreement.limits_first_image,
     "proportional-bias": measurement_agreement.proportional,
+    "limits-at-sizes": measurement_agreement.limits_at_sizes,
     "reliability": measurement_agreement.reliabilities,
     "gestational-age": measurement_agreement.gestational_age,
     "centiles": measurement_agreement.centiles,
@@ -141,11 +143,12 @@ def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
 
 
 def describe_baselines(table: pd.DataFrame) -> dict[str, Any]:
-    """Methods without a network, the strongest of each class, and the network's Dice for the whole head."""
-    is_network = table["method"] == baselines.NETWORK
-    others = table[~is_network].dropna(subset=["dice"])
+    """Methods without a network, the strongest of each class, the network's whole head, and its gain over the rival."""
+    own = {name: table[table["method"] == name] for name in (baselines.NETWORK, baselines.GAIN)}
+    others = table[~table["method"].isin(own)].dropna(subset=["dice"])
     strongest = others.loc[others.groupby("class", sort=False)["dice"].idxmax()]
-    parts = {"baselines": table, "strongest": strongest, "whole_head": table[is_network]}
+    parts = {"baselines": table, "strongest": strongest}
+    parts |= {"whole_head": own[baselines.NETWORK], "gain": own[baselines.GAIN]}
     return {name: as_rows(part) for name, part in parts.items()}
 
 

@@ -27,7 +27,13 @@ TITLES |= {
     "spacing_mm": "Pixel size (mm)",
 }
 TITLES |= {"p_adjusted": "p × number of tests", "p": "p", "p_value": "p"}
-TITLES |= {"slope_per_100_mm": "Slope (mm per 100 mm)", "icc": "ICC(2,1)"}
+TITLES |= {"slope_per_100_mm": "Slope (mm per 100 mm, or %)", "icc": "ICC(2,1)", "p_normal": "p, normal"}
+TITLES |= {"percent_slope_per_100_mm": "Slope (percentage points per 100 mm)"}
+TITLES |= {
+    f"percentile_{name}_{unit}": f"{name.replace('_', '.')}th percentile ({UNITS.get(unit, unit)})"
+    for name in ("2_5", "97_5")
+    for unit in ("mm", "percent", "ml", "voxels")
+}
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
 WIDE = 12  # columns from which a smaller font is used, so that the table fits the page
 LONGEST = 115  # characters of a row that fit the page; beyond, the font is smaller and intervals stand below values

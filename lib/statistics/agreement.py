@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from lib.statistics import Estimate, mean_interval
+from lib.statistics import FEWEST_SUBJECTS, Estimate, mean_interval
 from lib.statistics.jackknife import estimate, finite, jackknife, uncertainty
 
 Z = 1.96  # as published; the normal quantile is 1.95996
+EQUAL = 1e-6  # differences whose range is smaller are equal up to rounding, in any unit of the project
 NORMAL_MEAN_DEVIATION = float(np.sqrt(2 / np.pi))  # mean absolute deviation of a normal variable in standard deviations
 NAN = float("nan")
 
@@ -20,8 +21,8 @@ class Limits:
     bias: Estimate
     lower: Estimate
     upper: Estimate
-    between_sd: float  # of the subjects' own mean differences; 0 if the estimated variance is negative
-    within_sd: float  # of the differences of one subject; NaN if no subject has two
+    between_sd: float  # of the subjects' own mean differences; 0 if their estimated variance is negative
+    within_sd: float  # of the differences of one subject, or then of all differences; NaN if no subject has two
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class ProportionalBias:
     intercept: float
     spread_slope: float  # 0 if its interval contains 0
     spread_intercept: float
+    covariance: np.ndarray  # (4, 4), of slope, intercept, spread_slope and spread_intercept; NaN without intervals
+    quantile: float  # of a 95 % interval
 
     @property
     def is_proportional(self) -> bool:
@@ -41,8 +44,30 @@ class ProportionalBias:
     def limits_at(self, size: np.ndarray | float) -> tuple[np.ndarray | float, ...]:
         """Bias, lower and upper 95 % limit of agreement at a size. Source: Bland and Altman 1999."""
         bias = self.intercept + self.slope.value * size
-        spread = Z * (self.spread_intercept + self.spread_slope * size)
-        return bias, bias - spread, bias + spread
+        reach = Z * np.maximum(self.spread_intercept + self.spread_slope * size, 0)
+        return bias, bias - reach, bias + reach
+
+    def intervals_at(self, size: float) -> tuple[Estimate, Estimate, Estimate]:
+        """`limits_at` a size with their intervals, from those of bias and spread as in `limits_of_agreement`.
+
+        A spread that changes with size can be near 0 at one end, so its interval is not a ratio but symmetric.
+        """
+        weights = np.array([[size, 1, 0, 0], [0, 0, size, 1]])
+        bias, _, upper = self.limits_at(size)
+        covariance = weights @ self.covariance @ weights.T
+        half = self.quantile * np.sqrt(covariance[0, 0])
+        of_bias = replace(self.slope, value=float(bias), low=float(bias - half), high=float(bias + half))
+        is_constant = self.spread_slope == 0
+        return of_bias, *_limits_around(of_bias, float(upper - bias) / Z, covariance, self.quantile, is_constant)
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """2.5 and 97.5 percentiles of differences, in place of limits of agreement where these are not normal."""
+
+    p_normal: float  # Shapiro-Wilk; NaN below FEWEST_SUBJECTS subjects or if all differences are equal
+    low: float  # NaN unless p_normal is below 5 %
+    high: float
 
 
 @dataclass(frozen=True)
@@ -61,12 +86,15 @@ class Equivalence:
 def limits_of_agreement(differences: np.ndarray, subjects: np.ndarray) -> Limits:
     """Limits of agreement of differences (N,), of which a subject (N,) may have several; its true value may change.
 
-    The variance is the sum of the two components of a one-way random effects model. The interval of a limit combines
-    those of the bias and of the standard deviation (MOVER) and their correlation, all from a jackknife over subjects:
-    the published intervals from chi-squared quantiles are too narrow for differences with heavy tails. NaN is ignored.
-    There are no limits below two subjects, and no intervals below FEWEST_SUBJECTS.
+    The variance is the sum of the two components of a one-way random effects model. A negative component between
+    subjects is set to 0; the model is then that of independent differences, so the other component is their variance,
+    and the limits are the plain ones. The interval of a limit combines those of the bias and of the standard deviation
+    (MOVER) and their correlation, all from a jackknife over subjects: the published intervals from chi-squared
+    quantiles are too narrow for differences with heavy tails. NaN is ignored. There are no limits below two subjects,
+    and no intervals below FEWEST_SUBJECTS.
 
-    Source: Bland and Altman 2007, J Biopharm Stat 17:571 (variance); Zou 2013, Stat Methods Med Res 22:630 (MOVER).
+    Source: Bland and Altman 2007, J Biopharm Stat 17:571 (variance); Thompson 1962, Ann Math Stat 33:273 (a negative
+    component and the pooled rest); Zou 2013, Stat Methods Med Res 22:630 (MOVER).
     """
     bias = mean_interval(differences, subjects)
     (values,), codes = finite(subjects, differences)
@@ -78,23 +106,56 @@ def limits_of_agreement(differences: np.ndarray, subjects: np.ndarray) -> Limits
     with np.errstate(invalid="ignore", divide="ignore"):  # two subjects, of which none can be left out
         covariance, quantile = uncertainty(_mean_and_sd(_components(sums.sum(axis=0) - sums, groups - 1)))
     mean, sd = values.mean(), _mean_and_sd(whole)[1]
-    (below_low, above_low), (below_high, above_high) = _margins(sd, covariance, quantile)
-    lower = estimate(mean - Z * sd, NAN, len(values), codes)
-    upper = estimate(mean + Z * sd, NAN, len(values), codes)
-    lower = replace(lower, low=lower.value - below_low, high=lower.value + above_low)
-    upper = replace(upper, low=upper.value - below_high, high=upper.value + above_high)
-    between, within = np.sqrt(np.maximum(whole[1:], 0))
+    lower, upper = _limits_around(estimate(mean, NAN, len(values), codes), sd, covariance, quantile)
+    between, within = np.sqrt(whole[1:])
     return Limits(bias, lower, upper, float(between), float(within) if len(values) > groups else NAN)
 
 
-def _margins(sd: float, covariance: np.ndarray, quantile: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Distances from the lower and the upper limit of agreement to the ends of their intervals, (below, above) each."""
-    error, relative = quantile * np.sqrt(np.diag(covariance)) / (1, sd or 1)
+def _limits_around(
+    bias: Estimate, sd: float, covariance: np.ndarray, quantile: float, is_ratio: bool = True
+) -> tuple[Estimate, Estimate]:
+    """Lower and upper limit with their intervals, from the covariance (2, 2) of bias and standard deviation.
+
+    The interval of the standard deviation is a ratio or symmetric.
+    """
+    of_bias, of_sd = quantile * np.sqrt(np.diag(covariance))
+    relative = of_sd / (sd or 1)
+    wide, narrow = (sd * np.expm1(relative), -sd * np.expm1(-relative)) if is_ratio else (of_sd, of_sd)
     correlation = covariance[0, 1] / (np.sqrt(covariance[0, 0] * covariance[1, 1]) or 1)
-    wide, narrow = Z * sd * np.expm1(relative), -Z * sd * np.expm1(-relative)  # the interval of an SD is a ratio
+    (below_low, above_low), (below_high, above_high) = _margins(of_bias, Z * wide, Z * narrow, correlation)
+    low, high = float(bias.value - Z * sd), float(bias.value + Z * sd)
+    lower = replace(bias, value=low, low=low - below_low, high=low + above_low)
+    return lower, replace(bias, value=high, low=high - below_high, high=high + above_high)
+
+
+def percentiles_unless_normal(differences: np.ndarray, subjects: np.ndarray) -> Percentiles:
+    """Percentiles between which 95 % of differences (N,) lie, where a test finds that these are not normal.
+
+    The Shapiro-Wilk test is for independent values, so it has one difference per subject (N,): the first. It finds
+    small deviations among many subjects, and none among few; so do the percentiles depend on many values, and to print
+    them where they are not needed does no harm. Their rank is (n + 1) times the share: below 39 values they are the
+    least and the largest. NaN is ignored.
+
+    Source: Bland and Altman 1999, Stat Methods Med Res 8:135 (percentiles); Shapiro and Wilk 1965, Biometrika 52:591.
+    """
+    (values,), codes = finite(subjects, differences)
+    _, places = np.unique(codes, return_index=True)
+    first = values[places]
+    if len(first) < FEWEST_SUBJECTS or np.ptp(first) < EQUAL:
+        return Percentiles(NAN, NAN, NAN)
+    p_normal = float(stats.shapiro(first).pvalue)
+    low, high = np.quantile(values, [0.025, 0.975], method="weibull") if p_normal < 0.05 else (NAN, NAN)
+    return Percentiles(p_normal, float(low), float(high))
+
+
+def _margins(of_bias: float, wide: float, narrow: float, correlation: float) -> tuple[tuple[float, float], ...]:
+    """Distances from the lower and the upper limit of agreement to the ends of their intervals, (below, above) each.
+
+    From half the interval of the bias, and the distances of a limit's reach to the upper and the lower end of its own.
+    """
 
     def joint(of_sd: float, sign: int) -> float:
-        return float(np.sqrt(max(error**2 + of_sd**2 + 2 * sign * correlation * error * of_sd, 0)))
+        return float(np.sqrt(max(of_bias**2 + of_sd**2 + 2 * sign * correlation * of_bias * of_sd, 0)))
 
     return (joint(wide, -1), joint(narrow, -1)), (joint(narrow, 1), joint(wide, 1))
 
@@ -108,19 +169,22 @@ def _sums(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def _components(sums: np.ndarray, groups: int) -> np.ndarray:
     """Mean, variance between and within subjects from totals of `_sums`, (..., 5) to (..., 3).
 
-    The variance between subjects can be negative; the one within them is 0 if no subject has two values.
+    The variance within subjects is 0 if no subject has two values. If the one between them would be negative, it is 0,
+    and that within them is the variance of all values. The other way, keeping the mean square within subjects, made the
+    standard deviation 8 % too large where few subjects had two values (`docs/decisions.md`, 2026-11-28).
     """
     count, total, of_means, squares, squared_counts = np.moveaxis(sums, -1, 0)
     degrees = count - groups
     within = np.where(degrees > 0, (squares - of_means) / np.maximum(degrees, 1), 0)
     between = (of_means - total**2 / count) / (groups - 1)  # mean square
     size = (count - squared_counts / count) / (groups - 1)  # the mean number of values of a subject
-    return np.stack([total / count, (between - within) / size, within], axis=-1)
+    component, pooled = (between - within) / size, (squares - total**2 / count) / np.maximum(count - 1, 1)
+    within = np.maximum(np.where(component < 0, pooled, within), 0)  # by rounding, a variance of 0 can be negative
+    return np.stack([total / count, np.maximum(component, 0), within], axis=-1)
 
 
 def _mean_and_sd(components: np.ndarray) -> np.ndarray:
-    variance = components[..., 1] + components[..., 2]
-    return np.stack([components[..., 0], np.sqrt(np.maximum(variance, 0))], axis=-1)
+    return np.stack([components[..., 0], np.sqrt(components[..., 1] + components[..., 2])], axis=-1)
 
 
 def proportional_bias(differences: np.ndarray, sizes: np.ndarray, subjects: np.ndarray) -> ProportionalBias:
@@ -130,15 +194,20 @@ def proportional_bias(differences: np.ndarray, sizes: np.ndarray, subjects: np.n
     equal or fewer than three rows remain. Source: Bland and Altman 1999, Stat Methods Med Res 8:135.
     """
     (y, x), codes = finite(subjects, differences, sizes)
-    (slope, intercept), covariance, quantile = jackknife(lambda rows: _line(x[rows], y[rows]), codes)
-    of_slope = estimate(slope, quantile * np.sqrt(covariance[0, 0]), len(x), codes)
+    coefficients, covariance, quantile = jackknife(lambda rows: _regression(x[rows], y[rows]), codes)
+    slope = estimate(coefficients[0], quantile * np.sqrt(covariance[0, 0]), len(x), codes)
+    is_sloped = abs(coefficients[2]) > quantile * np.sqrt(covariance[2, 2])
+    kept = [0, 1, 2, 3] if is_sloped else [0, 1, 4, 5]
+    _, *others = map(float, coefficients[kept])
+    return ProportionalBias(slope, *others, covariance[np.ix_(kept, kept)], quantile)
+
+
+def _regression(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Slope and intercept of y on x, of its standard deviation on x, and of that without a slope, (6,)."""
+    slope, intercept = _line(x, y)
     residuals = y - intercept - slope * x
-    deviations = np.abs(residuals) / NORMAL_MEAN_DEVIATION
-    (spread_slope, spread), covariance, quantile = jackknife(lambda rows: _line(x[rows], deviations[rows]), codes)
-    if not abs(spread_slope) > quantile * np.sqrt(covariance[0, 0]):
-        degrees = max(len(x) - 2, 1)
-        spread_slope, spread = 0 * slope, 0 * slope + np.sqrt(np.square(residuals).sum() / degrees)
-    return ProportionalBias(of_slope, float(intercept), float(spread_slope), float(spread))
+    spread = _line(x, np.abs(residuals) / NORMAL_MEAN_DEVIATION)
+    return np.array([slope, intercept, *spread, 0 * slope, np.sqrt(np.square(residuals).sum() / max(len(x) - 2, 1))])
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -193,10 +193,13 @@ def test_the_head_has_the_average_the_bright_ellipse_and_the_network_of_both_see
         *(["average of the training references", name, 6] for name in ("brain", "csp", "head")),
         ["brightest pixels, robust ellipse", "head", 6],
         ["network", "head", 6],
+        ["network minus brightest pixels, robust ellipse", "head", 6],
     ]
     halves = [metrics.overlap(head, head & (np.arange(32)[:, None] < 16), 1).dice for head in heads]
-    assert rows["dice"].iloc[-1] == pytest.approx((1 + np.mean(halves)) / 2)
-    assert rows["dice"].iloc[-2] > 0.85  # the ring is only a few pixels thick
+    rival, network, gain = rows["dice"].iloc[-3:]
+    assert network == pytest.approx((1 + np.mean(halves)) / 2)
+    assert rival > 0.85  # the ring is only a few pixels thick
+    assert gain == pytest.approx(network - rival)
     assert rows["hc_error_mm"].isna().all()  # without a pixel size
 
 
@@ -210,3 +213,18 @@ def test_an_error_of_hc_is_in_mm_from_the_published_one_and_the_whole_of_it_if_n
     assert baselines.head_error_mm(published, reference, larger) == pytest.approx(larger_mm - 300, abs=0.5)
     assert baselines.head_error_mm(published, reference, nothing) == 300
     assert np.isnan(baselines.head_error_mm(unknown | {"spacing_row_mm": np.nan}, reference, larger))
+
+
+def test_differences_are_paired_by_case_whatever_the_order_and_have_an_interval_by_subject():
+    network = pd.DataFrame(
+        {"subject": ["s", "s", "t"], "dice": [0.9, 0.8, np.nan], "hc_error_mm": [1.0, 4.0, np.nan]}, list("abc")
+    )
+    rival = pd.DataFrame(
+        {"subject": ["t", "s", "s"], "dice": [np.nan, 0.6, 0.5], "hc_error_mm": [np.nan, 1.0, 9.0]}, list("cba")
+    )
+    paired = baselines._paired(network, rival)
+    assert paired["dice"].tolist() == pytest.approx([0.4, 0.2, np.nan], nan_ok=True)
+    assert paired["hc_error_mm"].tolist() == pytest.approx([-8, 3, np.nan], nan_ok=True)
+    row = baselines._row_of("difference", "head", paired)
+    assert (row["n"], row["dice_subjects"], row["hc_error_mm_subjects"]) == (2, 1, 1)
+    assert (row["dice"], row["hc_error_mm"]) == pytest.approx((0.3, -2.5))

@@ -185,7 +185,8 @@ def test_the_strongest_method_without_a_network_stands_beside_the_network(built)
     first = '0.505 [0.485, 0.515] for parenchyma ("Otsu\'s threshold, holes filled, ellipse", n = 4) and'
     best = '0.876 [0.856, 0.886] for head ("brightest pixels, robust ellipse", n = 4). The network reached 0.987'
     mm = "the mean absolute error of HC was 0.13 [0.12, 0.14] mm, and 1.24 [1.23, 1.25] mm without a network"
-    assert lacking(text, first, best, mm) == []
+    gain = "paired by case, was 0.111 [0.091, 0.121] in Dice and −1.11 [−1.12, −1.10] mm in the error of HC"
+    assert lacking(text, first, best, mm, gain) == []
 
 
 def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> None:
@@ -195,7 +196,8 @@ def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> Non
     parts = {
         name: demo.row("06_biometry/tables/error-budget", component=name) for name in ("fit", "prediction", "total")
     }
-    stated = [f"{row['mae_mm']} mm for LV (n = {row['n']}, bias {row['bias_mm']} mm; 1 missed, 0 invented)"]
+    stated = [f"{row['mae_mm']} mm for LV (n = {row['n']}, largest error {row['largest_error_mm']} mm; bias"]
+    stated += [f"limits of agreement from {row['lower_limit_mm']} to {row['upper_limit_mm']} mm; 1 missed, 0 invented)"]
     stated += [f"of {enlarged['n_enlarged']} such ventricles, a proportion of {enlarged['sensitivity']} was recognised"]
     stated += [f"of HC, {parts['total']['rms_mm']} mm (root mean square)"]
     stated += [
@@ -210,16 +212,35 @@ def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> No
     assert "Equivalence of the mean was not shown for BPD, OFD and HC." in one.text
     content = copy.deepcopy(one.content)
     slopes, tests = content["biometry"]["proportional-bias"], content["biometry"]["equivalence"]
-    slopes[0]["proportional"], slopes[2] = "no", slopes[2] | {"proportional": "yes", "bias_at_largest_mm": "7.77"}
+    slopes[0]["proportional"], slopes[2]["proportional"] = "no", "yes"
+    at = {"quantity": "HC", "lower_limit_mm": "1.11 [0.9, 1.2]", "upper_limit_mm": "9.99", "bias_percent": "3.3"}
+    sizes = [("120.00", "5.55"), ("235.00", "7.77 [6.6, 8.8]")]
+    content["biometry"]["limits-at-sizes"] = [at | {"size_mm": size, "bias_mm": bias} for size, bias in sizes]
+    content["tables"]["06_biometry/limits-at-sizes"] = content["tables"]["06_biometry/limits-mm"]
+    content["biometry"]["limits-mm"][0] |= {
+        "percentile_2_5_mm": "−4.44",
+        "percentile_97_5_mm": "6.66",
+        "p_normal": "0.012",
+    }
+    first = {"quantity": "OFD", "n": "3", "bias_mm": "2.22", "lower_limit_mm": "−1.00", "upper_limit_mm": "5.00"}
+    content["biometry"]["limits-first-image"] = [first]
     for row, (mean, single) in zip(tests, (("yes", "yes"), ("yes", "no"), ("yes", "undecided"))):
         row |= {"mean_within_margin": mean, "single_within_margin": single}
     text = text_with(one.pdf, content)
-    assert lacking(text, "changed with size (Table", "and 7.77 mm (limits", "No change with size was shown") == []
+    assert lacking(text, "changed with size (Table", "No change with size was shown") == []
+    assert (
+        lacking(text, "5.55 mm, or 3.3 % (limits", "and 7.77 [6.6, 8.8] mm, or 3.3 % (limits 1.11 [0.9, 1.2] to") == []
+    )
     assert lacking(text, "lines are those of the regression on size", "Bands: 95 % confidence intervals") == []
+    assert lacking(text, "percentiles were −4.44 and 6.66 mm for BPD (p = 0.012)") == []
+    assert lacking(text, "only, bias and limits were 2.22, −1.00 and 5.00 mm for OFD (n = 3)") == []
+    assert "at the largest head (235.00 mm), the bias was 7.77 [6.6, 8.8] mm, or 3.3 %" in text
     assert lacking(text, "equivalent (two one-sided tests at 5 %) for BPD, OFD and HC") == []
     assert lacking(text, "lay within the margin for BPD", "exceeded the margin for OFD", "For HC, the intervals") == []
     percent = one.row("06_biometry/tables/limits-percent", quantity="HC")["lower_limit_percent"]
     assert f"or from {percent} to" in text_of(one.pdf, pages=1)
+    bias = one.row("06_biometry/tables/limits-mm", quantity="HC")["bias_mm"]
+    assert f"The bias (predicted minus reference) was {bias} mm" in text_of(one.pdf, pages=1)
 
 
 def test_a_comparison_is_printed_with_its_baseline(built) -> None:

@@ -22,6 +22,7 @@ MAX_NAMES = 40  # of cases below bars; more are illegible
 NO_HEAD = "no head with a known pixel size was measured"
 NO_VOLUME = "no volume was measured"
 INVENTED_AT = -0.06  # height of invented structures on the axis of Dice
+BAND_POINTS = 41  # of a band whose edges are curves
 MAX_STRATA = 12  # in a legend; with more, groups are shown instead
 
 
@@ -291,7 +292,7 @@ def volume_agreement(volumes: pd.DataFrame) -> Figure:
 
 
 def draw_agreement(axes: Axes, size: pd.Series, difference: pd.Series, subjects: pd.Series, digits: int) -> None:
-    """Differences against sizes with bias and limits of agreement: constant with their intervals as bands, or sloping.
+    """Differences against sizes with bias and limits of agreement, constant or sloping, and their intervals as bands.
 
     They slope, as lines of the regression, where the confidence interval of the slope excludes 0. `digits` is the
     number of decimals of the values next to the lines.
@@ -299,17 +300,22 @@ def draw_agreement(axes: Axes, size: pd.Series, difference: pd.Series, subjects:
     axes.scatter(size, difference, s=9, color=OTHER_COLOURS[2], alpha=0.7, linewidths=0)
     axes.axhline(0, color=FAINT, linewidth=0.6)
     limits, fitted = limits_of_agreement(difference, subjects), proportional_bias(difference, size, subjects)
-    ends = np.array([size.min(), size.max()])
-    lines = fitted.limits_at(ends) if fitted.is_proportional else None
-    estimates = (limits.bias, limits.lower, limits.upper) if np.isfinite(limits.lower.value) else ()
-    for place, estimate in enumerate(estimates):
-        values = np.full(2, estimate.value) if lines is None else lines[place]
+    sizes = np.linspace(size.min(), size.max(), BAND_POINTS)
+    constant = (limits.bias, limits.lower, limits.upper) if np.isfinite(limits.lower.value) else ()
+    lines = zip(*map(fitted.intervals_at, sizes)) if fitted.is_proportional else ((each,) for each in constant)
+    for place, line in enumerate(lines):
         look = {"color": OTHER_COLOURS[3], "linewidth": 0.9, "linestyle": "--" if place else "-"}
-        axes.axhline(estimate.value, **look) if lines is None else axes.plot(ends, values, **look)
-        if lines is None and np.isfinite(estimate.low):
-            axes.axhspan(estimate.low, estimate.high, color=OTHER_COLOURS[3], alpha=0.15, linewidth=0)
-        text, transform = f"{values[1]:+.{digits}f}".replace("-", "−"), axes.get_yaxis_transform()
-        axes.text(1.02, values[1], text, transform=transform, va="center", fontsize=7)
+        band = {"color": OTHER_COLOURS[3], "alpha": 0.15, "linewidth": 0}
+        last = line[-1]
+        if fitted.is_proportional:
+            axes.plot(sizes, [each.value for each in line], **look)
+            axes.fill_between(sizes, [each.low for each in line], [each.high for each in line], **band)
+        else:
+            axes.axhline(last.value, **look)
+        if not fitted.is_proportional and np.isfinite(last.low):
+            axes.axhspan(last.low, last.high, **band)
+        text, transform = f"{last.value:+.{digits}f}".replace("-", "−"), axes.get_yaxis_transform()
+        axes.text(1.02, last.value, text, transform=transform, va="center", fontsize=7)
 
 
 @styled

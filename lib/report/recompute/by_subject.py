@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
-from lib.report.recompute.estimates import FEWEST_SUBJECTS, NAN, Estimate, mean, mean_interval
+from lib.report.recompute.estimates import FEWEST_SUBJECTS, NAN, Estimate, at_rank, mean, mean_interval
 
 Z = 1.96
+EQUAL = 1e-6  # a range of equal differences
 Groups = list[np.ndarray]  # the rows of each subject, (rows, columns)
 
 
@@ -49,7 +50,9 @@ def mean_and_sd(groups: Groups) -> tuple[float, float]:
     within = inside / (count - subjects) if count > subjects else 0.0
     between = math.fsum(len(group) * (group.mean() - centre) ** 2 for group in values) / (subjects - 1)
     size = (count - sum(len(group) ** 2 for group in values) / count) / (subjects - 1)
-    return centre, math.sqrt(max((between - within) / size + within, 0.0))
+    if between < within:  # subjects differ by less than chance, so all values are taken as independent
+        return centre, math.sqrt((inside + between * (subjects - 1)) / (count - 1))
+    return centre, math.sqrt((between - within) / size + within)
 
 
 def limits(differences: Sequence[float], subjects: Sequence[str]) -> tuple[Estimate, Estimate, Estimate]:
@@ -62,16 +65,40 @@ def limits(differences: Sequence[float], subjects: Sequence[str]) -> tuple[Estim
     if len(groups) < FEWEST_SUBJECTS:
         return bias, plain(low, NAN, NAN, groups), plain(high, NAN, NAN, groups)
     covariance, quantile = jackknife(groups, mean_and_sd)
+    return bias, *around(centre, sd, covariance, quantile, groups)
+
+
+def around(
+    centre: float, sd: float, covariance: np.ndarray, quantile: float, groups: Groups, is_ratio: bool = True
+) -> tuple[Estimate, Estimate]:
+    """Lower and upper limit, each with the interval that follows from those of bias and standard deviation."""
     errors = np.sqrt(np.diag(covariance))
     correlation = covariance[0, 1] / (errors[0] * errors[1] or 1)
-    of_mean, ratio = quantile * errors[0], quantile * errors[1] / (sd or 1)
-    wide, narrow = Z * sd * math.expm1(ratio), -Z * sd * math.expm1(-ratio)
+    of_mean, of_sd = quantile * errors
+    wide, narrow = Z * of_sd, Z * of_sd
+    if is_ratio:
+        wide, narrow = (sign * Z * sd * math.expm1(sign * of_sd / (sd or 1)) for sign in (1, -1))
 
     def joint(of_sd: float, sign: int) -> float:
-        return math.sqrt(max(of_mean**2 + of_sd**2 + 2 * sign * correlation * of_mean * of_sd, 0))
+        squares = of_mean**2 + of_sd**2 + 2 * sign * correlation * of_mean * of_sd
+        return NAN if math.isnan(squares) else math.sqrt(max(squares, 0))
 
+    low, high = centre - Z * sd, centre + Z * sd
     lower = plain(low, low - joint(wide, -1), low + joint(narrow, -1), groups)
-    return bias, lower, plain(high, high - joint(narrow, 1), high + joint(wide, 1), groups)
+    return lower, plain(high, high - joint(narrow, 1), high + joint(wide, 1), groups)
+
+
+def percentiles(differences: Sequence[float], subjects: Sequence[str]) -> tuple[float, float, float]:
+    """p of the Shapiro-Wilk test of the first difference of each subject; below 5 %, the 2.5 and 97.5 percentiles."""
+    groups = groups_of(subjects, differences)
+    first = [group[0, 0] for group in groups]
+    if len(first) < FEWEST_SUBJECTS or max(first) - min(first) < EQUAL:
+        return NAN, NAN, NAN
+    p = float(stats.shapiro(first).pvalue)
+    if not p < 0.05:
+        return p, NAN, NAN
+    ordered = sorted(np.concatenate(groups)[:, 0].tolist())
+    return p, *(at_rank(ordered, share * (len(ordered) + 1)) for share in (0.025, 0.975))
 
 
 # --- proportional bias. Source: Bland and Altman 1999
@@ -86,25 +113,32 @@ def line(groups: Groups) -> tuple[float, float]:
     return slope, float(y.mean() - slope * x.mean())
 
 
+def lines(groups: Groups) -> tuple[float, ...]:
+    """Slope and intercept of the difference on size, those of its spread, and the spread without a slope."""
+    slope, intercept = line(groups)
+    residuals = [np.column_stack([np.abs(g[:, 0] - intercept - slope * g[:, 1]), g[:, 1]]) for g in groups]
+    squares = math.fsum(math.fsum(each[:, 0] ** 2) for each in residuals)
+    constant = math.sqrt(squares / max(sum(map(len, groups)) - 2, 1)) if slope == slope else NAN
+    return slope, intercept, *line([each / np.array([math.sqrt(2 / math.pi), 1]) for each in residuals]), constant
+
+
 def regression(
     differences: Sequence[float], sizes: Sequence[float], subjects: Sequence[str]
-) -> tuple[Estimate, Callable[[float], tuple[float, float, float]]]:
-    """Slope with its interval, and the function that gives bias, lower and upper limit at a size."""
+) -> tuple[Estimate, Callable[[float], tuple[Estimate, Estimate, Estimate]]]:
+    """Slope with its interval, and the function that gives bias, lower and upper limit at a size with theirs."""
     groups = groups_of(subjects, differences, sizes)
-    slope, intercept = line(groups)
-    covariance, quantile = jackknife(groups, line)
+    slope, intercept, spread_slope, spread, constant = lines(groups)
+    covariance, quantile = jackknife(groups, lines)
     half = quantile * math.sqrt(covariance[0, 0])
-    residuals = [np.column_stack([np.abs(g[:, 0] - intercept - slope * g[:, 1]), g[:, 1]]) for g in groups]
-    deviations = [each / np.array([math.sqrt(2 / math.pi), 1]) for each in residuals]
-    spread_slope, spread = line(deviations)
-    covariance, quantile = jackknife(deviations, line)
-    if not abs(spread_slope) > quantile * math.sqrt(covariance[0, 0]):
-        squares = math.fsum(math.fsum(each[:, 0] ** 2) for each in residuals)
-        spread_slope, spread = 0.0, math.sqrt(squares / max(sum(map(len, groups)) - 2, 1)) if slope == slope else NAN
+    is_sloped = abs(spread_slope) > quantile * math.sqrt(covariance[2, 2])
 
-    def at(size: float) -> tuple[float, float, float]:
-        bias, reach = intercept + slope * size, Z * (spread + spread_slope * size)
-        return bias, bias - reach, bias + reach
+    def at(size: float) -> tuple[Estimate, Estimate, Estimate]:
+        bias, sd = intercept + slope * size, max(spread + spread_slope * size, 0.0) if is_sloped else constant
+        weights = np.array([[size, 1, 0, 0, 0], [0, 0, size, 1, 0] if is_sloped else [0, 0, 0, 0, 1]])
+        there = weights @ covariance @ weights.T
+        reach = quantile * math.sqrt(there[0, 0])
+        pair = around(bias, sd, there, quantile, groups, is_ratio=not is_sloped)
+        return plain(bias, bias - reach, bias + reach, groups), *pair
 
     return plain(slope, slope - half, slope + half, groups), at
 

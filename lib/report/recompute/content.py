@@ -12,12 +12,12 @@ from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
 from lib.report.recompute.tables import agreement, failures
 from lib.report.recompute.tables.biometry import GUESSES
-from lib.report.recompute.tables.regions import NETWORK
+from lib.report.recompute.tables.regions import GAIN, NETWORK
 from lib.study import files, params, steps
 
 Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that printed numbers are true
-OF_AGREEMENT = ("limits-mm", "limits-percent", "proportional-bias", "reliability", "gestational-age", "centiles")
-OF_AGREEMENT += ("equivalence", "by-size")
+OF_AGREEMENT = ("limits-mm", "limits-percent", "limits-first-image", "proportional-bias", "limits-at-sizes")
+OF_AGREEMENT += ("reliability", "gestational-age", "centiles", "equivalence", "by-size")
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
 LISTED, DRAWN_RUNS = 25, 5  # warnings and training curves that the report shows
 LANDMARKS = {
@@ -305,12 +305,13 @@ def _failures(results: Results, verified: dict[str, Table], step: str) -> Row:
 
 
 def _baselines(verified: dict[str, Table]) -> Row:
-    """Methods without a network, the strongest of each class, and the network's whole head."""
+    """Methods without a network, the strongest of each class, and the network's whole head and gain."""
     columns, rows = verified["05_evaluation/tables/baselines"]
-    others = [row for row in rows if row["method"] != NETWORK and not math.isnan(row["dice"])]
+    others = [row for row in rows if not row["method"].startswith(NETWORK) and not math.isnan(row["dice"])]
     strongest = [max(of, key=lambda row: row["dice"]) for of in grouped(others, "class").values()]
     kinds = {"baselines": rows, "strongest": strongest}
     kinds["whole_head"] = [row for row in rows if row["method"] == NETWORK]
+    kinds["gain"] = [row for row in rows if row["method"].startswith(GAIN)]
     return {name: printed.printed_rows(columns, of) for name, of in kinds.items()}
 
 

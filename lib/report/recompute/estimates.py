@@ -127,11 +127,11 @@ def median_interval(values: Sequence[float], subjects: Sequence[str]) -> Estimat
         signs = [float(value > middle) - float(value < middle) for value, _ in pairs]
         number = effective_number(signs, [subject for _, subject in pairs])
         share = lower_rank(number) / (number + 1)
-        bounds = _at_rank(kept, share * (len(kept) + 1)), _at_rank(kept, (1 - share) * (len(kept) + 1))
+        bounds = at_rank(kept, share * (len(kept) + 1)), at_rank(kept, (1 - share) * (len(kept) + 1))
     return Estimate(middle, *bounds, len(kept), count, least(kept), largest(kept))
 
 
-def _at_rank(ordered: list[float], rank: float) -> float:
+def at_rank(ordered: list[float], rank: float) -> float:
     """The value at a rank from 1 between sorted values."""
     return quantile(ordered, min(max((rank - 1) / (len(ordered) - 1), 0.0), 1.0))
 

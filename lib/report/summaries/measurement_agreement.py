@@ -22,13 +22,26 @@ DAYS_PER_WEEK = 7
 
 
 def limits_mm(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Bias and 95 % limits of agreement in mm, with their intervals."""
-    return by_group(_differences(measurements), KEY, lambda rows: _limits(rows, "difference", "mm"))
+    """Bias and 95 % limits of agreement in mm, with their intervals; percentiles where differences are not normal."""
+    return by_group(_differences(measurements), KEY, lambda rows: _limits_or_percentiles(rows, "difference", "mm"))
 
 
 def limits_percent(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Bias and 95 % limits of agreement in percent of the reference, with their intervals."""
-    return by_group(_differences(measurements), KEY, lambda rows: _limits(rows, "percent", "percent"))
+    """Bias, limits of agreement and percentiles as `limits_mm`, in percent of the reference."""
+    return by_group(_differences(measurements), KEY, lambda rows: _limits_or_percentiles(rows, "percent", "percent"))
+
+
+def limits_first_image(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Bias and limits of agreement in mm over the first image of each subject only, in the order of measurements.csv.
+
+    A sensitivity analysis; no rows of a quantity of which no subject has two images. The first image is known before
+    any result is, whereas the worst one of each subject would widen the limits by its selection.
+    """
+    rows = _differences(measurements)
+    cases = rows.groupby([*KEY, "subject"], sort=False)["case"]
+    is_first, is_repeated = rows["case"] == cases.transform("first"), cases.transform("nunique") > 1
+    is_shown = is_repeated.groupby([rows[name] for name in KEY]).transform("any") & is_first
+    return by_group(rows[is_shown.astype(bool)], KEY, lambda group: _limits(group, "difference", "mm"))
 
 
 def _differences(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -43,6 +56,12 @@ def _limits(rows: pd.DataFrame, column: str, unit: str) -> dict[str, object]:
     return {"n": rows["case"].nunique()} | limit_columns(limits, unit)
 
 
+def _limits_or_percentiles(rows: pd.DataFrame, column: str, unit: str) -> dict[str, object]:
+    found = agreement.percentiles_unless_normal(rows[column], rows["subject"])
+    ends = {f"percentile_2_5_{unit}": found.low, f"percentile_97_5_{unit}": found.high}
+    return _limits(rows, column, unit) | {"p_normal": found.p_normal} | ends
+
+
 def limit_columns(limits: Limits, unit: str) -> dict[str, float]:
     """Columns bias_<unit>, lower_limit_<unit> and upper_limit_<unit> with their intervals."""
     lower, upper = (with_interval(f"{name}_limit_{unit}", getattr(limits, name)) for name in ("lower", "upper"))
@@ -50,23 +69,45 @@ def limit_columns(limits: Limits, unit: str) -> dict[str, float]:
 
 
 def proportional(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Slope of the difference on the mean of both measurements, and the limits at the smallest and largest mean.
+    """Slopes on the mean of both measurements, in mm and in percent, and the smallest and the largest mean.
 
-    The limits are those of the regression where the slope's interval excludes 0 (`proportional`: yes), else missing:
-    then the constant ones of `limits_mm` hold.
+    The slope of the difference is per 100 mm, so it is in percent of the size too; that of the difference in percent of
+    the reference is in percentage points per 100 mm. Where the interval of the first excludes 0 (`proportional`: yes),
+    bias and limits are those of `limits_at_sizes`, else the constant ones of `limits_mm`.
     """
     return by_group(_differences(measurements), KEY, _proportional)
 
 
 def _proportional(rows: pd.DataFrame) -> dict[str, object]:
-    sizes = rows["mean_mm"]
-    fitted = agreement.proportional_bias(rows["difference"], sizes, rows["subject"])
+    fitted, relative = (_on_size(rows, column) for column in ("difference", "percent"))
     row = {"n": rows["case"].nunique()} | with_interval("slope_per_100_mm", _times(fitted.slope, 100))
-    row |= {"proportional": _verdict(fitted)}
-    for name, size in (("smallest", sizes.min()), ("largest", sizes.max())):
-        values = fitted.limits_at(size) if fitted.is_proportional else (np.nan,) * 3
-        row |= {f"{name}_mm": size} | {f"{part}_at_{name}_mm": v for part, v in zip(("bias", "lower", "upper"), values)}
-    return row
+    row |= with_interval("percent_slope_per_100_mm", _times(relative.slope, 100)) | {"proportional": _verdict(fitted)}
+    return row | {"smallest_mm": rows["mean_mm"].min(), "largest_mm": rows["mean_mm"].max()}
+
+
+def _on_size(rows: pd.DataFrame, column: str) -> ProportionalBias:
+    return agreement.proportional_bias(rows[column], rows["mean_mm"], rows["subject"])
+
+
+def limits_at_sizes(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Bias and limits of the regression at the smallest and the largest mean, with their intervals.
+
+    Rows of the quantities only whose difference changes with size (`proportional`: yes). The bias is also given in
+    percent of the size.
+    """
+    table = []
+    for key, rows in _differences(measurements).groupby(KEY, sort=False):
+        fitted, sizes = _on_size(rows, "difference"), rows["mean_mm"]
+        for size in (sizes.min(), sizes.max()) if fitted.is_proportional else ():
+            row = dict(zip(KEY, key)) | {"size_mm": size, "n": rows["case"].nunique()}
+            table.append(row | _limits_at(fitted, size))
+    return pd.DataFrame(table)
+
+
+def _limits_at(fitted: ProportionalBias, size: float) -> dict[str, float]:
+    bias, lower, upper = fitted.intervals_at(size)
+    row = with_interval("bias_mm", bias) | with_interval("lower_limit_mm", lower)
+    return row | with_interval("upper_limit_mm", upper) | with_interval("bias_percent", _times(bias, 100 / size))
 
 
 def _verdict(fitted: ProportionalBias) -> str:
@@ -98,8 +139,10 @@ def by_size(measurements: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
 
 def _of_size(rows: pd.DataFrame) -> dict[str, object]:
     row = {"smallest_hc_mm": rows["hc_mm"].min(), "largest_hc_mm": rows["hc_mm"].max()}
-    errors = {"mae_mm": rows["difference"].abs().mean(), "mae_percent": rows["percent"].abs().mean()}
-    return row | _limits(rows, "difference", "mm") | errors
+    row |= _limits(rows, "difference", "mm")
+    for name, column in (("mae_mm", "difference"), ("mae_percent", "percent")):
+        row |= with_interval(name, mean_interval(rows[column].abs().to_numpy(), rows["subject"].to_numpy()))
+    return row
 
 
 def reliabilities(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -130,8 +173,7 @@ def _equivalence(rows: pd.DataFrame, margin: float) -> dict[str, object]:
     test = agreement.equivalence(percent, subjects, margin)
     limits = agreement.limits_of_agreement(percent, subjects)
     outer, inner = (-limits.lower.low, limits.upper.high), (-limits.lower.high, limits.upper.low)
-    is_sloped = agreement.proportional_bias(percent, rows["mean_mm"], subjects).is_proportional
-    inside = "depends on size" if is_sloped else "yes"
+    inside = "depends on size" if _on_size(rows, "percent").is_proportional else "yes"
     single = inside if max(outer) < margin else "no" if max(inner) > margin else "undecided"
     row = {"n": rows["case"].nunique(), "margin_percent": margin} | with_interval("bias_percent", test.bias)
     row |= {"p_value": test.p_value, "mean_within_margin": "yes" if test.holds else "not shown"}
@@ -186,7 +228,7 @@ def _centiles(rows: pd.DataFrame) -> dict[str, object]:
 
 
 def volume_limits(long: pd.DataFrame) -> pd.DataFrame:
-    """Bias, 95 % limits of agreement and slope of volumes by class after post-processing (volumes.csv).
+    """Bias, limits of agreement, percentiles and slope of volumes by class after post-processing (volumes.csv).
 
     In millilitres over the cases with a known voxel size; in voxels if no case has one. The slope is that of the
     difference on the mean of both volumes, in percent.
@@ -205,4 +247,4 @@ def volume_differences(long: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def _volume_limits(rows: pd.DataFrame, unit: str) -> dict[str, object]:
     slope = agreement.proportional_bias(rows["difference"], rows["mean"], rows["subject"]).slope
-    return _limits(rows, "difference", unit) | with_interval("slope_percent", _times(slope, 100))
+    return _limits_or_percentiles(rows, "difference", unit) | with_interval("slope_percent", _times(slope, 100))

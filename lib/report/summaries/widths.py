@@ -4,6 +4,7 @@ import pandas as pd
 
 from lib import statistics
 from lib.report.summaries.means import by_group, counts_all, mean_over, with_interval
+from lib.report.summaries.measurement_agreement import limit_columns
 from lib.statistics.agreement import limits_of_agreement
 
 # Of the atrium, from which a ventricle counts as enlarged: Gaglioti et al. 2005, doi:10.1002/uog.1857.
@@ -14,8 +15,9 @@ VENTRICLE = "lv"
 def widths(long: pd.DataFrame) -> pd.DataFrame:
     """Errors of width by class over the n parts measured in both masks, with bias and 95 % limits of agreement.
 
-    A part is one connected component. Intervals are from resampling subjects; bias and limits are of predicted minus
-    reference. `missed` and `invented` count parts, of predictions, that have no counterpart and are in no mean.
+    A part is one connected component. Intervals are by subject; bias and limits are of predicted minus reference, and
+    `largest_error_mm` is the largest absolute error. `missed` and `invented` count parts, of predictions, that have no
+    counterpart and are in no mean.
     """
     return by_group(long, ["class"], _widths)
 
@@ -33,8 +35,7 @@ def _widths(group: pd.DataFrame) -> dict[str, object]:
     table = parts.assign(error=difference.abs())
     error, limits = mean_over(table, "error"), limits_of_agreement(difference, parts["subject"])
     row = {"n": error.count, "reference_mm": float(parts["reference_mm"].where(difference.notna()).mean())}
-    row |= with_interval("mae_mm", error) | with_interval("bias_mm", limits.bias)
-    row |= {"lower_limit_mm": limits.lower.value, "upper_limit_mm": limits.upper.value}
+    row |= with_interval("mae_mm", error) | {"largest_error_mm": error.largest} | limit_columns(limits, "mm")
     return row | {name: int((group["outcome"] == name).sum()) for name in ("missed", "invented")}
 
 

@@ -176,8 +176,12 @@ def test_limits_slope_where_the_difference_changes_with_size_and_volumes_have_th
     one = table[table["quantity"] == "hc"]
     difference, mean = one["predicted_mm"] - one["reference_mm"], (one["predicted_mm"] + one["reference_mm"]) / 2
     bias = proportional_bias(difference, mean, one["subject"]).limits_at(np.array([mean.min(), mean.max()]))[0]
-    assert list(axes.lines[1].get_ydata()) == pytest.approx(bias)
+    line = axes.lines[1].get_ydata()
+    assert [line[0], line[-1]] == pytest.approx(bias)
     assert not axes.patches
+    low, high = axes.collections[1].get_datalim(axes.transData).intervaly  # the band around the bias
+    assert low < min(bias)
+    assert high > max(bias)
     renamed = {f"{side}_mm": f"{side}_ml" for side in ("predicted", "reference")}
     volumes = one.rename(columns=renamed).assign(**{"class": "lesion", "predicted_voxels": 1, "reference_voxels": 2})
     assert "lesion, n = 30Mean volume (ml)Predicted − reference (ml)" in texts(figures.volume_agreement(volumes))

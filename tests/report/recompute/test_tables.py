@@ -108,6 +108,18 @@ def test_a_lost_row_a_changed_print_and_a_table_that_nothing_recomputes_are_name
     assert more.startswith("06_biometry/tables/volumes.csv: 1 rows of class, stage; recomputed 0")
 
 
+def test_a_changed_difference_from_the_method_without_a_network_is_named(study_of) -> None:
+    study, at = study_of(REGIONS), "05_evaluation/tables/baselines"
+    table = files.read_csv(folder(study, f"{at}.csv"), [])
+    assert not [line for line in differences(study, at) if "row 6" in line]  # its means differ by those of rows 4 and 5
+    table.loc[4, ["dice", "hc_error_mm"]] += 0.05
+    tables.save(table, folder(study, at))
+    lines = [line for line in differences(study, at) if "row 6" in line]
+    assert [line.partition(", recomputed ")[0] for line in lines] == [
+        f"{at}.csv, row 6, column {name}: printed {table.loc[4, name]}" for name in ("dice", "hc_error_mm")
+    ]
+
+
 def test_a_table_that_cannot_be_read_is_named_and_the_others_are_compared(study_of) -> None:
     study = study_of(REGIONS)
     per_class = folder(study, "05_evaluation/tables/per_class.csv")

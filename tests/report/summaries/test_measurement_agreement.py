@@ -11,6 +11,7 @@ SIZES = np.linspace(120, 300, 12)
 ERRORS = np.array([1.0, -2, 3, -1, 2, -3, 0, 1, -1, 2, 4, 5])
 ALONE = [summary.limits_mm, summary.limits_percent, summary.proportional, summary.reliabilities]
 ALONE += [summary.gestational_age, summary.centiles]
+NEW = [summary.limits_first_image, summary.limits_at_sizes]  # without rows where they do not apply
 
 
 def measured(predicted, reference, subjects=None, **columns: object) -> pd.DataFrame:
@@ -51,12 +52,57 @@ def test_the_slope_is_per_100_mm_and_its_limits_stand_only_where_the_interval_ex
     line = table.loc["ofd"]
     assert line["slope_per_100_mm"] == pytest.approx(3, abs=0.5)
     assert line["slope_per_100_mm_low"] < 3 < line["slope_per_100_mm_high"]
-    assert [line["bias_at_smallest_mm"], line["bias_at_largest_mm"]] == pytest.approx([-1.4, 4], abs=0.7)
-    assert line["lower_at_largest_mm"] < line["bias_at_largest_mm"] < line["upper_at_largest_mm"]
-    assert np.isnan([table.loc["hc", f"{part}_at_largest_mm"] for part in ("bias", "lower", "upper")]).all()
+    at = summary.limits_at_sizes(rows)
+    assert at[["quantity", "n"]].values.tolist() == [["ofd", 12], ["ofd", 12]]
+    assert at["size_mm"].tolist() == line[["smallest_mm", "largest_mm"]].tolist()
+    assert at["bias_mm"].tolist() == pytest.approx([-1.4, 4], abs=0.7)
+    for bias, lower, upper in zip(*(bounds(at, name) for name in ("bias_mm", "lower_limit_mm", "upper_limit_mm"))):
+        assert (np.diff([bias, lower, upper]) > 0).all()  # low, value, high
+        assert lower[1] < bias[1] < upper[1]
+    assert bounds(at, "bias_percent")[1] == pytest.approx(
+        [100 * each / at["size_mm"][1] for each in bounds(at, "bias_mm")[1]]
+    )
     few = summary.proportional(HEADS.head(5)).iloc[0]
     assert few["proportional"] == "not tested"
     assert np.isnan(few["slope_per_100_mm_low"])
+    assert summary.limits_at_sizes(HEADS).empty
+
+
+def bounds(table: pd.DataFrame, name: str) -> list[list[float]]:
+    return table[[f"{name}_low", name, f"{name}_high"]].values.tolist()
+
+
+def test_an_error_that_is_a_fixed_share_of_the_head_has_a_slope_in_mm_and_none_in_percent():
+    wobble = 1 + 0.001 * np.cos(np.arange(12))
+    row = summary.proportional(measured(1.02 * SIZES * wobble, SIZES)).iloc[0]
+    assert row["slope_per_100_mm"] == pytest.approx(100 * 2 * 0.02 / 2.02, abs=0.15)  # of 0.02 x on the mean, 1.01 x
+    assert row["proportional"] == "yes"
+    assert row["percent_slope_per_100_mm_low"] < 0 < row["percent_slope_per_100_mm_high"]
+
+
+def test_limits_over_the_first_image_of_each_subject_are_those_of_single_measurements():
+    owners = ["a", "a", "b", "c", "c", "c", "d", "e", "f", "g", "h", "i"]
+    rows = measured(SIZES + ERRORS, SIZES, owners)
+    (row,) = summary.limits_first_image(pd.concat([rows, HEADS.assign(quantity="bpd")])).to_dict("records")
+    kept = ERRORS[[0, 2, 3, 6, 7, 8, 9, 10, 11]]
+    assert (row["quantity"], row["n"], row["bias_mm"]) == ("hc", 9, pytest.approx(kept.mean()))
+    ends = kept.mean() - 1.96 * kept.std(ddof=1), kept.mean() + 1.96 * kept.std(ddof=1)
+    assert (row["lower_limit_mm"], row["upper_limit_mm"]) == pytest.approx(ends)
+    assert summary.limits_first_image(HEADS).empty
+
+
+def test_percentiles_stand_only_where_differences_are_not_normal():
+    normal = summary.limits_mm(HEADS).iloc[0]
+    assert normal["p_normal"] > 0.05
+    assert np.isnan(normal[["percentile_2_5_mm", "percentile_97_5_mm"]].astype(float)).all()
+    sizes = np.linspace(100, 200, 79)
+    errors = np.exp(np.linspace(0, 4, 79))  # ranks (79 + 1) times 0.025 and 0.975: the second and the last but one
+    skewed = summary.limits_mm(measured(sizes + errors, sizes)).iloc[0]
+    assert skewed["p_normal"] < 0.001
+    ends = skewed[["percentile_2_5_mm", "percentile_97_5_mm"]].tolist()
+    assert ends == pytest.approx([errors[1], errors[-2]])
+    percent = summary.limits_percent(measured(sizes + errors, sizes)).iloc[0]
+    assert percent["percentile_97_5_percent"] == pytest.approx(np.sort(100 * errors / sizes)[-2])
 
 
 def test_groups_are_in_order_of_hc_with_the_range_that_they_span():
@@ -72,6 +118,11 @@ def test_groups_are_in_order_of_hc_with_the_range_that_they_span():
     assert (last["n"], last["bias_mm"], last["mae_mm"]) == (2, 4.5, 4.5)
     assert (last["smallest_hc_mm"], last["largest_hc_mm"]) == (SIZES[10], 300)
     assert last["mae_percent"] == pytest.approx(100 * (4 / SIZES[10] + 5 / 300) / 2)
+    assert (last["mae_mm_least"], last["mae_mm_largest"], last["mae_mm_subjects"]) == (
+        4,
+        5,
+        2,
+    )  # too few for an interval
     (only,) = summary.by_size(HEADS, manifest.assign(stratum=""))["group"]
     assert only == "all"
 
@@ -118,8 +169,11 @@ def test_one_subject_equal_differences_and_no_heads_are_no_errors():
     functions = [*ALONE, lambda rows: summary.by_size(rows, manifest), lambda rows: summary.equivalence(rows, 3.0)]
     for compute in functions:
         assert len(compute(one)) == len(compute(equal)) == 1
+    for compute in (*functions, *NEW):
         for empty in (HEADS.iloc[:0], HEADS.assign(reference_mm=np.nan)):
             assert tables.to_typst(compute(empty)) == "no rows\n"
+    (first,) = summary.limits_first_image(one)["n"]
+    assert first == 1
     row = summary.limits_mm(one).iloc[0]
     assert row["bias_mm"] == pytest.approx(ERRORS.mean())
     assert np.isnan(row[["bias_mm_low", "lower_limit_mm", "upper_limit_mm"]].astype(float)).all()

@@ -19,8 +19,19 @@ def test_errors_bias_limits_and_counts_of_ventricles_worked_by_hand():
     assert (row["class"], row["n"], row["missed"], row["invented"]) == ("lv", 3, 1, 1)
     assert (row["reference_mm"], row["mae_mm"]) == pytest.approx((10, 5 / 3))  # a missed one is in no mean
     assert row["bias_mm"] == pytest.approx(1)  # of 1 and -1 in a, and 3 in b
+    assert row["largest_error_mm"] == 3
+    assert np.isnan(row[["lower_limit_mm_low", "upper_limit_mm_high"]].astype(float)).all()  # of two subjects
     # Mean squares 6 between and 2 within, so the variances are (6 - 2) / (4 / 3) between and 2 within, 5 in all.
     assert (row["lower_limit_mm"], row["upper_limit_mm"]) == pytest.approx((1 - 1.96 * 5**0.5, 1 + 1.96 * 5**0.5))
+
+
+def test_limits_of_six_subjects_have_an_interval_and_a_component_below_0_is_none():
+    rows = [(f"s{n}", part, 10.0, 10.0 + (1 if part == 1 else -1) * (n + 1)) for n in range(6) for part in (1, 2)]
+    row = widths.widths(parts(rows)).iloc[0]
+    # Every subject has the mean 0, so the parts count as independent: 2 (1 + 4 + ... + 36) / 11 is their variance.
+    assert row["upper_limit_mm"] == pytest.approx(1.96 * (2 * 91 / 11) ** 0.5)
+    assert row["upper_limit_mm_low"] < row["upper_limit_mm"] < row["upper_limit_mm_high"]
+    assert (row["bias_mm"], row["largest_error_mm"]) == (0, 6)
 
 
 def test_seeds_of_a_part_are_averaged_first_and_every_row_is_counted():

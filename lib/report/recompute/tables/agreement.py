@@ -39,6 +39,23 @@ def _limits(rows: list[Row], column: str, unit: str) -> Row:
     return row | lower.columns(f"lower_limit_{unit}") | upper.columns(f"upper_limit_{unit}")
 
 
+def _or_percentiles(rows: list[Row], column: str, unit: str) -> Row:
+    p, low, high = by_subject.percentiles(*_columns(rows, column, "subject"))
+    ends = {f"percentile_2_5_{unit}": low, f"percentile_97_5_{unit}": high}
+    return _limits(rows, column, unit) | {"p_normal": p} | ends
+
+
+def first_images(results: Results) -> list[Row]:
+    """Limits over the first image of each examination, of the quantities of which one has several."""
+    kept = []
+    for of in grouped(measured(results), *KEY).values():
+        images = [list(grouped(group, "case").values()) for group in grouped(of, "subject").values()]
+        if any(len(each) > 1 for each in images):
+            first = {each[0][0]["case"] for each in images}
+            kept += [row for row in of if row["case"] in first]
+    return summarised(kept, KEY, lambda rows: _limits(rows, "difference", "mm"))
+
+
 def _by_head(describe: Callable[[list[Row]], Row]) -> Callable[[Results], list[Row]]:
     return lambda results: summarised(measured(results), KEY, describe)
 
@@ -48,17 +65,28 @@ def _times(estimate: Estimate, factor: float) -> Estimate:
 
 
 def _proportional(rows: list[Row]) -> Row:
-    slope, at = by_subject.regression(*_columns(rows, "difference", "size", "subject"))
-    is_proportional = slope.low > 0 or slope.high < 0
-    verdict = "not tested" if math.isnan(slope.low) else "yes" if is_proportional else "no"
+    slope, _ = by_subject.regression(*_columns(rows, "difference", "size", "subject"))
+    relative, _ = by_subject.regression(*_columns(rows, "percent", "size", "subject"))
+    verdict = "not tested" if math.isnan(slope.low) else "yes" if slope.low > 0 or slope.high < 0 else "no"
     row = {"n": len(grouped(rows, "case"))} | _times(slope, 100).columns("slope_per_100_mm")
-    row["proportional"] = verdict
+    row |= _times(relative, 100).columns("percent_slope_per_100_mm") | {"proportional": verdict}
     sizes = [each["size"] for each in rows]
-    for name, size in (("smallest", min(sizes)), ("largest", max(sizes))):
-        values = at(size) if is_proportional else (NAN, NAN, NAN)
-        row[f"{name}_mm"] = size
-        row |= {f"{part}_at_{name}_mm": value for part, value in zip(("bias", "lower", "upper"), values)}
-    return row
+    return row | {"smallest_mm": min(sizes), "largest_mm": max(sizes)}
+
+
+def at_sizes(results: Results) -> list[Row]:
+    """Limits of the regression at both ends of the sizes, where its slope is not 0."""
+    table = []
+    for key, rows in grouped(measured(results), *KEY).items():
+        slope, at = by_subject.regression(*_columns(rows, "difference", "size", "subject"))
+        sizes = [each["size"] for each in rows]
+        for size in (min(sizes), max(sizes)):
+            if slope.low > 0 or slope.high < 0:
+                bias, lower, upper = at(size)
+                row = dict(zip(KEY, key)) | {"size_mm": size, "n": len(grouped(rows, "case"))}
+                row |= bias.columns("bias_mm") | lower.columns("lower_limit_mm") | upper.columns("upper_limit_mm")
+                table.append(row | _times(bias, 100 / size).columns("bias_percent"))
+    return table
 
 
 def by_size(results: Results) -> list[Row]:
@@ -74,10 +102,11 @@ def by_size(results: Results) -> list[Row]:
     rows.sort(key=lambda row: quantities.index((row["quantity"],)))
 
     def describe(of_group: list[Row]) -> Row:
-        sizes, errors, percent = _columns(of_group, "hc_mm", "difference", "percent")
+        sizes, errors, percent, subjects = _columns(of_group, "hc_mm", "difference", "percent", "subject")
         row = {"smallest_hc_mm": least(sizes), "largest_hc_mm": largest(sizes)}
-        row |= _limits(of_group, "difference", "mm") | {"mae_mm": mean([abs(each) for each in errors])}
-        return row | {"mae_percent": mean([abs(each) for each in percent])}
+        row |= _limits(of_group, "difference", "mm")
+        row |= mean_interval([abs(each) for each in errors], subjects).columns("mae_mm")
+        return row | mean_interval([abs(each) for each in percent], subjects).columns("mae_percent")
 
     return summarised(rows, (*KEY, "group"), describe)
 
@@ -178,15 +207,17 @@ def volume_limits(results: Results) -> list[Row]:
 
     def describe(of_class: list[Row]) -> Row:
         slope, _ = by_subject.regression(*_columns(of_class, "difference", "size", "subject"))
-        return _limits(of_class, "difference", unit) | _times(slope, 100).columns("slope_percent")
+        return _or_percentiles(of_class, "difference", unit) | _times(slope, 100).columns("slope_percent")
 
     return summarised(differences, ("class",), describe)
 
 
 TABLES = {
-    "limits-mm": _by_head(lambda rows: _limits(rows, "difference", "mm")),
-    "limits-percent": _by_head(lambda rows: _limits(rows, "percent", "percent")),
+    "limits-mm": _by_head(lambda rows: _or_percentiles(rows, "difference", "mm")),
+    "limits-percent": _by_head(lambda rows: _or_percentiles(rows, "percent", "percent")),
+    "limits-first-image": first_images,
     "proportional-bias": _by_head(_proportional),
+    "limits-at-sizes": at_sizes,
     "by-size": by_size,
     "reliability": _by_head(_reliability),
     "equivalence": equivalence,

@@ -7,6 +7,7 @@ from lib.report.recompute.results import HASHED, Results, Row, drawn, grouped, p
 
 CASES = "05_evaluation/cases"
 NETWORK = "network"  # method of the network's own row in the table of methods without one
+GAIN = f"{NETWORK} minus "  # start of the method of the row with its differences from another
 
 
 def outcomes(rows: list[Row]) -> Row:
@@ -159,15 +160,20 @@ def baselines(results: Results) -> list[Row]:
     """Methods without a network, whose predictions are not saved: only the numbers of references are counted.
 
     The network's own row has the Dice of a union of classes, which no table holds, and an error of HC, which 06 has.
+    The mean difference from the rival, paired by case, is that of their means; its interval needs every case.
     """
     n = {
         name: sum(present(row) for row in _once(group))
         for (name,), group in grouped(results.rows(CASES), "class").items()
     }
-    table = []
-    for row in results.rows("05_evaluation/tables/baselines"):
+    table, rows = [], results.rows("05_evaluation/tables/baselines")
+    of_head = {row["method"]: row for row in rows if row["class"] == "head"}
+    for row in rows:
         known = {"class": row["class"], "n": n.get(row["class"], HASHED)}
         known |= _network_hc(results) if row["method"] == NETWORK else {}
+        if row["method"].startswith(GAIN):
+            own, rival = of_head[NETWORK], of_head[row["method"].removeprefix(GAIN)]
+            known |= {name: own[name] - rival[name] for name in ("dice", "hc_error_mm")}
         table.append(dict.fromkeys(row, HASHED) | {"method": row["method"]} | known)
     return table
 

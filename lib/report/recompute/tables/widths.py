@@ -29,12 +29,12 @@ def _widths(rows: list[Row]) -> Row:
         [row["predicted_mm"] - row["reference_mm"] for row in parts],
         [row["subject"] for row in parts],
     )
-    error, bias = (mean_interval(values, subjects) for values in (list(map(abs, differences)), differences))
+    error = mean_interval(list(map(abs, differences)), subjects)
     pairs = zip(parts, differences)
     row = {"n": error.n, "reference_mm": mean([part["reference_mm"] for part, each in pairs if not math.isnan(each)])}
-    row |= error.columns("mae_mm") | bias.columns("bias_mm")
-    _, lower, upper = by_subject.limits(differences, subjects)
-    row |= {"lower_limit_mm": lower.value, "upper_limit_mm": upper.value}
+    row |= error.columns("mae_mm") | {"largest_error_mm": error.largest}
+    for name, each in zip(("bias", "lower_limit", "upper_limit"), by_subject.limits(differences, subjects)):
+        row |= each.columns(f"{name}_mm")
     return row | {name: sum(each["outcome"] == name for each in rows) for name in ("missed", "invented")}
 
 
