@@ -77,7 +77,7 @@ def draw_scale_bar(axes: Axes, shape: tuple[int, ...], spacing_col_mm: float) ->
     edge = [withStroke(linewidth=2.5, foreground="black")]
     axes.plot([left, right], [low, low], color="white", linewidth=1.5, path_effects=edge, solid_capstyle="butt")
     position = ((left + right) / 2, low - shape[0] * 0.02)
-    ground = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1}  # text of the scanner may stand below
+    ground = {"facecolor": "black", "alpha": 0.9, "linewidth": 0, "pad": 1}  # the scanner may have text there
     axes.text(*position, f"{length_mm} mm", color="white", fontsize=6, ha="center", va="bottom", bbox=ground)
 
 
