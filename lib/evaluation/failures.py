@@ -100,12 +100,12 @@ def properties(
 def scores(long: pd.DataFrame) -> pd.DataFrame:
     """Every prediction of a long table with its score, the worst first, and how it failed: SCORE_COLUMNS.
 
-    `long` is cases.csv of 05_evaluation (masks after post-processing, or lines) or measurements.csv of 06_biometry; a
-    class that is absent from both masks is left out, as are trivial baselines. `kind` is one of KINDS, "" if the
-    prediction did not fail. A missing line or measurement has an infinite score.
+    `long` is cases.csv of 05_evaluation (masks after post-processing, or lines) or measurements.csv of 06_biometry;
+    trivial baselines are left out. `kind` is one of KINDS, "" if the prediction did not fail. A missing line or
+    measurement has an infinite score; a class that is absent from both masks has none, since nothing can be worse.
     """
     if "class" in long:
-        rows = _of_masks(long[(long["stage"] == "post") & long["dice"].notna()])
+        rows = _of_masks(long[long["stage"] == "post"])
     else:
         network = long[~long["route"].isin(TRIVIAL_BASELINES)]
         rows = _of_lines(network) if "line" in long else _of_heads(network)
@@ -115,7 +115,8 @@ def scores(long: pd.DataFrame) -> pd.DataFrame:
 
 def _of_masks(rows: pd.DataFrame) -> pd.DataFrame:
     in_reference, in_prediction = rows["tp"] + rows["fn"] > 0, rows["tp"] + rows["fp"] > 0
-    kinds = np.select([~in_prediction, ~in_reference, rows["dice"] < LOW_DICE], ["missed", "invented", "low Dice"], "")
+    failed = [in_reference & ~in_prediction, ~in_reference & in_prediction, rows["dice"] < LOW_DICE]
+    kinds = np.select(failed, ["missed", "invented", "low Dice"], "")
     table = rows[RUN].assign(item=rows["class"], metric="Dice", value=rows["dice"], score=1 - rows["dice"], kind=kinds)
     return table.assign(result=[mask_result(row) for row in rows.to_dict("records")])
 
@@ -144,13 +145,13 @@ def listed(long: pd.DataFrame) -> pd.DataFrame:
     """Rows of `scores`, one per case, the worst first: every case with a failure, and the worst cases in any event.
 
     The row is that of the case's worst prediction; `result` names all that failed. The worst are WORST cases, at most
-    WORST_SHARE of all; of those that did not fail, `kind` is NOT_FAILED.
+    WORST_SHARE of all, and have a score; of those that did not fail, `kind` is NOT_FAILED.
     """
     every = scores(long)
     failed = every[every["kind"] != ""]
     of_case = every.drop_duplicates("case").reset_index(drop=True)
     count = min(WORST, ceil(WORST_SHARE * len(of_case)))
-    kept = of_case[(of_case["kind"] != "") | (of_case.index < count)]
+    kept = of_case[(of_case["kind"] != "") | (of_case["score"].notna() & (of_case.index < count))]
     texts = failed.groupby("case")["result"].agg(lambda each: ", ".join(dict.fromkeys(each)))
     kind = kept["kind"].replace("", NOT_FAILED)
     return kept.assign(

@@ -68,11 +68,11 @@ def overlays(
 
 
 def mask_result(row: Mapping[str, Any]) -> str:
-    """The result of a class (a row of cases.csv) in words: "LV invented", "LV missed" or "LV 0.912"."""
-    name = printed_name(row["class"])
-    if row["tp"] + row["fn"] == 0:
-        return f"{name} invented"
-    return f"{name} missed" if row["tp"] + row["fp"] == 0 else f"{name} {row['dice']:.3f}"
+    """The result of a class (a row of cases.csv) in words: "LV invented", "LV missed", "LV absent" or "LV 0.912"."""
+    name, in_reference, in_prediction = printed_name(row["class"]), row["tp"] + row["fn"] > 0, row["tp"] + row["fp"] > 0
+    if not in_reference:
+        return f"{name} {'invented' if in_prediction else 'absent'}"
+    return f"{name} {row['dice']:.3f}" if in_prediction else f"{name} missed"
 
 
 def _masks(test_set: EvaluationSet, rows: pd.DataFrame, slices: list[int]) -> list[np.ndarray]:

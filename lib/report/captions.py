@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
-from lib.evaluation.failures import GROSS_PERCENT, LOW_DICE
+from lib.evaluation.failures import GROSS_PERCENT, KINDS, LOW_DICE
 from lib.evaluation.ranking import mask_result
 from lib.report import tables
 from lib.report.summaries.biometry_errors import measured_rows
-from lib.report.summaries.failures import FEWEST, LEVEL
+from lib.report.summaries.failures import FEWEST, LEVEL, kind_column
 from lib.statistics import FEWEST_SUBJECTS
 from lib.statistics.agreement import limits_of_agreement, proportional_bias
 
@@ -16,6 +16,7 @@ NEW_LINE = "  \n"  # in Markdown
 OUTLIER_RANGES = 1.5  # interquartile ranges below the lower quartile, as the whisker of a box plot
 MIN_GAP = 0.05  # of Dice; cases closer to the lower quartile are not outliers
 MIN_COUNT = 4  # cases required for quartiles
+KIND_COLUMNS = {kind_column(kind) for kinds in KINDS.values() for kind in kinds}  # of a table of failures
 
 
 def of_sizes(cases: pd.DataFrame) -> str:
@@ -102,13 +103,14 @@ def of_worst(ranked: pd.DataFrame) -> str:
 def of_failures(counts: pd.DataFrame, causes: pd.DataFrame, listed: int) -> str:
     """How many cases failed, and the properties associated with the `listed` ones (tables of `summaries.failures`)."""
     if counts.empty:
-        return "Nothing to judge: no structure is in a reference or predicted."
+        return "Nothing to judge: no case has a reference."
     whole, rate = counts.iloc[-1], _rate(tables.printed_cells(counts)["failed_percent"][-1])
     failed, cases = int(whole["failed"]), whole["cases"]
     if not failed:
-        worst = "the worst is" if listed == 1 else f"the {listed} worst are"
-        return f"None of {cases} cases failed ({rate}); {worst} listed. {_causes(causes)}"
-    kinds = [name for name in counts.columns[2:] if name != "failed" and not name.startswith("failed_")]
+        worst = {0: "no structure is in a reference or predicted, so none is", 1: "the worst is"}
+        told = worst.get(listed, f"the {listed} worst are")
+        return f"None of {cases} cases failed ({rate}); {told} listed. {_causes(causes)}"
+    kinds = [name for name in counts if name in KIND_COLUMNS]
     limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
     parts = [f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds if whole[name]]
     more = f", and the {listed - failed} worst of the others" if listed > failed else ""
@@ -127,10 +129,11 @@ def _causes(causes: pd.DataFrame) -> str:
     if not count:
         return f"No property could be tested, which takes {FEWEST} cases with it and {FEWEST} without."
     cells = pd.DataFrame(tables.printed_cells(causes)).to_dict("records")
+    values = [row["p"] if row["p"].startswith("<") else f"= {row['p']}" for row in cells]
     texts = [
         f"“{row['property']}”, {row['listed']} of {row['cases']} cases ({_rate(row['listed_percent'])}) against "
-        f"{row['other_listed']} of {row['other_cases']} others ({_rate(row['other_percent'])}; p = {row['p']})"
-        for row in cells
+        f"{row['other_listed']} of {row['other_cases']} others ({_rate(row['other_percent'])}; p {p})"
+        for row, p in zip(cells, values)
     ]
     associated = int((causes["p_adjusted"] < LEVEL).sum())
     tested = f"{count} properties were tested" if count > 1 else "1 property was tested"

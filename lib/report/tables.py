@@ -20,6 +20,14 @@ WORDS |= {word: word.upper() for word in ABBREVIATIONS}
 TITLES = {"dice_per_patient": "Dice per patient, absent = 1", "min_per_patient": "Lowest per patient"}
 TITLES |= {"dice_mean": "Mean Dice", "dice_median": "Median Dice", "dice_min": "Lowest Dice"}
 TITLES |= {"part_f1": "F1 of parts", "largest_hd95_mm": "Largest HD95 (mm)", "largest_hd95_px": "Largest HD95 (pixels)"}
+TITLES |= {"hd95_mm": "Mean HD95 (mm)", "hd95_px": "Mean HD95 (pixels)"}
+TITLES |= {"assd_mm": "Mean ASSD (mm)", "assd_px": "Mean ASSD (pixels)"}
+TITLES |= {"others_hd95_mm": "Mean HD95 without the largest (mm)"}
+TITLES |= {"others_hd95_px": "Mean HD95 without the largest (pixels)"}
+TITLES |= {"nsd": "Mean NSD", "median_error_percent": "Median error (%)", "size_error_percent": "Mean error (%)"}
+TITLES |= {"detected": "Detected (anywhere)", "dice_from_half": "Dice ≥ 0.5"}
+TITLES |= {"median_mm": "Median error (mm)"}
+TITLES |= {"found_parts": "Found parts (any overlap)"}
 TITLES |= {"dice_least": "Lowest Dice", "kept_epoch": "Selected epoch", "percentile_95_mm": "95th percentile (mm)"}
 TITLES |= {
     "share_percent": "Share (%)",
@@ -40,6 +48,8 @@ LONGEST = 115  # characters of a row that fit the page; beyond, the font is smal
 SMALL_PT, LONGEST_SMALL = 7.4, 132  # the smaller font, and the characters that fit in it; beyond, it shrinks further
 DASH = "–"
 KEEP = "\u00a0"  # non-breaking space
+ALL_EQUAL = f"all{KEEP}equal"  # instead of an interval
+ZERO = 1e-9  # numbers up to it count as 0: rounding errors of sums
 # Endings of the columns beside a value (`statistics.Estimate.columns`).
 BOUNDS, SUBJECTS = ("_low", "_high", "_least", "_largest"), "_subjects"
 
@@ -136,16 +146,24 @@ def printed_cells(table: pd.DataFrame) -> dict[str, list[str]]:
 def _interval_cell(row: dict[str, float], name: str) -> str:
     """A value with its confidence interval in brackets, else with the least and largest value in parentheses.
 
-    All numbers of a cell have the same number of decimals.
+    Values that are all equal have no interval: of several subjects the cell says so. All numbers of a cell have the
+    same number of decimals.
     """
-    value, low, high, least, largest = (
-        DASH if np.isnan(number) else fixed(number, decimals(name))
-        for number in (row.get(f"{name}{part}", np.nan) for part in ("", *BOUNDS))
-    )
+    number, *ends = (row.get(f"{name}{part}", np.nan) for part in ("", *BOUNDS))
+    texts = (DASH if np.isnan(each) else fixed(each, decimals(name)) for each in (number, *ends))
+    value, low, high, least, largest = texts
+    if _nothing_varies(*ends):
+        is_alone = row.get(f"{name}{SUBJECTS}", np.nan) == 1
+        return value if is_alone else f"{value}{KEEP}[{ALL_EQUAL}]"
     if low != DASH:
         return f"{value}{KEEP}[{low},{KEEP}{high}]"
-    is_one_value = row.get(f"{name}_least") == row.get(f"{name}_largest")
-    return value if least == DASH or is_one_value else f"{value}{KEEP}({least}{KEEP}to{KEEP}{largest})"
+    return value if least == DASH else f"{value}{KEEP}({least}{KEEP}to{KEEP}{largest})"
+
+
+def _nothing_varies(low: float, high: float, least: float, largest: float) -> bool:
+    """Whether the values behind a cell are all equal, or where these are not known, the limits of its interval."""
+    ends = (low, high) if np.isnan(least) else (least, largest)
+    return ends[1] - ends[0] <= ZERO
 
 
 def printed_columns(table: pd.DataFrame) -> list[str]:
@@ -187,8 +205,8 @@ def format_float(value: float, name: str) -> str:
         return format_cell(int(value), name)
     if name == "value":  # mixed units: integers in full, other numbers with three significant digits
         return format_cell(int(value), name) if value.is_integer() else f"{value:.3g}".replace("-", "−")
-    if name.startswith("p_") and value < 0.001:
-        return "< 0.001"
+    if name.split("_")[0] == "p" and value < 0.001:
+        return "<0.001"
     if name.rpartition("_")[2] not in DIGITS and 0 < abs(value) < 0.0005:
         return f"{value:.3g}".replace("-", "−")
     return fixed(value, decimals(name))
@@ -200,9 +218,15 @@ def decimals(name: str) -> int:
 
 
 def fixed(value: float, digits: int) -> str:
-    """A number with a fixed number of decimals, and no sign if it rounds to zero."""
+    """A number with a fixed number of decimals; one that would round to 0 is printed as a bound with its sign: <0.01.
+
+    Only 0 itself (up to ZERO) is printed as 0.
+    """
     text = f"{value:.{digits}f}"
-    return (text[1:] if float(text) == 0 and text.startswith("-") else text).replace("-", "−")
+    if float(text) == 0:
+        least = f"{10.0**-digits:.{digits}f}"
+        text = text.removeprefix("-") if abs(value) <= ZERO else f"<{least}" if value > 0 else f">-{least}"
+    return text.replace("-", "−")
 
 
 def title(name: str) -> str:

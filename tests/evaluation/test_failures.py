@@ -36,8 +36,8 @@ def test_a_mask_fails_if_its_dice_is_low_or_it_is_missed_or_invented():
     rows = overlap_rows([(7, 3, 3), (6, 3, 3), (0, 0, 5), (0, 5, 0), (0, 0, 0), (0, 5, 5), (9, 1, 1)])
     table = failures.scores(pd.concat([rows, rows.assign(stage="raw", dice=0.1)]))
     assert dict(zip(table["case"], table["kind"])) == {
-        **{"c2": "missed", "c3": "invented", "c5": "low Dice", "c1": "low Dice", "c0": "", "c6": ""}
-    }  # the limit itself, 0.7, is no failure; c4 has nothing to judge
+        **{"c2": "missed", "c3": "invented", "c5": "low Dice", "c1": "low Dice", "c0": "", "c6": "", "c4": ""}
+    }  # the limit itself, 0.7, is no failure, nor is a class that is rightly absent
     assert table["result"].tolist() == [
         "CSP missed",
         "CSP invented",
@@ -45,7 +45,9 @@ def test_a_mask_fails_if_its_dice_is_low_or_it_is_missed_or_invented():
         "CSP 0.667",
         "CSP 0.700",
         "CSP 0.900",
+        "CSP absent",
     ]
+    assert table["score"].isna().tolist() == [False] * 6 + [True]
 
 
 def test_a_line_fails_by_a_gross_error_or_if_it_is_missed_and_baselines_are_left_out():
@@ -82,6 +84,9 @@ def test_every_failure_is_listed_once_with_all_that_failed_and_the_worst_in_any_
     assert set(table["kind"]) == {failures.NOT_FAILED}
     assert len(failures.listed(overlap_rows(good * 5))) == failures.WORST
     assert len(failures.listed(overlap_rows(good[:1]))) == 1
+    empty = [(0, 0, 0)] * 30
+    assert failures.listed(overlap_rows([*empty, (9, 1, 0)]))["case"].tolist() == ["c30"]  # nothing else is to be seen
+    assert len(failures.listed(overlap_rows(good + empty))) == 12  # a quarter of all 46 cases
 
 
 def test_of_several_structures_the_smallest_faintest_and_nearest_count_and_absent_ones_are_named():
@@ -125,7 +130,7 @@ def test_without_anything_to_judge_nothing_is_listed(long):
     about = structures({"csp": [0.0, 0.0]})
     known = failures.properties(long, about, manifest(2), FOUND)
     table = failures.failures(long, known, about)
-    assert (len(known), len(table)) == (0, 0)
+    assert (len(known), len(table)) == (2 * ("dice" in long), 0)
     assert table.columns.tolist() == failures.FAILURE_COLUMNS
 
 
@@ -190,10 +195,9 @@ def test_close_ups_of_masks_contain_the_error_of_the_class_or_head(bench):
 
 
 def test_a_result_in_words():
-    words = [
-        {"class": "lv", "tp": tp, "fp": fp, "fn": fn, "dice": 0.5} for tp, fp, fn in ((0, 2, 0), (0, 0, 2), (1, 1, 1))
-    ]
-    assert [ranking.mask_result(row) for row in words] == ["LV invented", "LV missed", "LV 0.500"]
+    counts = ((0, 2, 0), (0, 0, 2), (1, 1, 1), (0, 0, 0))
+    words = [{"class": "lv", "tp": tp, "fp": fp, "fn": fn, "dice": 0.5} for tp, fp, fn in counts]
+    assert [ranking.mask_result(row) for row in words] == ["LV invented", "LV missed", "LV 0.500", "LV absent"]
     assert ranking.mask_result(words[0] | {"class": "lesion"}) == "lesion invented"
 
 

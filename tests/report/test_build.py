@@ -116,13 +116,14 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
     assert lacking(demo.text.replace("“", '"').replace("”", '"'), 'a "quoted" #name', "Claim of 03_model") == []
     row = volumes.row(PER_CLASS, stage="post")
     tested = read_table(volumes.study, "05_evaluation/cases")["case"].nunique()
-    assert f"{row['dice']} for lesion (median {row['dice_median']}; n = {tested - 1}, missed in 0" in of_volumes
+    assert f"{row['dice_median']} for lesion (mean {row['dice']}; n = {tested - 1}, missed in 0" in of_volumes
+    assert f"In 0 of {tested} patients, a class has a Dice below 0.7, is missed or is invented." in of_volumes
     assert "invented in 0 of 1 without it" in of_volumes
     size = volumes.row("06_biometry/tables/volumes", stage="post")
     assert f"{size['error_voxels']} voxels for lesion" in volumes.text
     for quantity in ("BPD", "OFD"):
         own, shape = (points.row(AGREEMENT, quantity=quantity, route=each) for each in ("landmark", "mean shape"))
-        assert f"{own['mae_mm']} mm for {quantity} (median {own['median_mm']} mm; n = {own['n']}, 0" in of_points
+        assert f"{own['median_mm']} mm for {quantity} (mean {own['mae_mm']} mm; n = {own['n']}, 0" in of_points
         assert f"{shape['mae_mm']} mm for {quantity}" in of_points
     assert all("Not for commercial use" in text for text in (of_volumes, of_points))
     assert lacking(of_points, "(CC BY-NC-SA 4.0)", "(CC BY 4.0)") == []
@@ -154,12 +155,15 @@ def test_a_kind_of_study_has_its_numbers_and_sections_and_no_other_kind_s(built,
 @pytest.mark.parametrize(("name", "unit", "word"), [(REGIONS, "mm", "mm"), (VOLUMES, "px", "pixels")])
 def test_sentences_on_boundaries_and_presence_have_the_numbers_of_their_tables(built, name, unit, word) -> None:
     one, text = built(name), built(name).text.replace(tables.KEEP, " ")
-    of = {"stage": "post", "class": one.study.classes[1]}
+    of, case = {"stage": "post", "class": one.study.classes[1]}, "case" if unit == "mm" else "patient"
     distances = one.row("05_evaluation/tables/distances" + "-pixels" * (unit == "px"), **of)
     presence = one.row("05_evaluation/tables/presence", **of)
-    hd95, largest = (distances[key].replace(tables.KEEP, " ") for key in (f"hd95_{unit}", f"largest_hd95_{unit}"))
-    assert f"HD95 was {hd95} {word} on average and {largest} {word} at most" in text
-    assert f"found in {presence['detected']} of {presence['detected']}" in text
+    names = (f"{part}hd95_{unit}" for part in ("median_", "", "largest_", "others_"))
+    median, mean, largest, others = (distances[name].replace(tables.KEEP, " ") for name in names)
+    assert f"median HD95 was {median} {word} (mean {mean} {word})" in text
+    assert f"of the {distances['n']} HD95 is {largest} {word}; without that {case}, the mean would be {others}" in text
+    found, stricter = presence["detected"], presence["dice_from_half"]
+    assert re.search(rf"predicted anywhere, in {found} of {found} .* Dice of at least 0.5 in {stricter}\.", text)
     alarms = presence["false_alarms_percent"].replace(tables.KEEP, " ")
     assert (f"predicted in 0 of 1 patients without it: {alarms} % false alarms" in text) == (name == VOLUMES)
 
@@ -198,7 +202,7 @@ def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> Non
     }
     stated = [f"{row['mae_mm']} mm for LV (n = {row['n']}, largest error {row['largest_error_mm']} mm; bias"]
     stated += [f"limits of agreement from {row['lower_limit_mm']} to {row['upper_limit_mm']} mm; 1 missed, 0 invented)"]
-    stated += [f"of {enlarged['n_enlarged']} such ventricles, a proportion of {enlarged['sensitivity']} was recognised"]
+    stated += [f"of {enlarged['n_enlarged']} such ventricles, {enlarged['sensitivity_percent']} % were recognised"]
     stated += [f"of HC, {parts['total']['rms_mm']} mm (root mean square)"]
     stated += [
         f"{name} {parts[name]['rms_mm']} mm ({parts[name]['share_percent']} %)" for name in ("fit", "prediction")

@@ -18,7 +18,14 @@ ROUNDED = {"mm": "1.23", "mm2": "1.2", "px": "1.23", "ml": "1.23", "voxels": "1"
     [
         (0.97149, "dice", "0.971"),
         (-1.005, "bias_mm", "−1.00"),
-        (-0.001, "bias_mm", "0.00"),
+        (-0.001, "bias_mm", ">−0.01"),
+        (0.001, "bias_mm", "<0.01"),
+        (-0.04, "bias_percent", ">−0.1"),
+        (-0.005001, "bias_mm", "−0.01"),
+        (-0.0, "bias_mm", "0.00"),
+        (-1e-15, "bias_mm", "0.00"),  # a rounding error
+        (0.0004, "p", "<0.001"),
+        (0.0004, "p_adjusted", "<0.001"),
         *((1.2345, f"error_{unit}", text) for unit, text in ROUNDED.items()),
         (0.15384, "spacing_row_mm", "0.154"),
         (12345, "parameters", "12\u00a0345"),
@@ -81,8 +88,18 @@ WITHOUT = (0.804, NAN, NAN, 4, 3, 0.48, 0.895)
         ([WITH, WITHOUT], "Dice [95 % CI] or (min to max)", ["0.900 [0.850, 0.950]", "0.804 (0.480 to 0.895)"]),
         ([(0.9, NAN, NAN, 1, 1, 0.9, 0.9)], "Dice (min to max)", ["0.900"]),
         ([(NAN, NAN, NAN, 0, 0, NAN, NAN), WITH], "Dice [95 % CI]", ["–", "0.900 [0.850, 0.950]"]),
-        # one number of decimals in a cell, also of numbers that have significant digits elsewhere
-        ([(8.74e-05, -0.0002, 0.0012, 9, 9, 0, 0)], "Dice [95 % CI]", ["0.000 [0.000, 0.001]"]),
+        # one number of decimals in a cell, also of numbers that have significant digits elsewhere; no sign is lost
+        ([(8.74e-05, -0.0002, 0.0012, 9, 9, -1, 1)], "Dice [95 % CI]", ["<0.001 [>−0.001, 0.001]"]),
+        # nothing varies: not of one value, and not a median whose limits are tied though the values differ
+        ([(1.0, 1.0, 1.0, 9, 9, 1.0, 1.0)], "Dice [95 % CI]", ["1.000 [all equal]"]),
+        ([(0.1 + 0.2, 0.3, 0.3, 9, 9, 0.3, 0.1 + 0.2)], "Dice [95 % CI]", ["0.300 [all equal]"]),
+        (
+            [(0.5, NAN, NAN, 4, 3, 0.5, 0.5), WITHOUT],
+            "Dice (min to max)",
+            ["0.500 [all equal]", "0.804 (0.480 to 0.895)"],
+        ),
+        ([(1.0, 1.0, 1.0, 9, 9, 0.5, 1.0)], "Dice [95 % CI]", ["1.000 [1.000, 1.000]"]),
+        ([(2.0, 2.0, 2.0, 9, 9, NAN, NAN)], "Dice [95 % CI]", ["2.000 [all equal]"]),  # limits of equal differences
     ],
 )
 def test_an_interval_cannot_be_mistaken_for_a_range_and_names_its_subjects(rows, title, cells) -> None:

@@ -118,7 +118,9 @@ def training_curves(history: pd.DataFrame, classes: list[str]) -> Figure:
     score.plot(epochs, history["train_selection"] * (-1 if points else 1), **below)
     if points:
         loss.axhline(BLANK_LOSS, color=PREDICTED, linewidth=0.9, linestyle=":", label="blank map")
-        loss.set_ylim(0, 1.5 * BLANK_LOSS)  # an untrained network starts far above
+        loss.set_ylim(bottom=0)
+        for name, colour in (("train_loss", FAINT), ("validation_loss", INK)):  # an untrained network starts far above
+            style.mark_clipped(loss, epochs.to_numpy(), history[name].to_numpy(float), 1.5 * BLANK_LOSS, colour)
         score.plot(epochs, history["validation_error_percent"], color=INK, label="selection metric")
     else:
         for name in classes[1:]:
@@ -166,23 +168,21 @@ def dice_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
 def hd95_distribution(table: pd.DataFrame, classes: list[str]) -> Figure:
     """HD95 after post-processing on a logarithmic axis, one point per case and seed; in mm if a pixel size is known."""
     unit, word = ("mm", "mm") if table["diagonal_mm"].notna().any() else ("px", "pixels")
-    rows_of_unit, column = distances.in_unit(table, unit), f"hd95_{unit}"
-    positive = rows_of_unit.loc[rows_of_unit[column] > 0, column]
-    lowest, largest = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
     figure, ((axes,),) = panels(68)
+    rows_of_unit, column = distances.in_unit(table, unit), f"hd95_{unit}"
+    rows_of_unit = rows_of_unit.assign(**{column: style.on_logarithmic_axis(axes, rows_of_unit[column])})
+    largest = np.nan_to_num(rows_of_unit[column].max(), nan=1.0)
 
     def draw(name: str, stage: str, at: float) -> str:
         rows = rows_of_unit[(rows_of_unit["class"] == name) & (rows_of_unit["stage"] == stage)]
         known, counts = rows.dropna(subset=[column]), dice.outcomes(rows)
-        values = np.maximum(known[column].to_numpy(float), lowest)  # a logarithm needs a positive number
-        style.draw_points_and_box(axes, values, at, class_colour(name))
+        style.draw_points_and_box(axes, known[column].to_numpy(float), at, class_colour(name))
         style.draw_markers(axes, counts["missed"], at, 1.6 * largest)
         style.draw_markers(axes, counts["invented"], at, 2.2 * largest, "^")
         return f"{printed_name(name)}\nn = {known['case'].nunique()}"
 
     style.draw_columns(axes, classes[1:], ["post"], draw)
-    axes.set(yscale="log", ylabel=f"HD95 ({word})")
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_ylabel(f"HD95 ({word})")
     style.add_markers(figure, {"case": "o", "missed (no distance)": "x", "invented (no distance)": "^"})
     return figure
 
@@ -323,20 +323,19 @@ def landmark_errors(errors: pd.DataFrame) -> Figure:
     """Endpoint errors by line and route, one point per case and seed, in mm if known; crosses mark missed lines."""
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
     figure, ((axes,),) = panels(68)
-    positive = errors.loc[errors[f"error_{unit}"] > 0, f"error_{unit}"]
-    lowest, above = (positive.min(), 1.6 * positive.max()) if len(positive) else (1.0, 1.0)
+    errors = errors.assign(**{f"error_{unit}": style.on_logarithmic_axis(axes, errors[f"error_{unit}"])})
+    above = 1.6 * np.nan_to_num(errors[f"error_{unit}"].max(), nan=1.0)
 
     def draw(line: str, route: str, at: float) -> str:
         rows = errors[(errors["line"] == line) & (errors["route"] == route)]
         known, missed = rows.dropna(subset=[f"error_{unit}"]), int(rows["error_px"].isna().sum())
-        values = np.maximum(known[f"error_{unit}"].to_numpy(float), lowest)
-        style.draw_points_and_box(axes, values, at, FAINT if route in TRIVIAL_BASELINES else OTHER_COLOURS[2])
+        colour = FAINT if route in TRIVIAL_BASELINES else OTHER_COLOURS[2]
+        style.draw_points_and_box(axes, known[f"error_{unit}"].to_numpy(float), at, colour)
         style.draw_markers(axes, missed, at, above)
         return f"{line.upper()}\n{route}\nn = {known['case'].nunique()}" + f", {missed} missed" * (missed > 0)
 
     style.draw_columns(axes, list(dict.fromkeys(errors["line"])), list(dict.fromkeys(errors["route"])), draw)
-    axes.set(yscale="log", ylabel=f"Endpoint error ({word})")
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_ylabel(f"Endpoint error ({word})")
     style.add_markers(figure, {"case": "o", "missed (no distance)": "x"})
     return figure
 

@@ -11,6 +11,7 @@ from lib.imaging.class_colours import class_colour, printed_name
 from lib.report.figures import style
 from lib.report.figures.style import PREDICTED, REFERENCE, draw_contour, draw_image, styled
 
+Spacing = tuple[float, float] | None  # (row, col) pixel size, mm
 MAX_OVERLAYS = 12  # on a sheet
 
 
@@ -108,25 +109,29 @@ def landmark_overlays(items: list[Overlay]) -> Figure:
 
 
 @styled
-def probability(image: np.ndarray, probability: np.ndarray, name: str) -> Figure:
+def probability(image: np.ndarray, probability: np.ndarray, name: str, spacing_mm: Spacing = None) -> Figure:
     """An image and its probability map (H, W), 0 to 1."""
-    return image_and_maps(image, name, {"probability": probability}, "Probability")
+    return image_and_maps(image, name, {"probability": probability}, "Probability", spacing_mm)
 
 
 @styled
-def heatmaps(image: np.ndarray, maps: np.ndarray, name: str) -> Figure:
+def heatmaps(image: np.ndarray, maps: np.ndarray, name: str, spacing_mm: Spacing = None) -> Figure:
     """An image and the (2, H, W) heatmaps of the endpoints of OFD and BPD, 0 to 1."""
-    return image_and_maps(image, name, dict(zip(("OFD endpoints", "BPD endpoints"), maps)), "Heatmap value")
+    titled = dict(zip(("OFD endpoints", "BPD endpoints"), maps))
+    return image_and_maps(image, name, titled, "Heatmap value", spacing_mm)
 
 
-def image_and_maps(image: np.ndarray, name: str, maps: dict[str, np.ndarray], label: str) -> Figure:
-    """An image and titled maps (H, W) on a common scale from 0 to 1."""
+def image_and_maps(
+    image: np.ndarray, name: str, maps: dict[str, np.ndarray], label: str, spacing_mm: Spacing
+) -> Figure:
+    """An image, with a scale bar if its pixel size is known, and titled maps (H, W) on a common scale from 0 to 1."""
     count = 1 + len(maps)
     width_mm = (style.WIDTH_MM - 20) / count  # one colour bar for all panels keeps them equally large
     figure, (axes,) = style.panels(width_mm * image.shape[0] / image.shape[1] + 7, count)
-    draw_image(axes[0], image, name)
+    draw_image(axes[0], image, name, spacing_mm)
+    look = {"aspect": axes[0].get_aspect(), "interpolation": "antialiased"}
     for each, (title, values) in zip(axes[1:], maps.items()):
-        drawn = each.imshow(values, cmap="cividis", vmin=0, vmax=1, interpolation="antialiased")
+        drawn = each.imshow(values, cmap="cividis", vmin=0, vmax=1, **look)
         each.set_title(title, fontsize=7, pad=2)
     for each in axes:
         each.set_axis_off()

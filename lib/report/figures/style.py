@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,6 +17,7 @@ from lib.study import files
 WIDTH_MM = 160.0  # of the printed column
 DPI = 200
 COLUMNS = 4  # maximum number of images in a row of a sheet
+ZERO_BELOW = 1.6  # factor by which the line of zeros lies below the smallest value of a logarithmic axis
 POINTS_WIDTH = 0.6  # horizontal spread of the points of a column; columns are 1 apart
 
 REFERENCE, PREDICTED = "#7BE495", "#E8381B"  # light green and dark red: also differ in lightness
@@ -75,7 +77,8 @@ def draw_scale_bar(axes: Axes, shape: tuple[int, ...], spacing_col_mm: float) ->
     edge = [withStroke(linewidth=2.5, foreground="black")]
     axes.plot([left, right], [low, low], color="white", linewidth=1.5, path_effects=edge, solid_capstyle="butt")
     position = ((left + right) / 2, low - shape[0] * 0.02)
-    axes.text(*position, f"{length_mm} mm", color="white", fontsize=6, ha="center", va="bottom", path_effects=edge)
+    ground = {"facecolor": "black", "alpha": 0.9, "linewidth": 0, "pad": 1}  # the scanner may have text there
+    axes.text(*position, f"{length_mm} mm", color="white", fontsize=6, ha="center", va="bottom", bbox=ground)
 
 
 def scale_bar_mm(width_mm: float) -> int:
@@ -126,6 +129,28 @@ def draw_markers(axes: Axes, count: int, at: float, height: float, marker: str =
     """A row of red markers at one height, one per case without a value."""
     style = {"s": 16, "marker": marker, "color": PREDICTED, "linewidths": 0.8}
     axes.scatter(at + jitter(count, POINTS_WIDTH), np.full(count, height), **style)
+
+
+def mark_clipped(axes: Axes, at: np.ndarray, values: np.ndarray, top: float, colour: str) -> None:
+    """Ends the axis at `top`, and marks values (N,) above it by triangles on its edge, at positions (N,)."""
+    axes.set_ylim(top=top)
+    above = np.asarray(values, float) > top
+    axes.plot(np.asarray(at)[above], np.full(above.sum(), top), "^", markersize=3, color=colour, clip_on=False)
+
+
+def on_logarithmic_axis(axes: Axes, values: pd.Series) -> pd.Series:
+    """Makes an axis logarithmic and returns the values (not negative, or NaN) that can be drawn on it.
+
+    A logarithm has no 0: such values lie on a dotted line below all others, which is labelled 0.
+    """
+    positive = values[values > 0]
+    zero = positive.min() / ZERO_BELOW if len(positive) else 1.0
+    if (values == 0).any():
+        axes.axhline(zero, color=FAINT, linewidth=0.8, linestyle=":", zorder=0)
+        axes.text(1.01, zero, "0", transform=axes.get_yaxis_transform(), va="center", fontsize=7)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    return values.replace(0.0, zero)
 
 
 def draw_columns(axes: Axes, groups: list[str], parts: list[str], draw: Callable[[str, str, float], str]) -> None:

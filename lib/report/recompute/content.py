@@ -299,9 +299,11 @@ def _failures(results: Results, verified: dict[str, Table], step: str) -> Row:
     """The finding about failed cases, and the limits of a failure."""
     counts, causes = (verified[f"{step}/tables/failure-{name}"] for name in ("counts", "causes"))
     limits = {"low_dice": failures.LOW_DICE, "gross_percent": failures.GROSS_PERCENT, "worst": failures.WORST}
-    finding = failures.finding(*counts, *causes, len(results.rows(f"{step}/failures")))
-    share = round(100 * failures.WORST_SHARE)
-    return {"finding": finding, "tested": len(causes[1])} | limits | {"share_percent": share}
+    listed = len(results.rows(f"{step}/failures"))
+    parts = {"finding": failures.finding(*counts, *causes, listed), "tested": len(causes[1]), "listed": listed}
+    whole = printed.printed_rows(counts[0], counts[1][-1:])
+    limits |= {"share_percent": round(100 * failures.WORST_SHARE)}
+    return parts | limits | {"whole": whole[0] if whole else {}}
 
 
 def _baselines(verified: dict[str, Table]) -> Row:

@@ -48,13 +48,19 @@ CAPITALS = {
 }
 SPELLED = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "sha256": "SHA-256"}
 DASH, SPACE, MINUS = "–", "\u00a0", "−"
+NEGLIGIBLE = 1e-9  # no larger than the rounding errors of sums
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
 def rounded(value: float, digits: int) -> str:
-    """A number with that many decimals, from its exact binary value, without a negative zero."""
-    text = str(Decimal(value).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_EVEN))
-    return signed(text.removeprefix("-") if not Decimal(text) else text)
+    """A number with that many decimals, from its exact binary value; one that is not 0 but rounds to 0 as a bound."""
+    unit = Decimal(1).scaleb(-digits)
+    number = Decimal(value).quantize(unit, rounding=ROUND_HALF_EVEN)
+    if number:
+        return signed(str(number))
+    if abs(value) <= NEGLIGIBLE:
+        return str(abs(number))
+    return signed(f"<{unit}" if value > 0 else f">-{unit}")
 
 
 def significant(value: float) -> str:
@@ -95,8 +101,8 @@ def number(value: float, column: str) -> str:
         return whole(int(value))
     if column == "value":
         return whole(int(value)) if value == int(value) else significant(value)
-    if column.startswith("p_") and value < 0.001:
-        return "< 0.001"
+    if (column == "p" or column.startswith("p_")) and value < 0.001:
+        return "<0.001"
     unit = column.split("_")[-1]
     if unit not in DECIMALS and 0 < abs(value) < 0.0005:
         return significant(value)
@@ -120,13 +126,20 @@ def columns_in_print(columns: list[str], rows: list[Row]) -> list[str]:
 
 
 def with_interval(row: Row, name: str) -> str:
-    """A value with its interval in brackets or, without one, its least and largest value in parentheses."""
+    """A value with its interval in brackets or, without one, its least and largest value in parentheses.
+
+    No interval has what does not vary.
+    """
     digits = 3 if name.startswith("spacing") else DECIMALS.get(name.split("_")[-1], 3)
-    parts = (row.get(f"{name}{part}", math.nan) for part in ("", "_low", "_high", "_least", "_largest"))
-    value, low, high, least, largest = (DASH if math.isnan(part) else rounded(part, digits) for part in parts)
+    ends = [row.get(f"{name}{part}", math.nan) for part in ("_low", "_high", "_least", "_largest")]
+    texts = [DASH if math.isnan(part) else rounded(part, digits) for part in (row[name], *ends)]
+    value, low, high, least, largest = texts
+    first, last = ends[:2] if math.isnan(ends[2]) else ends[2:]
+    if last - first <= NEGLIGIBLE:
+        return value if row.get(f"{name}_subjects") == 1 else f"{value}{SPACE}[all{SPACE}equal]"
     if low != DASH:
         return f"{value}{SPACE}[{low},{SPACE}{high}]"
-    if least == DASH or row[f"{name}_least"] == row[f"{name}_largest"]:
+    if least == DASH:
         return value
     return f"{value}{SPACE}({least}{SPACE}to{SPACE}{largest})"
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lib.report.summaries.dice import KEY, in_reference, outcomes
-from lib.report.summaries.means import by_case, by_group, mean_over, with_interval
+from lib.report.summaries.means import by_case, by_group, mean_over, mean_without_largest, median_over, with_interval
 
 COLUMNS = [*KEY, "penalty", "n"]  # the first ones
 
@@ -16,9 +16,10 @@ def in_unit(cases: pd.DataFrame, unit: str) -> pd.DataFrame:
 def per_class(cases: pd.DataFrame, unit: str) -> pd.DataFrame:
     """HD95, ASSD and NSD by class and stage, over the cases whose lengths are in a unit.
 
-    Means are over the n cases in which both masks contain the class, seeds of a case averaged first. Missed and
-    invented structures have no distance; their numbers count predictions. Where there are any, a second row (`penalty`)
-    has the means over them, too, each with the diagonal of its image or volume as distances, and an NSD of 0.
+    Medians and means are over the n cases in which both masks contain the class, seeds of a case averaged first. The
+    mean of HD95 is also given without the case with the largest, which can decide it. Missed and invented structures
+    have no distance; their numbers count predictions. Where there are any, a second row (`penalty`) includes them, each
+    with the diagonal of its image or volume as distances, and an NSD of 0.
     """
     rows = []
     for key, group in in_unit(cases, unit).groupby(KEY, sort=False):
@@ -37,30 +38,29 @@ def penalised(group: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def _means(rows: pd.DataFrame, unit: str) -> dict[str, object]:
-    """n, the means of some rows with their intervals, and the largest HD95."""
-    names = [f"hd95_{unit}", f"assd_{unit}", "nsd"]
-    of_cases = by_case(rows, names)
-    means = {name: mean_over(of_cases, name) for name in names}
-    row: dict[str, object] = {"n": means[f"hd95_{unit}"].count}
-    for name, mean in means.items():
-        row |= with_interval(name, mean)
-        if name == f"hd95_{unit}":
-            row[f"largest_{name}"] = float(rows[name].max())
-    return row
+    """n, the medians and means of some rows with their intervals, the largest HD95, and the mean HD95 without it."""
+    hd95, assd = f"hd95_{unit}", f"assd_{unit}"
+    of_cases = by_case(rows, [hd95, assd, "nsd"])
+    mean = mean_over(of_cases, hd95)
+    row = {"n": mean.count} | with_interval(f"median_{hd95}", median_over(of_cases, hd95)) | with_interval(hd95, mean)
+    row |= {f"largest_{hd95}": float(rows[hd95].max()), f"others_{hd95}": mean_without_largest(of_cases, hd95)}
+    row |= with_interval(f"median_{assd}", median_over(of_cases, assd)) | with_interval(assd, mean_over(of_cases, assd))
+    return row | with_interval("nsd", mean_over(of_cases, "nsd"))
 
 
 def size_errors(cases: pd.DataFrame) -> pd.DataFrame:
-    """Error of the area or volume in percent of the reference, by class and stage: mean absolute error and bias.
+    """Error of the area or volume in percent of the reference, by class and stage: absolute error and bias.
 
-    Both are over the n cases whose reference contains the class, seeds averaged first; a miss is an error of 100 %.
+    All are over the n cases whose reference contains the class, seeds averaged first; a miss is an error of 100 %.
     """
 
     def describe(group: pd.DataFrame) -> dict[str, object]:
         rows = group[in_reference(group)].assign(absolute=lambda each: each["size_error_percent"].abs())
         of_cases = by_case(rows, ["absolute", "size_error_percent"])
         error = mean_over(of_cases, "absolute")
-        bias = mean_over(of_cases, "size_error_percent")
-        return {"n": error.count} | with_interval("size_error_percent", error) | with_interval("bias_percent", bias)
+        row = {"n": error.count} | with_interval("median_error_percent", median_over(of_cases, "absolute"))
+        row |= with_interval("size_error_percent", error)
+        return row | with_interval("bias_percent", mean_over(of_cases, "size_error_percent"))
 
     return by_group(cases, KEY, describe)
 

@@ -1,6 +1,7 @@
 """Failed cases counted by kind, and properties of cases associated with them; from the long tables of 05 and 06.
 
-Cases of one subject count as independent. An association is no cause: properties go together.
+Shares have Wilson's interval over the effective number of cases, p takes them as independent. An association is no
+cause: properties go together.
 """
 
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib import statistics
 from lib.evaluation import failures
+from lib.report.summaries.means import share_over
 from lib.verification.case_checks import CONTRAST_IS_LOW, NEAR_BORDER, NEAR_FRAME, TOUCHES_FRAME
 
 FEWEST = 5  # cases with a property, and without: fewer cannot tell
@@ -33,8 +34,8 @@ WORST_COLUMNS += ["findings"]
 def counts(long: pd.DataFrame) -> pd.DataFrame:
     """Cases by class, line or quantity: n tested, n with each kind of failure, n failed and its share with 95 % CI.
 
-    With several, the last row is for a failure of any. A case fails if a prediction of any seed does; a class is tested
-    where it is in the reference or predicted.
+    With several, the last row is for a failure of any. A case fails if a prediction of any seed does. A class is tested
+    in every case: `in_reference` of them can have a low Dice or be missed, the others can be invented.
     """
     every = failures.scores(long)
     if every.empty:
@@ -47,15 +48,18 @@ def counts(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def _count(rows: pd.DataFrame, metric: str) -> dict[str, object]:
-    of_kind = {kind: rows.loc[rows["kind"] == kind, "case"].nunique() for kind in failures.KINDS[metric]}
-    row = {"cases": rows["case"].nunique()} | {kind.lower().replace(" ", "_"): count for kind, count in of_kind.items()}
-    failed = rows.loc[rows["kind"] != "", "case"].nunique()
-    return row | {"failed": failed} | _rate("failed", failed, row["cases"])
+    failed = rows.assign(failed=rows["kind"] != "").groupby("case", sort=False)
+    of_cases = failed.agg({"subject": "first", "failed": "any"})
+    row = {"cases": len(of_cases)}
+    if metric == "Dice":
+        row["in_reference"] = rows.loc[rows["score"].notna() & (rows["kind"] != "invented"), "case"].nunique()
+    row |= {kind_column(kind): rows.loc[rows["kind"] == kind, "case"].nunique() for kind in failures.KINDS[metric]}
+    return row | {"failed": int(of_cases["failed"].sum())} | share_over(of_cases, "failed")
 
 
-def _rate(name: str, hits: int, total: int) -> dict[str, float]:
-    interval = statistics.proportion_interval(hits, total)
-    return dict(zip((f"{name}_{column}" for column in RATE), (100 * value for value in interval)))
+def kind_column(kind: str) -> str:
+    """The column of `counts` for a kind of failure."""
+    return kind.lower().replace(" ", "_")
 
 
 def causes(
@@ -68,7 +72,9 @@ def causes(
     of fewer than FEWEST cases, or lacking in fewer, are not tested, nor is one that the same cases have as another.
     """
     known = failures.properties(long, structures, manifest, findings)
+    subjects = long.drop_duplicates("case").set_index("case")["subject"].loc[known["case"]].to_numpy()
     is_listed = known["case"].isin(failures.listed(long)["case"]).to_numpy()
+    of_cases = pd.DataFrame({"subject": subjects, "listed": is_listed, "other": is_listed})
     rows, tested_already = [], set()
     for name, holds in _properties(known):
         measured, has = holds.notna().to_numpy(), holds.eq(1).to_numpy()
@@ -80,7 +86,9 @@ def causes(
         if min(totals) < FEWEST:
             continue
         row = {"property": name, "cases": totals[0], "listed": hits[0], "other_cases": totals[1]}
-        row |= {"other_listed": hits[1]} | _rate("listed", hits[0], totals[0]) | _rate("other", hits[1], totals[1])
+        row |= {"other_listed": hits[1]}
+        for kind, group in zip(("listed", "other"), groups):
+            row |= share_over(of_cases[group], kind)
         table = [[hit, total - hit] for hit, total in zip(hits, totals)]
         rows.append(row | {"p": float(stats.fisher_exact(table).pvalue)})
     tested = pd.DataFrame(rows).reindex(columns=CAUSE_COLUMNS)

@@ -34,6 +34,11 @@ def median_over(rows: pd.DataFrame, value: str) -> Estimate:
     return statistics.median_interval(rows[value].to_numpy(float), rows["subject"].to_numpy())
 
 
+def mean_without_largest(rows: pd.DataFrame, value: str) -> float:
+    """The mean of a column over cases (one per row) but the one with the largest value; NaN below two values."""
+    return float(rows[value].dropna().sort_values().iloc[:-1].mean())
+
+
 def share_over(rows: pd.DataFrame, value: str) -> dict[str, float]:
     """The share of cases in which a boolean column holds, in percent, and its 95 % CI: <value>_percent, _low, _high."""
     total = statistics.effective_number(rows[value].to_numpy(float), rows["subject"].to_numpy()) if len(rows) else 0

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from lib import statistics
 from lib.report.summaries.dice import KEY, in_reference, outcomes
-from lib.report.summaries.means import by_case, by_group, mean_over, with_interval
+from lib.report.summaries.means import by_case, by_group, mean_over, share_over, with_interval
 
+HALF = 0.5  # Dice from which a structure counts as detected in its place
 OUTCOMES = ["detected", "missed", "invented", "absent"]
 PART_COLUMNS = [*KEY, "n", "part_f1", "part_f1_low", "part_f1_high", "reference_parts", "found_parts", "false_parts"]
 
@@ -14,8 +14,9 @@ def per_class(cases: pd.DataFrame) -> pd.DataFrame:
     """Whether structures are predicted in the cases that show them, by class and stage, and by each of several seeds.
 
     The n cases are detected (both masks contain the class, wherever), missed (only the reference), invented (only the
-    prediction) or absent (neither). Sensitivity is detected / (detected + missed), specificity absent / (absent +
-    invented), and false alarms are the rest of the latter; with 95 % Wilson intervals, which take cases as independent.
+    prediction) or absent (neither); of the detected ones, `dice_from_half` have a Dice of at least HALF. Sensitivity is
+    detected / (detected + missed), specificity absent / (absent + invented), and false alarms are the rest of the
+    latter; with 95 % Wilson intervals over the effective number of cases.
     """
     return by_group(cases, _key(cases), _describe)
 
@@ -26,15 +27,14 @@ def _key(cases: pd.DataFrame) -> list[str]:
 
 
 def _describe(group: pd.DataFrame) -> dict[str, object]:
-    counts = outcomes(group)
-    counts["detected"] = int((in_reference(group) & (group["tp"] + group["fp"] > 0)).sum())
-    row: dict[str, object] = {"n": len(group)} | {name: counts[name] for name in OUTCOMES}
-    negative = counts["absent"] + counts["invented"]
-    shares = {"sensitivity": ("detected", counts["detected"] + counts["missed"])}
-    shares |= {"specificity": ("absent", negative), "false_alarms": ("invented", negative)}
-    for name, (hits, total) in shares.items():
-        bounds = statistics.proportion_interval(counts[hits], total)
-        row |= {f"{name}_percent{end}": 100 * share for end, share in zip(("", "_low", "_high"), bounds)}
+    positive, predicted = in_reference(group), group["tp"] + group["fp"] > 0
+    counts = outcomes(group) | {"detected": int((positive & predicted).sum())}
+    row: dict[str, object] = {"n": len(group), "detected": counts["detected"]}
+    row["dice_from_half"] = int((positive & (group["dice"] >= HALF)).sum())
+    row |= {name: counts[name] for name in OUTCOMES}
+    shares = group.assign(sensitivity=predicted, specificity=~predicted, false_alarms=predicted)
+    for name, rows in (("sensitivity", positive), ("specificity", ~positive), ("false_alarms", ~positive)):
+        row |= share_over(shares[rows], name)
     return row
 
 

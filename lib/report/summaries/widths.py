@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lib import statistics
-from lib.report.summaries.means import by_group, counts_all, mean_over, with_interval
+from lib.report.summaries.means import by_group, counts_all, mean_over, share_over, with_interval
 from lib.report.summaries.measurement_agreement import limit_columns
 from lib.statistics.agreement import limits_of_agreement
 
@@ -42,19 +42,17 @@ def _widths(group: pd.DataFrame) -> dict[str, object]:
 def enlarged(long: pd.DataFrame) -> pd.DataFrame:
     """How well enlarged ventricles are recognised: of reference ventricles from ENLARGED_MM, and of narrower ones.
 
-    Sensitivity is over the n_enlarged, specificity over the n_normal reference ventricles; a missed
-    ventricle counts as not enlarged. No rows unless both kinds are present. Intervals (Wilson) treat ventricles of one
-    subject as independent.
+    Sensitivity is over the n_enlarged, specificity over the n_normal reference ventricles; a missed ventricle counts as
+    not enlarged. No rows unless both kinds are present. Intervals are Wilson's over the effective number of ventricles.
     """
     parts = of_parts(long[long["class"] == VENTRICLE])
     is_wide, is_called = parts["reference_mm"] >= ENLARGED_MM, parts["predicted_mm"] >= ENLARGED_MM
+    parts = parts.assign(sensitivity=is_called, specificity=~is_called)
     if not is_wide.any() or is_wide.all():
         return pd.DataFrame()
     row: dict[str, object] = {"class": VENTRICLE, "limit_mm": ENLARGED_MM}
-    measures = {"sensitivity": ("n_enlarged", is_called[is_wide]), "specificity": ("n_normal", ~is_called[~is_wide])}
-    for name, (count, correct) in measures.items():
-        value, low, high = statistics.proportion_interval(int(correct.sum()), len(correct))
-        row |= {count: len(correct), name: value, f"{name}_low": low, f"{name}_high": high}
+    for name, count, of in (("sensitivity", "n_enlarged", is_wide), ("specificity", "n_normal", ~is_wide)):
+        row |= {count: int(of.sum())} | share_over(parts[of], name)
     return pd.DataFrame([row])
 
 

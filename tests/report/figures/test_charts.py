@@ -80,6 +80,10 @@ def test_training_curves_show_each_column_of_the_history_and_mark_the_selected_e
     drawn = history(validation_error_percent=[9.0, 4.0, 5.0], train_selection=[-12.0, -6.0, -3.0])
     loss, error, _ = figures.training_curves(drawn, ["background", "head"]).axes
     assert curves_of(loss)["blank map"] == [1, 1]
+    assert loss.get_ylim() == (0, 1.5)
+    clipped = figures.training_curves(drawn.assign(train_loss=[9.0, 1.5, 1.0]), ["background", "head"]).axes[0]
+    marks = [line.get_xydata().tolist() for line in clipped.lines if line.get_marker() == "^"]
+    assert marks == [[[1, 1.5]], []]  # of training and validation
     assert curves_of(error)["selection metric"] == [9, 4, 5]
     assert curves_of(error)["training"] == [12, 6, 3]
     assert error.get_title() == "Error (% of OFD)"
@@ -100,7 +104,12 @@ def test_every_distance_is_a_point_and_missed_and_invented_structures_are_above_
     table = table.assign(**{f"hd95_{unit}": [0.0, 4.0, *[np.nan] * 3], f"diagonal_{unit}": 100.0})
     axes = figures.hd95_distribution(table, TWO).axes[0]
     points, missed, invented = map(offsets, axes.collections)
-    assert sorted(points) == [4, 4]  # a distance of 0 is drawn at the smallest positive one
+    zero, distance = sorted(points)
+    assert zero < distance == 4
+    assert axes.lines[0].get_ydata()[0] == zero  # the line that is labelled 0
+    assert labels(axes.texts) == ["0"]
+    without = figures.hd95_distribution(table.assign(**{f"hd95_{unit}": [2.0, 4.0, *[np.nan] * 3]}), TWO).axes[0]
+    assert labels(without.texts) == []
     assert (len(missed), len(invented)) == (1, 1)
     assert 4 < missed[0] < invented[0]
     assert axes.get_ylabel() == f"HD95 ({word})"

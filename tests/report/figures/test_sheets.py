@@ -74,6 +74,14 @@ def test_maps_are_shown_next_to_their_image_on_one_scale():
     assert {each.get_clim() for each in drawn} == {(0, 1)}
     assert [axes.get_title() for axes in both.axes[:3]] == ["a", "OFD endpoints", "BPD endpoints"]
     assert np.array_equal(one.axes[0].images[0].get_array(), IMAGE)
+    assert not [text for figure in (both, one) for axes in figure.axes for text in axes.texts]
+    for figure in (
+        figures.heatmaps(IMAGE, maps, "a", (0.4, 0.5)),
+        figures.probability(IMAGE, maps[0], "a", (0.4, 0.5)),
+    ):
+        image, *others, _ = figure.axes  # the last is the colour bar
+        assert [text.get_text() for text in image.texts] == ["10 mm"]
+        assert {axes.get_aspect() for axes in (image, *others)} == {0.8}
 
 
 def test_a_close_up_does_not_close_a_contour_along_its_edge():

@@ -52,7 +52,7 @@ CELLS = {  # a changed cell of each table
         "size-errors.bias_percent parts.part_f1 failure-counts.failed failures.contrast",
         MEASURED: "agreement.bias_mm limits-mm.lower_limit_mm limits-percent.bias_percent by-size.mae_mm centiles.n "
         "proportional-bias.slope_per_100_mm reliability.ccc equivalence.bias_percent gestational-age.bias_days "
-        "widths.mae_mm enlarged.sensitivity error-budget.rms_mm failure-counts.failed",
+        "widths.mae_mm enlarged.sensitivity_percent error-budget.rms_mm failure-counts.failed",
     },
     VOLUMES: {
         EVALUATED: "patients.dice_raw patient-dice.median_per_patient end-slices.dice_without distances-pixels.nsd",
@@ -177,7 +177,23 @@ def test_the_mean_and_its_interval_are_those_of_the_other_implementation(subject
     assert np.isnan(own.low) == (subjects < 6)
 
 
-NUMBERS = [0.0, -0.0, 0.5, 2.5, -2.675, 0.125, 0.0004, -0.00049, 1e-7, 0.9995, 123456.789, -0.001, float("nan")]
+NUMBERS = [
+    0.0,
+    -0.0,
+    1e-12,
+    -1e-9,
+    0.5,
+    2.5,
+    -2.675,
+    0.125,
+    0.0004,
+    -0.00049,
+    1e-7,
+    0.9995,
+    123456.789,
+    -0.001,
+    float("nan"),
+]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +215,8 @@ def test_rounding_known_by_hand() -> None:
     assert printed.cell(0.98765, "dice") == "0.988"
     assert printed.cell(-12.375, "bias_mm") == "−12.38"
     assert printed.cell(0.00031, "change") == "0.00031"
+    assert [printed.cell(value, "bias_mm") for value in (0.004, -0.004, -1e-12)] == ["<0.01", ">−0.01", "0.00"]
+    assert printed.cell(0.0004, "p") == printed.cell(0.0004, "p_value") == "<0.001"
     assert printed.cell(1234567, "pixels") == "1\u00a0234\u00a0567"
     assert printed.cell(31.0, "hc_error_mm_subjects") == tables.format_cell(31.0, "hc_error_mm_subjects") == "31"
     row = {"n": 3, "a_mm": 1.234, "a_mm_low": 1.0, "a_mm_high": 2.0, "a_mm_least": 0.5, "a_mm_largest": 9.0}
@@ -207,6 +225,9 @@ def test_rounding_known_by_hand() -> None:
     first, other = printed.printed_rows(list(row), [row, nothing])
     assert first == {"n": "3", "a_mm_subjects": "7", "a_mm": "1.23\u00a0[1.00,\u00a02.00]"}
     assert other["a_mm"] == "1.23\u00a0(0.50\u00a0to\u00a09.00)"
+    equal = dict.fromkeys((name for name in row if name.startswith("a_mm")), 2.0)
+    several, alone = printed.printed_rows(list(row), [row | equal, row | equal | {"a_mm_subjects": 1}])
+    assert (several["a_mm"], alone["a_mm"]) == ("2.00\u00a0[all\u00a0equal]", "2.00")
 
 
 def test_cells_are_read_back_from_typst_and_put_into_it() -> None:

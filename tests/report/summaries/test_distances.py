@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import statistics
 from lib.report.summaries import distances, presence
 from tests.builders_figures import overlap_rows
 
@@ -30,6 +31,11 @@ def test_means_are_of_structures_in_both_masks_and_missed_and_invented_ones_have
         assert (row["n"], row["missed"], row["invented"]) == (n, 1, 1)
         means = [row[name] for name in ("hd95_mm", "assd_mm", "nsd", "largest_hd95_mm")]
         assert means == pytest.approx([hd95, assd, nsd, largest])
+    # medians of 1, 2, 6 and of 1, 2, 6, 100, 100; without the largest, 1, 2 and 1, 2, 6, 100 are left
+    for row, median, others in ((found, 2, 1.5), (penalised, 6, 109 / 4)):
+        assert [row["median_hd95_mm"], row["median_assd_mm"], row["others_hd95_mm"]] == pytest.approx(
+            [median, median / 2 if row is found else 3, others]
+        )
     assert (found["penalty"], penalised["penalty"]) == (False, True)
     assert len(distances.per_class(LONG.iloc[[0, 1, 5]], "mm")) == 1  # nothing to penalise
     assert distances.are_of_found_structures(LONG)
@@ -75,6 +81,7 @@ def test_intervals_end_where_a_distance_or_a_share_must():
 def test_a_size_error_of_a_miss_is_100_percent_and_inventions_are_left_out():
     long = overlap_rows([(8, 4, 2), (8, 0, 2), MISSED, INVENTED]).assign(size_error_percent=[20, -20, -100, np.nan])
     (row,) = distances.size_errors(long).to_dict("records")
+    assert row["median_error_percent"] == 20
     assert (row["n"], row["size_error_percent"], row["bias_percent"]) == (
         3,
         pytest.approx(140 / 3),
@@ -85,9 +92,10 @@ def test_a_size_error_of_a_miss_is_100_percent_and_inventions_are_left_out():
 def test_presence_is_counted_by_image_with_wilson_intervals():
     # 4 of 17 images without the structure have one predicted: 23.5 % [9.6, 47.3]; Wilson's formula by hand
     long = overlap_rows([FOUND] * 30 + [ELSEWHERE] * 3 + [MISSED] * 2 + [INVENTED] * 4 + [ABSENT] * 13)
+    long["subject"] = long["case"]
     table = presence.per_class(long)
     (row,) = table.to_dict("records")
-    counts = {"n": 52, "detected": 33, "missed": 2, "invented": 4, "absent": 13}
+    counts = {"n": 52, "detected": 33, "dice_from_half": 30, "missed": 2, "invented": 4, "absent": 13}
     assert {name: row[name] for name in counts} == counts
     alarms = [row[f"false_alarms_percent{end}"] for end in ("", "_low", "_high")]
     share, squared = 4 / 17, 1.959964**2
@@ -102,6 +110,19 @@ def test_presence_is_counted_by_image_with_wilson_intervals():
     assert presence.holds_all_predictions(table, long)
     assert not presence.holds_all_predictions(table, long.iloc[1:])
     assert not presence.holds_all_predictions(table.assign(n=51), long)
+
+
+def test_the_interval_of_a_presence_is_wider_if_images_of_a_subject_are_alike():
+    # 10 subjects, each with two equal images: 20 images tell as much as 10
+    outcomes = [each for each in [INVENTED] * 2 + [ABSENT] * 8 for _ in range(2)]
+    twice, once = (presence.per_class(overlap_rows(each)).iloc[0] for each in (outcomes, [INVENTED] * 2 + [ABSENT] * 8))
+    assert twice["false_alarms_percent"] == once["false_alarms_percent"] == 20
+    low, high = (twice[f"false_alarms_percent_{end}"] for end in ("low", "high"))
+    # design effect 2 x (10 / 9) / (20 / 19), t quantiles of 19 and 9 degrees of freedom: 2.0930 and 2.2622
+    number = 20 / (2 * (10 / 9) / (20 / 19)) * (2.0930 / 2.2622) ** 2
+    expected = [100 * bound for bound in statistics.proportion_interval(0.2 * number, number)[1:]]
+    assert [low, high] == pytest.approx(expected, abs=0.01)
+    assert twice["specificity_percent"] == 80
 
 
 def test_presence_without_images_of_a_kind_is_undefined_and_seeds_have_rows_of_their_own():

@@ -22,12 +22,17 @@ def heads(poor: int, good: int, **columns: object) -> tuple[pd.DataFrame, ...]:
 def test_failures_are_counted_by_class_and_kind_with_wilson_intervals():
     csp = overlap_rows([POOR, (0, 0, 9), (0, 9, 0), GOOD, (0, 0, 0)])
     lv = overlap_rows([GOOD, POOR, GOOD, GOOD, GOOD]).assign(**{"class": "lv"})
-    table = failures.counts(pd.concat([csp, lv, csp.assign(seed=1)])).set_index("class")
-    columns = ["cases", "low_dice", "missed", "invented", "failed"]
-    assert table[columns].values.tolist() == [[4, 1, 1, 1, 3], [5, 1, 0, 0, 1], [5, 2, 1, 1, 3]]
+    long = pd.concat([csp, lv, csp.assign(seed=1)]).assign(subject=lambda table: table["case"])
+    table = failures.counts(long).set_index("class")
+    columns = ["cases", "in_reference", "low_dice", "missed", "invented", "failed"]
+    # a class is tested in all five cases, whether or not the reference contains it
+    assert table[columns].values.tolist() == [[5, 3, 1, 1, 1, 3], [5, 5, 1, 0, 0, 1], [5, 5, 2, 1, 1, 3]]
     low, high = stats.binomtest(3, 5).proportion_ci(method="wilson")
     bounds = table.loc["any", ["failed_percent", "failed_percent_low", "failed_percent_high"]].tolist()
     assert bounds == pytest.approx([60, 100 * low, 100 * high])
+    clustered = failures.counts(long.assign(subject=long["case"].map({"c0": "s", "c1": "s"}).fillna(long["case"])))
+    assert clustered["failed_percent"].tolist() == table["failed_percent"].tolist()
+    assert clustered["failed_percent_high"].iloc[2] > table["failed_percent_high"].iloc[2]
     one = failures.counts(line_errors([1.0, 9.0]))
     assert one[["line", "cases", "gross_error", "missed", "failed"]].values.tolist() == [["ofd", 2, 1, 0, 1]]
 
@@ -81,6 +86,16 @@ def test_each_measured_property_is_tested(column, values, name):
     assert rows.loc[name, ["cases", "listed", "other_cases", "other_listed"]].tolist() == expected
 
 
+def test_a_case_without_the_class_is_tested_whether_or_not_something_was_invented():
+    # 5 cases without a lesion, of which 1 has an invention, and 11 with one; dropping those that are rightly empty
+    # would leave only the failure, as if every case without a lesion failed
+    long = overlap_rows([POOR] * 3 + [GOOD] * 8 + [(0, 9, 0)] + [(0, 0, 0)] * 4)
+    about = structures({"csp": [4.0] * 11 + [0.0] * 5, listing.WHOLE: [4.0] * 11 + [0.0] * 5}).assign(contrast=0.5)
+    table = failures.causes(long, about, manifest(16), NOTHING).set_index("property")
+    row = table.loc["A class is absent from the reference", ["cases", "listed", "other_cases", "other_listed"]]
+    assert row.tolist() == [5, 1, 11, 3]
+
+
 def test_cases_whose_property_is_unknown_are_on_neither_side():
     long, about, cases, found = heads(4, 16)
     about.loc[about["case"].isin([f"c{n}" for n in range(5)]), ["contrast", "gap_percent"]] = float("nan")
@@ -93,24 +108,30 @@ def test_too_few_cases_and_one_group_leave_nothing_to_test_and_no_failure_is_sai
     table = failures.causes(*heads(0, 4, stratum=["a", "a", "b", "b"]))
     assert table.columns.tolist() == failures.CAUSE_COLUMNS
     assert table.empty
-    counts = failures.counts(heads(0, 4)[0])
+    counts = failures.counts(heads(0, 4)[0].assign(subject=list("abcd")))
     text = captions.of_failures(counts, table, 1).replace(tables.KEEP, " ")
     assert text.startswith("None of 4 cases failed (0.0 % [0.0, 49.0]); the worst is listed.")
     assert "5 cases with it and 5 without" in text
     empty = overlap_rows([(0, 0, 0)] * 3)  # a class absent everywhere
-    assert failures.counts(empty).empty
+    assert failures.counts(empty)[["cases", "in_reference", "failed"]].values.tolist() == [[3, 0, 0]]
     assert failures.causes(empty, *heads(0, 3)[1:]).empty
-    assert "Nothing to judge" in captions.of_failures(failures.counts(empty), table, 0)
+    assert "predicted, so none is listed." in captions.of_failures(failures.counts(empty), table, 0)
+    assert failures.counts(empty.head(0)).empty
+    assert "Nothing to judge" in captions.of_failures(failures.counts(empty.head(0)), table, 0)
 
 
 def test_the_finding_names_what_is_associated_with_its_numbers():
     parts = heads(6, 14, stratum=["b"] * 6 + ["a"] * 14)
+    parts = parts[0].assign(subject=parts[0]["case"]), *parts[1:]
     counts, causes = failures.counts(parts[0]), failures.causes(*parts)
     text = captions.of_failures(counts, causes, 6).replace(tables.KEEP, " ")
     assert text.startswith("6 of 20 cases failed (30.0 % [14.5, 51.9]): Dice below 0.7 in 6. They are listed. ")
     assert "Of 1 properties tested, 1 is associated" not in text
     assert "1 property was tested" in text
-    assert "“Group a”, 0 of 14 cases (0.0 % [0.0, 21.5]) against 6 of 6 others (100.0 % [61.0, 100.0]; p = " in text
+    assert (
+        "“Group a”, 0 of 14 cases (0.0 % [0.0, 21.5]) against 6 of 6 others (100.0 % [61.0, 100.0]; p <0.001)" in text
+    )
+    assert text.endswith("; p <0.001).")  # 1 in 38,760
     nothing = captions.of_failures(counts, causes.assign(p_adjusted=0.05), 8)
     assert "the 2 worst of the others" in nothing
     assert "no association with being listed was shown" in nothing

@@ -50,9 +50,15 @@ def test_enlarged_ventricles_are_counted_from_exactly_ten_millimetres():
     rows = [("a", 1, 10.0, 10.0), ("b", 1, 12.0, 9.99), ("c", 1, 11.0, np.nan), ("d", 1, 15.0, 14.0)]
     rows += [("e", 1, 9.99, 9.0), ("f", 1, 8.0, 10.5), ("g", 1, np.nan, 12.0)]
     row = widths.enlarged(parts(rows)).iloc[0]
-    assert (row["n_enlarged"], row["sensitivity"], row["n_normal"], row["specificity"]) == (4, 0.5, 2, 0.5)
+    counts = [row[name] for name in ("n_enlarged", "sensitivity_percent", "n_normal", "specificity_percent")]
+    assert counts == [4, 50, 2, 50]
     # Wilson 1927 for 2 of 4: (2 + z^2 / 2 -+ z sqrt(4 / 4 + z^2 / 4)) / (4 + z^2), z = 1.96
-    assert (row["sensitivity_low"], row["sensitivity_high"]) == pytest.approx((0.1500, 0.8500), abs=1e-4)
+    bounds = [row["sensitivity_percent_low"], row["sensitivity_percent_high"]]
+    assert bounds == pytest.approx([15.00, 85.00], abs=0.01)
+    # two of a subject: variance of means 0.25 + 0.25 as 4 / 3 x that of single ones; fewer subjects widen the interval
+    shared = widths.enlarged(parts(rows).assign(subject=["s", "s", "t", "t", "u", "u", "v"])).iloc[0]
+    assert shared["sensitivity_percent"] == 50
+    assert shared["sensitivity_percent_high"] - shared["sensitivity_percent_low"] > 71
     for one_kind in (rows[:4], rows[4:]):
         assert widths.enlarged(parts(one_kind)).empty
     assert widths.enlarged(parts(rows, **{"class": "csp"})).empty  # a wide CSP is no enlarged ventricle

@@ -3,9 +3,20 @@
 import math
 from collections.abc import Callable
 
-from lib.report.recompute.estimates import NAN, largest, mean_over_cases, wilson
+from lib.report.recompute.estimates import (
+    NAN,
+    by_case,
+    known,
+    largest,
+    mean,
+    mean_over_cases,
+    median_over_cases,
+    share_of_cases,
+)
 from lib.report.recompute.results import Results, Row, drawn, grouped, present, summarised
-from lib.report.recompute.tables.regions import CASES, outcomes
+from lib.report.recompute.tables.regions import CASES, dice_of, outcomes
+
+HALF = 0.5  # Dice from which a structure is found in its place
 
 
 def in_unit(unit: str) -> Callable[[Results], list[Row]]:
@@ -32,11 +43,15 @@ def _penalised(row: Row, unit: str) -> Row:
 
 
 def _lengths(rows: list[Row], unit: str) -> Row:
-    hd95, assd = (mean_over_cases(rows, lambda row, n=name: row[f"{n}_{unit}"]) for name in ("hd95", "assd"))
-    nsd = mean_over_cases(rows, lambda row: row["nsd"])
-    row = {"n": hd95.n} | hd95.columns(f"hd95_{unit}")
-    row[f"largest_hd95_{unit}"] = largest([each[f"hd95_{unit}"] for each in rows])
-    return row | assd.columns(f"assd_{unit}") | nsd.columns("nsd")
+    columns: Row = {}
+    for name in (f"hd95_{unit}", f"assd_{unit}"):
+        each, middle = (how(rows, lambda row, n=name: row[n]) for how in (mean_over_cases, median_over_cases))
+        columns |= middle.columns(f"median_{name}") | each.columns(name)
+        if name.startswith("hd95"):
+            of_cases = sorted(known(by_case(rows, lambda row, n=name: row[n])[0]))
+            columns = {"n": each.n} | columns | {f"largest_{name}": largest([row[name] for row in rows])}
+            columns[f"others_{name}"] = mean(of_cases[:-1])
+    return columns | mean_over_cases(rows, lambda row: row["nsd"]).columns("nsd")
 
 
 def size_error(row: Row) -> float:
@@ -50,9 +65,9 @@ def size_errors(results: Results) -> list[Row]:
 
     def describe(rows: list[Row]) -> Row:
         kept = [row for row in rows if present(row)]
-        error = mean_over_cases(kept, lambda row: abs(size_error(row)))
-        bias = mean_over_cases(kept, size_error)
-        return {"n": error.n} | error.columns("size_error_percent") | bias.columns("bias_percent")
+        error, middle = (how(kept, lambda row: abs(size_error(row))) for how in (mean_over_cases, median_over_cases))
+        row = {"n": error.n} | middle.columns("median_error_percent") | error.columns("size_error_percent")
+        return row | mean_over_cases(kept, size_error).columns("bias_percent")
 
     return summarised(results.rows(CASES), ("class", "stage"), describe)
 
@@ -65,14 +80,14 @@ def presence(results: Results) -> list[Row]:
 
 
 def _presence(rows: list[Row]) -> Row:
-    counts = outcomes(rows) | {"detected": sum(present(row) and drawn(row) for row in rows)}
-    row = {"n": len(rows)} | {name: counts[name] for name in ("detected", "missed", "invented", "absent")}
-    without = counts["absent"] + counts["invented"]
-    shares = {"sensitivity": ("detected", counts["detected"] + counts["missed"])}
-    shares |= {"specificity": ("absent", without), "false_alarms": ("invented", without)}
-    for name, (hits, total) in shares.items():
-        percent = (100 * share for share in wilson(counts[hits], total))
-        row |= dict(zip((f"{name}_percent", f"{name}_percent_low", f"{name}_percent_high"), percent))
+    counts, with_class = outcomes(rows), [row for row in rows if present(row)]
+    without = [row for row in rows if not present(row)]
+    row = {"n": len(rows), "detected": sum(map(drawn, with_class))}
+    row["dice_from_half"] = sum(dice_of(each) >= HALF for each in with_class)
+    row |= {name: counts[name] for name in ("missed", "invented", "absent")}
+    shares = (("sensitivity", with_class, True), ("specificity", without, False), ("false_alarms", without, True))
+    for name, of, wanted in shares:
+        row |= share_of_cases(name, [drawn(each) == wanted for each in of], [each["subject"] for each in of])
     return row
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from scipy import stats
 
 from lib.report.recompute import printed
-from lib.report.recompute.estimates import NAN, least, wilson
+from lib.report.recompute.estimates import NAN, least, share_of_cases
 from lib.report.recompute.results import Results, Row, drawn, grouped, present
 from lib.report.recompute.tables.biometry import GUESSES
 from lib.report.recompute.tables.regions import dice_of, group_of_cases
@@ -19,6 +19,7 @@ NEAR_PERCENT = 2.0  # of the shorter side
 KNOWN_HERE = {"near the frame", "touches the frame", "low contrast"}  # findings that say what is measured here too
 SHOWN = ("case", "result", "kind", "share_percent", "contrast", "gap_percent", "group", "hc_mm", "spacing_mm")
 SHOWN += ("findings",)
+KINDS_OF_MASKS = ("low Dice", "missed", "invented")
 ALL = "all classes"
 LABELS = {"hc", "bpd", "ofd", "csp", "lv"}  # names that are printed in capitals
 
@@ -29,7 +30,7 @@ class Scored(NamedTuple):
     row: Row
     item: str
     value: float  # Dice, or the error in percent
-    score: float  # 1 - Dice, or the absolute error, infinite if missing
+    score: float  # 1 - Dice, or the absolute error, infinite if missing; NaN of a class in neither mask
     kind: str
     result: str  # in words
 
@@ -51,8 +52,7 @@ def scored(results: Results, step: str) -> tuple[str, tuple[str, ...], list[Scor
     if results.study.learns_landmarks:
         kinds, rows = ("gross error", "missed"), [row for row in rows if row["route"] not in GUESSES]
         return "line", kinds, [_of_error(row, row["normalised_error_percent"], "line", ".1f", kinds) for row in rows]
-    rows = [row for row in rows if row["stage"] == "post" and (present(row) or drawn(row))]
-    return "class", ("low Dice", "missed", "invented"), list(map(_of_mask, rows))
+    return "class", KINDS_OF_MASKS, [_of_mask(row) for row in rows if row["stage"] == "post"]
 
 
 def _of_error(row: Row, error: float, item: str, form: str, kinds: tuple[str, str]) -> Scored:
@@ -65,6 +65,8 @@ def _of_error(row: Row, error: float, item: str, form: str, kinds: tuple[str, st
 
 def _of_mask(row: Row) -> Scored:
     dice, name = dice_of(row), _label(row["class"])
+    if math.isnan(dice):
+        return Scored(row, row["class"], dice, NAN, "", f"{name} absent")
     kind = "" if present(row) else "invented"
     kind = kind if drawn(row) else "missed"
     result = f"{name} {kind or f'{dice:.3f}'}"
@@ -73,11 +75,6 @@ def _of_mask(row: Row) -> Scored:
 
 def _label(name: str) -> str:
     return name.upper() if name in LABELS else name
-
-
-def _rate(name: str, hits: int, total: int) -> Row:
-    values = (100 * share for share in wilson(hits, total))
-    return dict(zip((f"{name}_percent", f"{name}_percent_low", f"{name}_percent_high"), values))
 
 
 def counts(step: str) -> Callable[[Results], list[Row]]:
@@ -97,19 +94,24 @@ def counts(step: str) -> Callable[[Results], list[Row]]:
 
 
 def _count(rows: list[Scored], kinds: tuple[str, ...]) -> Row:
-    row = {"cases": len({each.case for each in rows})}
+    subject_of = {each.case: each.row["subject"] for each in rows}
+    failed, row = {each.case for each in rows if each.kind}, {"cases": len(subject_of)}
+    if kinds == KINDS_OF_MASKS:
+        row["in_reference"] = len({each.case for each in rows if present(each.row)})
     for kind in kinds:
         row[kind.lower().replace(" ", "_")] = len({each.case for each in rows if each.kind == kind})
-    row["failed"] = len({each.case for each in rows if each.kind})
-    return row | _rate("failed", row["failed"], row["cases"])
+    is_failed = [case in failed for case in subject_of]
+    return row | {"failed": len(failed)} | share_of_cases("failed", is_failed, list(subject_of.values()))
 
 
 def listed(rows: list[Scored]) -> dict[str, Scored]:
     """Cases with a failure, and the worst in any event, with the worst prediction of each, the worst first."""
     worst: dict[str, Scored] = {}
-    for each in sorted(rows, key=lambda each: (-each.score, each.case, each.item)):
+    scores = [each for each in rows if not math.isnan(each.score)]
+    for each in sorted(scores, key=lambda each: (-each.score, each.case, each.item)):
         worst.setdefault(each.case, each)
-    count, failed = min(WORST, math.ceil(WORST_SHARE * len(worst))), {each.case for each in rows if each.kind}
+    share = math.ceil(WORST_SHARE * len({each.case for each in rows}))
+    count, failed = min(WORST, share), {each.case for each in rows if each.kind}
     return {case: each for place, (case, each) in enumerate(worst.items()) if place < count or case in failed}
 
 
@@ -153,6 +155,7 @@ def causes(step: str) -> Callable[[Results], list[Row]]:
         scores = scored(results, step)[2]
         cases, of_list = list(dict.fromkeys(each.case for each in scores)), listed(scores).keys()
         rows, tested = [], set()
+        subject_of = {each.case: each.row["subject"] for each in scores}
         for name, has in properties(results, sorted(cases), results.study.learns_landmarks or step == "06_biometry"):
             group = frozenset(case for case, holds in has.items() if holds)
             other = frozenset(case for case, holds in has.items() if holds is False)
@@ -161,8 +164,12 @@ def causes(step: str) -> Callable[[Results], list[Row]]:
                 continue
             tested.add(group)
             hits = len(group & of_list), len(other & of_list)
-            row = {"property": name, "cases": len(group), "listed": hits[0]} | _rate("listed", hits[0], len(group))
-            row |= {"other_cases": len(other), "other_listed": hits[1]} | _rate("other", hits[1], len(other))
+            with_it, without = (
+                share_of_cases(kind, [case in of_list for case in each], [subject_of[case] for case in each])
+                for kind, each in (("listed", group), ("other", other))
+            )
+            row = {"property": name, "cases": len(group), "listed": hits[0]} | with_it
+            row |= {"other_cases": len(other), "other_listed": hits[1]} | without
             p = stats.fisher_exact([[hits[0], len(group) - hits[0]], [hits[1], len(other) - hits[1]]]).pvalue
             rows.append(row | {"p": float(p)})
         adjusted = [row | {"p_adjusted": min(1.0, row["p"] * len(rows))} for row in rows]
@@ -232,14 +239,15 @@ def finding(
 ) -> str:
     """The sentence about failed cases and their causes, from the rows of both tables and the number of listed cases."""
     if not counted:
-        return "Nothing to judge: no structure is in a reference or predicted."
+        return "Nothing to judge: no case has a reference."
     whole, cells = counted[-1], printed.printed_rows(count_columns, counted)[-1]
     rate, failed = _with_unit(cells["failed_percent"]), whole["failed"]
     if not failed:
         worst = "the worst is" if count == 1 else f"the {count} worst are"
+        worst = worst if count else "no structure is in a reference or predicted, so none is"
         return f"None of {whole['cases']} cases failed ({rate}); {worst} listed. {_causes(cause_columns, found)}"
     limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
-    kinds = [name for name in count_columns[2:] if not name.startswith("failed") and whole[name]]
+    kinds = [name for name in count_columns[2:] if not name.startswith(("failed", "in_reference")) and whole[name]]
     parts = ", ".join(f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds)
     more = f", and the {count - failed} worst of the others" if count > failed else ""
     start = f"{failed} of {whole['cases']} cases failed ({rate}): {parts}. They are listed{more}."
@@ -259,7 +267,7 @@ def _causes(columns: list[str], rows: list[Row]) -> str:
     for row in printed.printed_rows(columns, rows):
         own, other = (_with_unit(row[f"{name}_percent"]) for name in ("listed", "other"))
         with_it = f"{row['listed']} of {row['cases']} cases ({own})"
-        without = f"{row['other_listed']} of {row['other_cases']} others ({other}; p = {row['p']})"
+        without = f"{row['other_listed']} of {row['other_cases']} others ({other}; p = {row['p']})".replace("= <", "<")
         texts.append(f"“{row['property']}”, {with_it} against {without}")
     count, associated = len(rows), sum(row["p_adjusted"] < 0.05 for row in rows)
     tested = f"{count} properties were tested" if count > 1 else "1 property was tested"

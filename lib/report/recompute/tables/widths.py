@@ -3,7 +3,7 @@
 import math
 
 from lib.report.recompute import by_subject
-from lib.report.recompute.estimates import NAN, mean, mean_interval, mean_over_cases, wilson
+from lib.report.recompute.estimates import NAN, mean, mean_interval, mean_over_cases, share_of_cases
 from lib.report.recompute.results import Results, Row, grouped, summarised
 
 ENLARGED_MM = 10.0  # of the atrium. Source: Gaglioti et al. 2005, doi:10.1002/uog.1857
@@ -41,14 +41,15 @@ def _widths(rows: list[Row]) -> Row:
 def enlarged(results: Results) -> list[Row]:
     """How well ventricles from ENLARGED_MM are recognised; a missed one counts as not enlarged."""
     parts = of_parts([row for row in results.rows("06_biometry/widths") if row["class"] == "lv"])
-    wide = [row["predicted_mm"] >= ENLARGED_MM for row in parts if row["reference_mm"] >= ENLARGED_MM]
-    narrow = [not row["predicted_mm"] >= ENLARGED_MM for row in parts if not row["reference_mm"] >= ENLARGED_MM]
+    wide = [row for row in parts if row["reference_mm"] >= ENLARGED_MM]
+    narrow = [row for row in parts if not row["reference_mm"] >= ENLARGED_MM]
     if not wide or not narrow:
         return []
     row = {"class": "lv", "limit_mm": ENLARGED_MM}
-    for name, count, right in (("sensitivity", "n_enlarged", wide), ("specificity", "n_normal", narrow)):
-        value, low, high = wilson(sum(right), len(right))
-        row |= {count: len(right), name: value, f"{name}_low": low, f"{name}_high": high}
+    measures = (("sensitivity", "n_enlarged", wide, True), ("specificity", "n_normal", narrow, False))
+    for name, count, of, wanted in measures:
+        right = [(part["predicted_mm"] >= ENLARGED_MM) == wanted for part in of]
+        row |= {count: len(of)} | share_of_cases(name, right, [part["subject"] for part in of])
     return [row]
 
 
