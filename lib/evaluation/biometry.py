@@ -142,10 +142,15 @@ def references_of(test_set: EvaluationSet, head_classes: list[str]) -> dict[str,
 
 def reference_mm(row: dict[str, Any], dataset: Dataset, heads: list[int]) -> dict[str, float]:
     """Published BPD, OFD and HC of a case; those not published are measured on its reference mask (classes `heads`)."""
+    return reference_of_region(row, lambda: np.isin(samples.read_mask(dataset, row), heads))
+
+
+def reference_of_region(row: dict[str, Any], region_of: Callable[[], np.ndarray]) -> dict[str, float]:
+    """`reference_mm` from a function that returns the reference head, (H, W) bool; called only if it is needed."""
     published = {q: float(row[f"{q}_mm"]) for q in QUANTITIES}
     if np.isfinite(list(published.values())).all():
         return published
-    measured = ellipse.measure_head(np.isin(samples.read_mask(dataset, row), heads), cases.spacing_mm(row))
+    measured = ellipse.measure_head(region_of(), cases.spacing_mm(row))
     return {q: published[q] if np.isfinite(published[q]) else measured[q] for q in QUANTITIES}
 
 

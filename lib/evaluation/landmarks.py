@@ -10,7 +10,7 @@ import torch
 from lib import models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
-from lib.evaluation import training_precision
+from lib.evaluation import training_precision, validation
 from lib.evaluation.biometry import LANDMARK_COLUMNS
 from lib.imaging import geometry
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
@@ -27,13 +27,14 @@ ROUTES = NETWORK, MEAN_SHAPE, BLANK_MAP = "landmark", "mean shape", "blank map" 
 
 def predict_all(
     config: EvaluationParams, test_set: EvaluationSet, trainings: Path, live: Live | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Landmarks of every test case of every run, predicted in float32, and those of two trivial baselines.
 
     First table: one row per case, seed and route (LANDMARK_COLUMNS), in native pixels and canonical order; NaN where
     a heatmap has no peak. The confidence of a line is the height of the lower of its two peaks. Second table: how far
-    the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Also writes
-    the completed model of each run; `trainings` is the folder of 04_training.
+    the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Third table: the
+    measured heads of the validation cases (validation.COLUMNS). Also writes the completed model of each run;
+    `trainings` is the folder of 04_training.
     """
     use = (config.flip_average, devices.choose(config.device), params.measuring(config))
     runs = [predict_run(test_set, trainings, fold, seed, *use, live) for fold in config.folds for seed in config.seeds]
@@ -49,11 +50,12 @@ def predict_run(
     device: torch.device,
     measuring: dict[str, Any],
     live: Live | None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """`predict_all` for one trained network; `measuring` holds the keys of 06 for the model file."""
     run, arrays, parts = files.run_name(fold, seed), test_set.arrays, test_set.parts(fold)
     weights, rows = trainings / run / "model.safetensors", test_set.rows(parts["test"])
     model = trained_model.load(weights, flip_average, device)
+    heads = _validate(test_set, model, test_set.rows(parts["validation"]), measuring, live)
     use = {"flip_average": flip_average, "fold": fold, "seed": seed} | measuring | test_set.dataset.described
     models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", use)
     points, heights, as_trained = _locate(test_set, model, rows, live)
@@ -74,8 +76,25 @@ def predict_run(
         for key, row, one, other in zip(keys, rows, points, as_trained)
         for shift in training_precision.compare_points(one, other, cases.spacing_mm(row))
     ]
-    columns = training_precision.POINT_CHANGE_COLUMNS
-    return pd.concat(tables, ignore_index=True), pd.DataFrame(shifts, columns=columns)
+    changes = pd.DataFrame(shifts, columns=training_precision.POINT_CHANGE_COLUMNS)
+    validated = pd.DataFrame([{"fold": fold, "seed": seed} | row for row in heads], columns=validation.COLUMNS)
+    return pd.concat(tables, ignore_index=True), changes, validated
+
+
+def _validate(
+    test_set: EvaluationSet, model: Model, rows: list[dict[str, Any]], measuring: dict[str, Any], live: Live | None
+) -> list[dict[str, Any]]:
+    """Measured heads of validation cases (`validation.of_points`); [] without a head to measure."""
+    if not measuring["head_classes"]:
+        return []
+    references = as_arrays(test_set.points, [row["case"] for row in rows])
+    read = zip(rows, references, trained_model.in_threads(lambda row: _image(test_set, row), rows))
+    return [
+        measured
+        for row, reference, image in follow(read, len(rows), live, "validation case")
+        for ends in [trained_model.landmarks(model, image, cases.spacing_mm(row))[0]]
+        for measured in validation.of_points(row, reference, ends, measuring)
+    ]
 
 
 def _locate(

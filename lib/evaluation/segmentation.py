@@ -14,7 +14,7 @@ from lib import metrics, models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.evaluation import boundaries, postprocessing, training_precision
+from lib.evaluation import biometry, boundaries, postprocessing, training_precision, validation
 from lib.imaging import mask_files
 from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
@@ -35,6 +35,7 @@ class Evaluation:
     confusion: pd.DataFrame  # pixels by reference and predicted class, per run and stage (CONFUSION_COLUMNS)
     choices: pd.DataFrame  # threshold chosen on the validation cases, one row per run
     precision: pd.DataFrame  # effect of the precision of training (training_precision.MASK_COLUMNS)
+    validation: pd.DataFrame  # measured heads of the validation cases at the chosen threshold (validation.COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Predicted:
     """A case with its reference and the probabilities predicted for it."""
 
     row: dict[str, Any]  # manifest row
+    image: np.ndarray  # (H, W) or (D, H, W, channels) uint8
     reference: np.ndarray  # (H, W) or (D, H, W) uint8 class indices
     probability: np.ndarray  # (C, *reference.shape) float32, computed in float32
     as_trained: np.ndarray  # computed in the precision of training; the same array if that is float32 or not required
@@ -84,7 +86,7 @@ def evaluate_run(
     model = trained_model.load(weights, protocol.flip_average, protocol.device)
     parts, run = test_set.parts(fold), {"fold": fold, "seed": seed}
     steps, classes, tolerances = protocol.steps, test_set.dataset.classes, protocol.nsd_tolerances
-    choice = choose_threshold(test_set, model, parts["validation"], protocol.threshold_candidates, steps, live)
+    choice, heads = validate(test_set, model, parts["validation"], protocol, live)
     use = {"threshold": choice["threshold"], "flip_average": protocol.flip_average, "postprocessing": steps}
     use |= protocol.measuring | test_set.dataset.described | run
     models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
@@ -118,6 +120,7 @@ def evaluate_run(
         confusion_rows({stage: sum(each[stage] for each in counts) for stage in counts[0]}, classes, fold, seed),
         pd.DataFrame([run | choice]),
         pd.DataFrame(chain(*changes), columns=training_precision.MASK_COLUMNS),
+        pd.DataFrame([run | row for row in heads], columns=validation.COLUMNS),
     )
 
 
@@ -134,7 +137,7 @@ def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_traine
             rounded = own if other.precision == model.precision else trained_model.probability(other, image)
         except ValueError as error:
             raise ValueError(f"case {row['case']}: {error}") from error
-        yield Predicted(row, reference, own, rounded)
+        yield Predicted(row, image, reference, own, rounded)
 
 
 def predicted_stages(
@@ -165,31 +168,36 @@ def confusion_rows(pooled: dict[str, np.ndarray], classes: Sequence[str], fold: 
     return pd.DataFrame([(*key, int(count)) for key, count in zip(keys, pixels)], columns=CONFUSION_COLUMNS)
 
 
-def choose_threshold(
-    test_set: EvaluationSet,
-    model: Model,
-    names: list[str],
-    candidates: list[float],
-    steps: list[dict[str, Any]],
-    live: Live | None = None,
-) -> dict[str, Any]:
-    """Foreground probability with the best mean `score` over validation cases at native size, after post-processing.
+def validate(
+    test_set: EvaluationSet, model: Model, names: list[str], protocol: Protocol, live: Live | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The threshold chosen on validation cases, and the heads of these cases measured with it (`validation.of_masks`).
 
-    Of equally good thresholds, the one nearest to 0.5 is chosen. Without candidates (over two classes, where the most
-    probable class is predicted), threshold and validation_score are None.
+    Chosen is the foreground probability with the best mean `score` at native size after post-processing; of equally
+    good ones, the one nearest to 0.5. Without candidates (over two classes, where the most probable class is
+    predicted), threshold and validation_score are None. Each case is predicted once, whatever the candidates.
     """
-    if not candidates:
-        return {"threshold": None, "validation_score": None, "validation_cases": len(names)}
+    candidates = protocol.threshold_candidates
+    heads = biometry.class_indices(test_set.dataset, protocol.measuring.get("head_classes", []))
+    choice = {"threshold": None, "validation_score": None, "validation_cases": len(names)}
+    if not candidates and not heads:
+        return choice, []
 
-    def measure(each: Predicted) -> list[float]:
-        area_mm2 = pixel_mm2(each.row)
-        masks = [predicted_stages(each.probability, threshold, steps, area_mm2)["post"] for threshold in candidates]
-        return [score(each.reference, mask) for mask in masks]
+    def measure(case: Predicted) -> list[tuple[float, list[dict[str, Any]]]]:
+        cut = (protocol.steps, pixel_mm2(case.row))
+        masks = [predicted_stages(case.probability, level, *cut)["post"] for level in candidates or [None]]
+        how = (heads, protocol.measuring)
+        return [
+            (score(case.reference, mask), validation.of_masks(case.row, case.reference, mask, *how)) for mask in masks
+        ]
 
-    scores = trained_model.in_threads(measure, predicted(test_set, model, names))
-    means = np.mean(list(follow(scores, len(names), live, "threshold: validation case")), axis=0)
-    best = max(range(len(means)), key=lambda i: (means[i], -abs(candidates[i] - 0.5)))
-    return {"threshold": candidates[best], "validation_score": float(means[best]), "validation_cases": len(names)}
+    measured = trained_model.in_threads(measure, predicted(test_set, model, names))
+    scores, rows = zip(*(zip(*of_case) for of_case in follow(measured, len(names), live, "validation case")))
+    means, best = np.mean(scores, axis=0), 0
+    if candidates:
+        best = max(range(len(means)), key=lambda i: (means[i], -abs(candidates[i] - 0.5)))
+        choice |= {"threshold": candidates[best], "validation_score": float(means[best])}
+    return choice, [row for of_case in rows for row in of_case[best]]
 
 
 def score(reference: np.ndarray, predicted: np.ndarray) -> float:

@@ -54,7 +54,6 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     draw, head = np.random.default_rng(3), builders.ellipse_region((32, 32), (15, 16), 22, 17, 30)
     images = [np.clip(0.5 * head + draw.uniform(0, 0.4, head.shape), 0, 1) for _ in range(6)]
     bench = builders.image_bench(tmp_path, images, [head] * 6, spacing_mm=0.9)
-    bench.cases[["bpd_mm", "ofd_mm", "hc_mm"]] = np.nan
     bench = replace(bench, dataset=replace(bench.dataset, read_image=image_files.read_grey))
     weights = builders.write_weights(tmp_path / "fold0-seed0" / "model.safetensors", builders.of_images(48, 64))
     untrained = trained_model.load(weights, True, CPU)
@@ -91,8 +90,7 @@ def test_landmarks_are_those_of_05_and_measured_as_in_06(tmp_path, unit):
     bench.cases["sha256"] = builders.hashed(bench.cases)["sha256"]
     weights = builders.write_weights(tmp_path / "fold0-seed0" / "model.safetensors", preparation, out_channels=2)
     resaved(weights, raise_by=0.5, landmarks="multicentre")
-    bench.cases["hc_mm"] = np.nan
-    table, _ = landmarks.predict_run(bench, weights.parent.parent, 0, 0, True, CPU, MEASURING, None)
+    table, *_ = landmarks.predict_run(bench, weights.parent.parent, 0, 0, True, CPU, MEASURING, None)
     files.write_csv(bench.folder / "points.csv", table)
     model = bench.folder / "models" / "fold0-seed0.safetensors"
     names = sorted(set(table["case"]))
