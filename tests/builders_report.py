@@ -19,6 +19,7 @@ from lib.evaluation import (
     error_budget,
     failures,
     landmarks,
+    quality,
     segmentation,
     training_precision,
 )
@@ -28,6 +29,7 @@ from lib.report.summaries import (
     biometry_errors,
     dice,
     distances,
+    flag_worth,
     landmark_errors,
     measurement_agreement,
     paired,
@@ -218,7 +220,7 @@ def write_regions(study: params.Study) -> None:
     }
     listed, of_failures = failed_in(study, long)
     tables_of_05 = {"cases": long, "chosen": pd.DataFrame([chosen]), "precision": precision} | listed
-    tables_of_05["structures"] = structures(study)
+    tables_of_05 |= {"structures": structures(study)} | indicators_of(study)
     drawn = "hd95-distribution dice-distribution dice-bars confusion worst median best probability close-ups"
     write_step(study, "05_evaluation", tables_of_05, printed | of_failures, "confusion folds", drawn)
 
@@ -253,8 +255,22 @@ def write_points(study: params.Study) -> None:
     printed["points"] = landmark_errors.landmarks(errors)
     listed, of_failures = failed_in(study, errors)
     drawn = "error-distribution worst median best heatmaps close-ups"
-    long = {"cases": errors, "precision": precision, "structures": structures(study)} | listed
+    long = {"cases": errors, "precision": precision, "structures": structures(study)} | listed | indicators_of(study)
     write_step(study, "05_evaluation", long, printed | of_failures, drawn=drawn)
+
+
+def indicators_of(study: params.Study) -> dict[str, pd.DataFrame]:
+    """Indicators of 20 validation heads and the tested ones, and one limit; the first tested head has two regions."""
+    route, rows = "landmark" if study.learns_landmarks else "ellipse", []
+    validated = [{"case": f"v{n:02d}", "subject": f"v{n:02d}", "fold": 0, "seed": 0} for n in range(quality.FEWEST)]
+    for role, keys in (("validation", validated), ("test", tested(study))):
+        rows += [
+            key | {"role": role, "route": route, "second_part": 0.5 * (role == "test" and place == 0)}
+            for place, key in enumerate(keys)
+        ]
+    limits = [[0, 0, "two regions", 0.25]] if study.head_classes else []
+    of_limits = pd.DataFrame(limits, columns=quality.LIMIT_COLUMNS)
+    return {"indicators": quality.table(rows if study.head_classes else []), "limits": of_limits}
 
 
 def measured(study: params.Study) -> pd.DataFrame:
@@ -265,7 +281,8 @@ def measured(study: params.Study) -> pd.DataFrame:
     sizes = (("bpd", 50.0), ("ofd", 65.0), ("hc", 180.0)) if study.head_classes else ()
     rows = []
     for (place, key), (quantity, size), (name, error) in itertools.product(enumerate(tested(study)), sizes, routes):
-        values = {"predicted_mm": size + error + place * (name == route), "reference_mm": size, "flags": ""}
+        values = {"predicted_mm": size + error + place * (name == route), "reference_mm": size}
+        values["flags"] = "two regions" if name == route and place == 0 else ""
         rows.append(key | {"stage": "post", "route": name, "quantity": quantity} | values)
     return pd.DataFrame(rows, columns=biometry.COLUMNS)
 
@@ -303,6 +320,7 @@ def write_biometry(study: params.Study) -> None:
         volumes = volumes[biometry.VOLUME_COLUMNS]
     of_parts, budget = widths_of(study), budget_of(study)
     printed = {"agreement": biometry_errors.agreement(long), "volumes": biometry_errors.volumes(volumes)}
+    printed |= {"flag-worth": flag_worth.worth(long), "flagged": biometry.flagged(long)}
     printed |= {"widths": widths.widths(of_parts), "enlarged": widths.enlarged(of_parts)}
     printed["error-budget"] = budgets.error_budget(budget)
     printed |= {name: compute(long) for name, compute in content.AGREEMENT.items()}

@@ -1,4 +1,4 @@
-"""Flags of predicted heads, in words, and their limits, which are chosen on validation cases alone.
+"""Flags of predicted heads in words, and their limits, which are chosen on validation cases alone.
 
 An indicator (`lib.imaging.head_quality`) raises its flag beyond a limit. Limits go into the model file, so that a new
 image is flagged as the test cases of the study are. A flagged head is kept in every mean.
@@ -6,16 +6,27 @@ image is flagged as the test cases of the study are. A flagged head is kept in e
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lib.data.arrays import Arrays
+from lib.imaging import head_quality
+from lib.imaging.preparation import prepare
+
+Key = tuple[str, int, str]  # case, seed and route of a predicted head
 GROSS_MM = 5.0  # error of HC that a flag is to find
 REFERRED = 0.1  # of the validation cases, at most, may be flagged
 FEWEST = 20  # validation cases; with fewer, a tenth is a single one, and no limit is chosen
 LEVEL = 0.05  # of the p value times the number of flags
+ELONGATED = "elongated"  # raised by the limit of the study file, too
 UNSEEN = 1.5  # times as far from the median as the farthest validation case
+
+
+HEAD_COLUMNS = ["case", "subject", "fold", "seed", "role", "route"]  # of indicators.csv, before the indicators
+LIMIT_COLUMNS = ["fold", "seed", "flag", "limit"]  # of limits.csv
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ FLAGS = [
     Flag("cut by the frame", "frame_share", True),
     Flag("outline visible in part", "arc_coverage", False),
     Flag("not elliptical", "fit_residual", True),
-    Flag("elongated", "axis_ratio", True),
+    Flag(ELONGATED, "axis_ratio", True),
     Flag("small in the image", "size_share", False),
     Flag("large in the image", "size_share", True),
     Flag("two regions", "second_part", True),
@@ -55,6 +66,60 @@ def raised(indicators: Mapping[str, float], limits: Mapping[str, float]) -> list
 
 def _sign(flag: Flag) -> int:
     return 1 if flag.is_above else -1
+
+
+def key_of(head: Mapping[str, Any]) -> Key:
+    """What tells a predicted head from the others of a study."""
+    return head["case"], head["seed"], head["route"]
+
+
+def raised_by_head(indicators: pd.DataFrame, limits: pd.DataFrame) -> dict[Key, list[str]]:
+    """Flags of each test case of indicators.csv by the limits of its run (limits.csv)."""
+    of_runs = {run: dict(zip(rows["flag"], rows["limit"])) for run, rows in limits.groupby(["fold", "seed"])}
+    heads = indicators[indicators["role"] == "test"].to_dict("records")
+    return {key_of(head): raised(head, of_runs.get((head["fold"], head["seed"]), {})) for head in heads}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """indicators.csv: HEAD_COLUMNS and the indicators that its heads have."""
+    names = [flag.indicator for flag in FLAGS if rows and flag.indicator in rows[0]]
+    return pd.DataFrame(rows, columns=[*HEAD_COLUMNS, *dict.fromkeys(names)])
+
+
+def limits_of(heads: Sequence[Mapping[str, Any]], indicators: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """`choose_limits` for measured validation heads (rows of validation.csv) and their indicators, case by case."""
+    of_hc = [row for row in heads if row["quantity"] == "hc"]
+    gross = is_gross(*([row[name] for row in of_hc] for name in ("predicted_mm", "reference_mm")))
+    return choose_limits(pd.DataFrame(indicators), gross, np.array([row["flags"] != "" for row in of_hc], bool))
+
+
+def usual_greys(arrays: Arrays, names: Sequence[str]) -> list[float]:
+    """Distribution of the grey values of the named cases (images): the mean of their quantiles, to a hundredth."""
+    shown = ((arrays.images[row, 0], arrays.geometries[row].inner) for row in arrays.rows(list(names)))
+    levels = np.mean([head_quality.grey_levels(image[inner]) for image, inner in shown], axis=0)
+    return [round(float(level), 2) for level in levels]
+
+
+def of_masks(
+    stages: Mapping[str, np.ndarray],
+    probability: np.ndarray,
+    heads: Sequence[int],
+    spacing_mm: tuple[float, float] | None,
+) -> dict[str, float]:
+    """Indicators of a head, the union of the classes `heads`, from its probability (C, H, W).
+
+    `stages` are its masks (H, W) uint8, "post" and, with post-processing, "raw".
+    """
+    of_head = probability[heads[0]] if len(heads) == 1 else probability[list(heads)].sum(axis=0)
+    post, raw = (np.isin(stages.get(stage, stages["post"]), heads) for stage in ("post", "raw"))
+    return head_quality.describe(post, raw, of_head, spacing_mm)
+
+
+def grey_distance(native: np.ndarray, preparation: dict[str, Any], usual: Sequence[float]) -> dict[str, float]:
+    """Indicator of a native image (H, W) uint8, compared at network size as the training images are (`usual_greys`)."""
+    prepared = prepare(native, preparation)
+    shown = prepared.images[0, 0][prepared.mapping.inner]
+    return {"grey_distance": head_quality.grey_distance(shown, np.asarray(usual))}
 
 
 def is_gross(predicted_mm: np.ndarray, reference_mm: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ Most are ratios without a unit, so that one limit serves images of every size. W
 import cv2
 import numpy as np
 
-from lib.imaging import connected_parts, ellipse, robust_ellipse
+from lib.imaging import connected_parts, ellipse, head_points, robust_ellipse
 from lib.imaging.ellipse import Ellipse
 
 OF_MASKS = ["frame_share", "arc_coverage", "fit_residual", "axis_ratio", "size_share", "second_part"]
@@ -116,19 +116,22 @@ def uncertain_width(probability: np.ndarray, edge_count: int) -> float:
 
 
 def describe_lines(
-    ofd: float, bpd: float, heights: np.ndarray, shape: tuple[int, int], spacing: tuple[float, float]
+    points: np.ndarray, heights: np.ndarray, shape: tuple[int, ...], spacing_mm: tuple[float, float] | None
 ) -> dict[str, float]:
-    """Indicators of a head predicted by its lines, one for each of OF_LINES; NaN if a line is unknown.
+    """Indicators of a head predicted by its lines, one for each of OF_LINES; NaN if an endpoint is unknown.
 
     Args:
-        ofd, bpd: lengths in the unit of the (row, col) spacing.
+        points: (4, 2) endpoints of OFD and BPD in native pixels.
         heights: heights of the heatmaps' peaks; `peak_height` is the lowest.
         shape: (rows, cols) of the image.
+        spacing_mm: (row, col) pixel size; None if unknown, then pixels are taken to be square.
     """
-    longer, shorter = np.maximum(ofd, bpd), np.minimum(ofd, bpd)  # NaN if one is
+    spacing = spacing_mm or (1.0, 1.0)
+    lines = head_points.line_lengths(points * np.asarray(spacing))
+    longer, shorter = np.max(lines), np.min(lines)  # NaN if one is
     return {
         "axis_ratio": float(longer / shorter) if shorter > 0 else float("nan"),
-        "size_share": float((ofd + bpd) / 2 / _diagonal(shape, spacing)),
+        "size_share": float(np.mean(lines) / _diagonal(shape, spacing)),
         "peak_height": float(np.min(heights)),
     }
 

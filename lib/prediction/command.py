@@ -76,7 +76,7 @@ def _predict_all(
             return computed
         picture, output = computed
         try:
-            answer = answers.finish(loaded, output, picture.pixels.shape, picture.spacing_mm)
+            answer = answers.finish(loaded, output, picture.pixels, picture.spacing_mm)
         except ValueError as error:
             return Refusal(picture.file, str(error))
         return outputs.write_case(folder, loaded, picture, answer, with_maps)

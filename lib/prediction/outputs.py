@@ -124,8 +124,7 @@ def result_line(rows: list[dict[str, Any]], sizes: list[dict[str, Any]], picture
         ml = f" = {row['predicted_ml']:.2f} ml" if math.isfinite(row["predicted_ml"]) else ""
         words.append(f"{row['class']} {row['predicted_voxels']} voxels{ml}")
     flags = "; ".join(dict.fromkeys(row["flags"] for row in rows if row["flags"]))
-    if flags == answers.NO_PIXEL_SIZE:
-        flags += f" ({picture.calibration})"
+    flags = flags.replace(biometry.NO_PIXEL_SIZE, f"{biometry.NO_PIXEL_SIZE} ({picture.calibration})")
     return "  ".join([*words, *([f"[{flags}]"] if flags else [])]) or "mask written"
 
 

@@ -5,6 +5,8 @@ import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.evaluation.failures import GROSS_PERCENT, LOW_DICE
+from lib.evaluation.quality import FEWEST as FEWEST_VALIDATION
+from lib.evaluation.quality import GROSS_MM, REFERRED
 from lib.evaluation.ranking import mask_result
 from lib.report import tables
 from lib.report.summaries.biometry_errors import measured_rows
@@ -141,6 +143,41 @@ def _causes(causes: pd.DataFrame) -> str:
         )
     verb = "is" if associated == 1 else "are"
     return f"{tested}; {associated} {verb} associated with being listed ({threshold}): {'; '.join(texts[:associated])}."
+
+
+def of_flags(worth: pd.DataFrame, indicators: pd.DataFrame, limits: pd.DataFrame) -> str:
+    """How many heads are flagged, how many gross errors are among them, and how the limits were chosen.
+
+    Arguments: the table of `summaries.flag_worth`, and indicators.csv and limits.csv of 05_evaluation.
+    """
+    if worth.empty:
+        return "No head was measured against a reference."
+    (flagged, rest), cells = worth.tail(2).to_dict("records"), tables.printed_cells(worth)
+    heads, gross = flagged["heads"] + rest["heads"], flagged["gross_errors"] + rest["gross_errors"]
+    share, precision, recall = (_rate(cells[f"{name}_percent"][-2]) for name in ("share", "precision", "recall"))
+    text = f"{flagged['heads']} of {heads} heads are flagged ({share})"
+    found, meaning = flagged["gross_errors"], f"(HC off by more than {GROSS_MM:g} mm, or not measured)"
+    if not gross:
+        text += f"; no head has a gross error {meaning}, so what the flags find cannot be judged."
+    elif not flagged["heads"]:
+        text += f"; {gross} have a gross error {meaning}."
+    else:
+        text += f": among them are {found} of {gross} gross errors {meaning} ({recall}), and {found} of the "
+        text += f"{flagged['heads']} flagged heads have one ({precision})."
+    return f"{text} {_limits(indicators, limits)}"
+
+
+def _limits(indicators: pd.DataFrame, limits: pd.DataFrame) -> str:
+    """On how many validation cases the limits of the flags were chosen."""
+    counts = sorted(indicators[indicators["role"] == "validation"].groupby(["fold", "seed"]).size())
+    if limits.empty:
+        few = f"there are fewer than {FEWEST_VALIDATION} validation cases"
+        return f"No limits were chosen, because {few}: only those of the study file apply."
+    number = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    each = "" if len(counts) == 1 else " of each run"
+    return (
+        f"The limits were chosen on {number} validation cases{each}, of which at most {100 * REFERRED:g} % are flagged."
+    )
 
 
 def of_landmarks(errors: pd.DataFrame) -> str:

@@ -181,7 +181,14 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     counts |= {"chart_weeks": growth.GA_RANGE_WEEKS} | {name: as_rows(part) for name, part in rows.items()}
     names = [*AGREEMENT, "equivalence", "by-size"]
     counts |= {name: rows_of(study, f"06_biometry/tables/{name}") for name in names}
+    counts["flags"] = describe_flags(study)
     return counts | {"budget": rows_of(study, "06_biometry/tables/error-budget")}
+
+
+def describe_flags(study: params.Study) -> str:
+    """The finding about the flags of heads."""
+    worth = read_table(study, "06_biometry/tables/flag-worth")
+    return captions.of_flags(worth, *(read_table(study, f"05_evaluation/{name}") for name in ("indicators", "limits")))
 
 
 def describe_comparison(study: params.Study) -> dict[str, Any]:

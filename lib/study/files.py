@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Text columns: "007" is a name and not the number 7, "NA" a name and not a missing value. Names are never empty.
 NAME_COLUMNS = (
     *("case", "subject", "fold_group", "class", "stage", "route", "quantity", "line", "source", "seeds", "measure"),
-    *("training_precision", "component", "outcome"),
+    *("training_precision", "component", "outcome", "flag", "role"),
     *("reference", "predicted", "study_a", "study_b", "route_a", "route_b", "method", "group", "fact", "colour"),
     *("dataset", "title", "twin", "twin_subject", "filename", "severity", "check"),
 )

@@ -66,7 +66,7 @@ def bench_of(tmp_path, monkeypatch):
 def choose(bench, candidates, *steps):
     model, names = builders.model(bench.arrays.preparation), bench.cases["case"].tolist()
     protocol = segmentation.Protocol(candidates, postprocessing.describe(steps, {}), False, model.device, {})
-    return segmentation.validate(bench, model, names, protocol)[0]
+    return segmentation.validate(bench, model, names, protocol, [])[0]
 
 
 # a map in columns of 0.1, 0.3, 0.45, 0.6, 0.8 (6 wide each, the last 8)
@@ -396,8 +396,8 @@ def test_the_threshold_of_volumes_is_chosen_over_all_their_slices(volumes, monke
     replace_output(monkeypatch, bench, faint)
     model = builders.model(bench.arrays.preparation, in_channels=3)
     protocol = segmentation.Protocol([0.3, 0.42, 0.5], [], False, model.device, {})
-    choice, heads = segmentation.validate(bench, model, [SECOND, THIRD], protocol)
-    assert heads == []
+    choice, heads, indicators = segmentation.validate(bench, model, [SECOND, THIRD], protocol, [])
+    assert heads == indicators == []
     # At 0.3: 0 and 64/80. At 0.42: 1 and 64/80. At 0.5: 1 and 0.
     assert choice == {"threshold": 0.42, "validation_score": pytest.approx((1 + 0.8) / 2), "validation_cases": 2}
 

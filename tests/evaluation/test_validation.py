@@ -84,7 +84,7 @@ def test_validation_heads_are_those_that_06_measures_if_the_same_network_tests_t
     assert heads[["case", "fold", "seed"]].drop_duplicates().values.tolist() == [["c2", 0, 0], ["c3", 0, 0]]
     files.write_csv(bench.folder / "cases.csv", segmentation.evaluate_run(protocol, bench, weights, 1, 0).table)
     found = biometry.find_heads(bench, biometry.read_predictions(bench), ["head"])
-    table = biometry.measure_all(found, biometry.references_of(bench, ["head"]), bench.folds, 1.7, [40.0, 400.0])
+    table = biometry.measure_all(found, biometry.references_of(bench, ["head"]), bench.folds, 1.7, [40.0, 400.0], {})
     tested = table.query("stage == 'post' and route == 'ellipse'").reset_index(drop=True)
     pd.testing.assert_frame_equal(heads.assign(fold=1), tested, check_exact=True)
     assert heads["predicted_mm"].tolist() == pytest.approx(heads["reference_mm"].tolist())
@@ -94,9 +94,10 @@ def test_a_study_without_candidates_and_heads_predicts_no_validation_case(tmp_pa
     monkeypatch.setattr(inference, "predict", lambda *given: pytest.fail("predicted"))
     bench = builders.image_bench(tmp_path, [HEAD[:32, :32]] * 6, [HEAD[:32, :32]] * 6)
     protocol = segmentation.Protocol([], [], False, CPU, {}, {"head_classes": []})
-    choice, heads = segmentation.validate(bench, builders.model(bench.arrays.preparation), ["c2", "c3"], protocol)
+    model = builders.model(bench.arrays.preparation)
+    choice, heads, indicators = segmentation.validate(bench, model, ["c2", "c3"], protocol, [])
     assert choice == {"threshold": None, "validation_score": None, "validation_cases": 2}
-    assert heads == []
+    assert heads == indicators == []
 
 
 def test_landmarks_of_validation_cases_are_measured_against_the_published_points(
@@ -106,7 +107,7 @@ def test_landmarks_of_validation_cases_are_measured_against_the_published_points
     replace_output(monkeypatch, perfect)
     sized = replace(landmark_bench, cases=landmark_bench.cases.assign(hc_mm=[77.0, *[np.nan] * 5]))
     how = (landmark_bench.folder.parent, 2, 0, False, CPU, MEASURING, None)
-    tested, _, heads = landmarks.predict_run(sized, *how)
+    tested, _, heads, *_ = landmarks.predict_run(sized, *how)
     assert heads[["case", "fold"]].drop_duplicates().values.tolist() == [[NAMES[0], 2], [NAMES[1], 2]]
     assert set(tested["case"]) == {NAMES[4], NAMES[5]}
     assert heads["predicted_mm"].tolist() == pytest.approx(

@@ -116,9 +116,12 @@ def test_no_head_and_a_single_pixel_have_no_ellipse(side):
 
 
 def test_lines_have_a_ratio_a_size_and_the_lowest_peak():
-    found = head_quality.describe_lines(80.0, 100.0, np.array([0.9, 0.4]), (300, 400), (0.2, 0.2))
-    assert found == pytest.approx({"axis_ratio": 1.25, "size_share": 90 / 100, "peak_height": 0.4})
-    missing = head_quality.describe_lines(np.nan, 100.0, np.array([0.0, 0.4]), (300, 400), (0.2, 0.2))
+    points = np.array([[150, 100], [150, 300], [100, 200], [260, 200.0]])  # an OFD of 200 and a BPD of 160 pixels
+    found = head_quality.describe_lines(points, np.array([0.9, 0.4]), (300, 400), (0.2, 0.2))
+    assert found == pytest.approx({"axis_ratio": 1.25, "size_share": 180 / 500, "peak_height": 0.4})
+    assert found == pytest.approx(head_quality.describe_lines(points, np.array([0.4, 0.9]), (300, 400), None))
+    points[3] = np.nan
+    missing = head_quality.describe_lines(points, np.array([0.0, 0.4]), (300, 400), (0.2, 0.2))
     assert np.isnan([missing["axis_ratio"], missing["size_share"]]).all()
     assert missing["peak_height"] == 0
 

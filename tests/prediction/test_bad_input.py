@@ -84,9 +84,9 @@ def test_a_head_of_known_size_is_measured_from_its_mask(answer):
         (CROSS, "no ellipse", None),
         (np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8), "", ...),
         (TWO_HEADS, "", builders.perimeter(70, 60) * SPACING_MM),  # the larger
-        (builders.ellipse_region(SHAPE, (60, 80), 150, 60, 0).astype(np.uint8) * np.uint8(255), "long", ...),
+        (builders.ellipse_region(SHAPE, (60, 80), 150, 60, 0).astype(np.uint8) * np.uint8(255), "elongated", ...),
     ],
-    ids=["black", "white", "too few points", "noise", "two heads", "long"],
+    ids=["black", "white", "too few points", "noise", "two heads", "elongated"],
 )
 def test_an_image_without_one_plain_head_has_a_row_and_says_so(answer, image, flag, hc):
     out, status, _ = answer({"a.png": image}, "--pixel-size", str(SPACING_MM))

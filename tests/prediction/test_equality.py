@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import models
-from lib.evaluation import biometry, landmarks, segmentation
+from lib.evaluation import biometry, landmarks, quality, segmentation
 from lib.imaging import image_files, mask_files
 from lib.models import devices, trained_model
 from lib.study import files
@@ -27,7 +27,8 @@ def measured_by_06(bench, names):
     """06's measurements and endpoints of the named cases, in its order, in the columns that predictions have too."""
     heads = biometry.find_heads(bench, biometry.read_predictions(bench).query("stage == 'post'"), ["head"])
     references = biometry.references_of(bench, ["head"])
-    table = biometry.measure_all(heads, references, bench.folds, *LIMITS)
+    raised = quality.raised_by_head(*(files.read_csv(bench.folder / f"{n}.csv", []) for n in ("indicators", "limits")))
+    table = biometry.measure_all(heads, references, bench.folds, *LIMITS, raised)
     rows = table[(table["route"] != "baseline") & table["case"].isin(names)]
     points = biometry.points_of(heads)
     return rows.reset_index(drop=True), points[points["case"].isin(names)].reset_index(drop=True)
@@ -50,6 +51,13 @@ def resaved(weights, raise_by=0.0, **changes):
     models.save(weights, about.pop("model"), about.pop("arguments"), state, about | changes)
 
 
+@pytest.fixture(autouse=True)
+def strict_limits(monkeypatch):
+    """Limits are chosen on any number of validation cases, and at their median."""
+    monkeypatch.setattr(quality, "FEWEST", 1)
+    monkeypatch.setattr(quality, "UNSEEN", 0.0)
+
+
 def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     draw, head = np.random.default_rng(3), builders.ellipse_region((32, 32), (15, 16), 22, 17, 30)
     images = [np.clip(0.5 * head + draw.uniform(0, 0.4, head.shape), 0, 1) for _ in range(6)]
@@ -62,6 +70,8 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     protocol = segmentation.Protocol([float(np.median(probability))], steps, True, CPU, {}, MEASURING)
     measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0)
     files.write_csv(bench.folder / "cases.csv", measured.table)
+    files.write_csv(bench.folder / "indicators.csv", measured.indicators)
+    files.write_csv(bench.folder / "limits.csv", measured.limits)
     names = sorted(set(measured.table["case"]))
     (tmp_path / "mine").mkdir()
     for name in names:
@@ -72,6 +82,7 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     assert predict(model, tmp_path / "mine", out, "--pixel-sizes", str(sizes)) == 0
     rows, points = measured_by_06(bench, names)
     assert rows["predicted_mm"].notna().any()
+    assert rows["flags"].str.contains("unlike|large|small").any()
     assert_same(out, "measurements.csv", rows, ["case", "quantity"])
     assert_same(out, "points.csv", points, ["case"])
     shapes, _ = biometry.structures_of_all(bench, biometry.read_predictions(bench).query("stage == 'post'"))
@@ -90,8 +101,10 @@ def test_landmarks_are_those_of_05_and_measured_as_in_06(tmp_path, unit):
     bench.cases["sha256"] = builders.hashed(bench.cases)["sha256"]
     weights = builders.write_weights(tmp_path / "fold0-seed0" / "model.safetensors", preparation, out_channels=2)
     resaved(weights, raise_by=0.5, landmarks="multicentre")
-    table, *_ = landmarks.predict_run(bench, weights.parent.parent, 0, 0, True, CPU, MEASURING, None)
-    files.write_csv(bench.folder / "points.csv", table)
+    written = landmarks.predict_run(bench, weights.parent.parent, 0, 0, True, CPU, MEASURING, None)
+    table = written[0]
+    for name, each in zip(("points", "precision", "validation", "indicators", "limits"), written):
+        files.write_csv(bench.folder / f"{name}.csv", each)
     model = bench.folder / "models" / "fold0-seed0.safetensors"
     names = sorted(set(table["case"]))
     out = tmp_path / "out"
@@ -101,6 +114,7 @@ def test_landmarks_are_those_of_05_and_measured_as_in_06(tmp_path, unit):
     assert predict(model, tmp_path / "mine", out, "--pixel-size", "0.5") == 0
     rows, points = measured_by_06(bench, names)
     assert rows["predicted_mm"].notna().any()
+    assert rows["flags"].str.contains("unlike|weak|large|small").any()
     assert_same(out, "measurements.csv", rows[rows["route"] == "landmark"], ["case", "quantity"])
     assert_same(out, "points.csv", points[points["route"] == "landmark"], ["case"])
     assert not (out / "masks").exists()

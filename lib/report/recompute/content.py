@@ -10,7 +10,7 @@ from lib.imaging import head_points, volumes
 from lib.report.recompute import estimates, printed
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
-from lib.report.recompute.tables import agreement, failures
+from lib.report.recompute.tables import agreement, failures, flags
 from lib.report.recompute.tables.biometry import GUESSES
 from lib.report.recompute.tables.regions import NETWORK
 from lib.study import files, params, steps
@@ -327,6 +327,7 @@ def _biometry(results: Results, verified: dict[str, Table]) -> Row:
     counts["chart_weeks"] = list(agreement.WEEKS)
     counts |= {name: _rows(verified, f"06_biometry/tables/{name}") for name in OF_AGREEMENT}
     counts["budget"] = _rows(verified, "06_biometry/tables/error-budget")
+    counts["flags"] = flags.finding(results, *verified["06_biometry/tables/flag-worth"])
     return counts | {kind: printed.printed_rows(columns, of) for kind, of in kinds.items()}
 
 

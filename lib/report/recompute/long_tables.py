@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from lib.report.recompute.compare import same
 from lib.report.recompute.estimates import NAN, mean
 from lib.report.recompute.results import Results, Row, grouped, present
-from lib.report.recompute.tables import biometry, failures
+from lib.report.recompute.tables import biometry, failures, flags
 from lib.report.recompute.tables.distances import size_error
 from lib.report.recompute.tables.points import paired_error
 from lib.report.recompute.tables.regions import dice_of, iou_of
@@ -198,7 +198,7 @@ def measurements_of_points(results: Results) -> Iterator[Cell]:
     points = {(row["case"], row["seed"], row["route"]): row for row in results.rows("06_biometry/points")}
     published = references(results)
     heads = grouped(enumerate_rows(results.rows(MEASURED)), "case", "seed", "stage", "route")
-    spacing = spacing_of(results)
+    spacing, by_limits = spacing_of(results), flags.raised(results)
     for (case, seed, stage, route), of_head in heads.items():
         at = {row["quantity"]: row for row in of_head}
         lines = {line: at[line]["predicted_mm"] for line in ("ofd", "bpd")}
@@ -209,8 +209,10 @@ def measurements_of_points(results: Results) -> Iterator[Cell]:
             yield at["hc"]["place"], "predicted_mm", perimeter(**lines)
         for quantity, value in published.get(case, {}).items():
             yield at[quantity]["place"], "reference_mm", value
-        if route not in biometry.GUESSES and math.isfinite(lines["ofd"]):
-            yield from ((row["place"], "flags", flags(results, **lines)) for row in of_head)
+        if route not in biometry.GUESSES:
+            raised = by_limits.get((case, seed), []) if stage == "post" else []
+            expected = "; ".join(dict.fromkeys([*flags_of(results, route, **lines), *raised]))
+            yield from ((row["place"], "flags", expected) for row in of_head)
 
 
 def enumerate_rows(rows: list[Row]) -> list[Row]:
@@ -238,15 +240,17 @@ def references(results: Results) -> dict[str, dict[str, float]]:
     return {case: {q: mm for q, mm in of.items() if not math.isnan(mm)} for case, of in known.items()}
 
 
-def flags(results: Results, ofd: float, bpd: float) -> str:
-    """Flags of a head with these axes."""
+def flags_of(results: Results, route: str, ofd: float, bpd: float) -> list[str]:
+    """Flags of a head with these axes, whatever its indicators."""
+    if math.isnan(ofd + bpd):
+        return ["no ellipse" if route == "ellipse" else "no peak"]
     least, most = results.study.hc_range_mm
     raised = {
         "BPD longer than OFD": bpd > ofd,
-        "long": max(ofd, bpd) > results.study.max_axis_ratio * min(ofd, bpd),
+        "elongated": max(ofd, bpd) > results.study.max_axis_ratio * min(ofd, bpd),
         "HC out of range": not least <= perimeter(ofd, bpd) <= most,
     }
-    return "; ".join(name for name, is_raised in raised.items() if is_raised)
+    return [name for name, is_raised in raised.items() if is_raised]
 
 
 # --- 07

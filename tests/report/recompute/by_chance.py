@@ -72,7 +72,7 @@ def measured(study: params.Study, keys: list[dict], draw: np.random.Generator) -
     for key, (quantity, size), route in itertools.product(keys, quantities if study.head_classes else (), routes):
         mm = size * sizes[key["case"]]
         predicted = mm * draw.normal(1.02, 0.04) if draw.random() > 0.1 else np.nan
-        flags = "long" if draw.random() > 0.9 else ""
+        flags = draw.choice(["", "", "", "elongated", "uncertain outline; two regions", "two regions"])
         rows.append([*key.values(), "post", route, quantity, predicted, mm, flags])
     columns = ["case", "subject", "fold", "seed", "stage", "route", "quantity", "predicted_mm", "reference_mm", "flags"]
     return pd.DataFrame(rows, columns=columns).reindex(columns=biometry.COLUMNS)

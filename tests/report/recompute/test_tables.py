@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 
 from lib import statistics
-from lib.report import recompute, tables
+from lib.report import captions, recompute, tables
 from lib.report.recompute import compare, estimates, long_tables, printed
 from lib.report.recompute.results import Results
+from lib.report.recompute.tables import flags
+from lib.report.summaries import flag_worth
 from lib.study import files, params
 from tests import builders_report
 from tests.builders_report import OTHER, folder
@@ -52,7 +54,8 @@ CELLS = {  # a changed cell of each table
         "size-errors.bias_percent parts.part_f1 failure-counts.failed failures.contrast",
         MEASURED: "agreement.bias_mm limits-mm.lower_limit_mm limits-percent.bias_percent by-size.mae_mm centiles.n "
         "proportional-bias.slope_per_100_mm reliability.ccc equivalence.bias_percent gestational-age.bias_days "
-        "widths.mae_mm enlarged.sensitivity error-budget.rms_mm failure-counts.failed",
+        "widths.mae_mm enlarged.sensitivity error-budget.rms_mm failure-counts.failed flag-worth.precision_percent "
+        "flagged.predicted_mm",
     },
     VOLUMES: {
         EVALUATED: "patients.dice_raw patient-dice.median_per_patient end-slices.dice_without distances-pixels.nsd",
@@ -115,6 +118,34 @@ def test_a_table_that_cannot_be_read_is_named_and_the_others_are_compared(study_
     (line,) = differences(study, "05_evaluation/tables/per_class")
     assert "05_evaluation/tables/per_class.csv: cannot be recomputed: " in line
     assert "cells, the header has " in line
+
+
+@pytest.mark.parametrize("changes", ["as drawn", "no gross error", "no flag", "no limits", "two runs"])
+def test_the_sentences_about_flags_are_written_twice_with_the_same_numbers(monkeypatch, tmp_path, changes: str) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    study = params.read_study(files.study_file(POINTS))
+    study = study.model_copy(update={"folds": [0], "seeds": [0], "compare_with": []})
+    by_chance.write_study(study, 5, monkeypatch)
+    results = Results(study)
+    measured, indicators, limits = (
+        results.table(name) for name in (f"{MEASURED}/measurements", f"{EVALUATED}/indicators", f"{EVALUATED}/limits")
+    )
+    match changes:
+        case "no gross error":
+            measured["predicted_mm"] = measured["reference_mm"]
+        case "no flag":
+            measured["flags"] = ""
+        case "no limits":
+            limits.drop(index=limits.index, inplace=True)
+        case "two runs":
+            indicators["seed"] = [0] * 5 + [1] * (len(indicators) - 5)
+    worth = flag_worth.worth(measured)
+    expected = captions.of_flags(worth, indicators, limits)
+    recomputed = flags.flag_worth(results)
+    assert flags.finding(results, list(worth.columns), recomputed) == expected
+    assert ("No limits were chosen" in expected) == (changes == "no limits")
+    assert ("5 to 15 validation cases of each run" in expected) == (changes == "two runs")
+    assert compare.differing("", list(worth.columns), worth.to_dict("records"), recomputed)[0] == []
 
 
 @pytest.mark.parametrize("name", [REGIONS, VOLUMES, LESIONS, POINTS])
