@@ -124,6 +124,7 @@ def _write_summary(folder: Path, loaded: Ensemble, written: Sequence[Written], r
         f"Classes: {', '.join(about['classes'][1:])}"
         if not loaded.is_landmark
         else "Predicted: the endpoints of OFD and BPD",
+        *([_about_flags(loaded)] if about["head_classes"] else []),
         f"Device: {loaded.members[0].device}",
     ]
     title = f"Predictions of {about['study']}"
@@ -139,3 +140,10 @@ def _write_summary(folder: Path, loaded: Ensemble, written: Sequence[Written], r
         "use": NOT_FOR_CLINICAL_USE,
     }
     outputs.write_record(folder, record)
+
+
+def _about_flags(loaded: Ensemble) -> str:
+    """What the flags in square brackets mean, and whether the model has limits for them."""
+    if not loaded.limits:
+        return "Flags in [brackets]: those of the study file; too few validation cases gave no other limits"
+    return "Flags in [brackets] say why a head can be trusted less; their limits were chosen on validation cases"

@@ -59,6 +59,16 @@ def test_a_file_that_cannot_be_used_is_refused_and_the_right_one_named(tmp_path,
     assert str(path) in str(error.value)
 
 
+def test_several_models_flag_by_the_mean_of_their_limits_and_grey_values(tmp_path):
+    chosen = [{"two regions": 0.1, "elongated": 1.5}, {"two regions": 0.3}]
+    for place, limits in enumerate(chosen):
+        values = {"limits": limits, "usual_greys": [10.0 * place] * 64}
+        write_model(tmp_path / f"{place}.safetensors", fold=place, flags=values)
+    loaded = ensemble.load(tmp_path, "cpu")
+    assert loaded.limits == {"two regions": pytest.approx(0.2)}  # not every model knows the others
+    assert loaded.usual_greys == [5.0] * 64
+
+
 def test_changed_tensors_are_noticed_too(tmp_path):
     path = write_model(tmp_path / "a.safetensors")
     content = bytearray(path.read_bytes())
