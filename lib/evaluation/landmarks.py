@@ -10,7 +10,7 @@ import torch
 from lib import models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
-from lib.evaluation import training_precision, validation
+from lib.evaluation import intervals, training_precision, validation
 from lib.evaluation.biometry import LANDMARK_COLUMNS
 from lib.imaging import geometry
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
@@ -55,8 +55,10 @@ def predict_run(
     run, arrays, parts = files.run_name(fold, seed), test_set.arrays, test_set.parts(fold)
     weights, rows = trainings / run / "model.safetensors", test_set.rows(parts["test"])
     model = trained_model.load(weights, flip_average, device)
-    heads = _validate(test_set, model, test_set.rows(parts["validation"]), measuring, live)
+    validated = _validate(test_set, model, test_set.rows(parts["validation"]), measuring, live)
+    heads = pd.DataFrame([{"fold": fold, "seed": seed} | row for row in validated], columns=validation.COLUMNS)
     use = {"flip_average": flip_average, "fold": fold, "seed": seed} | measuring | test_set.dataset.described
+    use |= {"intervals": intervals.constants(heads)} if measuring["head_classes"] else {}
     models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", use)
     points, heights, as_trained = _locate(test_set, model, rows, live)
     mappings = [arrays.geometry_of(name) for name in parts["test"]]
@@ -77,8 +79,7 @@ def predict_run(
         for shift in training_precision.compare_points(one, other, cases.spacing_mm(row))
     ]
     changes = pd.DataFrame(shifts, columns=training_precision.POINT_CHANGE_COLUMNS)
-    validated = pd.DataFrame([{"fold": fold, "seed": seed} | row for row in heads], columns=validation.COLUMNS)
-    return pd.concat(tables, ignore_index=True), changes, validated
+    return pd.concat(tables, ignore_index=True), changes, heads
 
 
 def _validate(

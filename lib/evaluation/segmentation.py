@@ -14,7 +14,7 @@ from lib import metrics, models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.evaluation import biometry, boundaries, postprocessing, training_precision, validation
+from lib.evaluation import biometry, boundaries, intervals, postprocessing, training_precision, validation
 from lib.imaging import mask_files
 from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
@@ -86,9 +86,11 @@ def evaluate_run(
     model = trained_model.load(weights, protocol.flip_average, protocol.device)
     parts, run = test_set.parts(fold), {"fold": fold, "seed": seed}
     steps, classes, tolerances = protocol.steps, test_set.dataset.classes, protocol.nsd_tolerances
-    choice, heads = validate(test_set, model, parts["validation"], protocol, live)
+    choice, measured = validate(test_set, model, parts["validation"], protocol, live)
+    heads = pd.DataFrame([run | row for row in measured], columns=validation.COLUMNS)
     use = {"threshold": choice["threshold"], "flip_average": protocol.flip_average, "postprocessing": steps}
     use |= protocol.measuring | test_set.dataset.described | run
+    use |= {"intervals": intervals.constants(heads)} if protocol.measuring.get("head_classes") else {}
     models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
 
     def stages_of(case: Predicted, probability: np.ndarray) -> dict[str, np.ndarray]:
@@ -120,7 +122,7 @@ def evaluate_run(
         confusion_rows({stage: sum(each[stage] for each in counts) for stage in counts[0]}, classes, fold, seed),
         pd.DataFrame([run | choice]),
         pd.DataFrame(chain(*changes), columns=training_precision.MASK_COLUMNS),
-        pd.DataFrame([run | row for row in heads], columns=validation.COLUMNS),
+        heads,
     )
 
 

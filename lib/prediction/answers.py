@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.evaluation import biometry, postprocessing
+from lib.evaluation import biometry, intervals, postprocessing
 from lib.imaging import geometry, head_points, shapes
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.imaging.preparation import heatmap_sigma
@@ -80,13 +80,20 @@ def _head(route: str, found: dict[str, float]) -> dict[str, Any]:
 
 
 def measurements(ensemble: Ensemble, answer: Answer) -> list[dict[str, Any]]:
-    """BPD, OFD and HC: stage, route, quantity, predicted_mm (NaN if not measured) and flags; [] without a head."""
+    """BPD, OFD and HC: stage, route, quantity, predicted_mm, low_mm, high_mm (NaN if unknown) and flags; [] if no head.
+
+    The limits are those of `Ensemble.intervals`: they hold for images like those on which the model was validated.
+    """
     if not answer.head:
         return []
     rows = biometry.measure(answer.head, ensemble.about["max_axis_ratio"], ensemble.about["hc_range_mm"])
     known = np.isfinite([answer.head[name] for name in POINT_COLUMNS]).all() and np.isnan(answer.head["ofd_mm"])
+    bounds = ensemble.intervals["relative_error"]
     return [
-        {"stage": "post", "route": answer.head["route"]} | row | ({"flags": NO_PIXEL_SIZE} if known else {})
+        {"stage": "post", "route": answer.head["route"]}
+        | row
+        | dict(zip(intervals.LIMITS, intervals.limits_mm(row["predicted_mm"], bounds[row["quantity"]])))
+        | ({"flags": NO_PIXEL_SIZE} if known else {})
         for row in rows
     ]
 

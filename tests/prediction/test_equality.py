@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import models
-from lib.evaluation import biometry, landmarks, segmentation
+from lib.evaluation import biometry, intervals, landmarks, segmentation
 from lib.imaging import image_files, mask_files
 from lib.models import devices, trained_model
 from lib.study import files
@@ -28,6 +28,7 @@ def measured_by_06(bench, names):
     heads = biometry.find_heads(bench, biometry.read_predictions(bench).query("stage == 'post'"), ["head"])
     references = biometry.references_of(bench, ["head"])
     table = biometry.measure_all(heads, references, bench.folds, *LIMITS)
+    table = intervals.with_limits(table, files.read_csv(bench.folder / "intervals.csv", ["relative_error"]))
     rows = table[(table["route"] != "baseline") & table["case"].isin(names)]
     points = biometry.points_of(heads)
     return rows.reset_index(drop=True), points[points["case"].isin(names)].reset_index(drop=True)
@@ -52,8 +53,8 @@ def resaved(weights, raise_by=0.0, **changes):
 
 def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     draw, head = np.random.default_rng(3), builders.ellipse_region((32, 32), (15, 16), 22, 17, 30)
-    images = [np.clip(0.5 * head + draw.uniform(0, 0.4, head.shape), 0, 1) for _ in range(6)]
-    bench = builders.image_bench(tmp_path, images, [head] * 6, spacing_mm=0.9)
+    images = [np.clip(0.5 * head + draw.uniform(0, 0.4, head.shape), 0, 1) for _ in range(30)]
+    bench = builders.image_bench(tmp_path, images, [head] * 30, spacing_mm=0.9)  # ten validate
     bench = replace(bench, dataset=replace(bench.dataset, read_image=image_files.read_grey))
     weights = builders.write_weights(tmp_path / "fold0-seed0" / "model.safetensors", builders.of_images(48, 64))
     untrained = trained_model.load(weights, True, CPU)
@@ -62,6 +63,7 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     protocol = segmentation.Protocol([float(np.median(probability))], steps, True, CPU, {}, MEASURING)
     measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0)
     files.write_csv(bench.folder / "cases.csv", measured.table)
+    files.write_csv(bench.folder / "intervals.csv", intervals.of_runs(measured.validation))
     names = sorted(set(measured.table["case"]))
     (tmp_path / "mine").mkdir()
     for name in names:
@@ -71,7 +73,7 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     out, model = tmp_path / "out", bench.folder / "models" / "fold0-seed0.safetensors"
     assert predict(model, tmp_path / "mine", out, "--pixel-sizes", str(sizes)) == 0
     rows, points = measured_by_06(bench, names)
-    assert rows["predicted_mm"].notna().any()
+    assert rows[["predicted_mm", "low_mm", "high_mm"]].notna().any().all()
     assert_same(out, "measurements.csv", rows, ["case", "quantity"])
     assert_same(out, "points.csv", points, ["case"])
     shapes, _ = biometry.structures_of_all(bench, biometry.read_predictions(bench).query("stage == 'post'"))
@@ -90,8 +92,9 @@ def test_landmarks_are_those_of_05_and_measured_as_in_06(tmp_path, unit):
     bench.cases["sha256"] = builders.hashed(bench.cases)["sha256"]
     weights = builders.write_weights(tmp_path / "fold0-seed0" / "model.safetensors", preparation, out_channels=2)
     resaved(weights, raise_by=0.5, landmarks="multicentre")
-    table, *_ = landmarks.predict_run(bench, weights.parent.parent, 0, 0, True, CPU, MEASURING, None)
+    table, _, heads = landmarks.predict_run(bench, weights.parent.parent, 0, 0, True, CPU, MEASURING, None)
     files.write_csv(bench.folder / "points.csv", table)
+    files.write_csv(bench.folder / "intervals.csv", intervals.of_runs(heads))
     model = bench.folder / "models" / "fold0-seed0.safetensors"
     names = sorted(set(table["case"]))
     out = tmp_path / "out"
