@@ -18,15 +18,18 @@ from lib.evaluation import (
     comparison,
     error_budget,
     failures,
+    intervals,
     landmarks,
     quality,
     segmentation,
     training_precision,
+    validation,
 )
 from lib.report import build, content, tables
 from lib.report.content import read_table
 from lib.report.summaries import (
     biometry_errors,
+    coverage,
     dice,
     distances,
     flag_worth,
@@ -220,7 +223,7 @@ def write_regions(study: params.Study) -> None:
     }
     listed, of_failures = failed_in(study, long)
     tables_of_05 = {"cases": long, "chosen": pd.DataFrame([chosen]), "precision": precision} | listed
-    tables_of_05 |= {"structures": structures(study)} | indicators_of(study)
+    tables_of_05 |= {"structures": structures(study)} | calibrated(study) | indicators_of(study)
     drawn = "hd95-distribution dice-distribution dice-bars confusion worst median best probability close-ups"
     write_step(study, "05_evaluation", tables_of_05, printed | of_failures, "confusion folds", drawn)
 
@@ -248,6 +251,12 @@ def errors_of(study: params.Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=landmarks.ERROR_COLUMNS)
 
 
+def calibrated(study: params.Study) -> dict[str, pd.DataFrame]:
+    """Measured validation heads, and the bounds of their errors."""
+    heads = validated(study)
+    return {"validation": heads, "intervals": intervals.of_runs(heads)}
+
+
 def write_points(study: params.Study) -> None:
     errors, precision = errors_of(study), rounded_of(study)
     losses = landmark_errors.heatmap_losses(study.folds, study.seeds, folder(study, "04_training"))
@@ -255,7 +264,8 @@ def write_points(study: params.Study) -> None:
     printed["points"] = landmark_errors.landmarks(errors)
     listed, of_failures = failed_in(study, errors)
     drawn = "error-distribution worst median best heatmaps close-ups"
-    long = {"cases": errors, "precision": precision, "structures": structures(study)} | listed | indicators_of(study)
+    long = {"cases": errors, "precision": precision, "structures": structures(study)} | listed
+    long |= calibrated(study) | indicators_of(study)
     write_step(study, "05_evaluation", long, printed | of_failures, drawn=drawn)
 
 
@@ -284,7 +294,26 @@ def measured(study: params.Study) -> pd.DataFrame:
         values = {"predicted_mm": size + error + place * (name == route), "reference_mm": size}
         values["flags"] = "two regions" if name == route and place == 0 else ""
         rows.append(key | {"stage": "post", "route": name, "quantity": quantity} | values)
-    return pd.DataFrame(rows, columns=biometry.COLUMNS)
+    return intervals.with_limits(pd.DataFrame(rows, columns=biometry.COLUMNS), intervals.of_runs(validated(study)))
+
+
+def validated(study: params.Study) -> pd.DataFrame:
+    """Ten validation heads of 100 mm of as many subjects, 0 to 4.5 mm too long."""
+    heads = itertools.product(range(10), cases.QUANTITIES) if study.head_classes else ()
+    key = {"fold": 0, "seed": 0, "stage": "post", "route": "landmark" if study.learns_landmarks else "ellipse"}
+    rows = [
+        key
+        | {
+            "case": f"v{place}",
+            "subject": f"v{place}",
+            "quantity": quantity,
+            "reference_mm": 100.0 - place / 2,
+            "flags": "",
+        }
+        | {"predicted_mm": 100.0}
+        for place, quantity in heads
+    ]
+    return pd.DataFrame(rows, columns=validation.COLUMNS)
 
 
 def widths_of(study: params.Study) -> pd.DataFrame:
@@ -326,6 +355,9 @@ def write_biometry(study: params.Study) -> None:
     printed |= {name: compute(long) for name, compute in content.AGREEMENT.items()}
     printed["equivalence"] = measurement_agreement.equivalence(long, study.equivalence_margin_percent)
     printed["by-size"] = measurement_agreement.by_size(long, manifest_of(study))
+    bounds = intervals.of_runs(validated(study))
+    printed["coverage"] = coverage.coverage(long, bounds)
+    printed["coverage-by-size"] = coverage.by_size(long, bounds, manifest_of(study))
     printed["volume-limits"] = measurement_agreement.volume_limits(volumes)
     filled = "" if study.learns_landmarks or datasets.of(study).volumes else "shapes"
     drawn = "scatter bland-altman volume-agreement" + " error-budget" * (len(budget) > 0)

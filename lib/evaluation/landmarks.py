@@ -10,7 +10,7 @@ import torch
 from lib import models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
-from lib.evaluation import quality, training_precision, validation
+from lib.evaluation import intervals, quality, training_precision, validation
 from lib.evaluation.biometry import LANDMARK_COLUMNS
 from lib.imaging import geometry, head_quality
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
@@ -57,10 +57,12 @@ def predict_run(
     weights, rows = trainings / run / "model.safetensors", test_set.rows(parts["test"])
     model = trained_model.load(weights, flip_average, device)
     usual = quality.usual_greys(arrays, parts["train"])
-    heads, validated = _validate(test_set, model, test_set.rows(parts["validation"]), measuring, usual, live)
+    measured, validated = _validate(test_set, model, test_set.rows(parts["validation"]), measuring, usual, live)
+    heads = pd.DataFrame([{"fold": fold, "seed": seed} | row for row in measured], columns=validation.COLUMNS)
     limits = quality.limits_of(heads, validated)
     use = {"flip_average": flip_average, "fold": fold, "seed": seed} | measuring | test_set.dataset.described
-    use |= {"flags": {"limits": limits, "usual_greys": usual}} if measuring["head_classes"] else {}
+    if measuring["head_classes"]:
+        use |= {"intervals": intervals.constants(heads), "flags": {"limits": limits, "usual_greys": usual}}
     models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", use)
     points, heights, as_trained, indicators = _locate(test_set, model, rows, usual, live)
     mappings = [arrays.geometry_of(name) for name in parts["test"]]
@@ -86,7 +88,7 @@ def predict_run(
     return (
         pd.concat(tables, ignore_index=True),
         changes,
-        pd.DataFrame([of_run | row for row in heads], columns=validation.COLUMNS),
+        heads,
         quality.table([*(of_run | row for row in validated), *(tested if measuring["head_classes"] else [])]),
         pd.DataFrame([of_run | {"flag": n, "limit": v} for n, v in limits.items()], columns=quality.LIMIT_COLUMNS),
     )

@@ -23,8 +23,6 @@ FEWEST = 20  # validation cases; with fewer, a tenth is a single one, and no lim
 LEVEL = 0.05  # of the p value times the number of flags
 ELONGATED = "elongated"  # raised by the limit of the study file, too
 UNSEEN = 1.5  # times as far from the median as the farthest validation case
-
-
 HEAD_COLUMNS = ["case", "subject", "fold", "seed", "role", "route"]  # of indicators.csv, before the indicators
 LIMIT_COLUMNS = ["fold", "seed", "flag", "limit"]  # of limits.csv
 
@@ -36,16 +34,17 @@ class Flag:
     name: str
     indicator: str
     is_above: bool  # whether it is raised above its limit, or below it
+    least: float = -np.inf  # smallest limit: below it, the words would say too much
 
 
 FLAGS = [
-    Flag("cut by the frame", "frame_share", True),
+    Flag("cut by the frame", "frame_share", True, least=0.01),
     Flag("outline visible in part", "arc_coverage", False),
     Flag("not elliptical", "fit_residual", True),
     Flag(ELONGATED, "axis_ratio", True),
     Flag("small in the image", "size_share", False),
     Flag("large in the image", "size_share", True),
-    Flag("two regions", "second_part", True),
+    Flag("two regions", "second_part", True, least=0.01),
     Flag("methods disagree", "method_difference", True),
     Flag("uncertain outline", "uncertain_mm", True),
     Flag("weak peak", "peak_height", False),
@@ -86,11 +85,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*HEAD_COLUMNS, *dict.fromkeys(names)])
 
 
-def limits_of(heads: Sequence[Mapping[str, Any]], indicators: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """`choose_limits` for measured validation heads (rows of validation.csv) and their indicators, case by case."""
-    of_hc = [row for row in heads if row["quantity"] == "hc"]
-    gross = is_gross(*([row[name] for row in of_hc] for name in ("predicted_mm", "reference_mm")))
-    return choose_limits(pd.DataFrame(indicators), gross, np.array([row["flags"] != "" for row in of_hc], bool))
+def limits_of(heads: pd.DataFrame, indicators: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """`choose_limits` for the validation heads of a run (rows of validation.csv) and their indicators, in one order."""
+    of_hc = heads[heads["quantity"] == "hc"]
+    gross = is_gross(of_hc["predicted_mm"].to_numpy(), of_hc["reference_mm"].to_numpy())
+    return choose_limits(pd.DataFrame(indicators), gross, of_hc["flags"].ne("").to_numpy())
 
 
 def usual_greys(arrays: Arrays, names: Sequence[str]) -> list[float]:
@@ -134,7 +133,7 @@ def choose_limits(indicators: pd.DataFrame, gross: np.ndarray, flagged: np.ndarr
     never showed raises the flag. Then one limit after the other is tightened: the one that finds most gross errors, and
     of equal ones that which flags fewest, as long as at most REFERRED of the cases are flagged and the flag is better
     than chance (the p value of Fisher's exact test, one-sided, among the cases not flagged yet, times the number of
-    flags is below LEVEL).
+    flags is below LEVEL). No limit is below the `least` of its flag.
 
     Args:
         indicators: columns as in `lib.imaging.head_quality`.
@@ -156,7 +155,7 @@ def choose_limits(indicators: pd.DataFrame, gross: np.ndarray, flagged: np.ndarr
             break
         limits[name] = min(limits[name], limit)
         free &= ~(values[name] > limit)
-    return {flag.name: _sign(flag) * limits[flag.name] for flag in flags}
+    return {flag.name: max(_sign(flag) * limits[flag.name], flag.least) for flag in flags}
 
 
 def _unseen(values: np.ndarray) -> float:

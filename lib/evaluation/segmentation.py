@@ -14,7 +14,7 @@ from lib import metrics, models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.evaluation import biometry, boundaries, postprocessing, quality, training_precision, validation
+from lib.evaluation import biometry, boundaries, intervals, postprocessing, quality, training_precision, validation
 from lib.imaging import mask_files
 from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
@@ -90,11 +90,13 @@ def evaluate_run(
     steps, classes, tolerances = protocol.steps, test_set.dataset.classes, protocol.nsd_tolerances
     head_classes = biometry.class_indices(test_set.dataset, protocol.measuring.get("head_classes", []))
     usual = quality.usual_greys(test_set.arrays, parts["train"]) if head_classes else []
-    choice, heads, indicators = validate(test_set, model, parts["validation"], protocol, usual, live)
+    choice, measured, indicators = validate(test_set, model, parts["validation"], protocol, usual, live)
+    heads = pd.DataFrame([run | row for row in measured], columns=validation.COLUMNS)
     limits = quality.limits_of(heads, indicators)
     use = {"threshold": choice["threshold"], "flip_average": protocol.flip_average, "postprocessing": steps}
     use |= protocol.measuring | test_set.dataset.described | run
-    use |= {"flags": {"limits": limits, "usual_greys": usual}} if head_classes else {}
+    if head_classes:
+        use |= {"intervals": intervals.constants(heads), "flags": {"limits": limits, "usual_greys": usual}}
     models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
 
     def stages_of(case: Predicted, probability: np.ndarray) -> dict[str, np.ndarray]:
@@ -133,7 +135,7 @@ def evaluate_run(
         confusion_rows({stage: sum(each[stage] for each in counts) for stage in counts[0]}, classes, fold, seed),
         pd.DataFrame([run | choice]),
         pd.DataFrame(chain(*changes), columns=training_precision.MASK_COLUMNS),
-        pd.DataFrame([run | row for row in heads], columns=validation.COLUMNS),
+        heads,
         quality.table([*(run | row for row in indicators), *chain(*tested)]),
         pd.DataFrame([run | {"flag": n, "limit": v} for n, v in limits.items()], columns=quality.LIMIT_COLUMNS),
     )

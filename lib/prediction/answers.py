@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.evaluation import biometry, postprocessing, quality
+from lib.evaluation import biometry, intervals, postprocessing, quality
 from lib.imaging import geometry, head_points, head_quality, shapes
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.imaging.preparation import heatmap_sigma
@@ -88,12 +88,21 @@ def _head(route: str, found: dict[str, float]) -> dict[str, Any]:
 
 
 def measurements(ensemble: Ensemble, answer: Answer) -> list[dict[str, Any]]:
-    """BPD, OFD and HC: stage, route, quantity, predicted_mm (NaN if not measured) and flags; [] without a head."""
+    """BPD, OFD and HC: stage, route, quantity, predicted_mm, low_mm, high_mm (NaN if unknown) and flags; [] if no head.
+
+    The limits are those of `Ensemble.intervals`: they hold for images like those on which the model was validated.
+    """
     if not answer.head:
         return []
     limits = ensemble.about["max_axis_ratio"], ensemble.about["hc_range_mm"]
     rows = biometry.measure(answer.head, *limits, answer.raised)
-    return [{"stage": "post", "route": answer.head["route"]} | row for row in rows]
+    bounds = ensemble.intervals["relative_error"]
+    return [
+        {"stage": "post", "route": answer.head["route"]}
+        | row
+        | dict(zip(intervals.LIMITS, intervals.limits_mm(row["predicted_mm"], bounds[row["quantity"]])))
+        for row in rows
+    ]
 
 
 def shapes_of(ensemble: Ensemble, answer: Answer, spacing_mm: Spacing | None) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from lib.evaluation.ranking import mask_result
 from lib.report import tables
 from lib.report.summaries.biometry_errors import measured_rows
 from lib.report.summaries.failures import FEWEST, LEVEL
-from lib.statistics import FEWEST_SUBJECTS
+from lib.statistics import FEWEST_SUBJECTS, conformal
 from lib.statistics.agreement import limits_of_agreement, proportional_bias
 
 NEW_LINE = "  \n"  # in Markdown
@@ -225,6 +225,21 @@ def _trend(difference: pd.Series, mean: pd.Series, subjects: pd.Series) -> str:
         return "too few subjects or sizes for a trend"
     numbers = f"{slope:+.2f} mm per 100 mm [{low:+.2f}, {high:+.2f}]"
     return f"the difference changes with size, {numbers}" if fitted.is_proportional else f"no clear trend, {numbers}"
+
+
+def of_coverage(covered: pd.DataFrame) -> str:
+    """How often the intervals contain the reference, and how wide they are (table of `summaries.coverage`)."""
+    level = f"{100 * conformal.LEVEL:.0f} %"
+    cells, lines = pd.DataFrame(tables.printed_cells(covered)).to_dict("records"), []
+    for row, values in zip(cells, covered.to_dict("records")):
+        text = (
+            f"no run has an interval, which takes {conformal.fewest_subjects()} validation subjects with measured heads"
+        )
+        if values["n"]:
+            text = f"{_rate(row['covered_percent'])} of the intervals contain the reference ({level} intended)"
+            text += f"; their median width is {values['median_width_mm']:.2f} mm (n = {row['n']})"
+        lines.append(f"{row['quantity']} by {row['route']}: {text}.")
+    return NEW_LINE.join(lines) or "No head was measured against a reference."
 
 
 def of_differences(compared: pd.DataFrame) -> str:

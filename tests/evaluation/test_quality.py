@@ -51,6 +51,13 @@ def test_without_gross_errors_a_limit_is_beyond_all_that_validation_showed():
     assert not flagged_by(table, limits).any()
 
 
+def test_a_speck_and_a_touch_of_the_frame_raise_no_flag_even_if_validation_shows_none():
+    table = pd.DataFrame({"frame_share": [0.0] * 25, "second_part": [0.0] * 25})
+    limits = quality.choose_limits(table, none(table), none(table))
+    assert quality.raised({"frame_share": 0.01, "second_part": 0.01}, limits) == []
+    assert quality.raised({"frame_share": 0.02, "second_part": 0.02}, limits) == ["cut by the frame", "two regions"]
+
+
 def test_too_few_validation_cases_give_no_limits():
     assert quality.choose_limits(of_validation(19), np.ones(19, bool), np.zeros(19, bool)) == {}
     assert quality.choose_limits(of_validation(20), np.ones(20, bool), np.zeros(20, bool))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import models
-from lib.evaluation import biometry, landmarks, quality, segmentation
+from lib.evaluation import biometry, intervals, landmarks, quality, segmentation
 from lib.imaging import image_files, mask_files
 from lib.models import devices, trained_model
 from lib.study import files
@@ -29,6 +29,7 @@ def measured_by_06(bench, names):
     references = biometry.references_of(bench, ["head"])
     raised = quality.raised_by_head(*(files.read_csv(bench.folder / f"{n}.csv", []) for n in ("indicators", "limits")))
     table = biometry.measure_all(heads, references, bench.folds, *LIMITS, raised)
+    table = intervals.with_limits(table, files.read_csv(bench.folder / "intervals.csv", ["relative_error"]))
     rows = table[(table["route"] != "baseline") & table["case"].isin(names)]
     points = biometry.points_of(heads)
     return rows.reset_index(drop=True), points[points["case"].isin(names)].reset_index(drop=True)
@@ -60,8 +61,8 @@ def strict_limits(monkeypatch):
 
 def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     draw, head = np.random.default_rng(3), builders.ellipse_region((32, 32), (15, 16), 22, 17, 30)
-    images = [np.clip(0.5 * head + draw.uniform(0, 0.4, head.shape), 0, 1) for _ in range(6)]
-    bench = builders.image_bench(tmp_path, images, [head] * 6, spacing_mm=0.9)
+    images = [np.clip(0.5 * head + draw.uniform(0, 0.4, head.shape), 0, 1) for _ in range(30)]
+    bench = builders.image_bench(tmp_path, images, [head] * 30, spacing_mm=0.9)  # ten validate
     bench = replace(bench, dataset=replace(bench.dataset, read_image=image_files.read_grey))
     weights = builders.write_weights(tmp_path / "fold0-seed0" / "model.safetensors", builders.of_images(48, 64))
     untrained = trained_model.load(weights, True, CPU)
@@ -72,6 +73,7 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     files.write_csv(bench.folder / "cases.csv", measured.table)
     files.write_csv(bench.folder / "indicators.csv", measured.indicators)
     files.write_csv(bench.folder / "limits.csv", measured.limits)
+    files.write_csv(bench.folder / "intervals.csv", intervals.of_runs(measured.validation))
     names = sorted(set(measured.table["case"]))
     (tmp_path / "mine").mkdir()
     for name in names:
@@ -81,7 +83,7 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     out, model = tmp_path / "out", bench.folder / "models" / "fold0-seed0.safetensors"
     assert predict(model, tmp_path / "mine", out, "--pixel-sizes", str(sizes)) == 0
     rows, points = measured_by_06(bench, names)
-    assert rows["predicted_mm"].notna().any()
+    assert rows[["predicted_mm", "low_mm", "high_mm"]].notna().any().all()
     assert rows["flags"].str.contains("unlike|large|small").any()
     assert_same(out, "measurements.csv", rows, ["case", "quantity"])
     assert_same(out, "points.csv", points, ["case"])
@@ -105,6 +107,7 @@ def test_landmarks_are_those_of_05_and_measured_as_in_06(tmp_path, unit):
     table = written[0]
     for name, each in zip(("points", "precision", "validation", "indicators", "limits"), written):
         files.write_csv(bench.folder / f"{name}.csv", each)
+    files.write_csv(bench.folder / "intervals.csv", intervals.of_runs(written[2]))
     model = bench.folder / "models" / "fold0-seed0.safetensors"
     names = sorted(set(table["case"]))
     out = tmp_path / "out"

@@ -54,6 +54,7 @@ CELLS = {  # a changed cell of each table
         "size-errors.bias_percent parts.part_f1 failure-counts.failed failures.contrast",
         MEASURED: "agreement.bias_mm limits-mm.lower_limit_mm limits-percent.bias_percent by-size.mae_mm centiles.n "
         "proportional-bias.slope_per_100_mm reliability.ccc equivalence.bias_percent gestational-age.bias_days "
+        "coverage.covered_percent coverage-by-size.covered "
         "widths.mae_mm enlarged.sensitivity error-budget.rms_mm failure-counts.failed flag-worth.precision_percent "
         "flagged.predicted_mm",
     },
@@ -64,7 +65,7 @@ CELLS = {  # a changed cell of each table
     LESIONS: {EVALUATED: "per_class.dice"},  # without heads and pixel sizes
     POINTS: {
         EVALUATED: "points.error_mm points.missed heatmap_loss.heatmap_loss failure-counts.missed",
-        MEASURED: "agreement.mae_mm",
+        MEASURED: "agreement.mae_mm coverage.median_width_mm",
         "07_comparison": "comparison.difference_mm references.amount_mm",
     },
 }
@@ -161,6 +162,7 @@ def test_every_table_of_numbers_drawn_by_chance_is_recomputed(monkeypatch, tmp_p
     assert differences(study, *checked) == []
     results = Results(study)
     assert long_tables.listed_failures(results) == []
+    assert long_tables.other_bounds(results) == []
     worst = results.table("05_evaluation/failures")
     worst.loc[0, ["value", "result"]] = [0.25, "CSP 0.250"]
     named = [line.partition(": found")[0] for line in long_tables.listed_failures(results)]
@@ -168,6 +170,38 @@ def test_every_table_of_numbers_drawn_by_chance_is_recomputed(monkeypatch, tmp_p
     results.table("05_evaluation/failures").drop(index=0, inplace=True)
     (line,) = long_tables.listed_failures(results)
     assert line.startswith("05_evaluation/failures.csv: cases ")
+
+
+def test_a_changed_bound_or_limit_and_a_lost_validation_case_are_named(study_of) -> None:
+    study = study_of(REGIONS)
+    bounds, measured = (
+        folder(study, f"{name}.csv") for name in ("05_evaluation/intervals", "06_biometry/measurements")
+    )
+    assert long_tables.other_bounds(Results(study)) == []
+    assert (
+        list(long_tables.told(Results(study), long_tables.MEASURED, long_tables.limits_of_bounds(Results(study)))) == []
+    )
+    rows = files.read_csv(measured, [])
+    place = rows.index[rows["low_mm"].notna()][0]
+    rows.loc[place, "low_mm"] -= 1
+    files.write_csv(measured, rows)
+    results = Results(study)
+    (line,) = long_tables.told(results, long_tables.MEASURED, long_tables.limits_of_bounds(results))
+    assert line.startswith(f"06_biometry/measurements.csv, row {place + 2}, column low_mm: found ")
+    changed = files.read_csv(bounds, [])
+    changed.loc[1, "relative_error"] = 0.01
+    files.write_csv(bounds, changed)
+    (line,) = long_tables.other_bounds(Results(study))
+    assert line == "05_evaluation/intervals.csv, row 3, column relative_error: found 0.01, recomputed 0.045"
+    validated = folder(study, "05_evaluation/validation.csv")
+    files.write_csv(validated, files.read_csv(validated, []).iloc[6:])  # eight of ten subjects
+    lines = long_tables.other_bounds(Results(study))
+    assert [line.partition(": ")[0].rpartition(" ")[2] for line in lines[:3]] == [
+        "subjects",
+        "images",
+        "relative_error",
+    ]
+    assert lines[2].endswith("recomputed nan")
 
 
 def test_a_study_without_post_processing_is_recomputed(study_of) -> None:
