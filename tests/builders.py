@@ -250,6 +250,7 @@ def image_bench(
         save_png(folder / f"{name}_image.png", image[0])
     paths = {key: [str(folder / f"{n}{end}.png") for n in names] for key, end in (("image", "_image"), ("mask", ""))}
     size = {"spacing_row_mm": spacing_mm, "spacing_col_mm": spacing_mm, "slices": 1, "height": 32, "width": 32}
+    size |= dict.fromkeys(cases.REFERENCE_COLUMNS, np.nan)
     table = pd.DataFrame({"case": names, "subject": names} | paths | size)
     fold = [n // 2 % folds for n in range(len(names))]
     assigned = table[["case", "subject"]].assign(fold_group=names, fold=fold, validates=True)

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from lib import __main__, models
+from lib.imaging import head_quality
 from lib.models import inference
 from lib.study import files
 from tests import builders
@@ -18,6 +19,9 @@ HEAD = {"centre": (60.0, 80.0), "major": 100.0, "minor": 80.0, "angle_deg": 20.0
 HC_MM = builders.perimeter(100.0, 80.0) * SPACING_MM
 USE = {"threshold": 0.5, "flip_average": False, "postprocessing": [{"step": "largest_component"}]}
 USE |= {"head_classes": ["head"], "max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0]}
+BOUNDS = {"bpd": 0.04, "ofd": 0.03, "hc": 0.02}  # of |error| / predicted
+USE |= {"intervals": {"level": 0.9, "subjects": 30, "images": 40, "relative_error": BOUNDS}}
+USE |= {"flags": {"limits": {}, "usual_greys": [0.0] * head_quality.LEVELS}}
 USE |= {"licence": "made here", "display_channel": 0, "fold": 0, "seed": 0}
 
 

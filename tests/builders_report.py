@@ -18,16 +18,21 @@ from lib.evaluation import (
     comparison,
     error_budget,
     failures,
+    intervals,
     landmarks,
+    quality,
     segmentation,
     training_precision,
+    validation,
 )
 from lib.report import build, content, tables
 from lib.report.content import read_table
 from lib.report.summaries import (
     biometry_errors,
+    coverage,
     dice,
     distances,
+    flag_worth,
     landmark_errors,
     measurement_agreement,
     paired,
@@ -219,7 +224,7 @@ def write_regions(study: params.Study) -> None:
     }
     listed, of_failures = failed_in(study, long)
     tables_of_05 = {"cases": long, "chosen": pd.DataFrame([chosen]), "precision": precision} | listed
-    tables_of_05["structures"] = structures(study)
+    tables_of_05 |= {"structures": structures(study)} | calibrated(study) | indicators_of(study)
     drawn = "hd95-distribution dice-distribution dice-bars confusion worst median best probability close-ups"
     write_step(study, "05_evaluation", tables_of_05, printed | of_failures, "confusion folds", drawn)
 
@@ -247,6 +252,12 @@ def errors_of(study: params.Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=landmarks.ERROR_COLUMNS)
 
 
+def calibrated(study: params.Study) -> dict[str, pd.DataFrame]:
+    """Measured validation heads, and the bounds of their errors."""
+    heads = validated(study)
+    return {"validation": heads, "intervals": intervals.of_runs(heads)}
+
+
 def write_points(study: params.Study) -> None:
     errors, precision = errors_of(study), rounded_of(study)
     losses = landmark_errors.heatmap_losses(study.folds, study.seeds, folder(study, "04_training"))
@@ -255,7 +266,22 @@ def write_points(study: params.Study) -> None:
     listed, of_failures = failed_in(study, errors)
     drawn = "error-distribution worst median best heatmaps close-ups"
     long = {"cases": errors, "precision": precision, "structures": structures(study)} | listed
+    long |= calibrated(study) | indicators_of(study)
     write_step(study, "05_evaluation", long, printed | of_failures, drawn=drawn)
+
+
+def indicators_of(study: params.Study) -> dict[str, pd.DataFrame]:
+    """Indicators of 20 validation heads and the tested ones, and one limit; the first tested head has two regions."""
+    route, rows = "landmark" if study.learns_landmarks else "ellipse", []
+    validated = [{"case": f"v{n:02d}", "subject": f"v{n:02d}", "fold": 0, "seed": 0} for n in range(quality.FEWEST)]
+    for role, keys in (("validation", validated), ("test", tested(study))):
+        rows += [
+            key | {"role": role, "route": route, "second_part": 0.5 * (role == "test" and place == 0)}
+            for place, key in enumerate(keys)
+        ]
+    limits = [[0, 0, "two regions", 0.25]] if study.head_classes else []
+    of_limits = pd.DataFrame(limits, columns=quality.LIMIT_COLUMNS)
+    return {"indicators": quality.table(rows if study.head_classes else []), "limits": of_limits}
 
 
 def measured(study: params.Study) -> pd.DataFrame:
@@ -266,9 +292,29 @@ def measured(study: params.Study) -> pd.DataFrame:
     sizes = (("bpd", 50.0), ("ofd", 65.0), ("hc", 180.0)) if study.head_classes else ()
     rows = []
     for (place, key), (quantity, size), (name, error) in itertools.product(enumerate(tested(study)), sizes, routes):
-        values = {"predicted_mm": size + error + place * (name == route), "reference_mm": size, "flags": ""}
+        values = {"predicted_mm": size + error + place * (name == route), "reference_mm": size}
+        values["flags"] = "two regions" if name == route and place == 0 else ""
         rows.append(key | {"stage": "post", "route": name, "quantity": quantity} | values)
-    return pd.DataFrame(rows, columns=biometry.COLUMNS)
+    return intervals.with_limits(pd.DataFrame(rows, columns=biometry.COLUMNS), intervals.of_runs(validated(study)))
+
+
+def validated(study: params.Study) -> pd.DataFrame:
+    """Ten validation heads of 100 mm of as many subjects, 0 to 4.5 mm too long."""
+    heads = itertools.product(range(10), cases.QUANTITIES) if study.head_classes else ()
+    key = {"fold": 0, "seed": 0, "stage": "post", "route": "landmark" if study.learns_landmarks else "ellipse"}
+    rows = [
+        key
+        | {
+            "case": f"v{place}",
+            "subject": f"v{place}",
+            "quantity": quantity,
+            "reference_mm": 100.0 - place / 2,
+            "flags": "",
+        }
+        | {"predicted_mm": 100.0}
+        for place, quantity in heads
+    ]
+    return pd.DataFrame(rows, columns=validation.COLUMNS)
 
 
 def widths_of(study: params.Study) -> pd.DataFrame:
@@ -304,11 +350,15 @@ def write_biometry(study: params.Study) -> None:
         volumes = volumes[biometry.VOLUME_COLUMNS]
     of_parts, budget = widths_of(study), budget_of(study)
     printed = {"agreement": biometry_errors.agreement(long), "volumes": biometry_errors.volumes(volumes)}
+    printed |= {"flag-worth": flag_worth.worth(long), "flagged": biometry.flagged(long)}
     printed |= {"widths": widths.widths(of_parts), "enlarged": widths.enlarged(of_parts)}
     printed["error-budget"] = budgets.error_budget(budget)
     printed |= {name: compute(long) for name, compute in content.AGREEMENT.items()}
     printed["equivalence"] = measurement_agreement.equivalence(long, study.equivalence_margin_percent)
     printed["by-size"] = measurement_agreement.by_size(long, manifest_of(study))
+    bounds = intervals.of_runs(validated(study))
+    printed["coverage"] = coverage.coverage(long, bounds)
+    printed["coverage-by-size"] = coverage.by_size(long, bounds, manifest_of(study))
     printed["volume-limits"] = measurement_agreement.volume_limits(volumes)
     filled = "" if study.learns_landmarks or datasets.of(study).volumes else "shapes"
     drawn = "scatter bland-altman volume-agreement" + " error-budget" * (len(budget) > 0)

@@ -34,8 +34,9 @@ NOT_APPLICABLE = {  # cells of sections that do not apply to a study: no landmar
         "06-11",
         "06-13",
         "06-14",
+        "05-40",
     }
-    | {f"06-{number}" for number in (16, 17, 19, 20, 22, 24, 26, 27, 29, 31)},
+    | {f"06-{number}" for number in (16, 17, 19, 20, 22, 24, 26, 27, 29, 31, 38, 39)},
 }
 HIDDEN_FIGURES = {("tiny_volumes", "06_biometry"): 3}  # saved by these cells; of volumes by 06 of any other study
 SPEED = re.compile(r"\d+ images/s")

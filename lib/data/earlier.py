@@ -23,6 +23,9 @@ FILES = {  # file: (step that writes it, required columns)
     "lost.csv": ("02_preprocessing", ["case", "in_dropped_slices", "outside_crop"]),
     "model.json": ("03_model", []),
     "structures.csv": ("05_evaluation", ["case", "class"]),
+    "indicators.csv": ("05_evaluation", ["case", "fold", "seed", "role", "route"]),
+    "limits.csv": ("05_evaluation", ["fold", "seed", "flag", "limit"]),
+    "intervals.csv": ("05_evaluation", ["fold", "seed", "quantity", "relative_error"]),
 }
 FolderOf = Callable[[str], Path]  # folder of a step by name; raises ValueError if the step has not finished
 

@@ -1,6 +1,6 @@
 """Head biometry in millimetres with references and a trivial baseline, shapes of structures, volumes of lesions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
+from lib.evaluation import quality
 from lib.imaging import ellipse, head_points, shapes
 from lib.imaging.head_points import LINES, POINT_COLUMNS
 from lib.study import files, parallel
@@ -27,6 +28,7 @@ SIZE_COLUMNS = ["reference_voxels", "predicted_voxels", "reference_ml", "predict
 VOLUME_COLUMNS = ["case", "subject", "fold", "seed", "class", "stage", *SIZE_COLUMNS]
 BPD_LONGER = "BPD longer than OFD"  # flag of the landmark route; impossible for the axes of an ellipse
 NOT_MEASURED = {"ellipse": "no ellipse", "landmark": "no peak"}  # flag of a head that cannot be measured
+NO_PIXEL_SIZE = "no pixel size"  # flag of a head whose endpoints are known in pixels only
 
 
 def read_predictions(test_set: EvaluationSet) -> pd.DataFrame:
@@ -142,10 +144,15 @@ def references_of(test_set: EvaluationSet, head_classes: list[str]) -> dict[str,
 
 def reference_mm(row: dict[str, Any], dataset: Dataset, heads: list[int]) -> dict[str, float]:
     """Published BPD, OFD and HC of a case; those not published are measured on its reference mask (classes `heads`)."""
+    return reference_of_region(row, lambda: np.isin(samples.read_mask(dataset, row), heads))
+
+
+def reference_of_region(row: dict[str, Any], region_of: Callable[[], np.ndarray]) -> dict[str, float]:
+    """`reference_mm` from a function that returns the reference head, (H, W) bool; called only if it is needed."""
     published = {q: float(row[f"{q}_mm"]) for q in QUANTITIES}
     if np.isfinite(list(published.values())).all():
         return published
-    measured = ellipse.measure_head(np.isin(samples.read_mask(dataset, row), heads), cases.spacing_mm(row))
+    measured = ellipse.measure_head(region_of(), cases.spacing_mm(row))
     return {q: published[q] if np.isfinite(published[q]) else measured[q] for q in QUANTITIES}
 
 
@@ -161,41 +168,52 @@ def measure_all(
     folds: pd.DataFrame,
     max_axis_ratio: float,
     hc_range_mm: list[float],
+    raised: Mapping[quality.Key, Sequence[str]],
 ) -> pd.DataFrame:
     """BPD, OFD and HC of heads (`find_heads`) with a reference (`references_of`), and of a trivial baseline: COLUMNS.
 
     The baseline is the mean reference of a fold's training cases. A head is flagged if the ratio of its axes is above
-    `max_axis_ratio`, if its HC is outside `hc_range_mm`, [minimum, maximum], or if it cannot be measured (NaN).
+    `max_axis_ratio`, if its HC is outside `hc_range_mm`, [minimum, maximum], or if it cannot be measured (NaN); after
+    post-processing also by the flags `raised` (`quality.raised_by_head`).
     """
     known = heads[heads["case"].isin(references)].to_dict("records")
-    rows = [head | row for head in known for row in measure(head, max_axis_ratio, hc_range_mm)]
+    limits = (max_axis_ratio, hc_range_mm)
+    more = [raised.get(quality.key_of(head), []) if head["stage"] == "post" else [] for head in known]
+    rows = [head | row for head, flags in zip(known, more) for row in measure(head, *limits, flags)]
     measured = pd.DataFrame(rows, columns=COLUMNS)
     table = pd.concat([measured, baseline(measured, folds, references)], ignore_index=True)
     table["reference_mm"] = [references[case][q] for case, q in zip(table["case"], table["quantity"])]
     return table
 
 
-def measure(head: dict[str, Any], max_axis_ratio: float, hc_range_mm: list[float]) -> list[dict[str, Any]]:
-    """Rows of one head with `route`, `ofd_mm` and `bpd_mm` (NaN if not measured): quantity, predicted_mm, flags."""
+def measure(
+    head: dict[str, Any], max_axis_ratio: float, hc_range_mm: list[float], raised: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Rows of one head with `route`, `ofd_mm` and `bpd_mm` (NaN if not measured): quantity, predicted_mm, flags.
+
+    `raised` are flags raised by its indicators (`quality.raised`), which follow those of its measurements.
+    """
     predicted = ellipse.measure_lines(head["ofd_mm"], head["bpd_mm"])
     if head["route"] in TRIVIAL_BASELINES:
-        flags = ""
+        own = []
     elif np.isfinite(predicted["hc"]):
-        flags = flags_of(predicted, max_axis_ratio, hc_range_mm)
+        own = flags_of(predicted, max_axis_ratio, hc_range_mm)
     else:
-        flags = NOT_MEASURED[head["route"]]
+        has_ends = np.isfinite([head.get(name, np.nan) for name in POINT_COLUMNS]).all()
+        own = [NO_PIXEL_SIZE if has_ends else NOT_MEASURED[head["route"]]]
+    flags = "; ".join(dict.fromkeys([*own, *raised]))
     return [{"quantity": q, "predicted_mm": predicted[q], "flags": flags} for q in QUANTITIES]
 
 
-def flags_of(predicted: dict[str, float], max_axis_ratio: float, hc_range_mm: list[float]) -> str:
-    """Flags of a measured head, '' for none; a flagged head is kept."""
+def flags_of(predicted: dict[str, float], max_axis_ratio: float, hc_range_mm: list[float]) -> list[str]:
+    """Flags of the measurements of a head; a flagged head is kept."""
     bpd, ofd = predicted["bpd"], predicted["ofd"]
     flags = {
         BPD_LONGER: bpd > ofd,
-        "long": max(bpd, ofd) > max_axis_ratio * min(bpd, ofd),
+        quality.ELONGATED: max(bpd, ofd) > max_axis_ratio * min(bpd, ofd),
         "HC out of range": not hc_range_mm[0] <= predicted["hc"] <= hc_range_mm[1],
     }
-    return "; ".join(flag for flag, is_raised in flags.items() if is_raised)
+    return [flag for flag, is_raised in flags.items() if is_raised]
 
 
 def baseline(measured: pd.DataFrame, folds: pd.DataFrame, references: dict[str, dict[str, float]]) -> pd.DataFrame:
@@ -233,9 +251,9 @@ def _axes(table: pd.DataFrame, route: str) -> pd.DataFrame:
 
 
 def flagged(table: pd.DataFrame) -> pd.DataFrame:
-    """Flagged heads with their HC: case, stage, predicted_mm, reference_mm, flags."""
-    rows = table[(table["flags"] != "") & (table["quantity"] == "hc")]
-    return rows[["case", "stage", "predicted_mm", "reference_mm", "flags"]]
+    """Flagged heads after post-processing with their HC: case, predicted_mm, reference_mm, flags."""
+    rows = table[(table["flags"] != "") & (table["quantity"] == "hc") & (table["stage"] == "post")]
+    return rows[["case", "predicted_mm", "reference_mm", "flags"]]
 
 
 def structures_of_all(test_set: EvaluationSet, predictions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

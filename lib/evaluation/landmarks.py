@@ -10,9 +10,9 @@ import torch
 from lib import models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
-from lib.evaluation import training_precision
+from lib.evaluation import intervals, quality, training_precision, validation
 from lib.evaluation.biometry import LANDMARK_COLUMNS
-from lib.imaging import geometry
+from lib.imaging import geometry, head_quality
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
 from lib.models import devices, trained_model
 from lib.models.trained_model import Model
@@ -27,13 +27,15 @@ ROUTES = NETWORK, MEAN_SHAPE, BLANK_MAP = "landmark", "mean shape", "blank map" 
 
 def predict_all(
     config: EvaluationParams, test_set: EvaluationSet, trainings: Path, live: Live | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, ...]:
     """Landmarks of every test case of every run, predicted in float32, and those of two trivial baselines.
 
     First table: one row per case, seed and route (LANDMARK_COLUMNS), in native pixels and canonical order; NaN where
     a heatmap has no peak. The confidence of a line is the height of the lower of its two peaks. Second table: how far
-    the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Also writes
-    the completed model of each run; `trainings` is the folder of 04_training.
+    the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Third table: the
+    measured heads of the validation cases (validation.COLUMNS). Fourth and fifth: indicators of the heads of validation
+    and test cases, and limits of their flags (quality.table, quality.LIMIT_COLUMNS). Also writes the completed model of
+    each run; `trainings` is the folder of 04_training.
     """
     use = (config.flip_average, devices.choose(config.device), params.measuring(config))
     runs = [predict_run(test_set, trainings, fold, seed, *use, live) for fold in config.folds for seed in config.seeds]
@@ -49,14 +51,20 @@ def predict_run(
     device: torch.device,
     measuring: dict[str, Any],
     live: Live | None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, ...]:
     """`predict_all` for one trained network; `measuring` holds the keys of 06 for the model file."""
     run, arrays, parts = files.run_name(fold, seed), test_set.arrays, test_set.parts(fold)
     weights, rows = trainings / run / "model.safetensors", test_set.rows(parts["test"])
     model = trained_model.load(weights, flip_average, device)
+    usual = quality.usual_greys(arrays, parts["train"])
+    measured, validated = _validate(test_set, model, test_set.rows(parts["validation"]), measuring, usual, live)
+    heads = pd.DataFrame([{"fold": fold, "seed": seed} | row for row in measured], columns=validation.COLUMNS)
+    limits = quality.limits_of(heads, validated)
     use = {"flip_average": flip_average, "fold": fold, "seed": seed} | measuring | test_set.dataset.described
+    if measuring["head_classes"]:
+        use |= {"intervals": intervals.constants(heads), "flags": {"limits": limits, "usual_greys": usual}}
     models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", use)
-    points, heights, as_trained = _locate(test_set, model, rows, live)
+    points, heights, as_trained, indicators = _locate(test_set, model, rows, usual, live)
     mappings = [arrays.geometry_of(name) for name in parts["test"]]
     shape = mean_shape(arrays.points[arrays.rows(parts["train"])])  # (4, 2) network pixels
     shapes = [geometry.points_to_native(shape, mapping) for mapping in mappings]
@@ -74,14 +82,58 @@ def predict_run(
         for key, row, one, other in zip(keys, rows, points, as_trained)
         for shift in training_precision.compare_points(one, other, cases.spacing_mm(row))
     ]
-    columns = training_precision.POINT_CHANGE_COLUMNS
-    return pd.concat(tables, ignore_index=True), pd.DataFrame(shifts, columns=columns)
+    changes = pd.DataFrame(shifts, columns=training_precision.POINT_CHANGE_COLUMNS)
+    of_run = {"fold": fold, "seed": seed}
+    tested = [key | {"role": "test", "route": NETWORK} | of_head for key, of_head in zip(keys, indicators)]
+    return (
+        pd.concat(tables, ignore_index=True),
+        changes,
+        heads,
+        quality.table([*(of_run | row for row in validated), *(tested if measuring["head_classes"] else [])]),
+        pd.DataFrame([of_run | {"flag": n, "limit": v} for n, v in limits.items()], columns=quality.LIMIT_COLUMNS),
+    )
+
+
+def _validate(
+    test_set: EvaluationSet,
+    model: Model,
+    rows: list[dict[str, Any]],
+    measuring: dict[str, Any],
+    usual: list[float],
+    live: Live | None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Measured heads of validation cases (`validation.of_points`) and their indicators; none without a head class."""
+    heads, indicators = [], []
+    rows = rows if measuring["head_classes"] else []
+    references = as_arrays(test_set.points, [row["case"] for row in rows])
+    read = zip(rows, references, trained_model.in_threads(lambda row: _image(test_set, row), rows))
+    for row, reference, image in follow(read, len(rows), live, "validation case"):
+        spacing_mm = cases.spacing_mm(row)
+        ends, heights = trained_model.landmarks(model, image, spacing_mm)
+        measured = validation.of_points(row, reference, ends, measuring)
+        key = {"case": row["case"], "subject": row["subject"], "role": "validation", "route": NETWORK}
+        heads += measured
+        indicators += [key | _indicators(model, image, ends, heights, spacing_mm, usual)] if measured else []
+    return heads, indicators
+
+
+def _indicators(
+    model: Model,
+    image: np.ndarray,
+    ends: np.ndarray,
+    heights: np.ndarray,
+    spacing_mm: tuple[float, float] | None,
+    usual: list[float],
+) -> dict[str, float]:
+    """Indicators of one predicted head and its image."""
+    of_lines = head_quality.describe_lines(ends, heights, image.shape, spacing_mm)
+    return of_lines | quality.grey_distance(image, model.preparation, usual)
 
 
 def _locate(
-    test_set: EvaluationSet, model: Model, rows: list[dict[str, Any]], live: Live | None
+    test_set: EvaluationSet, model: Model, rows: list[dict[str, Any]], usual: list[float], live: Live | None
 ) -> tuple[np.ndarray, ...]:
-    """Native endpoints (N, 4, 2), lower peak of each line (N, 2), and the endpoints in the precision of training."""
+    """Native endpoints (N, 4, 2), lower peaks (N, 2), endpoints in the precision of training, and indicators (N,)."""
     as_trained, located = trained_model.as_trained(model), []
     read = zip(rows, trained_model.in_threads(lambda row: _image(test_set, row), rows))
     for row, image in follow(read, len(rows), live, "test case"):
@@ -89,7 +141,7 @@ def _locate(
         ends, heights = trained_model.landmarks(model, image, spacing_mm)
         is_same = as_trained.precision == model.precision
         other = ends if is_same else trained_model.landmarks(as_trained, image, spacing_mm)[0]
-        located.append((ends, heights, other))
+        located.append((ends, heights, other, _indicators(model, image, ends, heights, spacing_mm, usual)))
     return tuple(np.array(values) for values in zip(*located))
 
 

@@ -14,7 +14,7 @@ from lib import metrics, models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.evaluation import boundaries, postprocessing, training_precision
+from lib.evaluation import biometry, boundaries, intervals, postprocessing, quality, training_precision, validation
 from lib.imaging import mask_files
 from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
@@ -35,6 +35,9 @@ class Evaluation:
     confusion: pd.DataFrame  # pixels by reference and predicted class, per run and stage (CONFUSION_COLUMNS)
     choices: pd.DataFrame  # threshold chosen on the validation cases, one row per run
     precision: pd.DataFrame  # effect of the precision of training (training_precision.MASK_COLUMNS)
+    validation: pd.DataFrame  # measured heads of the validation cases at the chosen threshold (validation.COLUMNS)
+    indicators: pd.DataFrame  # of the heads of validation and test cases (quality.table)
+    limits: pd.DataFrame  # of the flags of heads, chosen on the validation cases (quality.LIMIT_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Predicted:
     """A case with its reference and the probabilities predicted for it."""
 
     row: dict[str, Any]  # manifest row
+    image: np.ndarray  # (H, W) or (D, H, W, channels) uint8
     reference: np.ndarray  # (H, W) or (D, H, W) uint8 class indices
     probability: np.ndarray  # (C, *reference.shape) float32, computed in float32
     as_trained: np.ndarray  # computed in the precision of training; the same array if that is float32 or not required
@@ -84,15 +88,26 @@ def evaluate_run(
     model = trained_model.load(weights, protocol.flip_average, protocol.device)
     parts, run = test_set.parts(fold), {"fold": fold, "seed": seed}
     steps, classes, tolerances = protocol.steps, test_set.dataset.classes, protocol.nsd_tolerances
-    choice = choose_threshold(test_set, model, parts["validation"], protocol.threshold_candidates, steps, live)
+    head_classes = biometry.class_indices(test_set.dataset, protocol.measuring.get("head_classes", []))
+    usual = quality.usual_greys(test_set.arrays, parts["train"]) if head_classes else []
+    choice, measured, indicators = validate(test_set, model, parts["validation"], protocol, usual, live)
+    heads = pd.DataFrame([run | row for row in measured], columns=validation.COLUMNS)
+    limits = quality.limits_of(heads, indicators)
     use = {"threshold": choice["threshold"], "flip_average": protocol.flip_average, "postprocessing": steps}
     use |= protocol.measuring | test_set.dataset.described | run
+    if head_classes:
+        use |= {"intervals": intervals.constants(heads), "flags": {"limits": limits, "usual_greys": usual}}
     models.complete(weights, test_set.folder / "models" / f"{files.run_name(fold, seed)}.safetensors", use)
 
     def stages_of(case: Predicted, probability: np.ndarray) -> dict[str, np.ndarray]:
         return predicted_stages(probability, choice["threshold"], steps, pixel_mm2(case.row))
 
-    def measure(case: Predicted) -> tuple[dict[str, np.ndarray], list[dict[str, Any]], list[dict[str, Any]]]:
+    def indicators_of(case: Predicted, stages: dict[str, np.ndarray]) -> dict[str, Any]:
+        of_head = quality.of_masks(stages, case.probability, head_classes, cases.spacing_mm(case.row))
+        of_head |= quality.grey_distance(case.image, model.preparation, usual)
+        return {"role": "test", "route": "ellipse"} | of_head
+
+    def measure(case: Predicted) -> tuple[dict[str, np.ndarray], *tuple[list[dict[str, Any]], ...]]:
         key = {"case": case.row["case"], "subject": case.row["subject"]} | run
         stages = stages_of(case, case.probability)
         for stage, mask in stages.items():
@@ -109,15 +124,20 @@ def evaluate_run(
             for index, (name, row) in enumerate(class_rows(counts[stage], classes).items(), start=1)
             for regions in [(case.reference == index, mask == index)]
         ]
-        return counts, rows, changes
+        return counts, rows, changes, [key | indicators_of(case, stages)] if head_classes else []
 
     results = trained_model.in_threads(measure, predicted(test_set, model, parts["test"], as_trained=True))
-    counts, rows, changes = zip(*follow(results, len(parts["test"]), live, f"fold {fold}, seed {seed}: test case"))
+    counts, rows, changes, tested = zip(
+        *follow(results, len(parts["test"]), live, f"fold {fold}, seed {seed}: test case")
+    )
     return Evaluation(
         pd.DataFrame(chain(*rows), columns=COLUMNS),
         confusion_rows({stage: sum(each[stage] for each in counts) for stage in counts[0]}, classes, fold, seed),
         pd.DataFrame([run | choice]),
         pd.DataFrame(chain(*changes), columns=training_precision.MASK_COLUMNS),
+        heads,
+        quality.table([*(run | row for row in indicators), *chain(*tested)]),
+        pd.DataFrame([run | {"flag": n, "limit": v} for n, v in limits.items()], columns=quality.LIMIT_COLUMNS),
     )
 
 
@@ -134,7 +154,7 @@ def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_traine
             rounded = own if other.precision == model.precision else trained_model.probability(other, image)
         except ValueError as error:
             raise ValueError(f"case {row['case']}: {error}") from error
-        yield Predicted(row, reference, own, rounded)
+        yield Predicted(row, image, reference, own, rounded)
 
 
 def predicted_stages(
@@ -165,31 +185,47 @@ def confusion_rows(pooled: dict[str, np.ndarray], classes: Sequence[str], fold: 
     return pd.DataFrame([(*key, int(count)) for key, count in zip(keys, pixels)], columns=CONFUSION_COLUMNS)
 
 
-def choose_threshold(
+def validate(
     test_set: EvaluationSet,
     model: Model,
     names: list[str],
-    candidates: list[float],
-    steps: list[dict[str, Any]],
+    protocol: Protocol,
+    usual: Sequence[float],
     live: Live | None = None,
-) -> dict[str, Any]:
-    """Foreground probability with the best mean `score` over validation cases at native size, after post-processing.
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """The threshold chosen on validation cases, the heads of these cases measured with it, and their indicators.
 
-    Of equally good thresholds, the one nearest to 0.5 is chosen. Without candidates (over two classes, where the most
-    probable class is predicted), threshold and validation_score are None.
+    Heads are rows of `validation.of_masks`; `usual` are the grey values of the training images (`quality.usual_greys`).
+
+    Chosen is the foreground probability with the best mean `score` at native size after post-processing; of equally
+    good ones, the one nearest to 0.5. Without candidates (over two classes, where the most probable class is
+    predicted), threshold and validation_score are None. Each case is predicted once, whatever the candidates.
     """
-    if not candidates:
-        return {"threshold": None, "validation_score": None, "validation_cases": len(names)}
+    candidates = protocol.threshold_candidates
+    heads = biometry.class_indices(test_set.dataset, protocol.measuring.get("head_classes", []))
+    choice = {"threshold": None, "validation_score": None, "validation_cases": len(names)}
+    if not candidates and not heads:
+        return choice, [], []
 
-    def measure(each: Predicted) -> list[float]:
-        area_mm2 = pixel_mm2(each.row)
-        masks = [predicted_stages(each.probability, threshold, steps, area_mm2)["post"] for threshold in candidates]
-        return [score(each.reference, mask) for mask in masks]
+    def measure(case: Predicted) -> list[tuple[float, list[dict[str, Any]], list[dict[str, Any]]]]:
+        of_image = quality.grey_distance(case.image, model.preparation, usual) if heads else {}
+        key = {"case": case.row["case"], "subject": case.row["subject"], "role": "validation", "route": "ellipse"}
+        size, each = (pixel_mm2(case.row), cases.spacing_mm(case.row)), []
+        for level in candidates or [None]:
+            stages = predicted_stages(case.probability, level, protocol.steps, size[0])
+            rows = validation.of_masks(case.row, case.reference, stages["post"], heads, protocol.measuring)
+            of_head = key | quality.of_masks(stages, case.probability, heads, size[1]) | of_image if rows else {}
+            each.append((score(case.reference, stages["post"]), rows, [of_head] if rows else []))
+        return each
 
-    scores = trained_model.in_threads(measure, predicted(test_set, model, names))
-    means = np.mean(list(follow(scores, len(names), live, "threshold: validation case")), axis=0)
-    best = max(range(len(means)), key=lambda i: (means[i], -abs(candidates[i] - 0.5)))
-    return {"threshold": candidates[best], "validation_score": float(means[best]), "validation_cases": len(names)}
+    measured = trained_model.in_threads(measure, predicted(test_set, model, names))
+    of_cases = (zip(*of_case) for of_case in follow(measured, len(names), live, "validation case"))
+    scores, rows, indicators = zip(*of_cases)
+    means, best = np.mean(scores, axis=0), 0
+    if candidates:
+        best = max(range(len(means)), key=lambda i: (means[i], -abs(candidates[i] - 0.5)))
+        choice |= {"threshold": candidates[best], "validation_score": float(means[best])}
+    return choice, *([row for of_case in table for row in of_case[best]] for table in (rows, indicators))
 
 
 def score(reference: np.ndarray, predicted: np.ndarray) -> float:

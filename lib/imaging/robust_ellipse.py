@@ -29,11 +29,11 @@ def fit_robust(points: np.ndarray, tolerance: float, shortest: float, largest_ra
     if not plausible.any():
         raise ValueError(f"no plausible ellipse through 5 of {len(points)} points")
     candidates = candidates[plausible]
-    counts = (_distances(scored, *candidates.T[:, :, None]) <= tolerance).sum(axis=1)
+    counts = (distances(scored, *candidates.T[:, :, None]) <= tolerance).sum(axis=1)
     row, col, *axes = candidates[np.argmax(counts)]
     best = Ellipse((row + mean[0], col + mean[1]), *axes)
     for _ in range(REFITS):
-        away = _distances(points, *best.centre, best.major, best.minor, best.angle_deg)
+        away = distances(points, *best.centre, best.major, best.minor, best.angle_deg)
         best = fit_ellipse(points[away <= tolerance])
     return best
 
@@ -58,7 +58,7 @@ def _ellipses(conics: np.ndarray) -> np.ndarray:
     return np.column_stack([y[real], x[real], long, short, angle_deg])
 
 
-def _distances(points: np.ndarray, *ellipse: np.ndarray | float) -> np.ndarray:
+def distances(points: np.ndarray, *ellipse: np.ndarray | float) -> np.ndarray:
     """Distances of (N, 2) points from ellipses, correct to first order (Sampson): (N,), or (D, N) of (D, 1) values."""
     row, col, major, minor, angle_deg = ellipse
     down, right = points[:, 0] - row, points[:, 1] - col

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from lib.evaluation import biometry, postprocessing
-from lib.imaging import geometry, head_points, shapes
+from lib.evaluation import biometry, intervals, postprocessing, quality
+from lib.imaging import geometry, head_points, head_quality, shapes
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.imaging.preparation import heatmap_sigma
 from lib.models import inference, trained_model
 from lib.prediction.ensemble import Ensemble
 
-NO_PIXEL_SIZE = "no pixel size"  # flag of a quantity that is known in pixels only
 Spacing = tuple[float, float]
 
 
@@ -26,6 +25,7 @@ class Answer:
     mask: np.ndarray | None  # uint8 class indices after post-processing; None with landmarks
     maps: dict[str, np.ndarray]  # by class (or line: heatmaps), float32 from 0 to 1, of the mask's shape
     head: dict[str, Any] = field(default_factory=dict)  # endpoints and lengths of the axes; {} if no head is measured
+    raised: list[str] = field(default_factory=list)  # flags of the head by its indicators
 
 
 def predict(ensemble: Ensemble, native: np.ndarray, spacing_mm: Spacing | None = None) -> Answer:
@@ -34,7 +34,7 @@ def predict(ensemble: Ensemble, native: np.ndarray, spacing_mm: Spacing | None =
     Several members: the mean of their probabilities (of their heatmaps, with landmarks), cut at the mean of their
     thresholds. The spacing is the (row, col) pixel size in mm, None if unknown: then nothing is in millimetres.
     """
-    return finish(ensemble, compute(ensemble, native), native.shape, spacing_mm)
+    return finish(ensemble, compute(ensemble, native), native, spacing_mm)
 
 
 def compute(ensemble: Ensemble, native: np.ndarray) -> np.ndarray:
@@ -49,10 +49,10 @@ def compute(ensemble: Ensemble, native: np.ndarray) -> np.ndarray:
     return total if len(ensemble.members) == 1 else total / np.float32(len(ensemble.members))
 
 
-def finish(ensemble: Ensemble, output: np.ndarray, shape: tuple[int, ...], spacing_mm: Spacing | None) -> Answer:
-    """The answer from the networks' output for a native array of this shape."""
+def finish(ensemble: Ensemble, output: np.ndarray, native: np.ndarray, spacing_mm: Spacing | None) -> Answer:
+    """The answer from the networks' output for a native array."""
     if ensemble.is_landmark:
-        return _of_heatmaps(ensemble, output, (shape[0], shape[1]), spacing_mm)
+        return _of_heatmaps(ensemble, output, native, spacing_mm)
     raw = inference.decide(output, ensemble.threshold)
     pixel_mm2 = spacing_mm[0] * spacing_mm[1] if spacing_mm else None
     mask = postprocessing.apply(raw, output, pixel_mm2, ensemble.about["postprocessing"])
@@ -60,17 +60,25 @@ def finish(ensemble: Ensemble, output: np.ndarray, shape: tuple[int, ...], spaci
     if not ensemble.head:
         return Answer(mask, maps)
     axes = biometry.axes_of(np.isin(mask, ensemble.head), spacing_mm)
-    return Answer(mask, maps, _head("ellipse", axes))
+    indicators = quality.of_masks({"raw": raw, "post": mask}, output, ensemble.head, spacing_mm)
+    return Answer(mask, maps, _head("ellipse", axes), _raised(ensemble, indicators, native))
 
 
-def _of_heatmaps(ensemble: Ensemble, maps: np.ndarray, shape: tuple[int, int], spacing_mm: Spacing | None) -> Answer:
+def _raised(ensemble: Ensemble, indicators: dict[str, float], native: np.ndarray) -> list[str]:
+    """Flags of a head by its indicators and the grey values of its image."""
+    grey = quality.grey_distance(native, ensemble.about["preparation"], ensemble.usual_greys)
+    return quality.raised(indicators | grey, ensemble.limits)
+
+
+def _of_heatmaps(ensemble: Ensemble, maps: np.ndarray, native: np.ndarray, spacing_mm: Spacing | None) -> Answer:
     preparation = ensemble.about["preparation"]
-    mapping = geometry.fit(shape, tuple(preparation["image_size"]))
+    mapping = geometry.fit(native.shape, tuple(preparation["image_size"]))
     points, heights = trained_model.decode(maps, mapping, heatmap_sigma(preparation, mapping, spacing_mm))
     found = dict(zip(POINT_COLUMNS, points.ravel().tolist())) | biometry.lengths_mm(points, spacing_mm)
     confidence = {f"confidence_{line}": float(height) for line, height in zip(head_points.LINES, heights)}
-    native = dict(zip(head_points.LINES, geometry.to_native(maps, mapping)))
-    return Answer(None, native, _head("landmark", found | confidence))
+    maps_of_lines = dict(zip(head_points.LINES, geometry.to_native(maps, mapping)))
+    indicators = head_quality.describe_lines(points, heights, native.shape, spacing_mm)
+    return Answer(None, maps_of_lines, _head("landmark", found | confidence), _raised(ensemble, indicators, native))
 
 
 def _head(route: str, found: dict[str, float]) -> dict[str, Any]:
@@ -80,13 +88,19 @@ def _head(route: str, found: dict[str, float]) -> dict[str, Any]:
 
 
 def measurements(ensemble: Ensemble, answer: Answer) -> list[dict[str, Any]]:
-    """BPD, OFD and HC: stage, route, quantity, predicted_mm (NaN if not measured) and flags; [] without a head."""
+    """BPD, OFD and HC: stage, route, quantity, predicted_mm, low_mm, high_mm (NaN if unknown) and flags; [] if no head.
+
+    The limits are those of `Ensemble.intervals`: they hold for images like those on which the model was validated.
+    """
     if not answer.head:
         return []
-    rows = biometry.measure(answer.head, ensemble.about["max_axis_ratio"], ensemble.about["hc_range_mm"])
-    known = np.isfinite([answer.head[name] for name in POINT_COLUMNS]).all() and np.isnan(answer.head["ofd_mm"])
+    limits = ensemble.about["max_axis_ratio"], ensemble.about["hc_range_mm"]
+    rows = biometry.measure(answer.head, *limits, answer.raised)
+    bounds = ensemble.intervals["relative_error"]
     return [
-        {"stage": "post", "route": answer.head["route"]} | row | ({"flags": NO_PIXEL_SIZE} if known else {})
+        {"stage": "post", "route": answer.head["route"]}
+        | row
+        | dict(zip(intervals.LIMITS, intervals.limits_mm(row["predicted_mm"], bounds[row["quantity"]])))
         for row in rows
     ]
 

@@ -76,7 +76,7 @@ def _predict_all(
             return computed
         picture, output = computed
         try:
-            answer = answers.finish(loaded, output, picture.pixels.shape, picture.spacing_mm)
+            answer = answers.finish(loaded, output, picture.pixels, picture.spacing_mm)
         except ValueError as error:
             return Refusal(picture.file, str(error))
         return outputs.write_case(folder, loaded, picture, answer, with_maps)
@@ -104,6 +104,24 @@ def _computed(loaded: Ensemble, listing: Listing, reading: Reading) -> Iterator[
                 yield Refusal(picture.file, str(error))
 
 
+def _of_intervals(loaded: Ensemble) -> str:
+    """What the intervals of the measurements are, or why there are none."""
+    known = loaded.intervals
+    percent = [
+        f"{100 * bound:.1f} % ({q.upper()})" for q, bound in known["relative_error"].items() if bound is not None
+    ]
+    if any(member.flip_average != member.about["flip_average"] for member in loaded.members):
+        return "Intervals: none; the model was calibrated with the other setting of --tta"
+    if not percent:
+        return f"Intervals: none; too few of the {known['subjects']} subjects on which it was calibrated were measured"
+    ensemble = ", the widest of its models" if len(loaded.members) > 1 else ""
+    return (
+        f"Intervals: {100 * known['level']:.0f} %, calibrated on {known['subjects']} subjects that the network was not "
+        f"trained on{ensemble}; plus and minus {', '.join(percent)}. They hold for images like those, of whole heads, "
+        "and for each measurement by itself"
+    )
+
+
 def _check_sizes(sizes: PixelSizes, written: Sequence[Written]) -> None:
     """ValueError if a table of pixel sizes was given and names none of the cases: it is of other images."""
     used = any(row["calibration"] == sizes.source for each in written for row in each.rows["cases.csv"])
@@ -124,8 +142,10 @@ def _write_summary(folder: Path, loaded: Ensemble, written: Sequence[Written], r
         f"Classes: {', '.join(about['classes'][1:])}"
         if not loaded.is_landmark
         else "Predicted: the endpoints of OFD and BPD",
+        *([_about_flags(loaded)] if about["head_classes"] else []),
         f"Device: {loaded.members[0].device}",
     ]
+    facts += [_of_intervals(loaded)] if loaded.head else []
     title = f"Predictions of {about['study']}"
     files.write_text(folder / page.NAME, page.page(title, facts, written, refused, tables))
     record = {
@@ -139,3 +159,10 @@ def _write_summary(folder: Path, loaded: Ensemble, written: Sequence[Written], r
         "use": NOT_FOR_CLINICAL_USE,
     }
     outputs.write_record(folder, record)
+
+
+def _about_flags(loaded: Ensemble) -> str:
+    """What the flags in square brackets mean, and whether the model has limits for them."""
+    if not loaded.limits:
+        return "Flags in [brackets]: those of the study file; too few validation cases gave no other limits"
+    return "Flags in [brackets] say why a head can be trusted less; their limits were chosen on validation cases"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lib.imaging.class_colours import class_colour
 from lib.models import devices, trained_model
 from lib.models.trained_model import Model
@@ -12,9 +14,10 @@ from lib.study import files, param_faults, steps, study_files
 
 SUFFIX = ".safetensors"
 ALWAYS = ("format", "classes", "landmarks", "flip_average", "head_classes", "licence", "display_channel")
-OF_REGIONS, OF_HEADS = ("threshold", "postprocessing"), ("max_axis_ratio", "hc_range_mm")
+OF_REGIONS = ("threshold", "postprocessing")
+OF_HEADS = ("max_axis_ratio", "hc_range_mm", "flags", "intervals")
 # What the members of an ensemble may differ in; all else decides what an answer means.
-OF_ONE_RUN = ("fold", "seed", "threshold", "checksum", "training_precision")
+OF_ONE_RUN = ("fold", "seed", "threshold", "flags", "intervals", "checksum", "training_precision")
 EXPECTED = "expected a study's name, a file of its 05_evaluation/models, or a folder of such files"
 
 
@@ -50,6 +53,34 @@ class Ensemble:
     def head(self) -> list[int]:
         """Indices of the classes whose union is the head; [] if none is measured."""
         return [self.about["classes"].index(name) for name in self.about["head_classes"]]
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Limit of each flag of a head, the mean of the members' own; {} if none were chosen."""
+        chosen = [member.about["flags"]["limits"] for member in self.members]
+        names = [name for name in chosen[0] if all(name in of for of in chosen)]
+        return {name: sum(of[name] for of in chosen) / len(chosen) for name in names}
+
+    @property
+    def usual_greys(self) -> list[float]:
+        """Distribution of the grey values of training images (`quality.usual_greys`), the mean of the members'."""
+        return np.mean([member.about["flags"]["usual_greys"] for member in self.members], axis=0).tolist()
+
+    @property
+    def intervals(self) -> dict[str, Any]:
+        """Constants of the intervals (`evaluation.intervals.constants`), without a bound where none is known.
+
+        Of several members: the largest bound of each quantity, and the fewest subjects and images. None is known of
+        predictions that are averaged with the mirrored image, or not, other than those on which it was calibrated.
+        """
+        each = [member.about["intervals"] for member in self.members]
+        is_calibrated = all(member.flip_average == member.about["flip_average"] for member in self.members)
+        bounds = {}
+        for quantity in each[0]["relative_error"]:
+            of_members = [constants["relative_error"][quantity] for constants in each]
+            bounds[quantity] = max(of_members) if is_calibrated and None not in of_members else None
+        counts = {name: min(constants[name] for constants in each) for name in ("subjects", "images")}
+        return {"level": each[0]["level"]} | counts | {"relative_error": bounds}
 
     @property
     def colours(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lib.evaluation import biometry
+from lib.evaluation import biometry, intervals
 from lib.imaging import mask_files, shapes, volumes
 from lib.imaging.head_points import POINT_COLUMNS
 from lib.prediction import answers, volume_files
@@ -30,7 +30,7 @@ CASE_COLUMNS = ["case", "image", "height", "width", "slices", "spacing_row_mm", 
 SUBMISSION_COLUMNS = ["filename", "center_x_mm", "center_y_mm", "semi_axes_a_mm", "semi_axes_b_mm", "angle_rad"]
 COLUMNS = {  # of each table; the names of files and columns are those of 06_biometry where it has them
     "cases.csv": [*CASE_COLUMNS, "calibration", "notes"],
-    "measurements.csv": ["case", "stage", "route", "quantity", "predicted_mm", "flags"],
+    "measurements.csv": ["case", "stage", "route", "quantity", "predicted_mm", *intervals.LIMITS, "flags"],
     "points.csv": [name for name in biometry.LANDMARK_COLUMNS if name not in ("subject", "fold", "seed")],
     "hc18_submission.csv": SUBMISSION_COLUMNS,
     "shapes.csv": ["case", "class", *shapes.COLUMNS],
@@ -117,16 +117,21 @@ def thumbnail(picture: Image.Image) -> bytes:
 
 
 def result_line(rows: list[dict[str, Any]], sizes: list[dict[str, Any]], picture: Picture) -> str:
-    """Measurements of a case in one line: "BPD 62.1 mm  OFD 80.3 mm  HC 224.5 mm", with flags."""
-    known = [row for row in rows if math.isfinite(row["predicted_mm"])]
-    words = [f"{row['quantity'].upper()} {row['predicted_mm']:.1f} mm" for row in known]
+    """Measurements of a case in one line, "BPD 62.1 mm [60.0, 64.2]  OFD 80.3 mm …", with flags."""
+    words = [measured(row) for row in rows if math.isfinite(row["predicted_mm"])]
     for row in sizes:
         ml = f" = {row['predicted_ml']:.2f} ml" if math.isfinite(row["predicted_ml"]) else ""
         words.append(f"{row['class']} {row['predicted_voxels']} voxels{ml}")
     flags = "; ".join(dict.fromkeys(row["flags"] for row in rows if row["flags"]))
-    if flags == answers.NO_PIXEL_SIZE:
-        flags += f" ({picture.calibration})"
+    flags = flags.replace(biometry.NO_PIXEL_SIZE, f"{biometry.NO_PIXEL_SIZE} ({picture.calibration})")
     return "  ".join([*words, *([f"[{flags}]"] if flags else [])]) or "mask written"
+
+
+def measured(row: dict[str, Any]) -> str:
+    """A measurement with its interval, as far as that is known: "HC 224.5 mm [220.1, 228.9]"."""
+    low, high = (row[name] for name in intervals.LIMITS)
+    interval = f" [{low:.1f}, {high:.1f}]" if math.isfinite(low) else ""
+    return f"{row['quantity'].upper()} {row['predicted_mm']:.1f} mm{interval}"
 
 
 def shown_slice(ensemble: Ensemble, picture: Picture, answer: Answer) -> tuple[np.ndarray, int | None]:

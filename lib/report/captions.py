@@ -5,11 +5,13 @@ import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.evaluation.failures import GROSS_PERCENT, KINDS, LOW_DICE
+from lib.evaluation.quality import FEWEST as FEWEST_VALIDATION
+from lib.evaluation.quality import GROSS_MM, REFERRED
 from lib.evaluation.ranking import mask_result
 from lib.report import tables
 from lib.report.summaries.biometry_errors import measured_rows
 from lib.report.summaries.failures import FEWEST, LEVEL, kind_column
-from lib.statistics import FEWEST_SUBJECTS
+from lib.statistics import FEWEST_SUBJECTS, conformal
 from lib.statistics.agreement import limits_of_agreement, proportional_bias
 
 NEW_LINE = "  \n"  # in Markdown
@@ -146,6 +148,41 @@ def _causes(causes: pd.DataFrame) -> str:
     return f"{tested}; {associated} {verb} associated with being listed ({threshold}): {'; '.join(texts[:associated])}."
 
 
+def of_flags(worth: pd.DataFrame, indicators: pd.DataFrame, limits: pd.DataFrame) -> str:
+    """How many heads are flagged, how many gross errors are among them, and how the limits were chosen.
+
+    Arguments: the table of `summaries.flag_worth`, and indicators.csv and limits.csv of 05_evaluation.
+    """
+    if worth.empty:
+        return "No head was measured against a reference."
+    (flagged, rest), cells = worth.tail(2).to_dict("records"), tables.printed_cells(worth)
+    heads, gross = flagged["heads"] + rest["heads"], flagged["gross_errors"] + rest["gross_errors"]
+    share, precision, recall = (_rate(cells[f"{name}_percent"][-2]) for name in ("share", "precision", "recall"))
+    text = f"{flagged['heads']} of {heads} heads are flagged ({share})"
+    found, meaning = flagged["gross_errors"], f"(HC off by more than {GROSS_MM:g} mm, or not measured)"
+    if not gross:
+        text += f"; no head has a gross error {meaning}, so what the flags find cannot be judged."
+    elif not flagged["heads"]:
+        text += f"; {gross} have a gross error {meaning}."
+    else:
+        text += f": among them are {found} of {gross} gross errors {meaning} ({recall}), and {found} of the "
+        text += f"{flagged['heads']} flagged heads have one ({precision})."
+    return f"{text} {_limits(indicators, limits)}"
+
+
+def _limits(indicators: pd.DataFrame, limits: pd.DataFrame) -> str:
+    """On how many validation cases the limits of the flags were chosen."""
+    counts = sorted(indicators[indicators["role"] == "validation"].groupby(["fold", "seed"]).size())
+    if limits.empty:
+        few = f"there are fewer than {FEWEST_VALIDATION} validation cases"
+        return f"No limits were chosen, because {few}: only those of the study file apply."
+    number = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    each = "" if len(counts) == 1 else " of each run"
+    return (
+        f"The limits were chosen on {number} validation cases{each}, of which at most {100 * REFERRED:g} % are flagged."
+    )
+
+
 def of_landmarks(errors: pd.DataFrame) -> str:
     """Median and 95th percentile of the network's errors by line, over cases with seeds averaged; excluded cases."""
     unit, word = ("mm", "mm") if errors["error_mm"].notna().any() else ("px", "pixels")
@@ -191,6 +228,21 @@ def _trend(difference: pd.Series, mean: pd.Series, subjects: pd.Series) -> str:
         return "too few subjects or sizes for a trend"
     numbers = f"{slope:+.2f} mm per 100 mm [{low:+.2f}, {high:+.2f}]"
     return f"the difference changes with size, {numbers}" if fitted.is_proportional else f"no clear trend, {numbers}"
+
+
+def of_coverage(covered: pd.DataFrame) -> str:
+    """How often the intervals contain the reference, and how wide they are (table of `summaries.coverage`)."""
+    level = f"{100 * conformal.LEVEL:.0f} %"
+    cells, lines = pd.DataFrame(tables.printed_cells(covered)).to_dict("records"), []
+    for row, values in zip(cells, covered.to_dict("records")):
+        text = (
+            f"no run has an interval, which takes {conformal.fewest_subjects()} validation subjects with measured heads"
+        )
+        if values["n"]:
+            text = f"{_rate(row['covered_percent'])} of the intervals contain the reference ({level} intended)"
+            text += f"; their median width is {values['median_width_mm']:.2f} mm (n = {row['n']})"
+        lines.append(f"{row['quantity']} by {row['route']}: {text}.")
+    return NEW_LINE.join(lines) or "No head was measured against a reference."
 
 
 def of_differences(compared: pd.DataFrame) -> str:

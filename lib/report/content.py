@@ -12,6 +12,7 @@ from lib.evaluation import failures as cases_failed
 from lib.imaging import growth, head_points
 from lib.report import captions, tables
 from lib.report.summaries import measurement_agreement
+from lib.statistics import conformal
 from lib.study import files, params
 
 # Title, citation and licence of the landmarks; their origin is in data/sources.yaml.
@@ -184,9 +185,24 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     routes = sorted(set(table["route"]) - set(cases.TRIVIAL_BASELINES))
     counts |= {"failures": describe_failures(study, "06_biometry"), "routes": routes}
     counts |= {"chart_weeks": growth.GA_RANGE_WEEKS} | {name: as_rows(part) for name, part in rows.items()}
-    names = [*AGREEMENT, "equivalence", "by-size"]
+    names = [*AGREEMENT, "equivalence", "by-size", "coverage"]
     counts |= {name: rows_of(study, f"06_biometry/tables/{name}") for name in names}
+    counts |= {"calibration": describe_calibration(study), "flags": describe_flags(study)}
     return counts | {"budget": rows_of(study, "06_biometry/tables/error-budget")}
+
+
+def describe_flags(study: params.Study) -> str:
+    """The finding about the flags of heads."""
+    worth = read_table(study, "06_biometry/tables/flag-worth")
+    return captions.of_flags(worth, *(read_table(study, f"05_evaluation/{name}") for name in ("indicators", "limits")))
+
+
+def describe_calibration(study: params.Study) -> dict[str, Any]:
+    """Level of the intervals of measurements, and numbers of validation subjects and images by run: [least, most]."""
+    runs = read_table(study, "05_evaluation/intervals")
+    counts = {name: [int(runs[name].min()), int(runs[name].max())] for name in ("subjects", "images") if len(runs)}
+    fixed = {"level_percent": round(100 * conformal.LEVEL), "fewest": conformal.fewest_subjects()}
+    return {"subjects": [0, 0], "images": [0, 0]} | counts | fixed
 
 
 def describe_comparison(study: params.Study) -> dict[str, Any]:

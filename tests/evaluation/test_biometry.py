@@ -28,11 +28,11 @@ DRAWN = {  # six heads of 230 to 300 pixels, where a drawn mask is exact to a te
 }
 
 
-def measure(test_set, predictions, head_classes=("head",), max_axis_ratio=1.7):
+def measure(test_set, predictions, head_classes=("head",), max_axis_ratio=1.7, raised=None):
     """Predicted heads and the long table of their measurements."""
     heads = biometry.find_heads(test_set, predictions, head_classes)
     references = biometry.references_of(test_set, head_classes)
-    return heads, biometry.measure_all(heads, references, test_set.folds, max_axis_ratio, [10.0, 400.0])
+    return heads, biometry.measure_all(heads, references, test_set.folds, max_axis_ratio, [10.0, 400.0], raised or {})
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +173,30 @@ def test_an_empty_prediction_is_nan_with_a_flag_and_has_no_endpoints_and_no_part
 @pytest.mark.parametrize(
     ("bpd", "ofd", "hc", "flags"),
     [
-        *((80.0, 100.0, 284.0, ""), (100.0, 170.0, 400.0, ""), (50.0, 100.0, 242.0, "long")),
+        *((80.0, 100.0, 284.0, ""), (100.0, 170.0, 400.0, ""), (50.0, 100.0, 242.0, "elongated")),
         *((8.0, 10.0, 28.4, "HC out of range"), (150.0, 170.0, 503.0, "HC out of range")),
-        *((5.0, 10.0, 24.2, "long; HC out of range"), (100.0, 80.0, 284.0, "BPD longer than OFD")),
+        *((5.0, 10.0, 24.2, "elongated; HC out of range"), (100.0, 80.0, 284.0, "BPD longer than OFD")),
     ],
 )
 def test_flags_of_a_head(bpd, ofd, hc, flags):
-    assert biometry.flags_of({"bpd": bpd, "ofd": ofd, "hc": hc}, 1.7, [40.0, 400.0]) == flags
+    found = biometry.flags_of({"bpd": bpd, "ofd": ofd, "hc": hc}, 1.7, [40.0, 400.0])
+    assert "; ".join(found) == flags
+
+
+def test_flags_of_indicators_follow_those_of_the_measurements_and_are_of_the_mask_after_post_processing(drawn):
+    case = drawn[1]["case"].iloc[0]
+    raised = {(case, 1, "ellipse"): ["elongated", "two regions"]}
+    _, measured = measure(*drawn, max_axis_ratio=1.1, raised=raised)
+    rows = of_route(measured, "ellipse", "hc").set_index(["case", "seed", "stage"])
+    assert rows.loc[(case, 1, "post"), "flags"] == "elongated; two regions"
+    assert set(rows["flags"].drop((case, 1, "post"))) == {"elongated"}
+
+
+def test_a_head_known_in_pixels_only_has_no_millimetres_and_may_have_other_flags():
+    head = dict.fromkeys(head_points.POINT_COLUMNS, 1.0) | {"route": "ellipse", "ofd_mm": np.nan, "bpd_mm": np.nan}
+    assert {row["flags"] for row in biometry.measure(head, 1.7, [40.0, 400.0])} == {"no pixel size"}
+    flags = [row["flags"] for row in biometry.measure(head, 1.7, [40.0, 400.0], ["cut by the frame"])]
+    assert flags == ["no pixel size; cut by the frame"] * 3
 
 
 def test_an_unreadable_mask_is_an_error_and_not_a_missed_head(drawn, tmp_path):
@@ -297,7 +314,9 @@ def test_landmarks_are_measured_in_millimetres_by_hand(columns, ends, ofd_bpd_hc
         values = quantities(measured, "landmark", column)
         assert [values[q] for q in ("ofd", "bpd", "hc")] == pytest.approx(expected, rel=1e-5)
     assert set(measured["stage"]) == {"post"}
-    assert (measured["flags"] == "long").equals(measured["route"] == "landmark")  # the ratio of 2 is above the limit
+    assert (measured["flags"] == "elongated").equals(
+        measured["route"] == "landmark"
+    )  # the ratio of 2 is above the limit
 
 
 def test_the_baseline_of_landmarks_is_the_mean_of_the_training_references():
@@ -317,7 +336,7 @@ def test_a_bpd_longer_than_the_ofd_is_flagged_and_kept():
     assert biometry.longer_bpd_is_flagged(measured)
     assert not biometry.longer_bpd_is_flagged(measured.assign(flags=""))
     assert biometry.axes_in_order(measured)  # checks ellipses only
-    assert biometry.flagged(measured)[["stage", "flags"]].values.tolist() == [["post", "BPD longer than OFD"]]
+    assert biometry.flagged(measured)["flags"].tolist() == ["BPD longer than OFD"]
 
 
 def test_a_missed_line_is_nan_and_leaves_the_other_measured():

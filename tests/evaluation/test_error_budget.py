@@ -33,7 +33,7 @@ def study(tmp_path_factory):
         mask_files.write(test_set.predicted("post", 0, 0, head.name), builders.region_of(large).astype(np.uint8))
     predictions = pd.DataFrame({"case": table["case"], "fold": 0, "seed": 0, "stage": "post"})
     heads = biometry.find_heads(test_set, predictions, ["head"])
-    measured = biometry.measure_all(heads, biometry.references_of(test_set, ["head"]), folds, 1.7, [10.0, 400.0])
+    measured = biometry.measure_all(heads, biometry.references_of(test_set, ["head"]), folds, 1.7, [10.0, 400.0], {})
     sizes = {"spacing_row_mm": 0.5, "spacing_col_mm": 0.5}
     return test_set, measured, table[["case", "hc_mm"]].assign(**sizes)
 

@@ -34,6 +34,7 @@ POINTS = geometry.points_to_network(HEADS, MAPPING).astype(np.float32)
 def bench_of(spacing_mm=TALL_PIXELS, folder=Path("none")):
     """Six cases in three folds of two; the images, each of one grey value, are written by `bench`."""
     table = pd.DataFrame({"case": NAMES, "subject": [f"s{n // 2}" for n in range(6)], "slices": 1})
+    table["hc_mm"] = np.nan
     table["spacing_row_mm"], table["spacing_col_mm"] = spacing_mm
     table["image"] = table["mask"] = [str(folder / f"{name}.png") for name in NAMES]
     folds = table[["case", "subject"]].assign(fold_group=table["subject"], fold=[0, 0, 1, 1, 2, 2], validates=True)
@@ -61,7 +62,8 @@ def predict_all(bench, **changes):
     config = builders.step_params("05_evaluation", **(quick | changes))
     lines: list[str] = []
     table = landmarks.predict_all(config, bench, bench.folder.parent, lines.append)[0]
-    assert lines.count("") == len(config.folds) * len(config.seeds)  # the progress of a run is cleared at its end
+    # the progress of a run is cleared at the end of its validation and of its test cases
+    assert lines.count("") == 2 * len(config.folds) * len(config.seeds)
     return table
 
 

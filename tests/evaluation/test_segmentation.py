@@ -65,7 +65,8 @@ def bench_of(tmp_path, monkeypatch):
 
 def choose(bench, candidates, *steps):
     model, names = builders.model(bench.arrays.preparation), bench.cases["case"].tolist()
-    return segmentation.choose_threshold(bench, model, names, candidates, postprocessing.describe(steps, {}))
+    protocol = segmentation.Protocol(candidates, postprocessing.describe(steps, {}), False, model.device, {})
+    return segmentation.validate(bench, model, names, protocol, [])[0]
 
 
 # a map in columns of 0.1, 0.3, 0.45, 0.6, 0.8 (6 wide each, the last 8)
@@ -171,7 +172,8 @@ def test_a_network_that_puts_out_nan_is_refused_with_the_case(screened, monkeypa
 
 def test_distances_and_parts_of_a_case_are_those_of_its_masks_in_mm_or_pixels(screened):
     sized = replace(screened, cases=screened.cases.assign(spacing_row_mm=0.5, spacing_col_mm=[0.5] * 5 + [np.nan]))
-    table = evaluate(sized, [0, 1, 2], threshold_candidates=[0.4]).table.query("stage == 'post'").set_index("case")
+    measured = evaluate(sized, [0, 1, 2], threshold_candidates=[0.4], head_classes=[])  # stripes, not heads
+    table = measured.table.query("stage == 'post'").set_index("case")
     assert table.loc[["c0", "c3"], "hausdorff_mm"].tolist() == [0, 0]
     assert table["nsd"].tolist() == pytest.approx([1, np.nan, 0, 1, 1, np.nan], nan_ok=True)
     assert table.loc[["c1", "c2", "c5"], ["hd95_mm", "hd95_px"]].isna().all(axis=None)
@@ -249,7 +251,7 @@ def test_evaluation_is_in_float32_and_measures_the_effect_of_the_precision_of_tr
     assert unchanged.values.tolist() == [["head", "float32", len(study.measured.table) // 2, 1, 1, 0, 0, 0]]
     bench, lines = replace(study.bench, folder=tmp_path / "05"), []
     measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0, lines.append)
-    assert lines[0].startswith("threshold: validation case 1/")
+    assert lines[0].startswith("validation case 1/")
     assert [line.partition(" ·")[0] for line in lines[-2:]] == [f"fold 0, seed 0: test case {tested}/{tested}", ""]
     pd.testing.assert_frame_equal(measured.table, study.measured.table.query("fold == 0").reset_index(drop=True))
     (row,) = training_precision.summary(measured.precision).to_dict("records")
@@ -393,7 +395,9 @@ def test_the_threshold_of_volumes_is_chosen_over_all_their_slices(volumes, monke
     faint[THIRD] = 0.45 * PREDICTED[THIRD]  # missed above 0.45
     replace_output(monkeypatch, bench, faint)
     model = builders.model(bench.arrays.preparation, in_channels=3)
-    choice = segmentation.choose_threshold(bench, model, [SECOND, THIRD], [0.3, 0.42, 0.5], [])
+    protocol = segmentation.Protocol([0.3, 0.42, 0.5], [], False, model.device, {})
+    choice, heads, indicators = segmentation.validate(bench, model, [SECOND, THIRD], protocol, [])
+    assert heads == indicators == []
     # At 0.3: 0 and 64/80. At 0.42: 1 and 64/80. At 0.5: 1 and 0.
     assert choice == {"threshold": 0.42, "validation_score": pytest.approx((1 + 0.8) / 2), "validation_cases": 2}
 

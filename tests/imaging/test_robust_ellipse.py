@@ -61,4 +61,4 @@ def test_conics_are_those_ellipses_and_distances_those_to_a_dense_outline(seed):
     assert row[:4] == pytest.approx((30, 40, drawn.major, drawn.minor), rel=1e-6)
     near = outline(drawn, 40) + draw.normal(0, 0.3, (40, 2))
     away = np.linalg.norm(near[:, None] - outline(drawn, 20_000), axis=2).min(axis=1)
-    assert robust_ellipse._distances(near, *row) == pytest.approx(away, abs=0.06)  # to first order: up to 1 away here
+    assert robust_ellipse.distances(near, *row) == pytest.approx(away, abs=0.06)  # to first order: up to 1 away here

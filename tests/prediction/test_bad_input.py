@@ -9,7 +9,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG2MPML, JPEGBaseline8Bit, RLELossless
 
-from lib.imaging import mask_files
+from lib.imaging import head_quality, mask_files
 from lib.study import files
 from tests import builders
 from tests.builders_predict import (
@@ -84,9 +84,9 @@ def test_a_head_of_known_size_is_measured_from_its_mask(answer):
         (CROSS, "no ellipse", None),
         (np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8), "", ...),
         (TWO_HEADS, "", builders.perimeter(70, 60) * SPACING_MM),  # the larger
-        (builders.ellipse_region(SHAPE, (60, 80), 150, 60, 0).astype(np.uint8) * np.uint8(255), "long", ...),
+        (builders.ellipse_region(SHAPE, (60, 80), 150, 60, 0).astype(np.uint8) * np.uint8(255), "elongated", ...),
     ],
-    ids=["black", "white", "too few points", "noise", "two heads", "long"],
+    ids=["black", "white", "too few points", "noise", "two heads", "elongated"],
 )
 def test_an_image_without_one_plain_head_has_a_row_and_says_so(answer, image, flag, hc):
     out, status, _ = answer({"a.png": image}, "--pixel-size", str(SPACING_MM))
@@ -100,6 +100,28 @@ def test_an_image_without_one_plain_head_has_a_row_and_says_so(answer, image, fl
         assert flag in flags(out)["a"]
     assert len(files.read_csv(out / "measurements.csv", ["case"])) == 3  # one per quantity, measured or not
     assert (out / "masks" / "a.png").is_file()
+
+
+def test_flags_say_why_a_head_can_be_trusted_less(tmp_path, answer):
+    limits = {"cut by the frame": 0.1, "two regions": 0.1, "unlike the training images": 100.0}
+    usual = head_quality.grey_levels(head_image()).tolist()
+    write_model(tmp_path / "model.safetensors", flags={"limits": limits, "usual_greys": usual})
+    cut = builders.ellipse_region(SHAPE, (0, 80), 100, 80, 0).astype(np.uint8) * np.uint8(255)
+    images = {"whole.png": head_image(), "cut.png": cut, "two.png": TWO_HEADS, "photograph.png": WHITE}
+    out, status, printed = answer(images, "--pixel-size", str(SPACING_MM))
+    assert status == 0
+    assert flags(out) == {
+        "whole": "",
+        "cut": "cut by the frame",
+        "two": "two regions",
+        "photograph": "no ellipse; unlike the training images",
+    }
+    assert "[cut by the frame]" in printed
+    page = (out / "index.html").read_text()
+    assert "[two regions]" in page
+    assert "their limits were chosen on validation cases" in page
+    out, *_ = answer({"two.png": TWO_HEADS})
+    assert flags(out)["two"] == "no pixel size; two regions"
 
 
 def test_a_head_of_an_implausible_size_is_flagged(answer):

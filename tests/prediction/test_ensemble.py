@@ -59,6 +59,16 @@ def test_a_file_that_cannot_be_used_is_refused_and_the_right_one_named(tmp_path,
     assert str(path) in str(error.value)
 
 
+def test_several_models_flag_by_the_mean_of_their_limits_and_grey_values(tmp_path):
+    chosen = [{"two regions": 0.1, "elongated": 1.5}, {"two regions": 0.3}]
+    for place, limits in enumerate(chosen):
+        values = {"limits": limits, "usual_greys": [10.0 * place] * 64}
+        write_model(tmp_path / f"{place}.safetensors", fold=place, flags=values)
+    loaded = ensemble.load(tmp_path, "cpu")
+    assert loaded.limits == {"two regions": pytest.approx(0.2)}  # not every model knows the others
+    assert loaded.usual_greys == [5.0] * 64
+
+
 def test_changed_tensors_are_noticed_too(tmp_path):
     path = write_model(tmp_path / "a.safetensors")
     content = bytearray(path.read_bytes())
@@ -92,6 +102,42 @@ def test_a_study_is_named_by_its_name_and_its_runs_answer_together(tmp_path, mon
         ensemble.load("demo", "cpu")
     with pytest.raises(ValueError, match="nothing_of_the_kind: no such model; expected a study's name, a file of its"):
         ensemble.load("nothing_of_the_kind", "cpu")
+
+
+def calibrated(subjects, **errors):
+    """Constants of the intervals of one model."""
+    bounds = {"bpd": 0.04, "ofd": 0.03, "hc": 0.02} | errors
+    return {"level": 0.9, "subjects": subjects, "images": 2 * subjects, "relative_error": bounds}
+
+
+def test_the_interval_of_an_ensemble_is_the_widest_of_its_members_and_none_if_one_has_none(tmp_path):
+    write_model(tmp_path / "a.safetensors", intervals=calibrated(30, hc=0.02, ofd=0.05))
+    write_model(tmp_path / "b.safetensors", intervals=calibrated(20, hc=0.03, bpd=None), fold=1)
+    both = ensemble.load(tmp_path, "cpu").intervals
+    assert both == calibrated(20, hc=0.03, ofd=0.05, bpd=None) | {"images": 40}
+    assert ensemble.load(tmp_path / "a.safetensors", "cpu").intervals == calibrated(30, hc=0.02, ofd=0.05)
+
+
+def test_predictions_with_the_other_averaging_than_those_of_the_calibration_have_no_interval(tmp_path):
+    path = write_model(tmp_path / "a.safetensors", flip_average=False)
+    none = dict.fromkeys(("bpd", "ofd", "hc"))
+    assert ensemble.load(path, "cpu", flip_average=True).intervals["relative_error"] == none
+    assert (
+        ensemble.load(path, "cpu", flip_average=False).intervals["relative_error"] == USE["intervals"]["relative_error"]
+    )
+
+
+def test_a_measurement_has_the_limits_of_its_models_and_a_head_without_a_pixel_size_has_none(tmp_path, transparent):  # noqa: F811
+    model = prediction.load(write_model(tmp_path / "a.safetensors"), "cpu")
+    answer = prediction.predict(model, head_image(), (SPACING_MM, SPACING_MM))
+    for row in prediction.measurements(model, answer):
+        bound = USE["intervals"]["relative_error"][row["quantity"]]
+        expected = [row["predicted_mm"] * (1 - bound), row["predicted_mm"] * (1 + bound)]
+        assert [row["low_mm"], row["high_mm"]] == pytest.approx(expected)
+    unknown = prediction.measurements(model, prediction.predict(model, head_image()))
+    assert np.isnan([[row["low_mm"], row["high_mm"]] for row in unknown]).all()
+    nothing = prediction.measurements(model, prediction.predict(model, np.zeros(SHAPE, np.uint8), (0.5, 0.5)))
+    assert np.isnan([[row["low_mm"], row["high_mm"]] for row in nothing]).all()
 
 
 def test_models_that_were_evaluated_differently_are_no_ensemble(tmp_path):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import models
-from lib.evaluation import biometry, landmarks, segmentation
+from lib.evaluation import biometry, intervals, landmarks, quality, segmentation
 from lib.imaging import image_files, mask_files
 from lib.models import devices, trained_model
 from lib.study import files
@@ -27,7 +27,9 @@ def measured_by_06(bench, names):
     """06's measurements and endpoints of the named cases, in its order, in the columns that predictions have too."""
     heads = biometry.find_heads(bench, biometry.read_predictions(bench).query("stage == 'post'"), ["head"])
     references = biometry.references_of(bench, ["head"])
-    table = biometry.measure_all(heads, references, bench.folds, *LIMITS)
+    raised = quality.raised_by_head(*(files.read_csv(bench.folder / f"{n}.csv", []) for n in ("indicators", "limits")))
+    table = biometry.measure_all(heads, references, bench.folds, *LIMITS, raised)
+    table = intervals.with_limits(table, files.read_csv(bench.folder / "intervals.csv", ["relative_error"]))
     rows = table[(table["route"] != "baseline") & table["case"].isin(names)]
     points = biometry.points_of(heads)
     return rows.reset_index(drop=True), points[points["case"].isin(names)].reset_index(drop=True)
@@ -50,11 +52,17 @@ def resaved(weights, raise_by=0.0, **changes):
     models.save(weights, about.pop("model"), about.pop("arguments"), state, about | changes)
 
 
+@pytest.fixture(autouse=True)
+def strict_limits(monkeypatch):
+    """Limits are chosen on any number of validation cases, and at their median."""
+    monkeypatch.setattr(quality, "FEWEST", 1)
+    monkeypatch.setattr(quality, "UNSEEN", 0.0)
+
+
 def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     draw, head = np.random.default_rng(3), builders.ellipse_region((32, 32), (15, 16), 22, 17, 30)
-    images = [np.clip(0.5 * head + draw.uniform(0, 0.4, head.shape), 0, 1) for _ in range(6)]
-    bench = builders.image_bench(tmp_path, images, [head] * 6, spacing_mm=0.9)
-    bench.cases[["bpd_mm", "ofd_mm", "hc_mm"]] = np.nan
+    images = [np.clip(0.5 * head + draw.uniform(0, 0.4, head.shape), 0, 1) for _ in range(30)]
+    bench = builders.image_bench(tmp_path, images, [head] * 30, spacing_mm=0.9)  # ten validate
     bench = replace(bench, dataset=replace(bench.dataset, read_image=image_files.read_grey))
     weights = builders.write_weights(tmp_path / "fold0-seed0" / "model.safetensors", builders.of_images(48, 64))
     untrained = trained_model.load(weights, True, CPU)
@@ -63,6 +71,9 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     protocol = segmentation.Protocol([float(np.median(probability))], steps, True, CPU, {}, MEASURING)
     measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0)
     files.write_csv(bench.folder / "cases.csv", measured.table)
+    files.write_csv(bench.folder / "indicators.csv", measured.indicators)
+    files.write_csv(bench.folder / "limits.csv", measured.limits)
+    files.write_csv(bench.folder / "intervals.csv", intervals.of_runs(measured.validation))
     names = sorted(set(measured.table["case"]))
     (tmp_path / "mine").mkdir()
     for name in names:
@@ -72,7 +83,8 @@ def test_regions_are_those_of_05_and_measured_as_in_06(tmp_path):
     out, model = tmp_path / "out", bench.folder / "models" / "fold0-seed0.safetensors"
     assert predict(model, tmp_path / "mine", out, "--pixel-sizes", str(sizes)) == 0
     rows, points = measured_by_06(bench, names)
-    assert rows["predicted_mm"].notna().any()
+    assert rows[["predicted_mm", "low_mm", "high_mm"]].notna().any().all()
+    assert rows["flags"].str.contains("unlike|large|small").any()
     assert_same(out, "measurements.csv", rows, ["case", "quantity"])
     assert_same(out, "points.csv", points, ["case"])
     shapes, _ = biometry.structures_of_all(bench, biometry.read_predictions(bench).query("stage == 'post'"))
@@ -91,9 +103,11 @@ def test_landmarks_are_those_of_05_and_measured_as_in_06(tmp_path, unit):
     bench.cases["sha256"] = builders.hashed(bench.cases)["sha256"]
     weights = builders.write_weights(tmp_path / "fold0-seed0" / "model.safetensors", preparation, out_channels=2)
     resaved(weights, raise_by=0.5, landmarks="multicentre")
-    bench.cases["hc_mm"] = np.nan
-    table, _ = landmarks.predict_run(bench, weights.parent.parent, 0, 0, True, CPU, MEASURING, None)
-    files.write_csv(bench.folder / "points.csv", table)
+    written = landmarks.predict_run(bench, weights.parent.parent, 0, 0, True, CPU, MEASURING, None)
+    table = written[0]
+    for name, each in zip(("points", "precision", "validation", "indicators", "limits"), written):
+        files.write_csv(bench.folder / f"{name}.csv", each)
+    files.write_csv(bench.folder / "intervals.csv", intervals.of_runs(written[2]))
     model = bench.folder / "models" / "fold0-seed0.safetensors"
     names = sorted(set(table["case"]))
     out = tmp_path / "out"
@@ -103,6 +117,7 @@ def test_landmarks_are_those_of_05_and_measured_as_in_06(tmp_path, unit):
     assert predict(model, tmp_path / "mine", out, "--pixel-size", "0.5") == 0
     rows, points = measured_by_06(bench, names)
     assert rows["predicted_mm"].notna().any()
+    assert rows["flags"].str.contains("unlike|weak|large|small").any()
     assert_same(out, "measurements.csv", rows[rows["route"] == "landmark"], ["case", "quantity"])
     assert_same(out, "points.csv", points[points["route"] == "landmark"], ["case"])
     assert not (out / "masks").exists()

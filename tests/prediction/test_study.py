@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.evaluation import intervals
 from lib.imaging import mask_files
 from lib.study import files
 from tests.conftest import python
@@ -32,10 +33,10 @@ def predicted(project, study, tmp_path):
 
 def assert_numbers_of_06(folder, out, route):
     """The measurements are those of the study's table, all digits."""
-    keys = ["case", "quantity"]
-    written = files.read_csv(out / "measurements.csv", keys).set_index(keys)[["predicted_mm", "flags"]]
+    keys, columns = ["case", "quantity"], ["predicted_mm", *intervals.LIMITS, "flags"]
+    written = files.read_csv(out / "measurements.csv", keys).set_index(keys)[columns]
     table = files.read_csv(folder / "06_biometry" / "measurements.csv", keys)
-    table = table[(table["route"] == route) & (table["stage"] == "post")].set_index(keys)[["predicted_mm", "flags"]]
+    table = table[(table["route"] == route) & (table["stage"] == "post")].set_index(keys)[columns]
     pd.testing.assert_frame_equal(written.loc[table.index], table, check_exact=True)
     assert len(table) > 0
 

@@ -10,14 +10,14 @@ from lib.imaging import head_points, volumes
 from lib.report.recompute import estimates, printed
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
-from lib.report.recompute.tables import agreement, failures
+from lib.report.recompute.tables import agreement, coverage, failures, flags
 from lib.report.recompute.tables.biometry import GUESSES
 from lib.report.recompute.tables.regions import GAIN, NETWORK
 from lib.study import files, params, steps
 
 Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that printed numbers are true
 OF_AGREEMENT = ("limits-mm", "limits-percent", "limits-first-image", "proportional-bias", "limits-at-sizes")
-OF_AGREEMENT += ("reliability", "gestational-age", "centiles", "equivalence", "by-size")
+OF_AGREEMENT += ("reliability", "gestational-age", "centiles", "equivalence", "by-size", "coverage")
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
 LISTED, DRAWN_RUNS = 25, 5  # warnings and training curves that the report shows
 LANDMARKS = {
@@ -329,8 +329,17 @@ def _biometry(results: Results, verified: dict[str, Table]) -> Row:
     counts["failures"] = _failures(results, verified, "06_biometry")
     counts["chart_weeks"] = list(agreement.WEEKS)
     counts |= {name: _rows(verified, f"06_biometry/tables/{name}") for name in OF_AGREEMENT}
+    counts["calibration"] = _calibration(coverage.bounds(results))
     counts["budget"] = _rows(verified, "06_biometry/tables/error-budget")
+    counts["flags"] = flags.finding(results, *verified["06_biometry/tables/flag-worth"])
     return counts | {kind: printed.printed_rows(columns, of) for kind, of in kinds.items()}
+
+
+def _calibration(bounds: list[Row]) -> Row:
+    """Level of the intervals, and least and most validation subjects and images of a run."""
+    fixed = {"level_percent": round(100 * coverage.LEVEL), "fewest": coverage.FEWEST}
+    counts = {name: [row[name] for row in bounds] or [0] for name in ("subjects", "images")}
+    return {name: [min(each), max(each)] for name, each in counts.items()} | fixed
 
 
 def _comparison(results: Results, verified: dict[str, Table]) -> Row:

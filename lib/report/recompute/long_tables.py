@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from lib.report.recompute.compare import same
 from lib.report.recompute.estimates import NAN, mean
 from lib.report.recompute.results import Results, Row, grouped, present
-from lib.report.recompute.tables import biometry, failures
+from lib.report.recompute.tables import biometry, coverage, failures, flags
 from lib.report.recompute.tables.distances import size_error
 from lib.report.recompute.tables.points import paired_error
 from lib.report.recompute.tables.regions import dice_of, iou_of
@@ -25,11 +25,15 @@ def differing(results: Results) -> list[str]:
     checks += [("06_biometry/volumes", voxels_of_counts)] if volumes else []
     checks += [("06_biometry/shapes", areas_of_counts)] if not (points or volumes) else []
     checks += [] if points else [(OVERLAPS, diagonals)]
-    checks += [(MEASURED, measurements_of_points), (BUDGET, sums_of_components)] if results.measures_heads else []
+    checks += (
+        [(MEASURED, measurements_of_points), (MEASURED, limits_of_bounds), (BUDGET, sums_of_components)]
+        if results.measures_heads
+        else []
+    )
     checks += [("07_comparison/comparison", errors_of_both)] if results.study.compare_with else []
     checks += [("07_comparison/overlaps", dice_of_both)] if results.study.compare_with else []
     lines = [line for name, check in checks if results.rows(name) for line in told(results, name, check(results))]
-    return lines + incomplete(results) + selected_epochs(results) + listed_failures(results)
+    return lines + other_bounds(results) + incomplete(results) + selected_epochs(results) + listed_failures(results)
 
 
 def told(results: Results, name: str, cells: Iterable[Cell]) -> Iterator[str]:
@@ -156,7 +160,25 @@ def listed_failures(results: Results) -> list[str]:
     return lines
 
 
+def other_bounds(results: Results) -> list[str]:
+    """Rows of intervals.csv that do not follow from validation.csv."""
+    name, expected = "05_evaluation/intervals", coverage.bounds(results)
+    if len(expected) != len(results.rows(name)):
+        return [f"{name}.csv: {len(results.rows(name))} rows; expected {len(expected)}, of validation.csv"]
+    cells = ((place, *cell) for place, row in enumerate(expected) for cell in row.items())
+    return list(told(results, name, cells)) if expected else []
+
+
 # --- 06
+
+
+def limits_of_bounds(results: Results) -> Iterator[Cell]:
+    """Limits of each measurement from the bound of its run."""
+    bounds = coverage.known_bounds(results)
+    for place, row in enumerate(results.rows(MEASURED)):
+        low, high = coverage.limits(row, bounds.get((row["fold"], row["seed"], row["quantity"]), NAN))
+        yield place, "low_mm", low
+        yield place, "high_mm", high
 
 
 def sums_of_components(results: Results) -> Iterator[Cell]:
@@ -198,7 +220,7 @@ def measurements_of_points(results: Results) -> Iterator[Cell]:
     points = {(row["case"], row["seed"], row["route"]): row for row in results.rows("06_biometry/points")}
     published = references(results)
     heads = grouped(enumerate_rows(results.rows(MEASURED)), "case", "seed", "stage", "route")
-    spacing = spacing_of(results)
+    spacing, by_limits = spacing_of(results), flags.raised(results)
     for (case, seed, stage, route), of_head in heads.items():
         at = {row["quantity"]: row for row in of_head}
         lines = {line: at[line]["predicted_mm"] for line in ("ofd", "bpd")}
@@ -209,8 +231,10 @@ def measurements_of_points(results: Results) -> Iterator[Cell]:
             yield at["hc"]["place"], "predicted_mm", perimeter(**lines)
         for quantity, value in published.get(case, {}).items():
             yield at[quantity]["place"], "reference_mm", value
-        if route not in biometry.GUESSES and math.isfinite(lines["ofd"]):
-            yield from ((row["place"], "flags", flags(results, **lines)) for row in of_head)
+        if route not in biometry.GUESSES:
+            raised = by_limits.get((case, seed), []) if stage == "post" else []
+            expected = "; ".join(dict.fromkeys([*flags_of(results, route, **lines), *raised]))
+            yield from ((row["place"], "flags", expected) for row in of_head)
 
 
 def enumerate_rows(rows: list[Row]) -> list[Row]:
@@ -238,15 +262,17 @@ def references(results: Results) -> dict[str, dict[str, float]]:
     return {case: {q: mm for q, mm in of.items() if not math.isnan(mm)} for case, of in known.items()}
 
 
-def flags(results: Results, ofd: float, bpd: float) -> str:
-    """Flags of a head with these axes."""
+def flags_of(results: Results, route: str, ofd: float, bpd: float) -> list[str]:
+    """Flags of a head with these axes, whatever its indicators."""
+    if math.isnan(ofd + bpd):
+        return ["no ellipse" if route == "ellipse" else "no peak"]
     least, most = results.study.hc_range_mm
     raised = {
         "BPD longer than OFD": bpd > ofd,
-        "long": max(ofd, bpd) > results.study.max_axis_ratio * min(ofd, bpd),
+        "elongated": max(ofd, bpd) > results.study.max_axis_ratio * min(ofd, bpd),
         "HC out of range": not least <= perimeter(ofd, bpd) <= most,
     }
-    return "; ".join(name for name, is_raised in raised.items() if is_raised)
+    return [name for name, is_raised in raised.items() if is_raised]
 
 
 # --- 07

@@ -183,3 +183,9 @@ def with_cells(markup: str, rows: list[list[str]]) -> str:
 def escaped(text: str) -> str:
     """Text as it stands between the quotes of a Typst string."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n")
+
+
+def with_unit(cell: str) -> str:
+    """A printed percentage with its unit behind the value."""
+    value, *interval = cell.split(SPACE)
+    return SPACE.join([f"{value} %", *interval])

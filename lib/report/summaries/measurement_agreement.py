@@ -126,15 +126,22 @@ def by_size(measurements: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
 
     For HC18 and the phantoms, the groups hc0, hc1 and so on are ranges of HC. Groups are in order of HC.
     """
-    rows = _differences(measurements)
+    rows = in_order_of_size(_differences(measurements), measurements, manifest)
+    return by_group(rows, [*KEY, "group"], _of_size)
+
+
+def in_order_of_size(rows: pd.DataFrame, measurements: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Rows of measurements with the group of the data set and the reference HC of their case, sorted by both.
+
+    Quantities stay in their order; the groups of each are in order of HC.
+    """
     groups = pd.Series(group_of(manifest["stratum"]).to_numpy(), manifest["case"])
     rows = rows.assign(group=groups.reindex(rows["case"]).to_numpy())
     heads = measurements[measurements["quantity"] == "hc"].drop_duplicates("case").set_index("case")["reference_mm"]
     rows = rows.assign(hc_mm=heads.reindex(rows["case"]).to_numpy())
     order = rows.groupby("group")["hc_mm"].min()
     rows = rows.assign(order=rows["group"].map(order)).sort_values("order", kind="stable")
-    rows = rows.iloc[pd.factorize(rows["quantity"])[0].argsort(kind="stable")]
-    return by_group(rows, [*KEY, "group"], _of_size)
+    return rows.iloc[pd.factorize(rows["quantity"])[0].argsort(kind="stable")]
 
 
 def _of_size(rows: pd.DataFrame) -> dict[str, object]:

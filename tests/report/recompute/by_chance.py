@@ -8,7 +8,7 @@ import pytest
 
 from lib import metrics
 from lib.datasets import of
-from lib.evaluation import biometry, boundaries, error_budget, failures, landmarks, segmentation
+from lib.evaluation import biometry, boundaries, error_budget, failures, intervals, landmarks, segmentation, validation
 from lib.study import params
 from tests import builders_report
 
@@ -22,6 +22,8 @@ def write_study(study: params.Study, seed: int, patch: pytest.MonkeyPatch) -> No
     drawn = {"tested": keys, "counted": counted(study, keys, draw), "structures": structures(study, draw)}
     drawn |= {"errors_of": errors(keys, draw), "measured": measured(study, keys, draw)}
     drawn |= {"widths_of": widths(study, keys, draw), "budget_of": budget(study, keys, draw)}
+    drawn["validated"] = validated(study, draw)
+    drawn["measured"] = intervals.with_limits(drawn["measured"], intervals.of_runs(drawn["validated"]))
     for name, table in drawn.items():
         patch.setattr(builders_report, name, lambda _, table=table: table.copy())
     builders_report.write_study(study)
@@ -72,10 +74,23 @@ def measured(study: params.Study, keys: list[dict], draw: np.random.Generator) -
     for key, (quantity, size), route in itertools.product(keys, quantities if study.head_classes else (), routes):
         mm = size * sizes[key["case"]]
         predicted = mm * draw.normal(1.02, 0.04) if draw.random() > 0.1 else np.nan
-        flags = "long" if draw.random() > 0.9 else ""
+        flags = draw.choice(["", "", "", "elongated", "uncertain outline; two regions", "two regions"])
         rows.append([*key.values(), "post", route, quantity, predicted, mm, flags])
     columns = ["case", "subject", "fold", "seed", "stage", "route", "quantity", "predicted_mm", "reference_mm", "flags"]
     return pd.DataFrame(rows, columns=columns).reindex(columns=biometry.COLUMNS)
+
+
+def validated(study: params.Study, draw: np.random.Generator) -> pd.DataFrame:
+    """Heads of 40 subjects with up to three images each, some not measured; of the last seed too few for a bound."""
+    rows, quantities = [], ("bpd", "ofd", "hc") if study.head_classes else ()
+    for seed, subjects in zip(SEEDS, (40, 8)):
+        names = [f"v{n}" for n in range(subjects) for _ in range(draw.integers(1, 4))]
+        for (place, subject), quantity in itertools.product(enumerate(names), quantities):
+            mm = draw.uniform(50, 300)
+            predicted = mm * draw.normal(1.02, 0.04) if draw.random() > 0.02 else np.nan
+            key = {"case": f"c{place}", "subject": subject, "fold": 0, "seed": seed, "stage": "post", "route": "any"}
+            rows.append(key | {"quantity": quantity, "predicted_mm": predicted, "reference_mm": mm, "flags": ""})
+    return pd.DataFrame(rows, columns=validation.COLUMNS)
 
 
 def widths(study: params.Study, keys: list[dict], draw: np.random.Generator) -> pd.DataFrame:

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 
 from lib import statistics
-from lib.report import recompute, tables
+from lib.report import captions, recompute, tables
 from lib.report.recompute import compare, estimates, long_tables, printed
 from lib.report.recompute.results import Results
+from lib.report.recompute.tables import flags
+from lib.report.summaries import flag_worth
 from lib.study import files, params
 from tests import builders_report
 from tests.builders_report import OTHER, folder
@@ -52,7 +54,9 @@ CELLS = {  # a changed cell of each table
         "size-errors.bias_percent parts.part_f1 failure-counts.failed failures.contrast",
         MEASURED: "agreement.bias_mm limits-mm.lower_limit_mm limits-percent.bias_percent by-size.mae_mm centiles.n "
         "proportional-bias.slope_per_100_mm reliability.ccc equivalence.bias_percent gestational-age.bias_days "
-        "widths.mae_mm enlarged.sensitivity_percent error-budget.rms_mm failure-counts.failed",
+        "coverage.covered_percent coverage-by-size.covered "
+        "widths.mae_mm enlarged.sensitivity_percent error-budget.rms_mm failure-counts.failed flag-worth.precision_percent "
+        "flagged.predicted_mm",
     },
     VOLUMES: {
         EVALUATED: "patients.dice_raw patient-dice.median_per_patient end-slices.dice_without distances-pixels.nsd",
@@ -61,7 +65,7 @@ CELLS = {  # a changed cell of each table
     LESIONS: {EVALUATED: "per_class.dice"},  # without heads and pixel sizes
     POINTS: {
         EVALUATED: "points.error_mm points.missed heatmap_loss.heatmap_loss failure-counts.missed",
-        MEASURED: "agreement.mae_mm",
+        MEASURED: "agreement.mae_mm coverage.median_width_mm",
         "07_comparison": "comparison.difference_mm references.amount_mm",
     },
 }
@@ -129,6 +133,34 @@ def test_a_table_that_cannot_be_read_is_named_and_the_others_are_compared(study_
     assert "cells, the header has " in line
 
 
+@pytest.mark.parametrize("changes", ["as drawn", "no gross error", "no flag", "no limits", "two runs"])
+def test_the_sentences_about_flags_are_written_twice_with_the_same_numbers(monkeypatch, tmp_path, changes: str) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    study = params.read_study(files.study_file(POINTS))
+    study = study.model_copy(update={"folds": [0], "seeds": [0], "compare_with": []})
+    by_chance.write_study(study, 5, monkeypatch)
+    results = Results(study)
+    measured, indicators, limits = (
+        results.table(name) for name in (f"{MEASURED}/measurements", f"{EVALUATED}/indicators", f"{EVALUATED}/limits")
+    )
+    match changes:
+        case "no gross error":
+            measured["predicted_mm"] = measured["reference_mm"]
+        case "no flag":
+            measured["flags"] = ""
+        case "no limits":
+            limits.drop(index=limits.index, inplace=True)
+        case "two runs":
+            indicators["seed"] = [0] * 5 + [1] * (len(indicators) - 5)
+    worth = flag_worth.worth(measured)
+    expected = captions.of_flags(worth, indicators, limits)
+    recomputed = flags.flag_worth(results)
+    assert flags.finding(results, list(worth.columns), recomputed) == expected
+    assert ("No limits were chosen" in expected) == (changes == "no limits")
+    assert ("5 to 15 validation cases of each run" in expected) == (changes == "two runs")
+    assert compare.differing("", list(worth.columns), worth.to_dict("records"), recomputed)[0] == []
+
+
 @pytest.mark.parametrize("name", [REGIONS, VOLUMES, LESIONS, POINTS])
 def test_every_table_of_numbers_drawn_by_chance_is_recomputed(monkeypatch, tmp_path, name: str) -> None:
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
@@ -142,6 +174,7 @@ def test_every_table_of_numbers_drawn_by_chance_is_recomputed(monkeypatch, tmp_p
     assert differences(study, *checked) == []
     results = Results(study)
     assert long_tables.listed_failures(results) == []
+    assert long_tables.other_bounds(results) == []
     worst = results.table("05_evaluation/failures")
     worst.loc[0, ["value", "result"]] = [0.25, "CSP 0.250"]
     named = [line.partition(": found")[0] for line in long_tables.listed_failures(results)]
@@ -149,6 +182,38 @@ def test_every_table_of_numbers_drawn_by_chance_is_recomputed(monkeypatch, tmp_p
     results.table("05_evaluation/failures").drop(index=0, inplace=True)
     (line,) = long_tables.listed_failures(results)
     assert line.startswith("05_evaluation/failures.csv: cases ")
+
+
+def test_a_changed_bound_or_limit_and_a_lost_validation_case_are_named(study_of) -> None:
+    study = study_of(REGIONS)
+    bounds, measured = (
+        folder(study, f"{name}.csv") for name in ("05_evaluation/intervals", "06_biometry/measurements")
+    )
+    assert long_tables.other_bounds(Results(study)) == []
+    assert (
+        list(long_tables.told(Results(study), long_tables.MEASURED, long_tables.limits_of_bounds(Results(study)))) == []
+    )
+    rows = files.read_csv(measured, [])
+    place = rows.index[rows["low_mm"].notna()][0]
+    rows.loc[place, "low_mm"] -= 1
+    files.write_csv(measured, rows)
+    results = Results(study)
+    (line,) = long_tables.told(results, long_tables.MEASURED, long_tables.limits_of_bounds(results))
+    assert line.startswith(f"06_biometry/measurements.csv, row {place + 2}, column low_mm: found ")
+    changed = files.read_csv(bounds, [])
+    changed.loc[1, "relative_error"] = 0.01
+    files.write_csv(bounds, changed)
+    (line,) = long_tables.other_bounds(Results(study))
+    assert line == "05_evaluation/intervals.csv, row 3, column relative_error: found 0.01, recomputed 0.045"
+    validated = folder(study, "05_evaluation/validation.csv")
+    files.write_csv(validated, files.read_csv(validated, []).iloc[6:])  # eight of ten subjects
+    lines = long_tables.other_bounds(Results(study))
+    assert [line.partition(": ")[0].rpartition(" ")[2] for line in lines[:3]] == [
+        "subjects",
+        "images",
+        "relative_error",
+    ]
+    assert lines[2].endswith("recomputed nan")
 
 
 def test_a_study_without_post_processing_is_recomputed(study_of) -> None:

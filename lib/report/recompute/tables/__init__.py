@@ -7,9 +7,11 @@ from lib.report.recompute.tables import (
     agreement,
     biometry,
     comparison,
+    coverage,
     data,
     distances,
     failures,
+    flags,
     points,
     regions,
     widths,
@@ -31,6 +33,7 @@ def sources(study: params.Study) -> dict[str, Recompute]:
     """The function that recomputes each table, by <step>/tables/<name>; runs of 04 share their names."""
     of_05 = points.TABLES if study.learns_landmarks else regions.TABLES | distances.TABLES
     of_05 = of_05 | failures.tables_of("05_evaluation")
-    of_06 = biometry.TABLES | agreement.TABLES | widths.TABLES | failures.tables_of("06_biometry")
+    of_06 = biometry.TABLES | flags.TABLES | agreement.TABLES | coverage.TABLES | widths.TABLES
+    of_06 = of_06 | failures.tables_of("06_biometry")
     of_steps = {"05_evaluation": of_05, "06_biometry": of_06, "07_comparison": comparison.TABLES}
     return data.TABLES | {f"{step}/tables/{name}": how for step, of in of_steps.items() for name, how in of.items()}

@@ -91,15 +91,7 @@ def at_sizes(results: Results) -> list[Row]:
 
 def by_size(results: Results) -> list[Row]:
     """Errors and limits by group of the data set, in order of HC."""
-    group, heads = group_of_cases(results), {}
-    for row in results.rows("06_biometry/measurements"):
-        if row["quantity"] == "hc":
-            heads.setdefault(row["case"], row["reference_mm"])
-    rows = [row | {"group": group[row["case"]], "hc_mm": heads[row["case"]]} for row in measured(results)]
-    order = {key[0]: least([row["hc_mm"] for row in of]) for key, of in grouped(rows, "group").items()}
-    rows.sort(key=lambda row: order[row["group"]])
-    quantities = list(grouped(rows, "quantity"))
-    rows.sort(key=lambda row: quantities.index((row["quantity"],)))
+    rows = in_order_of_size(results, measured(results))
 
     def describe(of_group: list[Row]) -> Row:
         sizes, errors, percent, subjects = _columns(of_group, "hc_mm", "difference", "percent", "subject")
@@ -109,6 +101,19 @@ def by_size(results: Results) -> list[Row]:
         return row | mean_interval([abs(each) for each in percent], subjects).columns("mae_percent")
 
     return summarised(rows, (*KEY, "group"), describe)
+
+
+def in_order_of_size(results: Results, rows: list[Row]) -> list[Row]:
+    """Rows with the group and the reference HC of their case, by quantity, then in order of the HC of the groups."""
+    group, heads = group_of_cases(results), {}
+    for row in results.rows("06_biometry/measurements"):
+        if row["quantity"] == "hc":
+            heads.setdefault(row["case"], row["reference_mm"])
+    rows = [row | {"group": group[row["case"]], "hc_mm": heads[row["case"]]} for row in rows]
+    order = {key[0]: least([row["hc_mm"] for row in of]) for key, of in grouped(rows, "group").items()}
+    rows.sort(key=lambda row: order[row["group"]])
+    quantities = list(grouped(rows, "quantity"))
+    return sorted(rows, key=lambda row: quantities.index((row["quantity"],)))
 
 
 def _reliability(rows: list[Row]) -> Row:

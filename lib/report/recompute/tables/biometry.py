@@ -53,9 +53,9 @@ def error_mm(row: Row) -> float:
 
 
 def flagged(results: Results) -> list[Row]:
-    """Flagged heads with their HC."""
-    names = ("case", "stage", "predicted_mm", "reference_mm", "flags")
-    rows = results.rows("06_biometry/measurements")
+    """Flagged heads after post-processing with their HC."""
+    names = ("case", "predicted_mm", "reference_mm", "flags")
+    rows = [row for row in results.rows("06_biometry/measurements") if row["stage"] == "post"]
     return [{name: row[name] for name in names} for row in rows if row["flags"] and row["quantity"] == "hc"]
 
 

@@ -241,7 +241,7 @@ def finding(
     if not counted:
         return "Nothing to judge: no case has a reference."
     whole, cells = counted[-1], printed.printed_rows(count_columns, counted)[-1]
-    rate, failed = _with_unit(cells["failed_percent"]), whole["failed"]
+    rate, failed = printed.with_unit(cells["failed_percent"]), whole["failed"]
     if not failed:
         worst = "the worst is" if count == 1 else f"the {count} worst are"
         worst = worst if count else "no structure is in a reference or predicted, so none is"
@@ -254,18 +254,12 @@ def finding(
     return f"{start} {_causes(cause_columns, found)}"
 
 
-def _with_unit(cell: str) -> str:
-    """A printed percentage with its unit behind the value."""
-    value, *interval = cell.split(printed.SPACE)
-    return printed.SPACE.join([f"{value} %", *interval])
-
-
 def _causes(columns: list[str], rows: list[Row]) -> str:
     if not rows:
         return f"No property could be tested, which takes {FEWEST} cases with it and {FEWEST} without."
     texts = []
     for row in printed.printed_rows(columns, rows):
-        own, other = (_with_unit(row[f"{name}_percent"]) for name in ("listed", "other"))
+        own, other = (printed.with_unit(row[f"{name}_percent"]) for name in ("listed", "other"))
         with_it = f"{row['listed']} of {row['cases']} cases ({own})"
         without = f"{row['other_listed']} of {row['other_cases']} others ({other}; p = {row['p']})".replace("= <", "<")
         texts.append(f"“{row['property']}”, {with_it} against {without}")

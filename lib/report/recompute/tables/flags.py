@@ -1,0 +1,105 @@
+"""Flags of heads by their indicators and limits, and the table of how many flagged heads have a gross error of HC."""
+
+import math
+
+from lib.report.recompute import printed
+from lib.report.recompute.estimates import NAN, wilson
+from lib.report.recompute.results import Results, Row, grouped
+from lib.report.recompute.tables.biometry import GUESSES, error_mm
+
+GROSS_MM = 5.0
+FEWEST, REFERRED_PERCENT = 20, 10  # validation cases without which there are no limits; flagged at most
+HIGH, LOW = 1, -1
+FLAGS = {  # name: indicator, and whether high or low values raise it
+    "cut by the frame": ("frame_share", HIGH),
+    "outline visible in part": ("arc_coverage", LOW),
+    "not elliptical": ("fit_residual", HIGH),
+    "elongated": ("axis_ratio", HIGH),
+    "small in the image": ("size_share", LOW),
+    "large in the image": ("size_share", HIGH),
+    "two regions": ("second_part", HIGH),
+    "methods disagree": ("method_difference", HIGH),
+    "uncertain outline": ("uncertain_mm", HIGH),
+    "weak peak": ("peak_height", LOW),
+    "unlike the training images": ("grey_distance", HIGH),
+}
+
+
+def raised(results: Results) -> dict[tuple, list[str]]:
+    """By case and seed, the flags whose indicator is beyond the limit of the run."""
+    limits = {(row["fold"], row["seed"], row["flag"]): row["limit"] for row in results.rows("05_evaluation/limits")}
+    flags = {}
+    for row in results.rows("05_evaluation/indicators"):
+        if row["role"] == "test":
+            flags[row["case"], row["seed"]] = [
+                name
+                for name, (indicator, sign) in FLAGS.items()
+                if sign * row.get(indicator, NAN) > sign * limits.get((row["fold"], row["seed"], name), NAN)
+            ]
+    return flags
+
+
+def heads(results: Results) -> list[Row]:
+    """HC of every head of the network after post-processing that has a reference."""
+    rows = results.rows("06_biometry/measurements")
+    rows = [row for row in rows if (row["stage"], row["quantity"]) == ("post", "hc") and row["route"] not in GUESSES]
+    return [row for row in rows if not math.isnan(row["reference_mm"])]
+
+
+def flag_worth(results: Results) -> list[Row]:
+    """One row per flag, the most frequent first, then of any flag and of none."""
+    rows = heads(results)
+    if not rows:
+        return []
+    raised = [name for row in rows for name in row["flags"].split("; ") if name]
+    names = sorted(dict.fromkeys(raised), key=lambda name: (-raised.count(name), name))
+    groups = {name: [name in row["flags"].split("; ") for row in rows] for name in names}
+    groups |= {"any flag": [row["flags"] != "" for row in rows], "no flag": [row["flags"] == "" for row in rows]}
+    gross = [math.isnan(row["predicted_mm"]) or error_mm(row) > GROSS_MM for row in rows]
+    return [{"flag": name} | _worth(has, gross) for name, has in groups.items()]
+
+
+def _worth(has: list[bool], gross: list[bool]) -> Row:
+    count, found = sum(has), sum(a and b for a, b in zip(has, gross))
+    row = {"heads": count} | _rate("share", count, len(has)) | {"gross_errors": found}
+    return row | _rate("precision", found, count) | _rate("recall", found, sum(gross))
+
+
+def _rate(name: str, hits: int, total: int) -> Row:
+    names = (f"{name}_percent{part}" for part in ("", "_low", "_high"))
+    return dict(zip(names, (100 * share for share in wilson(hits, total))))
+
+
+def finding(results: Results, columns: list[str], worth: list[Row]) -> str:
+    """The sentences about flagged heads and gross errors, and about the limits of the flags."""
+    if not worth:
+        return "No head was measured against a reference."
+    (flagged, rest), cells = worth[-2:], printed.printed_rows(columns, worth)[-2]
+    share, precision, recall = (
+        printed.with_unit(cells[f"{name}_percent"]) for name in ("share", "precision", "recall")
+    )
+    gross, found, count = flagged["gross_errors"] + rest["gross_errors"], flagged["gross_errors"], flagged["heads"]
+    start = f"{count} of {count + rest['heads']} heads are flagged ({share})"
+    meaning = f"(HC off by more than {GROSS_MM:g} mm, or not measured)"
+    if not gross:
+        start += f"; no head has a gross error {meaning}, so what the flags find cannot be judged."
+    elif not count:
+        start += f"; {gross} have a gross error {meaning}."
+    else:
+        start += f": among them are {found} of {gross} gross errors {meaning} ({recall}), and {found} of the {count} "
+        start += f"flagged heads have one ({precision})."
+    return f"{start} {_of_limits(results)}"
+
+
+def _of_limits(results: Results) -> str:
+    if not results.rows("05_evaluation/limits"):
+        reason = f"there are fewer than {FEWEST} validation cases"
+        return f"No limits were chosen, because {reason}: only those of the study file apply."
+    rows = [row for row in results.rows("05_evaluation/indicators") if row["role"] == "validation"]
+    counts = [len(of_run) for of_run in grouped(rows, "fold", "seed").values()]
+    numbers = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    cases = f"{numbers} validation cases{' of each run' * (len(counts) > 1)}"
+    return f"The limits were chosen on {cases}, of which at most {REFERRED_PERCENT} % are flagged."
+
+
+TABLES = {"flag-worth": flag_worth}

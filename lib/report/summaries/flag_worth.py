@@ -1,0 +1,53 @@
+"""How well flags find gross errors of HC (06_biometry), over all measured heads; limits come from validation cases."""
+
+import numpy as np
+import pandas as pd
+
+from lib import statistics
+from lib.data.cases import TRIVIAL_BASELINES
+from lib.evaluation import quality
+
+ANY, NONE = "any flag", "no flag"
+RATE = ["", "_low", "_high"]
+
+
+def worth(measurements: pd.DataFrame) -> pd.DataFrame:
+    """One row per flag that was raised, the most frequent first, then ANY and NONE; no rows without a head.
+
+    Of all heads after post-processing (cases of one subject, and seeds, count as independent): how many have the flag
+    (share_percent), how many of these have a gross error or were not measured (`quality.is_gross`; precision_percent),
+    and the share of all gross errors that they are (recall_percent), with 95 % Wilson intervals. In the row NONE these
+    are the heads without a flag, and the gross errors that no flag found.
+    """
+    heads = heads_of(measurements)
+    if heads.empty:
+        return pd.DataFrame()
+    flags = heads["flags"].map(lambda text: set(filter(None, text.split("; "))))
+    gross = quality.is_gross(heads["predicted_mm"], heads["reference_mm"])
+    names = sorted(set().union(*flags), key=lambda name: (-sum(name in of for of in flags), name))
+    groups = {name: flags.map(lambda of, name=name: name in of) for name in names}
+    groups |= {ANY: flags.map(bool), NONE: ~flags.map(bool)}
+    return pd.DataFrame([{"flag": name} | _worth(has.to_numpy(), gross) for name, has in groups.items()])
+
+
+def heads_of(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Rows of HC after post-processing with a reference, by the network."""
+    rows = measurements[(measurements["stage"] == "post") & (measurements["quantity"] == "hc")]
+    return rows[~rows["route"].isin(TRIVIAL_BASELINES) & rows["reference_mm"].notna()]
+
+
+def _worth(has: np.ndarray, gross: np.ndarray) -> dict[str, object]:
+    heads, hits = int(has.sum()), int((has & gross).sum())
+    row = {"heads": heads} | _rate("share", heads, len(has)) | {"gross_errors": hits}
+    return row | _rate("precision", hits, heads) | _rate("recall", hits, int(gross.sum()))
+
+
+def _rate(name: str, hits: int, total: int) -> dict[str, float]:
+    values = (100 * value for value in statistics.proportion_interval(hits, total))
+    return {f"{name}_percent{part}": value for part, value in zip(RATE, values)}
+
+
+def holds_all_heads(table: pd.DataFrame, measurements: pd.DataFrame) -> bool:
+    """Whether the rows ANY and NONE of `worth` account for every head: flagged ones are in no mean left out."""
+    counted = int(table.loc[table["flag"].isin([ANY, NONE]), "heads"].sum()) if len(table) else 0
+    return counted == len(heads_of(measurements))
