@@ -162,7 +162,6 @@ def answer(
 
     The pixel size is one in mm as text, "" if the files say it, or that of a table of sizes.
     """
-    outputs.require_own(out)
     limits = command.limits_mm(model)
     sizes = pixel_sizes.parse(size, limits) if size else PixelSizes()
     sizes = pixel_sizes.read_table(table, limits) if table else sizes

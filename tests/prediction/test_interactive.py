@@ -14,12 +14,15 @@ from nbclient import NotebookClient
 from PIL import Image
 from traitlets.config import Config
 
+from lib import models
 from lib.datasets.phantoms import heads, write_images
 from lib.prediction import interactive
 from lib.study import files
+from tests import builders
 from tests.builders_predict import (
     HC_MM,
     SPACING_MM,
+    USE,
     dicom,
     head_image,
     predict,
@@ -184,13 +187,37 @@ def test_phantom_heads_come_with_their_truth_a_flag_and_a_refusal(page, capsys):
     pd.testing.assert_series_equal(answers.errors["error_mm"], off, check_names=False)
 
 
-def test_phantoms_are_not_drawn_for_a_model_without_a_head(tmp_path, transparent):  # noqa: F811
-    model = write_model(tmp_path / "model.safetensors", head_classes=[])
-    page = interactive.start("08_prediction", {"model": str(model)} | GIVEN)
+def test_the_slices_of_a_volume_are_chosen_together_and_phantom_heads_are_not_drawn_for_its_model(tmp_path):
+    preparation = builders.volume_bench(tmp_path).arrays.preparation
+    trained = builders.write_weights(tmp_path / "trained.safetensors", preparation, in_channels=3)
+    models.complete(trained, tmp_path / "model.safetensors", USE | {"head_classes": []})
+    page = interactive.start("08_prediction", {"model": str(tmp_path / "model.safetensors")} | GIVEN)
     with pytest.raises(
         interactive.Message, match="measures no heads, and the phantoms of this page are heads; set ima"
     ):
         page.predict()
+    slices = sorted((tmp_path / "raw" / "kaggle_3m" / builders.PATIENTS[0].name).glob("*[0-9].tif"))
+    given = [chosen(x=path.read_bytes())[0] | {"name": path.name} for path in slices]
+    answers, lines = interactive.answer_uploaded(page.model, given, "")
+    assert len(slices) == 5
+    assert answers.numbers.columns.tolist() == ["case", "class", "predicted_voxels", "predicted_ml"]
+    assert answers.table("cases.csv")["slices"].tolist() == [5]
+    assert lines[-1].startswith("uploaded  head ")
+
+
+def test_images_that_are_not_there_and_a_folder_of_others_are_said_in_words(page, tmp_path, capsys):
+    keys = page.params.model_dump()
+    page.params = interactive.PredictionParams(**keys | {"images": "nowhere", "out": str(tmp_path / "new")})
+    with pytest.raises(interactive.Message, match=r"^no case was predicted of 1 inputs; nothing is written$"):
+        page.predict()
+    assert "nowhere: refused: no such file or folder" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+    page.params = interactive.PredictionParams(**keys | {"out": str(tmp_path)})
+    with pytest.raises(
+        interactive.Message, match=r"1 files are not as predict wrote them, such as model\.safetensors; ex"
+    ):
+        page.predict()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 def test_all_faults_of_the_cell_are_named_at_once():
