@@ -131,14 +131,20 @@ def test_only_broken_files_are_refused_in_words_and_a_name_leaves_its_folder(pag
     assert lines[2] == "no case was predicted of 1 inputs; nothing is written"
 
 
+def choice(contents):
+    """What a browser sends when files were chosen, without their contents, which follow in order."""
+    about = [{"name": name, "type": "", "size": len(each), "last_modified": 0} for name, each in contents.items()]
+    places = [["value", number, "content"] for number in range(len(contents))]
+    return {"method": "update", "state": {"value": about}, "buffer_paths": places}
+
+
 def test_the_box_shows_pictures_and_numbers_and_again_with_another_pixel_size(page):
     box = page.upload()
     (button, size), shown = box.children[0].children, box.children[1]
     size.value = "0.5"  # nothing is chosen yet
     assert shown.children == ()
-    button.value = tuple(chosen(a__png=content_of(head_image()))) + tuple(
-        each | {"name": "<i>.png"} for each in chosen(x=b"")
-    )
+    contents = {"a.png": content_of(head_image()), "<i>.png": b""}
+    button._handle_msg({"content": {"data": choice(contents)}, "buffers": list(contents.values())})
     said, picture, numbers, cases = shown.children
     assert bytes(picture.value[:4]) == b"\x89PNG"
     assert f"HC {HC_MM:.1f} mm" in said.value
@@ -279,6 +285,7 @@ def test_without_a_model_the_notebook_says_in_one_sentence_how_to_make_it(tmp_pa
     assert capsys.readouterr().out == f"{sentence}\n"
 
 
+@pytest.mark.slow  # the box is tested without a kernel above, Run All by tests/test_notebooks.py
 def test_run_all_in_a_kernel_predicts_phantoms_and_then_what_a_browser_uploads(tmp_path):
     book = nbformat.read(NOTEBOOK, as_version=4)
     parameters = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
@@ -291,8 +298,7 @@ def test_run_all_in_a_kernel_predicts_phantoms_and_then_what_a_browser_uploads(t
         state = client.widget_state
         (button,) = (key for key, each in state.items() if each["_model_name"] == "FileUploadModel")
         head = content_of(head_image())
-        about = {"name": "scan.png", "type": "image/png", "size": len(head), "last_modified": 0}
-        send(client, button, {"state": {"value": [about]}, "buffer_paths": [["value", 0, "content"]]}, [head])
+        send(client, button, choice({"scan.png": head}), [head])
         texts = [each["value"] for each in state.values() if each["_model_name"] == "HTMLModel"]
         pictures = [each for each in state.values() if each["_model_name"] == "ImageModel"]
     assert texts[0] == "predicting …"
@@ -309,7 +315,7 @@ def test_run_all_in_a_kernel_predicts_phantoms_and_then_what_a_browser_uploads(t
 def send(client, comm, data, buffers):
     """Sends what a browser sends when files were chosen, and follows the kernel until it has answered."""
     session, shell = client.kc.session, client.kc.shell_channel
-    message = session.msg("comm_msg", {"comm_id": comm, "data": data | {"method": "update"}})
+    message = session.msg("comm_msg", {"comm_id": comm, "data": data})
     session.send(shell.socket, message, buffers=buffers)
     while True:
         received = asyncio.run(client.kc.get_iopub_msg(timeout=60))
