@@ -331,8 +331,8 @@ def _manual_run_note(folder: Path, step: steps.Step, study: params.Study, differ
     return f": {why}\nthe study's own files stay unchanged; this run writes to {folder}"
 
 
-def given_values(namespace: dict[str, Any]) -> dict[str, Any]:
-    """Values set by the parameters cell (or papermill), by name.
+def given_values(namespace: dict[str, Any], model: type[params.Params] = params.AnyKey) -> dict[str, Any]:
+    """Values set by the parameters cell (or papermill), by name; `model` has the keys of the notebook.
 
     In a fresh kernel these are all values of plain types in the namespace. When `start` runs again, the namespace also
     holds results of later cells; then only names assigned in the cell before it count or, if that computes, known keys.
@@ -342,14 +342,14 @@ def given_values(namespace: dict[str, Any]) -> dict[str, Any]:
     if namespace.get("__page_started__"):
         history = namespace.get("In", [])
         before = next((cell for cell in reversed(history) if cell != history[-1]), "")
-        names = set(provenance.assigned_values(before)) or names & set(params.AnyKey.model_fields)
+        names = set(provenance.assigned_values(before)) or names & set(model.model_fields)
     namespace["__page_started__"] = True
-    return {n: parse_word(n, namespace[n]) for n in names if n in namespace}
+    return {n: parse_word(n, namespace[n], model) for n in names if n in namespace}
 
 
-def parse_word(key: str, value: Any) -> Any:
+def parse_word(key: str, value: Any, model: type[params.Params]) -> Any:
     """A value of papermill's command line, with `true`, `false` and `null` converted if the key does not take text."""
-    known = params.AnyKey.model_fields.get(key)
+    known = model.model_fields.get(key)
     takes_no_text = known is not None and known.annotation in (bool, int | None, float | None)
     return YAML_WORDS.get(value, value) if takes_no_text and isinstance(value, str) else value
 

@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from lib.imaging import ellipse, mask_files
+from lib.imaging import ellipse, image_files, mask_files
 from lib.study import files
-from tests import builders
+from tests import builders, builders_predict
 from tests.builders import one_thread  # noqa: F401
 
 BPD, DICE = re.findall(r"```python\n(.*?)```", (files.ROOT / "docs/howto-script.md").read_text(encoding="utf-8"), re.S)
-(PREDICT,) = re.findall(
+DICOM, PREDICT = re.findall(
     r"```python\n(.*?)```", (files.ROOT / "docs/howto-predict.md").read_text(encoding="utf-8"), re.S
 )
 SPACING_MM = (0.12, 0.12)  # as in the scripts
@@ -51,6 +51,17 @@ def test_the_script_of_howto_predict_prints_the_quantities_of_the_masks_that_eva
     monkeypatch.chdir(folder)
     measured = {name: ellipse.measure_head(mask == 1, SPACING_MM) for name, mask in masks.items()}
     assert run(PREDICT, capsys) == [f"{name}.png {quantities}" for name, quantities in measured.items()]
+
+
+def test_the_dicom_script_of_howto_predict_measures_by_the_file_s_own_calibration(project, monkeypatch, capsys):
+    folder, masks = project
+    monkeypatch.chdir(folder)
+    for name in masks:
+        pixels = image_files.read_grey(folder / "my_images" / f"{name}.png")
+        file = builders_predict.dicom(pixels, PixelSpacing=list(SPACING_MM))
+        builders_predict.save_dicom(folder / "my_scans" / f"{name}.dcm", file)
+    measured = {name: ellipse.measure_head(mask == 1, SPACING_MM) for name, mask in masks.items()}
+    assert run(DICOM, capsys) == [f"{name}.dcm {quantities} PixelSpacing" for name, quantities in measured.items()]
 
 
 def test_the_second_script_prints_the_dice_of_each_class(tmp_path, monkeypatch, capsys):

@@ -14,11 +14,15 @@ from papermill import inspect_notebook
 
 from lib.imaging import mask_files
 from lib.notebook import parameters_cell
+from lib.prediction import interactive
 from lib.study import files, param_faults, params, provenance, steps
 from tests.conftest import change_keys, python, run_study
 
 NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
 OF_LANDMARKS = files.ROOT / "notebooks" / f"05_evaluation{steps.OF_LANDMARKS}.ipynb"  # a second one of one step
+PREDICTION = files.ROOT / "notebooks" / "08_prediction.ipynb"  # of no study
+OF_STEPS = [path for path in NOTEBOOKS if path != PREDICTION]
+MODELS = params.STEPS | {PREDICTION.stem: interactive.PredictionParams}
 NOT_APPLICABLE = {  # cells of sections that do not apply to a study: no landmarks, volumes, heads, other data sets
     "tiny": {"03-11", "d12c3a27", "01-20", "46d26b05", "05-25", "06-33", "06-34"},
     "tiny_points": {"03-11", "01-20", "46d26b05", "05l-04", "06-27", "06-29", "06-31", "06-33", "06-34"},
@@ -57,14 +61,26 @@ def test_a_notebook_states_its_files_starts_under_its_own_name_and_ends_with_che
     book = nbformat.read(path, as_version=4).cells
     parameters, start, *_ = [cell for cell in book if cell.cell_type == "code"]
     assert [cell for cell in book if "parameters" in cell.metadata.get("tags", [])] == [parameters]
-    assert start.source.splitlines()[-1] == f'page = start("{path.stem}", globals())'
+    assert re.fullmatch(rf'page = .*start\("{path.stem}", .*\)', start.source.splitlines()[-1])
+    assert start.source.count("globals()") == 1
     assert re.match(rf"# {path.stem[:2]} · \w(.|\n)*\n\*Reads\* (.|\n)*\*Writes\* ", book[0].source)
     assert book[-2].source.splitlines()[0] == "## Checks"
     assert "page.check(" in book[-1].source
     assert book[-1].source.splitlines()[-1] == "page.finish()"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_step_has_a_notebook_and_every_notebook_but_08_is_that_of_a_step():
+    assert {path.stem.removesuffix(steps.OF_LANDMARKS) for path in OF_STEPS} == params.STEPS.keys() - {"report"}
+    assert PREDICTION in NOTEBOOKS
+
+
+def test_the_parameters_cell_of_08_is_valid_and_complete_as_it_is():
+    given = parameters_cell(PREDICTION.stem)
+    assert interactive.faults(given) == []
+    assert given == interactive.PredictionParams.model_validate(given).model_dump()
+
+
+@pytest.mark.parametrize("path", OF_STEPS, ids=lambda path: path.stem)
 def test_the_parameters_cell_holds_exactly_the_step_s_keys_with_values_of_a_phantom_study(path):
     source = next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
     given = provenance.assigned_values(source)
@@ -87,7 +103,7 @@ def type_name(annotation: object) -> str:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_papermill_shows_the_type_of_every_key_as_in_its_model_and_its_value(path):
-    model = params.STEPS[path.stem.removesuffix(steps.OF_LANDMARKS)].model_fields
+    model = MODELS[path.stem.removesuffix(steps.OF_LANDMARKS)].model_fields
     shown = inspect_notebook(path)
     assert {key: ast.literal_eval(each["default"]) for key, each in shown.items()} == parameters_cell(path.stem)
     for key, each in shown.items():
@@ -193,6 +209,14 @@ def test_the_demo_segments_each_structure_and_measures_the_head_as_accurately_as
     row = agreement.set_index(["quantity", "route", "stage"]).loc[("hc", "ellipse", "post")]
     assert row["mae_percent"] <= 2
     assert row["not_measured"] == 0
+
+
+def test_the_demo_s_model_measures_the_phantoms_of_08_which_it_never_saw(demo_reports, monkeypatch):
+    monkeypatch.setenv("REPORTS_ROOT", str(demo_reports))
+    answers = interactive.start(PREDICTION.stem, parameters_cell(PREDICTION.stem)).predict()
+    errors = answers.errors.query("quantity == 'hc'").dropna()
+    assert len(errors) == interactive.PHANTOMS - 1  # the last has no pixel size
+    assert (errors["error_mm"].abs() / errors["true_mm"]).mean() <= 0.02
 
 
 def test_every_notebook_runs_under_nbval_and_leaves_the_study_up_to_date_without_training(reports):

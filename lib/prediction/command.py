@@ -13,7 +13,7 @@ from lib.prediction.ensemble import Ensemble
 from lib.prediction.inputs import Listing, Reading, Refusal, find
 from lib.prediction.outputs import NOT_FOR_CLINICAL_USE, Written
 from lib.prediction.picture import Picture
-from lib.prediction.pixel_sizes import PixelSizes
+from lib.prediction.pixel_sizes import PixelSizes, Range
 from lib.study import environment, files, provenance
 
 TTA = {"on": True, "off": False, "model": None}  # None: as the study was evaluated
@@ -40,26 +40,41 @@ def run(
     if pixel_size is not None and pixel_table is not None:
         raise ValueError("--pixel-size and --pixel-sizes are both given; expected one of them")
     loaded = ensemble.load(model, device, TTA[tta])
-    limits = pixel_sizes.limits_mm(bool(loaded.head) and not loaded.is_volume)
     sizes = PixelSizes()
     if pixel_size is not None:
-        sizes = pixel_sizes.parse(pixel_size, limits)
+        sizes = pixel_sizes.parse(pixel_size, limits_mm(loaded))
     elif pixel_table is not None:
-        sizes = pixel_sizes.read_table(pixel_table, limits)
+        sizes = pixel_sizes.read_table(pixel_table, limits_mm(loaded))
+    written, refused = answer(loaded, given, out, sizes, with_maps, say)
+    counts = f"{len(written)} cases" + (f", {len(refused)} refused (refused.csv)" if refused else "")
+    say(f"{out}: {counts}; {NOT_FOR_CLINICAL_USE}")
+    return int(bool(refused))
+
+
+def limits_mm(loaded: Ensemble) -> Range:
+    """Smallest and largest pixel size that is believed for the images of a model."""
+    return pixel_sizes.limits_mm(bool(loaded.head) and not loaded.is_volume)
+
+
+def answer(
+    loaded: Ensemble, given: Sequence[Path], out: Path, sizes: PixelSizes, with_maps: bool, say: Say
+) -> tuple[list[Written], list[Refusal]]:
+    """Predicts every case below the given paths into the folder of answers `out`; what was predicted, and what not.
+
+    ValueError, and nothing is written, if no case was predicted, or if a table of pixel sizes is of other images.
+    """
     listing = find(given, loaded.is_volume, out)
     say(f"model {loaded.describe()}; {len(listing.sources)} inputs" + (f"; {listing.note}" if listing.note else ""))
-    reading = Reading(loaded.is_volume, loaded.about["preparation"]["channels"], sizes, limits)
+    reading = Reading(loaded.is_volume, loaded.about["preparation"]["channels"], sizes, limits_mm(loaded))
     with outputs.folder_of_answers(out) as folder, warnings.catch_warnings():
         # Of values in DICOM headers that do not conform; those that are used are checked.
         warnings.filterwarnings("ignore", module="pydicom")
         written, refused = _predict_all(loaded, listing, reading, folder, with_maps, say)
         if not written:
-            raise ValueError(f"no case was predicted of {len(refused)} inputs; {out} is not written")
+            raise ValueError(f"no case was predicted of {len(refused)} inputs; nothing is written")
         _check_sizes(sizes, written)
         _write_summary(folder, loaded, written, refused)
-    counts = f"{len(written)} cases" + (f", {len(refused)} refused (refused.csv)" if refused else "")
-    say(f"{out}: {counts}; {NOT_FOR_CLINICAL_USE}")
-    return int(bool(refused))
+    return written, refused
 
 
 def _predict_all(

@@ -104,7 +104,8 @@ def find(model: str) -> list[Path]:
     if is_name and (evaluated.is_dir() or files.study_file(study).is_file()):
         found = sorted(evaluated.glob(f"*{SUFFIX}")) if evaluated.is_dir() else []
         if not found:
-            raise ValueError(f"{evaluated}: no models; 'make study STUDY={study}' trains and evaluates them")
+            made = "make demo" if study == "demo" else f"make study STUDY={study}"
+            raise ValueError(f"{evaluated}: no models; '{made}' trains and evaluates them")
         return found
     if path.is_dir():
         found = sorted(path.glob(f"*{SUFFIX}"))

@@ -195,10 +195,15 @@ def write_tables(folder: Path, ensemble: Ensemble, written: Sequence[Written], r
     names = ["cases.csv", *(OF_HEADS if ensemble.head else ()), *(["refused.csv"] if refused else [])]
     names += ["volumes.csv"] if ensemble.is_volume else [] if ensemble.is_landmark else ["shapes.csv"]
     for name in names:
-        rows = [row for each in written for row in each.rows.get(name, [])]
-        rows = [{"image": each.file, "found": each.reason} for each in refused] if name == "refused.csv" else rows
-        files.write_csv(folder / name, pd.DataFrame(rows, columns=COLUMNS[name]))
+        files.write_csv(folder / name, table(name, written, refused))
     return names
+
+
+def table(name: str, written: Sequence[Written], refused: Sequence[Refusal]) -> pd.DataFrame:
+    """A table of the folder of answers by its name; without rows if this kind of model has none."""
+    rows = [row for each in written for row in each.rows.get(name, [])]
+    rows = [{"image": each.file, "found": each.reason} for each in refused] if name == "refused.csv" else rows
+    return pd.DataFrame(rows, columns=COLUMNS[name])
 
 
 def _case_row(picture: Picture) -> dict[str, Any]:

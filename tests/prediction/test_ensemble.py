@@ -98,7 +98,7 @@ def test_a_study_is_named_by_its_name_and_its_runs_answer_together(tmp_path, mon
     assert loaded.threshold == pytest.approx(0.5)
     assert ensemble.load(folder, "cpu").names == loaded.names
     assert ensemble.load("mine", "cpu", flip_average=True).members[0].flip_average
-    with pytest.raises(ValueError, match=r"demo/05_evaluation/models: no models; 'make study STUDY=demo' trains"):
+    with pytest.raises(ValueError, match=r"demo/05_evaluation/models: no models; 'make demo' trains"):
         ensemble.load("demo", "cpu")
     with pytest.raises(ValueError, match="nothing_of_the_kind: no such model; expected a study's name, a file of its"):
         ensemble.load("nothing_of_the_kind", "cpu")
