@@ -151,16 +151,16 @@ def own_values(study: params.Study) -> pd.DataFrame:
 def differences(compared: pd.DataFrame) -> pd.DataFrame:
     """One row per measure, as text: n, mean of the study's and of the shipped models, largest difference of a case.
 
-    The mean is that of the absolute error where there is a reference in mm, else that of the Dice. `one_only` counts
-    cases that only one of both models measured.
+    The mean is that of the absolute error of a length, or of the Dice. `measured_by_one` counts cases that only one of
+    both models measured.
     """
     rows = []
     for measure, part in compared.groupby("measure", sort=False):
         is_length = str(measure).endswith("_mm")
         both = part.dropna(subset=["study", "shipped"])
         values = {name: (both[name] - both["reference"]).abs() if is_length else both[name] for name in COLUMNS[-2:]}
-        row = {"measure": f"{str(measure)[:-3].upper()}, mean absolute error" if is_length else f"Mean {measure}"}
-        row |= {"n": len(both), "one_only": int((part["study"].isna() != part["shipped"].isna()).sum())}
+        row = {"measure": str(measure)[:-3].upper() if is_length else str(measure).replace("dice", "Dice")}
+        row |= {"n": len(both), "measured_by_one": int((part["study"].isna() != part["shipped"].isna()).sum())}
         unit, digits = (" mm", 3) if is_length else ("", 4)
         row |= {name: f"{each.mean():.{digits}f}{unit}" for name, each in values.items()}
         most = (both["shipped"] - both["study"]).abs().max()
@@ -174,8 +174,9 @@ def parity_section(study: params.Study, changes: pd.DataFrame) -> str:
 ## Half precision
 
 The parameters are stored in float16, used in float32. Every test case was predicted by the shipped model of its fold,
-on the path of `predict`, and compared with the tables of the study: `{PARITY}` has every case, the table means and the
-largest difference of a case. `make ship STUDY={study.study} OUT=<folder>` writes all these files.
+on the path of `predict`, and compared with the tables of the study: below are means of the absolute error and of the
+Dice, and the largest difference of a case; `{PARITY}` has every case. `make ship STUDY={study.study} OUT=<folder>`
+writes all these files.
 
 {model_card.markdown(changes, "")}
 """

@@ -75,7 +75,7 @@ def licence_of_weights(study: params.Study) -> str:
 
 
 def text(study: params.Study) -> str:
-    """The card without the list of files; every step must be up to date."""
+    """The card without the list of files, from a study that has run to its end."""
     dataset = datasets.of(study)
     sections = (_use(study, dataset), _data(study, dataset), _training(study, dataset), _results(study, dataset))
     sections += (_failures(study, dataset), _limits(study, dataset), _repetition(study))
@@ -217,14 +217,15 @@ def _record(study: params.Study, label: str) -> dict[str, Any]:
 
 
 def _results(study: params.Study, dataset: Dataset) -> str:
-    """Result tables; those by fold only with several folds."""
+    """Result tables; those by fold only if several folds were tested."""
     first = (
         "After post-processing, over the test cases of all tested folds, each by the network that saw no case of its "
         f"{dataset.subject}; 95 % confidence intervals by {dataset.subject}."
     )
-    parts = ["## Results", first, *_tables(study, dataset, RESULTS)]
+    shown = {name: title for name, title in RESULTS.items() if len(study.folds) > 1 or not name.endswith("/folds")}
+    parts = ["## Results", first, *_tables(study, dataset, shown)]
     by_fold = errors_by_fold(study)
-    if by_fold["fold"].nunique() > 1:
+    if len(study.folds) > 1 and len(by_fold):
         parts += ["### Error of the measurements by fold", markdown(by_fold, dataset.subject)]
     return "\n\n".join([*parts, *_tables(study, dataset, ON_NEW_IMAGES)])
 
@@ -276,8 +277,8 @@ def _limits(study: params.Study, dataset: Dataset) -> str:
 
 
 def _repetition(study: params.Study) -> str:
-    records = {step.label: _record(study, step.label) for step in steps.study_steps(study)}
-    origin = build.describe_provenance(study, {k: v for k, v in records.items() if k != "report"})
+    records = {step.label: _record(study, step.label) for step in steps.study_steps(study) if step != build.STEP}
+    origin = build.describe_provenance(study, records)
     versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
     commits = ", ".join(filter(None, origin["commits"])) or "not known (outside a git repository)"
     phantom = datasets.of(study).phantom is not None
