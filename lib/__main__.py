@@ -47,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     download.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="default: data/raw")
     download.add_argument("--url", nargs="+", default=[], help="URLs to use instead of those in data/sources.yaml")
     predict = commands.add_parser("predict", help="predict and measure images that have no reference")
-    predict.add_argument("model", help="a study's name, a file of its 05_evaluation/models, or a folder of such files")
+    predict.add_argument(
+        "model", help="a study's name, a file of its 05_evaluation/models, or a folder such as weights/hc18"
+    )
     predict.add_argument("inputs", nargs="+", type=Path, metavar="input", help="images, DICOM or NIfTI files, folders")
     predict.add_argument("--out", required=True, help="folder of the answers; replaced if predict wrote it")
     predict.add_argument("--pixel-size", metavar="MM", help="size of the pixels of all images in mm")

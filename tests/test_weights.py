@@ -53,7 +53,7 @@ def published():
 @pytest.mark.skipif(not HC18.is_dir(), reason=f"{HC18} is missing: HC18 is not part of the project")
 def test_hc_of_two_images_is_that_of_the_record_and_near_the_published_one(folder):
     table = files.read_csv(folder / "parity.csv", shipping.COLUMNS).query("measure == 'hc_mm'")
-    near = table[(table["shipped"] - table["reference"]).abs() < WELL_MEASURED_MM]
+    near = table[(table["shipped"] - table["reference_mm"]).abs() < WELL_MEASURED_MM]
     rows = near[near["case"].isin(published().keys())].head(2).to_dict("records")
     if not rows:
         pytest.skip(f"{folder.name} was not tested on HC18")

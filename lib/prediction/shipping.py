@@ -24,7 +24,7 @@ from lib.study import environment, files, locks, params, steps, system_files
 
 LICENCE, PARITY = "LICENCE.txt", "parity.csv"
 RUN = ["case", "fold", "seed"]
-COLUMNS = [*RUN, "measure", "reference", "study", "shipped"]  # measure: hc_mm, …, or "dice of <class>"
+COLUMNS = [*RUN, "measure", "reference_mm", "study", "shipped"]  # measure: hc_mm, …, or "dice of <class>"
 MB = 10**6
 
 
@@ -64,7 +64,7 @@ def _write(study: params.Study, folder: Path, say: Callable[[str], None]) -> str
     names = [f"{step.label.partition('/')[2]}{SUFFIX}" for step in steps.training_steps(study)]
     for name in names:
         write_half(own / name, folder / name)
-    tested = test_cases(study)
+    tested = tested_cases(study)
     say(f"{len(names)} models in half precision; predicting {len(tested)} test cases, each by the model of its fold")
     compared = compare(study, dataset, folder, tested)
     changes = differences(compared)
@@ -85,7 +85,7 @@ def _write(study: params.Study, folder: Path, say: Callable[[str], None]) -> str
 def write_half(source: Path, target: Path) -> None:
     """Copies a model with its parameters in float16; ValueError if one has a value that float16 cannot hold.
 
-    Running means and variances of batch normalisation stay in float32: they are few, and 0.1 % of their size.
+    Running means and variances of batch normalisation stay in float32: few numbers of a wide range.
     """
     network, about = models.load_described(source)
     parameters = dict(network.named_parameters())
@@ -99,7 +99,7 @@ def write_half(source: Path, target: Path) -> None:
     models.complete(target, target, {})
 
 
-def test_cases(study: params.Study) -> pd.DataFrame:
+def tested_cases(study: params.Study) -> pd.DataFrame:
     """Case, fold and seed of every test prediction of a study."""
     return read_table(study, "05_evaluation/cases")[RUN].drop_duplicates(ignore_index=True)
 
@@ -139,13 +139,12 @@ def own_values(study: params.Study) -> pd.DataFrame:
     if len(measured):
         route = "landmark" if study.learns_landmarks else "ellipse"
         rows = measured[(measured["stage"] == "post") & (measured["route"] == route)]
-        columns = {"predicted_mm": "study", "reference_mm": "reference"}
-        parts.append(rows.assign(measure=rows["quantity"] + "_mm").rename(columns=columns))
+        parts.append(rows.assign(measure=rows["quantity"] + "_mm").rename(columns={"predicted_mm": "study"}))
     if not study.learns_landmarks:
         overlap = read_table(study, "05_evaluation/cases").query("stage == 'post'")
         named = "dice of " + overlap["class"]
-        parts.append(overlap.assign(measure=named, reference=np.nan).rename(columns={"dice": "study"}))
-    return pd.concat([part[[*RUN, "measure", "reference", "study"]] for part in parts], ignore_index=True)
+        parts.append(overlap.assign(measure=named, reference_mm=np.nan).rename(columns={"dice": "study"}))
+    return pd.concat([part[[*RUN, "measure", "reference_mm", "study"]] for part in parts], ignore_index=True)
 
 
 def differences(compared: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +157,7 @@ def differences(compared: pd.DataFrame) -> pd.DataFrame:
     for measure, part in compared.groupby("measure", sort=False):
         is_length = str(measure).endswith("_mm")
         both = part.dropna(subset=["study", "shipped"])
-        values = {name: (both[name] - both["reference"]).abs() if is_length else both[name] for name in COLUMNS[-2:]}
+        values = {name: (both[name] - both["reference_mm"]).abs() if is_length else both[name] for name in COLUMNS[-2:]}
         row = {"measure": str(measure)[:-3].upper() if is_length else str(measure).replace("dice", "Dice")}
         row |= {"n": len(both), "measured_by_one": int((part["study"].isna() != part["shipped"].isna()).sum())}
         unit, digits = (" mm", 3) if is_length else ("", 4)
