@@ -176,14 +176,15 @@ def bibtex(key: str) -> str:
 def _training(study: params.Study, dataset: Dataset) -> str:
     part = "all" if study.validation_subjects is None else f"{study.validation_subjects} {dataset.subject}s"
     loss = "squared error of the heatmaps" if study.learns_landmarks else _loss(study)
-    judged = "the error of the endpoints" if study.learns_landmarks else str(study.selection_metric)
-    judged += ", and the threshold," if study.threshold_candidates else ""
+    metric = {"dice": "pooled Dice", "iou": "pooled IoU", None: "error of the endpoints"}
+    judged = metric[study.selection_metric]
+    judged += ", and threshold," if study.threshold_candidates else ""
     lines = [
-        f"- **Split:** {study.fold_count} folds by {dataset.subject}; for fold k, {part} of fold k + 1 validates, "
-        "and the rest trains.",
+        f"- **Split:** {study.fold_count} folds by {dataset.subject}; for fold k, validation on {part} of fold k + 1 "
+        "and training on the rest.",
         f"- **Optimisation:** {study.epochs} epochs of batches of {study.batch_size}, {study.optimizer}, learning rate "
-        f"{study.learning_rate:g} ({study.schedule}), {loss}; all settings: `params/{study.study}.yaml`.",
-        f"- **Selection:** the epoch by {judged} on validation cases; test cases play no part.",
+        f"{study.learning_rate:g} ({study.schedule}), loss: {loss}; all settings: `params/{study.study}.yaml`.",
+        f"- **Selection:** epoch by {judged} on validation cases; test cases play no part.",
     ]
     return "\n".join(["## Training", "", *lines, "", markdown(_runs(study), dataset.subject)])
 
@@ -194,7 +195,7 @@ def _loss(study: params.Study) -> str:
         "focal loss": study.focal_weight,
         "soft Dice": study.dice_weight,
     }
-    return "loss: " + " + ".join(f"{weight:g} x {name}" for name, weight in weights.items() if weight)
+    return " + ".join(f"{weight:g} x {name}" for name, weight in weights.items() if weight)
 
 
 def _runs(study: params.Study) -> pd.DataFrame:

@@ -76,7 +76,7 @@ def test_data_training_and_checksums_are_those_of_the_study(cards):
     assert "1,942,289 parameters each" in text.replace(tables.KEEP, ",")
     model = folder(study, "05_evaluation/models/fold0-seed0.safetensors")
     assert f"| 0 | 0 | 12 | 4 | 4 | 4 | float32 | 0.450 | {files.sha256(model)} |" in text
-    assert "the epoch by dice, and the threshold, on validation cases" in text
+    assert "- **Selection:** epoch by pooled Dice, and threshold, on validation cases;" in text
 
 
 def test_the_card_of_data_that_forbid_it_says_why_the_weights_are_not_passed_on(cards):
