@@ -61,6 +61,7 @@ STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --vers
 $(if $(filter-out installed,$(TORCH)),$(error TORCH=$(TORCH) is not allowed; the only value is TORCH=installed, which uses the torch of $(PYTHON)))
 needs = $(if $(filter $(1),$(MAKECMDGOALS)),$(if $(strip $(value $(2))),,$(error $(2) is empty; write: make $(1) $(2)=<$(3)>)))
 $(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,check-report,STUDY,name)$(call needs,bundle,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
+$(call needs,card,STUDY,name)$(call needs,ship,STUDY,name)$(call needs,ship,OUT,new folder)
 $(call needs,predict,MODEL,study or file)$(call needs,predict,IN,image or folder)$(call needs,predict,OUT,folder of the answers)
 
 help:
@@ -77,6 +78,8 @@ help:
 	@echo 'make predict MODEL=<study or file> IN=<image or folder> OUT=<folder> [ARGS="--pixel-size 0.1"]'
 	@echo '                                       predict and measure images that have no reference'
 	@echo 'make bundle STUDY=<name>               pack a finished study for a supervisor: reports/<name>/<name>.zip'
+	@echo 'make card STUDY=<name>                 write the model card of a finished study: reports/<name>/card.md'
+	@echo 'make ship STUDY=<name> OUT=<folder>    write its models in half precision, with card and licence, to be passed on'
 	@echo 'make lab [ARGS="--no-browser ..."]     open the notebooks in JupyterLab; ARGS are options of jupyter lab'
 	@echo 'make lint                              check code style and import layers'
 	@echo 'make bench                             measure speed and memory as ratios (15 minutes)'
@@ -127,6 +130,12 @@ predict: $(READY)
 bundle: $(READY)
 	$(RUN) bundle -- "$$STUDY"
 
+card: $(READY)
+	$(RUN) card -- "$$STUDY"
+
+ship: $(READY)
+	$(RUN) ship -- "$$STUDY" "$$OUT"
+
 test: $(READY)
 	.venv/bin/python -m pytest
 
@@ -158,4 +167,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: anew help demo study why predict check-report bundle download verify test test-all lab lint bench gpu-check clean
+.PHONY: anew help demo study why predict check-report bundle card ship download verify test test-all lab lint bench gpu-check clean

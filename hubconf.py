@@ -127,15 +127,15 @@ def unet_segmentation(pretrained: bool = False, weights_path: str | None = None)
     of the number of poolings (16).
 
     `weights_path` is a file of 05_evaluation/models of a study of this project; `pretrained` requires one, as the
-    project ships no weights. ValueError: weights are required but not set, missing, not of this project, of another
+    project ships none for LGG. ValueError: weights are required but not set, missing, not of this project, of another
     network, or without the metadata for their use.
     """
     if weights_path is not None:
         return _Segmentation(*_trained(pathlib.Path(weights_path))).eval()
     if pretrained:
         raise ValueError(
-            "pretrained = True without weights_path: this project ships no weights, because the LGG data are "
-            f"CC BY-NC-SA 4.0 (no commercial use); {_EXPECTED}"
+            "pretrained = True without weights_path: this project ships no weights for LGG, because the data "
+            f"are CC BY-NC-SA 4.0 (no commercial use); {_EXPECTED}"
         )
     return _Segmentation(models.build("unet", _ARGUMENTS), _UNTRAINED).eval()
 

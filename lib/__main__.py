@@ -1,4 +1,4 @@
-"""Command line: python -m lib study|why|bundle|new|diff|step|download|verify|report|check-report|predict."""
+"""Command line: python -m lib study|why|bundle|card|ship|new|diff|step|download|verify|report|check-report|predict."""
 
 import argparse
 import logging
@@ -23,6 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
     study.add_argument("--landmarks", help="landmark folder; linked once as data/raw/landmarks")
     commands.add_parser("why", help="list the steps that would run, with reasons").add_argument("name")
     commands.add_parser("bundle", help="pack a finished study into one zip file").add_argument("name")
+    commands.add_parser("card", help="write the model card of a finished study").add_argument("name")
+    ship = commands.add_parser("ship", help="write the models of a finished study to a folder to be passed on")
+    ship.add_argument("name")
+    ship.add_argument("folder", help="such as weights/hc18; replaced if ship wrote it")
     new = commands.add_parser("new", help="copy a study file under a new name, or write one for a folder of own data")
     new.add_argument("name")
     new.add_argument("--data", help="folder of own data (images/, masks/) from which the study file is proposed")
@@ -43,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     download.add_argument("--to", type=Path, default=files.ROOT / "data" / "raw", help="default: data/raw")
     download.add_argument("--url", nargs="+", default=[], help="URLs to use instead of those in data/sources.yaml")
     predict = commands.add_parser("predict", help="predict and measure images that have no reference")
-    predict.add_argument("model", help="a study's name, a file of its 05_evaluation/models, or a folder of such files")
+    predict.add_argument(
+        "model", help="a study's name, a file of its 05_evaluation/models, or a folder such as weights/hc18"
+    )
     predict.add_argument("inputs", nargs="+", type=Path, metavar="input", help="images, DICOM or NIfTI files, folders")
     predict.add_argument("--out", required=True, help="folder of the answers; replaced if predict wrote it")
     predict.add_argument("--pixel-size", metavar="MM", help="size of the pixels of all images in mm")
@@ -162,12 +168,14 @@ def run(options: argparse.Namespace) -> int:
         return 0
     study = params.read_study(files.study_file(options.name))
     if options.command == "report":
-        from lib.report import build, bundle
+        from lib.report import build, bundle, model_card
 
         build.write_pdf(study)
-        outdated = bundle.set_aside(study)
-        if outdated is not None:
-            say(f"the bundle of an earlier report is now {outdated}; a new one: make bundle STUDY={study.study}")
+        made = {"bundle": bundle.bundle_file(study), "card": model_card.card_file(study)}
+        for what, path in made.items():
+            outdated = bundle.set_aside(path)
+            if outdated is not None:
+                say(f"the {what} of an earlier report is now {outdated}; a new one: make {what} STUDY={study.study}")
         return 0
     if options.command == "check-report":
         from lib.report import recompute
@@ -180,6 +188,17 @@ def run(options: argparse.Namespace) -> int:
 
         path = bundle.write(study)
         say(f"{path} ({path.stat().st_size / 2**20:.1f} MB)")
+        return 0
+    if options.command == "card":
+        from lib.report import model_card
+
+        say(model_card.write(study))
+        return 0
+    if options.command == "ship":
+        folder = given_folder(options.folder, "make ship STUDY=<name> OUT=<folder>")
+        from lib.prediction import shipping
+
+        shipping.ship(study, folder, say)
         return 0
     from lib import pipeline
 

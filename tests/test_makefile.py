@@ -219,6 +219,15 @@ def test_the_words_of_predict_reach_the_command_whole_and_its_options_one_by_one
     assert list(project.parent.rglob("PWN")) == []
 
 
+def test_the_words_of_card_and_ship_reach_the_command_whole(project):
+    done = make(project, "card", "ship", f"STUDY={ODD[1]}", f"OUT={ODD[11]}")
+    assert done.returncode == 0
+    calls = (project / "words").read_bytes().decode().removesuffix("\0").split("-m\0lib\0")[1:]
+    expected = [["card", "--", ODD[1]], ["ship", "--", ODD[1], ODD[11]]]
+    assert [call.removesuffix("\0").split("\0") for call in calls] == expected
+    assert list(project.parent.rglob("PWN")) == []
+
+
 @pytest.mark.parametrize("odd", ["x;touch PWN", "$(shell touch PWN)", "`touch PWN`", "';touch PWN;'", 'a $b "c"'])
 def test_a_python_that_is_not_there_is_named_and_nothing_else_is_run(project, odd):
     done = make(project, "why", f"PYTHON={odd}")
@@ -243,6 +252,8 @@ def test_a_python_in_a_folder_with_blanks_dollars_and_quotes_sets_up_the_environ
         (["predict", "IN=a", "OUT=b"], "MODEL is empty; write: make predict MODEL=<study or file>"),
         (["predict", "MODEL=a", "OUT=b"], "IN is empty; write: make predict IN=<image or folder>"),
         (["predict", "MODEL=a", "IN=b"], "OUT is empty; write: make predict OUT=<folder of the answers>"),
+        (["ship", "OUT="], "OUT is empty; write: make ship OUT=<new folder>"),
+        (["card", "STUDY="], "STUDY is empty; write: make card STUDY=<name>"),
         (["study", "STUDY="], "STUDY is empty; write: make study STUDY=<name>"),
         (["why", "STUDY="], "STUDY is empty; write: make why STUDY=<name>"),
     ],

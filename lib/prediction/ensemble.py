@@ -1,5 +1,6 @@
 """The trained networks that answer together: which files they are, and whether they fit each other."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from lib.models.trained_model import Model
 from lib.study import files, param_faults, steps, study_files
 
 SUFFIX = ".safetensors"
+SUMS = "SHA256SUMS"  # of a folder of shipped models, as sha256sum writes it
 ALWAYS = ("format", "classes", "landmarks", "flip_average", "head_classes", "licence", "display_channel")
 OF_REGIONS = ("threshold", "postprocessing")
 OF_HEADS = ("max_axis_ratio", "hc_range_mm", "flags", "intervals")
@@ -111,9 +113,34 @@ def find(model: str) -> list[Path]:
         found = sorted(path.glob(f"*{SUFFIX}"))
         if not found:
             raise ValueError(f"{path}: no files *{SUFFIX}; {EXPECTED}")
+        _require_shipped(path, found)
         return found
     nearest = param_faults.nearest_studies(path.stem, study_files.names()) if is_name else ""
     raise ValueError(f"{model}: no such model; {EXPECTED}{nearest}")
+
+
+def _require_shipped(folder: Path, found: Sequence[Path]) -> None:
+    """ValueError if models of a folder of shipped ones (with SUMS) are missing, added or changed: answers would be."""
+    if not (folder / SUMS).is_file():
+        return
+    listed = {name: value for name, value in read_sums(folder / SUMS).items() if name.endswith(SUFFIX)}
+    now = {path.name: files.sha256(path) for path in found}
+    for name in sorted(listed.keys() | now.keys()):
+        if listed.get(name) != now.get(name):
+            what = "missing" if name not in now else "not listed" if name not in listed else "changed"
+            advice = "copy the whole folder again, or name one file of it"
+            raise ValueError(f"{folder / name}: {what} ({SUMS} of the folder differs); {advice}")
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """SHA-256 by file name, from lines as sha256sum writes them; ValueError for another line."""
+    sums = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        value, mark, name = line[:64], line[64:66], line[66:]
+        if not name or mark not in ("  ", " *") or not re.fullmatch("[0-9a-f]{64}", value):
+            raise ValueError(f"{path}, line {number}: {line!r}; expected a SHA-256, two blanks and a file's name")
+        sums[name] = value
+    return sums
 
 
 def load(model: str | Path, device: str = "auto", flip_average: bool | None = None) -> Ensemble:

@@ -27,15 +27,20 @@ FIXED_TIME, READABLE = (1980, 1, 1, 0, 0, 0), 0o100644 << 16  # so that equal fi
 
 def write(study: params.Study) -> Path:
     """Writes reports/<study>/<study>.zip; ValueError if a step or the report is stale, or the study is being run."""
+    require_finished(study)
+    root, path = files.study_folder(study.study), bundle_file(study)
+    with locks.locked(root / ".lock", f"study {study.study}", wait=False), files.replacing(path) as temporary:
+        _write_zip(temporary, study.study, contents(study, root))
+    return path
+
+
+def require_finished(study: params.Study) -> None:
+    """ValueError that names each step of a study, or its report, that has not run or is stale."""
     reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.study_steps(study)}
     stale = [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
     if stale:
         first = f"study {study.study} has not run to its end; run 'make study STUDY={study.study}' first:"
         raise ValueError("\n  ".join([first, *stale]))
-    root, path = files.study_folder(study.study), bundle_file(study)
-    with locks.locked(root / ".lock", f"study {study.study}", wait=False), files.replacing(path) as temporary:
-        _write_zip(temporary, study.study, contents(study, root))
-    return path
 
 
 def bundle_file(study: params.Study) -> Path:
@@ -43,15 +48,14 @@ def bundle_file(study: params.Study) -> Path:
     return files.study_folder(study.study) / f"{study.study}.zip"
 
 
-def set_aside(study: params.Study) -> Path | None:
-    """Renames the bundle of an earlier report to <study>-outdated.zip, so that nobody passes it on as the present one.
+def set_aside(path: Path) -> Path | None:
+    """Renames a file made from an earlier report to <name>-outdated, so that nobody passes it on as the present one.
 
-    Returns its new path, None without a bundle; one that was set aside before is replaced.
+    Returns its new path, None if there is no such file; one that was set aside before is replaced.
     """
-    path = bundle_file(study)
     if not path.is_file():
         return None
-    return path.replace(path.with_stem(f"{study.study}-outdated"))
+    return path.replace(path.with_stem(f"{path.stem}-outdated"))
 
 
 def contents(study: params.Study, root: Path) -> dict[str, Path | bytes]:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from lib import __main__, datasets
-from lib.report import build, bundle, index_page
+from lib.report import build, bundle, index_page, model_card
 from lib.study import files, params, staleness
 from tests import builders_report
 from tests.builders_report import folder
@@ -158,14 +158,19 @@ def test_a_study_that_has_not_run_to_its_end_is_refused(finished, capsys):
     record.write_bytes(content)
 
 
-def test_the_bundle_of_an_earlier_report_is_set_aside_once_and_said(finished, capsys):
+def test_bundle_and_card_of_an_earlier_report_are_set_aside_once_and_said(finished, capsys):
     assert __main__.main(["bundle", "demo"]) == 0
+    files.write_text(model_card.card_file(finished), "card")
     packed, old = bundle.bundle_file(finished), folder(finished, "demo-outdated.zip")
+    card = folder(finished, "card-outdated.md")
     content = packed.read_bytes()
     capsys.readouterr()
     assert __main__.main(["report", "demo"]) == 0
     said = capsys.readouterr().out
-    assert said == f"the bundle of an earlier report is now {old}; a new one: make bundle STUDY=demo\n"
+    assert said == (
+        f"the bundle of an earlier report is now {old}; a new one: make bundle STUDY=demo\n"
+        f"the card of an earlier report is now {card}; a new one: make card STUDY=demo\n"
+    )
     assert (packed.exists(), old.read_bytes()) == (False, content)
     assert __main__.main(["report", "demo"]) == 0
     assert capsys.readouterr().out == ""
