@@ -21,10 +21,9 @@ from pydicom.pixels import iter_pixels
 from pydicom.pixels.processing import apply_color_lut
 
 from lib.imaging import image_files
+from lib.prediction.pixel_sizes import TOLERANCE
 from lib.study import files
 
-SUFFIXES = (".dcm", ".dicom", ".ima")
-MAGIC, MAGIC_AT = b"DICM", 128
 # Where several installed decoders could read a file, so that its values do not depend on what is installed.
 PLUGINS = dict.fromkeys((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000, uid.JPEG2000Lossless), "pillow")
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -32,20 +31,11 @@ COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")  # pydicom r
 CENTIMETRES = 3  # of PhysicalUnitsXDirection; the only unit of length
 UNITS = ("no unit", "percent", "dB", "cm", "seconds", "hertz", "dB/s", "cm/s", "cm²", "cm²/s", "degrees")
 TWO_DIMENSIONAL = 1  # RegionSpatialFormat of a B-mode image; others are of motion, spectra, graphs
-TOLERANCE = 0.01  # relative difference up to which two pixel sizes are one, as written with few digits
 MAX_PIXELS = 2**31  # of all frames of a file together
 # Exceptions of pydicom and its decoders for files that are not whole or not valid.
 UNREADABLE = (OSError, EOFError, AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError)
 UNREADABLE += (RuntimeError, OverflowError, struct.error, zlib.error, InvalidDicomError)
 Spacing = tuple[float, float]
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its suffix or its first bytes."""
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    with path.open("rb") as file:
-        return file.read(MAGIC_AT + len(MAGIC)).endswith(MAGIC)
 
 
 def read(path: Path) -> tuple[list[np.ndarray], Spacing | None, str]:

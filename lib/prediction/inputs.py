@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lib.imaging import image_files
-from lib.prediction import dicom, volume_files
+from lib.prediction import volume_files
 from lib.prediction.picture import Picture, Source
-from lib.prediction.pixel_sizes import PixelSizes, Range
+from lib.prediction.pixel_sizes import TOLERANCE, PixelSizes, Range
 from lib.study import system_files
 
-KNOWN = (*image_files.IMAGE_SUFFIXES, *dicom.SUFFIXES, *volume_files.NIFTI)
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+DICOM_MAGIC, MAGIC_AT = b"DICM", 128
+KNOWN = (*image_files.IMAGE_SUFFIXES, *DICOM_SUFFIXES, *volume_files.NIFTI)
 NAMED = 5  # files that are left out, in a message
 
 
@@ -78,9 +80,17 @@ def _images(folder: Path, besides: Path) -> tuple[list[Path], list[Path]]:
 def _is_image(path: Path) -> bool:
     """Whether a file is an image by its name or first bytes; one that may not be read is, so that this is reported."""
     try:
-        return path.suffix.lower() in image_files.IMAGE_SUFFIXES or dicom.is_dicom(path)
+        return path.suffix.lower() in image_files.IMAGE_SUFFIXES or is_dicom(path)
     except OSError:
         return True
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its suffix or its first bytes."""
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        return file.read(MAGIC_AT + len(DICOM_MAGIC)).endswith(DICOM_MAGIC)
 
 
 def _is_mask(path: Path) -> bool:
@@ -169,7 +179,9 @@ class Reading:
     def _images(self, source: Source) -> list[Picture]:
         if source.path.is_dir() or volume_files.is_nifti(source.path):
             raise ValueError(f"{source.path}: a volume; expected an image, since the model is of images")
-        if source.path.suffix.lower() not in image_files.IMAGE_SUFFIXES and dicom.is_dicom(source.path):
+        if source.path.suffix.lower() not in image_files.IMAGE_SUFFIXES and is_dicom(source.path):
+            from lib.prediction import dicom  # pydicom takes half a second to import
+
             frames, size, origin = dicom.read(source.path)
             names = (
                 [source.case]
@@ -190,7 +202,9 @@ class Reading:
             return [Picture(source.case, source.file, stack, None, None, origin, like=names)]
         if not volume_files.is_nifti(source.path):
             raise ValueError(f"{source.path}: a single file; the model is of volumes: folders of slices, or NIfTI")
-        stack, size, geometry, notes = volume_files.read_nifti(source.path, self.channels)
+        from lib.prediction import nifti
+
+        stack, size, geometry, notes = nifti.read_nifti(source.path, self.channels)
         return [Picture(source.case, source.file, stack, size[1:], size[0], "NIfTI affine", notes, geometry)]
 
     def _sized(self, picture: Picture, path: Path) -> Picture:
@@ -198,7 +212,7 @@ class Reading:
         stated, own = self.sizes.of(path), picture.spacing_mm
         if stated is not None:
             notes = list(picture.notes)
-            if own and any(abs(a - b) > dicom.TOLERANCE * b for a, b in zip(stated, own)):
+            if own and any(abs(a - b) > TOLERANCE * b for a, b in zip(stated, own)):
                 notes.append(f"{picture.calibration} says {own[0]:.4g} x {own[1]:.4g} mm; {self.sizes.source} was used")
             slice_mm = stated[2] if len(stated) > 2 else picture.slice_mm
             size = (stated[0], stated[1])

@@ -110,9 +110,10 @@ def _rows(ensemble: Ensemble, picture: Picture, answer: Answer) -> dict[str, lis
 
 def thumbnail(picture: Image.Image) -> bytes:
     """A small copy of a picture as JPEG."""
-    small, content = picture.copy(), io.BytesIO()
-    small.thumbnail((THUMBNAIL_WIDTH, 4 * THUMBNAIL_WIDTH))
-    small.save(content, format="JPEG", quality=85)
+    scale = min(THUMBNAIL_WIDTH / picture.width, 4 * THUMBNAIL_WIDTH / picture.height, 1)
+    size, content = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), io.BytesIO()
+    small = cv2.resize(np.asarray(picture), size, interpolation=cv2.INTER_AREA)
+    Image.fromarray(small).save(content, format="JPEG", quality=85)
     return content.getvalue()
 
 
@@ -160,7 +161,9 @@ def _write_mask(folder: Path, ensemble: Ensemble, picture: Picture, mask: np.nda
     """The mask at native size: a palette PNG, or for a volume slices or NIfTI like the input."""
     classes = ensemble.about["classes"]
     if isinstance(picture.like, volume_files.NiftiGeometry):
-        volume_files.write_nifti(folder / f"{picture.case}.nii.gz", mask, picture.like)
+        from lib.prediction import nifti  # nibabel takes half a second to import
+
+        nifti.write_nifti(folder / f"{picture.case}.nii.gz", mask, picture.like)
     elif mask.ndim == 3:
         for name, page in zip(picture.like, mask):
             mask_files.write(folder / picture.case / f"{name}_mask.png", page, classes)
@@ -185,9 +188,10 @@ def _write_maps(folder: Path, picture: Picture, answer: Answer, image: np.ndarra
 
 
 def save(path: Path, picture: Image.Image) -> None:
-    """Writes a picture as PNG; quickly, since a file smaller by a fifth would take three times as long."""
+    """Writes an RGB picture as PNG, by OpenCV: half the time of Pillow's fastest, for a file a fifth larger."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, format="PNG", compress_level=1)
+    _, content = cv2.imencode(".png", np.asarray(picture)[..., ::-1])
+    path.write_bytes(content)
 
 
 def write_tables(folder: Path, ensemble: Ensemble, written: Sequence[Written], refused: Sequence[Refusal]) -> list[str]:

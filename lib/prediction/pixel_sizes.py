@@ -17,6 +17,7 @@ LAYOUTS = {  # column of the name -> columns of the sizes, in alternatives
     "name": (("spacing_mm",), ("spacing_row_mm", "spacing_col_mm")),
     "patient": (("row_mm", "col_mm", "slice_mm"),),
 }
+TOLERANCE = 0.01  # relative difference up to which two pixel sizes are one, as written with few digits
 EXPECTED = (
     "expected the columns filename and pixel size(mm), as in HC18; name and spacing_mm (or spacing_row_mm and "
     "spacing_col_mm), as in cases.csv; or patient, row_mm, col_mm and slice_mm, as in spacing.csv"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from nibabel import orientations
 
-from lib.prediction import volume_files
+from lib.prediction import nifti, volume_files
 from lib.prediction.inputs import Reading, Refusal
 from lib.prediction.picture import Source
 from lib.prediction.pixel_sizes import PixelSizes
@@ -29,12 +29,12 @@ def save(path, stack, axcodes="LPS", sizes=(1.1, 0.9, 2.5), kind=nibabel.Nifti1I
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 def test_voxels_of_any_orientation_are_read_in_the_order_of_slices_and_masks_go_back(tmp_path, axcodes, kind):
     path = save(tmp_path / "a.nii.gz", STACK, axcodes, kind=kind)
-    stack, sizes, geometry, notes = volume_files.read_nifti(path, 3)
+    stack, sizes, geometry, notes = nifti.read_nifti(path, 3)
     assert np.array_equal(stack, STACK)
     assert sizes == pytest.approx((2.5, 0.9, 1.1), rel=1e-6)
     assert notes[0] == f"orientation {axcodes}"
     mask = (STACK[..., 0] > 128).astype(np.uint8)
-    volume_files.write_nifti(tmp_path / "mask.nii.gz", mask, geometry)
+    nifti.write_nifti(tmp_path / "mask.nii.gz", mask, geometry)
     written, given = nibabel.load(tmp_path / "mask.nii.gz"), nibabel.load(path)
     assert written.affine == pytest.approx(given.affine, rel=1e-6)  # NIfTI-1 stores float32
     assert np.array_equal(np.asarray(written.dataobj), (np.asarray(given.dataobj)[..., 0] > 128).astype(np.uint8))
@@ -43,11 +43,11 @@ def test_voxels_of_any_orientation_are_read_in_the_order_of_slices_and_masks_go_
 def test_other_values_are_scaled_by_channel_and_rgb_is_read(tmp_path):
     values = STACK.astype(np.float32) * np.array([1.0, 0.5, 2.0], np.float32) - 3
     values[0, 0, 0], values[0, 0, 1] = -3, np.array([252, 124.5, 507])  # each channel reaches both ends
-    stack, _, _, notes = volume_files.read_nifti(save(tmp_path / "a.nii", values), 3)
+    stack, _, _, notes = nifti.read_nifti(save(tmp_path / "a.nii", values), 3)
     assert np.abs(stack[1:].astype(int) - STACK[1:]).max() == 0
     assert notes[1] == "values -3 to 252, -3 to 124.5, -3 to 507 (float32) scaled to 0 to 255"
     rgb = np.ascontiguousarray(STACK).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
-    assert np.array_equal(volume_files.read_nifti(save(tmp_path / "b.nii", rgb), 3)[0], STACK)
+    assert np.array_equal(nifti.read_nifti(save(tmp_path / "b.nii", rgb), 3)[0], STACK)
 
 
 def test_nifti_that_cannot_be_used_is_refused_with_the_reason(tmp_path):

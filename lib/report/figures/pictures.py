@@ -59,9 +59,14 @@ class Canvas:
 
     def _write(self, xy: Sequence[float], text: str, size: int, colour: str, anchor: str) -> None:
         """A word on the picture, with a dark edge so that it can be read on any grey; the anchor is Pillow's."""
-        picture, look = Image.fromarray(self.pixels), {"anchor": anchor, "stroke_width": 2, "stroke_fill": "black"}
-        ImageDraw.Draw(picture).text(tuple(xy), text, colour, font(size), **look)
-        self.pixels = np.array(picture)
+        box = font(size).getbbox(text, anchor=anchor, stroke_width=2)
+        corner = [max(int(at + start) - 2, 0) for at, start in zip(xy, box)]
+        ends = [int(at + end) + 3 for at, end in zip(xy, box[2:])]
+        part = self.pixels[corner[1] : max(ends[1], 0), corner[0] : max(ends[0], 0)]
+        if part.size:  # Pillow takes a copy, of the whole picture five times as long
+            picture, look = Image.fromarray(part), {"anchor": anchor, "stroke_width": 2, "stroke_fill": "black"}
+            ImageDraw.Draw(picture).text(tuple(np.subtract(xy, corner)), text, colour, font(size), **look)
+            part[:] = picture
 
     def scale_bar(self, spacing_col_mm: float) -> None:
         """A scale bar of a round number of millimetres in the lower right corner."""
