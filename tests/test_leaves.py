@@ -13,7 +13,7 @@ import lib
 from lib.study import params
 
 STUDIES = {"lib.data.duration", "lib.notebook", "lib.pipeline"}  # and the room lib.study
-STUDIES |= {f"lib.report.{name}" for name in ("build", "bundle", "content", "index_page", "recompute")}
+STUDIES |= {f"lib.report.{name}" for name in ("build", "bundle", "content", "gallery", "index_page", "recompute")}
 STUDIES |= {f"lib.report.recompute.{name}" for name in ("content", "results", "tables")}
 UNPACK = {
     "lib.datasets": {"of", "_key_faults"},

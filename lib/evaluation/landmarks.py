@@ -10,7 +10,7 @@ import torch
 from lib import models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
-from lib.evaluation import training_precision
+from lib.evaluation import previews, training_precision
 from lib.evaluation.biometry import LANDMARK_COLUMNS
 from lib.imaging import geometry
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
@@ -32,7 +32,7 @@ def predict_all(
 
     First table: one row per case, seed and route (LANDMARK_COLUMNS), in native pixels and canonical order; NaN where
     a heatmap has no peak. The confidence of a line is the height of the lower of its two peaks. Second table: how far
-    the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Also writes
+    the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Also writes previews and
     the completed model of each run; `trainings` is the folder of 04_training.
     """
     use = (config.flip_average, devices.choose(config.device), params.measuring(config))
@@ -56,7 +56,7 @@ def predict_run(
     model = trained_model.load(weights, flip_average, device)
     use = {"flip_average": flip_average, "fold": fold, "seed": seed} | measuring | test_set.dataset.described
     models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", use)
-    points, heights, as_trained = _locate(test_set, model, rows, live)
+    points, heights, as_trained = _locate(test_set, model, rows, (fold, seed), live)
     mappings = [arrays.geometry_of(name) for name in parts["test"]]
     shape = mean_shape(arrays.points[arrays.rows(parts["train"])])  # (4, 2) network pixels
     shapes = [geometry.points_to_native(shape, mapping) for mapping in mappings]
@@ -79,9 +79,12 @@ def predict_run(
 
 
 def _locate(
-    test_set: EvaluationSet, model: Model, rows: list[dict[str, Any]], live: Live | None
+    test_set: EvaluationSet, model: Model, rows: list[dict[str, Any]], run: tuple[int, int], live: Live | None
 ) -> tuple[np.ndarray, ...]:
-    """Native endpoints (N, 4, 2), lower peak of each line (N, 2), and the endpoints in the precision of training."""
+    """Native endpoints (N, 4, 2), lower peak of each line (N, 2), and the endpoints in the precision of training.
+
+    Writes a preview of each image under `run`, fold and seed.
+    """
     as_trained, located = trained_model.as_trained(model), []
     read = zip(rows, trained_model.in_threads(lambda row: _image(test_set, row), rows))
     for row, image in follow(read, len(rows), live, "test case"):
@@ -90,6 +93,7 @@ def _locate(
         is_same = as_trained.precision == model.precision
         other = ends if is_same else trained_model.landmarks(as_trained, image, spacing_mm)[0]
         located.append((ends, heights, other))
+        previews.write(test_set, *run, row, image, None)
     return tuple(np.array(values) for values in zip(*located))
 
 
