@@ -127,7 +127,7 @@ class Page:
             display(SVG(filename=file) if is_svg else Image(filename=file, width=DISPLAY_WIDTH))
 
     def table(self, table: pd.DataFrame, name: str, applies: bool = True) -> None:
-        """Saves a table as tables/<name>.csv and .typ, and displays it; "No rows." if it is empty."""
+        """Saves a table as tables/<name>.csv, .typ and .tex, and displays it; "No rows." if it is empty."""
         tables.save(table, self.path("tables") / name, self.dataset.subject)
         if applies:
             display(tables.readable(table, self.dataset.subject)) if len(table) else print("No rows.")

@@ -45,6 +45,7 @@ from lib.report.summaries import failures as failed
 from lib.statistics import Estimate
 from lib.study import files, params, steps
 from lib.verification import rehosted
+from tests import builders_gallery
 
 CASES = 20
 SLICES = 24  # of the first volume; the others have up to 3 fewer
@@ -62,6 +63,7 @@ def write_study(study: params.Study) -> None:
     write_biometry(study)
     if study.compare_with:
         write_comparison(study)
+    builders_gallery.write(study, tested(study), manifest_of(study))
     write_records(study)
 
 

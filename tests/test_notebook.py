@@ -300,7 +300,8 @@ def test_a_section_that_does_not_apply_writes_its_files_and_displays_nothing(she
     expected = ["<IPython.core.display.SVG", "No rows.\n", "7", "<IPython.core.display.Markdown", "holds   a claim\n"]
     assert all(text in printed for text in expected) if applies else printed == ""
     assert len(page.checks) == applies
-    for name in ("figures/f.svg", *(f"tables/{stem}.{suffix}" for stem in ("empty", "t") for suffix in ("csv", "typ"))):
+    written = [f"tables/{stem}.{suffix}" for stem in ("empty", "t") for suffix in ("csv", "typ", "tex")]
+    for name in ("figures/f.svg", "figures/f.pdf", *written):
         assert (reports / FIRST / name).stat().st_size
 
 

@@ -10,7 +10,7 @@ import torch
 from lib import models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
-from lib.evaluation import intervals, quality, training_precision, validation
+from lib.evaluation import intervals, previews, quality, training_precision, validation
 from lib.evaluation.biometry import LANDMARK_COLUMNS
 from lib.imaging import geometry, head_quality
 from lib.imaging.head_points import LINES, POINT_COLUMNS, as_arrays, canonical, line_lengths, mean_shape, point_errors
@@ -34,8 +34,8 @@ def predict_all(
     a heatmap has no peak. The confidence of a line is the height of the lower of its two peaks. Second table: how far
     the precision of training would shift each line (training_precision.POINT_CHANGE_COLUMNS). Third table: the
     measured heads of the validation cases (validation.COLUMNS). Fourth and fifth: indicators of the heads of validation
-    and test cases, and limits of their flags (quality.table, quality.LIMIT_COLUMNS). Also writes the completed model of
-    each run; `trainings` is the folder of 04_training.
+    and test cases, and limits of their flags (quality.table, quality.LIMIT_COLUMNS). Also writes previews and the
+    completed model of each run; `trainings` is the folder of 04_training.
     """
     use = (config.flip_average, devices.choose(config.device), params.measuring(config))
     runs = [predict_run(test_set, trainings, fold, seed, *use, live) for fold in config.folds for seed in config.seeds]
@@ -64,7 +64,7 @@ def predict_run(
     if measuring["head_classes"]:
         use |= {"intervals": intervals.constants(heads), "flags": {"limits": limits, "usual_greys": usual}}
     models.complete(weights, test_set.folder / "models" / f"{run}.safetensors", use)
-    points, heights, as_trained, indicators = _locate(test_set, model, rows, usual, live)
+    points, heights, as_trained, indicators = _locate(test_set, model, rows, (fold, seed), usual, live)
     mappings = [arrays.geometry_of(name) for name in parts["test"]]
     shape = mean_shape(arrays.points[arrays.rows(parts["train"])])  # (4, 2) network pixels
     shapes = [geometry.points_to_native(shape, mapping) for mapping in mappings]
@@ -131,9 +131,17 @@ def _indicators(
 
 
 def _locate(
-    test_set: EvaluationSet, model: Model, rows: list[dict[str, Any]], usual: list[float], live: Live | None
+    test_set: EvaluationSet,
+    model: Model,
+    rows: list[dict[str, Any]],
+    run: tuple[int, int],
+    usual: list[float],
+    live: Live | None,
 ) -> tuple[np.ndarray, ...]:
-    """Native endpoints (N, 4, 2), lower peaks (N, 2), endpoints in the precision of training, and indicators (N,)."""
+    """Native endpoints (N, 4, 2), lower peaks (N, 2), endpoints in the precision of training, and indicators (N,).
+
+    Writes a preview of each image under `run`, fold and seed.
+    """
     as_trained, located = trained_model.as_trained(model), []
     read = zip(rows, trained_model.in_threads(lambda row: _image(test_set, row), rows))
     for row, image in follow(read, len(rows), live, "test case"):
@@ -142,6 +150,7 @@ def _locate(
         is_same = as_trained.precision == model.precision
         other = ends if is_same else trained_model.landmarks(as_trained, image, spacing_mm)[0]
         located.append((ends, heights, other, _indicators(model, image, ends, heights, spacing_mm, usual)))
+        previews.write(test_set, *run, row, image, None)
     return tuple(np.array(values) for values in zip(*located))
 
 

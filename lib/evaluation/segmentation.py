@@ -14,7 +14,16 @@ from lib import metrics, models
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
-from lib.evaluation import biometry, boundaries, intervals, postprocessing, quality, training_precision, validation
+from lib.evaluation import (
+    biometry,
+    boundaries,
+    intervals,
+    postprocessing,
+    previews,
+    quality,
+    training_precision,
+    validation,
+)
 from lib.imaging import mask_files
 from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
@@ -61,6 +70,7 @@ class Predicted:
     reference: np.ndarray  # (H, W) or (D, H, W) uint8 class indices
     probability: np.ndarray  # (C, *reference.shape) float32, computed in float32
     as_trained: np.ndarray  # computed in the precision of training; the same array if that is float32 or not required
+    image: np.ndarray  # (H, W), or (D, H, W, channels), as published
 
 
 def evaluate_all(
@@ -84,7 +94,7 @@ def evaluate_all(
 def evaluate_run(
     protocol: Protocol, test_set: EvaluationSet, weights: Path, fold: int, seed: int, live: Live | None = None
 ) -> Evaluation:
-    """Evaluates one trained network on its test fold in float32; writes the predicted masks and the completed model."""
+    """Evaluates one trained network on its test fold in float32; writes masks, previews and the completed model."""
     model = trained_model.load(weights, protocol.flip_average, protocol.device)
     parts, run = test_set.parts(fold), {"fold": fold, "seed": seed}
     steps, classes, tolerances = protocol.steps, test_set.dataset.classes, protocol.nsd_tolerances
@@ -112,6 +122,7 @@ def evaluate_run(
         stages = stages_of(case, case.probability)
         for stage, mask in stages.items():
             mask_files.write(test_set.predicted(stage, fold, seed, key["case"]), mask, classes)
+        previews.write(test_set, fold, seed, case.row, case.image, (case.reference, stages["post"], case.probability))
         as_trained = stages if case.as_trained is case.probability else stages_of(case, case.as_trained)
         pair = (stages["post"], case.probability), (as_trained["post"], case.as_trained)
         precision = {"training_precision": model.about["training_precision"]}

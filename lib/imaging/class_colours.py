@@ -1,6 +1,6 @@
-"""Printed names of classes and quantities, and colours of classes.
+"""Printed names of classes and quantities, and colours of classes, references and predictions.
 
-The colours are the palette of Okabe and Ito 2008, safe for colour-blind readers.
+Those of classes are the palette of Okabe and Ito 2008, safe for colour-blind readers.
 """
 
 import zlib
@@ -9,6 +9,7 @@ LABELS = {name: name.upper() for name in ("hc", "bpd", "ofd", "csp", "lv")}  # o
 # One fixed colour per class name.
 CLASS_COLOURS = {"head": "#56B4E9", "parenchyma": "#56B4E9", "csp": "#E69F00", "lv": "#CC79A7"}
 CLASS_COLOURS |= {"tumour": "#E69F00", "lesion": "#E69F00"}
+REFERENCE, PREDICTED = "#7BE495", "#E8381B"  # light green and dark red: also differ in lightness
 OTHER_COLOURS = ("#F0E442", "#009E73", "#0072B2", "#D55E00")
 
 

@@ -18,7 +18,7 @@ import typst
 from lib import datasets
 from lib.data import cases, splits
 from lib.imaging import volumes
-from lib.report import content, index_page, tables
+from lib.report import content, gallery, index_page, tables
 from lib.report.content import as_rows, read_table, required
 from lib.study import files, locks, params, staleness, steps, system_files
 from lib.study.steps import study_steps
@@ -38,7 +38,10 @@ DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volume
 
 
 def write_pdf(study: params.Study) -> Path:
-    """Writes a study's PDF, index.html and record; ValueError if a step is stale, a file is missing, or Typst warns."""
+    """Writes a study's PDF, gallery.html, index.html and record.
+
+    ValueError if a step is stale, a file is missing, or Typst warns.
+    """
     reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
     stale = [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
     if stale:
@@ -51,9 +54,11 @@ def write_pdf(study: params.Study) -> Path:
     contents["tables"] |= write_post_tables(study, folder, contents["tables"])
     files.write_json(folder / "content.json", contents)
     for source in system_files.visible(TEMPLATE):
-        files.write_bytes(folder / source.name, source.read_bytes())
+        if source.stem != "gallery":
+            files.write_bytes(folder / source.name, source.read_bytes())
     files.write_bytes(pdf, typeset(folder / "report.typ", contents["provenance"]["date"]))
-    index = index_page.page(study, [pdf.name], index_page.result_files(study))
+    files.write_text(pdf.with_name(gallery.NAME), gallery.page(study))
+    index = index_page.page(study, [pdf.name, gallery.NAME], index_page.result_files(study))
     files.write_text(pdf.with_name(index_page.NAME), index)
     steps.write_record(folder, STEP, steps.own_values(STEP, study), [], "", before)
     locks.release(lock)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from lib import datasets
 from lib.data.dataset import Dataset
-from lib.report import index_page
+from lib.report import gallery, index_page
 from lib.study import files, locks, params, staleness, steps
 
 # Page of a notebook without the scripts that nbconvert would load from the web (require.js, MathJax, Mermaid); the
@@ -73,7 +73,8 @@ def contents(study: params.Study, root: Path) -> dict[str, Path | bytes]:
         results |= {name: notebook.encode(), str(PurePosixPath(name).with_suffix(".html")): page.encode()}
     about = readme(study, datasets.of(study)).encode()
     study_file = {f"{study.study}.yaml": files.study_file(study.study)}
-    first: dict[str, Path | bytes] = {"report.pdf": root / "report.pdf", **study_file, "README.txt": about}
+    first: dict[str, Path | bytes] = {name: root / name for name in ("report.pdf", gallery.NAME)}
+    first |= {**study_file, "README.txt": about}
     return first | results | {index_page.NAME: index_page.page(study, list(first), sorted(results)).encode()}
 
 
@@ -108,9 +109,10 @@ def readme(study: params.Study, dataset: Dataset) -> str:
 Open index.html in a browser; it links to everything below and needs no network.
 
 report.pdf                    the report; every result in it is read from the tables
+gallery.html                  every test case with its overlays and metrics, to filter and sort
 {study.study + ".yaml":<29} all settings of the study, with reasons
 <step>/notebook.html          the executed notebook to read; notebook.ipynb to open in JupyterLab
-<step>/tables/, figures/      as printed in the report
+<step>/tables/, figures/      as printed in the report; .tex and .pdf are for LaTeX
 <step>/*.csv                  one row per case, measurement or epoch
 05_evaluation/models/         the weights of each run with everything needed to apply them
 <step>/record.json            settings, code, inputs and outputs (as hashes); timing.json: date, time and memory

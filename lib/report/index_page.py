@@ -8,7 +8,11 @@ from lib.report import tables
 from lib.study import files, params, steps
 
 NAME = "index.html"
-NOT_LISTED = {"predictions", "model.safetensors"}  # parts of paths: masks, and weights of 04, which 05 completes
+NOT_LISTED = {  # parts of paths: masks, pictures that gallery.html holds, and weights of 04, which 05 completes
+    "predictions",
+    "previews",
+    "model.safetensors",
+}
 STYLE = """body { font: 15px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
 h2 { border-top: 1px solid #ccc; padding-top: 0.7em }
 img { height: 9em; margin: 0.3em; border: 1px solid #ccc; vertical-align: top }
@@ -63,7 +67,7 @@ def kind_of(path: PurePosixPath) -> str | None:
     if path.stem == "notebook":
         return "Notebook"
     if path.parent.name == "figures":
-        return "Figures"
+        return None if path.suffix == ".pdf" else "Figures"  # the .pdf is the .svg again, for LaTeX
     if path.suffix == ".csv":
         return "Tables" if path.parent.name == "tables" else "All rows"
     return "Weights" if path.suffix == ".safetensors" else None

@@ -1,4 +1,4 @@
-"""Tables as CSV and Typst: column titles, units and rounding."""
+"""Tables as CSV, Typst and LaTeX: column titles, units and rounding."""
 
 import itertools
 import textwrap
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.imaging.class_colours import LABELS
+from lib.report.latex import to_latex
 from lib.study import files
 
 DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by last word
@@ -55,10 +56,18 @@ BOUNDS, SUBJECTS = ("_low", "_high", "_least", "_largest"), "_subjects"
 
 
 def save(table: pd.DataFrame, path_without_suffix: Path, subject: str = "subject") -> None:
-    """Writes <path>.csv at full precision and <path>.typ rounded; `subject` is the data set's word for a subject."""
+    """Writes <path>.csv at full precision, <path>.typ and <path>.tex rounded.
+
+    `subject` is the data set's word for a subject.
+    """
     folder, name = path_without_suffix.parent, path_without_suffix.name
     files.write_csv(folder / f"{name}.csv", table)
     files.write_text(folder / f"{name}.typ", to_typst(table, subject))
+    cells = printed_cells(table)
+    is_numeric = [pd.api.types.is_numeric_dtype(table[column]) for column in cells]
+    files.write_text(
+        folder / f"{name}.tex", to_latex(printed_titles(table, subject), [*zip(*cells.values())], is_numeric)
+    )
 
 
 def has_rows(table: Path) -> bool:

@@ -13,7 +13,16 @@ from PIL import Image
 
 from lib import metrics, models, preprocessing
 from lib.data import cases
-from lib.evaluation import baselines, boundaries, postprocessing, ranking, segmentation, training_precision
+from lib.datasets import samples
+from lib.evaluation import (
+    baselines,
+    boundaries,
+    postprocessing,
+    previews,
+    ranking,
+    segmentation,
+    training_precision,
+)
 from lib.evaluation.biometry import read_predictions, references_of, structures_of_all
 from lib.imaging import image_files, mask_files
 from lib.models import inference, trained_model
@@ -313,6 +322,11 @@ def test_rows_and_overlays_are_those_of_the_written_masks(study):
         expected = metrics.overlap(reference, np.asarray(Image.open(path)), 1)
         assert (row["tp"], row["fp"], row["fn"], row["tn"]) == tuple(vars(expected).values())
         assert row["dice"] == expected.dice
+    for row in study.measured.table.query("stage == 'post'").to_dict("records"):
+        (drawn,) = previews.preview_files(study.bench.folder, row["case"], row["fold"], row["seed"], is_volume=False)
+        text = drawn.read_text(encoding="utf-8")
+        assert f'data-marked="{row["tp"] + row["fp"] + row["fn"]}"' in text
+        assert 'class="probability"' in text
     counts = study.measured.confusion.groupby(["fold", "stage"])["pixels"].agg(list)
     rows = study.measured.table.groupby(["fold", "stage"])[["tn", "fp", "fn", "tp"]].sum()
     assert counts.to_dict() == {key: row.tolist() for key, row in rows.iterrows()}
@@ -380,6 +394,16 @@ def test_voxels_and_dice_of_four_patients_are_those_counted_by_hand(volumes):
         assert np.array_equal(mask_files.read(path), PREDICTED[patient.name])
         fp = 0 if patient.name == FIRST else three[1]  # only the largest component is left
         assert counts.loc[(patient.name, "post"), ["tp", "fp", "fn"]].tolist() == [three[0], fp, three[2]]
+        reference, post = (
+            mask > 0
+            for mask in (
+                samples.read_mask(bench.dataset, bench.rows([patient.name])[0]),
+                bench.read_predicted("post", fold_of[patient.name], 0, patient.name),
+            )
+        )
+        drawn = previews.preview_files(bench.folder, patient.name, fold_of[patient.name], 0, is_volume=True)
+        marked = np.flatnonzero((reference | post).any(axis=(1, 2))).tolist() or [patient.depth // 2]
+        assert [int(path.stem) for path in drawn] == marked
     post = mask_files.read(bench.predicted("post", fold_of[FIRST], 0, FIRST))
     assert np.array_equal(post, blocks(5, np.s_[1:4, 10:14, 12:14]))
     by_hand = {FIRST: 48 / 72, THIRD: 64 / 80, FOURTH: 80 / 102}

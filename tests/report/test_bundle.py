@@ -15,7 +15,12 @@ from tests.builders_report import folder
 
 ODD = "05_evaluation/figures/a b#1 & 'c' 100% <d>.svg"
 NOTEBOOK = "05_evaluation/notebook.ipynb"
-LEFT_OUT = ("predictions/post/fold0-seed0/a.png", "../04_training/fold0-seed0/tensorboard/events.1", ".step.lock")
+LEFT_OUT = (
+    "previews/fold0-seed0/a.svg",
+    "predictions/post/fold0-seed0/a.png",
+    "../04_training/fold0-seed0/tensorboard/events.1",
+    ".step.lock",
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,26 +71,34 @@ def test_the_index_of_a_study_links_to_its_report_notebooks_tables_figures_and_w
     page = (root / "index.html").read_text(encoding="utf-8")
     found = links(page)
     assert [name for name in found if not (root / name).is_file()] == []
-    expected = {"report.pdf", NOTEBOOK, ODD, "05_evaluation/tables/per_class.csv", "05_evaluation/cases.csv"}
+    expected = {
+        "report.pdf",
+        "gallery.html",
+        NOTEBOOK,
+        ODD,
+        "05_evaluation/tables/per_class.csv",
+        "05_evaluation/cases.csv",
+    }
     assert found >= expected | {"05_evaluation/models/fold0-seed0.safetensors"}
-    assert not {name for name in found if name.endswith((".json", ".typ", ".png", "model.safetensors"))}
+    assert not {name for name in found if name.endswith((".json", ".typ", ".tex", ".png", "model.safetensors"))}
+    assert not {name for name in found if "previews" in name or ("figures" in name and name.endswith(".pdf"))}
     assert not re.search("https?:|<script|<link", page)
-    assert page == index_page.page(finished, ["report.pdf"], index_page.result_files(finished))
+    assert page == index_page.page(finished, ["report.pdf", "gallery.html"], index_page.result_files(finished))
     empty = "01_data_verification/tables/landmark-audit.csv"  # of landmarks only
     assert empty in index_page.result_files(finished)
     assert empty not in found
 
 
-def test_names_are_escaped_and_a_missing_index_makes_the_report_stale(finished):
+def test_names_are_escaped_and_a_missing_index_or_gallery_makes_the_report_stale(finished):
     odd = finished.model_copy(update={"title": "<b>A & B</b> 漢", "author": "<i>"})
     page = index_page.page(odd, [], [])
     assert "<h1>&lt;b&gt;A &amp; B&lt;/b&gt; 漢</h1>" in page
     assert "Study demo, by &lt;i&gt;." in page
-    index = folder(finished, "index.html")
-    content = index.read_bytes()
-    index.unlink()
-    assert staleness.stale_reasons(build.STEP, finished) == ["output files changed or missing (1): ../index.html"]
-    index.write_bytes(content)
+    for name in ("index.html", "gallery.html"):
+        content = folder(finished, name).read_bytes()
+        folder(finished, name).unlink()
+        assert staleness.stale_reasons(build.STEP, finished) == [f"output files changed or missing (1): ../{name}"]
+        files.write_bytes(folder(finished, name), content)
 
 
 def test_the_bundle_holds_the_results_opens_offline_and_is_the_same_file_again(finished, tmp_path, capsys):
@@ -98,11 +111,21 @@ def test_the_bundle_holds_the_results_opens_offline_and_is_the_same_file_again(f
         names = {name.removeprefix("demo/") for name in archive.namelist()}
     page = NOTEBOOK.replace("ipynb", "html")
     weights = "05_evaluation/models/fold0-seed0.safetensors"
-    assert names >= {"report.pdf", "demo.yaml", "README.txt", "index.html", NOTEBOOK, page, weights, ODD}
+    assert names >= {
+        "report.pdf",
+        "gallery.html",
+        "demo.yaml",
+        "README.txt",
+        "index.html",
+        NOTEBOOK,
+        page,
+        weights,
+        ODD,
+    }
     assert names >= {"05_evaluation/record.json", "05_evaluation/timing.json", "06_biometry/measurements.csv"}
-    assert not [name for name in names if re.search("predictions|tensorboard|model.safetensors|/\\.", name)]
+    assert not [name for name in names if re.search("predictions|previews|tensorboard|model.safetensors|/\\.", name)]
     found = links((tmp_path / "demo" / "index.html").read_text(encoding="utf-8"))
-    assert found >= {"report.pdf", "demo.yaml", "README.txt", page, NOTEBOOK, weights}
+    assert found >= {"report.pdf", "gallery.html", "demo.yaml", "README.txt", page, NOTEBOOK, weights}
     assert [name for name in found if not (tmp_path / "demo" / name).is_file()] == []
     for name in names:
         content = (tmp_path / "demo" / name).read_bytes()

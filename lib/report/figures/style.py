@@ -6,12 +6,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+import typst
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from lib.imaging.class_colours import PREDICTED, REFERENCE  # noqa: F401  # of this style, for its users
 from lib.report.figures import scripts
+from lib.report.tables import quoted
 from lib.study import files
 
 WIDTH_MM = 160.0  # of the printed column
@@ -20,7 +23,6 @@ COLUMNS = 4  # maximum number of images in a row of a sheet
 ZERO_BELOW = 1.6  # factor by which the line of zeros lies below the smallest value of a logarithmic axis
 POINTS_WIDTH = 0.6  # horizontal spread of the points of a column; columns are 1 apart
 
-REFERENCE, PREDICTED = "#7BE495", "#E8381B"  # light green and dark red: also differ in lightness
 INK, FAINT = "#222222", "#9A9A9A"
 
 # Starts from matplotlib's defaults, so that a user's matplotlibrc has no effect. The backend is left to the caller.
@@ -40,9 +42,10 @@ styled = matplotlib.rc_context(STYLE)
 
 @styled
 def save(figure: Figure, path_without_suffix: Path) -> Path:
-    """Writes a figure as .png if it contains images, else as .svg; equal figures give equal bytes.
+    """Writes a figure as .png if it contains images, else as .svg and .pdf; equal figures give equal bytes.
 
-    Warns of characters for which there is no font and which are drawn as their codes.
+    Returns the path of the .png or .svg. Warns of characters for which there is no font and which are drawn as their
+    codes.
     """
     holds_images = any(axes.images for axes in figure.axes)
     suffix, metadata = (".png", {}) if holds_images else (".svg", {"Date": None})
@@ -51,7 +54,16 @@ def save(figure: Figure, path_without_suffix: Path) -> Path:
     figure.draw_without_rendering()  # constrained layout needs two passes, or tick labels are cut off
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, metadata=metadata)
+    if not holds_images:
+        files.write_bytes(path.with_name(path_without_suffix.name + ".pdf"), to_pdf(path))
     return path
+
+
+def to_pdf(svg: Path) -> bytes:
+    """A figure as a PDF page of its size, which LaTeX can include; matplotlib's own would take 20 times as long."""
+    page = "#set document(date: none)\n#set page(width: auto, height: auto, margin: 0pt)\n"
+    source = f"{page}#image({quoted(f'/{svg.name}')})".encode()
+    return typst.compile(source, root=svg.parent, format="pdf", ignore_system_fonts=True)
 
 
 def panels(height_mm: float, columns: int = 1, rows: int = 1, share_y: bool = False) -> tuple[Figure, np.ndarray]:

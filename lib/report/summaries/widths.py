@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from lib import statistics
 from lib.report.summaries.means import by_group, counts_all, mean_over, share_over, with_interval
 from lib.report.summaries.measurement_agreement import limit_columns
 from lib.statistics.agreement import limits_of_agreement

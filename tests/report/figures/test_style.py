@@ -1,5 +1,9 @@
+import re
+
 import matplotlib
+import numpy as np
 import pytest
+from pypdfium2 import PdfDocument
 
 from lib.report import figures
 from tests.builders_figures import CLASSES, measured, overlap_rows, samples
@@ -48,3 +52,15 @@ def test_a_scale_bar_is_a_round_number_of_millimetres_long(col_mm, length_mm):
     assert axes.texts[0].get_text() == f"{length_mm} mm"
     assert (right - left) * col_mm == pytest.approx(length_mm)
     assert axes.get_aspect() == pytest.approx(0.8)
+
+
+def test_a_chart_is_also_a_pdf_page_of_its_size_with_equal_bytes_under_any_name(tmp_path):
+    names = ("chart", "a b#1 & 'c' \"100% <d>", "ß 漢")
+    saved = [figures.save(figures.overfit([1.0, 0.5]), tmp_path / name) for name in names]
+    pdfs = [path.with_suffix(".pdf") for path in saved]
+    assert len({pdf.read_bytes() for pdf in pdfs}) == 1
+    size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', saved[0].read_text(encoding="utf-8"))
+    assert PdfDocument(pdfs[0])[0].get_size() == pytest.approx([float(each) for each in size.groups()], abs=0.1)
+    assert np.asarray(PdfDocument(pdfs[0])[0].render().to_pil().convert("L")).min() < 100  # something is drawn
+    figures.save(figures.samples(samples(), CLASSES), tmp_path / "images")
+    assert not (tmp_path / "images.pdf").exists()

@@ -55,8 +55,8 @@ CELLS = {  # a changed cell of each table
         MEASURED: "agreement.bias_mm limits-mm.lower_limit_mm limits-percent.bias_percent by-size.mae_mm centiles.n "
         "proportional-bias.slope_per_100_mm reliability.ccc equivalence.bias_percent gestational-age.bias_days "
         "coverage.covered_percent coverage-by-size.covered "
-        "widths.mae_mm enlarged.sensitivity_percent error-budget.rms_mm failure-counts.failed flag-worth.precision_percent "
-        "flagged.predicted_mm",
+        "widths.mae_mm enlarged.sensitivity_percent error-budget.rms_mm failure-counts.failed "
+        "flag-worth.precision_percent flagged.predicted_mm",
     },
     VOLUMES: {
         EVALUATED: "patients.dice_raw patient-dice.median_per_patient end-slices.dice_without distances-pixels.nsd",
