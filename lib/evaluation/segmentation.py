@@ -70,7 +70,6 @@ class Predicted:
     reference: np.ndarray  # (H, W) or (D, H, W) uint8 class indices
     probability: np.ndarray  # (C, *reference.shape) float32, computed in float32
     as_trained: np.ndarray  # computed in the precision of training; the same array if that is float32 or not required
-    image: np.ndarray  # (H, W), or (D, H, W, channels), as published
 
 
 def evaluate_all(
