@@ -35,7 +35,7 @@ RESULTS = {  # summary tables in this order, each as far as the study has it
 }
 ON_NEW_IMAGES = {
     "06_biometry/tables/coverage": "Coverage of the prediction intervals",
-    "06_biometry/tables/flags": "Worth of the quality flags",
+    "06_biometry/tables/flag-worth": "Worth of the quality flags",
 }
 FOLD_COLUMNS = ["fold", "quantity", "route", "n", "not_measured"]  # then the mean absolute error and the bias
 

@@ -114,7 +114,7 @@ def test_coverage_and_flags_are_in_the_card_as_soon_as_the_study_has_their_table
     study = study_of(HEADS)
     assert "Worth of the quality flags" not in cards[HEADS]
     assert "Coverage of the prediction intervals" not in cards[HEADS]
-    for name in ("coverage", "flags"):
+    for name in ("coverage", "flag-worth"):
         tables.save(
             pd.DataFrame({"case": [name], "share_percent": [91.234]}), folder(study, f"06_biometry/tables/{name}")
         )
@@ -122,7 +122,7 @@ def test_coverage_and_flags_are_in_the_card_as_soon_as_the_study_has_their_table
     assert (
         "### Coverage of the prediction intervals\n\n| Case | Share (%) |\n| --- | --- |\n| coverage | 91.2 |" in text
     )
-    assert "### Worth of the quality flags\n\n| Case | Share (%) |\n| --- | --- |\n| flags | 91.2 |" in text
+    assert "### Worth of the quality flags\n\n| Case | Share (%) |\n| --- | --- |\n| flag-worth | 91.2 |" in text
 
 
 def test_limits_name_what_the_study_lacks(cards, monkeypatch):
