@@ -20,11 +20,12 @@ from lib import datasets
 from lib.data import cases
 from lib.data.cases import QUANTITIES, TRIVIAL_BASELINES
 from lib.evaluation import failures, previews
+from lib.evaluation.biometry import COLUMNS
 from lib.imaging import preview
 from lib.imaging.class_colours import PREDICTED, REFERENCE, printed_name
 from lib.imaging.head_points import LINES, POINT_COLUMNS
 from lib.report import tables
-from lib.report.content import read_table
+from lib.report.content import measures_heads, read_table
 from lib.report.figures.pictures import ellipse_points
 from lib.study import files, params
 
@@ -112,8 +113,7 @@ def _values(study: params.Study) -> list[dict[str, Any]]:
             of = rows[rows[by] == name].set_index(KEY)[metric]
             title = f"{metric.upper()} ({samples})" if metric in COUNTS else tables.title(metric)
             columns.append(_column(title, printed_name(name), metric, of))
-    measured = read_table(study, "06_biometry/measurements")
-    measured = measured[(measured["stage"] == "post") & ~measured["route"].isin(TRIVIAL_BASELINES)]
+    measured = _measured(study)
     for quantity in QUANTITIES:
         rows = measured[measured["quantity"] == quantity].set_index(KEY)
         error_mm = rows["predicted_mm"] - rows["reference_mm"]
@@ -123,6 +123,14 @@ def _values(study: params.Study) -> list[dict[str, Any]]:
             _column(tables.title(name), printed_name(quantity), name, values) for name, values in of_quantity.items()
         ]
     return [column for column in columns if len(column["values"])]
+
+
+def _measured(study: params.Study) -> pd.DataFrame:
+    """Measurements of the predicted heads after post-processing; without rows if none was measured."""
+    if not measures_heads(study):
+        return pd.DataFrame(columns=COLUMNS)
+    table = read_table(study, "06_biometry/measurements")
+    return table[(table["stage"] == "post") & ~table["route"].isin(TRIVIAL_BASELINES)]
 
 
 def _column(metric: str, of: str, name: str, values: pd.Series) -> dict[str, Any]:
@@ -176,10 +184,10 @@ def _present(study: params.Study, long: pd.DataFrame) -> dict[tuple, list[str]]:
 
 def _flags(study: params.Study) -> dict[tuple, list[str]]:
     """Flags of the measurements and kinds of failure of each case, by key, without repetition."""
-    measured = read_table(study, "06_biometry/measurements")
-    measured = measured[(measured["stage"] == "post") & ~measured["route"].isin(TRIVIAL_BASELINES)]
     listed = [read_table(study, f"{step}/failures") for step in ("05_evaluation", "06_biometry")]
-    pairs = [(key, flag) for *key, text in measured[[*KEY, "flags"]].values for flag in text.split("; ") if flag]
+    pairs = [
+        (key, flag) for *key, text in _measured(study)[[*KEY, "flags"]].values for flag in text.split("; ") if flag
+    ]
     for table in listed:
         failed = table[table["kind"] != failures.NOT_FAILED] if len(table) else table
         pairs += [(key, kind) for *key, kind in failed.reindex(columns=[*KEY, "kind"]).values]
@@ -226,7 +234,7 @@ def biometry_layer(points: np.ndarray, case: Mapping[str, Any], is_ellipse: bool
 def _lines(layer: str, colour: str, dashed: bool, points: np.ndarray, case: Mapping[str, Any], more: str = "") -> str:
     """A layer with both lines and, of a prediction, their lengths beside the first endpoint."""
     spacing_mm = cases.spacing_mm(case)
-    letters = float(case["width"]) / 24
+    letters, width = float(case["width"]) / 24, float(case["width"])
     drawn = [more]
     for name, ends in zip(LINES, (points[:2], points[2:])):
         if np.isfinite(ends).all():
@@ -236,7 +244,8 @@ def _lines(layer: str, colour: str, dashed: bool, points: np.ndarray, case: Mapp
                 length = np.linalg.norm((ends[1] - ends[0]) * np.array(spacing_mm or (1.0, 1.0)))
                 text = f"{printed_name(name)} {length:.1f} {'mm' if spacing_mm else 'px'}"
                 x, y = placed[0] + (0.25 * letters, -0.35 * letters)
-                place = f'transform="translate({x:.1f} {y:.1f}) scale({letters:.1f})"'
+                place = f'transform="translate({x:.1f} {max(y, letters):.1f}) scale({letters:.1f})"'
+                place += ' text-anchor="end"' * bool(x > 0.7 * width)  # or the frame would cut it
                 drawn.append(f'<text {place} font-size="1" font-family="sans-serif" fill="white">{text}</text>')
     inner = "".join(drawn)
     return f'<g class="{layer}" {preview.line_style(colour, dashed)}>{inner}</g>' if inner else ""

@@ -43,8 +43,14 @@ function wanted() {
   return { ...values, find: at("find").value };
 }
 
-function picture(place) {
-  return at(`picture${place}`).content.firstElementChild.cloneNode(true);
+function picture(place) { // a copy in which an outline names its class under the pointer
+  const made = at(`picture${place}`).content.firstElementChild.cloneNode(true);
+  for (const outline of made.querySelectorAll("[data-class]")) {
+    const name = document.createElementNS(made.namespaceURI, "title");
+    name.textContent = data.choices.class[outline.dataset.class - 1];
+    outline.append(name);
+  }
+  return made;
 }
 
 const observer = new IntersectionObserver(found => found.filter(each => each.isIntersecting).forEach(each => {

@@ -226,14 +226,19 @@ function choose(id, value, kind) {
 function sortBy(title) { choose("sort", String(data.columns.findIndex(column => column.title === title))); }
 function name() { return at("case").open ? at("name").textContent : null; }
 function focused() { return document.activeElement.querySelector("bdi")?.textContent; }
-setTimeout(() => {
+function run() {
   const said = {};
   try { (said => { STEPS })(said); } catch (error) { said.error = String(error); }
   const out = document.createElement("pre");
   out.id = "said";
   out.textContent = JSON.stringify(said);
   document.body.replaceChildren(out);
-}, 300);
+}
+function wait(left) { // for the first picture in view, which a slow machine draws late
+  if (left === 0 || document.querySelector("#cases svg")) run();
+  else requestAnimationFrame(() => setTimeout(() => wait(left - 1), 50));
+}
+wait(60);
 """
 
 
@@ -242,7 +247,7 @@ def dumped(page: str, at) -> str:
     path = at / "page.html"
     path.write_text(page, encoding="utf-8")
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={at / 'profile'}"]
-    command += ["--virtual-time-budget=3000", "--window-size=1000,700", "--dump-dom", path.as_uri()]
+    command += ["--virtual-time-budget=6000", "--window-size=1000,700", "--dump-dom", path.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
