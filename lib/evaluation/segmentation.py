@@ -126,13 +126,16 @@ def evaluate_run(
         pair = (stages["post"], case.probability), (as_trained["post"], case.as_trained)
         precision = {"training_precision": model.about["training_precision"]}
         changes = [key | precision | row for row in training_precision.compare_masks(*pair, classes)]
-        counts = {stage: metrics.confusion(case.reference, mask, len(classes)) for stage, mask in stages.items()}
-        spacing_mm = cases.sample_mm(case.row, test_set.dataset.volumes)
+        spacing_mm, measured = cases.sample_mm(case.row, test_set.dataset.volumes), {}
+        for stage, mask in stages.items():
+            equal = next((other for other in measured if np.array_equal(mask, stages[other])), None)
+            known = measured.get(equal)  # post-processing changes few masks; an equal one has the same distances
+            measured[stage] = known or describe_mask(case.reference, mask, classes, spacing_mm, tolerances)
+        counts = {stage: confusion for stage, (confusion, _) in measured.items()}
         rows = [
-            key | {"class": name, "stage": stage} | row | boundaries.describe(*regions, spacing_mm, tolerances)
-            for stage, mask in stages.items()
-            for index, (name, row) in enumerate(class_rows(counts[stage], classes).items(), start=1)
-            for regions in [(case.reference == index, mask == index)]
+            key | {"class": name, "stage": stage} | row
+            for stage, (_, by_class) in measured.items()
+            for name, row in by_class.items()
         ]
         return counts, rows, changes, [key | indicators_of(case, stages)] if head_classes else []
 
@@ -151,12 +154,27 @@ def evaluate_run(
     )
 
 
+def describe_mask(
+    reference: np.ndarray,
+    predicted: np.ndarray,
+    classes: Sequence[str],
+    spacing_mm: Sequence[float] | None,
+    tolerances: Mapping[str, float | None],
+) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
+    """Confusion matrix of a mask, and by foreground class the values of `class_rows` and `boundaries.describe`."""
+    counts = metrics.confusion(reference, predicted, len(classes))
+    rows = class_rows(counts, classes)
+    for index, name in enumerate(classes[1:], start=1):
+        rows[name] |= boundaries.describe(reference == index, predicted == index, spacing_mm, tolerances)
+    return counts, rows
+
+
 def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:
     """Yields cases with their probabilities at native size; the next files are read in parallel."""
     other = trained_model.as_trained(model) if as_trained else model
 
     def read(row: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        return row, *samples.read_case(test_set.dataset, row)
+        return row, *test_set.read_case(row)
 
     for row, image, reference in trained_model.in_threads(read, test_set.rows(names)):
         try:

@@ -52,7 +52,7 @@ def drawn_arrays(growth, count=8):
 @pytest.mark.parametrize("growth", [1.0, 1.06])
 def test_training_cases_choose_the_growth_that_their_references_were_drawn_with(growth):
     arrays = drawn_arrays(growth)
-    chosen = bright_ellipse.choose(arrays, arrays.names, [2])
+    (chosen,) = bright_ellipse.choose(arrays, [arrays.names], [2])
     assert chosen.growth == growth
     assert chosen.share in bright_ellipse.SHARES
     for row in range(7):
@@ -63,7 +63,7 @@ def test_training_cases_choose_the_growth_that_their_references_were_drawn_with(
 
 def test_without_a_head_in_any_training_case_the_first_constants_are_taken():
     arrays = drawn_arrays(1.0, count=1)
-    assert bright_ellipse.choose(arrays, arrays.names, [2]) == Constants(0.01, 1.0)
+    assert bright_ellipse.choose(arrays, [arrays.names], [2]) == [Constants(0.01, 1.0)]
 
 
 def test_the_ellipse_is_mapped_to_native_pixels_and_grown():

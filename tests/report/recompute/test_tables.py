@@ -1,8 +1,9 @@
 """Tables of synthetic studies of every kind, made by the report's own functions and recomputed without them."""
 
 import re
+import shutil
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +25,40 @@ REGIONS, LESIONS, VOLUMES, POINTS = "demo", "busi", "lgg_quick", "hc18_landmarks
 EVALUATED, MEASURED = "05_evaluation", "06_biometry"
 
 
-@pytest.fixture
-def study_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., params.Study]:
-    """Writes a synthetic study of a kind."""
-    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+def plain(name: str, **changes) -> params.Study:
+    """A study of one fold and seed, that of landmarks compared with another."""
+    study = params.read_study(files.study_file(name))
+    others = [OTHER] if name == POINTS else study.compare_with
+    return study.model_copy(update={"folds": [0], "seeds": [0], "compare_with": others} | changes)
 
-    def write(name: str, **changes) -> params.Study:
-        study = params.read_study(files.study_file(name))
-        others = [OTHER] if name == POINTS else study.compare_with
-        study = study.model_copy(update={"folds": [0], "seeds": [0], "compare_with": others} | changes)
-        builders_report.write_study(study)
-        return study
+
+@pytest.fixture(scope="session")
+def reports_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Reports with a synthetic study of a kind, each written once; to be copied."""
+
+    @cache
+    def write(name: str) -> Path:
+        reports = tmp_path_factory.mktemp(name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("REPORTS_ROOT", str(reports))
+            builders_report.write_study(plain(name))
+        return reports
 
     return write
+
+
+@pytest.fixture
+def study_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reports_of: Callable[[str], Path]
+) -> Callable[[str], params.Study]:
+    """A synthetic study of a kind, whose files a test may change."""
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+
+    def copy(name: str) -> params.Study:
+        shutil.copytree(reports_of(name), tmp_path, dirs_exist_ok=True)
+        return plain(name)
+
+    return copy
 
 
 def differences(study: params.Study, *names: str) -> list[str]:
@@ -216,8 +238,10 @@ def test_a_changed_bound_or_limit_and_a_lost_validation_case_are_named(study_of)
     assert lines[2].endswith("recomputed nan")
 
 
-def test_a_study_without_post_processing_is_recomputed(study_of) -> None:
-    study = study_of(REGIONS, postprocessing=[])
+def test_a_study_without_post_processing_is_recomputed(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    study = plain(REGIONS, postprocessing=[])
+    builders_report.write_study(study)
     assert differences(study, *(f"05_evaluation/tables/{name}" for name in ("per_class", "effect", "distances"))) == []
 
 
