@@ -3,7 +3,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.evaluation import quality
+from lib import models
+from lib.evaluation import quality, segmentation
+from lib.models import devices, inference
+from tests import builders
 
 LIMITS = {"cut by the frame": 0.1, "small in the image": 0.2, "large in the image": 0.6}
 
@@ -121,3 +124,34 @@ def test_the_order_of_cases_does_not_matter():
     order = np.random.default_rng(5).permutation(100)
     limits = quality.choose_limits(table, gross, none(table))
     assert quality.choose_limits(table.iloc[order], gross[order], none(table)) == limits
+
+
+def evaluated(folder, tested):
+    """Evaluation of fold 0 by a network that puts out the image: two test, two validation and two training images."""
+    drawn = [builders.ellipse_region((32, 32), (15, 16), size, size - 4, 30) for size in (24, 22, 21, 23, 20, 19)]
+    bench = builders.image_bench(folder, [*tested, *(0.9 * head for head in drawn[2:])], drawn, spacing_mm=0.9)
+    weights = builders.write_weights(folder / "model.safetensors", bench.arrays.preparation)
+    measuring = {"head_classes": ["head"], "max_axis_ratio": 1.7, "hc_range_mm": [10.0, 400.0]}
+    protocol = segmentation.Protocol([0.5], [], False, devices.choose("cpu"), {}, measuring)
+    measured = segmentation.evaluate_run(protocol, bench, weights, 0, 0)
+    return measured, models.load_described(bench.folder / "models" / "fold0-seed0.safetensors")[1]["flags"]
+
+
+def test_limits_do_not_depend_on_test_cases_and_are_in_the_model_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "predict", builders.predict_image)
+    monkeypatch.setattr(quality, "FEWEST", 2)
+    whole = [0.9 * builders.ellipse_region((32, 32), (15, 16), 24, 20, 30)] * 2
+    cut = [0.9 * builders.ellipse_region((32, 32), (0, 16), 24, 20, 30), np.zeros((32, 32))]
+    measured, about = zip(*(evaluated(tmp_path / name, tested) for name, tested in (("a", whole), ("b", cut))))
+    assert about[0] == about[1]
+    assert dict(measured[0].limits[["flag", "limit"]].values) == about[0]["limits"]
+    assert about[0]["limits"]["cut by the frame"] == pytest.approx(0.01)
+    indicators = measured[1].indicators.set_index("case")
+    assert indicators["role"].tolist() == ["validation"] * 2 + ["test"] * 2
+    raised = quality.raised_by_head(measured[1].indicators, measured[1].limits)
+    assert "cut by the frame" in raised["c0", 0, "ellipse"]
+    assert np.isnan(indicators.loc["c1", "frame_share"])
+
+
+def test_a_study_without_heads_has_an_empty_table_of_indicators():
+    assert quality.table([]).columns.tolist() == quality.HEAD_COLUMNS

@@ -244,7 +244,10 @@ def test_the_model_is_written_with_the_chosen_threshold_and_the_tensors_of_train
         added = {"threshold": row["threshold"], "flip_average": True, "postprocessing": POST_PROCESSING}
         added |= {"head_classes": ["head"], "max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0]}
         added |= {"fold": row["fold"], "seed": row["seed"], "licence": "CC BY 4.0", "display_channel": 0, "format": 1}
-        assert about == known | added | {"checksum": about["checksum"]}
+        limits = study.measured.limits.query("fold == @row['fold'] and seed == @row['seed']")
+        assert about["flags"]["limits"] == dict(zip(limits["flag"], limits["limit"]))
+        added |= {name: about[name] for name in ("checksum", "flags", "intervals")}
+        assert about == known | added
         assert known["preparation"] == study.bench.arrays.preparation
         assert (known["training_precision"], known["classes"]) == ("float32", ["background", "head"])
 
