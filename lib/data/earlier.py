@@ -23,7 +23,7 @@ FILES = {  # file: (step that writes it, required columns)
     "lost.csv": ("02_preprocessing", ["case", "in_dropped_slices", "outside_crop"]),
     "model.json": ("03_model", []),
     "structures.csv": ("05_evaluation", ["case", "class"]),
-    "intervals.csv": ("05_evaluation", ["fold", "seed", "quantity", "relative_error"]),
+    "intervals.csv": ("05_evaluation", ["fold", "seed", "quantity", "error_per_root"]),
 }
 FolderOf = Callable[[str], Path]  # folder of a step by name; raises ValueError if the step has not finished
 

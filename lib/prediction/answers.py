@@ -88,7 +88,7 @@ def measurements(ensemble: Ensemble, answer: Answer) -> list[dict[str, Any]]:
         return []
     rows = biometry.measure(answer.head, ensemble.about["max_axis_ratio"], ensemble.about["hc_range_mm"])
     known = np.isfinite([answer.head[name] for name in POINT_COLUMNS]).all() and np.isnan(answer.head["ofd_mm"])
-    bounds = ensemble.intervals["relative_error"]
+    bounds = ensemble.intervals["error_per_root"]
     return [
         {"stage": "post", "route": answer.head["route"]}
         | row

@@ -28,7 +28,7 @@ def measured_by_06(bench, names):
     heads = biometry.find_heads(bench, biometry.read_predictions(bench).query("stage == 'post'"), ["head"])
     references = biometry.references_of(bench, ["head"])
     table = biometry.measure_all(heads, references, bench.folds, *LIMITS)
-    table = intervals.with_limits(table, files.read_csv(bench.folder / "intervals.csv", ["relative_error"]))
+    table = intervals.with_limits(table, files.read_csv(bench.folder / "intervals.csv", ["error_per_root"]))
     rows = table[(table["route"] != "baseline") & table["case"].isin(names)]
     points = biometry.points_of(heads)
     return rows.reset_index(drop=True), points[points["case"].isin(names)].reset_index(drop=True)
