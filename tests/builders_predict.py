@@ -19,8 +19,8 @@ HEAD = {"centre": (60.0, 80.0), "major": 100.0, "minor": 80.0, "angle_deg": 20.0
 HC_MM = builders.perimeter(100.0, 80.0) * SPACING_MM
 USE = {"threshold": 0.5, "flip_average": False, "postprocessing": [{"step": "largest_component"}]}
 USE |= {"head_classes": ["head"], "max_axis_ratio": 1.7, "hc_range_mm": [40.0, 400.0]}
-BOUNDS = {"bpd": 0.04, "ofd": 0.03, "hc": 0.02}  # of |error| / predicted
-USE |= {"intervals": {"level": 0.9, "subjects": 30, "images": 40, "relative_error": BOUNDS}}
+BOUNDS = {"bpd": 0.4, "ofd": 0.3, "hc": 0.2}  # of |error| / root of the prediction, in mm
+USE |= {"intervals": {"level": 0.9, "subjects": 30, "images": 40, "error_per_root": BOUNDS}}
 USE |= {"flags": {"limits": {}, "usual_greys": [0.0] * head_quality.LEVELS}}
 USE |= {"licence": "made here", "display_channel": 0, "fold": 0, "seed": 0}
 

@@ -25,7 +25,7 @@ FILES = {  # file: (step that writes it, required columns)
     "structures.csv": ("05_evaluation", ["case", "class"]),
     "indicators.csv": ("05_evaluation", ["case", "fold", "seed", "role", "route"]),
     "limits.csv": ("05_evaluation", ["fold", "seed", "flag", "limit"]),
-    "intervals.csv": ("05_evaluation", ["fold", "seed", "quantity", "relative_error"]),
+    "intervals.csv": ("05_evaluation", ["fold", "seed", "quantity", "error_per_root"]),
 }
 FolderOf = Callable[[str], Path]  # folder of a step by name; raises ValueError if the step has not finished
 

@@ -96,7 +96,7 @@ def measurements(ensemble: Ensemble, answer: Answer) -> list[dict[str, Any]]:
         return []
     limits = ensemble.about["max_axis_ratio"], ensemble.about["hc_range_mm"]
     rows = biometry.measure(answer.head, *limits, answer.raised)
-    bounds = ensemble.intervals["relative_error"]
+    bounds = ensemble.intervals["error_per_root"]
     return [
         {"stage": "post", "route": answer.head["route"]}
         | row

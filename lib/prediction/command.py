@@ -122,18 +122,14 @@ def _computed(loaded: Ensemble, listing: Listing, reading: Reading) -> Iterator[
 def _of_intervals(loaded: Ensemble) -> str:
     """What the intervals of the measurements are, or why there are none."""
     known = loaded.intervals
-    percent = [
-        f"{100 * bound:.1f} % ({q.upper()})" for q, bound in known["relative_error"].items() if bound is not None
-    ]
     if any(member.flip_average != member.about["flip_average"] for member in loaded.members):
         return "Intervals: none; the model was calibrated with the other setting of --tta"
-    if not percent:
+    if set(known["error_per_root"].values()) == {None}:
         return f"Intervals: none; too few of the {known['subjects']} subjects on which it was calibrated were measured"
     ensemble = ", the widest of its models" if len(loaded.members) > 1 else ""
     return (
-        f"Intervals: {100 * known['level']:.0f} %, calibrated on {known['subjects']} subjects that the network was not "
-        f"trained on{ensemble}; plus and minus {', '.join(percent)}. They hold for images like those, of whole heads, "
-        "and for each measurement by itself"
+        f"Intervals in brackets: {100 * known['level']:.0f} %, calibrated on {known['subjects']} subjects that the "
+        f"network was not trained on{ensemble}. They hold for images like those, and for each measurement by itself"
     )
 
 

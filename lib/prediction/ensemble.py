@@ -78,11 +78,11 @@ class Ensemble:
         each = [member.about["intervals"] for member in self.members]
         is_calibrated = all(member.flip_average == member.about["flip_average"] for member in self.members)
         bounds = {}
-        for quantity in each[0]["relative_error"]:
-            of_members = [constants["relative_error"][quantity] for constants in each]
+        for quantity in each[0]["error_per_root"]:
+            of_members = [constants["error_per_root"][quantity] for constants in each]
             bounds[quantity] = max(of_members) if is_calibrated and None not in of_members else None
         counts = {name: min(constants[name] for constants in each) for name in ("subjects", "images")}
-        return {"level": each[0]["level"]} | counts | {"relative_error": bounds}
+        return {"level": each[0]["level"]} | counts | {"error_per_root": bounds}
 
     @property
     def colours(self) -> dict[str, str]:

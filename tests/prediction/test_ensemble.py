@@ -107,7 +107,7 @@ def test_a_study_is_named_by_its_name_and_its_runs_answer_together(tmp_path, mon
 def calibrated(subjects, **errors):
     """Constants of the intervals of one model."""
     bounds = {"bpd": 0.04, "ofd": 0.03, "hc": 0.02} | errors
-    return {"level": 0.9, "subjects": subjects, "images": 2 * subjects, "relative_error": bounds}
+    return {"level": 0.9, "subjects": subjects, "images": 2 * subjects, "error_per_root": bounds}
 
 
 def test_the_interval_of_an_ensemble_is_the_widest_of_its_members_and_none_if_one_has_none(tmp_path):
@@ -121,9 +121,9 @@ def test_the_interval_of_an_ensemble_is_the_widest_of_its_members_and_none_if_on
 def test_predictions_with_the_other_averaging_than_those_of_the_calibration_have_no_interval(tmp_path):
     path = write_model(tmp_path / "a.safetensors", flip_average=False)
     none = dict.fromkeys(("bpd", "ofd", "hc"))
-    assert ensemble.load(path, "cpu", flip_average=True).intervals["relative_error"] == none
+    assert ensemble.load(path, "cpu", flip_average=True).intervals["error_per_root"] == none
     assert (
-        ensemble.load(path, "cpu", flip_average=False).intervals["relative_error"] == USE["intervals"]["relative_error"]
+        ensemble.load(path, "cpu", flip_average=False).intervals["error_per_root"] == USE["intervals"]["error_per_root"]
     )
 
 
@@ -131,8 +131,9 @@ def test_a_measurement_has_the_limits_of_its_models_and_a_head_without_a_pixel_s
     model = prediction.load(write_model(tmp_path / "a.safetensors"), "cpu")
     answer = prediction.predict(model, head_image(), (SPACING_MM, SPACING_MM))
     for row in prediction.measurements(model, answer):
-        bound = USE["intervals"]["relative_error"][row["quantity"]]
-        expected = [row["predicted_mm"] * (1 - bound), row["predicted_mm"] * (1 + bound)]
+        bound = USE["intervals"]["error_per_root"][row["quantity"]]
+        reach = bound * row["predicted_mm"] ** 0.5
+        expected = [row["predicted_mm"] - reach, row["predicted_mm"] + reach]
         assert [row["low_mm"], row["high_mm"]] == pytest.approx(expected)
     unknown = prediction.measurements(model, prediction.predict(model, head_image()))
     assert np.isnan([[row["low_mm"], row["high_mm"]] for row in unknown]).all()

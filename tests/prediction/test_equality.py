@@ -29,7 +29,7 @@ def measured_by_06(bench, names):
     references = biometry.references_of(bench, ["head"])
     raised = quality.raised_by_head(*(files.read_csv(bench.folder / f"{n}.csv", []) for n in ("indicators", "limits")))
     table = biometry.measure_all(heads, references, bench.folds, *LIMITS, raised)
-    table = intervals.with_limits(table, files.read_csv(bench.folder / "intervals.csv", ["relative_error"]))
+    table = intervals.with_limits(table, files.read_csv(bench.folder / "intervals.csv", ["error_per_root"]))
     rows = table[(table["route"] != "baseline") & table["case"].isin(names)]
     points = biometry.points_of(heads)
     return rows.reset_index(drop=True), points[points["case"].isin(names)].reset_index(drop=True)

@@ -33,10 +33,10 @@ def _rows(measurements: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
     """Final predictions of the network with a reference; is_calibrated, covered, and the width of the interval."""
     rows = measurements[~measurements["route"].isin(TRIVIAL_BASELINES) & (measurements["stage"] == "post")]
     run = ["fold", "seed", "quantity"]
-    rows = rows[rows["reference_mm"].notna()].merge(bounds[[*run, "relative_error"]], on=run, how="left")
+    rows = rows[rows["reference_mm"].notna()].merge(bounds[[*run, "error_per_root"]], on=run, how="left")
     width = rows["high_mm"] - rows["low_mm"]
     return rows.assign(
-        is_calibrated=rows["relative_error"].notna(),
+        is_calibrated=rows["error_per_root"].notna(),
         covered=rows["reference_mm"].between(rows["low_mm"], rows["high_mm"]),
         width_mm=width,
         width_percent=100 * width / rows["predicted_mm"],

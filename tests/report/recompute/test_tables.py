@@ -223,17 +223,17 @@ def test_a_changed_bound_or_limit_and_a_lost_validation_case_are_named(study_of)
     (line,) = long_tables.told(results, long_tables.MEASURED, long_tables.limits_of_bounds(results))
     assert line.startswith(f"06_biometry/measurements.csv, row {place + 2}, column low_mm: found ")
     changed = files.read_csv(bounds, [])
-    changed.loc[1, "relative_error"] = 0.01
+    changed.loc[1, "error_per_root"] = 0.01
     files.write_csv(bounds, changed)
     (line,) = long_tables.other_bounds(Results(study))
-    assert line == "05_evaluation/intervals.csv, row 3, column relative_error: found 0.01, recomputed 0.045"
+    assert line == "05_evaluation/intervals.csv, row 3, column error_per_root: found 0.01, recomputed 0.45"
     validated = folder(study, "05_evaluation/validation.csv")
     files.write_csv(validated, files.read_csv(validated, []).iloc[6:])  # eight of ten subjects
     lines = long_tables.other_bounds(Results(study))
     assert [line.partition(": ")[0].rpartition(" ")[2] for line in lines[:3]] == [
         "subjects",
         "images",
-        "relative_error",
+        "error_per_root",
     ]
     assert lines[2].endswith("recomputed nan")
 

@@ -19,7 +19,7 @@ def measured(predicted, reference, subjects, fold=0, seed=0, **columns) -> pd.Da
 
 
 def bounds(*rows) -> pd.DataFrame:
-    """intervals.csv of HC from (fold, seed, relative_error)."""
+    """intervals.csv of HC from (fold, seed, error_per_root)."""
     each = [(fold, seed, "hc", 0.9, 30, 40, error) for fold, seed, error in rows]
     return pd.DataFrame(each, columns=intervals.COLUMNS)
 
@@ -29,11 +29,11 @@ REFERENCES, SUBJECTS = (
     [100, 94, 105, 95, 106, 99, 101, 100, 107, 100],
     ["a", "a", "b", "b", "c", "d", "e", "f", "g", "h"],
 )
-LIMITED = intervals.with_limits(measured([100] * 10, REFERENCES, SUBJECTS), bounds((0, 0, 0.05)))
+LIMITED = intervals.with_limits(measured([100] * 10, REFERENCES, SUBJECTS), bounds((0, 0, 0.5)))
 
 
 def test_covered_predictions_and_subjects_counted_by_hand():
-    (row,) = coverage.coverage(LIMITED, bounds((0, 0, 0.05))).to_dict("records")
+    (row,) = coverage.coverage(LIMITED, bounds((0, 0, 0.5))).to_dict("records")
     assert (row["n"], row["covered"], row["not_measured"], row["without_interval"]) == (10, 7, 0, 0)
     assert row["covered_percent"] == pytest.approx(70)
     assert row["whole_subject_percent"] == pytest.approx(100 * 5 / 8)  # a, c and g are not
@@ -46,7 +46,7 @@ def test_covered_predictions_and_subjects_counted_by_hand():
 
 
 def test_a_head_that_is_not_measured_is_not_covered_and_one_without_a_reference_is_not_judged():
-    known = bounds((0, 0, 0.05))
+    known = bounds((0, 0, 0.5))
     more = measured([np.nan, 100], [100, np.nan], ["i", "j"]).assign(case=["new", "other"])
     table = intervals.with_limits(pd.concat([measured([100] * 10, REFERENCES, SUBJECTS), more]), known)
     (row,) = coverage.coverage(table, known).to_dict("records")
@@ -56,7 +56,7 @@ def test_a_head_that_is_not_measured_is_not_covered_and_one_without_a_reference_
 
 
 def test_predictions_of_runs_without_a_bound_are_counted_and_not_judged():
-    known = bounds((0, 0, 0.05), (1, 0, np.nan))
+    known = bounds((0, 0, 0.5), (1, 0, np.nan))
     other = measured([100, 100], [100, 300], ["x", "y"], fold=1)
     table = intervals.with_limits(pd.concat([LIMITED.drop(columns=intervals.LIMITS), other]), known)
     (row,) = coverage.coverage(table, known).to_dict("records")
@@ -69,7 +69,7 @@ def test_predictions_of_runs_without_a_bound_are_counted_and_not_judged():
 
 
 def test_baselines_and_masks_before_post_processing_have_no_part():
-    known = bounds((0, 0, 0.05))
+    known = bounds((0, 0, 0.5))
     others = [LIMITED.assign(route="baseline"), LIMITED.assign(stage="raw")]
     pd.testing.assert_frame_equal(
         coverage.coverage(pd.concat([LIMITED, *others]), known), coverage.coverage(LIMITED, known)
@@ -77,7 +77,7 @@ def test_baselines_and_masks_before_post_processing_have_no_part():
 
 
 def test_seeds_of_a_case_are_predictions_of_the_same_subject():
-    known = bounds((0, 0, 0.05), (0, 1, 0.05))
+    known = bounds((0, 0, 0.5), (0, 1, 0.5))
     twice = coverage.coverage(pd.concat([LIMITED, LIMITED.assign(seed=1)]), known).iloc[0]
     once = coverage.coverage(LIMITED, known).iloc[0]
     assert (twice["n"], twice["covered"]) == (10, 14)
@@ -87,7 +87,7 @@ def test_seeds_of_a_case_are_predictions_of_the_same_subject():
 
 
 def test_groups_are_in_order_of_size():
-    known = bounds((0, 0, 0.05))
+    known = bounds((0, 0, 0.5))
     manifest = pd.DataFrame({"case": LIMITED["case"], "stratum": ["large"] * 5 + ["small"] * 5})
     sized = LIMITED.assign(reference_mm=LIMITED["reference_mm"] + ([0.5] * 5 + [-0.5] * 5))
     table = coverage.by_size(sized, known, manifest)

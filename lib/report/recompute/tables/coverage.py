@@ -13,49 +13,50 @@ QUANTITIES = ("bpd", "ofd", "hc")
 
 
 def bounds(results: Results) -> list[Row]:
-    """intervals.csv of 05: the relative error that enough validation subjects keep, by run and quantity."""
+    """intervals.csv of 05: the scaled error that enough validation subjects keep, by run and quantity."""
     rows = []
     for (fold, seed), of_run in grouped(results.rows("05_evaluation/validation"), "fold", "seed").items():
         counts = {f"{name}s": len(grouped(of_run, key)) for name, key in (("subject", "subject"), ("image", "case"))}
         for quantity in QUANTITIES:
             heads = [row for row in of_run if row["quantity"] == quantity]
             key = {"fold": fold, "seed": seed, "quantity": quantity, "level": LEVEL}
-            rows.append(key | counts | {"relative_error": bound(heads)})
+            rows.append(key | counts | {"error_per_root": bound(heads)})
     return rows
 
 
 def bound(heads: list[Row]) -> float:
-    """The smallest relative error that LEVEL of the subjects and a next one keep, even if that one does not.
+    """The smallest scaled error that LEVEL of the subjects and a next one keep, even if that one does not.
 
     Each subject weighs 1 and shares it among its heads; NaN if they do not suffice. Source: Lee, Barber, Willett 2023.
     """
     subjects = grouped(heads, "subject")
-    errors = sorted({relative_error(row) for row in heads})
+    errors = sorted({scaled_error(row) for row in heads})
     for error in errors:
-        kept = math.fsum(sum(relative_error(row) <= error for row in of) / len(of) for of in subjects.values())
+        kept = math.fsum(sum(scaled_error(row) <= error for row in of) / len(of) for of in subjects.values())
         if kept >= LEVEL * (len(subjects) + 1) - 1e-9:
             return error if math.isfinite(error) else NAN
     return NAN
 
 
-def relative_error(row: Row) -> float:
-    """Error relative to the prediction, infinite without one."""
+def scaled_error(row: Row) -> float:
+    """Error divided by the root of the prediction, both in mm; infinite without a prediction."""
     predicted = row["predicted_mm"]
-    return abs(predicted - row["reference_mm"]) / predicted if predicted > 0 else math.inf
+    return abs(predicted - row["reference_mm"]) / math.sqrt(predicted) if predicted > 0 else math.inf
 
 
 def known_bounds(results: Results) -> dict[tuple, float]:
-    """Relative errors of intervals.csv by fold, seed and quantity, of the runs that have one."""
-    rows = [row for row in results.rows("05_evaluation/intervals") if not math.isnan(row["relative_error"])]
-    return {(row["fold"], row["seed"], row["quantity"]): row["relative_error"] for row in rows}
+    """Scaled errors of intervals.csv by fold, seed and quantity, of the runs that have one."""
+    rows = [row for row in results.rows("05_evaluation/intervals") if not math.isnan(row["error_per_root"])]
+    return {(row["fold"], row["seed"], row["quantity"]): row["error_per_root"] for row in rows}
 
 
 def limits(row: Row, reach: float) -> tuple[float, float]:
     """(low, high) of a row of measurements.csv whose run has the bound `reach`, NaN for none."""
-    mm = row["predicted_mm"] * reach
-    if row["route"] in GUESSES or row["stage"] != "post" or math.isnan(mm):
+    predicted = row["predicted_mm"]
+    if row["route"] in GUESSES or row["stage"] != "post" or math.isnan(predicted + reach):
         return NAN, NAN
-    return max(row["predicted_mm"] - mm, 0.0), row["predicted_mm"] + mm
+    mm = reach * predicted**0.5
+    return max(predicted - mm, 0.0), predicted + mm
 
 
 def judged(results: Results) -> list[Row]:
