@@ -156,8 +156,8 @@ def test_structures_are_measured_on_reference_and_image(bench):
     absent = table.loc[("c1", "csp")]
     assert absent["share_percent"] == 0
     assert absent.drop("share_percent").isna().all()
-    bench.cases["spacing_row_mm"] = UNKNOWN
-    assert failures.structures_of(bench, ["c0"])["area_mm2"].isna().all()
+    unknown = replace(bench, cases=bench.cases.assign(spacing_row_mm=UNKNOWN))
+    assert failures.structures_of(unknown, ["c0"])["area_mm2"].isna().all()
 
 
 def test_size_of_a_lesion_is_its_volume(tmp_path):
