@@ -4,6 +4,7 @@ Rows are single predictions, of which a case has one per seed; n counts cases. A
 not covered, as in the calibration.
 """
 
+import numpy as np
 import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
@@ -32,11 +33,13 @@ def by_size(measurements: pd.DataFrame, bounds: pd.DataFrame, manifest: pd.DataF
 def _rows(measurements: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
     """Final predictions of the network with a reference; is_calibrated, covered, and the width of the interval."""
     rows = measurements[~measurements["route"].isin(TRIVIAL_BASELINES) & (measurements["stage"] == "post")]
-    run = ["fold", "seed", "quantity"]
-    rows = rows[rows["reference_mm"].notna()].merge(bounds[[*run, "error_per_root"]], on=run, how="left")
+    rows = rows[rows["reference_mm"].notna()]
+    known = bounds[bounds["error_per_root"].notna()]
+    runs = set(zip(known["fold"], known["seed"], known["quantity"]))
+    is_calibrated = [run in runs for run in zip(rows["fold"], rows["seed"], rows["quantity"])]
     width = rows["high_mm"] - rows["low_mm"]
     return rows.assign(
-        is_calibrated=rows["error_per_root"].notna(),
+        is_calibrated=np.array(is_calibrated, bool),
         covered=rows["reference_mm"].between(rows["low_mm"], rows["high_mm"]),
         width_mm=width,
         width_percent=100 * width / rows["predicted_mm"],

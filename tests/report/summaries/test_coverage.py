@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from lib import statistics
-from lib.evaluation import intervals
+from lib.evaluation import biometry, intervals, validation
 from lib.report import captions
 from lib.report.summaries import coverage
+from lib.study import files
 
 
 def measured(predicted, reference, subjects, fold=0, seed=0, **columns) -> pd.DataFrame:
@@ -96,3 +97,16 @@ def test_groups_are_in_order_of_size():
     assert table[["smallest_hc_mm", "largest_hc_mm"]].values.tolist() == [[94.5, 106.5], [98.5, 106.5]]
     assert table["median_width_mm"].tolist() == pytest.approx([10, 10])
     assert coverage.by_size(LIMITED, bounds((0, 0, np.nan)), manifest).empty
+
+
+def test_a_study_without_heads_has_no_rows(tmp_path):
+    """Its tables have no rows, so columns of numbers and of text cannot be told apart when they are read."""
+    path = tmp_path / "intervals.csv"
+    files.write_csv(path, intervals.of_runs(pd.DataFrame(columns=validation.COLUMNS)))
+    known, empty = files.read_csv(path, intervals.COLUMNS), pd.DataFrame(columns=biometry.HEAD_COLUMNS)
+    table = biometry.measure_all(empty, {}, pd.DataFrame(columns=["case", "fold"]), 1.7, [40.0, 400.0], {})
+    table = intervals.with_limits(table, known)
+    covered = coverage.coverage(table, known)
+    assert len(covered) == len(coverage.by_size(table, known, pd.DataFrame(columns=["case", "stratum"]))) == 0
+    assert captions.of_coverage(covered) == "No head was measured against a reference."
+    assert intervals.are_complete(table, known)
