@@ -107,6 +107,6 @@ def test_a_study_without_heads_has_no_rows(tmp_path):
     table = biometry.measure_all(empty, {}, pd.DataFrame(columns=["case", "fold"]), 1.7, [40.0, 400.0], {})
     table = intervals.with_limits(table, known)
     covered = coverage.coverage(table, known)
-    assert len(covered) == len(coverage.by_size(table, known, pd.DataFrame(columns=["case", "stratum"]))) == 0
+    assert len(covered) == len(coverage.by_size(table, known, pd.DataFrame({"case": ["c0"], "stratum": [""]}))) == 0
     assert captions.of_coverage(covered) == "No head was measured against a reference."
     assert intervals.are_complete(table, known)
