@@ -19,7 +19,7 @@ from IPython.display import SVG, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from lib import datasets
-from lib.data import earlier, quick_pass
+from lib.data import duration, earlier, quick_pass
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
@@ -157,7 +157,7 @@ class Page:
         try:
             if failed:
                 raise ValueError(f"{len(failed)} of {len(self.checks)} checks failed: {'; '.join(failed)}")
-            files.write_json(timing, measure(self.started))
+            files.write_json(timing, measure(self.started, duration.trained(self.folder) if self.step.run else 0.0))
             device, own = describe_device(self.step, self.params.device), self.params.model_dump(exclude_unset=True)
             steps.write_record(self.folder, self.step, own, self.checks, device, self.before)
         finally:
@@ -384,10 +384,10 @@ def describe_device(step: steps.Step, device: str) -> str:
     return devices.describe(device)
 
 
-def measure(started: float) -> dict[str, Any]:
-    """Date, seconds since `started` and peak memory of this process, which vary from run to run."""
+def measure(started: float, trained: float) -> dict[str, Any]:
+    """Date, seconds since `started` (at least those of `trained` epochs) and peak memory, of this process."""
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return {"date": date, "seconds": round(time.time() - started, 2), "peak_bytes": peak_bytes()}
+    return {"date": date, "seconds": round(max(time.time() - started, trained), 2), "peak_bytes": peak_bytes()}
 
 
 def peak_bytes() -> int:

@@ -436,10 +436,10 @@ def test_the_step_or_training_that_has_not_run_is_named(shell):
 
 
 def test_measured_time_and_memory_are_positive_and_on_windows_from_psutil(monkeypatch):
-    measured = notebook.measure(0.0)
+    measured = notebook.measure(0.0, 0.0)
     assert measured["seconds"] > 0
     assert measured["peak_bytes"] > 10**6
     monkeypatch.setattr(notebook.sys, "platform", "win32")
     counted = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=12345))
     monkeypatch.setattr(notebook.psutil, "Process", lambda: counted)
-    assert notebook.measure(0.0)["peak_bytes"] == 12345
+    assert notebook.measure(0.0, 0.0)["peak_bytes"] == 12345

@@ -1,6 +1,7 @@
 """How long a study takes: as its steps recorded it, or a training as the measured speed predicts it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from lib.data import splits
 from lib.study import files, params, progress, steps
@@ -19,6 +20,12 @@ def of_study(study: params.Study) -> str | None:
     runs = steps.training_steps(study)
     device = files.read_json(runs[0].record_file(study.study))["device"]
     return f"{time} on {device}, for {amount(study)}"
+
+
+def trained(folder: Path) -> float:
+    """Seconds of all epochs of a training, also of those before it was resumed or loaded; 0 if the table is lost."""
+    path = folder / "timing.csv"
+    return float(files.read_csv(path, ["seconds"])["seconds"].sum()) if path.is_file() else 0.0
 
 
 def amount(study: params.Study) -> str:

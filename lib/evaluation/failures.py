@@ -23,7 +23,8 @@ from lib.study import parallel
 
 LOW_DICE = 0.7  # of a class; two expert readers of a brain tumour are reported to agree at about 0.84
 GROSS_PERCENT = 5.0  # of the reference (lines: OFD); limits of BPD on stored images are below it (Napolitano 2016)
-WORST = 12  # cases listed even if they did not fail: as many as a sheet shows
+FEWEST = 5  # failed cases, or cases with a property and without: fewer cannot tell of a cause
+WORST = 12  # cases listed, if fewer than FEWEST failed, even though they did not: as many as a sheet shows
 WORST_SHARE = 0.25  # but no more than this share of the cases
 NOTE_WIDTH = 26  # letters above a close-up
 WHOLE = "all classes"  # the union of all classes; with a space, so it is the name of no class
@@ -142,7 +143,7 @@ def _of_errors(rows: pd.DataFrame, item: str, metric: str, percent: pd.Series, f
 
 
 def listed(long: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `scores`, one per case, the worst first: every case with a failure, and the worst cases in any event.
+    """Rows of `scores`, one per case, the worst first: every case with a failure; if fewer than FEWEST, the worst too.
 
     The row is that of the case's worst prediction; `result` names all that failed. The worst are WORST cases, at most
     WORST_SHARE of all, and have a score; of those that did not fail, `kind` is NOT_FAILED.
@@ -150,7 +151,8 @@ def listed(long: pd.DataFrame) -> pd.DataFrame:
     every = scores(long)
     failed = every[every["kind"] != ""]
     of_case = every.drop_duplicates("case").reset_index(drop=True)
-    count = min(WORST, ceil(WORST_SHARE * len(of_case)))
+    enough = (of_case["kind"] != "").sum() >= FEWEST
+    count = 0 if enough else min(WORST, ceil(WORST_SHARE * len(of_case)))
     kept = of_case[(of_case["kind"] != "") | (of_case["score"].notna() & (of_case.index < count))]
     texts = failed.groupby("case")["result"].agg(lambda each: ", ".join(dict.fromkeys(each)))
     kind = kept["kind"].replace("", NOT_FAILED)

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
-from lib.evaluation.failures import GROSS_PERCENT, KINDS, LOW_DICE
+from lib.evaluation.failures import FEWEST, GROSS_PERCENT, KINDS, LOW_DICE
 from lib.evaluation.quality import FEWEST as FEWEST_VALIDATION
 from lib.evaluation.quality import GROSS_MM, REFERRED
 from lib.evaluation.ranking import mask_result
 from lib.report import tables
 from lib.report.summaries.biometry_errors import measured_rows
-from lib.report.summaries.failures import FEWEST, LEVEL, kind_column
+from lib.report.summaries.failures import LEVEL, kind_column
 from lib.statistics import FEWEST_SUBJECTS, conformal
 from lib.statistics.agreement import limits_of_agreement, proportional_bias
 
@@ -111,12 +111,14 @@ def of_failures(counts: pd.DataFrame, causes: pd.DataFrame, listed: int) -> str:
     if not failed:
         worst = {0: "no structure is in a reference or predicted, so none is", 1: "the worst is"}
         told = worst.get(listed, f"the {listed} worst are")
-        return f"None of {cases} cases failed ({rate}); {told} listed. {_causes(causes)}"
+        return f"None of {cases} cases failed ({rate}); {told} listed. {_causes(causes, 'being listed')}"
     kinds = [name for name in counts if name in KIND_COLUMNS]
     limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
     parts = [f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds if whole[name]]
     more = f", and the {listed - failed} worst of the others" if listed > failed else ""
-    return f"{failed} of {cases} cases failed ({rate}): {', '.join(parts)}. They are listed{more}. {_causes(causes)}"
+    outcome = "being listed" if more else "failing"
+    found = f"They are listed{more}. {_causes(causes, outcome)}"
+    return f"{failed} of {cases} cases failed ({rate}): {', '.join(parts)}. {found}"
 
 
 def _rate(cell: str) -> str:
@@ -125,8 +127,8 @@ def _rate(cell: str) -> str:
     return f"{value} %{keep}{interval}"
 
 
-def _causes(causes: pd.DataFrame) -> str:
-    """The associated properties; without any, the one of the lowest p."""
+def _causes(causes: pd.DataFrame, outcome: str) -> str:
+    """The properties associated with an outcome; without any, the one of the lowest p."""
     count = len(causes)
     if not count:
         return f"No property could be tested, which takes {FEWEST} cases with it and {FEWEST} without."
@@ -141,11 +143,9 @@ def _causes(causes: pd.DataFrame) -> str:
     tested = f"{count} properties were tested" if count > 1 else "1 property was tested"
     threshold = f"p times {count} below {LEVEL}"
     if not associated:
-        return (
-            f"{tested}; no association with being listed was shown ({threshold}). The lowest p is that of {texts[0]}."
-        )
+        return f"{tested}; no association with {outcome} was shown ({threshold}). The lowest p is that of {texts[0]}."
     verb = "is" if associated == 1 else "are"
-    return f"{tested}; {associated} {verb} associated with being listed ({threshold}): {'; '.join(texts[:associated])}."
+    return f"{tested}; {associated} {verb} associated with {outcome} ({threshold}): {'; '.join(texts[:associated])}."
 
 
 def of_flags(worth: pd.DataFrame, indicators: pd.DataFrame, limits: pd.DataFrame) -> str:

@@ -102,6 +102,7 @@ def describe_failures(study: params.Study, step: str) -> dict[str, Any]:
     listed = len(read_table(study, f"{step}/failures"))
     limits = {"low_dice": cases_failed.LOW_DICE, "gross_percent": cases_failed.GROSS_PERCENT}
     limits |= {"worst": cases_failed.WORST, "share_percent": round(100 * cases_failed.WORST_SHARE)}
+    limits |= {"fewest": cases_failed.FEWEST}
     whole = as_rows(counts)[-1] if len(counts) else {}  # a failure of any class, line or quantity
     finding = captions.of_failures(counts, causes, listed)
     return {"finding": finding, "tested": len(causes), "listed": listed, "whole": whole} | limits

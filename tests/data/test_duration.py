@@ -1,6 +1,8 @@
+import time
+
 import pytest
 
-from lib import pipeline
+from lib import notebook, pipeline
 from lib.data import duration
 from lib.study import files, params, steps
 from tests import builders_report
@@ -26,6 +28,14 @@ def test_a_finished_study_took_the_sum_of_its_steps_and_an_unfinished_one_has_no
     assert duration.of_study(study) == f"{took:.0f} min on cpu (x86_64, 2 threads), for 30 epochs in 1 training run"
     RUN.record_file(study.study).unlink()
     assert duration.of_study(study) is None
+
+
+def test_a_training_that_was_loaded_took_the_time_of_its_epochs(tmp_path):
+    assert duration.trained(tmp_path) == 0
+    files.write_text(tmp_path / "timing.csv", "epoch,seconds,images_per_second\n1,60.5,8.0\n2,59.5,8.1\n")
+    assert duration.trained(tmp_path) == 120
+    assert notebook.measure(time.time(), duration.trained(tmp_path))["seconds"] == 120
+    assert notebook.measure(time.time() - 130, duration.trained(tmp_path))["seconds"] >= 130
 
 
 def test_a_training_takes_its_epochs_times_the_slices_at_the_measured_speed(study):

@@ -70,7 +70,7 @@ def test_a_measurement_fails_in_percent_of_its_reference_and_keeps_its_sign():
     assert table["kind"].tolist() == ["not measured", "gross error", "", "", "", ""]
 
 
-def test_every_failure_is_listed_once_with_all_that_failed_and_the_worst_in_any_event():
+def test_every_failure_is_listed_once_with_all_that_failed_and_the_worst_if_few_failed():
     low, good = [(1, 9, 9)] * 4, [(90, n, 0) for n in range(16)]
     csp = overlap_rows(low + good)
     lv = csp.assign(**{"class": "lv", "tp": 0, "fn": 0, "fp": 3, "dice": 0.0})[csp["case"].isin(["c1", "c19"])]
@@ -83,6 +83,9 @@ def test_every_failure_is_listed_once_with_all_that_failed_and_the_worst_in_any_
     assert table["case"].tolist() == ["c15", "c14", "c13", "c12"]
     assert set(table["kind"]) == {failures.NOT_FAILED}
     assert len(failures.listed(overlap_rows(good * 5))) == failures.WORST
+    bad = low[:1]
+    assert len(failures.listed(overlap_rows(bad * 4 + good * 5))) == failures.WORST
+    assert len(failures.listed(overlap_rows(bad * 5 + good * 5))) == 5  # enough to tell of causes
     assert len(failures.listed(overlap_rows(good[:1]))) == 1
     empty = [(0, 0, 0)] * 30
     assert failures.listed(overlap_rows([*empty, (9, 1, 0)]))["case"].tolist() == ["c30"]  # nothing else is to be seen

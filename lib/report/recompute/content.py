@@ -302,7 +302,7 @@ def _failures(results: Results, verified: dict[str, Table], step: str) -> Row:
     listed = len(results.rows(f"{step}/failures"))
     parts = {"finding": failures.finding(*counts, *causes, listed), "tested": len(causes[1]), "listed": listed}
     whole = printed.printed_rows(counts[0], counts[1][-1:])
-    limits |= {"share_percent": round(100 * failures.WORST_SHARE)}
+    limits |= {"share_percent": round(100 * failures.WORST_SHARE), "fewest": failures.FEWEST}
     return parts | limits | {"whole": whole[0] if whole else {}}
 
 

@@ -14,7 +14,6 @@ from lib.evaluation import failures
 from lib.report.summaries.means import share_over
 from lib.verification.case_checks import CONTRAST_IS_LOW, NEAR_BORDER, NEAR_FRAME, TOUCHES_FRAME
 
-FEWEST = 5  # cases with a property, and without: fewer cannot tell
 LEVEL = 0.05  # of the p value times the number of properties tested
 THIRDS = {  # column: property, format of its limit, whether the third of the lowest values is meant
     "hc_mm": ("HC", "{:.0f} mm", True),
@@ -83,7 +82,7 @@ def causes(
         tested_already.add(has.tobytes())
         groups = has, measured & ~has
         totals, hits = [int(each.sum()) for each in groups], [int(is_listed[each].sum()) for each in groups]
-        if min(totals) < FEWEST:
+        if min(totals) < failures.FEWEST:
             continue
         row = {"property": name, "cases": totals[0], "listed": hits[0], "other_cases": totals[1]}
         row |= {"other_listed": hits[1]}

@@ -127,7 +127,7 @@ def test_the_finding_names_what_is_associated_with_its_numbers():
     text = captions.of_failures(counts, causes, 6).replace(tables.KEEP, " ")
     assert text.startswith("6 of 20 cases failed (30.0 % [14.5, 51.9]): Dice below 0.7 in 6. They are listed. ")
     assert "Of 1 properties tested, 1 is associated" not in text
-    assert "1 property was tested" in text
+    assert "1 property was tested; 1 is associated with failing (p times 1 below 0.05)" in text
     assert (
         "“Group a”, 0 of 14 cases (0.0 % [0.0, 21.5]) against 6 of 6 others (100.0 % [61.0, 100.0]; p <0.001)" in text
     )

@@ -13,8 +13,8 @@ from lib.report.recompute.tables.biometry import GUESSES
 from lib.report.recompute.tables.regions import dice_of, group_of_cases
 
 LOW_DICE, GROSS_PERCENT = 0.7, 5.0
-WORST, WORST_SHARE = 12, 0.25  # cases listed in any event, and the share of all that they may be
-FEWEST = 5  # cases with a property, and without it
+WORST, WORST_SHARE = 12, 0.25  # cases listed although they did not fail, and the share of all that they may be
+FEWEST = 5  # cases with a property, and without it; failed cases from which no other is listed
 NEAR_PERCENT = 2.0  # of the shorter side
 KNOWN_HERE = {"near the frame", "touches the frame", "low contrast"}  # findings that say what is measured here too
 SHOWN = ("case", "result", "kind", "share_percent", "contrast", "gap_percent", "group", "hc_mm", "spacing_mm")
@@ -105,13 +105,14 @@ def _count(rows: list[Scored], kinds: tuple[str, ...]) -> Row:
 
 
 def listed(rows: list[Scored]) -> dict[str, Scored]:
-    """Cases with a failure, and the worst in any event, with the worst prediction of each, the worst first."""
+    """Cases with a failure, and the worst if fewer than FEWEST failed, with their worst prediction, the worst first."""
     worst: dict[str, Scored] = {}
     scores = [each for each in rows if not math.isnan(each.score)]
     for each in sorted(scores, key=lambda each: (-each.score, each.case, each.item)):
         worst.setdefault(each.case, each)
     share = math.ceil(WORST_SHARE * len({each.case for each in rows}))
-    count, failed = min(WORST, share), {each.case for each in rows if each.kind}
+    failed = {each.case for each in rows if each.kind}
+    count = min(WORST, share) if len(failed) < FEWEST else 0
     return {case: each for place, (case, each) in enumerate(worst.items()) if place < count or case in failed}
 
 
@@ -245,16 +246,17 @@ def finding(
     if not failed:
         worst = "the worst is" if count == 1 else f"the {count} worst are"
         worst = worst if count else "no structure is in a reference or predicted, so none is"
-        return f"None of {whole['cases']} cases failed ({rate}); {worst} listed. {_causes(cause_columns, found)}"
+        causes_found = _causes(cause_columns, found, "being listed")
+        return f"None of {whole['cases']} cases failed ({rate}); {worst} listed. {causes_found}"
     limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
     kinds = [name for name in count_columns[2:] if not name.startswith(("failed", "in_reference")) and whole[name]]
     parts = ", ".join(f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds)
     more = f", and the {count - failed} worst of the others" if count > failed else ""
     start = f"{failed} of {whole['cases']} cases failed ({rate}): {parts}. They are listed{more}."
-    return f"{start} {_causes(cause_columns, found)}"
+    return f"{start} {_causes(cause_columns, found, 'being listed' if more else 'failing')}"
 
 
-def _causes(columns: list[str], rows: list[Row]) -> str:
+def _causes(columns: list[str], rows: list[Row], outcome: str) -> str:
     if not rows:
         return f"No property could be tested, which takes {FEWEST} cases with it and {FEWEST} without."
     texts = []
@@ -267,9 +269,9 @@ def _causes(columns: list[str], rows: list[Row]) -> str:
     tested = f"{count} properties were tested" if count > 1 else "1 property was tested"
     limit = f"p times {count} below 0.05"
     if not associated:
-        return f"{tested}; no association with being listed was shown ({limit}). The lowest p is that of {texts[0]}."
+        return f"{tested}; no association with {outcome} was shown ({limit}). The lowest p is that of {texts[0]}."
     verb = "is" if associated == 1 else "are"
-    return f"{tested}; {associated} {verb} associated with being listed ({limit}): {'; '.join(texts[:associated])}."
+    return f"{tested}; {associated} {verb} associated with {outcome} ({limit}): {'; '.join(texts[:associated])}."
 
 
 def tables_of(step: str) -> dict[str, Callable[[Results], list[Row]]]:
