@@ -129,11 +129,11 @@ def is_gross(predicted_mm: np.ndarray, reference_mm: np.ndarray) -> np.ndarray:
 def choose_limits(indicators: pd.DataFrame, gross: np.ndarray, flagged: np.ndarray) -> dict[str, float]:
     """Limits by flag, from the indicators of validation cases (one row each); {} with fewer than FEWEST of them.
 
-    A limit starts UNSEEN times as far from the median as the farthest validation case, so that only what validation
-    never showed raises the flag. Then one limit after the other is tightened: the one that finds most gross errors, and
-    of equal ones that which flags fewest, as long as at most REFERRED of the cases are flagged and the flag is better
-    than chance (the p value of Fisher's exact test, one-sided, among the cases not flagged yet, times the number of
-    flags is below LEVEL). No limit is below the `least` of its flag.
+    A limit starts UNSEEN times as far from the median as the farthest validation case (below it, on a scale of ratios),
+    so that only what validation never showed raises the flag. Then one limit after the other is tightened: the one that
+    finds most gross errors, and of equal ones that which flags fewest, as long as at most REFERRED of the cases are
+    flagged and the flag is better than chance (the p value of Fisher's exact test, one-sided, among the cases not
+    flagged yet, times the number of flags is below LEVEL). No limit is below the `least` of its flag.
 
     Args:
         indicators: columns as in `lib.imaging.head_quality`.
@@ -144,7 +144,7 @@ def choose_limits(indicators: pd.DataFrame, gross: np.ndarray, flagged: np.ndarr
         return {}
     flags = [flag for flag in of_indicators(list(indicators)) if indicators[flag.indicator].notna().any()]
     values = {flag.name: _sign(flag) * indicators[flag.indicator].to_numpy(float) for flag in flags}
-    limits = {name: _unseen(of_flag) for name, of_flag in values.items()}
+    limits = {flag.name: _sign(flag) * _unseen(indicators[flag.indicator].to_numpy(float), flag) for flag in flags}
     free = ~np.asarray(flagged, bool)
     while (left := int(REFERRED * len(free)) - int(np.count_nonzero(~free))) > 0 and gross[free].any():
         found = [
@@ -158,10 +158,12 @@ def choose_limits(indicators: pd.DataFrame, gross: np.ndarray, flagged: np.ndarr
     return {flag.name: max(_sign(flag) * limits[flag.name], flag.least) for flag in flags}
 
 
-def _unseen(values: np.ndarray) -> float:
-    """The limit that no validation case reaches, if large values raise the flag."""
+def _unseen(values: np.ndarray, flag: Flag) -> float:
+    """The limit that no validation case reaches. A limit from below is as many times the ratio, so never negative."""
     middle = np.nanmedian(values)
-    return float(middle + UNSEEN * (np.nanmax(values) - middle))
+    if flag.is_above:
+        return float(middle + UNSEEN * (np.nanmax(values) - middle))
+    return float(middle * (np.nanmin(values) / middle) ** UNSEEN) if middle > 0 else 0.0
 
 
 def _tightest(values: np.ndarray, gross: np.ndarray, most: int, level: float) -> tuple[int, int, float]:

@@ -49,7 +49,11 @@ def test_without_gross_errors_a_limit_is_beyond_all_that_validation_showed():
     limits = quality.choose_limits(table, none(table), none(table))
     # median 0.02 and largest value 0.08: half as far again from the median is 0.02 + 1.5 x 0.06
     assert limits["cut by the frame"] == pytest.approx(0.11)
-    assert limits["small in the image"] == pytest.approx(0.4 - 1.5 * 0.1)
+    # on a scale of ratios from below: 0.3 is three quarters of the median 0.4
+    assert limits["small in the image"] == pytest.approx(0.4 * 0.75**1.5)
+    assert quality.choose_limits(table.assign(size_share=[0.4] * 24 + [0.01]), none(table), none(table))[
+        "small in the image"
+    ] == pytest.approx(0.4 * 0.025**1.5)  # positive: a limit that an image can be below
     assert limits["large in the image"] == pytest.approx(0.4)
     assert not flagged_by(table, limits).any()
 

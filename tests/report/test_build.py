@@ -238,7 +238,7 @@ def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> No
     assert lacking(text, "lines are those of the regression on size", "Bands: 95 % confidence intervals") == []
     assert lacking(text, "percentiles were −4.44 and 6.66 mm for BPD (p = 0.012)") == []
     assert lacking(text, "only, bias and limits were 2.22, −1.00 and 5.00 mm for OFD (n = 3)") == []
-    assert "at the largest head (235.00 mm), the bias was 7.77 [6.6, 8.8] mm, or 3.3 %" in text
+    assert "at the largest mean of both measurements (235.00 mm), the bias was 7.77 [6.6, 8.8] mm, or 3.3 %" in text
     assert lacking(text, "equivalent (two one-sided tests at 5 %) for BPD, OFD and HC") == []
     assert lacking(text, "lay within the margin for BPD", "exceeded the margin for OFD", "For HC, the intervals") == []
     percent = one.row("06_biometry/tables/limits-percent", quantity="HC")["lower_limit_percent"]
