@@ -111,7 +111,7 @@ def _values(study: params.Study) -> list[dict[str, Any]]:
     for metric in metrics:
         for name in dict.fromkeys(rows[by]):
             of = rows[rows[by] == name].set_index(KEY)[metric]
-            title = f"{metric.upper()} ({samples})" if metric in COUNTS else tables.title(metric)
+            title = f"{metric.upper()} ({samples})" if metric in COUNTS else _of_a_case(metric)
             columns.append(_column(title, printed_name(name), metric, of))
     measured = _measured(study)
     for quantity in QUANTITIES:
@@ -131,6 +131,11 @@ def _measured(study: params.Study) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     table = read_table(study, "06_biometry/measurements")
     return table[(table["stage"] == "post") & ~table["route"].isin(TRIVIAL_BASELINES)]
+
+
+def _of_a_case(metric: str) -> str:
+    """The title of a metric of one case; the tables of the report have its mean."""
+    return "Size error (%)" if metric == "size_error_percent" else tables.title(metric).removeprefix("Mean ")
 
 
 def _column(metric: str, of: str, name: str, values: pd.Series) -> dict[str, Any]:
