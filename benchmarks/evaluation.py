@@ -134,10 +134,10 @@ def _predicted_of(study: params.Study) -> Callable[..., Iterator[Predicted]]:
         return row, *samples.read_case(dataset, row)
 
     def predicted(test_set: EvaluationSet, _: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:  # noqa: ARG001
-        for row, _, reference in trained_model.in_threads(read, test_set.rows(names)):
+        for row, image, reference in trained_model.in_threads(read, test_set.rows(names)):
             foreground = made[row["case"]] * np.float32(1 / 255)
             probability = np.stack([1 - foreground, foreground])
-            yield Predicted(row, reference, probability, probability)
+            yield Predicted(row, image, reference, probability, probability)
 
     return predicted
 
