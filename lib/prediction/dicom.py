@@ -32,7 +32,8 @@ CENTIMETRES = 3  # of PhysicalUnitsXDirection; the only unit of length
 UNITS = ("no unit", "percent", "dB", "cm", "seconds", "hertz", "dB/s", "cm/s", "cm²", "cm²/s", "degrees")
 TWO_DIMENSIONAL = 1  # RegionSpatialFormat of a B-mode image; others are of motion, spectra, graphs
 MAX_PIXELS = 2**31  # of all frames of a file together
-# Exceptions of pydicom and its decoders for files that are not whole or not valid.
+# Exceptions of pydicom and its decoders for files that are not whole or not valid. pydicom converts an attribute when
+# it is first used, so reading one of a damaged file may raise any of them, too; the refusal states the reason.
 UNREADABLE = (OSError, EOFError, AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError)
 UNREADABLE += (RuntimeError, OverflowError, struct.error, zlib.error, InvalidDicomError)
 Spacing = tuple[float, float]
