@@ -2,7 +2,7 @@
 
 Every number is read from a file of the study; `lib.report.recompute` checks them on its own. The report's folder
 contains `content.json` and a copy of the template, so the text can be edited and compiled again:
-`typst compile --root <study> <study>/report/report.typ`.
+`typst compile --root <study> --font-path <study>/report/fonts <study>/report/report.typ`.
 """
 
 import datetime
@@ -18,7 +18,7 @@ import typst
 from lib import datasets
 from lib.data import cases, splits
 from lib.imaging import volumes
-from lib.report import content, gallery, index_page, tables
+from lib.report import content, fonts, gallery, index_page, tables
 from lib.report.content import as_rows, read_table, required
 from lib.study import files, locks, params, staleness, steps, system_files
 from lib.study.steps import study_steps
@@ -33,6 +33,7 @@ AFTER_POST = (  # printed without raw masks
     *("05_evaluation/distances", "05_evaluation/distances-pixels", "05_evaluation/size-errors"),
     "06_biometry/agreement",
 )
+STANDARDS = ["a-2a", "ua-1"]  # each text readable aloud, each picture described, nothing outside the file
 PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folder of a step
 DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes")
 
@@ -68,16 +69,18 @@ def write_pdf(study: params.Study) -> Path:
 def typeset(source: Path, date: str) -> bytes:
     """PDF of report.typ, identical for equal files and date (as in timing.json); ValueError if Typst fails or warns.
 
-    Typst's own fonts have Latin, Greek, Cyrillic, Arabic, Hebrew and Devanagari letters. Only if they lack a character
-    are the machine's fonts used too; what none of them has is printed as its code, by `without_font` in content.json.
+    The PDF is tagged, for reading aloud (PDF/UA) and for archives (PDF/A). The report's font and Typst's have Latin,
+    Greek, Cyrillic, Arabic, Hebrew and Devanagari letters. Only if they lack a character are the machine's fonts used
+    too; what none of them has is printed as its code, by `without_font` in content.json.
     """
     moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
+    places = {"root": source.parent.parent, "font_paths": [fonts.copy_to(source.with_name("fonts"))]}
     try:
-        compiler = typst.Compiler(source, root=source.parent.parent, ignore_system_fonts=True)
+        compiler = typst.Compiler(source, ignore_system_fonts=True, **places)
         if without_font(compiler):
-            compiler = typst.Compiler(source, root=source.parent.parent)
+            compiler = typst.Compiler(source, **places)
             print_as_codes(compiler, source.with_name("content.json"))
-        pdf, warnings = compiler.compile_with_warnings(format="pdf", timestamp=moment)
+        pdf, warnings = compiler.compile_with_warnings(format="pdf", timestamp=moment, pdf_standards=STANDARDS)
     except typst.TypstError as error:
         raise ValueError(f"{source} does not compile:\n{error.diagnostic}") from error
     if warnings:
@@ -95,20 +98,27 @@ def print_as_codes(compiler: typst.Compiler, content_file: Path) -> None:
 
 
 def without_font(compiler: typst.Compiler) -> str:
-    """Characters of a document for which the compiler has no font; TypstError if the document does not compile.
+    """Characters of a document for which the compiler has no font, or which PDF/A and PDF/UA do not allow.
 
-    Typst leaves out such characters without a warning, but refuses to write them as PDF/A, which must show every text.
+    TypstError if the document does not compile. An ordinary PDF lacks such characters without a warning, but one that
+    must show every text is refused. PDF/A allows no characters of private use, whose meaning only one font knows.
     """
-    compiler.compile(format="pdf")
     try:
-        compiler.compile(format="pdf", pdf_standards="a-2b")
+        compiler.compile(format="pdf", pdf_standards=STANDARDS)
     except typst.TypstError as error:
-        quoted = "".join(re.findall(r'the text `"(.*?)"` could not be displayed', error.diagnostic))
-        if not quoted:
+        no_font = _quoted(r'the text `"(.*?)"` could not be displayed', error.diagnostic)
+        not_allowed = _quoted(r'codepoint `"(.*?)"`', error.diagnostic)
+        if not no_font and not not_allowed:
             raise
-        text = re.sub(r"\\u\{([0-9a-f]+)\}", lambda escaped: chr(int(escaped[1], 16)), quoted)
-        return "".join(sorted({each for each in text if not each.isascii() and not is_joiner(each)}))
+        return "".join(sorted({each for each in no_font if not is_joiner(each)} | not_allowed))
     return ""
+
+
+def _quoted(pattern: str, diagnostic: str) -> set[str]:
+    """Characters of the texts that a message quotes, without those that stand on every keyboard."""
+    text = "".join(re.findall(pattern, diagnostic))
+    text = re.sub(r"\\u\{([0-9a-f]+)\}", lambda escaped: chr(int(escaped[1], 16)), text)
+    return {each for each in text if not (each.isascii() and each.isprintable())}
 
 
 def is_joiner(character: str) -> bool:

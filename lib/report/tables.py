@@ -44,9 +44,10 @@ TITLES |= {
     for unit in ("mm", "percent", "ml", "voxels")
 }
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
-WIDE = 12  # columns from which a smaller font is used, so that the table fits the page
-LONGEST = 115  # characters of a row that fit the page; beyond, the font is smaller and intervals stand below values
-SMALL_PT, LONGEST_SMALL = 7.4, 132  # the smaller font, and the characters that fit in it; beyond, it shrinks further
+TEXT_MM, EM_MM = 160.0, 25.4 / 72  # width of the printed column; of an em at 1 pt
+BODY, SMALL = (8.5, 3.0), (8.0, 2.0)  # pt of a table's text, and of the gap on each side of a column
+FEW_ROWS = 6  # a table that is too wide and has no more is turned: its columns become rows
+WIDTHS = {**dict.fromkeys(" .,:;\u00a0", 0.25), **dict.fromkeys("()[]|ijltfr/", 0.33), "%": 0.83, "−": 0.69}  # em
 DASH = "–"
 KEEP = "\u00a0"  # non-breaking space
 ALL_EQUAL = f"all{KEEP}equal"  # instead of an interval
@@ -79,35 +80,67 @@ def has_rows(table: Path) -> bool:
 
 
 def to_typst(table: pd.DataFrame, subject: str = "subject") -> str:
-    """Typst markup of a table with horizontal rules only; a value and its confidence interval share a column."""
+    """Typst markup of a table with horizontal rules only; a value and its confidence interval share a column.
+
+    What does not fit the page in one line per row is set smaller, with intervals below their values; if it is still too
+    wide, few rows become columns, and the intervals of many rows are broken in two.
+    """
     if not len(table.columns):
         return "no rows\n"  # Typst requires a column
     titles, cells = printed_titles(table, subject), printed_cells(table)
-    is_long = _characters(titles, cells) > LONGEST
-    if is_long:
-        cells = {name: [_below(cell) if f"{name}_low" in table else cell for cell in cells[name]] for name in cells}
-    headers = [quoted(broken(text, column)) for text, column in zip(titles, cells.values())]
     sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in cells]
-    rows = [", ".join(map(quoted, row)) for row in zip(*cells.values())]
-    size = SMALL_PT * min(1, LONGEST_SMALL / _characters(titles, cells))
-    smaller = [f"#show table: set text({size:.1f}pt)", "#set table(inset: (x: 2pt, y: 3.2pt))"]
+    columns = [*cells.values()]
+    if _width_mm(titles, columns, *BODY) <= TEXT_MM:
+        return _markup(_wrapped(titles, columns), columns, sides)
+    columns = [[_below(cell) if f"{name}_low" in table else cell for cell in cells[name]] for name in cells]
+    if _width_mm(titles, columns, *SMALL) <= TEXT_MM:
+        return SMALLER + _markup(_wrapped(titles, columns), columns, sides)
+    if len(table) <= FEW_ROWS:
+        first, *others = ([text, *column] for text, column in zip(titles, cells.values()))
+        turned = [*zip(*others)]
+        sides = ["left", *["right"] * len(table)]
+        fits = _width_mm(first, turned, *BODY) <= TEXT_MM
+        return TURNED + _markup(first, turned if fits else [[*map(_below, each)] for each in turned], sides)
+    columns = [
+        [cell.replace(f",{KEEP}", ",\n").replace(f"{KEEP}to{KEEP}", f"{KEEP}to\n") for cell in column]
+        for column in columns
+    ]
+    return SMALLER + _markup(_wrapped(titles, columns), columns, sides)
+
+
+SMALLER = f"#show table: set text({SMALL[0]}pt)\n#set table(inset: (x: {SMALL[1]}pt, y: 3.2pt))\n"
+TURNED = "// turned: a column for each row\n"
+
+
+def _markup(header: list[str], columns: list[list[str]], sides: list[str]) -> str:
+    """Typst markup of a table from the texts of its header and columns, (n,) each."""
     lines = [
-        *(smaller if is_long or len(cells) >= WIDE else []),
         "#table(",
-        f"  columns: {len(cells)}, stroke: none,",
+        f"  columns: {len(columns)}, stroke: none,",
         f"  align: (x, y) => ({', '.join(sides)},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
-        f"  table.header(table.hline(stroke: 0.8pt), {', '.join(headers)}, table.hline(stroke: 0.5pt)),",
-        *(f"  {row}," for row in rows),
+        "  table.header(",
+        f"    table.hline(stroke: 0.8pt), {', '.join(map(quoted, header))}, table.hline(stroke: 0.5pt),",
+        "  ),",
+        *(f"  {', '.join(map(quoted, row))}," for row in zip(*columns)),
         "  table.hline(stroke: 0.8pt),",
         ")",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _characters(titles: list[str], cells: dict[str, list[str]]) -> int:
-    """Characters of the widest row of a table, with the gaps between its columns."""
-    lines = ("\n".join([broken(text, column), *column]).split("\n") for text, column in zip(titles, cells.values()))
-    return sum(2 + max(map(len, of_column)) for of_column in lines)
+def _wrapped(titles: list[str], columns: list[list[str]]) -> list[str]:
+    return [broken(text, column) for text, column in zip(titles, columns)]
+
+
+def _width_mm(titles: list[str], columns: list[list[str]], size_pt: float, gap_pt: float) -> float:
+    """Width of a table, from the widths of its characters in a font of the Times family; titles are bold."""
+    ems = [max(_ems(broken(text, column)) * 1.07, *map(_ems, column), 0) for text, column in zip(titles, columns)]
+    return EM_MM * sum(em * size_pt + 2 * gap_pt for em in ems)
+
+
+def _ems(text: str) -> float:
+    """Width of the longest line of a text, in em."""
+    return max(sum(WIDTHS.get(each, 0.7 if each.isupper() else 0.5) for each in line) for line in text.split("\n"))
 
 
 def _below(cell: str) -> str:

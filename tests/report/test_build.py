@@ -20,7 +20,7 @@ from lib.report import build, tables
 from lib.report.content import LANDMARKS, read_table, rows_of
 from lib.study import files, params, staleness, study_files
 from lib.verification import rehosted
-from tests import builders_report
+from tests import builders_pages, builders_report
 from tests.builders_figures import write_font
 from tests.builders_report import CASES, OTHER, cells_of, folder, text_of, text_with, unreferred, write_records
 
@@ -416,12 +416,31 @@ def test_a_character_that_no_font_has_is_printed_as_its_code(
     assert files.read_json(content)["without_font"] == without
 
 
-def test_characters_without_a_font_are_listed_without_those_that_only_join_them(tmp_path):
+def test_characters_that_cannot_be_shown_are_listed_without_those_that_only_join_others(tmp_path):
     source = tmp_path / "a.typ"
-    for text, without in (("漢\u200d字\ufe0f x", "字漢"), ("é, Жанна, अनिता", "")):
-        source.write_text(text, encoding="utf-8")
+    for text, without in (("漢\u200d字\ufe0f x", "字漢"), ("é, Жанна, अनिता", ""), ("a\ue000b\ufeffc", "\ue000\ufeff")):
+        source.write_text(f'#set document(title: "a")\n= a\n{text}', encoding="utf-8")
         compiler = typst.Compiler(source, root=tmp_path, ignore_system_fonts=True)
         assert build.without_font(compiler) == without
+
+
+def test_a_report_is_tagged_for_reading_aloud_and_for_archives_and_has_one_font_family(built) -> None:
+    pdf = built(REGIONS).pdf.read_bytes()
+    assert b"<pdfuaid:part>1<" in pdf
+    assert b"<pdfaid:part>2<" in pdf
+    assert b"<pdfaid:conformance>A<" in pdf
+    assert b"STIXGeneral-Regular" in pdf
+    assert b"Libertinus" not in pdf
+
+
+@pytest.mark.parametrize("name", [REGIONS, VOLUMES, POINTS])
+def test_pages_are_two_thirds_full_but_the_last_of_a_chapter(built, name: str) -> None:
+    pages = builders_pages.pages(built(name).pdf)
+    # before the contents stand title and abstract, whose length is that of the author's words
+    contents = next(number for number, page in enumerate(pages) if "Contents" in page.text)
+    sparse = {number + 1: page.filled for number, page in enumerate(pages[:-1]) if page.filled < 2 / 3}
+    last_ones = {number for number, page in enumerate(pages) if page.begins_chapter}
+    assert {number for number in sparse if number > contents} - last_ones == set()
 
 
 NEEDED = {

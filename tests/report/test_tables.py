@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 import typst
 
 from lib import statistics
-from lib.report import tables
+from lib.report import fonts, tables
+from lib.report.recompute import compare, printed
 from lib.report.summaries import means
 
 # 1.2345 with the decimals of each unit.
@@ -121,13 +123,51 @@ def test_equal_numbers_of_subjects_are_printed_once_and_others_with_their_value(
     assert tables.printed_cells(bounds) == {"rate": [f"0.500{tables.KEEP}[0.200,{tables.KEEP}0.800]"]}
 
 
-def test_a_wide_table_is_set_smaller_so_that_it_fits_the_page() -> None:
-    wide, narrow = (pd.DataFrame({f"column{n}": [0.5] for n in range(count)}) for count in (12, 11))
-    assert tables.to_typst(wide).startswith("#show table: set text(")
-    assert tables.to_typst(narrow).startswith("#table(")
-    # one whose rows are too long has its intervals below the values, and is printed on one line elsewhere
-    long = pd.concat([estimates(f"dice_of_{n}", [WITH, WITHOUT]) for n in "abcde"], axis=1)
-    text = tables.to_typst(long).replace(tables.KEEP, " ")
-    assert text.startswith("#show table: set text(")
-    assert text.count('"0.900\\n[0.850, 0.950]"') == text.count('"0.804\\n(0.480 to 0.895)"') == 5
-    assert not any("\n" in cell for cell in tables.readable(long).to_numpy().ravel())
+def test_a_table_in_one_line_per_row_is_not_set_smaller() -> None:
+    assert tables.to_typst(pd.DataFrame({f"column{n}": [0.5] for n in range(8)})).startswith("#table(")
+
+
+def of_classes(count: int, rows: int) -> pd.DataFrame:
+    columns = [estimates(f"dice_of_{n}", [WITH, WITHOUT] * (rows // 2)) for n in range(count)]
+    return pd.concat([pd.DataFrame({"class": [f"c{n}" for n in range(rows)]}), *columns], axis=1)
+
+
+def test_a_wide_table_is_set_at_8_pt_with_intervals_below_the_values() -> None:
+    table = of_classes(6, 8)
+    text = tables.to_typst(table).replace(tables.KEEP, " ")
+    assert text.startswith("#show table: set text(8.0pt)")
+    assert text.count('"0.900\\n[0.850, 0.950]"') == text.count('"0.804\\n(0.480 to 0.895)"') == 6 * 4
+    assert not any("\n" in cell for cell in tables.readable(table).to_numpy().ravel())  # elsewhere on one line
+
+
+def test_a_table_too_wide_for_that_is_turned_or_if_long_has_its_intervals_in_two_lines() -> None:
+    turned, long = (tables.to_typst(of_classes(9, rows)).replace(tables.KEEP, " ") for rows in (2, 8))
+    assert turned.startswith("// turned")
+    assert "columns: 3," in turned
+    assert '"Dice of 8 [95 % CI] or (min to max)", "0.900 [0.850, 0.950]", "0.804 (0.480 to 0.895)",' in turned
+    assert '"0.900\\n[0.850,\\n0.950]"' in long
+    assert "columns: 11," in long
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(1, 2), (6, 8), (9, 2), (8, 8)])
+def test_no_table_is_wider_than_the_page_in_the_report_s_font(tmp_path, columns: int, rows: int) -> None:
+    (tmp_path / "x.typ").write_text(tables.to_typst(of_classes(columns, rows)), encoding="utf-8")
+    style = '#set text(font: "STIXGeneral")\n#set table(inset: (x: 3pt, y: 3.2pt))\n#show table: set text(8.5pt)\n'
+    style += '#show table.cell.where(y: 0): set text(weight: "bold")\n'
+    measured = '#context [#metadata(measure(include "x.typ").width / 1mm) <width>]'
+    (tmp_path / "main.typ").write_text(style + measured, encoding="utf-8")
+    own = [fonts.copy_to(tmp_path / "fonts")]
+    compiler = typst.Compiler(tmp_path / "main.typ", root=tmp_path, font_paths=own, ignore_system_fonts=True)
+    assert json.loads(compiler.query("<width>", field="value"))[0] <= tables.TEXT_MM
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(1, 2), (6, 8), (9, 2), (8, 8)])
+def test_printed_cells_are_read_back_and_replaced_however_the_table_is_set(columns: int, rows: int) -> None:
+    table = of_classes(columns, rows)
+    markup = tables.to_typst(table)
+    expected = [*map(list, zip(*tables.printed_cells(table).values()))]
+    read = printed.cells_of(markup)
+    assert [[compare.on_one_line(cell) for cell in row] for row in read] == expected
+    assert printed.with_cells(markup, read) == markup
+    changed = [[cell + "x" for cell in row] for row in read]
+    assert printed.cells_of(printed.with_cells(markup, changed)) == changed

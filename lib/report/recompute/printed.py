@@ -4,6 +4,7 @@ Rounding: by the unit at the end of a column's name (mm, pixels and ml to two de
 seconds to one, voxels to none), pixel sizes and everything else to three; below 0.0005 three significant digits.
 """
 
+import itertools
 import math
 import re
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -49,6 +50,7 @@ CAPITALS = {
 SPELLED = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "sha256": "SHA-256"}
 DASH, SPACE, MINUS = "–", "\u00a0", "−"
 NEGLIGIBLE = 1e-9  # no larger than the rounding errors of sums
+TURNED = "// turned"  # begins the markup of a table whose columns are lines
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -154,14 +156,18 @@ def printed_rows(columns: list[str], rows: list[Row]) -> list[dict[str, str]]:
 
 
 def cells_of(markup: str) -> list[list[str]]:
-    """Rows of text cells in the Typst markup of a table; ValueError if it is no such table."""
+    """Rows of text cells in the Typst markup of a table; ValueError if it is no such table.
+
+    In a turned table each line is a column, which begins with its title.
+    """
     count, start = re.search(r"columns: (\d+)", markup), markup.find("table.header(")
     if not count or start < 0:
         raise ValueError("is no table")
     width, texts = int(count[1]), [unescaped(text) for text in QUOTED.findall(markup[start:])]
     if len(texts) % width:
         raise ValueError(f"has {len(texts)} cells; expected full rows of {width}")
-    return [texts[at : at + width] for at in range(width, len(texts), width)]
+    lines = [texts[at : at + width] for at in range(0, len(texts), width)]
+    return [list(row) for row in zip(*lines)][1:] if markup.startswith(TURNED) else lines[1:]
 
 
 def unescaped(text: str) -> str:
@@ -173,11 +179,18 @@ def with_cells(markup: str, rows: list[list[str]]) -> str:
     """Markup of a table with other text in its cells; ValueError unless it has as many."""
     if [len(row) for row in cells_of(markup)] != [len(row) for row in rows]:
         raise ValueError("has other rows")
-    start, texts = markup.find("table.header("), iter([text for row in rows for text in row])
-    width = len(rows[0]) if rows else 0
-    header = [match.end() for match in QUOTED.finditer(markup, start)][:width]
-    at = header[-1] if header else len(markup)
-    return markup[:at] + QUOTED.sub(lambda _: f'"{escaped(next(texts))}"', markup[at:])
+    if not rows:
+        return markup
+    start, turned = markup.find("table.header("), markup.startswith(TURNED)
+    texts = iter([text for line in (zip(*rows) if turned else rows) for text in line])
+    numbers = itertools.count()
+
+    def replaced(match: re.Match) -> str:
+        number = next(numbers)
+        is_title = number % (len(rows) + 1) == 0 if turned else number < len(rows[0])
+        return match[0] if is_title else f'"{escaped(next(texts))}"'
+
+    return markup[:start] + QUOTED.sub(replaced, markup[start:])
 
 
 def escaped(text: str) -> str:

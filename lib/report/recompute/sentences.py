@@ -17,6 +17,7 @@ from lib.report.recompute.records import TEMPLATE
 from lib.study import files
 
 NUMBER = re.compile(r"\d+(?:[.\u00a0]\d+)*")
+STANDARDS = ["a-2a", "ua-1"]
 AROUND = 6  # words of the sentence around a difference
 
 
@@ -34,8 +35,10 @@ def typeset(folder: Path, content: dict[str, Any], tables: dict[str, str]) -> tu
             files.write_text(root / path[1:], tables[name])
         date = datetime.datetime.strptime(content["provenance"]["date"], "%Y-%m-%d %H:%M UTC")
         own_fonts = "without_font" not in content
-        compiler = typst.Compiler(source, root=root, ignore_system_fonts=own_fonts)
-        pdf = compiler.compile(format="pdf", timestamp=date.replace(tzinfo=datetime.UTC))
+        fonts = [folder / "report" / "fonts"]
+        compiler = typst.Compiler(source, root=root, ignore_system_fonts=own_fonts, font_paths=fonts)
+        moment = date.replace(tzinfo=datetime.UTC)
+        pdf = compiler.compile(format="pdf", timestamp=moment, pdf_standards=STANDARDS)
         elements = [each for kind in ("par", "figure.caption") for each in json.loads(compiler.query(kind))]
     return pdf, [re.sub(r"\s+", " ", "".join(texts_of(each["body"]))) for each in elements]
 

@@ -1,0 +1,48 @@
+"""How full the pages of a PDF are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pypdfium2 import PdfDocument
+
+TOP_MM, HEIGHT_MM, GAP_MM = 28.0, 243.0, 12.0  # of the text block; a gap between lines, figures or sections is less
+SCALE = 72 / 25.4  # pixels per mm: one for a point
+WHITE = 250
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a report."""
+
+    filled: float  # share of the height of the text block without gaps
+    text: str
+    begins_chapter: bool  # has the heading of a chapter at its top
+
+
+def pages(pdf: Path) -> list[Page]:
+    """The pages of a PDF on A4."""
+    document = PdfDocument(pdf)
+    entries = [(entry.level, entry.get_dest()) for entry in document.get_toc()]
+    heads = {place.get_index() for level, place in entries if level == 0 and at_top(place.get_view()[1])}
+    return [
+        Page(
+            filled(np.asarray(page.render(grayscale=True).to_numpy())),
+            page.get_textpage().get_text_bounded(),
+            n in heads,
+        )
+        for n, page in enumerate(document)
+    ]
+
+
+def at_top(view: list[float | None]) -> bool:
+    """Whether a link leads to the upper part of a page, in points from its lower edge."""
+    return view[1] is not None and view[1] > (297 - TOP_MM - GAP_MM) * SCALE
+
+
+def filled(image: np.ndarray) -> float:
+    """Share of the text block of a page, (H, W) or (H, W, 1) at 72 ppi, that is no gap."""
+    block = image.reshape(len(image), -1)[round(TOP_MM * SCALE) : round((TOP_MM + HEIGHT_MM) * SCALE)]
+    inked = np.flatnonzero((block < WHITE).any(axis=1))
+    gaps = np.diff([-1, *inked, len(block)]) - 1
+    return float(1 - gaps[gaps > GAP_MM * SCALE].sum() / len(block))
