@@ -14,8 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from lib.report import own_files
-from lib.study import environment, files, locks, params, raw_folders, staleness, steps, study_files
+from lib.study import environment, files, locks, own_files, params, raw_folders, staleness, steps, study_files
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
 MOST_CORES = 1024

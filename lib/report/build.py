@@ -18,9 +18,9 @@ import typst
 from lib import datasets
 from lib.data import cases, splits
 from lib.imaging import volumes
-from lib.report import content, index_page, own_files, tables, texts
+from lib.report import content, index_page, tables, texts
 from lib.report.content import as_rows, read_table, required
-from lib.study import files, locks, params, staleness, steps, system_files
+from lib.study import files, locks, own_files, params, staleness, steps, system_files
 from lib.study.steps import study_steps
 from lib.verification import overview
 
@@ -152,7 +152,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     of_data = {"data": describe_data(study), "parts": describe_parts(study), "identity": describe_identity(study)}
     of_data["dataset"] = {name: getattr(dataset, name) for name in DATASET_FIELDS}
     of_data["made_here"] = dataset.phantom is not None
-    of_data["software"] = content.describe_software(own_files.CITATION)
+    of_data["software"] = content.describe_software(own_files.citation_file())
     of_data["landmarks"] = None if regions else content.describe_landmarks(study)
     of_data["lost"] = content.describe_lost(study) if dataset.volumes else None
     network = {"model": files.read_json(required(study, "03_model/model.json"))}

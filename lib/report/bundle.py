@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from lib import datasets
 from lib.data.dataset import Dataset
-from lib.report import index_page, own_files
-from lib.study import files, locks, params, steps
+from lib.report import index_page
+from lib.study import files, locks, own_files, params, steps
 
 # Page of a notebook without the scripts that nbconvert would load from the web (require.js, MathJax, Mermaid); the
 # policy forbids any request, so that the page looks the same offline. Formulas would stay as TeX; there are none.

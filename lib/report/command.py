@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lib.report import own_files, texts
-from lib.study import environment, files, params, system_files
+from lib.report import texts
+from lib.study import environment, files, own_files, params, system_files
 
 PAUSE_SECONDS = 0.2  # between two looks at the files
 State = dict[Path, tuple[int, int]]  # time of the last change (ns) and size (bytes) of each file

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.report import own_files
-from lib.study import files, system_files
+from lib.study import files, own_files, system_files
 
 NAMES = ("background", "introduction", "related_work", "discussion", "conclusion")
 NAMES += ("ethics", "funding", "contributions", "ai_use", "acknowledgements")

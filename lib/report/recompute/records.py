@@ -1,8 +1,7 @@
 """Files of a study that are not those its records name: changed, missing, added or stale."""
 
-from lib.report import own_files
 from lib.report.recompute.results import Results
-from lib.study import files, steps, system_files
+from lib.study import files, own_files, steps, system_files
 
 TEMPLATE = files.ROOT / "reports" / "template"
 

@@ -4,24 +4,32 @@ from pathlib import Path
 
 from lib.study import files, params, staleness, steps, system_files
 
-TEXTS = files.ROOT / "texts"
-CITATION = files.ROOT / "CITATION.cff"
+
+def texts_root() -> Path:
+    """Folder with one folder of texts per study."""
+    return files.ROOT / "texts"
+
+
+def citation_file() -> Path:
+    """How the project is to be cited, in the Citation File Format; it may be missing."""
+    return files.ROOT / "CITATION.cff"
 
 
 def folder_of(study: str) -> Path:
     """Folder of the texts of a study; it may be missing."""
-    return TEXTS / study
+    return texts_root() / study
 
 
 def hashes(study: str) -> dict[str, str]:
     """SHA-256 of the files that the report takes from the project beside results: the author's texts, CITATION.cff."""
     written = {in_project(path): files.sha256(path) for path in system_files.walk(folder_of(study))[0]}
-    return written | ({CITATION.name: files.sha256(CITATION)} if CITATION.is_file() else {})
+    citation = citation_file()
+    return written | ({citation.name: files.sha256(citation)} if citation.is_file() else {})
 
 
 def in_project(path: Path) -> str:
     """Path of a text relative to the project."""
-    return (Path("texts") / path.relative_to(TEXTS)).as_posix()
+    return (Path("texts") / path.relative_to(texts_root())).as_posix()
 
 
 def stale_reasons(step: steps.Step, study: params.Study) -> list[str]:
