@@ -13,10 +13,10 @@ from tests.builders_report import folder, text_of
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> params.Study:
-    """The finished study `phantom_lgg` without a report."""
+    """The finished study `demo` without a report."""
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path / "reports"))
     monkeypatch.setattr(own_files, "texts_root", lambda: tmp_path / "texts")
-    study = params.read_study(files.study_file("phantom_lgg"))
+    study = params.read_study(files.study_file("demo"))
     builders_report.write_study(study)
     return study
 
@@ -40,11 +40,11 @@ def test_watch_typesets_on_each_save_names_an_error_goes_on_and_ends_plainly(stu
         return status
 
     assert command.watch(study.study, False, say, fail) == 0
-    assert len([line for line in said if "waits for a save in texts/phantom_lgg/ (Ctrl-C ends)" in line]) == 4
+    assert len([line for line in said if "waits for a save in texts/demo/ (Ctrl-C ends)" in line]) == 4
     assert said[-1] == "stopped watching"
     (unknown, first), (not_utf8, second) = failed
     assert (first, second) == (1, 2)
-    assert unknown.startswith("texts/phantom_lgg/introduction.md, line 1: label `<nobody>` does not exist")
+    assert unknown.startswith("texts/demo/introduction.md, line 1: label `<nobody>` does not exist")
     assert not_utf8 == f"{name}, line 1: not UTF-8; save the file with the encoding UTF-8"
     assert "Last words." in text_of(folder(study, "report.pdf"))
     assert own_files.stale_reasons(build.STEP, study) == []
