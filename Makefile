@@ -9,6 +9,7 @@ TORCH  ?=
 MODEL  ?=
 IN     ?=
 OUT    ?=
+DRAFT  ?=
 # As text: make expands no $ in them, and recipes read "$$DATA" from the environment, so that a value of any letters is one
 # word to the shell. `$(shell …)` has another environment (make before 4.4) and gets quoted words.
 NAMED  := $(findstring command,$(origin PYTHON))# a Python is named on the command line
@@ -22,8 +23,9 @@ override TORCH     := $(value TORCH)
 override MODEL     := $(value MODEL)
 override IN        := $(value IN)
 override OUT       := $(value OUT)
+override DRAFT     := $(value DRAFT)
 override ARGS      := $(value ARGS)
-export PYTHON STUDY CORES DATA LANDMARKS NAME TORCH MODEL IN OUT ARGS
+export PYTHON STUDY CORES DATA LANDMARKS NAME TORCH MODEL IN OUT DRAFT ARGS
 quoted = '$(subst ','\'',$(1))'
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
@@ -59,8 +61,9 @@ SEES_MORE := grep -qs 'system-site-packages = true' .venv/pyvenv.cfg  # .venv al
 STALE  := $(shell test "$$(cat .venv/.ready 2>&1)" = "$$(pwd -P; $(ASKED) --version 2>&1 | cut -d. -f1,2)" \
             $(if $(TORCH),&& $(SEES_MORE)) || echo stale)
 $(if $(filter-out installed,$(TORCH)),$(error TORCH=$(TORCH) is not allowed; the only value is TORCH=installed, which uses the torch of $(PYTHON)))
+$(if $(filter-out yes,$(DRAFT)),$(error DRAFT=$(DRAFT) is not allowed; the only value is DRAFT=yes, which prints a reminder for each text not written yet))
 needs = $(if $(filter $(1),$(MAKECMDGOALS)),$(if $(strip $(value $(2))),,$(error $(2) is empty; write: make $(1) $(2)=<$(3)>)))
-$(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,check-report,STUDY,name)$(call needs,bundle,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
+$(call needs,study,STUDY,name)$(call needs,why,STUDY,name)$(call needs,report,STUDY,name)$(call needs,watch,STUDY,name)$(call needs,check-report,STUDY,name)$(call needs,bundle,STUDY,name)$(call needs,download,NAME,data set)$(call needs,verify,DATA,raw folder)
 $(call needs,card,STUDY,name)$(call needs,ship,STUDY,name)$(call needs,ship,OUT,new folder)
 $(call needs,predict,MODEL,study or file)$(call needs,predict,IN,image or folder)$(call needs,predict,OUT,folder of the answers)
 
@@ -72,6 +75,8 @@ help:
 	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n]'
 	@echo '                                       run the study and write reports/<name>/report.pdf'
 	@echo 'make why STUDY=<name>                  list the steps that would run, with reasons'
+	@echo 'make report STUDY=<name> [DRAFT=yes]    typeset the report of a finished study again, with the texts of texts/<name>'
+	@echo 'make watch STUDY=<name> [DRAFT=yes]     the same on each save of a text, until Ctrl-C'
 	@echo 'make check-report STUDY=<name>          recompute every printed number of a finished study, and name what differs'
 	@echo 'make download NAME=<data set>          download and verify a data set, or print how to obtain it'
 	@echo 'make verify DATA=<raw folder>          identify the data set in a folder and report its problems'
@@ -121,6 +126,12 @@ study: $(READY)
 why: $(READY)
 	$(RUN) why -- "$$STUDY"
 
+report: $(READY)
+	@$(RUN) report $${DRAFT:+--draft} -- "$$STUDY"
+
+watch: $(READY)
+	@$(RUN) watch $${DRAFT:+--draft} -- "$$STUDY"
+
 check-report: $(READY)
 	$(RUN) check-report -- "$$STUDY"
 
@@ -167,4 +178,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: anew help demo study why predict check-report bundle card ship download verify test test-all lab lint bench gpu-check clean
+.PHONY: anew help demo study why predict report watch check-report bundle card ship download verify test test-all lab lint bench gpu-check clean

@@ -1,4 +1,4 @@
-"""Command line: python -m lib study|why|bundle|card|ship|new|diff|step|download|verify|report|check-report|predict."""
+"""Command line: python -m lib study|why|report|watch|check-report|bundle|card|ship|predict|verify|download|new|..."""
 
 import argparse
 import logging
@@ -10,6 +10,11 @@ from pathlib import Path
 from lib.study import environment, files, params, printable, study_files
 
 STOPPED = "stopped; finished steps and the state of a training are kept; run the same command again to resume"
+
+REPORTS = {
+    "report": "typeset the report of a finished study from its result files and texts",
+    "watch": "typeset it again on each save of a text in texts/<study>, until Ctrl-C",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     step = commands.add_parser("step", help="run one notebook (called by Snakemake for each step)")
     step.add_argument("name")
     step.add_argument("step", help="step folder in reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
-    commands.add_parser("report", help="build the PDF of a study from its result files").add_argument("name")
+    for command, text in REPORTS.items():
+        report = commands.add_parser(command, help=text)
+        report.add_argument("name")
+        report.add_argument("--draft", action="store_true", help="print a reminder for each text not written yet")
     check = commands.add_parser("check-report", help="recompute every printed number and name what differs")
     check.add_argument("name")
     verify = commands.add_parser("verify", help="identify the data set in a folder and check every file")
@@ -166,17 +174,12 @@ def run(options: argparse.Namespace) -> int:
     if options.command == "diff":
         say("\n".join(study_files.diff(options.name, study_files.study_name(options.other))))
         return 0
-    study = params.read_study(files.study_file(options.name))
-    if options.command == "report":
-        from lib.report import build, bundle, model_card
+    if options.command in REPORTS:
+        from lib.report import command
 
-        build.write_pdf(study)
-        made = {"bundle": bundle.bundle_file(study), "card": model_card.card_file(study)}
-        for what, path in made.items():
-            outdated = bundle.set_aside(path)
-            if outdated is not None:
-                say(f"the {what} of an earlier report is now {outdated}; a new one: make {what} STUDY={study.study}")
-        return 0
+        run_command = command.watch if options.command == "watch" else command.typeset
+        return run_command(options.name, options.draft, say, fail)
+    study = params.read_study(files.study_file(options.name))
     if options.command == "check-report":
         from lib.report import recompute
 

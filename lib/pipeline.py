@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from lib.study import environment, files, locks, params, raw_folders, staleness, steps, study_files
+from lib.study import environment, files, locks, own_files, params, raw_folders, staleness, steps, study_files
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
 MOST_CORES = 1024
@@ -30,7 +30,7 @@ def reasons(study: params.Study) -> dict[steps.Step, list[str]]:
     stale: dict[steps.Step, list[str]] = {}
     for step in steps.study_steps(study):
         stale_inputs = [f"input {source.label} must run" for source in steps.step_inputs(step, study) if stale[source]]
-        stale[step] = staleness.stale_reasons(step, study) or stale_inputs
+        stale[step] = own_files.stale_reasons(step, study) or stale_inputs
     return stale
 
 

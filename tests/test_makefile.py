@@ -22,7 +22,7 @@ case "$*" in
     printf '%s\\0' "$@" >> words;;
 esac
 """
-VARIABLES = ("PYTHON", "STUDY", "CORES", "DATA", "LANDMARKS", "NAME", "TORCH", "MODEL", "IN", "OUT")
+VARIABLES = ("PYTHON", "STUDY", "CORES", "DATA", "LANDMARKS", "NAME", "TORCH", "MODEL", "IN", "OUT", "DRAFT")
 # Values that a shell or make would run or change, and names that people give to folders.
 ODD = (
     *("x;touch PWN", "x && touch PWN", "x | touch PWN", "`touch PWN`", "$(touch PWN)", "$$(touch PWN)", "x\ntouch PWN"),
@@ -228,6 +228,18 @@ def test_the_words_of_card_and_ship_reach_the_command_whole(project):
     assert list(project.parent.rglob("PWN")) == []
 
 
+def test_a_report_is_typeset_and_watched_with_or_without_reminders_and_no_other_value_of_draft(project):
+    for draft, words in ((["DRAFT=yes"], ["--draft"]), ([], [])):
+        assert make(project, "report", "watch", f"STUDY={ODD[1]}", *draft).returncode == 0
+        calls = (project / "words").read_bytes().decode().removesuffix("\0").split("-m\0lib\0")[1:]
+        expected = [[goal, *words, "--", ODD[1]] for goal in ("report", "watch")]
+        assert [call.removesuffix("\0").split("\0") for call in calls] == expected
+        (project / "words").unlink()
+    done = make(project, "report", "DRAFT=no; touch PWN")
+    assert "DRAFT=no; touch PWN is not allowed; the only value is DRAFT=yes" in done.stderr
+    assert list(project.parent.rglob("PWN")) == []
+
+
 @pytest.mark.parametrize("odd", ["x;touch PWN", "$(shell touch PWN)", "`touch PWN`", "';touch PWN;'", 'a $b "c"'])
 def test_a_python_that_is_not_there_is_named_and_nothing_else_is_run(project, odd):
     done = make(project, "why", f"PYTHON={odd}")
@@ -256,6 +268,8 @@ def test_a_python_in_a_folder_with_blanks_dollars_and_quotes_sets_up_the_environ
         (["card", "STUDY="], "STUDY is empty; write: make card STUDY=<name>"),
         (["study", "STUDY="], "STUDY is empty; write: make study STUDY=<name>"),
         (["why", "STUDY="], "STUDY is empty; write: make why STUDY=<name>"),
+        (["report", "STUDY="], "STUDY is empty; write: make report STUDY=<name>"),
+        (["watch", "STUDY="], "STUDY is empty; write: make watch STUDY=<name>"),
     ],
 )
 def test_a_command_without_its_name_or_folder_is_refused_before_the_set_up(project, arguments, message):

@@ -14,7 +14,7 @@ from lib.study.raw_folders import OWN
 FIRST_LINE = "Proposed from a folder of images and masks. Give the classes their names, and write title and author."
 PROTOCOL = "hc18_quick"  # the study whose network and training are proposed
 TO_REVIEW = ("classes", "palette", "image_size", "fold_count", "folds", "epochs")  # then words and later choices
-TO_REVIEW += ("postprocessing", "head_classes", "title", "author")
+TO_REVIEW += ("postprocessing", "head_classes", "title", "author", "degree", "institution", "supervisors")
 FEW_CASES = 200  # up to which every fold is tested: each case once
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 600, 10, 300  # hc18_quick and busi_quick train for 600 to 700 steps
 SMALLEST_SIDE = 32  # of `image_size`
@@ -89,6 +89,9 @@ def _fixed(study: str, classes: MaskClasses) -> tuple[Values, Reasons]:
         "compare_with": ([], "not compared with another study"),
         "title": (f"Segmentation of {study.removeprefix(OWN).replace('_', ' ')}", "to be written by you"),
         "author": ("", "your name, for the title page"),
+        "degree": ("", "such as Master of Science; empty: not printed"),
+        "institution": ("", "your university or hospital; empty: not printed"),
+        "supervisors": ([], "names in a list; []: not printed"),
     }
     return {key: value for key, (value, _) in rows.items()}, {key: reason for key, (_, reason) in rows.items()}
 

@@ -18,14 +18,15 @@ import typst
 from lib import datasets
 from lib.data import cases, splits
 from lib.imaging import volumes
-from lib.report import content, fonts, gallery, index_page, tables
+from lib.report import content, fonts, index_page, tables, texts
 from lib.report.content import as_rows, read_table, required
-from lib.study import files, locks, params, staleness, steps, system_files
+from lib.study import files, locks, own_files, params, staleness, steps, system_files
 from lib.study.steps import study_steps
 from lib.verification import overview
 
 TEMPLATE = files.ROOT / "reports" / "template"
 STEP = steps.Step("report")
+PDF_ONLY = (".typ", ".bib")  # files of the template that the gallery does not use
 MAX_LISTED_FINDINGS = 25  # further ones are only in findings.csv
 MAX_DRAWN_RUNS = 5  # curves of further runs are only in their folders
 AFTER_POST = (  # printed without raw masks
@@ -38,32 +39,56 @@ PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folde
 DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes")
 
 
-def write_pdf(study: params.Study) -> Path:
-    """Writes a study's PDF, gallery.html, index.html and record.
+def write_pdf(study: params.Study, draft: bool = False) -> Path:
+    """Writes a study's PDF, gallery.html, index.html and record; a draft asks for the texts that are not written yet.
 
-    ValueError if a step is stale, a file is missing, or Typst warns.
+    ValueError if a step is stale, a file is missing, or Typst warns. FaultyTextsError, after all but the record is
+    written, if a text of the author does not compile; the PDF has a warning in its place.
     """
     reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.step_inputs(STEP, study)}
     stale = [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
     if stale:
         raise ValueError("\n  ".join([f"study {study.study} is not up to date; run it before its report:", *stale]))
     folder, pdf = STEP.folder(study.study), files.study_folder(study.study) / "report.pdf"
-    lock = locks.acquire(folder / locks.STEP, f"the report of study {study.study}")
-    before = steps.snapshot(STEP, study)
+    with locks.locked(folder / locks.STEP, f"the report of study {study.study}"):
+        _write(study, folder, pdf, draft)
+    return pdf
+
+
+def _write(study: params.Study, folder: Path, pdf: Path, draft: bool) -> None:
+    """Writes all files of the report; the caller holds the lock of its folder."""
+    last = steps.read_record(STEP, study)
+    before = steps.snapshot(STEP, study) | {"texts": own_files.hashes(study.study), "draft": draft}
+    found = texts.sources(study.study)
     STEP.record_file(study.study).unlink(missing_ok=True)
     contents = collect(study)
     contents["tables"] |= write_post_tables(study, folder, contents["tables"])
+    contents["texts"] = texts.write(study.study, found, folder, draft)
     files.write_json(folder / "content.json", contents)
     for source in system_files.visible(TEMPLATE):
         if source.stem != "gallery":
             files.write_bytes(folder / source.name, source.read_bytes())
-    files.write_bytes(pdf, typeset(folder / "report.typ", contents["provenance"]["date"]))
-    files.write_text(pdf.with_name(gallery.NAME), gallery.page(study))
-    index = index_page.page(study, [pdf.name, gallery.NAME], index_page.result_files(study))
+    source, date = folder / "report.typ", contents["provenance"]["date"]
+    printed, faults = texts.typeset(lambda: typeset(source, date), folder / "content.json", found)
+    files.write_bytes(pdf, printed)
+    page, own = pdf.with_name(index_page.GALLERY), steps.own_values(STEP, study)
+    if not _is_current(page, last, before | {"own": own}):
+        from lib.report import gallery  # imports matplotlib
+
+        files.write_text(page, gallery.page(study))
+    index = index_page.page(study, [pdf.name, page.name], index_page.result_files(study))
     files.write_text(pdf.with_name(index_page.NAME), index)
-    steps.write_record(folder, STEP, steps.own_values(STEP, study), [], "", before)
-    locks.release(lock)
-    return pdf
+    if faults:
+        raise texts.FaultyTextsError(texts.described(faults, found))
+    steps.write_record(folder, STEP, own, [], "", before)
+
+
+def _is_current(page: Path, last: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
+    """Whether the gallery is that of the last report, and nothing but texts and the template has changed since."""
+    if last is None or not page.is_file() or last["outputs"].get(f"../{page.name}") != files.sha256(page):
+        return False
+    code = [{name: each for name, each in of["code"].items() if not name.endswith(PDF_ONLY)} for of in (last, now)]
+    return code[0] == code[1] and all(last[part] == now[part] for part in ("own", "inputs"))
 
 
 def typeset(source: Path, date: str) -> bytes:
@@ -84,7 +109,8 @@ def typeset(source: Path, date: str) -> bytes:
     except typst.TypstError as error:
         raise ValueError(f"{source} does not compile:\n{error.diagnostic}") from error
     if warnings:
-        raise ValueError(f"{source}: {len(warnings)} warnings: {'; '.join(str(warning) for warning in warnings)}")
+        said = "".join(warning.diagnostic for warning in warnings)
+        raise ValueError(f"{source}: {len(warnings)} warnings:\n{said}")
     return pdf
 
 
@@ -136,6 +162,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     of_data = {"data": describe_data(study), "parts": describe_parts(study), "identity": describe_identity(study)}
     of_data["dataset"] = {name: getattr(dataset, name) for name in DATASET_FIELDS}
     of_data["made_here"] = dataset.phantom is not None
+    of_data["software"] = content.describe_software(own_files.citation_file())
     of_data["landmarks"] = None if regions else content.describe_landmarks(study)
     of_data["lost"] = content.describe_lost(study) if dataset.volumes else None
     network = {"model": files.read_json(required(study, "03_model/model.json"))}

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from lib import datasets
 from lib.data.dataset import Dataset
-from lib.report import gallery, index_page
-from lib.study import files, locks, params, staleness, steps
+from lib.report import index_page
+from lib.study import files, locks, own_files, params, steps
 
 # Page of a notebook without the scripts that nbconvert would load from the web (require.js, MathJax, Mermaid); the
 # policy forbids any request, so that the page looks the same offline. Formulas would stay as TeX; there are none.
@@ -36,7 +36,7 @@ def write(study: params.Study) -> Path:
 
 def require_finished(study: params.Study) -> None:
     """ValueError that names each step of a study, or its report, that has not run or is stale."""
-    reasons = {step.label: staleness.stale_reasons(step, study) for step in steps.study_steps(study)}
+    reasons = {step.label: own_files.stale_reasons(step, study) for step in steps.study_steps(study)}
     stale = [f"{label}: {'; '.join(why)}" for label, why in reasons.items() if why]
     if stale:
         first = f"study {study.study} has not run to its end; run 'make study STUDY={study.study}' first:"
@@ -73,7 +73,7 @@ def contents(study: params.Study, root: Path) -> dict[str, Path | bytes]:
         results |= {name: notebook.encode(), str(PurePosixPath(name).with_suffix(".html")): page.encode()}
     about = readme(study, datasets.of(study)).encode()
     study_file = {f"{study.study}.yaml": files.study_file(study.study)}
-    first: dict[str, Path | bytes] = {name: root / name for name in ("report.pdf", gallery.NAME)}
+    first: dict[str, Path | bytes] = {name: root / name for name in ("report.pdf", index_page.GALLERY)}
     first |= {**study_file, "README.txt": about}
     return first | results | {index_page.NAME: index_page.page(study, list(first), sorted(results)).encode()}
 

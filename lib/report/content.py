@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from lib import statistics
 from lib.data import cases
@@ -51,6 +52,18 @@ def read_table(study: params.Study, name: str) -> pd.DataFrame:
         required(study, f"{name}.typ")
     is_empty = path.stat().st_size <= 1  # a newline
     return pd.DataFrame() if is_empty else files.read_csv(path, [])
+
+
+def describe_software(path: Path) -> dict[str, str]:
+    """DOI, repository and version of the project in CITATION.cff, "" for what it lacks; ValueError if it is no YAML."""
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(said, dict):
+        raise ValueError(f"{path}: expected keys with values, as the Citation File Format has them")
+    keys = {"doi": "doi", "repository": "repository-code", "version": "version"}
+    return {name: str(said.get(key) or "") for name, key in keys.items()}
 
 
 def as_rows(table: pd.DataFrame) -> list[dict[str, str]]:

@@ -27,9 +27,9 @@ from lib.imaging.head_points import LINES, POINT_COLUMNS
 from lib.report import tables
 from lib.report.content import measures_heads, read_table
 from lib.report.figures.pictures import ellipse_points
+from lib.report.index_page import GALLERY
 from lib.study import files, params
 
-NAME = "gallery.html"
 TEMPLATE = files.ROOT / "reports" / "template"
 METRICS = ["dice", "iou", "nsd", "size_error_percent"]
 METRICS += [f"{name}_{unit}" for unit in ("mm", "px") for name in ("hd95", "hausdorff", "assd")]
@@ -175,7 +175,7 @@ def _previews(study: params.Study, case: str, fold: int, seed: int) -> list[Path
     found = previews.preview_files(evaluation, case, fold, seed, datasets.of(study).volumes)
     if not found:
         where = evaluation / previews.FOLDER / files.run_name(fold, seed)
-        raise ValueError(f"{where}: no preview of case {case}, but required by {NAME}; rerun notebook 05_evaluation")
+        raise ValueError(f"{where}: no preview of case {case}, but required by {GALLERY}; rerun notebook 05_evaluation")
     return found
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from lib.report import tables
 from lib.study import files, params, steps
 
-NAME = "index.html"
+NAME, GALLERY = "index.html", "gallery.html"
 NOT_LISTED = {  # parts of paths: masks, pictures that gallery.html holds, and weights of 04, which 05 completes
     "predictions",
     "previews",

@@ -322,6 +322,11 @@ class ReportParams(SharedParams):
 
     title: str = key("title of the report, 1 to 300 characters", min_length=1, max_length=300)
     author: str = key("author names on the title page, at most 300 characters, may be empty", max_length=300)
+    degree: str = key("degree sought, for the title page, at most 300 characters, may be empty", max_length=300)
+    institution: str = key("institution on the title page, at most 300 characters, may be empty", max_length=300)
+    supervisors: list[Annotated[str, Field(min_length=1, max_length=300)]] = key(
+        "names of the supervisors on the title page, each 1 to 300 characters; [] for none", max_length=20
+    )
 
 
 STEPS: dict[str, type[SharedParams]] = {

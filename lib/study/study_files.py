@@ -14,7 +14,8 @@ from lib.study import files, param_faults, params
 
 KEYS = dict.fromkeys(key for model in (params.SharedParams, *params.STEPS.values()) for key in model.model_fields)
 # Keys that usually differ in a new study; the others are its protocol, which a comparison keeps.
-TO_REVIEW = ("title", "author", "dataset", "classes", "exclude", "folds", "seeds", "compare_with")
+TO_REVIEW = ("title", "author", "degree", "institution", "supervisors")
+TO_REVIEW += ("dataset", "classes", "exclude", "folds", "seeds", "compare_with")
 NAME = re.compile(r"(?:\./)?(?:params/)?([a-z0-9_]+)(?:\.yaml)?")
 MAX_PROPOSED = 40  # letters of a proposed name; of 64 that are allowed, also as "own_<name>" and with a number
 UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "ø": "o"})  # others lose their accent

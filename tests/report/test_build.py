@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import typst
+from pypdfium2 import PdfDocument
 
 from lib import datasets
 from lib.data import findings
@@ -111,7 +112,7 @@ def test_every_cell_of_a_table_is_in_the_pdf_which_refers_to_every_figure_and_ta
 
 def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_with_its_licence(built) -> None:
     demo, volumes, points = (built(name) for name in (REGIONS, VOLUMES, POINTS))
-    first, of_volumes, of_points = (text_of(each.pdf, pages=1) for each in (demo, volumes, points))
+    first, of_volumes, of_points = (text_of(each.pdf, pages=2) for each in (demo, volumes, points))
     assert "Not for clinical use" in first
     assert lacking(demo.text.replace("“", '"').replace("”", '"'), 'a "quoted" #name', "Claim of 03_model") == []
     row = volumes.row(PER_CLASS, stage="post")
@@ -242,9 +243,9 @@ def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> No
     assert lacking(text, "equivalent (two one-sided tests at 5 %) for BPD, OFD and HC") == []
     assert lacking(text, "lay within the margin for BPD", "exceeded the margin for OFD", "For HC, the intervals") == []
     percent = one.row("06_biometry/tables/limits-percent", quantity="HC")["lower_limit_percent"]
-    assert f"or from {percent} to" in text_of(one.pdf, pages=1)
+    assert f"or from {percent} to" in text_of(one.pdf, pages=2)
     bias = one.row("06_biometry/tables/limits-mm", quantity="HC")["bias_mm"]
-    assert f"The bias (predicted minus reference) was {bias} mm" in text_of(one.pdf, pages=1)
+    assert f"The bias (predicted minus reference) was {bias} mm" in text_of(one.pdf, pages=2)
 
 
 def test_a_comparison_is_printed_with_its_baseline(built) -> None:
@@ -393,6 +394,49 @@ def test_the_same_files_give_the_same_bytes_in_any_folder(study: params.Study, t
     assert build.typeset(moved / "report" / "report.typ", builders_report.DATE) == first
 
 
+WILD = ["#let x = $1$", "*a* _b_ `c` @d", "<script>alert(1)", "\"q\" 'b' \\n", "\u202egnp.= -", "x" * 200]
+
+
+def joined(text: str) -> str:
+    """A text without blanks and hyphens, at which lines may break."""
+    return re.sub(r"[\s-]", "", text)
+
+
+def test_wild_names_of_cases_subjects_titles_and_people_are_printed_literally(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    people = {"author": " and ".join(WILD[:3]), "degree": WILD[3], "institution": WILD[0], "supervisors": WILD}
+    changed = {"folds": [0], "seeds": [0], "title": " + ".join(WILD[:5]), "exclude": WILD} | people
+    study = params.read_study(files.study_file(VOLUMES)).model_copy(update=changed)
+    plain = builders_report.manifest_of(study)
+    names = [f"{WILD[place % len(WILD)]}{place:02d}" for place in range(CASES)]
+    wild = plain.assign(case=names, subject=names, fold_group=names)
+    monkeypatch.setattr(builders_report, "manifest_of", lambda _: wild.copy())
+    builders_report.write_study(study)
+    pdf = build.write_pdf(study)
+    tested = set(read_table(study, "05_evaluation/cases")["case"])
+    expected = {*tested, *changed["exclude"], study.title, study.author, study.degree, study.institution}
+    shown = sorted(joined(each.replace("\u202e", "[U+202E]")) for each in expected)
+    assert lacking(joined(text_of(pdf)), *shown) == []
+    page = pdf.with_name("index.html").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    about = PdfDocument(pdf).get_metadata_dict()
+    assert (about["Title"], about["Author"]) == (study.title, study.author)
+
+
+def test_the_title_page_has_what_the_study_file_and_the_citation_file_say(built) -> None:
+    demo = built(REGIONS)
+    named = {"title": "On heads", "author": "A. Writer", "degree": "Master of Science", "institution": "A University"}
+    content = change(demo.content, named | {"supervisors": ["B. Reader", "C. Other"]})
+    content["software"] |= {"doi": "10.5281/zenodo.1", "repository": "https://example.org/code"}
+    text_with(demo.pdf, content, pages=True)
+    first = text_of(demo.pdf.with_name("other.pdf"), pages=1)
+    assert lacking(first, *named.values(), "Supervisors B. Reader C. Other", "21 November 2026") == []
+    said = ("commit 0123456789ab", "doi:10.5281/zenodo.1", "https://example.org/code")
+    assert lacking(joined(first), *map(joined, said)) == []
+    assert lacking(text_of(demo.pdf, pages=1), "Supervisor", "Summary") == ["Supervisor", "Summary"]
+
+
 NAMED = {"title": "Köpfe 漢\u0378\u0379", "author": "Жанна अनिता محمد", "exclude": ["\u0378_01"]}  # two of no script
 CODES = ["Köpfe 漢[U+0378 0379]", "[U+0378]_01", "No font was available for 2 characters"]
 
@@ -504,7 +548,7 @@ def test_page_one_says_that_no_tumour_is_labelled_where_the_images_are_hc18_s(ch
     come_from_hc18(study, CASES)
     pdf = build.write_pdf(study)
     same = "20 of 20 were identified there, 20 of them equal in every pixel"
-    assert lacking(text_of(pdf, pages=1), same, "no tumour is labelled") == []
+    assert lacking(text_of(pdf, pages=2), same, "no tumour is labelled") == []
     assert lacking(text_of(pdf), "of 15 pairs", "0.991", "Of the 9", "4 have images") == []
 
 

@@ -97,7 +97,7 @@ def test_a_study_file_is_valid_and_has_exactly_the_keys_that_its_options_and_dat
     keys = re.findall(r"^(\w+):", path.read_text(), flags=re.MULTILINE)
     assert sorted(keys) == sorted(params.values_of(study))
     assert list(datasets.of(study).classes) == study.classes
-    assert len(keys) <= 68
+    assert len(keys) <= 71
 
 
 @each_study

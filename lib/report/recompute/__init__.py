@@ -110,7 +110,7 @@ def check_table(results: Results, name: str, checked: Checked, compared: Tables)
 def check_sentences(results: Results, compared: Tables, checked: Checked) -> None:
     """Compares content.json with one rebuilt from verified tables, and report.pdf with one typeset from that."""
     given, right = results.json("report/content.json"), content.rebuild(results, compared.verified)
-    right |= {name: given[name] for name in ("without_font",) if name in given}
+    right |= {name: given[name] for name in ("without_font", "texts") if name in given}
     folds, rows = given["data"].pop("folds"), content.fold_rows(results)
     checked.differences += compare.differing_print("report/content.json, data.folds", folds, list(rows[0]), rows)
     values = compare.differing_values("", given, right)
@@ -121,6 +121,6 @@ def check_sentences(results: Results, compared: Tables, checked: Checked) -> Non
         text = (results.folder / file).read_text(encoding="utf-8")
         checked.differences += compare.differing_print(file, text, *table)
         compared.markup[name] = compare.repaired(text, *table)
-    pdf, texts = sentences.typeset(results.folder, right, compared.markup)
-    checked.numbers = len(sentences.numbers_in(texts))
+    pdf, said = sentences.typeset(results.folder, right, compared.markup)
+    checked.numbers = len(sentences.numbers_in(said))
     checked.differences += sentences.differing(files.read_bytes(results.folder / "report.pdf"), pdf)

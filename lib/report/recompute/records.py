@@ -1,7 +1,7 @@
 """Files of a study that are not those its records name: changed, missing, added or stale."""
 
 from lib.report.recompute.results import Results
-from lib.study import files, staleness, steps, system_files
+from lib.study import files, own_files, steps, system_files
 
 TEMPLATE = files.ROOT / "reports" / "template"
 
@@ -15,7 +15,7 @@ def differing(results: Results) -> tuple[list[str], list[str]]:
             faults.append(f"{step.label}/record.json: missing or unreadable; run {step.label} again")
             continue
         faults += _changed(step, record["outputs"], results)
-        for reason in staleness.stale_reasons(step, results.study):
+        for reason in own_files.stale_reasons(step, results.study):
             if reason.startswith(("code ", "data/processed/", "files in data/raw/")):
                 notes.append(f"{step.label} was made before a change: {reason}")
             elif not reason.startswith("output files "):  # each is named above

@@ -18,15 +18,21 @@ from lib.study import files
 
 NUMBER = re.compile(r"\d+(?:[.\u00a0]\d+)*")
 STANDARDS = ["a-2a", "ua-1"]
+NO_TEXTS = {"files": {}, "sources": {}, "faults": {}, "draft": False, "folder": ""}
 AROUND = 6  # words of the sentence around a difference
 
 
 def typeset(folder: Path, content: dict[str, Any], tables: dict[str, str]) -> tuple[bytes, list[str]]:
-    """PDF of the project's template with this content and markup of tables, and its paragraphs and captions as text."""
+    """PDF of the project's template with this content and markup of tables, and its paragraphs and captions as text.
+
+    What the author wrote is in the PDF, but not among the paragraphs: nothing recomputes its numbers.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         source = root / "report" / "report.typ"
         shutil.copytree(TEMPLATE, source.parent, ignore=lambda *_: [])
+        if (folder / "report" / "texts").is_dir():
+            shutil.copytree(folder / "report" / "texts", source.with_name("texts"))
         files.write_json(source.with_name("content.json"), content)
         for path in content["figures"].values():
             (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
@@ -35,10 +41,13 @@ def typeset(folder: Path, content: dict[str, Any], tables: dict[str, str]) -> tu
             files.write_text(root / path[1:], tables[name])
         date = datetime.datetime.strptime(content["provenance"]["date"], "%Y-%m-%d %H:%M UTC")
         own_fonts = "without_font" not in content
-        fonts = [folder / "report" / "fonts"]
-        compiler = typst.Compiler(source, root=root, ignore_system_fonts=own_fonts, font_paths=fonts)
+        fonts = {"ignore_system_fonts": own_fonts, "font_paths": [folder / "report" / "fonts"]}
+        compiler = typst.Compiler(source, root=root, **fonts)
         moment = date.replace(tzinfo=datetime.UTC)
         pdf = compiler.compile(format="pdf", timestamp=moment, pdf_standards=STANDARDS)
+        if content.get("texts", {}).get("files"):
+            files.write_json(source.with_name("content.json"), content | {"texts": NO_TEXTS})
+            compiler = typst.Compiler(source, root=root, **fonts)
         elements = [each for kind in ("par", "figure.caption") for each in json.loads(compiler.query(kind))]
     return pdf, [re.sub(r"\s+", " ", "".join(texts_of(each["body"]))) for each in elements]
 
