@@ -19,6 +19,8 @@ class Phantom:
     write: Callable[[Path, int, int], None]  # (empty folder, number of subjects, seed)
     subjects: int  # default, as is the seed
     seed: int
+    short_name: str  # in sentences: "trained on the fetal-head phantom"
+    drawn: str  # what its images show, in words that the report prints
 
 
 @dataclass(frozen=True)

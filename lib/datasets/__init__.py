@@ -34,9 +34,12 @@ def _published(
     return Dataset(title, citation, licence, subject, classes, reader.find_cases, reader.read_mask, groups)
 
 
-def _phantom(title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int) -> Dataset:
+def _phantom(
+    title: str, like: Dataset, write: Callable[[Path, int, int], None], size: int, short_name: str, drawn: str
+) -> Dataset:
     """A generated data set in the layout of another."""
-    subject, phantom = "patient" if like.volumes else "examination", Phantom(write, size, write_images.SEED)
+    subject = "patient" if like.volumes else "examination"
+    phantom = Phantom(write, size, write_images.SEED, short_name, drawn)
     title, licence = f"Phantom of {title}", "made by this project"
     known = "none" if like.pixel_sizes == "none" else "all"
     about = {"citation": "phantom", "licence": licence, "subject": subject, "pixel_sizes": known}
@@ -72,18 +75,57 @@ DATASETS: dict[str, Dataset] = {
     "ultrasound_fetus": _TUMOUR,
     "busi": replace(_BUSI, names_subjects=False, pixel_sizes="none"),
 }
-_PHANTOMS = {  # title, layout, function that writes the files, default number of subjects
-    "brain": ("fetal brain structures", _BRAIN, write_images.write_brain, write_images.BRAIN_SUBJECTS),
+_ULTRASOUND = "in simulated ultrasound, with speckle, shadows and log compression"
+_PHANTOMS = {  # title, layout, function that writes the files, default number of subjects, short name, what is drawn
+    "brain": (
+        "fetal brain structures",
+        _BRAIN,
+        write_images.write_brain,
+        write_images.BRAIN_SUBJECTS,
+        "the fetal-brain phantom",
+        f"fetal heads {_ULTRASOUND}; some images show a cavum septi pellucidi, a lateral ventricle, or both",
+    ),
     "brain_structures": (
         "fetal brain structures, four groups",
         _BRAIN,
         write_images.write_brain_structures,
         write_images.BRAIN_STRUCTURES_SUBJECTS,
+        "the fetal-brain phantom of four groups",
+        f"fetal heads {_ULTRASOUND}, in four groups that differ in size of the frame and in the structures shown",
     ),
-    "hc18": ("HC18", _HC18, write_images.write_hc18, write_images.HC18_SUBJECTS),
-    "landmarks": ("HC18 with landmarks", _HC18, write_landmarks.write_landmarks, write_landmarks.LANDMARK_SUBJECTS),
-    "lgg": ("brain MRI with lesions", _LGG, write_volumes.write_lgg, write_volumes.LGG_SUBJECTS),
-    "tumour": ("a hypo-echoic mass", _TUMOUR, write_images.write_tumour, write_images.TUMOUR_SUBJECTS),
+    "hc18": (
+        "HC18",
+        _HC18,
+        write_images.write_hc18,
+        write_images.HC18_SUBJECTS,
+        "the fetal-head phantom",
+        f"fetal heads {_ULTRASOUND}, each with a drawn outline of the skull",
+    ),
+    "landmarks": (
+        "HC18 with landmarks",
+        _HC18,
+        write_landmarks.write_landmarks,
+        write_landmarks.LANDMARK_SUBJECTS,
+        "the fetal-head phantom with landmarks",
+        f"fetal heads {_ULTRASOUND}, each with a drawn outline of the skull",
+    ),
+    "lgg": (
+        "brain MRI with lesions",
+        _LGG,
+        write_volumes.write_lgg,
+        write_volumes.LGG_SUBJECTS,
+        "the brain MRI phantom",
+        "axial brain MRI in three sequences, with or without a lesion; the simulated groups differ in grey scale, "
+        "noise and pixel size, and in some volumes a sequence is a copy of FLAIR",
+    ),
+    "tumour": (
+        "a hypo-echoic mass",
+        _TUMOUR,
+        write_images.write_tumour,
+        write_images.TUMOUR_SUBJECTS,
+        "the soft-tissue phantom",
+        f"layers of soft tissue {_ULTRASOUND}, with or without one mass",
+    ),
 }
 DATASETS |= {f"phantom_{name}": _phantom(*entry) for name, entry in _PHANTOMS.items()}
 

@@ -21,6 +21,31 @@ class RemoteFile(params.Params):
     hashes: list[Annotated[str, Field(pattern="^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]]
 
 
+Words = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^\S[^\n]*[^\s.]$")
+]  # of a sentence, without its stop
+
+
+class Facts(params.Params):
+    """What the Materials of a paper say of a data set; None where no text of `seen_in` states it."""
+
+    short_name: Words
+    published: Words
+    origin: Words | None
+    population: Words | None
+    hospitals: Words | None
+    country: Words | None
+    devices: Words | None
+    years: Words | None
+    annotators: Words | None
+    readers: Words | None
+    reference: Words | None
+    inclusion: Words | None
+    ethics: Words | None
+    deidentification: Words | None
+    seen_in: list[Words] = Field(min_length=1)
+
+
 class Source(params.Params):
     """An entry of data/sources.yaml; its keys are explained there."""
 
@@ -38,6 +63,7 @@ class Source(params.Params):
     most_bytes: int = Field(gt=0)
     expected: dict[Annotated[str, Field(pattern="^(cases|subjects|rows of .+)$")], Annotated[int, Field(gt=0)]]
     counts_published: bool
+    facts: Facts
     notes: str
 
 

@@ -17,9 +17,11 @@ import typst
 
 from lib import datasets
 from lib.data import cases, splits
+from lib.data.dataset import Dataset
 from lib.imaging import volumes
-from lib.report import content, fonts, index_page, tables, texts
+from lib.report import content, fonts, index_page, materials, tables, texts
 from lib.report.content import as_rows, read_table, required
+from lib.report.summaries import characteristics
 from lib.study import files, locks, own_files, params, staleness, steps, system_files
 from lib.study.steps import study_steps
 from lib.verification import overview
@@ -36,7 +38,7 @@ AFTER_POST = (  # printed without raw masks
 )
 STANDARDS = ["a-2a", "ua-1"]  # each text readable aloud, each picture described, nothing outside the file
 PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folder of a step
-DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes")
+DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes", "outlines", "names_subjects")
 
 
 def write_pdf(study: params.Study, draft: bool = False) -> Path:
@@ -165,6 +167,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     of_data["software"] = content.describe_software(own_files.citation_file())
     of_data["landmarks"] = None if regions else content.describe_landmarks(study)
     of_data["lost"] = content.describe_lost(study) if dataset.volumes else None
+    of_data |= describe_materials(study, dataset)
     network = {"model": files.read_json(required(study, "03_model/model.json"))}
     network["runs"] = [describe_run(step, study) for step in before if step.run]
     of_kind = content.describe_regions(study, dataset.volumes) if regions else content.describe_points(study)
@@ -251,17 +254,12 @@ def read_reasons(path: Path) -> dict[str, str]:
 
 
 def describe_data(study: params.Study) -> dict[str, Any]:
-    """Counts, findings and folds, from 01_data_verification."""
+    """Counts and findings, from 01_data_verification."""
     table = files.read_csv(required(study, "01_data_verification/cases.csv"), cases.CASE_COLUMNS)
     findings = read_table(study, "01_data_verification/findings")
-    folds = read_table(study, "01_data_verification/folds")
     serious, slices = findings[findings["severity"] != "note"], table["slices"]
     sizes = {"total": int(slices.sum()), "least": int(slices.min()), "most": int(slices.max())}
     sizes["median"] = float(slices.median())
-    counts = folds.groupby("fold").agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
-    counts["role"] = [fold_role(int(fold), study.folds, study.fold_count) for fold in counts["fold"]]
-    is_part = counts["fold"].map(folds.groupby("fold")["validates"].all()).eq(False)
-    counts["role"] = counts["role"].mask(is_part & (counts["role"] == "validates"), "validates in part")
     of_cases = {"cases": len(table), "slices": sizes if datasets.of(study).volumes else None}
     of_cases |= {"subjects": table["subject"].nunique(), "largest_subject": table["subject"].value_counts().max()}
     of_cases |= {"with_spacing": table["spacing_row_mm"].notna().sum(), "with_hc": table["hc_mm"].notna().sum()}
@@ -269,7 +267,23 @@ def describe_data(study: params.Study) -> dict[str, Any]:
     of_findings["finding_counts"] = as_rows(overview.count_findings(findings))
     of_findings["listed"] = as_rows(serious.head(MAX_LISTED_FINDINGS))
     of_findings["unlisted"] = max(0, len(serious) - MAX_LISTED_FINDINGS)
-    return of_cases | of_findings | {"folds": tables.to_typst(counts)}
+    return of_cases | of_findings
+
+
+def describe_materials(study: params.Study, dataset: Dataset) -> dict[str, Any]:
+    """Facts of the data set, numbers of the flow diagram, characteristics of each part, and published results."""
+    manifest = files.read_csv(required(study, "01_data_verification/cases.csv"), cases.CASE_COLUMNS)
+    findings, folds = (read_table(study, f"01_data_verification/{name}") for name in ("findings", "folds"))
+    name, lost = study.dataset, read_table(study, "02_preprocessing/lost")
+    source, parts = materials.describe_source(name, dataset), materials.parts_of(folds, study.folds, study.fold_count)
+    case = "volume" if dataset.volumes else "image"
+    words = characteristics.Words(case, dataset.subject, source["group_word"], tuple(study.classes[1:]))
+    return {
+        "source": source,
+        "flow": materials.describe_flow(name, dataset, manifest, findings, len(study.exclude)),
+        "characteristics": materials.describe_characteristics(words, manifest, parts, lost),
+        "published": materials.published_results(name, dataset, study.learns_landmarks),
+    }
 
 
 def describe_identity(study: params.Study) -> list[dict[str, Any]]:
@@ -282,13 +296,6 @@ def describe_identity(study: params.Study) -> list[dict[str, Any]]:
         raw | {"citation": datasets.DATASETS[raw["dataset"]].citation, "said": printed}
         for raw, printed in zip(rows.to_dict("records"), as_rows(rows))
     ]
-
-
-def fold_role(fold: int, tested: list[int], count: int) -> str:
-    """Role of a fold: tests, validates or trains with one tested fold; with several, whether it is tested."""
-    if len(tested) > 1:
-        return "tested once" if fold in tested else "not tested"
-    return {tested[0]: "tests", (tested[0] + 1) % count: "validates"}.get(fold, "trains")
 
 
 def describe_parts(study: params.Study) -> list[dict[str, Any]]:

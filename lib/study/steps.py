@@ -93,7 +93,9 @@ def code_hashes(step_name: str, study: params.Study) -> dict[str, str]:
     """Hashes of a notebook's code, or of the report template, and of every module that it imports."""
     if step_name == "report":
         template = files.ROOT / "reports" / "template"
-        own = {path.name: files.sha256(path) for path in system_files.visible(template)}
+        facts = files.ROOT / "data" / "sources.yaml"  # of data sets, which the report prints
+        printed = [*system_files.visible(template), *([facts] if facts.is_file() else [])]
+        own = {path.name: files.sha256(path) for path in printed}
         return own | provenance.module_hashes({"lib.report.build"})
     return provenance.notebook_hashes(notebook_file(step_name, study))
 

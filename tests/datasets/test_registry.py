@@ -224,7 +224,7 @@ def small(raw, monkeypatch):
         (folder / "data.txt").write_text(f"{subjects} {seed}")
 
     write.__module__ = "lib.imaging.growth"
-    dataset = replace(datasets.DATASETS["phantom_brain"], phantom=Phantom(write, 150, 12))
+    dataset = replace(datasets.DATASETS["phantom_brain"], phantom=Phantom(write, 150, 12, "the phantom", "a head"))
     monkeypatch.setitem(datasets.DATASETS, "phantom_brain", dataset)
     return written
 

@@ -98,6 +98,8 @@ def world(tmp_path, monkeypatch, published):
         monkeypatch.setattr(download, "SOURCES", made.path)
         made.source = {"title": "Heads", "record": "https://doi.org/10.1/heads", "licence": "CC BY-NC 4.0"}
         made.source |= {"citation": "hc18", "login": [], "leave_out": [], "nested": [], "notes": "Drawn."}
+        known = {"short_name": "the heads", "published": "5 images", "seen_in": ["the files"]}
+        made.source |= {"facts": dict.fromkeys(sources.Facts.model_fields) | known}
         made.source |= {"most_download_bytes": 10_000_000, "most_members": 100, "most_bytes": 10_000_000}
         expected = {"cases": 5, "subjects": 4, f"rows of {TABLE}": 5}
         made.source |= {"base": f"{site.address}/files/", "expected": expected, "counts_published": True}
@@ -392,6 +394,12 @@ def with_five_faults(source):
     [
         (with_five_faults, ["5 errors", *FIVE]),
         (lambda s: s.update(login=LOGIN), ["expected either an address or login steps, not both"]),
+        (lambda s: s["facts"].pop("devices"), ["hc18.facts.devices   Field required"]),
+        (lambda s: s["facts"].update(ethics=""), ["hc18.facts.ethics = ''", "at least 1 character"]),
+        (lambda s: s["facts"].update(years=2018), ["hc18.facts.years = 2018", "valid string"]),
+        (lambda s: s["facts"].update(years="2018."), ["hc18.facts.years = '2018.'"]),
+        (lambda s: s["facts"].update(seen_in=[]), ["hc18.facts.seen_in = []", "at least 1 item"]),
+        (lambda s: s["facts"].update(hospital="A"), ["hc18.facts.hospital = 'A'", "not permitted"]),
         (lambda s: s.update(base=None), ["expected an http or https address, or a base"]),
         (lambda s: s["files"].append(copy.deepcopy(s["files"][0])), ["hc18.files   training_set.zip appears twice"]),
         *(

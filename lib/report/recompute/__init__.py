@@ -111,11 +111,8 @@ def check_sentences(results: Results, compared: Tables, checked: Checked) -> Non
     """Compares content.json with one rebuilt from verified tables, and report.pdf with one typeset from that."""
     given, right = results.json("report/content.json"), content.rebuild(results, compared.verified)
     right |= {name: given[name] for name in ("without_font", "texts") if name in given}
-    folds, rows = given["data"].pop("folds"), content.fold_rows(results)
-    checked.differences += compare.differing_print("report/content.json, data.folds", folds, list(rows[0]), rows)
     values = compare.differing_values("", given, right)
     checked.differences += [f"report/content.json, {line.removeprefix('.')}" for line in values]
-    right["data"]["folds"] = compare.repaired(folds, list(rows[0]), rows)
     for name, file in content.post_files(results).items():
         table = content.after_post(compared.verified[name.replace("/", "/tables/")])
         text = (results.folder / file).read_text(encoding="utf-8")

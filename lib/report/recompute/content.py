@@ -8,7 +8,7 @@ from typing import Any
 
 from lib import datasets
 from lib.imaging import head_points, volumes
-from lib.report.recompute import estimates, printed
+from lib.report.recompute import estimates, materials, printed
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
 from lib.report.recompute.tables import agreement, coverage, failures, flags
@@ -31,7 +31,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
     """The whole content as JSON values; `verified` has the recomputed tables by name."""
     study, dataset = results.study, results.dataset
     regions = not study.learns_landmarks
-    shown = {"title", "citation", "licence", "subject", "channels", "volumes"}
+    shown = {"title", "citation", "licence", "subject", "channels", "volumes", "outlines", "names_subjects"}
     content = {
         "study": study.model_dump(),
         "kind": "regions" if regions else "landmarks",
@@ -46,6 +46,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "software": _software(files.ROOT / "CITATION.cff"),
         "landmarks": None if regions else _landmarks(study.landmarks),
         "lost": _lost(results) if dataset.volumes else None,
+        **materials.rebuild(results),
         "model": results.json("03_model/model.json"),
         "runs": [_run(results, step) for step in results.runs],
         "evaluation": _evaluation(results, verified),
@@ -185,21 +186,6 @@ def _finding_counts(findings: list[Row]) -> list[dict[str, str]]:
     groups = grouped(findings, "severity", "check").items()
     rows = [{"severity": key[0], "check": key[1], "findings": len(of), "advice": of[0]["advice"]} for key, of in groups]
     return printed.printed_rows(["severity", "check", "findings", "advice"], rows)
-
-
-def fold_rows(results: Results) -> list[Row]:
-    """Size and role of each fold, which content.json holds as the Typst markup of a table."""
-    study, rows = results.study, []
-    tested = study.folds
-    for (fold,), of_fold in sorted(grouped(results.rows("01_data_verification/folds"), "fold").items()):
-        role = ("tested once" if fold in tested else "not tested") if len(tested) > 1 else "trains"
-        if tested == [fold]:
-            role = "tests"
-        elif len(tested) == 1 and fold == (tested[0] + 1) % study.fold_count:
-            role = "validates" if all(row["validates"] for row in of_fold) else "validates in part"
-        subjects = len({row["subject"] for row in of_fold})
-        rows.append({"fold": fold, "cases": len(of_fold), "subjects": subjects, "role": role})
-    return rows
 
 
 def _parts(results: Results, fold: int) -> Row:
