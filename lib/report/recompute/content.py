@@ -293,7 +293,9 @@ def _intervals(results: Results, verified: dict[str, Table]) -> Row:
     least = min([count for count in subjects if count > 0], default=0)
     rows = files.read_csv(files.ROOT / "lib/statistics/coverage.csv", ["subjects"]).to_dict("records")
     rows = [row for row in rows if row["subjects"] <= max(least, estimates.FEWEST_SUBJECTS)]
-    coverage = {name: printed.rounded(value, int(name != "subjects")) for row in rows[-1:] for name, value in row.items()}
+    coverage = {
+        name: printed.rounded(value, int(name != "subjects")) for row in rows[-1:] for name, value in row.items()
+    }
     constants = {"resamples": printed.whole(estimates.RESAMPLES), "fewest": estimates.FEWEST_SUBJECTS}
     constants["least_tail_percent"] = 100 * estimates.LEAST_TAIL
     few = coverage if least < FEW_SUBJECTS else None

@@ -58,7 +58,7 @@ def outputs(results: Results, shown: dict[str, dict[str, str]]) -> list[Row]:
     """Cell, file and the start of the hash of every figure and table (`shown`, by kind and name)."""
     rows: list[Row] = []
     for step in [step for step in steps.study_steps(results.study) if step.name != "report"]:
-        cells = _cells(steps.notebook_file(step.name, results.study))
+        cells = cells_of(steps.notebook_file(step.name, results.study))
         for kind in ("figures", "tables"):
             for name, path in shown[kind].items():
                 if name.split("/")[:-1] == step.label.split("/"):
@@ -71,7 +71,7 @@ def outputs(results: Results, shown: dict[str, dict[str, str]]) -> list[Row]:
     return rows
 
 
-def _cells(notebook: Path) -> dict[tuple[str, str], str]:
+def cells_of(notebook: Path) -> dict[tuple[str, str], str]:
     """Cells by the kind and name of what they write, found in the text of a notebook."""
     cells: dict[tuple[str, str], str] = {}
     for cell in _code(files.read_json(notebook)):
