@@ -123,6 +123,9 @@ def write_network(study: params.Study) -> None:
     arguments = {"in_channels": datasets.of(study).channels, "out_channels": channels, "base_channels": 16}
     model = {"model": "unet", "arguments": arguments, "parameters": 1942289, "starts_blank": study.learns_landmarks}
     files.write_json(folder(study, "03_model/model.json"), model)
+    layers = [("encoder.0.0", 16, 144), ("encoder.0.3", 16, 2304), ("up.0", 16, 2064), ("head", channels, 17)]
+    rows = [{"layer": name, "channels": n, "rows": 96, "cols": 144, "parameters": size} for name, n, size in layers]
+    write_step(study, "03_model", {}, {"layers": pd.DataFrame(rows)})
     about = {"best_epoch": 4, "best_value": 0.7, "epochs": 4, "stopped_early": False, "device": "cpu"}
     counts = {"train_cases": 12, "validation_cases": 4, "precision": "float32"}
     files.write_json(folder(study, "04_training/fold0-seed0/run.json"), about | counts)

@@ -14,7 +14,8 @@ from lib.study import params
 
 STUDIES = {"lib.data.duration", "lib.notebook", "lib.pipeline", "lib.prediction.shipping"}  # and the room lib.study
 STUDIES |= {
-    f"lib.report.{name}" for name in ("build", "bundle", "content", "gallery", "index_page", "model_card", "recompute")
+    f"lib.report.{name}"
+    for name in ("build", "bundle", "content", "gallery", "index_page", "model_card", "origins", "recompute")
 }
 STUDIES |= {f"lib.report.recompute.{name}" for name in ("content", "results", "tables")}
 UNPACK = {

@@ -19,7 +19,7 @@ from lib import datasets
 from lib.data import cases, splits
 from lib.data.dataset import Dataset
 from lib.imaging import volumes
-from lib.report import content, fonts, index_page, materials, tables, texts
+from lib.report import constants, content, fonts, index_page, materials, origins, tables, texts
 from lib.report.content import as_rows, read_table, required
 from lib.report.summaries import characteristics
 from lib.study import files, locks, own_files, params, staleness, steps, system_files
@@ -161,6 +161,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     dataset, regions = datasets.of(study), not study.learns_landmarks
     about = {"study": study.model_dump(), "kind": "regions" if regions else "landmarks"}
     about |= {"parameters": parameters(study), "spline_order": volumes.SPLINE_ORDER, "drawn_runs": MAX_DRAWN_RUNS}
+    about["constants"] = constants.describe()
     of_data = {"data": describe_data(study), "parts": describe_parts(study), "identity": describe_identity(study)}
     of_data["dataset"] = {name: getattr(dataset, name) for name in DATASET_FIELDS}
     of_data["made_here"] = dataset.phantom is not None
@@ -169,6 +170,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     of_data["lost"] = content.describe_lost(study) if dataset.volumes else None
     of_data |= describe_materials(study, dataset)
     network = {"model": files.read_json(required(study, "03_model/model.json"))}
+    network["layers"] = content.describe_layers(study)
     network["runs"] = [describe_run(step, study) for step in before if step.run]
     of_kind = content.describe_regions(study, dataset.volumes) if regions else content.describe_points(study)
     results = {"evaluation": content.describe_evaluation(study) | of_kind}
@@ -181,6 +183,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     printed = {kind: printed_files(study, kind, suffixes) for kind, suffixes in PRINTED.items()}
     checks = [{"step": label, "checks": record["checks"]} for label, record in records.items()]
     origin = {"checks": checks, "provenance": describe_provenance(study, records)}
+    origin["provenance"]["outputs"] = origins.describe(study, printed, records)
     return plain(about | of_data | network | results | printed | origin)
 
 

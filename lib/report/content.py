@@ -83,6 +83,19 @@ def post_rows(study: params.Study, name: str) -> list[dict[str, str]]:
     return as_rows(table[table["stage"] == "post"])
 
 
+def describe_layers(study: params.Study) -> list[dict[str, str]]:
+    """Blocks of the network in the order of execution, as formatted text, from the layers of 03_model.
+
+    A block is the convolutions whose names share their first two parts; its size is that of its last output.
+    """
+    table = read_table(study, "03_model/tables/layers")
+    block = table["layer"].str.split(".").str[:2].str.join(".")
+    number = block.ne(block.shift()).cumsum()  # of the block of each layer
+    parts = {"layer": "first", "convolutions": "size", "channels": "last", "rows": "last", "cols": "last"}
+    blocks = table.assign(layer=block, convolutions=1).groupby(number).agg(parts | {"parameters": "sum"})
+    return as_rows(blocks)
+
+
 def describe_landmarks(study: params.Study) -> dict[str, Any]:
     """Source of the landmarks, and constants of heatmap decoding and loss."""
     source = dict(zip(("title", "citation", "licence"), LANDMARKS[study.landmarks]))
@@ -122,15 +135,16 @@ def describe_failures(study: params.Study, step: str) -> dict[str, Any]:
 
 
 def describe_intervals(study: params.Study) -> dict[str, Any]:
-    """How intervals are computed, and for few subjects behind a result their measured coverage in percent, as text."""
+    """How intervals are computed, and their measured coverage in percent, as text; `measured` only for few subjects."""
     name, column = ("points", "error_px") if study.learns_landmarks else ("per_class", "dice")
     subjects = read_table(study, f"05_evaluation/tables/{name}")[f"{column}_subjects"]
     least = min(subjects[subjects > 0], default=0)  # a class may be absent everywhere
-    few = statistics.measured_coverage(max(least, statistics.FEWEST_SUBJECTS)) if least < FEW_SUBJECTS else None
-    measured = {each: f"{value:.{each != 'subjects':d}f}" for each, value in few.items()} if few else None
+    simulated = statistics.measured_coverage(max(least, statistics.FEWEST_SUBJECTS)) or {}
+    coverage = {each: f"{value:.{each != 'subjects':d}f}" for each, value in simulated.items()}
     fixed = {"resamples": tables.format_cell(statistics.RESAMPLES, "n"), "fewest": statistics.FEWEST_SUBJECTS}
     fixed |= {"least_tail_percent": 100 * statistics.LEAST_TAIL}
-    return fixed | {"least_subjects": least, "measured": measured}
+    few = {"measured": coverage if least < FEW_SUBJECTS else None}
+    return fixed | {"least_subjects": least, "coverage": coverage} | few
 
 
 def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:

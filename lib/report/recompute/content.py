@@ -8,7 +8,7 @@ from typing import Any
 
 from lib import datasets
 from lib.imaging import head_points, volumes
-from lib.report.recompute import estimates, materials, printed
+from lib.report.recompute import estimates, materials, method, printed
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
 from lib.report.recompute.tables import agreement, coverage, failures, flags
@@ -20,6 +20,7 @@ Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that print
 OF_AGREEMENT = ("limits-mm", "limits-percent", "limits-first-image", "proportional-bias", "limits-at-sizes")
 OF_AGREEMENT += ("reliability", "gestational-age", "centiles", "equivalence", "by-size", "coverage")
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
+SHOWN = {"figures": (".svg", ".png"), "tables": (".typ",)}  # suffixes of the files
 LISTED, DRAWN_RUNS = 25, 5  # warnings and training curves that the report shows
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
@@ -38,6 +39,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "parameters": _parameters(study),
         "spline_order": volumes.SPLINE_ORDER,
         "drawn_runs": DRAWN_RUNS,
+        "constants": method.CONSTANTS,
         "data": _data(results),
         "parts": [{"fold": fold} | _parts(results, fold) for fold in study.folds],
         "identity": _identity(results, verified),
@@ -48,6 +50,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "lost": _lost(results) if dataset.volumes else None,
         **materials.rebuild(results),
         "model": results.json("03_model/model.json"),
+        "layers": method.layers(results),
         "runs": [_run(results, step) for step in results.runs],
         "evaluation": _evaluation(results, verified),
         "biometry": _biometry(results, verified) if results.measures_heads else None,
@@ -57,11 +60,14 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "intervals": _intervals(results, verified),
         "widths": _rows(verified, "06_biometry/tables/widths"),
         "enlarged": _rows(verified, "06_biometry/tables/enlarged"),
-        "figures": _files(results, "figures", (".svg", ".png")),
-        "tables": _files(results, "tables", (".typ",))
+        "figures": _files(results, "figures", SHOWN["figures"]),
+        "tables": _files(results, "tables", SHOWN["tables"])
         | {name: f"/{path}" for name, path in post_files(results).items()},
     }
-    return as_json(content | _provenance(results))
+    origin = _provenance(results)
+    shown = {kind: _files(results, kind, suffixes) for kind, suffixes in SHOWN.items()}
+    origin["provenance"]["outputs"] = method.outputs(results, shown)
+    return as_json(content | origin)
 
 
 def _software(citation: Path) -> dict[str, str]:
@@ -285,12 +291,13 @@ def _intervals(results: Results, verified: dict[str, Table]) -> Row:
     least = min([count for count in subjects if count > 0], default=0)
     rows = files.read_csv(files.ROOT / "lib/statistics/coverage.csv", ["subjects"]).to_dict("records")
     rows = [row for row in rows if row["subjects"] <= max(least, estimates.FEWEST_SUBJECTS)]
-    measured = None
-    if rows and least < FEW_SUBJECTS:
-        measured = {name: printed.rounded(value, int(name != "subjects")) for name, value in rows[-1].items()}
+    coverage = {
+        name: printed.rounded(value, int(name != "subjects")) for row in rows[-1:] for name, value in row.items()
+    }
     constants = {"resamples": printed.whole(estimates.RESAMPLES), "fewest": estimates.FEWEST_SUBJECTS}
     constants["least_tail_percent"] = 100 * estimates.LEAST_TAIL
-    return constants | {"least_subjects": least, "measured": measured}
+    few = coverage if least < FEW_SUBJECTS else None
+    return constants | {"least_subjects": least, "coverage": coverage, "measured": few}
 
 
 def _failures(results: Results, verified: dict[str, Table], step: str) -> Row:
