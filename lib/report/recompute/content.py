@@ -7,7 +7,7 @@ from typing import Any
 
 from lib import datasets
 from lib.imaging import head_points, volumes
-from lib.report.recompute import estimates, printed
+from lib.report.recompute import estimates, findings, printed
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
 from lib.report.recompute.tables import agreement, coverage, failures, flags
@@ -54,6 +54,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "intervals": _intervals(results, verified),
         "widths": _rows(verified, "06_biometry/tables/widths"),
         "enlarged": _rows(verified, "06_biometry/tables/enlarged"),
+        "findings": findings.rebuild(results, verified, [_run(results, step) for step in results.runs]),
         "figures": _files(results, "figures", (".svg", ".png")),
         "tables": _files(results, "tables", (".typ",))
         | {name: f"/{path}" for name, path in post_files(results).items()},
