@@ -80,16 +80,13 @@ def weaknesses(
     slopes: pd.DataFrame,
     coverage: pd.DataFrame,
 ) -> list[str]:
-    """Where the network fails: failed cases, their causes, false alarms, size, intervals (as the rules of findings)."""
+    """Where the network fails: which cases, false alarms, size, intervals (as the rules of findings)."""
     sentences = []
     if len(counts):
-        whole, found = rows_of(counts)[-1], [row for row in rows_of(causes) if row.values["p_adjusted"] < LEVEL]
-        failed = whole.values["failed"]
-        text = f"Of {whole.values['cases']} tested cases, {failed or 'none'} failed"
-        outcome = "failure" if failed >= FEWEST else "being among the worst"
+        outcome = "Failure" if counts["failed"].iloc[-1] >= FEWEST else "Being among the worst results"
+        found = [row for row in rows_of(causes) if row.values["p_adjusted"] < LEVEL]
         raised = [row for row in found if row.values["listed_percent"] > row.values["other_percent"]]
-        more = f"; {outcome} was more frequent with “{raised[0].values['property']}”" if raised else ""
-        sentences.append(f"{text}{more}.")
+        sentences += [f"{outcome} was more frequent with “{row.values['property']}”." for row in raised[:1]]
     for row in rows_of(presence):
         invented, without = row.values["invented"], row.values["invented"] + row.values["absent"]
         rate = number(row, "false_alarms_percent", "%") if invented else ""

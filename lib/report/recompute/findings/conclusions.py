@@ -65,12 +65,10 @@ def weak(tables: Tables) -> list[str]:
     texts = []
     counts, tested = (tables.lines(f"05_evaluation/tables/failure-{name}") for name in ("counts", "causes"))
     if counts:
-        count = counts[-1].v["failed"]
-        outcome = "failure" if count >= failures.FEWEST else "being among the worst"
+        outcome = "Being among the worst results" if counts[-1].v["failed"] < failures.FEWEST else "Failure"
         more = [line for line in tested if line.v["p_adjusted"] < SIGNIFICANT]
         more = [line for line in more if line.v["listed_percent"] > line.v["other_percent"]]
-        end = f"; {outcome} was more frequent with “{more[0].v['property']}”." if more else "."
-        texts.append(f"Of {counts[-1].v['cases']} tested cases, {count if count else 'none'} failed{end}")
+        texts += [f"{outcome} was more frequent with “{more[0].v['property']}”."] if more else []
     for line in tables.lines("05_evaluation/tables/presence"):
         if line.v["invented"]:
             seed = f" (seed {line.v['seed']})" if "seed" in line.v else ""
