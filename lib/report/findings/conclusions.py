@@ -16,9 +16,12 @@ def of_masks(per_class: pd.DataFrame, unit: str) -> list[str]:
     found = [row for row in rows if not row.values["no_overlap"]]
     sentences = []
     if found:
-        names = joined([f"the {row.text['class']} (median Dice {_value(row, 'dice_median')})" for row in found])
+        names = joined([f"the {row.text['class']}" for row in found])
+        dice = joined([_value(row, "dice_median") for row in found])
         verb, them = ("was", "it") if len(found) == 1 else ("were", "them")
-        sentences.append(f"{names[:1].upper()}{names[1:]} {verb} found in every {unit} that shows {them}.")
+        sentences.append(
+            f"{names[:1].upper()}{names[1:]} {verb} found in every {unit} that shows {them} (median Dice {dice})."
+        )
     for row in [row for row in rows if row.values["no_overlap"]]:
         missed = row.values["no_overlap"]
         of = f"in {missed} of {row.values['n']} {unit}s" if "seeds" not in row.values else f"by {missed} predictions"

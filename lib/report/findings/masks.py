@@ -82,7 +82,9 @@ def _against_rival(rows: list[Row], baselines: pd.DataFrame) -> list[str]:
         return [told[side] for side in [verdict(gains[0], "dice")] if side is not None]
     sentences = []
     for row in rows:
-        others = [each for each in rows_of(baselines, **{"class": row.values["class"]}) if each.values["dice"] >= 0]
+        others = [
+            each for each in rows_of(baselines, **{"class": row.values["class"]}) if pd.notna(each.values["dice"])
+        ]
         others = [each for each in others if not each.values["method"].startswith(NETWORK)]
         if others and row.values["n"]:
             rival = max(others, key=lambda each: each.values["dice"])

@@ -157,8 +157,9 @@ def comparison(pairs: pd.DataFrame, overlaps: pd.DataFrame, study: str) -> list[
     sentences = []
     for table, name, unit in ((pairs, "difference_mm", "mm"), (overlaps, "difference", "")):
         for row in [each for each in rows_of(table) if each.values["study_b"] != study and each.values["n"]]:
-            what = row.text["quantity"] if unit else f"Dice of the {row.text['class']}"
-            what += f" ({row.values['route_a']} against {row.values['route_b']})" * bool(unit)
+            what = f"Dice of the {row.text['class']}" if "class" in row.text else row.text["quantity"]
+            if "route_a" in row.values:
+                what += f" ({row.values['route_a']} against {row.values['route_b']})"
             side, other = verdict(row, name), row.values["study_b"]
             p = f"; adjusted {p_value(row.text['p_adjusted'])}" if "p_adjusted" in row.text else ""
             text = f"{'mean difference of absolute errors' if unit else 'mean difference'} {number(row, name, unit)}{p}"

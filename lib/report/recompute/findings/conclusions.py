@@ -14,9 +14,10 @@ def main_of_masks(lines: list[Line], by_seed: bool, unit: str) -> list[str]:
     good = [line for line in lines if line.v["no_overlap"] == 0]
     texts = []
     if good:
-        text = listed([f"the {line.t['class']} (median Dice {line.bare('dice_median')})" for line in good])
+        text = listed([f"the {line.t['class']}" for line in good])
+        dice = listed([line.bare("dice_median") for line in good])
         verb, them = ("was", "it") if len(good) == 1 else ("were", "them")
-        texts.append(f"T{text[1:]} {verb} found in every {unit} that shows {them}.")
+        texts.append(f"T{text[1:]} {verb} found in every {unit} that shows {them} (median Dice {dice}).")
     for line in lines:
         count = line.v["no_overlap"]
         where = f"by {count} predictions" if by_seed else f"in {count} of {line.v['n']} {unit}s"
