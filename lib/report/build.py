@@ -180,6 +180,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     results["sizes"] = content.rows_of(study, "06_biometry/tables/volumes") if dataset.volumes else []
     results["volume_limits"] = content.rows_of(study, "06_biometry/tables/volume-limits") if dataset.volumes else []
     results["comparison"] = content.describe_comparison(study) if study.compare_with else None
+    results["findings"] = content.describe_findings(study, [step for step in before if step.run], dataset.volumes)
     printed = {kind: printed_files(study, kind, suffixes) for kind, suffixes in PRINTED.items()}
     checks = [{"step": label, "checks": record["checks"]} for label, record in records.items()]
     origin = {"checks": checks, "provenance": describe_provenance(study, records)}

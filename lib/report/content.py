@@ -1,5 +1,6 @@
 """Results of a study as its report prints them: table rows as text."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from lib.evaluation import baselines
 from lib.evaluation import failures as cases_failed
 from lib.imaging import growth, head_points
 from lib.report import captions, tables
+from lib.report.findings import conclusions, masks, measurements
 from lib.report.summaries import measurement_agreement
 from lib.statistics import conformal
-from lib.study import files, params
+from lib.study import files, params, steps
 
 # Title, citation and licence of the landmarks; their origin is in data/sources.yaml.
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
 }
+OF_FINDINGS = ("agreement", "limits-mm", "limits-percent", "equivalence", "failure-counts", "proportional-bias")
+OF_FINDINGS += ("limits-at-sizes", "gestational-age", "coverage", "coverage-by-size")  # tables of 06_biometry
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
 
 
@@ -240,3 +244,84 @@ def describe_comparison(study: params.Study) -> dict[str, Any]:
     others = {name: rows_of(study, f"07_comparison/tables/{name}") for name in ("references", "overlaps")}
     pairs = {"pairs": as_rows(table.drop(baseline.index)), "guess": as_rows(baseline)}
     return pairs | others | {"others": list(study.compare_with)}
+
+
+def describe_findings(study: params.Study, runs: list[steps.Step], volumes: bool) -> dict[str, list[str]]:
+    """Findings as sentences by section of the results, and conclusions: `main`, `weak` and `unshown`."""
+
+    def table(name: str) -> pd.DataFrame:
+        is_there = (files.study_folder(study.study) / f"{name}.csv").is_file()
+        rows = read_table(study, name) if is_there else pd.DataFrame()
+        return rows[rows["stage"] == "post"].drop(columns="stage") if "stage" in rows else rows
+
+    of_05 = _findings_of_points(table) if study.learns_landmarks else _findings_of_masks(study, table, volumes)
+    unit, pairs = "patient" if volumes else "image", table("07_comparison/tables/comparison")
+    counts, causes = (table(f"05_evaluation/tables/failure-{name}") for name in ("counts", "causes"))
+    listed = len(read_table(study, "05_evaluation/failures"))
+    found = {"training": masks.training(_selected(study, runs), _measure(study))} | of_05
+    found["failures"] = masks.failures(counts, causes, listed, unit)
+    of_06 = {name: table(f"06_biometry/tables/{name}") for name in OF_FINDINGS}
+    slopes, equivalence = of_06["proportional-bias"], of_06["equivalence"]
+    if measures_heads(study):
+        rivals = table("05_evaluation/tables/baselines")
+        found["biometry"] = measurements.biometry(
+            of_06["agreement"], of_06["limits-mm"], rivals, of_06["failure-counts"], unit
+        )
+        found["agreement"] = measurements.agreement(of_06["limits-mm"], of_06["limits-percent"], equivalence)
+        found["size"] = measurements.size(slopes, of_06["limits-at-sizes"])
+        found["ages"] = measurements.ages(of_06["gestational-age"])
+        found["intervals"] = measurements.intervals(of_06["coverage"], of_06["coverage-by-size"])
+        found["main"] = found["main"] + conclusions.of_measurements(of_06["agreement"], equivalence)
+    if study.compare_with:
+        overlaps = table("07_comparison/tables/overlaps")
+        found["comparison"] = measurements.comparison(pairs, overlaps, study.study)
+    presence = table("05_evaluation/tables/presence")
+    found["weak"] = conclusions.weaknesses(counts, causes, presence, equivalence, slopes, of_06["coverage"])
+    return found | {"unshown": conclusions.unshown(causes, equivalence, slopes, pairs, study.study)}
+
+
+def _findings_of_masks(
+    study: params.Study, table: Callable[[str], pd.DataFrame], volumes: bool
+) -> dict[str, list[str]]:
+    """Findings about masks and volumes; `table` reads a table after post-processing."""
+    per_class, unit = table("05_evaluation/tables/per_class"), "patient" if volumes else "image"
+    per_class = per_class[per_class["seeds"] == "all"] if "seeds" in per_class else per_class
+    found = {"segmentation": masks.segmentation(per_class, table("05_evaluation/tables/baselines"), unit)}
+    found["boundaries"] = [
+        sentence
+        for name, tolerance in (("distances", study.nsd_tolerance_mm), ("distances-pixels", study.nsd_tolerance_px))
+        for sentence in masks.boundaries(
+            table(f"05_evaluation/tables/{name}"), "px" if "pixels" in name else "mm", tolerance
+        )
+    ]
+    found["presence"] = masks.presence(table("05_evaluation/tables/presence"), unit)
+    found["main"] = conclusions.of_masks(per_class, unit)
+    if volumes:
+        limits = table("06_biometry/tables/volume-limits")
+        found["volumes"] = masks.volumes(table("06_biometry/tables/volumes"), limits)
+        found["main"] += conclusions.of_volumes(limits)
+    return found
+
+
+def _findings_of_points(table: Callable[[str], pd.DataFrame]) -> dict[str, list[str]]:
+    points = table("05_evaluation/tables/points")
+    return {"landmarks": masks.landmarks(points), "main": conclusions.of_points(points)}
+
+
+def _selected(study: params.Study, runs: list[steps.Step]) -> pd.DataFrame:
+    """Epochs, selected epoch and its values of each run."""
+    rows = []
+    for step in runs:
+        run, history = (
+            files.read_json(required(study, f"{step.label}/run.json")),
+            read_table(study, f"{step.label}/history"),
+        )
+        (at,) = history[history["epoch"] == run["best_epoch"]].to_dict("records")
+        values = {name: at[name] for name in ("selection", "train_selection")}
+        rows.append({name: run[name] for name in ("epochs", "best_epoch")} | values)
+    return pd.DataFrame(rows)
+
+
+def _measure(study: params.Study) -> str:
+    """What selects the epoch, as `masks.training` names it."""
+    return "error" if study.learns_landmarks else {"iou": "IoU"}.get(study.selection_metric, "Dice")

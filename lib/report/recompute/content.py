@@ -8,7 +8,7 @@ from typing import Any
 
 from lib import datasets
 from lib.imaging import head_points, volumes
-from lib.report.recompute import estimates, materials, method, printed
+from lib.report.recompute import estimates, findings, materials, method, printed
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
 from lib.report.recompute.tables import agreement, coverage, failures, flags
@@ -60,6 +60,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "intervals": _intervals(results, verified),
         "widths": _rows(verified, "06_biometry/tables/widths"),
         "enlarged": _rows(verified, "06_biometry/tables/enlarged"),
+        "findings": findings.rebuild(results, verified, [_run(results, step) for step in results.runs]),
         "figures": _files(results, "figures", SHOWN["figures"]),
         "tables": _files(results, "tables", SHOWN["tables"])
         | {name: f"/{path}" for name, path in post_files(results).items()},
