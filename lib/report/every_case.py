@@ -25,9 +25,10 @@ def every_case(errors: pd.DataFrame, measurements: pd.DataFrame) -> dict[str, An
         measurements: measurements.csv of 06_biometry; may be without rows.
 
     Returns:
-        cases (their number), unit ("mm" or "px"), items (printed names of the classes or lines) and rows: case, subject,
-        fold, seed, anchor (of the gallery), `values` (by item its Dice, `distances` its HD95; of a line only its
-        endpoint error) and, if heads were measured, `hc`: reference, predicted, error, interval (mm) and flags.
+        cases (their number), unit ("mm" or "px"), items (printed names of the classes or lines) and rows: case,
+        subject, fold, seed, anchor (of the gallery), `values` (Dice of each class, or endpoint error of each line),
+        `distances` (HD95 of each class) and, if heads were measured, `hc`: reference, predicted, error, interval (mm)
+        and flags.
     """
     is_line = "line" in errors
     rows = errors[~errors["route"].isin(TRIVIAL_BASELINES)] if is_line else errors[errors["stage"] == "post"]
