@@ -220,6 +220,7 @@ def write_regions(study: params.Study) -> None:
         "presence": presence.per_class(long),
         "parts": presence.parts(long),
         "groups": dice.by_part(long.join(group, on="case"), "group"),
+        "folds": dice.by_part(long, "fold"),
         "effect": dice.effect(long),
         "detection": dice.detection(long),
         "baselines": without_network(study),
@@ -231,7 +232,7 @@ def write_regions(study: params.Study) -> None:
     tables_of_05 = {"cases": long, "chosen": pd.DataFrame([chosen]), "precision": precision} | listed
     tables_of_05 |= {"structures": structures(study)} | calibrated(study) | indicators_of(study)
     drawn = "hd95-distribution dice-distribution dice-bars confusion worst median best probability close-ups"
-    write_step(study, "05_evaluation", tables_of_05, printed | of_failures, "confusion folds", drawn)
+    write_step(study, "05_evaluation", tables_of_05, printed | of_failures, "confusion", drawn)
 
 
 def rounded_of(study: params.Study, precision: str = "float32") -> pd.DataFrame:
@@ -435,5 +436,5 @@ def unreferred(text: str) -> list[str]:
     for kind in ("Figure", "Table"):
         numbers = {int(number) for number in re.findall(rf"{kind} (\d+)\.", text)}  # of the captions
         assert numbers
-        missing += [f"{kind} {n}" for n in sorted(numbers) if not re.search(rf"{kind} {n}( (?!\.)\w|\))", text)]
+        missing += [f"{kind} {n}" for n in sorted(numbers) if not re.search(rf"{kind} {n}( (?!\.)\w|[),;:])", text)]
     return missing

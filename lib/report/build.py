@@ -177,6 +177,8 @@ def collect(study: params.Study) -> dict[str, Any]:
     results["intervals"] = content.describe_intervals(study)
     results["biometry"] = content.describe_biometry(study) if content.measures_heads(study) else None
     results |= content.describe_widths(study)
+    results |= {"group_names": content.describe_groups(study), "every_case": content.describe_cases(study)}
+    results["shapes"] = content.rows_of(study, "06_biometry/tables/shapes") if regions and not dataset.volumes else []
     results["sizes"] = content.rows_of(study, "06_biometry/tables/volumes") if dataset.volumes else []
     results["volume_limits"] = content.rows_of(study, "06_biometry/tables/volume-limits") if dataset.volumes else []
     results["comparison"] = content.describe_comparison(study) if study.compare_with else None

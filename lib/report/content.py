@@ -12,8 +12,9 @@ from lib.data import cases
 from lib.evaluation import baselines
 from lib.evaluation import failures as cases_failed
 from lib.imaging import growth, head_points
-from lib.report import captions, tables
+from lib.report import captions, every_case, tables
 from lib.report.findings import conclusions, masks, measurements
+from lib.report.summaries import failures as failed
 from lib.report.summaries import measurement_agreement
 from lib.statistics import conformal
 from lib.study import files, params, steps
@@ -135,7 +136,10 @@ def describe_failures(study: params.Study, step: str) -> dict[str, Any]:
     limits |= {"fewest": cases_failed.FEWEST}
     whole = as_rows(counts)[-1] if len(counts) else {}  # a failure of any class, line or quantity
     finding = captions.of_failures(counts, causes, listed)
-    return {"finding": finding, "tested": len(causes), "listed": listed, "whole": whole} | limits
+    associated = causes[causes["p_adjusted"] < failed.LEVEL] if len(causes) else causes
+    rows = {"counts": counts, "associated": associated, "rows": read_table(study, f"{step}/tables/failures")}
+    found = {"finding": finding, "tested": len(causes), "listed": listed, "whole": whole}
+    return found | limits | {name: as_rows(table) for name, table in rows.items()}
 
 
 def describe_intervals(study: params.Study) -> dict[str, Any]:
@@ -158,7 +162,7 @@ def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
     """
     table = read_table(study, "05_evaluation/tables/per_class")
     summary = table[table["seeds"] == "all"] if "seeds" in table else table
-    post = {"post": as_rows(summary[summary["stage"] == "post"])}
+    post = {stage: as_rows(summary[summary["stage"] == stage]) for stage in ("post", "raw")}
     names = {"mm": "distances", "px": "distances-pixels"}
     return (
         post
@@ -168,7 +172,8 @@ def describe_regions(study: params.Study, volumes: bool) -> dict[str, Any]:
             "size_errors": post_rows(study, "05_evaluation/tables/size-errors"),
             "presence": post_rows(study, "05_evaluation/tables/presence"),
             "parts": post_rows(study, "05_evaluation/tables/parts"),
-            "groups": sorted(set(read_table(study, "05_evaluation/tables/groups")["group"])),
+            "by_group": rows_of(study, "05_evaluation/tables/groups"),
+            "by_fold": rows_of(study, "05_evaluation/tables/folds"),
             "effect": rows_of(study, "05_evaluation/tables/effect"),
             "chosen": rows_of(study, "05_evaluation/chosen") if study.threshold_candidates else [],
             "patients": rows_of(study, "05_evaluation/tables/patient-dice") if volumes else [],
@@ -185,6 +190,20 @@ def describe_baselines(table: pd.DataFrame) -> dict[str, Any]:
     parts = {"baselines": table, "strongest": strongest}
     parts |= {"whole_head": own[baselines.NETWORK], "gain": own[baselines.GAIN]}
     return {name: as_rows(part) for name, part in parts.items()}
+
+
+def describe_groups(study: params.Study) -> dict[str, str]:
+    """Printed names of the groups of the tested cases."""
+    manifest = files.read_csv(required(study, "01_data_verification/cases.csv"), cases.CASE_COLUMNS)
+    tested = manifest[manifest["case"].isin(read_table(study, "05_evaluation/cases")["case"])]
+    return cases.group_names(cases.group_of(tested["stratum"]), tested["hc_mm"])
+
+
+def describe_cases(study: params.Study) -> dict[str, Any]:
+    """Results of every test case."""
+    errors = read_table(study, "05_evaluation/cases")
+    measured = read_table(study, "06_biometry/measurements") if measures_heads(study) else pd.DataFrame()
+    return every_case.every_case(errors, measured)
 
 
 def describe_widths(study: params.Study) -> dict[str, Any]:
@@ -214,6 +233,7 @@ def describe_biometry(study: params.Study) -> dict[str, Any]:
     is_baseline, is_mean = post["route"].isin(cases.TRIVIAL_BASELINES), post["route"] == "baseline"
     counts = {"cases": measurements["case"].nunique(), "subjects": measurements["subject"].nunique()}
     rows = {"post": post[~is_baseline], "baseline": post[is_mean], "guesses": post[is_baseline & ~is_mean]}
+    rows["raw"] = table[(table["stage"] == "raw") & ~table["route"].isin(cases.TRIVIAL_BASELINES)]
     routes = sorted(set(table["route"]) - set(cases.TRIVIAL_BASELINES))
     counts |= {"failures": describe_failures(study, "06_biometry"), "routes": routes}
     counts |= {"chart_weeks": growth.GA_RANGE_WEEKS} | {name: as_rows(part) for name, part in rows.items()}

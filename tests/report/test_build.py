@@ -136,7 +136,7 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
     [
         (
             REGIONS,
-            ["in percent of that class", "None of 4 cases failed"],
+            ["in percent of that class", "In none of 4 cases, a class has a Dice below 0.7"],
             ["by tested fold", "the sampler", "under other names"],
         ),
         (LESIONS, ["No pixel size is known", "0.876"], ["Ramanujan", "in millimetres,", "Bland", "Beside observers"]),
@@ -162,19 +162,27 @@ def test_sentences_on_boundaries_and_presence_have_the_numbers_of_their_tables(b
     presence = one.row("05_evaluation/tables/presence", **of)
     names = (f"{part}hd95_{unit}" for part in ("median_", "", "largest_", "others_"))
     median, mean, largest, others = (distances[name].replace(tables.KEEP, " ") for name in names)
-    assert f"median HD95 was {median} {word} (mean {mean} {word})" in text
-    assert f"of the {distances['n']} HD95 is {largest} {word}; without that {case}, the mean would be {others}" in text
+    assert median in text
+    name_of = one.row("05_evaluation/tables/presence", **of)["class"]
+    outlier = (
+        f"HD95 of {name_of} was {largest} {word}; without that {case}, the mean would be {others} instead of {mean}"
+    )
+    assert f"The largest of the {distances['n']} {outlier} {word}" in text
     found, stricter = presence["detected"], presence["dice_from_half"]
-    assert re.search(rf"predicted anywhere, in {found} of {found} .* Dice of at least 0.5 in {stricter}\.", text)
-    alarms = presence["false_alarms_percent"].replace(tables.KEEP, " ")
-    assert (f"predicted in 0 of 1 patients without it: {alarms} % false alarms" in text) == (name == VOLUMES)
+    unit_word = "patients" if name == VOLUMES else "images"
+    assert f"Dice of at least 0.5 was reached in {stricter} of {found} {unit_word} for {name_of}" in text
+    assert f"was missed in 0 of {found} {unit_word} that show it" in text
+    assert ("and invented in 0 of 1 without it" in text) == (name == VOLUMES)
+
+
+PARTS_OF_CASES = {"method": "", "group": "", "fold": ""}  # columns of rows that are not of all cases, or of the network
 
 
 def test_no_two_different_numbers_carry_one_name(built) -> None:
     values: dict[tuple[str, ...], set[str]] = {}
     of_evaluation = [rows for rows in built(VOLUMES).content["evaluation"].values() if isinstance(rows, list)]
     for row in [row for rows in of_evaluation for row in rows if "class" in row]:
-        key = (row["class"], row.get("stage", "post"), row.get("method", ""))
+        key = (row["class"], *(row.get(part, whole) for part, whole in {"stage": "post", **PARTS_OF_CASES}.items()))
         for name in row:
             if "dice" in name or "iou" in name or "per_patient" in name:
                 values.setdefault((name, *key), set()).add(row[name].partition(tables.KEEP)[0])  # without its interval
@@ -228,18 +236,18 @@ def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> No
         "percentile_97_5_mm": "6.66",
         "p_normal": "0.012",
     }
-    first = {"quantity": "OFD", "n": "3", "bias_mm": "2.22", "lower_limit_mm": "−1.00", "upper_limit_mm": "5.00"}
+    first = {"quantity": "HC", "n": "3", "bias_mm": "2.22", "lower_limit_mm": "−1.00", "upper_limit_mm": "5.00"}
     content["biometry"]["limits-first-image"] = [first]
     for row, (mean, single) in zip(tests, (("yes", "yes"), ("yes", "no"), ("yes", "undecided"))):
         row |= {"mean_within_margin": mean, "single_within_margin": single}
     text = text_with(one.pdf, content)
-    assert lacking(text, "changed with size (Table", "No change with size was shown") == []
-    assert (
-        lacking(text, "5.55 mm, or 3.3 % (limits", "and 7.77 [6.6, 8.8] mm, or 3.3 % (limits 1.11 [0.9, 1.2] to") == []
-    )
+    assert lacking(text, "measurement changed with size: by", "No change with size was shown") == []
+    assert lacking(text, "one bias and one pair of limits do not describe all sizes", "120.00 5.55 3.3 1.11") == []
+    assert "235.00 7.77 [6.6, 8.8] 3.3 1.11 [0.9, 1.2] 9.99" in text
+    assert "one pair of limits do not describe" not in one.text
     assert lacking(text, "lines are those of the regression on size", "Bands: 95 % confidence intervals") == []
     assert lacking(text, "percentiles were −4.44 and 6.66 mm for BPD (p = 0.012)") == []
-    assert lacking(text, "only, bias and limits were 2.22, −1.00 and 5.00 mm for OFD (n = 3)") == []
+    assert lacking(text, "only (n = 3), the limits of HC were −1.00 to 5.00 mm") == []
     assert lacking(text, "equivalent (two one-sided tests at 5 %) for BPD, OFD and HC") == []
     assert lacking(text, "lay within the margin for BPD", "exceeded the margin for OFD", "For HC, the intervals") == []
     percent = one.row("06_biometry/tables/limits-percent", quantity="HC")["lower_limit_percent"]
@@ -318,10 +326,10 @@ NO_MM = {"biometry": None, "rows": {("evaluation", name): {"error_mm": tables.DA
     ("name", "changes", "present", "absent"),
     [
         (REGIONS, {"study": {"focal_weight": 0.25, "focal_gamma": 2.5}}, ["weight 0.25, exponent 2.5"], ["sequence("]),
-        (REGIONS, {"study": {"schedule": "constant"}}, ["In 1 of 1 run it is the last one"], ["this is usual"]),
+        (REGIONS, {"study": {"schedule": "constant"}}, ["In 1 of 1 run the last epoch was selected."], ["as is usual"]),
         (REGIONS, {"study": SAMPLED}, ["3.5 times", "the sampler", "77.7"], []),
         (REGIONS, {"study": STEPS}, STEPS_TEXT, ["sequence("]),  # markup that Typst would print as text
-        (REGIONS, SEVERAL, ["by tested fold", "case99", "selected thresholds", "Otsu's own"], []),
+        (REGIONS, SEVERAL, ["by tested fold", "case99", "Thresholds selected from", "Otsu's own"], []),
         (VOLUMES, WHOLE, ["0.15", "No healthy controls", *ML.values()], ["not a random", "All test patients after"]),
         (POINTS, ENDS, ["1.75 mm", "Each endpoint has its own heatmap"], []),
         (POINTS, {"comparison": {"pairs": [], "guess": [], "references": []}}, ["share no measured"], ["A better"]),
@@ -342,17 +350,55 @@ def test_a_study_without_post_processing_prints_each_result_once(tmp_path, monke
     builders_report.write_study(study)
     pdf = build.write_pdf(study)
     text = text_with(pdf, files.read_json(pdf.parent / "report" / "content.json"))
-    assert lacking(text, "There is no post-processing", f"gives the results. On these {unit}, ") == []
+    assert lacking(text, "There is no post-processing") == []
     twice = ["After post-processing", "Before post-processing", "after post-processing", "Effect of post-processing"]
     assert lacking(text, *twice) == twice
     assert [row["stage"] for row in rows_of(study, PER_CLASS)] == ["post"] * (len(study.classes) - 1)
 
 
-def test_raw_masks_are_printed_in_the_table_of_the_effect_only(built) -> None:
+def test_raw_masks_are_compared_in_an_appendix_only_where_a_result_changed(built) -> None:
     demo = built(REGIONS)
+    said = "Post-processing changed the Dice of no case."
+    assert lacking(demo.text, "Raw against post-processed masks", said) == [said]
+    same = {
+        "better": "0",
+        "worse": "0",
+        "missed_post": "0",
+        "missed_raw": "0",
+        "invented_post": "0",
+        "invented_raw": "0",
+    }
+    text = text_with(demo.pdf, change(demo.content, rows={("evaluation", "effect"): same}))
+    assert lacking(text, said, "Raw against post-processed masks") == ["Raw against post-processed masks"]
     raw, post = (demo.row(PER_CLASS, **{"stage": stage, "class": "CSP"}) for stage in ("raw", "post"))
     assert raw["iou"] != post["iou"]
     assert lacking(demo.text, post["iou"], raw["iou"]) == [raw["iou"]]
+
+
+def test_the_largest_distances_of_a_penalty_are_explained_only_where_there_is_one(built) -> None:
+    demo, said = built(REGIONS), "Missed and invented structures have no distance"
+    assert said not in demo.text
+    content = copy.deepcopy(demo.content)
+    first = content["evaluation"]["distances"]["mm"][0]
+    content["evaluation"]["distances"]["mm"].append(first | {"penalty": "yes", "missed": "2"})
+    assert lacking(text_with(demo.pdf, content), said, "(with penalty)", "of the 2 missed and 0 invented") == []
+
+
+def test_a_study_of_one_class_is_told_without_other_classes(built) -> None:
+    lesions, demo = built(LESIONS), built(REGIONS)
+    words = ["lowest Dice among the classes", "Confusion between classes"]
+    results = lesions.text.partition("Parameters")[0]
+    assert lacking(results, *words, "of that class, summed") == [*words, "of that class, summed"]
+    assert lacking(demo.text, *words) == []
+
+
+def test_every_case_is_in_the_appendix_with_a_link_to_its_pictures(built) -> None:
+    for name in (REGIONS, VOLUMES, POINTS):
+        one = built(name)
+        every = one.content["every_case"]
+        links = re.findall(rb"/URI ?\(gallery\.html#([^)]*)\)", one.pdf.read_bytes())
+        assert sorted({each.decode() for each in links}) == sorted(row["anchor"] for row in every["rows"])
+        assert lacking(one.text, *(value for row in every["rows"] for value in row["values"])) == []
 
 
 def test_own_data_are_named_without_a_reference_or_a_licence(built) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 from lib import datasets
 from lib.imaging import head_points, volumes
-from lib.report.recompute import estimates, findings, materials, method, printed
+from lib.report.recompute import estimates, every_case, findings, materials, method, printed
 from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
 from lib.report.recompute.tables import agreement, coverage, failures, flags
 from lib.report.recompute.tables.biometry import GUESSES
-from lib.report.recompute.tables.regions import GAIN, NETWORK
+from lib.report.recompute.tables.regions import GAIN, NETWORK, group_of_cases
 from lib.study import files, params, steps
 
 Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that printed numbers are true
@@ -58,6 +58,9 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "sizes": _rows(verified, "06_biometry/tables/volumes") if dataset.volumes else [],
         "comparison": _comparison(results, verified) if study.compare_with else None,
         "intervals": _intervals(results, verified),
+        "group_names": _group_names(results),
+        "every_case": every_case.every_case(results),
+        "shapes": _rows(verified, "06_biometry/tables/shapes") if regions and not dataset.volumes else [],
         "widths": _rows(verified, "06_biometry/tables/widths"),
         "enlarged": _rows(verified, "06_biometry/tables/enlarged"),
         "findings": findings.rebuild(results, verified, [_run(results, step) for step in results.runs]),
@@ -271,6 +274,7 @@ def _evaluation(results: Results, verified: dict[str, Table]) -> Row:
     whole = {"seeds": "all"} if "seeds" in verified[f"{at}/per_class"][0] else {}
     parts |= {
         "post": _rows(verified, f"{at}/per_class", stage="post", **whole),
+        "raw": _rows(verified, f"{at}/per_class", stage="raw", **whole),
         "effect": _rows(verified, f"{at}/effect"),
     }
     parts |= _baselines(verified)
@@ -278,11 +282,18 @@ def _evaluation(results: Results, verified: dict[str, Table]) -> Row:
     parts["distances"] = {unit: _rows(verified, f"{at}/{name}", stage="post") for unit, name in units.items()}
     for name, table in (("size_errors", "size-errors"), ("presence", "presence"), ("parts", "parts")):
         parts[name] = _rows(verified, f"{at}/{table}", stage="post")
-    parts["groups"] = sorted({row["group"] for row in verified[f"{at}/groups"][1]})
+    parts |= {"by_group": _rows(verified, f"{at}/groups"), "by_fold": _rows(verified, f"{at}/folds")}
     parts["chosen"] = _of_table(results, "05_evaluation/chosen") if study.threshold_candidates else []
     for name, table in (("patients", "patient-dice"), ("end_slices", "end-slices")):
         parts[name] = _rows(verified, f"{at}/{table}") if results.dataset.volumes else []
     return counts | parts
+
+
+def _group_names(results: Results) -> dict[str, str]:
+    """Printed names of the groups of the tested cases."""
+    tested, group = {row["case"] for row in results.rows("05_evaluation/cases")}, group_of_cases(results)
+    rows = [row for row in results.rows("01_data_verification/cases") if row["case"] in tested]
+    return failures.names_of_groups([(group[row["case"]], row["hc_mm"]) for row in rows])
 
 
 def _intervals(results: Results, verified: dict[str, Table]) -> Row:
@@ -308,6 +319,9 @@ def _failures(results: Results, verified: dict[str, Table], step: str) -> Row:
     listed = len(results.rows(f"{step}/failures"))
     parts = {"finding": failures.finding(*counts, *causes, listed), "tested": len(causes[1]), "listed": listed}
     whole = printed.printed_rows(counts[0], counts[1][-1:])
+    parts["counts"] = printed.printed_rows(*counts)
+    parts["associated"] = printed.printed_rows(causes[0], [row for row in causes[1] if row["p_adjusted"] < 0.05])
+    parts["rows"] = _rows(verified, f"{step}/tables/failures")
     limits |= {"share_percent": round(100 * failures.WORST_SHARE), "fewest": failures.FEWEST}
     return parts | limits | {"whole": whole[0] if whole else {}}
 
@@ -326,6 +340,7 @@ def _baselines(verified: dict[str, Table]) -> Row:
 def _biometry(results: Results, verified: dict[str, Table]) -> Row:
     measured, (columns, rows) = results.rows("06_biometry/measurements"), verified["06_biometry/tables/agreement"]
     kinds: dict[str, list[Row]] = {"post": [], "baseline": [], "guesses": []}
+    kinds["raw"] = [row for row in rows if row["stage"] == "raw" and row["route"] not in GUESSES]
     for row in rows:
         if row["stage"] == "post":
             kind = "baseline" if row["route"] == "baseline" else "guesses" if row["route"] in GUESSES else "post"

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lib.data.cases import group_names
 from lib.evaluation import failures
 from lib.report.summaries.means import share_over
 from lib.verification.case_checks import CONTRAST_IS_LOW, NEAR_BORDER, NEAR_FRAME, TOUCHES_FRAME
@@ -97,12 +98,10 @@ def causes(
 
 def _properties(known: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     """Candidate causes in words, and by case 1.0 where it holds, 0.0 where not, NaN where unknown."""
-    groups = sorted(set(known["group"]))
+    groups, names = sorted(set(known["group"])), group_names(known["group"], known["hc_mm"])
     for group in groups if len(groups) > 2 else groups[:1]:  # of two groups, one is the other's complement
-        is_in = known["group"] == group
-        hc = known.loc[is_in, "hc_mm"].dropna()
-        sizes = f" (HC {hc.min():.0f} to {hc.max():.0f} mm)" if len(hc) else ""
-        yield f"Group {group}{sizes}", is_in.astype(float)
+        name = f"Group {group}" if names[group] == group else names[group]
+        yield name, (known["group"] == group).astype(float)
     for column, (name, form, is_low) in THIRDS.items():
         values = known[column]
         at, way = (1 / 3, "lower") if is_low else (2 / 3, "higher")

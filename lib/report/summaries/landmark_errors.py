@@ -27,7 +27,8 @@ def _describe(group: pd.DataFrame) -> dict[str, object]:
     mm, px = (mean_over(of_cases, name) for name in ("error_mm", "error_px"))
     row = {"n": px.count, "n_mm": mm.count} | with_interval("error_mm", mm) | with_interval("error_px", px)
     row |= with_interval("median_mm", median_over(of_cases, "error_mm"))
-    row["percentile_95_mm"] = float(np.percentile(known, 95)) if len(known) else float("nan")
+    shares = {"lower_quartile_mm": 25, "upper_quartile_mm": 75, "percentile_95_mm": 95}
+    row |= {name: float(np.percentile(known, at)) if len(known) else float("nan") for name, at in shares.items()}
     row["normalised_error_percent"] = float(of_cases["normalised_error_percent"].mean())
     return row | {"missed": int(group["error_px"].isna().sum())}
 

@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from lib import statistics
-from lib.report import captions, recompute, tables
+from lib.data import cases
+from lib.report import captions, content, every_case, recompute, tables
 from lib.report.recompute import compare, estimates, long_tables, printed
+from lib.report.recompute import every_case as recomputed_cases
 from lib.report.recompute.results import Results
-from lib.report.recompute.tables import flags
+from lib.report.recompute.tables import failures, flags
 from lib.report.summaries import flag_worth
 from lib.study import files, params
 from tests import builders_report
@@ -331,3 +333,37 @@ def test_cells_are_read_back_from_typst_and_put_into_it() -> None:
     with pytest.raises(ValueError, match="has other rows"):
         printed.with_cells(markup, [["x", "1"]])
     assert compare.differing_print("t.typ", "no rows", ["class"], []) == ["t.typ: is no table"]
+
+
+@pytest.mark.parametrize("name", [REGIONS, VOLUMES, POINTS])
+def test_every_case_is_recomputed_and_a_forged_result_of_one_differs(study_of, name: str) -> None:
+    study = study_of(name)
+    printed_rows = content.describe_cases(study)
+    assert printed_rows["rows"]
+    assert recomputed_cases.every_case(Results(study)) == printed_rows
+    path = folder(study, "05_evaluation/cases.csv")
+    table = pd.read_csv(path, dtype={"case": str, "subject": str})
+    column = "error_mm" if name == POINTS else "fp"
+    files.write_csv(path, table.assign(**{column: table[column] * 3}))
+    forged = recomputed_cases.every_case(Results(study))["rows"]
+    assert [row["case"] for row in forged] == [row["case"] for row in printed_rows["rows"]]
+    assert forged[0]["values"] != printed_rows["rows"][0]["values"]
+
+
+def test_of_many_cases_both_rank_the_same_worst(monkeypatch, study_of) -> None:
+    for name in (REGIONS, POINTS):
+        study = study_of(name)
+        monkeypatch.setattr(every_case, "MOST_CASES", 2)
+        monkeypatch.setattr(every_case, "WORST_CASES", 3)
+        monkeypatch.setattr(recomputed_cases, "ALL_UP_TO", 2)
+        monkeypatch.setattr(recomputed_cases, "WORST", 3)
+        printed_rows = content.describe_cases(study)
+        assert (printed_rows["cases"], len(printed_rows["rows"])) == (4, 3)
+        assert recomputed_cases.every_case(Results(study)) == printed_rows
+
+
+def test_groups_are_named_as_the_report_names_them() -> None:
+    pairs = [("hc1", 150.4), ("hc0", 99.6), ("hc1", 176.6), ("hc2", float("nan")), ("north", 200.0), ("hcx", 210.0)]
+    named = cases.group_names(*(pd.Series(each) for each in zip(*pairs)))
+    assert failures.names_of_groups(pairs) == named
+    assert named["hc1"] == "HC 150–177 mm"

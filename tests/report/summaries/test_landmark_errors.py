@@ -14,6 +14,7 @@ def test_landmarks_of_five_lines_worked_by_hand():
     assert (row["line"], row["route"], row["n"], row["n_mm"], row["missed"]) == ("ofd", "landmark", 4, 4, 1)
     assert (row["error_mm"], row["error_px"], row["normalised_error_percent"]) == (4, 8, 4)
     assert row["median_mm"] == 2.5
+    assert (row["lower_quartile_mm"], row["upper_quartile_mm"]) == (1.75, 4.75)  # 0.75 and 2.25 steps of four
     assert row["percentile_95_mm"] == pytest.approx(3 + 0.85 * 7)  # 0.95 * 3 = 2.85 steps from the first of four
     row = landmark_errors.landmarks(line_errors([1.0, 2.0, 3.0, 10.0] * 4)).iloc[0]
     assert row["error_mm_low"] < 4 < row["error_mm_high"]

@@ -182,11 +182,9 @@ def causes(step: str) -> Callable[[Results], list[Row]]:
 def properties(results: Results, cases: list[str], whole: bool) -> Iterator[tuple[str, dict[str, bool | None]]]:
     """Names of properties, and by case whether it holds, None where unknown; `whole` for heads and lines."""
     about = known_of(results, cases, whole)
-    groups = sorted({row["group"] for row in about.values()})
-    for group in groups if len(groups) > 2 else groups[:1]:
-        hc = [row["hc_mm"] for row in about.values() if row["group"] == group and not math.isnan(row["hc_mm"])]
-        sizes = f" (HC {min(hc):.0f} to {max(hc):.0f} mm)" if hc else ""
-        yield f"Group {group}{sizes}", {case: row["group"] == group for case, row in about.items()}
+    groups = names_of_groups([(row["group"], row["hc_mm"]) for row in about.values()])
+    for group, name in sorted(groups.items())[: None if len(groups) > 2 else 1]:
+        yield name if name != group else f"Group {group}", {case: row["group"] == group for case, row in about.items()}
     for column, name, form, is_low in (
         ("hc_mm", "HC", "{:.0f} mm", True),
         ("share_percent", "Share of the image", "{:.2g} %", True),
@@ -200,6 +198,16 @@ def properties(results: Results, cases: list[str], whole: bool) -> Iterator[tupl
     yield "A class is absent from the reference", {case: row["lacking"] != [] for case, row in about.items()}
     for check in sorted({check for row in about.values() for check in row["findings"]} - KNOWN_HERE):
         yield f"Finding of 01: {check}", {case: check in row["findings"] for case, row in about.items()}
+
+
+def names_of_groups(pairs: list[tuple[str, float]]) -> dict[str, str]:
+    """Printed names of groups, from the group and HC of each case: ranges of HC are named by their ends."""
+    names = {}
+    for group in {group for group, _ in pairs}:
+        sizes = [hc for name, hc in pairs if name == group and not math.isnan(hc)]
+        is_range = group[:2] == "hc" and group[2:].isdigit() and sizes
+        names[group] = f"HC {min(sizes):.0f}–{max(sizes):.0f} mm" if is_range else group
+    return names
 
 
 def _third(about: dict[str, Row], column: str, name: str, form: str, is_low: bool) -> tuple[str, dict]:

@@ -25,6 +25,7 @@ def points(results: Results) -> list[Row]:
         percent = mean(by_case(rows, lambda row: row["normalised_error_percent"])[0])
         row = {"n": px.n, "n_mm": mm.n} | mm.columns("error_mm") | px.columns("error_px")
         row |= median_over_cases(rows, lambda row: row["error_mm"]).columns("median_mm")
+        row |= {"lower_quartile_mm": quantile(of_cases, 0.25), "upper_quartile_mm": quantile(of_cases, 0.75)}
         row["percentile_95_mm"] = quantile(of_cases, 0.95)
         row["normalised_error_percent"] = percent
         return row | {"missed": sum(math.isnan(each["error_px"]) for each in rows)}
