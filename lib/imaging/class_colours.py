@@ -1,6 +1,8 @@
 """Printed names of classes and quantities, and colours of classes, references and predictions.
 
-Those of classes are the palette of Okabe and Ito 2008, safe for colour-blind readers.
+Those of classes are of the palette of Okabe and Ito 2008, safe for colour-blind readers, but for its yellow, which
+can hardly be seen on paper: olive (Tol 2021) takes its place. White is kept for the reference, from which all of them
+differ in lightness too, so that overlays survive print in grey.
 """
 
 import zlib
@@ -9,8 +11,8 @@ LABELS = {name: name.upper() for name in ("hc", "bpd", "ofd", "csp", "lv")}  # o
 # One fixed colour per class name.
 CLASS_COLOURS = {"head": "#56B4E9", "parenchyma": "#56B4E9", "csp": "#E69F00", "lv": "#CC79A7"}
 CLASS_COLOURS |= {"tumour": "#E69F00", "lesion": "#E69F00"}
-REFERENCE, PREDICTED = "#7BE495", "#E8381B"  # light green and dark red: also differ in lightness
-OTHER_COLOURS = ("#F0E442", "#009E73", "#0072B2", "#D55E00")
+REFERENCE, PREDICTED = "#FFFFFF", "#D55E00"  # a solid and a dashed line, both with a dark edge
+OTHER_COLOURS = ("#999933", "#009E73", "#0072B2", "#D55E00")
 
 
 def class_colour(name: str) -> str:

@@ -17,8 +17,9 @@ LONGEST = 480  # pixels of the longer side of the image; outlines keep the nativ
 MAP_LONGEST = 240  # of the probability, which is smooth
 QUALITY = 70  # of WebP; an ultrasound image takes about 12 kB
 TOLERANCE = 0.7  # native pixels by which an outline may leave out points
-OUTCOMES = {"true positive": "#009E73", "false positive": "#E69F00", "false negative": "#56B4E9"}
-OUTCOMES |= {"wrong class": "#CC79A7"}
+# As the lines, what is only predicted is vermilion, and what is only in the reference light; all differ in lightness.
+OUTCOMES = {"true positive": "#56B4E9", "false positive": "#D55E00", "false negative": "#F0E442"}
+OUTCOMES |= {"wrong class": "#882255"}
 OPACITY = 0.6  # of the outcomes
 EDGE = "filter:drop-shadow(0 0 .7px #000) drop-shadow(0 0 .7px #000)"  # so that a line shows on white
 

@@ -16,6 +16,7 @@ from lib.report.figures.style import PREDICTED, scale_bar_mm
 NARROWEST = 640  # pixels; smaller images are enlarged, so that text and lines can be seen
 SUBPIXEL = 4  # bits of OpenCV's coordinates behind the point
 HEAT, OPACITY = "cividis", 0.65  # colours of a probability, and of 1 the share of colour
+EDGE = (0, 0, 0)  # RGB
 MARGIN, TICK = 8, 7  # pixels: around text; half the length of a caliper's end mark
 
 
@@ -36,9 +37,10 @@ class Canvas:
         return np.rint(placed[:, ::-1] * 2**SUBPIXEL).astype(np.int32)
 
     def line(self, points: np.ndarray, colour: str, width: int = 2, closed: bool = False) -> None:
-        """A line through native points, (N, 2) of (row, col)."""
-        xy, rgb = [self._xy(points)[:, None]], ImageColor.getrgb(colour)
-        cv2.polylines(self.pixels, xy, closed, rgb, width, cv2.LINE_AA, SUBPIXEL)
+        """A line with a dark edge through native points, (N, 2) of (row, col)."""
+        xy = [self._xy(points)[:, None]]
+        for rgb, thickness in ((EDGE, width + 2), (ImageColor.getrgb(colour), width)):
+            cv2.polylines(self.pixels, xy, closed, rgb, thickness, cv2.LINE_AA, SUBPIXEL)
 
     def contour(self, region: np.ndarray, colour: str) -> None:
         """The outlines of an (H, W) bool region."""
@@ -90,7 +92,7 @@ class Canvas:
     def with_text(self, lines: Sequence[str]) -> Image.Image:
         """The picture above a white strip with lines of text."""
         size = 17
-        shown = [part for line in lines for part in _wrapped(scripts.in_own_font(line), self.pixels.shape[1], size)]
+        shown = [part for line in lines for part in _wrapped(scripts.in_one_font(line), self.pixels.shape[1], size)]
         height = 2 * MARGIN + len(shown) * (size + 5)
         whole = Image.new("RGB", (self.pixels.shape[1], self.pixels.shape[0] + height), "white")
         whole.paste(Image.fromarray(self.pixels), (0, 0))
@@ -101,7 +103,7 @@ class Canvas:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of all figures, which comes with matplotlib."""
+    """A font without serifs, for the screen, which comes with matplotlib."""
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 

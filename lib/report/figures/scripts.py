@@ -1,6 +1,7 @@
-"""Characters that DejaVu Sans lacks, such as 漢 or अ: drawn in a font of the machine, else as their code, [U+6F22].
+"""Characters that no font of all figures has, such as 漢 or अ: in a font of the machine, else as their code, [U+6F22].
 
-A figure whose characters are all in DejaVu Sans, which comes with matplotlib, has the same bytes on every machine.
+A figure whose characters are all in STIX, that of the report, or DejaVu Sans has the same bytes on every machine: both
+come with matplotlib.
 """
 
 import re
@@ -16,7 +17,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
-FONT = "DejaVu Sans"
+FONTS = ("STIXGeneral", "DejaVu Sans")  # a character is drawn in the first that has it
 INVISIBLE = ("Cc", "Cf", "Zs")  # Unicode categories without a glyph: control, format, blank
 DRAWN = 4  # codes of one run of characters
 NO_FONT = (
@@ -34,7 +35,7 @@ def complete(figure: Figure) -> None:
     family_of = {character: _family(character) for text in texts for character in sorted(_missing(text.get_text()))}
     without = [character for character, family in family_of.items() if not family]
     for text in texts:
-        text.set_fontfamily([FONT, *sorted(filter(None, set(family_of.values())))])
+        text.set_fontfamily([*FONTS, *sorted(filter(None, set(family_of.values())))])
         text.set_text(with_codes(text.get_text(), without))
     for axis in named:  # it would write the first labels again when the figure is drawn
         axis.set_ticklabels([with_codes(label.get_text(), without) for label in axis.get_ticklabels()])
@@ -42,9 +43,9 @@ def complete(figure: Figure) -> None:
         warnings.warn(no_font(without), stacklevel=2)
 
 
-def in_own_font(text: str) -> str:
-    """A text in which characters that the font of all figures lacks are replaced by their codes."""
-    return with_codes(text, sorted(_missing(text)))
+def in_one_font(text: str) -> str:
+    """A text in which characters that the last of FONTS, which has the most, lacks are replaced by their codes."""
+    return with_codes(text, sorted(_missing(text, FONTS[-1:])))
 
 
 def with_codes(text: str, without: Iterable[str]) -> str:
@@ -66,14 +67,15 @@ def no_font(without: Iterable[str]) -> str:
     return f"{', '.join(f'{each} (U+{ord(each):04X})' for each in without)}: {NO_FONT}"
 
 
-def _missing(text: str) -> set[str]:
-    """Characters of a text that the font of all figures cannot draw."""
-    return {each for each in set(text) if unicodedata.category(each) not in INVISIBLE and not _is_in_font(each)}
+def _missing(text: str, fonts: tuple[str, ...] = FONTS) -> set[str]:
+    """Characters of a text that none of the fonts can draw."""
+    seen = {each for each in set(text) if unicodedata.category(each) not in INVISIBLE}
+    return {each for each in seen if not any(_is_in_font(font, each) for font in fonts)}
 
 
 @cache
-def _is_in_font(character: str) -> bool:
-    return _has(font_manager.findfont(FONT), 0, character)
+def _is_in_font(font: str, character: str) -> bool:
+    return _has(font_manager.findfont(font), 0, character)
 
 
 @cache

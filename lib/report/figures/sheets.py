@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.datasets.samples import Overlay, Samples
+from lib.imaging import connected_parts
 from lib.imaging.class_colours import class_colour, printed_name
 from lib.report.figures import style
-from lib.report.figures.style import PREDICTED, REFERENCE, draw_contour, draw_image, styled
+from lib.report.figures.style import PREDICTED, REFERENCE, draw_contour, draw_image, line_look, styled
 
 Spacing = tuple[float, float] | None  # (row, col) pixel size, mm
 MAX_OVERLAYS = 12  # on a sheet
@@ -23,7 +24,7 @@ def samples(items: Samples, classes: list[str]) -> Figure:
         draw_image(each, image, text, spacing_mm)
         for index, name in enumerate(classes[1:], start=1):
             draw_contour(each, mask == index, class_colour(name))
-    style.add_legend(figure, {printed_name(name): class_colour(name) for name in classes[1:]})
+    style.add_legend(figure, {printed_name(name): line_look(class_colour(name)) for name in classes[1:]})
     return figure
 
 
@@ -47,62 +48,79 @@ def augmentations(images: np.ndarray, masks: np.ndarray, classes: list[str], poi
     titles = ["original", *(f"draw {i}" for i in range(1, len(images)))]
     figure = samples(without_scale(titles, list(images), list(masks)), classes)
     for axes, landmarks in zip(figure.axes, [] if points is None else points):
-        for ends, line in lines_of(landmarks):
-            axes.plot(ends[:, 1], ends[:, 0], color=REFERENCE, linewidth=0.9, linestyle=line)
-            axes.plot(ends[0, 1], ends[0, 0], marker="o", markersize=2.5, color=REFERENCE)  # the first endpoint
+        for ends, marker in lines_of(landmarks):
+            axes.plot(ends[:, 1], ends[:, 0], **line_look(REFERENCE))
+            axes.plot(ends[0, 1], ends[0, 0], **line_look(REFERENCE), marker=marker, markersize=2.5)  # first endpoint
     return figure
 
 
 def lines_of(points: np.ndarray) -> tuple[tuple[np.ndarray, str], ...]:
-    """Endpoints of OFD and of BPD (dashed), (2, 2) each, from landmarks (4, 2) in (row, col)."""
-    return (points[:2], "-"), (points[2:], "--")
+    """Endpoints of OFD and of BPD, (2, 2) each, and their markers, from landmarks (4, 2) in (row, col)."""
+    return (points[:2], "o"), (points[2:], "s")
 
 
-def overlay_sheet(items: list[Overlay], draw: Callable[[Axes, Overlay], None]) -> Figure:
-    """Up to 12 cases, each overlaid by `draw`; predicted red, reference green."""
+def overlay_sheet(
+    items: list[Overlay], draw: Callable[[Axes, Overlay], None], predicted: dict[str, str] | None = None
+) -> Figure:
+    """Up to 12 cases, each overlaid by `draw`, with a legend: colours of predictions by label, if there are several."""
     if len(items) > MAX_OVERLAYS:
         raise ValueError(f"{len(items)} overlays; a sheet has at most {MAX_OVERLAYS}")
     figure, axes = style.sheet([item.image.shape for item in items])
     for each, item in zip(axes, items):
         draw_image(each, item.image, f"{item.name}\n{item.note}", item.spacing_mm)
         draw(each, item)
-    style.add_legend(figure, {"reference": REFERENCE, "predicted": PREDICTED})
+    colours = predicted or {"predicted": PREDICTED}
+    looks = {name: line_look(colour, dashed=True) for name, colour in colours.items()}
+    style.add_legend(figure, {"reference": line_look(REFERENCE)} | looks)
     return figure
 
 
 @styled
 def overlays(items: list[Overlay], classes: list[str]) -> Figure:
-    """Up to 12 cases with predicted (red) over reference (green) contours of every class."""
+    """Up to 12 cases with predicted (dashed) over reference (white) contours; of several classes each has its colour.
+
+    Where both agree, the white of the reference shows between the dashes.
+    """
+    names = classes[1:]
+    colours = [PREDICTED] if len(names) == 1 else [class_colour(name) for name in names]
 
     def draw(axes: Axes, item: Overlay) -> None:
         for index in range(1, len(classes)):
-            draw_contour(axes, item.reference == index, REFERENCE, 1.2)
-            draw_contour(axes, item.predicted == index, PREDICTED, 0.7)
+            draw_contour(axes, _outer(item.reference, index), REFERENCE)
+        for index, colour in enumerate(colours, start=1):
+            draw_contour(axes, _outer(item.predicted, index), colour, dashed=True)
 
-    return overlay_sheet(items, draw)
+    several = {f"predicted {printed_name(name)}": colour for name, colour in zip(names, colours)}
+    return overlay_sheet(items, draw, several if len(names) > 1 else None)
+
+
+def _outer(mask: np.ndarray, index: int) -> np.ndarray:
+    """The (H, W) bool region of a class with the structures of other classes in it, which have a line of their own."""
+    region = mask == index
+    return region | (connected_parts.fill_holes(region) & (mask > 0))
 
 
 @styled
 def close_ups(items: list[Overlay]) -> Figure:
-    """Up to 12 parts of cases with one structure, masks (H, W) of 0 and 1: predicted (red) over reference (green)."""
+    """Up to 12 parts of cases with one structure, masks (H, W) of 0 and 1: predicted dashed over white reference."""
 
     def draw(axes: Axes, item: Overlay) -> None:
-        draw_contour(axes, item.reference == 1, REFERENCE, 1.2, closed=False)
-        draw_contour(axes, item.predicted == 1, PREDICTED, 0.7, closed=False)
+        draw_contour(axes, item.reference == 1, REFERENCE, closed=False)
+        draw_contour(axes, item.predicted == 1, PREDICTED, dashed=True, closed=False)
 
     return overlay_sheet(items, draw)
 
 
 @styled
 def landmark_overlays(items: list[Overlay]) -> Figure:
-    """Up to 12 cases with predicted (red) over reference (green) lines between endpoints, BPD dashed."""
+    """Up to 12 cases with predicted (dashed) over reference (white) lines; ends of OFD are round, of BPD square."""
 
     def draw(axes: Axes, item: Overlay) -> None:
         frame = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
-        for points, colour, width in ((item.reference, REFERENCE, 1.2), (item.predicted, PREDICTED, 0.7)):
-            marks = {"color": colour, "linewidth": width, "marker": "o", "markersize": 2 * width}
-            for ends, line in lines_of(points):
-                axes.plot(ends[:, 1], ends[:, 0], linestyle=line, **marks)
+        for points, colour, size in ((item.reference, REFERENCE, 3.4), (item.predicted, PREDICTED, 2.0)):
+            for ends, marker in lines_of(points):
+                look = line_look(colour, dashed=colour == PREDICTED)
+                axes.plot(ends[:, 1], ends[:, 0], **look, marker=marker, markersize=size)
         axes.set(**frame)  # an endpoint beyond the frame must not shrink the image
 
     return overlay_sheet(items, draw)
@@ -132,7 +150,7 @@ def image_and_maps(
     look = {"aspect": axes[0].get_aspect(), "interpolation": "antialiased"}
     for each, (title, values) in zip(axes[1:], maps.items()):
         drawn = each.imshow(values, cmap="cividis", vmin=0, vmax=1, **look)
-        each.set_title(title, fontsize=7, pad=2)
+        each.set_title(title, pad=2)
     for each in axes:
         each.set_axis_off()
     figure.colorbar(drawn, ax=list(axes), pad=0.01, label=label)

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.evaluation import biometry
@@ -27,24 +28,38 @@ def labels(written) -> list[str]:
 
 def test_unknown_sizes_are_excluded_and_n_is_printed():
     table = pd.DataFrame({"hc_mm": [100.0, np.nan], "spacing_row_mm": np.nan, "height": 40, "width": 60})
+    table = pd.concat([table, table.assign(hc_mm=np.nan, width=80)])
     known, images = figures.sizes(table).axes
     assert offsets(known.collections[0]) == [100]
     assert "n = 1" in known.get_xlabel()
-    assert images.collections[0].get_offsets().tolist() == [[60, 40]]
+    assert images.collections[0].get_offsets().tolist() == [[60, 40], [80, 40]]
+    assert len(figures.sizes(table[table["width"] == 60]).axes) == 1  # one image size is no panel
 
 
-def test_bars_of_folds_hold_each_case_once_by_stratum_or_by_group_where_strata_are_many():
-    cases = pd.DataFrame({"case": list("abcde"), "stratum": ["x", "x", "y", "y", ""]})
+def test_folds_hold_each_case_once_by_stratum_with_its_range_of_hc_or_by_group_where_strata_are_many():
+    cases = pd.DataFrame(
+        {"case": list("abcde"), "stratum": ["x", "x", "y lv", "y", ""], "hc_mm": [90, 99.6, 120, 140, None]}
+    )
     assigned = pd.DataFrame({"case": list("abcde"), "fold": [0, 1, 0, 1, 1]})
-    figure = figures.folds(cases, assigned)
-    assert sum(heights(figure.axes[0])) == 5
-    assert "all cases (n = 1)" in texts(figure)
-    many = pd.DataFrame({"case": range(13), "stratum": [f"g{place % 2} {place}" for place in range(13)]})
-    assert "g1 (n = 6) g0 (n = 7)" in texts(figures.folds(many, pd.DataFrame({"case": range(13), "fold": 0})))
+    (axes,) = figures.folds(cases, assigned).axes
+    drawn = np.asarray(axes.collections[0].get_array()).reshape(4, 2)
+    rows = dict(zip(labels(axes.get_yticklabels()), drawn.tolist()))
+    assert rows == {
+        "all cases (n = 1)": [0, 1],
+        "x, HC 90–100 mm (n = 2)": [1, 1],
+        "y, HC 120–140 mm (n = 1)": [0, 1],
+        "y LV, HC 120–140 mm (n = 1)": [1, 0],
+    }
+    many = pd.DataFrame(
+        {"case": range(13), "stratum": [f"g{place % 2} {place}" for place in range(13)], "hc_mm": np.nan}
+    )
+    (axes,) = figures.folds(many, pd.DataFrame({"case": range(13), "fold": 0})).axes
+    assert labels(axes.get_yticklabels()) == ["g0 (n = 7)", "g1 (n = 6)"]
 
 
 def test_layers_and_the_loss_on_one_batch_are_drawn_with_their_numbers():
     shapes = pd.DataFrame({"layer": ["a", "b"], "channels": [4, 8], "rows": 8, "cols": 8, "parameters": [40, 300]})
+    assert "1\u00a0300" in texts(figures.feature_sizes(shapes.assign(parameters=[40, 1300])))
     figure = figures.feature_sizes(shapes)
     assert "340 in these layers" in texts(figure)
     assert [[bar.get_width() for bar in axes.patches] for axes in figure.axes] == [[256, 512], [40, 300]]
@@ -76,26 +91,54 @@ def test_training_curves_show_each_column_of_the_history_and_mark_the_selected_e
     curves = {"training": [0.1, 0.2, 0.3], "validation, parenchyma": [0.5] * 3, "validation, CSP": csp}
     assert curves_of(dice) == curves | {"selection metric": metric, "selected: epoch 2": [0, 1]}
     assert curves_of(loss) == {"training": [3, 2, 1], "validation": [0.5] * 3, "selected: epoch 2": [0, 1]}
-    assert list(rate.lines[0].get_ydata()) == [1e-3] * 3
+    assert list(rate.lines[0].get_ydata()) == pytest.approx([1.0] * 3)
+    assert rate.get_title() == "Learning rate × 10³"
     drawn = history(validation_error_percent=[9.0, 4.0, 5.0], train_selection=[-12.0, -6.0, -3.0])
     loss, error, _ = figures.training_curves(drawn, ["background", "head"]).axes
     assert curves_of(loss)["blank map"] == [1, 1]
     assert loss.get_ylim() == (0, 1.5)
     clipped = figures.training_curves(drawn.assign(train_loss=[9.0, 1.5, 1.0]), ["background", "head"]).axes[0]
     marks = [line.get_xydata().tolist() for line in clipped.lines if line.get_marker() == "^"]
-    assert marks == [[[1, 1.5]], []]  # of training and validation
+    assert marks == [[[1, 1.5]]]  # of training
     assert curves_of(error)["selection metric"] == [9, 4, 5]
     assert curves_of(error)["training"] == [12, 6, 3]
     assert error.get_title() == "Error (% of OFD)"
 
 
+def test_the_selection_metric_of_a_single_class_is_one_line_with_it():
+    drawn = history(validation_dice_csp=[0.4, 0.6, 0.5], selection=[0.4, 0.6, 0.5])
+    curves = curves_of(figures.training_curves(drawn, TWO).axes[1])
+    assert list(curves) == ["training", "validation, CSP (selection metric)", "selected: epoch 2"]
+
+
 def test_missed_and_invented_structures_have_their_own_markers_and_absent_ones_none():
     table = overlap_rows([(9, 1, 1), (8, 1, 3), (0, 0, 5), (0, 4, 0), (0, 0, 0)])
-    axes = figures.dice_distribution(table, TWO).axes[0]
-    positive, missed, invented = map(offsets, axes.collections)
-    assert positive == pytest.approx([0, 0.8, 0.9])
+    figure = figures.dice_distribution(table, TWO)
+    axes = figure.axes[0]
+    found, missed, invented = map(offsets, axes.collections)
+    assert found == pytest.approx([0.8, 0.9])
     assert (missed, len(invented), invented[0] < 0) == ([0], 1, True)
-    assert labels(axes.get_xticklabels()) == ["CSP\npost\nn = 3"]
+    assert labels(axes.get_xticklabels()) == ["CSP\nn = 3"]
+    assert "missed (n = 1) invented (n = 1)" in texts(figure)
+    assert min(axes.get_yticks()) == 0
+
+
+def test_an_axis_of_dice_fits_the_values_and_a_legend_explains_only_what_is_drawn():
+    table = overlap_rows([(9, 1, 1), (8, 1, 3), (0, 0, 0)])
+    figure = figures.dice_distribution(table, TWO)
+    low, high = figure.axes[0].get_ylim()
+    assert (low, high) == (pytest.approx(0.8, abs=0.01), pytest.approx(1, abs=0.01))
+    assert not figure.legends
+    box = [line for line in figure.axes[0].lines if len(line.get_ydata()) == 2]
+    assert pytest.approx(0.85) in [line.get_ydata()[0] for line in box]  # the median of 0.8 and 0.9
+
+
+def test_both_stages_of_dice_are_drawn_only_if_they_visibly_differ():
+    post = overlap_rows([(9, 1, 1), (8, 1, 3)])
+    for change, columns in ((0.005, ["CSP\nn = 2"]), (0.02, ["CSP\nbefore\nn = 2", "CSP\nafter\nn = 2"])):
+        raw = post.assign(stage="raw", dice=post["dice"] - change)
+        axes = figures.dice_distribution(pd.concat([raw, post]), TWO).axes[0]
+        assert labels(axes.get_xticklabels()) == columns
 
 
 @pytest.mark.parametrize(("unit", "word"), [("mm", "mm"), ("px", "pixels")])
@@ -105,8 +148,8 @@ def test_every_distance_is_a_point_and_missed_and_invented_structures_are_above_
     axes = figures.hd95_distribution(table, TWO).axes[0]
     points, missed, invented = map(offsets, axes.collections)
     zero, distance = sorted(points)
-    assert zero < distance == 4
-    assert axes.lines[0].get_ydata()[0] == zero  # the line that is labelled 0
+    assert zero < distance == pytest.approx(4)
+    assert axes.lines[0].get_ydata()[0] == pytest.approx(zero)  # the line that is labelled 0
     assert labels(axes.texts) == ["0"]
     without = figures.hd95_distribution(table.assign(**{f"hd95_{unit}": [2.0, 4.0, *[np.nan] * 3]}), TWO).axes[0]
     assert labels(without.texts) == []
@@ -125,8 +168,8 @@ def test_bars_show_the_mean_median_and_n_of_the_table_though_cases_are_missed_ab
     assert heights(axes) == pytest.approx([0, 2 / 3, 0.9])
     assert labels(axes.get_xticklabels()) == ["c1", "c0", "c2"]
     assert [line.get_ydata()[0] for line in axes.lines] == [row["dice"], row["dice_median"]]
-    assert axes.get_title() == "mean 0.522 (solid), median 0.667 (dashed)"
-    assert f"(n = 3; not in the reference: absent {row['absent']}, invented {row['invented']})" in axes.get_xlabel()
+    counts = f"n = 3; not in the reference: absent {row['absent']}, invented {row['invented']}"
+    assert axes.get_title() == f"mean 0.522 (solid), median 0.667 (dashed), {counts}"
     # bars of a case with several seeds are one; names are left out where there are too many
     table = overlap_rows([(2, 1, 1), (9, 1, 1)])
     figure = figures.dice_bars(pd.concat([table, table.assign(dice=0.5)]), TWO)
@@ -144,16 +187,17 @@ def shares(rows: dict[str, list[float]]) -> pd.DataFrame:
 def test_a_confusion_is_drawn_in_the_order_of_classes_with_its_shares():
     table = shares({"csp": [70.04, 10.0, 19.96], "background": [0.0, 99.96, 0.04], "parenchyma": [1.0, 2.0, 97.0]})
     (axes,) = figures.confusion(table, CLASSES).axes
-    drawn = np.asarray(axes.images[0].get_array())
+    drawn = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
     assert drawn == pytest.approx(np.array([[99.96, 0.04, 0], [2, 97, 1], [10, 19.96, 70.04]]))
-    written = {tuple(map(round, text.get_position())): text.get_text() for text in axes.texts}
+    written = {tuple(map(int, text.get_position())): text.get_text() for text in axes.texts}  # at centres of cells
     assert [written[(col, 0)] for col in range(3)] == ["100.0", "0.0", "0.0"]  # (x, y): column, row
     assert [written[(col, 2)] for col in range(3)] == ["10.0", "20.0", "70.0"]
     assert labels(axes.get_xticklabels()) == labels(axes.get_yticklabels()) == ["background", "parenchyma", "CSP"]
     # a class that no reference contains
     axes = figures.confusion(shares({"background": [99.0, 1.0], "csp": [np.nan, np.nan]}), TWO).axes[0]
     assert labels(axes.texts) == ["99.0", "1.0", "none", "none"]
-    assert [text.get_color() for text in axes.texts] == ["black", "white", "white", "white"]  # on its ground
+    lightness = [sum(to_rgb(text.get_color())) for text in axes.texts]
+    assert lightness[0] > 2.5 > 1 > max(lightness[1:])  # light text only on the dark ground of 99 %
 
 
 def test_cases_are_counted_once_however_many_seeds_predicted_them_and_limits_are_written():
@@ -196,7 +240,7 @@ def test_limits_slope_where_the_difference_changes_with_size_and_volumes_have_th
     assert "lesion, n = 30Mean volume (ml)Predicted − reference (ml)" in texts(figures.volume_agreement(volumes))
     without = figures.volume_agreement(volumes.assign(predicted_ml=np.nan, reference_ml=np.nan))
     assert "Mean volume (voxels)" in texts(without)
-    assert figures.charts.NO_VOLUME in texts(figures.volume_agreement(volumes.iloc[:0]))
+    assert figures.agreement.NO_VOLUME in texts(figures.volume_agreement(volumes.iloc[:0]))
     figures.save(without, tmp_path / "equal")
 
 
@@ -209,15 +253,15 @@ def test_failed_measurements_are_not_drawn_and_a_figure_without_heads_says_so(tm
     assert "predicted, n = 0" in texts(figures.agreement_scatter(none))
     empty = [table.iloc[:0], table.iloc[:0].reindex(columns=biometry.COLUMNS)]
     for figure in [*map(figures.bland_altman, [none, *empty]), *map(figures.agreement_scatter, empty)]:
-        assert figures.charts.NO_HEAD in texts(figure)
+        assert figures.agreement.NO_HEAD in texts(figure)
         figures.save(figure, tmp_path / "nothing")
 
 
 def test_every_error_of_a_landmark_is_a_point_and_every_miss_a_cross_above_them_and_all_may_be_missed(tmp_path):
     both = pd.concat([line_errors([0.5, 1.0, np.nan]), line_errors([20.0, 30.0, 40.0], route="mean shape")])
     (axes,) = figures.landmark_errors(both).axes
-    points, crosses, guesses, none = map(offsets, axes.collections)
-    assert (points, guesses, none) == ([0.5, 1.0], [20, 30, 40], [])
+    points, crosses, guesses = map(offsets, axes.collections)
+    assert (points, guesses) == (pytest.approx([0.5, 1.0]), pytest.approx([20, 30, 40]))
     assert min(crosses) > 40
     assert labels(axes.get_xticklabels()) == ["OFD\nlandmark\nn = 2, 1 missed", "OFD\nmean shape\nn = 3"]
     assert axes.get_yscale() == "log"
