@@ -23,7 +23,8 @@ from lib.data import duration, earlier, quick_pass
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
-from lib.report import figures, tables
+from lib.report import figures, tables, viewer
+from lib.report.viewer import Viewer
 from lib.study import environment, files, locks, param_faults, params, provenance, staleness, steps
 from lib.study.progress import Live
 
@@ -137,6 +138,10 @@ class Page:
         if applies:
             display(Markdown(html.escape(sentences, quote=False)))
 
+    def view(self, cases: Viewer) -> None:
+        """Displays a viewer of cases, or its first picture without a user."""
+        viewer.show(cases, has_user())
+
     def check(self, claim: str, holds: bool, applies: bool = True) -> None:
         """Records whether a claim holds and prints its first line; `finish` stops at those that do not."""
         if applies:
@@ -145,8 +150,7 @@ class Page:
 
     def live(self) -> Live | None:
         """Function that shows a line of progress below the running cell; None without a user, as under papermill."""
-        kernel = getattr(get_ipython(), "kernel", None)
-        if not getattr(kernel, "_allow_stdin", False):  # what a front end says that can ask its user
+        if not has_user():
             return None
         shown = display(Markdown(""), display_id=True)
         return lambda line: shown.update(Markdown(line))
@@ -225,6 +229,12 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         typed = of_trained_runs(typed, inputs)
         print(quick_pass_note(manual["case_limit"], inputs))
     return Page(typed, changed, step, inputs, folder, before, time.time(), lock)
+
+
+def has_user() -> bool:
+    """Whether a user sees this kernel's outputs as they come, as in JupyterLab and not under papermill or nbval."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(getattr(kernel, "_allow_stdin", False))  # what a front end says that can ask its user
 
 
 def elsewhere(key: str, value: Any) -> str:

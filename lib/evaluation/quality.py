@@ -14,6 +14,7 @@ from scipy import stats
 
 from lib.data.arrays import Arrays
 from lib.imaging import head_quality
+from lib.imaging.connected_parts import region_of
 from lib.imaging.preparation import prepare
 
 Key = tuple[str, int, str]  # case, seed and route of a predicted head
@@ -109,9 +110,13 @@ def of_masks(
 
     `stages` are its masks (H, W) uint8, "post" and, with post-processing, "raw".
     """
-    of_head = probability[heads[0]] if len(heads) == 1 else probability[list(heads)].sum(axis=0)
-    post, raw = (np.isin(stages.get(stage, stages["post"]), heads) for stage in ("post", "raw"))
-    return head_quality.describe(post, raw, of_head, spacing_mm)
+    post, raw = (region_of(stages.get(stage, stages["post"]), heads) for stage in ("post", "raw"))
+    return head_quality.describe(post, raw, entropy(probability, heads), spacing_mm)
+
+
+def entropy(probability: np.ndarray, heads: Sequence[int]) -> float:
+    """Entropy (bits) of a head, the union of the classes `heads`, from the probability (C, H, W)."""
+    return head_quality.entropy(probability[heads[0]] if len(heads) == 1 else probability[list(heads)].sum(axis=0))
 
 
 def grey_distance(native: np.ndarray, preparation: dict[str, Any], usual: Sequence[float]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from lib.evaluation import (
 from lib.imaging import mask_files
 from lib.models import devices, inference, trained_model
 from lib.models.trained_model import Model
-from lib.study import files, params
+from lib.study import files, parallel, params
 from lib.study.params import EvaluationParams
 from lib.study.progress import Live, follow
 
@@ -223,11 +223,12 @@ def validate(
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """The threshold chosen on validation cases, the heads of these cases measured with it, and their indicators.
 
-    Heads are rows of `validation.of_masks`; `usual` are the grey values of the training images (`quality.usual_greys`).
+    Heads are rows of `validation.measured`; `usual` are the grey values of the training images (`quality.usual_greys`).
 
     Chosen is the foreground probability with the best mean `score` at native size after post-processing; of equally
     good ones, the one nearest to 0.5. Without candidates (over two classes, where the most probable class is
-    predicted), threshold and validation_score are None. Each case is predicted once, whatever the candidates.
+    predicted), threshold and validation_score are None. Each case is predicted once, whatever the candidates, and its
+    head is measured at the chosen one alone.
     """
     candidates = protocol.threshold_candidates
     heads = biometry.class_indices(test_set.dataset, protocol.measuring.get("head_classes", []))
@@ -235,25 +236,25 @@ def validate(
     if not candidates and not heads:
         return choice, [], []
 
-    def measure(case: Predicted) -> list[tuple[float, list[dict[str, Any]], list[dict[str, Any]]]]:
-        of_image = quality.grey_distance(case.image, model.preparation, usual) if heads else {}
-        key = {"case": case.row["case"], "subject": case.row["subject"], "role": "validation", "route": "ellipse"}
-        size, each = (pixel_mm2(case.row), cases.spacing_mm(case.row)), []
+    def judge(case: Predicted) -> validation.Candidates:
+        reference_mm, scores, packed = validation.reference_mm(case.row, case.reference, heads), [], []
         for level in candidates or [None]:
-            stages = predicted_stages(case.probability, level, protocol.steps, size[0])
-            rows = validation.of_masks(case.row, case.reference, stages["post"], heads, protocol.measuring)
-            of_head = key | quality.of_masks(stages, case.probability, heads, size[1]) | of_image if rows else {}
-            each.append((score(case.reference, stages["post"]), rows, [of_head] if rows else []))
-        return each
+            stages = predicted_stages(case.probability, level, protocol.steps, pixel_mm2(case.row))
+            scores.append(score(case.reference, stages["post"]))
+            packed += [validation.packed_heads(stages, heads)] if reference_mm else []
+        bits = quality.entropy(case.probability, heads) if reference_mm else float("nan")
+        grey = quality.grey_distance(case.image, model.preparation, usual) if heads else {}
+        return validation.Candidates(case.row, scores, reference_mm, packed, bits, grey)
 
-    measured = trained_model.in_threads(measure, predicted(test_set, model, names))
-    of_cases = (zip(*of_case) for of_case in follow(measured, len(names), live, "validation case"))
-    scores, rows, indicators = zip(*of_cases)
-    means, best = np.mean(scores, axis=0), 0
+    judged = trained_model.in_threads(judge, predicted(test_set, model, names))
+    kept, best = list(follow(judged, len(names), live, "validation case")), 0
     if candidates:
+        means = np.mean([case.scores for case in kept], axis=0)
         best = max(range(len(means)), key=lambda i: (means[i], -abs(candidates[i] - 0.5)))
         choice |= {"threshold": candidates[best], "validation_score": float(means[best])}
-    return choice, *([row for of_case in table for row in of_case[best]] for table in (rows, indicators))
+    known = [case for case in kept if case.reference_mm]
+    results = parallel.in_parallel(lambda case: validation.measured(case, best, protocol.measuring), known)
+    return choice, [row for rows, _ in results for row in rows], [indicators for _, indicators in results]
 
 
 def score(reference: np.ndarray, predicted: np.ndarray) -> float:

@@ -19,14 +19,14 @@ LEVELS = 64  # of an image's distribution of grey values
 
 
 def describe(
-    region: np.ndarray, raw: np.ndarray, probability: np.ndarray, spacing_mm: tuple[float, float] | None
+    region: np.ndarray, raw: np.ndarray, entropy_bits: float, spacing_mm: tuple[float, float] | None
 ) -> dict[str, float]:
     """Indicators of one predicted head, one value for each of OF_MASKS; NaN where no ellipse can be fitted.
 
     Args:
         region: (H, W) bool, the head after post-processing.
         raw: (H, W) bool, the head before it.
-        probability: (H, W) float32 of the head.
+        entropy_bits: of the head's probability (`entropy`).
         spacing_mm: (row, col) pixel size; None if unknown, then pixels are taken to be square.
 
     Returns:
@@ -37,7 +37,8 @@ def describe(
             or large for the field of view, and not a wrong pixel size.
         second_part: `second_part` of the raw region.
         method_difference: HC of the ellipse with the region's second moments against that of the fitted one, relative.
-        uncertain_mm: `uncertain_width` of the edge, in mm; NaN without a pixel size.
+        uncertain_mm: entropy per side of a pixel on the edge, about the width of the band in which the edge may lie (a
+            second uncertain region adds to it), in mm; NaN without a pixel size.
     """
     indicators = dict.fromkeys(OF_MASKS, float("nan")) | {"second_part": second_part(raw)}
     spacing = spacing_mm or (1.0, 1.0)
@@ -57,7 +58,7 @@ def describe(
         "axis_ratio": fitted.major / fitted.minor,
         "size_share": (fitted.major + fitted.minor) / 2 / _diagonal(region.shape, spacing),
         "method_difference": abs(by_moments - hc) / hc,
-        "uncertain_mm": uncertain_width(probability, len(points)) * pixel_mm,
+        "uncertain_mm": entropy_bits / max(len(points), 1) * pixel_mm,
     }
 
 
@@ -105,14 +106,11 @@ def second_part(region: np.ndarray) -> float:
     return float(areas[-2] / areas[-1]) if len(areas) > 1 else 0.0
 
 
-def uncertain_width(probability: np.ndarray, edge_count: int) -> float:
-    """Entropy (bits) of (H, W) probabilities, summed over the image, per side of a pixel on the edge.
-
-    It is about the width in pixels of the band in which the edge may lie; a second uncertain region adds to it.
-    """
+def entropy(probability: np.ndarray) -> float:
+    """Entropy (bits) of (H, W) float32 probabilities, summed over the image; no threshold enters it."""
     kept = probability[(probability > UNCERTAIN) & (probability < 1 - UNCERTAIN)].astype(np.float64)
     bits = -(kept * np.log2(kept) + (1 - kept) * np.log2(1 - kept))
-    return float(bits.sum() / max(edge_count, 1))
+    return float(bits.sum())
 
 
 def describe_lines(

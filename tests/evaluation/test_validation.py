@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.evaluation import biometry, landmarks, segmentation, validation
-from lib.imaging import head_points
+from lib.evaluation import biometry, landmarks, quality, segmentation, validation
+from lib.imaging import ellipse, head_points
 from lib.models import devices, inference
 from lib.study import files
 from tests import builders
@@ -19,31 +19,56 @@ CPU = devices.choose("cpu")
 HEAD = builders.ellipse_region((120, 160), (60, 80), 100, 70, 20)
 SMALLER = builders.ellipse_region((120, 160), (60, 80), 90, 63, 20)
 ROW = {"case": "a", "subject": "s", "spacing_row_mm": 0.5, "spacing_col_mm": 0.5, "bpd_mm": np.nan, "ofd_mm": np.nan}
-ROW |= {"hc_mm": 140.0}  # published
+ROW |= {"hc_mm": 140.0, "height": 120, "width": 160}  # published HC
+
+
+def kept(predicted, raw=None, row=ROW):
+    """A case with one candidate, as it is kept until the threshold is chosen."""
+    stages = {"post": predicted.astype(np.uint8)} | ({} if raw is None else {"raw": raw.astype(np.uint8)})
+    reference_mm = validation.reference_mm(row, HEAD.astype(np.uint8), [1])
+    return validation.Candidates(row, [1.0], reference_mm, [validation.packed_heads(stages, [1])], 50.0, {})
 
 
 def test_a_head_of_known_size_is_measured_and_the_published_circumference_is_its_reference():
-    rows = validation.of_masks(ROW, HEAD.astype(np.uint8), SMALLER.astype(np.uint8), [1], MEASURING)
+    rows, indicators = validation.measured(kept(SMALLER), 0, MEASURING)
     assert [(row["quantity"], row["route"], row["stage"], row["flags"]) for row in rows] == [
         (quantity, "ellipse", "post", "") for quantity in ("bpd", "ofd", "hc")
     ]
     assert [row["predicted_mm"] for row in rows[:2]] == pytest.approx([31.5, 45], abs=0.2)
     assert [row["reference_mm"] for row in rows] == pytest.approx([35, 50, 140], abs=0.2)
     assert {(row["case"], row["subject"]) for row in rows} == {("a", "s")}
+    assert {key: indicators[key] for key in ("case", "subject", "role", "route")} == {
+        **{"case": "a", "subject": "s", "role": "validation", "route": "ellipse"}
+    }
+    edge = len(ellipse.edge_points(SMALLER))
+    assert indicators["uncertain_mm"] == pytest.approx(0.5 * 50 / edge)
+    assert indicators["second_part"] == 0
+
+
+def test_a_kept_head_is_that_of_its_mask_pixel_by_pixel_in_both_stages():
+    raw = SMALLER | np.roll(SMALLER, 3, axis=0)
+    packed = kept(SMALLER, raw).heads[0]
+    assert np.array_equal(validation.unpacked(packed["post"], SMALLER.shape), SMALLER)
+    assert np.array_equal(validation.unpacked(packed["raw"], SMALLER.shape), raw)
+    odd = np.arange(35).reshape(5, 7) % 3  # 35 pixels fill no whole byte
+    of_two = validation.packed_heads({"post": odd.astype(np.uint8)}, [1, 2])["post"]
+    assert np.array_equal(validation.unpacked(of_two, odd.shape), odd > 0)
+    assert sum(map(len, packed.values())) < SMALLER.size / 8
 
 
 def test_a_head_that_is_not_predicted_has_rows_without_a_length():
-    rows = validation.of_masks(ROW, HEAD.astype(np.uint8), np.zeros(HEAD.shape, np.uint8), [1], MEASURING)
+    rows, indicators = validation.measured(kept(np.zeros(HEAD.shape)), 0, MEASURING)
     assert len(rows) == 3
+    assert np.isnan(indicators["axis_ratio"])
     assert np.isnan([row["predicted_mm"] for row in rows]).all()
     assert {row["flags"] for row in rows} == {"no ellipse"}
 
 
 def test_a_case_without_a_pixel_size_or_a_reference_head_or_of_a_study_without_heads_has_no_rows():
     mask = HEAD.astype(np.uint8)
-    assert validation.of_masks(ROW | {"spacing_col_mm": np.nan}, mask, mask, [1], MEASURING) == []
-    assert validation.of_masks(ROW, np.zeros_like(mask), mask, [1], MEASURING) == []
-    assert validation.of_masks(ROW, mask, mask, [], {"head_classes": []}) == []
+    assert validation.reference_mm(ROW | {"spacing_col_mm": np.nan}, mask, [1]) == {}
+    assert validation.reference_mm(ROW, np.zeros_like(mask), [1]) == {}
+    assert validation.reference_mm(ROW, mask, []) == {}
     points = HEADS[0]
     assert validation.of_points(ROW | {"spacing_row_mm": np.nan}, points, points, MEASURING) == []
     assert validation.of_points(ROW, points, points, {"head_classes": []}) == []
@@ -88,6 +113,20 @@ def test_validation_heads_are_those_that_06_measures_if_the_same_network_tests_t
     tested = table.query("stage == 'post' and route == 'ellipse'").reset_index(drop=True)
     pd.testing.assert_frame_equal(heads.assign(fold=1), tested, check_exact=True)
     assert heads["predicted_mm"].tolist() == pytest.approx(heads["reference_mm"].tolist())
+
+
+def test_heads_are_measured_once_per_case_whatever_the_number_of_candidates(tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "predict", builders.predict_image)
+    drawn = [builders.ellipse_region((32, 32), (15, 16), 22, 18, 30)] * 6
+    bench = builders.image_bench(tmp_path, [0.9 * head for head in drawn], drawn, spacing_mm=0.9)
+    fitted, axes_of = [], biometry.axes_of
+    monkeypatch.setattr(biometry, "axes_of", lambda *head: fitted.append(head) or axes_of(*head))
+    protocol = segmentation.Protocol([0.3, 0.5, 0.7], [], False, CPU, {}, MEASURING)
+    usual = quality.usual_greys(bench.arrays, ["c4", "c5"])
+    model = builders.model(bench.arrays.preparation)
+    choice, heads, indicators = segmentation.validate(bench, model, ["c2", "c3"], protocol, usual)
+    assert choice["threshold"] == 0.5
+    assert (len(fitted), len(heads), len(indicators)) == (2, 6, 2)
 
 
 def test_a_study_without_candidates_and_heads_predicts_no_validation_case(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from tests.builders import ellipse_region
 def describe(region, raw=None, spacing_mm=(0.2, 0.2)):
     """Indicators of a head of which the network is certain."""
     raw = region if raw is None else raw
-    return head_quality.describe(region, raw, region.astype(np.float32), spacing_mm)
+    return head_quality.describe(region, raw, 0.0, spacing_mm)
 
 
 def circle(shape, centre, diameter):
@@ -73,17 +73,19 @@ def test_entropy_is_counted_in_bits_per_side_of_the_edge():
     probability = np.where(region, 1, 0).astype(np.float32)
     probability[0, :30] = 0.5  # 30 bits
     probability[1, 0] = 0.25  # 0.8113 bits
-    expected = (30 + stats.entropy([0.25, 0.75], base=2)) / 120
-    assert head_quality.uncertain_width(probability, 120) == pytest.approx(expected)
-    found = head_quality.describe(region, region, probability, (0.1, 0.4))
-    assert found["uncertain_mm"] == pytest.approx(0.2 * expected)
+    bits = head_quality.entropy(probability)
+    assert bits == pytest.approx(30 + stats.entropy([0.25, 0.75], base=2))
+    found = head_quality.describe(region, region, bits, (0.1, 0.4))
+    assert found["uncertain_mm"] == pytest.approx(0.2 * bits / 120)
 
 
 def test_a_blurred_edge_is_as_uncertain_as_its_band_is_wide():
     distance = np.hypot(*(np.mgrid[:300, :300] - 149.5)) - 100
     width = [
         head_quality.describe(
-            distance < 0, distance < 0, (1 / (1 + np.exp(distance / s))).astype(np.float32), (0.1, 0.1)
+            *(distance < 0, distance < 0),
+            head_quality.entropy((1 / (1 + np.exp(distance / s))).astype(np.float32)),
+            (0.1, 0.1),
         )
         for s in (2.0, 4.0)
     ]
