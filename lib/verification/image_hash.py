@@ -78,8 +78,8 @@ def equal_pairs(hashes: Sequence[str]) -> list[tuple[int, int]]:
 def similar_pairs(thumbnails: np.ndarray, correlation: float) -> Iterator[tuple[int, int, float]]:
     """Pairs of rows (i < j) of (N, SIDE^2) thumbnails with at least this correlation, and their correlation.
 
-    Of a pair, an upper bound is computed first, in a thirtieth of the time; the correlation only where the bound allows
-    it. No pair is lost: with P an orthonormal projection and r what it leaves, a.b = Pa.Pb + ra.rb <= Pa.Pb + |ra| |rb|.
+    An upper bound is computed first, in a thirtieth of the time, and the correlation only where the bound allows it. No
+    pair is lost: with P an orthonormal projection and r what it leaves, a.b = Pa.Pb + ra.rb <= Pa.Pb + |ra| |rb|.
     """
     small = with_rest(thumbnails)
     for first in range(0, len(thumbnails), ROWS):
