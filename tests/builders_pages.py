@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pypdfium2 import PdfDocument
+from pypdfium2 import PdfDocument, PdfPage
 
 TOP_MM, HEIGHT_MM, GAP_MM = 28.0, 243.0, 12.0  # of the text block; a gap between lines, figures or sections is less
 SCALE = 72 / 25.4  # pixels per mm: one for a point
@@ -17,6 +17,7 @@ class Page:
 
     filled: float  # share of the height of the text block without gaps
     text: str
+    lines: list[str]  # from top to bottom
     begins_chapter: bool  # has the heading of a chapter at its top
 
 
@@ -29,10 +30,18 @@ def pages(pdf: Path) -> list[Page]:
         Page(
             filled(np.asarray(page.render(grayscale=True).to_numpy())),
             page.get_textpage().get_text_bounded(),
-            n in heads,
+            lines(page),
+            number in heads,
         )
-        for n, page in enumerate(document)
+        for number, page in enumerate(document)
     ]
+
+
+def lines(page: PdfPage) -> list[str]:
+    """Pieces of text of one height and font, from top to bottom."""
+    text = page.get_textpage()
+    boxes = [text.get_rect(number) for number in range(text.count_rects())]
+    return [text.get_text_bounded(*box) for box in sorted(boxes, key=lambda box: -box[3])]
 
 
 def at_top(view: list[float | None]) -> bool:

@@ -548,6 +548,47 @@ def test_a_report_is_tagged_for_reading_aloud_and_for_archives_and_has_one_font_
     assert b"Libertinus" not in pdf
 
 
+def pages_of(folder: Path, text: str) -> list[builders_pages.Page]:
+    """Pages of a document in the style of the report."""
+    shutil.copytree(build.TEMPLATE, folder / "report", ignore=lambda *_: [])
+    style = '#import "style.typ": style\n#import "lists.typ": *\n#show: style.with("A title", "An author")\n'
+    (folder / "report" / "report.typ").write_text(style + text, encoding="utf-8")
+    (folder / "a.pdf").write_bytes(build.typeset(folder / "report" / "report.typ", builders_report.DATE))
+    return builders_pages.pages(folder / "a.pdf")
+
+
+def test_a_page_s_head_names_the_first_chapter_and_section_on_it_or_those_that_go_on(tmp_path) -> None:
+    text = "Title\n#pagebreak()\n= One\n#lorem(9)\n== A\n#pagebreak()\n#lorem(9)\n== B\n== C\n#pagebreak()\n#lorem(9)\n"
+    pages = pages_of(tmp_path, text + "#pagebreak()\n#lorem(9)\n= Two\n#lorem(9)")
+    heads = [page.text.splitlines()[0] for page in pages]
+    assert heads == ["Title", "1 One 1.1 A", "1 One 1.2 B", "1 One 1.3 C", "2 Two"]
+
+
+def test_lists_have_short_captions_and_the_abbreviations_that_occur(tmp_path) -> None:
+    caption = (
+        "Error of the head (in mm), by group, over all test cases of the folds, with intervals: BPD. A second sentence"
+    )
+    table = f"#figure(table([OFD]), kind: table, caption: [{caption}])"
+    text = f"#contents-pages((:))\n= One\nHC is measured; SDs, too.\n{table}"
+    front = re.sub(r"\s+", " ", pages_of(tmp_path, text)[0].text)
+    assert "Table 1 Error of the head, by group, over all test cases of the folds ." in front
+    assert front.partition("Abbreviations")[2].split("circumference")[0] == " BPD biparietal diameter HC head "
+    assert "SD standard deviation" in front
+    assert "OFD occipitofrontal" in front
+    assert "CSP" not in front
+
+
+def test_floats_stay_below_the_heading_of_their_chapter_and_above_the_next(tmp_path) -> None:
+    figure = (
+        '#floating(rect(height: 60mm, width: 9mm), [Caption CAPTION], <F>, kind: "picture", supplement: [Figure])\n'
+    )
+    figures = "".join(figure.replace("CAPTION", f"number{n}.").replace("<F>", f"<f{n}>") for n in range(5))
+    text = f'#import "words.typ": *\nTitle\n#pagebreak()\n= One\n#lorem(40)\n\n{figures}\n= Two\n#lorem(40)'
+    words = " ".join(line for page in pages_of(tmp_path, text) for line in page.lines[2:])  # without the page's head
+    places = [words.index("One"), *(words.index(f"number{n}") for n in range(5)), words.index("Two")]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("name", [REGIONS, VOLUMES, POINTS])
 def test_pages_are_two_thirds_full_but_the_last_of_a_chapter(built, name: str) -> None:
     pages = builders_pages.pages(built(name).pdf)
