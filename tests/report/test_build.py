@@ -323,6 +323,19 @@ def test_a_study_without_post_processing_prints_each_result_once(tmp_path, monke
     assert [row["stage"] for row in rows_of(study, PER_CLASS)] == ["post"] * (len(study.classes) - 1)
 
 
+@pytest.mark.parametrize("name", [REGIONS, LESIONS])
+def test_a_study_with_one_test_case_has_a_report(tmp_path, monkeypatch, name: str) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    all_of_fold = builders_report.tested
+    monkeypatch.setattr(builders_report, "tested", lambda study: all_of_fold(study)[:1])
+    study = params.read_study(files.study_file(name)).model_copy(update={"folds": [0], "seeds": [0]})
+    builders_report.write_study(study)
+    text = text_of(build.write_pdf(study))
+    dice = rows_of(study, PER_CLASS)[-1]["dice"]
+    assert "[" not in dice  # one subject has no interval
+    assert re.search(rf"mean {re.escape(dice)}; (lowest {re.escape(dice)}; )?n = 1\b", text)
+
+
 def test_raw_masks_are_printed_in_the_table_of_the_effect_only(built) -> None:
     demo = built(REGIONS)
     raw, post = (demo.row(PER_CLASS, **{"stage": stage, "class": "CSP"}) for stage in ("raw", "post"))
