@@ -147,7 +147,7 @@ def _singled_out(compile_with: Callable[[set[str]], bytes], names: set[str], err
 
 
 def _sentence(fault: Fault) -> str:
-    return f"line {fault.line}: {fault.reason}" if fault.line else fault.reason
+    return f"Line {fault.line}: {fault.reason}" if fault.line else fault.reason[:1].upper() + fault.reason[1:]
 
 
 def described(faults: list[Fault], found: dict[str, Path]) -> str:

@@ -18,7 +18,8 @@ from lib.data import findings
 from lib.download import sources
 from lib.evaluation import postprocessing, training_precision
 from lib.report import build, tables
-from lib.report.content import LANDMARKS, read_table, rows_of
+from lib.report.content import LANDMARKS, describe_software, read_table, rows_of
+from lib.report.recompute import content as recomputed
 from lib.study import files, params, staleness, study_files
 from lib.verification import rehosted
 from tests import builders_pages, builders_report
@@ -356,6 +357,19 @@ def test_a_study_without_post_processing_prints_each_result_once(tmp_path, monke
     assert [row["stage"] for row in rows_of(study, PER_CLASS)] == ["post"] * (len(study.classes) - 1)
 
 
+@pytest.mark.parametrize("name", [REGIONS, LESIONS])
+def test_a_study_with_one_test_case_has_a_report(tmp_path, monkeypatch, name: str) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    all_of_fold = builders_report.tested
+    monkeypatch.setattr(builders_report, "tested", lambda study: all_of_fold(study)[:1])
+    study = params.read_study(files.study_file(name)).model_copy(update={"folds": [0], "seeds": [0]})
+    builders_report.write_study(study)
+    text = text_of(build.write_pdf(study))
+    dice = rows_of(study, PER_CLASS)[-1]["dice"]
+    assert "[" not in dice  # one subject has no interval
+    assert lacking(text, dice, "1 test case of 1") == []
+
+
 def test_raw_masks_are_compared_in_an_appendix_only_where_a_result_changed(built) -> None:
     demo = built(REGIONS)
     said = "Post-processing changed the Dice of no case."
@@ -506,6 +520,25 @@ def test_the_title_page_has_what_the_study_file_and_the_citation_file_say(built)
     said = ("commit 0123456789ab", "doi:10.5281/zenodo.1", "https://example.org/code")
     assert lacking(joined(first), *map(joined, said)) == []
     assert lacking(text_of(demo.pdf, pages=1), "Supervisor", "Summary") == ["Supervisor", "Summary"]
+
+
+CITATION = (
+    'cff-version: 1.2.0\ndoi: "10.5281/zenodo.1"  # of all versions\nversion: 0.1.0\nrepository-code: https://a.org/b\n'
+)
+
+
+@pytest.mark.parametrize("text", [CITATION, "version: 2\n", None, files.ROOT.joinpath("CITATION.cff").read_text()])
+def test_the_citation_file_is_read_alike_by_the_report_and_its_check(tmp_path, text: str | None) -> None:
+    path = tmp_path / "CITATION.cff"
+    if text is not None:
+        path.write_text(text)
+    said = describe_software(path)
+    assert said == recomputed._software(path)
+    assert said["doi"] == ("10.5281/zenodo.1" if text == CITATION else "")
+    for wrong in ("a: [", "- a"):
+        path.write_text(wrong)
+        with pytest.raises(ValueError, match=r"CITATION\.cff: (not valid YAML|expected keys)"):
+            describe_software(path)
 
 
 NAMED = {"title": "Köpfe 漢\u0378\u0379", "author": "Жанна अनिता محمد", "exclude": ["\u0378_01"]}  # two of no script

@@ -193,7 +193,8 @@ def test_bundle_and_card_of_an_earlier_report_are_set_aside_once_and_said(finish
     assert said == (
         f"the bundle of an earlier report is now {old}; a new one: make bundle STUDY=demo\n"
         f"the card of an earlier report is now {card}; a new one: make card STUDY=demo\n"
+        f"{folder(finished, 'report.pdf')}\n"
     )
     assert (packed.exists(), old.read_bytes()) == (False, content)
     assert __main__.main(["report", "demo"]) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"{folder(finished, 'report.pdf')}\n"

@@ -111,7 +111,7 @@ def test_a_faulty_text_is_named_with_its_line_and_the_rest_is_typeset(typeset, n
     for name in names:
         _, line, reason = FAULTY[name]
         assert f"texts/demo/{name}, line {line}: {reason}" in said
-        warning = f"The text texts/demo/{name} could not be typeset. line {line}: {reason}"
+        warning = f"The text texts/demo/{name} could not be typeset. Line {line}: {reason}"
         assert warning.replace("`", "") in text.replace("`", "").replace("_ ", "_")
     assert said.count("\n") == len(names) - 1
     assert "Paid by nobody." in text
