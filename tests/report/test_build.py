@@ -417,12 +417,55 @@ def test_every_case_is_in_the_appendix_with_a_link_to_its_pictures(built) -> Non
 
 def test_own_data_are_named_without_a_reference_or_a_licence(built) -> None:
     demo = built(REGIONS)
-    text = text_with(demo.pdf, change(demo.content, {"dataset": "own_ovaries"}))
+    source = {"kind": "own", "short_name": "own data", "facts": {}, "drawn": "", "record": "", "group_word": "group"}
+    content = change(demo.content, {"dataset": "own_ovaries"}, source=source, made_here=False)
+    text = text_with(demo.pdf, content)
     said = "own data (own_ovaries, not publicly available)"
-    assert text.count(said) == 3  # title, summary, chapter on the data
-    assert lacking(text, "The data are " + said + ": 20 cases", datasets.DATASETS[demo.study.dataset].title) == [
-        datasets.DATASETS[demo.study.dataset].title
+    assert text.count(said) == 2  # title, summary
+    own = ["The data are the author's own (own_ovaries), not publicly available", "The masks are the author’s own"]
+    assert lacking(text.replace("'", "’"), *(each.replace("'", "’") for each in own)) == []
+    title = datasets.DATASETS[demo.study.dataset].title
+    assert lacking(text, title, "are synthetic", "Published results") == [title, "are synthetic", "Published results"]
+
+
+@pytest.mark.parametrize("name", [REGIONS, PHANTOM, "phantom_lgg"])
+def test_a_phantom_is_told_as_drawn_and_neither_as_published_nor_as_of_hospitals(built, name: str) -> None:
+    text = built(name).text
+    short_name = datasets.of(built(name).study).phantom.short_name
+    assert (
+        lacking(text, f"The data are synthetic: {short_name}", "belong to no person", "The reference is the drawing")
+        == []
+    )
+    assert lacking(text, "no approval was required", "they involve no person") == []
+    about = text[
+        text.index("The data are synthetic") : text.index("Partition Images" if "lgg" not in name else "Partition P")
     ]
+    of_others = ["publisher", "institution", "sonographer", "Published results", "As reported"]
+    assert lacking(about, *of_others) == of_others
+    assert lacking(text, "publisher put", "publisher substituted") == ["publisher put", "publisher substituted"]
+
+
+def test_the_materials_of_published_data_give_facts_flow_and_characteristics_with_their_numbers(built) -> None:
+    volumes = built(VOLUMES)
+    of_data = [
+        "The publisher provides 110 patients with 3929 slices",
+        "The Cancer Imaging Archive",
+        "not state the country",
+    ]
+    of_flow = ["not available here: 90", "Available and included 20 patients", "0.836 (0.873)"]
+    assert lacking(volumes.text, *of_data, *of_flow) == []
+    content = volumes.content
+    row = next(row for row in content["characteristics"]["rows"] if row["name"] == "Slices in total")
+    parts = content["parts"][0]
+    assert row["cells"][-1] == str(content["data"]["slices"]["total"])
+    assert content["characteristics"]["rows"][0]["cells"] == [
+        str(part["cases"]) for part in (parts["train"], parts["validation"], parts["test"], {"cases": CASES})
+    ]
+    assert lacking(volumes.text, *row["cells"]) == []
+    excluded = change(content, flow={"excluded": [{"reason": "named in the study file", "cases": 4}], "available": 24})
+    assert (
+        lacking(text_with(volumes.pdf, excluded), "Available 24 patients", "excluded: 4 named in the study file") == []
+    )
 
 
 def test_parameters_are_printed_with_the_words_of_the_study_file() -> None:
@@ -697,7 +740,7 @@ def test_page_one_says_that_no_tumour_is_labelled_where_the_images_are_hc18_s(ch
     assert lacking(text_of(pdf), "of 15 pairs", "0.991", "Of the 9", "4 have images") == []
 
 
-def test_data_are_counted_and_each_fold_has_its_role(changeable) -> None:
+def test_data_are_counted(changeable) -> None:
     study = changeable(VOLUMES)
     found = [findings.Finding("note", findings.Check("duplicate"), "case03", other, "") for other in ("case04", "x")]
     files.write_csv(folder(study, "01_data_verification/findings.csv"), findings.to_table(found))
@@ -706,11 +749,6 @@ def test_data_are_counted_and_each_fold_has_its_role(changeable) -> None:
     assert data["finding_counts"][0]["findings"] == "2"
     assert (data["cases"], data["subjects"], data["largest_subject"], data["with_spacing"]) == (CASES, CASES, 1, 0)
     assert data["slices"] == {"total": 450, "least": 21, "most": 24, "median": 22.5}
-    assert "validates in part" in data["folds"]
-    roles = {tested: [build.fold_role(fold, list(tested), 3) for fold in range(3)] for tested in ((0,), (2,), (0, 2))}
-    assert roles[0,] == ["tests", "validates", "trains"]
-    assert roles[2,] == ["validates", "trains", "tests"]
-    assert roles[0, 2] == ["tested once", "not tested", "tested once"]
 
 
 def test_reasons_are_comments_of_the_study_file_and_durations_use_their_largest_unit(tmp_path) -> None:
