@@ -119,7 +119,8 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
     row = volumes.row(PER_CLASS, stage="post")
     tested = read_table(volumes.study, "05_evaluation/cases")["case"].nunique()
     missed = f"which was missed in 0 of {tested - 1} patients"
-    assert f"Median Dice was {row['dice_median']} for the lesion, {missed} (Table 1)" in of_volumes
+    median = row["dice_median"].replace("(", "(range ")  # of few patients
+    assert f"Median Dice was {median} for the lesion, {missed} (Table 1)" in of_volumes
     assert f"None of {tested} patients failed" in of_volumes
     assert "0 of 1" in of_volumes  # invented
     size = volumes.row("06_biometry/tables/volumes", stage="post")

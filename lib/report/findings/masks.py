@@ -103,7 +103,7 @@ def boundaries(distances: pd.DataFrame, unit: str, tolerance: float | None) -> l
     Args:
         distances: rows after post-processing.
         unit: "mm" or "px".
-        tolerance: of NSD, in that unit.
+        tolerance: of NSD, in that unit, if the study states it.
     """
     word = tables.UNITS[unit]
     rows = [row for row in rows_of(distances) if not row.values["penalty"] and row.values["n"]]
@@ -111,8 +111,8 @@ def boundaries(distances: pd.DataFrame, unit: str, tolerance: float | None) -> l
         return []
     hd95 = joined([f"{number(row, f'median_hd95_{unit}', word)} for the {row.text['class']}" for row in rows])
     shares = joined([number(row, "nsd") for row in rows])
-    within = f"the mean share of the boundary within {tolerance:g}{tables.KEEP}{word} was {shares}"
-    return [f"Median HD95 was {hd95}; {within}."]
+    limit = "the tolerance" if tolerance is None else f"{tolerance:g}{tables.KEEP}{word}"
+    return [f"Median HD95 was {hd95}; the mean share of the boundary within {limit} was {shares}."]
 
 
 def presence(table: pd.DataFrame, unit: str) -> list[str]:

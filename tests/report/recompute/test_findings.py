@@ -73,4 +73,5 @@ def test_both_make_the_same_sentences_whatever_the_intervals_say(study_of, name:
         assert own == mirror
         found |= {sentence for of in own.values() for sentence in of}
     assert len(found) > 30
-    assert {"rose", "fell"} <= {word for sentence in found for word in sentence.split()} or name == LESIONS
+    if name == REGIONS:
+        assert {"rose", "fell"} <= {word for sentence in found for word in sentence.split()}

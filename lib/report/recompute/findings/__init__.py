@@ -41,7 +41,8 @@ def of_masks(results: Results, tables: Tables, unit: str) -> dict[str, list[str]
         tolerance = getattr(results.study, f"nsd_tolerance_{key}")
         share = listed([each.with_unit("nsd") for each in rows])
         if rows:
-            within = f"the mean share of the boundary within {tolerance:g}{printed.SPACE}{word} was {share}"
-            found["boundaries"].append(f"Median HD95 was {hd95}; {within}.")
+            limit = f"{tolerance:g}{printed.SPACE}{word}" if tolerance is not None else "the tolerance"
+            text = f"Median HD95 was {hd95}; the mean share of the boundary within {limit} was {share}."
+            found["boundaries"].append(text)
     found["presence"] = [masks.present_text(line, unit) for line in tables.lines("05_evaluation/tables/presence")]
     return found | {"main": conclusions.main_of_masks(lines, by_seed, unit)}
