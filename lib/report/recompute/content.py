@@ -307,11 +307,11 @@ def _intervals(results: Results, verified: dict[str, Table]) -> Row:
 
 
 def _failures(results: Results, verified: dict[str, Table], step: str) -> Row:
-    """The finding about failed cases, and the limits of a failure."""
+    """Counts of failed cases, associated properties, and the limits of a failure."""
     counts, causes = (verified[f"{step}/tables/failure-{name}"] for name in ("counts", "causes"))
     limits = {"low_dice": failures.LOW_DICE, "gross_percent": failures.GROSS_PERCENT, "worst": failures.WORST}
     listed = len(results.rows(f"{step}/failures"))
-    parts = {"finding": failures.finding(*counts, *causes, listed), "tested": len(causes[1]), "listed": listed}
+    parts = {"tested": len(causes[1]), "listed": listed}
     whole = printed.printed_rows(counts[0], counts[1][-1:])
     parts["counts"] = printed.printed_rows(*counts)
     parts["associated"] = printed.printed_rows(causes[0], [row for row in causes[1] if row["p_adjusted"] < 0.05])
