@@ -19,7 +19,7 @@ Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that print
 OF_AGREEMENT = ("limits-mm", "limits-percent", "limits-first-image", "proportional-bias", "limits-at-sizes")
 OF_AGREEMENT += ("reliability", "gestational-age", "centiles", "equivalence", "by-size", "coverage")
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
-LISTED, DRAWN_RUNS = 25, 5  # warnings and training curves that the report shows
+LISTED = 25  # warnings that the report shows
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
@@ -36,7 +36,6 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "kind": "regions" if regions else "landmarks",
         "parameters": _parameters(study),
         "spline_order": volumes.SPLINE_ORDER,
-        "drawn_runs": DRAWN_RUNS,
         "data": _data(results),
         "parts": [{"fold": fold} | _parts(results, fold) for fold in study.folds],
         "identity": _identity(results, verified),
