@@ -30,7 +30,6 @@ TEMPLATE = files.ROOT / "reports" / "template"
 STEP = steps.Step("report")
 PDF_ONLY = (".typ", ".bib")  # files of the template that the gallery does not use
 MAX_LISTED_FINDINGS = 25  # further ones are only in findings.csv
-MAX_DRAWN_RUNS = 5  # curves of further runs are only in their folders
 AFTER_POST = (  # printed without raw masks
     *("05_evaluation/per_class", "05_evaluation/detection", "05_evaluation/presence", "05_evaluation/parts"),
     *("05_evaluation/distances", "05_evaluation/distances-pixels", "05_evaluation/size-errors"),
@@ -160,7 +159,7 @@ def collect(study: params.Study) -> dict[str, Any]:
     records = {step.label: files.read_json(step.record_file(study.study)) for step in before}
     dataset, regions = datasets.of(study), not study.learns_landmarks
     about = {"study": study.model_dump(), "kind": "regions" if regions else "landmarks"}
-    about |= {"parameters": parameters(study), "spline_order": volumes.SPLINE_ORDER, "drawn_runs": MAX_DRAWN_RUNS}
+    about |= {"parameters": parameters(study), "spline_order": volumes.SPLINE_ORDER}
     about["constants"] = constants.describe()
     of_data = {"data": describe_data(study), "parts": describe_parts(study), "identity": describe_identity(study)}
     of_data["dataset"] = {name: getattr(dataset, name) for name in DATASET_FIELDS}

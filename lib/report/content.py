@@ -128,17 +128,16 @@ def describe_evaluation(study: params.Study) -> dict[str, Any]:
 
 
 def describe_failures(study: params.Study, step: str) -> dict[str, Any]:
-    """The finding about failed cases in words, and the limits from which a prediction fails."""
+    """Counts of failed cases, what is associated with them, and the limits from which a prediction fails."""
     counts, causes = (read_table(study, f"{step}/tables/failure-{name}") for name in ("counts", "causes"))
     listed = len(read_table(study, f"{step}/failures"))
     limits = {"low_dice": cases_failed.LOW_DICE, "gross_percent": cases_failed.GROSS_PERCENT}
     limits |= {"worst": cases_failed.WORST, "share_percent": round(100 * cases_failed.WORST_SHARE)}
     limits |= {"fewest": cases_failed.FEWEST}
     whole = as_rows(counts)[-1] if len(counts) else {}  # a failure of any class, line or quantity
-    finding = captions.of_failures(counts, causes, listed)
     associated = causes[causes["p_adjusted"] < failed.LEVEL] if len(causes) else causes
     rows = {"counts": counts, "associated": associated, "rows": read_table(study, f"{step}/tables/failures")}
-    found = {"finding": finding, "tested": len(causes), "listed": listed, "whole": whole}
+    found = {"tested": len(causes), "listed": listed, "whole": whole}
     return found | limits | {name: as_rows(table) for name, table in rows.items()}
 
 

@@ -21,7 +21,7 @@ OF_AGREEMENT = ("limits-mm", "limits-percent", "limits-first-image", "proportion
 OF_AGREEMENT += ("reliability", "gestational-age", "centiles", "equivalence", "by-size", "coverage")
 FEW_SUBJECTS = 30  # below, the report prints the measured coverage of its intervals
 SHOWN = {"figures": (".svg", ".png"), "tables": (".typ",)}  # suffixes of the files
-LISTED, DRAWN_RUNS = 25, 5  # warnings and training curves that the report shows
+LISTED = 25  # warnings that the report shows
 LANDMARKS = {
     "multicentre": ("Multicentre Fetal Biometry (Di Vece et al.)", "divece", "CC BY-NC-SA 4.0"),
     "role_challenge": ('the "role challenge" table', None, "no licence stated"),
@@ -38,7 +38,6 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "kind": "regions" if regions else "landmarks",
         "parameters": _parameters(study),
         "spline_order": volumes.SPLINE_ORDER,
-        "drawn_runs": DRAWN_RUNS,
         "constants": method.CONSTANTS,
         "data": _data(results),
         "parts": [{"fold": fold} | _parts(results, fold) for fold in study.folds],
@@ -313,11 +312,11 @@ def _intervals(results: Results, verified: dict[str, Table]) -> Row:
 
 
 def _failures(results: Results, verified: dict[str, Table], step: str) -> Row:
-    """The finding about failed cases, and the limits of a failure."""
+    """Counts of failed cases, associated properties, and the limits of a failure."""
     counts, causes = (verified[f"{step}/tables/failure-{name}"] for name in ("counts", "causes"))
     limits = {"low_dice": failures.LOW_DICE, "gross_percent": failures.GROSS_PERCENT, "worst": failures.WORST}
     listed = len(results.rows(f"{step}/failures"))
-    parts = {"finding": failures.finding(*counts, *causes, listed), "tested": len(causes[1]), "listed": listed}
+    parts = {"tested": len(causes[1]), "listed": listed}
     whole = printed.printed_rows(counts[0], counts[1][-1:])
     parts["counts"] = printed.printed_rows(*counts)
     parts["associated"] = printed.printed_rows(causes[0], [row for row in causes[1] if row["p_adjusted"] < 0.05])

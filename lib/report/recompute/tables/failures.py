@@ -243,45 +243,6 @@ def known_of(results: Results, cases: list[str], whole: bool) -> dict[str, Row]:
     return known
 
 
-def finding(
-    count_columns: list[str], counted: list[Row], cause_columns: list[str], found: list[Row], count: int
-) -> str:
-    """The sentence about failed cases and their causes, from the rows of both tables and the number of listed cases."""
-    if not counted:
-        return "Nothing to judge: no case has a reference."
-    whole, cells = counted[-1], printed.printed_rows(count_columns, counted)[-1]
-    rate, failed = printed.with_unit(cells["failed_percent"]), whole["failed"]
-    if not failed:
-        worst = "the worst is" if count == 1 else f"the {count} worst are"
-        worst = worst if count else "no structure is in a reference or predicted, so none is"
-        causes_found = _causes(cause_columns, found, "being listed")
-        return f"None of {whole['cases']} cases failed ({rate}); {worst} listed. {causes_found}"
-    limits = {"low_dice": f"Dice below {LOW_DICE}", "gross_error": f"error above {GROSS_PERCENT:g} %"}
-    kinds = [name for name in count_columns[2:] if not name.startswith(("failed", "in_reference")) and whole[name]]
-    parts = ", ".join(f"{limits.get(name, name.replace('_', ' '))} in {whole[name]}" for name in kinds)
-    more = f", and the {count - failed} worst of the others" if count > failed else ""
-    start = f"{failed} of {whole['cases']} cases failed ({rate}): {parts}. They are listed{more}."
-    return f"{start} {_causes(cause_columns, found, 'being listed' if more else 'failing')}"
-
-
-def _causes(columns: list[str], rows: list[Row], outcome: str) -> str:
-    if not rows:
-        return f"No property could be tested, which takes {FEWEST} cases with it and {FEWEST} without."
-    texts = []
-    for row in printed.printed_rows(columns, rows):
-        own, other = (printed.with_unit(row[f"{name}_percent"]) for name in ("listed", "other"))
-        with_it = f"{row['listed']} of {row['cases']} cases ({own})"
-        without = f"{row['other_listed']} of {row['other_cases']} others ({other}; p = {row['p']})".replace("= <", "<")
-        texts.append(f"“{row['property']}”, {with_it} against {without}")
-    count, associated = len(rows), sum(row["p_adjusted"] < 0.05 for row in rows)
-    tested = f"{count} properties were tested" if count > 1 else "1 property was tested"
-    limit = f"p times {count} below 0.05"
-    if not associated:
-        return f"{tested}; no association with {outcome} was shown ({limit}). The lowest p is that of {texts[0]}."
-    verb = "is" if associated == 1 else "are"
-    return f"{tested}; {associated} {verb} associated with {outcome} ({limit}): {'; '.join(texts[:associated])}."
-
-
 def tables_of(step: str) -> dict[str, Callable[[Results], list[Row]]]:
     """The tables of a step."""
     return {"failure-counts": counts(step), "failure-causes": causes(step), "failures": failures(step)}
