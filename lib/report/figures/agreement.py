@@ -16,6 +16,7 @@ from lib.statistics.agreement import limits_of_agreement, proportional_bias
 
 NO_HEAD = "no head with a known pixel size was measured"
 NO_VOLUME = "no volume was measured"
+BESIDE = 0.36  # place of a mean below its points; rows are 1 apart
 BAND_POINTS = 41  # of a band whose edges are curves
 POINT = {"s": 10, "edgecolors": INK, "linewidths": 0.35}  # of a case
 
@@ -136,11 +137,11 @@ def paired_differences(long: pd.DataFrame) -> Figure:
 
 
 def draw_pair(axes: Axes, rows: pd.DataFrame, at: float) -> None:
-    """One row of `paired_differences`: points, mean with confidence interval, and n."""
+    """One row of `paired_differences`: points, below them the mean with its confidence interval, and n."""
     values = rows["difference_mm"].to_numpy(float)
     style.draw_points(axes, values, at, OTHER_COLOURS[2], horizontal=True)
     mean = statistics.mean_interval(values, rows["subject"].to_numpy())
     bounds = np.nan_to_num([[mean.value - mean.low], [mean.high - mean.value]])
-    axes.errorbar([mean.value], [at], xerr=bounds, color=INK, marker="o", markersize=4, capsize=4)
+    axes.errorbar([mean.value], [at + BESIDE], xerr=bounds, color=INK, marker="o", markersize=4, capsize=4)
     text = f"n = {rows['case'].nunique()}"
     axes.text(0.99, at - 0.42, text, transform=axes.get_yaxis_transform(), ha="right", va="center")

@@ -36,28 +36,28 @@ class Canvas:
         placed = (np.asarray(points, float) + 0.5) * self.scale - 0.5
         return np.rint(placed[:, ::-1] * 2**SUBPIXEL).astype(np.int32)
 
-    def line(self, points: np.ndarray, colour: str, width: int = 2, closed: bool = False) -> None:
+    def line(self, points: np.ndarray, colour: str, closed: bool = False) -> None:
         """A line with a dark edge through native points, (N, 2) of (row, col)."""
         xy = [self._xy(points)[:, None]]
-        for rgb, thickness in ((EDGE, width + 2), (ImageColor.getrgb(colour), width)):
+        for rgb, thickness in ((EDGE, 4), (ImageColor.getrgb(colour), 2)):
             cv2.polylines(self.pixels, xy, closed, rgb, thickness, cv2.LINE_AA, SUBPIXEL)
 
     def contour(self, region: np.ndarray, colour: str) -> None:
         """The outlines of an (H, W) bool region."""
         found, _ = cv2.findContours(region.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         for outline in found:
-            self.line(outline[:, 0, ::-1], colour, 1, closed=True)
+            self.line(outline[:, 0, ::-1], colour, closed=True)
 
     def caliper(self, ends: np.ndarray, colour: str, name: str) -> None:
         """A line between two native points (2, 2), with a mark across each end and its name beside the first."""
-        self.line(ends, colour, 1)
+        self.line(ends, colour)
         along = (ends[1] - ends[0]) * self.scale
         length = np.linalg.norm(along)
         across = np.array([-along[1], along[0]]) / length * TICK / self.scale if length else np.zeros(2)
         for end in ends:
-            self.line(np.stack([end - across, end + across]), colour, 2)
+            self.line(np.stack([end - across, end + across]), colour)
         outside = self._xy((ends[0] - along / max(length, 1) * 16 / self.scale)[None])[0] / 2**SUBPIXEL
-        self._write(outside, name, 13, colour, "mm")
+        self._write(outside, name, 14, "white", "mm")
 
     def _write(self, xy: Sequence[float], text: str, size: int, colour: str, anchor: str) -> None:
         """A word on the picture, with a dark edge so that it can be read on any grey; the anchor is Pillow's."""
@@ -139,7 +139,9 @@ def prediction(
         canvas.contour(np.ascontiguousarray(region), colour)
     if endpoints is not None:
         if is_ellipse:
-            canvas.line(ellipse_points(endpoints), PREDICTED, 1, closed=True)
+            points = ellipse_points(endpoints)
+            for start in range(0, len(points), 6):  # dashed, so that the outline below it shows
+                canvas.line(points[start : start + 4], PREDICTED)
         for name, ends in (("OFD", endpoints[:2]), ("BPD", endpoints[2:])):
             if np.isfinite(ends).all():
                 canvas.caliper(ends, PREDICTED, name)

@@ -3,6 +3,7 @@ import re
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from pypdfium2 import PdfDocument
 
 from lib.report import figures
@@ -43,6 +44,33 @@ def test_a_user_s_matplotlibrc_changes_no_byte_and_is_not_changed(tmp_path, plai
 def test_a_figure_with_images_is_a_png_and_another_an_svg(tmp_path):
     assert figures.save(figures.samples(samples(), CLASSES), tmp_path / "with.dot").name == "with.dot.png"
     assert figures.save(figures.overfit([1.0, 0.5]), tmp_path / "without").name == "without.svg"
+
+
+def test_no_text_is_smaller_than_eight_points():
+    drawn = [
+        figures.samples(samples(2, [(0.2, 0.2), None]), CLASSES),
+        figures.dice_distribution(overlap_rows([(9, 1, 1), (0, 0, 5), (0, 4, 0)]), CLASSES),
+        figures.dice_bars(overlap_rows([(9, 1, 1), (0, 0, 5)]), CLASSES),
+        figures.bland_altman(measured(5)),
+        figures.agreement_scatter(measured(5)),
+    ]
+    for figure in drawn:
+        assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 8
+
+
+def test_a_name_is_drawn_as_it_is_and_a_long_one_keeps_its_start_and_end():
+    items = samples(2)
+    items.names[:] = ["a$b$c_^{\\x}", "Patient" + "0" * 200 + "_Plane3_1_of_2"]
+    figure = figures.samples(items, CLASSES)
+    assert [axes.get_title() for axes in figure.axes] == ["a$b$c_^{\\x}", "Patient00000…Plane3_1_of_2"]
+    assert not figure.axes[0].title.get_parse_math()
+
+
+def test_a_sheet_of_tall_images_is_no_higher_than_half_a_page():
+    items = samples(12)
+    items.images[:] = items.masks[:] = [np.zeros((90, 30), np.uint8)] * 12
+    figure = figures.samples(items, CLASSES)
+    assert figure.get_size_inches() * 25.4 == pytest.approx([160, 110])
 
 
 @pytest.mark.parametrize(("col_mm", "length_mm"), [(0.5, 10), (0.049, 1), (0.1, 2), (6.0, 100)])
