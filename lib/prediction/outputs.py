@@ -190,7 +190,7 @@ def _write_maps(folder: Path, picture: Picture, answer: Answer, image: np.ndarra
 def save(path: Path, picture: Image.Image) -> None:
     """Writes an RGB picture as PNG, by OpenCV: half the time of Pillow's fastest, for a file a fifth larger."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, content = cv2.imencode(".png", np.asarray(picture)[..., ::-1])
+    _, content = cv2.imencode(".png", cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR))
     path.write_bytes(content)
 
 

@@ -33,7 +33,14 @@ def differing(results: Results) -> list[str]:
     checks += [("07_comparison/comparison", errors_of_both)] if results.study.compare_with else []
     checks += [("07_comparison/overlaps", dice_of_both)] if results.study.compare_with else []
     lines = [line for name, check in checks if results.rows(name) for line in told(results, name, check(results))]
-    return lines + other_bounds(results) + incomplete(results) + selected_epochs(results) + listed_failures(results)
+    return (
+        lines
+        + other_bounds(results)
+        + other_limits(results)
+        + incomplete(results)
+        + selected_epochs(results)
+        + listed_failures(results)
+    )
 
 
 def told(results: Results, name: str, cells: Iterable[Cell]) -> Iterator[str]:
@@ -167,6 +174,15 @@ def other_bounds(results: Results) -> list[str]:
         return [f"{name}.csv: {len(results.rows(name))} rows; expected {len(expected)}, of validation.csv"]
     cells = ((place, *cell) for place, row in enumerate(expected) for cell in row.items())
     return list(told(results, name, cells)) if expected else []
+
+
+def other_limits(results: Results) -> list[str]:
+    """Limits of flags that do not follow from the validation cases in indicators.csv and validation.csv."""
+    name, expected = "05_evaluation/limits", flags.chosen_limits(results)
+    rows = [(row["fold"], row["seed"], row["flag"]) for row in results.rows(name)]
+    if sorted(rows) != sorted(expected):
+        return [f"{name}.csv: {len(rows)} limits; recomputed {len(expected)}, or of other runs and flags"]
+    return list(told(results, name, ((place, "limit", expected[key]) for place, key in enumerate(rows))))
 
 
 # --- 06

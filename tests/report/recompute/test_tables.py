@@ -12,6 +12,7 @@ import pytest
 
 from lib import statistics
 from lib.data import cases
+from lib.evaluation import quality
 from lib.report import captions, content, every_case, recompute, tables
 from lib.report.recompute import compare, estimates, long_tables, printed
 from lib.report.recompute import every_case as recomputed_cases
@@ -367,3 +368,49 @@ def test_groups_are_named_as_the_report_names_them() -> None:
     named = cases.group_names(*(pd.Series(each) for each in zip(*pairs)))
     assert failures.names_of_groups(pairs) == named
     assert named["hc1"] == "HC 150–177 mm"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_limits_of_flags_of_numbers_drawn_by_chance_are_recomputed(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    count = int(draw.integers(18, 120))
+    gross = draw.random(count) < 0.1
+    table = pd.DataFrame({name: draw.random(count) for name in ("frame_share", "arc_coverage", "axis_ratio")})
+    table["second_part"] = 0.002 * draw.random(count)  # its limit would be below the smallest
+    table["size_share"] = np.where(gross & (draw.random(count) < 0.7), 1.5, 1) * draw.choice([0.2, 0.3, 0.4], count)
+    table["uncertain_mm"] = np.where(gross, 3 + draw.random(count), 3.2 * draw.random(count))
+    table.loc[draw.random(count) < 0.05, "uncertain_mm"] = np.nan
+    hc = pd.DataFrame({"reference_mm": 200.0, "predicted_mm": 200 + np.where(gross, 9.0, 1.0)}, index=table.index)
+    hc.loc[gross & (draw.random(count) < 0.3), "predicted_mm"] = np.nan
+    hc["flags"] = np.where(hc["predicted_mm"].isna(), "no ellipse", "")
+    own = quality.choose_limits(table, gross, hc["flags"].ne("").to_numpy())
+    recomputed = flags.limits_of_run(table.to_dict("records"), hc.to_dict("records"))
+    assert recomputed == pytest.approx(own, rel=1e-12)
+    assert bool(own) == (count >= 20)
+
+
+def test_a_changed_or_missing_limit_of_a_flag_is_named(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    study = params.read_study(files.study_file(REGIONS))
+    study = study.model_copy(update={"folds": [0], "seeds": [0], "compare_with": []})
+    by_chance.write_study(study, 5, monkeypatch)
+    draw, names = np.random.default_rng(3), [f"c{number}" for number in range(40)]
+    of_run = {"fold": 0, "seed": 0}
+    of_heads = pd.DataFrame({"case": names, "role": "validation", **of_run, "axis_ratio": draw.random(40)})
+    hc = pd.DataFrame({"case": names, "quantity": "hc", **of_run, "flags": ""})
+    hc["reference_mm"], hc["predicted_mm"] = 200.0, 200 + 6 * draw.random(40)
+    chosen = quality.limits_of(hc, of_heads.to_dict("records"))
+    limits = pd.DataFrame([of_run | {"flag": name, "limit": value} for name, value in chosen.items()])
+    written = {"indicators": of_heads, "validation": hc, "limits": limits}
+    for name, table in written.items():
+        files.write_csv(folder(study, f"{EVALUATED}/{name}.csv"), table)
+    assert long_tables.other_limits(Results(study)) == []
+    files.write_csv(folder(study, f"{EVALUATED}/limits.csv"), limits.assign(limit=limits["limit"] + 0.1))
+    (line,) = long_tables.other_limits(Results(study))
+    assert line.startswith(
+        f"{EVALUATED}/limits.csv, row 2, column limit: found {chosen['elongated'] + 0.1}, recomputed "
+    )
+    files.write_csv(folder(study, f"{EVALUATED}/limits.csv"), limits.iloc[:0])
+    assert long_tables.other_limits(Results(study)) == [
+        f"{EVALUATED}/limits.csv: 0 limits; recomputed 1, or of other runs and flags"
+    ]

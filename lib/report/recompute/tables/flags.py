@@ -1,6 +1,9 @@
 """Flags of heads by their indicators and limits, and the table of how many flagged heads have a gross error of HC."""
 
 import math
+import statistics
+
+from scipy import stats
 
 from lib.report.recompute import printed
 from lib.report.recompute.estimates import NAN, wilson
@@ -9,6 +12,8 @@ from lib.report.recompute.tables.biometry import GUESSES, error_mm
 
 GROSS_MM = 5.0
 FEWEST, REFERRED_PERCENT = 20, 10  # validation cases without which there are no limits; flagged at most
+LEVEL = 0.05  # of the p value times the number of flags
+BEYOND = 1.5  # times the distance (for low values, the ratio) of the farthest validation case from the median
 HIGH, LOW = 1, -1
 FLAGS = {  # name: indicator, and whether high or low values raise it
     "cut by the frame": ("frame_share", HIGH),
@@ -23,6 +28,7 @@ FLAGS = {  # name: indicator, and whether high or low values raise it
     "weak peak": ("peak_height", LOW),
     "unlike the training images": ("grey_distance", HIGH),
 }
+LEAST = {"cut by the frame": 0.01, "two regions": 0.01}  # smallest limits
 
 
 def raised(results: Results) -> dict[tuple, list[str]]:
@@ -37,6 +43,79 @@ def raised(results: Results) -> dict[tuple, list[str]]:
                 if sign * row.get(indicator, NAN) > sign * limits.get((row["fold"], row["seed"], name), NAN)
             ]
     return flags
+
+
+def chosen_limits(results: Results) -> dict[tuple, float]:
+    """Limits by fold, seed and flag, from the indicators and the errors of HC of the validation cases."""
+    validated = [row for row in results.rows("05_evaluation/validation") if row["quantity"] == "hc"]
+    hc = {(row["fold"], row["seed"], row["case"]): row for row in validated}
+    rows = [row for row in results.rows("05_evaluation/indicators") if row["role"] == "validation"]
+    return {
+        (*run, name): limit
+        for run, of_run in grouped(rows, "fold", "seed").items()
+        for name, limit in limits_of_run(of_run, [hc[*run, row["case"]] for row in of_run]).items()
+    }
+
+
+def limits_of_run(indicators: list[Row], hc: list[Row]) -> dict[str, float]:
+    """Limits by flag, from the indicators of the validation cases and their HC in the same order; {} with too few.
+
+    Each limit starts beyond what validation cases show. Then the limit that finds most gross errors, and of equal ones
+    flags fewest, is tightened, again and again, while it is better than chance and at most a tenth is flagged.
+    """
+    if len(indicators) < FEWEST:
+        return {}
+    known = {name: sign for name, (column, sign) in FLAGS.items() if known_values(indicators, column)}
+    limits = {name: farthest(known_values(indicators, FLAGS[name][0]), sign) for name, sign in known.items()}
+    gross = [math.isnan(row["predicted_mm"]) or error_mm(row) > GROSS_MM for row in hc]
+    free = [place for place, row in enumerate(hc) if row["flags"] == ""]
+    while True:
+        left = len(hc) * REFERRED_PERCENT // 100 - (len(hc) - len(free))
+        best = (0, 0)
+        for name, sign in known.items():
+            values = [(sign * indicators[place][FLAGS[name][0]], gross[place]) for place in free]
+            hits, flagged, limit = tightest(values, left, LEVEL / len(known))
+            if (hits, -flagged) > best:
+                best, tightened = (hits, -flagged), (name, limit)
+        if not best[0]:
+            break
+        name, limit = tightened
+        column, sign = FLAGS[name]
+        limits[name] = sign * min(sign * limits[name], limit)
+        free = [place for place in free if not sign * indicators[place][column] > sign * limits[name]]
+    return {name: max(limit, LEAST.get(name, -math.inf)) for name, limit in limits.items()}
+
+
+def known_values(rows: list[Row], column: str) -> list[float]:
+    """Values of an indicator that are known; none if there is no such column."""
+    return [row[column] for row in rows if not math.isnan(row.get(column, NAN))]
+
+
+def farthest(values: list[float], sign: int) -> float:
+    """A limit that no value reaches: above, as many times as far from the median; below, as many times the ratio."""
+    middle = statistics.median(values)
+    if sign == HIGH:
+        return middle + BEYOND * (max(values) - middle)
+    return middle * (min(values) / middle) ** BEYOND if middle > 0 else 0.0
+
+
+def tightest(values: list[tuple[float, bool]], most: int, level: float) -> tuple[int, int, float]:
+    """Gross errors, heads and limit of the best cut of (value, gross) from above; (0, 0, infinity) if none is better.
+
+    A cut lies in the middle between two different values, and flags `most` heads or fewer.
+    """
+    ordered = sorted((each for each in values if not math.isnan(each[0])), key=lambda each: -each[0])
+    total, best = sum(is_gross for _, is_gross in values), (0, 0, math.inf)
+    for count in range(1, min(most, len(ordered) - 1) + 1):
+        hits, (above, below) = (
+            sum(is_gross for _, is_gross in ordered[:count]),
+            (ordered[count - 1][0], ordered[count][0]),
+        )
+        if above > below and (hits, -count) > (best[0], -best[1]):
+            table = [[hits, count - hits], [total - hits, len(values) - total - count + hits]]
+            if stats.fisher_exact(table, alternative="greater").pvalue < level:
+                best = (hits, count, (above + below) / 2)
+    return best
 
 
 def heads(results: Results) -> list[Row]:
