@@ -18,14 +18,13 @@ class Page:
     filled: float  # share of the height of the text block without gaps
     text: str
     lines: list[str]  # from top to bottom
-    begins_chapter: bool  # has the heading of a chapter at its top
+    begins_chapter: bool  # has the heading of a chapter
 
 
 def pages(pdf: Path) -> list[Page]:
     """The pages of a PDF on A4."""
     document = PdfDocument(pdf)
-    entries = [(entry.level, entry.get_dest()) for entry in document.get_toc()]
-    heads = {place.get_index() for level, place in entries if level == 0 and at_top(place.get_view()[1])}
+    heads = {entry.get_dest().get_index() for entry in document.get_toc() if entry.level == 0}
     return [
         Page(
             filled(np.asarray(page.render(grayscale=True).to_numpy())),
@@ -42,11 +41,6 @@ def lines(page: PdfPage) -> list[str]:
     text = page.get_textpage()
     boxes = [text.get_rect(number) for number in range(text.count_rects())]
     return [text.get_text_bounded(*box) for box in sorted(boxes, key=lambda box: -box[3])]
-
-
-def at_top(view: list[float | None]) -> bool:
-    """Whether a link leads to the upper part of a page, in points from its lower edge."""
-    return view[1] is not None and view[1] > (297 - TOP_MM - GAP_MM) * SCALE
 
 
 def filled(image: np.ndarray) -> float:
