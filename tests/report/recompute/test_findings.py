@@ -6,10 +6,11 @@ import pytest
 
 from lib import datasets
 from lib.report import content
+from lib.report.recompute import compare, findings
 from lib.report.recompute import content as rebuilt
-from lib.report.recompute import findings
 from lib.report.recompute.results import Results
 from lib.study import files, params, steps
+from tests.report.recompute import forgery
 from tests.report.recompute.test_tables import LESIONS, POINTS, REGIONS, VOLUMES, reports_of, study_of
 
 __all__ = ["reports_of", "study_of"]  # fixtures
@@ -67,6 +68,10 @@ def test_both_make_the_same_sentences_whatever_the_intervals_say(study_of, name:
     first, mirror = both(study)
     assert first == mirror
     assert all(first[part] for part in ("training", "failures", "main"))
+    number = forgery.changed(first["failures"][0])
+    forged = first | {"failures": [number, *first["failures"][1:]]}
+    (line,) = compare.differing_values("findings", forged, mirror)
+    assert line.startswith(f"findings.failures[0]: printed {number[:70]}")
     for _ in range(6):
         redraw(study, draw)
         own, mirror = both(study)
