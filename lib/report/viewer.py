@@ -6,7 +6,7 @@ is opened. Without a user (papermill, nbval) the first picture is displayed and 
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,16 +16,13 @@ from IPython.display import Image as Shown
 from IPython.display import display
 from PIL import Image
 
-from lib import metrics
 from lib.data import cases
 from lib.data.evaluation_set import EvaluationSet
-from lib.evaluation import biometry, segmentation
-from lib.imaging import ellipse, geometry, volumes
+from lib.evaluation import biometry
+from lib.imaging import ellipse, volumes
 from lib.imaging.class_colours import PREDICTED, REFERENCE, class_colour, printed_name
 from lib.imaging.connected_parts import region_of
 from lib.imaging.head_points import POINT_COLUMNS, as_arrays
-from lib.models import devices, trained_model
-from lib.models.trained_model import Model
 from lib.report.figures.pictures import Canvas, ellipse_points
 from lib.study import files
 
@@ -59,7 +56,7 @@ def of_predictions(test_set: EvaluationSet, rows: pd.DataFrame, device: str, hea
     """The predictions of some rows (case, fold, seed), in their order; `test_set.folder` is that of 05_evaluation."""
     keys = rows[["case", "fold", "seed"]].drop_duplicates().to_dict("records")
     names = [f"{key['case']} ({files.run_name(key['fold'], key['seed'])})" for key in keys]
-    on, heads = devices.choose(device), biometry.class_indices(test_set.dataset, head_classes)
+    heads = biometry.class_indices(test_set.dataset, head_classes)
     routes = [ELLIPSE, OUTLINE] if heads else [OUTLINE]
     points = None
     if test_set.points is not None:
@@ -68,10 +65,10 @@ def of_predictions(test_set: EvaluationSet, rows: pd.DataFrame, device: str, hea
 
     @lru_cache(maxsize=KEPT)
     def opened(place: int) -> Opened:
+        from lib.evaluation import reopening  # torch takes seconds to import, and 06 needs it for nothing else
+
         key = keys[place]
-        weights = test_set.folder / "models" / f"{files.run_name(key['fold'], key['seed'])}.safetensors"
-        loaded = trained_model.load(weights, False, on)
-        model = replace(loaded, flip_average=loaded.about["flip_average"])
+        model = reopening.load(test_set.folder, key["fold"], key["seed"], device)
         if points is None:
             return _opened_region(test_set, model, key, heads)
         return _opened_points(test_set, model, key, points)
@@ -79,8 +76,10 @@ def of_predictions(test_set: EvaluationSet, rows: pd.DataFrame, device: str, hea
     return Viewer(names, routes, opened)
 
 
-def _opened_region(test_set: EvaluationSet, model: Model, key: dict[str, Any], heads: list[int]) -> Opened:
+def _opened_region(test_set: EvaluationSet, model: Any, key: dict[str, Any], heads: list[int]) -> Opened:
     """A mask at any threshold over its image, with the reference and the probability of any structure."""
+    from lib.evaluation import reopening, segmentation
+
     (case,) = segmentation.predicted(test_set, model, [key["case"]])
     about, spacing_mm = model.about, cases.spacing_mm(case.row)
 
@@ -98,7 +97,10 @@ def _opened_region(test_set: EvaluationSet, model: Model, key: dict[str, Any], h
         for index, name in enumerate(about["classes"][1:], start=1):
             canvas.contour(np.ascontiguousarray(shown[0] == index), REFERENCE)
             canvas.contour(np.ascontiguousarray(shown[1] == index), class_colour(name))
-        lines = [_of_case(key, at if is_volume else None, threshold), _overlaps(case.reference, mask, about["classes"])]
+        lines = [
+            _of_case(key, at if is_volume else None, threshold),
+            _overlaps(reopening.dice(case.reference, mask, about["classes"])),
+        ]
         if route == ELLIPSE:
             axes = biometry.axes_of(region_of(mask, heads), spacing_mm)
             if axes:
@@ -113,12 +115,13 @@ def _opened_region(test_set: EvaluationSet, model: Model, key: dict[str, Any], h
     return Opened(depth, first, about["threshold"], draw)
 
 
-def _opened_points(test_set: EvaluationSet, model: Model, key: dict[str, Any], points: pd.DataFrame) -> Opened:
+def _opened_points(test_set: EvaluationSet, model: Any, key: dict[str, Any], points: pd.DataFrame) -> Opened:
     """The endpoints of one route over the image, with those of the reference and the network's heatmaps."""
+    from lib.evaluation import reopening
+
     (row,), (reference,) = test_set.rows([key["case"]]), as_arrays(test_set.points, [key["case"]])
     image, spacing_mm = test_set.dataset.read_image(cases.unchanged(row)[0]), cases.spacing_mm(row)
-    maps, mapping = trained_model.line_heatmaps(model, image)
-    heat = geometry.to_native(maps, mapping).max(axis=0)
+    heat = reopening.heatmap(model, image)
     of_case = points[(points[list(key)] == pd.Series(key)).all(axis=1)].set_index("route")
 
     def draw(at: int, threshold: float | None, opacity: float, route: str) -> Image.Image:  # noqa: ARG001
@@ -153,9 +156,8 @@ def _of_case(key: dict[str, Any], at: int | None, threshold: float | None) -> st
     return ", ".join(parts + ([] if threshold is None else [f"probability from {threshold:.2f}"]))
 
 
-def _overlaps(reference: np.ndarray, mask: np.ndarray, classes: list[str]) -> str:
+def _overlaps(dice: dict[str, float]) -> str:
     """Dice of each structure of a whole case; of one that is in neither mask "absent"."""
-    dice = {name: metrics.overlap(reference, mask, i).dice for i, name in enumerate(classes[1:], start=1)}
     words = (f"{printed_name(name)} {'absent' if np.isnan(value) else f'{value:.3f}'}" for name, value in dice.items())
     return "Dice after post-processing: " + ", ".join(words)
 
