@@ -7,6 +7,7 @@ contains `content.json` and a copy of the template, so the text can be edited an
 
 import datetime
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,10 @@ AFTER_POST = (  # printed without raw masks
     *("05_evaluation/distances", "05_evaluation/distances-pixels", "05_evaluation/size-errors"),
     "06_biometry/agreement",
 )
-STANDARDS = ["a-2a", "ua-1"]  # each text readable aloud, each picture described, nothing outside the file
+# Each text readable aloud, each picture described, nothing outside the file; and the same without what is for reading.
+TAGGED = {"pdf_standards": ["a-2a", "ua-1"]}
+UNTAGGED = {"pdf_standards": ["a-2b"], "pdf_tags": False}
+FAULT_OF_TYPST = "internal error"
 PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folder of a step
 DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes", "outlines", "names_subjects")
 
@@ -99,14 +103,15 @@ def typeset(source: Path, date: str) -> bytes:
     Greek, Cyrillic, Arabic, Hebrew and Devanagari letters. Only if they lack a character are the machine's fonts used
     too; what none of them has is printed as its code, by `without_font` in content.json.
     """
-    moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
-    places = {"root": source.parent.parent, "font_paths": [fonts.copy_to(source.with_name("fonts"))]}
     try:
-        compiler = typst.Compiler(source, ignore_system_fonts=True, **places)
-        if without_font(compiler):
-            compiler = typst.Compiler(source, **places)
-            print_as_codes(compiler, source.with_name("content.json"))
-        pdf, warnings = compiler.compile_with_warnings(format="pdf", timestamp=moment, pdf_standards=STANDARDS)
+        try:
+            pdf, warnings = _compiled(source, date, TAGGED)
+        except typst.TypstError as error:
+            if FAULT_OF_TYPST not in str(error):
+                raise
+            # Where a floating table meets the end of a page, Typst can fail to tag it (github.com/typst/typst, 8487).
+            sys.stderr.write(f"{source}: Typst cannot tag this report; its PDF cannot be read aloud, but is complete\n")
+            pdf, warnings = _compiled(source, date, UNTAGGED)
     except typst.TypstError as error:
         raise ValueError(f"{source} does not compile:\n{error.diagnostic}") from error
     if warnings:
@@ -115,23 +120,34 @@ def typeset(source: Path, date: str) -> bytes:
     return pdf
 
 
-def print_as_codes(compiler: typst.Compiler, content_file: Path) -> None:
+def _compiled(source: Path, date: str, options: dict[str, Any]) -> tuple[bytes, list[typst.TypstWarning]]:
+    """PDF and warnings, with the machine's fonts where the report's lack a character."""
+    moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
+    places = {"root": source.parent.parent, "font_paths": [fonts.copy_to(source.with_name("fonts"))]}
+    compiler = typst.Compiler(source, ignore_system_fonts=True, **places)
+    if without_font(compiler, options):
+        compiler = typst.Compiler(source, **places)
+        print_as_codes(compiler, source.with_name("content.json"), options)
+    return compiler.compile_with_warnings(format="pdf", timestamp=moment, **options)
+
+
+def print_as_codes(compiler: typst.Compiler, content_file: Path, options: dict[str, Any]) -> None:
     """Lists characters without a font in the content, for the template; of joined ones some show only afterwards."""
     missing, more = set[str](), {""}
     while more:
         missing |= more
         files.write_json(content_file, files.read_json(content_file) | {"without_font": "".join(sorted(missing))})
-        more = set(without_font(compiler)) - missing
+        more = set(without_font(compiler, options)) - missing
 
 
-def without_font(compiler: typst.Compiler) -> str:
+def without_font(compiler: typst.Compiler, options: dict[str, Any]) -> str:
     """Characters of a document for which the compiler has no font, or which PDF/A and PDF/UA do not allow.
 
     TypstError if the document does not compile. An ordinary PDF lacks such characters without a warning, but one that
     must show every text is refused. PDF/A allows no characters of private use, whose meaning only one font knows.
     """
     try:
-        compiler.compile(format="pdf", pdf_standards=STANDARDS)
+        compiler.compile(format="pdf", **options)
     except typst.TypstError as error:
         no_font = _quoted(r'the text `"(.*?)"` could not be displayed', error.diagnostic)
         not_allowed = _quoted(r'codepoint `"(.*?)"`', error.diagnostic)

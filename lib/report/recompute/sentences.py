@@ -17,7 +17,7 @@ from lib.report.recompute.records import TEMPLATE
 from lib.study import files
 
 NUMBER = re.compile(r"\d+(?:[.\u00a0]\d+)*")
-STANDARDS = ["a-2a", "ua-1"]
+TAGGED, UNTAGGED = {"pdf_standards": ["a-2a", "ua-1"]}, {"pdf_standards": ["a-2b"], "pdf_tags": False}
 NO_TEXTS = {"files": {}, "sources": {}, "faults": {}, "draft": False, "folder": ""}
 AROUND = 6  # words of the sentence around a difference
 
@@ -44,7 +44,12 @@ def typeset(folder: Path, content: dict[str, Any], tables: dict[str, str]) -> tu
         fonts = {"ignore_system_fonts": own_fonts, "font_paths": [folder / "report" / "fonts"]}
         compiler = typst.Compiler(source, root=root, **fonts)
         moment = date.replace(tzinfo=datetime.UTC)
-        pdf = compiler.compile(format="pdf", timestamp=moment, pdf_standards=STANDARDS)
+        try:
+            pdf = compiler.compile(format="pdf", timestamp=moment, **TAGGED)
+        except typst.TypstError as error:
+            if "internal error" not in str(error):
+                raise
+            pdf = compiler.compile(format="pdf", timestamp=moment, **UNTAGGED)  # as the report was
         if content.get("texts", {}).get("files"):
             files.write_json(source.with_name("content.json"), content | {"texts": NO_TEXTS})
             compiler = typst.Compiler(source, root=root, **fonts)
