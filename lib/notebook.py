@@ -23,8 +23,7 @@ from lib.data import duration, earlier, quick_pass
 from lib.data.arrays import Arrays
 from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
-from lib.report import figures, tables, viewer
-from lib.report.viewer import Viewer
+from lib.report import figures, tables
 from lib.study import environment, files, locks, param_faults, params, provenance, staleness, steps
 from lib.study.progress import Live
 
@@ -137,10 +136,6 @@ class Page:
         """Displays sentences in Markdown below a figure or table; names of cases in it are no HTML."""
         if applies:
             display(Markdown(html.escape(sentences, quote=False)))
-
-    def view(self, cases: Viewer) -> None:
-        """Displays a viewer of cases, or its first picture without a user."""
-        viewer.show(cases, has_user())
 
     def check(self, claim: str, holds: bool, applies: bool = True) -> None:
         """Records whether a claim holds and prints its first line; `finish` stops at those that do not."""

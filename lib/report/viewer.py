@@ -105,7 +105,7 @@ def _opened_region(test_set: EvaluationSet, model: Any, key: dict[str, Any], hea
             axes = biometry.axes_of(region_of(mask, heads), spacing_mm)
             if axes:
                 ends = np.array([axes[name] for name in POINT_COLUMNS]).reshape(4, 2)
-                canvas.line(ellipse_points(ends), PREDICTED, 1, closed=True)
+                canvas.line(ellipse_points(ends), PREDICTED, closed=True)
                 _calipers(canvas, ends, PREDICTED)
             lines.append(_lengths(axes) if axes else "no ellipse")
         return canvas.with_text(lines)

@@ -11,7 +11,7 @@ import torch
 
 from lib import __main__, models, prediction
 from lib.data import cases
-from lib.imaging import image_files
+from lib.imaging import image_files, mask_files
 from lib.prediction import ensemble, shipping
 from lib.report import model_card
 from lib.study import files
@@ -251,3 +251,47 @@ def test_the_folder_predicts_what_its_record_says(shipped, tiny_project):
         answer = prediction.predict(model, image_files.read_grey(tiny_project / row["image"]), cases.spacing_mm(row))
         (hc,) = [each["predicted_mm"] for each in prediction.measurements(model, answer) if each["quantity"] == "hc"]
         assert hc == pytest.approx(recorded.loc[name, "shipped"], abs=0.01, nan_ok=True)
+
+
+@pytest.fixture(scope="module", params=["tiny_points", "tiny_volumes"])
+def other_kind(request, kinds_project, tmp_path_factory):
+    """A study of landmarks or of volumes, the folder in which its models were written, and its record of parity."""
+    folder = tmp_path_factory.mktemp(request.param) / "weights"
+    done = python(kinds_project, "-m", "lib", "ship", request.param, str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return kinds_project / "reports" / request.param, folder, files.read_csv(folder / "parity.csv", shipping.COLUMNS)
+
+
+def test_models_of_landmarks_and_volumes_are_shipped_with_every_test_case_compared(other_kind):
+    study, folder, parity = other_kind
+    listed = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    assert listed.keys() == {"LICENCE.txt", "card.md", RUN, "parity.csv"}
+    dtypes = {tensor.dtype for name, tensor in tensors_of(folder / RUN).items() if name.endswith("weight")}
+    assert torch.float16 in dtypes
+    assert "Licence of the weights: MIT, as this project." in (folder / "LICENCE.txt").read_text(encoding="utf-8")
+    folds = files.read_csv(study / "01_data_verification" / "folds.csv", ["case", "fold"])
+    for _, rows in parity.groupby("measure"):
+        assert set(rows["case"]) == set(folds.loc[folds["fold"] == 0, "case"])
+    measures = {"hc_mm", "bpd_mm", "ofd_mm"} if study.name == "tiny_points" else {"dice of lesion"}
+    assert set(parity["measure"]) == measures
+
+
+def test_shipped_landmarks_and_volumes_predict_what_their_record_says(other_kind, kinds_project, tmp_path):
+    study, folder, parity = other_kind
+    manifest = files.read_csv(study / "01_data_verification" / "cases.csv", ["case"]).set_index("case", drop=False)
+    name = parity["case"].iloc[0]
+    row, image = manifest.loc[name], kinds_project / manifest.loc[name, "image"]
+    recorded = parity[parity["case"] == name].set_index("measure")["shipped"]
+    size = ("--pixel-size", repr(float(row["spacing_row_mm"]))) if study.name == "tiny_points" else ()
+    assert predict(folder, image, tmp_path / "out", *size) == 0
+    if study.name == "tiny_points":
+        measured = files.read_csv(tmp_path / "out" / "measurements.csv", ["predicted_mm"]).set_index("quantity")
+        for quantity in ("hc", "bpd", "ofd"):
+            found = measured.loc[quantity, "predicted_mm"]
+            assert found == pytest.approx(recorded[f"{quantity}_mm"], abs=0.01, nan_ok=True)
+        return
+    slices = sorted(image.glob("*_mask.tif"))
+    predicted = [mask_files.read(tmp_path / "out" / "masks" / name / f"{path.stem}.png") > 0 for path in slices]
+    reference = [image_files.read_pixels(path) > 0 for path in slices]
+    both, total = np.sum(np.logical_and(predicted, reference)), np.sum(predicted) + np.sum(reference)
+    assert 2 * both / total == pytest.approx(recorded["dice of lesion"], abs=1e-3)
