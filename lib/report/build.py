@@ -39,7 +39,9 @@ AFTER_POST = (  # printed without raw masks
 # Each text readable aloud, each picture described, nothing outside the file; and the same without what is for reading.
 TAGGED = {"pdf_standards": ["a-2a", "ua-1"]}
 UNTAGGED = {"pdf_standards": ["a-2b"], "pdf_tags": False}
-FAULT_OF_TYPST = "internal error"
+# Errors about tags alone: an author's text may skip a level of headings, and where a float meets the end of a page
+# Typst itself can fail (github.com/typst/typst, 8487).
+NOT_TAGGED = ("PDF/UA-1 error", "internal error")
 PRINTED = {"figures": {".svg", ".png"}, "tables": {".typ"}}  # suffixes by folder of a step
 DATASET_FIELDS = ("title", "citation", "licence", "subject", "channels", "volumes", "outlines", "names_subjects")
 
@@ -107,10 +109,9 @@ def typeset(source: Path, date: str) -> bytes:
         try:
             pdf, warnings = _compiled(source, date, TAGGED)
         except typst.TypstError as error:
-            if FAULT_OF_TYPST not in str(error):
+            if not any(fault in str(error) for fault in NOT_TAGGED):
                 raise
-            # Where a floating table meets the end of a page, Typst can fail to tag it (github.com/typst/typst, 8487).
-            sys.stderr.write(f"{source}: Typst cannot tag this report; its PDF cannot be read aloud, but is complete\n")
+            sys.stderr.write(f"{source}: written without tags for reading aloud, since Typst cannot tag it: {error}\n")
             pdf, warnings = _compiled(source, date, UNTAGGED)
     except typst.TypstError as error:
         raise ValueError(f"{source} does not compile:\n{error.diagnostic}") from error

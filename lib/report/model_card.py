@@ -252,7 +252,9 @@ def _failures(study: params.Study, dataset: Dataset) -> str:
     parts = ["## Known failures"]
     for step, what in (("05_evaluation", "Predictions"), ("06_biometry", "Measurements")):
         if step == "05_evaluation" or content.measures_heads(study):
-            parts.append(f"**{what}.** {content.describe_failures(study, step)['finding']}")
+            counts, causes = (read_table(study, f"{step}/tables/failure-{name}") for name in ("counts", "causes"))
+            listed = len(read_table(study, f"{step}/failures"))
+            parts.append(f"**{what}.** {captions.of_failures(counts, causes, listed)}")
             worst = table_of(study, f"{step}/tables/failures")
             parts += [markdown(worst, dataset.subject)] if len(worst) else []
     return "\n\n".join(parts)

@@ -124,7 +124,8 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
     assert f"None of {tested} patients failed" in of_volumes
     assert "0 of 1" in of_volumes  # invented
     size = volumes.row("06_biometry/tables/volumes", stage="post")
-    assert f"{size['error_voxels']} voxels for lesion" in volumes.text
+    error = size["error_voxels"].replace(" (", " voxels (range ")
+    assert f"The mean absolute error of the volume of the lesion was {error}" in of_volumes.replace(tables.KEEP, " ")
     for quantity in ("BPD", "OFD"):
         own, shape = (points.row(AGREEMENT, quantity=quantity, route=each) for each in ("landmark", "mean shape"))
         assert lacking(text_of(points.pdf, pages=2), own["median_mm"], own["mae_mm"]) == []  # in Table 2
@@ -138,13 +139,24 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
     [
         (
             REGIONS,
-            ["in percent of that class", "In none of 4 cases, a class has a Dice below 0.7"],
+            ["in percent of that class", "None of 4 images failed"],
             ["by tested fold", "the sampler", "under other names"],
         ),
         (LESIONS, ["No pixel size is known", "0.876"], ["Ramanujan", "in millimetres,", "Bland", "Beside observers"]),
         (VOLUMES, ["40 of 20 000", "2 of 20 patients", "128 × 128", "10 and 99", "3 times"], ["(ml)", "0.15"]),
         (VOLUMES, ["22.5", "110", "In 3 of 20", "not a random", "All test patients after"], ["No healthy controls"]),
-        (POINTS, ["3 network pixels", "2 heatmaps", "0.02", "0.300", "error of 6.2 % of OFD", "1 missed)"], ["Dice"]),
+        (
+            POINTS,
+            [
+                "3 network pixels",
+                "2 heatmaps",
+                "0.02",
+                "0.300",
+                "6.2 % of the OFD on validation",
+                "1 of 4 predictions missed",
+            ],
+            ["Dice"],
+        ),
         (POINTS, ["A better", "3.0 %"], ["cross-entropy", "post-processing", "threshold"]),
         (PHANTOM, ["are synthetic"], ["Not for commercial use", "Beside observers", "Comparison"]),
     ],
@@ -173,8 +185,7 @@ def test_sentences_on_boundaries_and_presence_have_the_numbers_of_their_tables(b
     found, stricter = presence["detected"], presence["dice_from_half"]
     unit_word = "patients" if name == VOLUMES else "images"
     assert f"Dice of at least 0.5 was reached in {stricter} of {found} {unit_word} for {name_of}" in text
-    assert f"was missed in 0 of {found} {unit_word} that show it" in text
-    assert ("and invented in 0 of 1 without it" in text) == (name == VOLUMES)
+    assert f"missed in 0 of {found}" in text
 
 
 PARTS_OF_CASES = {"method": "", "group": "", "fold": ""}  # columns of rows that are not of all cases, or of the network
@@ -224,7 +235,7 @@ def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> Non
 
 def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> None:
     one = built(REGIONS)
-    assert "too few examinations to test whether the error changes with size" in one.text
+    assert "There were too few subjects to test whether the difference of BPD, OFD and HC changes with size" in one.text
     assert "Equivalence of the mean was not shown for BPD, OFD and HC." in one.text
     content = copy.deepcopy(one.content)
     slopes, tests = content["biometry"]["proportional-bias"], content["biometry"]["equivalence"]
@@ -243,15 +254,12 @@ def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> No
     for row, (mean, single) in zip(tests, (("yes", "yes"), ("yes", "no"), ("yes", "undecided"))):
         row |= {"mean_within_margin": mean, "single_within_margin": single}
     text = text_with(one.pdf, content)
-    assert lacking(text, "measurement changed with size: by", "No change with size was shown") == []
     assert lacking(text, "one bias and one pair of limits do not describe all sizes", "120.00 5.55 3.3 1.11") == []
     assert "235.00 7.77 [6.6, 8.8] 3.3 1.11 [0.9, 1.2] 9.99" in text
     assert "one pair of limits do not describe" not in one.text
     assert lacking(text, "lines are those of the regression on size", "Bands: 95 % confidence intervals") == []
     assert lacking(text, "percentiles were −4.44 and 6.66 mm for BPD (p = 0.012)") == []
     assert lacking(text, "only (n = 3), the limits of HC were −1.00 to 5.00 mm") == []
-    assert lacking(text, "equivalent (two one-sided tests at 5 %) for BPD, OFD and HC") == []
-    assert lacking(text, "lay within the margin for BPD", "exceeded the margin for OFD", "For HC, the intervals") == []
     percent = one.row("06_biometry/tables/limits-percent", quantity="HC")["lower_limit_percent"]
     assert f"mm, or {of_unit(percent, '%')} and" in of_pages(one, 2)
     bias = one.row("06_biometry/tables/limits-mm", quantity="HC")["bias_mm"]
@@ -328,14 +336,14 @@ NO_MM = {"biometry": None, "rows": {("evaluation", name): {"error_mm": tables.DA
     ("name", "changes", "present", "absent"),
     [
         (REGIONS, {"study": {"focal_weight": 0.25, "focal_gamma": 2.5}}, ["weight 0.25, exponent 2.5"], ["sequence("]),
-        (REGIONS, {"study": {"schedule": "constant"}}, ["In 1 of 1 run the last epoch was selected."], ["as is usual"]),
+        (REGIONS, {"study": {"schedule": "constant"}}, ["The last of 4 epochs was selected"], ["as is usual"]),
         (REGIONS, {"study": SAMPLED}, ["3.5 times", "the sampler", "77.7"], []),
         (REGIONS, {"study": STEPS}, STEPS_TEXT, ["sequence("]),  # markup that Typst would print as text
         (REGIONS, SEVERAL, ["by tested fold", "case99", "Thresholds selected from", "Otsu's own"], []),
         (VOLUMES, WHOLE, ["0.15", "No healthy controls", *ML.values()], ["not a random", "All test patients after"]),
         (POINTS, ENDS, ["1.75 mm", "Each endpoint has its own heatmap"], []),
         (POINTS, {"comparison": {"pairs": [], "guess": [], "references": []}}, ["share no measured"], ["A better"]),
-        (PHANTOM, NO_MM, ["pixels for OFD (n = 4"], ["Ramanujan"]),
+        (PHANTOM, NO_MM, ["Mean (pixels)"], ["Ramanujan"]),
     ],
 )
 def test_another_content_is_printed_with_its_numbers(built, name, changes, present, absent) -> None:
@@ -391,7 +399,7 @@ def test_raw_masks_are_compared_in_an_appendix_only_where_a_result_changed(built
 
 
 def test_the_largest_distances_of_a_penalty_are_explained_only_where_there_is_one(built) -> None:
-    demo, said = built(REGIONS), "Missed and invented structures have no distance"
+    demo, said = built(REGIONS), "Missed and invented structures have no distance and are drawn"
     assert said not in demo.text
     content = copy.deepcopy(demo.content)
     first = content["evaluation"]["distances"]["mm"][0]
@@ -437,7 +445,7 @@ def test_a_phantom_is_told_as_drawn_and_neither_as_published_nor_as_of_hospitals
         lacking(text, f"The data are synthetic: {short_name}", "belong to no person", "The reference is the drawing")
         == []
     )
-    assert lacking(text, "no approval was required", "they involve no person") == []
+    assert lacking(text.lower(), "no approval was") == []  # that of the demo is its author's text
     about = text[
         text.index("The data are synthetic") : text.index("Partition Images" if "lgg" not in name else "Partition P")
     ]
@@ -613,7 +621,7 @@ def test_characters_that_cannot_be_shown_are_listed_without_those_that_only_join
     for text, without in (("漢\u200d字\ufe0f x", "字漢"), ("é, Жанна, अनिता", ""), ("a\ue000b\ufeffc", "\ue000\ufeff")):
         source.write_text(f'#set document(title: "a")\n= a\n{text}', encoding="utf-8")
         compiler = typst.Compiler(source, root=tmp_path, ignore_system_fonts=True)
-        assert build.without_font(compiler) == without
+        assert build.without_font(compiler, build.TAGGED) == without
 
 
 def test_a_report_is_tagged_for_reading_aloud_and_for_archives_and_has_one_font_family(built) -> None:
@@ -623,6 +631,27 @@ def test_a_report_is_tagged_for_reading_aloud_and_for_archives_and_has_one_font_
     assert b"<pdfaid:conformance>A<" in pdf
     assert b"STIXGeneral-Regular" in pdf
     assert b"Libertinus" not in pdf
+
+
+def test_a_report_that_typst_fails_to_tag_is_written_without_tags_and_says_so(
+    built, tmp_path, monkeypatch, capsys
+) -> None:
+    compiled = build._compiled
+    source = shutil.copytree(built(REGIONS).pdf.parent, tmp_path / "copy") / "report" / "report.typ"
+    (tmp_path / "tagged.pdf").write_bytes(build.typeset(source, builders_report.DATE))
+
+    def failing(source: Path, date: str, options: dict[str, Any]) -> tuple[bytes, list[typst.TypstWarning]]:
+        if options is build.TAGGED:  # as Typst does where a float meets the end of a page, which no short text shows
+            raise typst.TypstError("internal error: parent group (occurred at tags/tree/build.rs)")
+        return compiled(source, date, options)
+
+    monkeypatch.setattr(build, "_compiled", failing)
+    pdf = build.typeset(source, builders_report.DATE)
+    assert b"<pdfaid:conformance>B<" in pdf
+    assert b"pdfuaid" not in pdf
+    (tmp_path / "untagged.pdf").write_bytes(pdf)
+    assert text_of(tmp_path / "untagged.pdf").split() == text_of(tmp_path / "tagged.pdf").split()
+    assert "since Typst cannot tag it: internal error: parent group" in capsys.readouterr().err
 
 
 def pages_of(folder: Path, text: str) -> list[builders_pages.Page]:

@@ -18,11 +18,12 @@ MINE = "@article{mine, author = {Mustermann, Erika}, title = {Of my own}, journa
 REPORT = """
 #import "texts.typ": own-text, own-references, faulty-references
 #let content = json("content.json")
+#set document(title: "Texts")
 #set heading(numbering: "1.1")
 #for name in NAMES { own-text(content, name) }
 = Findings
 @findings
-#figure([drawn], caption: [The worst]) #label("figure:05_evaluation:worst")
+#figure([drawn], alt: "drawn", caption: [The worst]) #label("figure:05_evaluation:worst")
 #figure(table([x]), caption: [The groups]) #label("table:05_evaluation:groups")
 #figure(table([y]), caption: [What was found]) <findings>
 #faulty-references(content)
@@ -40,7 +41,7 @@ def no_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def typeset(tmp_path: Path) -> Callable[..., tuple[str, str]]:
     """Typesets a small report with the texts of the demo; returns its text and the faults as lines."""
     report = tmp_path / "reports" / "demo" / "report"
-    for name in ("texts.typ", "style.typ", "references.bib"):
+    for name in ("texts.typ", "style.typ", "plain.typ", "references.bib"):
         files.write_bytes(report / name, (build.TEMPLATE / name).read_bytes())
     files.write_text(report / "report.typ", REPORT.replace("NAMES", str(texts.NAMES).replace("'", '"')))
 

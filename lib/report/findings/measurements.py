@@ -51,7 +51,7 @@ def biometry(
             1: f"HC was less accurate than by a method without a network (“{RIVAL}”): difference of {text}.",
             0: f"No difference in accuracy of HC from a method without a network (“{RIVAL}”) was shown: {text}.",
         }
-        sentences += [told[side]] * (side is not None)
+        sentences += [] if side is None else [told[side]]
     return sentences + (failures(counts, pd.DataFrame(), 0, unit) if len(counts) else [])
 
 

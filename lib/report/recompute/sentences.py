@@ -47,7 +47,7 @@ def typeset(folder: Path, content: dict[str, Any], tables: dict[str, str]) -> tu
         try:
             pdf = compiler.compile(format="pdf", timestamp=moment, **TAGGED)
         except typst.TypstError as error:
-            if "internal error" not in str(error):
+            if "internal error" not in str(error) and "PDF/UA-1 error" not in str(error):
                 raise
             pdf = compiler.compile(format="pdf", timestamp=moment, **UNTAGGED)  # as the report was
         if content.get("texts", {}).get("files"):
