@@ -86,10 +86,11 @@ def weaknesses(
     """Where the network fails: which cases, false alarms, size, intervals (as the rules of findings)."""
     sentences = []
     if len(counts):
-        outcome = "Failure" if counts["failed"].iloc[-1] >= FEWEST else "Being among the worst results"
+        few = counts["failed"].iloc[-1] < FEWEST
+        outcome = "were more often among the worst results" if few else "failed more often"
         found = [row for row in rows_of(causes) if row.values["p_adjusted"] < LEVEL]
         raised = [row for row in found if row.values["listed_percent"] > row.values["other_percent"]]
-        sentences += [f"{outcome} was more frequent with “{row.values['property']}”." for row in raised[:1]]
+        sentences += [f"Cases with the property “{row.values['property']}” {outcome}." for row in raised[:1]]
     for row in rows_of(presence):
         invented, without = row.values["invented"], row.values["invented"] + row.values["absent"]
         rate = number(row, "false_alarms_percent", "%") if invented else ""

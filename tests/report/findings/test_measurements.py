@@ -182,7 +182,7 @@ def test_conclusions_name_what_was_found_what_fails_and_what_is_open():
     sloped, flat = slope(0.55, 1.4, 2.26), slope(-0.55, 1.4, 2.26)
     weak = conclusions.weaknesses(counts, causes(0.01), none, equivalent("yes", "no"), sloped, none)
     assert plain(weak) == [
-        "Failure was more frequent with “P0”.",
+        "Cases with the property “P0” failed more often.",
         "The difference of HC changed with size.",
         "The limits of agreement of HC exceeded ±3 %.",
     ]

@@ -66,10 +66,11 @@ def weak(tables: Tables) -> list[str]:
     texts = []
     counts, tested = (tables.lines(f"05_evaluation/tables/failure-{name}") for name in ("counts", "causes"))
     if counts:
-        outcome = "Being among the worst results" if counts[-1].v["failed"] < failures.FEWEST else "Failure"
+        few = counts[-1].v["failed"] < failures.FEWEST
+        outcome = "were more often among the worst results" if few else "failed more often"
         more = [line for line in tested if line.v["p_adjusted"] < SIGNIFICANT]
         more = [line for line in more if line.v["listed_percent"] > line.v["other_percent"]]
-        texts += [f"{outcome} was more frequent with “{more[0].v['property']}”."] if more else []
+        texts += [f"Cases with the property “{more[0].v['property']}” {outcome}."] if more else []
     for line in tables.lines("05_evaluation/tables/presence"):
         if line.v["invented"]:
             seed = f" (seed {line.v['seed']})" if "seed" in line.v else ""
