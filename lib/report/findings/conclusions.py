@@ -26,7 +26,7 @@ def of_masks(per_class: pd.DataFrame, unit: str) -> list[str]:
         missed = row.values["no_overlap"]
         of = f"in {missed} of {row.values['n']} {unit}s" if "seeds" not in row.values else f"by {missed} predictions"
         dice = f"median Dice {_value(row, 'dice_median')}"
-        sentences.append(f"The {row.text['class']} was missed, or predicted only elsewhere, {of} ({dice}).")
+        sentences.append(f"The {row.text['class']} was missed, or predicted without any overlap, {of} ({dice}).")
     return sentences
 
 

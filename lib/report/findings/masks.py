@@ -64,7 +64,7 @@ def segmentation(per_class: pd.DataFrame, baselines: pd.DataFrame, unit: str) ->
         elsewhere = row.values["no_overlap"] - row.values["missed"]
         further = f"{elsewhere}{' more' * (row.values['missed'] > 0)} {unit}{'s' * (elsewhere > 1)}"
         times = f"in {further}" if "seeds" not in per_class else f"{elsewhere} times"
-        sentences += [f"The {row.text['class']} was predicted only elsewhere {times}."] * (elsewhere > 0)
+        sentences += [f"The {row.text['class']} was predicted without any overlap {times}."] * (elsewhere > 0)
     return sentences + _against_rival(rows, baselines)
 
 

@@ -21,7 +21,7 @@ def main_of_masks(lines: list[Line], by_seed: bool, unit: str) -> list[str]:
     for line in lines:
         count = line.v["no_overlap"]
         where = f"by {count} predictions" if by_seed else f"in {count} of {line.v['n']} {unit}s"
-        text = f"The {line.t['class']} was missed, or predicted only elsewhere, {where}"
+        text = f"The {line.t['class']} was missed, or predicted without any overlap, {where}"
         texts += [f"{text} (median Dice {line.bare('dice_median')})."] if count else []
     return texts
 

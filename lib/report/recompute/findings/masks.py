@@ -49,7 +49,7 @@ def overlap(lines: list[Line], by_seed: bool, unit: str) -> list[str]:
         more = line.v["no_overlap"] - line.v["missed"]
         count = f"{more} more" if line.v["missed"] else f"{more}"
         times = f"{more} times" if by_seed else f"in {count} {unit}{'s' if more > 1 else ''}"
-        texts += [f"The {line.t['class']} was predicted only elsewhere {times}."] if more > 0 else []
+        texts += [f"The {line.t['class']} was predicted without any overlap {times}."] if more > 0 else []
     return texts
 
 
