@@ -62,8 +62,7 @@ def segmentation(per_class: pd.DataFrame, baselines: pd.DataFrame, unit: str) ->
     sentences = [f"Median Dice was {dice}, which {verb} missed {missed}."]
     for row in rows:
         elsewhere = row.values["no_overlap"] - row.values["missed"]
-        further = f"{elsewhere}{' more' * (row.values['missed'] > 0)} {unit}{'s' * (elsewhere > 1)}"
-        times = f"in {further}" if "seeds" not in per_class else f"{elsewhere} times"
+        times = f"in {elsewhere} {unit}{'s' * (elsewhere > 1)}" if "seeds" not in per_class else f"{elsewhere} times"
         sentences += [f"The {row.text['class']} was predicted without any overlap {times}."] * (elsewhere > 0)
     return sentences + _against_rival(rows, baselines)
 
