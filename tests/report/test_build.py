@@ -339,7 +339,7 @@ NO_MM = {"biometry": None, "rows": {("evaluation", name): {"error_mm": tables.DA
         (REGIONS, {"study": {"schedule": "constant"}}, ["The last of 4 epochs was selected"], ["as is usual"]),
         (REGIONS, {"study": SAMPLED}, ["3.5 times", "the sampler", "77.7"], []),
         (REGIONS, {"study": STEPS}, STEPS_TEXT, ["sequence("]),  # markup that Typst would print as text
-        (REGIONS, SEVERAL, ["by tested fold", "case99", "Thresholds selected from", "Otsu's own"], []),
+        (REGIONS, SEVERAL, ["by tested fold", "case99", "Thresholds selected on", "Otsu's own"], []),
         (VOLUMES, WHOLE, ["0.15", "No healthy controls", *ML.values()], ["not a random", "All test patients after"]),
         (POINTS, ENDS, ["1.75 mm", "Each endpoint has its own heatmap"], []),
         (POINTS, {"comparison": {"pairs": [], "guess": [], "references": []}}, ["share no measured"], ["A better"]),

@@ -26,7 +26,7 @@ def of_masks(per_class: pd.DataFrame, unit: str) -> list[str]:
         missed = row.values["no_overlap"]
         of = f"in {missed} of {row.values['n']} {unit}s" if "seeds" not in row.values else f"by {missed} predictions"
         dice = f"median Dice {_value(row, 'dice_median')}"
-        sentences.append(f"The {row.text['class']} was missed, or predicted only elsewhere, {of} ({dice}).")
+        sentences.append(f"The {row.text['class']} was missed, or predicted without any overlap, {of} ({dice}).")
     return sentences
 
 
@@ -86,10 +86,11 @@ def weaknesses(
     """Where the network fails: which cases, false alarms, size, intervals (as the rules of findings)."""
     sentences = []
     if len(counts):
-        outcome = "Failure" if counts["failed"].iloc[-1] >= FEWEST else "Being among the worst results"
+        few = counts["failed"].iloc[-1] < FEWEST
+        outcome = "were more often among the worst results" if few else "failed more often"
         found = [row for row in rows_of(causes) if row.values["p_adjusted"] < LEVEL]
         raised = [row for row in found if row.values["listed_percent"] > row.values["other_percent"]]
-        sentences += [f"{outcome} was more frequent with “{row.values['property']}”." for row in raised[:1]]
+        sentences += [f"Cases with the property “{row.values['property']}” {outcome}." for row in raised[:1]]
     for row in rows_of(presence):
         invented, without = row.values["invented"], row.values["invented"] + row.values["absent"]
         rate = number(row, "false_alarms_percent", "%") if invented else ""

@@ -62,10 +62,8 @@ def segmentation(per_class: pd.DataFrame, baselines: pd.DataFrame, unit: str) ->
     sentences = [f"Median Dice was {dice}, which {verb} missed {missed}."]
     for row in rows:
         elsewhere = row.values["no_overlap"] - row.values["missed"]
-        times = (
-            f"in {elsewhere} more {unit}{'s' * (elsewhere > 1)}" if "seeds" not in per_class else f"{elsewhere} times"
-        )
-        sentences += [f"The {row.text['class']} was predicted only elsewhere {times}."] * (elsewhere > 0)
+        times = f"in {elsewhere} {unit}{'s' * (elsewhere > 1)}" if "seeds" not in per_class else f"{elsewhere} times"
+        sentences += [f"The {row.text['class']} was predicted without any overlap {times}."] * (elsewhere > 0)
     return sentences + _against_rival(rows, baselines)
 
 

@@ -39,7 +39,7 @@ def test_median_dice_has_its_interval_and_counts_missed_structures():
     two = [dice_row("head", 28, 1, 1), dice_row("csp", 20, 0, 2)]
     median, elsewhere = plain(masks.segmentation(pd.DataFrame(two), pd.DataFrame(), "patient"))
     assert median.endswith("[0.974, 0.980] for the CSP, which were missed in 1 of 28 and 0 of 20 patients.")
-    assert elsewhere == "The CSP was predicted only elsewhere in 2 more patients."
+    assert elsewhere == "The CSP was predicted without any overlap in 2 patients."
     nothing = pd.DataFrame([dice_row("head", 0, 0, 0)])
     assert masks.segmentation(nothing, pd.DataFrame(), "image") == ["No reference shows a structure."]
 

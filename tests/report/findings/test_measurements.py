@@ -170,7 +170,7 @@ def test_conclusions_name_what_was_found_what_fails_and_what_is_open():
     found = pd.DataFrame([dice_row("head", 9, 0, 0), dice_row("csp", 9, 0, 0), dice_row("lv", 8, 1, 2)])
     assert conclusions.of_masks(found, "image") == [
         "The head and the CSP were found in every image that shows them (median Dice 0.977 and 0.977).",
-        "The LV was missed, or predicted only elsewhere, in 2 of 8 images (median Dice 0.977).",
+        "The LV was missed, or predicted without any overlap, in 2 of 8 images (median Dice 0.977).",
     ]
     assert plain(conclusions.of_measurements(errors(), equivalent("yes", "no"))) == [
         "The median absolute error of HC was 1.56 mm, and on average it was equivalent to the reference within ±3 %."
@@ -182,7 +182,7 @@ def test_conclusions_name_what_was_found_what_fails_and_what_is_open():
     sloped, flat = slope(0.55, 1.4, 2.26), slope(-0.55, 1.4, 2.26)
     weak = conclusions.weaknesses(counts, causes(0.01), none, equivalent("yes", "no"), sloped, none)
     assert plain(weak) == [
-        "Failure was more frequent with “P0”.",
+        "Cases with the property “P0” failed more often.",
         "The difference of HC changed with size.",
         "The limits of agreement of HC exceeded ±3 %.",
     ]

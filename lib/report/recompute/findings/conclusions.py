@@ -21,7 +21,7 @@ def main_of_masks(lines: list[Line], by_seed: bool, unit: str) -> list[str]:
     for line in lines:
         count = line.v["no_overlap"]
         where = f"by {count} predictions" if by_seed else f"in {count} of {line.v['n']} {unit}s"
-        text = f"The {line.t['class']} was missed, or predicted only elsewhere, {where}"
+        text = f"The {line.t['class']} was missed, or predicted without any overlap, {where}"
         texts += [f"{text} (median Dice {line.bare('dice_median')})."] if count else []
     return texts
 
@@ -66,10 +66,11 @@ def weak(tables: Tables) -> list[str]:
     texts = []
     counts, tested = (tables.lines(f"05_evaluation/tables/failure-{name}") for name in ("counts", "causes"))
     if counts:
-        outcome = "Being among the worst results" if counts[-1].v["failed"] < failures.FEWEST else "Failure"
+        few = counts[-1].v["failed"] < failures.FEWEST
+        outcome = "were more often among the worst results" if few else "failed more often"
         more = [line for line in tested if line.v["p_adjusted"] < SIGNIFICANT]
         more = [line for line in more if line.v["listed_percent"] > line.v["other_percent"]]
-        texts += [f"{outcome} was more frequent with “{more[0].v['property']}”."] if more else []
+        texts += [f"Cases with the property “{more[0].v['property']}” {outcome}."] if more else []
     for line in tables.lines("05_evaluation/tables/presence"):
         if line.v["invented"]:
             seed = f" (seed {line.v['seed']})" if "seed" in line.v else ""

@@ -47,8 +47,8 @@ def overlap(lines: list[Line], by_seed: bool, unit: str) -> list[str]:
     texts = [f"Median Dice was {dice}, which {'was' if len(lines) == 1 else 'were'} missed {where}."]
     for line in lines:
         more = line.v["no_overlap"] - line.v["missed"]
-        times = f"{more} times" if by_seed else f"in {more} more {unit}{'s' if more > 1 else ''}"
-        texts += [f"The {line.t['class']} was predicted only elsewhere {times}."] if more > 0 else []
+        times = f"{more} times" if by_seed else f"in {more} {unit}{'s' if more > 1 else ''}"
+        texts += [f"The {line.t['class']} was predicted without any overlap {times}."] if more > 0 else []
     return texts
 
 
