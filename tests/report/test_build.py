@@ -124,7 +124,7 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
     assert f"None of {tested} patients failed" in of_volumes
     assert "0 of 1" in of_volumes  # invented
     size = volumes.row("06_biometry/tables/volumes", stage="post")
-    assert f"{size['error_voxels']} voxels for lesion" in volumes.text
+    assert f"{size['error_voxels']} voxels for the lesion" in volumes.text
     for quantity in ("BPD", "OFD"):
         own, shape = (points.row(AGREEMENT, quantity=quantity, route=each) for each in ("landmark", "mean shape"))
         assert lacking(text_of(points.pdf, pages=2), own["median_mm"], own["mae_mm"]) == []  # in Table 2
@@ -138,7 +138,7 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
     [
         (
             REGIONS,
-            ["in percent of that class", "In none of 4 cases, a class has a Dice below 0.7"],
+            ["in percent of that class", "Of 4 cases, there is none in which a class has a Dice below 0.7"],
             ["by tested fold", "the sampler", "under other names"],
         ),
         (LESIONS, ["No pixel size is known", "0.876"], ["Ramanujan", "in millimetres,", "Bland", "Beside observers"]),
@@ -167,12 +167,12 @@ def test_sentences_on_boundaries_and_presence_have_the_numbers_of_their_tables(b
     assert median in text
     name_of = one.row("05_evaluation/tables/presence", **of)["class"]
     outlier = (
-        f"HD95 of {name_of} was {largest} {word}; without that {case}, the mean would be {others} instead of {mean}"
+        f"HD95 of the {name_of} was {largest} {word}; without that {case}, the mean would be {others} instead of {mean}"
     )
     assert f"The largest of the {distances['n']} {outlier} {word}" in text
     found, stricter = presence["detected"], presence["dice_from_half"]
     unit_word = "patients" if name == VOLUMES else "images"
-    assert f"Dice of at least 0.5 was reached in {stricter} of {found} {unit_word} for {name_of}" in text
+    assert f"Dice of at least 0.5 was reached in {stricter} of {found} {unit_word} for the {name_of}" in text
     assert f"was missed in 0 of {found} {unit_word} that show it" in text
     assert ("and invented in 0 of 1 without it" in text) == (name == VOLUMES)
 
@@ -198,8 +198,8 @@ def test_no_two_different_numbers_carry_one_name(built) -> None:
 
 def test_the_strongest_method_without_a_network_stands_beside_the_network(built) -> None:
     text = built(REGIONS).text.translate(str.maketrans("“”’", '""\''))
-    first = '0.505 [0.485, 0.515] for parenchyma ("Otsu\'s threshold, holes filled, ellipse", n = 4) and'
-    best = '0.876 [0.856, 0.886] for head ("brightest pixels, robust ellipse", n = 4). The network reached 0.987'
+    first = '0.505 [0.485, 0.515] for the parenchyma ("Otsu\'s threshold, holes filled, ellipse", n = 4) and'
+    best = '0.876 [0.856, 0.886] for the head ("brightest pixels, robust ellipse", n = 4). The network reached 0.987'
     mm = "the mean absolute error of HC was 0.13 [0.12, 0.14] mm, and 1.24 [1.23, 1.25] mm without a network"
     gain = "paired by case, was 0.111 [0.091, 0.121] in Dice and −1.11 [−1.12, −1.10] mm in the error of HC"
     assert lacking(text, first, best, mm, gain) == []
@@ -212,7 +212,7 @@ def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> Non
     parts = {
         name: demo.row("06_biometry/tables/error-budget", component=name) for name in ("fit", "prediction", "total")
     }
-    stated = [f"{row['mae_mm']} mm for LV (n = {row['n']}, largest error {row['largest_error_mm']} mm; bias"]
+    stated = [f"{row['mae_mm']} mm for the LV (n = {row['n']}, largest error {row['largest_error_mm']} mm; bias"]
     stated += [f"limits of agreement from {row['lower_limit_mm']} to {row['upper_limit_mm']} mm; 1 missed, 0 invented)"]
     stated += [f"of {enlarged['n_enlarged']} such ventricles, {enlarged['sensitivity_percent']} % were recognised"]
     stated += [f"of HC, {parts['total']['rms_mm']} mm (root mean square)"]

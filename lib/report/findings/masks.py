@@ -37,7 +37,8 @@ def training(runs: pd.DataFrame, measure: str) -> list[str]:
     if count > 1:
         gaps = [abs(row["train_selection"]) - abs(row["selection"]) for row in rows]
         low, high = (tables.fixed(each, digits) for each in (min(gaps), max(gaps)))
-        return [text, f"There, {name} on augmented training cases minus that on validation was {low} to {high}{unit}."]
+        start = f"At the selected epoch, {name} on augmented training cases minus that on validation was"
+        return [text, f"{start} {low} to {high}{unit}."]
     train, valid = (tables.fixed(abs(run[each]), digits) + unit for each in ("train_selection", "selection"))
     return [text, f"At that epoch, {name} was {train} on augmented training cases and {valid} on validation cases."]
 
@@ -62,9 +63,7 @@ def segmentation(per_class: pd.DataFrame, baselines: pd.DataFrame, unit: str) ->
     sentences = [f"Median Dice was {dice}, which {verb} missed {missed}."]
     for row in rows:
         elsewhere = row.values["no_overlap"] - row.values["missed"]
-        times = (
-            f"in {elsewhere} more {unit}{'s' * (elsewhere > 1)}" if "seeds" not in per_class else f"{elsewhere} times"
-        )
+        times = f"in {elsewhere} {unit}{'s' * (elsewhere > 1)}" if "seeds" not in per_class else f"{elsewhere} times"
         sentences += [f"The {row.text['class']} was predicted only elsewhere {times}."] * (elsewhere > 0)
     return sentences + _against_rival(rows, baselines)
 
@@ -124,7 +123,7 @@ def presence(table: pd.DataFrame, unit: str) -> list[str]:
         parts = []
         if shown:
             rate = number(row, "sensitivity_percent", "%")
-            parts.append(f"was detected in {values['detected']} of {shown} {unit}s that show it ({rate})")
+            parts.append(f"was predicted in {values['detected']} of {shown} {unit}s that show it ({rate})")
         if without:
             rate = number(row, "false_alarms_percent", "%")
             parts.append(f"was predicted in {values['invented']} of {without} that do not ({rate})")

@@ -39,7 +39,7 @@ def test_median_dice_has_its_interval_and_counts_missed_structures():
     two = [dice_row("head", 28, 1, 1), dice_row("csp", 20, 0, 2)]
     median, elsewhere = plain(masks.segmentation(pd.DataFrame(two), pd.DataFrame(), "patient"))
     assert median.endswith("[0.974, 0.980] for the CSP, which were missed in 1 of 28 and 0 of 20 patients.")
-    assert elsewhere == "The CSP was predicted only elsewhere in 2 more patients."
+    assert elsewhere == "The CSP was predicted only elsewhere in 2 patients."
     nothing = pd.DataFrame([dice_row("head", 0, 0, 0)])
     assert masks.segmentation(nothing, pd.DataFrame(), "image") == ["No reference shows a structure."]
 
@@ -94,7 +94,7 @@ def test_presence_tells_of_false_alarms_only_where_images_lack_the_class():
     rates |= {f"false_alarms_percent{end}": value for end, value in (("", 5.9), ("_low", 1.0), ("_high", 27.0))}
     (both,) = plain(masks.presence(pd.DataFrame([row | rates]), "image"))
     assert both == (
-        "The LV was detected in 34 of 34 images that show it (100.0 % [89.8, 100.0]) and was predicted in 1 of 17 "
+        "The LV was predicted in 34 of 34 images that show it (100.0 % [89.8, 100.0]) and was predicted in 1 of 17 "
         "that do not (5.9 % [1.0, 27.0])."
     )
     (one,) = plain(masks.presence(pd.DataFrame([row | rates | {"invented": 0, "absent": 0}]), "image"))
