@@ -145,18 +145,7 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
         (LESIONS, ["No pixel size is known", "0.876"], ["Ramanujan", "in millimetres,", "Bland", "Beside observers"]),
         (VOLUMES, ["40 of 20 000", "2 of 20 patients", "128 × 128", "10 and 99", "3 times"], ["(ml)", "0.15"]),
         (VOLUMES, ["22.5", "110", "In 3 of 20", "not a random", "All test patients after"], ["No healthy controls"]),
-        (
-            POINTS,
-            [
-                "3 network pixels",
-                "2 heatmaps",
-                "0.02",
-                "0.300",
-                "6.2 % of the OFD on validation",
-                "1 of 4 predictions missed",
-            ],
-            ["Dice"],
-        ),
+        (POINTS, ["3 network pixels", "2 heatmaps", "0.02", "0.300", "6.2 % of the OFD", "1 of 4 predictions"], ["Dice"]),
         (POINTS, ["A better", "3.0 %"], ["cross-entropy", "post-processing", "threshold"]),
         (PHANTOM, ["are synthetic"], ["Not for commercial use", "Beside observers", "Comparison"]),
     ],
@@ -179,13 +168,14 @@ def test_sentences_on_boundaries_and_presence_have_the_numbers_of_their_tables(b
     assert median in text
     name_of = one.row("05_evaluation/tables/presence", **of)["class"]
     outlier = (
-        f"HD95 of {name_of} was {largest} {word}; without that {case}, the mean would be {others} instead of {mean}"
+        f"HD95 of the {name_of} was {largest} {word}; without that {case}, the mean would be {others} instead of {mean}"
     )
     assert f"The largest of the {distances['n']} {outlier} {word}" in text
     found, stricter = presence["detected"], presence["dice_from_half"]
     unit_word = "patients" if name == VOLUMES else "images"
-    assert f"Dice of at least 0.5 was reached in {stricter} of {found} {unit_word} for {name_of}" in text
-    assert f"missed in 0 of {found}" in text
+    assert f"Dice of at least 0.5 was reached in {stricter} of {found} {unit_word} for the {name_of}" in text
+    assert f"The {name_of} was predicted in {found} of {found} {unit_word} that show it" in text
+    assert ("and was predicted in 0 of 1 that do not" in text) == (name == VOLUMES)
 
 
 PARTS_OF_CASES = {"method": "", "group": "", "fold": ""}  # columns of rows that are not of all cases, or of the network
@@ -209,8 +199,8 @@ def test_no_two_different_numbers_carry_one_name(built) -> None:
 
 def test_the_strongest_method_without_a_network_stands_beside_the_network(built) -> None:
     text = built(REGIONS).text.translate(str.maketrans("“”’", '""\''))
-    first = '0.505 [0.485, 0.515] for parenchyma ("Otsu\'s threshold, holes filled, ellipse", n = 4) and'
-    best = '0.876 [0.856, 0.886] for head ("brightest pixels, robust ellipse", n = 4). The network reached 0.987'
+    first = '0.505 [0.485, 0.515] for the parenchyma ("Otsu\'s threshold, holes filled, ellipse", n = 4) and'
+    best = '0.876 [0.856, 0.886] for the head ("brightest pixels, robust ellipse", n = 4). The network reached 0.987'
     mm = "the mean absolute error of HC was 0.13 [0.12, 0.14] mm, and 1.24 [1.23, 1.25] mm without a network"
     gain = "paired by case, was 0.111 [0.091, 0.121] in Dice and −1.11 [−1.12, −1.10] mm in the error of HC"
     assert lacking(text, first, best, mm, gain) == []
@@ -223,7 +213,7 @@ def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> Non
     parts = {
         name: demo.row("06_biometry/tables/error-budget", component=name) for name in ("fit", "prediction", "total")
     }
-    stated = [f"{row['mae_mm']} mm for LV (n = {row['n']}, largest error {row['largest_error_mm']} mm; bias"]
+    stated = [f"{row['mae_mm']} mm for the LV (n = {row['n']}, largest error {row['largest_error_mm']} mm; bias"]
     stated += [f"limits of agreement from {row['lower_limit_mm']} to {row['upper_limit_mm']} mm; 1 missed, 0 invented)"]
     stated += [f"of {enlarged['n_enlarged']} such ventricles, {enlarged['sensitivity_percent']} % were recognised"]
     stated += [f"of HC, {parts['total']['rms_mm']} mm (root mean square)"]

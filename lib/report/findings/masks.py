@@ -37,7 +37,8 @@ def training(runs: pd.DataFrame, measure: str) -> list[str]:
     if count > 1:
         gaps = [abs(row["train_selection"]) - abs(row["selection"]) for row in rows]
         low, high = (tables.fixed(each, digits) for each in (min(gaps), max(gaps)))
-        return [text, f"There, {name} on augmented training cases minus that on validation was {low} to {high}{unit}."]
+        start = f"At the selected epoch, {name} on augmented training cases minus that on validation was"
+        return [text, f"{start} {low} to {high}{unit}."]
     train, valid = (tables.fixed(abs(run[each]), digits) + unit for each in ("train_selection", "selection"))
     return [text, f"At that epoch, {name} was {train} on augmented training cases and {valid} on validation cases."]
 
@@ -122,7 +123,7 @@ def presence(table: pd.DataFrame, unit: str) -> list[str]:
         parts = []
         if shown:
             rate = number(row, "sensitivity_percent", "%")
-            parts.append(f"was detected in {values['detected']} of {shown} {unit}s that show it ({rate})")
+            parts.append(f"was predicted in {values['detected']} of {shown} {unit}s that show it ({rate})")
         if without:
             rate = number(row, "false_alarms_percent", "%")
             parts.append(f"was predicted in {values['invented']} of {without} that do not ({rate})")

@@ -94,7 +94,7 @@ def test_presence_tells_of_false_alarms_only_where_images_lack_the_class():
     rates |= {f"false_alarms_percent{end}": value for end, value in (("", 5.9), ("_low", 1.0), ("_high", 27.0))}
     (both,) = plain(masks.presence(pd.DataFrame([row | rates]), "image"))
     assert both == (
-        "The LV was detected in 34 of 34 images that show it (100.0 % [89.8, 100.0]) and was predicted in 1 of 17 "
+        "The LV was predicted in 34 of 34 images that show it (100.0 % [89.8, 100.0]) and was predicted in 1 of 17 "
         "that do not (5.9 % [1.0, 27.0])."
     )
     (one,) = plain(masks.presence(pd.DataFrame([row | rates | {"invented": 0, "absent": 0}]), "image"))

@@ -27,8 +27,8 @@ def training(results: Results, runs: list[Row]) -> list[str]:
         start = f"The last epoch was selected in {at_end if at_end else 'none'} of {count} runs{ending}"
         gaps = sorted(abs(row["train_selection"]) - abs(row["selection"]) for row in rows)
         low, high = printed.rounded(gaps[0], digits), printed.rounded(gaps[-1], digits)
-        difference = f"There, {measure} on augmented training cases minus that on validation was {low} to {high}{unit}."
-        return [start, difference]
+        difference = f"At the selected epoch, {measure} on augmented training cases minus that on validation"
+        return [start, f"{difference} was {low} to {high}{unit}."]
     start = f"Epoch {first['best_epoch']} of {first['epochs']} was selected; no later epoch was better."
     if at_end:
         start = f"The last of {first['epochs']} epochs was selected{ending}"
@@ -88,7 +88,7 @@ def present_text(line: Line, unit: str) -> str:
     """Detected, and predicted where absent."""
     v, parts = line.v, []
     if v["detected"] + v["missed"]:
-        found = f"was detected in {v['detected']} of {v['detected'] + v['missed']} {unit}s that show it"
+        found = f"was predicted in {v['detected']} of {v['detected'] + v['missed']} {unit}s that show it"
         parts.append(f"{found} ({line.with_unit('sensitivity_percent', '%')})")
     if v["invented"] + v["absent"]:
         wrong = f"was predicted in {v['invented']} of {v['invented'] + v['absent']} that do not"
