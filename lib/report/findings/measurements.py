@@ -138,11 +138,14 @@ def intervals(coverage: pd.DataFrame, by_size: pd.DataFrame) -> list[str]:
         shares = joined([number(row, "covered_percent", "%") for row in of])
         text = f"The {level:g} % intervals of {named(of, rows)} {told}: {shares} contained the reference."
         sentences += [text] * bool(of)
+    groups: dict[str, list[Row]] = {}
     for each in [each for each in rows_of(by_size) if verdict(each, "covered_percent", level) == -1]:
-        values, name = each.values, quantity_of(each, rows)
+        values = each.values
         sizes = f"HC {values['smallest_hc_mm']:.0f} to {values['largest_hc_mm']:.0f} mm; n = {values['n']}"
-        rate = number(each, "covered_percent", "%")
-        sentences.append(f"In group {values['group']} ({sizes}), those of {name} fell short: {rate}.")
+        groups.setdefault(f"{values['group']} ({sizes})", []).append(each)
+    for group, of in groups.items():
+        names, rates = named(of, rows), joined([number(each, "covered_percent", "%") for each in of])
+        sentences.append(f"In group {group}, those of {names} fell short: {rates}.")
     return sentences
 
 

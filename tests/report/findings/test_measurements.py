@@ -130,6 +130,9 @@ def test_intervals_hold_their_level_of_90_percent_or_fall_short_also_by_group(lo
     assert found[0] == f"The 90 % intervals of HC {words}: 85.0 % [{low}, {high}] contained the reference."
     short = f"In group hc0 (HC 57 to 99 mm; n = 19), those of HC fell short: 85.0 % [{low}, {high}]."
     assert found[1:] == [short] * (high < 90)
+    both = plain(measurements.intervals(pd.DataFrame(), pd.DataFrame([row | {"quantity": "bpd"}, row])))
+    together = f"those of BPD and HC fell short: 85.0 % [{low}, {high}] and 85.0 % [{low}, {high}]."
+    assert both == [f"In group hc0 (HC 57 to 99 mm; n = 19), {together}"] * (high < 90)
     assert conclusions.weaknesses(*[pd.DataFrame()] * 5, pd.DataFrame([row])) == [
         "The intervals of HC contained the reference too rarely."
     ] * (high < 90)

@@ -117,13 +117,18 @@ def intervals(lines: list[Line], groups: list[Line]) -> list[str]:
         share = listed([line.with_unit("covered_percent", "%") for line in of])
         start = f"The {level:g} % intervals of {names(of, lines)} {told}"
         texts += [f"{start}: {share} contained the reference."] if of else []
-    for line in [line for line in groups if line.side("covered_percent", level) == -1]:
-        ends = " to ".join(f"{line.v[f'{end}_hc_mm']:.0f}" for end in ("smallest", "largest"))
-        share, who = line.with_unit("covered_percent", "%"), name_of(line, lines)
-        texts.append(
-            f"In group {line.v['group']} (HC {ends} mm; n = {line.v['n']}), those of {who} fell short: {share}."
-        )
+    short = [line for line in groups if line.side("covered_percent", level) == -1]
+    for where in dict.fromkeys(group_of(line) for line in short):
+        of = [line for line in short if group_of(line) == where]
+        share = listed([line.with_unit("covered_percent", "%") for line in of])
+        texts.append(f"In group {where}, those of {names(of, lines)} fell short: {share}.")
     return texts
+
+
+def group_of(line: Line) -> str:
+    """A group with its sizes."""
+    ends = " to ".join(f"{line.v[f'{end}_hc_mm']:.0f}" for end in ("smallest", "largest"))
+    return f"{line.v['group']} (HC {ends} mm; n = {line.v['n']})"
 
 
 def compared(tables: Tables, study: str) -> list[str]:
