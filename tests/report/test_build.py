@@ -145,11 +145,7 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
         (LESIONS, ["No pixel size is known", "0.876"], ["Ramanujan", "in millimetres,", "Bland", "Beside observers"]),
         (VOLUMES, ["40 of 20 000", "2 of 20 patients", "128 × 128", "10 and 99", "3 times"], ["(ml)", "0.15"]),
         (VOLUMES, ["22.5", "110", "In 3 of 20", "not a random", "All test patients after"], ["No healthy controls"]),
-        (
-            POINTS,
-            ["3 network pixels", "2 heatmaps", "0.02", "0.300", "6.2 % of the OFD", "1 of 4 predictions"],
-            ["Dice"],
-        ),
+        (POINTS, ["3 network pixels", "2 heatmaps", "0.02", "0.300", "6.2 % of the OFD", "1 of 4"], ["Dice"]),
         (POINTS, ["A better", "3.0 %"], ["cross-entropy", "post-processing", "threshold"]),
         (PHANTOM, ["are synthetic"], ["Not for commercial use", "Beside observers", "Comparison"]),
     ],
