@@ -87,7 +87,7 @@ def test_every_reference_exists_and_none_is_unused() -> None:
     cited |= {each.citation for each in datasets.DATASETS.values()}
     cited |= {citation for _, citation, _ in LANDMARKS.values() if citation}
     facts = [template / "published-results.yaml", files.ROOT / "data" / "sources.yaml"]
-    cited |= {key for path in facts for key in re.findall(r"citation: ([\w-]+)", path.read_text(encoding="utf-8"))}
+    cited |= {key for path in facts for key in re.findall(r"(?m)^ +citation: ([\w-]+)$", path.read_text("utf-8"))}
     assert sorted(cited - set(entries)) == []
     assert sorted(set(entries) - cited) == []
 
