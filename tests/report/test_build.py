@@ -685,13 +685,15 @@ def test_floats_stay_below_the_heading_of_their_chapter_and_above_the_next(tmp_p
     assert places == sorted(places)
 
 
-def test_pages_are_two_thirds_full_but_the_last_of_a_chapter(built) -> None:
+def test_pages_of_the_main_text_are_two_thirds_full_but_the_last_of_a_chapter(built) -> None:
     pages = builders_pages.pages(built(REGIONS).pdf)
     # before the contents stand title and abstract, whose length is that of the author's words
     contents = next(number for number, page in enumerate(pages) if "Contents" in page.text)
     sparse = {number + 1: page.filled for number, page in enumerate(pages[:-1]) if page.filled < 2 / 3}
     last_ones = {number for number, page in enumerate(pages) if page.begins_chapter}
-    assert {number for number in sparse if number > contents} - last_ones == set()
+    # in the appendices, figures and tables keep their order, so a tall one leaves a gap on the page before
+    references = max(number for number, page in enumerate(pages) if page.begins_chapter and "References" in page.text)
+    assert {number for number in sparse if contents < number <= references} - last_ones == set()
 
 
 NEEDED = {
