@@ -1,6 +1,5 @@
 """Cases and the manifest (cases.csv), one row per case."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -124,13 +123,3 @@ def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
 def group_of(stratum: pd.Series) -> pd.Series:
     """Group of each case: the first word of its stratum, "all" if it is empty."""
     return stratum.str.partition(" ")[0].replace("", "all").rename("group")
-
-
-def group_names(group: pd.Series, hc_mm: pd.Series) -> dict[str, str]:
-    """What each group is called in print: a range of head sizes (hc0, hc1 …) by its limits, such as "HC 57–99 mm"."""
-    names = {}
-    for name, sizes in hc_mm.groupby(group.to_numpy()):
-        known = sizes.dropna()
-        is_range = re.fullmatch(r"hc\d+", str(name)) and len(known)
-        names[str(name)] = f"HC {known.min():.0f}–{known.max():.0f} mm" if is_range else str(name)
-    return names

@@ -14,8 +14,8 @@ from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation import quality
 from lib.imaging import ellipse, head_points, shapes
-from lib.imaging.connected_parts import region_of
 from lib.imaging.head_points import LINES, POINT_COLUMNS
+from lib.imaging.regions import region_of
 from lib.study import files, parallel
 
 COLUMNS = ["case", "subject", "fold", "seed", "stage", "route", "quantity", "predicted_mm", "reference_mm", "flags"]

@@ -14,8 +14,8 @@ from scipy import stats
 
 from lib.data.arrays import Arrays
 from lib.imaging import head_quality
-from lib.imaging.connected_parts import region_of
 from lib.imaging.preparation import prepare
+from lib.imaging.regions import region_of
 
 Key = tuple[str, int, str]  # case, seed and route of a predicted head
 GROSS_MM = 5.0  # error of HC that a flag is to find

@@ -14,7 +14,7 @@ import numpy as np
 from lib.data import cases
 from lib.evaluation import biometry
 from lib.imaging import head_quality
-from lib.imaging.connected_parts import region_of
+from lib.imaging.regions import region_of
 
 COLUMNS = biometry.COLUMNS  # of validation.csv of 05_evaluation: those of measurements.csv of 06_biometry
 

@@ -195,7 +195,7 @@ def describe_groups(study: params.Study) -> dict[str, str]:
     """Printed names of the groups of the tested cases."""
     manifest = files.read_csv(required(study, "01_data_verification/cases.csv"), cases.CASE_COLUMNS)
     tested = manifest[manifest["case"].isin(read_table(study, "05_evaluation/cases")["case"])]
-    return cases.group_names(cases.group_of(tested["stratum"]), tested["hc_mm"])
+    return failed.group_names(cases.group_of(tested["stratum"]), tested["hc_mm"])
 
 
 def describe_cases(study: params.Study) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from lib.data.evaluation_set import EvaluationSet
 from lib.evaluation import biometry
 from lib.imaging import ellipse, volumes
 from lib.imaging.class_colours import PREDICTED, REFERENCE, class_colour, printed_name
-from lib.imaging.connected_parts import region_of
 from lib.imaging.head_points import POINT_COLUMNS, as_arrays
+from lib.imaging.regions import region_of
 from lib.report.figures.pictures import Canvas, ellipse_points
 from lib.study import files
 

@@ -4,13 +4,13 @@ Shares have Wilson's interval over the effective number of cases, p takes them a
 cause: properties go together.
 """
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib.data.cases import group_names
 from lib.evaluation import failures
 from lib.report.summaries.means import share_over
 from lib.verification.case_checks import CONTRAST_IS_LOW, NEAR_BORDER, NEAR_FRAME, TOUCHES_FRAME
@@ -121,3 +121,13 @@ def worst(failed: pd.DataFrame) -> pd.DataFrame:
     """The first rows of failures.csv with their properties, as printed; columns in which nothing is known left out."""
     rows = failed.head(failures.WORST)[WORST_COLUMNS]
     return rows.loc[:, [name for name in rows if not (rows[name].isna() | rows[name].eq("")).all()]]
+
+
+def group_names(group: pd.Series, hc_mm: pd.Series) -> dict[str, str]:
+    """What each group is called in print: a range of head sizes (hc0, hc1 …) by its limits, such as "HC 57–99 mm"."""
+    names = {}
+    for name, sizes in hc_mm.groupby(group.to_numpy()):
+        known = sizes.dropna()
+        is_range = re.fullmatch(r"hc\d+", str(name)) and len(known)
+        names[str(name)] = f"HC {known.min():.0f}–{known.max():.0f} mm" if is_range else str(name)
+    return names

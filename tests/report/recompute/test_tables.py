@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from lib import statistics
-from lib.data import cases
 from lib.evaluation import quality
 from lib.report import captions, content, every_case, recompute, tables
 from lib.report.recompute import compare, estimates, long_tables, printed
 from lib.report.recompute import every_case as recomputed_cases
 from lib.report.recompute.results import Results
 from lib.report.recompute.tables import failures, flags
+from lib.report.summaries import failures as summaries_failures
 from lib.report.summaries import flag_worth
 from lib.study import files, params
 from tests import builders_report
@@ -365,7 +365,7 @@ def test_of_many_cases_both_rank_the_same_worst(monkeypatch, study_of) -> None:
 
 def test_groups_are_named_as_the_report_names_them() -> None:
     pairs = [("hc1", 150.4), ("hc0", 99.6), ("hc1", 176.6), ("hc2", float("nan")), ("north", 200.0), ("hcx", 210.0)]
-    named = cases.group_names(*(pd.Series(each) for each in zip(*pairs)))
+    named = summaries_failures.group_names(*(pd.Series(each) for each in zip(*pairs)))
     assert failures.names_of_groups(pairs) == named
     assert named["hc1"] == "HC 150–177 mm"
 
