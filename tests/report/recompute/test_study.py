@@ -60,7 +60,7 @@ def test_what_a_forger_changes_in_a_long_table_a_sentence_or_the_pdf_is_named(st
     forgery.record_again(study)
     (line,) = [line for line in check(study) if "report.pdf" in line][:1]
     cases = files.read_json(content)["evaluation"]["cases"]
-    assert line.startswith("report.pdf, page 1: printed ")
+    assert line.startswith("report.pdf, page 2: printed ")  # of the abstract
     assert f"[{cases + 1}]" in line.partition(", recomputed ")[0]
     assert f"[{cases}]" in line.partition(", recomputed ")[2]
     assert len(check(study)) == len([line for line in check(study) if line.startswith("report.pdf, page ")])
