@@ -447,7 +447,7 @@ def test_a_phantom_is_told_as_drawn_and_neither_as_published_nor_as_of_hospitals
 def test_the_materials_of_published_data_give_facts_flow_and_characteristics_with_their_numbers(built) -> None:
     volumes = built(VOLUMES)
     of_data = [
-        "Of 110 published patients, 20 were available",
+        "This study uses 20 of the 110 published patients",
         "The Cancer Imaging Archive",
         "not state the country",
     ]
