@@ -25,7 +25,7 @@ from lib.data.dataset import Dataset
 from lib.data.evaluation_set import EvaluationSet
 from lib.report import figures, tables
 from lib.study import environment, files, locks, param_faults, params, provenance, staleness, steps
-from lib.study.progress import Live
+from lib.study.progress import Live, has_user
 
 BY_HAND, UNCHANGED = "by_hand", "unchanged"  # folders of manual runs, and of those with the study file's values
 DISPLAY_WIDTH = 800  # pixels on the screen; the saved file has more
@@ -224,12 +224,6 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         typed = of_trained_runs(typed, inputs)
         print(quick_pass_note(manual["case_limit"], inputs))
     return Page(typed, changed, step, inputs, folder, before, time.time(), lock)
-
-
-def has_user() -> bool:
-    """Whether a user sees this kernel's outputs as they come, as in JupyterLab and not under papermill or nbval."""
-    kernel = getattr(get_ipython(), "kernel", None)
-    return bool(getattr(kernel, "_allow_stdin", False))  # what a front end says that can ask its user
 
 
 def elsewhere(key: str, value: Any) -> str:

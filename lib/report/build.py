@@ -126,9 +126,13 @@ def _compiled(source: Path, date: str, options: dict[str, Any]) -> tuple[bytes, 
     moment = datetime.datetime.strptime(date, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
     places = {"root": source.parent.parent, "font_paths": [fonts.copy_to(source.with_name("fonts"))]}
     compiler = typst.Compiler(source, ignore_system_fonts=True, **places)
-    if without_font(compiler, options):
-        compiler = typst.Compiler(source, **places)
-        print_as_codes(compiler, source.with_name("content.json"), options)
+    try:
+        return compiler.compile_with_warnings(format="pdf", timestamp=moment, **options)
+    except typst.TypstError as error:
+        if not not_shown(error):
+            raise
+    compiler = typst.Compiler(source, **places)
+    print_as_codes(compiler, source.with_name("content.json"), options)
     return compiler.compile_with_warnings(format="pdf", timestamp=moment, **options)
 
 
@@ -150,12 +154,18 @@ def without_font(compiler: typst.Compiler, options: dict[str, Any]) -> str:
     try:
         compiler.compile(format="pdf", **options)
     except typst.TypstError as error:
-        no_font = _quoted(r'the text `"(.*?)"` could not be displayed', error.diagnostic)
-        not_allowed = _quoted(r'codepoint `"(.*?)"`', error.diagnostic)
-        if not no_font and not not_allowed:
+        missing = not_shown(error)
+        if not missing:
             raise
-        return "".join(sorted({each for each in no_font if not is_joiner(each)} | not_allowed))
+        return missing
     return ""
+
+
+def not_shown(error: typst.TypstError) -> str:
+    """The characters that an error is about, since no font has them or a standard forbids them; "" if it is another."""
+    no_font = _quoted(r'the text `"(.*?)"` could not be displayed', error.diagnostic)
+    not_allowed = _quoted(r'codepoint `"(.*?)"`', error.diagnostic)
+    return "".join(sorted({each for each in no_font if not is_joiner(each)} | not_allowed))
 
 
 def _quoted(pattern: str, diagnostic: str) -> set[str]:

@@ -27,3 +27,11 @@ def follow(items: Iterable[Item], total: int, live: Live | None, what: str) -> I
 def duration(seconds: float) -> str:
     """Seconds below one and a half minutes, else minutes."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def has_user() -> bool:
+    """Whether a user sees this kernel's outputs as they come, as in JupyterLab and not under papermill or nbval."""
+    from IPython import get_ipython  # takes long to import, and only notebooks have a user
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(getattr(kernel, "_allow_stdin", False))  # what a front end says that can ask its user

@@ -19,7 +19,7 @@ from lib.download import sources
 from lib.evaluation import postprocessing, training_precision
 from lib.report import build, tables
 from lib.report.content import LANDMARKS, describe_software, read_table, rows_of
-from lib.report.recompute import content as recomputed
+from lib.report.recompute import materials as recomputed
 from lib.study import files, params, staleness, study_files
 from lib.verification import rehosted
 from tests import builders_pages, builders_report
@@ -575,7 +575,7 @@ def test_the_citation_file_is_read_alike_by_the_report_and_its_check(tmp_path, t
     if text is not None:
         path.write_text(text)
     said = describe_software(path)
-    assert said == recomputed._software(path)
+    assert said == recomputed.software(path)
     assert said["doi"] == ("10.5281/zenodo.1" if text == CITATION else "")
     for wrong in ("a: [", "- a"):
         path.write_text(wrong)

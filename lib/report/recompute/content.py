@@ -1,7 +1,6 @@
 """content.json, from which the sentences of the report take their numbers, rebuilt from tables and study file."""
 
 import math
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "identity": _identity(results, verified),
         "dataset": {name: getattr(dataset, name) for name in shown},
         "made_here": dataset.phantom is not None,
-        "software": _software(files.ROOT / "CITATION.cff"),
+        "software": materials.software(files.ROOT / "CITATION.cff"),
         "landmarks": None if regions else _landmarks(study.landmarks),
         "lost": _lost(results) if dataset.volumes else None,
         **materials.rebuild(results),
@@ -71,16 +70,6 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
     shown = {kind: _files(results, kind, suffixes) for kind, suffixes in SHOWN.items()}
     origin["provenance"]["outputs"] = method.outputs(results, shown)
     return as_json(content | origin)
-
-
-def _software(citation: Path) -> dict[str, str]:
-    """What CITATION.cff says of the project, by the lines of its top level."""
-    text = citation.read_text(encoding="utf-8") if citation.is_file() else ""
-    values = {}
-    for name, key in (("doi", "doi"), ("repository", "repository-code"), ("version", "version")):
-        line = re.search(rf"(?m)^{key}:\s*(.*?)\s*(?:#.*)?$", text)
-        values[name] = line[1].strip("\"'") if line else ""
-    return values
 
 
 def as_json(value: Any) -> Any:

@@ -1,7 +1,9 @@
 """The content of the Materials chapter, rebuilt from long tables and from the files of facts."""
 
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lib.report.recompute import printed
@@ -186,3 +188,13 @@ def published(results: Results) -> list[Row]:
     rows = plain_yaml.read(files.ROOT / "reports/template/published-results.yaml").get(results.study.dataset, [])
     shown = {"hc_error_mm", "age_error_days"} | (set() if results.study.learns_landmarks else {"dice"})
     return [row for row in rows if any(row[name] is not None for name in shown)]
+
+
+def software(citation: Path) -> dict[str, str]:
+    """What CITATION.cff says of the project, by the lines of its top level."""
+    text = citation.read_text(encoding="utf-8") if citation.is_file() else ""
+    values = {}
+    for name, key in (("doi", "doi"), ("repository", "repository-code"), ("version", "version")):
+        line = re.search(rf"(?m)^{key}:\s*(.*?)\s*(?:#.*)?$", text)
+        values[name] = line[1].strip("\"'") if line else ""
+    return values
