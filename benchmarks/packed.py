@@ -144,6 +144,7 @@ def store(names: list[str], pairs: Iterable[Pair], settings: dict[str, object], 
         points=None,
         sigmas=None,
         fingerprint=files.digest([len(names), settings]),
+        content=files.digest([len(names), settings]),
         preparation=settings,
     )
 

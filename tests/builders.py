@@ -298,7 +298,7 @@ def arrays_of(names: list[str], images: np.ndarray, masks: np.ndarray, fingerpri
     """Arrays of images (N, C, H, W) preprocessed at their native size, with some fields changed."""
     size, count = masks.shape[1:], len(names)
     same, slices = [geometry.fit(size, size)] * count, np.zeros(count, np.int64)
-    arrays = Arrays(names, images, masks, same, slices, None, None, fingerprint, of_images(*size))
+    arrays = Arrays(names, images, masks, same, slices, None, None, fingerprint, fingerprint, of_images(*size))
     return replace(arrays, **changes)
 
 

@@ -22,7 +22,8 @@ class Arrays:
     slices: np.ndarray  # (N,) index of the native slice of each row, 0 for an image
     points: np.ndarray | None  # (N, P, 2) float32 landmarks (row, col) in network pixels; None for regions
     sigmas: np.ndarray | None  # (N,) standard deviation of a landmark's heatmap in network pixels; None for regions
-    fingerprint: str  # hash of everything that these arrays depend on
+    fingerprint: str  # hash of everything that these arrays were made from; the name of their folder
+    content: str  # hash of the bytes of their files and of `preparation`: what a training depends on
     preparation: dict[str, Any]  # preprocessing of every case, see `lib.imaging.preparation`
 
     def rows(self, names: list[str]) -> np.ndarray:
@@ -68,5 +69,6 @@ def open_arrays(name: str) -> Arrays:
         points=np.load(folder / "points.npy") if has_points else None,
         sigmas=rows["sigma"].to_numpy(np.float32) if has_points else None,
         fingerprint=name,
+        content=array_files.content(description),
         preparation=description["preparation"],
     )

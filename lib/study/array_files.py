@@ -17,6 +17,12 @@ def describe(folder: Path) -> dict[str, dict[str, Any]]:
     return {n: {"bytes": (folder / n).stat().st_size, "sha256": files.sha256(folder / n)} for n in present}
 
 
+def content(description: dict[str, Any]) -> str:
+    """Hash of the bytes of all array files and of their preprocessing, from a `dataset.json`."""
+    hashes = {name: each["sha256"] for name, each in description["files"].items()}
+    return files.digest({"files": hashes, "preparation": description["preparation"]})
+
+
 def fault(name: str) -> str | None:
     """Problem with the arrays of a fingerprint as a message, or None; rehashes only files with a new size or time."""
     folder = files.processed_folder(name)

@@ -83,7 +83,7 @@ def dependencies(config: TrainingParams, network: Network, arrays: Arrays, parts
     return {
         "keys": config.model_dump(exclude=NOT_IN_FINGERPRINT),
         "network": {name: value for name, value in network.items() if name != "arguments"} | network["arguments"],
-        "arrays": arrays.fingerprint,
+        "arrays": arrays.content,
         "cases": {name: files.digest(parts[name]) for name in ("train", "validation")},
         "code": provenance.module_hashes({"lib.training.loop"}),
     }

@@ -5,7 +5,7 @@ import pytest
 
 from lib.data import arrays, earlier
 from lib.imaging import geometry
-from lib.study import files
+from lib.study import array_files, files
 from tests import builders, builders_tasks
 
 FIT = [geometry.fit((540, 800), (32, 32)), geometry.fit((541, 738), (32, 32), (3, 5, 500, 611))]
@@ -51,6 +51,18 @@ def test_arrays_are_read_from_disk_exactly_as_written_and_are_read_only(processe
     assert isinstance(opened.images, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         opened.images[0] = 0
+
+
+def test_the_content_of_arrays_is_that_of_their_bytes_and_preprocessing_whatever_they_are_called(processed):
+    made = builders.discs(2)
+    turned = replace(made, images=made.images[:, :, ::-1])
+    of_volumes = replace(made, preparation=made.preparation | {"volumes": True})
+    for name, each in {"abc": made, "def": made, "turned": turned, "volumes": of_volumes}.items():
+        builders_tasks.write_arrays(processed / name, each)
+    contents = {name: arrays.open_arrays(name).content for name in ("abc", "def", "turned")}
+    assert contents["abc"] == contents["def"] != contents["turned"]
+    described = array_files.content(files.read_json(processed / "volumes" / "dataset.json"))
+    assert described not in contents.values()
 
 
 def test_the_arrays_of_a_study_are_found_by_its_fingerprint(processed):

@@ -260,7 +260,8 @@ def test_the_fingerprint_depends_on_everything_that_affects_the_result_and_on_no
         *({"parts": {"train": some}} for some in (names[1:8], names[7::-1])),
         {"parts": {"validation": names[9:]}},
     ]
-    same = [{"workers": 4}, {"study": "other"}, {"tensorboard_every": 2, "tensorboard_images": 9}]
+    made_anew = {"arrays": replace(builders.discs(12), fingerprint="by other code")}  # with the same bytes
+    same = [made_anew, {"workers": 4}, {"study": "other"}, {"tensorboard_every": 2, "tensorboard_images": 9}]
     assert {fingerprint(**each) for each in [*same, {"parts": {"test": ["disc0"]}}]} == {fingerprint()}
     distinct = {fingerprint(), *(fingerprint(**each) for each in changes)}
     monkeypatch.setattr(provenance, "module_hashes", lambda _: {"lib.training.loop": "changed"})
