@@ -23,7 +23,7 @@ REGIONS_OR_POINTS = (
 # Two studies and the keys in which they differ or that only one uses, so that a comparison changes nothing else.
 DIFFER = {
     ("hc18_quick", "hc18_unet"): "folds seeds epochs learning_rate workers base_channels image_size fold_count",
-    ("hc18_crossval", "hc18_quick"): "folds batch_size learning_rate image_size fold_count",
+    ("hc18_crossval", "hc18_quick"): "folds batch_size learning_rate image_size fold_count epochs validation_subjects",
     ("hc18_segnet_quick", "hc18_segnet"): (
         "folds epochs learning_rate plateau_factor plateau_patience early_stopping_patience workers base_channels "
         "depth image_size fold_count"
