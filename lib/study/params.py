@@ -237,7 +237,10 @@ class TrainingProtocol(SharedParams):
     tensorboard_images: int | None = only_with(
         "tensorboard_every other than null", "number of images each time, 1 to 64", ge=1, le=64
     )
-    workers: int = key("number of data loader processes, 0 to 64; results do not depend on it", ge=0, le=64)
+    processes: int = key(
+        "GPUs, or CPU processes, that share one training, 1 to 64; each takes its share of a batch", ge=1, le=64
+    )
+    workers: int = key("number of data loader processes of each, 0 to 64; results do not depend on it", ge=0, le=64)
 
 
 class TrainingParams(TrainingProtocol, ManualLimit):
