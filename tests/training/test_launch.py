@@ -172,8 +172,12 @@ def test_each_process_gets_a_gpu_of_its_own_and_too_few_are_refused(monkeypatch,
         devices.for_processes(device, 3)
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def on_two_gpus(test):
+    skipped = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+    return pytest.mark.cuda(skipped(test))
+
+
+@on_two_gpus
 @pytest.mark.parametrize("normalisation", ["none", "batch"])
 def test_two_gpus_train_as_one_does(arrays, tmp_path, normalisation):
     keys = {"device": "cuda", "network": builders_tasks.of_network(normalisation=normalisation)}
