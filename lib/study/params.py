@@ -228,8 +228,8 @@ class TrainingProtocol(SharedParams):
     )
     compile: bool = key("true (torch.compile; worth its start-up time on a GPU) or false")
     deterministic: bool = key(
-        "true (runs on one device with one number of threads have equal bytes) or false (on a GPU faster; batches that "
-        "do not fit into its memory are processed in portions)"
+        "true (runs on one device with one number of threads and processes have equal bytes) or false (on a GPU "
+        "faster; batches that do not fit into its memory are processed in portions)"
     )
     tensorboard_every: int | None = key(
         "epochs between images for TensorBoard (curves are written every epoch); null for no TensorBoard", ge=1, le=5000
