@@ -153,7 +153,7 @@ def _run_locked(study: params.Study, folder: Path, cores: int, gpu_count: str | 
         devices = gpus.usable(study.device, gpu_count)
         if any(step.name in steps.ON_DEVICE for step in stale):
             _check_device(study)
-        share = shares.share(study, cores, len(devices), _computes_on_processor(study, devices))
+        share = shares.share(study, cores, len(devices), _computes_on_processor(study, devices, gpu_count))
         if any(step.run for step in stale):
             sys.stdout.write(shares.describe(study, share))
             sys.stdout.flush()
@@ -179,9 +179,9 @@ def _check_device(study: params.Study) -> None:
     devices.choose_precision(study.precision, devices.choose(study.device))
 
 
-def _computes_on_processor(study: params.Study, devices: list[str]) -> bool:
+def _computes_on_processor(study: params.Study, devices: list[str], gpu_count: str | None) -> bool:
     """Whether the trainings of a study compute on the processor, whose cores they can share."""
-    if study.device == "cpu":
+    if study.device == "cpu" or (gpu_count is not None and not devices):
         return True
     if devices or study.device != "auto" or len(steps.training_steps(study)) == 1:
         return False

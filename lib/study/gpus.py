@@ -103,15 +103,14 @@ def usable(device: str, given: str | None) -> list[str]:
     if given is None:
         return devices[_index(device) :][:1] if ":" in device else devices
     most, found = len(devices), f"{len(devices)} found"
+    least = 1 if device == "cuda" and devices else 0
     if device not in ("auto", "cuda"):
         most, found = 0, f"the study's key device is {device!r}, which leaves nothing to choose"
     elif not devices:
         hidden = os.environ.get(VISIBLE_VARIABLE)
-        found = "no NVIDIA GPU found by nvidia-smi" + (
-            f", {VISIBLE_VARIABLE} is {hidden!r}" if hidden is not None else ""
-        )
-    if not re.fullmatch(r"[0-9]{1,4}", given) or int(given) > most:
-        allowed = f"a whole number from 0 to {most}" if most else "only 0, or leave it out"
+        found = "nvidia-smi lists no GPU" if hidden is None else f"none found; {VISIBLE_VARIABLE} is {hidden!r}"
+    if not re.fullmatch(r"[0-9]{1,4}", given) or not least <= int(given) <= most:
+        allowed = f"a whole number from {least} to {most}" if most else "only 0, or leave it out"
         raise ValueError(f"gpus = {given}   not allowed; {allowed} ({found})")
     return devices[: int(given)]
 
