@@ -14,7 +14,20 @@ from pathlib import Path
 
 import psutil
 
-from lib.study import environment, files, locks, own_files, params, raw_folders, staleness, steps, study_files
+from lib.study import (
+    environment,
+    files,
+    gpus,
+    locks,
+    own_files,
+    params,
+    progress,
+    raw_folders,
+    shares,
+    staleness,
+    steps,
+    study_files,
+)
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
 MOST_CORES = 1024
@@ -90,10 +103,13 @@ def link_data(name: str, folder: Path, read: Callable[[Path], object]) -> None:
     link.symlink_to(folder.resolve(), target_is_directory=True)
 
 
-def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
+def run(
+    study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None, gpu_count: str | None = None
+) -> int:
     """Links the raw folders, if set, and runs the stale steps; 0 if all records are then up to date, else 1.
 
-    ValueError for a number of cores that Snakemake would wait for without a word, such as 0.
+    `gpu_count` limits the GPUs, as text; None: all that are visible. ValueError for a number of GPUs that this machine
+    lacks, and for a number of cores that Snakemake would wait for without a word, such as 0.
     """
     if not 1 <= cores <= MOST_CORES:
         raise ValueError(f"cores = {cores}   not allowed; a whole number from 1 to {MOST_CORES}")
@@ -115,7 +131,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
         if study.learns_landmarks:
             datasets.landmarks_folder(study.dataset)
         steps.compared_digests(study)  # fail now, not after hours of training
-        return _run_locked(study, folder, cores)
+        return _run_locked(study, folder, cores, gpu_count)
 
 
 def _warn_of_copied_text(study: params.Study, names: list[str]) -> None:
@@ -129,16 +145,23 @@ def _warn_of_copied_text(study: params.Study, names: list[str]) -> None:
         )
 
 
-def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
+def _run_locked(study: params.Study, folder: Path, cores: int, gpu_count: str | None) -> int:
     with _exclusive(study, folder) as lock:
         stale = [step for step, why in reasons(study).items() if why]
         if not stale:  # Snakemake would take seconds to find nothing to do
             return 0
+        devices = gpus.usable(study.device, gpu_count)
         if any(step.name in steps.ON_DEVICE for step in stale):
             _check_device(study)
+        share = shares.share(study, cores, len(devices), _computes_on_processor(study, devices, gpu_count))
+        if any(step.run for step in stale):
+            sys.stdout.write(shares.describe(study, share))
+            sys.stdout.flush()
         for step in stale:
             step.record_file(study.study).unlink(missing_ok=True)
-        status, output = _snakemake(study, folder, cores, lock)
+        command = _command(study, folder, cores, share, len(devices))
+        seen = devices if gpu_count is not None or (devices and ":" not in study.device) else None
+        status, output = _snakemake(command, environment.for_children(cores, seen), lock)
     if status != 0:
         sys.stderr.write(_failure_message(output))
         return 1
@@ -156,11 +179,22 @@ def _check_device(study: params.Study) -> None:
     devices.choose_precision(study.precision, devices.choose(study.device))
 
 
+def _computes_on_processor(study: params.Study, devices: list[str], gpu_count: str | None) -> bool:
+    """Whether the trainings of a study compute on the processor, whose cores they can share."""
+    if study.device == "cpu" or (gpu_count is not None and not devices):
+        return True
+    if devices or study.device != "auto" or len(steps.training_steps(study)) == 1:
+        return False
+    from lib.models import devices as on_machine  # imports torch, which takes seconds; it knows GPUs of other makers
+
+    return on_machine.choose("auto").type == "cpu"
+
+
 def _failure_message(output: str) -> str:
-    """Error message of a failed step, or else the last lines of Snakemake's log without routine lines."""
+    """Error messages of the failed steps, or else the last lines of Snakemake's log without routine lines."""
     parts = output.split(environment.MESSAGE_MARK)
     if len(parts) > 2:
-        return parts[-2]
+        return "".join(dict.fromkeys(parts[1::2]))  # in their order, each once
     lines = [line.rstrip() for line in output.splitlines() if line.strip() and not re.match(ROUTINE_OUTPUT, line)]
     return "\n".join([*lines[-20:], "Snakemake stopped before the study was complete; its log is above\n"])
 
@@ -179,21 +213,25 @@ def _exclusive(study: params.Study, folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _snakemake(study: params.Study, folder: Path, cores: int, lock: int) -> tuple[int, str]:
-    """Runs Snakemake, with notebook output on standard output; returns its exit status and log.
-
-    Its own lock is off: a killed run would leave it behind, and the study's lock is held.
-    """
-    command = [
+def _command(study: params.Study, folder: Path, cores: int, share: shares.Share, gpu_count: int) -> list[str]:
+    """Snakemake's command line. Its own lock is off: a killed run would leave it, and the study's lock is held."""
+    return [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
         *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
+        *("--resources", f"gpu={gpu_count}", f"mem_mb={environment.free_memory_mb()}"),
         *("--profile", "none", "--workflow-profile", "none", "--latency-wait", "1"),
         *("--shared-fs-usage", *SHARED_FS_USAGE),
         *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
-        *("--config", f"file=params/{study.study}.yaml"),  # Snakemake reads a name such as 2026_11 as a number
+        # Snakemake reads the name of a study such as 2026_11 as a number.
+        *("--config", f"file=params/{study.study}.yaml", f"threads={cores}"),
+        *(f"training_threads={share.threads}", f"gpus={share.gpus}"),
     ]
+
+
+def _snakemake(command: list[str], variables: dict[str, str], lock: int) -> tuple[int, str]:
+    """Runs Snakemake, with notebook output on standard output; returns its exit status and log."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        running = subprocess.Popen(command, env=environment.for_children(cores), pass_fds=[lock], stderr=log)
+        running = subprocess.Popen(command, env=variables, pass_fds=[lock], stderr=log)
         try:
             status = running.wait()
         except KeyboardInterrupt:
@@ -206,25 +244,45 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int) -> tupl
 # --- one step
 
 
-def execute(study: params.Study, label: str) -> None:
-    """Runs the notebook of a step headless, within Snakemake only; its output goes to standard output."""
+def execute(study: params.Study, label: str, cores: int, gpu_count: int) -> None:
+    """Runs the notebook of a step headless with `cores` threads, within Snakemake only.
+
+    It sees `gpu_count` GPUs that no other step uses; waits until they are free. Its output goes to standard output,
+    with the run before each line if the study has several trainings.
+    """
     if not environment.in_workflow():  # would overwrite the executed notebook of the study
         raise ValueError(
             f"'step' is called by 'make study' only; to run a notebook manually: papermill "
             f"notebooks/{label.partition('/')[0]}.ipynb out.ipynb -f params/{study.study}.yaml"
         )
-    # jsonschema imports this package, if it can, to check IRIs, which notebooks do not have: 1.5 s per step.
-    sys.modules["rfc3987_syntax"] = None
-    from papermill.exceptions import PapermillExecutionError
-    from papermill.execute import execute_notebook
-    from traitlets.config import Config
-
     known = {step.label: step for step in steps.study_steps(study) if step.name != "report"}
     if label not in known:
         raise ValueError(f"{label}: not a step of study {study.study}; its steps are: {', '.join(known)}")
     step = known[label]
     executed = step.folder(study.study) / steps.EXECUTED
     executed.parent.mkdir(parents=True, exist_ok=True)
+    several = step.run and len(steps.training_steps(study)) > 1
+    output = progress.Prefixed(sys.stdout, f"{files.run_name(*step.run)}: " if several else "")
+    os.environ.update(environment.counts(cores))  # before papermill starts the kernel
+    try:
+        with gpus.reserved(study.device, gpu_count, output.line):
+            _execute(step, study, executed, output)
+    except ValueError:
+        if several:  # Snakemake shows the error only when the others have ended
+            output.line("failed; trainings that are running go on to their end, and no other one starts")
+        raise
+    finally:
+        output.end()
+
+
+def _execute(step: steps.Step, study: params.Study, executed: Path, output: progress.Prefixed) -> None:
+    """Runs the notebook of a step; ValueError with the error's own message if it fails."""
+    # jsonschema imports this package, if it can, to check IRIs, which notebooks do not have: 1.5 s per step.
+    sys.modules["rfc3987_syntax"] = None
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.execute import execute_notebook
+    from traitlets.config import Config
+
     where = f"{step.label} of study {study.study} failed; see the executed notebook: {executed}\n"
     try:
         with _start_limit() as late:
@@ -234,7 +292,7 @@ def execute(study: params.Study, label: str) -> None:
                 steps.own_values(step, study),
                 kernel_name="python3",
                 progress_bar=False,
-                stdout_file=sys.stdout,
+                stdout_file=output,
                 config=Config({"KernelManager": {"shutdown_wait_time": 2 * SAVE_SECONDS}}),
                 start_timeout=START_SECONDS + 10,  # START_SECONDS ends the kernel first
             )
