@@ -197,6 +197,17 @@ def test_no_two_different_numbers_carry_one_name(built) -> None:
     assert not any(mean in each for key, each in values.items() if key[0] == "dice")
 
 
+COUNTED = "image case head patient volume slice examination subject fold seed run epoch thread class voxel pixel key"
+COUNTED += " structure threshold finding time failure part point line network hour minute second"
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_one_of_a_thing_is_not_counted_in_the_plural(built, name: str) -> None:
+    many = "|".join("classes" if word == "class" else word + "s" for word in COUNTED.split())
+    prose, _, _ = built(name).text.partition("All keys of the study file")  # then values stand before words
+    assert re.findall(rf".{{0,60}}(?<![\d.,–/·-])(?<!\d )\b1 (?:test |tested |training )?(?:{many})\b", prose) == []
+
+
 def test_the_strongest_method_without_a_network_stands_beside_the_network(built) -> None:
     text = built(REGIONS).text.translate(str.maketrans("“”’", '""\''))
     first = '0.505 [0.485, 0.515] for the parenchyma ("Otsu\'s threshold, holes filled, ellipse", n = 4) and'
@@ -310,6 +321,11 @@ def change(content: dict, study: dict | None = None, rows: dict | None = None, *
 SAMPLED = {"oversample_classes": ["lv"], "oversample_factor": 3.5}
 STEPS = {"closing_pixels": 9, "dilation_pixels": 13, "minimum_area_mm2": 4.5, "parts_kept": 3}
 STEPS |= {"minimum_probability": 0.35, "minimum_margin": 0.15, "postprocessing": list(postprocessing.KEYS)}
+ONE_THREAD = {"step": "04_training/fold0-seed0", "device": "cpu (x86_64, 1 thread)"}
+ON_GPU = {"step": "04_training/fold1-seed0", "device": "NVIDIA H200"}
+NOT_SHOWN = {"date": "", "time": "", "peak": "", "commit": ""}
+TRAINED = {"provenance": {"steps": [ONE_THREAD | NOT_SHOWN, ON_GPU | NOT_SHOWN]}}
+TRAINED_TEXT = ["Training ran on the x86_64 processor (CPU) in 1 thread and a GPU (NVIDIA H200)"]
 STEPS_TEXT = ["square of 9 pixels", "square of 13 pixels", "under 4.5 mm²", "3 largest", "below 0.35", "below 0.15"]
 CHOSEN = {"fold": "0", "seed": "0", "threshold": "0.5", "validation_score": "0.9", "validation_cases": "4"}
 OTSU = {"method": "Otsu's own", "class": "csp", "n": "4", "dice": "0.5", "dice_subjects": "4", "hc_error_mm": "–"}
@@ -330,6 +346,7 @@ NO_MM = {"biometry": None, "rows": {("evaluation", name): {"error_mm": tables.DA
         (REGIONS, {"study": {"schedule": "constant"}}, ["The last of 4 epochs was selected"], ["as is usual"]),
         (REGIONS, {"study": SAMPLED}, ["3.5 times", "the sampler", "77.7"], []),
         (REGIONS, {"study": STEPS}, STEPS_TEXT, ["sequence("]),  # markup that Typst would print as text
+        (REGIONS, TRAINED, TRAINED_TEXT, []),
         (REGIONS, SEVERAL, ["by tested fold", "case99", "Thresholds selected on", "Otsu's own"], []),
         (VOLUMES, WHOLE, ["0.15", "No healthy controls", *ML.values()], ["not a random", "All test patients after"]),
         (POINTS, ENDS, ["1.75 mm", "Each endpoint has its own heatmap"], []),
