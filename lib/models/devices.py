@@ -1,11 +1,12 @@
 """Device and numerical precision."""
 
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from lib.study import environment
 
 
 def choose(device: str) -> torch.device:
@@ -104,7 +105,7 @@ def describe(device: str) -> str:
     chosen = choose(device)
     if chosen.type == "cuda":
         return torch.cuda.get_device_name(chosen)
-    return f"{chosen.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return environment.in_threads(chosen.type, torch.get_num_threads())
 
 
 def synchronise(device: torch.device) -> None:

@@ -97,7 +97,12 @@ def use_threads() -> None:
 
 def describe_processor() -> str:
     """Kind of processor and number of threads, for the record of a step that uses no other device."""
-    return f"cpu ({platform.machine()}, {threads()} threads)"
+    return in_threads("cpu", threads())
+
+
+def in_threads(kind: str, count: int) -> str:
+    """A kind of device that computes in `count` threads, as it is named in a record: "cpu (x86_64, 2 threads)"."""
+    return f"{kind} ({platform.machine()}, {count} thread{'s' * (count != 1)})"
 
 
 def keep_freed_memory() -> None:

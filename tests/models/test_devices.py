@@ -1,3 +1,5 @@
+import platform
+
 import pytest
 import torch
 
@@ -72,6 +74,8 @@ def test_a_device_that_does_not_exist_or_is_in_use_is_refused_with_its_reason(mo
         devices.choose("auto")
 
 
-def test_the_cpu_is_described_with_its_threads_and_needs_no_synchronisation():
-    assert f"{torch.get_num_threads()} threads" in devices.describe("cpu")
+@pytest.mark.parametrize(("count", "words"), [(1, "1 thread"), (2, "2 threads")])
+def test_the_cpu_is_described_with_its_threads_and_needs_no_synchronisation(monkeypatch, count, words):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    assert devices.describe("cpu") == f"cpu ({platform.machine()}, {words})"
     devices.synchronise(CPU)

@@ -197,6 +197,17 @@ def test_no_two_different_numbers_carry_one_name(built) -> None:
     assert not any(mean in each for key, each in values.items() if key[0] == "dice")
 
 
+COUNTED = "image case head patient volume slice examination subject fold seed run epoch thread class voxel pixel key"
+COUNTED += " structure threshold finding time failure part point line network hour minute second"
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_one_of_a_thing_is_not_counted_in_the_plural(built, name: str) -> None:
+    many = "|".join("classes" if word == "class" else word + "s" for word in COUNTED.split())
+    prose, _, _ = built(name).text.partition("All keys of the study file")  # then values stand before words
+    assert re.findall(rf".{{0,60}}(?<![\d.,–/·-])(?<!\d )\b1 (?:test |tested |training )?(?:{many})\b", prose) == []
+
+
 def test_the_strongest_method_without_a_network_stands_beside_the_network(built) -> None:
     text = built(REGIONS).text.translate(str.maketrans("“”’", '""\''))
     first = '0.505 [0.485, 0.515] for the parenchyma ("Otsu\'s threshold, holes filled, ellipse", n = 4) and'
@@ -310,6 +321,11 @@ def change(content: dict, study: dict | None = None, rows: dict | None = None, *
 SAMPLED = {"oversample_classes": ["lv"], "oversample_factor": 3.5}
 STEPS = {"closing_pixels": 9, "dilation_pixels": 13, "minimum_area_mm2": 4.5, "parts_kept": 3}
 STEPS |= {"minimum_probability": 0.35, "minimum_margin": 0.15, "postprocessing": list(postprocessing.KEYS)}
+ONE_THREAD = {"step": "04_training/fold0-seed0", "device": "cpu (x86_64, 1 thread)"}
+ON_GPU = {"step": "04_training/fold1-seed0", "device": "NVIDIA H200"}
+NOT_SHOWN = {"date": "", "time": "", "peak": "", "commit": ""}
+TRAINED = {"provenance": {"steps": [ONE_THREAD | NOT_SHOWN, ON_GPU | NOT_SHOWN]}}
+TRAINED_TEXT = ["Training ran on the x86_64 processor (CPU) in 1 thread and a GPU (NVIDIA H200)"]
 STEPS_TEXT = ["square of 9 pixels", "square of 13 pixels", "under 4.5 mm²", "3 largest", "below 0.35", "below 0.15"]
 CHOSEN = {"fold": "0", "seed": "0", "threshold": "0.5", "validation_score": "0.9", "validation_cases": "4"}
 OTSU = {"method": "Otsu's own", "class": "csp", "n": "4", "dice": "0.5", "dice_subjects": "4", "hc_error_mm": "–"}
@@ -330,6 +346,7 @@ NO_MM = {"biometry": None, "rows": {("evaluation", name): {"error_mm": tables.DA
         (REGIONS, {"study": {"schedule": "constant"}}, ["The last of 4 epochs was selected"], ["as is usual"]),
         (REGIONS, {"study": SAMPLED}, ["3.5 times", "the sampler", "77.7"], []),
         (REGIONS, {"study": STEPS}, STEPS_TEXT, ["sequence("]),  # markup that Typst would print as text
+        (REGIONS, TRAINED, TRAINED_TEXT, []),
         (REGIONS, SEVERAL, ["by tested fold", "case99", "Thresholds selected on", "Otsu's own"], []),
         (VOLUMES, WHOLE, ["0.15", "No healthy controls", *ML.values()], ["not a random", "All test patients after"]),
         (POINTS, ENDS, ["1.75 mm", "Each endpoint has its own heatmap"], []),
@@ -686,15 +703,26 @@ def test_floats_stay_below_the_heading_of_their_chapter_and_above_the_next(tmp_p
     assert places == sorted(places)
 
 
-def test_pages_of_the_main_text_are_two_thirds_full_but_the_last_of_a_chapter(built) -> None:
-    pages = builders_pages.pages(built(REGIONS).pdf)
+def test_where_pictures_alone_float_tables_after_them_fill_the_page_before(tmp_path) -> None:
+    more = "supplement: [Figure]"
+    picture = f'#floating(rect(height: 200mm, width: 9mm), [picture], <P>, kind: "picture", {more})\n'
+    table = f"#floating(table([cell]), [table], <T>, kind: table, {more})\n"
+    text = (
+        f'#import "words.typ": *\nTitle\n#pagebreak()\n#set figure(placement: bottom)\n#lorem(250)\n\n{picture}{table}'
+    )
+    _, first, second = (page.text for page in pages_of(tmp_path, text))
+    assert ("table" in first, "picture" in first) == (True, False)
+    assert ("table" in second, "picture" in second) == (False, True)
+
+
+@pytest.mark.parametrize("name", [REGIONS, POINTS])
+def test_pages_are_two_thirds_full_but_the_last_of_a_chapter(built, name: str) -> None:
+    pages = builders_pages.pages(built(name).pdf)
     # before the contents stand title and abstract, whose length is that of the author's words
     contents = next(number for number, page in enumerate(pages) if "Contents" in page.text)
     sparse = {number + 1: page.filled for number, page in enumerate(pages[:-1]) if page.filled < 2 / 3}
     last_ones = {number for number, page in enumerate(pages) if page.begins_chapter}
-    # in the appendices, figures and tables keep their order, so a tall one leaves a gap on the page before
-    references = max(number for number, page in enumerate(pages) if page.begins_chapter and "References" in page.text)
-    assert {number for number in sparse if contents < number <= references} - last_ones == set()
+    assert {number for number in sparse if contents < number} - last_ones == set()
 
 
 NEEDED = {

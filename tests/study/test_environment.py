@@ -82,6 +82,12 @@ def test_a_manual_run_uses_the_processors_of_its_process():
     assert numbers(ONE_PROCESSOR) == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("count", "words"), [("1", "1 thread"), ("3", "3 threads")])
+def test_a_step_without_another_device_is_recorded_with_the_processor_and_its_threads(monkeypatch, count, words):
+    monkeypatch.setenv(environment.THREADS_VARIABLE, count)
+    assert environment.describe_processor() == f"cpu ({platform.machine()}, {words})"
+
+
 @pytest.mark.parametrize("word", ["", "0", "-1", "many", "1.5"])
 def test_an_invalid_number_of_threads_is_ignored(monkeypatch, word):
     monkeypatch.setenv(environment.THREADS_VARIABLE, word)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lib.datasets.samples import Overlay, Samples
 from lib.imaging import connected_parts
 from lib.imaging.class_colours import class_colour, printed_name
-from lib.report.figures import style
+from lib.report.figures import insets, style
 from lib.report.figures.style import PREDICTED, REFERENCE, draw_contour, draw_image, line_look, styled
 
 Spacing = tuple[float, float] | None  # (row, col) pixel size, mm
@@ -79,16 +79,20 @@ def overlay_sheet(
 def overlays(items: list[Overlay], classes: list[str]) -> Figure:
     """Up to 12 cases with predicted (dashed) over reference (white) contours; of several classes each has its colour.
 
-    Where both agree, the white of the reference shows between the dashes.
+    Where both agree, the white of the reference shows between the dashes. An inset enlarges the framed largest error.
     """
     names = classes[1:]
     colours = [PREDICTED] if len(names) == 1 else [class_colour(name) for name in names]
 
-    def draw(axes: Axes, item: Overlay) -> None:
+    def draw_contours(axes: Axes, item: Overlay) -> None:
         for index in range(1, len(classes)):
             draw_contour(axes, _outer(item.reference, index), REFERENCE)
         for index, colour in enumerate(colours, start=1):
             draw_contour(axes, _outer(item.predicted, index), colour, dashed=True)
+
+    def draw(axes: Axes, item: Overlay) -> None:
+        draw_contours(axes, item)
+        insets.draw_largest_error(axes, item, draw_contours)
 
     several = {f"predicted {printed_name(name)}": colour for name, colour in zip(names, colours)}
     return overlay_sheet(items, draw, several if len(names) > 1 else None)

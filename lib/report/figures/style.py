@@ -21,7 +21,7 @@ from lib.study import files
 
 WIDTH_MM = 160.0  # of the printed column
 DPI = 300  # of figures with images, which journals ask for
-SHEET_MM = 110.0  # maximum height of a sheet, so that two fit on a page
+SHEET_MM = 110.0  # maximum height of a sheet: less than half a page
 COLUMNS = 4  # maximum number of images in a row of a sheet
 LEGEND_COLUMNS = 4
 NAME_LETTERS = 26  # of a name that fit above an image in a row of four
