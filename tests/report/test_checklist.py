@@ -76,6 +76,13 @@ def test_an_item_that_the_author_writes_is_answered_where_the_text_exists(built,
     assert [items(folder, changes)[number][0] for number in WRITTEN] == ["yes"] * 3
 
 
+def test_code_and_model_are_available_only_where_their_address_is_given(built, tmp_path) -> None:
+    folder = shutil.copytree(built(STUDIES[0]).parent, tmp_path / "study") / "report"
+    for address, answer in (("", "partly"), ("https://example.org/code", "yes")):
+        software = {"doi": "", "repository": address, "version": "1"}
+        assert items(folder, {"software": software})[43][0] == answer
+
+
 def test_every_reference_exists_and_none_is_unused() -> None:
     template = build.TEMPLATE
     entries = re.findall(r"^@\w+\{([\w-]+),", (template / "references.bib").read_text(encoding="utf-8"), re.MULTILINE)

@@ -99,7 +99,7 @@ def weaknesses(
         sentences += [text] * bool(invented)
     rows = rows_of(slopes)
     sloped = [row for row in rows if verdict(row, "slope_per_100_mm") in (1, -1)]
-    sentences += [f"The difference of {named(sloped, rows)} changed with size."] if sloped else []
+    sentences += [f"The bias of {named(sloped, rows)} changed with size."] if sloped else []
     rows = rows_of(equivalence)
     beyond = [row for row in rows if row.values["single_within_margin"] == "no"]
     margin = f"±{rows[0].values['margin_percent']:g}{tables.KEEP}%" if rows else ""

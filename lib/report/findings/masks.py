@@ -10,10 +10,10 @@ from lib.report.findings.rows import apart, bias, joined, number, p_value, rows_
 from lib.report.summaries.failures import LEVEL
 
 MOST_NAMED = 2  # associated properties that are named; further ones are counted
-FAILING = {  # what counts as a failure, by the first column of a table of failures
-    "class": f"a Dice below {LOW_DICE:g}, or a missed or invented class",
-    "line": f"an endpoint error above {GROSS_PERCENT:g} % of the OFD, or a missed line",
-    "quantity": f"an error above {GROSS_PERCENT:g} %, or no measurement",
+FAILING = {  # what can fail and when it does, by the first column of a table of failures
+    "class": ("segmentation", f"a Dice below {LOW_DICE:g}, or a missed or invented class"),
+    "line": ("localisation", f"an endpoint error above {GROSS_PERCENT:g} % of the OFD, or a missed line"),
+    "quantity": ("measurement", f"an error above {GROSS_PERCENT:g} %, or no measurement"),
 }
 
 
@@ -33,7 +33,8 @@ def training(runs: pd.DataFrame, measure: str) -> list[str]:
         text = f"The last of {run['epochs']} epochs was selected{longer}"
     else:
         text = f"Epoch {run['best_epoch']} of {run['epochs']} was selected; no later epoch was better."
-    name, digits, unit = ("endpoint error", 1, f"{tables.KEEP}% of the OFD") if measure == "error" else (measure, 3, "")
+    error = ("endpoint error", 1, f"{tables.KEEP}% of the OFD")
+    name, digits, unit = error if measure == "error" else (f"pooled {measure}", 3, "")
     if count > 1:
         gaps = [abs(row["train_selection"]) - abs(row["selection"]) for row in rows]
         low, high = (tables.fixed(each, digits) for each in (min(gaps), max(gaps)))
@@ -141,9 +142,9 @@ def failures(counts: pd.DataFrame, causes: pd.DataFrame, listed: int, unit: str)
     if counts.empty:
         return []
     row = rows_of(counts)[-1]  # a failure of any class, line or quantity
-    failed, meaning = row.values["failed"], FAILING[counts.columns[0]]
+    failed, (what, meaning) = row.values["failed"], FAILING[counts.columns[0]]
     rate = number(row, "failed_percent", "%")
-    start = f"{failed or 'None'} of {row.values['cases']} {unit}s failed ({rate}), that is, had {meaning}."
+    start = f"The {what} failed ({meaning}) in {failed or 'none'} of {row.values['cases']} {unit}s ({rate})."
     return [start, *associations(causes, "failure" if failed >= FEWEST else f"being among the {listed} worst {unit}s")]
 
 

@@ -117,7 +117,8 @@ def test_failure_is_associated_with_a_property_only_below_the_level():
     counts = counts.assign(failed_percent=6.5, failed_percent_low=3.2, failed_percent_high=12.9)
     start, shown = plain(masks.failures(counts, causes(0.0004, 0.049, 0.05), 7, "image"))
     assert start == (
-        "7 of 107 images failed (6.5 % [3.2, 12.9]), that is, had a Dice below 0.7, or a missed or invented class."
+        "The segmentation failed (a Dice below 0.7, or a missed or invented class) in 7 of 107 images "
+        "(6.5 % [3.2, 12.9])."
     )
     assert shown.startswith(
         "Failure was more frequent with “P0” (7 of 36, 19.4 % [9.8, 35.0], against 0 of 71, 0.0 % ["
@@ -138,7 +139,7 @@ def test_of_few_failures_the_worst_cases_are_tested():
     counts = pd.DataFrame([{"class": "head", "cases": 107, "failed": 0}])
     counts = counts.assign(failed_percent=0.0, failed_percent_low=0.0, failed_percent_high=4.5)
     start, shown = masks.failures(counts, causes(0.9), 12, "image")
-    assert start.startswith("None of 107 images failed")
+    assert "class) in none of 107 images" in start
     assert "associated with being among the 12 worst images" in shown
 
 
@@ -149,7 +150,7 @@ def runs(*rows: tuple[int, int, float, float]) -> pd.DataFrame:
 def test_the_last_epoch_and_the_gap_between_training_and_validation_are_told():
     last, gap = masks.training(runs((40, 40, 0.939, 0.925)), "Dice")
     assert last == "The last of 40 epochs was selected, so longer training may give better results."
-    assert gap == "At that epoch, Dice was 0.925 on augmented training cases and 0.939 on validation cases."
+    assert gap == "At that epoch, pooled Dice was 0.925 on augmented training cases and 0.939 on validation cases."
     assert (
         masks.training(runs((39, 40, 0.9, 0.9)), "Dice")[0] == "Epoch 39 of 40 was selected; no later epoch was better."
     )

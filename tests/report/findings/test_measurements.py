@@ -185,7 +185,7 @@ def test_conclusions_name_what_was_found_what_fails_and_what_is_open():
     weak = conclusions.weaknesses(counts, causes(0.01), none, equivalent("yes", "no"), sloped, none)
     assert plain(weak) == [
         "Cases with the property “P0” failed more often.",
-        "The difference of HC changed with size.",
+        "The bias of HC changed with size.",
         "The limits of agreement of HC exceeded ±3 %.",
     ]
     assert conclusions.weaknesses(counts, causes(0.05), none, equivalent("yes", "yes"), flat, none) == []

@@ -78,7 +78,7 @@ def weak(tables: Tables) -> list[str]:
             rate = line.with_unit("false_alarms_percent", "%")
             texts.append(f"The {line.t['class']}{seed} was predicted {where}, {rate}.")
     told: list[tuple[str, Any, str]] = [
-        ("proportional-bias", lambda line: line.side("slope_per_100_mm"), "The difference of {} changed with size."),
+        ("proportional-bias", lambda line: line.side("slope_per_100_mm"), "The bias of {} changed with size."),
         (
             "equivalence",
             lambda line: line.v["single_within_margin"] == "no",

@@ -21,7 +21,7 @@ def training(results: Results, runs: list[Row]) -> list[str]:
     at_end, count, first = sum(row["best_epoch"] == row["epochs"] for row in rows), len(rows), rows[0]
     ending = ", so longer training may give better results." if at_end else "."
     error = results.study.learns_landmarks
-    measure = "endpoint error" if error else "IoU" if results.study.selection_metric == "iou" else "Dice"
+    measure = "endpoint error" if error else f"pooled {'IoU' if results.study.selection_metric == 'iou' else 'Dice'}"
     digits, unit = (1, f"{printed.SPACE}% of the OFD") if error else (3, "")
     if count > 1:
         start = f"The last epoch was selected in {at_end if at_end else 'none'} of {count} runs{ending}"
@@ -109,9 +109,10 @@ def failed(tables: Tables, step: str, unit: str) -> list[str]:
         "line": f"an endpoint error above {gross} % of the OFD, or a missed line",
         "quantity": f"an error above {gross} %, or no measurement",
     }[tables.columns(name)[0]]
-    count = line.v["failed"] if line.v["failed"] else "None"
-    rate = line.with_unit("failed_percent", "%")
-    return [f"{count} of {line.v['cases']} {unit}s failed ({rate}), that is, had {meaning}."]
+    what = {"class": "segmentation", "line": "localisation", "quantity": "measurement"}[tables.columns(name)[0]]
+    count = line.v["failed"] if line.v["failed"] else "none"
+    share = f"{count} of {line.v['cases']} {unit}s ({line.with_unit('failed_percent', '%')})"
+    return [f"The {what} failed ({meaning}) in {share}."]
 
 
 def causes(results: Results, tables: Tables, unit: str) -> list[str]:
