@@ -80,7 +80,7 @@ def _opened_region(test_set: EvaluationSet, model: Any, key: dict[str, Any], hea
     """A mask at any threshold over its image, with the reference and the probability of any structure."""
     from lib.evaluation import reopening, segmentation
 
-    (case,) = segmentation.predicted(test_set, model, [key["case"]])
+    case = segmentation.predict_case(test_set, model, test_set.rows([key["case"]])[0])
     about, spacing_mm = model.about, cases.spacing_mm(case.row)
 
     @lru_cache(maxsize=1)
