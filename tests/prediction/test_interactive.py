@@ -96,7 +96,7 @@ def test_files_of_every_kind_that_are_uploaded_are_measured_or_refused_and_nothi
     assert not any(str(tmp_path) in line for line in lines)
     assert sorted(answers.inputs) == sorted(name.replace("__", ".") for name in (files_of | broken))
     with Image.open(BytesIO(answers.pictures[0])) as picture:
-        assert picture.format == "PNG"
+        assert picture.format == "JPEG"
     notes = answers.table("cases.csv").set_index("case")
     assert notes.loc["turned", "notes"] == "turned upright (EXIF orientation 6)"
     assert notes.loc["scan", "calibration"] == "stated (--pixel-size)"

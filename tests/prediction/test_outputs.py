@@ -43,7 +43,7 @@ def test_the_same_call_gives_the_same_bytes_and_replaces_its_own_folder(model, t
     assert contents(out) == first
     assert set(first) == {
         *("cases.csv", "measurements.csv", "points.csv", "shapes.csv", "hc18_submission.csv", "index.html"),
-        *("predict.json", "masks/a.png", "overlays/a.png", "probabilities/a_head.png", "probabilities/a_head_heat.png"),
+        *("predict.json", "masks/a.png", "overlays/a.jpg", "probabilities/a_head.png", "probabilities/a_head_heat.jpg"),
     }
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["in", "model.safetensors", "out"]
     deep = cv2.imread(str(out / "probabilities" / "a_head.png"), cv2.IMREAD_UNCHANGED)
