@@ -261,7 +261,8 @@ def contents(answers: Answers | None, lines: Sequence[str]) -> list[widgets.Widg
     shown: list[widgets.Widget] = [widgets.HTML(text)]
     if answers is None:
         return shown
-    shown += [widgets.Image(value=picture, layout={"max_width": f"{DISPLAY_WIDTH}px"}) for picture in answers.pictures]
+    narrow = {"max_width": f"{DISPLAY_WIDTH}px"}
+    shown += [widgets.Image(value=picture, format="jpeg", layout=narrow) for picture in answers.pictures]
     shown += [widgets.HTML(more(answers))] if len(answers.written) > len(answers.pictures) else []
     tables = [answers.numbers, answers.table("cases.csv")]
     return [*shown, *(widgets.HTML(whole_html(table)) for table in tables)]
