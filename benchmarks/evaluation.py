@@ -1,7 +1,7 @@
 """CPU time of notebooks 05 and 06 on HC18 without the network: python -m benchmarks.evaluation [--keep FOLDER]
 
 Every code cell of both notebooks runs as it is, in one process, on all 640 images, each tested once. Instead of the
-network, `segmentation.predicted` yields the reference moved, scaled and blurred (with a seed). Seconds are CPU time
+network, `segmentation.predict_case` returns the reference moved, scaled and blurred (with a seed). Seconds are CPU time
 of all threads by section; "main thread" is what two cores cannot share. `--keep` keeps the files, to be compared.
 """
 
@@ -31,7 +31,6 @@ from lib.data.evaluation_set import EvaluationSet
 from lib.datasets import samples
 from lib.evaluation import segmentation
 from lib.evaluation.segmentation import Predicted
-from lib.models import trained_model
 from lib.models.trained_model import Model
 from lib.study import environment, files, parallel, params, steps
 
@@ -79,7 +78,7 @@ def run(folder: Path) -> list[tuple[str, str, float, float, float]]:
         for name in EARLIER:
             list(_cells(name, study))
         _write_networks(study)
-        with patch.object(segmentation, "predicted", _predicted_of(study)):
+        with patch.object(segmentation, "predict_case", _predicted_of(study)):
             return [(name, *row) for name in MEASURED for row in _cells(name, study)]
 
 
@@ -120,8 +119,8 @@ def _write_networks(study: params.Study) -> None:
         steps.write_record(folder, step, {}, [], "", {})
 
 
-def _predicted_of(study: params.Study) -> Callable[..., Iterator[Predicted]]:
-    """In place of `segmentation.predicted`: moved references, made beforehand so that they take no time later."""
+def _predicted_of(study: params.Study) -> Callable[..., Predicted]:
+    """In place of `segmentation.predict_case`: moved references, made beforehand so that they take no time later."""
     dataset = datasets.of(study)
     rows = files.read_csv(files.study_folder(study.study) / EARLIER[0] / "cases.csv", CASE_COLUMNS).to_dict("records")
 
@@ -130,16 +129,13 @@ def _predicted_of(study: params.Study) -> Callable[..., Iterator[Predicted]]:
 
     made = dict(zip((row["case"] for row in rows), parallel.in_parallel(make, enumerate(rows))))
 
-    def read(row: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        return row, *samples.read_case(dataset, row)
+    def predict_case(test_set: EvaluationSet, _: Model, row: dict[str, Any], as_trained: bool = False) -> Predicted:  # noqa: ARG001
+        image, reference = test_set.read_case(row)
+        foreground = made[row["case"]] * np.float32(1 / 255)
+        probability = np.stack([1 - foreground, foreground])
+        return Predicted(row, image, reference, probability, probability)
 
-    def predicted(test_set: EvaluationSet, _: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:  # noqa: ARG001
-        for row, image, reference in trained_model.in_threads(read, test_set.rows(names)):
-            foreground = made[row["case"]] * np.float32(1 / 255)
-            probability = np.stack([1 - foreground, foreground])
-            yield Predicted(row, image, reference, probability, probability)
-
-    return predicted
+    return predict_case
 
 
 def _moved(reference: np.ndarray, random: np.random.Generator) -> np.ndarray:

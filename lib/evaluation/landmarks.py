@@ -103,18 +103,19 @@ def _validate(
     live: Live | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Measured heads of validation cases (`validation.of_points`) and their indicators; none without a head class."""
-    heads, indicators = [], []
     rows = rows if measuring["head_classes"] else []
     references = as_arrays(test_set.points, [row["case"] for row in rows])
-    read = zip(rows, references, trained_model.in_threads(lambda row: _image(test_set, row), rows))
-    for row, reference, image in follow(read, len(rows), live, "validation case"):
-        spacing_mm = cases.spacing_mm(row)
+
+    def measure(row: dict[str, Any], reference: np.ndarray) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        image, spacing_mm = _image(test_set, row), cases.spacing_mm(row)
         ends, heights = trained_model.landmarks(model, image, spacing_mm)
-        measured = validation.of_points(row, reference, ends, measuring)
         key = {"case": row["case"], "subject": row["subject"], "role": "validation", "route": NETWORK}
-        heads += measured
-        indicators += [key | _indicators(model, image, ends, heights, spacing_mm, usual)] if measured else []
-    return heads, indicators
+        of_head = _indicators(model, image, ends, heights, spacing_mm, usual)
+        return validation.of_points(row, reference, ends, measuring), key | of_head
+
+    results = trained_model.in_threads(lambda pair: measure(*pair), zip(rows, references))
+    known = [each for each in follow(results, len(rows), live, "validation case") if each[0]]
+    return [row for heads, _ in known for row in heads], [indicators for _, indicators in known]
 
 
 def _indicators(
@@ -142,15 +143,17 @@ def _locate(
 
     Writes a preview of each image under `run`, fold and seed.
     """
-    as_trained, located = trained_model.as_trained(model), []
-    read = zip(rows, trained_model.in_threads(lambda row: _image(test_set, row), rows))
-    for row, image in follow(read, len(rows), live, "test case"):
-        spacing_mm = cases.spacing_mm(row)
+    as_trained = trained_model.as_trained(model)
+
+    def locate(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, float]]:
+        image, spacing_mm = _image(test_set, row), cases.spacing_mm(row)
         ends, heights = trained_model.landmarks(model, image, spacing_mm)
         is_same = as_trained.precision == model.precision
         other = ends if is_same else trained_model.landmarks(as_trained, image, spacing_mm)[0]
-        located.append((ends, heights, other, _indicators(model, image, ends, heights, spacing_mm, usual)))
         previews.write(test_set, *run, row, image, None)
+        return ends, heights, other, _indicators(model, image, ends, heights, spacing_mm, usual)
+
+    located = follow(trained_model.in_threads(locate, rows), len(rows), live, "test case")
     return tuple(np.array(values) for values in zip(*located))
 
 

@@ -1,6 +1,6 @@
 """Evaluation of predicted masks: every test case once, at native size, by a network not trained on its subject."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, product
 from pathlib import Path
@@ -116,8 +116,9 @@ def evaluate_run(
         of_head |= quality.grey_distance(case.image, model.preparation, usual)
         return {"role": "test", "route": "ellipse"} | of_head
 
-    def measure(case: Predicted) -> tuple[dict[str, np.ndarray], *tuple[list[dict[str, Any]], ...]]:
-        key = {"case": case.row["case"], "subject": case.row["subject"]} | run
+    def measure(row: dict[str, Any]) -> tuple[dict[str, np.ndarray], *tuple[list[dict[str, Any]], ...]]:
+        case = predict_case(test_set, model, row, as_trained=True)
+        key = {"case": row["case"], "subject": row["subject"]} | run
         stages = stages_of(case, case.probability)
         for stage, mask in stages.items():
             mask_files.write(test_set.predicted(stage, fold, seed, key["case"]), mask, classes)
@@ -125,7 +126,7 @@ def evaluate_run(
         as_trained = stages if case.as_trained is case.probability else stages_of(case, case.as_trained)
         pair = (stages["post"], case.probability), (as_trained["post"], case.as_trained)
         precision = {"training_precision": model.about["training_precision"]}
-        changes = [key | precision | row for row in training_precision.compare_masks(*pair, classes)]
+        changes = [key | precision | change for change in training_precision.compare_masks(*pair, classes)]
         spacing_mm, measured = cases.sample_mm(case.row, test_set.dataset.volumes), {}
         for stage, mask in stages.items():
             equal = next((other for other in measured if np.array_equal(mask, stages[other])), None)
@@ -133,13 +134,13 @@ def evaluate_run(
             measured[stage] = known or describe_mask(case.reference, mask, classes, spacing_mm, tolerances)
         counts = {stage: confusion for stage, (confusion, _) in measured.items()}
         rows = [
-            key | {"class": name, "stage": stage} | row
+            key | {"class": name, "stage": stage} | values
             for stage, (_, by_class) in measured.items()
-            for name, row in by_class.items()
+            for name, values in by_class.items()
         ]
         return counts, rows, changes, [key | indicators_of(case, stages)] if head_classes else []
 
-    results = trained_model.in_threads(measure, predicted(test_set, model, parts["test"], as_trained=True))
+    results = trained_model.in_threads(measure, test_set.rows(parts["test"]))
     counts, rows, changes, tested = zip(
         *follow(results, len(parts["test"]), live, f"fold {fold}, seed {seed}: test case")
     )
@@ -169,20 +170,16 @@ def describe_mask(
     return counts, rows
 
 
-def predicted(test_set: EvaluationSet, model: Model, names: list[str], as_trained: bool = False) -> Iterator[Predicted]:
-    """Yields cases with their probabilities at native size; the next files are read in parallel."""
+def predict_case(test_set: EvaluationSet, model: Model, row: dict[str, Any], as_trained: bool = False) -> Predicted:
+    """A case of the manifest with its probabilities at native size, on request also in the precision of training."""
+    image, reference = test_set.read_case(row)
     other = trained_model.as_trained(model) if as_trained else model
-
-    def read(row: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        return row, *test_set.read_case(row)
-
-    for row, image, reference in trained_model.in_threads(read, test_set.rows(names)):
-        try:
-            own = trained_model.probability(model, image)
-            rounded = own if other.precision == model.precision else trained_model.probability(other, image)
-        except ValueError as error:
-            raise ValueError(f"case {row['case']}: {error}") from error
-        yield Predicted(row, image, reference, own, rounded)
+    try:
+        own = trained_model.probability(model, image)
+        rounded = own if other.precision == model.precision else trained_model.probability(other, image)
+    except ValueError as error:
+        raise ValueError(f"case {row['case']}: {error}") from error
+    return Predicted(row, image, reference, own, rounded)
 
 
 def predicted_stages(
@@ -236,7 +233,8 @@ def validate(
     if not candidates and not heads:
         return choice, [], []
 
-    def judge(case: Predicted) -> validation.Candidates:
+    def judge(row: dict[str, Any]) -> validation.Candidates:
+        case = predict_case(test_set, model, row)
         reference_mm, scores, packed = validation.reference_mm(case.row, case.reference, heads), [], []
         for level in candidates or [None]:
             stages = predicted_stages(case.probability, level, protocol.steps, pixel_mm2(case.row))
@@ -246,7 +244,7 @@ def validate(
         grey = quality.grey_distance(case.image, model.preparation, usual) if heads else {}
         return validation.Candidates(case.row, scores, reference_mm, packed, bits, grey)
 
-    judged = trained_model.in_threads(judge, predicted(test_set, model, names))
+    judged = trained_model.in_threads(judge, test_set.rows(names))
     kept, best = list(follow(judged, len(names), live, "validation case")), 0
     if candidates:
         means = np.mean([case.scores for case in kept], axis=0)
@@ -269,7 +267,7 @@ def probability_map(
     """Image (H, W) and foreground probability (H, W) of a row; in volumes the slice with most of the reference."""
     weights = trainings / files.run_name(row["fold"], row["seed"]) / "model.safetensors"
     model = trained_model.load(weights, flip_average, devices.choose(device))
-    (case,) = predicted(test_set, model, [row["case"]])
+    case = predict_case(test_set, model, test_set.rows([row["case"]])[0])
     foreground = 1 - case.probability[0]
     loaded = samples.load(test_set.dataset, test_set.cases, [row["case"]])
     return loaded.images[0], foreground[loaded.slices[0]] if foreground.ndim == 3 else foreground

@@ -97,19 +97,24 @@ def mask_to_network(mask: np.ndarray, geometry: Geometry, class_count: int) -> n
 
 def to_native(values: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Maps probabilities back by linear interpolation, 0 outside the crop: (C, h, w) float32 -> (C, H, W) float32."""
+    native = np.zeros((len(values), geometry.native_height, geometry.native_width), np.float32)
+    _scale_into(native, values, geometry)
+    return native
+
+
+def _scale_into(native: np.ndarray, values: np.ndarray, geometry: Geometry) -> None:
+    """`to_native` into an array of zeros, (C, H, W) float32."""
     size = (geometry.crop_width, geometry.crop_height)
     inner = np.ascontiguousarray(values[(slice(None), *geometry.inner)], dtype=np.float32)
-    native = np.zeros((len(values), geometry.native_height, geometry.native_width), np.float32)
     for channel, scaled in zip(inner, native):
         scaled[geometry.crop] = cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR)
-    return native
 
 
 def slices_to_native(values: np.ndarray, geometry: Geometry, slices: np.ndarray, depth: int) -> np.ndarray:
     """Maps network slices with native indices (N,) back, 0 in others: (N, C, h, w) -> (C, depth, H, W) float32."""
     volume = np.zeros((values.shape[1], depth, geometry.native_height, geometry.native_width), np.float32)
     for network_slice, index in zip(values, slices):
-        volume[:, index] = to_native(network_slice, geometry)
+        _scale_into(volume[:, index], network_slice, geometry)
     return volume
 
 

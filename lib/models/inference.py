@@ -1,6 +1,7 @@
 """Prediction at network size: probabilities and masks, or heatmaps."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -33,6 +34,16 @@ def forward(network: nn.Module, inputs: torch.Tensor, precision: torch.dtype) ->
         return network(inputs)
 
 
+def without_tf32(device: torch.device) -> AbstractContextManager[None]:
+    """A block in which CUDA convolutions do not round float32 to TF32 (10 bits of mantissa); elsewhere none do.
+
+    The setting is one for all threads, of which only one at a time may therefore be in such a block on CUDA.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
 def to_line_heatmaps(maps: torch.Tensor) -> torch.Tensor:
     """Heatmaps (N, 2, H, W) float32, one per line: sums the two heatmaps of each line if there is one per point."""
     return maps.float() if maps.shape[1] == 2 else maps.float().unflatten(1, (2, 2)).sum(dim=2)
@@ -51,8 +62,7 @@ def predict(
     The network is on the device and in evaluation mode; images are (N, channels, H, W) uint8 or float32.
     """
     batches = []
-    # Without this, CUDA convolutions round float32 to TF32 (10 bits of mantissa).
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with torch.inference_mode(), without_tf32(device):
         step = BATCH // 2 if flip_average else BATCH
         for first in range(0, len(images), step):
             inputs = to_input(images[first : first + step], device)

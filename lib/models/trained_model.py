@@ -1,8 +1,10 @@
-"""Prediction of native images and volumes at native size, one case at a time, so that cases are independent."""
+"""Prediction of native images and volumes at native size, case by case, so that cases are independent."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +22,7 @@ from lib.models import inference
 from lib.study import environment
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+TURN = threading.Lock()  # held while a case has the device, or all threads of the processor
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def probability(model: Model, native: np.ndarray) -> np.ndarray:
     """
     prepared = prepare(native, model.preparation)
     settings = (model.device, model.precision, model.flip_average)
-    predicted = inference.predict(model.network, prepared.images, *settings)
+    with _threads_for(model):
+        predicted = inference.predict(model.network, prepared.images, *settings)
     if not np.isfinite(predicted).all():
         found = "NaN" if np.isnan(predicted).any() else "infinity"
         raise ValueError(
@@ -70,10 +74,29 @@ def probability(model: Model, native: np.ndarray) -> np.ndarray:
     return to_native(predicted, prepared, model.preparation["volumes"])
 
 
+@contextmanager
+def _threads_for(model: Model) -> Iterator[None]:
+    """One thread for an image on a processor, beside which threads of the caller may predict others (`in_threads`).
+
+    So no thread waits for another within a layer, which costs most on a busy machine, and no digit of an image depends
+    on the number of cores. A volume has all threads, and on other devices a case has the device: then one at a time.
+    """
+    if model.device.type != "cpu" or model.preparation["volumes"]:
+        with TURN:
+            yield
+        return
+    before = torch.get_num_threads()  # of the calling thread, as is what is set
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def to_native(predicted: np.ndarray, prepared: Prepared, is_volume: bool) -> np.ndarray:
     """Probabilities of a case at native size: (N, C, h, w) -> (C, H, W), or (C, D, H, W) for a volume."""
-    others = geometry.slices_to_native(predicted[:, 1:], prepared.mapping, prepared.slices, prepared.depth)
-    whole = np.concatenate([1 - others.sum(axis=0, keepdims=True), others])
+    whole = geometry.slices_to_native(predicted, prepared.mapping, prepared.slices, prepared.depth)
+    np.subtract(1, whole[1:].sum(axis=0), out=whole[0])  # what lies outside the network's input is background
     return whole if is_volume else whole[:, 0]
 
 
@@ -81,7 +104,8 @@ def line_heatmaps(model: Model, native: np.ndarray) -> tuple[np.ndarray, Geometr
     """Heatmaps of OFD and BPD at network size, (2, h, w) float32, and the mapping to the native image (H, W)."""
     prepared = prepare(native, model.preparation)
     settings = (model.device, model.precision, model.flip_average)
-    return inference.predict_heatmaps(model.network, prepared.images, *settings)[0], prepared.mapping
+    with _threads_for(model):
+        return inference.predict_heatmaps(model.network, prepared.images, *settings)[0], prepared.mapping
 
 
 def landmarks(
@@ -99,13 +123,22 @@ def decode(maps: np.ndarray, mapping: Geometry, sigma: float) -> tuple[np.ndarra
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in order, computed a few items ahead in threads, in parallel to the network in the caller's thread."""
+    """Results in order, computed a few items ahead in threads; the items are taken in the caller's thread."""
     workers = environment.threads()
     pending: deque = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=_start_with, initargs=(torch.get_num_threads(),)) as pool:
         for item in items:
             pending.append(pool.submit(function, item))
             if len(pending) > workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _start_with(count: int) -> None:
+    """Gives a new thread its number of torch's threads.
+
+    On its first question it would take the number that any thread has set last, which may be that of `_threads_for`.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)

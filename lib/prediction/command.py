@@ -5,8 +5,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from lib.models import trained_model
 from lib.prediction import answers, ensemble, outputs, page, pixel_sizes
 from lib.prediction.ensemble import Ensemble
@@ -36,6 +34,7 @@ def run(
     ValueError, before anything is computed, for an unusable model, pixel size, table or output folder.
     """
     environment.use_threads()
+    environment.keep_freed_memory()
     outputs.require_own(out)
     if pixel_size is not None and pixel_table is not None:
         raise ValueError("--pixel-size and --pixel-sizes are both given; expected one of them")
@@ -80,23 +79,25 @@ def answer(
 def _predict_all(
     loaded: Ensemble, listing: Listing, reading: Reading, folder: Path, with_maps: bool, say: Say
 ) -> tuple[list[Written], list[Refusal]]:
-    """Predicts and writes case by case; files are read and written in threads beside the network."""
+    """Predicts and writes case by case in threads, while the next files are read in this one.
+
+    Images are never batched, so that no result depends on the others of a batch.
+    """
     written: list[Written] = []
     refused = list(listing.refused)
     for each in refused:
         say(f"{each.file}: refused: {each.reason}")
 
-    def finish(computed: tuple[Picture, np.ndarray] | Refusal) -> Written | Refusal:
-        if isinstance(computed, Refusal):
-            return computed
-        picture, output = computed
+    def predict(read: Picture | Refusal) -> Written | Refusal:
+        if isinstance(read, Refusal):
+            return read
         try:
-            answer = answers.finish(loaded, output, picture.pixels, picture.spacing_mm)
+            answer = answers.predict(loaded, read.pixels, read.spacing_mm)
+            return outputs.write_case(folder, loaded, read, answer, with_maps)
         except ValueError as error:
-            return Refusal(picture.file, str(error))
-        return outputs.write_case(folder, loaded, picture, answer, with_maps)
+            return Refusal(read.file, str(error))
 
-    for result in trained_model.in_threads(finish, _computed(loaded, listing, reading)):
+    for result in trained_model.in_threads(predict, _read_all(listing, reading)):
         if isinstance(result, Refusal):
             refused.append(result)
             say(f"{result.file}: refused: {result.reason}")
@@ -106,17 +107,11 @@ def _predict_all(
     return written, refused
 
 
-def _computed(loaded: Ensemble, listing: Listing, reading: Reading) -> Iterator[tuple[Picture, np.ndarray] | Refusal]:
-    """Each picture with the networks' output, one at a time, so that no result depends on the others of a batch."""
-    for pictures in trained_model.in_threads(reading.read, listing.sources):
-        if isinstance(pictures, Refusal):
-            yield pictures
-            continue
-        for picture in pictures:
-            try:
-                yield picture, answers.compute(loaded, picture.pixels)
-            except ValueError as error:
-                yield Refusal(picture.file, str(error))
+def _read_all(listing: Listing, reading: Reading) -> Iterator[Picture | Refusal]:
+    """Every picture of the sources, which may hold several, or why there is none."""
+    for source in listing.sources:
+        pictures = reading.read(source)
+        yield from [pictures] if isinstance(pictures, Refusal) else pictures
 
 
 def _of_intervals(loaded: Ensemble) -> str:

@@ -50,7 +50,7 @@ class Answers:
     inputs: list[str]  # names of the files that were given
     written: list[Written]
     refused: list[Refusal]
-    pictures: list[bytes]  # PNG
+    pictures: list[bytes]  # JPEG
     truth: pd.DataFrame  # case, quantity, true_mm of phantoms; no rows for other images
 
     def table(self, name: str) -> pd.DataFrame:
@@ -167,7 +167,7 @@ def answer(
     sizes = pixel_sizes.read_table(table, limits) if table else sizes
     listing = find(given, model.is_volume, out)
     written, refused = command.answer(model, given, out, sizes, False, say)
-    shown = [files.read_bytes(out / "overlays" / f"{each.case}.png") for each in written[:MOST_SHOWN]]
+    shown = [files.read_bytes(out / "overlays" / f"{each.case}.jpg") for each in written[:MOST_SHOWN]]
     names = [each.file for each in (*listing.sources, *listing.refused)]
     return Answers(names, written, refused, shown, pd.DataFrame(columns=["case", "quantity", "true_mm"]))
 
@@ -261,7 +261,8 @@ def contents(answers: Answers | None, lines: Sequence[str]) -> list[widgets.Widg
     shown: list[widgets.Widget] = [widgets.HTML(text)]
     if answers is None:
         return shown
-    shown += [widgets.Image(value=picture, layout={"max_width": f"{DISPLAY_WIDTH}px"}) for picture in answers.pictures]
+    narrow = {"max_width": f"{DISPLAY_WIDTH}px"}
+    shown += [widgets.Image(value=picture, format="jpeg", layout=narrow) for picture in answers.pictures]
     shown += [widgets.HTML(more(answers))] if len(answers.written) > len(answers.pictures) else []
     tables = [answers.numbers, answers.table("cases.csv")]
     return [*shown, *(widgets.HTML(whole_html(table)) for table in tables)]

@@ -1,6 +1,5 @@
 """The folder of answers: masks, pictures, tables, written beside and renamed; a folder of others is never replaced."""
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from lib.evaluation import biometry, intervals
 from lib.imaging import mask_files, shapes, volumes
@@ -38,7 +36,9 @@ COLUMNS = {  # of each table; the names of files and columns are those of 06_bio
     "refused.csv": ["image", "found"],
 }
 OF_HEADS = ("measurements.csv", "points.csv", "hc18_submission.csv")
-THUMBNAIL_WIDTH = 360
+THUMBNAIL_WIDTH, THUMBNAIL_QUALITY = 360, 85
+QUALITY = 95  # of an overlay as JPEG: no difference to be seen, and lines keep their colours
+LONGEST_JPEG = 65500  # pixels of a side, for OpenCV
 LEVELS = 65535  # of a 16-bit map: probability 1
 
 
@@ -87,7 +87,7 @@ def write_case(folder: Path, ensemble: Ensemble, picture: Picture, answer: Answe
     line = result_line(rows["measurements.csv"], rows["volumes.csv"], picture)
     image, at = shown_slice(ensemble, picture, answer)
     drawn = _drawn(ensemble, picture, answer, image, at, line)
-    save(folder / "overlays" / f"{picture.case}.png", drawn)
+    _write_picture(folder / "overlays" / f"{picture.case}.jpg", drawn)
     if answer.mask is not None:
         _write_mask(folder / "masks", ensemble, picture, answer.mask)
     if with_maps:
@@ -108,13 +108,25 @@ def _rows(ensemble: Ensemble, picture: Picture, answer: Answer) -> dict[str, lis
     return {name: [{"case": picture.case} | row for row in rows] for name, rows in tables.items()}
 
 
-def thumbnail(picture: Image.Image) -> bytes:
-    """A small copy of a picture as JPEG."""
-    scale = min(THUMBNAIL_WIDTH / picture.width, 4 * THUMBNAIL_WIDTH / picture.height, 1)
-    size, content = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), io.BytesIO()
-    small = cv2.resize(np.asarray(picture), size, interpolation=cv2.INTER_AREA)
-    Image.fromarray(small).save(content, format="JPEG", quality=85)
-    return content.getvalue()
+def thumbnail(picture: np.ndarray) -> bytes:
+    """A small copy of a picture (h, w, 3) uint8 RGB as JPEG, about THUMBNAIL_WIDTH wide."""
+    height, width = picture.shape[:2]
+    step = max(1, round(max(width / THUMBNAIL_WIDTH, height / (4 * THUMBNAIL_WIDTH))))
+    rows, cols = max(1, height // step), max(1, width // step)  # whole blocks are averaged in a fifth of the time
+    small = cv2.resize(picture[: rows * step, : cols * step], (cols, rows), interpolation=cv2.INTER_AREA)
+    return jpeg(small, THUMBNAIL_QUALITY)
+
+
+def jpeg(picture: np.ndarray, quality: int) -> bytes:
+    """A picture (h, w, 3) uint8 RGB as JPEG, colours in full resolution: a fifth of the time of PNG, a third the size.
+
+    ValueError beyond LONGEST_JPEG.
+    """
+    height, width = picture.shape[:2]
+    if max(height, width) > LONGEST_JPEG:
+        raise ValueError(f"drawn {width} x {height} pixels; expected at most {LONGEST_JPEG} a side (cut the image)")
+    how = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), how)[1].tobytes()
 
 
 def result_line(rows: list[dict[str, Any]], sizes: list[dict[str, Any]], picture: Picture) -> str:
@@ -145,7 +157,7 @@ def shown_slice(ensemble: Ensemble, picture: Picture, answer: Answer) -> tuple[n
 
 def _drawn(
     ensemble: Ensemble, picture: Picture, answer: Answer, image: np.ndarray, at: int | None, line: str
-) -> Image.Image:
+) -> np.ndarray:
     regions = []
     if answer.mask is not None:
         mask = answer.mask if at is None else answer.mask[at]
@@ -184,14 +196,13 @@ def _write_maps(folder: Path, picture: Picture, answer: Answer, image: np.ndarra
         what = f"probability of {name}" if answer.mask is not None else f"heatmap of {name.upper()}"
         lines = [f"{picture.case}: {what}", NOT_FOR_CLINICAL_USE]
         drawn = pictures.heat(image, picture.spacing_mm, values if at is None else values[at], lines)
-        save(folder / f"{picture.case}_{name}_heat.png", drawn)
+        _write_picture(folder / f"{picture.case}_{name}_heat.jpg", drawn)
 
 
-def save(path: Path, picture: Image.Image) -> None:
-    """Writes an RGB picture as PNG, by OpenCV: half the time of Pillow's fastest, for a file a fifth larger."""
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes a picture into the new folder, which becomes visible as a whole: without waiting for the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, content = cv2.imencode(".png", cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR))
-    path.write_bytes(content)
+    path.write_bytes(jpeg(picture, QUALITY))
 
 
 def write_tables(folder: Path, ensemble: Ensemble, written: Sequence[Written], refused: Sequence[Refusal]) -> list[str]:

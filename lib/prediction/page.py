@@ -44,7 +44,7 @@ def page(
 
 def _row(written: Written, with_picture: bool) -> str:
     """One case: its picture, which links to the large one, its result, and where its pixel size is from."""
-    target = escape(quote(f"overlays/{written.case}.png"))
+    target = escape(quote(f"overlays/{written.case}.jpg"))
     data = base64.b64encode(written.thumbnail).decode("ascii")
     shown = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(written.case)}">' if with_picture else "picture"
     (about,) = written.rows["cases.csv"]

@@ -80,7 +80,7 @@ def _opened_region(test_set: EvaluationSet, model: Any, key: dict[str, Any], hea
     """A mask at any threshold over its image, with the reference and the probability of any structure."""
     from lib.evaluation import reopening, segmentation
 
-    (case,) = segmentation.predicted(test_set, model, [key["case"]])
+    case = segmentation.predict_case(test_set, model, test_set.rows([key["case"]])[0])
     about, spacing_mm = model.about, cases.spacing_mm(case.row)
 
     @lru_cache(maxsize=1)
@@ -108,7 +108,7 @@ def _opened_region(test_set: EvaluationSet, model: Any, key: dict[str, Any], hea
                 canvas.line(ellipse_points(ends), PREDICTED, closed=True)
                 _calipers(canvas, ends, PREDICTED)
             lines.append(_lengths(axes) if axes else "no ellipse")
-        return canvas.with_text(lines)
+        return Image.fromarray(canvas.with_text(lines))
 
     depth = len(case.reference) if case.reference.ndim == 3 else 1
     first = volumes.fullest_slice(case.reference) if depth > 1 else 0
@@ -129,7 +129,8 @@ def _opened_points(test_set: EvaluationSet, model: Any, key: dict[str, Any], poi
         predicted = of_case.loc[route, POINT_COLUMNS].to_numpy(float).reshape(4, 2)
         _calipers(canvas, reference, REFERENCE)
         _calipers(canvas, predicted, PREDICTED)
-        return canvas.with_text([_of_case(key, None, None), _lengths(biometry.lengths_mm(predicted, spacing_mm))])
+        lines = [_of_case(key, None, None), _lengths(biometry.lengths_mm(predicted, spacing_mm))]
+        return Image.fromarray(canvas.with_text(lines))
 
     return Opened(1, 0, None, draw)
 

@@ -1,9 +1,11 @@
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lib import models
 from lib.imaging import preparation
@@ -57,16 +59,64 @@ def test_a_model_is_used_in_float32_and_can_be_used_in_the_precision_of_its_trai
 
 
 def test_convolutions_in_float32_are_not_rounded_to_tf32(monkeypatch):
-    allowed = []
-
-    def network(images):
-        allowed.append(torch.backends.cudnn.allow_tf32)
-        return images[:, :1]
-
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    inference.predict(network, image()[None, None], CPU, torch.float32, False)
-    assert allowed == [False]
+    with inference.without_tf32(torch.device("cuda")):
+        assert not torch.backends.cudnn.allow_tf32
+    with inference.without_tf32(CPU):  # which threads share, so that one would restore what another has set
+        assert torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32
+
+
+class Watched(nn.Module):
+    """A network that notes the number of torch's threads and how many calls of it run at once."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.threads, self.at_once, self.running = network, [], [], 0
+
+    def forward(self, images):
+        self.running += 1
+        self.threads.append(torch.get_num_threads())
+        predicted = self.network(images)
+        time.sleep(0.02)  # so that other threads come in
+        self.at_once.append(self.running)
+        self.running -= 1
+        return predicted
+
+
+@pytest.mark.parametrize(
+    ("prepared", "shape", "channels", "threads", "at_once"),
+    [
+        (builders.of_images(32, 48), (54, 80), 1, 1, 3),
+        (builders.of_volumes(32, 32), (20, 40, 44, 3), 3, 2, 1),
+    ],
+    ids=["images", "volumes"],
+)
+def test_images_are_predicted_side_by_side_in_one_thread_each_and_volumes_one_by_one_in_all(
+    prepared, shape, channels, threads, at_once, monkeypatch
+):
+    model = builders.model(prepared, in_channels=channels)
+    cases = [image(seed, shape) for seed in range(6)]
+    expected = [trained_model.probability(model, case) for case in cases]
+    watched = Watched(model.network)
+    monkeypatch.setattr(environment, "threads", lambda: 3)
+    torch.set_num_threads(2)  # `one_thread` restores it
+    predicted = trained_model.in_threads(
+        lambda case: (trained_model.probability(replace(model, network=watched), case), torch.get_num_threads()), cases
+    )
+    for (probability, left), own in zip(predicted, expected, strict=True):
+        assert probability == pytest.approx(own, abs=1e-6)
+        assert left == 2
+    assert (set(watched.threads), max(watched.at_once)) == ({threads}, at_once)
+
+
+def test_no_digit_of_an_image_depends_on_the_number_of_threads():
+    model, native = builders.model(builders.of_images(96, 144), base_channels=16, depth=4), image(size=(270, 400))
+    digits = []
+    for count in (1, 2, 4):
+        torch.set_num_threads(count)
+        digits.append(trained_model.probability(model, native).tobytes())
+    assert len(set(digits)) == 1
 
 
 def test_results_are_in_order_computed_few_items_ahead_in_threads_and_errors_are_raised(monkeypatch):

@@ -43,7 +43,7 @@ def test_the_same_call_gives_the_same_bytes_and_replaces_its_own_folder(model, t
     assert contents(out) == first
     assert set(first) == {
         *("cases.csv", "measurements.csv", "points.csv", "shapes.csv", "hc18_submission.csv", "index.html"),
-        *("predict.json", "masks/a.png", "overlays/a.png", "probabilities/a_head.png", "probabilities/a_head_heat.png"),
+        *("predict.json", "masks/a.png", "overlays/a.jpg", "probabilities/a_head.png", "probabilities/a_head_heat.jpg"),
     }
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["in", "model.safetensors", "out"]
     deep = cv2.imread(str(out / "probabilities" / "a_head.png"), cv2.IMREAD_UNCHANGED)
@@ -178,3 +178,16 @@ def test_the_record_names_models_and_versions(model, tmp_path, transparent):  # 
     assert list(record["models"]) == ["model.safetensors"]
     assert record["use"] == "not a medical device; for research only"
     assert "torch" in record["versions"]
+
+
+def test_a_picture_keeps_its_colours_as_jpeg_is_averaged_for_the_page_and_refused_if_too_long():
+    picture = np.full((623, 801, 3), (213, 94, 0), np.uint8)  # vermilion, RGB
+    for content, shape in (
+        (outputs.jpeg(picture, outputs.QUALITY), (623, 801)),
+        (outputs.thumbnail(picture), (311, 400)),
+    ):
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        assert decoded.shape == (*shape, 3)
+        assert np.abs(decoded.astype(int) - (213, 94, 0)).max() <= 3  # rounding of the colour space
+    with pytest.raises(ValueError, match="drawn 1 x 65501 pixels; expected at most 65500 a side"):
+        outputs.jpeg(np.zeros((65501, 1, 3), np.uint8), outputs.QUALITY)

@@ -29,7 +29,7 @@ class Canvas:
         size = (image.shape[1] * col, max(1, round(image.shape[0] * row)))
         grown = image if size == image.shape[::-1] else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         self.scale = np.array([size[1] / image.shape[0], float(col)])  # canvas pixels per native (row, col)
-        self.pixels = np.ascontiguousarray(np.repeat(grown[..., None], 3, axis=2))  # (h, w, 3) RGB
+        self.pixels = cv2.cvtColor(grown, cv2.COLOR_GRAY2RGB)  # (h, w, 3) RGB
 
     def _xy(self, points: np.ndarray) -> np.ndarray:
         """Native (row, col) points as OpenCV's fixed-point (x, y) on the canvas."""
@@ -89,16 +89,13 @@ class Canvas:
         weight = OPACITY * share[..., None]
         self.pixels = np.rint((1 - weight) * self.pixels + weight * tinted).astype(np.uint8)
 
-    def with_text(self, lines: Sequence[str]) -> Image.Image:
-        """The picture above a white strip with lines of text."""
+    def with_text(self, lines: Sequence[str]) -> np.ndarray:
+        """The picture above a white strip with lines of text, (h, w, 3) uint8 RGB."""
         size = 17
         shown = [part for line in lines for part in _wrapped(scripts.in_one_font(line), self.pixels.shape[1], size)]
-        height = 2 * MARGIN + len(shown) * (size + 5)
-        whole = Image.new("RGB", (self.pixels.shape[1], self.pixels.shape[0] + height), "white")
-        whole.paste(Image.fromarray(self.pixels), (0, 0))
-        place = (MARGIN, self.pixels.shape[0] + MARGIN)
-        ImageDraw.Draw(whole).multiline_text(place, "\n".join(shown), "#222222", font(size), spacing=5)
-        return whole
+        strip = Image.new("RGB", (self.pixels.shape[1], 2 * MARGIN + len(shown) * (size + 5)), "white")
+        ImageDraw.Draw(strip).multiline_text((MARGIN, MARGIN), "\n".join(shown), "#222222", font(size), spacing=5)
+        return np.concatenate([self.pixels, np.asarray(strip)])
 
 
 @cache
@@ -109,8 +106,10 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 def _wrapped(line: str, width: int, size: int) -> list[str]:
     """A line in parts that fit the width, broken between words."""
-    parts = [""]
-    for word in line.split(" "):
+    words, parts = line.split(), [""]
+    if font(size).getlength(" ".join(words)) <= width - 2 * MARGIN:  # as most do: not measured word by word
+        return [" ".join(words)]
+    for word in words:
         longer = f"{parts[-1]} {word}".strip() if parts[-1] else word
         fits = font(size).getlength(longer) <= width - 2 * MARGIN
         parts = [*parts[:-1], longer] if fits or not parts[-1] else [*parts, word]
@@ -124,8 +123,8 @@ def prediction(
     endpoints: np.ndarray | None,
     is_ellipse: bool,
     lines: Sequence[str],
-) -> Image.Image:
-    """An image with what was predicted on it, in physical proportions, above lines of text.
+) -> np.ndarray:
+    """An image with what was predicted on it, in physical proportions, above lines of text: (h, w, 3) uint8 RGB.
 
     Args:
         image: (H, W) uint8.
@@ -152,8 +151,8 @@ def prediction(
 
 def heat(
     image: np.ndarray, spacing_mm: tuple[float, float] | None, probability: np.ndarray, lines: Sequence[str]
-) -> Image.Image:
-    """An image (H, W) uint8 under the colours of a probability (H, W), above lines of text."""
+) -> np.ndarray:
+    """An image (H, W) uint8 under the colours of a probability (H, W), above lines of text: (h, w, 3) uint8 RGB."""
     canvas = Canvas(image, spacing_mm)
     canvas.heat(probability)
     return canvas.with_text(lines)
