@@ -8,6 +8,7 @@ import sys
 from lib.study import files, params, steps
 
 study = params.read_study(files.ROOT / config["file"])
+THREADS = int(config["threads"])  # not workflow.cores, which is that of a node within a job of a cluster
 TRAININGS = [step.label + "/record.json" for step in steps.training_steps(study)]
 PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")  # Snakemake treats braces as placeholders
 
@@ -26,7 +27,7 @@ rule data_verification:
         "01_data_verification/record.json",
     log:
         "01_data_verification/notebook.ipynb",
-    threads: workflow.cores
+    threads: THREADS
     shell:
         execute("01_data_verification")
 
@@ -38,7 +39,7 @@ rule preprocessing:
         "02_preprocessing/record.json",
     log:
         "02_preprocessing/notebook.ipynb",
-    threads: workflow.cores
+    threads: THREADS
     shell:
         execute("02_preprocessing")
 
@@ -51,7 +52,7 @@ rule model:
         "03_model/record.json",
     log:
         "03_model/notebook.ipynb",
-    threads: workflow.cores
+    threads: THREADS
     shell:
         execute("03_model")
 
@@ -65,7 +66,7 @@ rule training:
         "04_training/fold{fold}-seed{seed}/record.json",
     log:
         "04_training/fold{fold}-seed{seed}/notebook.ipynb",
-    threads: workflow.cores
+    threads: THREADS
     shell:
         execute("04_training/fold{wildcards.fold}-seed{wildcards.seed}")
 
@@ -79,7 +80,7 @@ rule evaluation:
         "05_evaluation/record.json",
     log:
         "05_evaluation/notebook.ipynb",
-    threads: workflow.cores
+    threads: THREADS
     shell:
         execute("05_evaluation")
 
@@ -92,7 +93,7 @@ rule biometry:
         "06_biometry/record.json",
     log:
         "06_biometry/notebook.ipynb",
-    threads: workflow.cores
+    threads: THREADS
     shell:
         execute("06_biometry")
 
@@ -106,7 +107,7 @@ rule comparison:
         "07_comparison/record.json",
     log:
         "07_comparison/notebook.ipynb",
-    threads: workflow.cores
+    threads: THREADS
     shell:
         execute("07_comparison")
 

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from lib.study import environment, files, locks, own_files, params, raw_folders, staleness, steps, study_files
+from lib.study import cluster, environment, files, locks, own_files, params, raw_folders, staleness, steps, study_files
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
 MOST_CORES = 1024
@@ -39,7 +40,9 @@ def explain(study: params.Study) -> str:
     stale, first = reasons(study), steps.Step("01_data_verification")
     times = training_times(study, stale)
     lines = [
-        "\n    ".join([f"{step.label:28} {'stale' if why else 'up to date'}", *why, *times.get(step, [])])
+        "\n    ".join(
+            [f"{step.label:28} {'stale' if why else 'up to date'}", *why, *times.get(step, []), *_log(step, study)]
+        )
         for step, why in stale.items()
     ]
     unsearched = [
@@ -48,6 +51,15 @@ def explain(study: params.Study) -> str:
         for name in ([] if stale[first] else staleness.unsearched(study))
     ]
     return "\n".join(raw_folders.missing(study) + lines + unsearched)
+
+
+def _log(step: steps.Step, study: params.Study) -> list[str]:
+    """A line with the log of a step's last failed job on a cluster, if there is one and its step is unfinished."""
+    if step.record_file(study.study).exists():
+        return []
+    rule, wildcards = step.name.split("_", 1)[-1], [str(number) for number in step.run or ()]
+    log = cluster.last_log(files.study_folder(study.study), rule, wildcards)
+    return [f"log of its last job on the cluster: {log}"] if log else []
 
 
 def training_times(study: params.Study, stale: dict[steps.Step, list[str]]) -> dict[steps.Step, list[str]]:
@@ -90,9 +102,12 @@ def link_data(name: str, folder: Path, read: Callable[[Path], object]) -> None:
     link.symlink_to(folder.resolve(), target_is_directory=True)
 
 
-def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None) -> int:
+def run(
+    study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None, profile: Path | None = None
+) -> int:
     """Links the raw folders, if set, and runs the stale steps; 0 if all records are then up to date, else 1.
 
+    With a Snakemake profile the steps are jobs of a cluster, each with `cores` cores.
     ValueError for a number of cores that Snakemake would wait for without a word, such as 0.
     """
     if not 1 <= cores <= MOST_CORES:
@@ -115,7 +130,7 @@ def run(study: params.Study, cores: int, data: Path | None, landmarks: Path | No
         if study.learns_landmarks:
             datasets.landmarks_folder(study.dataset)
         steps.compared_digests(study)  # fail now, not after hours of training
-        return _run_locked(study, folder, cores)
+        return _run_locked(study, folder, cores, profile)
 
 
 def _warn_of_copied_text(study: params.Study, names: list[str]) -> None:
@@ -129,22 +144,35 @@ def _warn_of_copied_text(study: params.Study, names: list[str]) -> None:
         )
 
 
-def _run_locked(study: params.Study, folder: Path, cores: int) -> int:
+def _run_locked(study: params.Study, folder: Path, cores: int, profile: Path | None) -> int:
     with _exclusive(study, folder) as lock:
         stale = [step for step, why in reasons(study).items() if why]
         if not stale:  # Snakemake would take seconds to find nothing to do
             return 0
-        if any(step.name in steps.ON_DEVICE for step in stale):
+        if profile is not None:
+            _check_cluster(study, profile)
+        elif any(step.name in steps.ON_DEVICE for step in stale):
             _check_device(study)
         for step in stale:
             step.record_file(study.study).unlink(missing_ok=True)
-        status, output = _snakemake(study, folder, cores, lock)
+        status, output = _snakemake(study, folder, cores, lock, profile)
     if status != 0:
         sys.stderr.write(_failure_message(output))
         return 1
     left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
     sys.stderr.writelines(["these steps have no up-to-date record:\n", *left] if left else [])
     return int(bool(left))
+
+
+def _check_cluster(study: params.Study, profile: Path) -> None:
+    """Fails now if the profile cannot be used, or if jobs of an earlier run of this study are still in the queue."""
+    cluster.options(profile, study.study)
+    numbers = cluster.remaining(study.study, files.ROOT)
+    if numbers:
+        raise ValueError(
+            f"study {study.study}: its jobs {' '.join(numbers)} are still in Slurm's queue, from a run that was killed "
+            f"or that goes on elsewhere; wait for them, or end them: scancel {' '.join(numbers)}"
+        )
 
 
 def _check_device(study: params.Study) -> None:
@@ -179,28 +207,33 @@ def _exclusive(study: params.Study, folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _snakemake(study: params.Study, folder: Path, cores: int, lock: int) -> tuple[int, str]:
+def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, profile: Path | None) -> tuple[int, str]:
     """Runs Snakemake, with notebook output on standard output; returns its exit status and log.
 
     Its own lock is off: a killed run would leave it behind, and the study's lock is held.
     """
+    here = ["--cores", str(cores), "--profile", "none", "--latency-wait", "1"]
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
-        *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
-        *("--profile", "none", "--workflow-profile", "none", "--latency-wait", "1"),
+        *("--directory", str(folder), "--quiet", "rules", "progress", "host", "reason", "--workflow-profile", "none"),
+        *(here if profile is None else cluster.options(profile, study.study)),
         *("--shared-fs-usage", *SHARED_FS_USAGE),
         *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
-        *("--config", f"file=params/{study.study}.yaml"),  # Snakemake reads a name such as 2026_11 as a number
+        # Snakemake reads a name such as 2026_11 as a number
+        *("--config", f"file=params/{study.study}.yaml", f"threads={cores}"),
     ]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        running = subprocess.Popen(command, env=environment.for_children(cores), pass_fds=[lock], stderr=log)
+        started = time.time()
+        running = subprocess.Popen(
+            command, env=environment.for_children(cores), pass_fds=[lock], stderr=log, cwd=files.ROOT
+        )
         try:
-            status = running.wait()
+            status = running.wait() if profile is None else cluster.wait(running, study.study, files.ROOT)
         except KeyboardInterrupt:
             running.wait()  # it received the signal too and ends its steps
             raise
         log.seek(0)
-        return status, log.read()
+        return status, log.read() + ("" if profile is None else cluster.texts_since(folder, started))
 
 
 # --- one step
