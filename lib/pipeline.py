@@ -213,9 +213,10 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, profile
     Its own lock is off: a killed run would leave it behind, and the study's lock is held.
     """
     here = ["--cores", str(cores), "--profile", "none", "--latency-wait", "1"]
+    quiet = ["progress", "host", "reason", *(["rules"] if profile is None else [])]  # "rules" hides a refusal by Slurm
     command = [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
-        *("--directory", str(folder), "--quiet", "rules", "progress", "host", "reason", "--workflow-profile", "none"),
+        *("--directory", str(folder), "--workflow-profile", "none", "--quiet", *quiet),
         *(here if profile is None else cluster.options(profile, study.study)),
         *("--shared-fs-usage", *SHARED_FS_USAGE),
         *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
@@ -233,7 +234,8 @@ def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, profile
             running.wait()  # it received the signal too and ends its steps
             raise
         log.seek(0)
-        return status, log.read() + ("" if profile is None else cluster.texts_since(folder, started))
+        text = log.read()
+        return status, text + ("" if profile is None else cluster.why_failed(text, folder, started))
 
 
 # --- one step

@@ -2,13 +2,17 @@
 
 import getpass
 import importlib.util
+import re
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
+from lib.study import environment
+
 PLUGIN = "snakemake_executor_plugin_slurm"
 LOGS = ".snakemake/slurm_logs"  # in a study's folder; Slurm's executor keeps the logs of failed jobs only
+REFUSED = re.compile(r"SLURM sbatch failed\. The error message was '(.*?)'\.$", re.DOTALL | re.MULTILINE)
 QUERY_SECONDS = 60
 POLL_SECONDS = 30.0
 LOST_SECONDS = 900.0  # the executor asks for finished jobs at least every 180 s
@@ -81,8 +85,18 @@ def last_log(folder: Path, rule: str, wildcards: list[str]) -> Path | None:
     return max(logs, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def texts_since(folder: Path, seconds: float) -> str:
-    """Text of all logs of failed jobs written since a time (seconds since 1970), the last one last."""
+def why_failed(output: str, folder: Path, seconds: float) -> str:
+    """What Slurm said, from Snakemake's log, if it refused a job; else the logs of failed jobs since a time.
+
+    Args:
+        output: Snakemake's log.
+        folder: that of the study.
+        seconds: since 1970.
+    """
+    refused = REFUSED.findall(output)
+    if refused:
+        text = f"Slurm refused a job; its resources are in the profile's config.yaml\n{refused[-1]}\n"
+        return f"{environment.MESSAGE_MARK}{text}{environment.MESSAGE_MARK}"
     logs = [(path.stat().st_mtime, path) for path in folder.joinpath(LOGS).rglob("*.log")]
     return "".join(
         f"log of the job: {path}\n{path.read_text(encoding='utf-8', errors='replace')}\n"
