@@ -2,6 +2,7 @@
 PYTHON ?= python3
 STUDY  ?= demo
 CORES  ?= 2
+GPUS   ?=
 DATA   ?=
 LANDMARKS ?=
 PROFILE ?=
@@ -17,6 +18,7 @@ NAMED  := $(findstring command,$(origin PYTHON))# a Python is named on the comma
 override PYTHON    := $(value PYTHON)
 override STUDY     := $(value STUDY)
 override CORES     := $(value CORES)
+override GPUS      := $(value GPUS)
 override DATA      := $(value DATA)
 override LANDMARKS := $(value LANDMARKS)
 override PROFILE   := $(value PROFILE)
@@ -27,7 +29,7 @@ override IN        := $(value IN)
 override OUT       := $(value OUT)
 override DRAFT     := $(value DRAFT)
 override ARGS      := $(value ARGS)
-export PYTHON STUDY CORES DATA LANDMARKS PROFILE NAME TORCH MODEL IN OUT DRAFT ARGS
+export PYTHON STUDY CORES GPUS DATA LANDMARKS PROFILE NAME TORCH MODEL IN OUT DRAFT ARGS
 quoted = '$(subst ','\'',$(1))'
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
@@ -74,9 +76,9 @@ help:
 	@echo 'make demo TORCH=installed [PYTHON=...]  the same, using the torch installed in this Python (clusters, rented GPUs)'
 	@echo 'make test                              run all tests except those that take minutes each'
 	@echo 'make test-all                          run all tests'
-	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n]'
+	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n] [GPUS=n]'
 	@echo '                                       run the study and write reports/<name>/report.pdf'
-	@echo 'make study STUDY=<name> PROFILE=profiles/slurm [CORES=n]'
+	@echo 'make study STUDY=<name> PROFILE=profiles/slurm [CORES=n] [GPUS=n]'
 	@echo '                                       the same on a cluster with Slurm: docs/howto-cluster.md'
 	@echo 'make why STUDY=<name>                  list the steps that would run, with reasons'
 	@echo 'make report STUDY=<name> [DRAFT=yes]    typeset the report of a finished study again, with the texts of texts/<name>'
@@ -123,10 +125,10 @@ $(READY): pyproject.toml constraints.txt $(if $(STALE),anew)
 	@{ pwd -P; .venv/bin/python --version | cut -d. -f1,2; } > $@
 
 demo: $(READY)
-	$(RUN) study demo --cores="$$CORES"
+	$(RUN) study demo --cores="$$CORES" $${GPUS:+--gpus="$$GPUS"}
 
 study: $(READY)
-	$(RUN) study --cores="$$CORES" $${DATA:+--data="$$DATA"} $${LANDMARKS:+--landmarks="$$LANDMARKS"} $${PROFILE:+--profile="$$PROFILE"} -- "$$STUDY"
+	$(RUN) study --cores="$$CORES" $${GPUS:+--gpus="$$GPUS"} $${DATA:+--data="$$DATA"} $${LANDMARKS:+--landmarks="$$LANDMARKS"} $${PROFILE:+--profile="$$PROFILE"} -- "$$STUDY"
 
 why: $(READY)
 	$(RUN) why -- "$$STUDY"

@@ -1,20 +1,27 @@
 # One rule per notebook. The working directory is reports/<study>, so all paths below are relative to that folder.
 # Rules depend on records, which each notebook writes last. Stale records (see lib/study/staleness.py) are deleted before
 # Snakemake starts, so inputs are `ancient`: their times are ignored.
-# A notebook uses all cores, so notebooks run one at a time; two at once are slower than in turn.
+# A notebook uses all cores, except that trainings may run side by side, each with its share (lib/study/shares.py):
+# --config says how many threads a training and any other notebook gets, and how many GPUs a training.
 import shlex
 import sys
 
-from lib.study import files, params, steps
+from lib.study import files, params, shares, steps
 
 study = params.read_study(files.ROOT / config["file"])
-THREADS = int(config["threads"])  # not workflow.cores, which is that of a node within a job of a cluster
+THREADS, TRAINING_THREADS, GPUS = (int(config[name]) for name in ("threads", "training_threads", "gpus"))
+TRAINING_MB = shares.memory_mb(study, GPUS)
 TRAININGS = [step.label + "/record.json" for step in steps.training_steps(study)]
 PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")  # Snakemake treats braces as placeholders
 
 
 def execute(step):
-    return f"{PYTHON} -m lib step {study.study} {step}"
+    return f"{PYTHON} -m lib step {study.study} {step} --cores {{threads}} --gpus {{resources.gpu}}"
+
+
+def memory(megabytes):
+    """A job that was killed, on a cluster perhaps for want of memory, is tried again with more."""
+    return lambda wildcards, attempt: attempt * megabytes
 
 
 rule study:
@@ -28,6 +35,9 @@ rule data_verification:
     log:
         "01_data_verification/notebook.ipynb",
     threads: THREADS
+    resources:
+        gpu=0,
+        mem_mb=memory(shares.STEP_MB),
     shell:
         execute("01_data_verification")
 
@@ -40,6 +50,9 @@ rule preprocessing:
     log:
         "02_preprocessing/notebook.ipynb",
     threads: THREADS
+    resources:
+        gpu=0,
+        mem_mb=memory(shares.STEP_MB),
     shell:
         execute("02_preprocessing")
 
@@ -53,6 +66,9 @@ rule model:
     log:
         "03_model/notebook.ipynb",
     threads: THREADS
+    resources:
+        gpu=min(GPUS, 1),
+        mem_mb=memory(max(TRAINING_MB, shares.STEP_MB)),
     shell:
         execute("03_model")
 
@@ -66,7 +82,10 @@ rule training:
         "04_training/fold{fold}-seed{seed}/record.json",
     log:
         "04_training/fold{fold}-seed{seed}/notebook.ipynb",
-    threads: THREADS
+    threads: TRAINING_THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(TRAINING_MB),
     shell:
         execute("04_training/fold{wildcards.fold}-seed{wildcards.seed}")
 
@@ -81,6 +100,9 @@ rule evaluation:
     log:
         "05_evaluation/notebook.ipynb",
     threads: THREADS
+    resources:
+        gpu=min(GPUS, 1),
+        mem_mb=memory(max(TRAINING_MB, shares.STEP_MB)),
     shell:
         execute("05_evaluation")
 
@@ -94,6 +116,9 @@ rule biometry:
     log:
         "06_biometry/notebook.ipynb",
     threads: THREADS
+    resources:
+        gpu=0,
+        mem_mb=memory(shares.STEP_MB),
     shell:
         execute("06_biometry")
 
@@ -108,6 +133,9 @@ rule comparison:
     log:
         "07_comparison/notebook.ipynb",
     threads: THREADS
+    resources:
+        gpu=0,
+        mem_mb=memory(shares.STEP_MB),
     shell:
         execute("07_comparison")
 
@@ -117,5 +145,9 @@ rule report:
         ancient([step.label + "/record.json" for step in steps.study_steps(study) if step.name != "report"]),
     output:
         "report/record.json",
+    threads: THREADS
+    resources:
+        gpu=0,
+        mem_mb=memory(shares.STEP_MB),
     shell:
         f"{PYTHON} -m lib report {study.study}"

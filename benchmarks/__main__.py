@@ -14,6 +14,7 @@ from benchmarks import (
     postprocessing,
     precision,
     reading,
+    sharing,
     study,
     threads,
     training,
@@ -31,6 +32,7 @@ def main() -> None:
     else:
         print("data/raw/hc18 is missing: rows on HC18 skipped")
     rows += heatmaps.rows() + volumes.rows() + pairs.rows() + coverage.rows() + threads.rows() + study.rows()
+    rows += sharing.rows(studies["demo"])
     day = datetime.datetime.now(datetime.UTC).date()
     print(f"{day}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     table = pd.DataFrame(rows)

@@ -135,6 +135,7 @@ def store(names: list[str], pairs: Iterable[Pair], settings: dict[str, object], 
             written[first : first + len(rows)] = rows[: len(names) - first]
         written.flush()
         files_of[kind] = np.load(path, mmap_mode="r")
+    identity = files.digest([len(names), settings])
     return Arrays(
         names=names,
         images=files_of["images"],
@@ -143,8 +144,8 @@ def store(names: list[str], pairs: Iterable[Pair], settings: dict[str, object], 
         slices=np.zeros(len(names), np.int64),
         points=None,
         sigmas=None,
-        fingerprint=files.digest([len(names), settings]),
-        content=files.digest([len(names), settings]),
+        fingerprint=identity,
+        content=identity,
         preparation=settings,
     )
 

@@ -23,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     study = commands.add_parser("study", help="run every stale step of a study, from raw data to its PDF")
     study.add_argument("name", help="name of a study, such as demo or params/demo.yaml")
-    study.add_argument("--cores", type=int, default=2)
+    study.add_argument("--cores", type=int, default=2, help="of this machine, shared by trainings side by side")
+    study.add_argument("--gpus", help="number of NVIDIA GPUs, one for each training; default: all that are visible")
     study.add_argument("--data", help="raw data folder; linked once as data/raw/<dataset>")
     study.add_argument("--landmarks", help="landmark folder; linked once as data/raw/landmarks")
     study.add_argument("--profile", help="run the steps as jobs of a cluster: folder such as profiles/slurm")
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     step = commands.add_parser("step", help="run one notebook (called by Snakemake for each step)")
     step.add_argument("name")
     step.add_argument("step", help="step folder in reports/<study>: 05_evaluation, 04_training/fold0-seed0, ...")
+    step.add_argument("--cores", type=int, required=True, help="number of threads")
+    step.add_argument("--gpus", type=int, required=True, help="number of GPUs that it waits for and uses alone")
     for command, text in REPORTS.items():
         report = commands.add_parser(command, help=text)
         report.add_argument("name")
@@ -208,7 +211,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.command == "step":
         logging.basicConfig(level=logging.ERROR)  # papermill warns of every key that the notebook does not use
-        pipeline.execute(study, options.step)
+        pipeline.execute(study, options.step, options.cores, options.gpus)
         return 0
     if options.command == "why":
         say(pipeline.explain(study))
@@ -218,7 +221,7 @@ def run(options: argparse.Namespace) -> int:
         for option, text in (("DATA", options.data), ("LANDMARKS", options.landmarks))
     )
     profile = None if options.profile is None else given_folder(options.profile, "PROFILE=profiles/slurm").absolute()
-    status = pipeline.run(study, options.cores, data, landmarks, profile)
+    status = pipeline.run(study, options.cores, data, landmarks, options.gpus, profile)
     if status == 0:
         say(files.study_folder(study.study) / "report.pdf")
     return status

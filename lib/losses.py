@@ -111,10 +111,10 @@ def combined(
 ) -> torch.Tensor:
     """Weighted sum of cross-entropy, focal loss and soft Dice loss.
 
-    For a portion of a batch, `batch` (M, H, W) holds all targets of the batch; the losses of the portions then sum to
-    the loss of the batch.
+    For a portion of a batch, `batch` is the `extent` of the whole batch; the losses of the portions then sum to the
+    loss of the batch. Without it, the images are the batch.
     """
-    of_pixels, of_images = portion_shares(target, target if batch is None else batch, mixture.class_weights)
+    of_images, of_pixels = (1.0, 1.0) if batch is None else share(extent(target, mixture.class_weights), batch)
     total = logits.new_zeros((), dtype=torch.float32)
     if mixture.cross_entropy > 0:
         value = cross_entropy(logits, target, mixture.class_weights, mixture.label_smoothing)
@@ -126,15 +126,18 @@ def combined(
     return total
 
 
-def portion_shares(
-    target: torch.Tensor, batch: torch.Tensor, class_weights: list[float]
-) -> tuple[torch.Tensor | float, float]:
-    """Share of a portion's targets in the weights of all pixels of its batch, and in the number of images."""
-    images = len(target) / len(batch)
-    if images == 1 or len(set(class_weights)) < 2:
-        return images, images
-    of_portion, of_batch = (pixel_weights(each, class_weights).sum() for each in (target, batch))
-    return of_portion / of_batch.clamp_min(1e-6), images
+def extent(target: torch.Tensor, class_weights: list[float]) -> torch.Tensor:
+    """Number of images, and the summed weight of their pixels: (2,) float32, additive over the portions of a batch.
+
+    With equal weights the second number is that of images too, which is proportional to it.
+    """
+    images = torch.full((), float(len(target)), device=target.device)
+    return torch.stack([images, pixel_weights(target, class_weights).sum() if len(set(class_weights)) > 1 else images])
+
+
+def share(portion: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    """Each number of the `extent` of a portion as a fraction of that of its batch."""
+    return portion / batch.clamp_min(1e-6)
 
 
 def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from lib.study import cluster, environment, files, locks, own_files, params, raw_folders, staleness, steps, study_files
+from lib.study import (
+    cluster,
+    environment,
+    files,
+    gpus,
+    locks,
+    own_files,
+    params,
+    progress,
+    raw_folders,
+    shares,
+    staleness,
+    steps,
+    study_files,
+)
 
 PLAIN_ERRORS = ("ValueError", "OSError", "PermissionError", "FileNotFoundError")  # printed without the class name
 MOST_CORES = 1024
@@ -41,7 +56,10 @@ def explain(study: params.Study) -> str:
     times = training_times(study, stale)
     lines = [
         "\n    ".join(
-            [f"{step.label:28} {'stale' if why else 'up to date'}", *why, *times.get(step, []), *_log(step, study)]
+            [
+                f"{step.label:28} {'stale' if why else 'up to date'}",
+                *(*why, *times.get(step, []), *(cluster.last_log(step, study.study) if why else [])),
+            ]
         )
         for step, why in stale.items()
     ]
@@ -51,15 +69,6 @@ def explain(study: params.Study) -> str:
         for name in ([] if stale[first] else staleness.unsearched(study))
     ]
     return "\n".join(raw_folders.missing(study) + lines + unsearched)
-
-
-def _log(step: steps.Step, study: params.Study) -> list[str]:
-    """A line with the log of a step's last failed job on a cluster, if there is one and its step is unfinished."""
-    if step.record_file(study.study).exists():
-        return []
-    rule, wildcards = step.name.split("_", 1)[-1], [str(number) for number in step.run or ()]
-    log = cluster.last_log(files.study_folder(study.study), rule, wildcards)
-    return [f"log of its last job on the cluster: {log}"] if log else []
 
 
 def training_times(study: params.Study, stale: dict[steps.Step, list[str]]) -> dict[steps.Step, list[str]]:
@@ -103,12 +112,18 @@ def link_data(name: str, folder: Path, read: Callable[[Path], object]) -> None:
 
 
 def run(
-    study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None, profile: Path | None = None
+    study: params.Study,
+    cores: int,
+    data: Path | None,
+    landmarks: Path | None = None,
+    gpu_count: str | None = None,
+    profile: Path | None = None,
 ) -> int:
     """Links the raw folders, if set, and runs the stale steps; 0 if all records are then up to date, else 1.
 
-    With a Snakemake profile the steps are jobs of a cluster, each with `cores` cores.
-    ValueError for a number of cores that Snakemake would wait for without a word, such as 0.
+    `gpu_count` limits the GPUs, as text; None: all that are visible. ValueError for a number of GPUs that this machine
+    lacks, and for a number of cores that Snakemake would wait for without a word, such as 0.
+    With a Snakemake profile each step is a job of a cluster, with `cores` cores, and a training has `gpu_count` GPUs.
     """
     if not 1 <= cores <= MOST_CORES:
         raise ValueError(f"cores = {cores}   not allowed; a whole number from 1 to {MOST_CORES}")
@@ -120,6 +135,7 @@ def run(
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
     with locks.locked(folder / ".lock", f"study {study.study}", wait=False):
+        cluster.check_alone(folder)
         dataset = datasets.of(study)
         if data is not None:
             link_data(study.dataset, data, lambda path: datasets.find_cases(dataset, path, study.groups or []))
@@ -130,7 +146,7 @@ def run(
         if study.learns_landmarks:
             datasets.landmarks_folder(study.dataset)
         steps.compared_digests(study)  # fail now, not after hours of training
-        return _run_locked(study, folder, cores, profile)
+        return _run_locked(study, folder, cores, gpu_count, profile)
 
 
 def _warn_of_copied_text(study: params.Study, names: list[str]) -> None:
@@ -144,35 +160,37 @@ def _warn_of_copied_text(study: params.Study, names: list[str]) -> None:
         )
 
 
-def _run_locked(study: params.Study, folder: Path, cores: int, profile: Path | None) -> int:
+def _run_locked(study: params.Study, folder: Path, cores: int, gpu_count: str | None, profile: Path | None) -> int:
     with _exclusive(study, folder) as lock:
         stale = [step for step, why in reasons(study).items() if why]
         if not stale:  # Snakemake would take seconds to find nothing to do
             return 0
-        if profile is not None:
-            _check_cluster(study, profile)
-        elif any(step.name in steps.ON_DEVICE for step in stale):
-            _check_device(study)
+        seen = None
+        if profile is None:
+            devices = gpus.usable(study.device, gpu_count)
+            if any(step.name in steps.ON_DEVICE for step in stale):
+                _check_device(study)
+            share = shares.share(study, cores, len(devices), _computes_on_processor(study, devices, gpu_count))
+            said, options = shares.describe(study, share), _options(cores, len(devices))
+            seen = devices if gpu_count is not None or (devices and ":" not in study.device) else None
+        else:  # the node of a job, not this computer, has the device
+            share = cluster.share(study, cores, gpu_count)
+            said, options = cluster.describe(study, share), cluster.options(profile, study.study)
+            cluster.check_queue(folder)
+        if any(step.run for step in stale):
+            sys.stdout.write(said)
+            sys.stdout.flush()
         for step in stale:
             step.record_file(study.study).unlink(missing_ok=True)
-        status, output = _snakemake(study, folder, cores, lock, profile)
+        started, command = time.time(), _command(study, folder, cores, share, options)
+        wait = subprocess.Popen.wait if profile is None else partial(cluster.wait, folder=folder)
+        status, output = _snakemake(command, folder, environment.for_children(cores, seen), lock, wait)
     if status != 0:
-        sys.stderr.write(_failure_message(output))
+        sys.stderr.write(_failure_message(output + ("" if profile is None else cluster.logs(output, folder, started))))
         return 1
     left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
     sys.stderr.writelines(["these steps have no up-to-date record:\n", *left] if left else [])
     return int(bool(left))
-
-
-def _check_cluster(study: params.Study, profile: Path) -> None:
-    """Fails now if the profile cannot be used, or if jobs of an earlier run of this study are still in the queue."""
-    cluster.options(profile, study.study)
-    numbers = cluster.remaining(study.study, files.ROOT)
-    if numbers:
-        raise ValueError(
-            f"study {study.study}: its jobs {' '.join(numbers)} are still in Slurm's queue, from a run that was killed "
-            f"or that goes on elsewhere; wait for them, or end them: scancel {' '.join(numbers)}"
-        )
 
 
 def _check_device(study: params.Study) -> None:
@@ -184,11 +202,22 @@ def _check_device(study: params.Study) -> None:
     devices.choose_precision(study.precision, devices.choose(study.device))
 
 
+def _computes_on_processor(study: params.Study, devices: list[str], gpu_count: str | None) -> bool:
+    """Whether the trainings of a study compute on the processor, whose cores they can share."""
+    if study.device == "cpu" or (gpu_count is not None and not devices):
+        return True
+    if devices or study.device != "auto" or len(steps.training_steps(study)) == 1:
+        return False
+    from lib.models import devices as on_machine  # imports torch, which takes seconds; it knows GPUs of other makers
+
+    return on_machine.choose("auto").type == "cpu"
+
+
 def _failure_message(output: str) -> str:
-    """Error message of a failed step, or else the last lines of Snakemake's log without routine lines."""
+    """Error messages of the failed steps, or else the last lines of Snakemake's log without routine lines."""
     parts = output.split(environment.MESSAGE_MARK)
     if len(parts) > 2:
-        return parts[-2]
+        return "".join(dict.fromkeys(parts[1::2]))  # in their order, each once
     lines = [line.rstrip() for line in output.splitlines() if line.strip() and not re.match(ROUTINE_OUTPUT, line)]
     return "\n".join([*lines[-20:], "Snakemake stopped before the study was complete; its log is above\n"])
 
@@ -207,59 +236,88 @@ def _exclusive(study: params.Study, folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _snakemake(study: params.Study, folder: Path, cores: int, lock: int, profile: Path | None) -> tuple[int, str]:
-    """Runs Snakemake, with notebook output on standard output; returns its exit status and log.
+def _options(cores: int, gpu_count: int) -> list[str]:
+    """Options of Snakemake for a run on this machine."""
+    return [
+        *("--cores", str(cores), "--resources", f"gpu={gpu_count}", f"mem_mb={environment.free_memory_mb()}"),
+        *("--profile", "none", "--latency-wait", "1", "--quiet", "rules", "progress", "host", "reason"),
+    ]
 
-    Its own lock is off: a killed run would leave it behind, and the study's lock is held.
-    """
-    here = ["--cores", str(cores), "--profile", "none", "--latency-wait", "1"]
-    quiet = ["progress", "host", "reason", *(["rules"] if profile is None else [])]  # "rules" hides a refusal by Slurm
-    command = [
+
+def _command(study: params.Study, folder: Path, cores: int, share: shares.Share, options: list[str]) -> list[str]:
+    """Snakemake's command line. Its own lock is off: a killed run would leave it, and the study's lock is held."""
+    return [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
-        *("--directory", str(folder), "--workflow-profile", "none", "--quiet", *quiet),
-        *(here if profile is None else cluster.options(profile, study.study)),
+        *("--directory", str(folder), *options, "--workflow-profile", "none"),
         *("--shared-fs-usage", *SHARED_FS_USAGE),
         *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
-        # Snakemake reads a name such as 2026_11 as a number
+        # Snakemake reads the name of a study such as 2026_11 as a number.
         *("--config", f"file=params/{study.study}.yaml", f"threads={cores}"),
+        *(f"training_threads={share.threads}", f"gpus={share.gpus}"),
     ]
+
+
+def _snakemake(
+    command: list[str],
+    folder: Path,
+    variables: dict[str, str],
+    lock: int,
+    wait: Callable[[subprocess.Popen], int] = subprocess.Popen.wait,
+) -> tuple[int, str]:
+    """Runs Snakemake in a folder, with notebook output on standard output; returns its exit status and log."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        started = time.time()
-        running = subprocess.Popen(
-            command, env=environment.for_children(cores), pass_fds=[lock], stderr=log, cwd=files.ROOT
-        )
+        running = subprocess.Popen(command, cwd=folder, env=variables, pass_fds=[lock], stderr=log)
         try:
-            status = running.wait() if profile is None else cluster.wait(running, study.study, files.ROOT)
+            status = wait(running)
         except KeyboardInterrupt:
             running.wait()  # it received the signal too and ends its steps
             raise
         log.seek(0)
-        text = log.read()
-        return status, text + ("" if profile is None else cluster.why_failed(text, folder, started))
+        return status, log.read()
 
 
 # --- one step
 
 
-def execute(study: params.Study, label: str) -> None:
-    """Runs the notebook of a step headless, within Snakemake only; its output goes to standard output."""
+def execute(study: params.Study, label: str, cores: int, gpu_count: int) -> None:
+    """Runs the notebook of a step headless with `cores` threads, within Snakemake only.
+
+    It sees `gpu_count` GPUs that no other step uses; waits until they are free. Its output goes to standard output,
+    with the run before each line if the study has several trainings.
+    """
     if not environment.in_workflow():  # would overwrite the executed notebook of the study
         raise ValueError(
             f"'step' is called by 'make study' only; to run a notebook manually: papermill "
             f"notebooks/{label.partition('/')[0]}.ipynb out.ipynb -f params/{study.study}.yaml"
         )
-    # jsonschema imports this package, if it can, to check IRIs, which notebooks do not have: 1.5 s per step.
-    sys.modules["rfc3987_syntax"] = None
-    from papermill.exceptions import PapermillExecutionError
-    from papermill.execute import execute_notebook
-    from traitlets.config import Config
-
     known = {step.label: step for step in steps.study_steps(study) if step.name != "report"}
     if label not in known:
         raise ValueError(f"{label}: not a step of study {study.study}; its steps are: {', '.join(known)}")
     step = known[label]
     executed = step.folder(study.study) / steps.EXECUTED
     executed.parent.mkdir(parents=True, exist_ok=True)
+    several = step.run and len(steps.training_steps(study)) > 1
+    output = progress.Prefixed(sys.stdout, f"{files.run_name(*step.run)}: " if several else "")
+    os.environ.update(environment.counts(cores))  # before papermill starts the kernel
+    try:
+        with gpus.reserved(study.device, gpu_count, output.line):
+            _execute(step, study, executed, output)
+    except ValueError:
+        if several:  # Snakemake shows the error only when the others have ended
+            output.line("failed; trainings that are running go on to their end, and no other one starts")
+        raise
+    finally:
+        output.end()
+
+
+def _execute(step: steps.Step, study: params.Study, executed: Path, output: progress.Prefixed) -> None:
+    """Runs the notebook of a step; ValueError with the error's own message if it fails."""
+    # jsonschema imports this package, if it can, to check IRIs, which notebooks do not have: 1.5 s per step.
+    sys.modules["rfc3987_syntax"] = None
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.execute import execute_notebook
+    from traitlets.config import Config
+
     where = f"{step.label} of study {study.study} failed; see the executed notebook: {executed}\n"
     try:
         with _start_limit() as late:
@@ -269,7 +327,7 @@ def execute(study: params.Study, label: str) -> None:
                 steps.own_values(step, study),
                 kernel_name="python3",
                 progress_bar=False,
-                stdout_file=sys.stdout,
+                stdout_file=output,
                 config=Config({"KernelManager": {"shutdown_wait_time": 2 * SAVE_SECONDS}}),
                 start_timeout=START_SECONDS + 10,  # START_SECONDS ends the kernel first
             )

@@ -14,6 +14,8 @@ from lib.study import environment, files, params
 from tests import builders
 from tests.conftest import change_keys, python
 
+ONE_CORE = ("--cores=1", "--gpus=0")
+
 
 def run(*arguments, cwd=files.ROOT, **settings):
     """`python -m lib ...` as a user runs it."""
@@ -130,6 +132,15 @@ def test_a_number_of_cores_with_which_no_step_would_start_is_refused(monkeypatch
     assert capsys.readouterr().err == f"cores = {cores}   not allowed; a whole number from 1 to 1024\n"
 
 
+def test_gpus_that_this_machine_lacks_are_refused_before_any_step(monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv(environment.ROOT_VARIABLE, raising=False)
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert __main__.main(["study", "demo", "--gpus=4"]) == 2
+    assert capsys.readouterr().err == ("gpus = 4   not allowed; only 0, or leave it out (nvidia-smi lists no GPU)\n")
+    assert not list(tmp_path.rglob("notebook.ipynb"))
+
+
 def test_a_closed_pipe_ends_the_command_silently():
     writing = subprocess.Popen(
         [sys.executable, "-m", "lib", "why", "demo"], cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -146,7 +157,7 @@ def test_output_works_in_a_terminal_without_utf_8():
 
 
 def test_an_unknown_step_is_refused_and_the_available_ones_are_named():
-    done = run("step", "demo", "05_evalution", **{environment.ROOT_VARIABLE: str(files.ROOT)})
+    done = run("step", "demo", "05_evalution", *ONE_CORE, **{environment.ROOT_VARIABLE: str(files.ROOT)})
     assert done.returncode == 2
     message = done.stderr.strip(environment.MESSAGE_MARK + "\n")
     assert message.startswith("05_evalution: not a step of study demo; its steps are: 01_data_verification, ")
@@ -154,7 +165,7 @@ def test_an_unknown_step_is_refused_and_the_available_ones_are_named():
 
 
 def test_a_manual_step_is_refused_and_the_papermill_command_is_given():
-    done = run("step", "demo", "05_evaluation")
+    done = run("step", "demo", "05_evaluation", *ONE_CORE)
     assert done.returncode == 2
     assert "manually: papermill notebooks/05_evaluation.ipynb out.ipynb -f params/demo.yaml" in done.stderr
 

@@ -25,6 +25,7 @@ UNPACK = {
     "lib.models": {"describe"},
     "lib.preprocessing": {"source_of"},
     "lib.training.epoch_profile": {"profile_epoch"},
+    "lib.training.launch": {"fit"},
     "lib.training.overfit_one_batch": {"overfit"},
 }
 MODELS = [model.__name__ for model in (params.SharedParams, params.Study, *params.STEPS.values())]

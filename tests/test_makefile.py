@@ -22,7 +22,7 @@ case "$*" in
     printf '%s\\0' "$@" >> words;;
 esac
 """
-VARIABLES = ("PYTHON", "STUDY", "CORES", "DATA", "LANDMARKS", "NAME", "TORCH", "MODEL", "IN", "OUT", "DRAFT")
+VARIABLES = ("PYTHON", "STUDY", "CORES", "GPUS", "DATA", "LANDMARKS", "NAME", "TORCH", "MODEL", "IN", "OUT", "DRAFT")
 # Values that a shell or make would run or change, and names that people give to folders.
 ODD = (
     *("x;touch PWN", "x && touch PWN", "x | touch PWN", "`touch PWN`", "$(touch PWN)", "$$(touch PWN)", "x\ntouch PWN"),
@@ -191,6 +191,14 @@ def test_a_python_without_torch_and_another_value_are_refused_before_anything_is
     assert "TORCH=installed: python3 cannot import torch; set PYTHON=<path> to a Python that can" in done.stderr
     assert "TORCH=2.11 is not allowed; the only value is TORCH=installed" in make(project, "why", "TORCH=2.11").stderr
     assert not (project / ".venv").exists()
+
+
+def test_gpus_are_passed_on_only_if_they_are_given(project):
+    assert make(project, "study", "GPUS=4").returncode == 0
+    assert "--cores=2\0--gpus=4\0--\0demo" in (project / "words").read_text()
+    (project / "words").unlink()
+    assert make(project, "demo").returncode == 0
+    assert "gpus" not in (project / "words").read_text()
 
 
 @pytest.mark.parametrize("start", range(0, len(ODD), 5))

@@ -240,7 +240,7 @@ WITH_SHORT_LIMIT = """
 import sys
 from lib import __main__, pipeline
 pipeline.START_SECONDS = 6
-sys.exit(__main__.main(["step", "tiny", "01_data_verification"]))
+sys.exit(__main__.main(["step", "tiny", "01_data_verification", "--cores=2", "--gpus=0"]))
 """
 
 

@@ -28,7 +28,7 @@ import resource, sys
 from lib import __main__, pipeline
 resource.setrlimit(resource.RLIMIT_AS, (900 * 2**20,) * 2)
 pipeline.START_SECONDS = 20  # a kernel that cannot import numpy never answers
-sys.exit(__main__.main(["step", "tiny", "06_biometry"]))
+sys.exit(__main__.main(["step", "tiny", "06_biometry", "--cores=2", "--gpus=0"]))
 """
 
 

@@ -18,7 +18,7 @@ from lib.imaging.preparation import prepare
 from lib.imaging.regions import region_of
 
 Key = tuple[str, int, str]  # case, seed and route of a predicted head
-GROSS_MM = 5.0  # error of HC that a flag is to find
+LARGE_MM = 5.0  # error of HC that a flag is to find
 REFERRED = 0.1  # of the validation cases, at most, may be flagged
 FEWEST = 20  # validation cases; with fewer, a tenth is a single one, and no limit is chosen
 LEVEL = 0.05  # of the p value times the number of flags
@@ -89,8 +89,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def limits_of(heads: pd.DataFrame, indicators: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """`choose_limits` for the validation heads of a run (rows of validation.csv) and their indicators, in one order."""
     of_hc = heads[heads["quantity"] == "hc"]
-    gross = is_gross(of_hc["predicted_mm"].to_numpy(), of_hc["reference_mm"].to_numpy())
-    return choose_limits(pd.DataFrame(indicators), gross, of_hc["flags"].ne("").to_numpy())
+    large = is_large(of_hc["predicted_mm"].to_numpy(), of_hc["reference_mm"].to_numpy())
+    return choose_limits(pd.DataFrame(indicators), large, of_hc["flags"].ne("").to_numpy())
 
 
 def usual_greys(arrays: Arrays, names: Sequence[str]) -> list[float]:
@@ -126,23 +126,23 @@ def grey_distance(native: np.ndarray, preparation: dict[str, Any], usual: Sequen
     return {"grey_distance": head_quality.grey_distance(shown, np.asarray(usual))}
 
 
-def is_gross(predicted_mm: np.ndarray, reference_mm: np.ndarray) -> np.ndarray:
-    """Whether errors of HC are above GROSS_MM, or the head was not measured (NaN): bool, of the arrays' shape."""
-    return ~(np.abs(np.asarray(predicted_mm, float) - np.asarray(reference_mm, float)) <= GROSS_MM)
+def is_large(predicted_mm: np.ndarray, reference_mm: np.ndarray) -> np.ndarray:
+    """Whether errors of HC are above LARGE_MM, or the head was not measured (NaN): bool, of the arrays' shape."""
+    return ~(np.abs(np.asarray(predicted_mm, float) - np.asarray(reference_mm, float)) <= LARGE_MM)
 
 
-def choose_limits(indicators: pd.DataFrame, gross: np.ndarray, flagged: np.ndarray) -> dict[str, float]:
+def choose_limits(indicators: pd.DataFrame, large: np.ndarray, flagged: np.ndarray) -> dict[str, float]:
     """Limits by flag, from the indicators of validation cases (one row each); {} with fewer than FEWEST of them.
 
     A limit starts UNSEEN times as far from the median as the farthest validation case (below it, on a scale of ratios),
     so that only what validation never showed raises the flag. Then one limit after the other is tightened: the one that
-    finds most gross errors, and of equal ones that which flags fewest, as long as at most REFERRED of the cases are
+    finds most large errors, and of equal ones that which flags fewest, as long as at most REFERRED of the cases are
     flagged and the flag is better than chance (the p value of Fisher's exact test, one-sided, among the cases not
     flagged yet, times the number of flags is below LEVEL). No limit is below the `least` of its flag.
 
     Args:
         indicators: columns as in `lib.imaging.head_quality`.
-        gross: (N,) bool, which heads have a gross error (`is_gross`).
+        large: (N,) bool, which heads have a large error (`is_large`).
         flagged: (N,) bool, which heads are flagged whatever the limits, such as those that cannot be measured.
     """
     if len(indicators) < FEWEST:
@@ -151,9 +151,9 @@ def choose_limits(indicators: pd.DataFrame, gross: np.ndarray, flagged: np.ndarr
     values = {flag.name: _sign(flag) * indicators[flag.indicator].to_numpy(float) for flag in flags}
     limits = {flag.name: _sign(flag) * _unseen(indicators[flag.indicator].to_numpy(float), flag) for flag in flags}
     free = ~np.asarray(flagged, bool)
-    while (left := int(REFERRED * len(free)) - int(np.count_nonzero(~free))) > 0 and gross[free].any():
+    while (left := int(REFERRED * len(free)) - int(np.count_nonzero(~free))) > 0 and large[free].any():
         found = [
-            (*_tightest(of_flag[free], gross[free], left, LEVEL / len(flags)), name) for name, of_flag in values.items()
+            (*_tightest(of_flag[free], large[free], left, LEVEL / len(flags)), name) for name, of_flag in values.items()
         ]
         hits, _, limit, name = max(found, key=lambda each: each[:2])
         if hits == 0:
@@ -171,16 +171,16 @@ def _unseen(values: np.ndarray, flag: Flag) -> float:
     return float(middle * (np.nanmin(values) / middle) ** UNSEEN) if middle > 0 else 0.0
 
 
-def _tightest(values: np.ndarray, gross: np.ndarray, most: int, level: float) -> tuple[int, int, float]:
+def _tightest(values: np.ndarray, large: np.ndarray, most: int, level: float) -> tuple[int, int, float]:
     """The best limit that flags at most `most` of (N,) values and has a p value below `level`; NaN is never flagged.
 
-    (gross errors that it finds, minus the number of flagged values, limit); (0, 0, infinity) if there is none.
+    (large errors that it finds, minus the number of flagged values, limit); (0, 0, infinity) if there is none.
     """
     order = np.argsort(-values, kind="stable")  # NaN comes last
-    ordered, hits = values[order], np.cumsum(gross[order])
+    ordered, hits = values[order], np.cumsum(large[order])
     best = (0, 0, np.inf)
     for count in range(1, min(most, np.count_nonzero(~np.isnan(values)) - 1) + 1):
-        p = stats.hypergeom.sf(hits[count - 1] - 1, len(gross), int(gross.sum()), count)
+        p = stats.hypergeom.sf(hits[count - 1] - 1, len(large), int(large.sum()), count)
         if p < level and ordered[count - 1] > ordered[count]:
             best = max(best, (int(hits[count - 1]), -count, float(ordered[count - 1] + ordered[count]) / 2))
     return best

@@ -129,8 +129,8 @@ def peaks(maps: torch.Tensor, sigma: float) -> torch.Tensor:
 
     In canonical order; NaN where no endpoint is detected. Sigma is in network pixels.
     """
-    count, _, height, width = maps.shape
-    lines = maps.float().reshape(count, 2, -1, height, width).sum(dim=2)  # (N, 2, h, w)
+    count, channels, height, width = maps.shape
+    lines = maps.float().reshape(count, 2, channels // 2, height, width).sum(dim=2)  # (N, 2, h, w)
     maxima = local_maxima(lines, sigma)
     first, has_first = _highest(lines)
     rows = torch.arange(height, device=maps.device).reshape(-1, 1) - first[..., 0, None, None]  # (N, 2, h, 1)

@@ -10,10 +10,7 @@ import torch
 
 def choose(device: str) -> torch.device:
     """The device of a study file; `auto` prefers CUDA, then MPS, then the CPU. ValueError: it is not available."""
-    available = ["cuda"] if torch.cuda.is_available() else []
-    available += [f"cuda:{index}" for index in range(torch.cuda.device_count() if available else 0)]
-    available += ["mps"] if torch.backends.mps.is_available() else []
-    available.append("cpu")
+    available = _available()
     listed = ", ".join(available)
     if device not in [*available, "auto"]:
         raise ValueError(f"device = {device!r}   not available on this machine; available: {listed}")
@@ -24,6 +21,37 @@ def choose(device: str) -> torch.device:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"device = {device!r}   {chosen} cannot be used: {reason}; available: {listed}") from error
     return chosen
+
+
+def _available() -> list[str]:
+    """Names of the devices of this machine, the one that `auto` prefers first."""
+    available = ["cuda"] if torch.cuda.is_available() else []
+    available += [f"cuda:{index}" for index in range(torch.cuda.device_count() if available else 0)]
+    available += ["mps"] if torch.backends.mps.is_available() else []
+    return [*available, "cpu"]
+
+
+def for_processes(device: str, processes: int) -> list[str]:
+    """The GPU of each of the processes that share a training, for CUDA_VISIBLE_DEVICES; "" on a CPU.
+
+    ValueError: fewer GPUs, or a device that cannot be shared. No GPU is used here: each is left to its process.
+    """
+    name = _available()[0] if device == "auto" else device
+    if name == "cpu":
+        return [""] * processes
+    if name != "cuda":
+        raise ValueError(
+            f"device = {device!r}   cannot be shared by processes = {processes}; allowed: cuda (one GPU for each "
+            "process), cpu; or set processes: 1"
+        )
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if processes > found:
+        raise ValueError(
+            f"processes = {processes}   each needs a GPU, and {found} are available; "
+            + (f"nearest: {found}" if found else "set device: cpu, or auto")
+        )
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return (listed.split(",") if listed else [str(index) for index in range(found)])[:processes]
 
 
 @contextmanager

@@ -64,14 +64,14 @@ def answer(
     ValueError, and nothing is written, if no case was predicted, or if a table of pixel sizes is of other images.
     """
     listing = find(given, loaded.is_volume, out)
-    say(f"model {loaded.describe()}; {len(listing.sources)} inputs" + (f"; {listing.note}" if listing.note else ""))
+    say(f"model {loaded.describe()}; inputs: {len(listing.sources)}" + (f"; {listing.note}" if listing.note else ""))
     reading = Reading(loaded.is_volume, loaded.about["preparation"]["channels"], sizes, limits_mm(loaded))
     with outputs.folder_of_answers(out) as folder, warnings.catch_warnings():
         # Of values in DICOM headers that do not conform; those that are used are checked.
         warnings.filterwarnings("ignore", module="pydicom")
         written, refused = _predict_all(loaded, listing, reading, folder, with_maps, say)
         if not written:
-            raise ValueError(f"no case was predicted of {len(refused)} inputs; nothing is written")
+            raise ValueError(f"no case was predicted (inputs: {len(refused)}); nothing is written")
         _check_sizes(sizes, written)
         _write_summary(folder, loaded, written, refused)
     return written, refused

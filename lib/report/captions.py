@@ -6,7 +6,7 @@ import pandas as pd
 from lib.data.cases import TRIVIAL_BASELINES
 from lib.evaluation.failures import FEWEST, GROSS_PERCENT, KINDS, LOW_DICE
 from lib.evaluation.quality import FEWEST as FEWEST_VALIDATION
-from lib.evaluation.quality import GROSS_MM, REFERRED
+from lib.evaluation.quality import LARGE_MM, REFERRED
 from lib.evaluation.ranking import mask_result
 from lib.report import tables
 from lib.report.summaries.biometry_errors import measured_rows
@@ -149,23 +149,23 @@ def _causes(causes: pd.DataFrame, outcome: str) -> str:
 
 
 def of_flags(worth: pd.DataFrame, indicators: pd.DataFrame, limits: pd.DataFrame) -> str:
-    """How many heads are flagged, how many gross errors are among them, and how the limits were chosen.
+    """How many heads are flagged, how many large errors are among them, and how the limits were chosen.
 
     Arguments: the table of `summaries.flag_worth`, and indicators.csv and limits.csv of 05_evaluation.
     """
     if worth.empty:
         return "No head was measured against a reference."
     (flagged, rest), cells = worth.tail(2).to_dict("records"), tables.printed_cells(worth)
-    heads, gross = flagged["heads"] + rest["heads"], flagged["gross_errors"] + rest["gross_errors"]
+    heads, large = flagged["heads"] + rest["heads"], flagged["large_errors"] + rest["large_errors"]
     share, precision, recall = (_rate(cells[f"{name}_percent"][-2]) for name in ("share", "precision", "recall"))
     text = f"{flagged['heads']} of {heads} heads are flagged ({share})"
-    found, meaning = flagged["gross_errors"], f"(HC off by more than {GROSS_MM:g} mm, or not measured)"
-    if not gross:
-        text += f"; no head has a gross error {meaning}, so what the flags find cannot be judged."
+    found, meaning = flagged["large_errors"], f"(HC off by more than {LARGE_MM:g} mm, or not measured)"
+    if not large:
+        text += f"; no head has a large error {meaning}, so what the flags find cannot be judged."
     elif not flagged["heads"]:
-        text += f"; {gross} have a gross error {meaning}."
+        text += f"; {large} have a large error {meaning}."
     else:
-        text += f": among them are {found} of {gross} gross errors {meaning} ({recall}), and {found} of the "
+        text += f": among them are {found} of {large} large errors {meaning} ({recall}), and {found} of the "
         text += f"{flagged['heads']} flagged heads have one ({precision})."
     return f"{text} {_limits(indicators, limits)}"
 

@@ -42,7 +42,7 @@ def describe() -> dict[str, Any]:
         "sections": shapes.SECTIONS,
         "widest_sections": shapes.WIDEST,
         "unseen": quality.UNSEEN,
-        "gross_mm": quality.GROSS_MM,
+        "large_mm": quality.LARGE_MM,
         "referred_percent": round(100 * quality.REFERRED),
         "flag_level_percent": round(100 * quality.LEVEL),
         "fewest_flag_cases": quality.FEWEST,

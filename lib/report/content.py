@@ -282,10 +282,9 @@ def describe_findings(study: params.Study, runs: list[steps.Step], volumes: bool
     of_06 = {name: table(f"06_biometry/tables/{name}") for name in OF_FINDINGS}
     slopes, equivalence = of_06["proportional-bias"], of_06["equivalence"]
     if measures_heads(study):
-        rivals = table("05_evaluation/tables/baselines")
-        found["biometry"] = measurements.biometry(
-            of_06["agreement"], of_06["limits-mm"], rivals, of_06["failure-counts"], unit
-        )
+        found["biometry"] = measurements.biometry(of_06["agreement"], of_06["limits-mm"])
+        found["rivals"] = found["rivals"] + measurements.rivals(table("05_evaluation/tables/baselines"))
+        found["measurement_failures"] = masks.failures(of_06["failure-counts"], pd.DataFrame(), 0, unit)
         found["agreement"] = measurements.agreement(of_06["limits-mm"], of_06["limits-percent"], equivalence)
         found["size"] = measurements.size(slopes, of_06["limits-at-sizes"])
         found["ages"] = measurements.ages(of_06["gestational-age"])
@@ -305,7 +304,8 @@ def _findings_of_masks(
     """Findings about masks and volumes; `table` reads a table after post-processing."""
     per_class, unit = table("05_evaluation/tables/per_class"), "patient" if volumes else "image"
     per_class = per_class[per_class["seeds"] == "all"] if "seeds" in per_class else per_class
-    found = {"segmentation": masks.segmentation(per_class, table("05_evaluation/tables/baselines"), unit)}
+    found = {"segmentation": masks.segmentation(per_class, unit)}
+    found["rivals"] = masks.rivals(per_class, table("05_evaluation/tables/baselines"))
     found["boundaries"] = [
         sentence
         for name, tolerance in (("distances", study.nsd_tolerance_mm), ("distances-pixels", study.nsd_tolerance_px))
@@ -324,7 +324,7 @@ def _findings_of_masks(
 
 def _findings_of_points(table: Callable[[str], pd.DataFrame]) -> dict[str, list[str]]:
     points = table("05_evaluation/tables/points")
-    return {"landmarks": masks.landmarks(points), "main": conclusions.of_points(points)}
+    return {"landmarks": masks.landmarks(points), "rivals": [], "main": conclusions.of_points(points)}
 
 
 def _selected(study: params.Study, runs: list[steps.Step]) -> pd.DataFrame:

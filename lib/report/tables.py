@@ -177,8 +177,9 @@ def _bounds_title(table: pd.DataFrame, name: str) -> str:
 
 def printed_cells(table: pd.DataFrame) -> dict[str, list[str]]:
     """Cells as formatted text, by column name."""
+    rows = table.to_dict("records")
     return {
-        name: [_interval_cell(row, name) for row in table.to_dict("records")]
+        name: [_interval_cell(row, name) for row in rows]
         if f"{name}_low" in table
         else [format_cell(value, name) for value in table[name]]
         for name in printed_columns(table)

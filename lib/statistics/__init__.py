@@ -45,7 +45,7 @@ def mean_interval(values: np.ndarray, subjects: np.ndarray, resamples: int = RES
 
     Images of one subject are correlated, so resampling images would make intervals too narrow. NaN values are ignored;
     ValueError if a subject is missing. Below FEWEST_SUBJECTS subjects there is no interval. Limits beyond the
-    least or largest value are cut: with one gross failure among few values they would lie far outside.
+    least or largest value are cut: with one outlier among few values they would lie far outside.
     """
     kept = _known(values, subjects)
     groups = kept.groupby("subject")["value"].agg(["sum", "size"]).to_numpy(float)
@@ -68,7 +68,7 @@ def measured_coverage(subjects: int) -> dict[str, float] | None:
     """Measured coverage (%) of intervals from the largest simulated number of `subjects` not above this one, or None.
 
     Keys lowest_mean, highest_mean, lowest_median, highest_median: over realistic Dice and errors, one or several images
-    per subject; gross_mean: the lowest where few gross failures decide the mean.
+    per subject; outlier_mean: the lowest where few outliers decide the mean.
     """
     table = files.read_csv(COVERAGE, ["subjects"])
     rows = table[table["subjects"] <= subjects]

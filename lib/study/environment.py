@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-from lib.study import files
+from lib.study import files, gpus
 
 ROOT_VARIABLE = "FETAL_THESIS_ROOT"  # set by the workflow for its notebooks: root of their project
 THREADS_VARIABLE = "FETAL_THESIS_THREADS"  # and their number of threads
@@ -21,8 +21,11 @@ COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, from malloc.h
 
 
-def for_children(cores: int) -> dict[str, str]:
-    """Environment of a child process of the workflow: this project's `lib`, kernels and number of threads."""
+def for_children(cores: int, devices: list[str] | None = None) -> dict[str, str]:
+    """Environment of a child process of the workflow: this project's `lib`, kernels and number of threads.
+
+    It sees the GPUs in `devices` only; None: those that this process sees.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     own = {
         "PYTHONPATH": str(files.ROOT),
@@ -33,12 +36,17 @@ def for_children(cores: int) -> dict[str, str]:
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "REPORTS_ROOT": str(files.reports_root()),
         ROOT_VARIABLE: str(files.ROOT),
-        THREADS_VARIABLE: str(cores),
         # Threads that spin for long slow down a busy machine, those that never do an idle one: docs/performance.md.
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": "20000",  # GNU's runtime follows this one
     }
-    return kept | own | dict.fromkeys(COUNTS, str(cores))
+    own |= {} if devices is None else {gpus.VISIBLE_VARIABLE: ",".join(devices)}
+    return kept | own | counts(cores)
+
+
+def counts(cores: int) -> dict[str, str]:
+    """Variables that set the number of threads of this package and of the libraries that it uses."""
+    return {THREADS_VARIABLE: str(cores)} | dict.fromkeys(COUNTS, str(cores))
 
 
 def in_workflow() -> bool:
@@ -101,6 +109,14 @@ def keep_freed_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def free_memory_mb() -> int:
+    """Main memory that can be used without swapping, MB; at most a container's limit."""
+    import psutil  # not among the packages that torch.hub needs for hubconf.py
+
+    limits = [int(limit) for limit in _control_groups("memory.max") if limit != "max"]
+    return min([psutil.virtual_memory().available, *limits]) // 10**6
+
+
 def processors() -> int:
     """Processors available to this process: its CPU affinity, limited by a container's CPU quota rounded up."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -108,10 +124,15 @@ def processors() -> int:
 
 
 def _quotas() -> list[tuple[int, int]]:
-    """(quota, period) in microseconds of every control group that limits this process (Linux, cgroup v2)."""
+    """(quota, period) in microseconds of every control group that limits this process."""
+    found = [text.split() for text in _control_groups("cpu.max")]
+    return [(int(quota), int(period)) for quota, period in found if quota != "max"]
+
+
+def _control_groups(name: str) -> list[str]:
+    """Text of a file of every control group of this process that has it (Linux, cgroup v2)."""
     membership, top = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
     lines = membership.read_text(encoding="utf-8").splitlines() if membership.is_file() else []
     own = next((top / line.removeprefix("0::/") for line in lines if line.startswith("0::/")), top)
     folders = [folder for folder in (own, *own.parents) if folder.is_relative_to(top)]
-    found = [(f / "cpu.max").read_text(encoding="utf-8").split() for f in folders if (f / "cpu.max").is_file()]
-    return [(int(quota), int(period)) for quota, period in found if quota != "max"]
+    return [(f / name).read_text(encoding="utf-8").strip() for f in folders if (f / name).is_file()]

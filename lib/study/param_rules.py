@@ -101,6 +101,11 @@ RULES: list[tuple[tuple[str, ...], Callable[..., bool], str | Callable[..., str]
         lambda batch_size, size, depth, model, _: batch_size > 1 or not ends_in_one_pixel(size, depth, model, "batch"),
         ONE_VALUE,
     ),
+    (
+        ("processes", "batch_size"),
+        lambda processes, batch_size: processes <= batch_size,
+        "must be at most batch_size, because each takes a share of a batch",
+    ),
     (("dice_class_weights", "classes"), _weigh_classes, "must be one weight per class, not all 0"),
     (("cross_entropy_class_weights", "classes"), _weigh_classes, "must be one weight per class, not all 0"),
     (("selection_class_weights", "classes"), _weigh_classes, "must be one weight per class, not all 0"),

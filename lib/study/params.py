@@ -228,8 +228,8 @@ class TrainingProtocol(SharedParams):
     )
     compile: bool = key("true (torch.compile; worth its start-up time on a GPU) or false")
     deterministic: bool = key(
-        "true (runs on one device with one number of threads have equal bytes) or false (on a GPU faster; batches that "
-        "do not fit into its memory are processed in portions)"
+        "true (runs on one device with one number of threads and processes have equal bytes) or false (on a GPU "
+        "faster; batches that do not fit into its memory are processed in portions)"
     )
     tensorboard_every: int | None = key(
         "epochs between images for TensorBoard (curves are written every epoch); null for no TensorBoard", ge=1, le=5000
@@ -237,7 +237,10 @@ class TrainingProtocol(SharedParams):
     tensorboard_images: int | None = only_with(
         "tensorboard_every other than null", "number of images each time, 1 to 64", ge=1, le=64
     )
-    workers: int = key("number of data loader processes, 0 to 64; results do not depend on it", ge=0, le=64)
+    processes: int = key(
+        "GPUs, or CPU processes, that share one training, 1 to 64; each takes its share of a batch", ge=1, le=64
+    )
+    workers: int = key("number of data loader processes of each, 0 to 64; results do not depend on it", ge=0, le=64)
 
 
 class TrainingParams(TrainingProtocol, ManualLimit):

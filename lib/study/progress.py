@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 Live = Callable[[str], None]  # shows a line instead of the one before (`Page.live`)
 Item = TypeVar("Item")
@@ -27,6 +27,36 @@ def follow(items: Iterable[Item], total: int, live: Live | None, what: str) -> I
 def duration(seconds: float) -> str:
     """Seconds below one and a half minutes, else minutes."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+class Prefixed:
+    """A stream of text that writes whole lines, each after a prefix, so that those of several processes stay apart."""
+
+    def __init__(self, stream: TextIO, prefix: str) -> None:
+        self.stream, self.prefix, self.rest = stream, prefix, ""
+
+    def write(self, text: str) -> int:
+        """Adds text; the last line waits for its end, if there is a prefix."""
+        lines = (self.rest + text).splitlines(keepends=True) if self.prefix else []
+        self.rest = lines.pop() if lines and not lines[-1].endswith("\n") else ""
+        self.stream.write("".join(self.prefix + line for line in lines) if self.prefix else text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Shows what has been written."""
+        self.stream.flush()
+
+    def end(self) -> None:
+        """Writes a last line that has no end."""
+        if self.rest:
+            self.write("\n")
+            self.flush()
+
+    def line(self, text: str) -> None:
+        """Writes a line and shows it at once."""
+        self.end()
+        self.write(text + "\n")
+        self.flush()
 
 
 def has_user() -> bool:

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,20 @@ def _text(module: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """A syntax tree and all statements in it, which alone import and define; expressions are nine of ten nodes."""
+    yield tree
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        parts = getattr(tree, field, None)
+        if isinstance(parts, list):  # the body of a lambda is an expression
+            for part in parts:
+                yield from statements(part)
+
+
 def imported_modules(tree: ast.AST) -> set[str]:
     """Names of the modules of this project that a syntax tree imports."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -75,7 +86,7 @@ def reachable(modules: set[str]) -> set[str]:
 
 def syntax(tree: ast.AST) -> str:
     """Syntax tree of source code as text, independent of docstrings, comments and layout; docstrings are removed."""
-    for node in ast.walk(tree):
+    for node in statements(tree):
         is_documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if is_documented and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]

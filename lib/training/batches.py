@@ -11,11 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, default_collate
 
 from lib.data.arrays import Arrays
 from lib.models import inference
-from lib.training import augmentation, objectives, sampling
+from lib.training import augmentation, objectives, ranks, sampling
 from lib.training.augmentation import Augmentation
 from lib.training.objectives import Objective
 
@@ -40,6 +40,12 @@ class AugmentedCases(Dataset):
         mask, points = objectives.reference_of(self.arrays, row)
         image, mask, points = augmentation.augment(self.arrays.images[row], mask, points, self.transform, key)
         return image, self.objective.target(self.arrays, row, mask, points)
+
+    def collate(self, cases: list[tuple[np.ndarray, np.ndarray]]) -> Batch:
+        """A batch of images and targets; an empty one has their shapes."""
+        if cases:
+            return tuple(default_collate(cases))
+        return tuple(each[:0] for each in default_collate([self[1, 0, 0]]))
 
 
 class EpochSampler(Sampler):
@@ -66,6 +72,13 @@ class EpochSampler(Sampler):
         return len(self.rows) - self.skipped
 
 
+class OwnShares(BatchSampler):
+    """Batches of draws; of several processes that share a training, each gets its share of every batch."""
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return map(ranks.own_share, super().__iter__())
+
+
 def loader(
     cases: AugmentedCases, sampler: EpochSampler, batch_size: int, workers: int, device: torch.device
 ) -> DataLoader:
@@ -77,8 +90,8 @@ def loader(
         _require_shared_memory(cases, sampler, batch_size, workers)
     return DataLoader(
         cases,
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=OwnShares(sampler, batch_size, drop_last=False),
+        collate_fn=cases.collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
@@ -149,12 +162,18 @@ class FixedBatches:
             yield torch.from_numpy(self.arrays.images[rows]), torch.from_numpy(targets)
 
 
+def validation_batches(objective: Objective, arrays: Arrays, rows: np.ndarray, batch_size: int) -> FixedBatches:
+    """FixedBatches; of several processes that share a training, each gets some of them, whole."""
+    whole = FixedBatches(objective, arrays, rows, batch_size)
+    return FixedBatches(objective, arrays, ranks.own_batches(rows, whole.batch_size), batch_size)
+
+
 def resident(fixed: FixedBatches, device: torch.device) -> Batches:
     """The same batches kept on a GPU if they fit into RESIDENT_SHARE of its free memory, else unchanged.
 
     To be called after an epoch of training, when its memory is reserved.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or not len(fixed.rows):
         return fixed
     images, targets = next(iter(fixed))
     needed = len(fixed.rows) * (images[:1].nbytes + targets[:1].nbytes)

@@ -66,6 +66,10 @@ class TimedObjective:
         self.watch.mark(LOSS)
         return value
 
+    def extent(self, reference: torch.Tensor) -> torch.Tensor:
+        """The objective's extent."""
+        return self.objective.extent(reference)
+
     def tally(self, *arguments: torch.Tensor) -> torch.Tensor:
         """The objective's tally."""
         self.watch.mark(BACKWARD)

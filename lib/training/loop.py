@@ -4,10 +4,14 @@ A run owns its folder. It writes `state.pt` about once a minute, so that a kille
 `model.safetensors` of the best epoch, `history.csv`, `timing.csv` and finally `run.json`. A finished run is loaded
 instead of trained again; another run in the folder is moved to `.set_aside` until this one is complete. A run is
 reproducible to the byte: on a CPU with the same number of threads, on a GPU if the study is `deterministic`.
+
+Several processes may share the training (`launch`): each then takes its share of every batch, and what depends on the
+whole batch is added up by `ranks`, which in one process does nothing.
 """
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +27,7 @@ from lib.models import devices, inference
 from lib.study import files, locks, param_rules, params, provenance
 from lib.study.params import TrainingParams
 from lib.study.progress import Live
-from lib.training import batches, checkpoint, history, memory, objectives, sampling, saving, tensorboard
+from lib.training import batches, checkpoint, history, memory, objectives, ranks, sampling, saving, tensorboard
 from lib.training.augmentation import Augmentation
 from lib.training.batches import AugmentedCases, Batches, EpochSampler, FixedBatches
 from lib.training.checkpoint import Dependencies, Log, Run
@@ -33,7 +37,8 @@ from lib.training.state import TrainingState, fresh_state
 
 Network = dict[str, Any]  # a `models.describe` record
 # These do not change the result. `compile` may change its last digits, so it is not among them.
-NOT_IN_FINGERPRINT = {"study", "dataset", "workers", "tensorboard_every", "tensorboard_images"}
+# `processes` may too, but belongs to the machine, as threads do.
+NOT_IN_FINGERPRINT = {"study", "dataset", "processes", "workers", "tensorboard_every", "tensorboard_images"}
 
 
 def fit(
@@ -52,9 +57,10 @@ def fit(
     training, too little memory, a loader's process that died.
     """
     check_trainable(config, network, arrays, parts)
-    with locks.locked(folder / ".lock", "this training", log):  # a process that survived a kill may still train here
+    lock = locks.locked(folder / ".lock", "this training", log)  # a process that survived a kill may still train here
+    with lock if ranks.is_first() else nullcontext():
         depends_on = dependencies(config, network, arrays, parts)
-        finished = checkpoint.load_finished(folder, depends_on, log)
+        finished = ranks.from_first(lambda: checkpoint.load_finished(folder, depends_on, log))
         if finished is not None:
             log(f"already trained: best epoch {finished.best_epoch}, validation value {finished.best_value:.4f}")
             return finished
@@ -103,9 +109,10 @@ def _train(
     objective = objective_of(config, network, arrays)
     state = initial_state(config, network, -(-len(train_rows) // config.batch_size), objective.threshold_mode)
     resumable = depends_on | {"machine": _machine(state)}  # a run resumed elsewhere would not repeat to the byte
-    checkpoint.resume(folder, resumable, state, log)
+    with ranks.first_alone():
+        checkpoint.resume(folder, resumable, state, log)
     sampler, loaded = training_batches(config, arrays, train_rows, objective, state.device)
-    validation: Batches = FixedBatches(objective, arrays, validation_rows, config.batch_size)
+    validation: Batches = batches.validation_batches(objective, arrays, validation_rows, config.batch_size)
     by_step, first_epoch, portion = config.schedule != "plateau", len(state.history) + 1, None
     monitor = Monitor(live, config.epochs, len(train_rows), state)
     if config.batch_size > len(train_rows):
@@ -122,6 +129,7 @@ def _train(
             sampler.begin(epoch, skipped=sum(state.epoch.images))
             train = train_epoch(state, objective, loaded, config.gradient_clip, by_step, save_if_due, monitor.show)
             history.check_batches(epoch, state.epoch, sampler.order(), arrays)
+            state.portion = min(filter(None, ranks.gathered(state.portion)), default=None)
             if state.portion != portion:
                 portion = state.portion
                 log(
@@ -138,11 +146,14 @@ def _train(
         state.save(folder / "state.pt", resumable)  # if the process is killed from here on, nothing is lost
     if max(row["selection"] for row in state.history) == objective.empty_score:
         log("all predictions on the validation cases are empty: keeping the epoch with the smallest validation loss")
-    _save_weights(config, network, arrays, state, folder / checkpoint.WEIGHTS)
+    if ranks.is_first():
+        _save_weights(config, network, arrays, state, folder / checkpoint.WEIGHTS)
+    ranks.wait()
     about = _machine(state) | {f"{name}_cases": len(parts[name]) for name in ("train", "validation")}
     about["reloaded_value"] = _reloaded_value(state, objective, validation, folder / checkpoint.WEIGHTS)
-    about["portion"] = state.portion
-    return checkpoint.finish(folder, depends_on, state.history, state.timing, config.epochs, about)
+    about |= {"portion": state.portion, "processes": ranks.count()}
+    histories = state.history, state.timing, config.epochs
+    return ranks.from_first(lambda: checkpoint.finish(folder, depends_on, *histories, about))
 
 
 def _end_epoch(
@@ -181,9 +192,13 @@ def _reloaded_value(state: TrainingState, objective: Objective, validation: Batc
 
 
 def _machine(state: TrainingState) -> dict[str, Any]:
-    """Properties of the machine that affect a run's bytes; on a CPU, sums depend on the number of threads."""
+    """Properties of the machine that affect a run's bytes; on a CPU, sums depend on the number of threads.
+
+    They also depend on the number of processes, which may change within a run that is not deterministic.
+    """
     is_cuda = state.device.type == "cuda"
     return {
+        "processes": ranks.count() if state.deterministic else None,
         "device": torch.cuda.get_device_name(state.device) if is_cuda else state.device.type,
         "precision": str(state.precision).removeprefix("torch."),
         "threads": torch.get_num_threads() if state.device.type == "cpu" else None,
@@ -265,7 +280,7 @@ def train_epoch(
             loss, tally = step(state, objective, images, targets, gradient_clip)
             if by_step:
                 state.schedule.step()
-            epoch.add(len(images), loss, tally, waited, time.perf_counter() - started)
+            epoch.add(ranks.total_number(len(images)), loss, tally, waited, time.perf_counter() - started)
             for call in after_step:
                 call(state)
     mean_loss, tally = epoch.sums()
@@ -278,28 +293,42 @@ def step(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One optimizer step on images (N, C, H, W) and the objective's targets: the loss and the tally before it.
 
-    If memory runs out, the gradient is accumulated over smaller portions of the batch, here and in later steps.
+    Of several processes, each gives its share of a batch; loss, tally and gradient are those of the whole batch. If
+    memory runs out, the gradient is accumulated over smaller portions of the batch, here and in later steps.
     ValueError: too little memory for one image, or for a batch of a deterministic study.
     """
-    result = memory.in_portions(state, len(images), lambda parts: accumulate(state, objective, images, targets, parts))
+    targets = inference.to_device(targets, state.device)  # (N, H, W) masks or (N, K, H, W) heatmaps
+    batch = ranks.total(objective.extent(targets))
+    loss, tally = memory.in_portions(
+        state, len(images), lambda parts: accumulate(state, objective, images, targets, batch, parts)
+    )
+    ranks.sum_gradients(state.model)
     if gradient_clip is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), gradient_clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    return result
+    return ranks.total(loss), ranks.total(tally)
 
 
 def accumulate(
-    state: TrainingState, objective: Objective, images: torch.Tensor, targets: torch.Tensor, portions: int
+    state: TrainingState,
+    objective: Objective,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    batch: torch.Tensor,
+    portions: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The gradient of a batch, computed in so many portions of about equal size: its loss and tally."""
+    """The gradient of images in so many portions of about equal size: their part of their batch's loss, and tally.
+
+    `batch` is the extent of the whole batch.
+    """
     state.optimizer.zero_grad(set_to_none=True)
-    targets = inference.to_device(targets, state.device)  # (N, H, W) masks or (N, K, H, W) heatmaps
     losses_of, tallies = [], []
     for portion, reference in zip(images.chunk(portions), targets.chunk(portions)):
         logits = inference.forward(state.network, inference.to_input(portion, state.device), state.precision)
-        loss = objective.loss(logits, reference, targets)
+        # The sum of no logits is 0 and has a gradient of 0.
+        loss = objective.loss(logits, reference, batch) if len(reference) else logits.float().sum()
         state.scaler.scale(loss).backward()
         losses_of.append(loss.detach())
         tallies.append(objective.tally(logits.detach(), reference))
@@ -336,7 +365,9 @@ def validate(state: TrainingState, objective: Objective, loaded: Batches) -> tup
         loss_sum += objective.loss(logits, reference) * len(images)
         tallies.append(objective.tally(logits, reference))
         count += len(images)
-    return float(loss_sum) / count, torch.stack(tallies).sum(dim=0)
+    own = float(loss_sum), count, torch.stack(tallies).sum(dim=0).cpu() if tallies else 0
+    loss_sums, counts, tallies_of_ranks = zip(*ranks.gathered(own))
+    return sum(loss_sums) / sum(counts), sum(tallies_of_ranks)
 
 
 @torch.inference_mode()

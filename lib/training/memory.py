@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import torch
 
+from lib.models.synchronised_batch_norm import SynchronisedBatchNorm
 from lib.training.state import TrainingState
 
 Result = TypeVar("Result")
@@ -23,9 +24,9 @@ def in_portions(state: TrainingState, images: int, compute: Callable[[int], Resu
     happens to be free. The averages of batch normalisation keep what a failed pass has added.
     """
     while True:
-        portion = min(state.portion or images, images)
+        portion = max(1, min(state.portion or images, images))  # a process may have no image of a batch
         try:
-            return compute(-(-images // portion))
+            return compute(max(1, -(-images // portion)))
         except RuntimeError as error:
             if not is_exhausted(error):
                 raise
@@ -43,4 +44,9 @@ def _refuse(portion: int, state: TrainingState) -> None:
         raise ValueError(
             f"{state.device}: too little memory for a batch of {portion} images; set a smaller batch_size, or "
             "deterministic: false to accumulate the gradient over portions of a batch"
+        )
+    if any(isinstance(module, SynchronisedBatchNorm) for module in state.model.modules()):
+        raise ValueError(
+            f"{state.device}: too little memory for a process's {portion} images of a batch; set a smaller batch_size "
+            "or more processes: in batch normalisation the processes wait for each other, so none may use portions"
         )

@@ -46,6 +46,10 @@ class RegionObjective:
         """Scalar loss of logits (N, K, h, w) and masks (N, h, w); `batch` as in `losses.combined`."""
         return losses.combined(logits, reference.long(), self.mixture, batch)
 
+    def extent(self, reference: torch.Tensor) -> torch.Tensor:
+        """What the loss of a batch is a mean over, see `losses.extent`: (2,) float32."""
+        return losses.extent(reference, self.mixture.class_weights)
+
     def tally(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Flattened confusion matrix (reference x predicted class), (classes ** 2,) int64, additive over batches.
 
@@ -90,7 +94,12 @@ class HeatmapObjective:
 
     def loss(self, maps: torch.Tensor, reference: torch.Tensor, batch: torch.Tensor | None = None) -> torch.Tensor:
         """Loss of heatmaps (N, K, h, w): 0 for a perfect output, 1 for an all-zero one; `batch` as for regions."""
-        return losses.heatmap_loss(maps, reference) * (1 if batch is None else len(maps) / len(batch))
+        loss = losses.heatmap_loss(maps, reference)
+        return loss if batch is None else loss * losses.share(self.extent(reference), batch)[0]
+
+    def extent(self, reference: torch.Tensor) -> torch.Tensor:
+        """Number of images, over which the loss of a batch is a mean: (1,) float32."""
+        return torch.full((1,), float(len(reference)), device=reference.device)
 
     def tally(self, maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Sum of the errors relative to the OFD, and number of images: (2,) float32.

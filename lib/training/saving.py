@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lib.training import ranks
 from lib.training.state import TrainingState
 
 SECONDS = 60.0  # between two writes: at most this much work is lost when a process is killed
@@ -21,20 +22,23 @@ def periodic(path: Path, depends_on: dict[str, Any]) -> Iterator[Callable[[Train
     """Yields a function to be called after every step, which writes the state to `path` when that is due.
 
     It is due SECONDS after the last time, and on SIGTERM or SIGINT, which take effect after the state is written: at
-    the next call, so not during a validation. The same signal again takes effect at once.
+    the next call, so not during a validation. The same signal again takes effect at once. Of several processes that
+    share a training, all end at the same step if one is asked to.
     """
     due = time.monotonic() + SECONDS
 
     def save_if_due(state: TrainingState) -> None:
         nonlocal due
-        if received or time.monotonic() >= due:
+        is_ending = ranks.total_number(len(received)) > 0
+        if is_ending or time.monotonic() >= due:
             if _is_finite(state):
                 state.save(path, depends_on)
             due = time.monotonic() + SECONDS
-        if received:
-            signal.raise_signal(received.pop())
+        if is_ending:
+            ranks.wait()  # if one left at once, the first could lose its connection before it has saved
+            signal.raise_signal(received.pop() if received else signal.SIGTERM)
 
-    with _deferred() as received:
+    with deferred() as received:
         yield save_if_due
     if received:  # during the last save
         signal.raise_signal(received.pop())
@@ -46,8 +50,11 @@ def _is_finite(state: TrainingState) -> bool:
 
 
 @contextmanager
-def _deferred() -> Iterator[list[int]]:
-    """Collects the first signal of SIGNALS within the block; in other threads than the main one this is impossible."""
+def deferred(call: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
+    """Collects the first signal of SIGNALS within the block; in other threads than the main one this is impossible.
+
+    `call` is called when one arrives.
+    """
     received: list[int] = []
     is_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in SIGNALS if is_main}
@@ -57,6 +64,7 @@ def _deferred() -> Iterator[list[int]]:
     def receive(number: int, _: Any) -> None:
         received.append(number)
         signal.signal(number, before[number])
+        call()
 
     for number in before:
         signal.signal(number, receive)

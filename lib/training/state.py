@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from lib import models
-from lib.models import devices
+from lib.models import devices, synchronised_batch_norm
 from lib.study import files
+from lib.training import ranks
 
 BROKEN = (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, pickle.UnpicklingError)
 STATEFUL = ("model", "optimizer", "schedule", "scaler")  # attributes with a state_dict
@@ -72,7 +73,12 @@ class TrainingState:
             self.weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
 
     def save(self, path: Path, depends_on: dict[str, Any]) -> None:
-        """Atomically writes the state, also within an epoch; the draws of cases depend on (seed, epoch, case) alone."""
+        """Atomically writes the state, also within an epoch; the draws of cases depend on (seed, epoch, case) alone.
+
+        Of several processes that share the training, only the first writes: their states are equal.
+        """
+        if not ranks.is_first():
+            return
         saved = {name: getattr(self, name).state_dict() for name in STATEFUL}
         saved |= {"history": self.history, "timing": self.timing, "weights": self.weights}
         losses = torch.stack(self.epoch.losses) if self.epoch.losses else torch.zeros(0)  # read faster than a list
@@ -143,6 +149,8 @@ def fresh_state(
     precision = devices.choose_precision(precision_name, device)
     torch.manual_seed(seed)
     model = models.start(network).to(device, memory_format=torch.channels_last)
+    if ranks.count() > 1:
+        synchronised_batch_norm.synchronise(model)
     initialised = optimizer(model.parameters(), fused=device.type == "cuda" or None)
     return TrainingState(
         model=model,

@@ -9,6 +9,7 @@ import numpy as np
 
 from lib.data.arrays import Arrays
 from lib.imaging import display
+from lib.training import ranks
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -17,8 +18,11 @@ REFERENCE, PREDICTED = (0, 255, 0), (255, 0, 0)  # RGB; yellow where they coinci
 
 
 def writer(every: int | None, folder: Path, first_epoch: int) -> AbstractContextManager["SummaryWriter | None"]:
-    """Writer, or None if `every` is; discards entries of other or killed trainings from `first_epoch` on."""
-    if every is None:
+    """Writer, or None if `every` is; discards entries of other or killed trainings from `first_epoch` on.
+
+    Of several processes that share the training, only the first has one.
+    """
+    if every is None or not ranks.is_first():
         return nullcontext()
     from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 

@@ -25,9 +25,9 @@ def test_an_unknown_indicator_and_a_flag_without_a_limit_raise_nothing():
     assert quality.raised({"frame_share": 1.0}, {}) == []
 
 
-def test_gross_is_an_error_above_5_mm_or_no_measurement():
+def test_large_is_an_error_above_5_mm_or_no_measurement():
     predicted, reference = [100.0, 105.0, 105.1, 94.8, np.nan], [100.0] * 5
-    assert quality.is_gross(predicted, reference).tolist() == [False, False, True, True, True]
+    assert quality.is_large(predicted, reference).tolist() == [False, False, True, True, True]
 
 
 def of_validation(count=100, seed=2):
@@ -44,7 +44,7 @@ def none(table):
     return np.zeros(len(table), bool)
 
 
-def test_without_gross_errors_a_limit_is_beyond_all_that_validation_showed():
+def test_without_large_errors_a_limit_is_beyond_all_that_validation_showed():
     table = pd.DataFrame({"frame_share": [0.0] * 12 + [0.02] * 12 + [0.08], "size_share": [0.4] * 24 + [0.3]})
     limits = quality.choose_limits(table, none(table), none(table))
     # median 0.02 and largest value 0.08: half as far again from the median is 0.02 + 1.5 x 0.06
@@ -70,19 +70,19 @@ def test_too_few_validation_cases_give_no_limits():
     assert quality.choose_limits(of_validation(20), np.ones(20, bool), np.zeros(20, bool))
 
 
-def test_the_indicator_that_tells_gross_errors_is_tightened_to_find_them():
+def test_the_indicator_that_tells_large_errors_is_tightened_to_find_them():
     table = of_validation()
-    gross = (table["fit_residual"] > 0.935).to_numpy()  # the 6 largest of 100
-    limits = quality.choose_limits(table, gross, none(table))
+    large = (table["fit_residual"] > 0.935).to_numpy()  # the 6 largest of 100
+    limits = quality.choose_limits(table, large, none(table))
     assert limits["not elliptical"] == pytest.approx(0.935)  # half-way between 0.93 and 0.94
-    assert (flagged_by(table, limits) == gross).all()
+    assert (flagged_by(table, limits) == large).all()
 
 
 def test_chance_tightens_no_limit():
     table = of_validation()
     top = table["fit_residual"].rank(ascending=False) == 1
-    gross = (top | (table["grey_distance"] < 0.05)).to_numpy()  # one of six is the first of an indicator
-    limits = quality.choose_limits(table, gross, none(table))
+    large = (top | (table["grey_distance"] < 0.05)).to_numpy()  # one of six is the first of an indicator
+    limits = quality.choose_limits(table, large, none(table))
     p = stats.fisher_exact([[1, 0], [5, 94]], alternative="greater").pvalue
     assert p * 2 > quality.LEVEL
     assert not flagged_by(table, limits).any()
@@ -90,44 +90,44 @@ def test_chance_tightens_no_limit():
 
 def test_a_tenth_of_the_validation_cases_is_flagged_at_most():
     table = of_validation()
-    gross = (table["fit_residual"] > 0.745).to_numpy()  # 25 of 100
-    flagged = flagged_by(table, quality.choose_limits(table, gross, none(table)))
+    large = (table["fit_residual"] > 0.745).to_numpy()  # 25 of 100
+    flagged = flagged_by(table, quality.choose_limits(table, large, none(table)))
     assert flagged.sum() == 10
-    assert gross[flagged].all()
+    assert large[flagged].all()
 
 
 def test_heads_that_cannot_be_measured_count_among_the_flagged():
     table = of_validation()
-    gross = (table["fit_residual"] > 0.745).to_numpy()
+    large = (table["fit_residual"] > 0.745).to_numpy()
     unmeasured = (table["fit_residual"] < 0.04).to_numpy()  # 4
-    flagged = flagged_by(table, quality.choose_limits(table, gross | unmeasured, unmeasured))
+    flagged = flagged_by(table, quality.choose_limits(table, large | unmeasured, unmeasured))
     assert (flagged | unmeasured).sum() == 10
 
 
 def test_a_second_flag_finds_what_the_first_leaves():
     table = of_validation()
-    gross = ((table["fit_residual"] > 0.945) | (table["grey_distance"] > 0.955)).to_numpy()
-    limits = quality.choose_limits(table, gross, none(table))
-    assert (flagged_by(table, limits) == gross).all()
-    assert gross.sum() == 9
+    large = ((table["fit_residual"] > 0.945) | (table["grey_distance"] > 0.955)).to_numpy()
+    limits = quality.choose_limits(table, large, none(table))
+    assert (flagged_by(table, limits) == large).all()
+    assert large.sum() == 9
 
 
 def test_unknown_values_are_never_flagged():
     table = of_validation()
-    gross = (table["fit_residual"] > 0.935).to_numpy()
+    large = (table["fit_residual"] > 0.935).to_numpy()
     table.loc[table["fit_residual"] < 0.5, "fit_residual"] = np.nan
     table["arc_coverage"] = np.nan
-    limits = quality.choose_limits(table, gross, none(table))
+    limits = quality.choose_limits(table, large, none(table))
     assert limits["not elliptical"] == pytest.approx(0.935)
     assert "outline visible in part" not in limits
 
 
 def test_the_order_of_cases_does_not_matter():
     table = of_validation()
-    gross = (table["fit_residual"] > 0.9).to_numpy() & (np.arange(100) % 3 > 0)
+    large = (table["fit_residual"] > 0.9).to_numpy() & (np.arange(100) % 3 > 0)
     order = np.random.default_rng(5).permutation(100)
-    limits = quality.choose_limits(table, gross, none(table))
-    assert quality.choose_limits(table.iloc[order], gross[order], none(table)) == limits
+    limits = quality.choose_limits(table, large, none(table))
+    assert quality.choose_limits(table.iloc[order], large[order], none(table)) == limits
 
 
 def evaluated(folder, tested):

@@ -247,7 +247,7 @@ def test_bad_files_are_named_with_the_reason_and_the_others_are_predicted(answer
 def test_if_nothing_can_be_predicted_nothing_is_written(answer):
     out, status, printed = answer({"a.png": b""})
     assert status == 2
-    assert "no case was predicted of 1 inputs" in printed
+    assert "no case was predicted (inputs: 1)" in printed
     assert not out.exists()
 
 

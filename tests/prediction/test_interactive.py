@@ -128,7 +128,7 @@ def test_only_broken_files_are_refused_in_words_and_a_name_leaves_its_folder(pag
     answers, lines = interactive.answer_uploaded(page.model, given, "")
     assert answers is None
     assert lines[1].startswith("outside.png: refused: cannot be read as an image: the file is empty")
-    assert lines[2] == "no case was predicted of 1 inputs; nothing is written"
+    assert lines[2] == "no case was predicted (inputs: 1); nothing is written"
 
 
 def choice(contents):
@@ -214,7 +214,7 @@ def test_the_slices_of_a_volume_are_chosen_together_and_phantom_heads_are_not_dr
 def test_images_that_are_not_there_and_a_folder_of_others_are_said_in_words(page, tmp_path, capsys):
     keys = page.params.model_dump()
     page.params = interactive.PredictionParams(**keys | {"images": "nowhere", "out": str(tmp_path / "new")})
-    with pytest.raises(interactive.Message, match=r"^no case was predicted of 1 inputs; nothing is written$"):
+    with pytest.raises(interactive.Message, match=r"^no case was predicted \(inputs: 1\); nothing is written$"):
         page.predict()
     assert "nowhere: refused: no such file or folder" in capsys.readouterr().out
     assert not (tmp_path / "new").exists()
@@ -302,7 +302,7 @@ def test_run_all_in_a_kernel_predicts_phantoms_and_then_what_a_browser_uploads(t
         texts = [each["value"] for each in state.values() if each["_model_name"] == "HTMLModel"]
         pictures = [each for each in state.values() if each["_model_name"] == "ImageModel"]
     assert texts[0] == "predicting …"
-    assert texts[1].startswith("model tiny (model.safetensors); 1 inputs<br>scan  ")
+    assert texts[1].startswith("model tiny (model.safetensors); inputs: 1<br>scan  ")
     assert "<td>scan</td>" in texts[2]
     assert len(pictures) == 1
     printed = [each.text for cell in book.cells for each in cell.get("outputs", []) if each.output_type == "stream"]

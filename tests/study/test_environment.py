@@ -2,7 +2,9 @@ import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from lib.study import environment, files
@@ -34,6 +36,20 @@ def test_a_child_inherits_system_variables_and_the_project_s_values_but_no_user_
     assert given[environment.THREADS_VARIABLE] == "3"
     assert given["LD_LIBRARY_PATH"] == given["CUDA_VISIBLE_DEVICES"] == "foreign"
     assert given["REPORTS_ROOT"] == str(tmp_path / "elsewhere")
+
+
+def test_a_child_sees_the_given_gpus_only(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    assert environment.for_children(3)["CUDA_VISIBLE_DEVICES"] == "5"
+    assert environment.for_children(3, ["GPU-a", "GPU-b"])["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
+    assert environment.for_children(3, [])["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(("limits", "expected"), [([], 8000), (["max"], 8000), (["max", "3000000000"], 3000)])
+def test_free_memory_is_at_most_a_container_s_limit(monkeypatch, limits, expected):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * 10**9))
+    monkeypatch.setattr(environment, "_control_groups", lambda name: limits if name == "memory.max" else [])
+    assert environment.free_memory_mb() == expected
 
 
 FAULTS = """

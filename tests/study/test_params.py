@@ -23,7 +23,7 @@ REGIONS_OR_POINTS = (
 # Two studies and the keys in which they differ or that only one uses, so that a comparison changes nothing else.
 DIFFER = {
     ("hc18_quick", "hc18_unet"): "folds seeds epochs learning_rate workers base_channels image_size fold_count",
-    ("hc18_crossval", "hc18_quick"): "folds batch_size learning_rate image_size fold_count",
+    ("hc18_crossval", "hc18_quick"): "folds batch_size learning_rate image_size fold_count epochs validation_subjects",
     ("hc18_segnet_quick", "hc18_segnet"): (
         "folds epochs learning_rate plateau_factor plateau_patience early_stopping_patience workers base_channels "
         "depth image_size fold_count"
@@ -277,6 +277,7 @@ def test_a_value_of_wrong_type_or_range_is_one_error_with_the_description_of_the
         ({"model": "resnet_unet", "depth": 4}, DEPTHS),
         ({"model": "segnet", "depth": 6}, DEPTHS),
         ({"model": "segnet_skips", "depth": 6}, DEPTHS),
+        ({"processes": 5, "batch_size": 4}, "must be at most batch_size, because each takes a share of a batch"),
         ({"batch_size": 1, "image_size": [32, 32], "depth": 5}, ONE_PIXEL),
         ({"batch_size": 1, "image_size": [32, 32], "model": "resnet_unet", "depth": 5}, ONE_PIXEL),
         ({"postprocessing": ["close_outer"], "closing_pixels": 4}, "must be odd, since an even kernel has no centre"),

@@ -1,3 +1,4 @@
+from io import StringIO
 from types import SimpleNamespace
 
 import pytest
@@ -37,3 +38,25 @@ def test_rows_in_parallel_are_followed_in_order_and_without_a_display_nothing_ch
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min")])
 def test_durations(seconds, text):
     assert progress.duration(seconds) == text
+
+
+def test_lines_of_several_processes_are_whole_and_each_has_its_prefix():
+    stream = StringIO()
+    output = progress.Prefixed(stream, "fold1-seed0: ")
+    output.write("epoch 1\nepo")
+    assert stream.getvalue() == "fold1-seed0: epoch 1\n"
+    output.write("ch 2\n\nepoch")
+    output.line("failed")
+    output.write("end")
+    output.end()
+    lines = ["epoch 1", "epoch 2", "", "epoch", "failed", "end"]
+    assert stream.getvalue() == "".join(f"fold1-seed0: {line}\n" for line in lines)
+
+
+def test_without_a_prefix_output_passes_unchanged():
+    stream = StringIO()
+    output = progress.Prefixed(stream, "")
+    output.write("a")
+    output.write("b\nc")
+    output.end()
+    assert stream.getvalue() == "ab\nc"

@@ -6,7 +6,7 @@ from lib.data.cases import TRIVIAL_BASELINES
 from lib.evaluation.baselines import GAIN, NETWORK, RIVAL
 from lib.evaluation.failures import FEWEST, GROSS_PERCENT, LOW_DICE
 from lib.report import tables
-from lib.report.findings.rows import Row, apart, bias, joined, number, p_value, rows_of, verdict
+from lib.report.findings.rows import apart, bias, joined, number, p_value, rows_of, verdict
 from lib.report.summaries.failures import LEVEL
 
 MOST_NAMED = 2  # associated properties that are named; further ones are counted
@@ -43,12 +43,11 @@ def training(runs: pd.DataFrame, measure: str) -> list[str]:
     return [text, f"At that epoch, {name} was {train} on augmented training cases and {valid} on validation cases."]
 
 
-def segmentation(per_class: pd.DataFrame, baselines: pd.DataFrame, unit: str) -> list[str]:
-    """Median Dice and missed structures by class, and whether the network is better than the method without one.
+def segmentation(per_class: pd.DataFrame, unit: str) -> list[str]:
+    """Median Dice and missed structures by class.
 
     Args:
         per_class: table of `summaries.dice`, after post-processing; of several seeds the rows of all.
-        baselines: table of methods without a network.
         unit: what is counted: "image" or "patient".
     """
     rows = [row for row in rows_of(per_class) if row.values["n"]]
@@ -65,11 +64,17 @@ def segmentation(per_class: pd.DataFrame, baselines: pd.DataFrame, unit: str) ->
         elsewhere = row.values["no_overlap"] - row.values["missed"]
         times = f"in {elsewhere} {unit}{'s' * (elsewhere > 1)}" if "seeds" not in per_class else f"{elsewhere} times"
         sentences += [f"The {row.text['class']} was predicted without any overlap {times}."] * (elsewhere > 0)
-    return sentences + _against_rival(rows, baselines)
+    return sentences
 
 
-def _against_rival(rows: list[Row], baselines: pd.DataFrame) -> list[str]:
-    """The paired difference from the method without a network, or else whether the intervals of both exclude chance."""
+def rivals(per_class: pd.DataFrame, baselines: pd.DataFrame) -> list[str]:
+    """Whether the network is better than a method without one: by the paired difference, or else by both intervals.
+
+    Args:
+        per_class: as of `segmentation`.
+        baselines: table of methods without a network.
+    """
+    rows = [row for row in rows_of(per_class) if row.values["n"]]
     gains = rows_of(baselines, method=GAIN)
     if gains:
         text = number(gains[0], "dice")
@@ -162,7 +167,8 @@ def associations(causes: pd.DataFrame, outcome: str) -> list[str]:
     ]
     more = len(found) - len(named)
     text = f"{outcome[:1].upper()}{outcome[1:]} was {'more' if raised else 'less'} frequent with {joined(texts)}"
-    return [f"{text}{f'; {more} more associated' if more else ''}."]
+    further = f"; {more} further {'property was' if more == 1 else 'properties were'} associated" if more else ""
+    return [f"{text}{further}."]
 
 
 def volumes(table: pd.DataFrame, limits: pd.DataFrame) -> list[str]:

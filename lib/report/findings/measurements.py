@@ -3,9 +3,8 @@
 import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
-from lib.evaluation.baselines import GAIN, RIVAL
+from lib.evaluation.baselines import GAIN
 from lib.report import tables
-from lib.report.findings.masks import failures
 from lib.report.findings.rows import Row, bias, joined, named, number, p_value, quantity_of, rows_of, verdict
 from lib.statistics import conformal
 
@@ -17,17 +16,12 @@ SINGLE = {  # by verdict of single measurements within the margin
 }
 
 
-def biometry(
-    agreement: pd.DataFrame, limits: pd.DataFrame, baselines: pd.DataFrame, counts: pd.DataFrame, unit: str
-) -> list[str]:
-    """Error and bias by quantity, and whether HC is more accurate than by the method without a network.
+def biometry(agreement: pd.DataFrame, limits: pd.DataFrame) -> list[str]:
+    """Error and bias by quantity.
 
     Args:
         agreement: table of errors, after post-processing.
         limits: table of bias and limits of agreement in mm.
-        baselines: table of methods without a network, empty of landmarks.
-        counts: table of failed measurements.
-        unit: "image".
     """
     rows = [row for row in rows_of(agreement) if row.values["route"] not in TRIVIAL_BASELINES]
     of = {name: _each(rows, name, "mm") for name in ("median_mm", "mae_mm")}
@@ -42,17 +36,22 @@ def biometry(
             else f"1 prediction has no measurable {name}."
         )
     biased = rows_of(limits)
-    sentences += bias(biased, [quantity_of(row, biased) for row in biased], "mm")
+    return sentences + bias(biased, [quantity_of(row, biased) for row in biased], "mm")
+
+
+def rivals(baselines: pd.DataFrame) -> list[str]:
+    """Whether HC is more accurate than by the method without a network (table of such methods, empty of landmarks)."""
+    sentences = []
     for row in rows_of(baselines, method=GAIN):
         side = verdict(row, "hc_error_mm") if "hc_error_mm" in row.values else None
         text = number(row, "hc_error_mm", "mm") if side is not None else ""
         told = {
-            -1: f"HC was more accurate than by a method without a network (“{RIVAL}”): difference of {text}.",
-            1: f"HC was less accurate than by a method without a network (“{RIVAL}”): difference of {text}.",
-            0: f"No difference in accuracy of HC from a method without a network (“{RIVAL}”) was shown: {text}.",
+            -1: f"HC was more accurate than by that method: mean difference of the absolute errors {text}.",
+            1: f"HC was less accurate than by that method: mean difference of the absolute errors {text}.",
+            0: f"No difference in accuracy of HC from that method was shown: {text}.",
         }
         sentences += [] if side is None else [told[side]]
-    return sentences + (failures(counts, pd.DataFrame(), 0, unit) if len(counts) else [])
+    return sentences
 
 
 def agreement(limits_mm: pd.DataFrame, limits_percent: pd.DataFrame, equivalence: pd.DataFrame) -> list[str]:

@@ -372,7 +372,7 @@ def _provenance(results: Results) -> Row:
         {
             "step": step.label,
             "date": timing["date"],
-            "time": duration(timing["seconds"]),
+            "time": printed.duration(timing["seconds"]),
             "peak": printed.rounded(timing["peak_bytes"] / 2**30, 1),
             "device": record["device"],
             "commit": record["commit"],
@@ -385,17 +385,9 @@ def _provenance(results: Results) -> Row:
         "same_versions": all(each == versions[0] for each in versions),
         "date": max(row["date"] for row in rows),
         "steps": rows,
-        "seconds": duration(math.fsum(timing["seconds"] for timing in timings)),
+        "seconds": printed.duration(math.fsum(timing["seconds"] for timing in timings)),
         "commits": sorted({row["commit"] for row in rows}),
         "data_sha256": files.sha256(Path(results.folder, "01_data_verification/cases.csv")),
     }
     checks = [{"step": step.label, "checks": record["checks"]} for step, record in zip(before, records)]
     return {"checks": checks, "provenance": provenance}
-
-
-def duration(seconds: float) -> str:
-    """Seconds as hours and minutes, or minutes and seconds."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

@@ -33,7 +33,7 @@ CONSTANTS = {
     "sections": 200,
     "widest_sections": 20,
     "unseen": 1.5,
-    "gross_mm": 5.0,
+    "large_mm": 5.0,
     "referred_percent": 10,
     "flag_level_percent": 5,
     "fewest_flag_cases": 20,

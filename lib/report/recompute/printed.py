@@ -202,3 +202,11 @@ def with_unit(cell: str) -> str:
     """A printed percentage with its unit behind the value."""
     value, *interval = cell.split(SPACE)
     return SPACE.join([f"{value} %", *interval])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as hours and minutes, or minutes and seconds."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

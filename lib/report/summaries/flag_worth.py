@@ -1,4 +1,4 @@
-"""How well flags find gross errors of HC (06_biometry), over all measured heads; limits come from validation cases."""
+"""How well flags find large errors of HC (06_biometry), over all measured heads; limits come from validation cases."""
 
 import numpy as np
 import pandas as pd
@@ -15,19 +15,19 @@ def worth(measurements: pd.DataFrame) -> pd.DataFrame:
     """One row per flag that was raised, the most frequent first, then ANY and NONE; no rows without a head.
 
     Of all heads after post-processing (cases of one subject, and seeds, count as independent): how many have the flag
-    (share_percent), how many of these have a gross error or were not measured (`quality.is_gross`; precision_percent),
-    and the share of all gross errors that they are (recall_percent), with 95 % Wilson intervals. In the row NONE these
-    are the heads without a flag, and the gross errors that no flag found.
+    (share_percent), how many of these have a large error or were not measured (`quality.is_large`; precision_percent),
+    and the share of all large errors that they are (recall_percent), with 95 % Wilson intervals. In the row NONE these
+    are the heads without a flag, and the large errors that no flag found.
     """
     heads = heads_of(measurements)
     if heads.empty:
         return pd.DataFrame()
     flags = heads["flags"].map(lambda text: set(filter(None, text.split("; "))))
-    gross = quality.is_gross(heads["predicted_mm"], heads["reference_mm"])
+    large = quality.is_large(heads["predicted_mm"], heads["reference_mm"])
     names = sorted(set().union(*flags), key=lambda name: (-sum(name in of for of in flags), name))
     groups = {name: flags.map(lambda of, name=name: name in of) for name in names}
     groups |= {ANY: flags.map(bool), NONE: ~flags.map(bool)}
-    return pd.DataFrame([{"flag": name} | _worth(has.to_numpy(), gross) for name, has in groups.items()])
+    return pd.DataFrame([{"flag": name} | _worth(has.to_numpy(), large) for name, has in groups.items()])
 
 
 def heads_of(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -36,10 +36,10 @@ def heads_of(measurements: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["route"].isin(TRIVIAL_BASELINES) & rows["reference_mm"].notna()]
 
 
-def _worth(has: np.ndarray, gross: np.ndarray) -> dict[str, object]:
-    heads, hits = int(has.sum()), int((has & gross).sum())
-    row = {"heads": heads} | _rate("share", heads, len(has)) | {"gross_errors": hits}
-    return row | _rate("precision", hits, heads) | _rate("recall", hits, int(gross.sum()))
+def _worth(has: np.ndarray, large: np.ndarray) -> dict[str, object]:
+    heads, hits = int(has.sum()), int((has & large).sum())
+    row = {"heads": heads} | _rate("share", heads, len(has)) | {"large_errors": hits}
+    return row | _rate("precision", hits, heads) | _rate("recall", hits, int(large.sum()))
 
 
 def _rate(name: str, hits: int, total: int) -> dict[str, float]:

@@ -34,14 +34,14 @@ def rival(low: float, value: float, high: float, subjects: int = 9) -> pd.DataFr
 
 
 def test_median_dice_has_its_interval_and_counts_missed_structures():
-    one = masks.segmentation(pd.DataFrame([dice_row("head", 107, 0, 0)]), pd.DataFrame(), "image")
+    one = masks.segmentation(pd.DataFrame([dice_row("head", 107, 0, 0)]), "image")
     assert plain(one) == ["Median Dice was 0.977 [0.974, 0.980] for the head, which was missed in 0 of 107 images."]
     two = [dice_row("head", 28, 1, 1), dice_row("csp", 20, 0, 2)]
-    median, elsewhere = plain(masks.segmentation(pd.DataFrame(two), pd.DataFrame(), "patient"))
+    median, elsewhere = plain(masks.segmentation(pd.DataFrame(two), "patient"))
     assert median.endswith("[0.974, 0.980] for the CSP, which were missed in 1 of 28 and 0 of 20 patients.")
     assert elsewhere == "The CSP was predicted without any overlap in 2 patients."
     nothing = pd.DataFrame([dice_row("head", 0, 0, 0)])
-    assert masks.segmentation(nothing, pd.DataFrame(), "image") == ["No reference shows a structure."]
+    assert masks.segmentation(nothing, "image") == ["No reference shows a structure."]
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_median_dice_has_its_interval_and_counts_missed_structures():
 )
 def test_the_network_is_better_only_if_the_paired_interval_excludes_0(low, value, high, words):
     per_class = pd.DataFrame([dice_row("head", 9, 0, 0)])
-    (text,) = masks.segmentation(per_class, rival(low, value, high), "image")[1:]
+    (text,) = masks.rivals(per_class, rival(low, value, high))
     assert words in text
     assert f"{tables.fixed(value, 3)} [{tables.fixed(low, 3)}, {tables.fixed(high, 3)}]" in plain([text])[0]
-    assert masks.segmentation(per_class, rival(low, value, high, subjects=5), "image")[1:] == []  # no interval
+    assert masks.rivals(per_class, rival(low, value, high, subjects=5)) == []  # no interval
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_without_a_paired_difference_only_intervals_that_do_not_overlap_show_one
     per_class = pd.DataFrame([dice_row("lesion", 9, 0, 0, dice=0.5, low=low, high=high)])
     other = {"method": "threshold", "class": "lesion"} | estimate("dice", 0.5, 0.4, 0.6)
     weaker = {"method": "average", "class": "lesion"} | estimate("dice", 0.2, 0.1, 0.3)
-    (text,) = masks.segmentation(per_class, pd.DataFrame([weaker, other]), "image")[1:]
+    (text,) = masks.rivals(per_class, pd.DataFrame([weaker, other]))
     assert words in text
     assert "“threshold”" in text
 
 
 def test_below_six_subjects_a_range_stands_instead_of_an_interval():
     row = dice_row("head", 5, 0, 0) | estimate("dice_median", 0.8, 0.6, 0.9, subjects=5)
-    (text,) = plain(masks.segmentation(pd.DataFrame([row]), pd.DataFrame(), "image"))
+    (text,) = plain(masks.segmentation(pd.DataFrame([row]), "image"))
     assert "0.800 (range 0.600 to 0.900) for the head" in text
 
 
@@ -130,7 +130,7 @@ def test_failure_is_associated_with_a_property_only_below_the_level():
     )
     less = masks.associations(causes(0.01, reverse=True), "failure")[0]
     assert less.startswith("Failure was less frequent with “P0”")
-    assert masks.associations(causes(0.01, 0.01, 0.01), "failure")[0].endswith("; 1 more associated.")
+    assert masks.associations(causes(0.01, 0.01, 0.01), "failure")[0].endswith("; 1 further property was associated.")
     assert masks.associations(causes().reindex(columns=causes(1.0).columns), "failure") == []
 
 

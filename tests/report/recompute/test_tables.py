@@ -158,7 +158,7 @@ def test_a_table_that_cannot_be_read_is_named_and_the_others_are_compared(study_
     assert "cells, the header has " in line
 
 
-@pytest.mark.parametrize("changes", ["as drawn", "no gross error", "no flag", "no limits", "two runs"])
+@pytest.mark.parametrize("changes", ["as drawn", "no large error", "no flag", "no limits", "two runs"])
 def test_the_sentences_about_flags_are_written_twice_with_the_same_numbers(monkeypatch, tmp_path, changes: str) -> None:
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
     study = params.read_study(files.study_file(POINTS))
@@ -169,7 +169,7 @@ def test_the_sentences_about_flags_are_written_twice_with_the_same_numbers(monke
         results.table(name) for name in (f"{MEASURED}/measurements", f"{EVALUATED}/indicators", f"{EVALUATED}/limits")
     )
     match changes:
-        case "no gross error":
+        case "no large error":
             measured["predicted_mm"] = measured["reference_mm"]
         case "no flag":
             measured["flags"] = ""
@@ -374,16 +374,16 @@ def test_groups_are_named_as_the_report_names_them() -> None:
 def test_limits_of_flags_of_numbers_drawn_by_chance_are_recomputed(seed: int) -> None:
     draw = np.random.default_rng(seed)
     count = int(draw.integers(18, 120))
-    gross = draw.random(count) < 0.1
+    large = draw.random(count) < 0.1
     table = pd.DataFrame({name: draw.random(count) for name in ("frame_share", "arc_coverage", "axis_ratio")})
     table["second_part"] = 0.002 * draw.random(count)  # its limit would be below the smallest
-    table["size_share"] = np.where(gross & (draw.random(count) < 0.7), 1.5, 1) * draw.choice([0.2, 0.3, 0.4], count)
-    table["uncertain_mm"] = np.where(gross, 3 + draw.random(count), 3.2 * draw.random(count))
+    table["size_share"] = np.where(large & (draw.random(count) < 0.7), 1.5, 1) * draw.choice([0.2, 0.3, 0.4], count)
+    table["uncertain_mm"] = np.where(large, 3 + draw.random(count), 3.2 * draw.random(count))
     table.loc[draw.random(count) < 0.05, "uncertain_mm"] = np.nan
-    hc = pd.DataFrame({"reference_mm": 200.0, "predicted_mm": 200 + np.where(gross, 9.0, 1.0)}, index=table.index)
-    hc.loc[gross & (draw.random(count) < 0.3), "predicted_mm"] = np.nan
+    hc = pd.DataFrame({"reference_mm": 200.0, "predicted_mm": 200 + np.where(large, 9.0, 1.0)}, index=table.index)
+    hc.loc[large & (draw.random(count) < 0.3), "predicted_mm"] = np.nan
     hc["flags"] = np.where(hc["predicted_mm"].isna(), "no ellipse", "")
-    own = quality.choose_limits(table, gross, hc["flags"].ne("").to_numpy())
+    own = quality.choose_limits(table, large, hc["flags"].ne("").to_numpy())
     recomputed = flags.limits_of_run(table.to_dict("records"), hc.to_dict("records"))
     assert recomputed == pytest.approx(own, rel=1e-12)
     assert bool(own) == (count >= 20)

@@ -25,7 +25,7 @@ def test_flags_are_counted_by_hand():
     table = by_flag(measured(HEADS))
     assert table.index.tolist() == ["a", "b", "no ellipse", "any flag", "no flag"]
     assert table["heads"].tolist() == [3, 1, 1, 4, 6]
-    assert table["gross_errors"].tolist() == [2, 1, 1, 3, 1]
+    assert table["large_errors"].tolist() == [2, 1, 1, 3, 1]
     assert table["share_percent"].tolist() == [30, 10, 10, 40, 60]
     assert table["precision_percent"].tolist() == pytest.approx([200 / 3, 100, 100, 75, 100 / 6])
     assert table["recall_percent"].tolist() == [50, 25, 25, 75, 25]
@@ -49,7 +49,7 @@ def test_raw_masks_other_quantities_baselines_and_heads_without_a_reference_do_n
     assert not flag_worth.holds_all_heads(table, measured(HEADS[1:]))
 
 
-def test_without_gross_errors_there_is_no_recall_and_without_heads_no_table():
+def test_without_large_errors_there_is_no_recall_and_without_heads_no_table():
     table = by_flag(measured([(0.0, ""), (1.0, "a")]))
     assert table["recall_percent"].isna().all()
     assert table.loc["a", "precision_percent"] == 0
@@ -63,10 +63,10 @@ def test_the_caption_states_counts_with_intervals_and_how_limits_were_chosen():
     limits = pd.DataFrame({"fold": [0], "seed": [0], "flag": ["a"], "limit": [0.5]})
     text = captions.of_flags(flag_worth.worth(measured(HEADS)), indicators, limits)
     assert "4 of 10 heads are flagged (40.0 %" in text
-    assert "3 of 4 gross errors (HC off by more than 5 mm, or not measured) (75.0 %" in text
+    assert "3 of 4 large errors (HC off by more than 5 mm, or not measured) (75.0 %" in text
     assert "3 of the 4 flagged heads have one (75.0 %" in text
     assert "chosen on 25 validation cases, of which at most 10 % are flagged" in text
     none = captions.of_flags(flag_worth.worth(measured(HEADS[:5])), indicators, limits.iloc[:0])
     assert "0 of 5 heads are flagged" in none
-    assert "no head has a gross error" in none
+    assert "no head has a large error" in none
     assert "fewer than 20 validation cases" in none

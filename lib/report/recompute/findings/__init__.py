@@ -13,7 +13,7 @@ def rebuild(results: Results, verified: dict[str, Table], runs: list[Row]) -> di
     found = {"training": masks.training(results, runs)}
     if results.study.learns_landmarks:
         lines = tables.lines("05_evaluation/tables/points")
-        found |= {"landmarks": masks.of_points(lines), "main": conclusions.main_of_points(lines)}
+        found |= {"landmarks": masks.of_points(lines), "main": conclusions.main_of_points(lines), "rivals": []}
     else:
         found |= of_masks(results, tables, unit)
     if volumes:
@@ -23,6 +23,7 @@ def rebuild(results: Results, verified: dict[str, Table], runs: list[Row]) -> di
     found["failures"] = masks.failed(tables, "05_evaluation", unit) + masks.causes(results, tables, unit)
     if results.measures_heads:
         found |= heads.of_heads(tables, unit)
+        found["rivals"] = found["rivals"] + heads.rivals(tables)
         found["main"] = found["main"] + conclusions.main_of_heads(tables)
     if results.study.compare_with:
         found["comparison"] = heads.compared(tables, results.study.study)
@@ -34,7 +35,8 @@ def of_masks(results: Results, tables: Tables, unit: str) -> dict[str, list[str]
     by_seed = "seeds" in tables.columns("05_evaluation/tables/per_class")
     lines = tables.lines("05_evaluation/tables/per_class")
     lines = [line for line in lines if line.v["n"] and line.v.get("seeds", "all") == "all"]
-    found = {"segmentation": masks.overlap(lines, by_seed, unit) + masks.rivals(lines, tables), "boundaries": []}
+    found = {"segmentation": masks.overlap(lines, by_seed, unit), "boundaries": []}
+    found["rivals"] = masks.rivals(lines, tables)
     for name, word, key in (("distances", "mm", "mm"), ("distances-pixels", "pixels", "px")):
         rows = [each for each in tables.lines(f"05_evaluation/tables/{name}") if each.v["n"] and not each.v["penalty"]]
         hd95 = listed([f"{each.with_unit(f'median_hd95_{key}', word)} for the {each.t['class']}" for each in rows])

@@ -18,7 +18,8 @@ def of_heads(tables: Tables, unit: str) -> dict[str, list[str]]:
     """Errors, agreement, size, ages and intervals."""
     at = "06_biometry/tables"
     return {
-        "biometry": errors(tables, unit),
+        "biometry": errors(tables),
+        "measurement_failures": failed(tables, "06_biometry", unit),
         "agreement": agreement(tables),
         "size": sizes(tables.lines(f"{at}/proportional-bias"), tables.lines(f"{at}/limits-at-sizes")),
         "ages": ages([line for line in tables.lines(f"{at}/gestational-age") if line.v["n"]]),
@@ -26,8 +27,8 @@ def of_heads(tables: Tables, unit: str) -> dict[str, list[str]]:
     }
 
 
-def errors(tables: Tables, unit: str) -> list[str]:
-    """Errors of measurements, their bias, and the method without a network."""
+def errors(tables: Tables) -> list[str]:
+    """Errors of measurements and their bias."""
     lines = [line for line in tables.lines("06_biometry/tables/agreement") if line.v["route"] not in GUESSES]
     texts = []
     if lines:
@@ -40,18 +41,23 @@ def errors(tables: Tables, unit: str) -> list[str]:
             start = "1 prediction has" if count == 1 else f"{count} predictions have"
             texts.append(f"{start} no measurable {name_of(line, lines)}.")
     limits = tables.lines("06_biometry/tables/limits-mm")
-    texts += bias(limits, [name_of(line, limits) for line in limits], "mm")
+    return texts + bias(limits, [name_of(line, limits) for line in limits], "mm")
+
+
+def rivals(tables: Tables) -> list[str]:
+    """The error of HC against that of the method without a network."""
+    texts = []
     for line in tables.lines("05_evaluation/tables/baselines"):
         if line.v["method"].startswith(GAIN) and "hc_error_mm_low" in line.v:
-            rival, value = line.v["method"].removeprefix(GAIN), line.with_unit("hc_error_mm", "mm")
-            method = f"a method without a network (“{rival}”)"
+            value = line.with_unit("hc_error_mm", "mm")
+            difference = f"than by that method: mean difference of the absolute errors {value}."
             text = {
-                -1: f"HC was more accurate than by {method}: difference of {value}.",
-                1: f"HC was less accurate than by {method}: difference of {value}.",
-                0: f"No difference in accuracy of HC from {method} was shown: {value}.",
+                -1: f"HC was more accurate {difference}",
+                1: f"HC was less accurate {difference}",
+                0: f"No difference in accuracy of HC from that method was shown: {value}.",
             }.get(line.side("hc_error_mm"))
             texts += [text] if text else []
-    return texts + failed(tables, "06_biometry", unit)
+    return texts
 
 
 def agreement(tables: Tables) -> list[str]:

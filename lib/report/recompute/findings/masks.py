@@ -134,7 +134,8 @@ def causes(results: Results, tables: Tables, unit: str) -> list[str]:
         p = p_text(line.t["p_adjusted"])
         texts.append(f"“{line.v['property']}” ({own}, against {rest}; adjusted {p})")
     left = len(associated) - len(shown)
-    end = f"; {left} more associated." if left else "."
+    what = "property was" if left == 1 else "properties were"
+    end = f"; {left} further {what} associated." if left else "."
     return [f"{outcome[0].upper()}{outcome[1:]} was {word} frequent with {listed(texts)}{end}"]
 
 

@@ -1,4 +1,4 @@
-"""Flags of heads by their indicators and limits, and the table of how many flagged heads have a gross error of HC."""
+"""Flags of heads by their indicators and limits, and the table of how many flagged heads have a large error of HC."""
 
 import math
 import statistics
@@ -10,7 +10,7 @@ from lib.report.recompute.estimates import NAN, wilson
 from lib.report.recompute.results import Results, Row, grouped
 from lib.report.recompute.tables.biometry import GUESSES, error_mm
 
-GROSS_MM = 5.0
+LARGE_MM = 5.0
 FEWEST, REFERRED_PERCENT = 20, 10  # validation cases without which there are no limits; flagged at most
 LEVEL = 0.05  # of the p value times the number of flags
 BEYOND = 1.5  # times the distance (for low values, the ratio) of the farthest validation case from the median
@@ -60,20 +60,20 @@ def chosen_limits(results: Results) -> dict[tuple, float]:
 def limits_of_run(indicators: list[Row], hc: list[Row]) -> dict[str, float]:
     """Limits by flag, from the indicators of the validation cases and their HC in the same order; {} with too few.
 
-    Each limit starts beyond what validation cases show. Then the limit that finds most gross errors, and of equal ones
+    Each limit starts beyond what validation cases show. Then the limit that finds most large errors, and of equal ones
     flags fewest, is tightened, again and again, while it is better than chance and at most a tenth is flagged.
     """
     if len(indicators) < FEWEST:
         return {}
     known = {name: sign for name, (column, sign) in FLAGS.items() if known_values(indicators, column)}
     limits = {name: farthest(known_values(indicators, FLAGS[name][0]), sign) for name, sign in known.items()}
-    gross = [math.isnan(row["predicted_mm"]) or error_mm(row) > GROSS_MM for row in hc]
+    large = [math.isnan(row["predicted_mm"]) or error_mm(row) > LARGE_MM for row in hc]
     free = [place for place, row in enumerate(hc) if row["flags"] == ""]
     while True:
         left = len(hc) * REFERRED_PERCENT // 100 - (len(hc) - len(free))
         best = (0, 0)
         for name, sign in known.items():
-            values = [(sign * indicators[place][FLAGS[name][0]], gross[place]) for place in free]
+            values = [(sign * indicators[place][FLAGS[name][0]], large[place]) for place in free]
             hits, flagged, limit = tightest(values, left, LEVEL / len(known))
             if (hits, -flagged) > best:
                 best, tightened = (hits, -flagged), (name, limit)
@@ -100,15 +100,15 @@ def farthest(values: list[float], sign: int) -> float:
 
 
 def tightest(values: list[tuple[float, bool]], most: int, level: float) -> tuple[int, int, float]:
-    """Gross errors, heads and limit of the best cut of (value, gross) from above; (0, 0, infinity) if none is better.
+    """Gross errors, heads and limit of the best cut of (value, large) from above; (0, 0, infinity) if none is better.
 
     A cut lies in the middle between two different values, and flags `most` heads or fewer.
     """
     ordered = sorted((each for each in values if not math.isnan(each[0])), key=lambda each: -each[0])
-    total, best = sum(is_gross for _, is_gross in values), (0, 0, math.inf)
+    total, best = sum(is_large for _, is_large in values), (0, 0, math.inf)
     for count in range(1, min(most, len(ordered) - 1) + 1):
         hits, (above, below) = (
-            sum(is_gross for _, is_gross in ordered[:count]),
+            sum(is_large for _, is_large in ordered[:count]),
             (ordered[count - 1][0], ordered[count][0]),
         )
         if above > below and (hits, -count) > (best[0], -best[1]):
@@ -134,14 +134,14 @@ def flag_worth(results: Results) -> list[Row]:
     names = sorted(dict.fromkeys(raised), key=lambda name: (-raised.count(name), name))
     groups = {name: [name in row["flags"].split("; ") for row in rows] for name in names}
     groups |= {"any flag": [row["flags"] != "" for row in rows], "no flag": [row["flags"] == "" for row in rows]}
-    gross = [math.isnan(row["predicted_mm"]) or error_mm(row) > GROSS_MM for row in rows]
-    return [{"flag": name} | _worth(has, gross) for name, has in groups.items()]
+    large = [math.isnan(row["predicted_mm"]) or error_mm(row) > LARGE_MM for row in rows]
+    return [{"flag": name} | _worth(has, large) for name, has in groups.items()]
 
 
-def _worth(has: list[bool], gross: list[bool]) -> Row:
-    count, found = sum(has), sum(a and b for a, b in zip(has, gross))
-    row = {"heads": count} | _rate("share", count, len(has)) | {"gross_errors": found}
-    return row | _rate("precision", found, count) | _rate("recall", found, sum(gross))
+def _worth(has: list[bool], large: list[bool]) -> Row:
+    count, found = sum(has), sum(a and b for a, b in zip(has, large))
+    row = {"heads": count} | _rate("share", count, len(has)) | {"large_errors": found}
+    return row | _rate("precision", found, count) | _rate("recall", found, sum(large))
 
 
 def _rate(name: str, hits: int, total: int) -> Row:
@@ -150,22 +150,22 @@ def _rate(name: str, hits: int, total: int) -> Row:
 
 
 def finding(results: Results, columns: list[str], worth: list[Row]) -> str:
-    """The sentences about flagged heads and gross errors, and about the limits of the flags."""
+    """The sentences about flagged heads and large errors, and about the limits of the flags."""
     if not worth:
         return "No head was measured against a reference."
     (flagged, rest), cells = worth[-2:], printed.printed_rows(columns, worth)[-2]
     share, precision, recall = (
         printed.with_unit(cells[f"{name}_percent"]) for name in ("share", "precision", "recall")
     )
-    gross, found, count = flagged["gross_errors"] + rest["gross_errors"], flagged["gross_errors"], flagged["heads"]
+    large, found, count = flagged["large_errors"] + rest["large_errors"], flagged["large_errors"], flagged["heads"]
     start = f"{count} of {count + rest['heads']} heads are flagged ({share})"
-    meaning = f"(HC off by more than {GROSS_MM:g} mm, or not measured)"
-    if not gross:
-        start += f"; no head has a gross error {meaning}, so what the flags find cannot be judged."
+    meaning = f"(HC off by more than {LARGE_MM:g} mm, or not measured)"
+    if not large:
+        start += f"; no head has a large error {meaning}, so what the flags find cannot be judged."
     elif not count:
-        start += f"; {gross} have a gross error {meaning}."
+        start += f"; {large} have a large error {meaning}."
     else:
-        start += f": among them are {found} of {gross} gross errors {meaning} ({recall}), and {found} of the {count} "
+        start += f": among them are {found} of {large} large errors {meaning} ({recall}), and {found} of the {count} "
         start += f"flagged heads have one ({precision})."
     return f"{start} {_of_limits(results)}"
 
