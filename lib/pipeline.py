@@ -165,7 +165,7 @@ def _run_locked(study: params.Study, folder: Path, cores: int, gpu_count: str | 
         stale = [step for step, why in reasons(study).items() if why]
         if not stale:  # Snakemake would take seconds to find nothing to do
             return 0
-        seen = None
+        seen, job_mb, wait = None, 0, subprocess.Popen.wait
         if profile is None:
             devices = gpus.usable(study.device, gpu_count)
             if any(step.name in steps.ON_DEVICE for step in stale):
@@ -176,14 +176,14 @@ def _run_locked(study: params.Study, folder: Path, cores: int, gpu_count: str | 
         else:  # the node of a job, not this computer, has the device
             share = cluster.share(study, cores, gpu_count)
             said, options = cluster.describe(study, share), cluster.options(profile, study.study)
+            job_mb, wait = cluster.JOB_MB, partial(cluster.wait, folder=folder)
             cluster.check_queue(folder)
         if any(step.run for step in stale):
             sys.stdout.write(said)
             sys.stdout.flush()
         for step in stale:
             step.record_file(study.study).unlink(missing_ok=True)
-        started, command = time.time(), _command(study, folder, cores, share, options)
-        wait = subprocess.Popen.wait if profile is None else partial(cluster.wait, folder=folder)
+        started, command = time.time(), _command(study, folder, cores, share, options, job_mb)
         status, output = _snakemake(command, folder, environment.for_children(cores, seen), lock, wait)
     if status != 0:
         sys.stderr.write(_failure_message(output + ("" if profile is None else cluster.logs(output, folder, started))))
@@ -244,7 +244,9 @@ def _options(cores: int, gpu_count: int) -> list[str]:
     ]
 
 
-def _command(study: params.Study, folder: Path, cores: int, share: shares.Share, options: list[str]) -> list[str]:
+def _command(
+    study: params.Study, folder: Path, cores: int, share: shares.Share, options: list[str], job_mb: int = 0
+) -> list[str]:
     """Snakemake's command line. Its own lock is off: a killed run would leave it, and the study's lock is held."""
     return [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
@@ -253,7 +255,7 @@ def _command(study: params.Study, folder: Path, cores: int, share: shares.Share,
         *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
         # Snakemake reads the name of a study such as 2026_11 as a number.
         *("--config", f"file=params/{study.study}.yaml", f"threads={cores}"),
-        *(f"training_threads={share.threads}", f"gpus={share.gpus}"),
+        *(f"training_threads={share.threads}", f"gpus={share.gpus}", f"job_mb={job_mb}"),
     ]
 
 

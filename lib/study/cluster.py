@@ -22,6 +22,7 @@ LOGS = ".snakemake/slurm_logs"  # in a study's folder; the executor keeps the lo
 ALIVE = ".on-cluster"  # in a study's folder; names the computer and process of a run, which touches it
 ALIVE_SECONDS = 180.0  # after this long without a touch the run is over; a shared folder may show a touch 60 s late
 REFUSED = re.compile(r"SLURM sbatch failed\. The error message was '(.*?)'\.$", re.DOTALL | re.MULTILINE)
+JOB_MB = 1000  # besides a training: three processes of Snakemake, of which each takes 140 MB, and pages of files
 MOST_PREFIX = 50  # characters that the executor allows before a job's name
 QUERY_SECONDS = 60
 POLL_SECONDS = 30.0

@@ -175,7 +175,7 @@ def submit(
     folder = tmp_path / "reports" / "demo"
     folder.mkdir(parents=True, exist_ok=True)
     options = cluster.options(cluster_profile, "demo")
-    command = pipeline._command(study(), folder, 2, cluster.share(study(), 2, gpu_count), options)
+    command = pipeline._command(study(), folder, 2, cluster.share(study(), 2, gpu_count), options, cluster.JOB_MB)
     command[command.index("study")] = target
     with (tmp_path / "lock").open("w") as lock:
         wait = partial(cluster.wait, folder=folder)
@@ -200,7 +200,7 @@ def test_a_training_asks_for_its_cores_memory_and_gpu_as_one_task_of_one_node(tm
     submit(tmp_path, profile(tmp_path), "04_training/fold0-seed0/record.json", gpu_count="1")
     words = (tmp_path / "words").read_text().splitlines()
     assert {"--gpus=1", "--cpus-per-task=2", "--nodes=1"} <= set(words)
-    assert words[words.index("--mem") + 1] == str(shares.memory_mb(study(), 1))
+    assert words[words.index("--mem") + 1] == str(shares.memory_mb(study(), 1) + cluster.JOB_MB)
     assert words[words.index("-D") + 1] == str(tmp_path / "reports/demo")  # by which `remaining` knows the job
     assert not any(word.startswith("--ntasks") for word in words)
 
