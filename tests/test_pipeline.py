@@ -348,7 +348,7 @@ def ran(raw_root, monkeypatch):
     """Names of studies whose steps would have run; data/raw/hc18 exists, landmarks and reports do not."""
     studies = []
     monkeypatch.setenv("REPORTS_ROOT", str(raw_root / "reports"))
-    monkeypatch.setattr(pipeline, "_run_locked", lambda study, folder, cores: studies.append(study.study) or 0)
+    monkeypatch.setattr(pipeline, "_run_locked", lambda study, *_: studies.append(study.study) or 0)
     files.raw_folder("hc18").mkdir(parents=True)
     return studies
 
