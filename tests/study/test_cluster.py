@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import pytest
 from lib import pipeline
 from lib.study import cluster, environment, files, params, shares
 from lib.study.environment import MESSAGE_MARK
+from tests.conftest import copy_code, write_phantom
+from tests.conftest import environment as environment_of
 
 REFUSAL = "sbatch: error: invalid partition specified: nowhere"
 FAULT = "python: No such file or directory"
@@ -222,6 +225,28 @@ def test_a_file_that_becomes_visible_late_is_waited_for_as_long_as_the_profile_s
     status, message = submit(tmp_path, profile(tmp_path, wait_seconds), "01_data_verification/record.json")
     assert (status == 0) == succeeds
     assert succeeds or "record.json" in message
+
+
+def test_ctrl_c_cancels_the_jobs(tmp_path: Path, commands: Path):
+    project = tmp_path / "project"
+    copy_code(project)
+    write_phantom(project, "phantom_brain", 9)
+    script(commands, "sbatch", "echo 7")
+    script(commands, "squeue", f"case \"$*\" in *--name*) touch {tmp_path}/asked; echo '7|RUNNING';; esac")
+    script(commands, "scancel", f"echo $* > {tmp_path}/cancelled")
+    command = [sys.executable, "-m", "lib", "study", "tiny", "--profile", str(profile(tmp_path))]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, cwd=project, env=environment_of(project), **options) as running:
+        end = time.monotonic() + 300
+        while not (tmp_path / "asked").exists():
+            assert running.poll() is None, running.communicate()[0]
+            assert time.monotonic() < end, "no job was submitted"
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGINT)
+        printed = running.communicate(timeout=300)[0]
+    assert running.returncode == 130, printed
+    assert (tmp_path / "cancelled").read_text() == "7\n"
+    assert not (project / "reports/tiny" / cluster.ALIVE).exists()
 
 
 def test_make_why_finds_the_log_of_the_last_failed_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
