@@ -5,6 +5,7 @@ CORES  ?= 2
 GPUS   ?=
 DATA   ?=
 LANDMARKS ?=
+PROFILE ?=
 NAME   ?=
 TORCH  ?=
 MODEL  ?=
@@ -20,6 +21,7 @@ override CORES     := $(value CORES)
 override GPUS      := $(value GPUS)
 override DATA      := $(value DATA)
 override LANDMARKS := $(value LANDMARKS)
+override PROFILE   := $(if $(findstring command,$(origin PROFILE)),$(value PROFILE))# shells set one too
 override NAME      := $(if $(findstring command,$(origin NAME)),$(value NAME))# WSL sets a variable of this name
 override TORCH     := $(value TORCH)
 override MODEL     := $(value MODEL)
@@ -27,7 +29,7 @@ override IN        := $(value IN)
 override OUT       := $(value OUT)
 override DRAFT     := $(value DRAFT)
 override ARGS      := $(value ARGS)
-export PYTHON STUDY CORES GPUS DATA LANDMARKS NAME TORCH MODEL IN OUT DRAFT ARGS
+export PYTHON STUDY CORES GPUS DATA LANDMARKS PROFILE NAME TORCH MODEL IN OUT DRAFT ARGS
 quoted = '$(subst ','\'',$(1))'
 READY  := .venv/.ready
 RUN    := .venv/bin/python -m lib
@@ -76,6 +78,8 @@ help:
 	@echo 'make test-all                          run all tests'
 	@echo 'make study STUDY=<name> [DATA=<raw folder>] [LANDMARKS=<folder>] [CORES=n] [GPUS=n]'
 	@echo '                                       run the study and write reports/<name>/report.pdf'
+	@echo 'make study STUDY=<name> PROFILE=profiles/slurm [CORES=n] [GPUS=n]'
+	@echo '                                       the same on a cluster with Slurm: docs/howto-cluster.md'
 	@echo 'make why STUDY=<name>                  list the steps that would run, with reasons'
 	@echo 'make report STUDY=<name> [DRAFT=yes]    typeset the report of a finished study again, with the texts of texts/<name>'
 	@echo 'make watch STUDY=<name> [DRAFT=yes]     the same on each save of a text, until Ctrl-C'
@@ -87,6 +91,7 @@ help:
 	@echo 'make bundle STUDY=<name>               pack a finished study for a supervisor: reports/<name>/<name>.zip'
 	@echo 'make card STUDY=<name>                 write the model card of a finished study: reports/<name>/card.md'
 	@echo 'make ship STUDY=<name> OUT=<folder>    write its models in half precision, with card and licence, to be passed on'
+	@echo 'make slurm-test                        run studies through a Slurm of one node, set up for it and removed'
 	@echo 'make lab [ARGS="--no-browser ..."]     open the notebooks in JupyterLab; ARGS are options of jupyter lab'
 	@echo 'make lint                              check code style and import layers'
 	@echo 'make bench                             measure speed and memory as ratios (15 minutes)'
@@ -123,7 +128,7 @@ demo: $(READY)
 	$(RUN) study demo --cores="$$CORES" $${GPUS:+--gpus="$$GPUS"}
 
 study: $(READY)
-	$(RUN) study --cores="$$CORES" $${GPUS:+--gpus="$$GPUS"} $${DATA:+--data="$$DATA"} $${LANDMARKS:+--landmarks="$$LANDMARKS"} -- "$$STUDY"
+	$(RUN) study --cores="$$CORES" $${GPUS:+--gpus="$$GPUS"} $${DATA:+--data="$$DATA"} $${LANDMARKS:+--landmarks="$$LANDMARKS"} $${PROFILE:+--profile="$$PROFILE"} -- "$$STUDY"
 
 why: $(READY)
 	$(RUN) why -- "$$STUDY"
@@ -155,6 +160,9 @@ test: $(READY)
 test-all: $(READY)
 	.venv/bin/python -m pytest -m ''
 
+slurm-test: $(READY)
+	.venv/bin/python tests/slurm/run
+
 download: $(READY)
 	$(RUN) download -- "$$NAME"
 
@@ -180,4 +188,4 @@ clean:
 	find reports -mindepth 1 -maxdepth 1 ! -name template -exec rm -rf {} +
 	rm -rf data/processed .snakemake .venv
 
-.PHONY: anew help demo study why predict report watch check-report bundle card ship download verify test test-all lab lint bench gpu-check clean
+.PHONY: anew help demo study why predict report watch check-report bundle card ship download verify test test-all slurm-test lab lint bench gpu-check clean

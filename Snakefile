@@ -2,7 +2,8 @@
 # Rules depend on records, which each notebook writes last. Stale records (see lib/study/staleness.py) are deleted before
 # Snakemake starts, so inputs are `ancient`: their times are ignored.
 # A notebook uses all cores, except that trainings may run side by side, each with its share (lib/study/shares.py):
-# --config says how many threads a training and any other notebook gets, and how many GPUs a training.
+# --config says how many threads a training and any other notebook gets, how many GPUs a training, and how much memory
+# (MB) a job of a cluster needs besides.
 import shlex
 import sys
 
@@ -10,7 +11,7 @@ from lib.study import files, params, shares, steps
 
 study = params.read_study(files.ROOT / config["file"])
 THREADS, TRAINING_THREADS, GPUS = (int(config[name]) for name in ("threads", "training_threads", "gpus"))
-TRAINING_MB = shares.memory_mb(study, GPUS)
+TRAINING_MB = shares.memory_mb(study, GPUS) + int(config["job_mb"])
 TRAININGS = [step.label + "/record.json" for step in steps.training_steps(study)]
 PYTHON = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")  # Snakemake treats braces as placeholders
 

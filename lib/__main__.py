@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     study.add_argument("--gpus", help="number of NVIDIA GPUs, one for each training; default: all that are visible")
     study.add_argument("--data", help="raw data folder; linked once as data/raw/<dataset>")
     study.add_argument("--landmarks", help="landmark folder; linked once as data/raw/landmarks")
+    study.add_argument("--profile", help="run the steps as jobs of a cluster: folder such as profiles/slurm")
     commands.add_parser("why", help="list the steps that would run, with reasons").add_argument("name")
     commands.add_parser("bundle", help="pack a finished study into one zip file").add_argument("name")
     commands.add_parser("card", help="write the model card of a finished study").add_argument("name")
@@ -219,7 +220,8 @@ def run(options: argparse.Namespace) -> int:
         None if text is None else given_folder(text, f"make study STUDY={study.study} {option}=<folder>")
         for option, text in (("DATA", options.data), ("LANDMARKS", options.landmarks))
     )
-    status = pipeline.run(study, options.cores, data, landmarks, options.gpus)
+    profile = None if options.profile is None else given_folder(options.profile, "PROFILE=profiles/slurm").absolute()
+    status = pipeline.run(study, options.cores, data, landmarks, options.gpus, profile)
     if status == 0:
         say(files.study_folder(study.study) / "report.pdf")
     return status

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from lib.study import (
+    cluster,
     environment,
     files,
     gpus,
@@ -52,7 +55,12 @@ def explain(study: params.Study) -> str:
     stale, first = reasons(study), steps.Step("01_data_verification")
     times = training_times(study, stale)
     lines = [
-        "\n    ".join([f"{step.label:28} {'stale' if why else 'up to date'}", *why, *times.get(step, [])])
+        "\n    ".join(
+            [
+                f"{step.label:28} {'stale' if why else 'up to date'}",
+                *(*why, *times.get(step, []), *(cluster.last_log(step, study.study) if why else [])),
+            ]
+        )
         for step, why in stale.items()
     ]
     unsearched = [
@@ -104,12 +112,18 @@ def link_data(name: str, folder: Path, read: Callable[[Path], object]) -> None:
 
 
 def run(
-    study: params.Study, cores: int, data: Path | None, landmarks: Path | None = None, gpu_count: str | None = None
+    study: params.Study,
+    cores: int,
+    data: Path | None,
+    landmarks: Path | None = None,
+    gpu_count: str | None = None,
+    profile: Path | None = None,
 ) -> int:
     """Links the raw folders, if set, and runs the stale steps; 0 if all records are then up to date, else 1.
 
     `gpu_count` limits the GPUs, as text; None: all that are visible. ValueError for a number of GPUs that this machine
     lacks, and for a number of cores that Snakemake would wait for without a word, such as 0.
+    With a Snakemake profile each step is a job of a cluster, with `cores` cores, and a training has `gpu_count` GPUs.
     """
     if not 1 <= cores <= MOST_CORES:
         raise ValueError(f"cores = {cores}   not allowed; a whole number from 1 to {MOST_CORES}")
@@ -121,6 +135,7 @@ def run(
     folder = files.study_folder(study.study)
     folder.mkdir(parents=True, exist_ok=True)
     with locks.locked(folder / ".lock", f"study {study.study}", wait=False):
+        cluster.check_alone(folder)
         dataset = datasets.of(study)
         if data is not None:
             link_data(study.dataset, data, lambda path: datasets.find_cases(dataset, path, study.groups or []))
@@ -131,7 +146,7 @@ def run(
         if study.learns_landmarks:
             datasets.landmarks_folder(study.dataset)
         steps.compared_digests(study)  # fail now, not after hours of training
-        return _run_locked(study, folder, cores, gpu_count)
+        return _run_locked(study, folder, cores, gpu_count, profile)
 
 
 def _warn_of_copied_text(study: params.Study, names: list[str]) -> None:
@@ -145,25 +160,33 @@ def _warn_of_copied_text(study: params.Study, names: list[str]) -> None:
         )
 
 
-def _run_locked(study: params.Study, folder: Path, cores: int, gpu_count: str | None) -> int:
+def _run_locked(study: params.Study, folder: Path, cores: int, gpu_count: str | None, profile: Path | None) -> int:
     with _exclusive(study, folder) as lock:
         stale = [step for step, why in reasons(study).items() if why]
         if not stale:  # Snakemake would take seconds to find nothing to do
             return 0
-        devices = gpus.usable(study.device, gpu_count)
-        if any(step.name in steps.ON_DEVICE for step in stale):
-            _check_device(study)
-        share = shares.share(study, cores, len(devices), _computes_on_processor(study, devices, gpu_count))
+        seen, job_mb, wait = None, 0, subprocess.Popen.wait
+        if profile is None:
+            devices = gpus.usable(study.device, gpu_count)
+            if any(step.name in steps.ON_DEVICE for step in stale):
+                _check_device(study)
+            share = shares.share(study, cores, len(devices), _computes_on_processor(study, devices, gpu_count))
+            said, options = shares.describe(study, share), _options(cores, len(devices))
+            seen = devices if gpu_count is not None or (devices and ":" not in study.device) else None
+        else:  # the node of a job, not this computer, has the device
+            share = cluster.share(study, cores, gpu_count)
+            said, options = cluster.describe(study, share), cluster.options(profile, study.study)
+            job_mb, wait = cluster.JOB_MB, partial(cluster.wait, folder=folder)
+            cluster.check_queue(folder)
         if any(step.run for step in stale):
-            sys.stdout.write(shares.describe(study, share))
+            sys.stdout.write(said)
             sys.stdout.flush()
         for step in stale:
             step.record_file(study.study).unlink(missing_ok=True)
-        command = _command(study, folder, cores, share, len(devices))
-        seen = devices if gpu_count is not None or (devices and ":" not in study.device) else None
-        status, output = _snakemake(command, environment.for_children(cores, seen), lock)
+        started, command = time.time(), _command(study, folder, cores, share, options, job_mb)
+        status, output = _snakemake(command, folder, environment.for_children(cores, seen), lock, wait)
     if status != 0:
-        sys.stderr.write(_failure_message(output))
+        sys.stderr.write(_failure_message(output + ("" if profile is None else cluster.logs(output, folder, started))))
         return 1
     left = [f"{step.label}: {'; '.join(why)}\n" for step, why in reasons(study).items() if why]
     sys.stderr.writelines(["these steps have no up-to-date record:\n", *left] if left else [])
@@ -213,27 +236,41 @@ def _exclusive(study: params.Study, folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _command(study: params.Study, folder: Path, cores: int, share: shares.Share, gpu_count: int) -> list[str]:
+def _options(cores: int, gpu_count: int) -> list[str]:
+    """Options of Snakemake for a run on this machine."""
+    return [
+        *("--cores", str(cores), "--resources", f"gpu={gpu_count}", f"mem_mb={environment.free_memory_mb()}"),
+        *("--profile", "none", "--latency-wait", "1", "--quiet", "rules", "progress", "host", "reason"),
+    ]
+
+
+def _command(
+    study: params.Study, folder: Path, cores: int, share: shares.Share, options: list[str], job_mb: int = 0
+) -> list[str]:
     """Snakemake's command line. Its own lock is off: a killed run would leave it, and the study's lock is held."""
     return [
         *(sys.executable, "-m", "snakemake", "study", "--snakefile", str(files.ROOT / "Snakefile")),
-        *("--directory", str(folder), "--cores", str(cores), "--quiet", "rules", "progress", "host", "reason"),
-        *("--resources", f"gpu={gpu_count}", f"mem_mb={environment.free_memory_mb()}"),
-        *("--profile", "none", "--workflow-profile", "none", "--latency-wait", "1"),
+        *("--directory", str(folder), *options, "--workflow-profile", "none"),
         *("--shared-fs-usage", *SHARED_FS_USAGE),
         *("--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
         # Snakemake reads the name of a study such as 2026_11 as a number.
         *("--config", f"file=params/{study.study}.yaml", f"threads={cores}"),
-        *(f"training_threads={share.threads}", f"gpus={share.gpus}"),
+        *(f"training_threads={share.threads}", f"gpus={share.gpus}", f"job_mb={job_mb}"),
     ]
 
 
-def _snakemake(command: list[str], variables: dict[str, str], lock: int) -> tuple[int, str]:
-    """Runs Snakemake, with notebook output on standard output; returns its exit status and log."""
+def _snakemake(
+    command: list[str],
+    folder: Path,
+    variables: dict[str, str],
+    lock: int,
+    wait: Callable[[subprocess.Popen], int] = subprocess.Popen.wait,
+) -> tuple[int, str]:
+    """Runs Snakemake in a folder, with notebook output on standard output; returns its exit status and log."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        running = subprocess.Popen(command, env=variables, pass_fds=[lock], stderr=log)
+        running = subprocess.Popen(command, cwd=folder, env=variables, pass_fds=[lock], stderr=log)
         try:
-            status = running.wait()
+            status = wait(running)
         except KeyboardInterrupt:
             running.wait()  # it received the signal too and ends its steps
             raise

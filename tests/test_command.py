@@ -33,6 +33,7 @@ def run(*arguments, cwd=files.ROOT, **settings):
         (["diff", "demo", "params/params/demo.yaml.yaml"], "'params/params/demo.yaml.yaml': not the name of a study; "),
         (["why", "hc18"], f"{files.study_file('hc18')}: no such study file; nearest: hc18_quick, "),
         (["study", "demo", "--data", ""], "no folder is given; expected make study STUDY=demo DATA=<folder>\n"),
+        (["study", "demo", "--profile", ""], "no folder is given; expected PROFILE=profiles/slurm\n"),
         (["verify", ""], "no folder is given; expected make verify DATA=<folder>\n"),
         (["new", "a"], "new a: expected --data <folder of own data>, or --like <study to copy>\n"),
         (["new", "a", "--data", ""], "no folder is given; expected new a --data <folder of own data>\n"),

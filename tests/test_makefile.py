@@ -22,7 +22,8 @@ case "$*" in
     printf '%s\\0' "$@" >> words;;
 esac
 """
-VARIABLES = ("PYTHON", "STUDY", "CORES", "GPUS", "DATA", "LANDMARKS", "NAME", "TORCH", "MODEL", "IN", "OUT", "DRAFT")
+VARIABLES = ("PYTHON", "STUDY", "CORES", "GPUS", "DATA", "LANDMARKS", "PROFILE", "NAME", "TORCH", "MODEL", "IN", "OUT")
+VARIABLES += ("DRAFT",)
 # Values that a shell or make would run or change, and names that people give to folders.
 ODD = (
     *("x;touch PWN", "x && touch PWN", "x | touch PWN", "`touch PWN`", "$(touch PWN)", "$$(touch PWN)", "x\ntouch PWN"),
@@ -199,6 +200,14 @@ def test_gpus_are_passed_on_only_if_they_are_given(project):
     (project / "words").unlink()
     assert make(project, "demo").returncode == 0
     assert "gpus" not in (project / "words").read_text()
+
+
+def test_a_profile_is_one_word_and_taken_from_the_command_line_alone(project):
+    assert make(project, "study", f"PROFILE={ODD[1]}", PROFILE="of a shell").returncode == 0
+    assert f"--cores=2\0--profile={ODD[1]}\0--\0demo" in (project / "words").read_text()
+    (project / "words").unlink()
+    assert make(project, "study", PROFILE="of a shell").returncode == 0
+    assert "profile" not in (project / "words").read_text()
 
 
 @pytest.mark.parametrize("start", range(0, len(ODD), 5))

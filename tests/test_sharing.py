@@ -61,10 +61,10 @@ def run_rules(study: params.Study, folder: Path, cores: int, devices: int, at_on
     )
     assert count == 1
     files.write_text(folder / "Snakefile", text)
-    command = pipeline._command(study, folder, cores, share, devices)
+    command = pipeline._command(study, folder, cores, share, pipeline._options(cores, devices))
     command[command.index("--snakefile") + 1] = str(folder / "Snakefile")
     with (folder / "lock").open("w") as lock:
-        status, output = pipeline._snakemake(command, environment.for_children(cores), lock.fileno())
+        status, output = pipeline._snakemake(command, folder, environment.for_children(cores), lock.fileno())
     assert status == 0, output
     return [line.split() for line in (folder / "log").read_text().splitlines()]
 
