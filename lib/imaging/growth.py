@@ -7,7 +7,7 @@ and OFD are measured from outer border to outer border.
 import math
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 GA_RANGE_WEEKS = (14.0, 40.0)  # to which the charts were fitted
 
@@ -42,6 +42,8 @@ def age_weeks(quantity: str, size_mm: float) -> float:
     smallest, largest = (mean_and_sd_mm(quantity, weeks)[0] for weeks in GA_RANGE_WEEKS)
     if not smallest <= size_mm <= largest:
         return math.nan
+    from scipy import optimize  # takes a fifth of a second, and `lib.datasets` imports this module
+
     return float(optimize.brentq(lambda weeks: mean_and_sd_mm(quantity, weeks)[0] - size_mm, *GA_RANGE_WEEKS))
 
 
@@ -51,5 +53,5 @@ def share_crossing(errors_sd: np.ndarray, centile: float) -> np.ndarray:
     Of healthy fetuses of one age, whose sizes in standard deviations are normal, an error (any shape, in standard
     deviations of the chart) moves those between the centile and the centile less the error.
     """
-    at = stats.norm.ppf(centile / 100)
-    return np.abs(stats.norm.cdf(at - np.asarray(errors_sd, float)) - centile / 100)
+    at = special.ndtri(centile / 100)
+    return np.abs(special.ndtr(at - np.asarray(errors_sd, float)) - centile / 100)

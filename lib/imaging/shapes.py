@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from lib.imaging import connected_parts
 
@@ -71,6 +70,8 @@ def match_parts(reference: np.ndarray, predicted: np.ndarray, spacing_mm: tuple[
     frame = connected_parts.foreground_frame(reference | predicted)
     if frame is None:
         return []
+    from scipy.optimize import linear_sum_assignment  # takes a fifth of a second: see lib.imaging.growth
+
     sides, unknown = [_parts(region[frame]) for region in (reference, predicted)], float("nan")
     widths = [[width_mm(part, spacing_mm) for part in parts] for parts in sides]
     shared = np.array([[np.count_nonzero(one & other) for other in sides[1]] for one in sides[0]])

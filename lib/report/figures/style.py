@@ -21,6 +21,7 @@ from lib.study import files
 
 WIDTH_MM = 160.0  # of the printed column
 DPI = 300  # of figures with images, which journals ask for
+PNG = {"pil_kwargs": {"compress_level": 3}}  # half the time of Pillow's 6 for files 2 to 7 % larger
 SHEET_MM = 110.0  # maximum height of a sheet: less than half a page
 COLUMNS = 4  # maximum number of images in a row of a sheet
 LEGEND_COLUMNS = 4
@@ -61,12 +62,12 @@ def save(figure: Figure, path_without_suffix: Path) -> Path:
     codes.
     """
     holds_images = any(axes.images for axes in figure.axes)
-    suffix, metadata = (".png", {}) if holds_images else (".svg", {"Date": None})
+    suffix, options = (".png", PNG) if holds_images else (".svg", {"metadata": {"Date": None}})
     path = path_without_suffix.with_name(path_without_suffix.name + suffix)
     scripts.complete(figure)
     figure.draw_without_rendering()  # constrained layout needs two passes, or tick labels are cut off
     with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, metadata=metadata)
+        figure.savefig(temporary, dpi=DPI, **options)
     if not holds_images:
         files.write_bytes(path.with_name(path_without_suffix.name + ".pdf"), to_pdf(path))
     return path
