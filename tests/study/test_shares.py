@@ -22,13 +22,13 @@ LARGE = params.read_study(files.study_file("hc18_unet"))
     ],
 )
 def test_as_many_trainings_share_the_cores_as_end_soonest(runs, cores, expected):
-    assert shares.on_cores(runs, cores) == expected
+    assert shares.on_cores(runs, cores, 1) == expected
 
 
 def test_sharing_is_never_slower_than_in_turn_and_never_uses_more_cores_than_there_are():
     for runs in range(1, 31):
         for cores in range(1, 65):
-            at_once = shares.on_cores(runs, cores)
+            at_once = shares.on_cores(runs, cores, 1)
             alone, shared = (0.1 + 0.9 / cores) * runs, (0.1 + 0.9 / (cores // at_once)) * -(-runs // at_once)
             assert 1 <= at_once <= min(runs, cores)
             assert shared <= alone + 1e-9
@@ -39,6 +39,20 @@ def test_each_training_gets_a_gpu_and_its_part_of_the_cores():
     assert shares.share(STUDY, 16, 8, on_processor=False) == shares.Share(5, 3, 1)
     assert shares.share(STUDY, 2, 4, on_processor=False) == shares.Share(2, 1, 1)  # a training needs a core
     assert shares.share(STUDY, 16, 0, on_processor=False) == shares.Share(1, 16, 0)  # MPS, or an unlisted GPU
+
+
+def test_a_training_shared_by_processes_gets_a_gpu_or_core_for_each():
+    shared = STUDY.model_copy(update={"processes": 2})
+    assert shares.share(shared, 16, 5, on_processor=False) == shares.Share(2, 8, 2)
+    assert shares.share(shared, 16, 0, on_processor=True).threads >= 2
+    assert shares.on_cores(4, 2, 2) == 1  # 2 at once would have half a core for each process
+    assert shares.on_cores(4, 1, 2) == 1  # fewer cores than processes: in turn
+    assert shares.memory_mb(shared, 2) - shares.memory_mb(STUDY, 1) == 4000 + 2 * 600 + STUDY.workers * 400
+
+
+def test_fewer_gpus_than_processes_are_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"busi_quick: processes = 4, of which each needs a GPU, but 2 can be used"):
+        shares.share(STUDY.model_copy(update={"processes": 4}), 16, 2, on_processor=False)
 
 
 def test_a_study_of_one_training_has_all_cores_and_says_nothing():
