@@ -76,13 +76,13 @@ def run(folder: Path) -> list[tuple[str, str, float, float, float]]:
     with patch.object(files, "study_file", lambda name: file.with_name(f"{name}.yaml")):
         study = params.read_study(file)
         for name in EARLIER:
-            list(_cells(name, study))
+            list(run_cells(name, study))
         _write_networks(study)
         with patch.object(segmentation, "predict_case", _predicted_of(study)):
-            return [(name, *row) for name in MEASURED for row in _cells(name, study)]
+            return [(name, *row) for name in MEASURED for row in run_cells(name, study)]
 
 
-def _cells(name: str, study: params.Study) -> Iterator[tuple[str, float, float, float]]:
+def run_cells(name: str, study: params.Study) -> Iterator[tuple[str, float, float, float]]:
     """Runs the code cells of a notebook: heading, CPU seconds, those of the main thread, seconds by the clock."""
     shell = InteractiveShell.instance()
     shell.reset(new_session=True)

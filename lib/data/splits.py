@@ -94,6 +94,7 @@ def join_groups(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[
 
     def root(name: str) -> str:
         while parent[name] != name:
+            parent[name] = parent[parent[name]]  # halves the path, else long chains take quadratic time
             name = parent[name]
         return name
 

@@ -22,6 +22,9 @@ def pixel_hash(image: np.ndarray) -> str:
     return sha256(str(image.shape).encode() + np.ascontiguousarray(image).data).hexdigest()
 
 
+Rows = Sequence[np.ndarray]  # of one length; all of them are never copied into one array, which would double the memory
+
+
 @dataclass(frozen=True)
 class ImageHashes:
     """Hashes and thumbnail of an image."""
@@ -75,8 +78,8 @@ def equal_pairs(hashes: Sequence[str]) -> list[tuple[int, int]]:
     return [pair for indices in indices_of.values() for pair in combinations(indices, 2)]
 
 
-def similar_pairs(thumbnails: np.ndarray, correlation: float) -> Iterator[tuple[int, int, float]]:
-    """Pairs of rows (i < j) of (N, SIDE^2) thumbnails with at least this correlation, and their correlation.
+def similar_pairs(thumbnails: Rows, correlation: float) -> Iterator[tuple[int, int, float]]:
+    """Pairs (i < j) of N thumbnails (SIDE^2,) with at least this correlation, and their correlation.
 
     An upper bound is computed first, in a thirtieth of the time, and the correlation only where the bound allows it. No
     pair is lost: with P an orthonormal projection and r what it leaves, a.b = Pa.Pb + ra.rb <= Pa.Pb + |ra| |rb|.
@@ -94,20 +97,29 @@ def similar_pairs(thumbnails: np.ndarray, correlation: float) -> Iterator[tuple[
         yield from sorted(found)
 
 
-def with_rest(rows: np.ndarray) -> np.ndarray:
-    """(N, D) float32 rows in the main directions of SAMPLE of them, and the norm of the rest: (N, COMPONENTS + 1)."""
-    sample = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)]
-    values, vectors = np.linalg.eigh(sample.astype(float) @ sample.T.astype(float))
+def with_rest(rows: Rows) -> np.ndarray:
+    """N rows (D,) float32 in the main directions of SAMPLE of them, and the norm of the rest: (N, COMPONENTS + 1)."""
+    sample = _chosen(rows, np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)).astype(float)
+    values, vectors = np.linalg.eigh(sample @ sample.T)
     main = np.flatnonzero(values > 1e-6 * max(values.max(initial=0), 1))[-COMPONENTS:]
-    directions = (vectors[:, main] / np.sqrt(values[main])).T @ sample  # orthonormal rows
-    projected = rows @ directions.T.astype(np.float32)
-    rest = np.einsum("nd,nd->n", rows, rows) - np.einsum("nk,nk->n", projected, projected)
-    return np.column_stack([projected, np.sqrt(np.maximum(rest, 0) + ROUNDING)])
+    directions = ((vectors[:, main] / np.sqrt(values[main])).T @ sample).astype(np.float32)  # orthonormal rows
+    small = np.empty((len(rows), len(main) + 1), np.float32)
+    for first in range(0, len(rows), ROWS):
+        block = np.stack(rows[first : first + ROWS])
+        projected = block @ directions.T
+        rest = np.einsum("nd,nd->n", block, block) - np.einsum("nk,nk->n", projected, projected)
+        small[first : first + ROWS] = np.column_stack([projected, np.sqrt(np.maximum(rest, 0) + ROUNDING)])
+    return small
 
 
-def dot_products(one: np.ndarray, other: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Products of rows i of (N, D) and rows j of (M, D), by whichever way is faster: -> (len(i),)."""
-    if len(i) > one.shape[0] * other.shape[0] // DENSE:
-        return (one @ other.T)[i, j]
-    parts = [np.einsum("nd,nd->n", one[i[k : k + ROWS]], other[j[k : k + ROWS]]) for k in range(0, len(i), ROWS)]
+def dot_products(one: Rows, other: Rows, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Products of rows i of one and rows j of the other, by whichever way is faster: -> (len(i),)."""
+    if len(i) > len(one) * len(other) // DENSE:
+        return (np.stack(one) @ np.stack(other).T)[i, j]
+    starts = range(0, len(i), ROWS)
+    parts = [np.einsum("nd,nd->n", _chosen(one, i[k : k + ROWS]), _chosen(other, j[k : k + ROWS])) for k in starts]
     return np.concatenate([np.zeros(0, np.float32), *parts])
+
+
+def _chosen(rows: Rows, indices: np.ndarray) -> np.ndarray:
+    return np.stack([rows[index] for index in indices])

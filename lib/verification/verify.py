@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from lib import datasets
@@ -61,7 +60,8 @@ def check_dataset(
     """
     listed, findings = datasets.find_cases(dataset, folder, groups)
     refuse_unknown(exclude, listed, findings, folder)
-    kept = [case for case in listed if case.name not in exclude]
+    excluded = set(exclude)
+    kept = [case for case in listed if case.name not in excluded]
     has_name = name in datasets.DATASETS or name.startswith(raw_folders.OWN)
     label = name if has_name else folder.absolute().name  # the case of findings about the whole set
     results = parallel.in_parallel(lambda case: check_case(case, dataset), kept, live, "checked case")
@@ -99,10 +99,10 @@ def refuse_unknown(exclude: Sequence[str], listed: list[Case], findings: list[Fi
 
 def excluded_as_notes(findings: list[Finding], exclude: Sequence[str]) -> list[Finding]:
     """Findings with those of excluded cases reduced to notes, and a note for each excluded case without one."""
-    notes = []
+    notes, excluded = [], set(exclude)
     for finding in findings:
         check = Check(f"{EXCLUDED.name}: {finding.check.name}")
-        notes.append(replace(finding, severity="note", check=check) if finding.case in exclude else finding)
+        notes.append(replace(finding, severity="note", check=check) if finding.case in excluded else finding)
     listed = {finding.case for finding in findings}
     return notes + [Finding("note", EXCLUDED, name, "listed in exclude", "") for name in exclude if name not in listed]
 
@@ -143,7 +143,7 @@ def audit_landmarks(
 def duplicate_pairs(usable: list[Case], checked: Checked, correlation: float) -> list[tuple[int, int, str]]:
     """Pairs of cases (i < j) that are duplicates or near-duplicates, with the reason as text."""
     hashed = [checked[case.name].hashes for case in usable]
-    similar = image_hash.similar_pairs(np.stack([each.thumbnail for each in hashed]), correlation)
+    similar = image_hash.similar_pairs([each.thumbnail for each in hashed], correlation)
     reasons = {(i, j): f"correlation {value:.3f}" for i, j, value in similar}
     # A uniform image does not even correlate with itself.
     reasons |= dict.fromkeys(image_hash.equal_pairs([each.pixels for each in hashed]), "equal pixels")

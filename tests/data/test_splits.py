@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,3 +130,10 @@ def test_connected_names_share_the_first_name_of_their_group_in_any_order_of_pai
         order = np.random.default_rng(seed).permutation(5)
         groups = splits.join_groups("hgfedcba", [pairs[i] for i in order])
         assert groups == dict.fromkeys("abcd", "a") | dict.fromkeys("ef", "e") | {"g": "g", "h": "h"}
+
+
+def test_a_chain_of_100_000_names_is_one_group_from_whichever_end_it_is_joined():
+    names = [f"{number:06d}" for number in range(100_000)]
+    links = list(pairwise(names))
+    for pairs in (links, links[::-1]):  # without shortened paths, the second takes five billion steps
+        assert splits.join_groups(names, pairs) == dict.fromkeys(names, names[0])

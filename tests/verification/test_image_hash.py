@@ -125,3 +125,13 @@ def test_the_memory_of_comparing_grows_with_the_number_of_images_and_not_with_it
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < min(5 * peaks[0], 4096**2)  # all correlations at once: 16 times, and four bytes for each pair
+
+
+def test_the_thumbnails_of_all_images_are_not_copied_as_a_whole():
+    draw = np.random.default_rng(0)
+    thumbnails = [image_hash.thumbnail(draw.integers(0, 256, (128, 128), np.uint8)) for _ in range(4096)]
+    tracemalloc.start()
+    assert list(image_hash.similar_pairs([*thumbnails, thumbnails[7]], 0.999)) == [(7, 4096, pytest.approx(1))]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < sum(each.nbytes for each in thumbnails)

@@ -31,6 +31,7 @@ POINTS_WIDTH = 0.5  # horizontal spread of the points of a column; columns are 1
 POINTS_AT, BOX_AT, BOX_WIDTH = -0.12, 0.29, 0.18  # places within a column: the box stands beside its points
 FEWEST_COLUMNS = 4  # for which there is room
 MANY = 150  # points of a column, from which on they are smaller
+MOST_VECTOR = 5000  # points drawn as vectors; of more, each would add 0.1 kB to the SVG that shows one blot
 
 INK, FAINT = "#222222", "#9A9A9A"
 LINE, EDGE = 1.0, 2.2  # points: width of a line over an image, and with its dark edge
@@ -58,6 +59,7 @@ styled = matplotlib.rc_context(STYLE)
 def save(figure: Figure, path_without_suffix: Path) -> Path:
     """Writes a figure as .png if it contains images, else as .svg and .pdf; equal figures give equal bytes.
 
+    Points are pixels of DPI in them if they are more than MOST_VECTOR of one kind; lines and text never are.
     Returns the path of the .png or .svg. Warns of characters for which there is no font and which are drawn as their
     codes.
     """
@@ -65,6 +67,8 @@ def save(figure: Figure, path_without_suffix: Path) -> Path:
     suffix, options = (".png", PNG) if holds_images else (".svg", {"metadata": {"Date": None}})
     path = path_without_suffix.with_name(path_without_suffix.name + suffix)
     scripts.complete(figure)
+    for points in (each for axes in figure.axes for each in axes.collections):
+        points.set_rasterized(len(points.get_offsets()) > MOST_VECTOR)
     figure.draw_without_rendering()  # constrained layout needs two passes, or tick labels are cut off
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, **options)

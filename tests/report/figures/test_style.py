@@ -2,11 +2,13 @@ import re
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 from pypdfium2 import PdfDocument
 
 from lib.report import figures
+from lib.report.figures import style
 from tests.builders_figures import CLASSES, measured, overlap_rows, samples
 
 
@@ -92,3 +94,20 @@ def test_a_chart_is_also_a_pdf_page_of_its_size_with_equal_bytes_under_any_name(
     assert np.asarray(PdfDocument(pdfs[0])[0].render().to_pil().convert("L")).min() < 100  # something is drawn
     figures.save(figures.samples(samples(), CLASSES), tmp_path / "images")
     assert not (tmp_path / "images.pdf").exists()
+
+
+def test_of_many_cases_the_points_are_pixels_and_text_and_boxes_are_not(tmp_path):
+    def chart(count):
+        columns = {"hc_mm": np.nan, "spacing_row_mm": np.random.default_rng(0).uniform(0.1, 0.3, count)}
+        cases = pd.DataFrame(columns | {"height": 32, "width": 48})
+        return figures.save(figures.sizes(cases), tmp_path / str(count)).read_text(encoding="utf-8")
+
+    few, many = chart(style.MOST_VECTOR), chart(4 * style.MOST_VECTOR)
+    assert few.count("<use ") > style.MOST_VECTOR
+    assert "<image" not in few
+    assert many.count("<image") == 1
+    assert len(many) < len(few)
+    assert many.count("<path") > 10  # axes, ticks, box, letters
+    page = PdfDocument(tmp_path / f"{4 * style.MOST_VECTOR}.pdf")[0].render(scale=2).to_pil().convert("RGB")
+    assert len({pixel for _, pixel in page.getcolors(1 << 20)} - {(255, 255, 255)}) > 10
+    assert chart(4 * style.MOST_VECTOR) == many
