@@ -165,7 +165,7 @@ def of_flags(worth: pd.DataFrame, indicators: pd.DataFrame, limits: pd.DataFrame
     elif not flagged["heads"]:
         text += f"; {large} have a large error {meaning}."
     else:
-        text += f": among them are {found} of {large} large errors {meaning} ({recall}), and {found} of the "
+        text += f". They include {found} of {large} large errors {meaning} ({recall}), and {found} of the "
         text += f"{flagged['heads']} flagged heads have one ({precision})."
     return f"{text} {_limits(indicators, limits)}"
 

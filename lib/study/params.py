@@ -175,7 +175,7 @@ class TrainingProtocol(SharedParams):
     )
     plateau_factor: float | None = only_with(PLATEAU, "factor on the learning rate, between 0 and 1", gt=0, lt=1)
     plateau_patience: int | None = only_with(
-        PLATEAU, "epochs without improvement before a reduction, 0 to 5000", ge=0, le=5000
+        PLATEAU, "epochs without improvement that are tolerated before a reduction, 0 to 5000", ge=0, le=5000
     )
     early_stopping_patience: int | None = key(
         "epochs without improvement before training stops, 1 to 5000, or null", ge=1, le=5000

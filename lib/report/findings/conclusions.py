@@ -59,7 +59,9 @@ def of_measurements(agreement: pd.DataFrame, equivalence: pd.DataFrame) -> list[
         margin = f"±{row.values['margin_percent']:g}{tables.KEEP}%"
         is_within = row.values["mean_within_margin"] == "yes"
         return [
-            f"{text}, and on average it was equivalent to the reference within {margin}." if is_within else f"{text}."
+            f"{text}, and {name} was on average equivalent to the reference within {margin}."
+            if is_within
+            else f"{text}."
         ]
     return [f"{text}."]
 
@@ -103,11 +105,18 @@ def weaknesses(
     rows = rows_of(equivalence)
     beyond = [row for row in rows if row.values["single_within_margin"] == "no"]
     margin = f"±{rows[0].values['margin_percent']:g}{tables.KEEP}%" if rows else ""
-    sentences += [f"The limits of agreement of {named(beyond, rows)} exceeded {margin}."] if beyond else []
+    single = _left_open(rows)
+    left = f"; for {named(single, rows)}, this is undecided" if single else ""
+    sentences += [f"The limits of agreement of {named(beyond, rows)} exceeded {margin}{left}."] if beyond else []
     rows, level = rows_of(coverage), 100 * conformal.LEVEL
     short = [row for row in rows if verdict(row, "covered_percent", level) == -1]
     sentences += [f"The intervals of {named(short, rows)} contained the reference too rarely."] if short else []
     return sentences
+
+
+def _left_open(rows: list[Row]) -> list[Row]:
+    """Quantities whose intervals leave open whether single measurements are within the margin."""
+    return [row for row in rows if row.values["single_within_margin"] in ("undecided", "not shown")]
 
 
 def unshown(
@@ -119,7 +128,8 @@ def unshown(
         sentences.append("No property of the cases was shown to be associated with the worst results.")
     rows = rows_of(equivalence)
     mean = [row for row in rows if row.values["mean_within_margin"] != "yes"]
-    single = [row for row in rows if row.values["single_within_margin"] in ("undecided", "not shown")]
+    is_told = any(row.values["single_within_margin"] == "no" for row in rows)  # by `weaknesses`
+    single = [] if is_told else _left_open(rows)
     sentences += [f"Equivalence of the mean was not shown for {named(mean, rows)}."] if mean else []
     text = "Whether single measurements are within the margin of equivalence remains open for"
     sentences += [f"{text} {named(single, rows)}."] if single else []

@@ -13,7 +13,7 @@ MOST_NAMED = 2  # associated properties that are named; further ones are counted
 FAILING = {  # what can fail and when it does, by the first column of a table of failures
     "class": ("segmentation", f"a Dice below {LOW_DICE:g}, or a missed or invented class"),
     "line": ("localisation", f"an endpoint error above {GROSS_PERCENT:g} % of the OFD, or a missed line"),
-    "quantity": ("measurement", f"an error above {GROSS_PERCENT:g} %, or no measurement"),
+    "quantity": ("measurement", f"an error of any quantity above {GROSS_PERCENT:g} %, or no measurement"),
 }
 
 

@@ -175,7 +175,7 @@ def test_conclusions_name_what_was_found_what_fails_and_what_is_open():
         "The LV was missed, or predicted without any overlap, in 2 of 8 images (median Dice 0.977).",
     ]
     assert plain(conclusions.of_measurements(errors(), equivalent("yes", "no"))) == [
-        "The median absolute error of HC was 1.56 mm, and on average it was equivalent to the reference within ±3 %."
+        "The median absolute error of HC was 1.56 mm, and HC was on average equivalent to the reference within ±3 %."
     ]
     assert conclusions.of_measurements(errors(), equivalent("not shown", "no")) == [
         "The median absolute error of HC was 1.56 mm."
@@ -189,6 +189,11 @@ def test_conclusions_name_what_was_found_what_fails_and_what_is_open():
         "The limits of agreement of HC exceeded ±3 %.",
     ]
     assert conclusions.weaknesses(counts, causes(0.05), none, equivalent("yes", "yes"), flat, none) == []
+    both = pd.concat([equivalent("yes", "no").assign(quantity="ofd"), equivalent("yes", "undecided")])
+    assert plain(conclusions.weaknesses(none, none, none, both, none, none)) == [
+        "The limits of agreement of OFD exceeded ±3 %; for HC, this is undecided."
+    ]
+    assert conclusions.unshown(none, both, none, none, "this") == []
     assert conclusions.unshown(causes(0.05), equivalent("not shown", "undecided"), flat, none, "this") == [
         "No property of the cases was shown to be associated with the worst results.",
         "Equivalence of the mean was not shown for HC.",

@@ -46,7 +46,7 @@ def main_of_heads(tables: Tables) -> list[str]:
     tested = tables.lines("06_biometry/tables/equivalence")
     own = [line for line in tested if all(line.v[key] == last.v[key] for key in ("quantity", "route"))]
     if own and own[0].v["mean_within_margin"] == "yes":
-        text += f", and on average it was equivalent to the reference within {margin(own)}"
+        text += f", and {name_of(last, lines)} was on average equivalent to the reference within {margin(own)}"
     return [f"{text}."]
 
 
@@ -82,7 +82,7 @@ def weak(tables: Tables) -> list[str]:
         (
             "equivalence",
             lambda line: line.v["single_within_margin"] == "no",
-            "The limits of agreement of {} exceeded {}.",
+            "The limits of agreement of {} exceeded {}{}.",
         ),
         (
             "coverage",
@@ -93,9 +93,17 @@ def weak(tables: Tables) -> list[str]:
     for name, holds, form in told:
         lines = tables.lines(f"06_biometry/tables/{name}")
         of = [line for line in lines if holds(line)]
-        text = margin(lines) if name == "equivalence" else ""
-        texts += [form.format(names(of, lines), text)] if of else []
+        text, rest = "", ""
+        if name == "equivalence":
+            text, unknown = margin(lines), [line for line in lines if is_open(line)]
+            rest = f"; for {names(unknown, lines)}, this is undecided" if unknown else ""
+        texts += [form.format(names(of, lines), text, rest)] if of else []
     return texts
+
+
+def is_open(line: Line) -> bool:
+    """Whether single measurements are neither shown to be within the margin nor to exceed it."""
+    return line.v["single_within_margin"] in ("not shown", "undecided")
 
 
 def unshown(tables: Tables, study: str) -> list[str]:
@@ -106,7 +114,9 @@ def unshown(tables: Tables, study: str) -> list[str]:
         texts.append("No property of the cases was shown to be associated with the worst results.")
     lines = tables.lines(f"{at}/equivalence")
     mean = [line for line in lines if line.v["mean_within_margin"] != "yes"]
-    single = [line for line in lines if line.v["single_within_margin"] in ("not shown", "undecided")]
+    single = [line for line in lines if is_open(line)]
+    if [line for line in lines if line.v["single_within_margin"] == "no"]:  # among the weaknesses
+        single = []
     texts += [f"Equivalence of the mean was not shown for {names(mean, lines)}."] if mean else []
     start = "Whether single measurements are within the margin of equivalence remains open for"
     texts += [f"{start} {names(single, lines)}."] if single else []

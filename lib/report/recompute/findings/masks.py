@@ -107,7 +107,7 @@ def failed(tables: Tables, step: str, unit: str) -> list[str]:
     meaning = {
         "class": f"a Dice below {failures.LOW_DICE:g}, or a missed or invented class",
         "line": f"an endpoint error above {gross} % of the OFD, or a missed line",
-        "quantity": f"an error above {gross} %, or no measurement",
+        "quantity": f"an error of any quantity above {gross} %, or no measurement",
     }[tables.columns(name)[0]]
     what = {"class": "segmentation", "line": "localisation", "quantity": "measurement"}[tables.columns(name)[0]]
     count = line.v["failed"] if line.v["failed"] else "none"

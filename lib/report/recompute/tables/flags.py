@@ -165,7 +165,7 @@ def finding(results: Results, columns: list[str], worth: list[Row]) -> str:
     elif not count:
         start += f"; {large} have a large error {meaning}."
     else:
-        start += f": among them are {found} of {large} large errors {meaning} ({recall}), and {found} of the {count} "
+        start += f". They include {found} of {large} large errors {meaning} ({recall}), and {found} of the {count} "
         start += f"flagged heads have one ({precision})."
     return f"{start} {_of_limits(results)}"
 
