@@ -136,10 +136,9 @@ def unshown(
     rows = rows_of(slopes)
     flat = [row for row in rows if verdict(row, "slope_per_100_mm") == 0]
     ends = [[tables.fixed(row.values[f"slope_per_100_mm_{end}"], 2) for end in ("low", "high")] for row in flat]
-    text = (
-        f"no change with size was shown, but slopes from {joined([' to '.join(each) for each in ends])} mm per 100 mm"
-    )
-    sentences += [f"For {named(flat, rows)}, {text} are compatible with the data."] if flat else []
+    text = f"but slopes from {joined([' to '.join(each) for each in ends])} mm per 100 mm are compatible with the data"
+    change = "no change of the difference in millimetres with size was shown"
+    sentences += [f"For {named(flat, rows)}, {change}, {text}."] if flat else []
     for row in [row for row in rows_of(pairs) if row.values["study_b"] != study]:
         if verdict(row, "difference_mm") == 0:
             text = f"no difference of {row.text['quantity']} from “{row.values['study_b']}” was shown"

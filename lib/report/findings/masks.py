@@ -33,7 +33,7 @@ def training(runs: pd.DataFrame, measure: str) -> list[str]:
         text = f"The last of {run['epochs']} epochs was selected{longer}"
     else:
         text = f"Epoch {run['best_epoch']} of {run['epochs']} was selected; no later epoch was better."
-    error = ("endpoint error", 1, f"{tables.KEEP}% of the OFD")
+    error = ("the endpoint error", 1, f"{tables.KEEP}% of the OFD")
     name, digits, unit = error if measure == "error" else (f"pooled {measure}", 3, "")
     if count > 1:
         gaps = [abs(row["train_selection"]) - abs(row["selection"]) for row in rows]

@@ -198,7 +198,7 @@ def test_conclusions_name_what_was_found_what_fails_and_what_is_open():
         "No property of the cases was shown to be associated with the worst results.",
         "Equivalence of the mean was not shown for HC.",
         "Whether single measurements are within the margin of equivalence remains open for HC.",
-        "For HC, no change with size was shown, but slopes from −0.55 to 2.26 mm per 100 mm are compatible with "
-        "the data.",
+        "For HC, no change of the difference in millimetres with size was shown, but slopes from −0.55 to 2.26 mm per "
+        "100 mm are compatible with the data.",
     ]
     assert conclusions.unshown(causes(0.01), equivalent("yes", "no"), sloped, none, "this") == []

@@ -126,8 +126,9 @@ def unshown(tables: Tables, study: str) -> list[str]:
         " to ".join(printed.rounded(line.v[f"slope_per_100_mm_{end}"], 2) for end in ("low", "high")) for line in flat
     ]
     if flat:
-        shown = f"no change with size was shown, but slopes from {listed(ends)} mm per 100 mm are compatible"
-        texts.append(f"For {names(flat, lines)}, {shown} with the data.")
+        shown = "no change of the difference in millimetres with size was shown"
+        possible = f"slopes from {listed(ends)} mm per 100 mm are compatible with the data"
+        texts.append(f"For {names(flat, lines)}, {shown}, but {possible}.")
     for line in tables.lines("07_comparison/tables/comparison"):
         if line.v["study_b"] != study and line.side("difference_mm") == 0:
             shown = f"no difference of {line.t['quantity']} from “{line.v['study_b']}” was shown"

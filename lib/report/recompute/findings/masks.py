@@ -21,7 +21,8 @@ def training(results: Results, runs: list[Row]) -> list[str]:
     at_end, count, first = sum(row["best_epoch"] == row["epochs"] for row in rows), len(rows), rows[0]
     ending = ", so longer training may give better results." if at_end else "."
     error = results.study.learns_landmarks
-    measure = "endpoint error" if error else f"pooled {'IoU' if results.study.selection_metric == 'iou' else 'Dice'}"
+    overlap_name = "IoU" if results.study.selection_metric == "iou" else "Dice"
+    measure = "the endpoint error" if error else f"pooled {overlap_name}"
     digits, unit = (1, f"{printed.SPACE}% of the OFD") if error else (3, "")
     if count > 1:
         start = f"The last epoch was selected in {at_end if at_end else 'none'} of {count} runs{ending}"
