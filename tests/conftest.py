@@ -3,10 +3,12 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ import pytest
 from lib import datasets
 from lib.study import files
 
+# Options of a process that stands for a terminal's: SIGINT is ignored under nohup and "&", and inherited so.
+TERMINAL = {"start_new_session": True, "preexec_fn": partial(signal.signal, signal.SIGINT, signal.default_int_handler)}
 SKIPPED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "security", "pid", "log", "db")
 # 32 x 48 pixels and two epochs: the network learns nothing, but every step runs in seconds.
 TINY = {"study": "tiny", "precision": "float32", "fold_count": "3", "depth": "2", "epochs": "2", "batch_size": "4"}

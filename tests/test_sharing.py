@@ -14,7 +14,7 @@ import pytest
 
 from lib import pipeline
 from lib.study import environment, files, params, shares, steps
-from tests.conftest import copy_code, python, set_keys, write_phantom
+from tests.conftest import TERMINAL, copy_code, python, set_keys, write_phantom
 from tests.conftest import environment as environment_of
 
 PATIENCE_SECONDS = 300
@@ -146,7 +146,7 @@ def two_folds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ctrl_c_stops_two_trainings_and_both_resume_side_by_side(two_folds):
     command = [sys.executable, "-m", "lib", "study", "tiny", "--cores", "2"]
     runs = [two_folds / "reports/tiny" / label for label in FOLDS[:2]]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | TERMINAL
     running = subprocess.Popen(command, cwd=two_folds, env=environment_of(two_folds), **options)
     end = time.monotonic() + PATIENCE_SECONDS
     while not all((run / "state.pt").exists() for run in runs):

@@ -8,11 +8,12 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.conftest import TERMINAL
 
 STUDY = [sys.executable, "-m", "lib", "study", "tiny", "--cores", "2"]
 WHY = [sys.executable, "-m", "lib", "why", "tiny"]
@@ -239,9 +240,7 @@ def test_a_file_system_without_locks_is_refused(project, tmp_path):
 def running(project: Path) -> subprocess.Popen:
     """The study while it runs 03, in its own process group."""
     make_stale(project, "03_model")
-    accept_sigint = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # ignored under nohup and "&"
-    options = PIPES | {"start_new_session": True, "preexec_fn": accept_sigint}
-    process = subprocess.Popen(STUDY, cwd=project, env=environment(), **options)
+    process = subprocess.Popen(STUDY, cwd=project, env=environment(), **PIPES, **TERMINAL)
     end = time.monotonic() + PATIENCE_SECONDS
     while not any("ipykernel" in str(child.cmdline()) for child in psutil.Process(process.pid).children(True)):
         assert process.poll() is None, "the study ended before it started a kernel"

@@ -14,7 +14,7 @@ import pytest
 from lib import pipeline
 from lib.study import cluster, environment, files, params, shares
 from lib.study.environment import MESSAGE_MARK
-from tests.conftest import copy_code, write_phantom
+from tests.conftest import TERMINAL, copy_code, write_phantom
 from tests.conftest import environment as environment_of
 
 REFUSAL = "sbatch: error: invalid partition specified: nowhere"
@@ -235,7 +235,7 @@ def test_ctrl_c_cancels_the_jobs(tmp_path: Path, commands: Path):
     script(commands, "squeue", f"case \"$*\" in *--name*) touch {tmp_path}/asked; echo '7|RUNNING';; esac")
     script(commands, "scancel", f"echo $* > {tmp_path}/cancelled")
     command = [sys.executable, "-m", "lib", "study", "tiny", "--profile", str(profile(tmp_path))]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | TERMINAL
     with subprocess.Popen(command, cwd=project, env=environment_of(project), **options) as running:
         end = time.monotonic() + 300
         while not (tmp_path / "asked").exists():
