@@ -125,7 +125,7 @@ $(READY): pyproject.toml constraints.txt $(if $(STALE),anew)
 	@{ pwd -P; .venv/bin/python --version | cut -d. -f1,2; } > $@
 
 demo: $(READY)
-	$(RUN) study demo --cores="$$CORES" $${GPUS:+--gpus="$$GPUS"}
+	$(RUN) study demo --cores="$$CORES" $${GPUS:+--gpus="$$GPUS"} $${PROFILE:+--profile="$$PROFILE"}
 
 study: $(READY)
 	$(RUN) study --cores="$$CORES" $${GPUS:+--gpus="$$GPUS"} $${DATA:+--data="$$DATA"} $${LANDMARKS:+--landmarks="$$LANDMARKS"} $${PROFILE:+--profile="$$PROFILE"} -- "$$STUDY"

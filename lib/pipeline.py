@@ -170,6 +170,8 @@ def _run_locked(study: params.Study, folder: Path, cores: int, gpu_count: str | 
             devices = gpus.usable(study.device, gpu_count)
             if any(step.name in steps.ON_DEVICE for step in stale):
                 _check_device(study)
+            if any(step.run for step in stale):
+                shares.refuse_fewer_gpus(study, len(devices))
             share = shares.share(study, cores, len(devices), _computes_on_processor(study, devices, gpu_count))
             said, options = shares.describe(study, share), _options(cores, len(devices))
             seen = devices if gpu_count is not None or (devices and ":" not in study.device) else None

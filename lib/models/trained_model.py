@@ -22,6 +22,7 @@ from lib.models import inference
 from lib.study import environment
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+AT_ONCE = 16  # images on a processor at most: one of 384 x 576 takes 1.1 GB in a network of 64 channels
 TURN = threading.Lock()  # held while a case has the device, or all threads of the processor
 
 
@@ -124,7 +125,7 @@ def decode(maps: np.ndarray, mapping: Geometry, sigma: float) -> tuple[np.ndarra
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results in order, computed a few items ahead in threads; the items are taken in the caller's thread."""
-    workers = environment.threads()
+    workers = min(environment.threads(), AT_ONCE)
     pending: deque = deque()
     with ThreadPoolExecutor(workers, initializer=_start_with, initargs=(torch.get_num_threads(),)) as pool:
         for item in items:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from lib.study import environment, files, steps
@@ -120,7 +121,8 @@ def wait(running: subprocess.Popen, folder: Path) -> int:
             try:
                 return running.wait(timeout=POLL_SECONDS)
             except subprocess.TimeoutExpired:
-                (folder / ALIVE).touch()
+                with suppress(OSError):  # of a network file system: the next one is due soon
+                    (folder / ALIVE).touch()
                 if remaining(folder) != []:
                     last_seen = time.monotonic()
             if time.monotonic() - last_seen > LOST_SECONDS:

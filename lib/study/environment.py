@@ -115,11 +115,20 @@ def keep_freed_memory() -> None:
 
 
 def free_memory_mb() -> int:
-    """Main memory that can be used without swapping, MB; at most a container's limit."""
+    """Main memory that can be used without swapping, MB; at most what a container's limit leaves."""
     import psutil  # not among the packages that torch.hub needs for hubconf.py
 
-    limits = [int(limit) for limit in _control_groups("memory.max") if limit != "max"]
-    return min([psutil.virtual_memory().available, *limits]) // 10**6
+    names = (
+        "memory.max",
+        "memory.current",
+        "memory.stat",
+    )  # the topmost group has the last alone, which zip leaves out
+    left = [
+        int(limit) - int(used) + int(dict(line.split() for line in counts.splitlines()).get("inactive_file", 0))
+        for limit, used, counts in zip(*map(_control_groups, names))
+        if limit != "max"
+    ]
+    return max(0, min([psutil.virtual_memory().available, *left])) // 10**6
 
 
 def processors() -> int:

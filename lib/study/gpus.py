@@ -102,15 +102,20 @@ def usable(device: str, given: str | None) -> list[str]:
     devices = visible() if device == "auto" or device.startswith("cuda") else []
     if given is None:
         return devices[_index(device) :][:1] if ":" in device else devices
-    most, found = len(devices), f"{len(devices)} found"
-    least = 1 if device == "cuda" and devices else 0
-    if device not in ("auto", "cuda"):
-        most, found = 0, f"the study's key device is {device!r}, which leaves nothing to choose"
+    if device not in ("auto", "cuda", "cpu"):
+        raise ValueError(
+            f"gpus = {given}   not allowed; leave it out (the study's key device is {device!r}, which leaves nothing "
+            "to choose)"
+        )
+    least, most, found = int(device == "cuda"), len(devices), f"{len(devices)} found"
+    if device == "cpu":
+        found = "the study's key device is 'cpu'"
     elif not devices:
         hidden = os.environ.get(VISIBLE_VARIABLE)
         found = "nvidia-smi lists no GPU" if hidden is None else f"none found; {VISIBLE_VARIABLE} is {hidden!r}"
     if not re.fullmatch(r"[0-9]{1,4}", given) or not least <= int(given) <= most:
-        allowed = f"a whole number from {least} to {most}" if most else "only 0, or leave it out"
+        none = "leave it out" if least else "only 0, or leave it out"
+        allowed = f"a whole number from {least} to {most}" if most else none
         raise ValueError(f"gpus = {given}   not allowed; {allowed} ({found})")
     return devices[: int(given)]
 
@@ -182,7 +187,9 @@ def _try_one(path: Path) -> int | None:
 
     flags = os.O_RDONLY | os.O_NOFOLLOW  # anybody may write to the folder
     with suppress(FileExistsError):
-        os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644))
+        created = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        os.fchmod(created, 0o644)  # whatever the user's umask: others lock it too
+        os.close(created)
     descriptor = os.open(path, flags)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

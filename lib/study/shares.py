@@ -26,7 +26,6 @@ def share(study: Study, cores: int, gpus: int, on_processor: bool) -> Share:
 
     It depends on the numbers of trainings, cores and GPUs alone, never on what happens to run, since the number of
     threads affects the last digits of what a processor computes. `on_processor`: no other device computes.
-    ValueError for fewer GPUs than the processes that share a training, each of which needs one.
     """
     runs, each = len(study.folds) * len(study.seeds), study.processes
     if on_processor:
@@ -34,13 +33,17 @@ def share(study: Study, cores: int, gpus: int, on_processor: bool) -> Share:
         return Share(at_once, cores // at_once, 0)
     if not gpus:  # a device that nvidia-smi does not list: one training at a time, as one does not know how many
         return Share(1, cores, 0)
-    if gpus < each:
+    at_once = max(1, min(runs, gpus // each, cores // each))
+    return Share(at_once, cores // at_once, min(each, gpus))
+
+
+def refuse_fewer_gpus(study: Study, gpus: int) -> None:
+    """ValueError for fewer GPUs, but some, than the processes that share a training, each of which needs one."""
+    if 0 < gpus < study.processes:
         raise ValueError(
-            f"{study.study}: processes = {each}, of which each needs a GPU, but {gpus} can be used; "
+            f"{study.study}: processes = {study.processes}, of which each needs a GPU, but {gpus} can be used; "
             f"set processes to at most {gpus}"
         )
-    at_once = max(1, min(runs, gpus // each, cores // each))
-    return Share(at_once, cores // at_once, each)
 
 
 def describe(study: Study, share: Share) -> str:

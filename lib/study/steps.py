@@ -10,7 +10,7 @@ from typing import Any
 
 from lib.study import environment, files, params, provenance, system_files
 
-NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt"}
+NOT_OUTPUTS = {"notebook.ipynb", "record.json", "timing.json", "timing.csv", "state.pt", "processes.log"}
 ABOVE = ("report.pdf", "gallery.html", "index.html")  # in the study's folder
 EXECUTED = "notebook.ipynb"  # with its outputs, as papermill writes it
 ON_DEVICE = ("03_model", "04_training", "05_evaluation")  # all others compute on the processor

@@ -47,13 +47,13 @@ def fit(
     """
     if config.processes == 1:
         return loop.fit(config, network, arrays, parts, folder, log, live)
-    gpus = devices.for_processes(config.device, config.processes)
     loop.check_trainable(config, network, arrays, parts)
     depends_on = loop.dependencies(config, network, arrays, parts)
     finished = _finished(folder, depends_on, log)
     if finished is not None:
         log(f"already trained: best epoch {finished.best_epoch}, validation value {finished.best_value:.4f}")
         return finished
+    gpus = devices.for_processes(config.device, config.processes)
     with tempfile.TemporaryDirectory() as temporary:
         job = Path(temporary) / "job.json"
         whole = {"config": config.model_dump(exclude_unset=True), "network": network, "arrays": arrays.fingerprint}
@@ -79,9 +79,10 @@ def _run(job: Path, processes: int, log_file: Path, log: Log, live: Live | None)
     own = {
         "GLOO_SOCKET_IFNAME": LOOPBACK,
         "NCCL_SOCKET_IFNAME": LOOPBACK,
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SECONDS_TO_SAVE),  # not known to torch 2.10, which waits for 30 s
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command += ["--nproc-per-node", str(processes), "--shutdown-timeout", str(SECONDS_TO_SAVE)]
+    command += ["--nproc-per-node", str(processes)]
     with log_file.open("w", encoding="utf-8") as errors:
         started = subprocess.Popen(
             [*command, "-m", __name__, str(job)],

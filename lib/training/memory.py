@@ -45,7 +45,7 @@ def _refuse(portion: int, state: TrainingState) -> None:
             f"{state.device}: too little memory for a batch of {portion} images; set a smaller batch_size, or "
             "deterministic: false to accumulate the gradient over portions of a batch"
         )
-    if any(isinstance(module, SynchronisedBatchNorm) for module in state.model.modules()):
+    if state.model.training and any(isinstance(module, SynchronisedBatchNorm) for module in state.model.modules()):
         raise ValueError(
             f"{state.device}: too little memory for a process's {portion} images of a batch; set a smaller batch_size "
             "or more processes: in batch normalisation the processes wait for each other, so none may use portions"

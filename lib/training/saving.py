@@ -36,6 +36,8 @@ def periodic(path: Path, depends_on: dict[str, Any]) -> Iterator[Callable[[Train
             due = time.monotonic() + SECONDS
         if is_ending:
             ranks.wait()  # if one left at once, the first could lose its connection before it has saved
+            if not received:  # another process was asked to end
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(received.pop() if received else signal.SIGTERM)
 
     with deferred() as received:

@@ -45,10 +45,20 @@ def test_a_child_sees_the_given_gpus_only(monkeypatch):
     assert environment.for_children(3, [])["CUDA_VISIBLE_DEVICES"] == ""
 
 
-@pytest.mark.parametrize(("limits", "expected"), [([], 8000), (["max"], 8000), (["max", "3000000000"], 3000)])
-def test_free_memory_is_at_most_a_container_s_limit(monkeypatch, limits, expected):
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ([], 8000),
+        (["max"], 8000),
+        (["max", "3000000000"], 2200),  # 3,000 - 1,000 used, of which 200 are pages of files that can be dropped
+        (["90000000000", "500000000"], 0),
+    ],
+)
+def test_free_memory_is_at_most_what_a_container_s_limit_leaves(monkeypatch, limits, expected):
+    groups = {"memory.max": limits, "memory.current": ["1000000000"] * len(limits)}
+    groups["memory.stat"] = ["anon 800000000\ninactive_file 200000000"] * (len(limits) + 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * 10**9))
-    monkeypatch.setattr(environment, "_control_groups", lambda name: limits if name == "memory.max" else [])
+    monkeypatch.setattr(environment, "_control_groups", groups.__getitem__)
     assert environment.free_memory_mb() == expected
 
 

@@ -133,7 +133,10 @@ def test_a_study_that_names_its_gpu_uses_that_one(listing):
         (FOUR, "auto", "1.5", r"a whole number from 0 to 4"),
         ("", "auto", "1", r"only 0, or leave it out \(nvidia-smi lists no GPU\)"),
         (FOUR, "cpu", "1", r"only 0, or leave it out \(the study's key device is 'cpu'"),
-        (FOUR, "cuda:1", "2", r"only 0, or leave it out \(the study's key device is 'cuda:1'"),
+        (FOUR, "cuda:1", "2", r"leave it out \(the study's key device is 'cuda:1'"),
+        (FOUR, "cuda:1", "0", r"leave it out \(the study's key device is 'cuda:1'"),
+        ("", "mps", "0", r"leave it out \(the study's key device is 'mps'"),
+        ("", "cuda", "0", r"leave it out \(nvidia-smi lists no GPU\)"),
     ],
 )
 def test_a_number_of_gpus_that_machine_or_study_does_not_allow_is_refused(listing, text, device, given, allowed):

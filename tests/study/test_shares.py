@@ -52,7 +52,12 @@ def test_a_training_shared_by_processes_gets_a_gpu_or_core_for_each():
 
 def test_fewer_gpus_than_processes_are_refused_before_anything_runs():
     with pytest.raises(ValueError, match=r"busi_quick: processes = 4, of which each needs a GPU, but 2 can be used"):
-        shares.share(STUDY.model_copy(update={"processes": 4}), 16, 2, on_processor=False)
+        shares.refuse_fewer_gpus(STUDY.model_copy(update={"processes": 4}), 2)
+
+
+@pytest.mark.parametrize("gpus", [0, 4, 5])
+def test_as_many_gpus_as_processes_or_none_at_all_are_accepted(gpus):
+    shares.refuse_fewer_gpus(STUDY.model_copy(update={"processes": 4}), gpus)
 
 
 def test_a_study_of_one_training_has_all_cores_and_says_nothing():

@@ -100,7 +100,7 @@ def farthest(values: list[float], sign: int) -> float:
 
 
 def tightest(values: list[tuple[float, bool]], most: int, level: float) -> tuple[int, int, float]:
-    """Gross errors, heads and limit of the best cut of (value, large) from above; (0, 0, infinity) if none is better.
+    """Large errors, heads and limit of the best cut of (value, large) from above; (0, 0, infinity) if none is better.
 
     A cut lies in the middle between two different values, and flags `most` heads or fewer.
     """
