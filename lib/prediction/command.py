@@ -45,7 +45,8 @@ def run(
     elif pixel_table is not None:
         sizes = pixel_sizes.read_table(pixel_table, limits_mm(loaded))
     written, refused = answer(loaded, given, out, sizes, with_maps, say)
-    counts = f"{len(written)} cases" + (f", {len(refused)} refused (refused.csv)" if refused else "")
+    counts = f"{len(written)} case{'s' * (len(written) != 1)}"
+    counts += f", {len(refused)} refused (refused.csv)" if refused else ""
     say(f"{out}: {counts}; {NOT_FOR_CLINICAL_USE}")
     return int(bool(refused))
 

@@ -67,7 +67,7 @@ def test_a_head_of_known_size_is_measured_from_its_mask(answer):
     out, status, printed = answer({"a.png": head_image()}, "--pixel-size", str(SPACING_MM))
     assert status == 0
     assert hc_mm(out)["a"] == pytest.approx(HC_MM, rel=0.002)
-    assert printed.splitlines()[-1].endswith("out: 1 cases; not a medical device; for research only")
+    assert printed.splitlines()[-1].endswith("out: 1 case; not a medical device; for research only")
     submitted = files.read_csv(out / "hc18_submission.csv", ["angle_rad"]).iloc[0]
     expected = {"center_x_mm": 40.0, "center_y_mm": 30.0, "semi_axes_a_mm": 25.0, "semi_axes_b_mm": 20.0}
     assert submitted[list(expected)].to_dict() == pytest.approx(expected, rel=0.003)
