@@ -170,9 +170,11 @@ def _run_locked(study: params.Study, folder: Path, cores: int, gpu_count: str | 
             devices = gpus.usable(study.device, gpu_count)
             if any(step.name in steps.ON_DEVICE for step in stale):
                 _check_device(study)
+            on_processor = _computes_on_processor(study, devices, gpu_count)
+            devices = [] if on_processor else devices
             if any(step.run for step in stale):
                 shares.refuse_fewer_gpus(study, len(devices))
-            share = shares.share(study, cores, len(devices), _computes_on_processor(study, devices, gpu_count))
+            share = shares.share(study, cores, len(devices), on_processor)
             said, options = shares.describe(study, share), _options(cores, len(devices))
             seen = devices if gpu_count is not None or (devices and ":" not in study.device) else None
         else:  # the node of a job, not this computer, has the device
@@ -208,9 +210,10 @@ def _computes_on_processor(study: params.Study, devices: list[str], gpu_count: s
     """Whether the trainings of a study compute on the processor, whose cores they can share."""
     if study.device == "cpu" or (gpu_count is not None and not devices):
         return True
-    if devices or study.device != "auto" or len(steps.training_steps(study)) == 1:
+    if study.device != "auto" or (not devices and len(steps.training_steps(study)) == 1):
         return False
-    from lib.models import devices as on_machine  # imports torch, which takes seconds; it knows GPUs of other makers
+    # Imports torch, which takes seconds. It knows GPUs of other makers, and whether it was built to use NVIDIA's.
+    from lib.models import devices as on_machine
 
     return on_machine.choose("auto").type == "cpu"
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from lib import pipeline
+from lib.models import devices as on_machine
 from lib.study import environment, files, params, shares, steps
 from tests.conftest import TERMINAL, copy_code, python, set_keys, write_phantom
 from tests.conftest import environment as environment_of
@@ -128,6 +130,25 @@ def test_little_memory_starts_fewer_at_once_with_the_same_threads(tmp_path, monk
     log = [line for line in run_rules(study, tmp_path, 16, 0, 1) if line[1] in FOLDS]
     assert most_at_once(log) == 1
     assert {line[2] for line in log} == {"3"}
+
+
+@pytest.mark.parametrize(
+    ("device", "listed", "given", "chosen", "expected"),
+    [
+        ("auto", ["GPU-0"], None, "cuda", False),
+        ("auto", ["GPU-0"], None, "cpu", True),  # torch was built without CUDA
+        ("auto", [], None, "cpu", True),
+        ("auto", [], None, "mps", False),
+        ("auto", [], "0", "cuda", True),
+        ("cpu", [], None, "cuda", True),
+        ("cuda", ["GPU-0"], None, "cuda", False),
+        ("cuda:1", ["GPU-1"], None, "cuda", False),
+    ],
+)
+def test_trainings_share_the_cores_where_torch_computes_on_them(monkeypatch, device, listed, given, chosen, expected):
+    study = params.read_study(files.study_file("busi_quick")).model_copy(update={"device": device})
+    monkeypatch.setattr(on_machine, "choose", lambda name: torch.device(chosen))
+    assert pipeline._computes_on_processor(study, listed, given) is expected
 
 
 @pytest.fixture(scope="module")
