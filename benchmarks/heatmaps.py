@@ -5,6 +5,7 @@ import time
 import numpy as np
 import torch
 
+from benchmarks import table
 from lib import losses, models
 from lib.imaging import heatmaps
 from lib.models import devices, inference
@@ -34,14 +35,13 @@ def rows() -> list[dict[str, object]]:
     step, heat = (np.array(seconds[1:]) / BATCH * 1e3 for seconds in (bare, ours))
     ratios = heat / step
     return [
-        {
-            "what": f"encoding and decoding heatmaps of {SHAPE[0]}x{SHAPE[1]} / training step, U-Net base 16",
-            "bare": f"{np.median(step):.1f} ms/image",
-            "ours": f"{np.median(heat):.2f} ms/image",
-            "ratio": float(np.median(ratios)),
-            "spread": f"{ratios.min():.3f} to {ratios.max():.3f}",
-            "goal": "< 0.05",
-        }
+        table.row(
+            f"encoding and decoding heatmaps of {SHAPE[0]}x{SHAPE[1]} / training step, U-Net base 16",
+            f"{np.median(step):.1f} ms/image",
+            f"{np.median(heat):.2f} ms/image",
+            ratios,
+            "< 0.05",
+        )
     ]
 
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from benchmarks import protocol
+from benchmarks import protocol, table
 from benchmarks.data import prepared
 from lib.study import environment, files, params
 
@@ -32,14 +32,13 @@ def rows(study: params.Study) -> list[dict[str, object]]:
 
 def _row(study: params.Study, kind: str, seconds: np.ndarray) -> dict[str, object]:
     ratios = seconds[:, 0] / seconds[:, 1]
-    return {
-        "what": f"two trainings of {study.study}: in turn with 2 threads / side by side with 1, {kind} time",
-        "bare": f"{np.median(seconds[:, 0]):.1f} s",
-        "ours": f"{np.median(seconds[:, 1]):.1f} s",
-        "ratio": float(np.median(ratios)),
-        "spread": f"{ratios.min():.3f} to {ratios.max():.3f}",
-        "goal": ">= 1" if kind == "wall-clock" else "",
-    }
+    return table.row(
+        f"two trainings of {study.study}: in turn with 2 threads / side by side with 1, {kind} time",
+        f"{np.median(seconds[:, 0]):.1f} s",
+        f"{np.median(seconds[:, 1]):.1f} s",
+        ratios,
+        ">= 1" if kind == "wall-clock" else "",
+    )
 
 
 def _measure(children: dict[int, list[subprocess.Popen]]) -> list[list[float]]:

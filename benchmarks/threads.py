@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from benchmarks import table
 from lib import losses, models
 from lib.study import files, params
 from lib.training import loop
@@ -52,14 +53,12 @@ def _rows(machine: str) -> list[dict[str, object]]:
 
 def _row(machine: str, key: tuple[int, str, str], values: list[float], default: list[float]) -> dict[str, object]:
     ratios = np.array(values) / np.array(default)
-    return {
-        "what": f"training step, {key[1]}, {key[0]} threads, wait policy {key[2]}, {machine}",
-        "bare": f"{np.median(default):.1f} images/s",
-        "ours": f"{np.median(values):.1f} images/s",
-        "ratio": float(np.median(ratios)),
-        "spread": f"{ratios.min():.3f} to {ratios.max():.3f}",
-        "goal": "",
-    }
+    return table.row(
+        f"training step, {key[1]}, {key[0]} threads, wait policy {key[2]}, {machine}",
+        f"{np.median(default):.1f} images/s",
+        f"{np.median(values):.1f} images/s",
+        ratios,
+    )
 
 
 def _measure(count: int, settings: dict[str, str]) -> dict[str, tuple[float, str]]:

@@ -207,12 +207,14 @@ def run(options: argparse.Namespace) -> int:
 
         shipping.ship(study, folder, say)
         return 0
+    if options.command == "step":
+        from lib.study import execution
+
+        logging.basicConfig(level=logging.ERROR)  # papermill warns of every key that the notebook does not use
+        execution.execute(study, options.step, options.cores, options.gpus)
+        return 0
     from lib import pipeline
 
-    if options.command == "step":
-        logging.basicConfig(level=logging.ERROR)  # papermill warns of every key that the notebook does not use
-        pipeline.execute(study, options.step, options.cores, options.gpus)
-        return 0
     if options.command == "why":
         say(pipeline.explain(study))
         return 0

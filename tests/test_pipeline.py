@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from lib import datasets, pipeline
 from lib.datasets import landmark_tables
-from lib.study import files, params
+from lib.study import execution, files, params
 from lib.study.environment import MESSAGE_MARK, ROOT_VARIABLE
 from lib.study.steps import Step
 from tests import builders
@@ -188,12 +188,12 @@ def running(project: Path) -> subprocess.Popen:
     [("lambda *_: sys.exit(print(2))", b"2\n", 0), ("signal.SIG_IGN", b"", -signal.SIGKILL)],
 )
 def test_a_kernel_may_save_its_state_before_it_is_killed(monkeypatch, handler, written, code):
-    monkeypatch.setattr(pipeline, "SAVE_SECONDS", 5 if written else 0.5)
+    monkeypatch.setattr(execution, "SAVE_SECONDS", 5 if written else 0.5)
     source = f"import signal, sys\nsignal.signal(signal.SIGTERM, {handler})\nprint(1, flush=True)\ninput()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     child = subprocess.Popen([sys.executable, "-c", source], start_new_session=True, **pipes)
     child.stdout.readline()
-    pipeline._end_kernels()
+    execution._end_kernels()
     assert child.stdout.read() == written
     assert child.wait(PATIENCE_SECONDS) == code
 
@@ -238,8 +238,9 @@ def test_a_device_or_precision_that_this_machine_lacks_is_refused_before_any_ste
 SPINNING = "import re; re.match('(a+)+$', 'a' * 60 + 'b')"  # never ends and blocks all threads of the kernel
 WITH_SHORT_LIMIT = """
 import sys
-from lib import __main__, pipeline
-pipeline.START_SECONDS = 6
+from lib import __main__
+from lib.study import execution
+execution.START_SECONDS = 6
 sys.exit(__main__.main(["step", "tiny", "01_data_verification", "--cores=2", "--gpus=0"]))
 """
 

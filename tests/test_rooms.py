@@ -38,7 +38,11 @@ NO_NETWORK = ("01_data_verification", "02_preprocessing", "06_biometry", "07_com
     ("notebooks", "modules", "heavy"),
     [
         (NO_NETWORK, {"lib.report.build"}, {"torch", "albumentations"}),
-        ((), {"lib.__main__", "lib.pipeline"}, {"pandas", "cv2", "scipy", "matplotlib", "papermill"}),
+        (
+            (),
+            {"lib.__main__", "lib.study.execution", "lib.pipeline"},
+            {"pandas", "cv2", "scipy", "matplotlib", "papermill"},
+        ),
     ],
     ids=["steps without a network", "command line"],
 )

@@ -26,9 +26,10 @@ int flock(int handle, int operation) { (void)handle; (void)operation; errno = EN
 """
 LOW_MEMORY = """
 import resource, sys
-from lib import __main__, pipeline
+from lib import __main__
+from lib.study import execution
 resource.setrlimit(resource.RLIMIT_AS, (900 * 2**20,) * 2)
-pipeline.START_SECONDS = 20  # a kernel that cannot import numpy never answers
+execution.START_SECONDS = 20  # a kernel that cannot import numpy never answers
 sys.exit(__main__.main(["step", "tiny", "06_biometry", "--cores=2", "--gpus=0"]))
 """
 

@@ -89,7 +89,7 @@ def without_paths(notebook: str) -> str:
 
 def as_html(notebook: str, title: str) -> str:
     """An executed notebook, as JSON, as one HTML page that loads nothing."""
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see `pipeline.execute`
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see `lib.study.execution`
     from nbconvert import HTMLExporter  # takes a second to import
 
     exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True)
