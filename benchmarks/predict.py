@@ -39,11 +39,14 @@ def main() -> None:
     model = sys.argv[1] if len(sys.argv) > 1 else "hc18_quick"
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 100
     environment.use_threads()
-    images = sorted((files.raw_folder("hc18") / "training_set").glob("*HC.png"))[:count]
+    folder = files.raw_folder("hc18") / "training_set"
+    images = sorted(folder.glob("*HC.png"))[:count]
+    if not images:
+        sys.exit(f"{folder}: no images *HC.png; 'make study STUDY=hc18_quick DATA=...' links the data set there")
     members = ensemble.load(model, "cpu").members
     prepared = np.concatenate([_prepared(members[0], path) for path in images[: 4 * BATCH]])
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary)
         ways: dict[str, tuple[int, Callable[[], None]]] = {
             "networks alone, batched": (len(prepared), lambda: _networks(members, prepared)),
             "predict": (len(images), lambda: _command(model, images, out / "answers")),

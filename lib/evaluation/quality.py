@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lib.data.arrays import Arrays
 from lib.imaging import head_quality
@@ -176,6 +175,8 @@ def _tightest(values: np.ndarray, large: np.ndarray, most: int, level: float) ->
 
     (large errors that it finds, minus the number of flagged values, limit); (0, 0, infinity) if there is none.
     """
+    from scipy import stats  # takes two fifths of a second, and the report imports this module
+
     order = np.argsort(-values, kind="stable")  # NaN comes last
     ordered, hits = values[order], np.cumsum(large[order])
     best = (0, 0, np.inf)
