@@ -1,5 +1,6 @@
 """Cases and the manifest (cases.csv), one row per case."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -123,3 +124,16 @@ def cases_table(cases: Iterable[Case]) -> pd.DataFrame:
 def group_of(stratum: pd.Series) -> pd.Series:
     """Group of each case: the first word of its stratum, "all" if it is empty."""
     return stratum.str.partition(" ")[0].replace("", "all").rename("group")
+
+
+def group_names(table: pd.DataFrame) -> dict[str, str]:
+    """Name in print of each group of a whole manifest, so that it is one name in all tables, figures and sentences.
+
+    A range of head sizes (hc0, hc1 …) is named by its limits, such as "HC 57–99 mm", any other group as it is.
+    """
+    names = {}
+    for name, sizes in table["hc_mm"].groupby(group_of(table["stratum"])):
+        known = sizes.dropna()
+        is_range = re.fullmatch(r"hc\d+", name) and len(known)
+        names[name] = f"HC {known.min():.0f}–{known.max():.0f} mm" if is_range else name
+    return names

@@ -1,5 +1,7 @@
 """Captions computed from the data: one sentence per figure or table that states its main numbers."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +11,7 @@ from lib.evaluation.quality import FEWEST as FEWEST_VALIDATION
 from lib.evaluation.quality import LARGE_MM, REFERRED
 from lib.evaluation.ranking import mask_result
 from lib.report import tables
+from lib.report.findings.rows import p_value
 from lib.report.summaries.biometry_errors import measured_rows
 from lib.report.summaries.failures import LEVEL, kind_column
 from lib.statistics import FEWEST_SUBJECTS, conformal
@@ -149,7 +152,7 @@ def _causes(causes: pd.DataFrame, outcome: str) -> str:
 
 
 def of_flags(worth: pd.DataFrame, indicators: pd.DataFrame, limits: pd.DataFrame) -> str:
-    """How many heads are flagged, how many large errors are among them, and how the limits were chosen.
+    """How many heads are flagged, whether large errors are more often, and how the limits were chosen.
 
     Arguments: the table of `summaries.flag_worth`, and indicators.csv and limits.csv of 05_evaluation.
     """
@@ -167,7 +170,22 @@ def of_flags(worth: pd.DataFrame, indicators: pd.DataFrame, limits: pd.DataFrame
     else:
         text += f". They include {found} of {large} large errors {meaning} ({recall}), and {found} of the "
         text += f"{flagged['heads']} flagged heads have one ({precision})."
+        text += _beside_chance(flagged, rest, cells["p"][-2])
     return f"{text} {_limits(indicators, limits)}"
+
+
+def _beside_chance(flagged: dict[str, Any], rest: dict[str, Any], p: str) -> str:
+    """Whether large errors are flagged more often than other heads, by the p value of the table; "" without one."""
+    if np.isnan(flagged["p"]):
+        return ""
+    found, large = flagged["large_errors"], flagged["large_errors"] + rest["large_errors"]
+    false, others = flagged["heads"] - found, flagged["heads"] + rest["heads"] - large
+    often = "more" if found * others > false * large else "less"
+    verdict = f"heads with a large error are flagged {often} often than the other heads"
+    if flagged["p"] >= LEVEL:
+        verdict = "no evidence at this number of errors that flags find large errors better than chance"
+    start = f" Of the heads without a large error, {false} of {others} are flagged"
+    return f"{start}: {verdict} (Fisher’s exact test, {p_value(p)})."
 
 
 def _limits(indicators: pd.DataFrame, limits: pd.DataFrame) -> str:

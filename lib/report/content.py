@@ -14,8 +14,8 @@ from lib.evaluation import failures as cases_failed
 from lib.imaging import growth, head_points
 from lib.report import captions, every_case, tables
 from lib.report.findings import conclusions, masks, measurements
+from lib.report.summaries import biometry_errors, measurement_agreement
 from lib.report.summaries import failures as failed
-from lib.report.summaries import measurement_agreement
 from lib.statistics import conformal
 from lib.study import files, params, steps
 
@@ -192,10 +192,8 @@ def describe_baselines(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def describe_groups(study: params.Study) -> dict[str, str]:
-    """Printed names of the groups of the tested cases."""
-    manifest = files.read_csv(required(study, "01_data_verification/cases.csv"), cases.CASE_COLUMNS)
-    tested = manifest[manifest["case"].isin(read_table(study, "05_evaluation/cases")["case"])]
-    return failed.group_names(cases.group_of(tested["stratum"]), tested["hc_mm"])
+    """Printed names of the groups of the data set."""
+    return cases.group_names(files.read_csv(required(study, "01_data_verification/cases.csv"), cases.CASE_COLUMNS))
 
 
 def describe_cases(study: params.Study) -> dict[str, Any]:
@@ -282,7 +280,8 @@ def describe_findings(study: params.Study, runs: list[steps.Step], volumes: bool
     of_06 = {name: table(f"06_biometry/tables/{name}") for name in OF_FINDINGS}
     slopes, equivalence = of_06["proportional-bias"], of_06["equivalence"]
     if measures_heads(study):
-        found["biometry"] = measurements.biometry(of_06["agreement"], of_06["limits-mm"])
+        shares = biometry_errors.largest_shares(read_table(study, "06_biometry/measurements"))
+        found["biometry"] = measurements.biometry(of_06["agreement"], of_06["limits-mm"], shares)
         found["rivals"] = found["rivals"] + measurements.rivals(table("05_evaluation/tables/baselines"))
         found["measurement_failures"] = masks.failures(of_06["failure-counts"], pd.DataFrame(), 0, unit)
         found["agreement"] = measurements.agreement(of_06["limits-mm"], of_06["limits-percent"], equivalence)

@@ -151,7 +151,8 @@ def _entries(study: params.Study, columns: list[dict[str, Any]]) -> tuple[list[d
     """What is known of each prediction of a test case, in the order of 05, and the pictures that they refer to."""
     long = read_table(study, "05_evaluation/cases")
     manifest = files.read_csv(files.study_folder(study.study) / "01_data_verification/cases.csv", cases.CASE_COLUMNS)
-    about = manifest.assign(group=cases.group_of(manifest["stratum"])).set_index("case", drop=False)
+    groups = cases.group_of(manifest["stratum"]).map(cases.group_names(manifest))
+    about = manifest.assign(group=groups).set_index("case", drop=False)
     present, flags, calipers = _present(study, long), _flags(study), _calipers(study, about)
     entries, drawn = [], []
     for key in dict.fromkeys(long[KEY].itertuples(index=False, name=None)):

@@ -70,6 +70,7 @@ def by_group(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         mean_area_percent=("share", "mean"),
         mean_contrast=("contrast", "mean"),
     ).reset_index()
+    counts["group"] = counts["group"].map(cases.group_names(table))
     return counts.drop(columns="split") if (counts["split"] == "").all() else counts
 
 

@@ -85,3 +85,10 @@ def test_the_hash_of_a_folder_covers_its_files_by_name_without_the_system_s(tmp_
 def test_the_group_of_a_case_is_the_first_word_of_its_stratum():
     strata = pd.Series(["malignant small", "CS", "", "nan"], dtype=object)
     assert cases.group_of(strata).tolist() == ["malignant", "CS", "all", "nan"]
+
+
+def test_a_range_of_head_sizes_is_named_by_its_limits_and_another_group_by_its_name():
+    strata = ["hc1 csp", "hc0", "hc1", "hc2", "north", "hcx", ""]
+    table = pd.DataFrame({"stratum": strata, "hc_mm": [150.4, 99.6, 176.6, np.nan, 200.0, 210.0, 80.0]})
+    named = {"hc0": "HC 100–100 mm", "hc1": "HC 150–177 mm", "hc2": "hc2", "hcx": "hcx", "north": "north"}
+    assert cases.group_names(table) == named | {"all": "all"}

@@ -253,6 +253,7 @@ def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> No
     }
     first = {"quantity": "HC", "n": "3", "bias_mm": "2.22", "lower_limit_mm": "−1.00", "upper_limit_mm": "5.00"}
     content["biometry"]["limits-first-image"] = [first]
+    content["biometry"]["limits-mm"][-1] |= {"percentile_2_5_mm": "−3.33", "percentile_97_5_mm": "8.88"}
     for row, (mean, single) in zip(tests, (("yes", "yes"), ("yes", "no"), ("yes", "undecided"))):
         row |= {"mean_within_margin": mean, "single_within_margin": single}
     text = text_with(one.pdf, content)
@@ -261,6 +262,9 @@ def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> No
     assert "one pair of limits do not describe" not in one.text
     assert lacking(text, "lines are those of the regression on size", "Bands: 95 % confidence intervals") == []
     assert lacking(text, "percentiles were −4.44 and 6.66 mm for BPD (p = 0.012)") == []
+    skewed = "2.5th and 97.5th percentiles of the differences, which were not normally distributed, of −3.33 mm and"
+    assert lacking(text, f"{skewed} 8.88 mm, and, in percent, 95 % limits of agreement of") == []
+    assert "not normally distributed" not in of_pages(one, 2)
     assert lacking(text, "only (n = 3), the limits of HC were −1.00 to 5.00 mm") == []
     percent = one.row("06_biometry/tables/limits-percent", quantity="HC")["lower_limit_percent"]
     assert f"mm, or {of_unit(percent, '%')} and" in of_pages(one, 2)

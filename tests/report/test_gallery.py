@@ -121,6 +121,15 @@ def test_each_test_case_has_its_metrics_flags_and_a_picture(pages):
     assert pages[REGIONS][1].count('<template id="picture') == 4
 
 
+def test_a_group_of_head_sizes_is_named_by_its_range_in_the_whole_data_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
+    study = write_study(REGIONS, monkeypatch)
+    path = folder(study, "01_data_verification/cases.csv")
+    manifest = builders_report.manifest_of(study).replace({"stratum": {"low": "hc0", "high": "hc1 csp"}})
+    files.write_csv(path, manifest.assign(hc_mm=[90.0, 99.6, 150.4, 176.6] * 5))
+    assert set(data_of(gallery.page(study))["choices"]["group"]) == {"HC 90–100 mm", "HC 150–177 mm"}
+
+
 def test_a_volume_shows_each_slice_with_a_structure_and_an_absent_one_has_no_class(pages):
     study, page = pages[VOLUMES]
     data = data_of(page)

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lib.data.cases import group_of
+from lib.data.cases import group_names, group_of
 from lib.imaging.class_colours import OTHER_COLOURS, class_colour, printed_name
 from lib.imaging.head_points import BLANK_LOSS
 from lib.report.figures import style
@@ -47,11 +47,8 @@ def folds(cases: pd.DataFrame, folds: pd.DataFrame) -> Figure:
     if strata.nunique() > MAX_STRATA:
         strata = group_of(joined["stratum"])
     counts = joined.groupby([strata, "fold"]).size().unstack(fill_value=0)
-    ranges = joined.groupby(group_of(joined["stratum"]))["hc_mm"].agg(hc_range)
-    labels = [
-        f"{printed_name(name)}{ranges.get(name.partition(' ')[0], '')} (n = {row.sum()})"
-        for name, row in counts.iterrows()
-    ]
+    ranges, names = joined.groupby(group_of(joined["stratum"]))["hc_mm"].agg(hc_range), group_names(cases)
+    labels = [f"{stratum_label(name, names, ranges)} (n = {row.sum()})" for name, row in counts.iterrows()]
     figure, ((axes,),) = panels(
         14 + 4.6 * len(counts), width_mm=style.WIDTH_MM if len(counts.columns) > 3 else ALONE_MM
     )
@@ -60,6 +57,14 @@ def folds(cases: pd.DataFrame, folds: pd.DataFrame) -> Figure:
     axes.set(xlabel="Fold (numbers: cases)", ylabel="")
     axes.tick_params(length=0)
     return figure
+
+
+def stratum_label(stratum: str, names: dict[str, str], ranges: pd.Series) -> str:
+    """A stratum with the printed name of its group, and with the range of HC of the group if the name has none."""
+    group, _, rest = stratum.partition(" ")
+    if names.get(group, group) != group:
+        return f"{names[group]} {printed_name(rest)}".strip()
+    return f"{printed_name(stratum)}{ranges.get(group, '')}"
 
 
 def hc_range(values: pd.Series) -> str:

@@ -1,4 +1,4 @@
-"""Insets: the largest error of a prediction, enlarged in a corner of its image."""
+"""Insets: the thickest place of the error of a prediction, enlarged in a corner of its image."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ Window = tuple[slice, slice]
 
 
 def draw_largest_error(axes: Axes, item: Overlay, draw: Callable[[Axes, Overlay], None]) -> None:
-    """Frames the largest error of masks on their image and enlarges it in a corner, with what `draw` draws on axes."""
+    """Frames the thickest place of the error of masks and enlarges it in a corner, with what `draw` draws on axes."""
     part = enlarged_window(item.reference != item.predicted)
     if part is None:
         return

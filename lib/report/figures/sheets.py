@@ -79,7 +79,7 @@ def overlay_sheet(
 def overlays(items: list[Overlay], classes: list[str]) -> Figure:
     """Up to 12 cases with predicted (dashed) over reference (white) contours; of several classes each has its colour.
 
-    Where both agree, the white of the reference shows between the dashes. An inset enlarges the framed largest error.
+    Where both agree, the white of the reference shows between the dashes. An inset enlarges a framed error.
     """
     names = classes[1:]
     colours = [PREDICTED] if len(names) == 1 else [class_colour(name) for name in names]

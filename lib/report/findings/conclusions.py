@@ -67,13 +67,19 @@ def of_measurements(agreement: pd.DataFrame, equivalence: pd.DataFrame) -> list[
 
 
 def of_volumes(limits: pd.DataFrame) -> list[str]:
-    """Bias of volumes with its limits of agreement (table of 06_biometry)."""
+    """Bias of volumes with limits of agreement, or percentiles of differences that are not normal (06_biometry)."""
     unit = "ml" if "bias_ml" in limits else "voxels"
     sentences = []
     for row in rows_of(limits):
         name = f"the volume of the {row.text['class']}"
-        ends = " and ".join(_value(row, f"{end}_limit_{unit}") for end in ("lower", "upper"))
-        sentences += [*bias([row], [name], unit), f"The 95 % limits of agreement of {name} were {ends} {unit}."]
+        is_normal = pd.isna(row.values[f"percentile_2_5_{unit}"])
+        names = ("lower_limit", "upper_limit") if is_normal else ("percentile_2_5", "percentile_97_5")
+        ends = " and ".join(_value(row, f"{each}_{unit}") for each in names)
+        told = f"The 95 % limits of agreement of {name} were {ends} {unit}."
+        if not is_normal:
+            told = f"The differences of {name} were not normally distributed; their 2.5th and 97.5th percentiles were"
+            told += f" {ends} {unit}."
+        sentences += [*bias([row], [name], unit), told]
     return sentences
 
 

@@ -8,6 +8,7 @@ from lib.report import tables
 from lib.report.findings.rows import Row, bias, joined, named, number, p_value, quantity_of, rows_of, verdict
 from lib.statistics import conformal
 
+MUCH_PERCENT = 100 / 3  # of the sum of errors, by the largest 5 %; normal errors have 15 %, by chance up to 25 %
 SINGLE = {  # by verdict of single measurements within the margin
     "yes": "The limits of single measurements of {} lay within {}.",
     "no": "The limits of single measurements of {} exceeded {}.",
@@ -16,18 +17,20 @@ SINGLE = {  # by verdict of single measurements within the margin
 }
 
 
-def biometry(agreement: pd.DataFrame, limits: pd.DataFrame) -> list[str]:
+def biometry(agreement: pd.DataFrame, limits: pd.DataFrame, shares: pd.DataFrame) -> list[str]:
     """Error and bias by quantity.
 
     Args:
         agreement: table of errors, after post-processing.
         limits: table of bias and limits of agreement in mm.
+        shares: part of the sum of errors by the largest (`biometry_errors.largest_shares`).
     """
     rows = [row for row in rows_of(agreement) if row.values["route"] not in TRIVIAL_BASELINES]
     of = {name: _each(rows, name, "mm") for name in ("median_mm", "mae_mm")}
     percent = joined([number(row, "mae_percent", "%") for row in rows])
     sentences = [f"The median absolute error was {of['median_mm']}."] if rows else []
     sentences += [f"The mean absolute error was {of['mae_mm']}, or {percent} of the reference."] if rows else []
+    sentences += _few_large(rows_of(shares))
     for row in [row for row in rows if row.values["not_measured"]]:
         name, missing = quantity_of(row, rows), row.values["not_measured"]
         sentences.append(
@@ -37,6 +40,14 @@ def biometry(agreement: pd.DataFrame, limits: pd.DataFrame) -> list[str]:
         )
     biased = rows_of(limits)
     return sentences + bias(biased, [quantity_of(row, biased) for row in biased], "mm")
+
+
+def _few_large(rows: list[Row]) -> list[str]:
+    """Quantities of which few large errors make up much of the mean."""
+    of = [row for row in rows if row.values["largest_share_percent"] > MUCH_PERCENT]
+    parts = joined([f"{number(row, 'largest_share_percent', '%')} for {quantity_of(row, rows)}" for row in of])
+    text = f"A few large errors dominate the mean: of the sum of absolute errors, the largest 5 % make up {parts}"
+    return [f"{text} (about 15 % would be expected if errors were normally distributed)."] * bool(of)
 
 
 def rivals(baselines: pd.DataFrame) -> list[str]:
@@ -139,9 +150,7 @@ def intervals(coverage: pd.DataFrame, by_size: pd.DataFrame) -> list[str]:
         sentences += [text] * bool(of)
     groups: dict[str, list[Row]] = {}
     for each in [each for each in rows_of(by_size) if verdict(each, "covered_percent", level) == -1]:
-        values = each.values
-        sizes = f"HC {values['smallest_hc_mm']:.0f} to {values['largest_hc_mm']:.0f} mm; n = {values['n']}"
-        groups.setdefault(f"{values['group']} ({sizes})", []).append(each)
+        groups.setdefault(f"{each.values['group']} (n = {each.values['n']})", []).append(each)
     for group, of in groups.items():
         names, rates = named(of, rows), joined([number(each, "covered_percent", "%") for each in of])
         sentences.append(f"In group {group}, those of {names} fell short: {rates}.")

@@ -12,7 +12,7 @@ from lib.report.recompute.estimates import quantile
 from lib.report.recompute.results import Results, Row, grouped
 from lib.report.recompute.tables import agreement, coverage, failures, flags
 from lib.report.recompute.tables.biometry import GUESSES
-from lib.report.recompute.tables.regions import GAIN, NETWORK, group_of_cases
+from lib.report.recompute.tables.regions import GAIN, NETWORK, names_of_groups
 from lib.study import files, params, steps
 
 Table = tuple[list[str], list[Row]]  # columns and rows; verified, so that printed numbers are true
@@ -56,7 +56,7 @@ def rebuild(results: Results, verified: dict[str, Table]) -> dict[str, Any]:
         "sizes": _rows(verified, "06_biometry/tables/volumes") if dataset.volumes else [],
         "comparison": _comparison(results, verified) if study.compare_with else None,
         "intervals": _intervals(results, verified),
-        "group_names": _group_names(results),
+        "group_names": names_of_groups(results),
         "every_case": every_case.every_case(results),
         "shapes": _rows(verified, "06_biometry/tables/shapes") if regions and not dataset.volumes else [],
         "widths": _rows(verified, "06_biometry/tables/widths"),
@@ -275,13 +275,6 @@ def _evaluation(results: Results, verified: dict[str, Table]) -> Row:
     for name, table in (("patients", "patient-dice"), ("end_slices", "end-slices")):
         parts[name] = _rows(verified, f"{at}/{table}") if results.dataset.volumes else []
     return counts | parts
-
-
-def _group_names(results: Results) -> dict[str, str]:
-    """Printed names of the groups of the tested cases."""
-    tested, group = {row["case"] for row in results.rows("05_evaluation/cases")}, group_of_cases(results)
-    rows = [row for row in results.rows("01_data_verification/cases") if row["case"] in tested]
-    return failures.names_of_groups([(group[row["case"]], row["hc_mm"]) for row in rows])
 
 
 def _intervals(results: Results, verified: dict[str, Table]) -> Row:

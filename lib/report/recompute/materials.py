@@ -9,7 +9,7 @@ from typing import Any
 from lib.report.recompute import printed
 from lib.report.recompute.estimates import known, quantile
 from lib.report.recompute.results import Results, Row
-from lib.report.recompute.tables.regions import group_of_cases
+from lib.report.recompute.tables.regions import group_of_cases, names_of_groups
 from lib.study import files, plain_yaml
 
 CASES, FOLDS, FINDINGS = (f"01_data_verification/{name}" for name in ("cases", "folds", "findings"))
@@ -136,10 +136,12 @@ def of_groups(results: Results) -> list[tuple[str, Cell]]:
     if len(names) > MOST_GROUPS:
         return [(f"{word}s", lambda part: printed.whole(len({group[row["case"]] for row in part})))]
     found: list[tuple[str, Cell]] = []
+    in_print = names_of_groups(results)
     for name in names if len(names) > 1 else []:
         hc = [row["hc_mm"] for row in rows if group[row["case"]] == name]
         size = f" (HC {extremes(hc)} mm)" if known(hc) else ""
-        found.append((f"{word} {name}{size}", share_of({case for case, of in group.items() if of == name})))
+        text = f"{word} {name}{size}" if in_print[name] == name else in_print[name]
+        found.append((text, share_of({case for case, of in group.items() if of == name})))
     return found
 
 

@@ -66,6 +66,7 @@ def _of_volumes(of_parts: Mapping[str, pd.DataFrame], voxels: pd.Series, words: 
 def _of_groups(manifest: pd.DataFrame, of_parts: Mapping[str, pd.DataFrame], words: Words) -> list[dict]:
     """Shares of the groups, and of cases that show a class, where strata name them."""
     group, named = cases.group_of(manifest["stratum"]), manifest["stratum"].str.split()
+    printed = cases.group_names(manifest)
     names = sorted(set(group))
     rows = []
     if len(names) > MOST_GROUPS:
@@ -74,7 +75,8 @@ def _of_groups(manifest: pd.DataFrame, of_parts: Mapping[str, pd.DataFrame], wor
         for name in names:
             of_group = manifest[group == name]
             hc = f" (HC {_range(of_group['hc_mm'], 1)} mm)" if of_group["hc_mm"].notna().any() else ""
-            rows.append(_shares(f"{_capital(words.group)} {name}{hc}", group == name, of_parts))
+            text = f"{_capital(words.group)} {name}{hc}" if printed[name] == name else printed[name]
+            rows.append(_shares(text, group == name, of_parts))
     for name in words.classes:
         holds = named.apply(lambda parts, name=name: name in parts[1:])
         if holds.any():

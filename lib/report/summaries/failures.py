@@ -4,13 +4,13 @@ Shares have Wilson's interval over the effective number of cases, p takes them a
 cause: properties go together.
 """
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lib.data.cases import group_names
 from lib.evaluation import failures
 from lib.report.summaries.means import share_over
 from lib.verification.case_checks import CONTRAST_IS_LOW, NEAR_BORDER, NEAR_FRAME, TOUCHES_FRAME
@@ -76,7 +76,7 @@ def causes(
     is_listed = known["case"].isin(failures.listed(long)["case"]).to_numpy()
     of_cases = pd.DataFrame({"subject": subjects, "listed": is_listed, "other": is_listed})
     rows, tested_already = [], set()
-    for name, holds in _properties(known):
+    for name, holds in _properties(known, group_names(manifest)):
         measured, has = holds.notna().to_numpy(), holds.eq(1).to_numpy()
         if has.tobytes() in tested_already:
             continue
@@ -96,9 +96,9 @@ def causes(
     return tested.sort_values("p", kind="stable").reset_index(drop=True)
 
 
-def _properties(known: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+def _properties(known: pd.DataFrame, names: dict[str, str]) -> Iterator[tuple[str, pd.Series]]:
     """Candidate causes in words, and by case 1.0 where it holds, 0.0 where not, NaN where unknown."""
-    groups, names = sorted(set(known["group"])), group_names(known["group"], known["hc_mm"])
+    groups = sorted(set(known["group"]))
     for group in groups if len(groups) > 2 else groups[:1]:  # of two groups, one is the other's complement
         name = f"Group {group}" if names[group] == group else names[group]
         yield name, (known["group"] == group).astype(float)
@@ -121,13 +121,3 @@ def worst(failed: pd.DataFrame) -> pd.DataFrame:
     """The first rows of failures.csv with their properties, as printed; columns in which nothing is known left out."""
     rows = failed.head(failures.WORST)[WORST_COLUMNS]
     return rows.loc[:, [name for name in rows if not (rows[name].isna() | rows[name].eq("")).all()]]
-
-
-def group_names(group: pd.Series, hc_mm: pd.Series) -> dict[str, str]:
-    """What each group is called in print: a range of head sizes (hc0, hc1 …) by its limits, such as "HC 57–99 mm"."""
-    names = {}
-    for name, sizes in hc_mm.groupby(group.to_numpy()):
-        known = sizes.dropna()
-        is_range = re.fullmatch(r"hc\d+", str(name)) and len(known)
-        names[str(name)] = f"HC {known.min():.0f}–{known.max():.0f} mm" if is_range else str(name)
-    return names

@@ -17,7 +17,8 @@ def worth(measurements: pd.DataFrame) -> pd.DataFrame:
     Of all heads after post-processing (cases of one subject, and seeds, count as independent): how many have the flag
     (share_percent), how many of these have a large error or were not measured (`quality.is_large`; precision_percent),
     and the share of all large errors that they are (recall_percent), with 95 % Wilson intervals. In the row NONE these
-    are the heads without a flag, and the large errors that no flag found.
+    are the heads without a flag, and the large errors that no flag found. The row ANY has the p value of Fisher's exact
+    test (two-sided) of large errors with and without a flag; single flags are not tested.
     """
     heads = heads_of(measurements)
     if heads.empty:
@@ -27,7 +28,18 @@ def worth(measurements: pd.DataFrame) -> pd.DataFrame:
     names = sorted(set().union(*flags), key=lambda name: (-sum(name in of for of in flags), name))
     groups = {name: flags.map(lambda of, name=name: name in of) for name in names}
     groups |= {ANY: flags.map(bool), NONE: ~flags.map(bool)}
-    return pd.DataFrame([{"flag": name} | _worth(has.to_numpy(), large) for name, has in groups.items()])
+    table = pd.DataFrame([{"flag": name} | _worth(has.to_numpy(), large) for name, has in groups.items()])
+    return table.assign(p=np.where(table["flag"] == ANY, _p_value(groups[ANY].to_numpy(), large), np.nan))
+
+
+def _p_value(has: np.ndarray, large: np.ndarray) -> float:
+    """NaN if all heads have a flag or none, or all errors are large or none: then nothing is compared."""
+    from scipy import stats  # takes a second, and only studies with heads need it
+
+    if has.all() or large.all() or not (has.any() and large.any()):
+        return float("nan")
+    table = [[int((each & has).sum()), int((each & ~has).sum())] for each in (large, ~large)]
+    return float(stats.fisher_exact(table).pvalue)
 
 
 def heads_of(measurements: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from lib.data.cases import group_of
+from lib.data.cases import group_names, group_of
 from lib.imaging import growth
 from lib.report.summaries.biometry_errors import measured_rows
 from lib.report.summaries.means import by_group, with_interval
@@ -124,7 +124,7 @@ def _times(estimate: Estimate, factor: float) -> Estimate:
 def by_size(measurements: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """Errors and limits of agreement by group of the data set (cases.csv of 01), with the HC that each group spans.
 
-    For HC18 and the phantoms, the groups hc0, hc1 and so on are ranges of HC. Groups are in order of HC.
+    Groups have their printed name (`cases.group_names`) and are in order of HC.
     """
     rows = in_order_of_size(_differences(measurements), measurements, manifest)
     return by_group(rows, [*KEY, "group"], _of_size)
@@ -135,7 +135,7 @@ def in_order_of_size(rows: pd.DataFrame, measurements: pd.DataFrame, manifest: p
 
     Quantities stay in their order; the groups of each are in order of HC.
     """
-    groups = pd.Series(group_of(manifest["stratum"]).to_numpy(), manifest["case"])
+    groups = pd.Series(group_of(manifest["stratum"]).map(group_names(manifest)).to_numpy(), manifest["case"])
     rows = rows.assign(group=groups.reindex(rows["case"]).to_numpy())
     heads = measurements[measurements["quantity"] == "hc"].drop_duplicates("case").set_index("case")["reference_mm"]
     rows = rows.assign(hc_mm=heads.reindex(rows["case"]).to_numpy())

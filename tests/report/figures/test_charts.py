@@ -57,6 +57,12 @@ def test_folds_hold_each_case_once_by_stratum_with_its_range_of_hc_or_by_group_w
     assert labels(axes.get_yticklabels()) == ["g0 (n = 7)", "g1 (n = 6)"]
 
 
+def test_a_range_of_head_sizes_is_named_by_it_in_the_figure_of_folds():
+    cases = pd.DataFrame({"case": list("abc"), "stratum": ["hc0", "hc0", "hc1 lv"], "hc_mm": [90, 99.6, 120]})
+    (axes,) = figures.folds(cases, pd.DataFrame({"case": list("abc"), "fold": 0})).axes
+    assert labels(axes.get_yticklabels()) == ["HC 90–100 mm (n = 2)", "HC 120–120 mm LV (n = 1)"]
+
+
 def test_layers_and_the_loss_on_one_batch_are_drawn_with_their_numbers():
     shapes = pd.DataFrame({"layer": ["a", "b"], "channels": [4, 8], "rows": 8, "cols": 8, "parameters": [40, 300]})
     assert "1\u00a0300" in texts(figures.feature_sizes(shapes.assign(parameters=[40, 1300])))

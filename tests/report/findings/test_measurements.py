@@ -48,6 +48,27 @@ def errors(**values: object) -> pd.DataFrame:
     return pd.DataFrame([row | estimate("mae_mm", 1.96, 1.61, 2.37) | values])
 
 
+def shares(*percent: float) -> pd.DataFrame:
+    rows = [{"quantity": name, "route": "ellipse"} for name in ("hc", "bpd")]
+    return pd.DataFrame([row | {"largest_share_percent": value} for row, value in zip(rows, percent)])
+
+
+@pytest.mark.parametrize(
+    ("percent", "names"),
+    [
+        ((33.4, 33.3), ["33.4 % for HC"]),
+        ((57.7, 47.6), ["57.7 % for HC and 47.6 % for BPD"]),
+        ((33.3, float("nan")), []),
+    ],
+)
+def test_few_errors_dominate_a_mean_if_a_twentieth_of_them_is_a_third_of_the_sum(percent, names):
+    limits = pd.DataFrame([OF | estimate("bias_mm", 0.71, 0.24, 1.22)])
+    found = plain(measurements.biometry(errors(), limits, shares(*percent)))
+    start = "A few large errors dominate the mean: of the sum of absolute errors, the largest 5 % make up"
+    end = "(about 15 % would be expected if errors were normally distributed)."
+    assert [text for text in found if "dominate" in text] == [f"{start} {each} {end}" for each in names]
+
+
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
@@ -57,7 +78,7 @@ def errors(**values: object) -> pd.DataFrame:
 )
 def test_a_bias_is_told_only_if_its_interval_excludes_0(low, high, words):
     limits = pd.DataFrame([OF | estimate("bias_mm", 0.71, low, high)])
-    found = plain(measurements.biometry(errors(), limits))
+    found = plain(measurements.biometry(errors(), limits, shares(20.0)))
     assert found == [
         "The median absolute error was 1.56 mm [1.01, 1.94] for HC.",
         "The mean absolute error was 1.96 mm [1.61, 2.37] for HC, or 1.3 % of the reference.",
@@ -67,7 +88,7 @@ def test_a_bias_is_told_only_if_its_interval_excludes_0(low, high, words):
 
 def test_a_bias_of_few_subjects_has_a_range_and_predictions_without_a_value_are_counted():
     limits = pd.DataFrame([OF | estimate("bias_mm", 0.71, 0.24, 1.22, subjects=5)])
-    found = plain(measurements.biometry(errors(not_measured=2), limits))
+    found = plain(measurements.biometry(errors(not_measured=2), limits, shares(20.0)))
     assert found[2:] == ["2 predictions have no measurable HC.", "The bias of HC was 0.71 mm (range 0.24 to 1.22)."]
 
 
@@ -124,14 +145,14 @@ def test_equivalence_is_told_as_tested(single, words):
 )
 def test_intervals_hold_their_level_of_90_percent_or_fall_short_also_by_group(low, high, words):
     share = estimate("covered_percent", 85.0, low, high)
-    row = OF | {"n": 19, "group": "hc0", "smallest_hc_mm": 56.8, "largest_hc_mm": 99.4} | share
+    row = OF | {"n": 19, "group": "HC 44–100 mm"} | share
     found = plain(measurements.intervals(pd.DataFrame([row]), pd.DataFrame([row])))
     assert found[0] == f"The 90 % intervals of HC {words}: 85.0 % [{low}, {high}] contained the reference."
-    short = f"In group hc0 (HC 57 to 99 mm; n = 19), those of HC fell short: 85.0 % [{low}, {high}]."
+    short = f"In group HC 44–100 mm (n = 19), those of HC fell short: 85.0 % [{low}, {high}]."
     assert found[1:] == [short] * (high < 90)
     both = plain(measurements.intervals(pd.DataFrame(), pd.DataFrame([row | {"quantity": "bpd"}, row])))
     together = f"those of BPD and HC fell short: 85.0 % [{low}, {high}] and 85.0 % [{low}, {high}]."
-    assert both == [f"In group hc0 (HC 57 to 99 mm; n = 19), {together}"] * (high < 90)
+    assert both == [f"In group HC 44–100 mm (n = 19), {together}"] * (high < 90)
     assert conclusions.weaknesses(*[pd.DataFrame()] * 5, pd.DataFrame([row])) == [
         "The intervals of HC contained the reference too rarely."
     ] * (high < 90)
@@ -166,6 +187,21 @@ def test_studies_differ_only_if_the_paired_interval_excludes_0_and_are_never_cal
     (of_dice,) = measurements.comparison(pd.DataFrame(), pd.DataFrame([dice]), "this")
     assert words in of_dice
     assert of_dice.startswith("For Dice of the head")
+
+
+@pytest.mark.parametrize("unit", ["ml", "voxels"])
+def test_volumes_have_percentiles_instead_of_limits_where_their_differences_are_not_normal(unit):
+    row = {"class": "lesion"} | estimate(f"bias_{unit}", 0.5, 0.1, 0.9)
+    row |= estimate(f"lower_limit_{unit}", -2.0, -3, -1) | estimate(f"upper_limit_{unit}", 3.0, 2, 4)
+    unknown = {f"percentile_2_5_{unit}": float("nan"), f"percentile_97_5_{unit}": float("nan")}
+    _, limits = plain(conclusions.of_volumes(pd.DataFrame([row | unknown])))
+    number = {"ml": "−2.00 and 3.00 ml", "voxels": "−2 and 3 voxels"}[unit]
+    assert limits == f"The 95 % limits of agreement of the volume of the lesion were {number}."
+    known = {f"percentile_2_5_{unit}": -1.0, f"percentile_97_5_{unit}": 6.0}
+    _, percentiles = plain(conclusions.of_volumes(pd.DataFrame([row | known])))
+    number = {"ml": "−1.00 and 6.00 ml", "voxels": "−1 and 6 voxels"}[unit]
+    start = "The differences of the volume of the lesion were not normally distributed"
+    assert percentiles == f"{start}; their 2.5th and 97.5th percentiles were {number}."
 
 
 def test_conclusions_name_what_was_found_what_fails_and_what_is_open():

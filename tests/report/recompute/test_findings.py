@@ -33,6 +33,8 @@ def drawn(table: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
         table.loc[has_none, [f"{name}_low", f"{name}_high"]] = np.nan
         if f"{name}_least" in table:
             table[f"{name}_least"], table[f"{name}_largest"] = low - 1, high + 1
+    for name in [name for name in table if name.startswith("percentile_")]:
+        table[name] = draw.choice([float("nan"), -3.5, 4.25])
     for name in [name for name in COUNTS if name in table]:
         table[name] = draw.integers(0, 4, len(table))
     if "p_adjusted" in table:

@@ -11,14 +11,18 @@ import pandas as pd
 import pytest
 
 from lib import statistics
+from lib.data import cases
 from lib.evaluation import quality
+from lib.evaluation.quality import LARGE_MM
 from lib.report import captions, content, every_case, recompute, tables
+from lib.report.findings import measurements
 from lib.report.recompute import compare, estimates, long_tables, printed
 from lib.report.recompute import every_case as recomputed_cases
+from lib.report.recompute.findings import heads as recomputed_heads
+from lib.report.recompute.findings.lines import Tables
 from lib.report.recompute.results import Results
-from lib.report.recompute.tables import failures, flags
-from lib.report.summaries import failures as summaries_failures
-from lib.report.summaries import flag_worth
+from lib.report.recompute.tables import biometry, flags, regions
+from lib.report.summaries import biometry_errors, flag_worth, measurement_agreement
 from lib.study import files, params
 from tests import builders_report
 from tests.builders_report import OTHER, folder
@@ -158,7 +162,9 @@ def test_a_table_that_cannot_be_read_is_named_and_the_others_are_compared(study_
     assert "cells, the header has " in line
 
 
-@pytest.mark.parametrize("changes", ["as drawn", "no large error", "no flag", "no limits", "two runs"])
+@pytest.mark.parametrize(
+    "changes", ["as drawn", "found", "missed", "no large error", "no flag", "no limits", "two runs"]
+)
 def test_the_sentences_about_flags_are_written_twice_with_the_same_numbers(monkeypatch, tmp_path, changes: str) -> None:
     monkeypatch.setenv("REPORTS_ROOT", str(tmp_path))
     study = params.read_study(files.study_file(POINTS))
@@ -169,6 +175,9 @@ def test_the_sentences_about_flags_are_written_twice_with_the_same_numbers(monke
         results.table(name) for name in (f"{MEASURED}/measurements", f"{EVALUATED}/indicators", f"{EVALUATED}/limits")
     )
     match changes:
+        case "found" | "missed":
+            is_large = ~((measured["predicted_mm"] - measured["reference_mm"]).abs() <= LARGE_MM)
+            measured["flags"] = np.where(is_large == (changes == "found"), "elongated", "")
         case "no large error":
             measured["predicted_mm"] = measured["reference_mm"]
         case "no flag":
@@ -181,6 +190,8 @@ def test_the_sentences_about_flags_are_written_twice_with_the_same_numbers(monke
     expected = captions.of_flags(worth, indicators, limits)
     recomputed = flags.flag_worth(results)
     assert flags.finding(results, list(worth.columns), recomputed) == expected
+    assert ("flagged more often" in expected) == (changes == "found")
+    assert ("flagged less often" in expected) == (changes == "missed")
     assert ("No limits were chosen" in expected) == (changes == "no limits")
     assert ("5 to 15 validation cases of each run" in expected) == (changes == "two runs")
     assert compare.differing("", list(worth.columns), worth.to_dict("records"), recomputed)[0] == []
@@ -364,10 +375,36 @@ def test_of_many_cases_both_rank_the_same_worst(monkeypatch, study_of) -> None:
 
 
 def test_groups_are_named_as_the_report_names_them() -> None:
-    pairs = [("hc1", 150.4), ("hc0", 99.6), ("hc1", 176.6), ("hc2", float("nan")), ("north", 200.0), ("hcx", 210.0)]
-    named = summaries_failures.group_names(*(pd.Series(each) for each in zip(*pairs)))
-    assert failures.names_of_groups(pairs) == named
+    heads = {"hc1 csp": 150.4, "hc0": 99.6, "hc1": 176.6, "hc2": float("nan"), "north": 200.0, "hcx": 210.0, "": 80.0}
+    table = pd.DataFrame({"stratum": heads.keys(), "hc_mm": heads.values()}).assign(case=range(len(heads)))
+    results = Results(params.read_study(files.study_file(REGIONS)), _tables={"01_data_verification/cases": table})
+    named = regions.names_of_groups(results)
+    assert named == cases.group_names(table)
     assert named["hc1"] == "HC 150–177 mm"
+
+
+@pytest.mark.parametrize(("count", "largest"), [(19, 50.0), (20, 0.5), (20, 50.0), (41, 90.0)])
+def test_the_largest_errors_and_their_sentence_are_recomputed(count: int, largest: float) -> None:
+    draw = np.random.default_rng(count)
+    rows = pd.DataFrame({"case": [f"c{place}" for place in range(count)], "route": "ellipse", "stage": "post"})
+    rows = rows.assign(subject=rows["case"], seed=0, flags="", reference_mm=200.0)
+    heads = [rows.assign(quantity=each, predicted_mm=200 + draw.normal(size=count)) for each in ("bpd", "hc")]
+    heads[1].loc[count // 2, "predicted_mm"] = 200 + largest
+    long = pd.concat([*heads, heads[0].assign(route="baseline", predicted_mm=260.0)], ignore_index=True)
+    results = Results(params.read_study(files.study_file(REGIONS)), _tables={"06_biometry/measurements": long})
+    shares = biometry_errors.largest_shares(long)
+    assert (
+        compare.differing("", list(shares.columns), shares.to_dict("records"), biometry.largest_shares(results))[0]
+        == []
+    )
+    printed_tables = {"agreement": biometry_errors.agreement(long), "limits-mm": measurement_agreement.limits_mm(long)}
+    verified = {
+        f"06_biometry/tables/{name}": (list(table.columns), table.to_dict("records"))
+        for name, table in printed_tables.items()
+    }
+    own = measurements.biometry(*printed_tables.values(), shares)
+    assert recomputed_heads.errors(results, Tables(verified)) == own
+    assert any("dominate" in sentence for sentence in own) == (count >= 20 and largest > 1)
 
 
 @pytest.mark.parametrize("seed", range(12))

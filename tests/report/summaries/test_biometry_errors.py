@@ -61,6 +61,37 @@ def test_seeds_count_a_case_once_and_are_averaged_before_the_mean() -> None:
     assert not biometry_errors.holds_all_measurements(fewer, both)
 
 
+@pytest.mark.parametrize(
+    ("errors", "share"),
+    [
+        ([1.0] * 19 + [19.0], 50),  # one of 20 is 5 %
+        ([1.0] * 19 + [-19.0, 19.0], 100 * 38 / 57),  # of 21, two are
+        ([1.0] * 40, 5),
+        ([1.0] * 18 + [19.0], np.nan),  # of 19, one is more than 5 %
+        ([0.0] * 20, np.nan),
+    ],
+)
+def test_the_share_of_the_largest_errors_in_their_sum(errors: list[float], share: float) -> None:
+    table = measurements([("ellipse", "post", 100.0 + error, 100.0, "") for error in errors])
+    others = [table.assign(route="baseline"), table.assign(stage="raw"), table.assign(reference_mm=np.nan)]
+    (row,) = biometry_errors.largest_shares(pd.concat([table, *others])).to_dict("records")
+    assert (row["quantity"], row["route"]) == ("hc", "ellipse")
+    assert row["largest_share_percent"] == pytest.approx(share, nan_ok=True)
+
+
+def test_the_largest_errors_are_those_of_cases_whose_seeds_are_averaged() -> None:
+    rows = measurements([("ellipse", "post", 101.0, 100.0, "")] * 19 + [("ellipse", "post", 119.0, 100.0, "")])
+    both = pd.concat([rows, rows.assign(seed=1, predicted_mm=101.0)])
+    assert biometry_errors.largest_shares(both)["largest_share_percent"].tolist() == pytest.approx([100 * 10 / 29])
+
+
+def test_normal_errors_have_about_15_percent_in_their_largest_twentieth() -> None:
+    errors = np.random.default_rng(0).normal(size=4000)
+    table = measurements([("ellipse", "post", 100 + error, 100.0, "") for error in errors])
+    share = biometry_errors.largest_shares(table)["largest_share_percent"].item()
+    assert share == pytest.approx(100 * np.exp(-(1.959964**2) / 2), abs=0.5)  # 14.65: the mean of a half-normal tail
+
+
 def shape_rows(**values: list[float]) -> pd.DataFrame:
     """shapes.csv of one class: the reference and the prediction of each case, in turn."""
     count = len(next(iter(values.values())))

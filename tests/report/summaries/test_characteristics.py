@@ -44,6 +44,12 @@ def test_counts_medians_with_quartiles_and_shares_of_groups_are_those_counted_by
     }
 
 
+def test_a_range_of_head_sizes_is_named_by_it():
+    table = manifest(stratum=["hc0", "hc0 csp", "hc1"], hc_mm=[90.0, 99.6, 120.2])
+    found = rows_of(characteristics.by_part(table, {"All": list(table["case"])}, None, IMAGES))
+    assert [name for name in found if name.endswith("0 mm")] == ["HC 90–100 mm", "HC 120–120 mm"]
+
+
 def test_volumes_have_slices_and_voxels_and_those_without_a_lesion_are_counted_but_in_no_median():
     table = manifest(slices=[20, 22, 30], stratum=["CS", "DU", "CS"])
     voxels = pd.Series({"c0": 1000, "c1": 0, "c2": 21000})

@@ -89,7 +89,7 @@ def test_seeds_of_a_case_are_predictions_of_the_same_subject():
 
 def test_groups_are_in_order_of_size():
     known = bounds((0, 0, 0.5))
-    manifest = pd.DataFrame({"case": LIMITED["case"], "stratum": ["large"] * 5 + ["small"] * 5})
+    manifest = pd.DataFrame({"case": LIMITED["case"], "stratum": ["large"] * 5 + ["small"] * 5, "hc_mm": np.nan})
     sized = LIMITED.assign(reference_mm=LIMITED["reference_mm"] + ([0.5] * 5 + [-0.5] * 5))
     table = coverage.by_size(sized, known, manifest)
     assert table["group"].tolist() == ["large", "small"]  # by the smallest HC: 94.5 and 98.5
@@ -107,6 +107,7 @@ def test_a_study_without_heads_has_no_rows(tmp_path):
     table = biometry.measure_all(empty, {}, pd.DataFrame(columns=["case", "fold"]), 1.7, [40.0, 400.0], {})
     table = intervals.with_limits(table, known)
     covered = coverage.coverage(table, known)
-    assert len(covered) == len(coverage.by_size(table, known, pd.DataFrame({"case": ["c0"], "stratum": [""]}))) == 0
+    manifest = pd.DataFrame({"case": ["c0"], "stratum": [""], "hc_mm": np.nan})
+    assert len(covered) == len(coverage.by_size(table, known, manifest)) == 0
     assert captions.of_coverage(covered) == "No head was measured against a reference."
     assert intervals.are_complete(table, known)

@@ -1,4 +1,3 @@
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -144,10 +143,3 @@ def test_the_printed_worst_leave_out_columns_in_which_nothing_is_known():
     table = failures.worst(listed)
     assert len(table) == 12
     assert table.columns.tolist() == ["case", "result", "kind", "share_percent", "contrast", "gap_percent", "group"]
-
-
-def test_a_range_of_head_sizes_is_named_by_its_limits_and_another_group_by_its_name():
-    group = pd.Series(["hc1", "hc0", "hc1", "hc2", "north", "hcx"])
-    hc_mm = pd.Series([150.4, 99.6, 176.6, np.nan, 200.0, 210.0])
-    names = {"hc0": "HC 100–100 mm", "hc1": "HC 150–177 mm", "hc2": "hc2", "hcx": "hcx", "north": "north"}
-    assert failures.group_names(group, hc_mm) == names

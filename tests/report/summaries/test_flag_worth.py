@@ -58,6 +58,44 @@ def test_without_large_errors_there_is_no_recall_and_without_heads_no_table():
     assert flag_worth.holds_all_heads(empty, measured([]))
 
 
+@pytest.mark.parametrize(
+    ("heads", "p", "words"),
+    [
+        # by hand: of C(10, 4) = 210 ways, 24 give 3 of 4, 15 none and 1 all, which are no more likely
+        (
+            HEADS,
+            40 / 210,
+            "1 of 6 are flagged: no evidence at this number of errors that flags find large errors better ",
+        ),
+        ([(6.0, "a")] * 5 + [(0.0, "")] * 5, 2 / 252, "0 of 5 are flagged: heads with a large error are flagged more "),
+        ([(6.0, "")] * 5 + [(0.0, "a")] * 5, 2 / 252, "5 of 5 are flagged: heads with a large error are flagged less "),
+        ([(6.0, "a")] * 9 + [(0.0, "")] * 9, 2 / 48620, "(Fisher’s exact test, p < 0.001)"),
+    ],
+)
+def test_flags_find_large_errors_only_if_fishers_test_says_so(heads, p, words):
+    worth = flag_worth.worth(measured(heads))
+    assert worth["p"].dropna().index.tolist() == worth.index[worth["flag"] == "any flag"].tolist()
+    assert by_flag(measured(heads)).loc["any flag", "p"] == pytest.approx(p)
+    indicators, limits = pd.DataFrame({"fold": [0], "seed": 0, "role": "validation"}), pd.DataFrame()
+    assert words in captions.of_flags(worth, indicators, limits)
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        [(6.0, ""), (0.0, "")],  # no flag
+        [(6.0, "a"), (0.0, "a")],  # no head without
+        [(0.0, "a"), (0.0, "")],  # no large error
+        [(6.0, "a"), (6.0, "")],  # no other error
+    ],
+)
+def test_nothing_is_tested_without_both_kinds_of_heads_and_errors(heads):
+    worth = flag_worth.worth(measured(heads))
+    assert worth["p"].isna().all()
+    indicators, limits = pd.DataFrame({"fold": [0], "seed": 0, "role": "validation"}), pd.DataFrame()
+    assert "Fisher" not in captions.of_flags(worth, indicators, limits)
+
+
 def test_the_caption_states_counts_with_intervals_and_how_limits_were_chosen():
     indicators = pd.DataFrame({"fold": 0, "seed": 0, "role": ["validation"] * 25 + ["test"] * 9})
     limits = pd.DataFrame({"fold": [0], "seed": [0], "flag": ["a"], "limit": [0.5]})

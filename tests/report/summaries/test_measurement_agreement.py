@@ -107,12 +107,13 @@ def test_percentiles_stand_only_where_differences_are_not_normal():
 
 def test_groups_are_in_order_of_hc_with_the_range_that_they_span():
     manifest = pd.DataFrame({"case": HEADS["case"], "stratum": ["hc0"] * 5 + ["hc1 csp"] * 5 + ["hc10"] * 2})
+    manifest["hc_mm"] = [100.0] * 5 + [150, 150, 150, 150, 160.4] + [np.nan] * 2
     shuffled = HEADS.sample(frac=1, random_state=0)
     table = summary.by_size(
         pd.concat([shuffled, shuffled.assign(quantity="bpd")]), manifest.sample(frac=1, random_state=1)
     )
     assert table[["quantity", "group"]].values.tolist() == [
-        [q, g] for q in ("hc", "bpd") for g in ("hc0", "hc1", "hc10")
+        [q, g] for q in ("hc", "bpd") for g in ("HC 100–100 mm", "HC 150–160 mm", "hc10")
     ]
     last = table.iloc[2]
     assert (last["n"], last["bias_mm"], last["mae_mm"]) == (2, 4.5, 4.5)
@@ -165,7 +166,7 @@ def test_days_and_standard_deviations_are_those_of_the_growth_chart():
 def test_one_subject_equal_differences_and_no_heads_are_no_errors():
     one = measured(SIZES + ERRORS, SIZES, subjects=["s"] * 12)
     equal = measured(SIZES + 2, SIZES)
-    manifest = pd.DataFrame({"case": HEADS["case"], "stratum": ""})
+    manifest = pd.DataFrame({"case": HEADS["case"], "stratum": "", "hc_mm": np.nan})
     functions = [*ALONE, lambda rows: summary.by_size(rows, manifest), lambda rows: summary.equivalence(rows, 3.0)]
     for compute in functions:
         assert len(compute(one)) == len(compute(equal)) == 1

@@ -22,7 +22,7 @@ def rebuild(results: Results, verified: dict[str, Table], runs: list[Row]) -> di
         found["main"] = found["main"] + conclusions.main_of_volumes(limits)
     found["failures"] = masks.failed(tables, "05_evaluation", unit) + masks.causes(results, tables, unit)
     if results.measures_heads:
-        found |= heads.of_heads(tables, unit)
+        found |= heads.of_heads(results, tables, unit)
         found["rivals"] = found["rivals"] + heads.rivals(tables)
         found["main"] = found["main"] + conclusions.main_of_heads(tables)
     if results.study.compare_with:

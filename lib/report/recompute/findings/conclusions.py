@@ -56,8 +56,14 @@ def main_of_volumes(limits: list[Line]) -> list[str]:
     texts = []
     for line in limits:
         name = f"the volume of the {line.t['class']}"
-        ends = f"{line.bare(f'lower_limit_{unit}')} and {line.bare(f'upper_limit_{unit}')}"
-        texts += [*bias([line], [name], unit), f"The 95 % limits of agreement of {name} were {ends} {unit}."]
+        texts += bias([line], [name], unit)
+        if line.t[f"percentile_2_5_{unit}"] == printed.DASH:
+            ends = f"{line.bare(f'lower_limit_{unit}')} and {line.bare(f'upper_limit_{unit}')} {unit}."
+            texts.append(f"The 95 % limits of agreement of {name} were {ends}")
+        else:
+            ends = f"{line.bare(f'percentile_2_5_{unit}')} and {line.bare(f'percentile_97_5_{unit}')} {unit}."
+            start = f"The differences of {name} were not normally distributed"
+            texts.append(f"{start}; their 2.5th and 97.5th percentiles were {ends}")
     return texts
 
 

@@ -1,8 +1,20 @@
 """Findings about measurements and the comparison of studies."""
 
-from lib.report.recompute.findings.lines import Line, Tables, bias, each_of, listed, margin, name_of, names, p_text
+from lib.report.recompute.findings.lines import (
+    Line,
+    Tables,
+    bias,
+    each_of,
+    lines_of,
+    listed,
+    margin,
+    name_of,
+    names,
+    p_text,
+)
 from lib.report.recompute.findings.masks import failed
-from lib.report.recompute.tables import coverage
+from lib.report.recompute.results import Results
+from lib.report.recompute.tables import biometry, coverage
 from lib.report.recompute.tables.biometry import GUESSES
 from lib.report.recompute.tables.regions import GAIN
 
@@ -14,11 +26,11 @@ SINGLE = {
 }
 
 
-def of_heads(tables: Tables, unit: str) -> dict[str, list[str]]:
+def of_heads(results: Results, tables: Tables, unit: str) -> dict[str, list[str]]:
     """Errors, agreement, size, ages and intervals."""
     at = "06_biometry/tables"
     return {
-        "biometry": errors(tables),
+        "biometry": errors(results, tables),
         "measurement_failures": failed(tables, "06_biometry", unit),
         "agreement": agreement(tables),
         "size": sizes(tables.lines(f"{at}/proportional-bias"), tables.lines(f"{at}/limits-at-sizes")),
@@ -27,7 +39,7 @@ def of_heads(tables: Tables, unit: str) -> dict[str, list[str]]:
     }
 
 
-def errors(tables: Tables) -> list[str]:
+def errors(results: Results, tables: Tables) -> list[str]:
     """Errors of measurements and their bias."""
     lines = [line for line in tables.lines("06_biometry/tables/agreement") if line.v["route"] not in GUESSES]
     texts = []
@@ -35,6 +47,13 @@ def errors(tables: Tables) -> list[str]:
         percent = listed([line.with_unit("mae_percent", "%") for line in lines])
         texts.append(f"The median absolute error was {each_of(lines, 'median_mm', 'mm')}.")
         texts.append(f"The mean absolute error was {each_of(lines, 'mae_mm', 'mm')}, or {percent} of the reference.")
+    every = lines_of(["quantity", "route", "largest_share_percent"], biometry.largest_shares(results))
+    heavy = [line for line in every if line.v["largest_share_percent"] > 100 / 3]
+    if heavy:
+        start = "A few large errors dominate the mean: of the sum of absolute errors, the largest 5 % make up"
+        shares = [f"{line.with_unit('largest_share_percent', '%')} for {name_of(line, every)}" for line in heavy]
+        normal = "about 15 % would be expected if errors were normally distributed"
+        texts.append(f"{start} {listed(shares)} ({normal}).")
     for line in lines:
         count = line.v["not_measured"]
         if count:
@@ -132,9 +151,8 @@ def intervals(lines: list[Line], groups: list[Line]) -> list[str]:
 
 
 def group_of(line: Line) -> str:
-    """A group with its sizes."""
-    ends = " to ".join(f"{line.v[f'{end}_hc_mm']:.0f}" for end in ("smallest", "largest"))
-    return f"{line.v['group']} (HC {ends} mm; n = {line.v['n']})"
+    """A group with its number of cases."""
+    return f"{line.v['group']} (n = {line.v['n']})"
 
 
 def compared(tables: Tables, study: str) -> list[str]:

@@ -50,8 +50,12 @@ class Tables:
     def lines(self, name: str) -> list[Line]:
         """Rows of a table."""
         columns, rows = self.verified.get(name, ([], []))
-        pairs = zip(rows, printed.printed_rows(columns, rows))
-        return [Line(*pair) for pair in pairs if pair[0].get("stage", "post") == "post"]
+        return [line for line in lines_of(columns, rows) if line.v.get("stage", "post") == "post"]
+
+
+def lines_of(columns: list[str], rows: list[Row]) -> list[Line]:
+    """Rows with what is printed of them."""
+    return [Line(*pair) for pair in zip(rows, printed.printed_rows(columns, rows))]
 
 
 def listed(items: list[str]) -> str:

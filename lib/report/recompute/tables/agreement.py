@@ -10,7 +10,7 @@ from lib.report.recompute import by_subject
 from lib.report.recompute.estimates import NAN, Estimate, known, largest, least, mean, mean_interval
 from lib.report.recompute.results import Results, Row, grouped, summarised
 from lib.report.recompute.tables.biometry import GUESSES
-from lib.report.recompute.tables.regions import group_of_cases
+from lib.report.recompute.tables.regions import group_of_cases, names_of_groups
 
 KEY = ("quantity", "route")
 WEEKS = (14.0, 40.0)  # of the growth chart
@@ -105,11 +105,11 @@ def by_size(results: Results) -> list[Row]:
 
 def in_order_of_size(results: Results, rows: list[Row]) -> list[Row]:
     """Rows with the group and the reference HC of their case, by quantity, then in order of the HC of the groups."""
-    group, heads = group_of_cases(results), {}
+    group, names, heads = group_of_cases(results), names_of_groups(results), {}
     for row in results.rows("06_biometry/measurements"):
         if row["quantity"] == "hc":
             heads.setdefault(row["case"], row["reference_mm"])
-    rows = [row | {"group": group[row["case"]], "hc_mm": heads[row["case"]]} for row in rows]
+    rows = [row | {"group": names[group[row["case"]]], "hc_mm": heads[row["case"]]} for row in rows]
     order = {key[0]: least([row["hc_mm"] for row in of]) for key, of in grouped(rows, "group").items()}
     rows.sort(key=lambda row: order[row["group"]])
     quantities = list(grouped(rows, "quantity"))

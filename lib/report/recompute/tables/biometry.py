@@ -47,6 +47,20 @@ def _agreement(rows: list[Row]) -> Row:
     return row | {"flagged": sum(row["flags"] != "" for row in rows)}
 
 
+def largest_shares(results: Results) -> list[Row]:
+    """What the largest errors of the network's final measurements contribute, by quantity and route."""
+    rows = [row for row in measurements(results) if row["stage"] == "post" and row["route"] not in GUESSES]
+    rows = [row for row in rows if not math.isnan(row["predicted_mm"] + row["reference_mm"])]
+    name = "largest_share_percent"
+    return summarised(rows, ("quantity", "route"), lambda of: {name: _largest_share(by_case(of, error_mm)[0])})
+
+
+def _largest_share(errors: list[float]) -> float:
+    """What the largest twentieth of at least 20 errors adds to their sum, in percent."""
+    ordered, total = sorted(errors, reverse=True), math.fsum(errors)
+    return 100 * math.fsum(ordered[: math.ceil(len(errors) / 20)]) / total if len(errors) >= 20 and total else NAN
+
+
 def error_mm(row: Row) -> float:
     """Absolute error of a measurement."""
     return abs(row["predicted_mm"] - row["reference_mm"])

@@ -5,7 +5,7 @@ from collections import Counter
 
 from lib.report.recompute.estimates import known, largest, least, mean, quantile
 from lib.report.recompute.results import HASHED, Results, Row, grouped
-from lib.report.recompute.tables.regions import group_of_cases
+from lib.report.recompute.tables.regions import group_of_cases, names_of_groups
 
 CASES, FOLDS = "01_data_verification/cases", "01_data_verification/folds"
 FITS = ("as named", "exchanged", "neither")
@@ -46,11 +46,11 @@ def _facts(facts: Row) -> list[Row]:
 
 def groups(results: Results) -> list[Row]:
     """Number of cases by published split and group; what needs the pixels is held to the hash."""
-    group, counts = group_of_cases(results), Counter[tuple[str, str]]()
+    group, names, counts = group_of_cases(results), names_of_groups(results), Counter[tuple[str, str]]()
     counts.update((row["split"], group[row["case"]]) for row in results.rows(CASES))
     table = []
-    for key, count in sorted(counts.items()):
-        row = dict(zip(("split", "group"), key)) if any(split for split, _ in counts) else {"group": key[1]}
+    for (split, name), count in sorted(counts.items()):
+        row = ({"split": split} if any(split for split, _ in counts) else {}) | {"group": names[name]}
         hashed = ("empty_masks", "cut_by_the_frame", "near_the_frame", "mean_area_percent", "mean_contrast")
         table.append(row | {"cases": count} | dict.fromkeys(hashed, HASHED))
     return table

@@ -10,7 +10,7 @@ from lib.report.recompute import printed
 from lib.report.recompute.estimates import NAN, least, share_of_cases
 from lib.report.recompute.results import Results, Row, drawn, grouped, present
 from lib.report.recompute.tables.biometry import GUESSES
-from lib.report.recompute.tables.regions import dice_of, group_of_cases
+from lib.report.recompute.tables.regions import dice_of, group_of_cases, names_of_groups
 
 LOW_DICE, GROSS_PERCENT = 0.7, 5.0
 WORST, WORST_SHARE = 12, 0.25  # cases listed although they did not fail, and the share of all that they may be
@@ -182,9 +182,10 @@ def causes(step: str) -> Callable[[Results], list[Row]]:
 def properties(results: Results, cases: list[str], whole: bool) -> Iterator[tuple[str, dict[str, bool | None]]]:
     """Names of properties, and by case whether it holds, None where unknown; `whole` for heads and lines."""
     about = known_of(results, cases, whole)
-    groups = names_of_groups([(row["group"], row["hc_mm"]) for row in about.values()])
-    for group, name in sorted(groups.items())[: None if len(groups) > 2 else 1]:
-        yield name if name != group else f"Group {group}", {case: row["group"] == group for case, row in about.items()}
+    groups, names = sorted({row["group"] for row in about.values()}), names_of_groups(results)
+    for group in groups[: None if len(groups) > 2 else 1]:
+        name = names[group] if names[group] != group else f"Group {group}"
+        yield name, {case: row["group"] == group for case, row in about.items()}
     for column, name, form, is_low in (
         ("hc_mm", "HC", "{:.0f} mm", True),
         ("share_percent", "Share of the image", "{:.2g} %", True),
@@ -198,16 +199,6 @@ def properties(results: Results, cases: list[str], whole: bool) -> Iterator[tupl
     yield "A class is absent from the reference", {case: row["lacking"] != [] for case, row in about.items()}
     for check in sorted({check for row in about.values() for check in row["findings"]} - KNOWN_HERE):
         yield f"Finding of 01: {check}", {case: check in row["findings"] for case, row in about.items()}
-
-
-def names_of_groups(pairs: list[tuple[str, float]]) -> dict[str, str]:
-    """Printed names of groups, from the group and HC of each case: ranges of HC are named by their ends."""
-    names = {}
-    for group in {group for group, _ in pairs}:
-        sizes = [hc for name, hc in pairs if name == group and not math.isnan(hc)]
-        is_range = group[:2] == "hc" and group[2:].isdigit() and sizes
-        names[group] = f"HC {min(sizes):.0f}–{max(sizes):.0f} mm" if is_range else group
-    return names
 
 
 def _third(about: dict[str, Row], column: str, name: str, form: str, is_low: bool) -> tuple[str, dict]:

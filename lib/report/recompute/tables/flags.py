@@ -13,6 +13,7 @@ from lib.report.recompute.tables.biometry import GUESSES, error_mm
 LARGE_MM = 5.0
 FEWEST, REFERRED_PERCENT = 20, 10  # validation cases without which there are no limits; flagged at most
 LEVEL = 0.05  # of the p value times the number of flags
+SIGNIFICANT = 0.05  # of the p value of all flags
 BEYOND = 1.5  # times the distance (for low values, the ratio) of the farthest validation case from the median
 HIGH, LOW = 1, -1
 FLAGS = {  # name: indicator, and whether high or low values raise it
@@ -135,7 +136,20 @@ def flag_worth(results: Results) -> list[Row]:
     groups = {name: [name in row["flags"].split("; ") for row in rows] for name in names}
     groups |= {"any flag": [row["flags"] != "" for row in rows], "no flag": [row["flags"] == "" for row in rows]}
     large = [math.isnan(row["predicted_mm"]) or error_mm(row) > LARGE_MM for row in rows]
-    return [{"flag": name} | _worth(has, large) for name, has in groups.items()]
+    table = [{"flag": name} | _worth(has, large) | {"p": NAN} for name, has in groups.items()]
+    table[-2]["p"] = _chance(groups["any flag"], large)
+    return table
+
+
+def _chance(has: list[bool], large: list[bool]) -> float:
+    """Fisher's p, by the hypergeometric probabilities of all tables that are no more likely than the one found."""
+    flagged, errors, count = sum(has), sum(large), len(has)
+    if flagged in (0, count) or errors in (0, count):
+        return NAN
+    likely = stats.hypergeom(count, errors, flagged).pmf
+    found = likely(sum(a and b for a, b in zip(has, large)))
+    each = [likely(hits) for hits in range(max(0, flagged + errors - count), min(flagged, errors) + 1)]
+    return min(1.0, math.fsum(p for p in each if p <= found * (1 + 1e-7)))
 
 
 def _worth(has: list[bool], large: list[bool]) -> Row:
@@ -167,7 +181,23 @@ def finding(results: Results, columns: list[str], worth: list[Row]) -> str:
     else:
         start += f". They include {found} of {large} large errors {meaning} ({recall}), and {found} of the {count} "
         start += f"flagged heads have one ({precision})."
+        start += _judged(flagged, rest, cells["p"])
     return f"{start} {_of_limits(results)}"
+
+
+def _judged(flagged: Row, rest: Row, cell: str) -> str:
+    """What Fisher's test says of the flags."""
+    if math.isnan(flagged["p"]):
+        return ""
+    (hits, false), (missed, passed) = (
+        (row["large_errors"], row["heads"] - row["large_errors"]) for row in (flagged, rest)
+    )
+    start = f" Of the heads without a large error, {false} of {false + passed} are flagged: "
+    test = f"(Fisher’s exact test, p {cell.replace('<', '< ') if '<' in cell else '= ' + cell})."
+    if flagged["p"] < SIGNIFICANT:
+        word = "more" if hits * passed > false * missed else "less"
+        return f"{start}heads with a large error are flagged {word} often than the other heads {test}"
+    return f"{start}no evidence at this number of errors that flags find large errors better than chance {test}"
 
 
 def _of_limits(results: Results) -> str:

@@ -102,6 +102,17 @@ def group_of_cases(results: Results) -> dict[str, str]:
     return {row["case"]: row["stratum"].split(" ")[0] or "all" for row in results.rows("01_data_verification/cases")}
 
 
+def names_of_groups(results: Results) -> dict[str, str]:
+    """Printed names of groups: ranges of HC are named by their ends."""
+    group, names = group_of_cases(results), {}
+    heads = {row["case"]: row["hc_mm"] for row in results.rows("01_data_verification/cases")}
+    for name in sorted(set(group.values())):
+        sizes = [hc for case, hc in heads.items() if group[case] == name and not math.isnan(hc)]
+        is_range = name[:2] == "hc" and name[2:].isdigit() and sizes
+        names[name] = f"HC {min(sizes):.0f}–{max(sizes):.0f} mm" if is_range else name
+    return names
+
+
 def _by_part(results: Results, name: str, part_of: dict) -> list[Row]:
     post = [row | {name: part_of[row["case"]]} for row in results.rows(CASES) if row["stage"] == "post"]
     left_out = ("dice_min", "iou", "pooled_dice")
