@@ -27,6 +27,7 @@ FEWEST = 5  # failed cases, or cases with a property and without: fewer cannot t
 WORST = 12  # cases listed, if fewer than FEWEST failed, even though they did not: as many as a sheet shows
 WORST_SHARE = 0.25  # but no more than this share of the cases
 NOTE_WIDTH = 26  # letters above a close-up
+KEEP = "\u00a0"  # non-breaking space
 WHOLE = "all classes"  # the union of all classes; with a space, so it is the name of no class
 
 KINDS = {"Dice": ["low Dice", "missed", "invented"]}  # of failures, by metric
@@ -228,8 +229,9 @@ def _line_close_up(whole: samples.Overlay, line: str) -> samples.Overlay:
 
 
 def _wrapped(result: str) -> str:
-    """In lines no wider than an image of a sheet."""
-    return textwrap.fill(result, NOTE_WIDTH)
+    """In lines no wider than an image of a sheet, broken between results, and inside one only if it is wider."""
+    results = [text.replace(" ", KEEP) if len(text) < NOTE_WIDTH else text for text in result.split(", ")]
+    return textwrap.fill(", ".join(results), NOTE_WIDTH).replace(KEEP, " ")
 
 
 def _window(image: np.ndarray, centre: Sequence[float], side: float) -> tuple[slice, slice]:

@@ -2,6 +2,7 @@
 
 import itertools
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ TITLES |= {
 NAMED = ("class", "quantity", "line", "reference")  # columns whose values are names in WORDS
 TEXT_MM, EM_MM = 160.0, 25.4 / 72  # width of the printed column; of an em at 1 pt
 BODY, SMALL = (8.5, 3.0), (8.0, 2.0)  # pt of a table's text, and of the gap on each side of a column
-FEW_ROWS = 6  # a table that is too wide and has no more is turned: its columns become rows
+FEW_ROWS = 6  # a table that has no more is short; one that is too wide is turned: its columns become rows
 WIDTHS = {**dict.fromkeys(" .,:;\u00a0", 0.25), **dict.fromkeys("()[]|ijltfr/", 0.33), "%": 0.83, "−": 0.69}  # em
 DASH = "–"
 KEEP = "\u00a0"  # non-breaking space
@@ -82,19 +83,21 @@ def has_rows(table: Path) -> bool:
 def to_typst(table: pd.DataFrame, subject: str = "subject") -> str:
     """Typst markup of a table with horizontal rules only; a value and its confidence interval share a column.
 
-    What does not fit the page in one line per row is set smaller, with intervals below their values; if it is still too
-    wide, few rows become columns, and the intervals of many rows are broken in two.
+    What rows of a long table share stands once above them. What is too wide in one line per row is set smaller,
+    with intervals below their values; if it is still too wide, few rows become columns, and the intervals of many rows
+    are broken in two.
     """
     if not len(table.columns):
         return "no rows\n"  # Typst requires a column
     titles, cells = printed_titles(table, subject), printed_cells(table)
     sides = ["right" if pd.api.types.is_numeric_dtype(table[name]) else "left" for name in cells]
     columns = [*cells.values()]
-    if _width_mm(titles, columns, *BODY) <= TEXT_MM:
-        return _markup(_wrapped(titles, columns), columns, sides)
+    shared = _shared(columns, sides)
+    if _width_mm(titles[shared:], columns[shared:], *BODY) <= TEXT_MM:
+        return _markup(_wrapped(titles, columns), columns, sides, shared)
     columns = [[_below(cell) if f"{name}_low" in table else cell for cell in cells[name]] for name in cells]
-    if _width_mm(titles, columns, *SMALL) <= TEXT_MM:
-        return SMALLER + _markup(_wrapped(titles, columns), columns, sides)
+    if _width_mm(titles[shared:], columns[shared:], *SMALL) <= TEXT_MM:
+        return SMALLER + _markup(_wrapped(titles, columns), columns, sides, shared)
     if len(table) <= FEW_ROWS:
         first, *others = ([text, *column] for text, column in zip(titles, cells.values()))
         turned = [*zip(*others)]
@@ -105,27 +108,52 @@ def to_typst(table: pd.DataFrame, subject: str = "subject") -> str:
         [cell.replace(f",{KEEP}", ",\n").replace(f"{KEEP}to{KEEP}", f"{KEEP}to\n") for cell in column]
         for column in columns
     ]
-    return SMALLER + _markup(_wrapped(titles, columns), columns, sides)
+    return SMALLER + _markup(_wrapped(titles, columns), columns, sides, shared)
 
 
 SMALLER = f"#show table: set text({SMALL[0]}pt)\n#set table(inset: (x: {SMALL[1]}pt, y: 3.2pt))\n"
 TURNED = "// turned: a column for each row\n"
 
 
-def _markup(header: list[str], columns: list[list[str]], sides: list[str]) -> str:
-    """Typst markup of a table from the texts of its header and columns, (n,) each."""
+def _markup(header: list[str], columns: list[list[str]], sides: list[str], shared: int = 0) -> str:
+    """Typst markup of a table from the texts of its header and columns, (n,) each.
+
+    The first `shared` columns are printed as a line of their own above the rows with the same values.
+    """
     lines = [
         "#table(",
-        f"  columns: {len(columns)}, stroke: none,",
-        f"  align: (x, y) => ({', '.join(sides)},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
+        f"  columns: {len(columns) - shared}, stroke: none,",
+        f"  align: (x, y) => ({', '.join(sides[shared:])},).at(x) + if y == 0 {{ bottom }} else {{ top }},",
         "  table.header(",
-        f"    table.hline(stroke: 0.8pt), {', '.join(map(quoted, header))}, table.hline(stroke: 0.5pt),",
+        f"    table.hline(stroke: 0.8pt), {', '.join(map(quoted, header[shared:]))}, table.hline(stroke: 0.5pt),",
         "  ),",
-        *(f"  {', '.join(map(quoted, row))}," for row in zip(*columns)),
-        "  table.hline(stroke: 0.8pt),",
-        ")",
     ]
-    return "\n".join(lines) + "\n"
+    for above, rows in itertools.groupby(zip(*columns), key=lambda row: row[:shared]):
+        if shared:
+            lines.append(_line_above(header[:shared], above, len(columns) - shared))
+        lines += [f"  {', '.join(map(quoted, row[shared:]))}," for row in rows]
+    return "\n".join([*lines, "  table.hline(stroke: 0.8pt),", ")"]) + "\n"
+
+
+def _line_above(titles: list[str], values: Sequence[str], width: int) -> str:
+    """A header of the rows below it over `width` columns: the first value, and the others with their titles."""
+    named = [f", {text.lower()} " for text in titles[1:]]
+    texts = [values[0], *itertools.chain(*zip(named, values[1:]))]
+    return f"  table.header(level: 2, table.cell(colspan: {width}, strong({' + '.join(map(quoted, texts))}))),"
+
+
+def _shared(columns: list[list[str]], sides: list[str]) -> int:
+    """How many of the first columns to print above the rows that share them: of a long table, if three or more do.
+
+    They are columns of words, of which the last remains to name the rows.
+    """
+    words = sum(1 for _ in itertools.takewhile(lambda side: side == "left", sides))
+    rows = [*zip(*columns)]
+    for count in range(words - 1, 0, -1):
+        lines = sum(1 for _ in itertools.groupby(rows, key=lambda row: row[:count]))
+        if len(rows) > FEW_ROWS and 3 * lines <= len(rows):
+            return count
+    return 0
 
 
 def _wrapped(titles: list[str], columns: list[list[str]]) -> list[str]:

@@ -188,6 +188,9 @@ def test_close_ups_of_masks_contain_the_error_of_the_class_or_head(bench):
     assert first.image.shape == first.reference.shape == first.predicted.shape == (24, 24)  # four times the error
     assert np.count_nonzero(first.reference != first.predicted) == 36
     assert second.reference.sum() == 0 < second.predicted.sum()
+    several = rows.head(1).assign(result="BPD +8.7 %, HC +6.5 %, OFD +6.7 %, the roof of the lateral ventricle 0.12")
+    (wide,) = failures.mask_close_ups(bench, several)  # broken between results, or in one that is wider than the image
+    assert wide.note.split("\n") == ["BPD +8.7 %, HC +6.5 %,", "OFD +6.7 %, the roof of", "the lateral ventricle 0.12"]
     (head,) = failures.mask_close_ups(bench, rows.head(1), ["csp", "lv"])
     assert head.reference.max() == 1
     reference = bench.dataset.read_mask([bench.folder.parent / "c0.png"])

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pypdfium2
 import pytest
 import typst
 
@@ -149,6 +150,40 @@ def test_a_table_too_wide_for_that_is_turned_or_if_long_has_its_intervals_in_two
     assert "columns: 11," in long
 
 
+QUANTITIES, GROUPS = ("bpd", "ofd", "hc"), [f"hc{n}" for n in range(6)]
+
+
+def by_groups() -> pd.DataFrame:
+    """Six groups of three quantities, with intervals as wide as those of the largest errors of heads."""
+    rows = [{"quantity": each, "route": "landmark", "group": group, "n": 7} for each in QUANTITIES for group in GROUPS]
+    wide, extremes = (-25.22, -177.35, -11.21, 30, 20, -180.5, 9.25), (-22.95, NAN, NAN, 4, 3, -25.03, -14.78)
+    names = ("bias_mm", "lower_limit_mm", "upper_limit_mm", "mae_mm")
+    return pd.concat([pd.DataFrame(rows), *(estimates(name, [wide, extremes] * 9) for name in names)], axis=1)
+
+
+def test_what_the_rows_of_a_long_table_share_stands_once_above_them() -> None:
+    table = by_groups()
+    text = tables.to_typst(table)
+    assert [text.count(f'"{quantity.upper()}" + ", route " + "landmark"') for quantity in QUANTITIES] == [1, 1, 1]
+    assert text.count("landmark") == 3
+    assert '"Group", "n",' in text
+    few, unlike = table.iloc[::3], table.assign(route=[f"by {n}" for n in range(len(table))])  # two rows a quantity
+    assert "level: 2" not in tables.to_typst(few.head(6))
+    assert 'strong("BPD"))' in tables.to_typst(unlike)  # what not three rows share remains in each
+    assert '"by 0", "hc0",' in tables.to_typst(unlike)
+
+
+def test_an_interval_stays_on_one_line_of_the_page(tmp_path) -> None:
+    (tmp_path / "x.typ").write_text(tables.to_typst(by_groups()), encoding="utf-8")
+    style = '#set text(font: "STIXGeneral")\n#set page(margin: 25mm)\n#set table(inset: (x: 3pt, y: 3.2pt))\n'
+    (tmp_path / "main.typ").write_text(style + '#include "x.typ"', encoding="utf-8")
+    own = [fonts.copy_to(tmp_path / "fonts")]
+    typst.compile(tmp_path / "main.typ", tmp_path / "x.pdf", font_paths=own, ignore_system_fonts=True)
+    page = pypdfium2.PdfDocument(tmp_path / "x.pdf")[0].get_textpage()
+    lines = [line.strip() for line in page.get_text_bounded().replace(tables.KEEP, " ").split("\n")]
+    assert lines.count("[−177.35, −11.21]") == lines.count("(−25.03 to −14.78)") == 4 * 9
+
+
 @pytest.mark.parametrize(("columns", "rows"), [(1, 2), (6, 8), (9, 2), (8, 8)])
 def test_no_table_is_wider_than_the_page_in_the_report_s_font(tmp_path, columns: int, rows: int) -> None:
     (tmp_path / "x.typ").write_text(tables.to_typst(of_classes(columns, rows)), encoding="utf-8")
@@ -161,9 +196,8 @@ def test_no_table_is_wider_than_the_page_in_the_report_s_font(tmp_path, columns:
     assert json.loads(compiler.query("<width>", field="value"))[0] <= tables.TEXT_MM
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(1, 2), (6, 8), (9, 2), (8, 8)])
-def test_printed_cells_are_read_back_and_replaced_however_the_table_is_set(columns: int, rows: int) -> None:
-    table = of_classes(columns, rows)
+@pytest.mark.parametrize("table", [*(of_classes(*size) for size in ((1, 2), (6, 8), (9, 2), (8, 8))), by_groups()])
+def test_printed_cells_are_read_back_and_replaced_however_the_table_is_set(table: pd.DataFrame) -> None:
     markup = tables.to_typst(table)
     expected = [*map(list, zip(*tables.printed_cells(table).values()))]
     read = printed.cells_of(markup)
@@ -171,3 +205,12 @@ def test_printed_cells_are_read_back_and_replaced_however_the_table_is_set(colum
     assert printed.with_cells(markup, read) == markup
     changed = [[cell + "x" for cell in row] for row in read]
     assert printed.cells_of(printed.with_cells(markup, changed)) == changed
+
+
+def test_a_row_that_no_longer_shares_the_cells_above_it_is_not_put_below_them() -> None:
+    markup = tables.to_typst(by_groups())
+    rows = printed.cells_of(markup)
+    with pytest.raises(ValueError, match="has rows that share other cells"):
+        printed.with_cells(markup, [*rows[:7], ["HC", *rows[7][1:]], *rows[8:]])
+    with pytest.raises(ValueError, match="has a row of 6 cells; expected 7"):
+        printed.cells_of(markup.replace('"hc3", ', ""))

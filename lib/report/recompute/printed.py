@@ -4,7 +4,6 @@ Rounding: by the unit at the end of a column's name (mm, pixels and ml to two de
 seconds to one, voxels to none), pixel sizes and everything else to three; below 0.0005 three significant digits.
 """
 
-import itertools
 import math
 import re
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -51,6 +50,7 @@ SPELLED = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "sha256": "SH
 DASH, SPACE, MINUS = "–", "\u00a0", "−"
 NEGLIGIBLE = 1e-9  # no larger than the rounding errors of sums
 TURNED = "// turned"  # begins the markup of a table whose columns are lines
+ABOVE = "  table.header(level: 2"  # begins a line of what the rows below it share
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -158,15 +158,20 @@ def printed_rows(columns: list[str], rows: list[Row]) -> list[dict[str, str]]:
 def cells_of(markup: str) -> list[list[str]]:
     """Rows of text cells in the Typst markup of a table; ValueError if it is no such table.
 
-    In a turned table each line is a column, which begins with its title.
+    In a turned table each line is a column, which begins with its title. Cells that rows share may stand above them.
     """
     count, start = re.search(r"columns: (\d+)", markup), markup.find("table.header(")
     if not count or start < 0:
         raise ValueError("is no table")
-    width, texts = int(count[1]), [unescaped(text) for text in QUOTED.findall(markup[start:])]
-    if len(texts) % width:
-        raise ValueError(f"has {len(texts)} cells; expected full rows of {width}")
-    lines = [texts[at : at + width] for at in range(0, len(texts), width)]
+    width, lines, shared = int(count[1]), [], []
+    for line in markup[start:].split("\n"):
+        texts = [unescaped(text) for text in QUOTED.findall(line)]
+        if line.startswith(ABOVE):
+            shared = texts[::2]  # between them stand their titles
+        elif len(texts) not in (0, width):
+            raise ValueError(f"has a row of {len(texts)} cells; expected {width}")
+        elif texts:
+            lines.append([*shared, *texts])
     return [list(row) for row in zip(*lines)][1:] if markup.startswith(TURNED) else lines[1:]
 
 
@@ -176,21 +181,30 @@ def unescaped(text: str) -> str:
 
 
 def with_cells(markup: str, rows: list[list[str]]) -> str:
-    """Markup of a table with other text in its cells; ValueError unless it has as many."""
+    """Markup of a table with other text in its cells; ValueError unless it has as many, shared by the same rows."""
     if [len(row) for row in cells_of(markup)] != [len(row) for row in rows]:
         raise ValueError("has other rows")
     if not rows:
         return markup
-    start, turned = markup.find("table.header("), markup.startswith(TURNED)
-    texts = iter([text for line in (zip(*rows) if turned else rows) for text in line])
-    numbers = itertools.count()
-
-    def replaced(match: re.Match) -> str:
-        number = next(numbers)
-        is_title = number % (len(rows) + 1) == 0 if turned else number < len(rows[0])
-        return match[0] if is_title else f'"{escaped(next(texts))}"'
-
-    return markup[:start] + QUOTED.sub(replaced, markup[start:])
+    lines, columns, remaining = markup.split("\n"), list(zip(*rows)), list(rows)
+    start = next(at for at, line in enumerate(lines) if "table.header(" in line)
+    of_cells = [at for at in range(start, len(lines)) if QUOTED.search(lines[at])]
+    shared: list[str] = []
+    for number, at in enumerate(of_cells):
+        texts = [unescaped(text) for text in QUOTED.findall(lines[at])]
+        if markup.startswith(TURNED):
+            texts[1:] = columns[number]
+        elif lines[at].startswith(ABOVE):
+            shared = remaining[0][: len(texts[::2])]
+            texts[::2] = shared
+        elif number > 0:
+            row = remaining.pop(0)
+            if row[: len(shared)] != shared:
+                raise ValueError("has rows that share other cells")
+            texts = row[len(shared) :]
+        put = map(escaped, texts)
+        lines[at] = QUOTED.sub(lambda _, put=put: f'"{next(put)}"', lines[at])
+    return "\n".join(lines)
 
 
 def escaped(text: str) -> str:
