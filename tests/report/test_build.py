@@ -213,8 +213,8 @@ def test_the_strongest_method_without_a_network_stands_beside_the_network(built)
     first = '0.505 [0.485, 0.515] for the parenchyma ("Otsu\'s threshold, holes filled, ellipse", n = 4) and'
     best = '0.876 [0.856, 0.886] for the head ("brightest pixels, robust ellipse", n = 4). The network reached 0.987'
     mm = "the mean absolute error of HC was 0.13 [0.12, 0.14] mm, and 1.24 [1.23, 1.25] mm without a network"
-    gain = "its mean Dice was 0.111 [0.091, 0.121] higher. HC was more accurate than by that method: mean difference "
-    gain += "of the absolute errors −1.11 mm [−1.12, −1.10]"
+    gain = "its mean Dice of the head was 0.111 [0.091, 0.121] higher. HC was more accurate than by that method: "
+    gain += "mean difference of the absolute errors −1.11 mm [−1.12, −1.10]"
     assert lacking(text, first, best, mm, gain) == []
 
 
@@ -228,9 +228,9 @@ def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> Non
     stated = [f"{row['mae_mm']} mm for the LV (n = {row['n']}, largest error {row['largest_error_mm']} mm; bias"]
     stated += [f"limits of agreement from {row['lower_limit_mm']} to {row['upper_limit_mm']} mm; 1 missed, 0 invented)"]
     stated += [f"of {enlarged['n_enlarged']} such ventricles, {enlarged['sensitivity_percent']} % were recognised"]
-    stated += [f"of HC, {parts['total']['rms_mm']} mm (root mean square)"]
+    stated += [f"root mean square of the error of HC is {parts['total']['rms_mm']} mm"]
     stated += [
-        f"{name} {parts[name]['rms_mm']} mm ({parts[name]['share_percent']} %)" for name in ("fit", "prediction")
+        f"{parts[name]['rms_mm']} mm for {name} ({parts[name]['share_percent']} %)" for name in ("fit", "prediction")
     ]
     assert lacking(demo.text, *stated) == []
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lib.data.cases import TRIVIAL_BASELINES
-from lib.evaluation.baselines import GAIN, NETWORK, RIVAL
+from lib.evaluation.baselines import GAIN, HEAD, NETWORK, RIVAL
 from lib.evaluation.failures import FEWEST, GROSS_PERCENT, LOW_DICE
 from lib.report import tables
 from lib.report.findings.rows import apart, bias, joined, number, p_value, rows_of, verdict
@@ -78,11 +78,11 @@ def rivals(per_class: pd.DataFrame, baselines: pd.DataFrame) -> list[str]:
     rows = [row for row in rows_of(per_class) if row.values["n"]]
     gains = rows_of(baselines, method=GAIN)
     if gains:
-        text = number(gains[0], "dice")
+        text, dice = number(gains[0], "dice"), f"mean Dice of the {HEAD}"
         told = {
-            1: f"The network was better than a method without one (“{RIVAL}”): its mean Dice was {text} higher.",
-            -1: f"The network was worse than a method without one (“{RIVAL}”): the difference in mean Dice was {text}.",
-            0: f"No difference from a method without a network (“{RIVAL}”) was shown: {text} in mean Dice.",
+            1: f"The network was better than a method without one (“{RIVAL}”): its {dice} was {text} higher.",
+            -1: f"The network was worse than a method without one (“{RIVAL}”): the difference in {dice} was {text}.",
+            0: f"No difference from a method without a network (“{RIVAL}”) was shown: {text} in {dice}.",
         }
         return [told[side] for side in [verdict(gains[0], "dice")] if side is not None]
     sentences = []

@@ -13,7 +13,8 @@ SINGLE = {  # by verdict of single measurements within the margin
     "yes": "The limits of single measurements of {} lay within {}.",
     "no": "The limits of single measurements of {} exceeded {}.",
     "undecided": "Whether the limits of single measurements of {} lie within {} is undecided.",
-    "depends on size": "Single measurements of {} cannot be held to {}, because their difference changes with size.",
+    "depends on size": "Whether single measurements of {} lie within {} is undecided: their difference in percent "
+    "changes with size.",
 }
 
 
@@ -131,7 +132,7 @@ def ages(table: pd.DataFrame) -> list[str]:
     within = [row.values["up_to_one_week"] for row in rows]
     counts = joined([f"{count} of {count + row.values['over_one_week']}" for count, row in zip(within, rows)])
     text = f"The mean absolute error corresponds to {_each(rows, 'mae_days', 'days')} in gestational age"
-    return [f"{text}; it was at most one week in {counts} predictions."] * bool(rows)
+    return [f"{text}; the error was at most one week in {counts} predictions."] * bool(rows)
 
 
 def _each(rows: list[Row], name: str, unit: str) -> str:

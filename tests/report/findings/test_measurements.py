@@ -161,8 +161,8 @@ def test_intervals_hold_their_level_of_90_percent_or_fall_short_also_by_group(lo
 def test_ages_are_given_in_days_with_the_number_within_a_week():
     row = OF | {"n": 89, "up_to_one_week": 87, "over_one_week": 2} | estimate("mae_days", 1.43, 1.1, 2.0)
     assert plain(measurements.ages(pd.DataFrame([row]))) == [
-        "The mean absolute error corresponds to 1.4 days [1.1, 2.0] for HC in gestational age; it was at most one week "
-        "in 87 of 89 predictions."
+        "The mean absolute error corresponds to 1.4 days [1.1, 2.0] for HC in gestational age; the error was at most "
+        "one week in 87 of 89 predictions."
     ]
     assert measurements.ages(pd.DataFrame([row | {"n": 0}])) == []
 

@@ -22,7 +22,8 @@ SINGLE = {
     "yes": "The limits of single measurements of {} lay within {}.",
     "no": "The limits of single measurements of {} exceeded {}.",
     "undecided": "Whether the limits of single measurements of {} lie within {} is undecided.",
-    "depends on size": "Single measurements of {} cannot be held to {}, because their difference changes with size.",
+    "depends on size": "Whether single measurements of {} lie within {} is undecided: their difference in percent "
+    "changes with size.",
 }
 
 
@@ -130,7 +131,7 @@ def ages(lines: list[Line]) -> list[str]:
     pairs = [(line.v["up_to_one_week"], line.v["over_one_week"]) for line in lines]
     within = listed([f"{week} of {week + more}" for week, more in pairs])
     text = f"The mean absolute error corresponds to {each_of(lines, 'mae_days', 'days')} in gestational age"
-    return [f"{text}; it was at most one week in {within} predictions."] if lines else []
+    return [f"{text}; the error was at most one week in {within} predictions."] if lines else []
 
 
 def intervals(lines: list[Line], groups: list[Line]) -> list[str]:

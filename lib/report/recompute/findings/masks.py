@@ -62,11 +62,11 @@ def rivals(lines: list[Line], tables: Tables) -> list[str]:
         gain, side = line.with_unit("dice"), line.side("dice")
         if side == 1:
             start = f"The network was better than a method without one (“{rival}”)"
-            return [f"{start}: its mean Dice was {gain} higher."]
+            return [f"{start}: its mean Dice of the head was {gain} higher."]
         if side == -1:
             start = f"The network was worse than a method without one (“{rival}”)"
-            return [f"{start}: the difference in mean Dice was {gain}."]
-        none = f"No difference from a method without a network (“{rival}”) was shown: {gain} in mean Dice."
+            return [f"{start}: the difference in mean Dice of the head was {gain}."]
+        none = f"No difference from a method without a network (“{rival}”) was shown: {gain} in mean Dice of the head."
         return [none] if side == 0 else []
     texts = []
     for line in lines:
