@@ -1,6 +1,7 @@
 """benchmarks/gpu.sh: its tables, time limits, what it packs, and every part at the smallest size on a CPU."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +39,14 @@ def test_a_part_becomes_a_table_with_the_columns_of_all_its_rows():
 def test_the_title_says_whether_cuda_was_used():
     titles = [tables.markdown({"device type": name, "parts": {}}).split("\n")[0] for name in ("cuda", "cpu")]
     assert titles == ["# Checks on a GPU", "# Checks, not run on CUDA"]
+
+
+def test_the_files_with_tests_for_a_gpu_are_found_however_these_are_marked():
+    assert sorted(Path(path).name for path in part.marked()) == [
+        "test_cuda.py",
+        "test_epoch_profile.py",
+        "test_launch.py",
+    ]
 
 
 def test_more_than_can_be_carried_is_refused_with_the_largest_files(tmp_path):

@@ -16,12 +16,14 @@ from benchmarks.gpu.speed import Row
 from lib.study import environment, files
 
 
+def marked() -> list[str]:
+    """The files with tests marked cuda; others need packages that are not packed."""
+    return [str(path) for path in (files.ROOT / "tests").rglob("test_*.py") if "mark.cuda" in path.read_text("utf-8")]
+
+
 def cuda_tests(scale: Scale, folder: Path) -> Iterator[Row]:  # noqa: ARG001
-    """The tests marked cuda; other files of tests need packages that are not packed."""
-    marked = [
-        str(path) for path in (files.ROOT / "tests").rglob("test_*.py") if "mark.cuda(" in path.read_text("utf-8")
-    ]
-    command = [sys.executable, "-m", "pytest", "-m", "cuda", "-q", "-p", "no:cacheprovider", *marked]
+    """The tests marked cuda."""
+    command = [sys.executable, "-m", "pytest", "-m", "cuda", "-q", "-p", "no:cacheprovider", *marked()]
     done = subprocess.run(command, cwd=files.ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout)
     yield {"exit status": done.returncode, "pytest": done.stdout.strip().splitlines()[-1]}

@@ -24,7 +24,10 @@ def to_input(images: np.ndarray | torch.Tensor, device: torch.device) -> torch.T
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor on the device; on CUDA the copy does not wait, which elsewhere could read memory that is freed."""
+    """A tensor on the device; the copy of a pinned one to CUDA does not wait.
+
+    Elsewhere a copy that does not wait could read memory that is freed.
+    """
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 

@@ -1,12 +1,18 @@
 """Loading: batches of augmented training cases, epoch after epoch, and the fixed batches of validation cases."""
 
+import atexit
+import multiprocessing
+import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,9 +74,6 @@ class EpochSampler(Sampler):
         draws = list(zip(repeat(self.epoch), order.tolist(), sampling.repeats(order)))
         return iter(draws[self.skipped :])
 
-    def __len__(self) -> int:
-        return len(self.rows) - self.skipped
-
 
 class OwnShares(BatchSampler):
     """Batches of draws; of several processes that share a training, each gets its share of every batch."""
@@ -84,10 +87,13 @@ def loader(
 ) -> DataLoader:
     """Batches of the sampler's epoch at each iteration, loaded by `workers` processes that live as long as the loader.
 
-    With 0 workers, this process loads. ValueError: too little shared memory for the processes.
+    With 0 workers, this process loads. On Linux the processes are forked and share its arrays; elsewhere (macOS), where
+    forking is unsafe, each is sent a copy of all arrays. ValueError: too little shared memory for the processes.
     """
     if workers and SHARED_MEMORY.is_dir():
         _require_shared_memory(cases, sampler, batch_size, workers)
+    ending = multiprocessing.RawValue("b")
+    atexit.register(setattr, ending, "value", True)  # runs before that of multiprocessing, which sends SIGTERM
     return DataLoader(
         cases,
         batch_sampler=OwnShares(sampler, batch_size, drop_last=False),
@@ -95,20 +101,24 @@ def loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
-        worker_init_fn=_start_worker,
+        # From Python 3.14 on the default of Linux starts new processes, to each of which all arrays would be sent.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        worker_init_fn=partial(_start_worker, ending),
         pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # otherwise each epoch advances torch's random state, on which dropout depends
+        generator=torch.Generator(),  # otherwise each start of an epoch, also of a resumed one, advances torch's own
     )
 
 
-def _start_worker(_: int) -> None:
-    """Prepares a loader's process: one thread, and the first SIGTERM is ignored.
+def _start_worker(ending: Any, _: int) -> None:
+    """Prepares a loader's process: one thread; SIGINT is ignored, and SIGTERM until the main process is `ending`.
 
-    It may be sent to the whole process group, whose main process then finishes its step and saves the state; the death
-    of a loader's process would interrupt it. The main process ends the processes of its loader itself.
+    They may be sent to the whole process group, whose main process then finishes its step and saves the state; the
+    death of a loader's process would interrupt it. The main process ends the processes of its loader itself.
     """
     cv2.setNumThreads(0)  # the processes share the cores already
-    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
+    # A forked process would inherit the handler of `saving.deferred`, but one that is started anew raises on Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.value else None)
 
 
 def _require_shared_memory(cases: AugmentedCases, sampler: EpochSampler, batch_size: int, workers: int) -> None:

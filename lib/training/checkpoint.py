@@ -151,14 +151,14 @@ def _drop_leftovers(folder: Path) -> None:
 
 def resume(folder: Path, depends_on: Dependencies, fresh: TrainingState, log: Log) -> None:
     """Loads the unfinished run with these dependencies, from its folder or .set_aside, into a fresh state."""
-    _set_aside_stale_state(folder, depends_on, log)
-    aside = _aside_folder(folder, depends_on)
-    if not (folder / "state.pt").is_file() and state.read(aside / "state.pt").get("mark") == depends_on:
+    saved = _set_aside_stale_state(folder, depends_on, log)
+    if not saved:
+        aside = _aside_folder(folder, depends_on)
+        saved = state.read(aside / "state.pt")
+        if saved.get("mark") != depends_on:
+            return
         _move(aside, folder, [*IDENTIFYING, *OTHERS])
         log(f"restored the unfinished run with these values from {_short(aside)}")
-    saved = state.read(folder / "state.pt")
-    if not saved:
-        return
     try:
         fresh.load(saved)
     except ValueError as error:
@@ -171,18 +171,21 @@ def resume(folder: Path, depends_on: Dependencies, fresh: TrainingState, log: Lo
 # Stale runs
 
 
-def _set_aside_stale_state(folder: Path, depends_on: Dependencies, log: Log) -> None:
-    """Moves the unfinished run to .set_aside if it has other dependencies or cannot be read."""
+def _set_aside_stale_state(folder: Path, depends_on: Dependencies, log: Log) -> dict[str, Any]:
+    """The state of the unfinished run with these dependencies, or empty; any other run moves to .set_aside."""
     if not (folder / "state.pt").is_file():
-        return
+        return {}
     saved = state.read(folder / "state.pt")
+    if saved and saved["mark"] == depends_on:
+        return saved
     if not saved:
         _set_aside(folder, "state.pt cannot be read", log)
-    elif saved["mark"] != depends_on:
+    else:
         count = len(saved.get("history", []))
         reason = ", ".join(differences(saved["mark"], depends_on)) or "the same run has finished"
         run = f"the unfinished run of {count} epoch{'' if count == 1 else 's'}"
         _set_aside(folder, reason, log, run, saved["mark"])
+    return {}
 
 
 def _set_aside(

@@ -10,9 +10,9 @@ import torch
 
 from lib.data.arrays import Arrays
 from lib.data.splits import Parts
-from lib.models import devices, inference
+from lib.models import devices
 from lib.study.params import TrainingParams
-from lib.training import batches, loop
+from lib.training import batches, loop, memory
 from lib.training.batches import Batch, Batches, FixedBatches
 from lib.training.objectives import Objective
 from lib.training.state import Epoch, TrainingState
@@ -84,7 +84,8 @@ def profile_epoch(config: TrainingParams, network: dict[str, Any], arrays: Array
     `network` is a `models.describe` record. ValueError as in `loop.fit`.
     """
     loop.check_trainable(config, network, arrays, parts)
-    with devices.configured(devices.choose(config.device), config.deterministic):
+    device = devices.choose(config.device)
+    with devices.configured(device, config.deterministic), memory.advising(device), batches.reporting_dead_workers():
         rows, validation_rows = arrays.rows(parts["train"]), arrays.rows(parts["validation"])
         objective = loop.objective_of(config, network, arrays)
         steps = -(-len(rows) // config.batch_size)
@@ -94,8 +95,9 @@ def profile_epoch(config: TrainingParams, network: dict[str, Any], arrays: Array
 
         sampler.begin(1, skipped=len(rows) - warm_up_images(len(rows), config.batch_size))
         loop.train_epoch(state, objective, loaded, *how)
-        validation = batches.resident(FixedBatches(objective, arrays, validation_rows, config.batch_size), state.device)
-        last = validation_rows[: warm_up_images(len(validation_rows), inference.BATCH)]
+        fixed = FixedBatches(objective, arrays, validation_rows, config.batch_size)
+        validation = batches.resident(fixed, state.device)
+        last = validation_rows[: warm_up_images(len(validation_rows), fixed.batch_size)]
         loop.validate(state, objective, FixedBatches(objective, arrays, last, config.batch_size))
 
         sampler.begin(1)

@@ -19,22 +19,30 @@ def check_batches(epoch: int, finished: Epoch, order: np.ndarray, arrays: Arrays
         return
     bad = int(np.argmin(np.isfinite(values)))
     rows = np.split(order, np.cumsum(finished.images)[:-1])[bad]
-    names = [f"{arrays.names[row]}{f' slice {arrays.slices[row]}' if arrays.slices[row] else ''}" for row in rows]
-    invalid = [name for name, row in zip(names, rows) if not np.isfinite(arrays.images[row]).all()]
+    refuse_invalid_images(rows, arrays)
+    names = ", ".join(_name(row, arrays) for row in rows)
+    raise ValueError(f"the loss became {values[bad]} in epoch {epoch}, batch {bad + 1} ({names}): {DIVERGED}")
+
+
+def check_finite(epoch: int, values: dict[str, float], rows: np.ndarray, arrays: Arrays) -> None:
+    """ValueError, naming the value, or the cases that it is due to, if one is not finite; `rows` were validated."""
+    for name, value in values.items():
+        if not np.isfinite(value):
+            refuse_invalid_images(rows, arrays)
+            raise ValueError(f"the {name} became {value} in epoch {epoch}: {DIVERGED}")
+
+
+def refuse_invalid_images(rows: np.ndarray, arrays: Arrays) -> None:
+    """ValueError, naming the cases, if images of array rows contain values that are not finite."""
+    invalid = [_name(row, arrays) for row in rows if not np.isfinite(arrays.images[row]).all()]
     if invalid:
         raise ValueError(
             f"the image of {', '.join(invalid)} contains values that are not finite; rerun 02_preprocessing"
         )
-    raise ValueError(
-        f"the loss became {values[bad]} in epoch {epoch}, batch {bad + 1} ({', '.join(names)}): {DIVERGED}"
-    )
 
 
-def check_finite(epoch: int, values: dict[str, float]) -> None:
-    """ValueError, naming the value, if one is not finite."""
-    for name, value in values.items():
-        if not np.isfinite(value):
-            raise ValueError(f"the {name} became {value} in epoch {epoch}: {DIVERGED}")
+def _name(row: int, arrays: Arrays) -> str:
+    return f"{arrays.names[row]}{f' slice {arrays.slices[row]}' if arrays.slices[row] else ''}"
 
 
 def is_better(selection: float, validation_loss: float, than: dict[str, Any], empty_score: float) -> bool:

@@ -91,7 +91,7 @@ def _run(job: Path, processes: int, log_file: Path, log: Log, live: Live | None)
             stdin=subprocess.PIPE,  # closed when this process ends, which the others notice
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,  # a Ctrl-C of the terminal reaches them once, through this process
         )
     with saving.deferred(started.terminate) as received, started:

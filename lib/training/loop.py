@@ -54,7 +54,8 @@ def fit(
 
     `log` gets one line per epoch and per missing or changed file, `live` the progress within epochs. ValueError:
     unavailable device or precision, a class or landmark missing from the training or validation cases, diverged
-    training, too little memory, a loader's process that died.
+    training, images with values that are not finite, too little memory, a loader's process that died. OSError: a full
+    disk.
     """
     check_trainable(config, network, arrays, parts)
     lock = locks.locked(folder / ".lock", "this training", log)  # a process that survived a kill may still train here
@@ -64,7 +65,12 @@ def fit(
         if finished is not None:
             log(f"already trained: best epoch {finished.best_epoch}, validation value {finished.best_value:.4f}")
             return finished
-        with devices.configured(devices.choose(config.device), config.deterministic):
+        device = devices.choose(config.device)
+        with (
+            devices.configured(device, config.deterministic),
+            memory.advising(device),
+            batches.reporting_dead_workers(),
+        ):
             return _train(config, network, arrays, parts, folder, depends_on, log, live)
 
 
@@ -138,8 +144,11 @@ def _train(
                 )
             if epoch == first_epoch:
                 validation = batches.resident(validation, state.device)
-            _end_epoch(state, objective, epoch, train, validation, by_step)
-            _log_to_tensorboard(board, state, objective, arrays, validation_rows, config)
+            _end_epoch(state, objective, epoch, train, validation, by_step, arrays, validation_rows)
+            if board is not None:
+                cases = FixedBatches(objective, arrays, validation_rows, config.batch_size)
+                how = config.tensorboard_every, config.tensorboard_images, partial(predict, state)
+                tensorboard.add_epoch(board, state.history[-1], cases, *how)
             save_if_due(state)
             log(history.progress(state.history[-1], state.timing[-1], config.epochs, objective.metric))
         monitor.clear()
@@ -163,12 +172,14 @@ def _end_epoch(
     train: tuple[float, torch.Tensor],
     validation: Batches,
     by_step: bool,
+    arrays: Arrays,
+    rows: np.ndarray,
 ) -> None:
-    """Validates, and adds the epoch to the history; `train` is the result of `train_epoch`."""
+    """Validates, and adds the epoch to the history; `train` is the result of `train_epoch`, `rows` are validated."""
     started = time.perf_counter()
     loss, tally = validate(state, objective, validation)
     scores = objective.scores(tally)
-    history.check_finite(epoch, {"validation loss": loss, "validation value": scores["selection"]})
+    history.check_finite(epoch, {"validation loss": loss, "validation value": scores["selection"]}, rows, arrays)
     if not by_step:
         state.schedule.step(scores["selection"])
     results = (train[0], objective.scores(train[1])), (loss, scores)
@@ -275,14 +286,13 @@ def train_epoch(
     started = time.perf_counter() - epoch.seconds
     if not epoch.images:
         epoch.learning_rate = state.optimizer.param_groups[0]["lr"]
-    with batches.reporting_dead_workers():
-        for (images, targets), waited in batches.timed(loaded):
-            loss, tally = step(state, objective, images, targets, gradient_clip)
-            if by_step:
-                state.schedule.step()
-            epoch.add(ranks.total_number(len(images)), loss, tally, waited, time.perf_counter() - started)
-            for call in after_step:
-                call(state)
+    for (images, targets), waited in batches.timed(loaded):
+        loss, tally = step(state, objective, images, targets, gradient_clip)
+        if by_step:
+            state.schedule.step()
+        epoch.add(ranks.total_number(len(images)), loss, tally, waited, time.perf_counter() - started)
+        for call in after_step:
+            call(state)
     mean_loss, tally = epoch.sums()
     epoch.seconds = time.perf_counter() - started  # the sums have waited for the device
     return mean_loss, tally
@@ -380,20 +390,3 @@ def predict(state: TrainingState, images: torch.Tensor, targets: torch.Tensor) -
         return torch.cat([inference.forward(state.network, each, state.precision) for each in inputs])
 
     return memory.in_portions(state, len(images), logits), inference.to_device(targets, state.device)
-
-
-def _log_to_tensorboard(
-    board: Any, state: TrainingState, objective: Objective, arrays: Arrays, rows: np.ndarray, config: TrainingParams
-) -> None:
-    """Logs an epoch to TensorBoard if configured, with predictions in every `tensorboard_every`-th epoch."""
-    if board is None:
-        return
-    row = state.history[-1]
-    if (row["epoch"] - 1) % config.tensorboard_every == 0:
-        selected = sampling.spread(arrays.masks, rows, config.tensorboard_images)
-        outputs = zip(
-            *(predict(state, *batch) for batch in FixedBatches(objective, arrays, selected, config.batch_size))
-        )
-        predicted, reference = (torch.cat([objective.areas(b) for b in each]).cpu().numpy() for each in outputs)
-        tensorboard.add_images(board, row["epoch"], arrays, selected, reference, predicted)
-    tensorboard.add_scalars(board, row)

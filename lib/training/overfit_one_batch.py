@@ -46,14 +46,16 @@ def overfit(
 ) -> tuple[list[float], pd.DataFrame]:
     """Trains a new network on array rows by `loop.step`, in MIN_STEPS to MAX_STEPS steps, until `is_overfit`.
 
-    Returns the loss of each step, and one row of images per second.
+    Returns the loss of each step, and one row of images per second. A batch for which memory runs out is processed in
+    portions; ValueError: one image is too much.
     """
-    state = fresh_state(described, SEED, config.device, config.precision, ADAM, CONSTANT)
+    how = config.device, config.precision, ADAM, CONSTANT
+    state = fresh_state(described, SEED, *how, deterministic=False)
     objective = objective_of(config.landmarks, config.classes, described, prepared)
     images, targets = next(iter(FixedBatches(objective, prepared, rows, BATCH)))
     targets, values = targets.to(state.device), []
     state.network.train()
-    with devices.configured(state.device, state.deterministic):
+    with devices.configured(state.device, deterministic=True):
         started = time.perf_counter()
         for _ in follow(range(MAX_STEPS), MAX_STEPS, live, "step"):
             values.append(float(loop.step(state, objective, images, targets, CLIP)[0]))

@@ -13,7 +13,7 @@ import torch
 from lib.training import ranks
 from lib.training.state import TrainingState
 
-SECONDS = 60.0  # between two writes: at most this much work is lost when a process is killed
+SECONDS = 60.0  # between two writes: a killed process loses at most this much work, and one validation
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # end of a cluster job; Ctrl-C and the stop button of JupyterLab
 
 
@@ -22,8 +22,8 @@ def periodic(path: Path, depends_on: dict[str, Any]) -> Iterator[Callable[[Train
     """Yields a function to be called after every step, which writes the state to `path` when that is due.
 
     It is due SECONDS after the last time, and on SIGTERM or SIGINT, which take effect after the state is written: at
-    the next call, so not during a validation. The same signal again takes effect at once. Of several processes that
-    share a training, all end at the same step if one is asked to.
+    the next call, so not during a validation. A second SIGINT takes effect at once. Of several processes that share a
+    training, all end at the same step if one is asked to.
     """
     due = time.monotonic() + SECONDS
 
@@ -36,9 +36,10 @@ def periodic(path: Path, depends_on: dict[str, Any]) -> Iterator[Callable[[Train
             due = time.monotonic() + SECONDS
         if is_ending:
             ranks.wait()  # if one left at once, the first could lose its connection before it has saved
-            if not received:  # another process was asked to end
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.raise_signal(received.pop() if received else signal.SIGTERM)
+            number = received.pop() if received else signal.SIGTERM  # or another process was asked to end
+            if number == signal.SIGTERM:  # which is ignored or, if another process received it, deferred
+                signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     with deferred() as received:
         yield save_if_due
@@ -47,15 +48,16 @@ def periodic(path: Path, depends_on: dict[str, Any]) -> Iterator[Callable[[Train
 
 
 def _is_finite(state: TrainingState) -> bool:
-    """Whether the last loss is finite: a diverged state would fail again whenever it is resumed."""
-    return not state.epoch.losses or bool(torch.isfinite(state.epoch.losses[-1]))
+    """Whether all losses of the epoch are finite: a diverged state would fail again whenever it is resumed."""
+    return not state.epoch.losses or bool(torch.isfinite(torch.stack(state.epoch.losses)).all())
 
 
 @contextmanager
 def deferred(call: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
     """Collects the first signal of SIGNALS within the block; in other threads than the main one this is impossible.
 
-    `call` is called when one arrives.
+    `call` is called when one arrives. A second SIGINT takes effect at once. A second SIGTERM is ignored: at the end of
+    a job Slurm may send it to all processes, and torch.distributed.run then sends it to its own once more.
     """
     received: list[int] = []
     is_main = threading.current_thread() is threading.main_thread()
@@ -65,7 +67,7 @@ def deferred(call: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
 
     def receive(number: int, _: Any) -> None:
         received.append(number)
-        signal.signal(number, before[number])
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGTERM else before[number])
         call()
 
     for number in before:

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,8 @@ from lib.models import devices, synchronised_batch_norm
 from lib.study import files
 from lib.training import ranks
 
-BROKEN = (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError, pickle.UnpicklingError)
+BROKEN = (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+BROKEN += (pickle.UnpicklingError, struct.error)
 STATEFUL = ("model", "optimizer", "schedule", "scaler")  # attributes with a state_dict
 Rows = list[dict[str, Any]]  # one per epoch
 

@@ -1,15 +1,18 @@
 """Optional TensorBoard logs: curves of every epoch, images of some; they do not change results."""
 
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from lib.data.arrays import Arrays
 from lib.imaging import display
-from lib.training import ranks
+from lib.training import ranks, sampling
+from lib.training.batches import Batch, FixedBatches
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -29,6 +32,27 @@ def writer(every: int | None, folder: Path, first_epoch: int) -> AbstractContext
     if first_epoch == 1 and folder.is_dir():
         shutil.rmtree(folder)
     return SummaryWriter(log_dir=str(folder), purge_step=first_epoch)
+
+
+def add_epoch(
+    board: "SummaryWriter",
+    row: dict[str, Any],
+    validation: FixedBatches,
+    every: int,
+    images: int,
+    predict: Callable[[torch.Tensor, torch.Tensor], Batch],
+) -> None:
+    """Adds an epoch's row of the history and, in every `every`-th epoch, so many validation images with predictions.
+
+    `predict` gives logits and targets of a batch, as `loop.predict`.
+    """
+    if (row["epoch"] - 1) % every == 0:
+        arrays, objective = validation.arrays, validation.objective
+        selected = sampling.spread(arrays.masks, validation.rows, images)
+        outputs = zip(*(predict(*batch) for batch in FixedBatches(objective, arrays, selected, validation.batch_size)))
+        predicted, reference = (torch.cat([objective.areas(b) for b in each]).cpu().numpy() for each in outputs)
+        add_images(board, row["epoch"], arrays, selected, reference, predicted)
+    add_scalars(board, row)
 
 
 def add_scalars(board: "SummaryWriter", row: dict[str, Any]) -> None:

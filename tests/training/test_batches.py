@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from lib.training import batches, loop
 from lib.training.augmentation import Augmentation
 from tests import builders, builders_tasks
 from tests.builders import LIVELY, MOVING, NETWORK, training_params
+from tests.training.test_interruption import ctrl_c  # noqa: F401
 
 CPU = torch.device("cpu")
 
@@ -47,6 +49,32 @@ def test_batches_are_the_same_for_0_1_and_2_loader_processes_that_stay_alive_and
 def test_a_case_drawn_twice_in_an_epoch_is_augmented_differently():
     ((images, _),) = epochs(cases_of(builders.discs(4), **LIVELY), sampler([2, 2], 1.0, 1e-300))
     assert not np.array_equal(images[0].numpy(), images[1].numpy())
+
+
+class Alone(batches.AugmentedCases):
+    """Cannot be sent to another process; while a process loads a case, Ctrl-C is pressed."""
+
+    def __reduce__(self):
+        raise AssertionError("the cases are copied")
+
+    def __getitem__(self, draw):
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().__getitem__(draw)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+@pytest.mark.parametrize("default", ["forkserver", "fork"])
+def test_loader_processes_share_the_arrays_and_survive_a_ctrl_c_whatever_python_s_default(default, ctrl_c):  # noqa: F811
+    cases, before = cases_of(builders.discs(4)), multiprocessing.get_start_method(allow_none=True)
+    expected = epochs(cases, sampler(range(4)))
+    cases.__class__ = Alone
+    multiprocessing.set_start_method(default, force=True)
+    try:
+        loaded = epochs(cases, sampler(range(4)), workers=1)
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert all(torch.equal(*pair) for pair in zip(loaded[0], expected[0]))
 
 
 class Broken(batches.AugmentedCases):

@@ -294,6 +294,12 @@ def test_a_missing_value_is_restored_as_missing(tmp_path):
     assert (tmp_path / "history.csv").read_text() == "epoch,train_selection,selection,best\n1,,-3.5,True\n"
 
 
+@pytest.mark.parametrize("content", [b"", b"broken", b"K", b"\x80\x02J.", b"PK\x03\x04"], ids=str)
+def test_a_file_of_any_other_content_is_no_state(tmp_path, content):
+    (tmp_path / "state.pt").write_bytes(content)
+    assert state.read(tmp_path / "state.pt") == {}
+
+
 def test_code_in_a_state_is_not_run(tmp_path):
     torch.save({"mark": builders_tasks.Trap(tmp_path / "sprung")}, tmp_path / "state.pt")
     assert state.read(tmp_path / "state.pt") == {}

@@ -1,7 +1,9 @@
 """What the training loop promises on a GPU; the same for the CPU as far as it can be checked there."""
 
+import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib.models import devices
@@ -44,6 +46,21 @@ def prepared_epoch(monkeypatch, arrays, network, keys, device):
     return lambda: loop.train_epoch(state, objective, [batch] * 2, 1.0, True, Monitor(None, 1, 8, state).show)
 
 
+class HostMethods(TorchFunctionMode):
+    """Records the methods that read a tensor, which on a CPU are no operation."""
+
+    READING = ("tolist", "numpy", "cpu", "__array__")
+
+    def __init__(self, found):
+        super().__init__()
+        self.found = found
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func.__name__ in self.READING:
+            self.found.add(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
 class HostReads(TorchDispatchMode):
     """Records the operations that wait for a GPU, or copy values to it that the host has made."""
 
@@ -52,6 +69,15 @@ class HostReads(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.found = set()
+        self.methods = HostMethods(self.found)
+
+    def __enter__(self):
+        self.methods.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.methods.__exit__(*error)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
@@ -66,6 +92,9 @@ def test_operations_that_wait_for_a_gpu_are_recognised():
     with HostReads() as reads:
         float(values[0]), values[values > 1], torch.bincount(values.long()), torch.tensor([1.0])
     assert reads.found == {"_local_scalar_dense", "index", "bincount", "lift_fresh"}
+    with HostReads() as reads:
+        values.tolist(), values.numpy(), values.cpu(), np.asarray(values)
+    assert reads.found == {*HostMethods.READING}
 
 
 every_kind = pytest.mark.parametrize(
@@ -148,10 +177,19 @@ def test_settings_of_cuda_are_restored():
         assert settings() == before
 
 
+ABSENT = r"^device = 'cuda:99'   not available on this machine; available: cuda, cuda:0(, cuda:\d+)*, cpu$"
+
+
 @on_cuda
 def test_an_index_that_does_not_exist_is_refused():
     assert devices.choose("cuda:0").type == "cuda"
-    with pytest.raises(
-        ValueError, match=r"device = 'cuda:99'   not available on this machine; available: \['cuda', 'cuda:0'"
-    ):
+    with pytest.raises(ValueError, match=ABSENT):
+        devices.choose("cuda:99")
+
+
+def test_an_index_that_does_not_exist_is_refused_as_with_two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=ABSENT):
         devices.choose("cuda:99")

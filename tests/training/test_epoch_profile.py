@@ -70,6 +70,19 @@ def test_the_parts_of_an_epoch_of_every_kind_sum_to_100_percent(arrays, network,
     profile(arrays, network, **keys)
 
 
+def test_every_size_of_a_validation_batch_is_met_before_the_measurement(monkeypatch):
+    monkeypatch.setattr(inference, "BATCH", 4)
+    sizes, real = [], loop.validate
+
+    def validate(state, objective, loaded):
+        sizes.append({len(images) for images, _ in loaded})
+        return real(state, objective, loaded)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    profile(builders.discs(30, size=16), batch_size=3)  # ten images to validate: 3, 3, 3 and 1
+    assert sizes == [{3, 1}, {3, 1}]
+
+
 def test_the_time_between_two_marks_belongs_to_the_part_of_the_second():
     marks = [(REST, 7.0), (WAITING, 10.0), (FORWARD, 10.5), (REST, 11.0), (WAITING, 11.0), (VALIDATION, 12.0)]
     seconds = epoch_profile.Stopwatch(torch.device("cpu"), marks).seconds()

@@ -1,6 +1,7 @@
 """Trainings that are interrupted, run out of memory or disk space, or meet values that are not finite."""
 
 import errno
+import multiprocessing
 import os
 import resource
 import signal
@@ -25,8 +26,15 @@ import os, signal, sys
 from pathlib import Path
 from tests.training import test_interruption
 test_interruption.torch.set_num_threads(1)
-test_interruption.raise_at(3, lambda: os.killpg(os.getpid(), signal.SIGTERM))
+test_interruption.raise_at(3, lambda: [os.killpg(os.getpid(), signal.SIGTERM) for _ in range(2)])
 test_interruption.train(Path(sys.argv[1]), workers={workers})
+"""
+FAILS = """
+import sys
+from pathlib import Path
+from tests.training import test_interruption
+test_interruption.raise_at(3, lambda: sys.not_a_name)
+test_interruption.train(Path(sys.argv[1]), workers=2)
 """
 WITHOUT_STATISTICS = of_network(normalisation="none")
 KEYS = {"epochs": 3, "batch_size": 2, "learning_rate": 0.003}  # of 8 training images
@@ -40,12 +48,32 @@ def train(folder, **keys):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_process_group_that_is_told_to_end_saves_its_state(tmp_path, unbroken, workers):
+def test_a_process_group_that_is_told_twice_to_end_saves_its_state(tmp_path, unbroken, workers):
     code = WHOLE_GROUP.format(workers=workers)
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=files.ROOT, start_new_session=True)
     assert child.wait(120) == -signal.SIGTERM
     assert train(tmp_path)[0] == "resuming after epoch 0 and 3 batches of the next"
     assert contents(tmp_path) == unbroken
+
+
+def test_an_error_ends_a_training_and_its_loader_processes(tmp_path):
+    command = [sys.executable, "-c", FAILS, str(tmp_path)]
+    ended = subprocess.run(command, cwd=files.ROOT, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert (ended.returncode, "AttributeError" in ended.stderr) == (1, True)
+
+
+def test_a_loader_process_that_dies_during_a_validation_is_reported(tmp_path, monkeypatch):
+    real = loop.validate
+
+    def validate(*given):
+        for process in multiprocessing.active_children():
+            process.kill()
+        time.sleep(5)  # ended by the error
+        return real(*given)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    with pytest.raises(ValueError, match=r"a data loader process died \(DataLoader worker \(pid.*: set fewer workers"):
+        train(tmp_path, workers=1)
 
 
 def in_child(folder, prepare=lambda: None, **keys):
@@ -165,13 +193,17 @@ def test_a_full_disk_is_reported_by_the_file_s_name_and_the_earlier_state_remain
     assert not list(tmp_path.glob(".writing*"))
 
 
-def limit_memory(monkeypatch, images):
-    """A device on which a forward pass of more images runs out of memory."""
+def run_out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
+
+
+def limit_memory(monkeypatch, images, in_training=(True, False)):
+    """A device on which a forward pass of more images, in training or in evaluation mode, runs out of memory."""
     real = inference.forward
 
     def forward(network, inputs, precision):
-        if len(inputs) > images:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+        if len(inputs) > images and network.training in in_training:
+            run_out_of_memory()
         return real(network, inputs, precision)
 
     monkeypatch.setattr(inference, "forward", forward)
@@ -189,6 +221,28 @@ def test_without_memory_for_a_batch_its_gradient_is_accumulated_over_portions(tm
     assert any(
         line.startswith("out of memory: each batch of 8 images is now processed in portions of 2") for line in lines
     )
+
+
+def test_a_validation_without_memory_for_a_batch_leaves_the_steps_of_training_whole(tmp_path, monkeypatch):
+    keys = {"batch_size": 8, "deterministic": False, "epochs": 3}
+    whole, _ = fit(tmp_path / "whole", builders.discs(24), **keys)
+    limit_memory(monkeypatch, 3, in_training=[False])
+    parts, lines = fit(tmp_path / "parts", builders.discs(24), **keys)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts")]
+    assert weights[0] == weights[1]
+    assert parts.history.to_numpy(float) == pytest.approx(whole.history.to_numpy(float), rel=1e-5)
+    assert files.read_json(tmp_path / "parts" / "run.json")["portion"] is None
+    assert [line[:10] for line in lines] == ["epoch   1/", "epoch   2/", "epoch   3/"]
+
+
+@pytest.mark.parametrize(("owner", "name"), [(torch.nn.utils, "clip_grad_norm_"), (loop, "validate")])
+def test_too_little_memory_beside_the_passes_of_the_network_is_refused_with_advice(tmp_path, monkeypatch, owner, name):
+    monkeypatch.setattr(owner, name, run_out_of_memory)
+    with pytest.raises(
+        ValueError,
+        match=r"^cpu: too little memory \(CUDA out of memory. Tried to allocate 2.00 GiB\); set a smaller batch_size, ",
+    ):
+        fit(tmp_path, gradient_clip=1.0, deterministic=False)
 
 
 def test_too_little_memory_for_a_deterministic_batch_or_for_one_image_is_refused(tmp_path, monkeypatch):
@@ -223,16 +277,30 @@ def test_portions_are_about_equal_and_other_errors_are_raised():
     assert memory.in_portions(state, 9, lambda parts: [len(each) for each in torch.zeros(9).chunk(parts)]) == [3, 3, 3]
     with pytest.raises(RuntimeError, match="mat1"):
         memory.in_portions(state, 9, lambda _: torch.zeros(2, 3) @ torch.zeros(2, 3))
+    with pytest.raises(RuntimeError, match="mat1"), memory.advising(state.device):
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 
-def test_a_value_that_is_not_finite_stops_the_training_by_the_name_of_its_case(tmp_path):
+@pytest.mark.parametrize(("name", "part"), [("patient2", "train"), ("patient5", "validation")])
+def test_a_value_that_is_not_finite_stops_the_training_by_the_name_of_its_case(tmp_path, name, part):
     arrays = builders_tasks.volumes(6)
-    row = int(arrays.rows(["patient2"])[3])
-    arrays.images[row, 1, 5, 5] = np.nan
+    assert name in parts_of(arrays)[part]
+    arrays.images[arrays.rows([name])[3], 1, 5, 5] = np.nan
     with pytest.raises(
-        ValueError, match=r"^the image of patient2 slice 4 contains values that are not finite; rerun 02"
+        ValueError, match=rf"^the image of {name} slice 4 contains values that are not finite; rerun 02"
     ):
         fit(tmp_path, arrays, network=of_network(in_channels=3))
+
+
+@pytest.mark.parametrize(("losses", "is_written"), [([0.5, 0.5], True), ([np.nan, 0.5], False), ([0.5, np.inf], False)])
+def test_no_state_of_an_epoch_with_a_loss_that_is_not_finite_is_written(tmp_path, monkeypatch, losses, is_written):
+    monkeypatch.setattr(saving, "SECONDS", 0.0)
+    state = loop.initial_state(training_params(), builders.NETWORK, 1, "rel")
+    for loss in losses:
+        state.epoch.add(4, torch.tensor(loss), torch.zeros(4, dtype=torch.int64), 0.0, 1.0)
+    with saving.periodic(tmp_path / "state.pt", {}) as save_if_due:
+        save_if_due(state)
+    assert (tmp_path / "state.pt").is_file() == is_written
 
 
 def test_a_batch_larger_than_the_training_cases_is_logged(tmp_path):

@@ -1,5 +1,6 @@
 """Processes that `launch` starts for one training: their files, their errors and their end."""
 
+import locale
 import os
 import signal
 import subprocess
@@ -49,10 +50,18 @@ def of_training(parent):
 
 @pytest.fixture(scope="module")
 def unbroken(arrays, tmp_path_factory):
-    folder, lines, shown = tmp_path_factory.mktemp("unbroken"), [], []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(environment.THREADS_VARIABLE, "3")
-        run = train(folder, arrays, lines.append, live=shown.append)
+    """The folder, run, log and live lines of a training that begins beside a broken state, read in the locale of C."""
+    folder, lines, shown = tmp_path_factory.mktemp("unbroken") / "Schädel", [], []
+    folder.mkdir()
+    (folder / "state.pt").write_bytes(b"broken")
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, "C")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(environment.THREADS_VARIABLE, "3")
+            run = train(folder, arrays, lines.append, live=shown.append)
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
     return folder, run, lines, shown
 
 
@@ -62,7 +71,8 @@ def test_two_processes_write_the_files_of_one_and_the_first_logs_their_epochs(un
     assert {each.name for each in folder.iterdir()} == {each.name for each in tmp_path.iterdir()} >= {*STABLE}
     columns = [each.history.drop(columns="best").to_numpy(float) for each in (run, alone)]
     assert columns[0] == pytest.approx(columns[1], rel=1e-2)
-    assert [line[:11] for line in lines] == [f"epoch   {n}/4" for n in (1, 2, 3, 4)]
+    assert lines[0].startswith("state.pt cannot be read: moved the rest of the run to Schädel/.set_aside/")
+    assert [line[:11] for line in lines[1:]] == [f"epoch   {n}/4" for n in (1, 2, 3, 4)]
     assert shown[-1] == ""
     about = files.read_json(folder / "run.json")
     assert (about["processes"], about["threads"]) == (2, 1)  # of three cores one each

@@ -396,6 +396,29 @@ def test_gradients_are_clipped_to_the_maximum_norm(tmp_path, monkeypatch):
     assert norms == [0.25, 0.25]  # two steps of four images
 
 
+def clipped_steps(arrays, norm, scaler, portion):
+    """Losses of six steps on one batch, and the weights after them."""
+    plain, keys = of_network(normalisation="none"), {"deterministic": False, "optimizer": "adamw"}
+    config = training_params(**keys, schedule="constant", cross_entropy_class_weights=[0.5, 2.0])
+    state, objective = loop.initial_state(config, plain, 9, "rel"), loop.objective_of(config, plain, arrays)
+    state.scaler, state.portion = scaler or state.scaler, portion
+    batch = next(iter(FixedBatches(objective, arrays, np.arange(8), 8)))
+    state.network.train()
+    values = [float(loop.step(state, objective, *batch, norm)[0]) for _ in range(6)]
+    return values, torch.cat([each.detach().flatten() for each in state.model.parameters()]).numpy()
+
+
+@pytest.mark.parametrize("portion", [None, 3])
+def test_a_scaled_loss_gives_the_clipped_steps_of_an_unscaled_one(portion):
+    arrays, norm = builders.discs(8), 0.05
+    values, weights = clipped_steps(arrays, norm, None, None)
+    scaled, weights_of_scaled = clipped_steps(arrays, norm, torch.amp.GradScaler("cpu", enabled=True), portion)
+    assert scaled == pytest.approx(values, rel=1e-4)
+    assert weights_of_scaled == pytest.approx(weights, abs=2e-5)
+    _, unclipped = clipped_steps(arrays, None, None, None)
+    assert np.abs(unclipped - weights).max() > 1e-3
+
+
 def test_validation_loss_is_the_mean_of_the_configured_loss_over_cases():
     arrays, config = builders.discs(inference.BATCH + 3), training_params()
     state, objective = loop.initial_state(config, NETWORK, 1, "rel"), loop.objective_of(config, NETWORK, arrays)

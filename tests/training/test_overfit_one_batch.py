@@ -8,6 +8,7 @@ from lib.study import progress
 from lib.training import objectives, overfit_one_batch
 from tests import builders, builders_tasks
 from tests.builders import one_thread  # noqa: F401
+from tests.training.test_interruption import limit_memory
 
 CPU = {"device": "cpu", "precision": "float32"}
 POINTS = {"landmarks": "multicentre", "base_channels": 16, "depth": 3}
@@ -52,6 +53,19 @@ def test_overfitting_is_reproducible_also_if_its_progress_is_shown(monkeypatch):
     assert overfit(builders.discs(2, size=16), lines.append, depth=1)[0] == first
     assert lines[0].startswith("step 1/100 · ")
     assert len(lines) == len(first) + 1  # cleared at the end
+
+
+def test_a_batch_without_memory_is_processed_in_portions_and_the_advice_names_no_key_of_training(monkeypatch):
+    arrays, keys = builders.discs(8), {"normalisation": "none", "depth": 1}
+    whole = overfit(arrays, **keys)[0]
+    limit_memory(monkeypatch, 3, in_training=[True])
+    parts = overfit(arrays, **keys)[0]
+    assert parts[:5] == pytest.approx(whole[:5], rel=1e-4)
+    limit_memory(monkeypatch, 0, in_training=[True])
+    with pytest.raises(
+        ValueError, match=r"^cpu: too little memory for one image; set a smaller image_size or base_cha"
+    ):
+        overfit(arrays, **keys)
 
 
 def test_the_first_loss_is_cross_entropy_plus_dice_or_the_heatmap_loss_of_the_initial_network():
