@@ -142,7 +142,11 @@ def test_the_pdf_holds_the_numbers_of_the_tables_and_page_one_those_of_its_kind_
             ["in percent of that class", "missed or invented class) in none of 4 images"],
             ["by tested fold", "the sampler", "under other names"],
         ),
-        (LESIONS, ["No pixel size is known", "0.876"], ["Ramanujan", "in millimetres,", "Bland", "Beside observers"]),
+        (
+            LESIONS,
+            ["No pixel size is known", "0.876", "A scene is an image with its near-duplicates"],
+            ["Ramanujan", "in millimetres,", "Bland", "Beside observers"],
+        ),
         (VOLUMES, ["40 of 20 000", "2 of 20 patients", "128 × 128", "10 and 99", "3 times"], ["(ml)", "0.15"]),
         (VOLUMES, ["22.5", "110", "In 3 of 20", "not a random", "All test patients after"], ["No healthy controls"]),
         (POINTS, ["3 network pixels", "2 heatmaps", "0.02", "0.300", "6.2 % of the OFD", "1 of 4"], ["Dice"]),
