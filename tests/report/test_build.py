@@ -229,7 +229,7 @@ def test_what_loses_all_overlap_by_post_processing_is_counted_wherever_failures_
     content["evaluation"]["post"][0] |= {"missed": "0", "no_overlap": "2"}
     content["evaluation"]["effect"][0] |= {"better": "3"}
     told = ["Before and after it, the lesion was predicted without any overlap 0 and 2 times."]
-    told += ["2 had no overlap with it.", "some overlap before post-processing and none after it, as in 2 patients here."]
+    told += ["2 had no overlap with it.", "and none after it, as in 2 patients here."]
     told += ["In 2 patients, post-processing removed every part that overlapped the reference"]
     assert lacking(text_with(one.pdf, content), *told) == []
     content["evaluation"]["post"][0] |= {"no_overlap": "0"}
