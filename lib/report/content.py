@@ -317,7 +317,7 @@ def _findings_of_masks(
     if volumes:
         limits = table("06_biometry/tables/volume-limits")
         found["volumes"] = masks.volumes(table("06_biometry/tables/volumes"), limits)
-        found["main"] += conclusions.of_volumes(limits)
+        found["main"] += conclusions.of_volumes(limits, len(study.seeds))
     return found
 
 

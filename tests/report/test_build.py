@@ -222,6 +222,20 @@ def test_the_strongest_method_without_a_network_stands_beside_the_network(built)
     assert lacking(text, first, best, mm, gain) == []
 
 
+def test_what_loses_all_overlap_by_post_processing_is_counted_wherever_failures_are_explained(built) -> None:
+    one = built(VOLUMES)
+    content = copy.deepcopy(one.content)
+    content["evaluation"]["raw"][0] |= {"missed": "0", "no_overlap": "0"}
+    content["evaluation"]["post"][0] |= {"missed": "0", "no_overlap": "2"}
+    content["evaluation"]["effect"][0] |= {"better": "3"}
+    told = ["Before and after it, the lesion was predicted without any overlap 0 and 2 times."]
+    told += ["2 had no overlap with it.", "and none after it, as in 2 patients here."]
+    told += ["In 2 patients, post-processing removed every part that overlapped the reference"]
+    assert lacking(text_with(one.pdf, content), *told) == []
+    content["evaluation"]["post"][0] |= {"no_overlap": "0"}
+    assert lacking(text_with(one.pdf, content), *told) == told
+
+
 def test_widths_and_the_error_budget_are_stated_with_their_numbers(built) -> None:
     demo = built(REGIONS)
     row = demo.row("06_biometry/tables/widths", **{"class": "LV"})

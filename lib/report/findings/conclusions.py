@@ -9,6 +9,8 @@ from lib.report.findings.rows import Row, bias, joined, named, number, quantity_
 from lib.report.summaries.failures import LEVEL
 from lib.statistics import conformal
 
+FEWEST_WITHIN = 39  # differences whose percentiles 2.5 and 97.5, at ranks of n + 1, are not the least and the largest
+
 
 def of_masks(per_class: pd.DataFrame, unit: str) -> list[str]:
     """Which classes were found wherever the reference shows them, and which were missed (as `masks.segmentation`)."""
@@ -66,8 +68,11 @@ def of_measurements(agreement: pd.DataFrame, equivalence: pd.DataFrame) -> list[
     return [f"{text}."]
 
 
-def of_volumes(limits: pd.DataFrame) -> list[str]:
-    """Bias of volumes with limits of agreement, or percentiles of differences that are not normal (06_biometry)."""
+def of_volumes(limits: pd.DataFrame, seeds: int) -> list[str]:
+    """Bias of volumes with limits of agreement, or percentiles of differences that are not normal (06_biometry).
+
+    Every case has a difference per seed; percentiles of few differences are their minimum and maximum.
+    """
     unit = "ml" if "bias_ml" in limits else "voxels"
     sentences = []
     for row in rows_of(limits):
@@ -77,8 +82,9 @@ def of_volumes(limits: pd.DataFrame) -> list[str]:
         ends = " and ".join(_value(row, f"{each}_{unit}") for each in names)
         told = f"The 95 % limits of agreement of {name} were {ends} {unit}."
         if not is_normal:
-            told = f"The differences of {name} were not normally distributed; their 2.5th and 97.5th percentiles were"
-            told += f" {ends} {unit}."
+            few = row.values["n"] * seeds < FEWEST_WITHIN
+            kind = "minimum and maximum" if few else "2.5th and 97.5th percentiles"
+            told = f"The differences of {name} were not normally distributed; their {kind} were {ends} {unit}."
         sentences += [*bias([row], [name], unit), told]
     return sentences
 

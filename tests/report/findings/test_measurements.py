@@ -191,16 +191,18 @@ def test_studies_differ_only_if_the_paired_interval_excludes_0_and_are_never_cal
 
 @pytest.mark.parametrize("unit", ["ml", "voxels"])
 def test_volumes_have_percentiles_instead_of_limits_where_their_differences_are_not_normal(unit):
-    row = {"class": "lesion"} | estimate(f"bias_{unit}", 0.5, 0.1, 0.9)
+    row = {"class": "lesion", "n": 20} | estimate(f"bias_{unit}", 0.5, 0.1, 0.9)
     row |= estimate(f"lower_limit_{unit}", -2.0, -3, -1) | estimate(f"upper_limit_{unit}", 3.0, 2, 4)
     unknown = {f"percentile_2_5_{unit}": float("nan"), f"percentile_97_5_{unit}": float("nan")}
-    _, limits = plain(conclusions.of_volumes(pd.DataFrame([row | unknown])))
+    _, limits = plain(conclusions.of_volumes(pd.DataFrame([row | unknown]), 1))
     number = {"ml": "−2.00 and 3.00 ml", "voxels": "−2 and 3 voxels"}[unit]
     assert limits == f"The 95 % limits of agreement of the volume of the lesion were {number}."
     known = {f"percentile_2_5_{unit}": -1.0, f"percentile_97_5_{unit}": 6.0}
-    _, percentiles = plain(conclusions.of_volumes(pd.DataFrame([row | known])))
+    _, extremes = plain(conclusions.of_volumes(pd.DataFrame([row | known]), 1))
+    _, percentiles = plain(conclusions.of_volumes(pd.DataFrame([row | known]), 2))
     number = {"ml": "−1.00 and 6.00 ml", "voxels": "−1 and 6 voxels"}[unit]
     start = "The differences of the volume of the lesion were not normally distributed"
+    assert extremes == f"{start}; their minimum and maximum were {number}."
     assert percentiles == f"{start}; their 2.5th and 97.5th percentiles were {number}."
 
 

@@ -19,7 +19,7 @@ def rebuild(results: Results, verified: dict[str, Table], runs: list[Row]) -> di
     if volumes:
         limits = tables.lines("06_biometry/tables/volume-limits")
         found["volumes"] = masks.of_volumes(tables.lines("06_biometry/tables/volumes"), limits)
-        found["main"] = found["main"] + conclusions.main_of_volumes(limits)
+        found["main"] = found["main"] + conclusions.main_of_volumes(limits, len(results.study.seeds))
     found["failures"] = masks.failed(tables, "05_evaluation", unit) + masks.causes(results, tables, unit)
     if results.measures_heads:
         found |= heads.of_heads(results, tables, unit)

@@ -50,8 +50,8 @@ def main_of_heads(tables: Tables) -> list[str]:
     return [f"{text}."]
 
 
-def main_of_volumes(limits: list[Line]) -> list[str]:
-    """Bias and limits of volumes."""
+def main_of_volumes(limits: list[Line], seeds: int) -> list[str]:
+    """Bias and limits of volumes, or the range of differences that are not normal."""
     unit = "ml" if limits and "bias_ml" in limits[0].v else "voxels"
     texts = []
     for line in limits:
@@ -63,7 +63,9 @@ def main_of_volumes(limits: list[Line]) -> list[str]:
         else:
             ends = f"{line.bare(f'percentile_2_5_{unit}')} and {line.bare(f'percentile_97_5_{unit}')} {unit}."
             start = f"The differences of {name} were not normally distributed"
-            texts.append(f"{start}; their 2.5th and 97.5th percentiles were {ends}")
+            # Ranks 0.025 (n + 1) and 0.975 (n + 1) of fewer than 39 are those of the first and the last.
+            which = "2.5th and 97.5th percentiles" if line.v["n"] * seeds >= 39 else "minimum and maximum"
+            texts.append(f"{start}; their {which} were {ends}")
     return texts
 
 
