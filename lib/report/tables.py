@@ -15,7 +15,7 @@ from lib.study import files
 DIGITS = {"mm": 2, "mm2": 1, "px": 2, "ml": 2, "voxels": 0, "percent": 1, "deg": 1, "seconds": 1}  # by last word
 DIGITS |= {"days": 1, "sd": 2, "icc": 4, "ccc": 4}
 UNITS = {"mm": "mm", "mm2": "mm²", "px": "pixels", "ml": "ml", "percent": "%", "deg": "°", "seconds": "s"}
-UNITS |= {"days": "days", "sd": "SD"}
+UNITS |= {"days": "days", "sd": "SD", "voxels": "voxels"}
 ABBREVIATIONS = (*LABELS, "a", "b", "tp", "fp", "fn", "tn", "hd95", "assd", "nsd", "sd", "rms", "icc", "ccc")
 WORDS = {"dice": "Dice", "iou": "IoU", "mae": "Mean abs. error", "n": "n", "sha256": "SHA-256"}
 WORDS |= {word: word.upper() for word in ABBREVIATIONS}

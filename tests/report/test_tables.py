@@ -49,8 +49,9 @@ def test_a_cell_is_formatted(value: object, name: str, text: str) -> None:
 
 
 def test_a_column_s_title() -> None:
-    names = ["dice", "pooled_dice", "mae_mm", "mae_percent", "hc_mm", "n", "fold_groups"]
+    names = ["dice", "pooled_dice", "mae_mm", "mae_percent", "hc_mm", "n", "fold_groups", "bias_voxels"]
     read = ["Dice", "Pooled Dice", "Mean abs. error (mm)", "Mean abs. error (%)", "HC (mm)", "n", "Fold groups"]
+    read += ["Bias (voxels)"]
     assert [tables.title(name) for name in names] == read
 
 
