@@ -152,7 +152,7 @@ def _causes(causes: pd.DataFrame, outcome: str) -> str:
 
 
 def of_flags(worth: pd.DataFrame, indicators: pd.DataFrame, limits: pd.DataFrame) -> str:
-    """How many heads are flagged, whether large errors are more often, and how the limits were chosen.
+    """How many heads are flagged, whether those with large errors are more often, and how the limits were chosen.
 
     Arguments: the table of `summaries.flag_worth`, and indicators.csv and limits.csv of 05_evaluation.
     """

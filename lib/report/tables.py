@@ -40,7 +40,7 @@ TITLES |= {"p_adjusted": "p × number of tests", "p": "p", "p_value": "p"}
 TITLES |= {"slope_per_100_mm": "Slope (mm per 100 mm, or %)", "icc": "ICC(2,1)", "p_normal": "p, normal"}
 TITLES |= {"percent_slope_per_100_mm": "Slope (percentage points per 100 mm)"}
 TITLES |= {
-    f"percentile_{name}_{unit}": f"{name.replace('_', '.')}th percentile ({UNITS.get(unit, unit)})"
+    f"percentile_{name}_{unit}": f"{name.replace('_', '.')}th percentile ({UNITS[unit]})"
     for name in ("2_5", "97_5")
     for unit in ("mm", "percent", "ml", "voxels")
 }
@@ -143,7 +143,7 @@ def _line_above(titles: list[str], values: Sequence[str], width: int) -> str:
 
 
 def _shared(columns: list[list[str]], sides: list[str]) -> int:
-    """How many of the first columns to print above the rows that share them: of a long table, if three or more do.
+    """How many of the first columns to print above the rows that share them: of a long table, if three do on average.
 
     They are columns of words, of which the last remains to name the rows.
     """

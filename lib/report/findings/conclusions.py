@@ -9,7 +9,7 @@ from lib.report.findings.rows import Row, bias, joined, named, number, quantity_
 from lib.report.summaries.failures import LEVEL
 from lib.statistics import conformal
 
-FEWEST_WITHIN = 39  # differences whose percentiles 2.5 and 97.5, at ranks of n + 1, are not the least and the largest
+FEWEST_WITHIN = 39  # of fewer differences, the ranks of percentiles 2.5 and 97.5 lie beyond the least and the largest
 
 
 def of_masks(per_class: pd.DataFrame, unit: str) -> list[str]:

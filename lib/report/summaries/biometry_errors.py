@@ -1,7 +1,5 @@
 """Errors of head measurements, shapes and volumes (06_biometry), seeds averaged first; 95 % CIs are by subject."""
 
-from math import ceil
-
 import numpy as np
 import pandas as pd
 
@@ -62,7 +60,7 @@ def _agreement(group: pd.DataFrame) -> dict[str, object]:
 def largest_shares(measurements: pd.DataFrame) -> pd.DataFrame:
     """By quantity and route, the part of the sum of absolute errors (mm) that the largest 5 % make up, in percent.
 
-    Over cases, with seeds averaged; 5 % of their number are rounded up. About 15 % if errors are normal. NaN below
+    Over cases, with seeds averaged; a fraction of an error counts in part. About 15 % if errors are normal. NaN below
     FEWEST_FOR_SHARE cases, or if all errors are 0.
     """
     rows = measured_rows(measurements)
@@ -74,7 +72,8 @@ def _largest_share(group: pd.DataFrame) -> dict[str, float]:
     errors = np.sort(by_case(group, ["mm"])["mm"].to_numpy(float))
     share = np.nan
     if len(errors) >= FEWEST_FOR_SHARE and errors[-1] > 0:
-        share = 100 * errors[-ceil(len(errors) / 20) :].sum() / errors.sum()
+        sums = np.concatenate([[0.0], np.cumsum(errors[::-1])])
+        share = 100 * np.interp(len(errors) / 20, np.arange(len(sums)), sums) / sums[-1]
     return {"largest_share_percent": share}
 
 

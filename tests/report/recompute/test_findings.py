@@ -35,6 +35,7 @@ def drawn(table: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
             table[f"{name}_least"], table[f"{name}_largest"] = low - 1, high + 1
     for name in [name for name in table if name.startswith("percentile_")]:
         table[name] = draw.choice([float("nan"), -3.5, 4.25])
+        table["n"] = int(draw.choice([20, 38, 39, 40, 200]))
     for name in [name for name in COUNTS if name in table]:
         table[name] = draw.integers(0, 4, len(table))
     if "p_adjusted" in table:

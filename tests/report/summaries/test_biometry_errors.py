@@ -65,7 +65,8 @@ def test_seeds_count_a_case_once_and_are_averaged_before_the_mean() -> None:
     ("errors", "share"),
     [
         ([1.0] * 19 + [19.0], 50),  # one of 20 is 5 %
-        ([1.0] * 19 + [-19.0, 19.0], 100 * 38 / 57),  # of 21, two are
+        ([1.0] * 19 + [-19.0, 19.0], 100 * (19 + 19 / 20) / 57),  # of 21, one and a twentieth of the next
+        ([1.0] * 38 + [20.0, 40.0, 60.0], 100 * (100 + 20 / 20) / 158),  # of 41, two and a twentieth of the third
         ([1.0] * 40, 5),
         ([1.0] * 18 + [19.0], np.nan),  # of 19, one is more than 5 %
         ([0.0] * 20, np.nan),

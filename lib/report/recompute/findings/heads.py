@@ -51,7 +51,7 @@ def errors(results: Results, tables: Tables) -> list[str]:
     every = lines_of(["quantity", "route", "largest_share_percent"], biometry.largest_shares(results))
     heavy = [line for line in every if line.v["largest_share_percent"] > 100 / 3]
     if heavy:
-        start = "A few large errors dominate the mean: of the sum of absolute errors, the largest 5 % make up"
+        start = "A few large errors make up much of the mean: of the sum of absolute errors, the largest 5 % make up"
         shares = [f"{line.with_unit('largest_share_percent', '%')} for {name_of(line, every)}" for line in heavy]
         normal = "about 15 % would be expected if errors were normally distributed"
         texts.append(f"{start} {listed(shares)} ({normal}).")

@@ -58,7 +58,10 @@ def largest_shares(results: Results) -> list[Row]:
 def _largest_share(errors: list[float]) -> float:
     """What the largest twentieth of at least 20 errors adds to their sum, in percent."""
     ordered, total = sorted(errors, reverse=True), math.fsum(errors)
-    return 100 * math.fsum(ordered[: math.ceil(len(errors) / 20)]) / total if len(errors) >= 20 and total else NAN
+    if len(errors) < 20 or not total:
+        return NAN
+    whole, twentieths = divmod(len(errors), 20)
+    return 100 * (math.fsum(ordered[:whole]) + twentieths / 20 * ordered[whole]) / total
 
 
 def error_mm(row: Row) -> float:
