@@ -271,7 +271,7 @@ def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> No
     }
     first = {"quantity": "HC", "n": "3", "bias_mm": "2.22", "lower_limit_mm": "−1.00", "upper_limit_mm": "5.00"}
     content["biometry"]["limits-first-image"] = [first]
-    content["biometry"]["limits-mm"][-1] |= {"percentile_2_5_mm": "−3.33", "percentile_97_5_mm": "8.88"}
+    content["biometry"]["limits-mm"][-1] |= {"percentile_2_5_mm": "−3.33", "percentile_97_5_mm": "8.88", "n": "39"}
     for row, (mean, single) in zip(tests, (("yes", "yes"), ("yes", "no"), ("yes", "undecided"))):
         row |= {"mean_within_margin": mean, "single_within_margin": single}
     text = text_with(one.pdf, content)
@@ -279,7 +279,7 @@ def test_sentences_of_agreement_follow_the_verdicts_of_their_tables(built) -> No
     assert "235.00 7.77 [6.6, 8.8] 3.3 1.11 [0.9, 1.2] 9.99" in text
     assert "one pair of limits do not describe" not in one.text
     assert lacking(text, "lines are those of the regression on size", "Bands: 95 % confidence intervals") == []
-    assert lacking(text, "percentiles were −4.44 and 6.66 mm for BPD (p = 0.012)") == []
+    assert lacking(text, "minimum and maximum were −4.44 and 6.66 mm for BPD (p = 0.012)") == []
     skewed = "2.5th and 97.5th percentiles of the differences, which were not normally distributed, of −3.33 mm and"
     assert lacking(text, f"{skewed} 8.88 mm (Table 2)") == []
     assert "not normally distributed" not in of_pages(one, 2)
