@@ -114,7 +114,7 @@ def _properties(known: pd.DataFrame, names: dict[str, str]) -> Iterator[tuple[st
     yield "A class is absent from the reference", (known["lacking"] != "").astype(float)
     found = known["findings"].map(lambda text: text.split("; "))
     for check in sorted({each for checks in found for each in checks} - {"", *MEASURED_HERE}):
-        yield f"Finding of 01: {check}", found.map(lambda checks, check=check: float(check in checks))
+        yield f"Finding of verification: {check}", found.map(lambda checks, check=check: float(check in checks))
 
 
 def worst(failed: pd.DataFrame) -> pd.DataFrame:

@@ -56,7 +56,7 @@ def test_groups_are_named_with_their_heads_and_thirds_with_their_limits_and_p_co
     found = pd.DataFrame({"case": [f"c{n}" for n in range(18)], "check": ["low contrast"] * 9 + ["odd"] * 9})
     table = failures.causes(long, about, cases, found)
     names = table["property"].tolist()
-    assert names[:2] == ["HC 60–65 mm", "Finding of 01: odd"]
+    assert names[:2] == ["HC 60–65 mm", "Finding of verification: odd"]
     assert names[2:] == ["HC 66–71 mm", "HC 72–77 mm"]
     assert table["p"].is_monotonic_increasing
     assert table["p_adjusted"].tolist() == pytest.approx([min(1, 4 * p) for p in table["p"]])

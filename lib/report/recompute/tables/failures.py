@@ -198,7 +198,7 @@ def properties(results: Results, cases: list[str], whole: bool) -> Iterator[tupl
     yield f"Within {NEAR_PERCENT:g} % of the frame", near
     yield "A class is absent from the reference", {case: row["lacking"] != [] for case, row in about.items()}
     for check in sorted({check for row in about.values() for check in row["findings"]} - KNOWN_HERE):
-        yield f"Finding of 01: {check}", {case: check in row["findings"] for case, row in about.items()}
+        yield f"Finding of verification: {check}", {case: check in row["findings"] for case, row in about.items()}
 
 
 def _third(about: dict[str, Row], column: str, name: str, form: str, is_low: bool) -> tuple[str, dict]:
